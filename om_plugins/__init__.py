@@ -1,0 +1,63 @@
+"""Keeps Flask and WSGI apps answering: engines that fall back, a smart cache, a strict CSP.
+
+The public names are exported lazily: ``from om_plugins import OpenManagerMiddleware`` never
+imports Flask.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import errors as errors
+    from . import signals as signals
+    from .extension import OpenManager as OpenManager
+    from .hookspecs import hookimpl as hookimpl
+    from .settings import Settings as Settings
+    from .types import Answer as Answer
+    from .types import Call as Call
+    from .types import EngineSpec as EngineSpec
+    from .types import EngineTraits as EngineTraits
+    from .types import Notification as Notification
+    from .types import PluginInfo as PluginInfo
+    from .wsgi import OpenManagerMiddleware as OpenManagerMiddleware
+
+_HOMES = {
+    "Answer": "types",
+    "Call": "types",
+    "EngineSpec": "types",
+    "EngineTraits": "types",
+    "Notification": "types",
+    "OpenManager": "extension",
+    "OpenManagerMiddleware": "wsgi",
+    "PluginInfo": "types",
+    "Settings": "settings",
+    "errors": "",
+    "hookimpl": "hookspecs",
+    "signals": "",
+}
+
+__all__ = [  # noqa: PLE0604 - the table above is the list
+    *sorted(_HOMES),
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = (
+        importlib.import_module(f".{home}", __name__).__dict__[name]
+        if home
+        else importlib.import_module(f".{name}", __name__)
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

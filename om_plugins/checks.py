@@ -1,0 +1,305 @@
+"""Checked tables of settings: dataclasses whose fields know what is allowed.
+
+A :class:`Table` reads a mapping as users write it and raises
+:class:`~om_plugins.errors.ConfigError` with the key, the value and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How one kind of value is read.
+
+    Attributes:
+        allowed: what is allowed, in words; used in errors and in the documentation.
+        read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
+    """
+
+    allowed: str
+    read: Callable[[Any], Any]
+
+
+class Table:
+    """A frozen dataclass whose fields were made by :func:`key`."""
+
+    PREFIX: ClassVar[str] = ""
+
+    @classmethod
+    def keys(cls) -> dict[str, Field[Any]]:
+        """The fields by the names that users write."""
+        return {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def _written(cls, name: str) -> str:
+        return cls.PREFIX + name.upper() if cls.PREFIX else name
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object], where: str = "") -> Self:
+        """Read and check ``values``.
+
+        Args:
+            values: keys as users write them; with a :attr:`PREFIX`, others are ignored.
+            where: what stands before the key in errors, for nested tables.
+
+        Raises:
+            ConfigError: a key is unknown or a value is not allowed.
+        """
+        known = cls.keys()
+        read: dict[str, Any] = {}
+        for name, value in values.items():
+            if not isinstance(name, str) or (cls.PREFIX and not name.startswith(cls.PREFIX)):
+                continue
+            found = known.get(name)
+            if found is None:
+                raise ConfigError(where + name, value, _unknown(name, known))
+            read[found.name] = _read(where + name, value, found)
+        return cls(**read)
+
+    def __post_init__(self) -> None:
+        for written, one in self.keys().items():
+            value = getattr(self, one.name)
+            if one.default is MISSING or value is not one.default:
+                object.__setattr__(self, one.name, _read(written, value, one))
+
+
+def _read(written: str, value: object, found: Field[Any]) -> Any:
+    check: Check = found.metadata["check"]
+    if value is None and found.default is None:
+        return None
+    try:
+        return check.read(value)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        detail = str(error)
+        reason = f"must be {check.allowed}" + (f" ({detail})" if detail else "")
+        shown = "…" if check is SECRET else value  # a secret never reaches a log
+        raise ConfigError(written, shown, reason) from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return (
+        f"unknown key; did you mean {near[0]!r}?"
+        if near
+        else ("unknown key; known are " + ", ".join(sorted(known)))
+    )
+
+
+def key(default: Any, check: Check, doc: str, group: str = "") -> Any:
+    """One row of a settings table."""
+    metadata = {"check": check, "doc": doc, "group": group}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
+    "0": False, "false": False, "no": False, "off": False
+}  # fmt: skip
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, str):
+        value = _WORDS.get(value.strip().lower(), value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+BOOL = Check("true or false", _boolean)
+
+
+def number(low: float = 0.0, high: float = math.inf, unit: str = "") -> Check:
+    """A finite float within bounds."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        result = float(value)
+        if not (low <= result <= high) or math.isnan(result) or math.isinf(result):
+            raise ValueError
+        return result
+
+    return Check("a number" + (f" of {unit}" if unit else "") + _between(low, high), read)
+
+
+def integer(low: int = 0, high: float = math.inf, unit: str = "") -> Check:
+    """A whole number within bounds."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        result = int(value)
+        if not low <= result <= high:
+            raise ValueError
+        return result
+
+    return Check("a whole number" + (f" of {unit}" if unit else "") + _between(low, high), read)
+
+
+def _between(low: float, high: float) -> str:
+    return f" from {low:g} to {high:g}" if high != math.inf else f" of at least {low:g}"
+
+
+def choice(*allowed: str) -> Check:
+    """One of some words."""
+
+    def read(value: Any) -> str:
+        if value not in allowed:
+            near = difflib.get_close_matches(str(value).lower(), allowed, n=1)
+            raise ValueError(f"did you mean {near[0]!r}?" if near else "")
+        return str(value)
+
+    return Check(", ".join(repr(a) for a in allowed[:-1]) + f" or {allowed[-1]!r}", read)
+
+
+def text(pattern: str = "", allowed: str = "text") -> Check:
+    """Text, perhaps of a given form."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or (pattern and not re.fullmatch(pattern, value)):
+            raise ValueError
+        return value
+
+    return Check(allowed, read)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError
+    if not all(isinstance(item, str) for item in value):
+        raise ValueError("every item must be text")
+    return tuple(value)
+
+
+STRINGS = Check("a list of texts, or one text with commas", _strings)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError("as text it must be a JSON object") from None
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
+        raise ValueError
+    return dict(value)
+
+
+MAPPING = Check("a dict with text keys", _mapping)
+
+
+def table(cls: type[Table], name: str) -> Check:
+    """A dict of nested tables: ``{"name": {options}}``."""
+
+    def read(value: Any) -> dict[str, Any]:
+        return {
+            inner: options
+            if isinstance(options, cls)
+            else cls.from_mapping(_mapping(options), where=f"{name}[{inner!r}].")
+            for inner, options in _mapping(value).items()
+        }
+
+    return Check(f"a dict from a name to a dict with the keys {', '.join(cls.keys())}", read)
+
+
+def _secret(value: Any) -> bytes:
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes) or len(value) < 8:
+        raise ValueError
+    return value
+
+
+_PROXY_KEYS = ("x_for", "x_proto", "x_host", "x_port", "x_prefix")
+
+
+def _proxies(value: Any) -> dict[str, int]:
+    count = integer(0, 16)
+    if isinstance(value, Mapping):
+        unknown = set(value) - set(_PROXY_KEYS)
+        if unknown:
+            raise ValueError(f"unknown {min(unknown)!r}; known are {', '.join(_PROXY_KEYS)}")
+        return {name: count.read(n) for name, n in value.items()}
+    n = count.read(value)
+    return {"x_for": n, "x_proto": n, "x_host": n} if n else {}
+
+
+_RATE = re.compile(r"([1-9]\d{0,8})\s*/\s*(s|sec|second|min|minute|h|hour)")
+_PERIODS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _rate(value: Any) -> tuple[int, int] | None:
+    if value in (None, "", "off", 0, False):
+        return None
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(n, int) for n in value):
+        return value
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError
+    return int(found[1]), _PERIODS[found[2][0]]
+
+
+def _callback(value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        raise ValueError
+    return value  # type: ignore[no-any-return]
+
+
+def _cors(value: Any) -> tuple[str, ...]:
+    origins = _strings(value)
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s,;*]+", origin):
+            raise ValueError(f"{origin!r} is not an origin such as 'https://app.example'")
+    return origins
+
+
+def _csp(value: Any) -> dict[str, tuple[str, ...]]:
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        parts = [part.split() for part in value.split(";") if part.strip()]
+        return {part[0]: tuple(part[1:]) for part in parts}
+    result = {}
+    for directive, sources in _mapping(value).items():
+        result[directive] = (
+            tuple(sources.split()) if isinstance(sources, str) else _strings(sources)
+        )
+    return result
+
+
+CSP = Check("a policy as text, or a dict from a directive to its sources", _csp)
+
+
+def _headers(value: Any) -> dict[str, str | None]:
+    result = _mapping(value)
+    for name, one in result.items():
+        if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+            raise ValueError(f"{name!r} is not a header name")
+        if one is not None and (
+            not isinstance(one, str) or not one.isascii() or not one.isprintable()
+        ):
+            raise ValueError(f"the value of {name!r} must be one line of ASCII text, or None")
+    return result
+
+
+CALLBACK = Check("a function that takes a werkzeug Request", _callback)
+RATE = Check("a rate such as '60/min', or None", _rate)
+CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors)
+HEADERS = Check("a dict from a header's name to its value, or None to leave it out", _headers)
+PROXIES = Check(
+    f"a number of proxies from 0 to 16, or a dict with {', '.join(_PROXY_KEYS)}", _proxies
+)
+SECRET = Check("text or bytes of at least 8 characters", _secret)

@@ -1,0 +1,224 @@
+"""The exception tree: what can go wrong, and what the caller may do about it.
+
+::
+
+    OpenManagerError
+    ├── ConfigError (ValueError)         a setting is wrong: key, value, what is allowed
+    │   └── MissingExtra                 an optional package is not installed
+    ├── PluginError                      a plugin could not be loaded or failed
+    ├── HubError                         the shared store cannot be reached
+    ├── CacheError                       a value cannot be cached
+    ├── CallerDeadline (TimeoutError)    the caller's own time ran out
+    ├── Cancelled                        the caller does not want the answer any more
+    ├── EngineError                      an engine did not answer
+    │   ├── Transient                    it may work on the next attempt
+    │   ├── RateLimited                  the engine asks for patience
+    │   ├── AttemptTimeout               one attempt took too long
+    │   ├── InvalidRequest               the call itself is wrong: no engine can answer it
+    │   ├── Unsupported                  this engine cannot do it, another may
+    │   ├── TooLong                      too long for this engine, another may take it
+    │   ├── Misconfigured                wrong key, wrong address: an operator must act
+    │   └── EngineUnavailable            skipped without asking: offline, open breaker, full
+    └── ChainExhausted (ExceptionGroup)  every engine of a chain failed or was skipped
+
+What a chain does with each engine error (retry, next tier, breaker) is the table in
+:mod:`om_plugins.resilience.outcomes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from .types import Attempt
+
+Sent = Literal["no", "maybe", "yes"]
+
+
+class OpenManagerError(Exception):
+    """Base of every error that this package raises."""
+
+
+class ConfigError(OpenManagerError, ValueError):
+    """A setting is wrong.
+
+    Args:
+        key: the name as the operator wrote it, for example ``OM_CSP_MODE``.
+        value: the value that was found.
+        reason: what is wrong and what is allowed, in one sentence.
+    """
+
+    def __init__(self, key: str, value: object, reason: str) -> None:
+        super().__init__(f"{key} {_short(value)}: {reason}")
+        self.key = key
+        self.value = value
+        self.reason = reason
+
+
+class MissingExtra(ConfigError):
+    """An optional package is needed and not installed.
+
+    Args:
+        key: the setting or feature that needs it.
+        value: the value that asked for it.
+        extra: the extra that brings the package (``pip install "om-plugins[extra]"``).
+    """
+
+    def __init__(self, key: str, value: object, extra: str) -> None:
+        super().__init__(
+            key,
+            value,
+            f"needs an optional package; install it with: pip install 'om-plugins[{extra}]'",
+        )
+        self.extra = extra
+
+
+class PluginError(OpenManagerError):
+    """A plugin could not be loaded, or failed in a hook.
+
+    Args:
+        plugin: the plugin's name.
+        reason: what happened and the way out.
+    """
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        super().__init__(f"plugin {plugin!r}: {reason}")
+        self.plugin = plugin
+        self.reason = reason
+
+
+class HubError(OpenManagerError):
+    """The shared store cannot be reached. Never leaves the package on a request's path."""
+
+
+class CacheError(OpenManagerError):
+    """A value cannot be cached (its type has no encoding, it is over the size limit)."""
+
+
+class CallerDeadline(OpenManagerError, TimeoutError):
+    """The caller's total deadline passed. Nothing is retried, no breaker counts it."""
+
+
+class Cancelled(OpenManagerError):
+    """The caller gave up (client disconnected, shutdown). Nothing is retried."""
+
+
+class EngineError(OpenManagerError):
+    """An engine did not answer.
+
+    Args:
+        message: what happened, for logs. Never shown to end users.
+        sent: whether the request may have reached the engine: ``"no"`` makes a retry safe even
+            for a call that is not idempotent.
+        retry_after: seconds the engine asks to wait, ``None`` when it said nothing.
+        status: the upstream's HTTP status, when there was one.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        sent: Sent = "maybe",
+        retry_after: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message or type(self).__name__)
+        self.sent: Sent = sent
+        self.retry_after = retry_after
+        self.status = status
+
+
+class Transient(EngineError):
+    """It failed in a way that may pass: a refused connection, a 502, a dropped body."""
+
+
+class RateLimited(EngineError):
+    """The engine asks for patience (HTTP 429, or 503 with Retry-After)."""
+
+
+class AttemptTimeout(EngineError):
+    """One attempt took longer than its share of the deadline."""
+
+
+class InvalidRequest(EngineError):
+    """The call itself is wrong (HTTP 400, 422): asking another engine would not help."""
+
+
+class Unsupported(EngineError):
+    """This engine cannot answer this call; another may."""
+
+
+class TooLong(EngineError):
+    """The call is too long for this engine (context length); another may take it."""
+
+
+class Misconfigured(EngineError):
+    """Wrong credentials or address (HTTP 401, 403, 404): an operator must act."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine was skipped without being asked.
+
+    Args:
+        engine: its name.
+        reason: ``"offline"``, ``"breaker open"``, ``"bulkhead full"``, ``"cooling down"``.
+        retry_after: seconds until it may be asked again, when known.
+    """
+
+    def __init__(self, engine: str, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{engine}: {reason}", sent="no", retry_after=retry_after)
+        self.engine = engine
+        self.reason = reason
+
+
+class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
+    """Every engine of a chain failed or was skipped.
+
+    The group's exceptions are the attempts' errors in order; a skipped engine is an
+    :class:`EngineUnavailable`, so the group is never empty.
+
+    Attributes:
+        chain: the chain's name.
+        attempts: one :class:`~om_plugins.types.Attempt` per attempt or skip.
+        retry_after: the least number of seconds after which an engine may answer again,
+            ``None`` when no engine said so.
+    """
+
+    chain: str
+    attempts: Sequence[Attempt]
+    retry_after: float | None
+
+    def __new__(
+        cls,
+        message: str,
+        exceptions: Sequence[Exception],
+        chain: str = "",
+        attempts: Sequence[Attempt] = (),
+        retry_after: float | None = None,
+    ) -> Self:
+        self = super().__new__(cls, message, exceptions)
+        self.chain = chain
+        self.attempts = attempts
+        self.retry_after = retry_after
+        return self
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args[:2])  # type: ignore[arg-type]
+
+    def derive(self, excs: Sequence[Exception], /) -> ChainExhausted:  # type: ignore[override]
+        return ChainExhausted(self.message, excs, self.chain, self.attempts, self.retry_after)
+
+    @property
+    def all_rate_limited(self) -> bool:
+        """True when every attempt ended in :class:`RateLimited` (or was cooling down after it)."""
+        return all(
+            isinstance(e, RateLimited)
+            or (isinstance(e, EngineUnavailable) and e.reason == "cooling down")
+            for e in self.exceptions
+        )
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,304 @@
+"""What a plugin implements, and what the rooms of the house ask of each other.
+
+All are structural: a class keeps a contract by having the methods. The contract tests in
+:mod:`om_plugins.testing` prove that it does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from .types import (
+        Answer,
+        CacheStats,
+        Call,
+        EngineTraits,
+        HubMessage,
+        Notification,
+        Sample,
+    )
+
+__all__ = [
+    "Cache",
+    "CacheStore",
+    "CacheStoreFactory",
+    "Chain",
+    "Clock",
+    "Engine",
+    "Hub",
+    "HubFactory",
+    "Lease",
+    "Monitor",
+    "Notifier",
+    "Notify",
+    "PluginContext",
+    "RecoveryStep",
+    "Scheduler",
+    "WSGIApplication",
+    "WSGIEnvironment",
+]
+
+
+class Clock(Protocol):
+    """Time, handed in so that tests need not wait."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+
+    def time(self) -> float:
+        """Seconds since the Unix epoch."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Anything that can answer a call.
+
+    ``probe(call)`` and ``close()`` are optional: a probe raises when the engine is not well, and
+    should cost nothing; ``close`` gives connections back.
+    """
+
+    name: str
+    traits: EngineTraits
+
+    def call(self, call: Call) -> Answer | object:
+        """Answer, or raise an :class:`~om_plugins.errors.EngineError`.
+
+        Returns:
+            A payload, an iterator of chunks (when ``call.stream`` and ``traits.streaming``), or
+            an :class:`~om_plugins.types.Answer`. An engine that can stream may still answer a
+            streaming call at once.
+        """
+
+
+class Chain(Protocol):
+    """What the engine routes need of a chain."""
+
+    name: str
+
+    def call(
+        self,
+        payload: object = None,
+        *,
+        stream: bool = False,
+        timeout: float | None = None,
+        idempotent: bool | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str = "POST",
+    ) -> Answer:
+        """Ask the engines in order.
+
+        Raises:
+            ChainExhausted: no engine answered.
+            InvalidRequest: the call itself is wrong.
+            CallerDeadline, Cancelled: the caller's time was over, or it gave up.
+        """
+
+    @property
+    def idempotent(self) -> bool:
+        """True when every engine of every tier is idempotent."""
+
+
+class CacheStore(Protocol):
+    """Bytes under keys, shared or not. Asked for these three verbs and nothing else.
+
+    A store never raises for a missing or damaged entry, and may raise anything when it is out of
+    reach: the cache then goes on without it.
+    """
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes last set, or ``None``."""
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep ``value`` for ``ttl`` seconds."""
+
+    def delete(self, key: str) -> None:
+        """Forget it; a missing key is fine."""
+
+
+class Lease(Protocol):
+    """The right to be the only one at work on something, for a while."""
+
+    name: str
+    token: int
+    """The fencing token: larger for each later holder, so that a paused one can be refused."""
+
+    def renew(self, ttl: float) -> bool:
+        """Hold it for ``ttl`` more seconds; False when it was lost."""
+
+    def release(self) -> None:
+        """Give it back early. A lost lease is left alone."""
+
+
+class Hub(Protocol):
+    """The one thing that workers share: a stream, a table with expiry, counters and leases.
+
+    Data is JSON-like (``None``, bool, int, float, str, bytes, list, dict with str keys).
+    """
+
+    def publish(self, topic: str, data: object) -> str:
+        """Append to a topic; returns the message's id. Old ones are dropped by age and count."""
+
+    def read(
+        self, topic: str, after: str = "", wait: float = 0.0, limit: int = 100
+    ) -> list[HubMessage]:
+        """Messages after id ``after`` ("" for the oldest kept), oldest first.
+
+        Args:
+            wait: seconds to wait for the first one when there is none yet.
+        """
+
+    def last_id(self, topic: str) -> str:
+        """The id of the newest message, to read only what comes later; "" for none."""
+
+    def put(self, key: str, value: object, ttl: float) -> None:
+        """Keep ``value`` under ``key`` for ``ttl`` seconds. ``None`` removes it."""
+
+    def get(self, key: str) -> object:
+        """The value under ``key``, or ``None``."""
+
+    def scan(self, prefix: str) -> dict[str, object]:
+        """All unexpired values whose key begins with ``prefix``."""
+
+    def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
+        """Add to a counter atomically and return its value; ``ttl`` counts from its first use."""
+
+    def lease(self, name: str, ttl: float) -> Lease | None:
+        """Become the only holder of ``name``, or ``None`` when another holds it."""
+
+    def close(self) -> None:
+        """Give connections back; the hub may be used again afterwards."""
+
+
+class Monitor(Protocol):
+    """Gets measurements. Called from a background thread, in batches, under guard."""
+
+    def record(self, samples: Iterable[Sample]) -> None:
+        """Take the samples since the last call."""
+
+
+class Notifier(Protocol):
+    """Carries notifications to people: a log, a webhook, a chat."""
+
+    name: str
+
+    def send(self, notification: Notification, timeout: float) -> None:
+        """Deliver, or raise. Called from a background thread, bounded by ``timeout`` seconds."""
+
+
+class Notify(Protocol):
+    """How every room tells people something."""
+
+    def __call__(self, notification: Notification) -> None:
+        """Queue it; never blocks, never raises."""
+
+
+class RecoveryStep(Protocol):
+    """One thing that recovery tries.
+
+    Attributes:
+        name: plain words for the progress toast.
+        percent: how far recovery is once this step is done, 0 to 100.
+    """
+
+    name: str
+    percent: int
+
+    def run(self, subject: str, timeout: float) -> str:
+        """Do it; returns what was done, in one line. Raises when recovery should stop."""
+
+
+class Scheduler(Protocol):
+    """The one background worker pool of a process."""
+
+    def submit(self, function: Callable[[], object], *, name: str = "") -> bool:
+        """Run soon, in the background; False when the queue is full."""
+
+    def every(
+        self, seconds: float, function: Callable[[], object], *, name: str, elected: bool = False
+    ) -> Callable[[], None]:
+        """Run again and again; with ``elected`` in one process of all. Returns a way to stop."""
+
+
+class Cache(Protocol):
+    """What other rooms and plugins may ask of the cache (see :mod:`om_plugins.caching.smart`)."""
+
+    def query(
+        self,
+        key: str,
+        fetcher: Callable[[], object],
+        *,
+        stale_time: float | None = None,
+        cache_time: float | None = None,
+        tags: Iterable[str] = (),
+        scope: str = "",
+    ) -> object:
+        """The value, fetched when missing, refreshed in the background when stale."""
+
+    def get(self, key: str, default: object = None, *, scope: str = "") -> object:
+        """The value if there is one, fresh or stale."""
+
+    def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        stale_time: float | None = None,
+        cache_time: float | None = None,
+        tags: Iterable[str] = (),
+        scope: str = "",
+    ) -> None:
+        """Put a value."""
+
+    def invalidate(
+        self, prefix: str | None = None, *, tags: Iterable[str] = (), scope: str = ""
+    ) -> int:
+        """Mark entries stale; the last good value stays. Returns how many in this process."""
+
+    def remove(self, key: str, *, scope: str = "") -> None:
+        """Forget one entry."""
+
+    def stats(self) -> CacheStats:
+        """The counters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginContext:
+    """What every hook gets: the house, and this plugin's own settings.
+
+    Attributes:
+        name: this plugin's name.
+        config: made by the plugin's ``config_class`` from ``OM_PLUGIN_CONFIG``; ``None`` when it
+            has none.
+        logger: ``om_plugins.plugin.<name>``.
+        hub, cache: resolved on first use, so a hook may keep them but should not call them.
+    """
+
+    name: str
+    config: object
+    clock: Clock
+    hub: Hub
+    cache: Cache
+    scheduler: Scheduler
+    notify: Notify
+    logger: logging.Logger
+
+
+HubFactory = Callable[[str, Clock], Hub]
+"""Makes a hub from its URL."""
+
+CacheStoreFactory = Callable[[str], CacheStore]
+"""Makes a cache store from its URL."""
+
+HostContext = Callable[["WSGIEnvironment"], AbstractContextManager[object]]
+"""Opens the host framework's request context for an environ."""

@@ -1,0 +1,266 @@
+"""Settings: every ``OM_`` key with its type, default, check and documentation.
+
+The table *is* the class: a field of :class:`Settings` named ``csp_mode`` is the key
+``OM_CSP_MODE`` of ``app.config``. An unknown key or a bad value raises
+:class:`~om_plugins.errors.ConfigError` when the application starts, naming the key, the value
+and the way out. Text (from ``FLASK_OM_…`` environment variables) is read as the key's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass
+from typing import Any, ClassVar
+
+from .checks import (
+    BOOL,
+    CALLBACK,
+    CORS,
+    CSP,
+    HEADERS,
+    MAPPING,
+    PROXIES,
+    RATE,
+    SECRET,
+    STRINGS,
+    Table,
+    choice,
+    integer,
+    key,
+    number,
+    table,
+    text,
+)
+
+__all__ = ["ChainOptions", "RouteOptions", "Settings", "as_markdown"]
+
+_PREFIX = text(
+    r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
+)
+
+# --- the tables ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainOptions(Table):
+    """One chain's own settings; what is ``None`` comes from the ``OM_`` key of that name."""
+
+    timeout: float | None = key(None, number(0.001, 3600, "seconds"), "total deadline of a call")
+    attempt_timeout: float | None = key(
+        None, number(0.001, 3600, "seconds"), "longest time of one attempt"
+    )
+    retries: int | None = key(None, integer(0, 20), "retries on the same engine")
+    at_most_once: bool = key(
+        False, BOOL, "never ask again, here or on a later tier, once a call may have been sent"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteOptions(Table):
+    """One path that an engine chain answers."""
+
+    chain: str = key("", text(r".+", "the name of a chain"), "the chain that answers")
+    auth: Callable[..., Any] | None = key(
+        None,
+        CALLBACK,
+        "called with the request, in the host's request context; a false answer is a 401",
+    )
+    rate: tuple[int, int] | None = key(
+        (60, 60),
+        RATE,
+        "calls per client, over all workers",
+    )
+    cors: tuple[str, ...] = key(
+        (),
+        CORS,
+        "other sites that may call it from a browser",
+    )
+    max_body: int = key(1_000_000, integer(1, 2**31, "bytes"), "largest request body")
+    timeout: float | None = key(
+        None, number(0.001, 3600, "seconds"), "deadline of a call; the chain's own when not set"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Table):
+    """Every setting. Without Flask, pass fields as keywords: ``Settings(csp_mode="enforce")``."""
+
+    PREFIX: ClassVar[str] = "OM_"
+
+    # general
+    enabled: bool = key(
+        True, BOOL, "the kill switch: when false, no request passes through this package", "General"
+    )
+    prefix: str = key("/_om", _PREFIX, "where this package's own pages are", "General")
+    proxies: dict[str, int] = key(
+        {},
+        PROXIES,
+        "how many reverse proxies set `X-Forwarded-*`, as for werkzeug's `ProxyFix`",
+        "General",
+    )
+    trusted_hosts: tuple[str, ...] | None = key(
+        None, STRINGS, "host names that this package's own routes answer to; Flask's "
+        "`TRUSTED_HOSTS` when not set", "General"
+    )  # fmt: skip
+    secret_key: bytes | None = key(
+        None,
+        SECRET,
+        "signs and hides values; when not set, Flask's `SECRET_KEY`, else a random one in the hub",
+        "General",
+    )
+    strict: bool | None = key(
+        None, BOOL, "raise when a plugin is broken, instead of going on without it; "
+        "when not set: only under `TESTING`", "General"
+    )  # fmt: skip
+    hub_url: str = key(
+        "auto",
+        text(r"auto|[a-z][a-z0-9+.-]*:.*", "'auto', 'memory://' or 'sqlite:///path'"),
+        "what the workers share; `auto`: memory when testing, else a file in the instance folder",
+        "General",
+    )
+    workers: int = key(4, integer(1, 64), "background threads in a process, at most", "General")
+    worker_queue: int = key(
+        256, integer(1, 100_000), "background jobs waiting in a process, at most", "General"
+    )
+    # plugins
+    plugins: tuple[str, ...] | None = key(
+        None, STRINGS, "installed plugins to load; all when not set", "Plugins"
+    )
+    plugins_disabled: tuple[str, ...] = key(
+        (), STRINGS, "plugins to leave out, built-in ones too", "Plugins"
+    )
+    plugin_config: dict[str, Any] = key(
+        {}, MAPPING, "settings of plugins: a dict from a plugin's name to a dict", "Plugins"
+    )
+    plugin_failures: int = key(
+        5, integer(1, 1000), "failures of a plugin after which it is left out", "Plugins"
+    )
+    # engines
+    chains: dict[str, ChainOptions] = key(
+        {}, table(ChainOptions, "OM_CHAINS"), "settings of single chains", "Engines"
+    )
+    routes: dict[str, RouteOptions] = key(
+        {}, table(RouteOptions, "OM_ROUTES"), "paths that an engine chain answers", "Engines"
+    )
+    timeout: float = key(
+        10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain", "Engines"
+    )
+    attempt_timeout: float | None = key(
+        None,
+        number(0.001, 3600, "seconds"),
+        "longest time of one attempt; only the total deadline when not set",
+        "Engines",
+    )
+    retries: int = key(
+        3, integer(0, 20), "retries on the same engine after the first attempt", "Engines"
+    )
+    retry_budget: float = key(
+        0.2, number(0, 10), "retries and hedges per call, over time: 0.2 is one in five", "Engines"
+    )
+    retry_budget_floor: float = key(
+        1.0, number(0, 1000), "retries per second that the budget always allows", "Engines"
+    )
+    breaker_failure_rate: float = key(
+        0.5, number(0.01, 1), "share of failed calls that opens a breaker", "Engines"
+    )
+    breaker_slow_s: float = key(
+        5.0, number(0.001, 3600, "seconds"), "a call is slow from here on", "Engines"
+    )
+    breaker_slow_rate: float = key(
+        0.9, number(0.01, 1), "share of slow calls that opens a breaker", "Engines"
+    )
+    breaker_min_calls: int = key(
+        10, integer(1, 100_000), "calls in the window before a breaker may open", "Engines"
+    )
+    breaker_window_s: float = key(
+        30.0, number(1, 3600, "seconds"), "the window over which calls are counted", "Engines"
+    )
+    breaker_cooldown_s: float = key(
+        10.0,
+        number(0.001, 3600, "seconds"),
+        "how long a breaker stays open before it probes",
+        "Engines",
+    )
+    # cache
+    cache_url: str = key(
+        "memory://",
+        text(r"[a-z][a-z0-9+.-]*:.*", "a URL such as 'memory://' or 'file:///var/cache/app'"),
+        "where cached values are kept",
+        "Cache",
+    )
+    cache_stale_time: float = key(
+        300.0, number(0, 31_536_000, "seconds"), "how long a value is fresh", "Cache"
+    )
+    cache_time: float = key(
+        1800.0, number(0, 31_536_000, "seconds"), "how long a value is kept at all", "Cache"
+    )
+    cache_l1_bytes: int = key(
+        64 * 2**20, integer(0, 2**40, "bytes"), "memory for cached values in a process", "Cache"
+    )
+    cache_max_value: int = key(
+        4 * 2**20, integer(1, 2**31, "bytes"), "largest value that is cached", "Cache"
+    )
+    # security headers
+    csp_mode: str = key(
+        "adopt",
+        choice("adopt", "enforce", "learn", "off"),
+        "`adopt` enforces only what breaks nothing and reports on the strict policy; `enforce` "
+        "enforces the strict policy; `learn` only reports; `off` sends none",
+        "Security headers",
+    )
+    csp: dict[str, tuple[str, ...]] = key(
+        {}, CSP, "directives that replace those of the strict policy", "Security headers"
+    )
+    csp_report_sample: float = key(
+        0.01,
+        number(0, 1),
+        "share of HTML responses that ask browsers for reports (all in debug mode)",
+        "Security headers",
+    )
+    csp_auto_nonce: bool = key(
+        True,
+        BOOL,
+        "put nonces on the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
+        "Security headers",
+    )
+    headers: dict[str, str | None] = key(
+        {},
+        HEADERS,
+        "companion headers, added where the app set none: overrides `X-Content-Type-Options`, "
+        "`Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds others",
+        "Security headers",
+    )
+
+    def chain(self, name: str) -> ChainOptions:
+        """The settings of one chain, its own or none."""
+        return self.chains.get(name) or ChainOptions()
+
+
+def as_markdown() -> str:
+    """The reference page of all settings, generated from the tables."""
+    lines = [
+        "# Settings",
+        "",
+        "All settings are flat keys of `app.config`; `app.config.from_prefixed_env()` reads them",
+        "from `FLASK_OM_…` variables. An unknown key is an error that names the nearest known one.",
+        "Without Flask, the same names in lower case are keywords of `Settings`:",
+        '`Settings(csp_mode="enforce")`.',
+    ]
+    groups: dict[str, list[tuple[str, Field[Any]]]] = {}
+    for written, one in Settings.keys().items():
+        groups.setdefault(one.metadata["group"], []).append((written, one))
+    for group, rows in groups.items():
+        lines += ["", f"## {group}", "", *_rows(rows)]
+    for title, cls in (("A chain's options", ChainOptions), ("A route's options", RouteOptions)):
+        lines += ["", f"## {title}", "", *_rows(list(cls.keys().items()))]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(rows: list[tuple[str, Field[Any]]]) -> list[str]:
+    lines = ["| key | default | allowed | what it does |", "|---|---|---|---|"]
+    for written, one in rows:
+        factory: Any = one.default_factory
+        default = factory() if one.default is MISSING else one.default
+        allowed = str(one.metadata["check"].allowed).replace("|", "\\|")
+        lines.append(f"| `{written}` | `{default!r}` | {allowed} | {one.metadata['doc']} |")
+    return lines
