@@ -1,0 +1,1 @@
+"""Telling people: the centre that queues notifications and hands them to notifiers."""

@@ -1,0 +1,68 @@
+# `make demo` and `make test` do all set-up themselves on a machine with Python 3.11+.
+
+PYTHON ?= python3
+VENV ?= .venv
+comma := ,
+BIN := $(VENV)/bin
+SOURCES := $(shell find om_plugins -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
+
+.PHONY: demo test lint bench docs proof format clean system-packages
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m gunicorn -c example_app/gunicorn.conf.py "example_app:create_app()"
+
+test: $(VENV)/.test system-packages
+	$(BIN)/pytest -m "not proof" $(ARGS)
+
+# What runs longer than `make test` may: lowest supported versions, soak, server matrix.
+proof: $(VENV)/.test system-packages
+	$(BIN)/pytest -m proof $(ARGS)
+	PYTHON=$(PYTHON) sh tests/lowest/run.sh
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+docs: $(VENV)/.lint
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+format: $(VENV)/.lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Debian packages that browser tests need; without root they are left out and the tests say so.
+system-packages:
+	@sh tests/system-packages.sh
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+# Everything runs against the built wheel, so that a file missing from it is found.
+$(VENV)/.wheel: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet build hatchling
+	rm -rf build/wheel
+	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir build/wheel .
+	$(BIN)/pip install --quiet --force-reinstall --no-deps build/wheel/*.whl
+	@touch $@
+
+define extra
+$(VENV)/.$(1): $(VENV)/.wheel
+	$(BIN)/pip install --quiet "om-plugins[$(2)] @ file://$$$$(ls $(CURDIR)/build/wheel/*.whl)"
+	@touch $$@
+endef
+
+$(eval $(call extra,demo,demo))
+$(eval $(call extra,test,test))
+$(eval $(call extra,lint,lint$(comma)docs))
+$(eval $(call extra,bench,bench))
+

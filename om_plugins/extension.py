@@ -1,0 +1,288 @@
+"""``OpenManager``: the Flask extension, the one line that an app adds.
+
+Only wiring: the app's configuration becomes :class:`~om_plugins.settings.Settings`, a
+:class:`~om_plugins.runtime.Runtime` is built for each app and kept in ``app.extensions``, and
+``app.wsgi_app`` is wrapped. One ``OpenManager`` may serve several apps; it keeps no state of any
+of them, only what was registered on it (engines, plugins), which every app gets.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask, current_app, has_app_context, has_request_context, request
+from markupsafe import Markup
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .builtin.engine_callable import CallableEngine
+from .errors import ConfigError
+from .runtime import Runtime
+from .security.jinja_nonce import install
+from .settings import Settings
+from .types import EngineSpec
+from .wsgi import OpenManagerMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from .caching.smart import SmartCache
+    from .protocols import Hub
+    from .resilience.chain import EngineChain
+
+__all__ = ["OpenManager"]
+
+KEY = "om_plugins"
+F = TypeVar("F", bound=Callable[..., Any])
+
+logger = logging.getLogger("om_plugins")
+
+
+class OpenManager:
+    """Keeps a Flask app answering.
+
+    Args:
+        app: the app; leave it out in a factory and call :meth:`init_app` there.
+
+    Raises:
+        ConfigError: an ``OM_`` key of ``app.config`` is unknown or its value is not allowed.
+
+    Example::
+
+        app = Flask(__name__)
+        om = OpenManager(app)
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._engines: list[EngineSpec] = []
+        self._plugins: list[tuple[object, str | None]] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Bind to ``app``: read its ``OM_`` settings and wrap its ``wsgi_app``.
+
+        Nothing is opened or started here.
+
+        Raises:
+            ConfigError: a setting is wrong.
+            RuntimeError: the app has an ``OpenManager`` already.
+        """
+        if KEY in app.extensions:
+            raise RuntimeError(
+                "this app has an OpenManager already: call OpenManager(app) or init_app(app) once"
+            )
+        entry = _Entry(self, app)
+        app.extensions[KEY] = entry.build()
+        app.wsgi_app = entry  # type: ignore[method-assign]
+        self._apps.add(app)
+        _prepare_templates(app)
+
+    # --- registering --------------------------------------------------------------------------
+
+    def engine(
+        self, name: str, *, chain: str, tier: int = 1, **traits: Any
+    ) -> Callable[[F], F]:
+        """Make a function an engine: it gets the :class:`~om_plugins.types.Call` and answers.
+
+        Args:
+            name: the engine's name, unique in its chain.
+            chain: the chain's name.
+            tier: lower tiers are asked first, from 1.
+            traits: fields of :class:`~om_plugins.types.EngineTraits`, such as
+                ``idempotent=True`` or ``local=True``.
+
+        Example::
+
+            @om.engine("local", chain="assistant", tier=3, local=True)
+            def local_answer(call):
+                return {"answer": "The assistant is resting."}
+        """
+
+        def register(function: F) -> F:
+            self.add_engine(CallableEngine(name, function, **traits), chain=chain, tier=tier)
+            return function
+
+        return register
+
+    def add_engine(
+        self, engine: object, *, chain: str, tier: int = 1, weight: float = 1.0
+    ) -> None:
+        """Add an engine object to a chain of every app that this ``OpenManager`` serves."""
+        spec = EngineSpec(engine, chain, tier, weight)
+        for app in list(self._apps):
+            _runtime(app).add_engine(spec)
+        self._engines.append(spec)
+
+    def register_plugin(self, plugin: object, name: str | None = None) -> None:
+        """Use a plugin that is not installed as an entry point.
+
+        Call it before :meth:`init_app`: hooks are asked when an app is bound.
+
+        Raises:
+            RuntimeError: an app is bound already.
+        """
+        if self._apps:
+            raise RuntimeError("register plugins before init_app(app): an app is bound already")
+        self._plugins.append((plugin, name))
+
+    # --- the parts of the current app ---------------------------------------------------------
+
+    @property
+    def runtime(self) -> Runtime:
+        """The parts of the current app.
+
+        Raises:
+            RuntimeError: it is not clear which app is meant, or it is not bound.
+        """
+        if has_app_context():
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+            if app in self._apps:
+                return _runtime(app)
+            if not self._apps:
+                raise RuntimeError("this app is not bound: call om.init_app(app) first")
+            raise RuntimeError(
+                f"the current app {app.name!r} is not bound to this OpenManager: "
+                "call om.init_app(app) on it"
+            )
+        apps = list(self._apps)
+        if len(apps) == 1:
+            return _runtime(apps[0])
+        if apps:
+            names = ", ".join(sorted(repr(app.name) for app in apps))
+            raise RuntimeError(
+                f"this OpenManager serves {len(apps)} apps ({names}): say which one is meant "
+                "with 'with app.app_context():'"
+            )
+        raise RuntimeError("no app is bound: call OpenManager(app) or om.init_app(app) first")
+
+    def chain(self, name: str) -> EngineChain:
+        """The chain of that name; ask it with ``.call(payload)``."""
+        return self.runtime.chain(name)
+
+    @property
+    def cache(self) -> SmartCache:
+        """The smart cache: ``om.cache.query("servers", fetch_servers)``."""
+        return self.runtime.cache
+
+    @property
+    def hub(self) -> Hub:
+        """What this app's workers share."""
+        return self.runtime.hub
+
+
+class _Entry:
+    """The app's ``wsgi_app``: builds anew when settings were changed before the first request."""
+
+    def __init__(self, om: OpenManager, app: Flask) -> None:
+        self._engines = om._engines
+        self._plugins = om._plugins
+        self._app = app
+        self._wsgi_app = app.wsgi_app
+        self._seen: dict[str, object] = {}
+        self._middleware: OpenManagerMiddleware | None = None
+
+    def build(self) -> Runtime:
+        """Make the app's runtime from its configuration as it is now."""
+        app = self._app
+        self._seen = _relevant(app.config)
+        runtime = Runtime(
+            Settings.from_mapping(app.config),
+            sender=app,
+            testing=bool(app.testing),
+            debug=bool(app.debug),
+            instance_path=Path(app.instance_path),
+            secret_key=lambda: app.secret_key,
+            trusted_hosts=app.config.get("TRUSTED_HOSTS"),
+            host_context=app.request_context,
+            plugins=self._plugins,
+        )
+        for spec in self._engines:
+            runtime.add_engine(spec)
+        _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
+        return runtime
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        middleware = self._middleware or self._first()
+        return middleware(environ, start_response)
+
+    def _first(self) -> OpenManagerMiddleware:
+        runtime = _runtime(self._app)
+        now = _relevant(self._app.config)
+        if now != self._seen:
+            changed = sorted(k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k))
+            logger.debug("%s changed after init_app: built anew", ", ".join(changed))
+            old, runtime = runtime, self.build()
+            self._app.extensions[KEY] = runtime
+            old.close()
+        self._middleware = OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
+        return self._middleware
+
+
+def _runtime(app: Flask) -> Runtime:
+    runtime = app.extensions[KEY]
+    assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
+    return runtime
+
+
+def _relevant(config: Mapping[str, object]) -> dict[str, object]:
+    names = ("DEBUG", "TESTING", "TRUSTED_HOSTS")
+    return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
+
+
+def _prepare_templates(app: Flask) -> None:
+    """Add the Jinja extension when the app makes its environment, which may be never."""
+
+    def prepare(environment: Environment) -> Environment:
+        settings = _runtime(app).settings
+        if settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce:
+            install(environment, environ=_environ, head=lambda: _head(app))
+        else:
+            provide(environment, environ=_environ, head=lambda: _head(app))
+        return environment
+
+    if "jinja_env" in app.__dict__:
+        prepare(app.jinja_env)
+        return
+    make = app.create_jinja_environment
+
+    @functools.wraps(make)
+    def create_jinja_environment() -> Environment:
+        return prepare(make())
+
+    app.create_jinja_environment = create_jinja_environment  # type: ignore[method-assign]
+
+
+def _environ() -> WSGIEnvironment | None:
+    return request.environ if has_request_context() else None
+
+
+def _head(app: Flask) -> Markup:
+    """What ``{{ om_head() }}`` puts into a page's head: the browser module."""
+    prefix = request.script_root + _runtime(app).settings.prefix
+    mark = nonce(request.environ) if _runtime(app).settings.csp_mode != "off" else ""
+    return Markup('<script type="module" src="{}/static/om.js" nonce="{}"></script>').format(
+        prefix, mark
+    )
+
+
+def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:
+    if not isinstance(app, ProxyFix):
+        return
+    if settings.proxies:
+        raise ConfigError(
+            "OM_PROXIES",
+            settings.proxies,
+            "this app applies ProxyFix itself, so X-Forwarded-* would be read twice; "
+            "remove app.wsgi_app = ProxyFix(...) or OM_PROXIES",
+        )
+    logger.warning(
+        "ProxyFix is inside OpenManager, whose layers see the proxy's address: remove "
+        "app.wsgi_app = ProxyFix(...) and set OM_PROXIES to the number of proxies, "
+        "or apply ProxyFix after OpenManager(app)"
+    )

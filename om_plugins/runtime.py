@@ -1,0 +1,329 @@
+"""One application's parts, built from its settings and plugins.
+
+This is the only place where the rooms meet: each gets what it needs of another as a floor-1
+protocol. Building a runtime opens nothing and starts nothing; the hub is opened, threads are
+started and ``om_startup`` is called on first use, in the process that needs them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import logging
+import os
+import secrets
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from . import signals
+from .background import BackgroundScheduler
+from .builtin.hub_memory import MemoryHub
+from .caching.smart import SmartCache
+from .clock import SystemClock
+from .errors import ConfigError
+from .hookspecs import CspSources
+from .notifying.centre import NotificationCentre
+from .plugin_host import PluginHost
+from .policies.breaker import BreakerRegistry
+from .protocols import (
+    CacheStore,
+    CacheStoreFactory,
+    Clock,
+    HostContext,
+    Hub,
+    HubFactory,
+    Notifier,
+    PluginContext,
+    WSGIEnvironment,
+)
+from .resilience.chain import ChainPolicy, EngineChain
+from .security.headers import HeaderPolicy
+from .settings import Settings
+from .shared_hub import SharedHub, resolve_hub_url
+from .types import EngineSpec
+
+__all__ = ["Runtime"]
+
+logger = logging.getLogger("om_plugins")
+
+AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
+
+_SECRET = "secret"
+_YEARS = 10 * 365 * 86_400.0
+
+
+class Runtime:
+    """The parts of one application.
+
+    Args:
+        settings: checked settings.
+        sender: the sender of signals: the application.
+        testing: no threads, files or sleeps; broken plugins raise.
+        debug: reports on every page.
+        instance_path: where a hub file may live; ``None`` for nowhere.
+        secret_key: the host's own secret, used when ``OM_SECRET_KEY`` is not set.
+        trusted_hosts: the host's own list, used when ``OM_TRUSTED_HOSTS`` is not set.
+        host_context: opens the host framework's request context.
+        clock: time.
+
+    Raises:
+        ConfigError: a setting cannot work.
+        PluginError: a plugin is broken and ``OM_STRICT`` is on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        sender: object = None,
+        testing: bool = False,
+        debug: bool = False,
+        instance_path: Path | None = None,
+        secret_key: Callable[[], bytes | str | None] = lambda: None,
+        trusted_hosts: Sequence[str] | None = None,
+        host_context: HostContext | None = None,
+        clock: Clock | None = None,
+        plugins: Iterable[tuple[object, str | None]] = (),
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.testing = testing
+        self.debug = debug
+        self.clock: Clock = clock or SystemClock()
+        self.trusted_hosts = settings.trusted_hosts or trusted_hosts
+        self.host_context = host_context
+        self.emit = signals.emitter(self if sender is None else sender)
+        self._instance_path = instance_path
+        self._host_secret = secret_key
+        self._secret: bytes | None = None
+        self._started: dict[int, object] = {}
+        self.chains: dict[str, EngineChain] = {}
+        self._breakers = BreakerRegistry(self.clock)
+
+        self.hub = SharedHub(self._open_hub, lambda: MemoryHub("memory://", self.clock), self.clock)
+        self.scheduler = BackgroundScheduler(
+            workers=settings.workers,
+            queue_size=settings.worker_queue,
+            clock=self.clock,
+            hub=self.hub,
+            synchronous=testing,
+        )
+        self.plugins = PluginHost(
+            context=self._context,
+            only=settings.plugins,
+            disabled=settings.plugins_disabled,
+            configs=settings.plugin_config,
+            strict=testing if settings.strict is None else settings.strict,
+            max_failures=settings.plugin_failures,
+            emit=self.emit,
+        )
+        self.notify = NotificationCentre(
+            hub=self.hub,
+            scheduler=self.scheduler,
+            clock=self.clock,
+            emit=self.emit,
+            notifiers=self._collect_notifiers,
+            guarded=self.plugins.guarded,
+        )
+        in_memory = settings.cache_url.startswith("memory:")
+        self.cache = SmartCache(
+            stale_time=settings.cache_stale_time,
+            cache_time=settings.cache_time,
+            l1_bytes=settings.cache_l1_bytes,
+            max_value=settings.cache_max_value,
+            clock=self.clock,
+            scheduler=self.scheduler,
+            hub=self.hub,
+            store=None if in_memory else _LateStore(self._open_store),
+            emit=self.emit,
+        )
+        self._notifiers: list[tuple[str, Notifier]] | None = None
+        self._hub_factories: dict[str, HubFactory] = {}
+        self._store_factories: dict[str, CacheStoreFactory] = {}
+
+        self.plugins.load()
+        for plugin, name in plugins:
+            self.plugins.register(plugin, name)
+        for _, hubs in self.plugins.collect("om_hubs"):
+            self._hub_factories.update(hubs)
+        for _, stores in self.plugins.collect("om_caches"):
+            self._store_factories.update(stores)
+        if settings.hub_url != "auto":
+            _known_scheme("OM_HUB_URL", settings.hub_url, self._hub_factories)
+        if not in_memory:
+            _known_scheme("OM_CACHE_URL", settings.cache_url, self._store_factories)
+        extra, asked = self._csp_contributions()
+        self.header_policy = HeaderPolicy.from_settings(
+            settings, debug=debug, extra=extra, callables=asked
+        )
+        for plugin, specs in self.plugins.collect("om_engines"):
+            for spec in specs:
+                self.plugins.guarded(plugin, self.add_engine, spec)
+
+    # --- what an application asks for ---------------------------------------------------------
+
+    def chain(self, name: str) -> EngineChain:
+        """The chain of that name.
+
+        Raises:
+            ConfigError: no engine belongs to it.
+        """
+        found = self.chains.get(name)
+        if found is None:
+            near = difflib.get_close_matches(name, list(self.chains), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "add one with om.engine(..., chain=…)"
+            raise ConfigError("chain", name, f"no engine belongs to it; {hint}")
+        return found
+
+    def add_engine(self, spec: EngineSpec) -> None:
+        """Give an engine its place in a chain; calls under way end on the old order."""
+        found = self.chains.get(spec.chain)
+        if found is None:
+            policy = ChainPolicy.from_settings(self.settings, spec.chain)
+            found = EngineChain(
+                spec.chain, policy, clock=self.clock, emit=self.emit, breakers=self._breakers
+            )
+            found.add(spec)
+            self.chains[spec.chain] = found
+        else:
+            found.add(spec)
+
+    def secret(self) -> bytes:
+        """What values are signed and hidden with: the same in all workers that share a hub."""
+        if self._secret is None:
+            own = self.settings.secret_key or self._host_secret()
+            if isinstance(own, str):
+                own = own.encode()
+            self._secret = own or self._shared_secret()
+        return self._secret
+
+    def start(self) -> None:
+        """Call ``om_startup`` once in this process. The first request does it."""
+        pid = os.getpid()
+        if self._started.setdefault(pid, token := object()) is token:
+            self.plugins.startup()
+            _close_at_exit(self)
+
+    def close(self) -> None:
+        """Give everything back: plugins are shut down, engines, pool and hub are closed."""
+        if self._started.pop(os.getpid(), None) is not None:
+            self.plugins.shutdown()
+        self.scheduler.close()
+        for chain in self.chains.values():
+            chain.close()
+        self.hub.close()
+
+    def hub_url(self) -> str:
+        """Where the hub is, once ``auto`` is resolved."""
+        return resolve_hub_url(
+            self.settings.hub_url,
+            testing=self.testing,
+            cache_url=self.settings.cache_url,
+            instance_path=self._instance_path,
+            schemes=self._hub_factories,
+        )
+
+    # --- how the parts are made ---------------------------------------------------------------
+
+    def _context(self, name: str, config: object, log: logging.Logger) -> PluginContext:
+        return PluginContext(
+            name=name,
+            config=config,
+            clock=self.clock,
+            hub=self.hub,
+            cache=self.cache,
+            scheduler=self.scheduler,
+            notify=self.notify,
+            logger=log,
+        )
+
+    def _open_hub(self) -> Hub:
+        url = self.hub_url()
+        return self._hub_factories[url.partition(":")[0]](url, self.clock)
+
+    def _open_store(self) -> CacheStore:
+        url = self.settings.cache_url
+        return self._store_factories[url.partition(":")[0]](url)
+
+    def _collect_notifiers(self) -> list[tuple[str, Notifier]]:
+        if self._notifiers is None:
+            self._notifiers = [
+                (plugin, notifier)
+                for plugin, found in self.plugins.collect("om_notifiers")
+                for notifier in found
+            ]
+        return self._notifiers
+
+    def _csp_contributions(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
+        merged: dict[str, list[str]] = {}
+        asked: list[AskCsp] = []
+        for plugin, found in self.plugins.collect("om_csp"):
+            if callable(found):
+                asked.append(self._guarded_csp(plugin, found))
+                continue
+            for directive, sources in found.items():
+                merged.setdefault(directive, []).extend(sources)
+        return merged, asked
+
+    def _guarded_csp(self, plugin: str, ask: AskCsp) -> AskCsp:
+        def guarded(environ: WSGIEnvironment) -> CspSources | None:
+            ok, sources = self.plugins.guarded(plugin, ask, environ)
+            return sources if ok else None
+
+        return guarded
+
+    def _shared_secret(self) -> bytes:
+        """A random secret that the first worker puts into the hub and all others find there."""
+        found = self.hub.get(_SECRET)
+        if not isinstance(found, bytes):
+            if self.hub.increment(f"{_SECRET}:claim", ttl=60) == 1:
+                self.hub.put(_SECRET, secrets.token_bytes(32), ttl=_YEARS)
+            for _ in range(20):
+                found = self.hub.get(_SECRET)
+                if isinstance(found, bytes):
+                    break
+                self.clock.sleep(0.05)
+        return found if isinstance(found, bytes) else secrets.token_bytes(32)
+
+
+class _LateStore:
+    """A cache store that is opened when it is first used."""
+
+    def __init__(self, open_store: Callable[[], CacheStore]) -> None:
+        self._open = open_store
+        self._store: CacheStore | None = None
+
+    def _opened(self) -> CacheStore:
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def get(self, key: str) -> bytes | None:
+        return self._opened().get(key)
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self._opened().set(key, value, ttl)
+
+    def delete(self, key: str) -> None:
+        self._opened().delete(key)
+
+
+def _known_scheme(key: str, url: str, known: Mapping[str, object]) -> None:
+    scheme = url.partition(":")[0]
+    if scheme in known:
+        return
+    near = difflib.get_close_matches(scheme, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {hint}")
+
+
+def _close_at_exit(runtime: Runtime) -> None:
+    reference = weakref.ref(runtime)
+
+    def close() -> None:
+        living = reference()
+        if living is not None:
+            living.close()
+
+    atexit.register(close)
+    weakref.finalize(runtime, atexit.unregister, close)

@@ -1,0 +1,120 @@
+"""The WSGI middleware: the layers below, composed once.
+
+Outermost first: proxies → headers → pages under ``OM_PREFIX`` → engine routes → the host app. A
+layer that a setting switches off is not composed, so it costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wsgi import ClosingIterator
+
+from .console.mount import Pages, PrefixLayer
+from .routes import EngineRoutes
+from .runtime import Runtime
+from .security.headers import HeadersLayer
+from .security.reports import ReportEndpoint
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["OpenManagerMiddleware", "compose"]
+
+
+def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
+    """Put the layers that the settings ask for around ``app``."""
+    settings = runtime.settings
+    if not settings.enabled:
+        return app
+    if settings.routes:
+        app = EngineRoutes(
+            app,
+            settings.routes,
+            runtime.chain,
+            hub=runtime.hub,
+            secret=runtime.secret,
+            clock=runtime.clock,
+            host_context=runtime.host_context,
+            trusted_hosts=runtime.trusted_hosts,
+        )
+    reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
+    app = PrefixLayer(app, settings.prefix, Pages({"/csp": reports}, runtime.trusted_hosts))
+    app = HeadersLayer(app, runtime.header_policy)
+    if settings.proxies:
+        app = ProxyFix(app, **settings.proxies)
+    if runtime.testing:
+        app = _RunsPendingJobs(app, runtime)
+    return app
+
+
+class OpenManagerMiddleware:
+    """The middleware for any WSGI app, without Flask.
+
+    Args:
+        app: the app to keep answering.
+        settings: ``Settings(...)``; the defaults when not given.
+        runtime: parts that were built already; made from the settings when not given.
+
+    Attributes:
+        runtime: the application's parts: ``runtime.chain(name)``, ``runtime.add_engine(spec)``,
+            ``runtime.cache.query(...)``.
+
+    Example::
+
+        from om_plugins import OpenManagerMiddleware, Settings
+
+        application = OpenManagerMiddleware(application, Settings(csp_mode="enforce"))
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        settings: Settings | None = None,
+        *,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.app = app
+        self.runtime = runtime or Runtime(settings, sender=self)
+        self._layers = compose(app, self.runtime)
+        self._answer: WSGIApplication = self._first
+        _again_after_fork(self)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._answer(environ, start_response)
+
+    def _first(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self.runtime.settings.enabled:
+            self.runtime.start()
+        self._answer = self._layers
+        return self._layers(environ, start_response)
+
+
+def _again_after_fork(middleware: OpenManagerMiddleware) -> None:
+    """A forked child is a process of its own: its first request starts its own parts."""
+    reference = weakref.ref(middleware)
+
+    def forget() -> None:
+        living = reference()
+        if living is not None:
+            living._answer = living._first
+
+    os.register_at_fork(after_in_child=forget)
+
+
+class _RunsPendingJobs:
+    """Under testing there are no threads: background jobs run here, after each request."""
+
+    def __init__(self, app: WSGIApplication, runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return ClosingIterator(
+            self._app(environ, start_response), [self._runtime.scheduler.run_pending]
+        )

@@ -1,0 +1,422 @@
+"""The one line: what it adds, and that nothing of the app changes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import threading
+import weakref
+
+import pytest
+from flask import Blueprint, Flask, Response, abort, render_template_string, session
+from markupsafe import Markup
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from om_plugins import OpenManager, hookimpl, signals
+from om_plugins.errors import ConfigError
+from om_plugins.types import EngineSpec, EngineTraits, PluginInfo
+
+PAGE = """<!doctype html><title>{{ title }}</title>
+<style>p { color: teal }</style>
+<script>document.title = "ready"</script>
+<p onclick="go()" style="color: red">{{ title }}</p>{{ widget }}"""
+
+WIDGET = Markup("<script>widget()</script>")
+
+
+def make_app(**config):
+    app = Flask(__name__)
+    app.config.update(TESTING=True, SECRET_KEY="for tests only", **config)
+
+    @app.get("/")
+    def hello():
+        return "<p>Hello</p>"
+
+    @app.get("/page")
+    def page():
+        return render_template_string(PAGE, title="A & B", widget=WIDGET)
+
+    @app.get("/json")
+    def data():
+        return {"a": 1}
+
+    @app.get("/gone")
+    def gone():
+        abort(410)
+
+    @app.get("/broken")
+    def broken():
+        raise RuntimeError("broken")
+
+    @app.get("/login")
+    def login():
+        session["user"] = "ann"
+        return "in"
+
+    return app
+
+
+def without_nonces(text):
+    return re.sub(r' nonce="[^"]*"', "", text)
+
+
+@pytest.mark.parametrize("mode", ["adopt", "enforce", "learn", "off"])
+@pytest.mark.parametrize("path", ["/", "/page", "/json", "/gone", "/nowhere", "/login"])
+def test_every_page_renders_as_without_the_line(path, mode):
+    bare = make_app().test_client().get(path)
+    app = make_app(OM_CSP_MODE=mode)
+    OpenManager(app)
+    ours = app.test_client().get(path)
+    assert ours.status_code == bare.status_code
+    assert without_nonces(ours.text) == bare.text
+    assert ours.headers.getlist("Set-Cookie") == bare.headers.getlist("Set-Cookie")
+    for name, value in bare.headers.items():
+        if name != "Content-Length":
+            assert value in ours.headers.getlist(name)
+
+
+def test_by_default_no_script_or_style_of_the_app_is_stopped():
+    app = make_app()
+    OpenManager(app)
+    policy = app.test_client().get("/page").headers["Content-Security-Policy"]
+    assert policy == "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+
+
+def test_enforced_literal_tags_get_the_nonce_and_interpolated_ones_never():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+    answer = app.test_client().get("/page")
+    nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
+    assert f'<style nonce="{nonce}">' in answer.text
+    assert f'<script nonce="{nonce}">document' in answer.text
+    assert "<script>widget()</script>" in answer.text
+
+
+def test_each_response_has_its_own_nonce():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+    client = app.test_client()
+    assert client.get("/page").text != client.get("/page").text
+
+
+def test_the_head_helper_brings_the_module_below_the_script_root():
+    app = make_app(OM_CSP_MODE="enforce", APPLICATION_ROOT="/sub")
+    OpenManager(app)
+
+    @app.get("/head")
+    def head():
+        return render_template_string("{{ om_head() }}")
+
+    answer = app.test_client().get("/head", base_url="http://localhost/sub")
+    nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
+    assert answer.text == (
+        f'<script type="module" src="/sub/_om/static/om.js" nonce="{nonce}"></script>'
+    )
+
+
+def test_nonce_helpers_work_in_mode_off():
+    app = make_app(OM_CSP_MODE="off")
+    OpenManager(app)
+
+    @app.get("/head")
+    def head():
+        return render_template_string("{{ om_head() }}<script nonce='{{ csp_nonce() }}'></script>")
+
+    answer = app.test_client().get("/head")
+    assert answer.status_code == 200
+    assert "Content-Security-Policy" not in answer.headers
+
+
+def test_an_unknown_key_names_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"OM_CSP_MODDE.*did you mean 'OM_CSP_MODE'"):
+        OpenManager(make_app(OM_CSP_MODDE="enforce"))
+
+
+def test_a_policy_with_a_separator_in_a_value_is_refused_when_the_app_starts():
+    with pytest.raises(ConfigError, match="OM_CSP"):
+        OpenManager(make_app(OM_CSP={"img-src": ["'self'; script-src *"]}))
+
+
+def test_settings_changed_before_the_first_request_count():
+    app = make_app()
+    OpenManager(app)
+    app.config["OM_CSP_MODE"] = "enforce"
+    assert "'nonce-" in app.test_client().get("/").headers["Content-Security-Policy"]
+
+
+def test_binding_opens_no_thread_and_no_file(tmp_path):
+    before = threading.active_count()
+    app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    om = OpenManager(app)
+    om.add_engine(Static("a"), chain="c")
+    assert threading.active_count() == before
+    assert not (tmp_path / "instance").exists()
+
+
+def test_the_environment_of_jinja_is_not_made_early():
+    app = make_app()
+    OpenManager(app)
+    assert "jinja_env" not in app.__dict__
+    app.config["TEMPLATES_AUTO_RELOAD"] = True
+    assert app.jinja_env.auto_reload is True
+
+
+def test_an_environment_made_before_the_line_gets_the_nonces_too():
+    app = make_app(OM_CSP_MODE="enforce")
+    with app.test_request_context():
+        render_template_string(PAGE)
+    OpenManager(app)
+    assert "<style nonce=" in app.test_client().get("/page").text
+
+
+class Static:
+    traits = EngineTraits(idempotent=True, local=True)
+
+    def __init__(self, name):
+        self.name = name
+
+    def call(self, call):
+        return {"by": self.name}
+
+
+def test_one_extension_serves_two_apps_without_mixing_them():
+    om = OpenManager()
+    first, second = make_app(OM_CSP_MODE="enforce"), make_app(OM_CSP_MODE="off")
+    om.init_app(first)
+    om.init_app(second)
+    om.add_engine(Static("shared"), chain="c")
+    assert "'nonce-" in first.test_client().get("/").headers["Content-Security-Policy"]
+    assert "Content-Security-Policy" not in second.test_client().get("/").headers
+    with first.app_context():
+        om.cache.set("k", 1)
+        chain = om.chain("c")
+        assert om.cache.get("k") == 1
+    with second.app_context():
+        assert om.cache.get("k") is None
+        assert om.chain("c") is not chain
+        assert om.chain("c").call().payload == {"by": "shared"}
+    with pytest.raises(RuntimeError, match=r"with app\.app_context\(\)"):
+        om.cache.get("k")
+
+
+def test_outside_a_context_the_only_app_is_meant():
+    om = OpenManager(make_app())
+    om.cache.set("k", 2)
+    assert om.cache.get("k") == 2
+
+
+def test_an_unbound_extension_says_what_to_do():
+    with pytest.raises(RuntimeError, match="init_app"):
+        _ = OpenManager().cache
+
+
+def test_an_app_that_is_not_bound_is_named():
+    om = OpenManager(make_app())
+    other = make_app()
+    with other.app_context(), pytest.raises(RuntimeError, match="not bound"):
+        _ = om.cache
+
+
+def test_a_second_line_on_the_same_app_is_refused():
+    app = make_app()
+    OpenManager(app)
+    with pytest.raises(RuntimeError, match="already"):
+        OpenManager(app)
+
+
+def test_engines_registered_before_and_after_binding_both_count():
+    om = OpenManager()
+
+    @om.engine("late", chain="assistant", tier=2, local=True)
+    def late(call):
+        return {"answer": "resting"}
+
+    def factory():
+        app = make_app(OM_ROUTES={"/ask": {"chain": "assistant"}})
+        om.init_app(app)
+        return app
+
+    app = factory()
+    om.add_engine(Static("early"), chain="assistant", tier=1)
+    client = app.test_client()
+    assert client.post("/ask", json={}).json == {"by": "early"}
+    assert factory().test_client().post("/ask", json={}).json == {"by": "early"}
+
+
+def test_an_unknown_chain_names_the_nearest_one():
+    om = OpenManager(make_app())
+    om.add_engine(Static("a"), chain="assistant")
+    with pytest.raises(ConfigError, match="did you mean 'assistant'"):
+        om.chain("asistant")
+
+
+def test_a_plugin_object_brings_engines_and_policy():
+    class Plugin:
+        @hookimpl
+        def om_plugin_info(self):
+            return PluginInfo(summary="for the test")
+
+        @hookimpl
+        def om_engines(self, context):
+            return [EngineSpec(Static("plugged"), "assistant")]
+
+        @hookimpl
+        def om_csp(self, context):
+            return {"frame-src": ["https://player.example"]}
+
+    om = OpenManager()
+    om.register_plugin(Plugin(), "player")
+    app = make_app(OM_CSP_MODE="enforce")
+    om.init_app(app)
+    assert om.chain("assistant").call().payload == {"by": "plugged"}
+    policy = app.test_client().get("/").headers["Content-Security-Policy"]
+    assert "frame-src https://player.example" in policy
+    with pytest.raises(RuntimeError, match="before init_app"):
+        om.register_plugin(Plugin(), "again")
+
+
+def test_signals_are_sent_by_the_app():
+    om = OpenManager(make_app())
+    om.add_engine(Static("a"), chain="c")
+    seen = []
+
+    def receiver(app, **details):
+        seen.append((app, details["engine"]))
+
+    with signals.engine_called.connected_to(receiver):
+        om.chain("c").call()
+    ((sender, engine),) = seen
+    assert isinstance(sender, Flask)
+    assert engine == "a"
+
+
+def test_an_inner_proxy_fix_is_explained(caplog):
+    app = make_app()
+    app.wsgi_app = ProxyFix(app.wsgi_app)
+    with caplog.at_level(logging.WARNING, "om_plugins"):
+        OpenManager(app)
+    assert "OM_PROXIES" in caplog.text
+    app = make_app(OM_PROXIES=1)
+    app.wsgi_app = ProxyFix(app.wsgi_app)
+    with pytest.raises(ConfigError, match="ProxyFix"):
+        OpenManager(app)
+
+
+def test_a_view_may_change_its_policy():
+    app = make_app(OM_CSP_MODE="enforce")
+    om = OpenManager(app)
+
+    @app.get("/video")
+    @om.csp(update={"frame-src": ["https://player.example"]})
+    def video():
+        return "<p>video</p>"
+
+    @app.get("/old")
+    @om.csp(exempt=True)
+    def old():
+        return "<p>old</p>"
+
+    client = app.test_client()
+    assert "frame-src https://player.example" in client.get("/video").headers[
+        "Content-Security-Policy"
+    ]
+    assert "Content-Security-Policy" not in client.get("/old").headers
+    assert "frame-src" not in client.get("/").headers["Content-Security-Policy"]
+
+
+def test_the_views_own_policy_is_kept():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+
+    @app.get("/own")
+    def own():
+        return Response("<p>own</p>", headers={"Content-Security-Policy": "default-src 'self'"})
+
+    headers = app.test_client().get("/own").headers
+    assert headers.getlist("Content-Security-Policy") == ["default-src 'self'"]
+
+
+def test_errors_keep_their_policy_and_exceptions_their_handlers():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    answer = app.test_client().get("/broken")
+    assert answer.status_code == 500
+    assert "'nonce-" in answer.headers["Content-Security-Policy"]
+
+
+def test_blueprint_templates_are_covered():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+    blueprint = Blueprint("b", __name__, url_prefix="/b")
+
+    @blueprint.get("/")
+    def index():
+        return render_template_string("<script>1</script>")
+
+    app.register_blueprint(blueprint)
+    assert "<script nonce=" in app.test_client().get("/b/").text
+
+
+def test_the_auth_callback_runs_inside_the_apps_request_context():
+    def auth(request):
+        return session.get("user") == "ann"
+
+    app = make_app(OM_ROUTES={"/ask": {"chain": "c", "auth": auth}})
+    om = OpenManager(app)
+    om.add_engine(Static("a"), chain="c")
+    client = app.test_client()
+    assert client.post("/ask", json={}).status_code == 401
+    client.get("/login")
+    assert client.post("/ask", json={}).json == {"by": "a"}
+
+
+def test_a_dropped_app_and_extension_are_collected():
+    app = make_app()
+    om = OpenManager(app)
+    app.test_client().get("/")
+    om.cache.set("k", 1)
+    reference = weakref.ref(app)
+    del app, om
+    gc.collect()
+    assert reference() is None
+
+
+def test_the_kill_switch_leaves_views_and_decorators_working():
+    app = make_app(OM_ENABLED=False)
+    om = OpenManager(app)
+    calls = []
+
+    @app.get("/report")
+    @om.cached(stale_time=300)
+    def report():
+        calls.append(1)
+        return "report"
+
+    client = app.test_client()
+    assert [client.get("/report").text for _ in range(2)] == ["report", "report"]
+    assert len(calls) == 2
+    assert "Content-Security-Policy" not in client.get("/page").headers
+
+
+def test_a_cached_view_runs_once_and_a_memoized_function_too():
+    app = make_app()
+    om = OpenManager(app)
+    calls = []
+
+    @app.get("/report")
+    @om.cached(stale_time=300, tags=["report"])
+    def report():
+        calls.append("view")
+        return {"n": len(calls)}
+
+    @om.memoize(stale_time=300)
+    def square(n):
+        calls.append("square")
+        return n * n
+
+    client = app.test_client()
+    assert client.get("/report").json == client.get("/report").json == {"n": 1}
+    assert (square(3), square(3), square(4)) == (9, 9, 16)
+    assert calls == ["view", "square", "square"]
