@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import time as _time
 
 
 class SystemClock:
@@ -10,6 +10,6 @@ class SystemClock:
 
     __slots__ = ()
 
-    monotonic = staticmethod(time.monotonic)
-    time = staticmethod(time.time)
-    sleep = staticmethod(time.sleep)
+    monotonic = staticmethod(_time.monotonic)
+    time = staticmethod(_time.time)
+    sleep = staticmethod(_time.sleep)
