@@ -1,0 +1,328 @@
+"""An engine that asks any OpenAI-compatible chat service, streaming or not.
+
+::
+
+    OpenAIEngine("llm", "https://llm.internal/v1", "small-8b", api_key=os.environ["LLM_KEY"])
+
+Needs the extra ``http``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..errors import (
+    ConfigError,
+    EngineError,
+    InvalidRequest,
+    Misconfigured,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+from ..types import Answer, Call, EngineTraits
+from .engine_http import HttpEngine
+from .sse_reader import server_events
+
+if TYPE_CHECKING:
+    from .http_transport import Exchange
+
+PARAMETERS = (
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed",
+    "presence_penalty", "frequency_penalty", "response_format",
+)  # fmt: skip
+"""What a payload may set. The model, the number of answers and tools are the engine's affair:
+a payload often comes straight from a browser, and they decide what an answer costs."""
+
+_ROLES = ("user", "assistant", "system", "developer")
+
+_BY_CODE: Mapping[str, type[EngineError]] = {
+    "context_length_exceeded": TooLong,
+    "string_above_max_length": TooLong,
+    "content_filter": Unsupported,
+    "content_policy_violation": Unsupported,
+    "insufficient_quota": RateLimited,
+    "rate_limit_exceeded": RateLimited,
+    "rate_limit_error": RateLimited,
+    "requests": RateLimited,
+    "tokens": RateLimited,
+    "invalid_api_key": Misconfigured,
+    "model_not_found": Misconfigured,
+    "authentication_error": Misconfigured,
+    "server_error": Transient,
+    "overloaded_error": Transient,
+}
+"""``error.code`` and ``error.type`` of a refusal, where they say more than the status."""
+
+
+class OpenAIEngine(HttpEngine):
+    """Chat completions of one model.
+
+    A payload is a text, a dict with ``question`` or ``prompt``, or a dict with ``messages``;
+    :data:`PARAMETERS` may stand beside them. The answer is ``{"answer": text, "model": name}``;
+    when the call streams, pieces of text. ``answer.metadata`` has ``model``, ``usage`` and
+    ``finish_reason`` (of a stream: once it has ended).
+
+    Args:
+        name: how the engine is called in a chain.
+        base_url: the address before ``/chat/completions``, mostly ending in ``/v1``.
+        model: the model's name at the service.
+        api_key: sent as a bearer token; never shown.
+        system: the system message. When set, a payload may not bring one of its own.
+        headers: more headers for every request.
+        max_tokens: most tokens of an answer; a payload may ask for fewer, never for more.
+        timeout: seconds an attempt may take; of a streamed answer, the longest silence.
+        connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context: as for
+            :class:`~om_plugins.builtin.engine_http.HttpEngine`.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        MissingExtra: urllib3 is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        system: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
+        timeout: float = 60.0,
+        connect_timeout: float = 3.0,
+        pool_size: int = 16,
+        health_url: str | None = None,
+        max_answer: int = 8 * 2**20,
+        max_concurrency: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        if not model:
+            raise ConfigError(f"engine {name!r}: model", model, "must name a model")
+        if max_tokens is not None and max_tokens < 1:
+            raise ConfigError(f"engine {name!r}: max_tokens", max_tokens, "must be at least 1")
+        bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        super().__init__(
+            name,
+            base_url.rstrip("/") + "/chat/completions",
+            headers={**bearer, **(headers or {})},
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            pool_size=pool_size,
+            health_url=health_url,
+            max_answer=max_answer,
+            ssl_context=ssl_context,
+        )
+        # Asking again costs tokens but changes nothing: safe to repeat (the design's table).
+        self.traits = EngineTraits(
+            streaming=True, idempotent=True, cancellable=True, max_concurrency=max_concurrency
+        )
+        self.model = model
+        self._system = system
+        self._max_tokens = max_tokens
+
+    def call(self, call: Call) -> Answer:
+        """Ask the model.
+
+        Returns:
+            An :class:`~om_plugins.types.Answer`; with ``chunks`` of text when ``call.stream``
+            and the service streams.
+
+        Raises:
+            EngineError: what went wrong; ``error.code`` of the service counts over the status.
+            Cancelled: the call was cancelled meanwhile.
+        """
+        request = self._request(call.payload)
+        if not call.stream:
+            body = self._encode(request)
+            return self._whole(self._open(call, self._target, body, "application/json"))
+        request["stream"] = True
+        body = self._encode(request)
+        exchange = self._open(
+            call, self._target, body, "text/event-stream, application/json;q=0.5", "identity"
+        )
+        kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "text/event-stream":
+            return self._whole(exchange)  # it cannot stream; raises for what is not JSON
+        metadata: dict[str, object] = {"model": self.model}
+        return Answer(chunks=_Text(self._texts(exchange, metadata), exchange), metadata=metadata)
+
+    # --- the question ---
+
+    def _request(self, payload: object) -> dict[str, object]:
+        request: dict[str, object] = {"model": self.model, "messages": self._messages(payload)}
+        if isinstance(payload, Mapping):
+            for name in PARAMETERS:
+                if payload.get(name) is not None:
+                    request[name] = payload[name]
+        if self._max_tokens is not None:
+            name = "max_completion_tokens" if "max_completion_tokens" in request else "max_tokens"
+            asked = request.get(name)
+            fewer = isinstance(asked, int) and 0 < asked < self._max_tokens
+            request[name] = asked if fewer else self._max_tokens
+            if name == "max_completion_tokens":
+                request.pop("max_tokens", None)
+        return request
+
+    def _messages(self, payload: object) -> list[object]:
+        messages: list[object] = []
+        if self._system is not None:
+            messages.append({"role": "system", "content": self._system})
+        if isinstance(payload, Mapping) and "messages" in payload:
+            return messages + self._given(payload["messages"])
+        question = payload
+        if isinstance(payload, Mapping):
+            question = payload.get("question", payload.get("prompt"))
+        if not isinstance(question, str) or not question.strip():
+            raise self._invalid("needs a text, or a dict with 'question', 'prompt' or 'messages'")
+        messages.append({"role": "user", "content": question})
+        return messages
+
+    def _given(self, given: object) -> list[object]:
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
+            raise self._invalid("'messages' must be a list with at least one message")
+        messages: list[object] = []
+        for message in given:
+            fields = message if isinstance(message, Mapping) else {}
+            role, content = fields.get("role"), fields.get("content")
+            if role not in _ROLES or not isinstance(content, str | list):
+                raise self._invalid(f"every message needs a role ({', '.join(_ROLES)}) and content")
+            if self._system is not None and role in ("system", "developer"):
+                raise self._invalid(f"a message may not have the role {role!r} here")
+            messages.append({"role": role, "content": content})
+        return messages
+
+    def _invalid(self, what: str) -> InvalidRequest:
+        return InvalidRequest(f"engine {self.name!r}: {what}", sent="no")
+
+    # --- the answer ---
+
+    def _whole(self, exchange: Exchange) -> Answer:
+        document = self._json(exchange)
+        if isinstance(document, Mapping) and document.get("error"):
+            raise self._from_error(document["error"], None)
+        choice = _first_choice(document)
+        message = choice.get("message") if choice is not None else None
+        if choice is None or not isinstance(message, Mapping):
+            raise self._garbled(exchange, "answered JSON that is no chat completion")
+        text = _text(message.get("content")) or _text(message.get("refusal"))
+        finish = choice.get("finish_reason")
+        if not text and finish == "content_filter":
+            raise Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+        if text is None:
+            raise Unsupported(f"{self._where()}: answered without a text", sent="yes")
+        document = document if isinstance(document, Mapping) else {}
+        model = document.get("model")
+        model = model if isinstance(model, str) else self.model
+        metadata: dict[str, object] = {"model": model, "finish_reason": finish}
+        if isinstance(document.get("usage"), Mapping):
+            metadata["usage"] = document["usage"]
+        return Answer({"answer": text, "model": model}, metadata=metadata)
+
+    def _texts(self, exchange: Exchange, metadata: dict[str, object]) -> Iterator[str]:
+        finish: object = None
+        size = 0
+        for event in server_events(exchange.chunks(silence_only=True)):
+            if event.data.strip() == "[DONE]":
+                finish = finish or "stop"
+                break
+            try:
+                document = msgspec.json.decode(event.data)
+            except (ValueError, RecursionError):
+                raise self._garbled(exchange, "streamed broken JSON") from None
+            if not isinstance(document, Mapping):
+                raise self._garbled(exchange, "streamed JSON that is no chat completion")
+            if document.get("error"):
+                raise self._from_error(document["error"], None)
+            if isinstance(document.get("model"), str):
+                metadata["model"] = document["model"]
+            if isinstance(document.get("usage"), Mapping):
+                metadata["usage"] = document["usage"]
+            choice = _first_choice(document)
+            if choice is None:
+                continue  # a piece with only usage in it
+            finish = choice.get("finish_reason") or finish
+            delta = choice.get("delta")
+            text = _text(delta.get("content")) if isinstance(delta, Mapping) else None
+            if text:
+                size += len(text)
+                if size > self._max_answer:
+                    raise self._garbled(exchange, f"streamed more than {self._max_answer} letters")
+                yield text
+        if finish is None:
+            raise self._garbled(exchange, "the stream ended before the answer did")
+        metadata["finish_reason"] = finish
+        if not size and finish == "content_filter":
+            raise Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+
+    # --- refusals ---
+
+    def _explained(self, error: EngineError, body: bytes) -> EngineError:
+        try:
+            document = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            return error
+        found = document.get("error") if isinstance(document, Mapping) else None
+        return self._from_error(found, error) if found else error
+
+    def _from_error(self, found: object, known: EngineError | None) -> EngineError:
+        """The error that the service's own code means; its text is never repeated (it may
+        quote the key)."""
+        codes = []
+        if isinstance(found, Mapping):
+            codes = [c for c in (found.get("code"), found.get("type")) if isinstance(c, str)]
+        for code in codes:
+            cls = _BY_CODE.get(code)
+            if cls is not None:
+                return cls(
+                    f"{self._where()}: refused with {code!r}",
+                    sent="yes",
+                    retry_after=known.retry_after if known else None,
+                    status=known.status if known else None,
+                )
+        return known or Transient(f"{self._where()}: failed while it answered", sent="yes")
+
+
+class _Text:
+    """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
+
+    def __init__(self, texts: Iterator[str], exchange: Exchange) -> None:
+        self._texts: Any = texts
+        self._exchange = exchange
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return self._texts.__next__()  # type: ignore[no-any-return]
+        except BaseException:
+            # Ended or failed. A stream that was read to its end has been released to the pool
+            # already; here "[DONE]" came before the body's own end.
+            self._exchange.close()
+            raise
+
+    def close(self) -> None:
+        self._texts.close()
+        self._exchange.close()
+
+
+def _first_choice(document: object) -> Mapping[str, Any] | None:
+    choices = document.get("choices") if isinstance(document, Mapping) else None
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        return choices[0]
+    return None
+
+
+def _text(content: object) -> str | None:
+    """A message's text: plain, or in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else None
