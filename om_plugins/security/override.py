@@ -1,0 +1,100 @@
+"""What one view changes about its response's Content-Security-Policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .policy import Policy, check_directive, checked, replaced, widened
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+OVERRIDE = "om_plugins.csp"
+"""Where the environ keeps the :class:`Override` objects of its response, in order."""
+
+
+class Override:
+    """A change, checked when it is made, so that a decorator fails at import and not in a request.
+
+    Args:
+        update: sources to add to directives. A directive that is missing begins as a copy of the
+            one it falls back to (``img-src`` of ``default-src``), or empty.
+        replace: directives to replace as a whole; ``None`` as their value removes them.
+        exempt: send no policy at all with this response.
+        report_only: ``True`` only reports on the strict policy for this response, ``False``
+            enforces it, whatever ``OM_CSP_MODE`` says (except ``off``).
+
+    Raises:
+        ConfigError: a directive or source is not allowed.
+    """
+
+    __slots__ = ("_key", "exempt", "remove", "replace", "report_only", "update")
+
+    def __init__(
+        self,
+        *,
+        update: Mapping[str, object] | None = None,
+        replace: Mapping[str, object] | None = None,
+        exempt: bool = False,
+        report_only: bool | None = None,
+    ) -> None:
+        if exempt and (update or replace or report_only is not None):
+            raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
+        self.update: Policy = checked(update or {}, "csp(update)")
+        kept = {name: value for name, value in (replace or {}).items() if value is not None}
+        self.replace: Policy = checked(kept, "csp(replace)")
+        self.remove = tuple(name for name, value in (replace or {}).items() if value is None)
+        for name in self.remove:
+            check_directive(name, None, "csp(replace)")
+        self.exempt = exempt
+        self.report_only = report_only
+        self._key = (
+            tuple(self.update.items()),
+            tuple(self.replace.items()),
+            self.remove,
+            exempt,
+            report_only,
+        )
+
+    def apply(self, policy: Policy, *, only_present: bool = False) -> Policy:
+        """``policy`` with these changes.
+
+        Args:
+            only_present: change only directives that ``policy`` has.
+        """
+        policy = replaced(policy, self.replace, only_present=only_present)
+        policy = {name: value for name, value in policy.items() if name not in self.remove}
+        return widened(policy, self.update, set_missing=not only_present)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Override) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+def override(
+    environ: WSGIEnvironment,
+    change: Override | None = None,
+    *,
+    update: Mapping[str, object] | None = None,
+    replace: Mapping[str, object] | None = None,
+    exempt: bool = False,
+    report_only: bool | None = None,
+) -> None:
+    """Change the policy of the response at hand; call it before the response starts.
+
+    Several changes to one response apply in the order of the calls.
+
+    Args:
+        environ: the WSGI environ of the request.
+        change: a change that was made beforehand; otherwise the arguments of :class:`Override`.
+
+    Raises:
+        ConfigError: a directive or source is not allowed.
+    """
+    if change is None:
+        change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
+    environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), change)

@@ -1,0 +1,214 @@
+"""A Content-Security-Policy as a value: checked, merged, and compiled to text with gaps.
+
+A policy is a dict from a directive to its sources. Sources are written as in the header, with one
+addition: the placeholder ``'nonce'`` stands for the nonce of the response at hand.
+Source: Content Security Policy Level 3, sections 2.3.1 (grammar) and 6 (directives).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..errors import ConfigError
+
+Directives = Mapping[str, Sequence[str]]
+Policy = dict[str, tuple[str, ...]]
+Pieces = tuple[str, ...]
+
+NONCE_SOURCE = "'nonce'"
+
+_FETCH_FALLBACKS: Mapping[str, tuple[str, ...]] = {
+    "child-src": ("default-src",),
+    "connect-src": ("default-src",),
+    "fenced-frame-src": ("frame-src", "child-src", "default-src"),
+    "font-src": ("default-src",),
+    "frame-src": ("child-src", "default-src"),
+    "img-src": ("default-src",),
+    "manifest-src": ("default-src",),
+    "media-src": ("default-src",),
+    "object-src": ("default-src",),
+    "prefetch-src": ("default-src",),
+    "script-src": ("default-src",),
+    "script-src-attr": ("script-src", "default-src"),
+    "script-src-elem": ("script-src", "default-src"),
+    "style-src": ("default-src",),
+    "style-src-attr": ("style-src", "default-src"),
+    "style-src-elem": ("style-src", "default-src"),
+    "worker-src": ("child-src", "script-src", "default-src"),
+}
+"""Which directive a browser asks when one is missing (CSP3, section 6.8.3)."""
+
+_SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
+    "base-uri",
+    "default-src",
+    "form-action",
+    "frame-ancestors",
+    "navigate-to",
+}
+_WITHOUT_VALUE = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
+_MAY_BE_EMPTY = frozenset({"sandbox", "trusted-types"})
+_DIRECTIVES = (
+    _SOURCE_LISTS
+    | _WITHOUT_VALUE
+    | _MAY_BE_EMPTY
+    | {"report-to", "report-uri", "require-trusted-types-for", "webrtc"}
+)
+_KEYWORDS = frozenset(
+    {
+        "'none'",
+        "'self'",
+        "'unsafe-inline'",
+        "'unsafe-eval'",
+        "'unsafe-hashes'",
+        "'strict-dynamic'",
+        "'report-sample'",
+        "'wasm-unsafe-eval'",
+        "'inline-speculation-rules'",
+        "'trusted-types-eval'",
+        NONCE_SOURCE,
+    }
+)
+_OTHER_QUOTED: Mapping[str, frozenset[str]] = {
+    "require-trusted-types-for": frozenset({"'script'"}),
+    "trusted-types": frozenset({"'none'", "'allow-duplicates'"}),
+    "webrtc": frozenset({"'allow'", "'block'"}),
+}
+_BARE_KEYWORDS = frozenset(word.strip("'") for word in _KEYWORDS)
+_HASH = re.compile(r"'sha(256|384|512)-[A-Za-z0-9+/_-]+={0,2}'")
+_FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
+
+
+def checked(directives: Mapping[str, object], where: str) -> Policy:
+    """Read and check a policy.
+
+    Args:
+        directives: from a directive's name to its sources: a list or tuple of texts, or one text
+            that is split at white space. An empty list is right only for a directive that takes
+            no value, such as ``upgrade-insecure-requests``.
+        where: the key for errors, such as ``OM_CSP``.
+
+    Returns:
+        A new policy with tuples of sources.
+
+    Raises:
+        ConfigError: names ``where['directive']``, the value and the way out.
+    """
+    policy: Policy = {}
+    for name, sources in directives.items():
+        key = f"{where}[{name!r}]"
+        check_directive(name, sources, where)
+        if isinstance(sources, str):
+            sources = tuple(sources.split())
+        if not isinstance(sources, Sequence | set | frozenset):
+            raise ConfigError(key, sources, "must be a list of sources")
+        policy[name] = tuple(sources)
+        _check_sources(key, name, policy[name])
+    return policy
+
+
+def check_directive(name: str, value: object, where: str) -> None:
+    """Raise :class:`ConfigError` when no browser knows a directive of this name."""
+    if name not in _DIRECTIVES:
+        raise ConfigError(f"{where}[{name!r}]", value, _unknown("directive", name, _DIRECTIVES))
+
+
+def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> None:
+    if directive in _WITHOUT_VALUE:
+        if sources:
+            raise ConfigError(key, sources, "this directive takes no value; write ()")
+    elif not sources and directive not in _MAY_BE_EMPTY:
+        hint = "; write \"'none'\" to allow nothing" if directive in _SOURCE_LISTS else ""
+        raise ConfigError(key, sources, "needs at least one value" + hint)
+    seen: set[str] = set()
+    for source in sources:
+        reason = _wrong(directive, source)
+        if reason:
+            raise ConfigError(key, source, reason)
+        folded = str(source).lower() if str(source).lower() in _KEYWORDS else str(source)
+        if folded in seen:
+            raise ConfigError(key, source, "stands there twice; remove one")
+        seen.add(folded)
+    if "'none'" in seen and len(seen) > 1 and directive in _SOURCE_LISTS:
+        raise ConfigError(key, sources, "'none' must stand alone; remove it or the other sources")
+
+
+def _wrong(directive: str, source: object) -> str:
+    """What is wrong with one source, or ''."""
+    if not isinstance(source, str) or not source:
+        return "every source must be text that is not empty"
+    for character in source:
+        if character in ";,":
+            return f"{character!r} would end the value; give each source and directive its own item"
+        if character.isspace():
+            return "white space separates sources; give each source its own item"
+        if not "!" <= character <= "~":
+            return (
+                f"{character!r} is not printable ASCII; write host names in Punycode and "
+                "percent-encode paths"
+            )
+    if source in _OTHER_QUOTED.get(directive, ()):
+        return ""
+    if directive == "require-trusted-types-for":
+        return "the only value is \"'script'\""
+    if directive not in _SOURCE_LISTS:
+        return "" if "'" not in source else "quotes have no meaning in this directive"
+    if source.lower() in _BARE_KEYWORDS:
+        return f"a keyword stands in quotes: write \"'{source.lower()}'\""
+    if _FIXED_NONCE.fullmatch(source):
+        return "a fixed nonce protects nothing; write \"'nonce'\" for the nonce of each response"
+    if re.match(r"sha(256|384|512)-", source):
+        return f"a hash stands in quotes: write \"'{source}'\""
+    if "'" in source and source.lower() not in _KEYWORDS and not _HASH.fullmatch(source):
+        return _unknown("keyword", source, _KEYWORDS)
+    return ""
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    folded = str(name).strip().lower()
+    near = difflib.get_close_matches(folded, sorted(known), n=1, cutoff=0.6)
+    return f"unknown {kind}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def replaced(policy: Policy, changes: Policy, *, only_present: bool = False) -> Policy:
+    """``policy`` with whole directives replaced.
+
+    Args:
+        only_present: leave out changes to directives that ``policy`` does not have.
+    """
+    if only_present:
+        changes = {name: value for name, value in changes.items() if name in policy}
+    return {**policy, **changes}
+
+
+def widened(policy: Policy, extra: Directives, *, set_missing: bool = False) -> Policy:
+    """``policy`` with sources added, so that it allows more and never less.
+
+    A missing directive begins as a copy of the one that browsers fall back to. With none to fall
+    back to, everything is allowed already and adding a source would forbid the rest, so nothing
+    is added.
+
+    Args:
+        set_missing: add the directive even so: its author asked for exactly that.
+    """
+    result = dict(policy)
+    for name, sources in extra.items():
+        fallbacks = (name, *_FETCH_FALLBACKS.get(name, ()))
+        base = next((result[one] for one in fallbacks if one in result), None)
+        if base is None and not set_missing:
+            continue
+        kept = tuple(one for one in base or () if one != "'none'")
+        added = tuple(one for one in sources if one not in kept and one != "'none'")
+        result[name] = kept + added or tuple(sources)
+    return result
+
+
+def compiled(policy: Policy) -> Pieces:
+    """The header's text, cut where the nonce goes.
+
+    Returns:
+        Pieces for ``nonce.join(pieces)``; a single piece when the policy has no ``'nonce'``.
+    """
+    text = "; ".join(" ".join((name, *sources)) for name, sources in policy.items())
+    return tuple(text.replace(NONCE_SOURCE, "'nonce-\0'").split("\0"))

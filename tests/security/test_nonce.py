@@ -1,0 +1,33 @@
+from om_plugins.security.nonce import NONCE, SENT, header_nonce, nonce
+
+
+def test_nonce_has_128_bits_in_characters_that_need_no_escaping():
+    value = nonce({})
+    assert len(bytes.fromhex(value)) == 16
+
+
+def test_nonce_is_the_same_for_one_response_and_another_for_the_next():
+    environ = {}
+    assert nonce(environ) == nonce(environ)
+    assert len({nonce({}) for _ in range(1000)}) == 1000
+
+
+def test_nothing_is_kept_before_somebody_asks():
+    environ = {}
+    header_nonce(environ)
+    assert NONCE not in environ
+    assert environ[SENT]
+
+
+def test_page_that_asks_after_the_header_gets_the_header_s_nonce():
+    environ = {}
+    sent = header_nonce(environ)
+    assert nonce(environ) == sent
+    assert environ[NONCE] == sent
+
+
+def test_header_gets_the_nonce_that_the_page_asked_for():
+    environ = {}
+    asked = nonce(environ)
+    assert header_nonce(environ) == asked
+    assert SENT not in environ
