@@ -97,7 +97,13 @@ class CacheError(OpenManagerError):
 
 
 class CallerDeadline(OpenManagerError, TimeoutError):
-    """The caller's total deadline passed. Nothing is retried, no breaker counts it."""
+    """The caller's total deadline passed. Nothing is retried, no breaker counts it.
+
+    Attributes:
+        attempts: what a chain had tried by then, as of :class:`ChainExhausted`.
+    """
+
+    attempts: Sequence[Attempt] = ()
 
 
 class Cancelled(OpenManagerError):

@@ -1,0 +1,158 @@
+"""The callable engine: any Python function as an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import fields
+from types import CoroutineType
+from typing import Any
+
+from ..errors import Cancelled
+from ..types import Call, EngineTraits
+
+Function = Callable[..., Any]
+
+
+class CallableEngine:
+    """Answers with what a function returns.
+
+    Args:
+        name: its name in the chain.
+        function: takes the call (or nothing at all) and returns a payload, an ``Answer``, or,
+            being a generator function, chunks. A coroutine function is run to its end in the
+            calling thread, inside ``call.remaining()``; where that thread runs an event loop
+            already (an async view), in a thread of its own.
+        **traits: fields of :class:`~om_plugins.types.EngineTraits`. ``streaming`` is True for a
+            generator function and ``cancellable`` for a coroutine function unless said otherwise;
+            the rest is False: say ``idempotent=True`` when asking twice does no harm, and
+            ``local=True`` when it has no effect outside this process.
+
+    Raises:
+        TypeError: it cannot be called so, or a trait is unknown.
+
+    A plain function is not interrupted: one that waits should pass ``call.remaining()`` to what
+    it waits on.
+    """
+
+    def __init__(self, name: str, function: Function, **traits: Any) -> None:
+        known = [field.name for field in fields(EngineTraits)]
+        for trait in traits:
+            if trait not in known:
+                raise TypeError(
+                    f"engine {name!r}: unknown trait {trait!r}; known are {', '.join(known)}"
+                )
+        kind = function if inspect.isroutine(function) else _unwrapped(name, function)
+        if inspect.isasyncgenfunction(kind):
+            raise TypeError(
+                f"engine {name!r}: an async generator cannot stream through a chain, which is "
+                "not async; use a plain generator, or a coroutine that returns the whole answer"
+            )
+        traits.setdefault("streaming", inspect.isgeneratorfunction(kind))
+        asynchronous = inspect.iscoroutinefunction(kind)
+        traits.setdefault("cancellable", asynchronous)
+        self.name = name
+        self.traits = EngineTraits(**traits)
+        taking_call = function if _takes_call(name, function) else _ignoring_call(function)
+        self._ask = _in_event_loop(taking_call) if asynchronous else taking_call
+
+    def call(self, call: Call) -> object:
+        """What the function returns.
+
+        Raises:
+            TypeError: it returned a coroutine without being a coroutine function.
+        """
+        result = self._ask(call)
+        if type(result) is CoroutineType:
+            result.close()
+            raise TypeError(
+                f"engine {self.name!r} returned a coroutine; register the coroutine function "
+                "itself ('async def'), and it will be awaited"
+            )
+        return result
+
+
+def _unwrapped(name: str, function: object) -> Function:
+    """What tells a function's kind: of a callable object its ``__call__``."""
+    if not callable(function):
+        raise TypeError(f"engine {name!r}: {function!r} is not a function")
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _takes_call(name: str, function: Function) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions do not tell
+        return True
+    for arguments in ((None,), ()):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return bool(arguments)
+    raise TypeError(
+        f"engine {name!r}: the function must take one argument, the call, or none; "
+        f"it takes {signature}"
+    )
+
+
+def _ignoring_call(function: Function) -> Function:
+    return lambda call: function()
+
+
+def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:
+    async def bounded(call: Call) -> object:
+        task = asyncio.ensure_future(function(call))
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        remove = call.on_cancel(cancel)
+        remaining_s = call.remaining()
+        try:
+            async with asyncio.timeout(None if remaining_s == float("inf") else remaining_s):
+                return await task
+        except TimeoutError:
+            call.raise_if_done()  # its own time-out, unless ours is over
+            raise
+        except asyncio.CancelledError:
+            if call.cancelled:
+                raise Cancelled(f"call {call.id} was cancelled") from None
+            raise
+        finally:
+            remove()
+
+    def run(call: Call) -> object:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(bounded(call))
+        return _in_thread(lambda: asyncio.run(bounded(call)))
+
+    return run
+
+
+def _in_thread(work: Callable[[], object]) -> object:
+    """Run ``work`` in a new thread with the caller's context variables, and wait for it."""
+    context = contextvars.copy_context()
+    outcome: list[tuple[bool, Any]] = []
+
+    def target() -> None:
+        try:
+            outcome.append((True, context.run(work)))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome.append((False, error))
+
+    thread = threading.Thread(target=target, name="om-async-engine", daemon=True)
+    thread.start()
+    thread.join()
+    succeeded, result = outcome[0]
+    if succeeded:
+        return result
+    raise result

@@ -1,0 +1,159 @@
+"""Streamed answers: chunks are committed to after the first one, counted at the end, and closed.
+
+The first chunk is pulled while the chain can still retry or fall back. After it nothing is ever
+replayed: half an answer of one engine and half of another is no answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Literal, cast
+
+from ..types import Answer, Call
+
+logger = logging.getLogger("om_plugins")
+
+End = Literal["done", "failed", "closed"]
+OnEnd = Callable[[End, Exception | None], None]
+
+
+class ChunkStream:
+    """The chunks of a streamed answer, as ``Answer.chunks``.
+
+    Args:
+        chunks: the engine's iterator. It is closed when it ends, fails, is closed here or is
+            garbage-collected unread.
+        call: the call it answers.
+        wait_s: how long each chunk after the first may take: the total deadline is for the first
+            one, and an answer that goes on coming is not cut.
+        monotonic: the clock of ``call``.
+
+    Closing it early cancels the call and is nobody's failure.
+    """
+
+    __slots__ = ("_call", "_chunks", "_ended", "_first", "_monotonic", "_on_end", "_wait_s")
+
+    def __init__(
+        self,
+        chunks: Iterator[object],
+        call: Call,
+        wait_s: float,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._chunks = chunks
+        self._call = call
+        self._wait_s = wait_s
+        self._monotonic = monotonic
+        self._first: list[object] = []
+        self._on_end: list[OnEnd] = []
+        self._ended = False
+
+    def pull_first(self) -> None:
+        """Wait for the first chunk; whatever the engine raises comes through, all closed."""
+        try:
+            for chunk in self._chunks:
+                self._first.append(chunk)
+                break
+        except BaseException:
+            self._end("failed", None)
+            raise
+
+    def on_end(self, callback: OnEnd) -> None:
+        """Have ``callback`` told once how the stream ended."""
+        self._on_end.append(callback)
+
+    def __iter__(self) -> Iterator[object]:
+        return self
+
+    def __next__(self) -> object:
+        if self._first:
+            return self._first.pop()
+        if self._ended:
+            raise StopIteration
+        call = self._call
+        call.deadline = call.attempt_deadline = self._monotonic() + self._wait_s
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self._end("done", None)
+            raise
+        except Exception as error:
+            self._end("failed", error)
+            raise
+        except BaseException:
+            self._end("closed", None)
+            raise
+
+    def close(self) -> None:
+        """Give the rest up. Safe to call at any time, also twice."""
+        if not self._ended:
+            if self._on_end:  # committed: nobody else works on this call
+                self._call.cancel()
+            self._end("closed", None)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _end(self, end: End, error: Exception | None) -> None:
+        self._ended = True
+        self._first.clear()
+        close_upstream(self._chunks)
+        try:
+            tell = self._on_end.pop()  # one step: a reader and a closer may meet here
+        except IndexError:
+            return
+        tell(end, error)
+
+
+def close_upstream(chunks: object) -> None:
+    """Close an engine's iterator, if it can be closed."""
+    close = getattr(chunks, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception:  # the answer has ended already; its reader cannot mend this
+        logger.debug("closing an engine's stream failed", exc_info=True)
+
+
+def is_stream(result: object) -> bool:
+    """True for an iterator, not for a list or another container."""
+    return hasattr(result, "__next__")
+
+
+def begin(result: object, call: Call, wait_s: float, monotonic: Callable[[], float]) -> Answer:
+    """Make an answer of what a streaming engine returned, inside the attempt.
+
+    Args:
+        result: an iterator of chunks, or an ``Answer`` with ``chunks``.
+        call: when it does not want a stream, the chunks are put together here.
+        wait_s, monotonic: for :class:`ChunkStream`.
+
+    Returns:
+        An answer whose ``chunks`` are a :class:`ChunkStream` with its first chunk pulled, or
+        whose ``payload`` is the whole: text and bytes joined, anything else in a list.
+    """
+    answer = result if isinstance(result, Answer) else Answer(chunks=cast(Iterator[object], result))
+    chunks = iter(answer.chunks or ())
+    if call.stream:
+        answer.chunks = stream = ChunkStream(chunks, call, wait_s, monotonic)
+        stream.pull_first()
+    else:
+        answer.payload, answer.chunks = _whole(chunks, call), None
+    return answer
+
+
+def _whole(chunks: Iterator[object], call: Call) -> object:
+    parts = []
+    try:
+        for chunk in chunks:
+            call.raise_if_done()  # a stream may be endless
+            parts.append(chunk)
+    finally:
+        close_upstream(chunks)
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) == len(parts):
+        return "".join(texts)
+    data = [part for part in parts if isinstance(part, bytes)]
+    return b"".join(data) if len(data) == len(parts) else parts
