@@ -1,0 +1,129 @@
+"""The first level: entries in this process's memory, bounded in bytes, evicted by SIEVE.
+
+SIEVE (Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024) keeps entries in the order of their
+arrival and only sets a bit on a hit, so a hit takes no lock and moves nothing. A hand walks from
+the oldest entry to the newest, clears bits, and evicts the first entry that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from .entry import Entry
+from .keys import Ident
+
+__all__ = ["Local"]
+
+
+class Local:
+    """A table of entries. The owner's lock is held for every method; ``entries.get`` needs none.
+
+    Args:
+        limit_bytes: bound on the weight of all entries: key, value and overhead.
+
+    Attributes:
+        entries: by ident.
+        weight: what counts against the limit.
+        size_bytes: the encoded values alone.
+        evictions: entries pushed out by the limit so far.
+    """
+
+    __slots__ = (
+        "_hand",
+        "_newest",
+        "_oldest",
+        "_tagged",
+        "entries",
+        "evictions",
+        "limit_bytes",
+        "size_bytes",
+        "weight",
+    )
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.entries: dict[Ident, Entry] = {}
+        self.weight = 0
+        self.size_bytes = 0
+        self.evictions = 0
+        self._oldest: Entry | None = None
+        self._newest: Entry | None = None
+        self._hand: Entry | None = None
+        self._tagged: dict[str, set[Ident]] = {}
+
+    def put(self, entry: Entry) -> bool:
+        """Add or replace an entry; False when it alone is over the limit."""
+        before = self.entries.get(entry.ident)
+        if before is not None:
+            entry.visited = before.visited
+            self.remove(before)
+        if entry.weight > self.limit_bytes:
+            return False
+        while self.weight + entry.weight > self.limit_bytes:
+            self._evict()
+        self.entries[entry.ident] = entry
+        self.weight += entry.weight
+        self.size_bytes += len(entry.data)
+        for tag in entry.tags:
+            self._tagged.setdefault(tag, set()).add(entry.ident)
+        entry.older = self._newest
+        if self._newest is None:
+            self._oldest = entry
+        else:
+            self._newest.newer = entry
+        self._newest = entry
+        return True
+
+    def remove(self, entry: Entry) -> None:
+        """Take out an entry that is in the table."""
+        del self.entries[entry.ident]
+        self.weight -= entry.weight
+        self.size_bytes -= len(entry.data)
+        for tag in entry.tags:
+            idents = self._tagged.get(tag)
+            if idents is not None:
+                idents.discard(entry.ident)
+                if not idents:
+                    del self._tagged[tag]
+        older, newer = entry.older, entry.newer
+        if self._hand is entry:
+            self._hand = newer
+        if older is None:
+            self._oldest = newer
+        else:
+            older.newer = newer
+        if newer is None:
+            self._newest = older
+        else:
+            newer.older = older
+        entry.older = entry.newer = None
+
+    def tagged(self, tags: Iterable[str]) -> set[Ident]:
+        """The idents of all entries that have any of ``tags``."""
+        found: set[Ident] = set()
+        for tag in tags:
+            found |= self._tagged.get(tag, set())
+        return found
+
+    def remove_where(self, condition: Callable[[Entry], bool]) -> int:
+        """Take out the entries for which ``condition`` holds; returns how many."""
+        found = [entry for entry in self if condition(entry)]
+        for entry in found:
+            self.remove(entry)
+        return len(found)
+
+    def __iter__(self) -> Iterator[Entry]:
+        entry = self._oldest
+        while entry is not None:
+            yield entry
+            entry = entry.newer
+
+    def _evict(self) -> None:
+        hand = self._hand or self._oldest
+        while hand is not None and hand.visited:
+            hand.visited = False
+            hand = hand.newer or self._oldest
+        if hand is not None:  # the weight of an empty table is 0, so there is one
+            self._hand = hand
+            self.remove(hand)  # moves the hand to the next
+            self.evictions += 1

@@ -1,0 +1,121 @@
+"""What the cache keeps per process: locks, entries, fetches under way, counters.
+
+Made on first use and again in a forked child, where the parent's locks may be held by threads
+that do not exist and its fetches never end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..types import CacheStats
+from .flight import Flights
+from .invalidation import Memory
+from .keys import Ident
+from .local import Local
+from .shared import News
+
+__all__ = ["Process", "process_of"]
+
+process_of = os.getpid
+
+PRIVATE_S = 60.0
+_MOST_MARKS = 10_000
+_STORE_LOCKS = 16
+
+
+class Process:
+    """The state of one process; ``lock`` guards all of it, and is never held during a fetch.
+
+    Attributes:
+        count_hit: counts one fresh hit: a C counter, exact without the lock.
+        failed: errors of fetches, which are raised again until a monotonic time.
+        private: keys whose last answer was one caller's own: until a monotonic time, callers
+            do not wait for each other's fetch.
+        refused, warned: what was not kept, by reason, and what was said about it.
+    """
+
+    def __init__(self, l1_bytes: int, news: News) -> None:
+        self.lock = threading.Lock()
+        self.local = Local(l1_bytes)
+        self.flights = Flights()
+        self.memory = Memory()
+        self.news = news
+        self.counts = CacheStats()
+        self.count_hit: Callable[[], int] = itertools.count().__next__
+        self.failed: dict[Ident, tuple[Exception, float]] = {}
+        self.private: dict[Ident, float] = {}
+        self.refused: Counter[str] = Counter()
+        self.warned: set[tuple[str, str]] = set()
+        self.jobs: list[Callable[[], None]] = []
+        self._hits_read = 0
+        self._store_locks = [threading.Lock() for _ in range(_STORE_LOCKS)]
+
+    def store_lock(self, ident: Ident) -> threading.Lock:
+        """Orders the writes of one key to the store."""
+        return self._store_locks[hash(ident) % _STORE_LOCKS]
+
+    def inherit(self, parent: Process) -> None:
+        """Take over the entries that the parent had when this process was forked."""
+        for entry in list(parent.local.entries.values()):
+            entry.older = entry.newer = None
+            self.local.put(entry)
+
+    def snapshot(self) -> CacheStats:
+        """The counters now. The lock is held."""
+        # a counter can only be read by counting: what reading added is taken off again
+        fresh = self.count_hit() - self._hits_read
+        self._hits_read += 1
+        return replace(
+            self.counts,
+            fresh=fresh,
+            evictions=self.local.evictions,
+            entries=len(self.local.entries),
+            size_bytes=self.local.size_bytes,
+        )
+
+    def remember_failure(self, ident: Ident, error: Exception, until: float) -> None:
+        """Raise ``error`` again for the same key until then."""
+        with self.lock:
+            if len(self.failed) >= _MOST_MARKS:
+                self.failed.pop(next(iter(self.failed)))
+            self.failed[ident] = (error, until)
+
+    def remembered_failure(self, ident: Ident, now: float) -> Exception | None:
+        """The error to raise again, if there is one. The lock is held."""
+        found = self.failed.get(ident)
+        if found is None:
+            return None
+        if now < found[1]:
+            return found[0]
+        del self.failed[ident]
+        return None
+
+    def mark_private(self, ident: Ident, now: float) -> None:
+        """For a while, nobody waits for another's fetch of this key."""
+        with self.lock:
+            if len(self.private) >= _MOST_MARKS:
+                self.private.pop(next(iter(self.private)))
+            self.private[ident] = now + PRIVATE_S
+
+    def is_private(self, ident: Ident, now: float) -> bool:
+        """Whether callers fetch on their own. The lock is held."""
+        return ident in self.private and now < self.private[ident]
+
+    def forget_old_marks(self, now: float) -> None:
+        """Give back the memory of marks that are over. The lock is held."""
+        for ident in [i for i, (_, until) in self.failed.items() if now >= until]:
+            del self.failed[ident]
+        for ident in [i for i, until in self.private.items() if now >= until]:
+            del self.private[ident]
+
+    def stop(self) -> None:
+        """End the background jobs."""
+        for stop in self.jobs:
+            stop()
+        self.jobs.clear()

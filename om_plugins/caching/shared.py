@@ -1,0 +1,179 @@
+"""The second level: a store that all workers share, and the news of invalidations between them.
+
+The store holds bytes; the hub's topic ``cache-invalidations`` tells what happened elsewhere. Both
+may be gone at any time: the process then goes on with its own memory and says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from ..protocols import CacheStore, Clock, Hub
+from .entry import Record, pack, unpack
+from .invalidation import Invalidation
+from .keys import Ident, store_key
+
+__all__ = ["TOPIC", "News", "Shared"]
+
+logger = logging.getLogger("om_plugins")
+
+TOPIC = "cache-invalidations"
+L1_TTL_S = 5.0
+_MOST_TAGS = 1000
+_LONGEST = 64 * 1024
+
+
+class Shared:
+    """A store under the cache's own keys; it never raises.
+
+    Args:
+        store: the bytes.
+        clock: time.
+        namespace: keeps two caches in one store apart.
+        max_value: larger records are not read (a shared store is not trusted).
+    """
+
+    def __init__(self, store: CacheStore, clock: Clock, namespace: str, max_value: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._namespace = namespace
+        self._max_record = max_value + (1 << 20)
+        self._down = False
+
+    def load(self, ident: Ident) -> tuple[Record | None, bool]:
+        """The record, and whether the store could be asked."""
+        try:
+            data = self._store.get(store_key(ident, self._namespace))
+        except Exception as error:  # noqa: BLE001 - a store may raise anything when it is away
+            self._failed(error)
+            return None, False
+        self._down = False
+        if not isinstance(data, bytes) or len(data) > self._max_record:
+            return None, True
+        return unpack(data, self._clock.time()), True
+
+    def save(self, ident: Ident, record: Record) -> None:
+        """Keep a record."""
+        try:
+            self._store.set(store_key(ident, self._namespace), pack(record), record.cache_time)
+            self._down = False
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+
+    def delete(self, ident: Ident) -> None:
+        """Forget a record."""
+        try:
+            self._store.delete(store_key(ident, self._namespace))
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._down:
+            self._down = True
+            logger.warning(
+                "the cache store cannot be reached (%s: %s); values are kept in this process only",
+                type(error).__name__,
+                error,
+            )
+
+
+class News:
+    """Tells other workers of invalidations, and hears theirs.
+
+    Args:
+        hub: what carries them; ``None`` when there is none.
+        topic: the hub's topic, one per namespace.
+        invalidated: called with what another worker invalidated, and when (Unix time).
+        removed: called with an entry that another worker removed or set, and when.
+        cleared: called with the time at which another worker removed everything.
+    """
+
+    def __init__(
+        self,
+        hub: Hub | None,
+        topic: str,
+        invalidated: Callable[[Invalidation, float], object],
+        removed: Callable[[Ident, float], object],
+        cleared: Callable[[float], object],
+    ) -> None:
+        self._hub = hub
+        self._topic = topic
+        self._invalidated = invalidated
+        self._removed = removed
+        self._cleared = cleared
+        self._origin = os.urandom(8)
+        self._last = ""
+        self._down = False
+
+    def tell(self, what: Invalidation, at: float) -> None:
+        """Publish an invalidation."""
+        self._publish(
+            {"prefix": what.prefix, "tags": list(what.tags), "scope": what.scope, "at": at}
+        )
+
+    def tell_removed(self, ident: Ident, at: float) -> None:
+        """Publish that an entry was removed."""
+        self._publish({"removed": ident, "at": at})
+
+    def tell_cleared(self, at: float) -> None:
+        """Publish that everything was removed."""
+        self._publish({"cleared": True, "at": at})
+
+    def hear(self) -> None:
+        """Read what is new, and apply it."""
+        if self._hub is None:
+            return
+        try:
+            while messages := self._hub.read(self._topic, after=self._last, limit=500):
+                for message in messages:
+                    self._last = message.id
+                    self._apply(message.data)
+            self._down = False
+        except Exception as error:  # noqa: BLE001 - a hub that is away must not end the job
+            self._failed(error)
+
+    def _publish(self, data: dict[str, object]) -> None:
+        if self._hub is None:
+            return
+        try:
+            self._hub.publish(self._topic, {"from": self._origin, **data})
+            self._down = False
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._down:
+            self._down = True
+            logger.warning(
+                "the hub cannot be reached (%s: %s); other workers hear of cache invalidations "
+                "only when their own copies end, after at most %g s in memory",
+                type(error).__name__,
+                error,
+                L1_TTL_S,
+            )
+
+    def _apply(self, data: object) -> None:
+        # a message is as little to be trusted as any other input: what does not fit is passed by
+        if not isinstance(data, dict) or data.get("from") == self._origin:
+            return
+        at = data.get("at")
+        if not isinstance(at, float | int) or isinstance(at, bool) or at != at:
+            return
+        if data.get("cleared") is True:
+            self._cleared(at)
+            return
+        ident = data.get("removed")
+        if isinstance(ident, str | bytes):
+            if len(ident) <= _LONGEST:
+                self._removed(ident, at)
+            return
+        prefix, tags, scope = data.get("prefix"), data.get("tags"), data.get("scope")
+        if not (prefix is None or (isinstance(prefix, bytes) and len(prefix) <= _LONGEST)):
+            return
+        if not isinstance(tags, list) or len(tags) > _MOST_TAGS or not isinstance(scope, str):
+            return
+        self._invalidated(
+            Invalidation(prefix, tuple(tag for tag in tags if isinstance(tag, str)), scope), at
+        )
