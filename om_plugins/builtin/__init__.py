@@ -1,0 +1,9 @@
+"""The plugins that are shipped, found through the same path as any other plugin."""
+
+from __future__ import annotations
+
+BUILTINS: dict[str, str] = {
+    "hub-memory": "om_plugins.builtin.hub_memory",
+    "hub-sqlite": "om_plugins.builtin.hub_sqlite",
+}
+"""Name of each built-in plugin, and the module that is the plugin."""

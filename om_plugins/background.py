@@ -1,0 +1,429 @@
+"""The one background worker pool of a process: queued jobs and jobs that run again and again.
+
+Threads are daemons, begun on first use in each process (so after a fork, in the child), at most
+``workers`` of them and one timer. At the interpreter's end, or on :meth:`~BackgroundScheduler.
+close`, what is queued gets a second to end; then the rest is left.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from .protocols import Clock, Hub, Lease
+
+__all__ = ["BackgroundScheduler", "SchedulerStats"]
+
+_logger = logging.getLogger("om_plugins")
+_DRAIN_S = 1.0
+_SHORTEST_LEASE_S = 5.0
+
+Job = Callable[[], object]
+
+
+@dataclass(slots=True)
+class SchedulerStats:
+    """Counted in this process since its first job.
+
+    Attributes:
+        queued: jobs that wait now.
+        running: jobs that run now.
+        dropped: jobs refused because the queue was full, or left when the scheduler was closed.
+        done: jobs that returned.
+        failed: jobs that raised.
+    """
+
+    queued: int = 0
+    running: int = 0
+    dropped: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Periodic:
+    """A job that runs again and again."""
+
+    name: str
+    seconds: float
+    function: Job
+    elected: bool
+    due: float
+    pid: int
+    busy: bool = False
+    failures: int = 0
+    lease: Lease | None = None
+
+    @property
+    def lease_s(self) -> float:
+        """How long the elected process may be silent before another takes over."""
+        return max(2.5 * self.seconds, _SHORTEST_LEASE_S)
+
+
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """One process's queue and threads."""
+
+    lock: threading.Condition = field(default_factory=threading.Condition)
+    timer_lock: threading.Condition = field(default_factory=threading.Condition)
+    queue: deque[tuple[Job, str]] = field(default_factory=deque)
+    workers: list[threading.Thread] = field(default_factory=list)
+    idle: int = 0
+    timer: threading.Thread | None = None
+    closed: bool = False
+    stats: SchedulerStats = field(default_factory=SchedulerStats)
+
+
+class _AlreadyLoggedError(Exception):
+    """A periodic job failed again: one that fails each second must not fill the log."""
+
+
+class BackgroundScheduler:
+    """A :class:`~om_plugins.protocols.Scheduler`.
+
+    Args:
+        workers: threads, at most.
+        queue_size: jobs that wait, at most; one more is refused.
+        clock: its monotonic time says when periodic jobs are due.
+        hub: elects the one process for ``elected`` jobs; asked only from background threads.
+        logger: gets one record for each job that raises.
+        synchronous: begin no threads; jobs run when :meth:`run_pending` and :meth:`run_due` are
+            called. For tests.
+        jitter: each period is longer or shorter by up to this share, so that the processes of a
+            host do not all work at the same moment.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        queue_size: int,
+        clock: Clock,
+        hub: Hub,
+        logger: logging.Logger = _logger,
+        *,
+        synchronous: bool = False,
+        jitter: float = 0.1,
+    ) -> None:
+        self._workers = workers
+        self._queue_size = queue_size
+        self._clock = clock
+        self._hub = hub
+        self._logger = logger
+        self._synchronous = synchronous
+        self._jitter = 0.0 if synchronous else jitter
+        self._periodic: dict[str, _Periodic] = {}
+        self._pools: dict[int, _Pool] = {}
+        self._closed = False
+        self._no_threads: bool | None = None
+
+    # --- what rooms and plugins use -------------------------------------------------------------
+
+    def submit(self, function: Job, *, name: str = "") -> bool:
+        """Run soon, in the background.
+
+        Args:
+            name: for the log; the function's own name when empty.
+
+        Returns:
+            False when the queue is full, the scheduler is closed, or the server lets no
+            threads run.
+        """
+        pool = self._pool()
+        if not self._can_run():
+            pool.stats.dropped += 1
+            return False
+        job = (function, name or getattr(function, "__qualname__", repr(function)))
+        with pool.lock:
+            if pool.closed or self._closed or len(pool.queue) >= self._queue_size:
+                pool.stats.dropped += 1
+                return False
+            pool.queue.append(job)
+            if not self._synchronous and pool.idle < len(pool.queue):
+                self._hire(pool)
+                if not pool.workers:
+                    pool.queue.remove(job)
+                    pool.stats.dropped += 1
+                    return False
+            pool.lock.notify()
+        return True
+
+    def every(
+        self, seconds: float, function: Job, *, name: str, elected: bool = False
+    ) -> Callable[[], None]:
+        """Run again and again, first after ``seconds``; never twice at once in a process.
+
+        What was registered before a fork goes on in the child once :meth:`start` is called there,
+        and may be registered there anew.
+
+        Args:
+            seconds: from the beginning of one run to the next.
+            name: unique in a process.
+            elected: run in one process of all that share the hub; when that one is gone, another
+                takes over after about two and a half periods.
+
+        Returns:
+            A function that stops it.
+
+        Raises:
+            ValueError: the name is taken, or ``seconds`` is not above 0.
+        """
+        if not seconds > 0:
+            raise ValueError(f"every {seconds!r} seconds, {name!r}: must be above 0")
+        pid = os.getpid()
+        known = self._periodic.get(name)
+        if known is not None and known.pid == pid:
+            raise ValueError(f"a job named {name!r} is registered already; stop it first")
+        job = _Periodic(name, seconds, function, elected, 0.0, pid)
+        job.due = self._next(job)
+        self._periodic[name] = job
+        self.start()
+
+        def stop() -> None:
+            if self._periodic.get(name) is job:
+                del self._periodic[name]
+                self._give_back(job)
+
+        return stop
+
+    def start(self) -> None:
+        """Begin the timer in this process, if there is something periodic and it has not begun."""
+        if self._synchronous or self._closed or not self._periodic or not self._can_run():
+            return
+        pool = self._pool()
+        with pool.timer_lock:
+            pool.timer_lock.notify()
+            if pool.timer is None and not pool.closed:
+                pool.timer = self._begin(self._tick, pool, "om-timer")
+
+    def stats(self) -> SchedulerStats:
+        """What this process has done so far."""
+        pool = self._pool()
+        with pool.lock:
+            return replace(pool.stats, queued=len(pool.queue))
+
+    def close(self, timeout: float = _DRAIN_S) -> None:
+        """Stop: give queued jobs ``timeout`` seconds, leave the rest, give leases back."""
+        self._closed = True
+        pool = self._pools.get(os.getpid())
+        if pool is not None:
+            _drain(pool, 0.0 if self._synchronous else timeout)
+        for job in list(self._periodic.values()):
+            self._give_back(job)
+        self._periodic.clear()
+
+    # --- for tests ------------------------------------------------------------------------------
+
+    def run_pending(self) -> int:
+        """Run what is queued, here and now; returns how many jobs ran."""
+        pool = self._pool()
+        count = 0
+        while pool.queue:
+            with pool.lock:
+                function, name = pool.queue.popleft()
+                pool.stats.running += 1
+            self._run(pool, function, name)
+            count += 1
+        return count
+
+    def run_due(self) -> int:
+        """Run the periodic jobs that are due on the clock, here and now; returns how many."""
+        due = self._due()
+        for job in due:
+            pool = self._pool()
+            with pool.lock:
+                pool.stats.running += 1
+            self._run(pool, lambda job=job: self._turn(job), job.name)  # type: ignore[misc]
+        return len(due)
+
+    # --- threads --------------------------------------------------------------------------------
+
+    def _pool(self) -> _Pool:
+        pid = os.getpid()
+        pool = self._pools.get(pid)
+        if pool is None:
+            # A parent's pool is of no use in a child: its threads are not here, and one of them
+            # may have held its lock. setdefault is atomic.
+            mine = _Pool()
+            pool = self._pools.setdefault(pid, mine)
+            if pool is mine:
+                for job in self._periodic.values():
+                    job.busy, job.lease = False, None
+                weakref.finalize(self, _drain_at_exit, pid, mine)
+        return pool
+
+    def _hire(self, pool: _Pool) -> None:
+        if len(pool.workers) < self._workers:
+            worker = self._begin(self._work, pool, f"om-worker-{len(pool.workers) + 1}")
+            if worker is not None:
+                pool.workers.append(worker)
+
+    def _begin(
+        self, loop: Callable[[_Pool], None], pool: _Pool, name: str
+    ) -> threading.Thread | None:
+        thread = threading.Thread(target=loop, args=(pool,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread is to be had, or the interpreter ends
+            self._logger.warning("background thread %s does not start: %s", name, error)
+            return None
+        return thread
+
+    def _can_run(self) -> bool:
+        if self._synchronous:
+            return True
+        if self._no_threads is None:
+            self._no_threads = uwsgi_without_threads()
+            if self._no_threads:
+                self._logger.warning(
+                    "uWSGI was started without --enable-threads, so no background work runs: "
+                    "no refresh, no snapshots, no notifications; add enable-threads = true"
+                )
+        return not self._no_threads
+
+    def _work(self, pool: _Pool) -> None:
+        while True:
+            with pool.lock:
+                while not pool.queue:
+                    if pool.closed:
+                        return
+                    pool.idle += 1
+                    pool.lock.wait()
+                    pool.idle -= 1
+                function, name = pool.queue.popleft()
+                pool.stats.running += 1
+            self._run(pool, function, name)
+            del function
+
+    def _run(self, pool: _Pool, function: Job, name: str) -> None:
+        ok = False
+        try:
+            # A context of its own: what one job sets is not seen by the next on the same thread.
+            contextvars.Context().run(function)
+            ok = True
+        except _AlreadyLoggedError:
+            pass
+        except (Exception, SystemExit):
+            self._logger.exception("background job %r failed", name)
+        finally:
+            with pool.lock:
+                pool.stats.running -= 1
+                if ok:
+                    pool.stats.done += 1
+                else:
+                    pool.stats.failed += 1
+                pool.lock.notify_all()
+
+    def _tick(self, pool: _Pool) -> None:
+        while True:
+            for job in self._due():
+                if job.busy:
+                    self._keep(job)
+                    continue
+                job.busy = True
+                if not self.submit(lambda job=job: self._turn(job), name=job.name):  # type: ignore[misc]
+                    job.busy = False
+            with pool.timer_lock:
+                if pool.closed or self._closed or not self._periodic:
+                    pool.timer = None
+                    return
+                soonest = min(job.due for job in list(self._periodic.values()))
+                pool.timer_lock.wait(max(0.0, soonest - self._clock.monotonic()))
+
+    def _due(self) -> list[_Periodic]:
+        now = self._clock.monotonic()
+        due = [job for job in list(self._periodic.values()) if job.due <= now]
+        for job in due:
+            job.due = self._next(job)
+        return sorted(due, key=lambda job: job.name)
+
+    def _next(self, job: _Periodic) -> float:
+        share = random.uniform(1 - self._jitter, 1 + self._jitter)
+        return self._clock.monotonic() + job.seconds * share
+
+    # --- one run of a periodic job --------------------------------------------------------------
+
+    def _turn(self, job: _Periodic) -> None:
+        try:
+            if job.elected and not self._elect(job):
+                return
+            job.function()
+            if job.failures:
+                self._logger.info("background job %r works again", job.name)
+                job.failures = 0
+        except Exception as error:
+            job.failures += 1
+            if job.failures == 1:
+                raise
+            raise _AlreadyLoggedError from error
+        finally:
+            job.busy = False
+
+    def _elect(self, job: _Periodic) -> bool:
+        """Hold the job's lease. It is kept from run to run: giving it back at the end of a run
+        would let each process run the job in each period."""
+        if job.lease is not None and job.lease.renew(job.lease_s):
+            return True
+        job.lease = self._hub.lease(f"job:{job.name}", job.lease_s)
+        return job.lease is not None
+
+    def _keep(self, job: _Periodic) -> None:
+        """Renew the lease of a job that runs for longer than its period."""
+        lease = job.lease
+        if lease is not None:
+            try:
+                lease.renew(job.lease_s)
+            except Exception as error:  # noqa: BLE001 - the timer goes on
+                self._logger.warning("the lease of %r cannot be renewed: %s", job.name, error)
+
+    def _give_back(self, job: _Periodic) -> None:
+        lease, job.lease = job.lease, None
+        if lease is not None:
+            try:
+                lease.release()
+            except Exception as error:  # noqa: BLE001 - it runs out by itself
+                self._logger.debug("the lease of %r cannot be released: %s", job.name, error)
+
+
+def _drain(pool: _Pool, timeout: float) -> None:
+    """Give queued jobs ``timeout`` seconds, then stop the threads; all but a job that goes on."""
+    until = time.monotonic() + timeout
+    with pool.lock:
+        if pool.workers:
+            pool.lock.wait_for(lambda: not pool.queue and not pool.stats.running, timeout)
+        pool.closed = True
+        pool.stats.dropped += len(pool.queue)
+        pool.queue.clear()
+        pool.lock.notify_all()
+        threads = list(pool.workers)
+    with pool.timer_lock:
+        pool.timer_lock.notify_all()
+        if pool.timer is not None:
+            threads.append(pool.timer)
+    for thread in threads:
+        if thread is not threading.current_thread():
+            # An idle one ends at once; the rest may be in a job, which is left to itself.
+            thread.join(max(0.05, until - time.monotonic()))
+
+
+def _drain_at_exit(pid: int, pool: _Pool) -> None:
+    if os.getpid() == pid and not pool.closed:
+        _drain(pool, _DRAIN_S)
+
+
+def uwsgi_without_threads() -> bool:
+    """True inside a uWSGI worker that never gives the interpreter to other threads."""
+    uwsgi = sys.modules.get("uwsgi")  # a module only inside the server
+    options = getattr(uwsgi, "opt", None)
+    if not isinstance(options, Mapping):
+        return False
+    names = {name.decode() if isinstance(name, bytes) else str(name) for name in options}
+    return names.isdisjoint({"enable-threads", "threads", "gevent", "asyncio"})
