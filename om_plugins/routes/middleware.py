@@ -1,0 +1,228 @@
+"""The WSGI middleware that answers some paths by asking an engine chain.
+
+::
+
+    app = EngineRoutes(
+        app,
+        {"/api/assistant": RouteOptions(chain="assistant", auth=is_signed_in)},
+        runtime.chain,
+        hub=runtime.hub, secret=runtime.secret, clock=runtime.clock,
+    )
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Response
+
+from ..errors import ConfigError
+from ..protocols import Chain, Clock, HostContext, Hub
+from ..settings import RouteOptions
+from ..types import Answer
+from . import question
+from .guards import RateLimit, allowed_origin, check_auth, check_host, check_site
+from .refusal import Headers, Refusal, refusal_for
+from .replies import EventStream, as_json, as_problem, event_headers, wants_events
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("om_plugins")
+
+_EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, Retry-After"
+
+OnError = Callable[["WSGIEnvironment", str, Exception], None]
+"""Called with the environ, the chain's name and what it raised, when a call failed with a 5xx."""
+
+
+class EngineRoutes:
+    """Answers the paths in ``routes``; every other request goes to ``app`` unchanged.
+
+    Args:
+        app: the app underneath.
+        routes: options by path; a path matches ``PATH_INFO`` exactly.
+        chain: gives the chain of a name.
+        hub: counts calls per client over all workers.
+        secret: hides client addresses in the hub; called on first use.
+        clock: the time.
+        host_context: opens the host framework's request context for ``auth`` callbacks.
+        trusted_hosts: host names to answer to, ``.example.com`` with its subdomains; every name
+            when ``None``.
+        on_error: told of every call that failed on our side; what it raises is logged.
+
+    Raises:
+        ConfigError: a path or an option is wrong.
+        TypeError: an ``auth`` callback is ``async def``.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        routes: Mapping[str, RouteOptions],
+        chain: Callable[[str], Chain],
+        *,
+        hub: Hub,
+        secret: Callable[[], bytes],
+        clock: Clock,
+        host_context: HostContext | None = None,
+        trusted_hosts: Sequence[str] | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        self._app = app
+        self._chain = chain
+        self._host_context = host_context
+        self._trusted = trusted_hosts
+        self._on_error = on_error
+        self._routes: dict[str, _Route] = {}
+        for path, options in routes.items():
+            if not path.startswith("/"):
+                raise ConfigError(f"OM_ROUTES[{path!r}]", path, "a path must begin with '/'")
+            if not options.chain:
+                raise ConfigError(f"OM_ROUTES[{path!r}].chain", "", "must name a chain")
+            if inspect.iscoroutinefunction(options.auth):
+                raise TypeError(
+                    f"OM_ROUTES[{path!r}].auth is an async function; it must be a plain one"
+                )
+            limit = options.rate and RateLimit(path, options.rate, hub, secret, clock)
+            # PEP 3333: PATH_INFO holds UTF-8 bytes as latin-1.
+            self._routes[path.encode().decode("latin-1")] = _Route(path, options, limit)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        route = self._routes.get(environ.get("PATH_INFO", ""))
+        if route is None:
+            return self._app(environ, start_response)
+        return self._answer(environ, start_response, route)
+
+    def _answer(
+        self, environ: WSGIEnvironment, start_response: StartResponse, route: _Route
+    ) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        stream = method != "HEAD" and wants_events(environ.get("HTTP_ACCEPT"))
+        headers = _cors_headers(environ, route.options)
+        try:
+            found = self._ask(environ, method, stream, route, headers)
+            if isinstance(found, Answer) and not stream:
+                status, own, content = as_json(found)
+        except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
+            status, own, content = as_problem(self._refused(environ, route, error))
+        else:
+            if found is None:
+                start_response("204 No Content", headers)
+                return []
+            if isinstance(found, Response):
+                return found(environ, start_response)
+            if stream:
+                start_response("200 OK", [*event_headers(found), *headers])
+                return EventStream(found, lambda error: self._refused(environ, route, error))
+        start_response(_line(status), [*own, *headers])
+        return [] if method == "HEAD" else [content]
+
+    def _ask(
+        self,
+        environ: WSGIEnvironment,
+        method: str,
+        stream: bool,
+        route: _Route,
+        headers: Headers,
+    ) -> Answer | Response | None:
+        """Check the request and ask the chain.
+
+        Returns:
+            The answer, a response of the auth callback, or ``None`` when all is said in
+            ``headers``, to which this adds.
+
+        Raises:
+            Exception: what :func:`~om_plugins.routes.refusal.refusal_for` explains.
+        """
+        options = route.options
+        host = check_host(environ, self._trusted)
+        chain = self._chain(options.chain)
+        methods = ("GET", "HEAD", "POST") if chain.idempotent else ("POST",)
+        if method == "OPTIONS":
+            headers += _options(environ, methods, options)
+            return None
+        if method not in methods:
+            raise _wrong_method(method, methods)
+        check_site(environ, host, options)
+        if route.limit is not None:
+            headers += route.limit.take(environ)
+        key = question.idempotency_key(environ)
+        body = question.body_of(environ, options.max_body) if method == "POST" else b""
+        response = check_auth(environ, body, options, self._host_context)
+        if response is not None:
+            return response
+        payload = (
+            question.json_payload(environ, body)
+            if method == "POST"
+            else question.query_payload(environ)
+        )
+        return chain.call(
+            payload,
+            stream=stream,
+            timeout=options.timeout,
+            idempotency_key=key,
+            headers=question.passed_headers(environ),
+            method=method,
+        )
+
+    def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
+        refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")
+        if refusal.status >= 500 and self._on_error is not None:
+            try:
+                self._on_error(environ, route.options.chain, error)
+            except Exception:
+                logger.exception("an on_error callback of %s failed", route.path)
+        return refusal
+
+
+class _Route:
+    __slots__ = ("limit", "options", "path")
+
+    def __init__(self, path: str, options: RouteOptions, limit: RateLimit | None) -> None:
+        self.path = path
+        self.options = options
+        self.limit = limit
+
+
+def _wrong_method(method: str, methods: Sequence[str]) -> Refusal:
+    shown = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
+    used = method if method.isascii() and method.isalpha() and len(method) <= 16 else "this method"
+    return Refusal(
+        405,
+        f"This address answers {shown}, not {used}. Send your question with POST as JSON.",
+        [("Allow", ", ".join((*methods, "OPTIONS")))],
+    )
+
+
+def _options(environ: WSGIEnvironment, methods: Sequence[str], route: RouteOptions) -> Headers:
+    headers = [("Allow", ", ".join((*methods, "OPTIONS")))]
+    asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+    if asked and allowed_origin(environ, route) is not None:
+        headers += [
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key"),
+            ("Access-Control-Max-Age", "600"),
+        ]
+    return headers
+
+
+def _cors_headers(environ: WSGIEnvironment, route: RouteOptions) -> Headers:
+    if not route.cors:
+        return []
+    headers = [] if "*" in route.cors else [("Vary", "Origin")]
+    origin = allowed_origin(environ, route)
+    if origin is not None:
+        headers += [
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", _EXPOSED),
+        ]
+    return headers
+
+
+def _line(status: int) -> str:
+    return f"{status} {HTTPStatus(status).phrase}"
