@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BUILTINS: dict[str, str] = {
+    "cache-file": "om_plugins.builtin.cache_file",
     "hub-memory": "om_plugins.builtin.hub_memory",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",
 }

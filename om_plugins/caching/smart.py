@@ -32,7 +32,7 @@ from .keys import Ident, Key, body_of, identify
 from .memoize import Memoized, memoize
 from .process import Process, process_of
 from .refresh import Fetcher
-from .shared import L1_TTL_S, News, Shared
+from .shared import L1_TTL_S, TOPIC, News, Shared
 from .values import decode, encode
 
 __all__ = ["SmartCache"]
@@ -103,7 +103,7 @@ class SmartCache:
         self._cache_time = cache_time
         self._l1_bytes = l1_bytes
         self._max_value = max_value
-        self._clock = clock
+        self.clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
         self._hub = hub if store is not None else None
@@ -222,13 +222,20 @@ class SmartCache:
         if not self._fits(data, key):
             self.remove(key, scope=scope)
             return
-        began = self._clock.time()
+        began = self.clock.time()
         entry = self._entry(ident, data, _tags(tags), began, stale_time, cache_time)
         with process.lock:
             process.flights.discard(ident)
             process.failed.pop(ident, None)
             process.local.put(entry)
         self._save(process, entry, stale_time, cache_time, lambda: True)
+
+    def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
+        """Both times in seconds, with the cache's own where one is ``None``."""
+        return (
+            self._stale_time if stale_time is None else stale_time,
+            self._cache_time if cache_time is None else cache_time,
+        )
 
     # --- taking back ----------------------------------------------------------------------------
 
@@ -250,7 +257,7 @@ class SmartCache:
         tags = _tags(tags)
         body = body_of(prefix) if prefix is not None else (None if tags else b"")
         what = Invalidation(body, tags, scope)
-        at = self._clock.time()
+        at = self.clock.time()
         with process.lock:
             count = self._mark(process, what, math.inf)
             if self._shared is not None:
@@ -276,13 +283,13 @@ class SmartCache:
         if self._shared is not None:
             with process.store_lock(ident):
                 self._shared.delete(ident)
-        process.news.tell_removed(ident, self._clock.time())
+        process.news.tell_removed(ident, self.clock.time())
         self._tell(signals.cache_invalidated, prefix=key, tags=(), count=int(entry is not None))
 
     def clear(self) -> int:
         """Forget everything, in all workers. Returns how many entries this process had."""
         process = self._process()
-        at = self._clock.time()
+        at = self.clock.time()
         count = self._clear(process, at, math.inf)
         process.news.tell_cleared(at)
         self._tell(signals.cache_invalidated, prefix=None, tags=(), count=count)
@@ -416,11 +423,9 @@ class SmartCache:
             if self._fits(data, ask.key):
                 self._keep(process, flight, ask)
             return value
-        except Private as private:
+        except Private as found:
             process.mark_private(ask.ident, self._now())
-            if private.error is not None:
-                raise private.error from None
-            return private.value
+            private = found
         except Exception as error:
             landing = Landing.ERROR
             flight.error = error
@@ -430,6 +435,9 @@ class SmartCache:
         finally:
             with process.lock:
                 process.flights.end(flight, landing)
+        if private.error is not None:
+            raise private.error  # out here, so that its own cause and context stay as they are
+        return private.value
 
     def _follow(self, process: Process, flight: Flight, ask: _Ask) -> Any:
         if flight.owner == threading.get_ident():
@@ -460,7 +468,7 @@ class SmartCache:
 
         return refresh.fetch(
             ask.fetcher,
-            self._clock,
+            self.clock,
             retry=ask.retry,
             retry_delay=ask.retry_delay,
             began=began,
@@ -502,7 +510,7 @@ class SmartCache:
             if self._refreshed_elsewhere(process, flight, ask):
                 landing = Landing.VALUE
                 return
-            flight.began = self._clock.time()
+            flight.began = self.clock.time()
             started = self._now()
             with self._context():
                 value = refresh.run(fetcher)
@@ -586,14 +594,15 @@ class SmartCache:
         cache_time: float | None,
     ) -> Entry:
         now = self._now()
+        fresh, kept = self.times(stale_time, cache_time)
         return Entry(
             ident,
             data,
             tags=tags,
             began=began,
             stored=now,
-            stale_time=self._stale_time if stale_time is None else stale_time,
-            cache_time=self._cache_time if cache_time is None else cache_time,
+            stale_time=fresh,
+            cache_time=kept,
             valid_until=math.inf if self._shared is None else now + L1_TTL_S,
         )
 
@@ -607,11 +616,12 @@ class SmartCache:
     ) -> None:
         if self._shared is None or entry.gone_at <= entry.stored:
             return
+        fresh, kept = self.times(stale_time, cache_time)
         record = Record(
             began=entry.began,
-            stored=self._clock.time(),
-            stale_time=self._stale_time if stale_time is None else stale_time,
-            cache_time=self._cache_time if cache_time is None else cache_time,
+            stored=self.clock.time(),
+            stale_time=fresh,
+            cache_time=kept,
             tags=entry.tags,
             body=entry.data,
         )
@@ -655,7 +665,7 @@ class SmartCache:
         return found
 
     def _loaded(self, ident: Ident, record: Record, now: float) -> Entry:
-        age = max(0.0, self._clock.time() - record.stored)
+        age = max(0.0, self.clock.time() - record.stored)
         return Entry(
             ident,
             record.body,
@@ -726,7 +736,7 @@ class SmartCache:
 
     def _heard_invalidation(self, what: Invalidation, at: float) -> None:
         process = self._process()
-        at = min(at, self._clock.time())  # a clock that is ahead must not condemn the future
+        at = min(at, self.clock.time())  # a clock that is ahead must not condemn the future
         with process.lock:
             process.memory.add(what, at)
             self._mark(process, what, at)
@@ -742,7 +752,7 @@ class SmartCache:
                     process.flights.detach(flight)
 
     def _heard_clearing(self, at: float) -> None:
-        at = min(at, self._clock.time())
+        at = min(at, self.clock.time())
         self._clear(self._process(), at, at)
 
     # --- small things ----------------------------------------------------------------------------
@@ -752,7 +762,7 @@ class SmartCache:
         pid = process_of()
         process = self._processes.get(pid)
         if process is None:
-            topic = "cache-invalidations" + (f":{self._namespace}" if self._namespace else "")
+            topic = TOPIC + (f":{self._namespace}" if self._namespace else "")
             news = News(
                 self._hub, topic,
                 self._heard_invalidation, self._heard_removal, self._heard_clearing,
@@ -769,13 +779,14 @@ class SmartCache:
 
     def _start(self, process: Process) -> None:
         every = self._scheduler.every
-        process.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep"))
+        suffix = f":{self._namespace}" if self._namespace else ""
+        process.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + suffix))
         if self._hub is not None:
             process.news.hear()
-            process.jobs.append(every(HEAR_S, process.news.hear, name="cache-invalidations"))
+            process.jobs.append(every(HEAR_S, process.news.hear, name=TOPIC + suffix))
 
     def _flight(self, ask: _Ask) -> Flight:
-        return Flight(ask.ident, ask.tags, self._clock.time(), threading.get_ident())
+        return Flight(ask.ident, ask.tags, self.clock.time(), threading.get_ident())
 
     def _count_kind(
         self, process: Process, entry: Entry, stale_time: float | None, key: Key

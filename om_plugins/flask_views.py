@@ -1,0 +1,378 @@
+"""``@om.cached`` for Flask views: whole responses from the smart cache, personal ones never.
+
+The look-up happens inside the view, after ``before_request``: logins, rate limits and the like
+see every request. What a view returns is stored when it is one complete response that is the
+same for all who get it; what gives away that it is personal is the table in ``_refusal``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from operator import itemgetter
+from typing import Any, ParamSpec, TypeAlias
+
+from flask import Flask, current_app, make_response, request
+from flask.globals import request_ctx
+from flask.sessions import SecureCookieSession
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from .caching.flight import Private
+from .caching.keys import encode
+from .caching.smart import SmartCache
+
+__all__ = ["cached"]
+
+P = ParamSpec("P")
+Scope: TypeAlias = str | Callable[[], object] | None
+
+NONCE = "om_plugins.nonce"
+CSP = "om_plugins.csp"
+STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
+_GONE = frozenset({404, 410})
+_NOT_IN_A_REFRESH = (
+    "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_TRANSFER_ENCODING",
+    "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "flask._preserve_context",
+)  # fmt: skip
+_PERSONAL = ("HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REMOTE_USER")
+
+# what is stored of a response: status, headers, body, Unix time of its making
+_Stored: TypeAlias = list[Any]
+
+
+def cached(
+    get_cache: Callable[[], SmartCache | None],
+    *,
+    stale_time: float | None = None,
+    cache_time: float | None = None,
+    tags: Iterable[str] = (),
+    scope: Scope = None,
+    query: bool = True,
+    shared: bool = False,
+    vary: Iterable[str] = (),
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Answer a view's GET and HEAD requests from the smart cache.
+
+    Fresh → the stored response, with a strong ETag, or 304 when the browser has it. Stale → the
+    stored response now, and the view once more in the background, in a request context of its
+    own. Missing → the view; others who ask meanwhile wait for it. Other methods go to the view.
+
+    A response is stored when its status is 200, 203, 204, 300, 301, 404 or 410 and it is whole
+    (neither streamed nor a file), sets no cookie and no ``no-store``, ``no-cache``, ``Vary: *``,
+    and asked for no CSP nonce. Without a scope it must also not be personal: a view that used the
+    session or a cookie, or said ``private``, is not stored, and a request with Authorization goes
+    straight to the view. Whatever else the view takes its answer from (``g``, headers, the
+    client's address) must be in ``scope`` or ``vary``. :meth:`SmartCache.refusals` counts what
+    was not stored.
+
+    Args:
+        get_cache: gives the cache at call time; with ``None`` the view is simply called.
+        stale_time: seconds for which a response is fresh.
+        cache_time: seconds after which it is gone.
+        tags: what it can be invalidated by; ``cache.invalidate(("view", "/path"))`` works too.
+        scope: keeps users apart: text, or a function called in each request that returns the
+            user's id. ``None`` or ``""`` from it means nobody in particular: the rules for no
+            scope hold.
+        query: whether the query string is part of the key.
+        shared: say ``public`` with the time left, so that browsers' shared caches and CDNs keep
+            the response as well; the look-up is the same.
+        vary: names of request headers that the view looks at, such as ``Accept-Language``.
+
+    Returns:
+        A decorator for functions, methods of class-based views and ``async def`` views.
+
+    Raises:
+        ValueError: ``shared`` together with ``scope``.
+    """
+    if shared and scope is not None:
+        raise ValueError("shared=True is for everybody: it cannot be combined with scope=")
+    if isinstance(tags, str) or isinstance(vary, str):
+        raise TypeError("tags and vary are lists of texts, as ['report']")
+    rules = _Rules(stale_time, cache_time, tuple(tags), scope, query, shared, tuple(vary))
+
+    def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
+        name = f"{view.__module__}.{getattr(view, '__qualname__', '')}"
+
+        @functools.wraps(view)
+        def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
+            cache = get_cache()
+
+            def call() -> Any:
+                return current_app.ensure_sync(view)(*args, **kwargs)
+
+            if cache is None or request.method not in ("GET", "HEAD"):
+                return call()
+            user = rules.user()
+            if "Range" in request.headers or (not user and "Authorization" in request.headers):
+                return call()
+            return _Look(cache, rules, user, name, call).answer()
+
+        return answer
+
+    return decorate
+
+
+class _Rules:
+    """What ``cached`` was told."""
+
+    def __init__(
+        self,
+        stale_time: float | None,
+        cache_time: float | None,
+        tags: tuple[str, ...],
+        scope: Scope,
+        query: bool,
+        shared: bool,
+        vary: tuple[str, ...],
+    ) -> None:
+        self.stale_time = stale_time
+        self.cache_time = cache_time
+        self.tags = tags
+        self.scope = scope
+        self.query = query
+        self.shared = shared
+        self.vary = vary
+
+    def user(self) -> str:
+        """The scope of this request; "" for nobody in particular."""
+        found = self.scope() if callable(self.scope) else self.scope
+        if found is None or isinstance(found, str):
+            return found or ""
+        return encode(found).decode("latin-1")
+
+    def key(self, view: str) -> tuple[object, ...]:
+        """The key of this request; its path first, so that a prefix can name it."""
+        return (
+            "view",
+            request.root_path + request.path,
+            request.scheme,
+            request.host,
+            request.endpoint,
+            view,
+            tuple(sorted(request.args.items(multi=True), key=itemgetter(0)))
+            if self.query
+            else None,
+            tuple((name.lower(), request.headers.get(name)) for name in self.vary),
+        )
+
+
+class _Look:
+    """One look-up of one request."""
+
+    def __init__(
+        self, cache: SmartCache, rules: _Rules, user: str, view: str, call: Callable[[], Any]
+    ) -> None:
+        self.cache = cache
+        self.rules = rules
+        self.user = user
+        self.call = call
+        self.key = rules.key(view)
+        self.made: AnyResponse | None = None
+
+    def answer(self) -> Any:
+        if request.method == "HEAD":
+            # a HEAD may be answered from a stored GET; the other way round it may have no body
+            stored = self.cache.get(self.key, scope=self.user)
+            return self.call() if stored is None else self.response(stored)
+        found = self.cache.query(
+            self.key,
+            self.fetch,
+            stale_time=self.rules.stale_time,
+            cache_time=self.rules.cache_time,
+            retry=0,
+            tags=self.rules.tags,
+            scope=self.user,
+            background=self.in_background,
+        )
+        if isinstance(found, AnyResponse):
+            return found
+        return self.response(found)
+
+    def fetch(self) -> _Stored:
+        """Run the view; an answer that is for this caller only leaves as :class:`Private`."""
+        try:
+            return self.run()
+        except Private:
+            raise
+        except Exception as error:
+            # what went wrong for this caller need not go wrong for those who wait
+            raise Private(error=error) from None
+
+    def run(self) -> _Stored:
+        with _Watch() as watch:
+            made = make_response(self.call())
+        reason, advice = _refusal(made, watch, self.user, self.rules)
+        if reason:
+            if advice:
+                self.cache.refuse(reason, f"the view {request.endpoint!r}", advice)
+            raise Private(made)
+        body = made.get_data()
+        if not made.get_etag()[0]:
+            made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+        self.made = made
+        headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
+        return [made.status_code, headers, body, self.cache.clock.time()]
+
+    def response(self, stored: _Stored) -> AnyResponse:
+        """The response to send: the view's own when it just ran, else one from what is stored."""
+        made, self.made = self.made, None
+        status, headers, body, at = stored
+        if made is None:
+            made = current_app.response_class(body, status=status)
+            made.headers.clear()
+            made.headers.extend([(name, value) for name, value in headers])
+        if "Cache-Control" not in made.headers:
+            made.headers["Cache-Control"] = self.cache_control()
+        for name in self.rules.vary:
+            made.vary.add(name)
+        if self.rules.shared:
+            made.headers["Age"] = str(max(0, int(self.cache.clock.time() - at)))
+        if status == 200:
+            made.make_conditional(request.environ)
+        return made
+
+    def cache_control(self) -> str:
+        if not self.rules.shared:
+            return "private, max-age=0"
+        fresh, kept = self.cache.times(self.rules.stale_time, self.rules.cache_time)
+        return (
+            f"public, max-age=0, s-maxage={int(fresh)}, "
+            f"stale-while-revalidate={int(max(0.0, kept - fresh))}"
+        )
+
+    def in_background(self) -> Callable[[], _Stored]:
+        """The fetcher for a refresh: the view again, in a request of its own."""
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        environ = _environ(request.environ, keep_user=bool(self.user))
+
+        def fetch() -> _Stored:
+            with app.request_context(environ):
+                answered = app.preprocess_request()
+                if answered is not None:
+                    raise RuntimeError(
+                        f"a before_request function answered the refresh of {environ['PATH_INFO']}"
+                        + ("" if self.user else ", which carries no cookie: use scope= with it")
+                    )
+                try:
+                    return self.run()
+                except HTTPException as error:
+                    if error.code in _GONE:
+                        raise Private from error  # so the stored one goes, too
+                    raise
+                except Private as private:
+                    made = private.value
+                    if isinstance(made, AnyResponse) and made.status_code >= 500:
+                        raise RuntimeError(f"the view answered {made.status}") from None
+                    raise
+                finally:
+                    self.made = None
+
+        return fetch
+
+
+def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
+    left_out = _NOT_IN_A_REFRESH if keep_user else _NOT_IN_A_REFRESH + _PERSONAL
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in left_out and not name.startswith("om_plugins.")
+    } | {"wsgi.input": BytesIO(), "REQUEST_METHOD": "GET"}
+
+
+# --- what must not be stored --------------------------------------------------------------------
+
+
+class _Watch:
+    """Notices what a view does that makes its answer personal."""
+
+    def __enter__(self) -> _Watch:
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        self._context = context
+        self._flashes_before = context.flashes
+        self._after_before = len(context._after_request_functions)
+        self._csp_before = len(request.environ.get(CSP, ()))
+        self._session = session = _session_of(context)
+        self._session_before = getattr(session, "accessed", False)
+        if session is not None:
+            session.accessed = False
+        # a cached property: when it is there again afterwards, the view has read the cookies
+        self._cookies_before = request.__dict__.pop("cookies", None)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        session = self._session
+        self.used_session = False
+        if session is not None:
+            self.used_session = bool(session.accessed) or not _is_tracked(self._context, session)
+            session.accessed = bool(session.accessed) or self._session_before
+        self.used_cookies = "cookies" in request.__dict__
+        if not self.used_cookies and self._cookies_before is not None:
+            request.__dict__["cookies"] = self._cookies_before
+        self.flashed = bool(self._flashes_before) or bool(self._context.flashes)
+        self.hooked = len(self._context._after_request_functions) != self._after_before
+        self.nonce = NONCE in request.environ
+        self.csp = len(request.environ.get(CSP, ())) != self._csp_before
+
+
+def _session_of(context: Any) -> Any:
+    # Flask >= 3.1.3 counts a look at context.session as access, so look behind it
+    found = context.__dict__.get("_session")
+    return found if found is not None else context.__dict__.get("session")
+
+
+def _is_tracked(context: Any, session: object) -> bool:
+    """Whether access to this session can be noticed: by the context, or by the session itself."""
+    return "_session" in context.__dict__ or isinstance(session, SecureCookieSession)
+
+
+def _refusal(made: AnyResponse, watch: _Watch, user: str, rules: _Rules) -> tuple[str, str]:
+    """Why a response is not stored, and what to say about it; two empty texts when it is."""
+    control = made.cache_control
+    vary = {name.lower() for name in made.vary}
+    unknown = vary - {name.lower() for name in rules.vary} - {"cookie" if user else ""}
+    table = (
+        (made.status_code not in STORABLE, "status", ""),
+        (made.is_streamed or made.direct_passthrough, "streamed", "it is streamed"),
+        (bool(control.no_store or control.no_cache), "no-store", ""),
+        (
+            "Set-Cookie" in made.headers or watch.hooked,
+            "cookie",
+            "it sets a cookie, or registers an after_this_request function",
+        ),
+        (
+            bool(control.private) and not user,
+            "private",
+            "it is private; scope= keeps users apart",
+        ),
+        (
+            (watch.used_session or watch.used_cookies or watch.flashed) and not user,
+            "session",
+            "it used the session, a cookie or a flashed message; scope= keeps users apart",
+        ),
+        (watch.flashed, "session", "it shows flashed messages, which are meant for one request"),
+        (
+            bool(unknown),
+            "vary",
+            f"it depends on {', '.join(sorted(unknown))}; name the headers with vary=",
+        ),
+        (
+            watch.nonce,
+            "nonce",
+            "it asked for a CSP nonce, which must not be sent twice; cache the data it shows "
+            "instead, with cache.query",
+        ),
+        (
+            watch.csp,
+            "csp",
+            "it changes its Content-Security-Policy, which a stored response would not; put that "
+            "decorator above this one",
+        ),
+    )
+    for refused, reason, advice in table:
+        if refused:
+            return reason, advice
+    return "", ""
