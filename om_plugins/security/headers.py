@@ -81,8 +81,11 @@ class HeaderPolicy:
     ) -> None:
         self.mode = mode
         self._own = checked(csp or {}, "OM_CSP")
-        self._extra = checked(extra or {}, "om_csp")
+        # two plugins may well ask for the same source
+        once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
+        self._extra = checked(once, "om_csp")
         self._callables = tuple(callables) if mode != "off" else ()
+        self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
         companions = COMPANIONS if companions is None else companions
@@ -220,7 +223,9 @@ class HeaderPolicy:
                 if answer:
                     answers.append(tuple(checked(answer, "om_csp").items()))
             except Exception:
-                logger.exception("a plugin's om_csp callable failed; its sources are left out")
+                if ask not in self._failed:  # once: a page a second would fill the log
+                    self._failed.append(ask)
+                    logger.exception("an om_csp callable failed; its sources are left out")
         return tuple(answers)
 
     def _variant(

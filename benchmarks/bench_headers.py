@@ -1,0 +1,110 @@
+"""What the security headers cost a response, beside flask-talisman in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, request
+from flask_talisman import Talisman
+from measure import alternate
+from werkzeug.test import create_environ
+
+from om_plugins.security.headers import HeaderPolicy, HeadersLayer
+from om_plugins.security.nonce import nonce
+
+App = Callable[[dict[str, Any], Any], Iterable[bytes]]
+ENVIRON = create_environ("/", "http://localhost/")
+
+
+def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response(
+        "200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "5")]
+    )
+    return [b"Hello"]
+
+
+def hello_with_nonce(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    nonce(environ)
+    return hello(environ, start_response)
+
+
+def data(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "2")])
+    return [b"{}"]
+
+
+def flask_hello() -> Flask:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def index() -> str:
+        return "Hello"
+
+    return app
+
+
+def flask_hello_with_nonce() -> Flask:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def index() -> str:
+        nonce(request.environ)
+        return "Hello"
+
+    return app
+
+
+def with_talisman(app: Flask) -> Flask:
+    Talisman(
+        app,
+        force_https=False,
+        content_security_policy={"script-src": "'self'", "style-src": "'self'"},
+        content_security_policy_nonce_in=["script-src", "style-src"],
+    )
+    return app
+
+
+def subjects() -> dict[str, App]:
+    """Every measured application by name."""
+    enforce = HeaderPolicy(mode="enforce")
+    adopt = HeaderPolicy(mode="adopt")
+    return {
+        "bare WSGI callable": hello,
+        "ours on it, enforce, nonce used": HeadersLayer(hello_with_nonce, enforce),
+        "ours on it, enforce, nonce not used": HeadersLayer(hello, enforce),
+        "ours on it, adopt": HeadersLayer(hello, adopt),
+        "bare WSGI callable, JSON": data,
+        "ours on it, JSON": HeadersLayer(data, enforce),
+        "Flask hello, bare": flask_hello().wsgi_app,
+        "ours on Flask, enforce, nonce used": HeadersLayer(
+            flask_hello_with_nonce().wsgi_app, enforce
+        ),
+        "ours on Flask, adopt": HeadersLayer(flask_hello().wsgi_app, adopt),
+        "flask-talisman, nonce in its header": with_talisman(flask_hello()).wsgi_app,
+    }
+
+
+def _serve(app: App) -> Callable[[], None]:
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        pass
+
+    def once() -> None:
+        body = app(ENVIRON.copy(), start_response)
+        for _ in body:
+            pass
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+
+    return once
+
+
+def measure(repeats: int = 30) -> dict[str, float]:
+    """Microseconds per request: the minimum over the rounds, in which the subjects take turns."""
+    return alternate({name: _serve(app) for name, app in subjects().items()}, repeats)
+
+
+if __name__ == "__main__":
+    for subject, cost in measure().items():
+        print(f"{subject:<40} {cost:8.2f} µs")

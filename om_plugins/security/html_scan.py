@@ -1,0 +1,309 @@
+"""Finds the start tags in HTML source that has gaps where a template puts something in.
+
+A small part of the HTML standard's tokenizer (section 13.2.5): enough to tell a tag from what only
+looks like one in a comment, an attribute's value, a script, a style, a text area or a title. The
+text comes in pieces; between two pieces there may be a gap whose content is unknown.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+_MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*)|(/))")
+_ABRUPT = re.compile(r"-?>")
+_COMMENT_END = re.compile(r"--!?>")
+_NAME = re.compile(r"[^\s/>=]*")
+_UNQUOTED = re.compile(r"[^\s>]*")
+_SPACE = re.compile(r"\s*")
+_RAW_END = {
+    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
+    for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
+}
+_LOADING_RELS = frozenset({"stylesheet", "preload", "modulepreload"})
+_FOREIGN = frozenset({"svg", "math"})
+
+
+class Mode(Enum):
+    """Where in the markup the scanner stands."""
+
+    TEXT = auto()
+    COMMENT = auto()
+    BOGUS_COMMENT = auto()
+    RAW = auto()
+    BEFORE_ATTRIBUTE = auto()
+    ATTRIBUTE_NAME = auto()
+    AFTER_NAME = auto()
+    BEFORE_VALUE = auto()
+    DOUBLE_QUOTED = auto()
+    SINGLE_QUOTED = auto()
+    UNQUOTED = auto()
+
+
+_BETWEEN_ATTRIBUTES = (Mode.BEFORE_ATTRIBUTE, Mode.ATTRIBUTE_NAME, Mode.AFTER_NAME)
+
+
+@dataclass(slots=True, eq=False)
+class Tag:
+    """A start tag whose element may carry a nonce.
+
+    Attributes:
+        name: in lower case.
+        piece, offset: where its name ends: the number of the piece and the place in it.
+        quote: the quote that its attributes are written with.
+        has_nonce: it brings a nonce of its own, perhaps only under a condition.
+        found: it is certainly a tag that should get a nonce.
+        skipped: it is not to be touched.
+    """
+
+    name: str
+    piece: int
+    offset: int
+    quote: str = ""
+    rel: str = ""
+    has_nonce: bool = False
+    found: bool = False
+    skipped: bool = False
+
+
+@dataclass(slots=True)
+class State:
+    """All that the scanner knows at one place; ``tags`` are more than one after a condition."""
+
+    mode: Mode = Mode.TEXT
+    tags: tuple[Tag, ...] = ()
+    attribute: str = ""
+    raw: str = ""
+    slash: bool = False
+    foreign: int = 0
+    opening: str = ""
+    tail: str = ""
+
+
+@dataclass(slots=True)
+class Scanner:
+    """Feed it pieces and gaps in order; then read :attr:`tags`.
+
+    Attributes:
+        state: may be saved with :meth:`save` and put back, to follow a template's branches.
+        skip: tags that begin while this is true are not to be touched.
+    """
+
+    state: State = field(default_factory=State)
+    tags: list[Tag] = field(default_factory=list)
+    skip: bool = False
+
+    def save(self) -> State:
+        """A copy of the state."""
+        return copy.copy(self.state)
+
+    def gap(self, mentions_nonce: bool = False) -> None:
+        """Something unknown stands here.
+
+        Args:
+            mentions_nonce: it may be a nonce attribute.
+        """
+        state = self.state
+        if state.mode is Mode.TEXT and state.tail in ("<", "</"):
+            state.mode, state.tags, state.opening = Mode.BEFORE_ATTRIBUTE, (), ""
+        elif state.mode is Mode.BEFORE_VALUE:
+            state.mode = Mode.UNQUOTED
+        elif state.mode is Mode.ATTRIBUTE_NAME:
+            self._end_name()
+            state.attribute += "\0"
+        elif state.mode is Mode.AFTER_NAME:
+            state.mode = Mode.BEFORE_ATTRIBUTE
+        if mentions_nonce and state.mode in _BETWEEN_ATTRIBUTES:
+            self._mark_nonce()
+        self._add_rel(" ")
+        state.tail = ""
+
+    def feed(self, text: str, piece: int) -> None:
+        """Read literal text.
+
+        Args:
+            piece: its number, for the places of tags.
+        """
+        state = self.state
+        at = 0
+        while at < len(text):
+            at = _READERS[state.mode](self, text, at, piece)
+        state.tail = "</" if text.endswith("</") else text[-1:]
+
+    # --- one method per mode: from `at`, returns where to go on ---------------------------------
+
+    def _text(self, text: str, at: int, piece: int) -> int:
+        state = self.state
+        match = _MARKUP.search(text, at)
+        if match is None:
+            return len(text)
+        comment, bogus, closing, name, stray = match.groups()
+        end = match.end()
+        if comment:
+            abrupt = _ABRUPT.match(text, end)  # "<!-->" is a whole comment
+            if abrupt:
+                return abrupt.end()
+            state.mode = Mode.COMMENT
+        elif bogus or stray:
+            # "</" before a gap closes an unknown element; before anything else it is a comment
+            if stray and end == len(text):
+                return end
+            state.mode = Mode.BOGUS_COMMENT
+        else:
+            name = name.lower()
+            state.mode, state.slash = Mode.BEFORE_ATTRIBUTE, False
+            state.tags, state.opening = (), ""
+            if closing:
+                if name in _FOREIGN:
+                    state.foreign = max(0, state.foreign - 1)
+            else:
+                state.opening = name
+                if name in ("script", "style", "link"):
+                    tag = Tag(name, piece, end, skipped=self.skip)
+                    if match.start() and text[match.start() - 1] == '"':
+                        tag.quote = "'"  # most likely inside a string of a script
+                    self.tags.append(tag)
+                    state.tags = (tag,)
+        return end
+
+    def _comment(self, text: str, at: int, piece: int) -> int:
+        match = _COMMENT_END.search(text, at)
+        return self._leave(match.end() if match else 0, text)
+
+    def _bogus_comment(self, text: str, at: int, piece: int) -> int:
+        return self._leave(text.find(">", at) + 1, text)
+
+    def _leave(self, end: int, text: str) -> int:
+        if not end:
+            return len(text)
+        self.state.mode = Mode.TEXT
+        return end
+
+    def _raw(self, text: str, at: int, piece: int) -> int:
+        state = self.state
+        match = _RAW_END[state.raw].search(text, at)
+        if match is None:
+            return len(text)
+        # only now is it sure: a script's string may hold "<script>", but never "</script>"
+        for tag in state.tags:
+            tag.found = True
+        state.mode, state.tags, state.opening, state.slash = Mode.BEFORE_ATTRIBUTE, (), "", False
+        return match.end()
+
+    def _before_attribute(self, text: str, at: int, piece: int) -> int:
+        state = self.state
+        character = text[at]
+        if character == ">":
+            self._end_tag()
+        elif character == "/":
+            state.slash = True
+        elif not character.isspace():
+            state.mode, state.attribute, state.slash = Mode.ATTRIBUTE_NAME, character, False
+        return at + 1
+
+    def _attribute_name(self, text: str, at: int, piece: int) -> int:
+        match = _NAME.match(text, at)
+        end = match.end() if match else at
+        self.state.attribute += text[at:end]
+        if end < len(text):
+            self._end_name()
+            self.state.mode = Mode.AFTER_NAME
+        return end
+
+    def _end_name(self) -> None:
+        if self.state.attribute.lower() == "nonce":
+            self._mark_nonce()
+
+    def _after_name(self, text: str, at: int, piece: int) -> int:
+        if text[at] == "=":
+            self.state.mode = Mode.BEFORE_VALUE
+            return at + 1
+        if text[at].isspace():
+            return at + 1
+        self.state.mode = Mode.BEFORE_ATTRIBUTE
+        return at
+
+    def _before_value(self, text: str, at: int, piece: int) -> int:
+        state = self.state
+        match = _SPACE.match(text, at)
+        at = match.end() if match else at
+        if at == len(text):
+            return at
+        character = text[at]
+        if character in "\"'":
+            state.mode = Mode.DOUBLE_QUOTED if character == '"' else Mode.SINGLE_QUOTED
+            for tag in state.tags:
+                tag.quote = tag.quote or character
+            return at + 1
+        if character == ">":
+            state.mode = Mode.BEFORE_ATTRIBUTE
+            return at
+        if character == "\\":  # an escaped quote: this is a string of a script, not a tag
+            for tag in state.tags:
+                tag.skipped = True
+        state.mode = Mode.UNQUOTED
+        return at
+
+    def _quoted(self, text: str, at: int, piece: int) -> int:
+        quote = '"' if self.state.mode is Mode.DOUBLE_QUOTED else "'"
+        end = text.find(quote, at)
+        self._add_rel(text[at : end if end >= 0 else len(text)])
+        if end < 0:
+            return len(text)
+        self.state.mode = Mode.BEFORE_ATTRIBUTE
+        return end + 1
+
+    def _unquoted(self, text: str, at: int, piece: int) -> int:
+        match = _UNQUOTED.match(text, at)
+        end = match.end() if match else at
+        self._add_rel(text[at:end])
+        if end < len(text):
+            self.state.mode = Mode.BEFORE_ATTRIBUTE
+        return end
+
+    def _add_rel(self, value: str) -> None:
+        state = self.state
+        if state.mode in _VALUES and state.attribute.lower() == "rel":
+            for tag in state.tags:
+                tag.rel += value
+
+    def _mark_nonce(self) -> None:
+        for tag in self.state.tags:
+            tag.has_nonce = True
+
+    def _end_tag(self) -> None:
+        state = self.state
+        name = state.opening
+        state.mode, state.opening = Mode.TEXT, ""
+        closed_itself = state.slash and state.foreign > 0  # HTML elements cannot
+        if name in _FOREIGN and not state.slash:
+            state.foreign += 1
+        if name == "link":
+            for tag in state.tags:
+                tag.found = not _LOADING_RELS.isdisjoint(tag.rel.lower().split())
+            state.tags = ()
+        elif name in _RAW_END and not closed_itself:
+            state.mode, state.raw = Mode.RAW, name
+        else:
+            for tag in state.tags:
+                tag.found = True
+            state.tags = ()
+
+
+_VALUES = (Mode.DOUBLE_QUOTED, Mode.SINGLE_QUOTED, Mode.UNQUOTED)
+
+_READERS = {
+    Mode.TEXT: Scanner._text,
+    Mode.COMMENT: Scanner._comment,
+    Mode.BOGUS_COMMENT: Scanner._bogus_comment,
+    Mode.RAW: Scanner._raw,
+    Mode.BEFORE_ATTRIBUTE: Scanner._before_attribute,
+    Mode.ATTRIBUTE_NAME: Scanner._attribute_name,
+    Mode.AFTER_NAME: Scanner._after_name,
+    Mode.BEFORE_VALUE: Scanner._before_value,
+    Mode.DOUBLE_QUOTED: Scanner._quoted,
+    Mode.SINGLE_QUOTED: Scanner._quoted,
+    Mode.UNQUOTED: Scanner._unquoted,
+}

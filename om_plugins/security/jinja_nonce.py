@@ -1,0 +1,331 @@
+"""Puts nonces on the literal tags of Jinja templates, when they are compiled.
+
+Only tags that stand in a template's *source* get one: what is interpolated is data, and data never
+gets a nonce. The extension works on the lexer's tokens, after white space was dealt with, so the
+output without nonces is what it was before.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from jinja2 import BytecodeCache
+from jinja2.ext import Extension
+from jinja2.filters import FILTERS
+from jinja2.lexer import Token
+from markupsafe import Markup
+
+from .html_scan import Scanner, State
+from .nonce import nonce
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from jinja2 import Environment
+    from jinja2.bccache import Bucket
+    from jinja2.lexer import TokenStream
+
+ATTRIBUTE = "om_nonce_attribute"
+"""The template global that the inserted tokens call."""
+
+_ENVIRON = "om_environ"
+_HEAD = "om_head_html"
+
+_SALT = "om_plugins-nonce-1"  # change it when the compiled form of a template changes
+
+_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+_OTHER_SUFFIXES = (
+    ".txt", ".text", ".xml", ".js", ".mjs", ".css", ".json", ".md", ".rst", ".csv", ".yml",
+    ".yaml", ".toml", ".ini", ".sql", ".sh",
+)  # fmt: skip
+_TEMPLATE_SUFFIXES = (".j2", ".jinja", ".jinja2", ".tmpl", ".tpl")
+
+# built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
+_TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
+
+# bodies that are put out elsewhere, or not at all: what stands before them says nothing
+_ELSEWHERE = frozenset({"macro", "call", "set"})
+_BRANCHING = frozenset({"if", "for", "trans"})
+_CONTAINERS = _ELSEWHERE | _BRANCHING | {"filter", "block"}
+_NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
+
+
+class NonceExtension(Extension):
+    """Adds nonces to literal tags, and the globals ``csp_nonce`` and ``om_head``.
+
+    Two attributes of the environment connect it to a host:
+
+    - ``om_environ``: a function without arguments that returns the WSGI environ of the request at
+      hand, or ``None``.
+    - ``om_head_html``: a function from that environ to the HTML of ``om_head()``.
+    """
+
+    priority = 1000  # after the extensions that change the text
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        _add_globals(environment)
+
+    def filter_stream(self, stream: TokenStream) -> TokenStream | Iterator[Token]:
+        """Insert a call of the nonce attribute into each literal tag that should have one."""
+        if not is_html(self.environment, stream.name, stream.filename):
+            return stream
+        return _with_nonces(_joined(stream))
+
+
+def install(
+    environment: Environment,
+    *,
+    environ: Callable[[], WSGIEnvironment | None] | None = None,
+    head: Callable[[WSGIEnvironment], str] | None = None,
+    automatic: bool = True,
+) -> None:
+    """Connect an environment to a host; it may already have compiled templates.
+
+    Templates that were compiled without the extension are forgotten, and a bytecode cache is made
+    to use keys of its own: set ``environment.bytecode_cache`` before calling this. Templates
+    that were compiled ahead of time (``ModuleLoader``) stay as they are.
+
+    Args:
+        environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
+        environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
+        head: makes the HTML of ``om_head()``.
+        automatic: put nonces on literal tags; otherwise only the globals are added.
+    """
+    _add_globals(environment)
+    if environ is not None:
+        setattr(environment, _ENVIRON, environ)
+    if head is not None:
+        setattr(environment, _HEAD, head)
+    if not automatic or NonceExtension.identifier in environment.extensions:
+        return
+    environment.add_extension(NonceExtension)
+    if environment.cache is not None:
+        environment.cache.clear()
+    if environment.bytecode_cache is not None:
+        environment.bytecode_cache = SaltedBytecodeCache(environment.bytecode_cache)
+
+
+def _add_globals(environment: Environment) -> None:
+    """The template globals; they ask the environment's attributes on each call."""
+    if ATTRIBUTE in environment.globals:
+        return
+    environment.extend(**{_ENVIRON: None, _HEAD: None})
+
+    def current() -> WSGIEnvironment | None:
+        provider = getattr(environment, _ENVIRON)
+        return provider() if provider is not None else None
+
+    def csp_nonce() -> str:
+        environ = current()
+        return "" if environ is None else nonce(environ)
+
+    def nonce_attribute(quote: str = '"') -> Markup:
+        environ = current()
+        if environ is None:  # a mail, a job: there is no header to agree with
+            return Markup()
+        return Markup(f" nonce={quote}{nonce(environ)}{quote}")  # noqa: S704 - hexadecimal digits
+
+    def om_head() -> Markup:
+        environ = current()
+        html = getattr(environment, _HEAD)
+        if environ is None or html is None:
+            return Markup()
+        return Markup(html(environ))  # noqa: S704 - the host's own markup
+
+    # a "csp_nonce" that is there already belongs to whoever sets the header
+    environment.globals.setdefault("csp_nonce", csp_nonce)
+    environment.globals.update({ATTRIBUTE: nonce_attribute, "om_head": om_head})
+
+
+class SaltedBytecodeCache(BytecodeCache):
+    """Another bytecode cache under keys of its own, for this environment alone.
+
+    The inner cache may be shared with environments that do not have the extension, or may hold
+    what was compiled before it was added.
+
+    Args:
+        inner: the cache that stores.
+    """
+
+    def __init__(self, inner: BytecodeCache) -> None:
+        self.inner = inner
+
+    def get_cache_key(self, name: str, filename: str | None = None) -> str:
+        key = f"{_SALT}|{self.inner.get_cache_key(name, filename)}"
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def get_source_checksum(self, source: str) -> str:
+        return self.inner.get_source_checksum(source)
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        self.inner.load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.inner.dump_bytecode(bucket)
+
+    def clear(self) -> None:
+        self.inner.clear()
+
+
+def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:
+    """Whether a template is HTML: by its suffix, else by whether it is escaped.
+
+    ``page.html.j2`` counts as ``page.html``.
+
+    Args:
+        name: the template's name; ``None`` for one made from a string.
+        filename: its file, asked when it has no name.
+    """
+    folded = (name or filename or "").lower()
+    while folded.endswith(_TEMPLATE_SUFFIXES):
+        folded = folded.rpartition(".")[0]
+    if folded.endswith(_HTML_SUFFIXES):
+        return True
+    if folded.endswith(_OTHER_SUFFIXES):
+        return False
+    escape = environment.autoescape
+    return bool(escape(name) if callable(escape) else escape)
+
+
+def _joined(stream: TokenStream) -> list[Token]:
+    """All tokens, with literal text that a comment or ``{% raw %}`` cut put together again."""
+    tokens: list[Token] = []
+    for token in stream:
+        if token.type == "data" and tokens and tokens[-1].type == "data":
+            last = tokens[-1]
+            tokens[-1] = Token(last.lineno, "data", last.value + token.value)
+        else:
+            tokens.append(token)
+    return tokens
+
+
+def _with_nonces(tokens: list[Token]) -> Iterator[Token]:
+    places: dict[int, list[tuple[int, str]]] = {}
+    for tag in _scan(tokens).tags:
+        if tag.found and not tag.has_nonce and not tag.skipped:
+            places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"'))
+    for number, token in enumerate(tokens):
+        start = 0
+        for offset, quote in sorted(places.get(number, ())):
+            before = token.value[:offset]
+            line = token.lineno + before.count("\n")
+            yield Token(token.lineno, "data", before[start:])
+            yield Token(line, "variable_begin", "{{")
+            yield Token(line, "name", ATTRIBUTE)
+            yield Token(line, "lparen", "(")
+            if quote != '"':
+                yield Token(line, "string", quote)
+            yield Token(line, "rparen", ")")
+            yield Token(line, "variable_end", "}}")
+            start = offset
+        yield Token(token.lineno, token.type, token.value[start:]) if start else token
+
+
+def _scan(tokens: list[Token]) -> Scanner:
+    scanner = Scanner()
+    flow = _Flow(scanner, child=_extends(tokens))
+    number = 0
+    while number < len(tokens):
+        token = tokens[number]
+        if token.type == "data":
+            scanner.feed(token.value, number)
+        elif token.type in ("variable_begin", "block_begin"):
+            inside = _until(tokens, number + 1, token.type.replace("begin", "end"))
+            names = [one.value for one in inside if one.type == "name"]
+            if token.type == "variable_begin":
+                scanner.gap(any("nonce" in name.lower() for name in names))
+            elif names:
+                flow.statement(names, inside)
+            number += len(inside)
+        number += 1
+    return scanner
+
+
+def _until(tokens: list[Token], start: int, end: str) -> list[Token]:
+    for number in range(start, len(tokens)):
+        if tokens[number].type == end:
+            return tokens[start:number]
+    return tokens[start:]
+
+
+def _extends(tokens: list[Token]) -> bool:
+    return any(
+        before.type == "block_begin" and token.type == "name" and token.value == "extends"
+        for before, token in itertools.pairwise(tokens)
+    )
+
+
+class _Flow:
+    """Follows a template's statements: each branch of a condition begins in the same state.
+
+    Args:
+        scanner: reads the literal text.
+        child: the template extends another one: its blocks stand at places it does not know.
+    """
+
+    def __init__(self, scanner: Scanner, *, child: bool) -> None:
+        self._scanner = scanner
+        self._child = child
+        self._open: list[_Open] = []
+
+    def statement(self, names: list[str], inside: list[Token]) -> None:
+        """Take one ``{% … %}``: its names in order, and all its tokens."""
+        keyword = names[0]
+        scanner = self._scanner
+        top = self._open[-1] if self._open else None
+        if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
+            top.ends.append(scanner.save())
+            scanner.state = copy.copy(top.before)
+        elif top is not None and keyword == "end" + top.keyword:
+            self._open.pop()
+            self._close(top)
+        elif keyword in _CONTAINERS and not (
+            keyword == "set" and any(one.type == "assign" for one in inside)
+        ):
+            fresh = keyword in _ELSEWHERE or (keyword == "block" and self._child)
+            scanner.gap()
+            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip))
+            if fresh:
+                scanner.state = State()
+            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names)
+        else:
+            scanner.gap()
+
+    def _close(self, one: _Open) -> None:
+        scanner = self._scanner
+        scanner.skip = one.skip
+        if one.fresh:
+            scanner.state = one.before
+        elif one.ends:
+            first = one.ends[0]
+            for other in (*one.ends[1:], scanner.state):
+                if other.mode is first.mode and other.raw == first.raw:
+                    first.tags += tuple(tag for tag in other.tags if tag not in first.tags)
+            scanner.state = first
+        scanner.gap()
+
+
+class _Open:
+    """A statement that waits for its end."""
+
+    __slots__ = ("before", "ends", "fresh", "keyword", "skip")
+
+    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool) -> None:
+        self.keyword = keyword
+        self.before = before
+        self.fresh = fresh
+        self.skip = skip
+        self.ends: list[State] = []
+
+
+def _spoils(keyword: str, names: list[str]) -> bool:
+    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags."""
+    if keyword == "set":
+        names = names[1:]  # the first is the variable
+    elif keyword != "filter":
+        return False
+    return any(name in FILTERS and name not in _TRANSPARENT_FILTERS for name in names[1:])

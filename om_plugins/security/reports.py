@@ -1,0 +1,266 @@
+"""The endpoint that browsers send their violation reports to.
+
+Whatever arrives is hostile: anybody can post here. So the body is cut while it is read, counted,
+cleaned and clamped, and the answer is always the same. Both formats are read: the Reporting API's
+list (``application/reports+json``) and ``report-uri``'s object (``application/csp-report``).
+Source: CSP Level 3, section 5.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..signals import csp_violation_received
+from ..types import CspViolation
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ..protocols import Clock, Hub
+    from ..signals import Emit
+
+logger = logging.getLogger("om_plugins")
+
+TOPIC = "csp-violations"
+"""The hub's topic that violations are published to."""
+
+_MAX_BODY_BYTES = 16 * 1024
+_MAX_REPORTS = 10
+_MAX_REMEMBERED = 1000
+_MAX_URL = 300
+_MAX_SAMPLE = 100
+_MAX_NUMBER = 10_000_000
+_SAME_FOR_S = 60.0
+
+_DIRECTIVE = re.compile(r"[a-z-]{1,40}")
+_WORD = re.compile(r"[a-z][a-z0-9+.-]{0,39}")
+_WEB = frozenset({"http", "https", "ws", "wss"})
+# what browser extensions and the browser's own pages do is not the site's doing
+_NOISE = re.compile(
+    r"(about|chrome|edge|resource|safari|webkit-masked-url|(chrome|moz|ms-browser|safari|"
+    r"safari-web)-extension)(:.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class ReportEndpoint:
+    """A WSGI application that takes violation reports and always answers 204.
+
+    A report is published to the hub's topic ``csp-violations``, told through the signal
+    ``csp_violation_received``, and logged at INFO the first time one of its kind arrives. The same
+    report is taken once a minute.
+
+    Args:
+        hub: where other workers and the console read them; a failing one is ignored.
+        emit: sends signals.
+        clock: the time.
+        known_routes: says of a path whether the application has it; reports about documents at
+            other paths are dropped. ``None`` takes all.
+        rate: at most so many reports in so many seconds, in this process; the rest is dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        emit: Emit,
+        clock: Clock,
+        known_routes: Callable[[str], bool] | None = None,
+        rate: tuple[int, int] = (100, 60),
+    ) -> None:
+        self._hub = hub
+        self._emit = emit
+        self._clock = clock
+        self._known_routes = known_routes
+        self._limit, self._period_s = rate
+        # no lock: two threads may let one report too many pass, which harms nothing
+        self._window_end = -math.inf
+        self._taken = 0
+        self._seen: dict[tuple[object, ...], float] = {}
+        self._kinds: set[tuple[str, str]] = set()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("REQUEST_METHOD") != "POST":
+            body = b"Browsers send reports here with POST.\n"
+            start_response(
+                "405 Method Not Allowed",
+                [
+                    ("Allow", "POST"),
+                    ("Content-Type", "text/plain; charset=utf-8"),
+                    ("Content-Length", str(len(body))),
+                ],
+            )
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+        try:
+            if not self._full():
+                self._take(_body(environ))
+        except Exception:
+            # a stranger decides what arrives, so this must not fill the log
+            logger.debug("a violation report could not be read", exc_info=True)
+        start_response("204 No Content", [("Cache-Control", "no-store")])
+        return []
+
+    def _take(self, body: bytes) -> None:
+        if not body:
+            return
+        for report in _reports(msgspec.json.decode(body)):
+            violation = _cleaned(report, self._clock.time())
+            if violation is None or not self._known(violation) or self._repeated(violation):
+                continue
+            if self._full():
+                return
+            self._taken += 1
+            self._tell(violation)
+
+    def _full(self) -> bool:
+        now = self._clock.monotonic()
+        if now >= self._window_end:
+            self._window_end = now + self._period_s
+            self._taken = 0
+        return self._taken >= self._limit
+
+    def _known(self, violation: CspViolation) -> bool:
+        if self._known_routes is None:
+            return True
+        return self._known_routes(urlsplit(violation.document).path or "/")
+
+    def _repeated(self, one: CspViolation) -> bool:
+        now = self._clock.monotonic()
+        key = (one.directive, one.blocked, one.document, one.source_file, one.line, one.disposition)
+        last = self._seen.get(key)
+        if last is not None and now - last < _SAME_FOR_S:
+            return True
+        if len(self._seen) >= _MAX_REMEMBERED:
+            self._seen = {k: at for k, at in list(self._seen.items()) if now - at < _SAME_FOR_S}
+            if len(self._seen) >= _MAX_REMEMBERED:
+                self._seen = {}
+        self._seen[key] = now
+        return False
+
+    def _tell(self, violation: CspViolation) -> None:
+        kind = (violation.directive, violation.blocked)
+        if kind not in self._kinds and len(self._kinds) < _MAX_REMEMBERED:
+            self._kinds.add(kind)
+            logger.info(
+                "a browser reports (%s): %s does not allow %s on %s%s",
+                violation.disposition,
+                violation.directive,
+                violation.blocked or "something",
+                violation.document or "an unknown page",
+                f" ({violation.source_file}:{violation.line})" if violation.source_file else "",
+            )
+        try:
+            self._hub.publish(TOPIC, asdict(violation))
+        except Exception:
+            logger.debug("a violation report could not be published", exc_info=True)
+        self._emit(csp_violation_received, violation=violation)
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The request's body; empty when it is too large, so that half a report is never read."""
+    declared = environ.get("CONTENT_LENGTH")
+    if declared:
+        left = int(declared)
+        if not 0 < left <= _MAX_BODY_BYTES:
+            return b""
+    elif environ.get("wsgi.input_terminated"):
+        left = _MAX_BODY_BYTES + 1
+    else:
+        return b""  # without a length, reading on could wait for ever
+    parts = []
+    while left > 0:
+        part = environ["wsgi.input"].read(left)
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    body = b"".join(parts)
+    return body if len(body) <= _MAX_BODY_BYTES else b""
+
+
+def _reports(data: object) -> Iterator[Mapping[str, object]]:
+    """The single reports of either format, under ``report-uri``'s names."""
+    if isinstance(data, dict):
+        report = data.get("csp-report")
+        if isinstance(report, dict):
+            yield report
+    elif isinstance(data, list):
+        for entry in data[:_MAX_REPORTS]:
+            if not isinstance(entry, dict) or entry.get("type") != "csp-violation":
+                continue
+            body = entry.get("body")
+            if isinstance(body, dict):
+                yield {
+                    "document-uri": body.get("documentURL") or entry.get("url"),
+                    "effective-directive": body.get("effectiveDirective"),
+                    "blocked-uri": body.get("blockedURL"),
+                    "source-file": body.get("sourceFile"),
+                    "line-number": body.get("lineNumber"),
+                    "column-number": body.get("columnNumber"),
+                    "script-sample": body.get("sample"),
+                    "disposition": body.get("disposition"),
+                }
+
+
+def _cleaned(report: Mapping[str, object], now: float) -> CspViolation | None:
+    """A report that nothing can be smuggled in with, or ``None`` for noise and nonsense."""
+    words = _text(report.get("effective-directive") or report.get("violated-directive"), 200)
+    directive = words.split(" ")[0].lower()
+    if not _DIRECTIVE.fullmatch(directive):
+        return None
+    for name in ("blocked-uri", "source-file", "document-uri"):
+        if _NOISE.fullmatch(_text(report.get(name), 100).strip()):
+            return None
+    return CspViolation(
+        directive=directive,
+        blocked=_address(report.get("blocked-uri")),
+        document=_address(report.get("document-uri")),
+        source_file=_address(report.get("source-file")),
+        line=_number(report.get("line-number")),
+        column=_number(report.get("column-number")),
+        sample=_text(report.get("script-sample"), _MAX_SAMPLE),
+        disposition="enforce" if report.get("disposition") == "enforce" else "report",
+        at=now,
+    )
+
+
+def _text(value: object, limit: int) -> str:
+    """One line of printable text: no control, format or surrogate characters."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(one for one in value[: 4 * limit] if one.isprintable())[:limit]
+
+
+def _address(value: object) -> str:
+    """Origin and path of an address, or the word (``inline``, ``data``) that stands for one.
+
+    The query, the fragment and user names may hold secrets and are dropped.
+    """
+    text = _text(value, 4096).strip()
+    if _WORD.fullmatch(text.lower()):
+        return text.lower()
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in _WEB:
+        return parts.scheme[:40]
+    if not host:
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"[:_MAX_URL]
+
+
+def _number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(max(0, min(value, _MAX_NUMBER)))
