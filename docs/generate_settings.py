@@ -1,0 +1,12 @@
+"""Write ``docs/settings.md`` from the tables of settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from om_plugins.settings import as_markdown
+
+PAGE = Path(__file__).parent / "settings.md"
+
+if __name__ == "__main__":
+    PAGE.write_text(as_markdown(), encoding="utf-8")

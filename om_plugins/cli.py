@@ -1,0 +1,259 @@
+"""``flask om …``: what an operator asks on the command line.
+
+Each command takes ``--json`` for machines. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from .doctor import Finding, examine
+from .types import EngineTraits
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+__all__ = ["om_group"]
+
+om_group = AppGroup("om", help="Look at om_plugins: its plugins, settings, engines, set-up.")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@om_group.command("plugins")
+@_json
+def plugins(as_json: bool) -> None:
+    """List the plugins, also those that failed or were left out, with the reason."""
+    statuses = _runtime().plugins.statuses()
+    if as_json:
+        _print_json([dataclasses.asdict(status) for status in statuses])
+        return
+    _print_table(
+        ("plugin", "state", "version", "from", "what it is, or what is wrong"),
+        [(s.name, s.state, s.version, s.source, s.reason or s.summary) for s in statuses],
+    )
+
+
+@om_group.command("doctor")
+@_json
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
+    runtime = _runtime()
+    order = ("fail", "warn", "ok")
+    findings = [*examine(runtime), *_examine_flask(_app(), runtime)]
+    findings.sort(key=lambda finding: order.index(finding.level))
+    if as_json:
+        _print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        for one in findings:
+            click.echo(f"{one.level:<4}  {_plain(one.subject)}: {_plain(one.message)}")
+            if one.way_out:
+                click.echo(f"      → {_plain(one.way_out)}")
+    if findings and findings[0].level == "fail":
+        context.exit(1)
+
+
+@om_group.command("settings")
+@_json
+def settings(as_json: bool) -> None:
+    """Show every setting's value. Secrets are masked."""
+    current = _runtime().settings
+    values = {
+        written: masked(getattr(current, field.name), field.name)
+        for written, field in current.keys().items()
+    }
+    if as_json:
+        _print_json(values)
+        return
+    _print_table(
+        ("setting", "value"),
+        [
+            (written, "not set" if value is None else json.dumps(value, ensure_ascii=False))
+            for written, value in values.items()
+        ],
+    )
+
+
+@om_group.command("engines")
+@_json
+def engines(as_json: bool) -> None:
+    """List the engines of every chain, in the order in which they are asked."""
+    rows = list(_engine_rows(_runtime()))
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(
+            ("chain", "tier", "engine", "health", "traits"),
+            [
+                (r["chain"], str(r["tier"]), r["engine"], r["health"], ", ".join(r["traits"]))
+                for r in rows
+            ],
+        )
+    else:
+        click.echo("No engine: add one with @om.engine(name, chain=…, tier=…).")
+
+
+def _engine_rows(runtime: Runtime) -> Iterator[dict[str, Any]]:
+    for name, chain in sorted(runtime.chains.items()):
+        health = {(one.engine, one.tier): str(one.state) for one in chain.health()}
+        for spec in sorted(chain.engines, key=lambda spec: spec.tier):
+            engine = str(getattr(spec.engine, "name", spec.engine))
+            yield {
+                "chain": name,
+                "tier": spec.tier,
+                "engine": engine,
+                "weight": spec.weight,
+                "health": health.get((engine, spec.tier), "no data"),
+                "traits": list(_traits(getattr(spec.engine, "traits", EngineTraits()))),
+            }
+
+
+def _traits(traits: EngineTraits) -> Iterator[str]:
+    for field in dataclasses.fields(traits):
+        value = getattr(traits, field.name)
+        if value is True:
+            yield field.name
+        elif value:
+            yield f"{field.name}={value}"
+
+
+# --- what only Flask knows ----------------------------------------------------------------------
+
+
+def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
+    if runtime.settings.secret_key or app.secret_key:
+        yield Finding("ok", "OM_SECRET_KEY", "There is a secret key.")
+    else:
+        yield Finding(
+            "warn",
+            "OM_SECRET_KEY",
+            "There is no secret key: a random one is kept in the hub, and is lost with it.",
+            "Set SECRET_KEY or OM_SECRET_KEY to at least 32 random characters.",
+        )
+    proxies = runtime.settings.proxies
+    inner, outer = _proxy_fixes(app)
+    if proxies and (inner or outer):
+        yield Finding(
+            "fail",
+            "OM_PROXIES",
+            "The app applies ProxyFix itself, so X-Forwarded-* is read twice and a client can "
+            "choose its own address.",
+            "Take out either ProxyFix or OM_PROXIES.",
+        )
+    elif inner:
+        yield Finding(
+            "warn",
+            "OM_PROXIES",
+            "ProxyFix is inside OpenManager, whose layers see the proxy's address.",
+            "Take ProxyFix out and set OM_PROXIES to the number of proxies.",
+        )
+    elif proxies or outer:
+        yield Finding("ok", "OM_PROXIES", "X-Forwarded-* is read once.")
+    elif app.config.get("PREFERRED_URL_SCHEME") == "https":
+        yield Finding(
+            "warn",
+            "OM_PROXIES",
+            "PREFERRED_URL_SCHEME is https and no proxy is trusted: where a proxy ends TLS, "
+            "requests look like http from the proxy's address.",
+            "Behind a proxy, set OM_PROXIES to the number of proxies that set X-Forwarded-*.",
+        )
+    else:
+        yield Finding(
+            "ok",
+            "OM_PROXIES",
+            "No proxy is trusted: X-Forwarded-* is not read.",
+            "Behind a proxy, set OM_PROXIES to the number of proxies that set it.",
+        )
+
+
+def _proxy_fixes(app: Flask) -> tuple[bool, bool]:
+    """Whether a ``ProxyFix`` of the app's own is inside OpenManager, and outside of it."""
+    inner = outer = passed = False
+    layer: object = app.wsgi_app
+    for _ in range(50):
+        if isinstance(layer, ProxyFix):
+            inner, outer = inner or passed, outer or not passed
+        passed = passed or type(layer).__module__ == "om_plugins.extension"
+        names = ("_wsgi_app", "wsgi_app", "app")
+        within = next((vars(layer)[n] for n in names if n in getattr(layer, "__dict__", ())), None)
+        if within is None or within is app:
+            break
+        layer = within
+    return inner, outer
+
+
+# --- printing -----------------------------------------------------------------------------------
+
+_SECRET_NAME = re.compile(
+    r"secret|token|passw|credential|private|dsn|authorization|cookie|(^|[_-])(api_?)?key($|[_-])",
+    re.IGNORECASE,
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+MASK = "********"
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """``value`` as JSON-like data, without what may be a secret.
+
+    Masked are values under a name that speaks of a secret, credentials in URLs, and what is
+    neither text nor number; functions are shown by name.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if _SECRET_NAME.search(name):
+        return MASK
+    if isinstance(value, Mapping):
+        return {str(key): masked(one, str(key)) for key, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: masked(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(MASK, value)
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
+        return [masked(one, name) for one in value]
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '?')}"
+    return MASK
+
+
+def _app() -> Flask:
+    return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+
+def _runtime() -> Runtime:
+    runtime = current_app.extensions.get("om_plugins")
+    if runtime is None:
+        raise click.ClickException(
+            f"the app {current_app.name!r} has no OpenManager: add OpenManager(app), or "
+            "om.init_app(app) in its factory"
+        )
+    found: Runtime = runtime
+    return found
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [tuple(head), *(tuple(_plain(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: a plugin's words must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,156 @@
+"""The values that cross walls: what their own fields answer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from om_plugins import types
+from om_plugins.errors import AttemptTimeout, CallerDeadline, Cancelled, Transient
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.types import Answer, Attempt, CacheStats, Call, Health, Notification
+
+
+@pytest.mark.parametrize("name", types.__all__)
+def test_every_value_has_slots_and_a_docstring(name: str) -> None:
+    one = getattr(types, name)
+    assert one.__doc__
+    if one is not Health:
+        assert "__slots__" in vars(one)
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+def call(clock: FakeClock, deadline: float = 10.0) -> Call:
+    return Call({"q": 1}, "c", deadline=clock.monotonic() + deadline, monotonic=clock.monotonic)
+
+
+def test_a_call_without_a_deadline_has_all_the_time() -> None:
+    assert Call().remaining() == float("inf")
+    Call().raise_if_done()
+
+
+def test_what_remains_is_the_attempts_time() -> None:
+    clock = FakeClock()
+    one = call(clock)
+    one.attempt_deadline = clock.monotonic() + 3
+    clock.advance(1)
+    assert one.remaining() == pytest.approx(2)
+
+
+def test_a_call_that_is_over_says_why() -> None:
+    clock = FakeClock()
+    one = call(clock)
+    one.attempt_deadline = clock.monotonic() + 3
+    clock.advance(3)
+    with pytest.raises(AttemptTimeout):
+        one.raise_if_done()
+    clock.advance(7)
+    with pytest.raises(CallerDeadline):
+        one.raise_if_done()
+    one.cancel()
+    with pytest.raises(Cancelled):
+        one.raise_if_done()
+
+
+def test_ids_differ_and_stay() -> None:
+    one, other = Call(), Call()
+    assert one.id == one.id != other.id
+
+
+def test_the_idempotency_key_is_the_same_on_every_attempt() -> None:
+    one = Call()
+    assert one.idempotency_key == one.idempotency_key != Call().idempotency_key
+    assert Call(idempotency_key="mine").idempotency_key == "mine"
+
+
+def test_cancelling_runs_each_callback_once() -> None:
+    one, ran = Call(), []
+    one.on_cancel(lambda: ran.append("a"))
+    one.on_cancel(lambda: ran.append("b"))
+    one.cancel()
+    one.cancel()
+    assert ran == ["a", "b"]
+    assert one.cancelled
+
+
+def test_a_callback_that_was_taken_back_does_not_run() -> None:
+    one, ran = Call(), []
+    remove = one.on_cancel(lambda: ran.append("a"))
+    remove()
+    remove()
+    one.cancel()
+    assert ran == []
+
+
+def test_a_callback_on_a_cancelled_call_runs_at_once() -> None:
+    one, ran = Call(), []
+    one.cancel()
+    one.on_cancel(lambda: ran.append("late"))
+    assert ran == ["late"]
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def test_a_plain_answer_iterates_over_its_payload() -> None:
+    answer = Answer({"a": 1})
+    assert list(answer) == [{"a": 1}]
+    assert not answer.streamed
+    answer.close()
+
+
+def test_a_streamed_answer_iterates_over_its_chunks_and_closes_them() -> None:
+    closed = []
+
+    def chunks():
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    answer = Answer(chunks=chunks())
+    assert answer.streamed
+    assert next(iter(answer)) == "a"
+    answer.close()
+    assert closed == [True]
+
+
+def test_an_attempt_tells_machines_the_errors_class_never_its_text() -> None:
+    record = Attempt("gpt", 1, 2, Transient("key sk-123 refused"), "no", 0.1234)
+    assert record.as_dict() == {
+        "engine": "gpt",
+        "tier": 1,
+        "number": 2,
+        "error": "Transient",
+        "skipped": False,
+        "duration_ms": 123.4,
+    }
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+def test_the_hit_rate_counts_every_kind_of_hit() -> None:
+    stats = CacheStats(fresh=5, stale=2, coalesced=1, negative=0, misses=2)
+    assert (stats.hits, stats.hit_rate) == (8, 0.8)
+    assert CacheStats().hit_rate is None
+
+
+def test_health_reads_as_text() -> None:
+    assert f"{Health.NO_DATA}" == "no data"
+
+
+def test_a_notification_goes_to_operators_unless_said_otherwise() -> None:
+    assert Notification(kind="info", message="x").to == "operators"
+    with pytest.raises(TypeError):
+        Notification("info", "x")  # type: ignore[misc]
+
+
+def test_notifications_do_not_share_their_data() -> None:
+    one, other = (Notification(kind="info", message="x") for _ in range(2))
+    assert one.data is not other.data
+    assert {f.name for f in dataclasses.fields(one)} >= {"kind", "message", "to", "key", "id"}
