@@ -6,7 +6,15 @@ import logging
 import math
 from collections.abc import Sequence
 
-from ..errors import CallerDeadline, Cancelled, ChainExhausted, InvalidRequest, TooLong
+from ..errors import (
+    AttemptTimeout,
+    CallerDeadline,
+    Cancelled,
+    ChainExhausted,
+    EngineError,
+    InvalidRequest,
+    TooLong,
+)
 from ..problem import problem
 
 logger = logging.getLogger("om_plugins")
@@ -65,6 +73,10 @@ def refusal_for(error: Exception, where: str) -> Refusal:
             503, f"{text} Please try again in {_words(seconds)}.", _wait(seconds),
             retry_after=seconds,
         )  # fmt: skip
+    if isinstance(error, AttemptTimeout):
+        return Refusal(504, "The answer took too long. Please try again.")
+    if isinstance(error, EngineError):  # of a stream that had begun: nothing was left to fall to
+        return Refusal(502, "The answer broke off. Please try again.")
     refusal = Refusal(500, "Something went wrong on our side. Please try again later.")
     logger.error("%s failed, %s", where, refusal.document["instance"], exc_info=error)
     return refusal
