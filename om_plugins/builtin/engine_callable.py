@@ -11,7 +11,7 @@ from dataclasses import fields
 from types import CoroutineType
 from typing import Any
 
-from ..errors import Cancelled
+from ..errors import AttemptTimeout, Cancelled
 from ..types import Call, EngineTraits
 
 Function = Callable[..., Any]
@@ -115,12 +115,15 @@ def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> F
 
         remove = call.on_cancel(cancel)
         remaining_s = call.remaining()
+        limit = asyncio.timeout(None if remaining_s == float("inf") else remaining_s)
         try:
-            async with asyncio.timeout(None if remaining_s == float("inf") else remaining_s):
+            async with limit:
                 return await task
-        except TimeoutError:
-            call.raise_if_done()  # its own time-out, unless ours is over
-            raise
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # its own
+            call.raise_if_done()
+            raise AttemptTimeout(f"call {call.id}: attempt {call.attempt} took too long") from error
         except asyncio.CancelledError:
             if call.cancelled:
                 raise Cancelled(f"call {call.id} was cancelled") from None

@@ -11,6 +11,7 @@ not read it again.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ class Breaker:
     its end says nothing about the engine.
     """
 
-    __slots__ = ("__weakref__", "_bucket_end", "_calls", "_failures", "_last_permit", "_lock",
+    __slots__ = ("__weakref__", "_bucket_end", "_calls", "_count", "_counted",
+                 "_failures", "_last_permit", "_lock",
                  "_older", "_opened_at_permit", "_past", "_probing", "_slow", "_until",
                  "_width_s", "cooldown_s", "failure_rate", "min_calls", "permit", "slow_rate",
                  "slow_s")  # fmt: skip
@@ -97,6 +99,9 @@ class Breaker:
         self._last_permit = 0
         self._opened_at_permit = 0
         self._until = 0.0
+        self._count = itertools.count().__next__
+        self._counted = 0
+        self._calls = 0
         self._close()
         renew_after_fork(self)
 
@@ -128,6 +133,11 @@ class Breaker:
             True when the engine's health may have changed, which is rare.
         """
         slow = duration_s >= self.slow_s
+        if permit == self.permit and now < self._bucket_end and not failed and not slow:
+            # Nearly every call ends here. One atomic step counts it, without the lock; one that
+            # meets a thread just now opening or rolling is counted a moment later, never lost.
+            self._count()
+            return False
         with self._lock:
             if permit == self.permit:
                 rolled = now >= self._bucket_end
@@ -164,6 +174,7 @@ class Breaker:
             if self.permit:
                 if now >= self._bucket_end:
                     self._roll(now)
+                self._settle()
                 calls, failures, slow = self._older
                 return BreakerView(
                     "closed",
@@ -185,7 +196,14 @@ class Breaker:
 
     # --- under the lock ---
 
+    def _settle(self) -> None:
+        # Looking at the counter uses a number up, so that number is left out.
+        count = self._count()
+        self._calls += count - self._counted
+        self._counted = count + 1
+
     def _tripped(self) -> bool:
+        self._settle()
         calls, failures, slow = self._older
         calls += self._calls
         return calls >= self.min_calls and (
@@ -202,6 +220,7 @@ class Breaker:
     def _close(self) -> None:
         self._probing = False
         self._until = 0.0
+        self._settle()
         self._calls = self._failures = self._slow = 0
         self._older = (0, 0, 0)
         self._past: deque[tuple[int, int, int]] = deque(maxlen=BUCKETS - 1)
@@ -212,6 +231,7 @@ class Breaker:
     def _roll(self, now: float) -> None:
         bucket = now // self._width_s
         if self._bucket_end != float("-inf"):
+            self._settle()
             self._past.append((self._calls, self._failures, self._slow))
             empty = round(bucket - self._bucket_end / self._width_s)
             self._past.extend([(0, 0, 0)] * min(empty, BUCKETS))

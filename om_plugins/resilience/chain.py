@@ -27,7 +27,7 @@ from ..policies.budget import RetryBudget
 from ..policies.deadline import reserve_s
 from ..policies.forks import renew_after_fork
 from ..protocols import Clock
-from ..signals import Emit, engine_fell_back, retry_scheduled
+from ..signals import Emit, engine_called, engine_fell_back, retry_scheduled
 from ..types import Answer, Attempt, Call, EngineHealth, EngineSpec
 from .outcomes import (
     NextTier,
@@ -75,6 +75,7 @@ class EngineChain:
         self._budget = RetryBudget(
             policy.retry_budget, policy.retry_budget_floor, clock.monotonic()
         )
+        self._deposit = self._budget.deposit
         self._timeout_s = policy.timeout
         self._reserve_s = reserve_s(policy.timeout)
         self._lock = threading.Lock()
@@ -200,7 +201,7 @@ class EngineChain:
         deadline = call.deadline
         if not deadline > started:
             raise CallerDeadline(f"chain {self.name!r}: the call came when its time was over")
-        self._budget.deposit()
+        self._deposit()
         monotonic = self._monotonic
         attempt_timeout = self.policy.attempt_timeout
         history: list[Attempt] = []
@@ -265,10 +266,13 @@ class EngineChain:
                     raise
                 else:
                     ended = monotonic()
-                    if answer.chunks is None:
-                        place.succeeded(call, permit, ended - now, ended)
-                    else:
+                    if answer.chunks is not None:
                         place.streams(cast(ChunkStream, answer.chunks), call, permit, now, ended)
+                    else:
+                        if place.breaker.leave(permit, ended, ended - now) or place.cooldown.until:
+                            place.recovered(ended)
+                        if engine_called.receivers:
+                            place.tell_called(call, ended - now)
                     answer.engine = place.name
                     answer.tier = place.tier
                     answer.attempts = attempt

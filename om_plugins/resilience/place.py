@@ -91,22 +91,22 @@ class Place:
 
     # --- what its end changes ---
 
-    def succeeded(self, call: Call, permit: int, duration_s: float, now: float) -> None:
-        """The engine answered; ``duration_s`` ends at the first chunk when streamed."""
-        changed = self.breaker.leave(permit, now, duration_s)
-        if changed or self.cooldown.until:
-            self.cooldown.succeeded()
-            self.look(now)
-        if engine_called.receivers:
-            self._emit(
-                engine_called,
-                chain=self.spec.chain,
-                engine=self.name,
-                tier=self.tier,
-                attempt=call.attempt,
-                duration_s=duration_s,
-                call=call,
-            )
+    def recovered(self, now: float) -> None:
+        """The engine answered, and its health may have changed by it."""
+        self.cooldown.succeeded()
+        self.look(now)
+
+    def tell_called(self, call: Call, duration_s: float) -> None:
+        """Tell that the engine answered."""
+        self._emit(
+            engine_called,
+            chain=self.spec.chain,
+            engine=self.name,
+            tier=self.tier,
+            attempt=call.attempt,
+            duration_s=duration_s,
+            call=call,
+        )
 
     def failed(
         self, call: Call, permit: int, error: Exception, duration_s: float, now: float
@@ -145,7 +145,10 @@ class Place:
             if end == "closed":
                 self.breaker.release(permit, at)
             elif error is None:
-                self.succeeded(call, permit, now - began, at)
+                if self.breaker.leave(permit, at, now - began) or self.cooldown.until:
+                    self.recovered(at)
+                if engine_called.receivers:
+                    self.tell_called(call, now - began)
             else:
                 self.failed(call, permit, error, at - began, at)
 

@@ -71,7 +71,7 @@ def test_a_chain_without_engines_names_itself(chain_of):
 
 
 def test_two_engines_of_one_name_are_refused(engine, chain_of):
-    with pytest.raises(ConfigError, match="'one'.*already"):
+    with pytest.raises(ConfigError, match=r"'one'.*already"):
         chain_of(engine("one"), engine("one"))
 
 
