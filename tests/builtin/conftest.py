@@ -1,0 +1,159 @@
+"""Upstreams that engines are tested against: real sockets, well-behaved and hostile."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+class Upstream:
+    """A keep-alive HTTP server that answers what ``reply`` says and remembers what it was asked.
+
+    ``reply(request)`` returns ``(status, headers, body)``; ``request`` has ``method, path,
+    headers, body``.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.connections = 0
+        self.reply: Callable[[dict[str, Any]], tuple[int, dict[str, str], bytes]] = self.echo
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                upstream.connections += 1
+                super().setup()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                request = {
+                    "method": self.command,
+                    "path": self.path,
+                    "headers": {k.lower(): v for k, v in self.headers.items()},
+                    "body": self.rfile.read(length),
+                }
+                upstream.requests.append(request)
+                status, headers, body = upstream.reply(request)
+                self.send_response(status)
+                headers = {"Content-Type": "application/json", **headers}
+                if status != 204:
+                    headers.setdefault("Content-Length", str(len(body)))
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+                self.wfile.flush()
+
+            do_GET = do_PUT = do_DELETE = do_PATCH = do_POST
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    @staticmethod
+    def echo(request: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        return 200, {}, request["body"] or b"{}"
+
+    def answers(self, status: int, body: bytes = b"{}", **headers: str) -> None:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.reply = lambda request: (status, given, body)
+
+    def json(self) -> Any:
+        return json.loads(self.requests[-1]["body"])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class RawUpstream:
+    """A TCP server: ``script(connection, number)`` plays each connection, then it is closed."""
+
+    def __init__(self, script: Callable[[socket.socket, int], None]) -> None:
+        self._script = script
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.over = threading.Event()
+        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor.start()
+
+    def _accept(self) -> None:
+        number = 0
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            thread = threading.Thread(target=self._play, args=(connection, number))
+            thread.start()
+            self._threads.append(thread)
+            number += 1
+
+    def _play(self, connection: socket.socket, number: int) -> None:
+        try:
+            self._script(connection, number)
+        except OSError:
+            pass  # the engine left: that is what many tests are about
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self.over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._acceptor.join()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def raw_upstream() -> Iterator[Callable[[Callable[[socket.socket, int], None]], RawUpstream]]:
+    servers: list[RawUpstream] = []
+
+    def make(script: Callable[[socket.socket, int], None]) -> RawUpstream:
+        servers.append(RawUpstream(script))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def refused_url() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
