@@ -95,7 +95,9 @@ class EngineChain:
         with self._lock:
             if any(place.name == engine.name for place in self._places):
                 raise ConfigError(
-                    f"engine of chain {self.name!r}", engine.name, "is there already; names differ"
+                    f"engine of chain {self.name!r}",
+                    engine.name,
+                    "is there already; names are unique",
                 )
             breaker = self._breakers.get(
                 self.name, engine.name, engine.traits.breaker_key, self.policy.breaker

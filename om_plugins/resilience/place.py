@@ -20,7 +20,7 @@ from ..protocols import Clock, Engine
 from ..signals import Emit, engine_called, engine_failed, engine_health_changed
 from ..types import Call, EngineHealth, EngineSpec, EngineTraits, Health
 from .health import health_of
-from .outcomes import cooling_s, outcome_of
+from .outcomes import NextTier, cooling_s, outcome_of
 from .policy import ChainPolicy
 from .stream import ChunkStream, End
 
@@ -113,7 +113,8 @@ class Place:
     ) -> None:
         """The engine raised ``error``, before or in the middle of its answer."""
         outcome = outcome_of(error)
-        self.last_error = type(error).__name__
+        if outcome.next_tier is not NextTier.NEVER:  # else it is the caller's doing
+            self.last_error = type(error).__name__
         if outcome.trips and not self._cut_short(call, error, duration_s, now):
             self.breaker.leave(permit, now, duration_s, failed=True)
         else:

@@ -1,0 +1,118 @@
+"""What a chain with all defaults costs a call that succeeds, beside its peers in the same run.
+
+Only the chain answers *all* of it (a total deadline, retries with a budget, a breaker on rates,
+fallback, health); a peer's row says which parts it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from measure import alternate
+
+from om_plugins.builtin.engine_callable import CallableEngine
+from om_plugins.builtin.engine_static import StaticEngine
+from om_plugins.clock import SystemClock
+from om_plugins.resilience.chain import ChainPolicy, EngineChain
+from om_plugins.types import EngineSpec
+
+PAYLOAD = {"question": "how much memory is free?"}
+ANSWER = {"answer": "3.1 GB"}
+
+
+def answer(payload: object) -> object:
+    """The bare call."""
+    return ANSWER
+
+
+def chain(*engines: object) -> EngineChain:
+    made = EngineChain("bench", ChainPolicy(), clock=SystemClock())
+    for tier, engine in enumerate(engines, 1):
+        made.add(EngineSpec(engine, "bench", tier))
+    return made
+
+
+def ours() -> dict[str, Callable[[object], object]]:
+    one = CallableEngine("one", answer)
+    return {
+        "ours: one engine, all defaults": chain(one).call,
+        "ours: three tiers, all defaults": chain(
+            one, CallableEngine("two", answer), StaticEngine("static", "resting")
+        ).call,
+    }
+
+
+def peers() -> dict[str, Callable[[object], object]]:
+    """Those that are installed."""
+    found: dict[str, Callable[[object], object]] = {}
+    try:
+        import nopanic
+    except ImportError:
+        pass
+    else:
+        found["nopanic: deadline"] = _under(nopanic.deadline, answer)
+        breaker = nopanic.circuit_breaker(slow_call_duration=5.0)
+        retry = nopanic.retry(4, budget=nopanic.RetryBudget())
+        found["nopanic: retry, budget, breaker"] = nopanic.compose(retry, breaker)(answer)
+        found["nopanic: deadline, retry, budget, breaker"] = _under(
+            nopanic.deadline, nopanic.compose(retry, breaker)(answer)
+        )
+    try:
+        import pybreaker
+    except ImportError:
+        pass
+    else:
+        found["pybreaker: breaker"] = pybreaker.CircuitBreaker()(answer)
+    try:
+        import pyresilience as pr
+    except ImportError:
+        pass
+    else:
+        found["pyresilience: retry, budget, breaker"] = pr.resilient(
+            retry=pr.RetryConfig(max_attempts=4),
+            retry_budget=pr.RetryBudgetConfig(),
+            circuit_breaker=pr.CircuitBreakerConfig(sliding_window_size=100, minimum_calls=10),
+        )(answer)
+    try:
+        import stamina
+    except ImportError:
+        pass
+    else:
+        found["stamina: retry with a time limit"] = stamina.retry(
+            on=Exception, attempts=4, timeout=10
+        )(answer)
+    try:
+        import tenacity
+    except ImportError:
+        pass
+    else:
+        found["tenacity: retry with a time limit"] = tenacity.retry(
+            stop=tenacity.stop_after_attempt(4) | tenacity.stop_after_delay(10),
+            wait=tenacity.wait_random_exponential(max=4),
+        )(answer)
+    return found
+
+
+def _under(
+    deadline: Callable[..., object], function: Callable[[object], object]
+) -> Callable[[object], object]:
+    def call(payload: object) -> object:
+        with deadline(10.0):  # type: ignore[attr-defined]
+            return function(payload)
+
+    return call
+
+
+def _once(function: Callable[[object], object]) -> Callable[[], object]:
+    return lambda: function(PAYLOAD)
+
+
+def measure(repeats: int = 30) -> dict[str, float]:
+    """Microseconds per call: the minimum over the rounds, in which the subjects take turns."""
+    subjects = {"bare call": answer, **ours(), **peers()}
+    return alternate({name: _once(function) for name, function in subjects.items()}, repeats)
+
+
+if __name__ == "__main__":
+    for subject, cost in measure().items():
+        print(f"{subject:<44} {cost:8.2f} µs")
