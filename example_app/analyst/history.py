@@ -1,0 +1,76 @@
+"""The last twenty minutes of this machine, sampled every few seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import psutil
+
+from ..system import Sampler, Snapshot
+
+__all__ = ["History", "Point"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One moment; percentages, bytes per second, and plain numbers."""
+
+    at: float
+    memory: float
+    swap: float
+    cpu: float
+    disk: float
+    network: float
+    load: float
+    processes: float
+
+    @classmethod
+    def of(cls, now: Snapshot) -> Point:
+        """The figures worth remembering of a snapshot; ``disk`` is the fullest one's."""
+        return cls(
+            at=now.at,
+            memory=now.memory.percent,
+            swap=now.swap.percent,
+            cpu=now.cpu.percent,
+            disk=max((d.percent for d in now.disks), default=0.0),
+            network=now.network.received_rate + now.network.sent_rate,
+            load=now.cpu.load[0] if now.cpu.load else 0.0,
+            processes=float(len(now.processes)),
+        )
+
+
+class History:
+    """Points, the oldest first; bounded.
+
+    Args:
+        keep: how many points are kept.
+    """
+
+    def __init__(self, keep: int = 400) -> None:
+        self._points: deque[Point] = deque(maxlen=keep)
+        self._lock = threading.Lock()
+
+    def add(self, point: Point) -> None:
+        """Remember one more."""
+        with self._lock:
+            self._points.append(point)
+
+    def since(self, at: float) -> list[Point]:
+        """The points from ``at`` (Unix time) on."""
+        with self._lock:
+            return [p for p in self._points if p.at >= at]
+
+    def nearest(self, at: float) -> Point | None:
+        """The point closest to ``at`` (Unix time)."""
+        with self._lock:
+            return min(self._points, key=lambda p: abs(p.at - at), default=None)
+
+    def watch(self, sampler: Sampler, stop: threading.Event, every_s: float = 3.0) -> None:
+        """Add a point every ``every_s`` seconds until ``stop`` is set."""
+        while not stop.is_set():
+            with contextlib.suppress(psutil.Error, OSError):  # the next reading may work again
+                self.add(Point.of(sampler.snapshot()))
+            stop.wait(every_s)

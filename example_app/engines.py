@@ -1,0 +1,167 @@
+"""The assistant's three tiers.
+
+*Optimized* (tier 1): an OpenAI-compatible service, the analyst or any other. *Integrated* (tier 2):
+the same questions understood in this process, one at a time. *Local* (tier 3): guidance that
+needs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from om_plugins import Answer, Call, EngineTraits, OpenManager
+from om_plugins.builtin.engine_openai import OpenAIEngine
+from om_plugins.builtin.engine_static import StaticEngine
+from om_plugins.errors import InvalidRequest, Transient
+
+from .analyst.service import MODEL
+from .config import DemoConfig
+from .faults import Faults
+from .questions import Query, answer, understand
+from .supervisor import Supervisor
+from .system import Sampler, Snapshot
+
+__all__ = ["CHAIN", "add_engines", "messages_of"]
+
+CHAIN = "assistant"
+_MAX_MESSAGES = 24
+_MAX_CHARS = 2000
+
+_GUIDANCE = {
+    "en": "The assistant cannot read the machine right now. The panels on this page may still "
+    "show it; on the machine itself, `free -h` shows memory, `df -h` disks, `top` processes "
+    "and `uptime` the load.",
+    "ko": "지금은 도우미가 서버를 읽을 수 없습니다. 이 페이지의 패널에는 아직 "
+    "보일 수 있고, 서버에서 직접 `free -h`는 메모리, `df -h`는 디스크, "
+    "`top`은 프로세스, `uptime`은 부하를 보여 줍니다.",
+}
+
+
+def add_engines(
+    om: OpenManager, config: DemoConfig, supervisor: Supervisor, faults: Faults, sampler: Sampler
+) -> None:
+    """Put the three tiers into the chain ``assistant``."""
+    om.add_engine(Optimized(config, supervisor, sampler), chain=CHAIN, tier=1)
+
+    @om.engine("in-process", chain=CHAIN, tier=2, local=True, idempotent=True)
+    def integrated(call: Call) -> dict[str, str]:
+        if faults.state().analysis:
+            raise RuntimeError("the in-process analysis is broken on the fault panel")
+        now = sampler.snapshot(max_age_s=0.5)
+        question = messages_of(call.payload)[-1]["content"]
+        return {"answer": answer(understand(question, {p.name for p in now.processes}), now)}
+
+    om.add_engine(StaticEngine("guidance", _guidance), chain=CHAIN, tier=3)
+
+
+def _guidance(call: Call) -> dict[str, str]:
+    language = understand(messages_of(call.payload)[-1]["content"]).language
+    return {"answer": _GUIDANCE[language]}
+
+
+def messages_of(payload: object) -> list[dict[str, str]]:
+    """The talk in a payload: what the user and the assistant said, bounded.
+
+    Raises:
+        InvalidRequest: there is no question in it.
+    """
+    given: object = [payload]
+    if isinstance(payload, Mapping):
+        question = payload.get("question")
+        given = payload.get("messages") or [{"role": "user", "content": question}]
+    messages = [
+        {"role": m["role"], "content": m["content"][:_MAX_CHARS]}
+        for m in (given[-_MAX_MESSAGES:] if isinstance(given, list) else ())
+        if isinstance(m, Mapping)
+        and m.get("role") in ("user", "assistant")
+        and isinstance(m.get("content"), str)
+        and m["content"].strip()
+    ]
+    if not messages or messages[-1]["role"] != "user":
+        raise InvalidRequest("a payload needs 'question', or 'messages' that end with one")
+    return messages
+
+
+class Optimized:
+    """Tier 1: an :class:`OpenAIEngine` at the place where the service is now.
+
+    The analyst may come back on another port, so the engine is made anew when the port changed.
+    Another service is told the current readings in a system message.
+
+    Args:
+        config: where another service is, if one is set.
+        supervisor: knows the analyst's port.
+        sampler: reads the machine.
+    """
+
+    def __init__(self, config: DemoConfig, supervisor: Supervisor, sampler: Sampler) -> None:
+        self.name = config.llm_model or "analyst"
+        self.traits = EngineTraits(streaming=True, idempotent=True, cancellable=True)
+        self._config = config
+        self._supervisor = supervisor
+        self._sampler = sampler
+        self._engine: tuple[str, OpenAIEngine] | None = None
+
+    def call(self, call: Call) -> Answer:
+        """Ask the service.
+
+        Raises:
+            EngineError: it did not answer.
+        """
+        messages = messages_of(call.payload)
+        if self._config.llm_url:
+            readings = _digest(self._sampler.snapshot(max_age_s=0.5))
+            messages = [{"role": "system", "content": readings}, *messages]
+        inner = Call(
+            {"messages": messages},
+            call.chain,
+            headers=call.headers,
+            method=call.method,
+            stream=call.stream,
+            idempotency_key=call.idempotency_key,
+            deadline=call.deadline,
+        )
+        inner.attempt, inner.tier = call.attempt, call.tier
+        inner.attempt_deadline = call.attempt_deadline
+        call.on_cancel(inner.cancel)
+        return self._current().call(inner)
+
+    def probe(self, call: Call) -> None:
+        """Raises when the service is not well; asks no question."""
+        self._current().probe(call)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine[1].close()
+
+    def _current(self) -> OpenAIEngine:
+        url = self._config.llm_url
+        if not url:
+            port = self._supervisor.port
+            if port is None:
+                raise Transient("the analyst was never started", sent="no")
+            url = f"http://127.0.0.1:{port}/v1"
+        engine = self._engine
+        if engine is None or engine[0] != url:
+            key = self._config.llm_key or None
+            model = self._config.llm_model or MODEL
+            engine = url, OpenAIEngine(self.name, url, model, api_key=key)
+            old, self._engine = self._engine, engine
+            if old is not None:
+                old[1].close()
+        return engine[1]
+
+
+def _digest(now: Snapshot) -> str:
+    """The current readings as a system message."""
+    intents = ("system", "uptime", "cpu_use", "load", "memory_use", "swap_use", "disk_use",
+               "network", "temperature", "process_count", "health")  # fmt: skip
+    lines = [answer(Query(intent), now) for intent in intents]
+    lines += [answer(Query(f"top_{kind}", count=8), now) for kind in ("memory", "cpu")]
+    return (
+        "You answer questions about one server, briefly, in the language of the question. These "
+        "are its readings at this moment; when they do not hold the answer, say so.\n"
+        + "\n".join(lines)
+    )

@@ -1,0 +1,66 @@
+"""What the workers of one server share: small JSON files in a folder, and a lock.
+
+Every worker reads the files on each use, so all of them, and the analyst, see the same faults.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["StateDir"]
+
+
+class StateDir:
+    """A folder of the server process ``owner``; made on first use, readable by this user alone.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> dict[str, object]:
+        """The values last written under a name; empty when there are none."""
+        try:
+            data = json.loads((self.path / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def write(self, name: str, data: Mapping[str, object]) -> None:
+        """Put values; readers see the old ones or the new ones, never a half."""
+        self._make()
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.write_text(json.dumps(data), "utf-8")
+        temporary.replace(self.path / f"{name}.json")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Only one process and thread at a time; the kernel frees it when the holder dies."""
+        self._make()
+        with (self.path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def log(self) -> int:
+        """A file descriptor to append the analyst's log to; the caller closes it."""
+        self._make()
+        return os.open(self.path / "analyst.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+
+    def remove(self) -> None:
+        """Delete the folder; only files that this class makes are touched."""
+        for pattern in ("*.json", ".*", "lock", "analyst.log", "hub.sqlite3*"):
+            for file in self.path.glob(pattern):
+                with suppress(OSError):
+                    file.unlink()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _make(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

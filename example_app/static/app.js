@@ -1,0 +1,39 @@
+// The overview: poll the readings while the page is seen, and wire its parts.
+import { Assistant } from "./assistant.js";
+import { Faults } from "./faults.js";
+import { Panels } from "./panels.js";
+
+const POLL_MS = 3000;
+
+const root = document.getElementById("app");
+const words = JSON.parse(root.dataset.words);
+const panels = new Panels(root, words, root.dataset.language);
+const faults = new Faults(root, words, () => poll());
+const offline = document.getElementById("offline");
+let timer = 0;
+
+function show(status) {
+  panels.show(status.panels);
+  faults.show(status.faults);
+}
+
+async function poll() {
+  clearTimeout(timer);
+  try {
+    const answer = await fetch(root.dataset.status, { headers: { Accept: "application/json" } });
+    if (!answer.ok) throw new Error(String(answer.status));
+    show(await answer.json());
+    offline.hidden = true;
+  } catch {
+    offline.hidden = false;
+  }
+  clearTimeout(timer);
+  if (!document.hidden) timer = setTimeout(poll, POLL_MS);
+}
+
+show(JSON.parse(root.dataset.initial));
+timer = setTimeout(poll, POLL_MS);
+setInterval(() => document.hidden || panels.tick(), 1000);
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
+
+new Assistant(root, words).askFromAddress();

@@ -1,0 +1,43 @@
+// Numbers as people read them, and small helpers to write them into the page.
+
+export function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let value = bytes;
+  let unit = 0;
+  while (Math.abs(value) >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${value.toFixed(unit === 0 ? 0 : 1)}\u00a0${units[unit]}`;
+}
+
+export function percent(value) {
+  return `${value.toFixed(1)}\u00a0%`;
+}
+
+export function uptime(seconds, language) {
+  const units = language === "ko" ? ["일", "시간", "분"] : ["d", "h", "min"];
+  const amounts = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  const first = Math.max(amounts.findIndex((amount) => amount > 0), 0);
+  const gap = language === "ko" ? "" : "\u00a0";
+  return amounts
+    .map((amount, i) => `${amount}${gap}${units[i]}`)
+    .slice(amounts.some((amount) => amount > 0) ? first : 2, first + 2 || 3)
+    .join(" ");
+}
+
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class") made.className = value;
+    else if (name === "text") made.textContent = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// Writes only what changed: an unchanged text node keeps selection and costs no layout.
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}

@@ -1,0 +1,161 @@
+"""The pages, the JSON that they poll, and the buttons of the fault panel."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from dataclasses import asdict
+
+from flask import Blueprint, g, jsonify, make_response, render_template, request, url_for
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Request, Response
+
+from .config import DemoConfig
+from .faults import ACTIONS, Faults
+from .panels import Panels
+from .questions.examples import EXAMPLES, TALKS
+from .questions.query import Language
+from .supervisor import Supervisor
+from .words import LANGUAGES, WORDS
+
+__all__ = ["assistant_allowed", "make_blueprint", "same_origin"]
+
+_YEAR_S = 365 * 86400
+
+
+def make_blueprint(
+    config: DemoConfig, supervisor: Supervisor, faults: Faults, panels: Panels
+) -> Blueprint:
+    """The demo's views.
+
+    Args:
+        config: the demo's settings.
+        supervisor: starts the analyst with the first request, when it never ran.
+        faults: the fault panel.
+        panels: the readings.
+    """
+    views = Blueprint("demo", __name__)
+    first = threading.Event()
+
+    @views.before_app_request
+    def guard() -> None:
+        if not _from_this_machine(request):
+            raise Forbidden
+        g.language = _language()
+        if not first.is_set():
+            first.set()
+            if config.start_analyst and not config.llm_url and supervisor.status() == "never":
+                supervisor.start()
+
+    @views.app_context_processor
+    def words() -> dict[str, object]:
+        language: Language = g.get("language", "en")
+        return {"w": WORDS[language], "language": language, "languages": LANGUAGES}
+
+    @views.get("/")
+    def overview() -> Response:
+        page = render_template(
+            "overview.html",
+            initial=_status(faults, panels),
+            examples=_chips(g.language),
+            actions=_fault_rows(),
+        )
+        return _remember_language(make_response(page))
+
+    @views.get("/questions")
+    def questions() -> Response:
+        page = render_template(
+            "questions.html", examples=EXAMPLES[g.language], talks=TALKS[g.language]
+        )
+        return _remember_language(make_response(page))
+
+    @views.get("/api/status")
+    def status() -> Response:
+        response = jsonify(_status(faults, panels))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @views.post("/faults/<action>")
+    def fault(action: str) -> Response:
+        if not same_origin(request):
+            raise Forbidden
+        if action not in ACTIONS:
+            raise NotFound
+        done = faults.do(action)
+        if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
+            return redirect(url_for("demo.overview"), 303)
+        response = jsonify({"done": done, "faults": asdict(faults.state())})
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @views.app_errorhandler(HTTPException)
+    def explain(error: HTTPException) -> tuple[str, int] | HTTPException:
+        if error.code is None or error.code < 400:
+            return error
+        word = {404: "not_found", 403: "forbidden"}.get(error.code, "error")
+        return render_template("error.html", code=error.code, word=word), error.code
+
+    return views
+
+
+def _status(faults: Faults, panels: Panels) -> dict[str, object]:
+    return {"panels": panels.all(), "faults": asdict(faults.state())}
+
+
+def _chips(language: Language) -> list[str]:
+    return [EXAMPLES[language][i] for i in (0, 3, 14)] + list(TALKS[language][:1])
+
+
+def _fault_rows() -> list[dict[str, str]]:
+    """Each fault with the action that causes it, the one that ends it, and their words."""
+    return [
+        {"name": "analyst", "break": "stop", "mend": "start", "do": "stop", "undo": "start"},
+        {"name": "slow", "break": "slow", "mend": "hurry", "do": "turn_on", "undo": "turn_off"},
+        {"name": "garble", "break": "garble", "mend": "ungarble", "do": "turn_on",
+         "undo": "turn_off"},
+        {"name": "analysis", "break": "break-analysis", "mend": "mend-analysis", "do": "break",
+         "undo": "mend"},
+        {"name": "disk", "break": "break-disk", "mend": "mend-disk", "do": "break",
+         "undo": "mend"},
+    ]  # fmt: skip
+
+
+def _language() -> Language:
+    asked = request.args.get("lang") or request.cookies.get("lang")
+    if asked in ("en", "ko"):
+        return "ko" if asked == "ko" else "en"
+    return "ko" if request.accept_languages.best_match(["en", "ko"], "en") == "ko" else "en"
+
+
+def _remember_language(response: Response) -> Response:
+    if request.args.get("lang") in LANGUAGES:
+        response.set_cookie("lang", g.language, max_age=_YEAR_S, httponly=True, samesite="Lax")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Accept-Language, Cookie"
+    return response
+
+
+def _from_this_machine(incoming: Request) -> bool:
+    try:
+        return ipaddress.ip_address(incoming.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+
+
+def assistant_allowed(incoming: Request) -> bool:
+    """Who may ask the assistant: whoever sits at this machine, as for the rest of the demo."""
+    return _from_this_machine(incoming)
+
+
+def same_origin(incoming: Request) -> bool:
+    """Whether a request comes from the demo's own pages, or from no browser at all.
+
+    Browsers say where a request comes from in ``Sec-Fetch-Site``, older ones in ``Origin``; a
+    program that sends neither could send anything, and has no cookies of somebody else.
+    """
+    site = incoming.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = incoming.headers.get("Origin")
+    return origin is None or origin == f"{incoming.scheme}://{incoming.host}"
