@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class FolderStore:
         self._folder = Path(urlsplit(url).path)
 
     def _path(self, key: str) -> Path:
-        return self._folder / key.encode().hex()
+        return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
     def get(self, key: str) -> bytes | None:
         try:

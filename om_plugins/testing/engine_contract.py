@@ -1,0 +1,147 @@
+"""What every engine must keep, as pytest tests."""
+
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ..errors import CallerDeadline, Cancelled, EngineError
+from ..protocols import Engine
+from ..types import Answer, Call, EngineTraits
+
+__all__ = ["EngineContract"]
+
+_ENDS = (EngineError, CallerDeadline, Cancelled)
+"""As good as an answer, where what counts is that the call ended."""
+
+
+class EngineContract:
+    """Inherit, and make your engine in a fixture::
+
+        class TestWikiEngine(EngineContract):
+            @pytest.fixture
+            def engine(self):
+                return WikiEngine(WikiConfig())
+
+    Attributes:
+        payload: something that the engine can answer.
+        patience_s: seconds after which a call that nobody waits for must have ended.
+    """
+
+    payload: object = {"question": "How are you?"}
+    patience_s: float = 2.0
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """The engine under test, able to answer."""
+        raise NotImplementedError("make your engine in a fixture named 'engine'")
+
+    def make_call(self, *, stream: bool = False, timeout: float = 10.0) -> Call:
+        """A call as a chain makes it."""
+        call = Call(
+            copy.deepcopy(self.payload),
+            chain="contract",
+            stream=stream,
+            deadline=time.monotonic() + timeout,
+        )
+        call.attempt_deadline = call.deadline
+        return call
+
+    def test_it_has_a_name_and_traits(self, engine: Engine) -> None:
+        assert isinstance(engine.name, str)
+        assert engine.name
+        assert isinstance(engine.traits, EngineTraits)
+        limit = engine.traits.max_concurrency
+        assert limit is None or limit >= 1
+
+    def test_its_call_is_a_plain_function(self, engine: Engine) -> None:
+        assert not inspect.iscoroutinefunction(engine.call), "write call with a plain def"
+
+    def test_it_answers_completely_unless_a_stream_is_asked_for(self, engine: Engine) -> None:
+        result = engine.call(self.make_call())
+        assert not inspect.isawaitable(result)
+        answer = _answer(result)
+        assert not answer.streamed, "nobody asked for a stream"
+        assert answer.payload is not None
+
+    def test_it_leaves_the_payload_alone(self, engine: Engine) -> None:
+        call = self.make_call()
+        _answer(engine.call(call)).close()
+        assert call.payload == self.payload
+
+    def test_it_answers_again_and_again(self, engine: Engine) -> None:
+        for _ in range(3):
+            assert _answer(engine.call(self.make_call())).payload is not None
+
+    def test_a_stream_can_be_read_to_its_end(self, engine: Engine) -> None:
+        answer = _answer(engine.call(self.make_call(stream=True)))
+        assert engine.traits.streaming or not answer.streamed, "it lacks the trait 'streaming'"
+        assert [chunk for chunk in answer if chunk is not None]
+        answer.close()
+
+    def test_a_stream_can_be_given_up_early(self, engine: Engine) -> None:
+        answer = _answer(engine.call(self.make_call(stream=True)))
+        next(iter(answer))
+        answer.close()
+        assert _answer(engine.call(self.make_call())).payload is not None
+
+    def test_a_call_whose_time_is_over_ends_soon(self, engine: Engine) -> None:
+        began = time.monotonic()
+        with contextlib.suppress(*_ENDS):
+            _answer(engine.call(self.make_call(timeout=-1))).close()
+        assert time.monotonic() - began < self.patience_s
+
+    def test_a_cancelled_call_ends_soon(self, engine: Engine) -> None:
+        call = self.make_call()
+        call.cancel()
+        began = time.monotonic()
+        with contextlib.suppress(*_ENDS):
+            _answer(engine.call(call)).close()
+        assert time.monotonic() - began < self.patience_s
+
+    def test_it_answers_several_callers_at_once(self, engine: Engine) -> None:
+        callers = min(4, engine.traits.max_concurrency or 4)
+        barrier = threading.Barrier(callers)
+        outcomes: list[object] = []
+
+        def ask() -> None:
+            barrier.wait(10)
+            try:
+                outcomes.append(_answer(engine.call(self.make_call())).payload)
+            except Exception as error:  # noqa: BLE001 - told below, in the test's own thread
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        failures = [one for one in outcomes if isinstance(one, Exception)]
+        assert not failures
+        assert len(outcomes) == callers
+
+    def test_a_probe_finds_it_well(self, engine: Engine) -> None:
+        probe = getattr(engine, "probe", None)
+        if probe is not None:
+            probe(self.make_call())
+
+    def test_it_can_be_closed_twice(self, engine: Engine) -> None:
+        close = getattr(engine, "close", None)
+        if close is not None:
+            close()
+            close()
+
+
+def _answer(result: object) -> Answer:
+    """What a chain makes of an engine's result."""
+    if isinstance(result, Answer):
+        return result
+    return Answer(chunks=result) if isinstance(result, Iterator) else Answer(result)

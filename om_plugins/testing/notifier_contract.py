@@ -1,0 +1,83 @@
+"""What every notifier must keep, as pytest tests."""
+
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+import inspect
+import typing
+
+import pytest
+
+from ..protocols import Notifier
+from ..types import Action, Kind, Notification
+
+__all__ = ["NotifierContract"]
+
+
+class NotifierContract:
+    """Inherit, make your notifier, and say what it delivered::
+
+    class TestOutbox(NotifierContract):
+        @pytest.fixture
+        def notifier(self):
+            return Outbox()
+
+        def delivered(self, notifier):
+            return "\\n".join(notifier.sent)
+    """
+
+    @pytest.fixture
+    def notifier(self) -> Notifier:
+        """The notifier under test, able to deliver."""
+        raise NotImplementedError("make your notifier in a fixture named 'notifier'")
+
+    def delivered(self, notifier: Notifier) -> str:
+        """Everything that arrived so far, as text: read it where it arrives."""
+        raise NotImplementedError("say what arrived in a method named 'delivered'")
+
+    def test_it_has_a_name(self, notifier: Notifier) -> None:
+        assert isinstance(notifier.name, str)
+        assert notifier.name
+
+    def test_its_send_is_a_plain_function(self, notifier: Notifier) -> None:
+        assert not inspect.iscoroutinefunction(notifier.send), "write send with a plain def"
+
+    @pytest.mark.parametrize("kind", typing.get_args(Kind))
+    def test_every_kind_arrives(self, notifier: Notifier, kind: Kind) -> None:
+        percent = 40.0 if kind == "progress" else None
+        notifier.send(Notification(kind=kind, message=f"About {kind}", progress=percent), 5.0)
+        assert f"About {kind}" in self.delivered(notifier)
+
+    def test_a_notification_with_everything_arrives(self, notifier: Notifier) -> None:
+        notifier.send(
+            Notification(
+                kind="error",
+                message="The report could not be made",
+                title="Report",
+                to="everyone",
+                actions=(Action("Try again", "refresh"),),
+                duration_s=7.0,
+                key="report",
+                id="17",
+                at=1_700_000_000.0,
+                data={"attempts": 3},
+            ),
+            5.0,
+        )
+        assert "The report could not be made" in self.delivered(notifier)
+
+    def test_words_in_any_script_arrive(self, notifier: Notifier) -> None:
+        notifier.send(Notification(kind="info", message="디스크가 거의 찼습니다"), 5.0)
+        assert "디스크가 거의 찼습니다" in self.delivered(notifier)
+
+    def test_a_hostile_message_does_no_harm(self, notifier: Notifier) -> None:
+        hostile = "<script>alert(1)</script>\r\nX-Forged: yes\x00\x1b[2J %s {0} ${HOME}"
+        notifier.send(Notification(kind="warning", message=hostile, title=hostile), 5.0)
+        notifier.send(Notification(kind="info", message="after it"), 5.0)
+        assert "after it" in self.delivered(notifier)
+
+    def test_a_long_message_does_no_harm(self, notifier: Notifier) -> None:
+        notifier.send(Notification(kind="info", message="long " * 20_000), 5.0)
+        notifier.send(Notification(kind="info", message="after it"), 5.0)
+        assert "after it" in self.delivered(notifier)

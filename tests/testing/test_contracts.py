@@ -1,0 +1,245 @@
+"""The contracts: a sound part keeps them, a broken one is found out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import om_plugins.testing
+from om_plugins import Answer, Call, EngineTraits, Notification, hookimpl
+from om_plugins.testing import CacheStoreContract, EngineContract, NotifierContract, PluginContract
+
+# --- a third party's parts keep them --------------------------------------------------------------
+
+
+class TestGreeterEngine(EngineContract):
+    @pytest.fixture
+    def engine(self, greeter: ModuleType) -> Any:
+        return greeter.GreeterEngine(greeter.GreeterConfig())
+
+
+class TestFolderStore(CacheStoreContract):
+    @pytest.fixture
+    def store(self, greeter: ModuleType, tmp_path: Path) -> Any:
+        return greeter.FolderStore(f"folder://{tmp_path}/store")
+
+
+class TestOutboxNotifier(NotifierContract):
+    @pytest.fixture
+    def notifier(self, greeter: ModuleType, tmp_path: Path) -> Any:
+        self.path = tmp_path / "outbox"
+        return greeter.OutboxNotifier(str(self.path))
+
+    def delivered(self, notifier: Any) -> str:
+        return self.path.read_text("utf-8")
+
+
+class TestGreeterPlugin(PluginContract):
+    config = {"greeting": "안녕하세요"}
+
+    @pytest.fixture
+    def plugin(self, greeter: ModuleType) -> Any:
+        return greeter
+
+
+class Streaming:
+    name = "streaming"
+    traits = EngineTraits(streaming=True, idempotent=True, local=True)
+
+    def call(self, call: Call) -> object:
+        return iter(["one", "two"]) if call.stream else "one two"
+
+    def probe(self, call: Call) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TestStreamingEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> Any:
+        return Streaming()
+
+
+# --- broken parts are found out -------------------------------------------------------------------
+
+
+class Broken:
+    """A sound engine until one thing is spoilt."""
+
+    name = "broken"
+    traits = EngineTraits()
+
+    def __init__(self, answer: Any = lambda call: "fine", **spoilt: Any) -> None:
+        self._answer = answer
+        for name, value in spoilt.items():
+            setattr(self, name, value)
+
+    def call(self, call: Call) -> object:
+        return self._answer(call)
+
+
+def _changes_payload(call: Call) -> str:
+    call.payload["question"] = "another"  # type: ignore[index]
+    return "fine"
+
+
+def _nobody_asked(call: Call) -> Iterator[str]:
+    yield "a stream"
+
+
+def _untold(call: Call) -> object:
+    return iter(["x"]) if call.stream else "x"
+
+
+async def _asynchronous(call: Call) -> str:
+    return "late"
+
+
+def _deaf(call: Call) -> str:
+    time.sleep(0.3 if call.remaining() < 0 or call.cancelled else 0)
+    return "late"
+
+
+class _OnlyOne:
+    """Answers one caller at a time and fails the others."""
+
+    def __init__(self) -> None:
+        self._busy = False
+
+    def __call__(self, call: Call) -> str:
+        if self._busy:
+            raise RuntimeError("busy")
+        self._busy = True
+        time.sleep(0.05)
+        self._busy = False
+        return "fine"
+
+
+@pytest.mark.parametrize(
+    ("test", "engine"),
+    [
+        ("it_has_a_name_and_traits", Broken(name="")),
+        ("it_has_a_name_and_traits", Broken(traits={"streaming": True})),
+        ("its_call_is_a_plain_function", Broken(call=_asynchronous)),
+        ("it_answers_completely_unless_a_stream_is_asked_for", Broken(_nobody_asked)),
+        ("it_answers_completely_unless_a_stream_is_asked_for", Broken(lambda call: Answer())),
+        ("it_leaves_the_payload_alone", Broken(_changes_payload)),
+        ("it_answers_again_and_again", Broken(lambda call: None)),
+        ("a_stream_can_be_read_to_its_end", Broken(_untold)),
+        ("a_call_whose_time_is_over_ends_soon", Broken(_deaf)),
+        ("a_cancelled_call_ends_soon", Broken(_deaf)),
+        ("it_answers_several_callers_at_once", Broken(_OnlyOne())),
+    ],
+)
+def test_a_broken_engine_is_found_out(test: str, engine: Any) -> None:
+    contract = EngineContract()
+    contract.patience_s = 0.2
+    with pytest.raises(AssertionError):
+        getattr(contract, f"test_{test}")(engine)
+    getattr(contract, f"test_{test}")(Broken())
+
+
+class Forgetful(dict[str, bytes]):
+    """A sound store until one thing is spoilt."""
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class _OneCase(Forgetful):
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self[key.lower()] = value
+
+    def get(self, key: str) -> bytes | None:  # type: ignore[override]
+        return super().get(key.lower())
+
+
+class _Immortal(Forgetful):
+    def delete(self, key: str) -> None: ...
+
+
+class _FirstWins(Forgetful):
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self.setdefault(key, value)
+
+
+@pytest.mark.parametrize(
+    ("test", "store"),
+    [
+        ("keys_of_every_kind_are_kept_apart", _OneCase),
+        ("a_deleted_key_is_none", _Immortal),
+        ("the_last_value_wins", _FirstWins),
+    ],
+)
+def test_a_broken_store_is_found_out(test: str, store: type[Forgetful]) -> None:
+    with pytest.raises(AssertionError):
+        getattr(CacheStoreContract(), f"test_{test}")(store())
+    getattr(CacheStoreContract(), f"test_{test}")(Forgetful())
+
+
+class _Latin:
+    """Loses what it cannot write."""
+
+    name = "latin"
+
+    def __init__(self) -> None:
+        self.sent = ""
+
+    def send(self, notification: Notification, timeout: float) -> None:
+        self.sent += notification.message.encode("latin-1", "ignore").decode("latin-1")
+
+
+class _LatinContract(NotifierContract):
+    def delivered(self, notifier: Any) -> str:
+        return str(notifier.sent)
+
+
+def test_a_broken_notifier_is_found_out() -> None:
+    contract = _LatinContract()
+    contract.test_every_kind_arrives(_Latin(), "info")
+    with pytest.raises(AssertionError):
+        contract.test_words_in_any_script_arrive(_Latin())
+
+
+def test_a_broken_plugin_is_found_out() -> None:
+    from om_plugins.errors import PluginError
+
+    class Plugin:
+        @hookimpl
+        def om_engine(self, context: Any) -> None: ...
+
+    class Contract(PluginContract): ...
+
+    runtimes = PluginContract.runtime.__wrapped__(Contract(), Plugin())  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match="did you mean om_engines"):
+        next(runtimes)
+
+
+# --- the kit itself -------------------------------------------------------------------------------
+
+
+def test_stand_ins_work_without_pytest() -> None:
+    code = (
+        "import sys; from om_plugins.testing import FakeClock; assert 'pytest' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_contract_is_exported() -> None:
+    for name in om_plugins.testing.__all__:
+        assert getattr(om_plugins.testing, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Telepathy"):
+        om_plugins.testing.Telepathy  # noqa: B018
