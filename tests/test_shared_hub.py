@@ -321,6 +321,35 @@ def test_eight_threads_go_on_while_the_backend_comes_and_goes(backend, hub):
     assert failures == []
 
 
+def test_a_late_failure_of_the_old_backend_does_not_end_the_new_one(clock, warnings):
+    began, gate = threading.Event(), threading.Event()
+
+    class Old:
+        def get(self, key):
+            began.set()
+            gate.wait(10)
+            raise HubError("late")
+
+        def put(self, key, value, ttl):
+            raise HubError("gone")
+
+    backends = [Old(), MemoryHub("memory://", clock)]
+    hub = shared(lambda: backends.pop(0), clock)
+    answers = []
+    late = threading.Thread(target=lambda: answers.append(hub.get("key")))
+    late.start()
+    assert began.wait(10)
+    hub.put("key", "alone", 60)
+    clock.advance(1.5)
+    hub.put("key", "together", 60)
+    gate.set()
+    late.join()
+    assert answers == ["alone"]
+    assert not hub.alone
+    assert hub.get("key") == "together"
+    assert len(warnings()) == 1
+
+
 def test_a_log_handler_may_use_the_hub(backend, hub):
     class Handler(logging.Handler):
         def emit(self, record):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -250,6 +252,49 @@ def test_waiting_polls_slower_and_slower_until_the_time_is_over(open_hub, clock)
     assert clock.slept[0] == pytest.approx(0.02)
     assert max(clock.slept) == pytest.approx(0.2)
     assert sum(clock.slept) == pytest.approx(5)
+
+
+def test_children_forked_in_the_middle_of_writing_inherit_no_lock(path):
+    # SQLite's list of locks is copied by fork; what a thread held would be held for ever.
+    source = f"""
+import os, threading, time
+from om_plugins.builtin.hub_sqlite import SqliteHub
+from om_plugins.clock import SystemClock
+hub = SqliteHub("sqlite:///{path}", SystemClock())
+def work():
+    while not stop.is_set():
+        hub.publish("parent", "x" * 5000)
+        hub.read("parent", limit=50)
+stop = threading.Event()
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads]
+codes = []
+for _ in range(15):
+    time.sleep(0.01)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            for _ in range(5):
+                hub.publish("child", os.getpid())
+                hub.read("child")
+            code = 0
+        finally:
+            os._exit(code)
+    codes.append(os.waitpid(pid, 0)[1])
+stop.set()
+[t.join() for t in threads]
+assert codes == [0] * 15, codes
+assert len(hub.read("child", limit=1000)) == 75
+hub.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
 
 
 def test_a_waiting_reader_hears_its_own_process(path):
