@@ -198,7 +198,7 @@ class _Look:
             return self.run()
         except Private:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again, in this thread only:
             # what went wrong for this caller need not go wrong for those who wait
             raise Private(error=error) from None
 

@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import pairwise
+
+import pytest
+
+from om_plugins.errors import CacheError
+
+
+def names(world):
+    return [name for name, _ in world.signals]
+
+
+# --- fresh, stale, missing ----------------------------------------------------------------------
+
+
+def test_a_missing_value_is_fetched_once_and_then_fresh(world, fetcher):
+    fetch = fetcher({"n": 1})
+    assert world.cache.query("k", fetch) == {"n": 1}
+    assert world.cache.query("k", fetch) == {"n": 1}
+    assert fetch.calls == 1
+    stats = world.cache.stats()
+    assert (stats.misses, stats.fetches, stats.fresh) == (1, 1, 1)
+    assert names(world) == ["cache_missed", "cache_hit"]
+
+
+def test_stale_value_is_returned_while_one_refresh_runs(world, fetcher):
+    fetch = fetcher("old", "new")
+    world.cache.query("k", fetch)
+    world.clock.advance(11)
+    assert [world.cache.query("k", fetch) for _ in range(3)] == ["old"] * 3
+    assert world.run() == 1
+    assert world.cache.query("k", fetch) == "new"
+    assert fetch.calls == 2
+    stats = world.cache.stats()
+    assert (stats.stale, stats.refreshes, stats.fetches, stats.fresh) == (3, 1, 1, 1)
+    details = dict(world.signals)
+    assert details["cache_stale_served"]["age_s"] == 11
+    assert details["cache_refreshed"]["key"] == "k"
+
+
+def test_a_value_is_gone_after_its_cache_time(world, fetcher):
+    fetch = fetcher("old", "new")
+    world.cache.query("k", fetch)
+    world.clock.advance(100)
+    assert world.cache.get("k") is None
+    assert world.cache.query("k", fetch) == "new"
+
+
+def test_the_caller_says_how_old_a_value_may_be(world, fetcher):
+    world.cache.set("k", "value", stale_time=50)
+    world.clock.advance(20)
+    fetch = fetcher("new")
+    assert world.cache.query("k", fetch) == "value"
+    assert world.run() == 0
+    assert world.cache.query("k", fetch, stale_time=5) == "value"
+    assert world.run() == 1
+    assert world.cache.query("k", fetch, stale_time=5) == "new"
+
+
+def test_with_a_stale_time_of_zero_every_value_is_stale(world, fetcher):
+    fetch = fetcher(1, 2, 3)
+    assert world.cache.query("k", fetch, stale_time=0) == 1
+    world.clock.advance(1)
+    assert world.cache.query("k", fetch, stale_time=0) == 1
+    world.run()
+    assert world.cache.query("k", fetch, stale_time=0) == 2
+
+
+def test_with_a_cache_time_of_zero_nothing_is_kept(world, fetcher):
+    fetch = fetcher(1, 2)
+    assert world.cache.query("k", fetch, cache_time=0) == 1
+    assert world.cache.query("k", fetch, cache_time=0) == 2
+    assert world.cache.stats().entries == 0
+
+
+def test_no_second_fetch_begins_within_the_dedupe_time(world, fetcher):
+    fetch = fetcher(1, 2)
+    world.cache.query("k", fetch, stale_time=0, dedupe_time=5)
+    world.clock.advance(4.9)
+    world.cache.query("k", fetch, stale_time=0, dedupe_time=5)
+    assert world.run() == 0
+    world.clock.advance(0.2)
+    world.cache.query("k", fetch, stale_time=0, dedupe_time=5)
+    assert world.run() == 1
+
+
+def test_the_caller_may_change_what_it_gets(world, fetcher):
+    fetch = fetcher({"list": [1]})
+    world.cache.query("k", fetch)["list"].append(2)
+    world.cache.query("k", fetch)["list"].append(3)
+    assert world.cache.get("k") == {"list": [1]}
+
+
+def test_none_is_a_value_like_any_other(world, fetcher):
+    fetch = fetcher(None)
+    assert world.cache.query("k", fetch) is None
+    assert world.cache.query("k", fetch) is None
+    assert fetch.calls == 1
+    assert world.cache.get("k", "default") is None
+    assert world.cache.get("other", "default") == "default"
+
+
+def test_scopes_and_kinds_of_keys_are_kept_apart(world):
+    for number, (key, scope) in enumerate(
+        [("k", ""), ("k", "ann"), ("k", "bob"), (("k",), ""), (("k",), "ann"), (1, ""), (True, "")]
+    ):
+        assert world.cache.query(key, lambda n=number: n, scope=scope) == number
+    assert world.cache.get("k", scope="ann") == 1
+    assert world.cache.get("k", scope="eve") is None
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def test_a_miss_is_retried_and_sleeps_at_most_one_second_in_all(world, fetcher):
+    fetch = fetcher(OSError("1"), OSError("2"), OSError("3"), "value")
+    assert world.cache.query("k", fetch) == "value"
+    assert fetch.calls == 4
+    assert len(world.clock.slept) == 3
+    assert sum(world.clock.slept) <= 1
+    stats = world.cache.stats()
+    assert (stats.fetches, stats.failures, stats.misses) == (4, 3, 1)
+
+
+def test_the_last_error_of_a_miss_reaches_the_caller(world, fetcher):
+    fetch = fetcher(ValueError("first"), KeyError("last"))
+    with pytest.raises(KeyError, match="last"):
+        world.cache.query("k", fetch, retry=1)
+    assert fetch.calls == 2
+
+
+def test_a_failed_miss_is_not_fetched_again_within_the_dedupe_time(world, fetcher):
+    fetch = fetcher(OSError("down"), "value")
+    with pytest.raises(OSError, match="down") as first:
+        world.cache.query("k", fetch, retry=0)
+    with pytest.raises(OSError, match="down") as second:
+        world.cache.query("k", fetch, retry=0)
+    assert fetch.calls == 1
+    assert second.value is not first.value  # each raises its own, so no traceback grows
+    assert world.cache.stats().negative == 1
+    world.clock.advance(1)
+    assert world.cache.query("k", fetch, retry=0) == "value"
+
+
+def test_a_remembered_error_is_forgotten_when_the_key_is_invalidated_or_set(world, fetcher):
+    fetch = fetcher(OSError("down"), "value")
+    with pytest.raises(OSError, match="down"):
+        world.cache.query("k", fetch, retry=0)
+    world.cache.invalidate("k")
+    assert world.cache.query("k", fetch) == "value"
+
+
+def test_an_exit_is_not_retried_and_not_remembered(world, fetcher):
+    fetch = fetcher(KeyboardInterrupt(), "value")
+    with pytest.raises(KeyboardInterrupt):
+        world.cache.query("k", fetch)
+    assert world.cache.query("k", fetch) == "value"
+
+
+def test_a_failed_refresh_keeps_the_stale_value_backs_off_and_cools_down(world, fetcher, caplog):
+    fetch = fetcher("good", OSError("down"))
+    world.cache.query("k", fetch, cache_time=10_000)
+    world.clock.advance(11)
+    begun = []
+    for _ in range(200):
+        assert world.cache.query("k", fetch) == "good"
+        if world.run():
+            begun.append(world.clock.monotonic())
+        world.clock.advance(0.5)
+    pauses = [later - earlier for earlier, later in pairwise(begun)]
+    assert len(begun) == 7
+    assert all(
+        1 <= pause <= longest + 0.5 for pause, longest in zip(pauses, [1, 2, 4], strict=False)
+    )
+    assert pauses[3:] == [30.0] * len(pauses[3:])  # the cooldown
+    assert world.cache.stats().failures == 7
+    assert "the stale value stays" in caplog.text
+    assert names(world).count("cache_refresh_failed") == 7
+
+
+def test_a_refresh_that_succeeds_again_ends_the_back_off(world, fetcher):
+    fetch = fetcher(1, OSError("down"), 2, OSError("down"), 3)
+    world.cache.query("k", fetch, stale_time=5, cache_time=1000)
+    for expected in (1, 2, 2, 3):
+        world.clock.advance(6)
+        world.cache.query("k", fetch, stale_time=5, cache_time=1000)
+        assert world.run() == 1
+        assert world.cache.get("k") == expected
+
+
+def test_a_full_queue_drops_the_refresh_and_still_serves(make_world, fetcher):
+    world = make_world(queue_size=1)
+    fetch = fetcher("v")
+    for key in ("a", "b"):
+        world.cache.query(key, fetch)
+    world.clock.advance(11)
+    assert world.cache.query("a", fetch) == "v"
+    assert world.cache.query("b", fetch) == "v"
+    assert world.cache.stats().dropped == 1
+    world.run()
+    assert world.cache.query("b", fetch) == "v"
+    assert world.run() == 1  # what was dropped is not forgotten
+
+
+def test_who_needs_a_value_does_not_wait_for_a_queued_refresh_of_it(world, fetcher):
+    fetch = fetcher(1, 2, 3)
+    world.cache.query("k", fetch)
+    world.clock.advance(99)
+    world.cache.query("k", fetch)  # stale: a refresh is queued
+    world.clock.advance(2)  # and now the entry is gone
+    assert world.cache.query("k", fetch) == 2
+    world.run()
+    assert fetch.calls == 2
+
+
+# --- taking back --------------------------------------------------------------------------------
+
+
+def test_an_invalidated_value_is_served_until_its_refresh_is_there(world, fetcher):
+    fetch = fetcher("old", "new")
+    world.cache.query("k", fetch)
+    assert world.cache.invalidate("k") == 1
+    assert world.cache.query("k", fetch, stale_time=1000) == "old"
+    world.run()
+    assert world.cache.query("k", fetch) == "new"
+    assert dict(world.signals)["cache_invalidated"] == {"prefix": "k", "tags": (), "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ({"prefix": "user/1"}, {"user/1", "user/10"}),
+        ({"prefix": ("user", 1)}, {("user", 1), ("user", 1, "mail")}),
+        ({"prefix": ("user",)}, {("user", 1), ("user", 1, "mail"), ("user", 10)}),
+        ({"tags": ["red"]}, {"user/1", ("user", 10)}),
+        ({"tags": ["red", "blue"]}, {"user/1", ("user", 10), "user/2"}),
+        ({"prefix": "user/2", "tags": ["red"]}, {"user/1", ("user", 10), "user/2"}),
+        ({"tags": ["none"]}, set()),
+        ({"prefix": "usher"}, set()),
+    ],
+)
+def test_invalidation_reaches_what_it_names_and_nothing_else(world, what, expected):
+    tags = {"user/1": ["red"], ("user", 10): ["red"], "user/2": ["blue"]}
+    keys = ["user/1", "user/10", "user/2", ("user", 1), ("user", 1, "mail"), ("user", 10)]
+    for key in keys:
+        world.cache.set(key, "v", tags=tags.get(key, ()))
+    assert world.cache.invalidate(**what) == len(expected)
+    for key in keys:
+        world.cache.query(key, lambda: "new")
+    world.run()
+    assert {key for key in keys if world.cache.get(key) == "new"} == expected
+
+
+def test_a_scope_narrows_an_invalidation(world):
+    for scope in ("", "ann", "bob"):
+        world.cache.set("k", "v", scope=scope, tags=["t"])
+    assert world.cache.invalidate("k", scope="ann") == 1
+    assert world.cache.invalidate(tags=["t"], scope="bob") == 1
+    assert world.cache.invalidate(scope="bob") == 1
+    assert world.cache.invalidate("k") == 3
+    assert world.cache.invalidate() == 3
+
+
+def test_a_fetch_during_which_the_key_was_invalidated_does_not_make_it_fresh(world, fetcher):
+    def fetch_while_it_changes():
+        world.cache.invalidate(tags=["t"])
+        return "read before the change"
+
+    assert world.cache.query("k", fetch_while_it_changes, tags=["t"]) == "read before the change"
+    after = fetcher("after")
+    assert world.cache.query("k", after, tags=["t"]) == "read before the change"
+    world.run()
+    assert world.cache.query("k", after, tags=["t"]) == "after"
+
+
+def test_a_refresh_during_which_the_key_was_invalidated_does_not_make_it_fresh(world, fetcher):
+    def fetch_while_it_changes():
+        world.cache.invalidate("k")
+        return "outdated"
+
+    world.cache.set("k", "first")
+    world.clock.advance(11)
+    world.cache.query("k", fetch_while_it_changes)
+    world.run()
+    after = fetcher("after")
+    assert world.cache.query("k", after) == "outdated"
+    assert world.run() == 1
+    assert world.cache.query("k", after) == "after"
+
+
+def test_what_was_set_during_a_fetch_is_not_overwritten_by_it(world):
+    def fetch_while_it_is_set():
+        world.cache.set("k", "set")
+        return "fetched"
+
+    assert world.cache.query("k", fetch_while_it_is_set) == "fetched"
+    assert world.cache.get("k") == "set"
+
+
+@pytest.mark.parametrize("how", ["remove", "clear"])
+def test_what_was_removed_during_a_fetch_does_not_come_back(world, how):
+    def fetch_while_it_is_removed():
+        world.cache.remove("k") if how == "remove" else world.cache.clear()
+        return "fetched"
+
+    assert world.cache.query("k", fetch_while_it_is_removed) == "fetched"
+    assert world.cache.get("k") is None
+
+
+def test_remove_forgets_one_entry_and_clear_all(world):
+    for key in "abc":
+        world.cache.set(key, key)
+    world.cache.remove("a")
+    world.cache.remove("never there")
+    assert world.cache.get("a") is None
+    assert world.cache.get("b") == "b"
+    assert world.cache.clear() == 2
+    assert world.cache.stats().entries == 0
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+def test_a_value_over_the_limit_is_returned_but_not_kept_with_one_warning(world, fetcher, caplog):
+    fetch = fetcher("x" * 20_000)
+    for _ in range(3):
+        assert len(world.cache.query("k", fetch)) == 20_000
+    assert fetch.calls == 3
+    assert world.cache.refusals() == {"size": 3}
+    assert len(caplog.records) == 1
+    assert "OM_CACHE_MAX_VALUE" in caplog.text
+
+
+def test_setting_a_value_over_the_limit_removes_the_outdated_one(world):
+    world.cache.set("k", "old")
+    world.cache.set("k", "x" * 20_000)
+    assert world.cache.get("k") is None
+
+
+def test_an_object_is_returned_uncached_with_one_warning_that_names_it(world, caplog):
+    class Server:
+        pass
+
+    values = [world.cache.query("k", Server) for _ in range(3)]
+    assert len(set(map(id, values))) == 3
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "Server" in caplog.text
+    assert world.cache.refusals() == {"type": 3}
+    with pytest.raises(CacheError, match="Server"):
+        world.cache.set("k", Server())
+
+
+def test_memory_stays_within_its_bound(make_world):
+    world = make_world(l1_bytes=50_000)
+    for number in range(500):
+        world.cache.set(f"k{number}", "x" * (number % 900))
+    stats = world.cache.stats()
+    assert stats.entries + stats.evictions == 500
+    assert 0 < stats.size_bytes < 50_000
+
+
+def test_the_sweep_removes_what_is_expired_every_ten_minutes(world):
+    world.cache.set("short", 1)
+    world.cache.set("long", 1, cache_time=5000)
+    world.clock.advance(599)
+    assert world.scheduler.run_due() == 0
+    assert world.cache.stats().entries == 2
+    world.clock.advance(1)
+    assert world.scheduler.run_due() == 1
+    assert world.cache.stats().entries == 1
+
+
+def test_nothing_is_registered_or_read_before_the_first_use(make_world, store):
+    world = make_world(store=store)
+    world.clock.advance(1000)
+    assert world.scheduler.run_due() == 0
+    world.cache.get("k")
+    world.clock.advance(1000)
+    assert world.scheduler.run_due() == 2
+
+
+def test_a_closed_cache_stops_its_jobs_and_can_be_used_again(world):
+    world.cache.set("k", 1)
+    world.cache.close()
+    world.clock.advance(1000)
+    assert world.scheduler.run_due() == 0
+    world.cache.set("k", 2)
+    assert world.cache.get("k") == 2
+
+
+# --- kinds of fetchers --------------------------------------------------------------------------
+
+
+async def fetch_async():
+    await asyncio.sleep(0)
+    return "async"
+
+
+def test_an_async_fetcher_is_run_to_its_end(world):
+    assert world.cache.query("k", fetch_async) == "async"
+    assert world.cache.query("other", lambda: fetch_async()) == "async"
+
+
+def test_an_async_fetcher_inside_a_loop_is_a_clear_error(world):
+    async def main():
+        return world.cache.query("k", fetch_async)
+
+    with pytest.raises(TypeError, match=r"fetch_async is async .* asyncio\.to_thread"):
+        asyncio.run(main())
+
+
+def test_a_generator_is_refused(world):
+    def rows():
+        yield 1
+
+    with pytest.raises(TypeError, match="rows is a generator function: return a list"):
+        world.cache.query("k", rows)
+    with pytest.raises(TypeError, match="returned a generator"):
+        world.cache.query("k", lambda: rows())
+    with pytest.raises(TypeError, match="must be callable, not int"):
+        world.cache.query("k", 5)
+
+
+def test_a_fetcher_that_asks_for_its_own_key_is_told_so(world):
+    with pytest.raises(CacheError, match="asks for 'k' itself"):
+        world.cache.query("k", lambda: world.cache.query("k", lambda: 1), retry=0)
+
+
+def test_tags_that_are_one_text_are_refused(world):
+    with pytest.raises(TypeError, match="list of texts"):
+        world.cache.set("k", 1, tags="report")
+
+
+def test_a_background_fetch_runs_inside_the_given_context(make_world):
+    inside = []
+
+    class Context:
+        def __enter__(self):
+            inside.append(True)
+
+        def __exit__(self, *exc):
+            inside.pop()
+
+    world = make_world(context=Context)
+    seen = []
+    world.cache.query("k", lambda: seen.append(bool(inside)))
+    world.clock.advance(11)
+    world.cache.query("k", lambda: seen.append(bool(inside)))
+    world.run()
+    assert seen == [False, True]
