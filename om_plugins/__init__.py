@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import errors as errors
     from . import signals as signals
+    from .builtin.engine_callable import CallableEngine as CallableEngine
+    from .builtin.engine_http import HttpEngine as HttpEngine
+    from .builtin.engine_openai import OpenAIEngine as OpenAIEngine
+    from .builtin.engine_static import StaticEngine as StaticEngine
     from .extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
     from .settings import Settings as Settings
@@ -28,13 +32,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "types",
     "Call": "types",
+    "CallableEngine": "builtin.engine_callable",
     "EngineSpec": "types",
     "EngineTraits": "types",
+    "HttpEngine": "builtin.engine_http",
     "Notification": "types",
+    "OpenAIEngine": "builtin.engine_openai",
     "OpenManager": "extension",
     "OpenManagerMiddleware": "wsgi",
     "PluginInfo": "types",
     "Settings": "settings",
+    "StaticEngine": "builtin.engine_static",
     "errors": "",
     "hookimpl": "hookspecs",
     "signals": "",

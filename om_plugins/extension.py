@@ -11,24 +11,30 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .builtin.engine_callable import CallableEngine
+from .caching.memoize import Memoized, memoize
 from .errors import ConfigError
+from .flask_views import cached
 from .runtime import Runtime
 from .security.jinja_nonce import install
+from .security.nonce import nonce
+from .security.override import Override, override
 from .settings import Settings
 from .types import EngineSpec
 from .wsgi import OpenManagerMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask.templating import Environment as Env
 
     from .caching.smart import SmartCache
     from .protocols import Hub
@@ -38,6 +44,8 @@ __all__ = ["OpenManager"]
 
 KEY = "om_plugins"
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger("om_plugins")
 
@@ -85,9 +93,7 @@ class OpenManager:
 
     # --- registering --------------------------------------------------------------------------
 
-    def engine(
-        self, name: str, *, chain: str, tier: int = 1, **traits: Any
-    ) -> Callable[[F], F]:
+    def engine(self, name: str, *, chain: str, tier: int = 1, **traits: Any) -> Callable[[F], F]:
         """Make a function an engine: it gets the :class:`~om_plugins.types.Call` and answers.
 
         Args:
@@ -110,9 +116,7 @@ class OpenManager:
 
         return register
 
-    def add_engine(
-        self, engine: object, *, chain: str, tier: int = 1, weight: float = 1.0
-    ) -> None:
+    def add_engine(self, engine: object, *, chain: str, tier: int = 1, weight: float = 1.0) -> None:
         """Add an engine object to a chain of every app that this ``OpenManager`` serves."""
         spec = EngineSpec(engine, chain, tier, weight)
         for app in list(self._apps):
@@ -130,6 +134,90 @@ class OpenManager:
         if self._apps:
             raise RuntimeError("register plugins before init_app(app): an app is bound already")
         self._plugins.append((plugin, name))
+
+    # --- for views and functions --------------------------------------------------------------
+
+    def cached(
+        self,
+        *,
+        stale_time: float | None = None,
+        cache_time: float | None = None,
+        tags: Iterable[str] = (),
+        scope: str | Callable[[], object] | None = None,
+        query: bool = True,
+        shared: bool = False,
+        vary: Iterable[str] = (),
+    ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+        """Answer a view's GET and HEAD requests from the smart cache.
+
+        Put it below the route: ``@app.get("/report")``, then ``@om.cached(stale_time=300)``. The
+        arguments and what is stored are described at :func:`om_plugins.flask_views.cached`.
+        """
+        return cached(
+            self._cache_if_enabled,
+            stale_time=stale_time,
+            cache_time=cache_time,
+            tags=tags,
+            scope=scope,
+            query=query,
+            shared=shared,
+            vary=vary,
+        )
+
+    def memoize(
+        self,
+        *,
+        stale_time: float | None = None,
+        cache_time: float | None = None,
+        retry: int = 0,
+        dedupe_time: float = 1.0,
+        tags: Iterable[str] = (),
+        scope: str | Callable[[], str] = "",
+    ) -> Callable[[Callable[..., Any]], Memoized]:
+        """Cache what a function returns, by its arguments.
+
+        See :func:`om_plugins.caching.memoize.memoize`.
+        """
+        return memoize(
+            self._cache_if_enabled,
+            stale_time=stale_time,
+            cache_time=cache_time,
+            retry=retry,
+            dedupe_time=dedupe_time,
+            tags=tags,
+            scope=scope,
+        )
+
+    def csp(
+        self,
+        *,
+        update: Mapping[str, object] | None = None,
+        replace: Mapping[str, object] | None = None,
+        exempt: bool = False,
+        report_only: bool | None = None,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Change the Content-Security-Policy of one view's responses.
+
+        The arguments are those of :class:`om_plugins.security.override.Override`.
+
+        Raises:
+            ConfigError: a directive or source is not allowed (when the view is defined).
+        """
+        change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
+
+        def decorate(view: Callable[P, T]) -> Callable[P, T]:
+            @functools.wraps(view)
+            def changed(*args: P.args, **kwargs: P.kwargs) -> T:
+                override(request.environ, change)
+                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
+
+            return changed
+
+        return decorate
+
+    def _cache_if_enabled(self) -> SmartCache | None:
+        runtime = self.runtime
+        return runtime.cache if runtime.settings.enabled else None
 
     # --- the parts of the current app ---------------------------------------------------------
 
@@ -200,6 +288,7 @@ class _Entry:
             secret_key=lambda: app.secret_key,
             trusted_hosts=app.config.get("TRUSTED_HOSTS"),
             host_context=app.request_context,
+            work_context=app.app_context,
             plugins=self._plugins,
         )
         for spec in self._engines:
@@ -215,7 +304,9 @@ class _Entry:
         runtime = _runtime(self._app)
         now = _relevant(self._app.config)
         if now != self._seen:
-            changed = sorted(k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k))
+            changed = sorted(
+                k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
+            )
             logger.debug("%s changed after init_app: built anew", ", ".join(changed))
             old, runtime = runtime, self.build()
             self._app.extensions[KEY] = runtime
@@ -238,12 +329,10 @@ def _relevant(config: Mapping[str, object]) -> dict[str, object]:
 def _prepare_templates(app: Flask) -> None:
     """Add the Jinja extension when the app makes its environment, which may be never."""
 
-    def prepare(environment: Environment) -> Environment:
+    def prepare(environment: Env) -> Env:
         settings = _runtime(app).settings
-        if settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce:
-            install(environment, environ=_environ, head=lambda: _head(app))
-        else:
-            provide(environment, environ=_environ, head=lambda: _head(app))
+        nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
+        install(environment, environ=_environ, head=partial(_head, app), automatic=nonces)
         return environment
 
     if "jinja_env" in app.__dict__:
@@ -251,23 +340,18 @@ def _prepare_templates(app: Flask) -> None:
         return
     make = app.create_jinja_environment
 
-    @functools.wraps(make)
-    def create_jinja_environment() -> Environment:
-        return prepare(make())
-
-    app.create_jinja_environment = create_jinja_environment  # type: ignore[method-assign]
+    app.create_jinja_environment = lambda: prepare(make())  # type: ignore[method-assign]
 
 
 def _environ() -> WSGIEnvironment | None:
     return request.environ if has_request_context() else None
 
 
-def _head(app: Flask) -> Markup:
+def _head(app: Flask, environ: WSGIEnvironment) -> str:
     """What ``{{ om_head() }}`` puts into a page's head: the browser module."""
-    prefix = request.script_root + _runtime(app).settings.prefix
-    mark = nonce(request.environ) if _runtime(app).settings.csp_mode != "off" else ""
-    return Markup('<script type="module" src="{}/static/om.js" nonce="{}"></script>').format(
-        prefix, mark
+    source = environ.get("SCRIPT_NAME", "") + _runtime(app).settings.prefix + "/static/om.js"
+    return Markup('<script type="module" src="{}" nonce="{}"></script>').format(
+        source, nonce(environ)
     )
 
 

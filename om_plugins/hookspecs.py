@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from .protocols import (
         CacheStoreFactory,
         HubFactory,
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
         Notifier,
         PluginContext,
         RecoveryStep,
-        WSGIEnvironment,
     )
     from .types import EngineSpec, PluginInfo
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
     from .types import (
         Answer,
@@ -32,6 +32,7 @@ __all__ = [
     "Chain",
     "Clock",
     "Engine",
+    "HostContext",
     "Hub",
     "HubFactory",
     "Lease",
@@ -41,8 +42,6 @@ __all__ = [
     "PluginContext",
     "RecoveryStep",
     "Scheduler",
-    "WSGIApplication",
-    "WSGIEnvironment",
 ]
 
 

@@ -14,7 +14,9 @@ import os
 import secrets
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import signals
 from .background import BackgroundScheduler
@@ -23,9 +25,9 @@ from .caching.smart import SmartCache
 from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
+from .hub_url import check_hub_url, resolve_hub_url
 from .notifying.centre import NotificationCentre
 from .plugin_host import PluginHost
-from .policies.breaker import BreakerRegistry
 from .protocols import (
     CacheStore,
     CacheStoreFactory,
@@ -35,13 +37,15 @@ from .protocols import (
     HubFactory,
     Notifier,
     PluginContext,
-    WSGIEnvironment,
 )
-from .resilience.chain import ChainPolicy, EngineChain
+from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
 from .security.headers import HeaderPolicy
 from .settings import Settings
-from .shared_hub import SharedHub, resolve_hub_url
+from .shared_hub import SharedHub
 from .types import EngineSpec
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["Runtime"]
 
@@ -49,7 +53,7 @@ logger = logging.getLogger("om_plugins")
 
 AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
 
-_SECRET = "secret"
+_SHARED_AT = "secret"
 _YEARS = 10 * 365 * 86_400.0
 
 
@@ -65,6 +69,7 @@ class Runtime:
         secret_key: the host's own secret, used when ``OM_SECRET_KEY`` is not set.
         trusted_hosts: the host's own list, used when ``OM_TRUSTED_HOSTS`` is not set.
         host_context: opens the host framework's request context.
+        work_context: opened around every background fetch: the host's application context.
         clock: time.
 
     Raises:
@@ -83,6 +88,7 @@ class Runtime:
         secret_key: Callable[[], bytes | str | None] = lambda: None,
         trusted_hosts: Sequence[str] | None = None,
         host_context: HostContext | None = None,
+        work_context: Callable[[], AbstractContextManager[object]] = nullcontext,
         clock: Clock | None = None,
         plugins: Iterable[tuple[object, str | None]] = (),
     ) -> None:
@@ -98,7 +104,7 @@ class Runtime:
         self._secret: bytes | None = None
         self._started: dict[int, object] = {}
         self.chains: dict[str, EngineChain] = {}
-        self._breakers = BreakerRegistry(self.clock)
+        self._breakers = BreakerRegistry()
 
         self.hub = SharedHub(self._open_hub, lambda: MemoryHub("memory://", self.clock), self.clock)
         self.scheduler = BackgroundScheduler(
@@ -136,6 +142,7 @@ class Runtime:
             hub=self.hub,
             store=None if in_memory else _LateStore(self._open_store),
             emit=self.emit,
+            context=work_context,
         )
         self._notifiers: list[tuple[str, Notifier]] | None = None
         self._hub_factories: dict[str, HubFactory] = {}
@@ -148,8 +155,7 @@ class Runtime:
             self._hub_factories.update(hubs)
         for _, stores in self.plugins.collect("om_caches"):
             self._store_factories.update(stores)
-        if settings.hub_url != "auto":
-            _known_scheme("OM_HUB_URL", settings.hub_url, self._hub_factories)
+        check_hub_url(settings.hub_url, self._hub_factories)
         if not in_memory:
             _known_scheme("OM_CACHE_URL", settings.cache_url, self._store_factories)
         extra, asked = self._csp_contributions()
@@ -274,12 +280,12 @@ class Runtime:
 
     def _shared_secret(self) -> bytes:
         """A random secret that the first worker puts into the hub and all others find there."""
-        found = self.hub.get(_SECRET)
+        found = self.hub.get(_SHARED_AT)
         if not isinstance(found, bytes):
-            if self.hub.increment(f"{_SECRET}:claim", ttl=60) == 1:
-                self.hub.put(_SECRET, secrets.token_bytes(32), ttl=_YEARS)
+            if self.hub.increment(f"{_SHARED_AT}:claim", ttl=60) == 1:
+                self.hub.put(_SHARED_AT, secrets.token_bytes(32), ttl=_YEARS)
             for _ in range(20):
-                found = self.hub.get(_SECRET)
+                found = self.hub.get(_SHARED_AT)
                 if isinstance(found, bytes):
                     break
                 self.clock.sleep(0.05)

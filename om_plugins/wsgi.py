@@ -115,6 +115,7 @@ class _RunsPendingJobs:
         self._runtime = runtime
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return ClosingIterator(
-            self._app(environ, start_response), [self._runtime.scheduler.run_pending]
-        )
+        return ClosingIterator(self._app(environ, start_response), [self._run])
+
+    def _run(self) -> None:
+        self._runtime.scheduler.run_pending()

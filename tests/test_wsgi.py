@@ -10,7 +10,8 @@ from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
-from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
 
 from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.runtime import Runtime
@@ -46,10 +47,21 @@ def environ(path="/", method="GET", **kwargs):
 
 
 def get(app, path="/", method="GET", **kwargs):
-    body, status, headers = run_wsgi_app(app, environ(path, method, **kwargs), buffered=False)
-    data = b"".join(body)
-    body.close()
-    return status, headers, data
+    """What a server would send: status, headers and body; the iterable is closed."""
+    started = []
+    sent = []
+
+    def start_response(status, headers, exc_info=None):
+        started[:] = [status, Headers(headers)]
+        return sent.append
+
+    body = app(environ(path, method, **kwargs), start_response)
+    try:
+        sent.extend(body)
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    return *started, b"".join(sent)
 
 
 def plain(environ, start_response):
@@ -94,7 +106,9 @@ def second_start(environ, start_response):
     try:
         raise ValueError("found out late")
     except ValueError:
-        start_response("500 Internal Server Error", [("Content-Type", "text/plain")], sys.exc_info())
+        start_response(
+            "500 Internal Server Error", [("Content-Type", "text/plain")], sys.exc_info()
+        )
     return [b"sorry"]
 
 
@@ -182,10 +196,10 @@ def test_a_page_gets_its_policy_and_json_only_the_companions():
 
 
 def test_an_engine_answers_its_route_and_every_other_path_is_the_apps():
-    client = Client(stack(plain))
-    answer = client.post("/ask", json={"n": 1})
-    assert json.loads(answer.data) == {"you said": {"n": 1}}
-    assert client.get("/other").data == b"hello"
+    app = stack(plain)
+    _, _, data = get(app, "/ask", "POST", json={"n": 1})
+    assert json.loads(data) == {"you said": {"n": 1}}
+    assert get(app, "/other")[2] == b"hello"
 
 
 def test_the_kill_switch_leaves_the_app_alone():

@@ -18,7 +18,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
-from ..problem import problem
+from ..problem import CONTENT_TYPE, encoded, problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -82,12 +82,12 @@ class Pages:
             get_host(environ, self._trusted_hosts)
             endpoint, arguments = self._map.bind_to_environ(environ).match()
         except SecurityError:
-            return problem(400, "Unknown host", "This server does not answer under that name.")
+            return _problem(400, "Unknown host", "This server does not answer under that name.")
         except HTTPException as error:
             if isinstance(error.response, Response):
                 return error.response
             status = HTTPStatus(error.code or 500)
-            answer = problem(status, status.phrase, "There is no such page here.")
+            answer = _problem(status, status.phrase, "There is no such page here.")
             allowed = getattr(error, "valid_methods", None)
             if allowed:
                 answer.headers["Allow"] = ", ".join(sorted(allowed))
@@ -107,13 +107,13 @@ class StaticFiles:
         """The file, a 304, or a 404."""
         found = self._files.get(name) or self._read(name)
         if found is None:
-            return problem(404, "Not Found", "There is no such file here.")
+            return _problem(404, "Not Found", "There is no such file here.")
         body, etag, mimetype = found
         response = Response(body, mimetype=mimetype)
         response.set_etag(etag)
         response.cache_control.public = True
         response.cache_control.max_age = 3600
-        return response.make_conditional(request.environ)  # type: ignore[return-value]
+        return response.make_conditional(request.environ)
 
     def _read(self, name: str) -> tuple[bytes, str, str] | None:
         folder = importlib.resources.files(__package__) / "static"
@@ -124,3 +124,7 @@ class StaticFiles:
         mimetype = mimetypes.guess_type(name)[0] or "application/octet-stream"
         self._files[name] = body, hashlib.sha256(body).hexdigest()[:32], mimetype
         return self._files[name]
+
+
+def _problem(status: int, title: str, detail: str) -> Response:
+    return Response(encoded(problem(status, title, detail)), status, content_type=CONTENT_TYPE)

@@ -1,0 +1,120 @@
+"""One application's parts: built without opening anything, opened on first use."""
+
+from __future__ import annotations
+
+import pytest
+
+from om_plugins import hookimpl
+from om_plugins.errors import ConfigError, PluginError
+from om_plugins.runtime import Runtime
+from om_plugins.settings import Settings
+from om_plugins.types import EngineSpec, EngineTraits
+
+
+class Store(dict):
+    def set(self, key, value, ttl):
+        self[key] = value
+
+    def delete(self, key):
+        self.pop(key, None)
+
+
+class Bringer:
+    """A plugin that brings a cache store and counts its start and end."""
+
+    def __init__(self):
+        self.store = Store()
+        self.events = []
+
+    @hookimpl
+    def om_caches(self, context):
+        return {"dict": lambda url: self.store}
+
+    @hookimpl
+    def om_startup(self, context):
+        self.events.append("startup")
+        context.cache.set("from-plugin", 1)
+
+    @hookimpl
+    def om_shutdown(self, context):
+        self.events.append("shutdown")
+
+
+def test_a_plugins_store_is_used_and_its_hooks_are_called_once():
+    plugin = Bringer()
+    runtime = Runtime(Settings(cache_url="dict://"), testing=True, plugins=[(plugin, "bringer")])
+    runtime.start()
+    runtime.start()
+    assert runtime.cache.get("from-plugin") == 1
+    assert plugin.store
+    runtime.close()
+    runtime.close()
+    assert plugin.events == ["startup", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"cache_url": "flie:///tmp/x"}, "OM_CACHE_URL.*'flie'.*did you mean 'file'"),
+        ({"hub_url": "sqlit:///tmp/x"}, "OM_HUB_URL.*'sqlit'.*did you mean 'sqlite'"),
+        ({"csp": {"scrip-src": ["'self'"]}}, "scrip-src.*script-src"),
+    ],
+)
+def test_what_cannot_work_is_an_error_when_it_is_built(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Runtime(Settings(**settings), testing=True)
+
+
+def test_an_engine_that_is_none_is_reported_by_its_plugin():
+    class Wrong:
+        @hookimpl
+        def om_engines(self, context):
+            return [EngineSpec(object(), "c")]
+
+    runtime = Runtime(Settings(strict=False), testing=True, plugins=[(Wrong(), "wrong")])
+    assert runtime.chains == {}
+    (status,) = [s for s in runtime.plugins.statuses() if s.name == "wrong"]
+    assert status.failures == 1
+    runtime.close()
+
+
+def test_a_broken_plugin_raises_when_strict():
+    class Raising:
+        @hookimpl
+        def om_engines(self, context):
+            raise ValueError("no key")
+
+    with pytest.raises(PluginError, match=r"raising.*no key"):
+        Runtime(testing=True, plugins=[(Raising(), "raising")])
+
+
+def test_the_secret_is_the_same_for_all_who_share_a_hub(tmp_path):
+    url = f"sqlite:///{tmp_path}/hub.sqlite3"
+    first, second = Runtime(Settings(hub_url=url)), Runtime(Settings(hub_url=url))
+    assert first.secret() == second.secret()
+    assert len(first.secret()) == 32
+    assert Runtime(Settings(secret_key="given secret")).secret() == b"given secret"
+    assert Runtime(secret_key=lambda: "the host's").secret() == b"the host's"
+    first.close()
+    second.close()
+
+
+def test_closing_closes_engines_and_they_may_be_used_again():
+    class Engine:
+        name = "e"
+        traits = EngineTraits()
+        closed = 0
+
+        def call(self, call):
+            return "answer"
+
+        def close(self):
+            self.closed += 1
+
+    engine = Engine()
+    runtime = Runtime(testing=True)
+    runtime.add_engine(EngineSpec(engine, "c"))
+    runtime.close()
+    assert engine.closed == 1
+    assert runtime.chain("c").call().payload == "answer"
+    runtime.close()
