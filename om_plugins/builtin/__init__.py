@@ -6,5 +6,6 @@ BUILTINS: dict[str, str] = {
     "cache-file": "om_plugins.builtin.cache_file",
     "hub-memory": "om_plugins.builtin.hub_memory",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",
+    "notifier-log": "om_plugins.builtin.notifier_log",
 }
 """Name of each built-in plugin, and the module that is the plugin."""
