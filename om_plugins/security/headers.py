@@ -36,12 +36,14 @@ Plan = tuple[list[Header], list[tuple[str, Pieces]]]
 
 _ENFORCED = "Content-Security-Policy"
 _REPORTED = "Content-Security-Policy-Report-Only"
+_FRAMING = "x-frame-options"
 _GROUP = "om-csp"
 
 _CONTENT_TYPE = 0
 _ENFORCED_BIT = 1
 _REPORTED_BIT = 2
-_FIRST_COMPANION_BIT = 4
+_FRAMING_BIT = 4
+_FIRST_COMPANION_BIT = 8
 
 _MEMO_SIZE = 256  # what a host app or a proxy header can make us remember is bounded
 
@@ -93,7 +95,9 @@ class HeaderPolicy:
             "content-type": _CONTENT_TYPE,
             _ENFORCED.lower(): _ENFORCED_BIT,
             _REPORTED.lower(): _REPORTED_BIT,
+            _FRAMING: _FRAMING_BIT,
         }
+        self._framing_set = any(name.lower() == _FRAMING for name in companions)
         self._companions: list[tuple[int, Header, bool]] = []
         for number, (name, value) in enumerate(companions.items()):
             bit = _FIRST_COMPANION_BIT << number
@@ -251,8 +255,11 @@ class HeaderPolicy:
         ):
             if not policy or present & bit:
                 continue
+            strict = policy is variant.strict
+            if bit == _ENFORCED_BIT and (self._framing_set or present & _FRAMING_BIT):
+                policy = self._without_framing(policy)
             # the baseline never asks: it is there to protect, and stays one constant line
-            if reporting and policy is variant.strict and not _reports_elsewhere(policy):
+            if reporting and strict and not _reports_elsewhere(policy):
                 policy = {**policy, "report-uri": (endpoint,), "report-to": (_GROUP,)}
                 asks = True
             pieces = compiled(policy)
@@ -263,6 +270,14 @@ class HeaderPolicy:
         if asks:
             complete.append(("Reporting-Endpoints", f'{_GROUP}="{endpoint}"'))
         return _remember(variant.plans, (present, reporting, root), (complete, waiting))
+
+    def _without_framing(self, policy: Policy) -> Policy:
+        """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
+        ``frame-ancestors``, and a DENY must not become our 'self'."""
+        name = "frame-ancestors"
+        if name in self._own or policy.get(name) != STRICT[name]:
+            return policy
+        return {one: sources for one, sources in policy.items() if one != name}
 
 
 class _Variant:

@@ -266,6 +266,20 @@ def test_companion_is_added_only_where_the_application_set_none(serve, name):
     assert seen.get(name) == "own"
 
 
+@pytest.mark.parametrize("mode", ["adopt", "enforce"])
+def test_application_s_x_frame_options_is_not_overruled(serve, mode):
+    own = {"Content-Type": "text/html", "X-Frame-Options": "DENY"}
+    assert "frame-ancestors" not in serve(HeadersLayer(answer(headers=own), policy(mode))).csp
+    by_setting = policy(mode, headers={"X-Frame-Options": "DENY"})
+    seen = serve(HeadersLayer(answer(), by_setting))
+    assert "frame-ancestors" not in seen.csp
+    assert seen.get("X-Frame-Options") == "DENY"
+    asked_for = policy(mode, csp={"frame-ancestors": ["'self'"]}, debug=True)
+    seen = serve(HeadersLayer(answer(headers=own), asked_for))
+    assert "frame-ancestors 'self'" in seen.csp
+    assert seen.get("Reporting-Endpoints")
+
+
 def test_companions_can_be_changed_removed_and_added(serve):
     headers = {"referrer-policy": "no-referrer", "X-Content-Type-Options": None, "X-Own": "1"}
     for mode in ("enforce", "off"):

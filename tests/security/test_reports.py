@@ -236,6 +236,13 @@ def test_rate_is_bounded_and_recovers(serve):
     assert len(room.emitted) == 6
 
 
+def test_rate_bounds_the_reports_of_one_request_too(serve):
+    room = Room(serve, rate=(3, 60))
+    bodies = [{**MODERN[0]["body"], "lineNumber": number} for number in range(8)]
+    room.post([{"type": "csp-violation", "body": body} for body in bodies])
+    assert len(room.emitted) == 3
+
+
 def test_body_is_not_even_read_when_the_rate_is_used_up(serve):
     room = Room(serve, rate=(1, 60))
     room.post(LEGACY)
