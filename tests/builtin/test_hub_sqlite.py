@@ -297,6 +297,44 @@ hub.close()
     db.close()
 
 
+def test_a_childs_file_stays_whole_when_the_parent_closes(path):
+    # A child with inherited connections would hold no lock of its own, and the parent, as if it
+    # were the last, would delete the write-ahead log that the child still writes to.
+    source = f"""
+import os
+from om_plugins.builtin.hub_sqlite import SqliteHub
+from om_plugins.clock import SystemClock
+hub = SqliteHub("sqlite:///{path}", SystemClock())
+hub.publish("news", "parent")
+hub.read("news")
+to_child, to_parent = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    hub.publish("news", "child")
+    hub.read("news")
+    os.write(to_parent[1], b"x")
+    os.read(to_child[0], 1)
+    hub.publish("news", "child after")
+    os.write(to_parent[1], b"x")
+    os.read(to_child[0], 1)
+    os._exit(0)
+os.read(to_parent[0], 1)
+hub.read("news")
+hub.close()
+os.write(to_child[1], b"x")
+os.read(to_parent[0], 1)
+data = [m.data for m in hub.read("news")]
+os.write(to_child[1], b"x")
+os.waitpid(pid, 0)
+hub.close()
+assert data == ["parent", "child", "child after"], data
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_waiting_reader_hears_its_own_process(path):
     hub = SqliteHub(f"sqlite:///{path}", SystemClock())
     thread = threading.Timer(0.1, hub.publish, ("news", 1))
