@@ -32,9 +32,25 @@ logger = logging.getLogger("om_plugins")
 MakeContext = Callable[[str, object, logging.Logger], PluginContext]
 
 
-def installed_plugins() -> Iterable[EntryPoint]:
-    """The entry points of all installed distributions in the group ``om_plugins``."""
-    return importlib.metadata.entry_points(group=hookspecs.GROUP)
+def installed_plugins() -> Iterator[EntryPoint]:
+    """The entry points of all installed distributions in the group ``om_plugins``.
+
+    Each distribution is read by itself: one whose metadata is damaged is logged, where
+    ``importlib.metadata.entry_points`` would raise for all. Of two with the same name the first
+    on ``sys.path`` counts, which is the one that is imported.
+    """
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            found = distribution.entry_points.select(group=hookspecs.GROUP)
+            if not found or distribution.name in seen:
+                continue
+            seen.add(distribution.name)
+        except FAILURES as error:
+            place = distribution.locate_file("")
+            logger.warning("a distribution in %s has damaged metadata: %s", place, words(error))
+        else:
+            yield from found
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import pytest
 from om_plugins import EngineSpec, EngineTraits, PluginInfo, hookimpl
 from om_plugins.errors import PluginError
 from om_plugins.hookspecs import GROUP
-from om_plugins.plugin_host import PluginHost
+from om_plugins.plugin_host import PluginHost, installed_plugins
 from om_plugins.protocols import PluginContext
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import PluginStatus
@@ -212,6 +212,36 @@ def test_two_hosts_share_no_plugin() -> None:
     one, other = host({"mine": plugin(om_csp)}), host()
     assert one.collect("om_csp")
     assert other.collect("om_csp") == []
+
+
+def distribution(site: Path, name: str, entry_points: bytes) -> None:
+    folder = site / f"{name}-1.0.dist-info"
+    folder.mkdir(parents=True)
+    folder.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    folder.joinpath("entry_points.txt").write_bytes(entry_points)
+
+
+@pytest.mark.parametrize("damage", [b"[om_plugins]\nno value\n", b"\xff\xfe"])
+def test_a_damaged_distribution_does_not_hide_the_others(
+    damage: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    distribution(tmp_path, "a_damaged", damage)
+    distribution(tmp_path, "sound", b"[om_plugins]\nsound = sound_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "sound" in [entry_point.name for entry_point in installed_plugins()]
+    assert f"a distribution in {tmp_path} has damaged metadata" in caplog.text
+
+
+def test_of_two_installations_of_a_distribution_the_first_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for site, module in (("second", "old"), ("first", "new")):
+        distribution(tmp_path / site, "twice", f"[om_plugins]\ntwice = {module}\n".encode())
+        monkeypatch.syspath_prepend(str(tmp_path / site))
+    assert [e.value for e in installed_plugins() if e.name == "twice"] == ["new"]
 
 
 # --- importing ----------------------------------------------------------------------------------
