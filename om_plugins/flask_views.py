@@ -183,7 +183,6 @@ class _Look:
             self.fetch,
             stale_time=self.rules.stale_time,
             cache_time=self.rules.cache_time,
-            retry=0,
             tags=self.rules.tags,
             scope=self.user,
             background=self.in_background,

@@ -115,9 +115,15 @@ def test_the_others_go_on_when_the_one_who_fetches_is_ended(cache):
 
 
 def test_a_slow_fetch_does_not_hold_other_keys(cache):
-    release = threading.Event()
-    slow = threading.Thread(target=lambda: cache.query("slow", lambda: release.wait(5)))
+    entered, release = threading.Event(), threading.Event()
+
+    def fetch():
+        entered.set()
+        return release.wait(5)
+
+    slow = threading.Thread(target=lambda: cache.query("slow", fetch))
     slow.start()
+    assert entered.wait(5)
     assert cache.query("fast", lambda: 1) == 1
     assert cache.stats().misses == 2
     release.set()
