@@ -8,7 +8,6 @@ manager of this application's own. One bad plugin is reported by name and the ot
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,36 +20,24 @@ import pluggy
 from . import hookspecs, signals
 from .errors import PluginError
 from .plugin_checks import BadResult, check_result
-from .plugin_loading import FAILURES, Origin, Refused, import_plugin, load_plugin, name_of, words
+from .plugin_loading import (
+    FAILURES,
+    Origin,
+    Refused,
+    import_plugin,
+    installed_plugins,
+    load_plugin,
+    name_of,
+    words,
+)
 from .protocols import PluginContext
 from .types import PluginStatus
 
-__all__ = ["PluginHost", "installed_plugins"]
+__all__ = ["PluginHost"]
 
 logger = logging.getLogger("om_plugins")
 
 MakeContext = Callable[[str, object, logging.Logger], PluginContext]
-
-
-def installed_plugins() -> Iterator[EntryPoint]:
-    """The entry points of all installed distributions in the group ``om_plugins``.
-
-    Each distribution is read by itself: one whose metadata is damaged is logged, where
-    ``importlib.metadata.entry_points`` would raise for all. Of two with the same name the first
-    on ``sys.path`` counts, which is the one that is imported.
-    """
-    seen = set()
-    for distribution in importlib.metadata.distributions():
-        try:
-            found = distribution.entry_points.select(group=hookspecs.GROUP)
-            if not found or distribution.name in seen:
-                continue
-            seen.add(distribution.name)
-        except FAILURES as error:
-            place = distribution.locate_file("")
-            logger.warning("a distribution in %s has damaged metadata: %s", place, words(error))
-        else:
-            yield from found
 
 
 @dataclass(slots=True)

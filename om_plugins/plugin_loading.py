@@ -1,19 +1,21 @@
-"""From an entry point to a checked plugin: import it, ask what it is, check it, configure it.
+"""From an entry point to a checked plugin: find it, import it, ask what it is, check it.
 
 Whatever is wrong ends in :class:`Refused`, whose text is one sentence for the operator.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
 import pluggy
 
-from .hookspecs import HOOK_API
+from .hookspecs import GROUP, HOOK_API
 from .plugin_checks import HookFunction, hook_functions, unmarked
 from .plugin_config import make_config
 from .types import PluginInfo
@@ -24,13 +26,37 @@ __all__ = [
     "Origin",
     "Refused",
     "import_plugin",
+    "installed_plugins",
     "load_plugin",
     "name_of",
     "words",
 ]
 
+logger = logging.getLogger("om_plugins")
+
 FAILURES = (Exception, SystemExit)
 """What a plugin may raise without ending its caller: only what stops the process passes."""
+
+
+def installed_plugins() -> Iterator[EntryPoint]:
+    """The entry points of all installed distributions in the group ``om_plugins``.
+
+    Each distribution is read by itself: one whose metadata is damaged is logged, where
+    ``importlib.metadata.entry_points`` would raise for all. Of two with the same name the first
+    on ``sys.path`` counts, which is the one that is imported.
+    """
+    seen = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            found = distribution.entry_points.select(group=GROUP)
+            if not found or distribution.name in seen:
+                continue
+            seen.add(distribution.name)
+        except FAILURES as error:
+            place = distribution.locate_file("")
+            logger.warning("a distribution in %s has damaged metadata: %s", place, words(error))
+        else:
+            yield from found
 
 
 class Refused(Exception):

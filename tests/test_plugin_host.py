@@ -20,7 +20,8 @@ import pytest
 from om_plugins import EngineSpec, EngineTraits, PluginInfo, hookimpl
 from om_plugins.errors import PluginError
 from om_plugins.hookspecs import GROUP
-from om_plugins.plugin_host import PluginHost, installed_plugins
+from om_plugins.plugin_host import PluginHost
+from om_plugins.plugin_loading import installed_plugins
 from om_plugins.protocols import PluginContext
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import PluginStatus
@@ -859,3 +860,53 @@ def test_installed_distributions_are_found_in_this_process(
     assert (name, list(stores)) == ("greeter", ["folder"])
     for module in [m for m in sys.modules if m.startswith("om_plugins_greeter")]:
         monkeypatch.delitem(sys.modules, module)
+
+
+APP = """
+from flask import Flask
+from om_plugins import OpenManager
+
+app = Flask(__name__)
+app.config["OM_PLUGIN_CONFIG"] = {"greeter": {"tier": 1}}
+app.config["OM_PLUGINS_DISABLED"] = ["broken-exit"]
+om = OpenManager(app)
+
+@app.get("/")
+def greet():
+    return om.chain("assistant").call({"name": "Ada"}).payload
+"""
+
+
+def test_flask_om_plugins_names_every_broken_one_and_the_app_answers(
+    installed: Path, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("shop.py").write_text(APP)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLASK_")}
+    environment["PYTHONPATH"] = os.pathsep.join((str(installed), str(tmp_path)))
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    rows = json.loads(run("-m", "flask", "--app", "shop", "om", "plugins", "--json").stdout)
+    states = {row["name"]: (row["state"], row["reason"]) for row in rows}
+    assert states["greeter"] == ("active", "")
+    assert states["broken-exit"] == ("disabled", "named in OM_PLUGINS_DISABLED")
+    table = run("-m", "flask", "--app", "shop", "om", "plugins").stdout
+    for name in BROKEN.keys() - {"broken-exit"}:
+        assert states[name][0] == "failed"
+        assert BROKEN[name] in states[name][1]
+        assert BROKEN[name] in table
+    assert "the engine room is flooded" in states["broken-raising"][1]
+    doctor = run("-m", "flask", "--app", "shop", "om", "doctor")
+    assert doctor.returncode == 1
+    assert "fail  plugin broken-misspelt: It is not used: om_engine is not a hook" in doctor.stdout
+    answered = run("-c", "from shop import app; print(app.test_client().get('/').json)")
+    assert answered.stdout == "{'answer': 'Hello, Ada'}\n", answered.stderr
