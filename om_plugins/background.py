@@ -7,46 +7,30 @@ close`, what is queued gets a second to end; then the rest is left.
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import random
-import sys
 import threading
-import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 from .protocols import Clock, Hub, Lease
+from .worker_pool import (
+    AlreadyLoggedError,
+    Job,
+    SchedulerStats,
+    WorkerPool,
+    begin_thread,
+    uwsgi_without_threads,
+)
 
 __all__ = ["BackgroundScheduler", "SchedulerStats"]
 
 _logger = logging.getLogger("om_plugins")
 _DRAIN_S = 1.0
 _SHORTEST_LEASE_S = 5.0
-
-Job = Callable[[], object]
-
-
-@dataclass(slots=True)
-class SchedulerStats:
-    """Counted in this process since its first job.
-
-    Attributes:
-        queued: jobs that wait now.
-        running: jobs that run now.
-        dropped: jobs refused because the queue was full, or left when the scheduler was closed.
-        done: jobs that returned.
-        failed: jobs that raised.
-    """
-
-    queued: int = 0
-    running: int = 0
-    dropped: int = 0
-    done: int = 0
-    failed: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -70,21 +54,20 @@ class _Periodic:
 
 
 @dataclass(slots=True, eq=False)
-class _Pool:
-    """One process's queue and threads."""
+class _Process:
+    """What one process has: its pool and its timer."""
 
+    pool: WorkerPool
     lock: threading.Condition = field(default_factory=threading.Condition)
-    timer_lock: threading.Condition = field(default_factory=threading.Condition)
-    queue: deque[tuple[Job, str]] = field(default_factory=deque)
-    workers: list[threading.Thread] = field(default_factory=list)
-    idle: int = 0
     timer: threading.Thread | None = None
-    closed: bool = False
-    stats: SchedulerStats = field(default_factory=SchedulerStats)
 
-
-class _AlreadyLoggedError(Exception):
-    """A periodic job failed again: one that fails each second must not fill the log."""
+    def drain(self, timeout: float) -> None:
+        self.pool.drain(timeout)
+        with self.lock:
+            timer = self.timer
+            self.lock.notify_all()
+        if timer is not None and timer is not threading.current_thread():
+            timer.join(0.5)
 
 
 class BackgroundScheduler:
@@ -121,7 +104,7 @@ class BackgroundScheduler:
         self._synchronous = synchronous
         self._jitter = 0.0 if synchronous else jitter
         self._periodic: dict[str, _Periodic] = {}
-        self._pools: dict[int, _Pool] = {}
+        self._processes: dict[int, _Process] = {}
         self._closed = False
         self._no_threads: bool | None = None
 
@@ -137,24 +120,10 @@ class BackgroundScheduler:
             False when the queue is full, the scheduler is closed, or the server lets no
             threads run.
         """
-        pool = self._pool()
-        if not self._can_run():
-            pool.stats.dropped += 1
-            return False
-        job = (function, name or getattr(function, "__qualname__", repr(function)))
-        with pool.lock:
-            if pool.closed or self._closed or len(pool.queue) >= self._queue_size:
-                pool.stats.dropped += 1
-                return False
-            pool.queue.append(job)
-            if not self._synchronous and pool.idle < len(pool.queue):
-                self._hire(pool)
-                if not pool.workers:
-                    pool.queue.remove(job)
-                    pool.stats.dropped += 1
-                    return False
-            pool.lock.notify()
-        return True
+        pool = self._here().pool
+        if self._closed or not self._can_run():
+            return pool.refuse()
+        return pool.submit(function, name or getattr(function, "__qualname__", repr(function)))
 
     def every(
         self, seconds: float, function: Job, *, name: str, elected: bool = False
@@ -198,24 +167,22 @@ class BackgroundScheduler:
         """Begin the timer in this process, if there is something periodic and it has not begun."""
         if self._synchronous or self._closed or not self._periodic or not self._can_run():
             return
-        pool = self._pool()
-        with pool.timer_lock:
-            pool.timer_lock.notify()
-            if pool.timer is None and not pool.closed:
-                pool.timer = self._begin(self._tick, pool, "om-timer")
+        process = self._here()
+        with process.lock:
+            process.lock.notify()
+            if process.timer is None and not process.pool.closed:
+                process.timer = begin_thread(lambda: self._tick(process), "om-timer", self._logger)
 
     def stats(self) -> SchedulerStats:
         """What this process has done so far."""
-        pool = self._pool()
-        with pool.lock:
-            return replace(pool.stats, queued=len(pool.queue))
+        return self._here().pool.stats()
 
     def close(self, timeout: float = _DRAIN_S) -> None:
         """Stop: give queued jobs ``timeout`` seconds, leave the rest, give leases back."""
         self._closed = True
-        pool = self._pools.get(os.getpid())
-        if pool is not None:
-            _drain(pool, 0.0 if self._synchronous else timeout)
+        process = self._processes.get(os.getpid())
+        if process is not None:
+            process.drain(timeout)
         for job in list(self._periodic.values()):
             self._give_back(job)
         self._periodic.clear()
@@ -224,58 +191,31 @@ class BackgroundScheduler:
 
     def run_pending(self) -> int:
         """Run what is queued, here and now; returns how many jobs ran."""
-        pool = self._pool()
-        count = 0
-        while pool.queue:
-            with pool.lock:
-                function, name = pool.queue.popleft()
-                pool.stats.running += 1
-            self._run(pool, function, name)
-            count += 1
-        return count
+        return self._here().pool.run_pending()
 
     def run_due(self) -> int:
         """Run the periodic jobs that are due on the clock, here and now; returns how many."""
         due = self._due()
         for job in due:
-            pool = self._pool()
-            with pool.lock:
-                pool.stats.running += 1
-            self._run(pool, lambda job=job: self._turn(job), job.name)  # type: ignore[misc]
+            self._here().pool.run(partial(self._turn, job), job.name)
         return len(due)
 
     # --- threads --------------------------------------------------------------------------------
 
-    def _pool(self) -> _Pool:
+    def _here(self) -> _Process:
         pid = os.getpid()
-        pool = self._pools.get(pid)
-        if pool is None:
+        process = self._processes.get(pid)
+        if process is None:
             # A parent's pool is of no use in a child: its threads are not here, and one of them
             # may have held its lock. setdefault is atomic.
-            mine = _Pool()
-            pool = self._pools.setdefault(pid, mine)
-            if pool is mine:
+            workers = 0 if self._synchronous else self._workers
+            mine = _Process(WorkerPool(workers, self._queue_size, self._logger))
+            process = self._processes.setdefault(pid, mine)
+            if process is mine:
                 for job in self._periodic.values():
                     job.busy, job.lease = False, None
                 weakref.finalize(self, _drain_at_exit, pid, mine)
-        return pool
-
-    def _hire(self, pool: _Pool) -> None:
-        if len(pool.workers) < self._workers:
-            worker = self._begin(self._work, pool, f"om-worker-{len(pool.workers) + 1}")
-            if worker is not None:
-                pool.workers.append(worker)
-
-    def _begin(
-        self, loop: Callable[[_Pool], None], pool: _Pool, name: str
-    ) -> threading.Thread | None:
-        thread = threading.Thread(target=loop, args=(pool,), name=name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no thread is to be had, or the interpreter ends
-            self._logger.warning("background thread %s does not start: %s", name, error)
-            return None
-        return thread
+        return process
 
     def _can_run(self) -> bool:
         if self._synchronous:
@@ -289,54 +229,21 @@ class BackgroundScheduler:
                 )
         return not self._no_threads
 
-    def _work(self, pool: _Pool) -> None:
-        while True:
-            with pool.lock:
-                while not pool.queue:
-                    if pool.closed:
-                        return
-                    pool.idle += 1
-                    pool.lock.wait()
-                    pool.idle -= 1
-                function, name = pool.queue.popleft()
-                pool.stats.running += 1
-            self._run(pool, function, name)
-            del function
-
-    def _run(self, pool: _Pool, function: Job, name: str) -> None:
-        ok = False
-        try:
-            # A context of its own: what one job sets is not seen by the next on the same thread.
-            contextvars.Context().run(function)
-            ok = True
-        except _AlreadyLoggedError:
-            pass
-        except (Exception, SystemExit):
-            self._logger.exception("background job %r failed", name)
-        finally:
-            with pool.lock:
-                pool.stats.running -= 1
-                if ok:
-                    pool.stats.done += 1
-                else:
-                    pool.stats.failed += 1
-                pool.lock.notify_all()
-
-    def _tick(self, pool: _Pool) -> None:
+    def _tick(self, process: _Process) -> None:
         while True:
             for job in self._due():
                 if job.busy:
                     self._keep(job)
                     continue
                 job.busy = True
-                if not self.submit(lambda job=job: self._turn(job), name=job.name):  # type: ignore[misc]
+                if not self.submit(partial(self._turn, job), name=job.name):
                     job.busy = False
-            with pool.timer_lock:
-                if pool.closed or self._closed or not self._periodic:
-                    pool.timer = None
+            with process.lock:
+                if process.pool.closed or self._closed or not self._periodic:
+                    process.timer = None
                     return
                 soonest = min(job.due for job in list(self._periodic.values()))
-                pool.timer_lock.wait(max(0.0, soonest - self._clock.monotonic()))
+                process.lock.wait(max(0.0, soonest - self._clock.monotonic()))
 
     def _due(self) -> list[_Periodic]:
         now = self._clock.monotonic()
@@ -363,7 +270,7 @@ class BackgroundScheduler:
             job.failures += 1
             if job.failures == 1:
                 raise
-            raise _AlreadyLoggedError from error
+            raise AlreadyLoggedError from error  # one that fails each second must not fill the log
         finally:
             job.busy = False
 
@@ -393,37 +300,6 @@ class BackgroundScheduler:
                 self._logger.debug("the lease of %r cannot be released: %s", job.name, error)
 
 
-def _drain(pool: _Pool, timeout: float) -> None:
-    """Give queued jobs ``timeout`` seconds, then stop the threads; all but a job that goes on."""
-    until = time.monotonic() + timeout
-    with pool.lock:
-        if pool.workers:
-            pool.lock.wait_for(lambda: not pool.queue and not pool.stats.running, timeout)
-        pool.closed = True
-        pool.stats.dropped += len(pool.queue)
-        pool.queue.clear()
-        pool.lock.notify_all()
-        threads = list(pool.workers)
-    with pool.timer_lock:
-        pool.timer_lock.notify_all()
-        if pool.timer is not None:
-            threads.append(pool.timer)
-    for thread in threads:
-        if thread is not threading.current_thread():
-            # An idle one ends at once; the rest may be in a job, which is left to itself.
-            thread.join(max(0.05, until - time.monotonic()))
-
-
-def _drain_at_exit(pid: int, pool: _Pool) -> None:
-    if os.getpid() == pid and not pool.closed:
-        _drain(pool, _DRAIN_S)
-
-
-def uwsgi_without_threads() -> bool:
-    """True inside a uWSGI worker that never gives the interpreter to other threads."""
-    uwsgi = sys.modules.get("uwsgi")  # a module only inside the server
-    options = getattr(uwsgi, "opt", None)
-    if not isinstance(options, Mapping):
-        return False
-    names = {name.decode() if isinstance(name, bytes) else str(name) for name in options}
-    return names.isdisjoint({"enable-threads", "threads", "gevent", "asyncio"})
+def _drain_at_exit(pid: int, process: _Process) -> None:
+    if os.getpid() == pid and not process.pool.closed:
+        process.drain(_DRAIN_S)

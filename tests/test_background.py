@@ -16,10 +16,11 @@ from itertools import pairwise
 
 import pytest
 
-from om_plugins.background import BackgroundScheduler, uwsgi_without_threads
+from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.clock import SystemClock
 from om_plugins.testing.fakes import FakeClock
+from om_plugins.worker_pool import uwsgi_without_threads
 
 logger = logging.getLogger("om_plugins")
 
