@@ -24,7 +24,6 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
-from om_plugins.settings import Settings
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 
@@ -221,6 +220,24 @@ def test_an_open_breaker_skips_the_last_engine_too(engine, chain_of):
     assert [str(e) for e in caught.value.exceptions] == ["one: breaker open"]
 
 
+def test_a_failure_that_opens_the_breaker_is_not_waited_upon(engine, chain_of, clock):
+    broken = engine("one", Transient("x"), idempotent=True)
+    answer = chain_of(broken, engine("two"), breaker_min_calls=2).call()
+    assert (answer.engine, broken.times, len(clock.slept)) == ("two", 2, 1)
+
+
+def test_an_engine_that_cools_down_keeps_no_probe_of_its_breaker(engine, chain_of, clock):
+    one = engine("one", ValueError(), RateLimited("x", retry_after=30), "fine")
+    chain = chain_of(one, engine("two"), breaker_min_calls=1, breaker_cooldown_s=10, retries=0)
+    chain.call()
+    clock.advance(10)
+    chain.call()  # the probe: rate-limited
+    clock.advance(29)
+    assert str(chain.call().history[0].error) == "one: cooling down"
+    clock.advance(1)
+    assert chain.call().engine == "one"
+
+
 def test_a_degraded_engine_is_still_asked(engine, chain_of):
     one = engine("one", ValueError("x"), "fine", "fine", ValueError("x"), "fine")
     chain = chain_of(one, engine("two"), breaker_min_calls=4, breaker_failure_rate=0.9)
@@ -341,8 +358,8 @@ def test_a_call_may_have_no_limit(engine, chain_of):
 
 def test_a_callers_haste_is_not_the_engines_failure(engine, chain_of, clock):
     def hang(call):
-        clock.advance(call.remaining())
-        call.raise_if_done()
+        clock.advance(call.remaining() + 0.001)
+        raise AttemptTimeout("socket timed out")
 
     chain = chain_of(engine("one", hang), breaker_min_calls=1)
     with pytest.raises(CallerDeadline):
@@ -438,28 +455,6 @@ def test_when_the_retry_budget_is_spent_the_next_tier_is_asked_at_once(engine, c
     for _ in range(10):
         chain.call()
     assert flaky.times == 10 + 2
-
-
-# --- settings ---
-
-
-def test_a_chains_own_options_come_before_the_general_ones():
-    settings = Settings.from_mapping(
-        {
-            "OM_TIMEOUT": 7,
-            "OM_RETRIES": 2,
-            "OM_BREAKER_SLOW_S": 3,
-            "OM_CHAINS": {"a": {"timeout": 1, "retries": 0, "at_most_once": True}},
-        }
-    )
-    own = ChainPolicy.from_settings(settings, "a")
-    assert (own.timeout, own.retries, own.at_most_once, own.breaker_slow_s) == (1, 0, True, 3)
-    other = ChainPolicy.from_settings(settings, "b")
-    assert (other.timeout, other.retries, other.at_most_once) == (7, 2, False)
-
-
-def test_the_policys_defaults_are_those_of_the_settings():
-    assert ChainPolicy.from_settings(Settings(), "any") == ChainPolicy()
 
 
 # --- signals ---

@@ -65,6 +65,14 @@ def test_a_first_chunk_that_fails_is_retried_and_falls_back(engine, chain_of):
     assert state(chain)[:2] == (2, 1.0)
 
 
+def test_a_stream_that_fails_at_once_is_closed_at_once(engine, chain_of):
+    chunks = Chunks(Transient("x"))
+    with pytest.raises(ChainExhausted) as caught:
+        chain_of(streaming(engine, chunks)).call(stream=True)
+    assert chunks.closed == 1  # though the error's frames are still here
+    assert caught.value.exceptions[0].__traceback__ is not None
+
+
 def test_nothing_is_replayed_after_the_first_chunk(engine, chain_of):
     chunks = Chunks("half an ", Transient("connection lost"))
     one, two = streaming(engine, chunks, idempotent=True), engine("two")

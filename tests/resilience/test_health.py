@@ -1,0 +1,67 @@
+"""Health, as it is read from a breaker and a cooldown."""
+
+from __future__ import annotations
+
+import pytest
+
+from om_plugins.policies.breaker import Breaker
+from om_plugins.policies.cooldown import Cooldown
+from om_plugins.resilience.health import health_of
+from om_plugins.types import Health
+
+
+def breaker(fine: int = 0, failed: int = 0, slow: int = 0) -> Breaker:
+    one = Breaker(failure_rate=0.5, slow_s=1, slow_rate=0.9, min_calls=10, cooldown_s=5)
+    for count, duration_s, bad in ((fine, 0, False), (slow, 1, False), (failed, 0, True)):
+        for _ in range(count):
+            one.leave(one.permit, 0, duration_s, failed=bad)
+    return one
+
+
+def state(one: Breaker, cooldown: Cooldown | None = None, now: float = 0) -> Health:
+    return health_of(one, one.view(now), cooldown or Cooldown(), now)
+
+
+@pytest.mark.parametrize(
+    ("counts", "health"),
+    [
+        ({}, Health.NO_DATA),
+        ({"fine": 1}, Health.HEALTHY),
+        ({"fine": 3, "failed": 6}, Health.HEALTHY),  # too few to judge
+        ({"fine": 8, "failed": 2}, Health.HEALTHY),
+        ({"fine": 15, "failed": 5}, Health.DEGRADED),
+        ({"fine": 11, "slow": 9}, Health.DEGRADED),
+        ({"fine": 12, "slow": 8}, Health.HEALTHY),
+        ({"failed": 10}, Health.OFFLINE),
+    ],
+)
+def test_rates_make_the_state(counts, health):
+    assert state(breaker(**counts)) is health
+
+
+def test_half_open_is_offline_until_the_probe_succeeds():
+    one = breaker(failed=10)
+    probe = one.enter(5)
+    assert state(one, now=5) is Health.OFFLINE
+    one.leave(probe, 5, 0)
+    assert state(one, now=5) is Health.HEALTHY
+
+
+def test_cooling_down_is_degraded_for_as_long_as_it_lasts():
+    cooldown = Cooldown()
+    cooldown.begin("cooling down", 3, now=1)
+    assert state(breaker(fine=1), cooldown, now=2) is Health.DEGRADED
+    assert state(breaker(fine=1), cooldown, now=4) is Health.HEALTHY
+
+
+def test_waiting_for_an_operator_is_offline_until_a_probe_succeeds():
+    cooldown = Cooldown()
+    cooldown.begin("offline", 3, now=1)
+    assert state(breaker(fine=1), cooldown, now=2) is Health.OFFLINE
+    assert state(breaker(fine=1), cooldown, now=20) is Health.OFFLINE
+    cooldown.succeeded()
+    assert state(breaker(fine=1), cooldown, now=20) is Health.HEALTHY
+
+
+def test_quiet_becomes_no_data():
+    assert state(breaker(fine=5), now=100) is Health.NO_DATA

@@ -1,0 +1,25 @@
+"""Breakers by name: one for each engine, or one for all that share a key."""
+
+from __future__ import annotations
+
+from om_plugins.policies.breaker import Breaker
+from om_plugins.resilience.registry import BreakerRegistry
+
+
+def test_each_engine_has_its_own_breaker():
+    breakers = BreakerRegistry()
+    one = breakers.get("chain", "one", "", Breaker)
+    assert breakers.get("chain", "one", "", Breaker) is one
+    assert breakers.get("chain", "two", "", Breaker) is not one
+    assert breakers.get("other", "one", "", Breaker) is not one
+
+
+def test_a_key_is_shared_over_chains_and_engines():
+    breakers = BreakerRegistry()
+    one = breakers.get("chain", "one", "api.example", Breaker)
+    assert breakers.get("other", "two", "api.example", Breaker) is one
+
+
+def test_two_applications_share_nothing():
+    one, two = BreakerRegistry(), BreakerRegistry()
+    assert one.get("c", "e", "host", Breaker) is not two.get("c", "e", "host", Breaker)
