@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +30,9 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.protocols import Engine
-from om_plugins.types import Call
+from om_plugins.resilience.chain import EngineChain
+from om_plugins.testing import EngineContract
+from om_plugins.types import Call, EngineSpec
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -533,3 +538,115 @@ def test_missing_urllib3_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "om_plugins.builtin.http_transport", raising=False)
     with pytest.raises(MissingExtra, match=r"om-plugins\[http\]"):
         HttpEngine("up", "http://x/")
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("missing: openssl")
+        pytest.skip("missing: openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+def over_tls(certificate, script):
+    cert, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    def play(connection, number):
+        with context.wrap_socket(connection, server_side=True) as secure:
+            script(secure, number)
+
+    return play
+
+
+def test_tls_upstream_answers_when_its_certificate_is_trusted(
+    raw_upstream, engine_for, certificate
+):
+    def script(connection, number):
+        while request_of(connection):
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+    url = raw_upstream(over_tls(certificate, script)).url.replace("http:", "https:")
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    engine = engine_for(url, ssl_context=trusting)
+    for _ in range(2):
+        assert engine.call(in_seconds(5, {})).payload == {}
+    with pytest.raises(Misconfigured, match="not trusted") as caught:
+        engine_for(url).call(in_seconds(5, {}))
+    assert caught.value.sent == "no"
+
+
+def test_dripping_tls_upstream_is_cut_at_the_deadline(raw_upstream, engine_for, certificate):
+    script = over_tls(certificate, dripping(HEAD + b"Content-Length: 1000\r\n\r\n"))
+    url = raw_upstream(script).url.replace("http:", "https:")
+    engine = engine_for(url, ssl_context=ssl.create_default_context(cafile=certificate[0]))
+    began = time.monotonic()
+    with pytest.raises(AttemptTimeout):
+        engine.call(in_seconds(0.45, {}))
+    assert abs(time.monotonic() - began - 0.45) < 0.05
+
+
+def test_cancelled_tls_call_ends_at_once(raw_upstream, engine_for, certificate):
+    def script(connection, number):
+        request_of(connection)
+        server.over.wait()
+
+    server = raw_upstream(over_tls(certificate, script))
+    url = server.url.replace("http:", "https:")
+    engine = engine_for(url, ssl_context=ssl.create_default_context(cafile=certificate[0]))
+    call = in_seconds(20, {})
+    timer = threading.Timer(0.2, call.cancel)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        engine.call(call)
+    assert time.monotonic() - began < 0.5
+    timer.join()
+
+
+def test_server_that_never_ends_the_handshake_is_cut(raw_upstream, engine_for):
+    server = raw_upstream(lambda connection, number: server.over.wait())
+    engine = engine_for(server.url.replace("http:", "https:"), connect_timeout=0.3)
+    began = time.monotonic()
+    with pytest.raises((Transient, AttemptTimeout)) as caught:
+        engine.call(in_seconds(5, {}))
+    assert time.monotonic() - began < 0.5
+    assert caught.value.sent == "no"
+
+
+# --- in a chain ---------------------------------------------------------------------------------
+
+
+class TestContract(EngineContract):
+    @pytest.fixture
+    def engine(self, upstream, engine_for):
+        return engine_for(upstream.url)
+
+
+def test_chain_retries_an_idempotent_call_on_a_stale_connection(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        if number == 0:
+            connection.recv(1)
+            reset(connection)
+
+    chain = EngineChain("c")
+    engine = engine_for(raw_upstream(script).url, idempotent=True)
+    chain.add(EngineSpec(engine, chain="c"))
+    assert chain.call({}).attempts == 1
+    assert chain.call({}).attempts == 2

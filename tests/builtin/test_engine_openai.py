@@ -17,7 +17,9 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
-from om_plugins.types import Call
+from om_plugins.resilience.chain import EngineChain
+from om_plugins.testing import EngineContract
+from om_plugins.types import Call, EngineSpec
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
@@ -26,9 +28,9 @@ SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\
 def engine_for():
     engines = []
 
-    def make(url, **options):
+    def make(url, *, name="llm", **options):
         options.setdefault("api_key", "sk-s3cret")
-        engines.append(OpenAIEngine("llm", f"{url}/v1/", "small", **options))
+        engines.append(OpenAIEngine(name, f"{url}/v1/", "small", **options))
         return engines[-1]
 
     yield make
@@ -54,13 +56,20 @@ def piece(text=None, finish=None, **more):
     return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\n\n"
 
 
+def asked(connection):
+    """Read one request; its JSON is what ends with a brace."""
+    data = b""
+    while not data.endswith(b"}"):
+        data += connection.recv(65536) or b"}"
+
+
 @pytest.fixture
 def stream_of(raw_upstream, engine_for):
     """An engine whose upstream streams these bytes, in packets of ``size`` bytes."""
 
     def make(body, size=None, **options):
         def script(connection, number):
-            connection.recv(65536)
+            asked(connection)
             connection.sendall(SSE)
             for start in range(0, len(body), size or len(body) or 1):
                 connection.sendall(body[start : start + (size or len(body))])
@@ -279,7 +288,7 @@ def test_closing_a_stream_closes_the_connection(raw_upstream, engine_for, begun)
     gone = threading.Event()
 
     def script(connection, number):
-        connection.recv(65536)
+        asked(connection)
         connection.sendall(SSE + piece("a"))
         if not connection.recv(1):
             gone.set()
@@ -293,7 +302,7 @@ def test_closing_a_stream_closes_the_connection(raw_upstream, engine_for, begun)
 
 def test_cancelled_stream_ends_at_once(raw_upstream, engine_for):
     def script(connection, number):
-        connection.recv(65536)
+        asked(connection)
         connection.sendall(SSE + piece("a"))
         server.over.wait()
 
@@ -312,7 +321,7 @@ def test_cancelled_stream_ends_at_once(raw_upstream, engine_for):
 
 def test_timeout_bounds_each_silence_of_a_stream_not_the_whole(raw_upstream, engine_for):
     def script(connection, number):
-        connection.recv(65536)
+        asked(connection)
         connection.sendall(SSE)
         for _ in range(6):
             connection.sendall(piece("a"))
@@ -320,3 +329,31 @@ def test_timeout_bounds_each_silence_of_a_stream_not_the_whole(raw_upstream, eng
         connection.sendall(b"data: [DONE]\n\n")
 
     assert texts(engine_for(raw_upstream(script).url, timeout=0.3)) == ["a"] * 6
+
+
+# --- in a chain ---------------------------------------------------------------------------------
+
+
+class TestContract(EngineContract):
+    @pytest.fixture
+    def engine(self, upstream, engine_for):
+        def reply(request):
+            if json.loads(request["body"]).get("stream"):
+                return 200, {"Content-Type": "text/event-stream"}, STREAM
+            return 200, {}, completion()
+
+        upstream.reply = reply
+        return engine_for(upstream.url)
+
+
+def test_chain_streams_through_and_falls_back_before_the_first_text(
+    upstream, refused_url, engine_for
+):
+    good, bad = engine_for(upstream.url), engine_for(refused_url, name="first")
+    upstream.reply = lambda request: (200, {"Content-Type": "text/event-stream"}, STREAM)
+    chain = EngineChain("c")
+    chain.add(EngineSpec(bad, chain="c", tier=1))
+    chain.add(EngineSpec(good, chain="c", tier=2))
+    answer = chain.call("hi", stream=True, timeout=5)
+    assert (answer.tier, answer.degraded) == (2, True)
+    assert "".join(answer) == "Hello 디스크 💾"
