@@ -246,8 +246,8 @@ _PERIODS = {"s": 1, "m": 60, "h": 3600}
 def _rate(value: Any) -> tuple[int, int] | None:
     if value in (None, "", "off", 0, False):
         return None
-    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(n, int) for n in value):
-        return value
+    if isinstance(value, tuple) and len(value) == 2:
+        return integer(1).read(value[0]), integer(1).read(value[1])
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError

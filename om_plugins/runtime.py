@@ -151,10 +151,11 @@ class Runtime:
         self.plugins.load()
         for plugin, name in plugins:
             self.plugins.register(plugin, name)
+        # third parties are asked first, so that theirs win over a built-in of the same scheme
         for _, hubs in self.plugins.collect("om_hubs"):
-            self._hub_factories.update(hubs)
+            self._hub_factories = {**hubs, **self._hub_factories}
         for _, stores in self.plugins.collect("om_caches"):
-            self._store_factories.update(stores)
+            self._store_factories = {**stores, **self._store_factories}
         check_hub_url(settings.hub_url, self._hub_factories)
         if not in_memory:
             _known_scheme("OM_CACHE_URL", settings.cache_url, self._store_factories)

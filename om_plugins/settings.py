@@ -133,7 +133,7 @@ class Settings(Table):
         {}, MAPPING, "settings of plugins: a dict from a plugin's name to a dict", "Plugins"
     )
     plugin_failures: int = key(
-        5, integer(1, 1000), "failures of a plugin after which it is left out", "Plugins"
+        5, integer(1, 1000), "failures in a row of a plugin after which it is left out", "Plugins"
     )
     # engines
     chains: dict[str, ChainOptions] = key(
