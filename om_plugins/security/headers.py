@@ -205,7 +205,9 @@ class HeaderPolicy:
         if changes or self._callables:
             variant = self._variant(changes, self._asked(environ))
         sample = self._sample
-        reporting = sample >= 1.0 or (sample > 0.0 and random.random() < sample)
+        reporting = ""
+        if sample >= 1.0 or (sample > 0.0 and random.random() < sample):
+            reporting = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         key = (present, reporting, root)
         complete, waiting = variant.plans.get(key) or self._plan(variant, *key)
         if not waiting:
@@ -244,7 +246,7 @@ class HeaderPolicy:
             found = _remember(self._variants, key, made)
         return found
 
-    def _plan(self, variant: _Variant, present: int, reporting: bool, root: str) -> Plan:
+    def _plan(self, variant: _Variant, present: int, reporting: str, root: str) -> Plan:
         complete = [header for bit, header, _html in self._companions if not present & bit]
         waiting: list[tuple[str, Pieces]] = []
         endpoint = _quoted_root(root) + self._report_path
@@ -260,8 +262,12 @@ class HeaderPolicy:
                 policy = self._without_framing(policy)
             # the baseline never asks: it is there to protect, and stays one constant line
             if reporting and strict and not _reports_elsewhere(policy):
-                policy = {**policy, "report-uri": (endpoint,), "report-to": (_GROUP,)}
-                asks = True
+                policy = {**policy, "report-uri": (endpoint,)}
+                # browsers take endpoints from HTTPS responses alone, but "report-to" makes them
+                # ignore "report-uri" everywhere: over plain HTTP no report would ever arrive
+                if reporting == "https":
+                    policy["report-to"] = (_GROUP,)
+                    asks = True
             pieces = compiled(policy)
             if len(pieces) > 1:
                 waiting.append((name, pieces))
@@ -289,7 +295,7 @@ class _Variant:
         self.enforced = enforced
         self.reported = reported
         self.strict = enforced if reported is None else reported
-        self.plans: dict[tuple[int, bool, str], Plan] = {}
+        self.plans: dict[tuple[int, str, str], Plan] = {}
 
 
 class HeadersLayer:

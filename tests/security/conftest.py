@@ -42,7 +42,7 @@ def serve() -> Callable[..., Seen]:
 
     def run(app, path="/", *, method="GET", environ=None, script_name="") -> Seen:
         seen = Seen()
-        seen.environ = create_environ(path, "http://localhost/", method=method)
+        seen.environ = create_environ(path, "https://localhost/", method=method)
         seen.environ["SCRIPT_NAME"] = script_name
         seen.environ.update(environ or {})
         parts: list[bytes] = []

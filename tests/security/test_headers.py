@@ -81,6 +81,15 @@ def test_reports_are_asked_for_on_all_responses_in_debug_mode(serve, mode):
     assert all(serve(layer).all("Reporting-Endpoints") for _ in range(20))
 
 
+def test_over_plain_http_only_report_uri_is_sent(serve):
+    # browsers take no endpoints there, and would ignore report-uri beside report-to
+    layer = HeadersLayer(answer(), policy(debug=True))
+    seen = serve(layer, environ={"wsgi.url_scheme": "http"})
+    assert seen.csp.endswith("; report-uri /_om/csp")
+    assert seen.get("Reporting-Endpoints") is None
+    assert serve(layer).csp.endswith("; report-uri /_om/csp; report-to om-csp")
+
+
 def test_baseline_of_adopt_never_asks_for_reports(serve):
     seen = serve(HeadersLayer(answer(), policy("adopt", debug=True)))
     assert seen.csp == BASELINE
