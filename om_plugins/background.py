@@ -180,9 +180,7 @@ class BackgroundScheduler:
     def close(self, timeout: float = _DRAIN_S) -> None:
         """Stop: give queued jobs ``timeout`` seconds, leave the rest, give leases back."""
         self._closed = True
-        process = self._processes.get(os.getpid())
-        if process is not None:
-            process.drain(timeout)
+        self._here().drain(timeout)
         for job in list(self._periodic.values()):
             self._give_back(job)
         self._periodic.clear()
@@ -242,8 +240,9 @@ class BackgroundScheduler:
                 if process.pool.closed or self._closed or not self._periodic:
                     process.timer = None
                     return
-                soonest = min(job.due for job in list(self._periodic.values()))
-                process.lock.wait(max(0.0, soonest - self._clock.monotonic()))
+                now = self._clock.monotonic()
+                soonest = min((job.due for job in list(self._periodic.values())), default=now)
+                process.lock.wait(max(0.0, soonest - now))
 
     def _due(self) -> list[_Periodic]:
         now = self._clock.monotonic()
@@ -292,6 +291,7 @@ class BackgroundScheduler:
                 self._logger.warning("the lease of %r cannot be renewed: %s", job.name, error)
 
     def _give_back(self, job: _Periodic) -> None:
+        self._here()  # in a new child: a lease of the parent is not ours to give back
         lease, job.lease = job.lease, None
         if lease is not None:
             try:

@@ -389,6 +389,28 @@ hub.close()
     assert child.returncode == 0, errors
 
 
+def test_a_child_that_closes_leaves_the_parents_leases_alone(tmp_path):
+    child = process(
+        tmp_path,
+        """
+ran = []
+scheduler.every(0.02, lambda: ran.append(1), name="job", elected=True)
+while not ran: time.sleep(0.01)
+pid = os.fork()
+if pid == 0:
+    scheduler.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert hub.lease("job:job", 1) is None
+scheduler.close()
+assert hub.lease("job:job", 1) is not None
+hub.close()
+""",
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+
+
 def test_a_fork_while_the_queue_is_busy_leaves_the_child_able_to_work(tmp_path):
     child = process(
         tmp_path,
