@@ -12,7 +12,7 @@ from .system import Process, Sampler, Snapshot
 
 __all__ = ["NAMES", "Panels"]
 
-STALE_S = 2.0
+STALE_S = 1.5
 KEEP_S = 3600.0
 _ROWS = 6
 
@@ -20,8 +20,8 @@ _ROWS = 6
 class Panels:
     """Reads and caches.
 
-    A reading older than two seconds is shown while a new one is fetched in the background; when
-    the fetcher fails, the last good one stays, and says since when it is stale.
+    A reading older than a second and a half is shown while a new one is fetched in the
+    background; when the fetcher fails, the last good one stays, and says since when it is stale.
 
     Args:
         om: brings the cache.

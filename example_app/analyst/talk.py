@@ -129,7 +129,7 @@ def _compare(query: Query, now: Snapshot) -> str:
         )
     rest_en = ", ".join(f"{_NAMES[s][0]} at {percent(_value(point, s))}" for s in ranked[1:])
     rest_ko = ", ".join(f"{topic_ko(_NAMES[s][1])} {percent(_value(point, s))}" for s in ranked[1:])
-    word_en, word_ko = ("busier", "더 높습니다") if "cpu" in known else ("fuller", "더 찼습니다")
+    word_en, word_ko = ("higher", "더 높습니다") if "cpu" in known else ("fuller", "더 찼습니다")
     return _say(
         query,
         f"{_cap(_NAMES[top][0])} is {word_en}: {percent(_value(point, top))}, against {rest_en}.",

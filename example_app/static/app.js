@@ -3,7 +3,8 @@ import { Assistant } from "./assistant.js";
 import { Faults } from "./faults.js";
 import { Panels } from "./panels.js";
 
-const POLL_MS = 3000;
+const POLL_MS = 2000;
+const FIRST_MS = 600; // the page may have come with an old reading, which began a new one
 
 const root = document.getElementById("app");
 const words = JSON.parse(root.dataset.words);
@@ -32,7 +33,7 @@ async function poll() {
 }
 
 show(JSON.parse(root.dataset.initial));
-timer = setTimeout(poll, POLL_MS);
+timer = setTimeout(poll, FIRST_MS);
 setInterval(() => document.hidden || panels.tick(), 1000);
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
 

@@ -1,7 +1,8 @@
 // The panels: draw what the server last read, and say how old it is.
 import { element, percent, size, uptime, write } from "./format.js";
 
-const POINTS = 60;
+const POINTS = 90;
+const FEWEST = 15; // a young line is drawn wider
 const STORED = "panel-history";
 
 export class Panels {
@@ -81,7 +82,7 @@ export class Panels {
 
   #network(card, data) {
     const w = this.words;
-    write(card.querySelector("[data-figure]"), `↓ ${size(data.received_rate)}/s  ↑ ${size(data.sent_rate)}/s`);
+    write(card.querySelector("[data-figure]"), `↓ ${size(data.received_rate)}/s\n↑ ${size(data.sent_rate)}/s`);
     write(card.querySelector("[data-detail]"), `${w.since_boot} ↓ ${size(data.received)} ↑ ${size(data.sent)}`);
     this.#spark(card, "network", data.received_rate + data.sent_rate, 1024);
   }
@@ -132,8 +133,9 @@ export class Panels {
     const host = document.querySelector("[data-host]");
     if (host) {
       write(host, data.hostname);
+      write(document.querySelector("[data-system]"), `${data.system} · `);
       const up = uptime(Date.now() / 1000 - data.boot_time, this.language);
-      write(document.querySelector("[data-uptime]"), `${data.system} · ${this.words.up} ${up}`);
+      write(document.querySelector("[data-uptime]"), `${this.words.up} ${up}`);
     }
   }
 
@@ -143,7 +145,8 @@ export class Panels {
     values.push(value);
     values.splice(0, values.length - POINTS);
     const top = Math.max(least, ...values);
-    const points = values.map((v, i) => [120 - (values.length - 1 - i) * (120 / (POINTS - 1)), 35 - (v / top) * 33]);
+    const step = 120 / (Math.max(values.length, FEWEST) - 1);
+    const points = values.map((v, i) => [120 - (values.length - 1 - i) * step, 35 - (v / top) * 33]);
     const line = points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
     card.querySelector(".line").setAttribute("d", line);
     card.querySelector(".area").setAttribute("d", `${line}L120 36L${points[0][0].toFixed(1)} 36Z`);
