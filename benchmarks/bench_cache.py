@@ -1,0 +1,142 @@
+"""What a look-up of a fresh value in memory costs, beside four caches in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import cashews
+from cachelib import SimpleCache
+from dogpile.cache import make_region
+from flask import Flask
+from flask_caching import Cache as FlaskCache
+from measure import alternate
+
+from om_plugins.background import BackgroundScheduler
+from om_plugins.builtin.hub_memory import MemoryHub
+from om_plugins.caching.smart import SmartCache
+from om_plugins.caching.values import decode, encode
+from om_plugins.clock import SystemClock
+
+VALUES: dict[str, object] = {
+    "5 bytes": "hello",
+    "60 bytes": "x" * 60,
+    "1 KB": {"servers": [{"name": f"server-{n:02}", "load": n / 7, "up": True} for n in range(23)]},
+}
+KEY = "servers"
+
+
+def fetch() -> object:
+    raise AssertionError("the value is fresh: nothing is fetched")
+
+
+def ours() -> SmartCache:
+    clock = SystemClock()
+    hub = MemoryHub("memory://", clock)
+    return SmartCache(
+        stale_time=3600,
+        cache_time=7200,
+        l1_bytes=64 << 20,
+        max_value=1 << 20,
+        clock=clock,
+        scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
+    )
+
+
+def subjects() -> dict[str, Callable[[], object]]:
+    """What is measured: each case looks one value up that is there and fresh."""
+    cases: dict[str, Callable[[], object]] = {}
+    for size, value in VALUES.items():
+        cache = ours()
+        cache.set(KEY, value)
+        cache.set(("servers", 7), value)
+        cases[f"om.cache.query, {size}"] = lambda cache=cache: cache.query(KEY, fetch)
+        cases[f"om.cache.query, {size}, tuple key"] = lambda cache=cache: cache.query(
+            ("servers", 7), fetch
+        )
+        data = encode(value)
+        cases[f"its decoding alone, {size}"] = lambda data=data: decode(data)
+
+        simple = SimpleCache()
+        simple.set(KEY, value, timeout=3600)
+        cases[f"cachelib SimpleCache.get, {size}"] = lambda simple=simple: simple.get(KEY)
+
+        region = make_region().configure("dogpile.cache.memory", expiration_time=3600)
+        region.set(KEY, value)
+        cases[f"dogpile.cache get_or_create, {size}"] = lambda region=region: region.get_or_create(
+            KEY, fetch
+        )
+
+        app = Flask("bench")
+        flask_cache = FlaskCache(app, config={"CACHE_TYPE": "SimpleCache"})
+        with app.app_context():
+            backend = flask_cache.cache
+            backend.set(KEY, value, timeout=3600)
+        cases[f"Flask-Caching backend.get, {size}"] = lambda backend=backend: backend.get(KEY)
+    return cases
+
+
+def memoized() -> dict[str, Callable[[], object]]:
+    """The decorators: a function of one number, called again."""
+    cache = ours()
+
+    @cache.memoize()
+    def mine(number: int) -> str:
+        return "hello"
+
+    region = make_region().configure("dogpile.cache.memory", expiration_time=3600)
+
+    @region.cache_on_arguments()
+    def dogpiles(number: int) -> str:
+        return "hello"
+
+    app = Flask("bench")
+    flask_cache = FlaskCache(app, config={"CACHE_TYPE": "SimpleCache"})
+
+    @flask_cache.memoize(timeout=3600)
+    def flasks(number: int) -> str:
+        return "hello"
+
+    app.app_context().push()
+    return {
+        "om.memoize, one argument": lambda: mine(7),
+        "dogpile.cache cache_on_arguments, one argument": lambda: dogpiles(7),
+        "Flask-Caching memoize, one argument": lambda: flasks(7),
+    }
+
+
+def cashews_decorated(rounds: int, number: int = 200) -> float:
+    """cashews is asynchronous: a hit of its decorator, awaited in a loop that runs already."""
+
+    async def run() -> float:
+        cache = cashews.Cache()
+        cache.setup("mem://")
+
+        @cache(ttl="1h", key="servers")
+        async def load() -> str:
+            return "hello"
+
+        await load()
+        best = float("inf")
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            for _ in range(number):
+                await load()
+            best = min(best, (time.perf_counter() - begun) / number * 1e6)
+        await cache.close()
+        return best
+
+    return asyncio.run(run())
+
+
+def measure(repeats: int = 30) -> dict[str, float]:
+    """Microseconds per look-up: the minimum over the rounds, in which the subjects take turns."""
+    found = alternate(subjects() | memoized(), repeats)
+    found["cashews decorator, 5 bytes"] = cashews_decorated(repeats)
+    return found
+
+
+if __name__ == "__main__":
+    for subject, cost in measure().items():
+        print(f"{subject:<50} {cost:8.2f} µs")
