@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,9 +15,37 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if entry and Path(entry).resolve() != ROOT]
 sys.path.append(str(ROOT))
 
+CHROMIUM_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
-def needs(missing: str) -> None:
-    """Skip a test for a missing tool, named with the reason; with ``CI=true`` fail instead."""
+
+def lacking(what: str) -> None:
+    """Skip for a missing tool, named with the reason; with ``CI=true`` it is a failure."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"missing: {missing}")
-    pytest.skip(f"missing: {missing}")
+        pytest.fail(f"missing: {what}")
+    pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, driven by Playwright; each test opens contexts of its own."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        lacking("chromium (apt-get install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("playwright (pip install 'om-plugins[test]')")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=list(CHROMIUM_OPTIONS)
+        )
+        yield chromium
+        chromium.close()

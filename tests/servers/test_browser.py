@@ -1,0 +1,107 @@
+"""What a person's browser makes of it: nothing breaks by default, literal tags run when enforced."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.server, pytest.mark.browser]
+
+APP = """
+from pathlib import Path
+from flask import Flask, render_template_string
+from markupsafe import Markup
+from om_plugins import OpenManager
+
+static = Path(__file__).parent / "static"
+static.mkdir(exist_ok=True)
+(static / "page.html").write_text(
+    "<!doctype html><style>p {{ color: rgb(1, 2, 3) }}</style><p id=p>static</p>"
+    "<script>document.title = 'static ran'</script>"
+)
+app = Flask(__name__, static_folder=str(static))
+app.config["OM_CSP_MODE"] = {mode!r}
+app.config["OM_CSP_REPORT_SAMPLE"] = 1.0
+app.config["OM_HUB_URL"] = "memory://"
+OpenManager(app)
+
+LITERAL = '''<!doctype html><title>no</title>
+<style>#p {{ color: rgb(4, 5, 6) }}</style>
+<p id=p style="font-weight: 900">text</p>
+<script>document.title = "literal ran"</script>'''
+
+@app.get("/up")
+def up():
+    return "up"
+
+@app.get("/literal")
+def literal():
+    return render_template_string(LITERAL)
+
+@app.get("/loose")
+def loose():
+    script = Markup("<script>document.title = 'markup ran'</script>")
+    return render_template_string(
+        "<!doctype html><title>no</title>{{{{ s }}}}<button onclick='window.clicked = 1'>b</button>",
+        s=script,
+    )
+
+@app.get("/injected")
+def injected():
+    evil = Markup("<style>#p {{ color: rgb(9, 9, 9) }}</style><script>window.evil = 1</script>")
+    return render_template_string("<!doctype html><p id=p>text</p>{{{{ evil }}}}", evil=evil)
+"""
+
+COLOR = "getComputedStyle(document.getElementById('p')).color"
+
+
+@pytest.fixture
+def open_page(browser, gunicorn):
+    contexts = []
+
+    def start(mode):
+        url, _ = gunicorn(APP.format(mode=mode), "--threads", "4")
+        context = browser.new_context()
+        contexts.append(context)
+        page = context.new_page()
+        page.violations = []
+        page.on(
+            "console",
+            lambda m: page.violations.append(m.text) if "Content Security" in m.text else None,
+        )
+
+        def go(path):
+            page.goto(url + path)
+            return page
+
+        return go
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+def test_by_default_everything_behaves_as_before(open_page):
+    go = open_page("adopt")
+    assert go("/literal").title() == "literal ran"
+    page = go("/loose")
+    assert page.title() == "markup ran"
+    page.click("button")
+    assert page.evaluate("window.clicked") == 1
+    page = go("/static/page.html")
+    assert page.title() == "static ran"
+    assert page.evaluate(COLOR) == "rgb(1, 2, 3)"
+
+
+def test_enforced_literal_tags_of_templates_work_and_nothing_is_reported(open_page):
+    page = open_page("enforce")("/literal")
+    assert page.title() == "literal ran"
+    assert page.evaluate(COLOR) == "rgb(4, 5, 6)"
+    assert page.evaluate("getComputedStyle(document.getElementById('p')).fontWeight") == "900"
+    assert page.violations == []
+
+
+def test_enforced_what_was_injected_neither_runs_nor_styles(open_page):
+    page = open_page("enforce")("/injected")
+    assert page.evaluate("window.evil") is None
+    assert page.evaluate(COLOR) == "rgb(0, 0, 0)"
+    assert page.violations
