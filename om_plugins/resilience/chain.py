@@ -197,6 +197,8 @@ class EngineChain:
         return self._run(call, started, reserve_s(call.deadline - started))
 
     def _run(self, call: Call, started: float, reserved_s: float) -> Answer:
+        # One long loop, because each function call here is paid by every call that succeeds;
+        # what only failures need is in functions of its own.
         places = self._places
         if not places:
             raise ConfigError("chain", self.name, "has no engine; add one to this chain")
@@ -218,7 +220,7 @@ class EngineChain:
                     if not place.local:
                         _skip(place, attempt, history, "no time left")
                         break
-                    limit = call.deadline = now + reserved_s
+                    limit = call.deadline = now + reserved_s  # somebody overran; see Time above
                 permit = place.breaker.permit
                 if not permit or place.cooldown.until or spent:
                     if spent and not place.local:

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 import warnings
 
 import pytest
@@ -216,6 +217,7 @@ def test_a_chain_works_in_a_child_forked_while_other_threads_call_it():
     def caller():
         while not stop.is_set():
             chain.call()
+            time.sleep(0)  # lets the others run under gevent, too
 
     threads = [threading.Thread(target=caller) for _ in range(4)]
     for thread in threads:
