@@ -627,6 +627,13 @@ def test_auth_decides_in_the_hosts_context_and_may_read_the_body():
     assert len(client.chain.calls) == 1
 
 
+@pytest.mark.parametrize("said", [None, False, 0, ""])
+def test_only_a_true_answer_of_auth_lets_a_call_through(said):
+    client = Client(AChain(), options={"auth": lambda request: said})
+    assert client.ask().status == 401
+    assert not client.chain.calls
+
+
 def test_failing_auth_is_401_and_logged(caplog):
     def auth(request):
         raise KeyError("s3cret")
