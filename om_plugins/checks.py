@@ -271,6 +271,10 @@ def _cors(value: Any) -> tuple[str, ...]:
 def _csp(value: Any) -> dict[str, tuple[str, ...]]:
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         parts = [part.split() for part in value.split(";") if part.strip()]
+        names = [part[0] for part in parts]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice; browsers read the first one only")
         return {part[0]: tuple(part[1:]) for part in parts}
     result = {}
     for directive, sources in _mapping(value).items():

@@ -40,6 +40,7 @@ from .protocols import (
 )
 from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
 from .security.headers import HeaderPolicy
+from .security.policy import checked
 from .settings import Settings
 from .shared_hub import SharedHub
 from .types import EngineSpec
@@ -268,8 +269,9 @@ class Runtime:
             if callable(found):
                 asked.append(self._guarded_csp(plugin, found))
                 continue
-            for directive, sources in found.items():
-                merged.setdefault(directive, []).extend(sources)
+            ok, sources = self.plugins.guarded(plugin, checked, found, "om_csp")
+            for directive, allowed in sources.items() if ok else ():
+                merged.setdefault(directive, []).extend(allowed)
         return merged, asked
 
     def _guarded_csp(self, plugin: str, ask: AskCsp) -> AskCsp:

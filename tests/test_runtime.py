@@ -57,12 +57,26 @@ def test_a_plugins_store_is_used_and_its_hooks_are_called_once():
     [
         ({"cache_url": "flie:///tmp/x"}, "OM_CACHE_URL.*'flie'.*did you mean 'file'"),
         ({"hub_url": "sqlit:///tmp/x"}, "OM_HUB_URL.*'sqlit'.*did you mean 'sqlite'"),
+        ({"csp": "img-src *; img-src 'self'"}, "OM_CSP.*'img-src' stands there twice"),
         ({"csp": {"scrip-src": ["'self'"]}}, "scrip-src.*script-src"),
     ],
 )
 def test_what_cannot_work_is_an_error_when_it_is_built(settings, words):
     with pytest.raises(ConfigError, match=words):
         Runtime(Settings(**settings), testing=True)
+
+
+def test_a_plugins_broken_policy_is_left_out_and_reported():
+    class Careless:
+        @hookimpl
+        def om_csp(self, context):
+            return {"img-src": ["https://a.example; script-src *"]}
+
+    plugins = [(Careless(), "careless")]
+    runtime = Runtime(Settings(strict=False), testing=True, plugins=plugins)
+    (status,) = [s for s in runtime.plugins.statuses() if s.name == "careless"]
+    assert status.failures == 1
+    runtime.close()
 
 
 def test_an_engine_that_is_none_is_reported_by_its_plugin():

@@ -1,0 +1,138 @@
+"""Availability under engine failure, measured: real upstream processes that fail and are killed."""
+
+from __future__ import annotations
+
+import collections
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from om_plugins import HttpEngine, Settings, StaticEngine
+from om_plugins.runtime import Runtime
+from om_plugins.types import EngineSpec
+
+pytestmark = pytest.mark.proof
+
+SECONDS = float(os.environ.get("OM_SOAK_SECONDS", "60"))
+THREADS = 16
+DEADLINE_S = 5.0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Upstream:
+    """A process of its own, killed without warning and started again."""
+
+    def __init__(self, fail=0.0, hang=0.0, limit=0.0):
+        self.port = free_port()
+        self._rates = [str(fail), str(hang), str(limit)]
+        self.start()
+
+    def start(self):
+        script = Path(__file__).with_name("upstream.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), str(self.port), *self._rates],
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError("the upstream did not start")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(5)
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(capsys):
+    first, second = Upstream(fail=0.30, hang=0.05, limit=0.05), Upstream()
+    runtime = Runtime(Settings(timeout=DEADLINE_S, attempt_timeout=1.0, retries=1))
+    url = "http://127.0.0.1:{}/"
+    for tier, engine in enumerate(
+        [
+            HttpEngine("first", url.format(first.port), idempotent=True, pool_size=THREADS),
+            HttpEngine("second", url.format(second.port), idempotent=True, pool_size=THREADS),
+            StaticEngine("local", {"answer": "resting"}),
+        ],
+        start=1,
+    ):
+        runtime.add_engine(EngineSpec(engine, "soak", tier))
+    chain = runtime.chain("soak")
+    chain.call({})
+    files, threads = open_files(), threading.active_count()
+    results = collections.Counter()
+    with_two = collections.Counter()
+    late = 0
+    times = []
+    lock = threading.Lock()
+    up = threading.Event()
+    up.set()
+    end = time.monotonic() + SECONDS
+
+    def work():
+        nonlocal late
+        while time.monotonic() < end:
+            was_up = up.is_set()
+            began = time.monotonic()
+            try:
+                outcome = chain.call({}).engine
+            except Exception as error:  # noqa: BLE001 - what came out is what is measured
+                outcome = type(error).__name__
+            took = time.monotonic() - began
+            with lock:
+                results[outcome] += 1
+                times.append(took)
+                late += took > DEADLINE_S
+                if was_up and up.is_set():
+                    with_two["above" if outcome in ("first", "second") else "below"] += 1
+            time.sleep(0.005)
+
+    workers = [threading.Thread(target=work) for _ in range(THREADS)]
+    for worker in workers:
+        worker.start()
+    while time.monotonic() < end - 3:
+        time.sleep(8)
+        up.clear()
+        second.kill()
+        time.sleep(1)
+        second.start()
+        time.sleep(1)  # its breaker probes again
+        up.set()
+    for worker in workers:
+        worker.join()
+    first.kill()
+    second.kill()
+    total = sum(results.values())
+    answered = total - sum(n for name, n in results.items() if name[0].isupper())
+    times.sort()
+    with capsys.disabled():
+        shares = ", ".join(f"{name} {n / total:.2%}" for name, n in results.most_common())
+        print(
+            f"\nsoak: {total} calls in {SECONDS:.0f} s, answered {answered / total:.4%}, {shares}; "
+            f"with tier 2 up {with_two['above'] / with_two.total():.3%} above tier 3; "
+            f"p50 {times[total // 2] * 1000:.1f} ms, p99 {times[total * 99 // 100] * 1000:.0f} ms, "
+            f"max {times[-1]:.2f} s"
+        )
+    assert answered / total >= 0.9999
+    assert late == 0
+    runtime.close()
+    assert threading.active_count() <= threads
+    assert open_files() <= files
