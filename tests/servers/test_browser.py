@@ -1,4 +1,4 @@
-"""What a person's browser makes of it: nothing breaks by default, literal tags run when enforced."""
+"""In a real browser: nothing breaks by default, and literal tags run when enforced."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def literal():
 def loose():
     script = Markup("<script>document.title = 'markup ran'</script>")
     return render_template_string(
-        "<!doctype html><title>no</title>{{{{ s }}}}<button onclick='window.clicked = 1'>b</button>",
+        "<!doctype html><title>no</title>{{{{ s }}}}"
+        "<button onclick='window.clicked = 1'>b</button>",
         s=script,
     )
 
