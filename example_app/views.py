@@ -7,7 +7,7 @@ import threading
 from dataclasses import asdict
 
 from flask import Blueprint, g, jsonify, make_response, render_template, request, url_for
-from werkzeug.exceptions import Forbidden, HTTPException, NotFound
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound, SecurityError
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
@@ -91,8 +91,8 @@ def make_blueprint(
 
     @views.app_errorhandler(HTTPException)
     def explain(error: HTTPException) -> tuple[str, int] | HTTPException:
-        if error.code is None or error.code < 400:
-            return error
+        if error.code is None or error.code < 400 or isinstance(error, SecurityError):
+            return error  # for a host that is not trusted, no address can be made
         word = {404: "not_found", 403: "forbidden"}.get(error.code, "error")
         return render_template("error.html", code=error.code, word=word), error.code
 
