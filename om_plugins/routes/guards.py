@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -188,11 +189,10 @@ def check_auth(
     }
     mine.pop("werkzeug.request", None)
     try:
-        if host_context is None:
-            said = route.auth(Request(mine))
-        else:
-            with host_context(mine):
-                said = route.auth(Request(mine))
+        with nullcontext() if host_context is None else host_context(mine):
+            # The host's own request, where there is one: both would read the same body.
+            request = mine.get("werkzeug.request")
+            said = route.auth(request if isinstance(request, Request) else Request(mine))
     except HTTPException as stop:
         return Response.force_type(stop.get_response(mine), mine)
     except Exception as error:

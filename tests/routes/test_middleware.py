@@ -7,6 +7,7 @@ import logging
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
+import flask
 import pytest
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response
@@ -625,6 +626,25 @@ def test_auth_decides_in_the_hosts_context_and_may_read_the_body():
     assert refused.status == 401
     assert refused.headers["www-authenticate"] == "Bearer"
     assert len(client.chain.calls) == 1
+
+
+def test_auth_sees_flasks_session_and_the_same_request():
+    app = flask.Flask(__name__)
+    app.secret_key = "for tests"
+
+    @app.get("/sign-in")
+    def sign_in():
+        flask.session["user"] = "me"
+        return "in"
+
+    def auth(request):
+        assert request.get_json() == flask.request.get_json() == {"q": 1}
+        return flask.session.get("user") == "me"
+
+    client = Client(AChain(), options={"auth": auth}, host_context=app.request_context)
+    assert client.ask().status == 401
+    cookie = app.test_client().get("/sign-in").headers["Set-Cookie"].partition(";")[0]
+    assert client.ask(headers={"Cookie": cookie}).json == {"you said": {"q": 1}}
 
 
 @pytest.mark.parametrize("said", [None, False, 0, ""])
