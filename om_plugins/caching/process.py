@@ -7,6 +7,7 @@ that do not exist and its fetches never end.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 from collections import Counter
@@ -22,10 +23,13 @@ from .shared import News
 
 __all__ = ["Process", "process_of"]
 
+logger = logging.getLogger("om_plugins")
+
 process_of = os.getpid
 
 PRIVATE_S = 60.0
 _MOST_MARKS = 10_000
+_MOST_WARNINGS = 1000
 _STORE_LOCKS = 16
 
 
@@ -113,6 +117,22 @@ class Process:
             del self.failed[ident]
         for ident in [i for i, until in self.private.items() if now >= until]:
             del self.private[ident]
+
+    def refuse(self, reason: str, subject: str, advice: str) -> None:
+        """Count that something was not kept, and warn the first time for this subject.
+
+        Args:
+            reason: a short word for :meth:`.smart.SmartCache.refusals`.
+            subject: what was not kept.
+            advice: why, and the way out.
+        """
+        with self.lock:
+            self.refused[reason] += 1
+            first = (reason, subject) not in self.warned
+            if first and len(self.warned) < _MOST_WARNINGS:
+                self.warned.add((reason, subject))
+        if first:
+            logger.warning("%s is not cached: %s", subject, advice)
 
     def stop(self) -> None:
         """End the background jobs."""

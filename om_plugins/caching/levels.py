@@ -1,0 +1,185 @@
+"""The two levels as one: this process's memory, in front of a store that workers may share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ..protocols import Clock
+from .entry import Entry, Record
+from .flight import Fence
+from .invalidation import Invalidation
+from .keys import Ident
+from .process import Process
+from .shared import L1_TTL_S, Shared
+from .values import decode
+
+__all__ = ["Levels"]
+
+
+class Levels:
+    """Finds and keeps entries. Which process's memory is meant is said at each call.
+
+    Args:
+        shared: the second level; ``None`` when memory is all there is.
+        clock: time.
+        stale_time, cache_time: for entries that do not say their own, in seconds.
+    """
+
+    def __init__(
+        self, shared: Shared | None, clock: Clock, stale_time: float, cache_time: float
+    ) -> None:
+        self.shared = shared
+        self._clock = clock
+        self._now = clock.monotonic
+        self._stale_time = stale_time
+        self._cache_time = cache_time
+
+    def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
+        """Both times in seconds, with the cache's own where one is ``None``."""
+        return (
+            self._stale_time if stale_time is None else stale_time,
+            self._cache_time if cache_time is None else cache_time,
+        )
+
+    def make(
+        self,
+        ident: Ident,
+        data: bytes,
+        tags: tuple[str, ...],
+        began: float,
+        stale_time: float | None,
+        cache_time: float | None,
+    ) -> Entry:
+        """An entry for a value that was just fetched; it is not put anywhere."""
+        now = self._now()
+        fresh, kept = self.times(stale_time, cache_time)
+        return Entry(
+            ident,
+            data,
+            tags=tags,
+            began=began,
+            stored=now,
+            stale_time=fresh,
+            cache_time=kept,
+            valid_until=math.inf if self.shared is None else now + L1_TTL_S,
+        )
+
+    def save(
+        self,
+        process: Process,
+        entry: Entry,
+        stale_time: float | None,
+        cache_time: float | None,
+        wanted: Callable[[], bool],
+    ) -> None:
+        """Keep an entry in the store, if it is still ``wanted`` when its turn comes."""
+        if self.shared is None or entry.gone_at <= entry.stored:
+            return
+        fresh, kept = self.times(stale_time, cache_time)
+        record = Record(
+            began=entry.began,
+            stored=self._clock.time(),
+            stale_time=fresh,
+            cache_time=kept,
+            tags=entry.tags,
+            body=entry.data,
+        )
+        with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
+            if wanted():
+                self.shared.save(entry.ident, record)
+
+    def look(self, process: Process, ident: Ident, *, again: bool = False) -> Entry | None:
+        """The entry in memory, or the one in the store, which then is in memory too.
+
+        Args:
+            again: ask the store even when memory may still answer.
+        """
+        entry = process.local.entries.get(ident)
+        now = self._now()
+        if entry is not None and now < entry.valid_until and not again:
+            return entry
+        if self.shared is None:
+            return None
+        record, asked = self.shared.load(ident)
+        if not asked:
+            if entry is None or now >= entry.gone_at:
+                return None
+            with process.lock:  # the store is away: memory answers alone, as long as it may
+                entry.valid_until = min(entry.gone_at, now + L1_TTL_S)
+            return entry
+        if record is None or not _readable(record.body):
+            return None
+        with process.lock:
+            if process.memory.is_cleared(record.began):
+                return None
+            current = process.local.entries.get(ident)
+            if current is not None and current.began > record.began and now < current.valid_until:
+                return current  # this process has stored a newer one meanwhile
+            found = self._loaded(ident, record, now)
+            if process.memory.is_stale(ident, record.tags, record.began):
+                found.mark_stale()
+            if current is not None:
+                found.failures, found.retry_at = current.failures, current.retry_at
+            process.local.put(found)
+        return found
+
+    def _loaded(self, ident: Ident, record: Record, now: float) -> Entry:
+        age = max(0.0, self._clock.time() - record.stored)
+        return Entry(
+            ident,
+            record.body,
+            tags=record.tags,
+            began=record.began,
+            stored=now - age,
+            stale_time=record.stale_time,
+            cache_time=record.cache_time,
+            valid_until=now + L1_TTL_S,
+        )
+
+    def drop(self, process: Process, ident: Ident) -> None:
+        """Forget an entry in both levels."""
+        with process.lock:
+            entry = process.local.entries.get(ident)
+            if entry is not None:
+                process.local.remove(entry)
+        if self.shared is not None:
+            with process.store_lock(ident):
+                self.shared.delete(ident)
+
+    def mark(self, process: Process, what: Invalidation, at: float) -> int:
+        """Mark what was fetched up to ``at``; the lock is held."""
+        entries = process.local.entries
+        found = {i for i in process.local.tagged(what.tags) if what.matches(i, entries[i].tags)}
+        if what.prefix is not None:
+            found |= {i for i, entry in entries.items() if what.matches(i, entry.tags)}
+        count = 0
+        for ident in found:
+            if entries[ident].began <= at:
+                entries[ident].mark_stale()
+                count += 1
+        for flight in process.flights:
+            if flight.began <= at and what.matches(flight.ident, flight.tags):
+                flight.fence = max(flight.fence, Fence.STALE)
+        for ident in [i for i in process.failed if what.matches(i, ())]:
+            del process.failed[ident]
+        return count
+
+    def clear(self, process: Process, at: float, until: float) -> int:
+        """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""
+        with process.lock:
+            if self.shared is not None:
+                process.memory.clear(at)
+            process.failed.clear()
+            for flight in process.flights:
+                if flight.began <= until:
+                    process.flights.detach(flight)
+            return process.local.remove_where(lambda entry: entry.began <= until)
+
+
+def _readable(data: bytes) -> bool:
+    try:
+        decode(data)
+    except Exception:  # noqa: BLE001 - bytes from a shared store may be anything
+        return False
+    return True
