@@ -210,6 +210,7 @@ class Runtime:
         pid = os.getpid()
         if self._started.setdefault(pid, token := object()) is token:
             self.plugins.startup()
+            self.scheduler.start()  # jobs that were registered before a fork run here too
             _close_at_exit(self)
 
     def close(self) -> None:
