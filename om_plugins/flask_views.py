@@ -230,8 +230,11 @@ class _Look:
             made.vary.add(name)
         if self.rules.shared:
             made.headers["Age"] = str(max(0, int(self.cache.clock.time() - at)))
-        if status == 200:
-            made.make_conditional(request.environ)
+        environ = request.environ
+        if status == 200 and (
+            "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
+        ):
+            made.make_conditional(environ)
         return made
 
     def cache_control(self) -> str:
