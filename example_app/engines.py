@@ -45,7 +45,7 @@ def add_engines(
 
     @om.engine("in-process", chain=CHAIN, tier=2, local=True, idempotent=True)
     def integrated(call: Call) -> dict[str, str]:
-        if faults.state().analysis:
+        if faults.on("analysis"):
             raise RuntimeError("the in-process analysis is broken on the fault panel")
         now = sampler.snapshot(max_age_s=0.5)
         question = messages_of(call.payload)[-1]["content"]

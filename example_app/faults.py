@@ -53,6 +53,10 @@ class Faults:
             **{name: on.get(name) is True for name in SWITCHES},
         )
 
+    def on(self, name: str) -> bool:
+        """Whether one of the switches is on."""
+        return self._state.read("faults").get(name) is True
+
     def do(self, action: str) -> bool:
         """Do one of :data:`ACTIONS`.
 

@@ -34,9 +34,12 @@ class Panels:
         self._sampler = sampler
         self._faults = faults
         self._failing: set[str] = set()
+        self._broken = False
 
     def read(self, name: str) -> dict[str, object]:
         """One panel: ``data`` (``None`` when there never was any), ``age_s``, ``stale_since``."""
+        if name == "disks":
+            self._notice_mending()
         try:
             value = self._om.cache.query(
                 f"panel:{name}",
@@ -63,9 +66,15 @@ class Panels:
         """Every panel."""
         return {name: self.read(name) for name in NAMES}
 
+    def _notice_mending(self) -> None:
+        """Read the disks at once when they were mended, not after the pause that failures earn."""
+        broken, self._broken = self._broken, self._faults.on("disk")
+        if broken and not self._broken:
+            self._om.cache.remove("panel:disks")
+
     def _fetch(self, name: str) -> dict[str, object]:
         try:
-            if name == "disks" and self._faults.state().disk:
+            if name == "disks" and self._faults.on("disk"):
                 raise OSError("the disk panel's fetcher is broken on the fault panel")
             now = self._sampler.snapshot(max_age_s=1.0)
             data = NAMES[name](now)
