@@ -119,22 +119,33 @@ def _compare(query: Query, now: Snapshot) -> str:
         return f"{head}\n{each}"
     ranked = sorted(known, key=lambda s: -_value(point, s))
     top, second = ranked[0], ranked[1]
+    english = {s: _name(s, now)[0] for s in ranked}
+    korean = {s: _name(s, now)[1] for s in ranked}
+    shown = {s: percent(_value(point, s)) for s in ranked}
     if _value(point, top) == _value(point, second):
         return _say(
             query,
-            f"{_cap(_NAMES[top][0])} and {_NAMES[second][0]} are equal at "
-            f"{percent(_value(point, top))}.",
-            f"{topic_ko(_NAMES[top][1])} {_NAMES[second][1]}와 같이 "
-            f"{percent(_value(point, top))}입니다.",
+            f"{_cap(english[top])} and {english[second]} are equal at {shown[top]}.",
+            f"{topic_ko(korean[top])} {korean[second]}처럼 {shown[top]}입니다.",
         )
-    rest_en = ", ".join(f"{_NAMES[s][0]} at {percent(_value(point, s))}" for s in ranked[1:])
-    rest_ko = ", ".join(f"{topic_ko(_NAMES[s][1])} {percent(_value(point, s))}" for s in ranked[1:])
+    rest_en = ", ".join(f"{english[s]} at {shown[s]}" for s in ranked[1:])
+    rest_ko = ", ".join(f"{topic_ko(korean[s])} {shown[s]}" for s in ranked[1:])
     word_en, word_ko = ("higher", "더 높습니다") if "cpu" in known else ("fuller", "더 찼습니다")
     return _say(
         query,
-        f"{_cap(_NAMES[top][0])} is {word_en}: {percent(_value(point, top))}, against {rest_en}.",
-        f"{subject_ko(_NAMES[top][1])} {word_ko}: {percent(_value(point, top))}. {rest_ko}입니다.",
+        f"{_cap(english[top])} is {word_en}: {shown[top]}, against {rest_en}.",
+        f"{subject_ko(korean[top])} {word_ko}: {shown[top]}. {rest_ko}입니다.",
     )
+
+
+def _name(subject: str, now: Snapshot) -> tuple[str, str]:
+    """What is compared, in English and Korean; of several disks the fullest."""
+    if subject != "disk":
+        return _NAMES[subject]
+    if len(now.disks) == 1:
+        return "the disk", "디스크"
+    mount = max(now.disks, key=lambda d: d.percent).mount
+    return f"the fullest disk ({mount})", f"가장 찬 디스크({mount})"
 
 
 def _missing(subject: str, now: Snapshot) -> bool:

@@ -56,18 +56,26 @@ def test_a_follow_up_of_nothing_is_admitted(question: str, machine: Snapshot) ->
     [
         (
             "is memory or disk fuller?",
-            "The fullest disk is fuller: 80.0 %, against memory at 75.0 %.",
+            "The fullest disk (/) is fuller: 80.0 %, against memory at 75.0 %.",
         ),
         ("memory vs swap", "Memory is fuller: 75.0 %, against swap at 25.0 %."),
         ("which is higher, cpu or memory?", "Memory is higher: 75.0 %, against the CPU at 37.5 %."),
         (
             "메모리랑 디스크 중에 뭐가 더 찼어?",
-            "가장 찬 디스크가 더 찼습니다: 80.0 %. 메모리는 75.0 %입니다.",
+            "가장 찬 디스크(/)가 더 찼습니다: 80.0 %. 메모리는 75.0 %입니다.",
         ),
     ],
 )
 def test_two_metrics_are_compared(question: str, text: str, machine: Snapshot) -> None:
     assert ask(question, machine=machine) == text
+
+
+def test_equal_metrics_and_a_single_disk_are_worded_so(machine: Snapshot) -> None:
+    single = replace(machine, disks=(replace(machine.disks[0], percent=75.0),))
+    text = ask("is memory or disk fuller?", machine=single)
+    assert text == "Memory and the disk are equal at 75.0 %."
+    text = ask("디스크와 메모리를 비교해줘", machine=single)
+    assert text == "메모리는 디스크처럼 75.0 %입니다."
 
 
 def test_what_has_no_common_unit_is_not_compared(machine: Snapshot) -> None:
