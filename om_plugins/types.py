@@ -49,7 +49,8 @@ class Call:
         payload: what to answer. Engines must not change it.
         chain: the chain's name.
         headers: request headers to pass on (lower-case names).
-        method: the HTTP method that an HTTP engine should use.
+        method: the HTTP method of the question, for engines that care; an ``HttpEngine`` uses
+            its own.
         stream: the caller wants chunks as they come.
         idempotent: whether the *same* engine may be asked again; ``None`` leaves it to the
             engine's trait.

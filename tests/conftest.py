@@ -33,9 +33,13 @@ def lacking(what: str) -> None:
     pytest.skip(f"missing: {what}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Debian's Chromium, driven by Playwright; each test opens contexts of its own."""
+    """Debian's Chromium, driven by Playwright; each test opens contexts of its own.
+
+    Not for the whole session: while Playwright runs, this thread counts as one with a running
+    event loop, and other tests call ``asyncio.run``.
+    """
     executable = shutil.which("chromium")
     if executable is None:
         lacking("chromium (apt-get install chromium)")
