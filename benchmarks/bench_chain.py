@@ -6,6 +6,7 @@ fallback, health); a peer's row says which parts it stands for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from measure import alternate
@@ -103,6 +104,25 @@ def _under(
     return call
 
 
+def litellm_router() -> dict[str, Callable[[object], object]]:
+    """LiteLLM's router around a mock model, if installed: slow enough to be measured apart."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches one when imported
+    try:
+        import litellm
+    except ImportError:
+        return {}
+    model = {"model": "openai/none", "api_key": "none", "mock_response": ANSWER["answer"]}
+    router = litellm.Router(
+        model_list=[{"model_name": "bench", "litellm_params": model}], num_retries=3, timeout=10
+    )
+    messages = [{"role": "user", "content": PAYLOAD["question"]}]
+    return {
+        "litellm: router, mock model": lambda payload: router.completion(
+            model="bench", messages=messages
+        )
+    }
+
+
 def _once(function: Callable[[object], object]) -> Callable[[], object]:
     return lambda: function(PAYLOAD)
 
@@ -110,7 +130,9 @@ def _once(function: Callable[[object], object]) -> Callable[[], object]:
 def measure(repeats: int = 30) -> dict[str, float]:
     """Microseconds per call: the minimum over the rounds, in which the subjects take turns."""
     subjects = {"bare call": answer, **ours(), **peers()}
-    return alternate({name: _once(function) for name, function in subjects.items()}, repeats)
+    costs = alternate({name: _once(function) for name, function in subjects.items()}, repeats)
+    slow = {name: _once(function) for name, function in litellm_router().items()}
+    return costs | alternate(slow, min(repeats, 10), number=20)
 
 
 if __name__ == "__main__":

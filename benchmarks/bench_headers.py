@@ -76,7 +76,7 @@ def subjects() -> dict[str, App]:
         "ours on it, adopt": HeadersLayer(hello, adopt),
         "bare WSGI callable, JSON": data,
         "ours on it, JSON": HeadersLayer(data, enforce),
-        "Flask hello, bare": flask_hello().wsgi_app,
+        "bare Flask hello": flask_hello().wsgi_app,
         "ours on Flask, enforce, nonce used": HeadersLayer(
             flask_hello_with_nonce().wsgi_app, enforce
         ),
