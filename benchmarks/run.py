@@ -77,7 +77,7 @@ def main() -> None:
         "# Benchmarks",
         "",
         "Made by `make bench`: the same work, our part and its peers alternating in one run, the",
-        f"minimum of {arguments.repeats} repeats. Microseconds depend on the machine; the ratios are",
+        f"minimum of {arguments.repeats} repeats. Microseconds depend on the machine; ratios are",
         "what to compare.",
         "",
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; "
