@@ -18,6 +18,7 @@ from ..protocols import Clock, HubFactory, PluginContext
 from ..types import HubMessage, PluginInfo
 from .hub_values import (
     MAX_READ,
+    HubLease,
     check_amount,
     check_name,
     check_ttl,
@@ -181,7 +182,7 @@ class MemoryHub:
                 del self._counters[next(iter(self._counters))]
             return value + amount
 
-    def lease(self, name: str, ttl: float) -> MemoryLease | None:
+    def lease(self, name: str, ttl: float) -> HubLease | None:
         check_name(name)
         check_ttl(name, ttl)
         with self._mine():
@@ -193,7 +194,7 @@ class MemoryHub:
             # From the same numbers as ids: a token also grows when the held one was swept away.
             self._last = next_id(self._last, self._clock.time())
             self._leases[name] = _Held(self._last, now + ttl)
-            return MemoryLease(self, name, self._last)
+            return HubLease(self, name, self._last)
 
     def close(self) -> None:
         """Nothing to give back; what is kept stays."""
@@ -237,7 +238,7 @@ class MemoryHub:
             if not kept.messages:
                 del self._topics[topic]
 
-    def _renew(self, name: str, token: int, ttl: float) -> bool:
+    def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
         with self._mine():
             now = self._clock.monotonic()
@@ -247,7 +248,7 @@ class MemoryHub:
             held.expires = now + ttl
             return True
 
-    def _release(self, name: str, token: int) -> None:
+    def release_lease(self, name: str, token: int) -> None:
         with self._mine():
             held = self._leases.get(name)
             if held is not None and held.token == token:
@@ -260,21 +261,6 @@ def _after(messages: deque[_Message], number: int, limit: int) -> list[_Message]
         return list(islice(messages, limit))
     newer = list(takewhile(lambda message: message[0] > number, reversed(messages)))
     return newer[: -limit - 1 : -1]
-
-
-@dataclass(slots=True)
-class MemoryLease:
-    """A :class:`~om_plugins.protocols.Lease` of a :class:`MemoryHub`."""
-
-    _hub: MemoryHub
-    name: str
-    token: int
-
-    def renew(self, ttl: float) -> bool:
-        return self._hub._renew(self.name, self.token, ttl)
-
-    def release(self) -> None:
-        self._hub._release(self.name, self.token)
 
 
 @hookimpl

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -19,6 +18,7 @@ from ..types import HubMessage, PluginInfo
 from .hub_file import HubFile, immediate
 from .hub_values import (
     MAX_READ,
+    HubLease,
     check_amount,
     check_name,
     check_ttl,
@@ -179,7 +179,7 @@ class SqliteHub:
 
     # --- leases ---------------------------------------------------------------------------------
 
-    def lease(self, name: str, ttl: float) -> SqliteLease | None:
+    def lease(self, name: str, ttl: float) -> HubLease | None:
         check_name(name)
         check_ttl(name, ttl)
         with self._transaction() as db:
@@ -196,12 +196,12 @@ class SqliteHub:
                     return None
                 token = max(token, last + 1)
             db.execute("REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, token, now, now + ttl))
-        return SqliteLease(self, name, token)
+        return HubLease(self, name, token)
 
     def close(self) -> None:
         self._file.close()
 
-    def _renew(self, name: str, token: int, ttl: float) -> bool:
+    def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
         with self._writing() as db:
             now = self._clock.time()
@@ -212,7 +212,7 @@ class SqliteHub:
             )
             return changed.rowcount == 1
 
-    def _release(self, name: str, token: int) -> None:
+    def release_lease(self, name: str, token: int) -> None:
         with self._writing() as db:
             # The row stays for a day: the next holder's token is larger whatever the clock does.
             db.execute("UPDATE leases SET expires = 0 WHERE name = ? AND token = ?", (name, token))
@@ -279,21 +279,6 @@ def _after_prefix(prefix: str) -> str | None:
         return None
     following = ord(stem[-1]) + 1
     return stem[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
-
-
-@dataclass(slots=True)
-class SqliteLease:
-    """A :class:`~om_plugins.protocols.Lease` of a :class:`SqliteHub`."""
-
-    _hub: SqliteHub
-    name: str
-    token: int
-
-    def renew(self, ttl: float) -> bool:
-        return self._hub._renew(self.name, self.token, ttl)
-
-    def release(self) -> None:
-        self._hub._release(self.name, self.token)
 
 
 @hookimpl

@@ -8,6 +8,8 @@ reader that goes from one hub to another goes on at the same moment.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -116,3 +118,28 @@ def check_amount(name: str, amount: int) -> int:
     if not -MAX_AMOUNT <= amount <= MAX_AMOUNT:
         raise ValueError(f"hub counter {name!r}: amount {amount} is beyond ±{MAX_AMOUNT}")
     return amount
+
+
+class LeaseKeeper(Protocol):
+    """What a hub does for the leases it gave."""
+
+    def renew_lease(self, name: str, token: int, ttl: float) -> bool:
+        """Hold it longer; False when another holds it now."""
+
+    def release_lease(self, name: str, token: int) -> None:
+        """Give it back, unless another holds it now."""
+
+
+@dataclass(slots=True)
+class HubLease:
+    """A :class:`~om_plugins.protocols.Lease` that its hub keeps by name and token."""
+
+    _hub: LeaseKeeper
+    name: str
+    token: int
+
+    def renew(self, ttl: float) -> bool:
+        return self._hub.renew_lease(self.name, self.token, ttl)
+
+    def release(self) -> None:
+        self._hub.release_lease(self.name, self.token)
