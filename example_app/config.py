@@ -52,7 +52,7 @@ class DemoConfig:
         owner = int(env.get("OM_DEMO_OWNER", "") or os.getpid())
         given = env.get("OM_DEMO_STATE", "")
         return cls(
-            state=Path(given) if given else _state_folder(owner),
+            state=Path(given).resolve() if given else _state_folder(owner),
             owner=owner,
             llm_url=url,
             llm_model=model,

@@ -48,7 +48,7 @@ ENGLISH: dict[str, str] = {
     "then": "then",
     "ok": "ok okay fine healthy health well alright wrong problem problems issue issues trouble"
     " status summary overview slow sluggish normal attention struggling report alarming",
-    "help": "help hello hi hey commands capabilities",
+    "help": "help hello hi hey thanks commands capabilities",
     "running": "running run runs alive active",
     "who": "which what whats who whos",
     "why": "why",
@@ -70,7 +70,7 @@ ENGLISH_FILLERS = (
     " name named called than same hows them they he she average averages rate speed stats"
     " statistics info information details value reading readings data ask something exactly"
     " roughly"
-    " fast hard work works working"
+    " fast hard work works working version enough"
 )
 
 ENGLISH_PHRASES: tuple[tuple[str, str], ...] = (
@@ -91,6 +91,7 @@ ENGLISH_PHRASES: tuple[tuple[str, str], ...] = (
     (r"\b(last|latest) (re)?(boot|start|restart)(ed)?\b", " uptime "),
     (r"\bwhen (did|was|were)\b.*\b(start|restart|boot|reboot)(ed)?\b", " uptime "),
     (r"\b(ram|memory) (stick|foam|card|lane)s?\b", " kill "),
+    (r"\b(go|goes|going|gone|went|been going) (up|down)\b", " change "),
     (r"\bafter that\b|\bthe one after\b|\brunner[- ]up\b", " next "),
     (r"\b(what|how) about\b|^\s*and\b", " about "),
     (r"\bare you (ok|okay|fine|well)\b", " ok "),
@@ -129,7 +130,8 @@ KOREAN: dict[str, str] = {
     " 올라 내렸 내려 최근 동안 지난 전에 전보다 전이랑 전과 이전 기록",
     "next": "다음 그다음 또",
     "ok": "괜찮 정상 문제 이상 상태 건강 요약 멀쩡 현황 점검 느려 느린 느리 버벅 잘 무사",
-    "help": "도움 도움말 도와 사용법 기능 안녕 물어볼 물어봐 할수있 대답할수있 답할수있 질문",
+    "help": "고마워 감사 도움 도움말 도와 사용법 기능 안녕 물어볼 물어봐 할수있"
+    " 대답할수있 답할수있 질문",
     "running": "실행 돌아가 돌고 돌아 떠있 구동",
     "who": "뭐 뭐가 무엇 무슨 어느 어떤 어떤게 누가 누구 뭔 뭘",
     "why": "왜",
@@ -139,7 +141,7 @@ KOREAN: dict[str, str] = {
 }
 
 KOREAN_FILLERS = (
-    "며칠 않"
+    "며칠 않 부족 모자 충분 버전"
     " 알려 어땠 보여 말해 얼마 얼마나 얼만큼 어때 어떻 어떻게 어떠 지금 현재 좀 이 그 저 우리 내"
     " 서버 컴퓨터 시스템 기계 머신 여기 장비 궁금 확인 있 없 되 돼 됐 됩 하 한 할 해 했 합 것"
     " 거 게 건 걸 정도 전체 모두 다 모든 각 다들 오늘 시간 시각 분 초 개 퍼센트 프로 줘 주"

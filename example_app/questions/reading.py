@@ -54,7 +54,7 @@ _MOUNT = re.compile(r"(?<![\w/])(/[\w.\-/]*)(?![\w])|(?<!\w)([a-z]:\\)")
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9_.+\-:/@]*|[가-힣]+")
 _NAMED_EN = re.compile(
     r"\b(?:does|do|is|has)\s+(?:the\s+)?(?:process\s+)?(?P<n1>[\w.+\-]+)\s+(?:process(?:es)?\s+)?"
-    r"(?:use|using|used|take|taking|consume|consuming|have|eat|eating|need|hold|occupy|running|"
+    r"(?:been\s+)?(?:use|using|used|take|taking|consume|consuming|have|eat|eating|need|hold|occupy|running|"
     r"alive)\b"
     r"|\b(?P<n2>[\w.+\-]+)'s\s+(?:memory|ram|cpu)"
     r"|\b(?:memory|ram|cpu|used|usage|use|running)\s+(?:of|by)\s+(?:the\s+)?(?:process\s+)?"
@@ -151,6 +151,8 @@ def _read_latin(word: str, running: set[str], marks: Marks) -> None:
         marks.number = int(word[:4])
     elif word == "about":
         marks.concepts.add("about")
+    elif word in running and word not in _english_words() and not marks.name:
+        marks.name = word
     elif found := _english(word):
         if found != "filler":
             marks.concepts.add(found)
@@ -159,7 +161,7 @@ def _read_latin(word: str, running: set[str], marks: Marks) -> None:
             marks.number = int(_NUMBERS[word])
     elif word in _NUMBERS:
         marks.number = int(_NUMBERS[word])
-    elif not marks.name and (word in running or _part_of(word, running)):
+    elif not marks.name and _part_of(word, running):
         marks.name = word
     elif not re.fullmatch(r"\d+[a-z]{0,4}", word):
         marks.unknown.append(word)

@@ -7,6 +7,7 @@ not understood, and said so: a wrong answer about a server is worse than none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,6 +17,12 @@ from .reading import Marks, read
 __all__ = ["understand"]
 
 _MAX_LIST = 10
+_A_FEW = 5
+_PLURAL = re.compile(
+    r"\b(processes|programs|apps|applications|tasks|consumers|hogs)\b|목록|프로세스들"
+)
+_THRESHOLD = re.compile(r"\d\s*(%|[kmgt]i?b\b|percent\b|퍼센트|기가|메가)")
+"""A size or share in the question: processes are ranked here, not filtered."""
 
 
 def understand(text: str, running: Iterable[str] = ()) -> Query:
@@ -30,6 +37,8 @@ def understand(text: str, running: Iterable[str] = ()) -> Query:
     """
     marks = read(text, running)
     query = _decide(marks)
+    if query.intent in ("top_memory", "top_cpu") and _THRESHOLD.search(marks.text):
+        query = Query("unknown")
     return replace(query, language=marks.language)
 
 
@@ -37,6 +46,8 @@ def _decide(m: Marks) -> Query:
     c = m.concepts
     if "blocked" in c or len(m.unknown) >= max(m.weight, 1):
         return Query("unknown")
+    if m.name and "uptime" in c:
+        return Query("unknown")  # the machine's uptime is not a process's
     subjects = _subjects(m)
     if not subjects and not m.said_name:
         early = _without_subject(m)
@@ -139,7 +150,7 @@ def _single(m: Marks, subjects: tuple[str, ...]) -> Query:
     c = m.concepts
     subject = subjects[0] if subjects else ""
     rank, count = max(m.rank, 1), _count(m)
-    superlative = bool(c & {"most", "ordinal", "busy"}) or count > 1
+    superlative = bool(c & {"most", "ordinal", "busy"}) or m.number > 1
     if subject in ("memory", "cpu"):
         asks_process = "process" in c or ("who" in c and "use" in c and not c & {"left", "count"})
         hungry = bool(c & {"most", "ordinal"}) and "use" in c
@@ -193,4 +204,7 @@ def _bare(m: Marks) -> bool:
 
 
 def _count(m: Marks) -> int:
-    return min(max(m.number, 1), _MAX_LIST)
+    """How many processes to list: the number given, a few for a plural, else one."""
+    if m.number or m.rank:
+        return min(max(m.number, 1), _MAX_LIST)
+    return _A_FEW if _PLURAL.search(m.text) else 1

@@ -24,6 +24,7 @@ def say(question: str, machine: Snapshot) -> str:
         ("which process uses the second most memory?", ["python", "PID 8", "1.0 GiB"]),
         ("which process uses the most cpu?", ["python", "PID 8", "80.0 %", "one core"]),
         ("top 2 processes by cpu", ["1. python (PID 8): 80.0 %", "2. python (PID 7): 12.5 %"]),
+        ("which processes use the most memory", ["1. python (PID 7)", "4. init (PID 1)"]),
         ("how much disk is left?", ["/ has 20.0 GiB left of 100.0 GiB", "/srv has 450.0 GiB"]),
         ("how much space is left on /srv", ["/srv has 450.0 GiB left"]),
         ("how much space is left on /srv/www", ["not a mount point", "/srv has 450.0 GiB left"]),

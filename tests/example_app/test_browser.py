@@ -229,3 +229,18 @@ def test_a_question_in_the_address_is_asked(browser: Browser, address: str) -> N
         demo.page.locator(".badge").wait_for()
         assert "busy over" in demo.page.locator(".turn.answer .text").inner_text()
         assert "?q=" not in demo.page.url
+
+
+def test_nothing_moves_while_the_page_fills(browser: Browser, address: str) -> None:
+    """Cumulative layout shift, as web-vitals counts it; 0.1 is still called good."""
+    with Opened(browser) as demo:
+        demo.page.add_init_script(
+            "globalThis.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach("
+            "(entry) => { globalThis.shift += entry.value })).observe("
+            "{ type: 'layout-shift', buffered: true })"
+        )
+        for width in (360, 1280):
+            demo.page.set_viewport_size({"width": width, "height": 900})
+            demo.page.goto(address)
+            demo.page.wait_for_timeout(2500)
+            assert demo.page.evaluate("globalThis.shift") < 0.01

@@ -9,7 +9,7 @@ import pytest
 
 from example_app.questions import understand
 
-RUNNING = ("python", "bash", "nginx", "gunicorn", "redis-server", "chrome")
+RUNNING = ("python", "bash", "nginx", "gunicorn", "redis-server", "chrome", "systemd")
 
 BEFORE = """
 which process uses the most memory? | top_memory
@@ -168,6 +168,22 @@ what will the cpu be tomorrow | unknown
 should I buy a bigger disk | unknown
 translate memory into french | unknown
 please restart nginx | unknown
+mem? | memory_use
+am I running out of disk space? | disk_use
+what is using all my memory | top_memory
+list processes | top_cpu
+what's running on this machine | top_cpu
+how many threads does the cpu have | cores
+how long has python been running | unknown
+which processes use more than 1 GB of memory | unknown
+what is my ip address | unknown
+which user is logged in | unknown
+kernel version | system
+did cpu go up? | history
+memory over the last hour | history
+is load higher than an hour ago? | history
+systemd memory | process_named
+delete old files to free disk space | unknown
 램을 제일 많이 잡아먹는 놈이 누구야? | top_memory
 메모리 사용량 상위 3개 프로세스 보여줘 | top_memory
 어떤 프로그램이 메모리를 많이 차지하고 있나요? | top_memory
@@ -218,6 +234,18 @@ CPU랑 메모리 중 어느 게 더 높아? | compare
 내일 CPU 사용량 예측해줘 | unknown
 서버 재시작해줘 | unknown
 그래픽카드 사용량 알려줘 | unknown
+메모리 부족해? | memory_use
+디스크 용량 부족하지 않아? | disk_use
+메모리 왜 이렇게 많이 써? | top_memory
+프로세스 목록 보여줘 | top_cpu
+서버 느린데 왜 그래? | health
+메모리 1기가 이상 쓰는 프로세스 | unknown
+지금 몇 시야 | unknown
+한 시간 전 부하는? | history
+CPU가 올라갔어? | history
+디스크가 메모리보다 더 찼어? | compare
+systemd 메모리 | process_named
+로그 보여줘 | unknown
 """
 
 
