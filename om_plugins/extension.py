@@ -26,7 +26,7 @@ from .errors import ConfigError
 from .flask_views import cached
 from .runtime import Runtime
 from .security.jinja_nonce import install
-from .security.nonce import nonce
+from .security.nonce import tag_nonce
 from .security.override import Override, override
 from .settings import Settings
 from .types import EngineSpec
@@ -350,9 +350,10 @@ def _environ() -> WSGIEnvironment | None:
 def _head(app: Flask, environ: WSGIEnvironment) -> str:
     """What ``{{ om_head() }}`` puts into a page's head: the browser module."""
     source = environ.get("SCRIPT_NAME", "") + _runtime(app).settings.prefix + "/static/om.js"
-    return Markup('<script type="module" src="{}" nonce="{}"></script>').format(
-        source, nonce(environ)
-    )
+    value = tag_nonce(environ)
+    if value is None:
+        return Markup('<script type="module" src="{}"></script>').format(source)
+    return Markup('<script type="module" src="{}" nonce="{}"></script>').format(source, value)
 
 
 def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:

@@ -23,14 +23,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from .caching.flight import Private
 from .caching.keys import encode
 from .caching.smart import SmartCache
+from .security.nonce import NONCE, PLAIN
+from .security.override import OVERRIDE as CSP
 
 __all__ = ["cached"]
 
 P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
 
-NONCE = "om_plugins.nonce"
-CSP = "om_plugins.csp"
 STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
 _GONE = frozenset({404, 410})
 _NOT_IN_A_REFRESH = (
@@ -157,6 +157,7 @@ class _Rules:
             if self.query
             else None,
             tuple((name.lower(), request.headers.get(name)) for name in self.vary),
+            PLAIN in request.environ,  # a page without nonces is none for a response with them
         )
 
 
@@ -220,6 +221,8 @@ class _Look:
         """The response to send: the view's own when it just ran, else one from what is stored."""
         made, self.made = self.made, None
         status, headers, body, at = stored
+        if PLAIN in request.environ:
+            request.environ[PLAIN] = True  # the stored page may have tags without nonces
         if made is None:
             made = current_app.response_class(body, status=status)
             made.headers.clear()
@@ -278,11 +281,14 @@ class _Look:
 
 def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
     left_out = _NOT_IN_A_REFRESH if keep_user else _NOT_IN_A_REFRESH + _PERSONAL
-    return {
+    fresh = {
         name: value
         for name, value in environ.items()
         if name not in left_out and not name.startswith("om_plugins.")
     } | {"wsgi.input": BytesIO(), "REQUEST_METHOD": "GET"}
+    if PLAIN in environ:
+        fresh[PLAIN] = False
+    return fresh
 
 
 # --- what must not be stored --------------------------------------------------------------------

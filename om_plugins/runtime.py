@@ -162,7 +162,7 @@ class Runtime:
             _known_scheme("OM_CACHE_URL", settings.cache_url, self._store_factories)
         extra, asked = self._csp_contributions()
         self.header_policy = HeaderPolicy.from_settings(
-            settings, debug=debug, extra=extra, callables=asked
+            settings, debug=debug, testing=testing, extra=extra, callables=asked
         )
         for plugin, specs in self.plugins.collect("om_engines"):
             for spec in specs:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ..errors import ConfigError
-from .nonce import header_nonce
+from .nonce import PLAIN, header_nonce
 from .override import OVERRIDE, Override
 from .policy import Pieces, Policy, checked, compiled, replaced, widened
 from .presets import BASELINE, COMPANIONS, HTML_ONLY, STRICT
@@ -62,7 +62,8 @@ class HeaderPolicy:
         csp: directives that replace those of the strict policy.
         companions: headers that are added where the application set none.
         report_path: the report endpoint's path below the application's root; "" for none.
-        report_sample: share of HTML responses, 0 to 1, that ask browsers for reports.
+        report_sample: share of HTML responses, 0 to 1, that ask browsers for reports. In modes
+            that only observe, the pages of all others need no nonces.
         extra: sources to add, from plugins; they only ever allow more.
         callables: asked for such sources for each HTML response; one that raises is logged.
 
@@ -90,6 +91,9 @@ class HeaderPolicy:
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
+        self.may_stay_plain = (
+            mode in ("adopt", "learn") and self._sample < 1.0 and not _reports_elsewhere(self._own)
+        )
         companions = COMPANIONS if companions is None else companions
         self._bits = {
             "content-type": _CONTENT_TYPE,
@@ -113,6 +117,7 @@ class HeaderPolicy:
         settings: Settings,
         *,
         debug: bool,
+        testing: bool = False,
         extra: Mapping[str, Sequence[str]] | None = None,
         callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
     ) -> HeaderPolicy:
@@ -120,21 +125,29 @@ class HeaderPolicy:
 
         Args:
             debug: the host application runs in debug mode: every HTML response asks for reports.
+            testing: the host application is under test, where chance has no place: no response
+                asks for reports, unless all do by their own setting.
             extra, callables: what plugins gave for ``om_csp``.
 
         Raises:
             ConfigError: names the key, the value and the way out.
         """
+        sample = settings.csp_report_sample
+        if settings.csp_mode == "learn":
+            sample = 1.0
+        elif testing:
+            sample = float(sample >= 1.0)
+        elif debug:
+            sample = 1.0
         return cls(
             mode=settings.csp_mode,
             csp=settings.csp,
             companions=_merged_companions(settings.headers),
             report_path=f"{settings.prefix}/csp",
-            report_sample=1.0 if debug or settings.csp_mode == "learn"
-            else settings.csp_report_sample,
+            report_sample=sample,
             extra=extra,
             callables=callables,
-        )  # fmt: skip
+        )
 
     @property
     def uses_nonces(self) -> bool:
@@ -204,9 +217,10 @@ class HeaderPolicy:
         changes = environ.get(OVERRIDE, ())
         if changes or self._callables:
             variant = self._variant(changes, self._asked(environ))
-        sample = self._sample
+        if environ.get(PLAIN):  # a report-only policy would blame the tags that were left alone
+            present |= _REPORTED_BIT
         reporting = ""
-        if sample >= 1.0 or (sample > 0.0 and random.random() < sample):
+        if PLAIN not in environ if self.may_stay_plain else self.draw():
             reporting = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
         key = (present, reporting, root)
         complete, waiting = variant.plans.get(key) or self._plan(variant, *key)
@@ -214,6 +228,11 @@ class HeaderPolicy:
             return complete
         value = header_nonce(environ)
         return complete + [(name, value.join(pieces)) for name, pieces in waiting]
+
+    def draw(self) -> bool:
+        """Whether this response asks for reports."""
+        sample = self._sample
+        return sample >= 1.0 or (sample > 0.0 and random.random() < sample)
 
     def _plain_for(self, present: int) -> list[Header]:
         found = [header for bit, header, html in self._companions if not html and not present & bit]
@@ -317,7 +336,12 @@ class HeadersLayer:
         self.policy = policy
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        additions = self.policy.additions
+        policy = self.policy
+        additions = policy.additions
+        if policy.may_stay_plain and not policy.draw():
+            environ[PLAIN] = False
+        elif PLAIN in environ:  # of a layer further out, which may be less strict
+            del environ[PLAIN]
         root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
 
         def start(

@@ -20,7 +20,7 @@ from jinja2.lexer import Token
 from markupsafe import Markup
 
 from .html_scan import Scanner, State
-from .nonce import nonce
+from .nonce import nonce, tag_nonce
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -127,7 +127,10 @@ def _add_globals(environment: Environment) -> None:
         environ = current()
         if environ is None:  # a mail, a job: there is no header to agree with
             return Markup()
-        return Markup(f" nonce={quote}{nonce(environ)}{quote}")  # noqa: S704 - hexadecimal digits
+        value = tag_nonce(environ)
+        if value is None:
+            return Markup()
+        return Markup(f" nonce={quote}{value}{quote}")  # noqa: S704 - hexadecimal digits
 
     def om_head() -> Markup:
         environ = current()

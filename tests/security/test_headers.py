@@ -11,11 +11,13 @@ import pytest
 
 from om_plugins.errors import ConfigError
 from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.security.nonce import NONCE, nonce
+from om_plugins.security.nonce import NONCE, PLAIN, nonce, tag_nonce
+from om_plugins.security.override import override
 from om_plugins.settings import Settings
 
 NONCED = re.compile(r"'nonce-([0-9a-f]{32})'")
 HTML = [("Content-Type", "text/html; charset=utf-8")]
+ENDPOINTS = "Reporting-Endpoints"
 BASELINE = "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
 
@@ -79,6 +81,55 @@ def test_reports_are_asked_for_on_a_share_of_responses(serve, mode):
 def test_reports_are_asked_for_on_all_responses_in_debug_mode(serve, mode):
     layer = HeadersLayer(answer(), policy(mode, csp_report_sample=0, debug=True))
     assert all(serve(layer).all("Reporting-Endpoints") for _ in range(20))
+
+
+def test_under_test_nothing_is_left_to_chance(serve):
+    for sample, testing, asks in ((0.5, True, 0), (1, True, 20), (0.5, False, None)):
+        rules = HeaderPolicy.from_settings(
+            Settings(csp_report_sample=sample), debug=testing, testing=testing
+        )
+        asked = sum(bool(serve(HeadersLayer(answer(), rules)).all(ENDPOINTS)) for _ in range(20))
+        assert asked == asks if asks is not None else 0 < asked < 20
+
+
+def tagged(environ, start_response):
+    value = tag_nonce(environ)
+    start_response("200 OK", HTML)
+    return [b"<script>" if value is None else f"<script nonce={value}>".encode()]
+
+
+def test_a_page_that_asks_for_no_reports_stays_as_it_is_and_is_not_blamed(serve):
+    seen = serve(HeadersLayer(tagged, policy("adopt", csp_report_sample=0)))
+    assert (seen.body, seen.csp, seen.reported) == (b"<script>", BASELINE, None)
+
+
+@pytest.mark.parametrize("settings", [{"csp_report_sample": 1}, {"debug": True}])
+def test_a_page_that_asks_for_reports_has_its_nonces(serve, settings):
+    seen = serve(HeadersLayer(tagged, policy("adopt", **settings)))
+    assert seen.body == f"<script nonce={NONCED.search(seen.reported)[1]}>".encode()
+    assert "report-uri" in seen.reported
+
+
+def test_a_page_has_its_nonces_when_reports_go_elsewhere(serve):
+    own = {"report-uri": ("https://reports.example/csp",)}
+    seen = serve(HeadersLayer(tagged, policy("adopt", csp=own, csp_report_sample=0)))
+    assert seen.body == f"<script nonce={NONCED.search(seen.reported)[1]}>".encode()
+
+
+def test_a_view_that_is_enforced_has_its_nonces_in_mode_adopt(serve):
+    def view(environ, start_response):
+        override(environ, report_only=False)
+        return tagged(environ, start_response)
+
+    seen = serve(HeadersLayer(view, policy("adopt", csp_report_sample=0)))
+    assert seen.body == f"<script nonce={NONCED.search(seen.csp)[1]}>".encode()
+
+
+def test_a_strict_layer_inside_a_lenient_one_has_its_nonces(serve):
+    inner = HeadersLayer(tagged, policy("enforce"))
+    seen = serve(HeadersLayer(inner, policy("adopt", csp_report_sample=0)))
+    assert seen.body == f"<script nonce={NONCED.search(seen.csp)[1]}>".encode()
+    assert PLAIN not in seen.environ
 
 
 def test_over_plain_http_only_report_uri_is_sent(serve):

@@ -1,4 +1,7 @@
-from om_plugins.security.nonce import NONCE, SENT, header_nonce, nonce
+import pytest
+
+from om_plugins.security.nonce import NONCE, PLAIN, SENT, header_nonce, nonce, tag_nonce
+from om_plugins.security.override import override
 
 
 def test_nonce_has_128_bits_in_characters_that_need_no_escaping():
@@ -31,3 +34,24 @@ def test_header_gets_the_nonce_that_the_page_asked_for():
     asked = nonce(environ)
     assert header_nonce(environ) == asked
     assert SENT not in environ
+
+
+def test_a_tag_is_left_alone_while_nothing_asks_for_the_nonce():
+    environ = {PLAIN: False}
+    assert tag_nonce(environ) is None
+    assert environ == {PLAIN: True}
+
+
+@pytest.mark.parametrize(
+    "ask", [nonce, header_nonce, lambda environ: override(environ, report_only=False)]
+)
+def test_a_tag_gets_the_nonce_once_something_asked_for_it(ask):
+    environ = {PLAIN: False}
+    ask(environ)
+    assert tag_nonce(environ) == nonce(environ)
+    assert environ[PLAIN] is False
+
+
+def test_a_tag_gets_the_nonce_where_nothing_may_stay_plain():
+    environ = {}
+    assert tag_nonce(environ) == nonce(environ)
