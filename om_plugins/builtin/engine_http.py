@@ -220,7 +220,7 @@ class HttpEngine:
         body = exchange.read(self._max_answer)
         try:
             return msgspec.json.decode(body)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
             raise self._garbled(exchange, f"answered broken JSON: {error}"[:200]) from None
 
     def _garbled(self, exchange: Exchange, what: str) -> Transient:

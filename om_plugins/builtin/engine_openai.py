@@ -234,7 +234,7 @@ class OpenAIEngine(HttpEngine):
                 break
             try:
                 document = msgspec.json.decode(event.data)
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError, msgspec.DecodeError):
                 raise self._garbled(exchange, "streamed broken JSON") from None
             if not isinstance(document, Mapping):
                 raise self._garbled(exchange, "streamed JSON that is no chat completion")
@@ -266,7 +266,7 @@ class OpenAIEngine(HttpEngine):
     def _explained(self, error: EngineError, body: bytes) -> EngineError:
         try:
             document = msgspec.json.decode(body)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, msgspec.DecodeError):
             return error
         found = document.get("error") if isinstance(document, Mapping) else None
         return self._from_error(found, error) if found else error

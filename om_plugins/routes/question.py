@@ -85,7 +85,7 @@ def json_payload(environ: WSGIEnvironment, body: bytes) -> object:
         return msgspec.json.decode(body)
     except RecursionError:
         raise Refusal(400, "The JSON of the request is nested too deep.") from None
-    except ValueError:
+    except (ValueError, msgspec.DecodeError):  # which is a ValueError in new versions only
         raise Refusal(400, "The request is not valid JSON.") from None
 
 
