@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 from ..system import Disk, Process, Snapshot
+from .concerns import concerns
 from .examples import EXAMPLES
 from .query import Query
 from .wording import duration, duration_ko, object_ko, percent, size, subject_ko, topic_ko
 
-__all__ = ["BEYOND", "answer", "concerns"]
+__all__ = ["BEYOND", "answer"]
 
 BEYOND = frozenset({"compare", "history", "follow_up"})
 """Intents that one reading and one question are not enough for."""
@@ -317,33 +318,6 @@ def _system(query: Query, now: Snapshot) -> str:
         f"This is {now.hostname}, running {now.system}.",
         f"이 서버는 {now.hostname}이고, {now.system}에서 돌아갑니다.",
     )
-
-
-def concerns(now: Snapshot) -> list[tuple[str, str]]:
-    """What looks wrong, as (English, Korean): limits that operators commonly alert on."""
-    found = []
-    m, s, c = now.memory, now.swap, now.cpu
-    if m.percent >= 90:
-        found.append((f"memory is {percent(m.percent)} used", f"메모리 {percent(m.percent)} 사용"))
-    if s.percent >= 80:
-        found.append((f"swap is {percent(s.percent)} used", f"스왑 {percent(s.percent)} 사용"))
-    if c.percent >= 90:
-        found.append((f"the CPU is {percent(c.percent)} busy", f"CPU {percent(c.percent)} 사용"))
-    if c.load and c.load[1] > 2 * c.logical:
-        found.append(
-            (f"the load average is {c.load[1]:.2f}", f"평균 부하 {c.load[1]:.2f}"),
-        )
-    found += [
-        (f"{d.mount} is {percent(d.percent)} full", f"{d.mount} {percent(d.percent)} 참")
-        for d in now.disks
-        if d.percent >= 90
-    ]
-    found += [
-        (f"{t.label} is at {t.celsius:.0f} °C", f"{t.label} {t.celsius:.0f} °C")
-        for t in now.temperatures
-        if t.celsius >= 90
-    ]
-    return found
 
 
 def _health(query: Query, now: Snapshot) -> str:

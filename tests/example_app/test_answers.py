@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from example_app.questions import Query, answer, understand
-from example_app.questions.answers import concerns
+from example_app.questions.concerns import concerns
 from example_app.system import Process, Sampler, Snapshot
 
 

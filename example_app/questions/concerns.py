@@ -1,0 +1,35 @@
+"""What looks wrong on a machine, by the limits that operators commonly alert on."""
+
+from __future__ import annotations
+
+from ..system import Snapshot
+from .wording import percent
+
+__all__ = ["concerns"]
+
+
+def concerns(now: Snapshot) -> list[tuple[str, str]]:
+    """What looks wrong, each as (English, Korean); empty when nothing does."""
+    found = []
+    m, s, c = now.memory, now.swap, now.cpu
+    if m.percent >= 90:
+        found.append((f"memory is {percent(m.percent)} used", f"메모리 {percent(m.percent)} 사용"))
+    if s.percent >= 80:
+        found.append((f"swap is {percent(s.percent)} used", f"스왑 {percent(s.percent)} 사용"))
+    if c.percent >= 90:
+        found.append((f"the CPU is {percent(c.percent)} busy", f"CPU {percent(c.percent)} 사용"))
+    if c.load and c.load[1] > 2 * c.logical:
+        found.append(
+            (f"the load average is {c.load[1]:.2f}", f"평균 부하 {c.load[1]:.2f}"),
+        )
+    found += [
+        (f"{d.mount} is {percent(d.percent)} full", f"{d.mount} {percent(d.percent)} 참")
+        for d in now.disks
+        if d.percent >= 90
+    ]
+    found += [
+        (f"{t.label} is at {t.celsius:.0f} °C", f"{t.label} {t.celsius:.0f} °C")
+        for t in now.temperatures
+        if t.celsius >= 90
+    ]
+    return found
