@@ -1,262 +1,32 @@
-"""HTTP over pooled connections in which every wait ends with the call's deadline.
-
-urllib3's read timeout bounds one ``recv``: an upstream that drips a byte now and then holds the
-caller for ever. Here the socket's timeout is set to what is left of the attempt before *each*
-read and write, of headers and body alike, and a cancelled call shuts its socket down.
+"""One HTTP exchange over pooled connections, with a bounded answer.
 
 Needs the extra ``http``; import this module inside the function that uses it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import io
 import os
-import socket
 import ssl
-import threading
-import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
-from typing import Any, cast
+from typing import cast
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import HTTPConnectionPool
 
-from ..errors import AttemptTimeout, Cancelled, EngineError, Misconfigured, Sent, Transient
+from ..errors import Transient
 from ..types import Call
+from .http_connection import (
+    Attempt,
+    DeadlineHTTPPool,
+    DeadlineHTTPSPool,
+    connect,
+    current_attempt,
+)
 
 _READ = 65_536
 _WRITE = 16_384
-
-
-class Attempt:
-    """One request under way: how long it may still take, how far it came, how to stop it.
-
-    Attributes:
-        sent: whether the request may have reached the upstream, as far as is known now.
-        raw: the answer as ``http.client`` sees it, once its head is being read.
-    """
-
-    __slots__ = (
-        "_call", "_ends", "_limit_s", "_lock", "_remove", "_renew", "_reused", "_sock",
-        "connect_timeout", "raw", "sent", "where",
-    )  # fmt: skip
-
-    def __init__(
-        self, call: Call, where: str, limit_s: float, connect_timeout: float = 3.0
-    ) -> None:
-        self._call = call
-        self._limit_s = limit_s
-        self._ends = time.monotonic() + limit_s
-        self._renew = False
-        self._sock: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._reused = True
-        self.connect_timeout = connect_timeout
-        self.raw: http.client.HTTPResponse | None = None
-        self.sent: Sent = "no"
-        self.where = where
-        self._remove = call.on_cancel(self._cancel)
-
-    def left(self) -> float:
-        """Seconds that the next wait may take.
-
-        Raises:
-            Cancelled: nobody waits any more.
-            TimeoutError: nothing is left.
-        """
-        if self._call.cancelled:
-            raise Cancelled(f"{self.where}: the call was cancelled")
-        left = min(self._call.remaining(), self._ends - time.monotonic())
-        if left <= 0:
-            raise TimeoutError("the attempt's time is over")
-        return left
-
-    def allow_silence_only(self) -> None:
-        """From here on the engine's own limit bounds each silence, not the whole attempt."""
-        self._renew = True
-
-    def before_read(self, sock: socket.socket) -> None:
-        sock.settimeout(_finite(self.left()))
-
-    def after_read(self, size: int) -> None:
-        if size:
-            self.sent = "yes"
-            if self._renew:
-                self._ends = time.monotonic() + self._limit_s
-
-    def before_write(self, sock: socket.socket) -> None:
-        if sock is not self._sock:
-            self.attach(sock)
-        sock.settimeout(_finite(self.left()))
-        self.sent = "maybe"
-
-    def written(self) -> None:
-        """All of the request is out.
-
-        A pooled connection may have been dropped by the upstream before it read a byte of this
-        request, so there only the first byte of the answer proves that it arrived.
-        """
-        if not self._reused:
-            self.sent = "yes"
-
-    def attach(self, sock: socket.socket, *, new: bool = False) -> None:
-        """Have a cancelled call shut this socket down."""
-        with self._lock:
-            self._sock = sock
-            self._reused = self._reused and not new
-        if self._call.cancelled:
-            self._cancel()
-
-    def detach(self) -> None:
-        """The socket is not this attempt's any more. Must come before it goes to the pool."""
-        self._remove()
-        with self._lock:
-            self._sock = None
-
-    def _cancel(self) -> None:
-        # An OSError says that it is closed or not connected: nobody waits on it.
-        with self._lock, contextlib.suppress(OSError):
-            if self._sock is not None:
-                # Not SSLSocket.shutdown: that takes the TLS object from under the reader.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-
-    def error(self, error: BaseException) -> Exception:
-        """What an exception from the network means to a chain."""
-        if isinstance(error, EngineError | Cancelled):
-            return error
-        if self._call.cancelled:
-            return Cancelled(f"{self.where}: the call was cancelled")
-        inner = error.args[-1] if error.args else None
-        if isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(inner, Exception):
-            error = inner
-        if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
-            sent: Sent = "no" if self.sent == "no" else "yes"
-            return AttemptTimeout(f"{self.where}: no complete answer in time", sent=sent)
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Misconfigured(f"{self.where}: its certificate is not trusted", sent="no")
-        return Transient(f"{self.where}: {type(error).__name__}: {error}"[:300], sent=self.sent)
-
-
-def connect(host: str, port: int, attempt: Attempt) -> socket.socket:
-    """Open a TCP connection, all addresses of the name within one time limit.
-
-    Raises:
-        Transient: it could not be made; nothing was sent.
-        AttemptTimeout: the call's own time ran out first.
-    """
-    until = time.monotonic() + min(attempt.connect_timeout, attempt.left())
-    try:
-        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise Transient(f"{attempt.where}: {host!r} has no address ({error})", sent="no") from None
-    last: Exception = OSError("no address")
-    for number, (family, kind, protocol, _, address) in enumerate(found):
-        left = min(until - time.monotonic(), attempt.left())
-        if left <= 0:
-            break
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A dead first address must leave time for the next one.
-            sock.settimeout(left / (len(found) - number))
-            attempt.attach(sock, new=True)
-            sock.connect(address)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            last = error
-        else:
-            sock.settimeout(max(until - time.monotonic(), 0.001))  # bounds the TLS handshake
-            return sock
-    attempt.left()  # the call's own time first: it is not the upstream's fault
-    raise Transient(f"{attempt.where}: cannot connect: {last}", sent="no") from None
-
-
-_current: ContextVar[Attempt] = ContextVar("om_plugins.http_attempt")
-"""Which attempt urllib3 is at work for: its connections are made deep inside the pool."""
-
-
-class _Connection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return connect(self.host, self.port, _current.get())
-
-    def connect(self) -> None:
-        super().connect()
-        _current.get().attach(self.sock, new=True)
-
-    def request(self, *args: Any, **options: Any) -> None:
-        super().request(*args, **options)
-        _current.get().written()
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        attempt = _current.get()
-        view = memoryview(data)
-        for start in range(0, len(view), _WRITE):
-            attempt.before_write(self.sock)
-            super().send(view[start : start + _WRITE])
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself
-        attempt = _current.get()
-
-        def response(sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
-            # All that http.client asks of a socket here is makefile().
-            raw = http.client.HTTPResponse(_Readable(sock, attempt), **options)  # type: ignore[arg-type]
-            attempt.raw = raw
-            return raw
-
-        self.response_class = response  # type: ignore[assignment]  # it is only ever called
-        return super().getresponse()
-
-
-class _TLSConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-class _Readable:
-    """What ``http.client`` takes for a socket: its file sets the deadline before each read."""
-
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
-        self._sock = sock
-        self._attempt = attempt
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock, self._attempt), _READ)
-
-
-class _DeadlineReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
-        self._sock = sock
-        self._attempt = attempt
-        self._file = sock.makefile("rb", buffering=0)  # keeps the socket open until closed
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._attempt.before_read(self._sock)
-        size = self._file.readinto(buffer) or 0
-        self._attempt.after_read(size)
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 class Exchange:
@@ -415,7 +185,7 @@ class Transport:
             Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`Attempt.error`.
         """
         attempt = Attempt(call, where, limit_s, self._connect_timeout)
-        token = _current.set(attempt)
+        token = current_attempt.set(attempt)
         try:
             attempt.left()
             response = self._pool().urlopen(
@@ -436,7 +206,7 @@ class Transport:
                 raise attempt.error(error) from error
             raise
         finally:
-            _current.reset(token)
+            current_attempt.reset(token)
         return Exchange(response, attempt)
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
@@ -469,13 +239,9 @@ class Transport:
 
     def _make(self) -> HTTPConnectionPool:
         if self._scheme == "http":
-            return _HTTPPool(self._host, self._port, maxsize=self._pool_size)
+            return DeadlineHTTPPool(self._host, self._port, maxsize=self._pool_size)
         if self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()
-        return _HTTPSPool(
+        return DeadlineHTTPSPool(
             self._host, self._port, maxsize=self._pool_size, ssl_context=self._ssl_context
         )
-
-
-def _finite(seconds: float) -> float | None:
-    return None if seconds == float("inf") else seconds
