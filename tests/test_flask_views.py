@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from importlib.metadata import version
 
 import flask
 import pytest
@@ -281,7 +282,9 @@ def test_a_session_read_before_the_view_does_not_count_and_is_still_known_afterw
 
     client = site.view()
     for _ in range(2):
-        assert "Cookie" in client.get("/page").headers["Vary"]  # Flask adds it at the end
+        vary = client.get("/page").headers.get("Vary", "")
+        # Flask adds it at the end, since CVE-2023-30861 was mended
+        assert ("Cookie" in vary) is (version("flask") not in ("2.3.0", "2.3.1"))
     assert site.runs == 1
 
 

@@ -5,4 +5,5 @@ python=${PYTHON:-python3}
 venv=build/lowest
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install --quiet "$(ls build/wheel/*.whl)" -r tests/lowest/requirements.txt
-"$venv/bin/pytest" -q -m "not proof and not browser and not server" tests
+# the example app asks for a newer Flask (extra "demo"): its TRUSTED_HOSTS
+"$venv/bin/pytest" -q --ignore tests/example_app -m "not proof and not browser and not server" tests
