@@ -1,0 +1,1 @@
+"""Watching: requests, process, engines and cache, over all workers; trends and alerts."""

@@ -1,0 +1,230 @@
+"""The outermost layer: counts and times requests to the end of their bodies.
+
+Nothing is held back: chunks pass as they come. Timing ends in ``close()``, which servers call when
+the body was sent or the client left. The one exception is a body made by the server's own
+``wsgi.file_wrapper``: that very object is returned, so that the server can use ``sendfile``, and
+the time ends there; its bytes are those of ``Content-Length``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..protocols import Clock
+from .collector import FOLD_AT, Collector
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    RouteOf = Callable[[WSGIEnvironment], str | None]
+
+__all__ = ["ROUTE", "ObserveLayer", "matched_rule"]
+
+ROUTE = "om_plugins.route"
+"""The environ key under which an app without werkzeug routing may name its route."""
+
+Headers = list[tuple[str, str]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+_LONG_S = 1.0
+
+
+def matched_rule(environ: WSGIEnvironment) -> str | None:
+    """The URL rule that the app matched, such as ``/users/<int:id>``.
+
+    Read when the response starts: Flask's request is in the environ until its context is popped,
+    which is before the body is sent.
+    """
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    if rule is not None:
+        return rule.rule  # type: ignore[no-any-return]
+    return environ.get(ROUTE)
+
+
+class ObserveLayer:
+    """Plain WSGI middleware that tells a :class:`~.collector.Collector` of every request.
+
+    Args:
+        app: the WSGI application.
+        collector: what counts.
+        clock: its monotonic time measures.
+        route_of: the URL rule of a request, asked when the response starts; never the raw path.
+        paths: exact paths with a name of their own where ``route_of`` knows none.
+        prefix: what is below this path is one route, ``<prefix>/*``.
+    """
+
+    __slots__ = (
+        "_app", "_below", "_collector", "_enter", "_leave", "_monotonic", "_own", "_paths",
+        "_prefix", "_route_of", "_waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        collector: Collector,
+        *,
+        clock: Clock,
+        route_of: RouteOf | None = matched_rule,
+        paths: Collection[str] = (),
+        prefix: str = "",
+    ) -> None:
+        self._app = app
+        self._collector = collector
+        self._monotonic = clock.monotonic
+        self._enter = collector.enter
+        self._leave = collector.leave
+        self._waiting = collector.waiting
+        self._route_of = route_of or (lambda environ: None)
+        self._paths = frozenset(paths)
+        self._prefix = prefix
+        self._below = prefix + "/"
+        self._own = own_route(prefix)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        observed = _Observed(self, environ, start_response, self._monotonic())
+        self._enter()
+        try:
+            body = self._app(environ, observed.start)
+        except BaseException:
+            observed.ended("500")
+            raise
+        wrapper = environ.get("wsgi.file_wrapper")
+        if wrapper is not None and _made_by(wrapper, body):
+            observed.size = observed.declared_size()
+            observed.ended(observed.status)
+            return body
+        observed.body = body
+        if type(body) is list or type(body) is tuple:
+            observed.__class__ = _Sized
+        return observed
+
+    def named(self, environ: WSGIEnvironment) -> str | None:
+        """The route of a request that no rule matched: a path that this package answers."""
+        path = environ.get("PATH_INFO", "")
+        if path in self._paths:
+            return path  # type: ignore[no-any-return]
+        if self._prefix and (path.startswith(self._below) or path == self._prefix):
+            return self._own
+        return None
+
+
+def own_route(prefix: str) -> str:
+    """The one route that stands for everything below ``prefix``."""
+    return f"{prefix}/*"
+
+
+class _Observed:
+    """One request under way: its ``start_response``, then its body."""
+
+    __slots__ = (
+        "_environ", "_layer", "_start_response", "_started", "_write", "body", "failed",
+        "headers", "route", "size", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        layer: ObserveLayer,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        started: float,
+    ) -> None:
+        self._layer: ObserveLayer | None = layer
+        self._environ = environ
+        self._start_response = start_response
+        self._started = started
+        self.body: Any = ()
+        self.failed = False
+        self.headers: Headers = []
+        self.route: str | None = None
+        self.size = 0
+        self.status = "500"
+
+    def start(
+        self, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """The app's ``start_response``."""
+        self.status = status
+        self.headers = headers
+        if self._layer is not None:
+            self.route = self._layer._route_of(self._environ)
+        if exc_info is None:
+            self._write = self._start_response(status, headers)
+        else:
+            self._write = self._start_response(status, headers, exc_info)
+        return self.write
+
+    def write(self, data: bytes) -> object:
+        """The old imperative way of sending; counted too."""
+        self.size += len(data)
+        return self._write(data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        # a generator is the cheapest way to see each chunk; close() does not depend on it
+        try:
+            for chunk in self.body:
+                self.size += len(chunk)
+                yield chunk
+        except Exception:
+            self.failed = True
+            raise
+
+    def close(self) -> None:
+        """The server is done with the body, wholly sent or not."""
+        if self._layer is None:
+            return
+        try:
+            close = getattr(self.body, "close", None)
+            if close is not None:
+                close()
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self.ended("500" if self.failed else self.status)
+
+    def ended(self, status: str) -> None:
+        """Hand the sample over, once."""
+        layer, self._layer = self._layer, None
+        if layer is None:
+            return
+        ended = layer._monotonic()
+        duration = ended - self._started
+        route = self.route
+        if route is None:
+            route = layer.named(self._environ)
+        method = self._environ.get("REQUEST_METHOD", "")
+        apart = duration > _LONG_S and self.is_event_stream()
+        layer._leave((route, method, status, duration, self.size, ended, apart))
+        if len(layer._waiting) > FOLD_AT:
+            layer._collector.fold()
+
+    def is_event_stream(self) -> bool:
+        """Whether the body lasts for as long as the client stays."""
+        return self._header("content-type").startswith("text/event-stream")
+
+    def declared_size(self) -> int:
+        """The body's size as the headers say."""
+        length = self._header("content-length")
+        return int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
+
+    def _header(self, wanted: str) -> str:
+        return next((value for name, value in self.headers if name.lower() == wanted), "")
+
+
+class _Sized(_Observed):
+    """A body of known length: servers set ``Content-Length`` themselves for a list of one."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+
+def _made_by(wrapper: Any, body: object) -> bool:
+    """Whether the server's file wrapper made this body: a class, or a function as in uWSGI, which
+    returns the file itself."""
+    if isinstance(wrapper, type):
+        return isinstance(body, wrapper)
+    return hasattr(body, "read")
