@@ -112,6 +112,13 @@ class Local:
             self.remove(entry)
         return len(found)
 
+    def shrink(self, limit_bytes: int) -> int:
+        """Push entries out until they weigh no more than this; returns how many went."""
+        before = self.evictions
+        while self.weight > limit_bytes:
+            self._evict()
+        return self.evictions - before
+
     def __iter__(self) -> Iterator[Entry]:
         entry = self._oldest
         while entry is not None:

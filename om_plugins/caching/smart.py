@@ -52,7 +52,8 @@ class SmartCache:
         max_value: a value whose encoding is larger is not kept.
         clock: time.
         scheduler: runs refreshes and the sweep.
-        hub: tells other workers of invalidations; used only with a store.
+        hub: tells other workers of invalidations and removals, also when each keeps its own
+            values; ``None`` for a process that is alone.
         store: a store that workers share; ``None`` keeps everything in this process.
         emit: how signals are sent.
         namespace: keeps two caches in one store apart.
@@ -79,7 +80,7 @@ class SmartCache:
         self.clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
-        self._hub = hub if store is not None else None
+        self._hub = hub
         shared = None if store is None else Shared(store, clock, namespace, max_value)
         self._levels = Levels(shared, clock, stale_time, cache_time)
         self._answering = Answering(self._levels, clock, scheduler, context, max_value, self._tell)
@@ -275,6 +276,17 @@ class SmartCache:
             process.forget_old_marks(now)
             return process.local.remove_where(lambda entry: now >= entry.gone_at)
 
+    def shrink(self) -> int:
+        """Memory is short: expired entries go, then the least used until half is left.
+
+        Returns:
+            How many went. A store that workers share keeps its copies.
+        """
+        process = self._process()
+        swept = self.sweep()
+        with process.lock:
+            return swept + process.local.shrink(process.local.weight // 2)
+
     def close(self) -> None:
         """Stop the background jobs of this process; the cache may be used again afterwards."""
         process = self._processes.pop(process_of(), None)
@@ -334,7 +346,8 @@ class SmartCache:
         process = self._process()
         at = min(at, self.clock.time())  # a clock that is ahead must not condemn the future
         with process.lock:
-            process.memory.add(what, at)
+            if self._levels.shared is not None:
+                process.memory.add(what, at)
             self._levels.mark(process, what, at)
 
     def _heard_removal(self, ident: Ident, at: float) -> None:

@@ -70,6 +70,22 @@ def test_an_invalidation_is_heard_within_a_second(workers, fetcher):
     assert two.cache.stats().stale == 1
 
 
+def test_workers_that_keep_their_own_values_hear_of_invalidations_too(make_world):
+    one, two = make_world(), make_world()
+    for worker in (one, two):
+        worker.cache.set("a", "old", tags=["t"])
+        worker.cache.set("b", "old")
+    one.clock.advance(0.1)
+    one.cache.invalidate(tags=["t"])
+    one.cache.remove("b")
+    one.clock.advance(1)
+    two.scheduler.run_due()
+    assert two.cache.query("a", lambda: "new") == "old"  # the last good value, while it refreshes
+    two.run()
+    assert two.cache.get("a") == "new"
+    assert two.cache.get("b") is None
+
+
 def test_a_refresh_takes_what_another_worker_has_fetched_already(workers, fetcher):
     one, two = workers
     one.cache.set("k", "old")

@@ -366,10 +366,10 @@ def test_the_sweep_removes_what_is_expired_every_ten_minutes(world):
     world.cache.set("short", 1)
     world.cache.set("long", 1, cache_time=5000)
     world.clock.advance(599)
-    assert world.scheduler.run_due() == 0
+    world.scheduler.run_due()
     assert world.cache.stats().entries == 2
     world.clock.advance(1)
-    assert world.scheduler.run_due() == 1
+    world.scheduler.run_due()
     assert world.cache.stats().entries == 1
 
 
