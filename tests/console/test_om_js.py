@@ -17,7 +17,7 @@ from om_plugins.types import Answer
 
 pytestmark = pytest.mark.browser
 
-MODULE = importlib.resources.files("om_plugins") / "console" / "static" / "om.js"
+MODULES = importlib.resources.files("om_plugins") / "console" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
@@ -77,7 +77,8 @@ def site():
     def pages(environ, start_response):
         path = environ["PATH_INFO"]
         kind, body = {
-            "/om.js": ("text/javascript", MODULE.read_bytes()),
+            "/om.js": ("text/javascript", (MODULES / "om.js").read_bytes()),
+            "/ask.js": ("text/javascript", (MODULES / "ask.js").read_bytes()),
             "/main.js": ("text/javascript", MAIN),
         }.get(path, ("text/html", b'<script type="module" src="/main.js"></script><body>'))
         start_response("200 OK", [("Content-Type", kind), ("Content-Security-Policy", POLICY)])

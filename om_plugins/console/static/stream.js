@@ -1,0 +1,210 @@
+// Notifications from the server: one stream per browser, led by one tab, handed on to the others.
+//
+// Only tabs that are looked at compete for the lead (a Web Lock, which ends with its tab), so a
+// browser in the background holds no stream. Where the server has no stream to give (204), the
+// leader polls. Ids are kept, so a new leader goes on where the last one ended.
+import { backoff } from "./connection.js";
+
+const POLL_MS = 15_000;
+const POLLS = 20; // then the server may have a stream again
+const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
+const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
+const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
+const REFUSED = new Set([401, 403, 404, 405, 410]);
+
+export class Stream {
+  #prefix;
+  #on;
+  #channel;
+  #store;
+  #term = null; // AbortController of our wish to lead
+  #last = "";
+  #seen = new Set();
+  #resign;
+  #wake = () => {};
+
+  /**
+   * @param {string} prefix where `events` is
+   * @param {{note: (note: object) => void, tell?: (message: object) => void,
+   *          trouble?: () => void}} on
+   *   note: a notification, once per tab; tell: another tab's message; trouble: a request failed
+   */
+  constructor(prefix, on) {
+    this.#prefix = prefix;
+    this.#on = on;
+    this.#store = `om-last ${prefix}`;
+    this.#recall();
+    this.#open();
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(this.#resign);
+      if (!document.hidden) this.#lead();
+      else this.#resign = setTimeout(() => this.#end(), navigator.locks ? RESIGN_MS : 0);
+    });
+    addEventListener("pagehide", () => this.#close());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#open());
+  }
+
+  /** Send a message to the browser's other tabs. */
+  tell(message) {
+    this.#channel?.postMessage({ tell: message });
+  }
+
+  /** The connection is back: do not wait any longer. */
+  wake() {
+    this.#wake();
+  }
+
+  #open() {
+    this.#channel = new BroadcastChannel(`om ${this.#prefix}`);
+    this.#channel.onmessage = ({ data }) => {
+      if (data.note) this.#receive(data.note, data.id);
+      else this.#on.tell?.(data.tell);
+    };
+    this.#lead();
+  }
+
+  #close() {
+    this.#remember();
+    this.#end();
+    this.#channel?.close();
+    this.#channel = null;
+  }
+
+  #end() {
+    this.#term?.abort();
+    this.#term = null;
+  }
+
+  #lead() {
+    if (this.#term || document.hidden) return;
+    const { signal } = (this.#term = new AbortController());
+    if (!navigator.locks) return void this.#serve(signal); // plain HTTP: each tab for itself
+    const reign = () =>
+      new Promise((resolve) => {
+        signal.addEventListener("abort", resolve);
+        this.#serve(signal);
+      });
+    navigator.locks.request(`om-leader ${this.#prefix}`, { signal }, reign).catch(() => {}); // ended first
+  }
+
+  async #serve(signal) {
+    for (let failures = 0; !signal.aborted; ) {
+      const opened = await this.#listen(signal);
+      if (opened) failures = 0;
+      else {
+        let polls = 0;
+        let answer;
+        while (!signal.aborted && polls < POLLS && (answer = await this.#poll(signal)) === "ok") {
+          polls++;
+          await this.#pause(POLL_MS, signal);
+        }
+        if (signal.aborted || answer === "refused") return;
+        if (answer === "ok") continue;
+        if (polls) failures = 0;
+      }
+      if (signal.aborted) return;
+      this.#on.trouble?.();
+      await this.#pause(backoff(failures++), signal);
+    }
+  }
+
+  /** Until the browser gives the stream up; whether it was ever open. */
+  #listen(signal) {
+    return new Promise((resolve) => {
+      const source = new EventSource(this.#address());
+      let opened = false;
+      let timer;
+      const end = () => {
+        clearTimeout(timer);
+        source.close();
+        resolve(opened);
+      };
+      signal.addEventListener("abort", end, { once: true });
+      source.onopen = () => {
+        opened = true;
+        clearTimeout(timer);
+        timer = 0;
+      };
+      source.onmessage = ({ data, lastEventId }) => this.#hand(data, lastEventId);
+      // "ready" gives a page without notifications yet an id to go on from
+      source.addEventListener("ready", ({ lastEventId }) => this.#remember(lastEventId));
+      source.onerror = () => {
+        if (source.readyState === EventSource.CLOSED) end();
+        else timer ||= setTimeout(() => this.#on.trouble?.(), REOPEN_MS);
+      };
+    });
+  }
+
+  async #poll(signal) {
+    try {
+      const response = await fetch(this.#address("poll=1"), {
+        cache: "no-store",
+        headers: { Accept: "application/json" },
+        signal: AbortSignal.any([signal, AbortSignal.timeout(POLL_MS)]),
+      });
+      if (REFUSED.has(response.status)) return "refused";
+      if (!response.ok) return "failed";
+      const notes = response.status === 204 ? [] : await response.json();
+      for (const note of notes) this.#hand(note, note.id);
+      return "ok";
+    } catch {
+      return "failed";
+    }
+  }
+
+  #address(query = "") {
+    const after = this.#last && `after=${encodeURIComponent(this.#last)}`;
+    const all = [query, after].filter(Boolean).join("&");
+    return `${this.#prefix}/events${all && `?${all}`}`;
+  }
+
+  #hand(data, id) {
+    let note;
+    try {
+      note = typeof data === "string" ? JSON.parse(data) : data;
+    } catch {
+      return; // not ours
+    }
+    if (!note || typeof note !== "object") return;
+    id = String(id || note.id || "");
+    this.#channel?.postMessage({ note, id });
+    this.#receive(note, id);
+  }
+
+  #receive(note, id) {
+    if (id && this.#seen.has(id)) return;
+    if (id) this.#remember(id);
+    this.#on.note({ ...note, id });
+  }
+
+  #remember(id = this.#last) {
+    this.#last = id;
+    this.#seen.add(id);
+    if (this.#seen.size > 200) this.#seen.delete(this.#seen.values().next().value);
+    try {
+      sessionStorage.setItem(this.#store, JSON.stringify({ id, at: Date.now() }));
+    } catch {
+      // storage is off: the next page begins anew
+    }
+  }
+
+  #recall() {
+    try {
+      const { id, at } = JSON.parse(sessionStorage.getItem(this.#store)) ?? {};
+      if (id && Date.now() - at < RECENT_MS) this.#last = id;
+    } catch {
+      // storage is off, or holds something else
+    }
+  }
+
+  #pause(delay_ms, signal) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, delay_ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      signal.addEventListener("abort", this.#wake, { once: true });
+    });
+  }
+}
