@@ -483,14 +483,33 @@ class Sample:
 
 @dataclass(slots=True)
 class Alert:
-    """A threshold that was crossed; ``state`` is pending, firing or resolved."""
+    """A threshold that was crossed.
+
+    Attributes:
+        name: the rule: ``response_time``, ``error_rate``, ``memory``, ``engine_offline``,
+            ``fallback_rate`` or ``cache_hits``.
+        state: ``pending`` (crossed, not for long enough yet), ``firing`` or ``resolved``.
+        value: the newest measure, in the rule's unit; ``None`` when nothing is measured now.
+        threshold: what it crossed.
+        since: when it was first crossed (Unix time).
+        message: what is wrong, in plain words.
+        subject: what it is about, such as ``chain/engine``; "" for the application.
+        kind: how bad it is.
+        fired_at, resolved_at: Unix times; 0 while it has not happened.
+        silenced: people were not told.
+    """
 
     name: str
     state: Literal["pending", "firing", "resolved"]
-    value: float
+    value: float | None
     threshold: float
     since: float
     message: str = ""
+    subject: str = ""
+    kind: Literal["warning", "error"] = "warning"
+    fired_at: float = 0.0
+    resolved_at: float = 0.0
+    silenced: bool = False
 
 
 @dataclass(slots=True)
