@@ -1,0 +1,122 @@
+"""What the process and its host use: processor time and memory, sampled in the background.
+
+With the extra ``system`` psutil is asked; without it ``/proc`` and :mod:`resource`. In a container
+the limit of its cgroup counts when it is tighter than the host's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["SystemSample", "SystemSampler"]
+
+
+@dataclass(slots=True, frozen=True)
+class SystemSample:
+    """One look at the process.
+
+    Attributes:
+        cpu_s: processor seconds since the last look, user and system, all threads.
+        rss_bytes: resident memory; where neither psutil nor ``/proc`` is there, its peak.
+        memory: share of the host's or container's memory in use, 0 to 1; 0 when unknown.
+    """
+
+    cpu_s: float
+    rss_bytes: int
+    memory: float
+
+
+class SystemSampler:
+    """Samples this process; a child after a fork begins anew.
+
+    Args:
+        proc: where ``/proc`` is.
+        cgroup: where the container's own memory controller is.
+        psutil: the module, or ``None`` to do without; looked for on first use when left out.
+    """
+
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        cgroup: Path = Path("/sys/fs/cgroup"),
+        psutil: ModuleType | str | None = "auto",
+    ) -> None:
+        self._proc = proc
+        self._cgroup = cgroup
+        self._psutil_module = psutil
+        self._pid = 0
+        self._cpu_s = 0.0
+
+    @property
+    def _psutil(self) -> ModuleType | None:
+        if isinstance(self._psutil_module, str):
+            self._psutil_module = _find_psutil()
+        return self._psutil_module
+
+    @property
+    def source(self) -> str:
+        """``psutil``, ``proc`` or ``resource``."""
+        if self._psutil is not None:
+            return "psutil"
+        return "proc" if (self._proc / "self/statm").exists() else "resource"
+
+    def sample(self) -> SystemSample:
+        """Look now."""
+        used = time.process_time()
+        if self._pid != os.getpid():
+            self._pid, self._cpu_s = os.getpid(), used
+        spent, self._cpu_s = max(0.0, used - self._cpu_s), used
+        return SystemSample(spent, self._rss(), max(self._host(), self._container()))
+
+    def _rss(self) -> int:
+        if self._psutil is not None:
+            return int(self._psutil.Process().memory_info().rss)
+        try:
+            pages = int((self._proc / "self/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, IndexError):
+            return _peak()
+
+    def _host(self) -> float:
+        if self._psutil is not None:
+            return float(self._psutil.virtual_memory().percent) / 100
+        try:
+            lines = (self._proc / "meminfo").read_text().splitlines()
+            pairs = (line.partition(":") for line in lines)
+            sizes = {name: int(rest.split()[0]) for name, _, rest in pairs}
+            return 1 - sizes["MemAvailable"] / sizes["MemTotal"]
+        except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
+            return 0.0
+
+    def _container(self) -> float:
+        try:
+            limit = int((self._cgroup / "memory.max").read_text())  # "max" is no number: no limit
+            used = int((self._cgroup / "memory.current").read_text())
+            lines = (self._cgroup / "memory.stat").read_text().splitlines()
+            stat = dict(line.split(" ", 1) for line in lines)
+            # pages of files that nobody touched lately are given back when memory gets tight
+            return max(0.0, (used - int(stat.get("inactive_file", 0))) / limit)
+        except (OSError, ValueError, ZeroDivisionError):
+            return 0.0
+
+
+def _find_psutil() -> ModuleType | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil
+
+
+def _peak() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
