@@ -40,6 +40,7 @@ __all__ = [
     "Notifier",
     "Notify",
     "PluginContext",
+    "Prober",
     "RecoveryStep",
     "Scheduler",
 ]
@@ -214,7 +215,27 @@ class RecoveryStep(Protocol):
     percent: int
 
     def run(self, subject: str, timeout: float) -> str:
-        """Do it; returns what was done, in one line. Raises when recovery should stop."""
+        """Do it; returns what was done, in one line. Raises when recovery should stop: an
+        :class:`~om_plugins.errors.OpenManagerError` says that the trouble is still there,
+        anything else is the step's own fault and counts against its plugin."""
+
+
+class Prober(Protocol):
+    """Looks at the engines of a place when nobody asks them, for the steps of recovery."""
+
+    def reach(self, subject: str, timeout: float) -> str:
+        """Have the engines of ``chain:<name>`` say that they are there.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier is.
+        """
+
+    def probe(self, subject: str, timeout: float) -> str:
+        """Ask the engines of ``chain:<name>``; a breaker closes only when its engine answers.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier answered.
+        """
 
 
 class Scheduler(Protocol):
@@ -260,9 +281,16 @@ class Cache(Protocol):
         """Put a value."""
 
     def invalidate(
-        self, prefix: str | None = None, *, tags: Iterable[str] = (), scope: str = ""
+        self,
+        prefix: str | tuple[object, ...] | None = None,
+        *,
+        tags: Iterable[str] = (),
+        scope: str = "",
     ) -> int:
         """Mark entries stale; the last good value stays. Returns how many in this process."""
+
+    def shrink(self) -> int:
+        """Memory is short: keep about half in this process. Returns how many entries went."""
 
     def remove(self, key: str, *, scope: str = "") -> None:
         """Forget one entry."""
@@ -281,6 +309,7 @@ class PluginContext:
             has none.
         logger: ``om_plugins.plugin.<name>``.
         hub, cache: resolved on first use, so a hook may keep them but should not call them.
+        prober: looks at engines, for the steps of recovery; ``None`` outside an application.
     """
 
     name: str
@@ -291,6 +320,7 @@ class PluginContext:
     scheduler: Scheduler
     notify: Notify
     logger: logging.Logger
+    prober: Prober | None = None
 
 
 HubFactory = Callable[[str, Clock], Hub]

@@ -121,6 +121,17 @@ class Breaker:
             self._last_permit += 1
             return self._last_permit
 
+    def enter_early(self, now: float) -> int:
+        """As :meth:`enter`, for a probe that does not wait for the end of the cooldown.
+
+        Returns:
+            A permit, or 0 while another probe is out.
+        """
+        with self._lock:
+            if not self.permit and not self._probing:
+                self._until = min(self._until, now)
+            return self.enter(now)
+
     def leave(self, permit: int, now: float, duration_s: float, *, failed: bool = False) -> bool:
         """A call ended.
 

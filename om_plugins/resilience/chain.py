@@ -15,7 +15,7 @@ than raising would. Everyone else is skipped, and the call ends in ``CallerDeadl
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from blinker import NamedSignal
@@ -43,7 +43,11 @@ from .policy import ChainPolicy
 from .registry import BreakerRegistry
 from .stream import ChunkStream, begin, is_stream
 
-__all__ = ["BreakerRegistry", "ChainPolicy", "EngineChain"]
+__all__ = ["BreakerRegistry", "ChainPolicy", "EngineChain", "OnFailure"]
+
+OnFailure = Callable[[Call, Sequence[Attempt], bool], None]
+"""Told of a call that no engine, or only a lower tier answered: the call, what was tried, and
+whether it was answered. Must not raise."""
 
 
 class EngineChain:
@@ -55,6 +59,7 @@ class EngineChain:
         clock: time.
         emit: tells the application's signals; nobody is told without one.
         breakers: the application's, so that engines of several chains may share one.
+        on_failure: told of calls that fell back or failed.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class EngineChain:
         clock: Clock | None = None,
         emit: Emit | None = None,
         breakers: BreakerRegistry | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.name = name
         self.policy = policy = policy or ChainPolicy()
@@ -72,6 +78,7 @@ class EngineChain:
         self._monotonic = clock.monotonic
         self._emit = emit or _nobody
         self._breakers = breakers or BreakerRegistry()
+        self._on_failure = on_failure
         self._budget = RetryBudget(
             policy.retry_budget, policy.retry_budget_floor, clock.monotonic()
         )
@@ -114,6 +121,11 @@ class EngineChain:
     def engines(self) -> Sequence[EngineSpec]:
         """The engines in the order in which they are asked."""
         return tuple(place.spec for place in self._places)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """What the chain keeps of each engine, in the same order."""
+        return self._places
 
     @property
     def idempotent(self) -> bool:
@@ -284,7 +296,7 @@ class EngineChain:
                     if history:
                         self._fell_back(place, call, answer, history)
                     return answer
-        raise self._exhausted(history, monotonic() >= deadline)
+        raise self._exhausted(call, history, monotonic() >= deadline)
 
     def _delay_s(
         self,
@@ -327,6 +339,8 @@ class EngineChain:
         if all(record.tier == place.tier for record in history):
             return
         answer.degraded = True
+        if self._on_failure is not None:
+            self._on_failure(call, history, True)
         if engine_fell_back.receivers:
             self._emit(
                 engine_fell_back,
@@ -338,7 +352,9 @@ class EngineChain:
                 call=call,
             )
 
-    def _exhausted(self, history: list[Attempt], late: bool) -> Exception:
+    def _exhausted(self, call: Call, history: list[Attempt], late: bool) -> Exception:
+        if self._on_failure is not None:
+            self._on_failure(call, history, False)
         tried = ", ".join(
             str(one.error) if one.skipped else f"{one.engine}: {type(one.error).__name__}"
             for one in history

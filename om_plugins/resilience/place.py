@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections.abc import Callable
 from typing import cast
 
 from ..errors import AttemptTimeout, ConfigError, EngineUnavailable
@@ -65,7 +66,7 @@ class Place:
         self._clock = clock
         self._emit = emit
         self._cooldown_s = policy.breaker_cooldown_s
-        self._fair_share_s = _fair_share_s(policy)
+        self._fair_share_s = fair_share_s(policy)
         self._health = Health.NO_DATA
         self._since = clock.time()
         self._lock = threading.Lock()
@@ -167,6 +168,41 @@ class Place:
             and duration_s - (now - call.attempt_deadline) < self._fair_share_s
         )
 
+    def probe(self, call: Call, ask: Callable[[Call], object]) -> None:
+        """Ask without a caller, also while the breaker is open. It counts as any call: only a
+        success closes the breaker and ends an offline time.
+
+        Args:
+            call: its deadline is the limit.
+            ask: the engine's ``call`` or ``probe``.
+
+        Raises:
+            EngineUnavailable: somebody else is probing at the moment.
+            AttemptTimeout: it answered so slowly that the breaker stays open.
+            Exception: what the engine raised.
+        """
+        began = self._clock.monotonic()
+        permit = self.breaker.enter_early(began)
+        if not permit:
+            raise EngineUnavailable(self.name, "is being probed")
+        try:
+            result = ask(call)
+        except Exception as error:
+            now = self._clock.monotonic()
+            self.failed(call, permit, error, now - began, now)
+            raise
+        except BaseException:
+            self.breaker.release(permit, self._clock.monotonic())
+            raise
+        now = self._clock.monotonic()
+        self.breaker.leave(permit, now, now - began)
+        self.recovered(now)
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+        if not self.breaker.permit:
+            raise AttemptTimeout(f"{self.name}: answered, but too slowly")
+
     # --- health ---
 
     def look(self, now: float) -> EngineHealth:
@@ -240,7 +276,7 @@ def check_engine(spec: EngineSpec, chain: str) -> Engine:
     return cast(Engine, engine)
 
 
-def _fair_share_s(policy: ChainPolicy) -> float:
+def fair_share_s(policy: ChainPolicy) -> float:
     """The time after which an engine that has not answered is to blame for it, in seconds."""
     whole_s = policy.timeout - reserve_s(policy.timeout)
     share_s = min(whole_s, policy.breaker_slow_s, policy.attempt_timeout or whole_s)

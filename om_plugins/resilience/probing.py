@@ -1,0 +1,165 @@
+"""Probing engines without a caller: is an engine in reach, and does it answer?
+
+A :class:`~om_plugins.protocols.Prober` for the steps of recovery. What it finds out about an engine
+changes that engine's breaker and cooldown as any other call does, and nothing else does: no breaker
+closes because somebody hopes so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from ..errors import EngineUnavailable
+from ..policies.forks import renew_after_fork
+from ..protocols import Clock
+from ..types import Call
+from .chain import EngineChain
+from .place import Place
+
+__all__ = ["EngineProbes"]
+
+REACH_S = 3.0
+"""How long one engine may take to say that it is there."""
+_MOST_CALLS = 32
+
+
+class EngineProbes:
+    """Probes the engines of a subject ``chain:<name>``; other subjects have none.
+
+    Args:
+        clock: time.
+        chains: the application's chains by name.
+    """
+
+    def __init__(self, *, clock: Clock, chains: Callable[[], Mapping[str, EngineChain]]) -> None:
+        self._clock = clock
+        self._chains = chains
+        self._lock = threading.Lock()
+        self._failed: OrderedDict[str, Call] = OrderedDict()
+        renew_after_fork(self)
+
+    def remember(self, call: Call) -> None:
+        """Keep a call that failed: asking it again is the truest probe. One for each chain."""
+        with self._lock:
+            self._failed[call.chain] = call
+            self._failed.move_to_end(call.chain)
+            if len(self._failed) > _MOST_CALLS:
+                self._failed.popitem(last=False)
+
+    def reach(self, subject: str, timeout: float) -> str:
+        """Have every engine that has a ``probe`` say that it is there, three seconds each.
+
+        Returns:
+            What each said, in one line.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier is there.
+        """
+        until = self._clock.monotonic() + timeout
+        lines, first = [], _First()
+        for place in self._places(subject):
+            probe = getattr(place.spec.engine, "probe", None)
+            if probe is None:
+                continue
+            limit_s = min(REACH_S, until - self._clock.monotonic())
+            try:
+                probe(self._call(place, limit_s))
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything
+                first.add(place, error)
+                lines.append(f"{place.name}: {type(error).__name__}")
+            else:
+                first.add(place, None)
+                lines.append(f"{place.name}: in reach")
+        first.raise_if_lost("out of reach")
+        return ", ".join(lines) or "no engine to look for"
+
+    def probe(self, subject: str, timeout: float) -> str:
+        """Ask the engines of the first tier, and all that are shut, a real question.
+
+        An idempotent engine is asked the chain's last failed question again; another one's own
+        ``probe`` is called; one that has none is left to its next caller.
+
+        Returns:
+            What each did, in one line.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier answered.
+        """
+        places = self._places(subject)
+        until = self._clock.monotonic() + timeout
+        lines, first = [], _First()
+        for place in places:
+            now = self._clock.monotonic()
+            shut = not place.breaker.permit or place.cooldown.until
+            ask, call = self._question(place, until - now)
+            if ask is None or (place.tier != places[0].tier and not shut):
+                continue
+            try:
+                place.probe(call, ask)
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything
+                first.add(place, error)
+                lines.append(f"{place.name}: {type(error).__name__}")
+            else:
+                first.add(place, None)
+                lines.append(f"{place.name}: answered")
+        first.raise_if_lost("did not answer")
+        with self._lock:
+            self._failed.pop(_chain_of(subject), None)
+        return ", ".join(lines) or "no engine to probe"
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def _places(self, subject: str) -> tuple[Place, ...]:
+        chain = self._chains().get(_chain_of(subject))
+        return chain.places if chain is not None else ()
+
+    def _question(
+        self, place: Place, limit_s: float
+    ) -> tuple[Callable[[Call], object] | None, Call]:
+        failed = self._failed.get(place.spec.chain) if place.idempotent else None
+        if failed is not None:
+            return place.ask, self._call(place, limit_s, failed)
+        return getattr(place.spec.engine, "probe", None), self._call(place, limit_s)
+
+    def _call(self, place: Place, limit_s: float, like: Call | None = None) -> Call:
+        call = Call(
+            like.payload if like is not None else None,
+            place.spec.chain,
+            like.headers if like is not None else None,
+            like.method if like is not None else "POST",
+            deadline=self._clock.monotonic() + limit_s,
+            monotonic=self._clock.monotonic,
+        )
+        call.tier = place.tier
+        return call
+
+
+class _First:
+    """How the engines of the tier that came first did."""
+
+    def __init__(self) -> None:
+        self._tier: int | None = None
+        self._lost: tuple[Place, Exception] | None = None
+        self._well = False
+
+    def add(self, place: Place, error: Exception | None) -> None:
+        if self._tier is None:
+            self._tier = place.tier
+        if place.tier == self._tier:
+            if error is None:
+                self._well = True
+            else:
+                self._lost = self._lost or (place, error)
+
+    def raise_if_lost(self, how: str) -> None:
+        if self._lost is not None and not self._well:
+            place, error = self._lost
+            raise EngineUnavailable(place.name, f"{how} ({type(error).__name__})") from error
+
+
+def _chain_of(subject: str) -> str:
+    kind, _, name = subject.partition(":")
+    return name if kind == "chain" else ""
