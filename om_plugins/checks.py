@@ -165,6 +165,13 @@ def choice(*allowed: str) -> Check:
     return Check(", ".join(repr(a) for a in allowed[:-1]) + f" or {allowed[-1]!r}", read)
 
 
+def auto_or(check: Check) -> Check:
+    """``auto``, or what ``check`` allows."""
+    return Check(
+        f"'auto' or {check.allowed}", lambda value: value if value == "auto" else check.read(value)
+    )
+
+
 def text(pattern: str = "", allowed: str = "text") -> Check:
     """Text, perhaps of a given form."""
 
@@ -299,6 +306,14 @@ def _headers(value: Any) -> dict[str, str | None]:
     return result
 
 
+def _names(value: Any) -> dict[str, str]:
+    result = _mapping(value)
+    if not all(isinstance(name, str) and name for name in result.values()):
+        raise ValueError("every name must be text")
+    return result
+
+
+NAMES = Check("a dict from text to text", _names)
 CALLBACK = Check("a function that takes a werkzeug Request", _callback)
 RATE = Check("a rate such as '60/min', or None", _rate)
 CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flask.templating import Environment as Env
 
     from .caching.smart import SmartCache
+    from .notifying.centre import NotificationCentre
     from .protocols import Hub
     from .resilience.chain import EngineChain
 
@@ -259,6 +260,15 @@ class OpenManager:
         return self.runtime.cache
 
     @property
+    def notify(self) -> NotificationCentre:
+        """Tells people something: ``om.notify.success("Saved")``.
+
+        In a request it goes to the browser that asked, else to the operators; ``to="everyone"``,
+        ``to="user:7"`` or ``to="role:editor"`` says otherwise.
+        """
+        return self.runtime.notify
+
+    @property
     def hub(self) -> Hub:
         """What this app's workers share."""
         return self.runtime.hub
@@ -289,11 +299,14 @@ class _Entry:
             trusted_hosts=app.config.get("TRUSTED_HOSTS"),
             host_context=app.request_context,
             work_context=app.app_context,
+            current_environ=_environ,
             plugins=self._plugins,
         )
         for spec in self._engines:
             runtime.add_engine(spec)
         _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
+        # composed now, so that a wrong route stops the start, too
+        self._composed = OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
         return runtime
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -301,17 +314,16 @@ class _Entry:
         return middleware(environ, start_response)
 
     def _first(self) -> OpenManagerMiddleware:
-        runtime = _runtime(self._app)
         now = _relevant(self._app.config)
         if now != self._seen:
             changed = sorted(
                 k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
             )
             logger.debug("%s changed after init_app: built anew", ", ".join(changed))
-            old, runtime = runtime, self.build()
-            self._app.extensions[KEY] = runtime
+            old = _runtime(self._app)
+            self._app.extensions[KEY] = self.build()
             old.close()
-        self._middleware = OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
+        self._middleware = self._composed
         return self._middleware
 
 
@@ -348,12 +360,19 @@ def _environ() -> WSGIEnvironment | None:
 
 
 def _head(app: Flask, environ: WSGIEnvironment) -> str:
-    """What ``{{ om_head() }}`` puts into a page's head: the browser module."""
-    source = environ.get("SCRIPT_NAME", "") + _runtime(app).settings.prefix + "/static/om.js"
+    """What ``{{ om_head() }}`` puts into a page's head: the browser module.
+
+    ``data-om-live`` tells it that there are notifications to ask for.
+    """
+    settings = _runtime(app).settings
+    source = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/om.js"
+    live = Markup(" data-om-live") if settings.enabled else ""
     value = tag_nonce(environ)
     if value is None:
-        return Markup('<script type="module" src="{}"></script>').format(source)
-    return Markup('<script type="module" src="{}" nonce="{}"></script>').format(source, value)
+        return Markup('<script type="module" src="{}"{}></script>').format(source, live)
+    return Markup('<script type="module" src="{}" nonce="{}"{}></script>').format(
+        source, value, live
+    )
 
 
 def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:

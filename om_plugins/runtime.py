@@ -26,6 +26,7 @@ from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
 from .hub_url import check_hub_url, resolve_hub_url
+from .notifying.address import Browsers
 from .notifying.centre import NotificationCentre
 from .plugin_host import PluginHost
 from .protocols import (
@@ -71,6 +72,7 @@ class Runtime:
         trusted_hosts: the host's own list, used when ``OM_TRUSTED_HOSTS`` is not set.
         host_context: opens the host framework's request context.
         work_context: opened around every background fetch: the host's application context.
+        current_environ: the WSGI environ of the request under way, ``None`` outside one.
         clock: time.
 
     Raises:
@@ -90,6 +92,7 @@ class Runtime:
         trusted_hosts: Sequence[str] | None = None,
         host_context: HostContext | None = None,
         work_context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        current_environ: Callable[[], WSGIEnvironment | None] = lambda: None,
         clock: Clock | None = None,
         plugins: Iterable[tuple[object, str | None]] = (),
     ) -> None:
@@ -104,6 +107,7 @@ class Runtime:
         self._host_secret = secret_key
         self._secret: bytes | None = None
         self._started: dict[int, object] = {}
+        self.closed = False
         self.chains: dict[str, EngineChain] = {}
         self._breakers = BreakerRegistry()
 
@@ -124,6 +128,7 @@ class Runtime:
             max_failures=settings.plugin_failures,
             emit=self.emit,
         )
+        self.browsers = Browsers(self.secret)
         self.notify = NotificationCentre(
             hub=self.hub,
             scheduler=self.scheduler,
@@ -131,6 +136,8 @@ class Runtime:
             emit=self.emit,
             notifiers=self._collect_notifiers,
             guarded=self.plugins.guarded,
+            browsers=self.browsers,
+            environ=current_environ,
         )
         in_memory = settings.cache_url.startswith("memory:")
         self.cache = SmartCache(
@@ -159,7 +166,9 @@ class Runtime:
             self._store_factories = {**stores, **self._store_factories}
         check_hub_url(settings.hub_url, self._hub_factories)
         if not in_memory:
-            _known_scheme("OM_CACHE_URL", settings.cache_url, self._store_factories)
+            _known_scheme(
+                "OM_CACHE_URL", settings.cache_url, {**self._store_factories, "memory": None}
+            )
         extra, asked = self._csp_contributions()
         self.header_policy = HeaderPolicy.from_settings(
             settings, debug=debug, testing=testing, extra=extra, callables=asked
@@ -215,6 +224,7 @@ class Runtime:
 
     def close(self) -> None:
         """Give everything back: plugins are shut down, engines, pool and hub are closed."""
+        self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
         self.scheduler.close()

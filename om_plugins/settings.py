@@ -19,11 +19,13 @@ from .checks import (
     CSP,
     HEADERS,
     MAPPING,
+    NAMES,
     PROXIES,
     RATE,
     SECRET,
     STRINGS,
     Table,
+    auto_or,
     choice,
     integer,
     key,
@@ -199,6 +201,27 @@ class Settings(Table):
     )
     cache_max_value: int = key(
         4 * 2**20, integer(1, 2**31, "bytes"), "largest value that is cached", "Cache"
+    )
+    # notifications
+    sse_max: str | int = key(
+        "auto",
+        auto_or(integer(0, 100_000)),
+        "streams of notifications in a process, at most; browsers beyond it poll. `auto`: none "
+        "where the server has one thread, one where it has more, any number under gevent",
+        "Notifications",
+    )
+    notify_audience: Callable[..., Any] | None = key(
+        None,
+        CALLBACK,
+        "called with the request, in the host's request context; gives the addresses that it "
+        "speaks for, such as `['user:7', 'role:editor', 'operators']`",
+        "Notifications",
+    )
+    display_names: dict[str, str] = key(
+        {},
+        NAMES,
+        "what people call a chain or a path: `{'assistant': 'The assistant', '/ask': 'Questions'}`",
+        "Notifications",
     )
     # security headers
     csp_mode: str = key(

@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
+from .console.guarded import Guarded
 from .console.mount import Pages, PrefixLayer
+from .errors import ConfigError
+from .notifying.problems import ProblemEndpoint
+from .notifying.stream import EventStream
 from .routes import EngineRoutes
+from .routes.guards import RateLimit
 from .runtime import Runtime
 from .security.headers import HeadersLayer
 from .security.reports import ReportEndpoint
@@ -33,6 +38,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
     if not settings.enabled:
         return app
     if settings.routes:
+        _none_is_below(settings.prefix, settings.routes)
         app = EngineRoutes(
             app,
             settings.routes,
@@ -44,13 +50,36 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
             trusted_hosts=runtime.trusted_hosts,
         )
     reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
-    app = PrefixLayer(app, settings.prefix, Pages({"/csp": reports}, runtime.trusted_hosts))
+    endpoints: dict[str, WSGIApplication] = {"/csp": reports, **_notifying(runtime)}
+    app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
     app = HeadersLayer(app, runtime.header_policy)
     if settings.proxies:
         app = ProxyFix(app, **settings.proxies)
     if runtime.testing:
         app = _RunsPendingJobs(app, runtime)
     return app
+
+
+def _notifying(runtime: Runtime) -> dict[str, WSGIApplication]:
+    """The endpoints by which browsers get notifications and report problems."""
+    settings = runtime.settings
+    events = EventStream(
+        hub=runtime.hub,
+        clock=runtime.clock,
+        browsers=runtime.browsers,
+        prefix=settings.prefix,
+        sse_max=settings.sse_max,
+        audience=settings.notify_audience,
+        host_context=runtime.host_context,
+        closed=lambda: runtime.closed,
+    )
+    problems = ProblemEndpoint(
+        hub=runtime.hub, clock=runtime.clock, emit=runtime.emit, notify=runtime.notify
+    )
+    limit = RateLimit(
+        settings.prefix + "/problems", (10, 60), runtime.hub, runtime.secret, runtime.clock
+    )
+    return {"/events": Guarded(events), "/problems": Guarded(problems, limit)}
 
 
 class OpenManagerMiddleware:
@@ -93,6 +122,17 @@ class OpenManagerMiddleware:
             self.runtime.start()
         self._answer = self._layers
         return self._layers(environ, start_response)
+
+
+def _none_is_below(prefix: str, routes: Iterable[str]) -> None:
+    for path in routes:
+        if path == prefix or path.startswith(prefix + "/"):
+            raise ConfigError(
+                f"OM_ROUTES[{path!r}]",
+                path,
+                f"is below OM_PREFIX {prefix!r}, where this package's own pages are; "
+                "choose another path",
+            )
 
 
 def _again_after_fork(middleware: OpenManagerMiddleware) -> None:

@@ -111,7 +111,7 @@ def test_the_head_helper_brings_the_module_below_the_script_root():
     answer = app.test_client().get("/head", base_url="http://localhost/sub")
     nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
     assert answer.text == (
-        f'<script type="module" src="/sub/_om/static/om.js" nonce="{nonce}"></script>'
+        f'<script type="module" src="/sub/_om/static/om.js" nonce="{nonce}" data-om-live></script>'
     )
 
 

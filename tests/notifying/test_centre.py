@@ -1,12 +1,10 @@
-"""Notifications reach every notifier, the hub, and the signals; a broken notifier stops nobody."""
+"""Notifications reach browsers and notifiers; a broken notifier stops nobody."""
 
 from __future__ import annotations
 
 import pytest
 
 from om_plugins import hookimpl, signals
-from om_plugins.runtime import Runtime
-from om_plugins.settings import Settings
 from om_plugins.types import Action, Notification
 
 
@@ -21,10 +19,19 @@ class Kept:
 
 
 class Broken:
+    """Fails so many times, then works."""
+
     name = "broken"
 
+    def __init__(self, times=10**6):
+        self.left = times
+        self.got = []
+
     def send(self, notification, timeout):
-        raise ConnectionError("nobody there")
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("nobody there")
+        self.got.append(notification.message)
 
 
 class Plugin:
@@ -36,18 +43,9 @@ class Plugin:
         return list(self.notifiers)
 
 
-@pytest.fixture
-def make_runtime():
-    made = []
-
-    def make(*plugins, **settings):
-        runtime = Runtime(Settings(**settings), testing=True, plugins=plugins)
-        made.append(runtime)
-        return runtime
-
-    yield make
-    for runtime in made:
-        runtime.close()
+def published(runtime):
+    runtime.scheduler.run_pending()
+    return [message.data for message in runtime.hub.read("notifications", limit=10_000)]
 
 
 def test_a_notification_reaches_notifier_hub_and_signal(make_runtime):
@@ -72,27 +70,154 @@ def test_a_notification_reaches_notifier_hub_and_signal(make_runtime):
     assert seen[0].id == message.id
 
 
-def test_a_broken_notifier_is_told_of_and_the_others_still_get_it(make_runtime):
+@pytest.mark.parametrize("kind", ["success", "error", "warning", "info"])
+def test_each_kind_has_a_method_that_takes_the_same_keywords(make_runtime, kind):
+    runtime = make_runtime()
+    getattr(runtime.notify, kind)(
+        "Saved",
+        title="File",
+        to="user:7",
+        actions=[Action("Open", "link", "/file/7")],
+        duration_s=9,
+        key="file",
+        data={"file": 7},
+    )
+    (data,) = published(runtime)
+    assert {name: data[name] for name in ("kind", "message", "title", "to", "duration_s")} == {
+        "kind": kind, "message": "Saved", "title": "File", "to": "user:7", "duration_s": 9,
+    }  # fmt: skip
+    assert (data["key"], data["data"]) == ("file", {"file": 7})
+
+
+@pytest.mark.parametrize("to", ["", "alice", "user:", "sid:short", "user:a b", "all", "EVERYONE"])
+def test_a_wrong_address_is_an_error_that_names_the_ways_out(make_runtime, to):
+    runtime = make_runtime()
+    with pytest.raises(ValueError, match=r"must be 'everyone', 'operators', 'user:<id>'"):
+        runtime.notify.info("x", to=to)
+    with pytest.raises(ValueError, match="must be"):
+        runtime.notify.progress("x", to=to)
+    assert published(runtime) == []
+
+
+def test_outside_a_request_it_goes_to_the_operators(make_runtime):
+    runtime = make_runtime()
+    runtime.notify.info("Nightly job done")
+    assert published(runtime)[0]["to"] == "operators"
+
+
+def test_in_a_request_it_goes_to_the_browser_that_asked(make_runtime):
+    asked = {}
+    runtime = make_runtime(environ=lambda: asked)
+    address, cookie = runtime.browsers.welcome({}, "")
+    asked["HTTP_COOKIE"] = cookie.partition(";")[0]
+    runtime.notify.success("Saved")
+    progress = runtime.notify.progress("Working")
+    asked.clear()  # the request is over; the progress still goes to the same browser
+    progress.complete("Done")
+    assert [data["to"] for data in published(runtime)] == [address] * 3
+
+
+@pytest.mark.parametrize("cookies", ["", "om_sid=AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA"])
+def test_a_browser_that_is_not_known_gets_nothing_and_notifiers_do(make_runtime, cookies):
     kept = Kept()
-    runtime = make_runtime((Plugin(Broken()), "broken"), (Plugin(kept), "kept"), plugin_failures=2)
+    runtime = make_runtime((Plugin(kept), "kept"), environ=lambda: {"HTTP_COOKIE": cookies})
+    runtime.notify.success("Saved")
+    assert published(runtime) == []
+    assert kept.got[0][0].to == "sid:"
+
+
+def test_a_progress_is_one_toast_that_ends_as_a_success(make_runtime):
+    kept = Kept()
+    runtime = make_runtime((Plugin(kept), "kept"))
+    progress = runtime.notify.progress("Reading", to="everyone")
+    for done in range(1000):
+        progress.update(done / 10)
+    progress.update(99, "Writing")
+    progress.complete("All done")
+    notes = published(runtime)
+    assert len({note["key"] for note in notes}) == 1
+    assert len(notes) == 1 + 99 + 1 + 1  # what would look the same is not sent
+    assert [note["progress"] for note in notes[:100]] == sorted(n["progress"] for n in notes[:100])
+    assert (notes[-2]["message"], notes[-2]["progress"]) == ("Writing", 99)
+    assert (notes[-1]["kind"], notes[-1]["message"], notes[-1]["progress"]) == (
+        "success", "All done", 100,
+    )  # fmt: skip
+    assert [note.message for note, _ in kept.got] == ["Reading", "All done"]
+
+
+def test_a_failed_progress_stays_when_it_has_actions(make_runtime):
+    runtime = make_runtime()
+    runtime.notify.progress("Repairing", to="everyone").fail()
+    runtime.notify.progress("Repairing", to="everyone").fail(
+        "It did not work", actions=[Action("Refresh", "refresh")]
+    )
+    _, first, _, second = published(runtime)
+    assert (first["kind"], first["message"], first["duration_s"]) == ("error", "Repairing", 5)
+    assert (second["message"], second["duration_s"]) == ("It did not work", None)
+
+
+def test_a_notifier_that_fails_is_tried_again_after_1_2_and_4_seconds(make_runtime, clock):
+    broken = Broken(times=3)
+    runtime = make_runtime((Plugin(broken), "broken"))
+    runtime.notify(Notification(kind="info", message="first"))
+    runtime.notify(Notification(kind="info", message="second"))
+    runtime.scheduler.run_pending()
+    for wait_s in (1, 2, 4):
+        assert broken.got == []
+        clock.advance(0.4 * wait_s)
+        assert runtime.scheduler.run_due() == 0
+        clock.advance(0.6 * wait_s)
+        assert runtime.scheduler.run_due() == 1
+    assert broken.got == ["first", "second"]  # in order
+    clock.advance(60)
+    assert runtime.scheduler.run_due() == 0
+    assert clock.slept == []
+
+
+def test_after_the_last_try_the_next_notification_has_its_turn(make_runtime, clock):
+    broken = Broken(times=4)
+    runtime = make_runtime((Plugin(broken), "broken"))
+    runtime.notify(Notification(kind="info", message="first"))
+    runtime.notify(Notification(kind="info", message="second"))
+    runtime.scheduler.run_pending()
+    for _ in range(3):
+        clock.advance(5)
+        runtime.scheduler.run_due()
+    assert broken.got == ["second"]
+
+
+def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(make_runtime, clock):
+    kept, broken = Kept(), Broken()
+    runtime = make_runtime((Plugin(broken), "broken"), (Plugin(kept), "kept"), plugin_failures=2)
     failed = []
 
-    def receiver(sender, notifier, **extra):
-        failed.append(notifier)
+    def receiver(sender, notifier, error, **extra):
+        failed.append((notifier, type(error)))
 
     with signals.notification_failed.connected_to(receiver):
         for _ in range(4):
             runtime.notify(Notification(kind="info", message="hello"))
             runtime.scheduler.run_pending()
-    assert len(kept.got) == 4
-    assert failed.count("broken") >= 2
+        assert len(kept.got) == 4
+        clock.advance(5)
+        runtime.scheduler.run_due()
     states = {status.name: status.state for status in runtime.plugins.statuses()}
     assert states["broken"] == "quarantined"
-
-
-def test_an_endless_message_is_cut(make_runtime):
-    kept = Kept()
-    runtime = make_runtime((Plugin(kept), "kept"))
-    runtime.notify(Notification(kind="info", message="x" * 10_000))
+    assert failed[:2] == [("broken", ConnectionError)] * 2
+    clock.advance(5)
+    runtime.scheduler.run_due()
+    runtime.notify(Notification(kind="info", message="hello"))
     runtime.scheduler.run_pending()
-    assert len(kept.got[0][0].message) == 2000
+    assert broken.left == 10**6 - 2  # it is not called any more
+    assert len(kept.got) == 5
+
+
+def test_a_flood_is_bounded_and_said_once(make_runtime, caplog):
+    runtime = make_runtime()
+    for _ in range(1500):
+        runtime.notify.info("flood", to="everyone")
+    runtime.scheduler.run_pending()
+    assert len(runtime.hub.read("notifications", limit=10_000)) == 1000
+    assert [r.message for r in caplog.records if "left out" in r.message] == [
+        "more than 1000 notifications wait to be sent: some are left out"
+    ]

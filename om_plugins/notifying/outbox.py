@@ -1,0 +1,124 @@
+"""Outboxes: what waits to be delivered, in order, by one background job at a time.
+
+The scheduler has several threads, so two jobs could overtake each other and a progress would jump
+back. An outbox has at most one job under way in a process; a delivery that is to be tried again
+later holds no thread while it waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, TypeVar
+
+from ..protocols import Scheduler
+
+logger = logging.getLogger("om_plugins")
+
+T = TypeVar("T")
+
+_SHORTEST_WAIT_S = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class _State(Generic[T]):
+    """One process's side of an outbox."""
+
+    items: deque[T] = field(default_factory=deque)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    busy: bool = False
+    attempt: int = 1
+    retries: int = 0
+
+
+class Outbox(Generic[T]):
+    """A bounded queue with a background job that empties it.
+
+    Args:
+        name: for the log, and unique among the outboxes of a scheduler.
+        deliver: ``deliver(item, attempt)``, attempts counted from 1: returns ``None`` when it is
+            done with the item, else the seconds after which to try the same one again.
+        scheduler: runs the job.
+        size: how many may wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        deliver: Callable[[T, int], float | None],
+        scheduler: Scheduler,
+        size: int,
+    ) -> None:
+        self._name = name
+        self._deliver = deliver
+        self._scheduler = scheduler
+        self._size = size
+        self._states: dict[int, _State[T]] = {}
+
+    def put(self, item: T) -> bool:
+        """Queue ``item``; False when too many wait already."""
+        state = self._state()
+        with state.lock:
+            if len(state.items) >= self._size:
+                return False
+            state.items.append(item)
+            if state.busy:
+                return True
+            state.busy = True
+        self._submit(state)
+        return True
+
+    def _state(self) -> _State[T]:
+        # What a parent's outbox holds is the parent's to deliver. setdefault is atomic.
+        pid = os.getpid()
+        return self._states.get(pid) or self._states.setdefault(pid, _State())
+
+    def _submit(self, state: _State[T]) -> None:
+        if not self._scheduler.submit(partial(self._empty, state), name=self._name):
+            with state.lock:
+                state.busy = False  # the next one that is put takes it along
+
+    def _empty(self, state: _State[T]) -> None:
+        while True:
+            with state.lock:
+                if not state.items:
+                    state.busy = False
+                    return
+                item, attempt = state.items[0], state.attempt
+            wait_s: float | None = None
+            try:
+                wait_s = self._deliver(item, attempt)
+            except Exception:
+                logger.exception("%s: a delivery failed", self._name)
+            with state.lock:
+                if wait_s is None:
+                    state.items.popleft()
+                    state.attempt = 1
+                else:
+                    state.attempt += 1
+            if wait_s is not None:
+                self._later(state, wait_s)
+                return
+
+    def _later(self, state: _State[T], wait_s: float) -> None:
+        """Go on after ``wait_s``: a periodic job that ends itself the first time it runs."""
+        state.retries += 1
+        stops: list[Callable[[], None]] = []
+
+        def again() -> None:
+            if not stops:
+                return  # it is being registered at this very moment: the next turn does it
+            stops.pop()()
+            if self._states.get(os.getpid()) is state:  # not in a child made meanwhile
+                self._empty(state)
+
+        stops.append(
+            self._scheduler.every(
+                max(wait_s, _SHORTEST_WAIT_S), again, name=f"{self._name} again {state.retries}"
+            )
+        )

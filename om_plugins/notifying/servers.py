@@ -1,0 +1,49 @@
+"""What the server at hand can bear: how many streams, and whether it is about to stop.
+
+A stream holds a worker's thread for as long as it lasts: four streams on four threads and the site
+answers no more. And a server that stops waits for its threads.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def stream_limit(environ: WSGIEnvironment, setting: str | int) -> int | None:
+    """How many streams this process may serve at once; ``None`` for any number.
+
+    Args:
+        setting: ``OM_SSE_MAX``. ``auto`` is none where the server has one thread, any number
+            where threads are greenlets, else one.
+    """
+    if isinstance(setting, int):
+        return setting
+    if _greenlets():
+        return None
+    if not environ.get("wsgi.multithread"):
+        return 0
+    threads = getattr(getattr(_worker(), "cfg", None), "threads", 2)
+    return 0 if isinstance(threads, int) and threads < 2 else 1
+
+
+def stopping() -> bool:
+    """True when the server was told to stop and waits for its threads.
+
+    Gunicorn's workers handle SIGTERM with a method of theirs, and say in ``alive`` whether they
+    go on. Other servers end threads by themselves, or wait until the stream is rotated.
+    """
+    return getattr(_worker(), "alive", True) is False
+
+
+def _worker() -> object:
+    return getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+
+
+def _greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
