@@ -1,4 +1,4 @@
-"""What is served under ``OM_PREFIX``: the report endpoint and the shipped browser modules.
+"""What is served under ``OM_PREFIX``: endpoints, liveness and the shipped browser modules.
 
 A plain WSGI app behind a small layer: a path under the prefix is answered here, every other path
 goes straight on to the host app.
@@ -64,7 +64,7 @@ class Pages:
         endpoints: Mapping[str, WSGIApplication],
         trusted_hosts: Sequence[str] | None = None,
     ) -> None:
-        self._endpoints = dict(endpoints)
+        self._endpoints: dict[str, WSGIApplication] = {"/health": liveness, **endpoints}
         self._trusted_hosts = trusted_hosts
         self._static = StaticFiles()
         self._map = Map(
@@ -95,6 +95,21 @@ class Pages:
         if endpoint == "static":
             return self._static.answer(Request(environ), arguments["name"])
         return self._endpoints[endpoint]
+
+
+def liveness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """``GET /health``: 200 as long as this process answers, whatever its engines do.
+
+    Browsers ask it when a request of theirs failed, load balancers all the time; it tells nothing
+    but that.
+    """
+    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        response = Response(b'{"status":"ok"}', content_type="application/json")
+    else:
+        response = _problem(405, "", "Use GET here.")
+        response.headers["Allow"] = "GET, HEAD"
+    response.cache_control.no_store = True
+    return response(environ, start_response)
 
 
 class StaticFiles:
