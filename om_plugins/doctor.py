@@ -125,7 +125,7 @@ def _routes(runtime: Examined) -> Iterator[Finding]:
             yield Finding(
                 "fail",
                 subject,
-                f"The chain {route.chain!r} has no engine, so every call ends in a 503.",
+                f"The chain {route.chain!r} has no engine, so every call ends in a 500.",
                 _nearest(route.chain, runtime.chains)
                 or f"Add an engine to it: om.engine(…, chain={route.chain!r}).",
             )

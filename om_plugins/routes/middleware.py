@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -28,12 +29,14 @@ from . import question
 from .guards import RateLimit, allowed_origin, check_auth, check_host, check_site
 from .refusal import Headers, Refusal, refusal_for
 from .replies import EventStream, as_json, as_problem, event_headers, wants_events
+from .under_way import ENVIRON
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("om_plugins")
 
+_LITERAL = re.compile(r"[^<>*?#]*")
 _EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, Retry-After"
 
 OnError = Callable[["WSGIEnvironment", str, Exception], None]
@@ -82,6 +85,12 @@ class EngineRoutes:
         for path, options in routes.items():
             if not path.startswith("/"):
                 raise ConfigError(f"OM_ROUTES[{path!r}]", path, "a path must begin with '/'")
+            if not _LITERAL.fullmatch(path):
+                raise ConfigError(
+                    f"OM_ROUTES[{path!r}]",
+                    path,
+                    "a path is matched letter by letter: it has no <placeholder>, '*', '?' or '#'",
+                )
             if not options.chain:
                 raise ConfigError(f"OM_ROUTES[{path!r}].chain", "", "must name a chain")
             if inspect.iscoroutinefunction(options.auth):
@@ -161,14 +170,18 @@ class EngineRoutes:
             if method == "POST"
             else question.query_payload(environ)
         )
-        return chain.call(
-            payload,
-            stream=stream,
-            timeout=options.timeout,
-            idempotency_key=key,
-            headers=question.passed_headers(environ),
-            method=method,
-        )
+        before = ENVIRON.set(environ)
+        try:
+            return chain.call(
+                payload,
+                stream=stream,
+                timeout=options.timeout,
+                idempotency_key=key,
+                headers=question.passed_headers(environ),
+                method=method,
+            )
+        finally:
+            ENVIRON.reset(before)
 
     def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
         refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")
