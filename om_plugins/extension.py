@@ -16,7 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask import (
+    Flask,
+    current_app,
+    got_request_exception,
+    has_app_context,
+    has_request_context,
+    request,
+)
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -91,6 +98,8 @@ class OpenManager:
         app.wsgi_app = entry  # type: ignore[method-assign]
         self._apps.add(app)
         _prepare_templates(app)
+        # weak: the entry lives as long as the app, and must not keep it alive
+        got_request_exception.connect(entry.failed, sender=app)
 
     # --- registering --------------------------------------------------------------------------
 
@@ -284,6 +293,13 @@ class _Entry:
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
         self._middleware: OpenManagerMiddleware | None = None
+
+    def failed(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
+        """A view raised what nobody handled."""
+        runtime = _runtime(app)
+        if runtime.settings.enabled:
+            rule = request.url_rule
+            runtime.recovery.note(f"route:{rule.rule if rule else '<unmatched>'}", exception)
 
     def build(self) -> Runtime:
         """Make the app's runtime from its configuration as it is now."""

@@ -28,6 +28,7 @@ from .hookspecs import CspSources
 from .hub_url import check_hub_url, resolve_hub_url
 from .notifying.address import Browsers
 from .notifying.centre import NotificationCentre
+from .notifying.words import Words, display_name, words
 from .plugin_host import PluginHost
 from .protocols import (
     CacheStore,
@@ -38,8 +39,12 @@ from .protocols import (
     HubFactory,
     Notifier,
     PluginContext,
+    RecoveryStep,
 )
 from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from .resilience.recovery import Recovery
+from .resilience.wording import Reader
+from .routes.under_way import ENVIRON
 from .security.headers import HeaderPolicy
 from .security.policy import checked
 from .settings import Settings
@@ -129,6 +134,7 @@ class Runtime:
             emit=self.emit,
         )
         self.browsers = Browsers(self.secret)
+        self._host_environ = current_environ
         self.notify = NotificationCentre(
             hub=self.hub,
             scheduler=self.scheduler,
@@ -137,7 +143,7 @@ class Runtime:
             notifiers=self._collect_notifiers,
             guarded=self.plugins.guarded,
             browsers=self.browsers,
-            environ=current_environ,
+            environ=self._environ,
         )
         in_memory = settings.cache_url.startswith("memory:")
         self.cache = SmartCache(
@@ -152,7 +158,22 @@ class Runtime:
             emit=self.emit,
             context=work_context,
         )
+        self.recovery = Recovery(
+            clock=self.clock,
+            hub=self.hub,
+            scheduler=self.scheduler,
+            emit=self.emit,
+            notify=self.notify,
+            steps=self._collect_steps,
+            guarded=self.plugins.guarded,
+            chains=lambda: self.chains,
+            words=words(),
+            asking=self._reader,
+            name=self._name_of,
+            bounded=not testing,
+        )
         self._notifiers: list[tuple[str, Notifier]] | None = None
+        self._steps: list[tuple[str, RecoveryStep]] | None = None
         self._hub_factories: dict[str, HubFactory] = {}
         self._store_factories: dict[str, CacheStoreFactory] = {}
 
@@ -198,7 +219,12 @@ class Runtime:
         if found is None:
             policy = ChainPolicy.from_settings(self.settings, spec.chain)
             found = EngineChain(
-                spec.chain, policy, clock=self.clock, emit=self.emit, breakers=self._breakers
+                spec.chain,
+                policy,
+                clock=self.clock,
+                emit=self.emit,
+                breakers=self._breakers,
+                on_failure=self.recovery.chain_failed if self.settings.enabled else None,
             )
             found.add(spec)
             self.chains[spec.chain] = found
@@ -227,6 +253,7 @@ class Runtime:
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
+        self.recovery.close()
         self.scheduler.close()
         for chain in self.chains.values():
             chain.close()
@@ -254,6 +281,7 @@ class Runtime:
             scheduler=self.scheduler,
             notify=self.notify,
             logger=log,
+            prober=self.recovery.probes,
         )
 
     def _open_hub(self) -> Hub:
@@ -272,6 +300,30 @@ class Runtime:
                 for notifier in found
             ]
         return self._notifiers
+
+    def _collect_steps(self) -> list[tuple[str, RecoveryStep]]:
+        if self._steps is None:
+            self._steps = [
+                (plugin, step)
+                for plugin, found in self.plugins.collect("om_recovery_steps")
+                for step in found
+            ]
+        return self._steps
+
+    def _environ(self) -> WSGIEnvironment | None:
+        return ENVIRON.get() or self._host_environ()
+
+    def _reader(self) -> Reader:
+        """The browser that asks at the moment; its cookie is checked in the background."""
+        environ = self._environ()
+        if environ is None:
+            return Reader(words=words())
+        cookies = str(environ.get("HTTP_COOKIE", ""))
+        return Reader(lambda: self.browsers.address(cookies), words(environ))
+
+    def _name_of(self, subject: str, said: object) -> str:
+        language = said if isinstance(said, Words) else None
+        return display_name(subject, self.settings.display_names, language)
 
     def _csp_contributions(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
         merged: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -16,11 +17,12 @@ from werkzeug.wsgi import ClosingIterator
 
 from .console.guarded import Guarded
 from .console.mount import Pages, PrefixLayer
-from .errors import ConfigError
+from .errors import ConfigError, EngineError
 from .notifying.problems import ProblemEndpoint
 from .notifying.stream import EventStream
 from .routes import EngineRoutes
 from .routes.guards import RateLimit
+from .routes.under_way import ENVIRON
 from .runtime import Runtime
 from .security.headers import HeadersLayer
 from .security.reports import ReportEndpoint
@@ -48,6 +50,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
             clock=runtime.clock,
             host_context=runtime.host_context,
             trusted_hosts=runtime.trusted_hosts,
+            on_error=partial(_note, runtime),
         )
     reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
     endpoints: dict[str, WSGIApplication] = {"/csp": reports, **_notifying(runtime)}
@@ -80,6 +83,17 @@ def _notifying(runtime: Runtime) -> dict[str, WSGIApplication]:
         settings.prefix + "/problems", (10, 60), runtime.hub, runtime.secret, runtime.clock
     )
     return {"/events": Guarded(events), "/problems": Guarded(problems, limit)}
+
+
+def _note(runtime: Runtime, environ: WSGIEnvironment, chain: str, error: Exception) -> None:
+    """Count what an engine route could not answer; a chain that gave up has told so itself."""
+    path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    subject = f"chain:{chain}" if isinstance(error, EngineError) else f"route:{path}"
+    before = ENVIRON.set(environ)
+    try:
+        runtime.recovery.note(subject, error)
+    finally:
+        ENVIRON.reset(before)
 
 
 class OpenManagerMiddleware:

@@ -7,5 +7,6 @@ BUILTINS: dict[str, str] = {
     "hub-memory": "om_plugins.builtin.hub_memory",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",
     "notifier-log": "om_plugins.builtin.notifier_log",
+    "recovery-steps": "om_plugins.builtin.steps",
 }
 """Name of each built-in plugin, and the module that is the plugin."""

@@ -38,6 +38,7 @@ class EngineProbes:
         self._chains = chains
         self._lock = threading.Lock()
         self._failed: OrderedDict[str, Call] = OrderedDict()
+        self._answered: set[str] = set()
         renew_after_fork(self)
 
     def remember(self, call: Call) -> None:
@@ -105,9 +106,18 @@ class EngineProbes:
                 first.add(place, None)
                 lines.append(f"{place.name}: answered")
         first.raise_if_lost("did not answer")
-        with self._lock:
-            self._failed.pop(_chain_of(subject), None)
+        if first.well:
+            with self._lock:
+                self._failed.pop(_chain_of(subject), None)
+                self._answered.add(subject)
         return ", ".join(lines) or "no engine to probe"
+
+    def take_answer(self, subject: str) -> bool:
+        """Whether an engine of the first tier answered a probe since this was last asked."""
+        with self._lock:
+            answered = subject in self._answered
+            self._answered.discard(subject)
+        return answered
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -143,19 +153,19 @@ class _First:
     def __init__(self) -> None:
         self._tier: int | None = None
         self._lost: tuple[Place, Exception] | None = None
-        self._well = False
+        self.well = False
 
     def add(self, place: Place, error: Exception | None) -> None:
         if self._tier is None:
             self._tier = place.tier
         if place.tier == self._tier:
             if error is None:
-                self._well = True
+                self.well = True
             else:
                 self._lost = self._lost or (place, error)
 
     def raise_if_lost(self, how: str) -> None:
-        if self._lost is not None and not self._well:
+        if self._lost is not None and not self.well:
             place, error = self._lost
             raise EngineUnavailable(place.name, f"{how} ({type(error).__name__})") from error
 

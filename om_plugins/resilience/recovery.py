@@ -292,12 +292,13 @@ class Recovery:
         def tell(text: str, percent: int) -> None:
             self._tell("progress", text, noted, key, title=wording.REPAIRING, progress=percent)
 
+        self.probes.take_answer(subject)  # what was found out earlier does not count
         report = self._repair.run(subject, kind, steps, lease, tell)
         if kind:
             self._hub.put(_cooldown(kind), report.started_at, COOLDOWN_S)
         self._hub.publish(TOPIC, {**asdict(report), "fence": lease.token})
         if report.succeeded:
-            text = wording.SUCCEEDED if subject.startswith("chain:") else wording.TIDIED
+            text = wording.SUCCEEDED if self.probes.take_answer(subject) else wording.TIDIED
             self._tell("success", text, noted, key, progress=100)
         else:
             self._tell("error", wording.FAILED, noted, key, buttons=("refresh", "report"))
@@ -332,6 +333,7 @@ class Recovery:
             details: dict[str, object] = {}
             if reader is self._operators:
                 to = _OPERATORS
+                name = wording.place_of(noted.subject, words)
                 details = {"subject": noted.subject} if pattern is None else asdict(pattern)
             about = noted.fingerprint or noted.subject
             self._notify(

@@ -1,0 +1,155 @@
+"""The recovery steps that are shipped: tidy up, look around, and ask the engine again.
+
+Nothing here deletes a last good answer: cached entries are marked stale, so that they are served
+until a new one is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import cast
+
+from ..hookspecs import hookimpl
+from ..protocols import Cache, PluginContext, Prober, RecoveryStep
+from ..types import PluginInfo
+
+__all__ = ["AskEngines", "FreeMemory", "LookAround", "MarkStale", "pressure"]
+
+PRESSED = 0.9
+"""Memory is short from this share in use on."""
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+class MarkStale:
+    """Marks the cached entries of the place stale.
+
+    Those are the entries with the tag ``chain:<name>`` or ``route:<rule>``, and for a rule without
+    variables the views cached under that path.
+    """
+
+    name = "Renewing saved answers"
+    percent = 20
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def run(self, subject: str, timeout: float) -> str:
+        """Mark them; what they hold is served until a new answer is there."""
+        count = self._cache.invalidate(tags=[subject])
+        kind, _, rule = subject.partition(":")
+        if kind == "route" and "<" not in rule:
+            count += self._cache.invalidate(("view", rule))  # how keys of cached views begin
+        return f"{count} marked stale"
+
+
+class FreeMemory:
+    """Gives unused memory back to the system.
+
+    Args:
+        cache: shrunk in this process when memory is short, if it can be.
+        pressure: the share of memory in use, 0 to 1.
+    """
+
+    name = "Freeing memory"
+    percent = 50
+
+    def __init__(self, cache: Cache, pressure: Callable[[], float]) -> None:
+        self._cache = cache
+        self._pressure = pressure
+
+    def run(self, subject: str, timeout: float) -> str:
+        """Collect garbage, shrink if memory is short, and trim the heap."""
+        lines = [f"{gc.collect()} objects collected"]
+        if self._pressure() >= PRESSED:
+            lines.append(f"{self._cache.shrink()} cached values put out of memory")
+        trim = _malloc_trim()
+        if trim is not None and trim(0):
+            lines.append("memory given back")
+        return ", ".join(lines)
+
+
+class LookAround:
+    """Checks that the engines are in reach."""
+
+    name = "Checking the network"
+    percent = 70
+
+    def __init__(self, prober: Prober) -> None:
+        self._prober = prober
+
+    def run(self, subject: str, timeout: float) -> str:
+        """Look; raises when no engine of the first tier is in reach."""
+        return self._prober.reach(subject, timeout)
+
+
+class AskEngines:
+    """Asks the engines again; a breaker closes only when its engine answers."""
+
+    name = "Asking again"
+    percent = 90
+
+    def __init__(self, prober: Prober) -> None:
+        self._prober = prober
+
+    def run(self, subject: str, timeout: float) -> str:
+        """Ask; raises when no engine of the first tier answers."""
+        return self._prober.probe(subject, timeout)
+
+
+def pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:
+    """The share of memory in use, 0 to 1: of the container's limit, else of the machine.
+
+    0.0 where neither is known.
+    """
+    try:
+        limit = int((cgroup / "memory.max").read_text("ascii"))  # "max" when there is none
+        used = int((cgroup / "memory.current").read_text("ascii"))
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return _share(used - int(stat.get("inactive_file", 0)), limit)
+    except (OSError, ValueError):
+        pass
+    try:
+        lines = meminfo.read_text("ascii").splitlines()
+        kib = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        return _share(kib["MemTotal"] - kib["MemAvailable"], kib["MemTotal"])
+    except (OSError, ValueError, LookupError):
+        return 0.0
+
+
+def _share(used: int, limit: int) -> float:
+    return min(max(used / limit, 0.0), 1.0) if limit > 0 else 0.0
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's ``malloc_trim``; ``None`` with another C library (musl has none)."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return cast(Callable[[int], int], trim)
+
+
+@hookimpl
+def om_plugin_info() -> PluginInfo:
+    return PluginInfo(summary="Repairs a chain or a route whose errors pile up")
+
+
+@hookimpl
+def om_recovery_steps(context: PluginContext) -> Iterable[RecoveryStep]:
+    steps: list[RecoveryStep] = [
+        MarkStale(context.cache),
+        FreeMemory(context.cache, pressure),
+    ]
+    if context.prober is not None:
+        steps += [LookAround(context.prober), AskEngines(context.prober)]
+    return steps
