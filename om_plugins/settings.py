@@ -34,7 +34,7 @@ from .checks import (
     text,
 )
 
-__all__ = ["ChainOptions", "RouteOptions", "Settings", "as_markdown"]
+__all__ = ["AlertOptions", "ChainOptions", "RouteOptions", "Settings", "as_markdown"]
 
 _PREFIX = text(
     r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
@@ -54,6 +54,25 @@ class ChainOptions(Table):
     retries: int | None = key(None, integer(0, 20), "retries on the same engine")
     at_most_once: bool = key(
         False, BOOL, "never ask again, here or on a later tier, once a call may have been sent"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertOptions(Table):
+    """One alert's threshold; what is ``None`` is the rule's default."""
+
+    enabled: bool = key(True, BOOL, "false switches this alert off")
+    limit: float | None = key(
+        None, number(0, 1e9), "crossed from here on: seconds, or a share from 0 to 1"
+    )
+    clear: float | None = key(
+        None, number(0, 1e9), "over again below this; in the default's proportion when not set"
+    )
+    for_s: float | None = key(
+        None, number(0, 86_400, "seconds"), "how long it must be crossed before the alert fires"
+    )
+    keep_s: float | None = key(
+        None, number(0, 86_400, "seconds"), "how long it must be clear before the alert is over"
     )
 
 
@@ -223,6 +242,17 @@ class Settings(Table):
         "what people call a chain or a path: `{'assistant': 'The assistant', '/ask': 'Questions'}`",
         "Notifications",
     )
+    # monitoring
+    monitoring: bool = key(
+        True, BOOL, "count and time requests, sample the process, raise alerts", "Monitoring"
+    )
+    alerts: dict[str, AlertOptions] = key(
+        {},
+        table(AlertOptions, "OM_ALERTS"),
+        "thresholds of `response_time`, `error_rate`, `memory`, `engine_offline`, "
+        "`fallback_rate` and `cache_hits`",
+        "Monitoring",
+    )
     # security headers
     csp_mode: str = key(
         "adopt",
@@ -274,7 +304,11 @@ def as_markdown() -> str:
         groups.setdefault(one.metadata["group"], []).append((written, one))
     for group, rows in groups.items():
         lines += ["", f"## {group}", "", *_rows(rows)]
-    for title, cls in (("A chain's options", ChainOptions), ("A route's options", RouteOptions)):
+    for title, cls in (
+        ("A chain's options", ChainOptions),
+        ("A route's options", RouteOptions),
+        ("An alert's options", AlertOptions),
+    ):
         lines += ["", f"## {title}", "", *_rows(list(cls.keys().items()))]
     return "\n".join(lines) + "\n"
 

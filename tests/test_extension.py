@@ -201,7 +201,8 @@ def test_one_extension_serves_two_apps_without_mixing_them():
 
 
 def test_outside_a_context_the_only_app_is_meant():
-    om = OpenManager(make_app())
+    app = make_app()  # an OpenManager does not keep its apps alive
+    om = OpenManager(app)
     om.cache.set("k", 2)
     assert om.cache.get("k") == 2
 

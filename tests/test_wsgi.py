@@ -152,7 +152,9 @@ def test_the_servers_file_wrapper_object_comes_back_itself():
         return wrapper
 
     runtime = Runtime(Settings(csp_mode="enforce"))
-    got = OpenManagerMiddleware(app, runtime=runtime)(environ(), lambda *a: lambda data: None)
+    offered = environ()
+    offered["wsgi.file_wrapper"] = FileWrapper
+    got = OpenManagerMiddleware(app, runtime=runtime)(offered, lambda *a: lambda data: None)
     assert got is wrapper
     runtime.close()
 

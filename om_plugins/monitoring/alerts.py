@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ..types import Alert
 from .rules import Reading, Rule
 
-__all__ = ["HISTORY", "REPEAT_S", "Alerts", "Event"]
+__all__ = ["HISTORY", "REPEAT_S", "Alerts", "Event", "shown"]
 
 REPEAT_S = 3600.0
 """How often people are told again of an alert that goes on."""
@@ -155,6 +155,18 @@ class Alerts:
             state = self._active.get((alert.name, alert.subject))
             if state is not None and state.alert.fired_at == alert.fired_at:
                 self._history[position] = state.alert
+
+
+def shown(data: object) -> dict[str, list[dict[str, Any]]]:
+    """What :meth:`Alerts.encoded` gave, checked and made for JSON: active and past alerts."""
+    try:
+        wire = msgspec.convert(data, _Wire)
+    except ValueError:
+        return {"active": [], "history": []}
+    return {
+        "active": [asdict(state.alert) for state in wire.active],
+        "history": [asdict(alert) for alert in wire.history],
+    }
 
 
 def _words(rule: Rule, alert: Alert) -> str:

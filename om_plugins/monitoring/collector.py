@@ -137,9 +137,10 @@ class Collector:
     def in_flight(self) -> int:
         """Requests that have begun and not ended."""
         with self._lock:
-            return self._in_flight()
+            return self.in_flight_now()
 
-    def _in_flight(self) -> int:
+    def in_flight_now(self) -> int:
+        """The same, for one who looks within :meth:`read`."""
         left = self._left + len(self.waiting)  # first: a request may end in between
         entered = next(self._entered) - self._looked
         self._looked += 1
@@ -164,7 +165,7 @@ class Collector:
         with self._lock:
             self._fold()
             slot = self.windows.at(self._clock.time())
-            slot.in_flight = max(slot.in_flight, self._in_flight())
+            slot.in_flight = max(slot.in_flight, self.in_flight_now())
             change(slot)
 
     def _fold(self) -> None:

@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate"]
+import msgspec
+
+__all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate", "shown"]
 
 Verdict = Literal["improving", "stable", "degrading", "no data"]
 
@@ -61,6 +63,24 @@ class Trend:
 
 
 _NO_DATA = Trend("no data")
+
+
+class _Wire(msgspec.Struct):
+    verdict: Verdict
+    change: float | None
+    crosses_min: tuple[float, float, float | None] | None
+
+
+def shown(data: object) -> dict[str, dict[str, object]]:
+    """Trends by name as they lie in the hub, checked and made for JSON."""
+    try:
+        wires = msgspec.convert(data, dict[str, _Wire])
+    except ValueError:
+        return {}
+    return {
+        name: Trend(wire.verdict, wire.change, wire.crosses_min).as_dict()
+        for name, wire in wires.items()
+    }
 
 
 def evaluate(
