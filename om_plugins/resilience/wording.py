@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-FIRST = "Something did not work in {name}. You may go on; please try again if something is missing."
+FIRST = "{name} had a problem. You may go on; please try again if something is missing."
 PATTERN = "{name} keeps having the same trouble. Telling us what you were doing helps to mend it."
-REPAIRING = "Repairing {name}"
+REPAIRING = "{name} is being repaired"
 FINISHING = "Almost done"
 SUCCEEDED = "{name} was repaired. Please try again."
 FAILED = "{name} could not be repaired by itself. Refresh the page, or report the problem."
