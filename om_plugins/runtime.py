@@ -26,6 +26,9 @@ from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
 from .hub_url import check_hub_url, resolve_hub_url
+from .monitoring.centre import Monitoring
+from .monitoring.observe import own_route
+from .monitoring.rules import rules_from
 from .notifying.address import Browsers
 from .notifying.centre import NotificationCentre
 from .notifying.words import Words, display_name, words
@@ -37,6 +40,7 @@ from .protocols import (
     HostContext,
     Hub,
     HubFactory,
+    Monitor,
     Notifier,
     PluginContext,
     RecoveryStep,
@@ -158,6 +162,19 @@ class Runtime:
             emit=self.emit,
             context=work_context,
         )
+        self.monitoring = Monitoring(
+            clock=self.clock,
+            hub=self.hub,
+            scheduler=self.scheduler,
+            emit=self.emit,
+            notify=self.notify,
+            monitors=self._collect_monitors,
+            guarded=self.plugins.guarded,
+            engines=lambda: [one for chain in self.chains.values() for one in chain.health()],
+            cache_stats=self.cache.stats,
+            rules=rules_from(settings.alerts),
+            own_routes=frozenset({own_route(settings.prefix)}),
+        )
         self.recovery = Recovery(
             clock=self.clock,
             hub=self.hub,
@@ -245,6 +262,8 @@ class Runtime:
         pid = os.getpid()
         if self._started.setdefault(pid, token := object()) is token:
             self.plugins.startup()
+            if self.settings.monitoring:
+                self.monitoring.start()
             self.scheduler.start()  # jobs that were registered before a fork run here too
             _close_at_exit(self)
 
@@ -253,6 +272,7 @@ class Runtime:
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
+        self.monitoring.close()
         self.recovery.close()
         self.scheduler.close()
         for chain in self.chains.values():
@@ -300,6 +320,13 @@ class Runtime:
                 for notifier in found
             ]
         return self._notifiers
+
+    def _collect_monitors(self) -> list[tuple[str, Monitor]]:
+        return [
+            (plugin, monitor)
+            for plugin, found in self.plugins.collect("om_monitors")
+            for monitor in found
+        ]
 
     def _collect_steps(self) -> list[tuple[str, RecoveryStep]]:
         if self._steps is None:

@@ -1,7 +1,7 @@
 """The WSGI middleware: the layers below, composed once.
 
-Outermost first: proxies → headers → pages under ``OM_PREFIX`` → engine routes → the host app. A
-layer that a setting switches off is not composed, so it costs nothing.
+Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → the host
+app. A layer that a setting switches off is not composed, so it costs nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from werkzeug.wsgi import ClosingIterator
 from .console.guarded import Guarded
 from .console.mount import Pages, PrefixLayer
 from .errors import ConfigError, EngineError
+from .monitoring.observe import ObserveLayer
 from .notifying.problems import ProblemEndpoint
 from .notifying.stream import EventStream
 from .routes import EngineRoutes
@@ -56,6 +57,14 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
     endpoints: dict[str, WSGIApplication] = {"/csp": reports, **_notifying(runtime)}
     app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
     app = HeadersLayer(app, runtime.header_policy)
+    if settings.monitoring:
+        app = ObserveLayer(
+            app,
+            runtime.monitoring.collector,
+            clock=runtime.clock,
+            paths=settings.routes,
+            prefix=settings.prefix,
+        )
     if settings.proxies:
         app = ProxyFix(app, **settings.proxies)
     if runtime.testing:

@@ -6,7 +6,9 @@ BUILTINS: dict[str, str] = {
     "cache-file": "om_plugins.builtin.cache_file",
     "hub-memory": "om_plugins.builtin.hub_memory",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",
+    "monitor-log": "om_plugins.builtin.monitor_log",
     "notifier-log": "om_plugins.builtin.notifier_log",
     "recovery-steps": "om_plugins.builtin.steps",
+    "notifier-webhook": "om_plugins.builtin.notifier_webhook",
 }
 """Name of each built-in plugin, and the module that is the plugin."""
