@@ -103,17 +103,23 @@ def _plugins(runtime: Examined) -> Iterator[Finding]:
             active += 1
             if status.reason:
                 level: Literal["warn", "fail"] = "fail" if status.failures else "warn"
-                yield Finding(level, subject, f"{status.reason}.", "Mend it, or tell its author.")
+                yield Finding(
+                    level, subject, _sentence(status.reason), "Mend it, or tell its author."
+                )
         elif status.state != "disabled":
             yield Finding(
                 "fail",
                 subject,
-                f"It is not used: {status.reason}.",
+                _sentence(f"It is not used: {status.reason}"),
                 f"Mend or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
             )
         elif status.source == "OM_PLUGINS_DISABLED":
-            yield Finding("warn", subject, f"{status.reason}.")
+            yield Finding("warn", subject, _sentence(status.reason))
     yield Finding("ok", "plugins", f"{active} are active.")
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith((".", "?", "!")) else f"{words}."
 
 
 def _routes(runtime: Examined) -> Iterator[Finding]:
@@ -182,7 +188,7 @@ def _hub(runtime: Examined) -> Iterator[Finding]:
     try:
         url = runtime.hub_url()
     except ConfigError as error:
-        yield Finding("fail", "OM_HUB_URL", f"{error}.")
+        yield Finding("fail", "OM_HUB_URL", _sentence(str(error)))
         return
     scheme = url.partition(":")[0]
     if scheme == "memory" and not runtime.testing:
