@@ -174,6 +174,7 @@ export class Stream {
   #receive(note, id) {
     if (id && this.#seen.has(id)) return;
     if (id) this.#remember(id);
+    if (note.kind === "cursor") return; // only says where to go on
     this.#on.note({ ...note, id });
   }
 
