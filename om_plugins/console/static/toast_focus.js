@@ -4,7 +4,10 @@
 export function keyboard(home) {
   const { box, shadowRoot } = home;
   let from = null;
-  const back = () => from?.isConnected && from.focus();
+  const back = () => {
+    shadowRoot.activeElement?.blur(); // the page's body cannot be focused
+    from?.focus();
+  };
 
   box.addEventListener("focusin", ({ relatedTarget }) => {
     if (relatedTarget && !shadowRoot.contains(relatedTarget)) from = relatedTarget;

@@ -19,9 +19,9 @@ sheet.replaceSync(`
   --line: light-dark(#0a18301f, #ffffff24); --shade: light-dark(#0a183038, #000a);
   --success: light-dark(#14743f, #5ad394); --error: light-dark(#b9231b, #ff8b82);
   --warning: light-dark(#8a5300, #f3b655); --info: light-dark(#2456c9, #8ab0ff); --progress: var(--info);
-  color: var(--text); font: .9em/1.45 var(--om-toast-font, system-ui, sans-serif);
+  color: var(--text); font: medium/1.45 var(--om-toast-font, system-ui, sans-serif);
 }
-ol { display: contents; list-style: none }
+ol { display: contents; list-style: none; font-size: .9em }
 li {
   pointer-events: auto; flex: none; display: grid; grid-template-columns: 24px 1fr auto; gap: 10px 12px;
   padding-block: 13px; padding-inline: 14px 10px; border: 1px solid var(--line); border-radius: 14px;
@@ -51,7 +51,7 @@ button { all: unset; box-sizing: border-box; cursor: pointer; border-radius: 8px
 .close { inline-size: 28px; block-size: 28px; margin-block: -2px; padding: 5px; opacity: .7 }
 .close:is(:hover, :focus-visible) { opacity: 1 }
 .close svg { inline-size: 18px; block-size: 18px }
-.more { pointer-events: auto; align-self: center; flex: none; border-radius: 99px; font-size: .86em; unicode-bidi: plaintext; background: var(--solid) }
+.more { pointer-events: auto; align-self: center; flex: none; border-radius: 99px; font-size: .8em; unicode-bidi: plaintext; background: var(--solid) }
 @keyframes turn { to { rotate: 1turn } }
 @media (max-width: 480px) { .box:popover-open { inline-size: 100%; padding: 12px 12px max(12px, env(safe-area-inset-bottom)) } }
 @media (prefers-reduced-motion: reduce) { .progress > svg { animation: none } i { transition: none } }
