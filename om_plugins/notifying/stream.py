@@ -221,7 +221,8 @@ class _Stream:
 
 
 def _is_for(message: HubMessage, mine: Collection[str]) -> bool:
-    return isinstance(message.data, dict) and message.data.get("to") in mine
+    to = message.data.get("to") if isinstance(message.data, dict) else None
+    return isinstance(to, str) and to in mine
 
 
 def _item(message: HubMessage) -> dict[str, object]:

@@ -36,7 +36,7 @@ def test_the_language_is_the_one_that_the_browser_likes_best(header, language):
 
 def test_a_name_is_filled_in_and_never_read_as_a_template():
     ko, en = words("ko"), words("en")
-    assert en("Repairing {name}", name="{other}") == "Repairing {other}"
+    assert en("{name} is being repaired", name="{other}") == "{other} is being repaired"
     assert "{other}" in ko(wording.REPAIRING, name="{other}")
     assert ko(wording.REPAIRING, name="도우미").startswith("도우미")
     assert ko.gettext("Refresh") == "새로 고침"

@@ -1,0 +1,155 @@
+"""The webhook notifier: a notification becomes a POST to an address of the operator's choice.
+
+It does nothing until it has one: ``OM_PLUGIN_CONFIG = {"notifier-webhook": {"url": "https://…"}}``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError, MissingExtra
+from ..hookspecs import hookimpl
+from ..protocols import Notifier, PluginContext
+from ..types import Notification, PluginInfo
+
+if TYPE_CHECKING:
+    import urllib3
+
+_CONNECT_S = 3.0
+_MAX_TEXT = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookConfig:
+    """``OM_PLUGIN_CONFIG["notifier-webhook"]``.
+
+    Attributes:
+        url: where to send; nothing is sent without it.
+        headers: more headers, such as ``Authorization``.
+        to: which addresses it carries. What is told to single browsers is nobody else's business,
+            so only notices to the operators and to everyone leave the house by default.
+        template: the JSON to send, as a mapping whose texts may hold ``{kind}``, ``{title}``,
+            ``{message}``, ``{to}``, ``{id}``, ``{key}`` and ``{text}`` (title and message), such as
+            ``{"text": "{text}"}`` for many chats. All fields as they are when not given.
+
+    Raises:
+        ConfigError: the URL is not one of HTTP.
+    """
+
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    to: list[str] = field(default_factory=lambda: ["operators", "everyone"])
+    template: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.url:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                # not the value: a webhook's address often is its password
+                raise ConfigError(
+                    "url", "…", "must be an address such as 'https://hooks.example/in'"
+                )
+
+
+class WebhookNotifier:
+    """POSTs JSON; an answer other than 2xx is a failure, and redirects are not followed.
+
+    Args:
+        config: where to and what.
+
+    Raises:
+        MissingExtra: urllib3 is not installed.
+    """
+
+    name = "webhook"
+
+    def __init__(self, config: WebhookConfig) -> None:
+        if importlib.util.find_spec("urllib3") is None:
+            raise MissingExtra('OM_PLUGIN_CONFIG["notifier-webhook"]', "url", "http") from None
+        self._config = config
+        self._pool: urllib3.PoolManager | None = None
+
+    def send(self, notification: Notification, timeout: float) -> None:
+        """POST it.
+
+        Raises:
+            OSError: it did not arrive; the text names the host alone.
+        """
+        import urllib3
+
+        if notification.to not in self._config.to:
+            return
+        if self._pool is None:  # made here, in the process that uses it
+            self._pool = urllib3.PoolManager(retries=False)
+        body = json.dumps(self._body(notification), ensure_ascii=False, default=str)
+        try:
+            answer = self._pool.request(
+                "POST",
+                self._config.url,
+                body=body.encode("utf-8", "replace"),
+                headers={"Content-Type": "application/json", **self._config.headers},
+                timeout=urllib3.Timeout(connect=min(_CONNECT_S, timeout), total=timeout),
+                redirect=False,
+                preload_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            # urllib3's own text has the address in it, which often is a password
+            raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
+        answer.close()  # its body is of no use, and may never end
+        if not 200 <= answer.status < 300:
+            raise ConnectionError(f"{self._host()} answered {answer.status}")
+
+    def _host(self) -> str:
+        return urlsplit(self._config.url).hostname or ""
+
+    def _body(self, note: Notification) -> object:
+        if not self._config.template:
+            return asdict(note)
+        title = f"{note.title}: " if note.title else ""
+        values = {
+            "kind": note.kind,
+            "title": note.title,
+            "message": note.message,
+            "to": note.to,
+            "id": note.id,
+            "key": note.key,
+            "text": f"{title}{note.message}"[:_MAX_TEXT],
+        }
+        return _filled(self._config.template, values)
+
+
+def _filled(template: object, values: Mapping[str, str]) -> object:
+    if isinstance(template, str):
+        # one pass by hand: what a notification says must not be read as a template again
+        parts = template.split("{")
+        text = parts[0]
+        for part in parts[1:]:
+            name, closed, rest = part.partition("}")
+            text += values[name] + rest if closed and name in values else "{" + part
+        return text
+    if isinstance(template, Mapping):
+        return {name: _filled(one, values) for name, one in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(one, values) for one in template]
+    return template
+
+
+@hookimpl
+def om_plugin_info() -> PluginInfo:
+    return PluginInfo(
+        summary="Sends notifications to a web address; off until it has one",
+        config_class=WebhookConfig,
+    )
+
+
+@hookimpl
+def om_notifiers(context: PluginContext) -> Iterable[Notifier]:
+    config = context.config
+    if isinstance(config, WebhookConfig) and config.url:
+        return [WebhookNotifier(config)]
+    return []
