@@ -111,7 +111,8 @@ def pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:
         limit = int((cgroup / "memory.max").read_text("ascii"))  # "max" when there is none
         used = int((cgroup / "memory.current").read_text("ascii"))
         stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        return _share(used - int(stat.get("inactive_file", 0)), limit)
+        if limit > 0:
+            return _share(used - int(stat.get("inactive_file", 0)), limit)
     except (OSError, ValueError):
         pass
     try:
