@@ -24,10 +24,12 @@ class Check:
     Attributes:
         allowed: what is allowed, in words; used in errors and in the documentation.
         read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
+        secret: a value that is no function is shown to nobody: not in an error, not in a list.
     """
 
     allowed: str
     read: Callable[[Any], Any]
+    secret: bool = False
 
 
 class Table:
@@ -84,7 +86,7 @@ def _read(written: str, value: object, found: Field[Any]) -> Any:
     except (ValueError, TypeError) as error:
         detail = str(error)
         reason = f"must be {check.allowed}" + (f" ({detail})" if detail else "")
-        shown = "…" if check is SECRET else value  # a secret never reaches a log
+        shown = "…" if check.secret else value  # a secret never reaches a log
         raise ConfigError(written, shown, reason) from None
 
 
@@ -321,4 +323,21 @@ HEADERS = Check("a dict from a header's name to its value, or None to leave it o
 PROXIES = Check(
     f"a number of proxies from 0 to 16, or a dict with {', '.join(_PROXY_KEYS)}", _proxies
 )
-SECRET = Check("text or bytes of at least 8 characters", _secret)
+SECRET = Check("text or bytes of at least 8 characters", _secret, secret=True)
+
+
+def _access(value: Any) -> Callable[..., Any] | str:
+    if isinstance(value, str):
+        # a header and a form must both be able to carry it
+        if len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError
+        return value
+    return _callback(value)
+
+
+ACCESS = Check(
+    "a function that takes a werkzeug Request, or a token: at least 16 ASCII characters without "
+    "white space",
+    _access,
+    secret=True,
+)

@@ -69,7 +69,9 @@ def settings(as_json: bool) -> None:
     """Show every setting's value. Secrets are masked."""
     current = _runtime().settings
     values = {
-        written: masked(getattr(current, field.name), field.name)
+        written: masked(
+            getattr(current, field.name), field.name, secret=field.metadata["check"].secret
+        )
         for written, field in current.keys().items()
     }
     if as_json:
@@ -202,15 +204,19 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 MASK = "********"
 
 
-def masked(value: Any, name: str = "") -> Any:
+def masked(value: Any, name: str = "", *, secret: bool = False) -> Any:
     """``value`` as JSON-like data, without what may be a secret.
 
     Masked are values under a name that speaks of a secret, credentials in URLs, and what is
     neither text nor number; functions are shown by name.
+
+    Args:
+        name: the key that it is under.
+        secret: it is a secret whatever its name says, unless it is a function.
     """
     if value is None or isinstance(value, bool):
         return value
-    if _SECRET_NAME.search(name):
+    if (secret and not callable(value)) or _SECRET_NAME.search(name):
         return MASK
     if isinstance(value, Mapping):
         return {str(key): masked(one, str(key)) for key, one in value.items()}

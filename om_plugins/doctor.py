@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ EXTRAS = {
     "apprise": "apprise",
 }
 """Each optional extra, and the module by which it is found."""
+
+_GUESSED = re.compile(r"password|secret|change.?me|letmein|12345|qwerty|admin|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_chains(runtime),
         *_hub(runtime),
         *_policy(runtime),
+        *_console(runtime),
         *_uwsgi(),
         *_extras(runtime),
     ]
@@ -228,6 +232,28 @@ def _policy(runtime: Examined) -> Iterator[Finding]:
             "No Content-Security-Policy is sent.",
             "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
         )
+
+
+def _console(runtime: Examined) -> Iterator[Finding]:
+    subject, access = "OM_CONSOLE_AUTH", runtime.settings.console_auth
+    if access is None:
+        yield Finding(
+            "ok",
+            subject,
+            "The console is off, except for this machine itself in debug mode.",
+            "To open it, set a token of at least 16 characters, or a callback.",
+        )
+    elif not isinstance(access, str):
+        yield Finding("ok", subject, "A callback says who may open the console.")
+    elif len(set(access)) < 8 or _GUESSED.search(access):
+        yield Finding(
+            "warn",
+            subject,
+            "The token looks easy to guess, and who has it sees and repairs everything.",
+            "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'.",
+        )
+    else:
+        yield Finding("ok", subject, "The console asks for a token.")
 
 
 def _uwsgi() -> Iterator[Finding]:

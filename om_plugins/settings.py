@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, dataclass
 from typing import Any, ClassVar
 
 from .checks import (
+    ACCESS,
     BOOL,
     CALLBACK,
     CORS,
@@ -251,6 +252,14 @@ class Settings(Table):
         table(AlertOptions, "OM_ALERTS"),
         "thresholds of `response_time`, `error_rate`, `memory`, `engine_offline`, "
         "`fallback_rate` and `cache_hits`",
+        "Monitoring",
+    )
+    console_auth: Callable[..., Any] | str | None = key(
+        None,
+        ACCESS,
+        "who may open the console: called with the request, in the host's request context, or a "
+        "token to sign in with; when not set the console is off, except for this very machine in "
+        "debug mode",
         "Monitoring",
     )
     # security headers
