@@ -51,6 +51,7 @@ class Backend:
             self.polls = 0
             self.reports = []
             self.refuse_reports = False
+            self.forgetful = False  # True: every stream begins with all there ever was
             self.closing = False
 
     def send(self, kind, message, **more):
@@ -89,6 +90,7 @@ class Backend:
         return Response(self.stream(after), content_type="text/event-stream")
 
     def stream(self, after):
+        after = "" if self.forgetful else after
         with self.changed:
             self.streams += 1
         try:

@@ -95,6 +95,27 @@ def test_stream_that_ends_is_opened_again_and_nothing_is_lost_or_doubled(open_pa
     shows(page, "one", "two")
 
 
+def test_notification_that_is_sent_again_is_shown_once(open_page, backend):
+    backend.forgetful = True
+    page = open_page("?live")
+    leads(backend)
+    backend.send("info", "one")
+    shows(page, "one")
+    backend.end_streams()
+    backend.send("info", "two")
+    shows(page, "one", "two")
+    assert page.locator("om-toasts .count:visible").count() == 0
+
+
+def test_stream_on_a_dead_line_is_given_up_for_a_new_one(open_page, backend):
+    page = open_page("?live", clock=True)
+    leads(backend)
+    page.clock.run_for(89_000)
+    assert len(backend.asked) == 1
+    page.clock.run_for(3000)
+    until(lambda: len(backend.asked) == 2)
+
+
 def test_next_page_of_a_tab_gets_what_came_in_between(open_page, backend):
     page = open_page("?live")
     leads(backend)

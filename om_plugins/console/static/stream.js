@@ -9,6 +9,7 @@ const POLL_MS = 15_000;
 const POLLS = 20; // then the server may have a stream again
 const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
 const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
+const SILENT_MS = 90_000; // a server opens a stream anew more often than that; a dead line does not
 const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
 const REFUSED = new Set([401, 403, 404, 405, 410]);
 
@@ -114,18 +115,29 @@ export class Stream {
       const source = new EventSource(this.#address());
       let opened = false;
       let timer;
+      let watch;
+      const alive = () => {
+        clearTimeout(watch);
+        watch = setTimeout(end, SILENT_MS);
+      };
       const end = () => {
         clearTimeout(timer);
+        clearTimeout(watch);
         source.close();
         resolve(opened);
       };
       signal.addEventListener("abort", end, { once: true });
+      alive();
       source.onopen = () => {
+        alive();
         opened = true;
         clearTimeout(timer);
         timer = 0;
       };
-      source.onmessage = ({ data, lastEventId }) => this.#hand(data, lastEventId);
+      source.onmessage = ({ data, lastEventId }) => {
+        alive();
+        this.#hand(data, lastEventId);
+      };
       // "ready" gives a page without notifications yet an id to go on from
       source.addEventListener("ready", ({ lastEventId }) => this.#remember(lastEventId));
       source.onerror = () => {
