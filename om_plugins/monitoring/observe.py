@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     RouteOf = Callable[[WSGIEnvironment], str | None]
 
-__all__ = ["ROUTE", "ObserveLayer", "matched_rule"]
+__all__ = ["ROUTE", "ObserveLayer", "own_route"]
 
 ROUTE = "om_plugins.route"
 """The environ key under which an app without werkzeug routing may name its route."""
@@ -31,18 +31,6 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 _LONG_S = 1.0
 
 
-def matched_rule(environ: WSGIEnvironment) -> str | None:
-    """The URL rule that the app matched, such as ``/users/<int:id>``.
-
-    Read when the response starts: Flask's request is in the environ until its context is popped,
-    which is before the body is sent.
-    """
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    if rule is not None:
-        return rule.rule  # type: ignore[no-any-return]
-    return environ.get(ROUTE)
-
-
 class ObserveLayer:
     """Plain WSGI middleware that tells a :class:`~.collector.Collector` of every request.
 
@@ -50,15 +38,12 @@ class ObserveLayer:
         app: the WSGI application.
         collector: what counts.
         clock: its monotonic time measures.
-        route_of: the URL rule of a request, asked when the response starts; never the raw path.
+        route_of: the route of a request, asked when the response starts; never the raw path.
+            When not given: the URL rule that Flask matched, else what the app put into the
+            environ as :data:`ROUTE`.
         paths: exact paths with a name of their own where ``route_of`` knows none.
         prefix: what is below this path is one route, ``<prefix>/*``.
     """
-
-    __slots__ = (
-        "_app", "_below", "_collector", "_enter", "_leave", "_monotonic", "_own", "_paths",
-        "_prefix", "_route_of", "_waiting",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,7 +51,7 @@ class ObserveLayer:
         collector: Collector,
         *,
         clock: Clock,
-        route_of: RouteOf | None = matched_rule,
+        route_of: RouteOf | None = None,
         paths: Collection[str] = (),
         prefix: str = "",
     ) -> None:
@@ -76,7 +61,7 @@ class ObserveLayer:
         self._enter = collector.enter
         self._leave = collector.leave
         self._waiting = collector.waiting
-        self._route_of = route_of or (lambda environ: None)
+        self._route_of = route_of
         self._paths = frozenset(paths)
         self._prefix = prefix
         self._below = prefix + "/"
@@ -88,12 +73,13 @@ class ObserveLayer:
         try:
             body = self._app(environ, observed.start)
         except BaseException:
-            observed.ended("500")
+            observed.failed = True
+            observed.ended(self)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper is not None and _made_by(wrapper, body):
             observed.size = observed.declared_size()
-            observed.ended(observed.status)
+            observed.ended(self)
             return body
         observed.body = body
         if type(body) is list or type(body) is tuple:
@@ -101,13 +87,13 @@ class ObserveLayer:
         return observed
 
     def named(self, environ: WSGIEnvironment) -> str | None:
-        """The route of a request that no rule matched: a path that this package answers."""
+        """The route of a request that no rule matched: of this package, or named by the app."""
         path = environ.get("PATH_INFO", "")
         if path in self._paths:
             return path  # type: ignore[no-any-return]
         if self._prefix and (path.startswith(self._below) or path == self._prefix):
             return self._own
-        return None
+        return environ.get(ROUTE)
 
 
 def own_route(prefix: str) -> str:
@@ -116,12 +102,18 @@ def own_route(prefix: str) -> str:
 
 
 class _Observed:
-    """One request under way: its ``start_response``, then its body."""
+    """One request under way: its ``start_response``, then its body.
 
-    __slots__ = (
-        "_environ", "_layer", "_start_response", "_started", "_write", "body", "failed",
-        "headers", "route", "size", "status",
-    )  # fmt: skip
+    What few requests change are class attributes: storing nothing is the cheapest.
+    """
+
+    body: Any = ()
+    failed = False
+    headers: Headers = []  # noqa: RUF012 - replaced, never changed
+    request: Any = None
+    route: str | None = None
+    size = 0
+    status = "500"
 
     def __init__(
         self,
@@ -130,16 +122,10 @@ class _Observed:
         start_response: StartResponse,
         started: float,
     ) -> None:
-        self._layer: ObserveLayer | None = layer
-        self._environ = environ
-        self._start_response = start_response
-        self._started = started
-        self.body: Any = ()
-        self.failed = False
-        self.headers: Headers = []
-        self.route: str | None = None
-        self.size = 0
-        self.status = "500"
+        self.layer: ObserveLayer | None = layer
+        self.environ = environ
+        self.start_response = start_response
+        self.started = started
 
     def start(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -147,12 +133,14 @@ class _Observed:
         """The app's ``start_response``."""
         self.status = status
         self.headers = headers
-        if self._layer is not None:
-            self.route = self._layer._route_of(self._environ)
+        # Flask's request is in the environ until its context is popped, before the body is sent
+        self.request = self.environ.get("werkzeug.request")
+        if self.layer is not None and self.layer._route_of is not None:
+            self.route = self.layer._route_of(self.environ)
         if exc_info is None:
-            self._write = self._start_response(status, headers)
+            self._write = self.start_response(status, headers)
         else:
-            self._write = self._start_response(status, headers, exc_info)
+            self._write = self.start_response(status, headers, exc_info)
         return self.write
 
     def write(self, data: bytes) -> object:
@@ -172,7 +160,8 @@ class _Observed:
 
     def close(self) -> None:
         """The server is done with the body, wholly sent or not."""
-        if self._layer is None:
+        layer = self.layer
+        if layer is None:
             return
         try:
             close = getattr(self.body, "close", None)
@@ -182,21 +171,29 @@ class _Observed:
             self.failed = True
             raise
         finally:
-            self.ended("500" if self.failed else self.status)
+            self.ended(layer)
 
-    def ended(self, status: str) -> None:
+    def ended(self, layer: ObserveLayer) -> None:
         """Hand the sample over, once."""
-        layer, self._layer = self._layer, None
-        if layer is None:
-            return
+        self.layer = None
         ended = layer._monotonic()
-        duration = ended - self._started
+        duration = ended - self.started
+        environ = self.environ
         route = self.route
         if route is None:
-            route = layer.named(self._environ)
-        method = self._environ.get("REQUEST_METHOD", "")
-        apart = duration > _LONG_S and self.is_event_stream()
-        layer._leave((route, method, status, duration, self.size, ended, apart))
+            rule = getattr(self.request, "url_rule", None)
+            route = rule.rule if rule is not None else layer.named(environ)
+        layer._leave(
+            (
+                route,
+                environ.get("REQUEST_METHOD", ""),
+                "500" if self.failed else self.status,
+                duration,
+                self.size,
+                ended,
+                duration > _LONG_S and self.is_event_stream(),
+            )
+        )
         if len(layer._waiting) > FOLD_AT:
             layer._collector.fold()
 
@@ -215,8 +212,6 @@ class _Observed:
 
 class _Sized(_Observed):
     """A body of known length: servers set ``Content-Length`` themselves for a list of one."""
-
-    __slots__ = ()
 
     def __len__(self) -> int:
         return len(self.body)
