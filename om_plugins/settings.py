@@ -276,7 +276,8 @@ class Settings(Table):
     csp_report_sample: float = key(
         0.01,
         number(0, 1),
-        "share of HTML responses that ask browsers for reports (all in debug mode)",
+        "share of HTML responses that ask browsers for reports (all in debug mode; under "
+        "`TESTING` none, unless it is 1)",
         "Security headers",
     )
     csp_auto_nonce: bool = key(
