@@ -45,9 +45,9 @@ from .stream import ChunkStream, begin, is_stream
 
 __all__ = ["BreakerRegistry", "ChainPolicy", "EngineChain", "OnFailure"]
 
-OnFailure = Callable[[Call, Sequence[Attempt], bool], None]
-"""Told of a call that no engine, or only a lower tier answered: the call, what was tried, and
-whether it was answered. Must not raise."""
+OnFailure = Callable[[Call, Sequence[Attempt]], None]
+"""Told of a call that no engine, or only a lower tier answered, and what was tried. Must not
+raise."""
 
 
 class EngineChain:
@@ -340,7 +340,7 @@ class EngineChain:
             return
         answer.degraded = True
         if self._on_failure is not None:
-            self._on_failure(call, history, True)
+            self._on_failure(call, history)
         if engine_fell_back.receivers:
             self._emit(
                 engine_fell_back,
@@ -354,7 +354,7 @@ class EngineChain:
 
     def _exhausted(self, call: Call, history: list[Attempt], late: bool) -> Exception:
         if self._on_failure is not None:
-            self._on_failure(call, history, False)
+            self._on_failure(call, history)
         tried = ", ".join(
             str(one.error) if one.skipped else f"{one.engine}: {type(one.error).__name__}"
             for one in history

@@ -118,6 +118,7 @@ class Recovery:
         self._waiting: deque[_Noted] = deque()
         self._counting = False
         self._look_at: dict[str, float] = {}
+        self._shut_by: dict[str, tuple[str, str]] = {}
         self._closed = False
         renew_after_fork(self)
 
@@ -134,41 +135,50 @@ class Recovery:
             error: what was raised.
             to: the address of whom it happened to; the browser that asked when ``None``.
         """
-        if not isinstance(error, (ChainExhausted, CallerDeadline)):
-            self._note(subject, error, to)
+        try:
+            if isinstance(error, (ChainExhausted, CallerDeadline)) or not counts(error):
+                return
+            subject = subject[:MAX_SUBJECT]
+            self._put(
+                _Noted(subject, fingerprint(error, subject), kind_of(error), self._reader(to))
+            )
+        except Exception:
+            logger.exception("an error of %r is not counted", subject)
 
-    def chain_failed(self, call: Call, attempts: Sequence[Attempt], answered: bool) -> None:
+    def chain_failed(self, call: Call, attempts: Sequence[Attempt]) -> None:
         """A chain fell back to a lower tier, or did not answer; see
         :data:`~om_plugins.resilience.chain.OnFailure`."""
         try:
             chain = self._chains().get(call.chain)
             if chain is None:
                 return
+            subject = f"chain:{call.chain}"[:MAX_SUBJECT]
             error = blamed(attempts, fair_share_s(chain.policy))
             if error is not None:
                 self.probes.remember(call)
-            elif not answered:
-                error = shut(attempts)
-            if error is not None:
-                self._note(f"chain:{call.chain}", error, None)
+                kind = self._shut_by[call.chain] = fingerprint(error, subject), kind_of(error)
+            elif (closed := shut(attempts)) is not None:
+                # An open breaker is the same trouble going on, not another kind.
+                kind = self._shut_by.get(call.chain) or (
+                    fingerprint(closed, subject),
+                    kind_of(closed),
+                )
+            else:
+                return
+            self._put(_Noted(subject, *kind, self._asking()))
         except Exception:
             logger.exception("a failed call of chain %r is not counted", call.chain)
 
-    def _note(self, subject: str, error: BaseException, to: str | None) -> None:
-        try:
-            if self._closed or not subject or not counts(error):
-                return
-            subject = subject[:MAX_SUBJECT]
-            noted = _Noted(subject, fingerprint(error, subject), kind_of(error), self._reader(to))
-            with self._lock:
-                if len(self._waiting) >= _MOST_WAITING:
-                    return  # a thousand uncounted errors say enough
-                self._waiting.append(noted)
-                begin, self._counting = not self._counting, True
-            if begin and not self._scheduler.submit(self._count, name="error-patterns"):
-                self._counting = False  # the next error tries again
-        except Exception:
-            logger.exception("an error of %r is not counted", subject)
+    def _put(self, noted: _Noted) -> None:
+        if self._closed or not noted.subject:
+            return
+        with self._lock:
+            if len(self._waiting) >= _MOST_WAITING:
+                return  # a thousand uncounted errors say enough
+            self._waiting.append(noted)
+            begin, self._counting = not self._counting, True
+        if begin and not self._scheduler.submit(self._count, name="error-patterns"):
+            self._counting = False  # the next error tries again
 
     # --- what the console asks ----------------------------------------------------------------
 
