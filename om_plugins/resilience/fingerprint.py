@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import NamedTuple
 
 MAX_MESSAGE = 200
 """Characters of a masked message."""
@@ -43,14 +44,37 @@ def masked(message: str) -> str:
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
-def kind_of(error: BaseException) -> str:
-    """The kind of an error in words: its class and its masked message."""
+class Seen(NamedTuple):
+    """What is kept of an error, taken where it happened; the rest can be done later."""
+
+    module: str
+    name: str
+    message: str
+
+    def kind(self) -> str:
+        """The kind of the error in words: its class and its masked message."""
+        message = masked(self.message)
+        return f"{self.name}: {message}" if message and message != self.name else self.name
+
+    def fingerprint(self, subject: str) -> str:
+        """See :func:`fingerprint`."""
+        whole = "\0".join((self.kind(), self.module, subject)).encode("utf-8", "replace")
+        return hashlib.blake2b(whole, digest_size=8).hexdigest()
+
+
+def seen(error: BaseException) -> Seen:
+    """What is kept of an error. Never raises."""
+    kind = type(error)
     try:
-        message = masked(str(error))
+        message = str(error)[:_READ]
     except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
         message = ""
-    name = type(error).__qualname__[:_CLASS]
-    return f"{name}: {message}" if message and message != name else name
+    return Seen(str(kind.__module__)[:_CLASS], kind.__qualname__[:_CLASS], message)
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of an error in words: its class and its masked message."""
+    return seen(error).kind()
 
 
 def fingerprint(error: BaseException, subject: str) -> str:
@@ -59,10 +83,4 @@ def fingerprint(error: BaseException, subject: str) -> str:
     Args:
         subject: the place, ``chain:<name>`` or ``route:<rule>``.
     """
-    return digest(kind_of(error), type(error).__module__, subject)
-
-
-def digest(kind: str, module: str, subject: str) -> str:
-    """The fingerprint, from its parts."""
-    whole = "\0".join((kind, module, subject)).encode("utf-8", "replace")
-    return hashlib.blake2b(whole, digest_size=8).hexdigest()
+    return seen(error).fingerprint(subject)

@@ -22,7 +22,7 @@ from ..types import Action, Attempt, Call, ErrorPattern, Kind, Notification, Rec
 from . import wording
 from .blame import blamed, counts, shut
 from .chain import EngineChain
-from .fingerprint import MAX_SUBJECT, fingerprint, kind_of
+from .fingerprint import MAX_SUBJECT, Seen, seen
 from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
 from .place import fair_share_s
 from .probing import EngineProbes
@@ -46,8 +46,17 @@ _LABELS: dict[_Button, str] = {"refresh": wording.REFRESH, "report": wording.REP
 
 
 @dataclass(slots=True, frozen=True)
-class _Noted:
+class _Waiting:
     """An error that waits to be counted."""
+
+    subject: str
+    error: Seen
+    reader: Reader
+
+
+@dataclass(slots=True, frozen=True)
+class _Noted:
+    """An error that is counted: where, which kind, and whom it happened to."""
 
     subject: str
     fingerprint: str
@@ -115,10 +124,10 @@ class Recovery:
             bounded=bounded,
         )
         self._lock = threading.Lock()
-        self._waiting: deque[_Noted] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._counting = False
         self._look_at: dict[str, float] = {}
-        self._shut_by: dict[str, tuple[str, str]] = {}
+        self._shut_by: dict[str, Seen] = {}
         self._closed = False
         renew_after_fork(self)
 
@@ -138,10 +147,7 @@ class Recovery:
         try:
             if isinstance(error, (ChainExhausted, CallerDeadline)) or not counts(error):
                 return
-            subject = subject[:MAX_SUBJECT]
-            self._put(
-                _Noted(subject, fingerprint(error, subject), kind_of(error), self._reader(to))
-            )
+            self._put(_Waiting(subject[:MAX_SUBJECT], seen(error), self._reader(to)))
         except Exception:
             logger.exception("an error of %r is not counted", subject)
 
@@ -152,30 +158,26 @@ class Recovery:
             chain = self._chains().get(call.chain)
             if chain is None:
                 return
-            subject = f"chain:{call.chain}"[:MAX_SUBJECT]
             error = blamed(attempts, fair_share_s(chain.policy))
             if error is not None:
                 self.probes.remember(call)
-                kind = self._shut_by[call.chain] = fingerprint(error, subject), kind_of(error)
+                what = self._shut_by[call.chain] = seen(error)
             elif (closed := shut(attempts)) is not None:
                 # An open breaker is the same trouble going on, not another kind.
-                kind = self._shut_by.get(call.chain) or (
-                    fingerprint(closed, subject),
-                    kind_of(closed),
-                )
+                what = self._shut_by.get(call.chain) or seen(closed)
             else:
                 return
-            self._put(_Noted(subject, *kind, self._asking()))
+            self._put(_Waiting(f"chain:{call.chain}"[:MAX_SUBJECT], what, self._asking()))
         except Exception:
             logger.exception("a failed call of chain %r is not counted", call.chain)
 
-    def _put(self, noted: _Noted) -> None:
-        if self._closed or not noted.subject:
+    def _put(self, waiting: _Waiting) -> None:
+        if self._closed or not waiting.subject:
             return
         with self._lock:
             if len(self._waiting) >= _MOST_WAITING:
                 return  # a thousand uncounted errors say enough
-            self._waiting.append(noted)
+            self._waiting.append(waiting)
             begin, self._counting = not self._counting, True
         if begin and not self._scheduler.submit(self._count, name="error-patterns"):
             self._counting = False  # the next error tries again
@@ -239,13 +241,15 @@ class Recovery:
                 # The first few of a kind one by one, so that each threshold has its own error;
                 # the rest of a storm as one message.
                 rest: dict[str, tuple[_Noted, int]] = {}
-                seen: dict[str, int] = {}
-                for noted in batch:
-                    number = seen[noted.fingerprint] = seen.get(noted.fingerprint, 0) + 1
+                numbers: dict[str, int] = {}
+                for one in batch:
+                    mark = one.error.fingerprint(one.subject)
+                    noted = _Noted(one.subject, mark, one.error.kind(), one.reader)
+                    number = numbers[mark] = numbers.get(mark, 0) + 1
                     if number <= RECOVERY:
                         self._counted(noted, 1)
                     else:
-                        rest[noted.fingerprint] = noted, number - RECOVERY
+                        rest[mark] = noted, number - RECOVERY
                 for noted, count in rest.values():
                     self._counted(noted, count)
         except BaseException:
