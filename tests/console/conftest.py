@@ -68,6 +68,9 @@ class Backend:
             self.changed.wait_for(lambda: not self.streams, 5)
             self.closing = False
 
+    def last(self):
+        return self.notes[-1]["id"] if self.notes else "n0"
+
     def since(self, after):
         ids = [note["id"] for note in self.notes]
         return self.notes[ids.index(after) + 1 if after in ids else 0 :]
@@ -84,7 +87,8 @@ class Backend:
             return Response(status=503)
         if "poll" in request.args:
             self.polls += 1
-            return Response(json.dumps(self.since(after)), content_type="application/json")
+            items = self.since(after) if after else [{"id": self.last(), "kind": "cursor"}]
+            return Response(json.dumps(items), content_type="application/json")
         if not self.streaming:
             return Response(status=204)
         return Response(self.stream(after), content_type="text/event-stream")
@@ -94,7 +98,8 @@ class Backend:
         with self.changed:
             self.streams += 1
         try:
-            yield b"retry: 100\n\n"
+            after = after or ("" if self.forgetful else self.last())
+            yield f"retry: 100\nevent: ready\nid: {after or 'n0'}\ndata: {{}}\n\n".encode()
             while not (self.closing or self.down):
                 with self.changed:
                     new = self.since(after)

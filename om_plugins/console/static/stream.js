@@ -11,6 +11,8 @@ const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
 const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
 const SILENT_MS = 90_000; // a server opens a stream anew more often than that; a dead line does not
 const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
+const MAX_SEEN = 200;
+const CURSOR = { kind: "cursor" }; // nothing to show, but a place to go on from
 const REFUSED = new Set([401, 403, 404, 405, 410]);
 
 export class Stream {
@@ -138,8 +140,8 @@ export class Stream {
         alive();
         this.#hand(data, lastEventId);
       };
-      // "ready" gives a page without notifications yet an id to go on from
-      source.addEventListener("ready", ({ lastEventId }) => this.#remember(lastEventId));
+      // gives a page that saw no notification yet an id to go on from
+      source.addEventListener("ready", ({ lastEventId }) => this.#hand(CURSOR, lastEventId));
       source.onerror = () => {
         if (source.readyState === EventSource.CLOSED) end();
         else timer ||= setTimeout(() => this.#on.trouble?.(), REOPEN_MS);
@@ -184,16 +186,17 @@ export class Stream {
   }
 
   #receive(note, id) {
-    if (id && this.#seen.has(id)) return;
     if (id) this.#remember(id);
-    if (note.kind === "cursor") return; // only says where to go on
+    if (note.kind === CURSOR.kind) return;
+    const once = `${id} ${note.at}`; // a server that forgot all may begin its ids anew
+    if (id && this.#seen.has(once)) return;
+    this.#seen.add(once);
+    if (this.#seen.size > MAX_SEEN) this.#seen.delete(this.#seen.values().next().value);
     this.#on.note({ ...note, id });
   }
 
   #remember(id = this.#last) {
     this.#last = id;
-    this.#seen.add(id);
-    if (this.#seen.size > 200) this.#seen.delete(this.#seen.values().next().value);
     try {
       sessionStorage.setItem(this.#store, JSON.stringify({ id, at: Date.now() }));
     } catch {

@@ -35,9 +35,10 @@ circle { fill: currentColor; fill-opacity: .15; stroke: none }
 li > svg { color: var(--tone) }
 .progress > svg { animation: turn 1s linear infinite }
 .text { align-self: center; min-inline-size: 0; max-block-size: 40vh; overflow: auto; overflow-wrap: anywhere; white-space: pre-line }
-.text > * { display: block; unicode-bidi: plaintext; text-align: match-parent }
+.text > * { display: block; unicode-bidi: plaintext; text-align: left }
+.text:dir(rtl) > * { text-align: right }
 strong { font-weight: 650 }
-.count { margin-inline-start: 8px; padding: 1px 8px; border-radius: 9px; font-size: .85em; color: var(--tone); background: color-mix(in srgb, var(--tone) 14%, transparent) }
+.count { margin-inline: 8px; padding: 1px 8px; border-radius: 9px; font-size: .85em; color: var(--tone); background: color-mix(in srgb, var(--tone) 14%, transparent) }
 [hidden] { display: none !important }
 .bar, .actions { grid-column: 2 / -1 }
 .bar { block-size: 5px; margin-inline-end: 8px; border-radius: 3px; overflow: hidden; background: color-mix(in srgb, var(--tone) 20%, transparent) }
