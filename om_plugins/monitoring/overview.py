@@ -35,7 +35,6 @@ def overview(
     this = int(now)
     rate = added_up(s for s in seconds if this - RATE_S <= s.index < this)
     minute = added_up(s for s in seconds if this - PERCENTILES_S <= s.index <= this)
-    cpu = [s for s in seconds if this - RATE_S <= s.index < this and s.cpu_s]
     p50, p95, p99 = minute.durations.quantiles(0.5, 0.95, 0.99)
     return {
         "at": now,
@@ -46,7 +45,7 @@ def overview(
         "p99_ms": _ms(p99),
         "success_rate": _success(minute),
         "in_flight": sum(worker.in_flight for worker in workers),
-        "cpu_percent": round(100 * sum(s.cpu_s for s in cpu) / len(cpu), 1) if cpu else None,
+        "cpu_percent": round(100 * rate.cpu_s / RATE_S, 2) if rate.rss_bytes else None,
         "rss_bytes": sum(worker.rss_bytes for worker in workers) or None,
         "memory": next((round(s.memory, 4) for s in reversed(seconds) if s.memory), None),
         "system_source": source,
