@@ -10,6 +10,8 @@ const POLLS = 20; // then the server may have a stream again
 const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
 const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
 const SILENT_MS = 90_000; // a server opens a stream anew more often than that; a dead line does not
+const UNREAD_MS = 2000; // too short to read a toast
+const MAX_FRESH = 20;
 const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
 const MAX_SEEN = 200;
 const CURSOR = { kind: "cursor" }; // nothing to show, but a place to go on from
@@ -22,6 +24,7 @@ export class Stream {
   #store;
   #term = null; // AbortController of our wish to lead
   #last = "";
+  #fresh = []; // what came just now: the id before it, and when
   #seen = new Set();
   #resign;
   #wake = () => {};
@@ -67,7 +70,9 @@ export class Stream {
   }
 
   #close() {
-    this.#remember();
+    // what came while this page was being left is shown again by the next one
+    const [fresh] = this.#fresh.filter(([, at]) => Date.now() - at < UNREAD_MS);
+    this.#remember(fresh?.[0]);
     this.#end();
     this.#channel?.close();
     this.#channel = null;
@@ -186,12 +191,14 @@ export class Stream {
   }
 
   #receive(note, id) {
+    const before = this.#last;
     if (id) this.#remember(id);
     if (note.kind === CURSOR.kind) return;
     const once = `${id} ${note.at}`; // a server that forgot all may begin its ids anew
     if (id && this.#seen.has(once)) return;
     this.#seen.add(once);
     if (this.#seen.size > MAX_SEEN) this.#seen.delete(this.#seen.values().next().value);
+    this.#fresh = [...this.#fresh, [before, Date.now()]].slice(-MAX_FRESH);
     this.#on.note({ ...note, id });
   }
 
