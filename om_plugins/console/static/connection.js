@@ -51,7 +51,7 @@ export function watchConnection(prefix, onRestored = () => {}) {
       if (!lost && (failures || !navigator.onLine)) {
         lost = true;
         const retry = { label: word("retry"), run: () => wake() };
-        toast.progress(word("lost"), { key: KEY, actions: [retry] });
+        toast.warning(word("lost"), { key: KEY, actions: [retry] });
       }
       await pause(backoff(failures));
     }

@@ -6,7 +6,10 @@
 import { backoff } from "./connection.js";
 
 const POLL_MS = 15_000;
-const POLLS = 20; // then the server may have a stream again
+const LATER_MS = Array(20).fill(POLL_MS); // then the server may have a stream again
+// At first sooner: what led to this page may still be on its way to us, and the only stream that a
+// server has may be the one of the page before, which it has not seen closing yet.
+const EARLY_MS = [1000, 3000, 8000];
 const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
 const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
 const SILENT_MS = 90_000; // a server opens a stream anew more often than that; a dead line does not
@@ -96,19 +99,22 @@ export class Stream {
   }
 
   async #serve(signal) {
+    let delays = EARLY_MS;
     for (let failures = 0; !signal.aborted; ) {
       const opened = await this.#listen(signal);
       if (opened) failures = 0;
       else {
-        let polls = 0;
         let answer;
-        while (!signal.aborted && polls < POLLS && (answer = await this.#poll(signal)) === "ok") {
-          polls++;
-          await this.#pause(POLL_MS, signal);
+        for (const delay_ms of delays) {
+          answer = await this.#poll(signal);
+          if (answer !== "ok") break;
+          failures = 0;
+          await this.#pause(delay_ms, signal);
+          if (signal.aborted) return;
         }
-        if (signal.aborted || answer === "refused") return;
+        if (answer === "refused") return;
+        delays = LATER_MS;
         if (answer === "ok") continue;
-        if (polls) failures = 0;
       }
       if (signal.aborted) return;
       this.#on.trouble?.();
