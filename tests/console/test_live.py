@@ -134,7 +134,7 @@ def test_server_without_a_stream_to_give_is_polled(open_page, backend):
     backend.send("info", "one")
     shows(page, "one")  # soon, since the page is new
     assert "n0" in backend.asked
-    for at in range(15):
+    for _ in range(15):
         page.clock.run_for(1000)
         time.sleep(0.05)
     polls = backend.polls
