@@ -2,7 +2,8 @@
 
 Threads are daemons, begun on first use in each process (so after a fork, in the child), at most
 ``workers`` of them and one timer. At the interpreter's end, or on :meth:`~BackgroundScheduler.
-close`, what is queued gets a second to end; then the rest is left.
+close`, what is queued gets a second to end; then the rest is left. Threads do not keep a scheduler
+alive: they end when it is forgotten, so that a process may make and drop many applications.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ class BackgroundScheduler:
         with process.lock:
             process.lock.notify()
             if process.timer is None and not process.pool.closed:
-                process.timer = begin_thread(lambda: self._tick(process), "om-timer", self._logger)
+                loop = partial(_keep_time, weakref.ref(self), process)
+                process.timer = begin_thread(loop, "om-timer", self._logger)
 
     def stats(self) -> SchedulerStats:
         """What this process has done so far."""
@@ -227,22 +229,22 @@ class BackgroundScheduler:
                 )
         return not self._no_threads
 
-    def _tick(self, process: _Process) -> None:
-        while True:
-            for job in self._due():
-                if job.busy:
-                    self._keep(job)
-                    continue
-                job.busy = True
-                if not self.submit(partial(self._turn, job), name=job.name):
-                    job.busy = False
-            with process.lock:
-                if process.pool.closed or self._closed or not self._periodic:
-                    process.timer = None
-                    return
-                now = self._clock.monotonic()
-                soonest = min((job.due for job in list(self._periodic.values())), default=now)
-                process.lock.wait(max(0.0, soonest - now))
+    def _tick(self) -> None:
+        for job in self._due():
+            if job.busy:
+                self._keep(job)
+                continue
+            job.busy = True
+            if not self.submit(partial(self._turn, job), name=job.name):
+                job.busy = False
+
+    def _until_next(self, process: _Process) -> float | None:
+        """Seconds until a job is due; ``None`` when the timer may end."""
+        if process.pool.closed or self._closed or not self._periodic:
+            return None
+        now = self._clock.monotonic()
+        soonest = min((job.due for job in list(self._periodic.values())), default=now)
+        return max(0.0, soonest - now)
 
     def _due(self) -> list[_Periodic]:
         now = self._clock.monotonic()
@@ -298,6 +300,22 @@ class BackgroundScheduler:
                 lease.release()
             except Exception as error:  # noqa: BLE001 - it runs out by itself
                 self._logger.debug("the lease of %r cannot be released: %s", job.name, error)
+
+
+def _keep_time(reference: weakref.ref[BackgroundScheduler], process: _Process) -> None:
+    """The timer's loop; while it waits, nothing here holds the scheduler."""
+    while True:
+        scheduler = reference()
+        if scheduler is None:
+            return
+        scheduler._tick()
+        with process.lock:
+            seconds = scheduler._until_next(process)
+            if seconds is None:
+                process.timer = None
+                return
+            scheduler = None
+            process.lock.wait(seconds)
 
 
 def _drain_at_exit(pid: int, process: _Process) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -160,16 +161,20 @@ class SharedHub:
 
     def close(self) -> None:
         state = self._states.pop(os.getpid(), None)
-        for hub in (state.hub, state.alone) if state is not None else ():
-            if hub is not None:
-                _close(hub)
+        if state is not None:
+            _close_state(os.getpid(), state)
 
     # --- which hub answers ----------------------------------------------------------------------
 
     def _state(self) -> _State:
         pid = os.getpid()
-        # setdefault is atomic. A parent's state stays in a child, where nothing may close it.
-        return self._states.get(pid) or self._states.setdefault(pid, _State())
+        state = self._states.get(pid)
+        if state is None:
+            # setdefault is atomic. A parent's state stays in a child, where nothing may close it.
+            state = self._states.setdefault(pid, mine := _State())
+            if state is mine:  # an application that is dropped without a word leaves no file open
+                weakref.finalize(self, _close_state, pid, mine).atexit = False
+        return state
 
     def _call(
         self, ask: Callable[[Hub], _T], neutral: _T, by_itself: Callable[[Hub], _T] | None = None
@@ -313,6 +318,14 @@ class SharedLease:
         if self._shared._is_current(self._hub):
             with contextlib.suppress(Exception):  # it runs out by itself
                 self._lease.release()
+
+
+def _close_state(pid: int, state: _State) -> None:
+    if os.getpid() == pid:
+        hubs, state.hub, state.alone = (state.hub, state.alone), None, None
+        for hub in hubs:
+            if hub is not None:
+                _close(hub)
 
 
 def _close(hub: Hub) -> None:
