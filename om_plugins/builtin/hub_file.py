@@ -137,7 +137,9 @@ class HubFile:
             cached_statements=64,
         )
         try:
-            if not self._is_hub(db):
+            with transaction(db, "DEFERRED"):  # one view: another process may make them just now
+                made = self._is_hub(db)
+            if not made:
                 self._make_tables(db)
             elif (version := db.execute("PRAGMA user_version").fetchone()[0]) != _SCHEMA_VERSION:
                 raise HubError(
@@ -186,7 +188,7 @@ class HubFile:
                 self._clock.sleep(0.02)
         if mode != "wal":
             raise HubError(f"hub file {self.path}: its filesystem has no shared memory for WAL")
-        with immediate(db):
+        with transaction(db):
             if not self._is_hub(db):  # else another process was faster
                 for statement in _SCHEMA:
                     db.execute(statement)
@@ -232,9 +234,10 @@ def _close_before_fork(file: HubFile) -> None:
 
 
 @contextlib.contextmanager
-def immediate(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that may write from its beginning, so that it never has to be done again."""
-    db.execute("BEGIN IMMEDIATE")
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """A transaction; an immediate one may write from its beginning, so that it never has to be
+    done again."""
+    db.execute(f"BEGIN {kind}")
     try:
         yield
     except BaseException:

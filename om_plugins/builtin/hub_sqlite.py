@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..hookspecs import hookimpl
 from ..protocols import Clock, HubFactory, PluginContext
 from ..types import HubMessage, PluginInfo
-from .hub_file import HubFile, immediate
+from .hub_file import HubFile, transaction
 from .hub_values import (
     MAX_READ,
     HubLease,
@@ -262,7 +262,7 @@ class SqliteHub:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._writing() as db, immediate(db):
+        with self._writing() as db, transaction(db):
             yield db
 
     @contextlib.contextmanager

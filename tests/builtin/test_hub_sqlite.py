@@ -342,3 +342,29 @@ def test_a_waiting_reader_hears_its_own_process(path):
     assert [m.data for m in hub.read("news", wait=20)] == [1]
     thread.join()
     hub.close()
+
+
+def test_a_file_that_another_makes_just_now_is_not_taken_for_a_foreign_one(path, monkeypatch):
+    others = []
+
+    class Slow(sqlite3.Connection):
+        def execute(self, sql, *arguments):
+            if "sqlite_master" in sql and not others:
+                other = threading.Thread(target=make)
+                others.append(other)
+                other.start()
+                other.join(0.5)  # it is done by now, if nothing makes it wait
+            return super().execute(sql, *arguments)
+
+    def make():
+        hub = SqliteHub(f"sqlite:///{path}", SystemClock())
+        hub.put("other", 1, ttl=60)
+        hub.close()
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Slow, **k))
+    hub = SqliteHub(f"sqlite:///{path}", SystemClock())
+    hub.put("mine", 1, ttl=60)
+    others[0].join()
+    assert hub.scan("") == {"mine": 1, "other": 1}
+    hub.close()
