@@ -9,7 +9,6 @@ itself (:data:`RELATIVE_ERROR`). Only buckets that were hit take memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 __all__ = ["RELATIVE_ERROR", "Histogram", "bucket_of", "middle_of"]
 
@@ -135,15 +134,19 @@ class Histogram:
         """
         numbers = _read(encoded)
         made = cls()
-        made.total = next(numbers, 0) / 1e6
+        if not numbers:
+            return made
+        if len(numbers) % 2 == 0:
+            raise ValueError("not a histogram: a bucket without a count")
+        made.total = numbers[0] / 1e6
+        counts = made.counts
         bucket = 0
-        for step in numbers:
-            count = next(numbers, 0)
+        for step, count in zip(numbers[1::2], numbers[2::2], strict=True):
             bucket += step
-            if not count or bucket >= BUCKETS or (made.counts and not step):
-                raise ValueError("not a histogram")
-            made.counts[bucket] = count
-            made.count += count
+            if not count or bucket >= BUCKETS or (counts and not step):
+                raise ValueError("not a histogram: its buckets are wrong")
+            counts[bucket] = count
+        made.count = sum(counts.values())
         return made
 
 
@@ -154,18 +157,23 @@ def _write(out: bytearray, number: int) -> None:
     out.append(number)
 
 
-def _read(encoded: bytes) -> Iterator[int]:
+def _read(encoded: bytes) -> list[int]:
     if len(encoded) > 10 * (2 * BUCKETS + 1):
         raise ValueError("not a histogram: too long")
+    numbers = []
     number = shift = 0
     for byte in encoded:
+        if byte < 0x80 and not shift:
+            numbers.append(byte)
+            continue
         number |= (byte & 0x7F) << shift
         if number > _MOST:
             raise ValueError("not a histogram: a number is too large")
         if byte & 0x80:
             shift += 7
         else:
-            yield number
+            numbers.append(number)
             number = shift = 0
     if shift:
         raise ValueError("not a histogram: it ends in the middle")
+    return numbers

@@ -20,7 +20,7 @@ from .alerts import REPEAT_S, Alerts, Event
 from .collector import Collector
 from .delivery import Delivery, Guarded
 from .engines import merged_health
-from .exchange import EVERY_S, Exchange, Slots, WorkerView, own_view
+from .exchange import EVERY_S, Exchange, WorkerView, own_slots, own_view
 from .overview import overview
 from .rules import RULES, Rule, read_all
 from .system import SystemSample, SystemSampler
@@ -149,8 +149,8 @@ class Monitoring:
         now = self._clock.monotonic()
         due = not 0 <= now - self._published_at < EVERY_S
         if due or self._exchange.watched():
-            view, slots = self._own(stats)
-            self._exchange.publish(view, slots, past=due)
+            slots = own_slots(self.collector, past=due)
+            self._exchange.publish(self._own(stats), slots, past=due)
             if due:
                 self._published_at = now
 
@@ -235,15 +235,22 @@ class Monitoring:
 
     # --- what others ask ----------------------------------------------------------------------
 
-    def overview(self, *, watch: bool = True) -> dict[str, Any]:
+    def overview(self, *, watch: bool = True, history: bool = True) -> dict[str, Any]:
         """All workers as one picture, for JSON.
 
         Args:
+            history: with the hour and the day, which change every ten seconds and take most of
+                the time to read; the present alone is cheap enough for every second.
             watch: have all workers publish every second for the next 15 s, instead of every ten.
         """
         if watch:
             self._exchange.watch()
-        return overview(self._workers(), self._clock.time(), self._state(), self._sampler.source)
+        picture = overview(
+            self._workers(past=history), self._clock.time(), self._state(), self._sampler.source
+        )
+        if not history:
+            del picture["history"]
+        return picture
 
     def silence(self, rule: str, seconds: float) -> None:
         """Tell nobody of a rule's alerts for a while; they are listed and signalled all the same.
@@ -264,13 +271,11 @@ class Monitoring:
         found = self._hub.get(_STATE)
         return found if isinstance(found, dict) else {}
 
-    def _workers(self) -> list[WorkerView]:
+    def _workers(self, *, past: bool = True) -> list[WorkerView]:
         """This process as it is now, and the others as they said last."""
-        view, slots = self._own(self._cache_stats())
-        slots.decode_into(view)
-        return [view, *self._exchange.others(past=True)]
+        return [self._own(self._cache_stats()), *self._exchange.others(past=past)]
 
-    def _own(self, stats: CacheStats) -> tuple[WorkerView, Slots]:
+    def _own(self, stats: CacheStats) -> WorkerView:
         return own_view(
             self._exchange.uid,
             self.collector,

@@ -24,7 +24,7 @@ from .collector import Collector
 from .engines import as_dicts, decoded_health
 from .windows import Slot, decoded
 
-__all__ = ["EVERY_S", "TTL_S", "Exchange", "Route", "Slots", "WorkerView", "own_view"]
+__all__ = ["EVERY_S", "TTL_S", "Exchange", "Route", "Slots", "WorkerView", "own_slots", "own_view"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -120,12 +120,6 @@ class Slots:
     tens: list[list[object]] = field(default_factory=list)
     fives: list[list[object]] = field(default_factory=list)
 
-    def decode_into(self, view: WorkerView) -> None:
-        """Give a view of its own process the slots as other processes would read them."""
-        view.seconds = decoded(self.seconds)
-        view.tens = decoded(self.tens)
-        view.fives = decoded(self.fives)
-
 
 class Exchange:
     """This worker's side of the exchange. One for each process, see :attr:`uid`.
@@ -185,8 +179,12 @@ class Exchange:
             self._hub.put(_PAST + self._uid, None, TTL_S)
             self._published = False
 
-    def others(self, *, past: bool) -> list[WorkerView]:
-        """What the other workers published and has not run out."""
+    def others(self, *, past: bool = True) -> list[WorkerView]:
+        """What the other workers published and has not run out.
+
+        Args:
+            past: the hour and the day, too; reading them takes most of the time.
+        """
         views = []
         long_ago = self._hub.scan(_PAST) if past else {}
         for key, data in list(self._hub.scan(_NOW).items())[:MAX_WORKERS]:
@@ -216,12 +214,11 @@ def own_view(
     rss_bytes: int,
     cache: CacheStats,
     engines: Iterable[EngineHealth],
-) -> tuple[WorkerView, Slots]:
-    """This worker's own view, live and without slots, and its slots as hub data."""
+) -> WorkerView:
+    """This worker's own view, live."""
     view = WorkerView(
         uid, os.getpid(), dropped=dropped, rss_bytes=rss_bytes, cache=cache, engines=list(engines)
     )
-    slots = Slots([])
 
     def look(counted: Collector, now: float) -> None:
         view.at = now
@@ -231,12 +228,26 @@ def own_view(
             Route(*key, row.requests, row.size_bytes, row.recent(now))
             for key, row in counted.rows.items()
         ]
-        slots.seconds = counted.windows.encoded(1, now)
-        slots.tens = counted.windows.encoded(10, now)
-        slots.fives = counted.windows.encoded(300, now)
+        view.seconds = counted.windows.snapshot(1, now)
+        view.tens = counted.windows.snapshot(10, now)
+        view.fives = counted.windows.snapshot(300, now)
 
     collector.read(look)
-    return view, slots
+    return view
+
+
+def own_slots(collector: Collector, *, past: bool) -> Slots:
+    """This worker's slots as hub data."""
+    slots = Slots([])
+
+    def look(counted: Collector, now: float) -> None:
+        slots.seconds = counted.windows.encoded(1, now)
+        if past:
+            slots.tens = counted.windows.encoded(10, now)
+            slots.fives = counted.windows.encoded(300, now)
+
+    collector.read(look)
+    return slots
 
 
 def _view(uid: str, now: object, past: object) -> WorkerView:

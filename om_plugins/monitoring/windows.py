@@ -106,6 +106,12 @@ class Slot:
         self.rss_bytes += other.rss_bytes
         self.in_flight += other.in_flight
 
+    def copied(self) -> Slot:
+        """The slot as it is now."""
+        made = Slot(self.index)
+        made.beside(self)
+        return made
+
     def encoded(self, *, closed: bool) -> list[object]:
         """The slot as hub data; kept when it is closed."""
         if self._encoded is not None:
@@ -192,6 +198,10 @@ class Windows:
             width: one of those in :data:`LEVELS`.
         """
         return [slot for slot, _ in self._recent(width, now)]
+
+    def snapshot(self, width: int, now: float) -> list[Slot]:
+        """The same, to keep: closed slots do not change, the present one is copied."""
+        return [slot if closed else slot.copied() for slot, closed in self._recent(width, now)]
 
     def encoded(self, width: int, now: float) -> list[list[object]]:
         """The same as hub data."""

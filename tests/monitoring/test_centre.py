@@ -103,6 +103,13 @@ def test_the_picture_is_json_and_says_what_happened(house):
     assert seen["trends"]["response_time"]["verdict"] == "no data"
 
 
+def test_the_present_can_be_had_without_the_past(house):
+    house.pass_time(30, count=4)
+    whole, present = house.monitoring.overview(), house.monitoring.overview(history=False)
+    del whole["history"]
+    assert present == whole
+
+
 def test_nothing_runs_before_start_and_start_is_idempotent(clock):
     house = House(clock)
     assert house.scheduler.run_due() == 0
