@@ -216,6 +216,26 @@ def test_pressing_a_button_of_a_focused_toast_returns_the_focus(open_page):
     assert page.evaluate("document.activeElement.id") == "field"
 
 
+def test_swipe_closes_a_toast_and_half_a_swipe_does_not(open_page):
+    page = open_page()
+    page.evaluate("() => { window.last = toast.progress('a') }")
+    swipe = f"""(distance) => {{
+      const item = {SHOWN}[0];
+      const touch = (kind, clientX) => item.dispatchEvent(
+        new PointerEvent(kind, {{ pointerType: "touch", clientX, bubbles: true }}));
+      touch("pointerdown", 100);
+      touch("pointermove", 100 + distance);
+      touch("pointerup", 100 + distance);
+    }}"""
+    page.evaluate(swipe, 40)
+    assert texts(page) == ["a"]
+    page.evaluate(swipe, -90)
+    assert texts(page) == []
+    page.evaluate("last.complete('b')")
+    assert texts(page) == ["b"]
+    assert page.locator("om-toasts li").evaluate("(one) => one.style.translate") == ""
+
+
 def test_toasts_move_into_an_open_modal_dialog_and_back(open_page):
     page = open_page()
     page.evaluate(f"() => {{ toast.error('a', {{actions: {ACTIONS}}}); dialog.showModal() }}")

@@ -23,7 +23,7 @@ sheet.replaceSync(`
 }
 ol { display: contents; list-style: none; font-size: .9em }
 li {
-  pointer-events: auto; flex: none; display: grid; grid-template-columns: 24px 1fr auto; gap: 10px 12px;
+  pointer-events: auto; touch-action: pan-y pinch-zoom; flex: none; display: grid; grid-template-columns: 24px 1fr auto; gap: 10px 12px;
   padding-block: 13px; padding-inline: 14px 10px; border: 1px solid var(--line); border-radius: 14px;
   background: color-mix(in srgb, var(--solid) 82%, transparent);
   backdrop-filter: blur(16px) saturate(1.8);

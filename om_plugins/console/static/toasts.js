@@ -6,6 +6,7 @@
 //   job.complete("Copied");
 import { keyboard } from "./toast_focus.js";
 import { icon, make, move, scheme, sheet } from "./toast_look.js";
+import { swipe } from "./toast_swipe.js";
 import { word } from "./words.js";
 
 const SECONDS = { success: 4, info: 4, warning: 4, error: 7, progress: Infinity };
@@ -29,6 +30,7 @@ class Toast {
     const close = make("button", { class: "close" }, icon("close"));
     close.onclick = () => this.dismiss();
     this.item = make("li", { tabindex: -1 }, icon("info"), text, close, this.bar, this.actions);
+    swipe(this.item, close.onclick);
   }
 
   set(options, times) {
@@ -126,7 +128,8 @@ export class OmToasts extends HTMLElement {
     const kind = options.kind in SECONDS ? options.kind : "info";
     const { key } = options;
     const named = { ...options, kind, message: String(options.message ?? "") };
-    const twin = mine ?? this.toasts.find((one) => (key ? one.options.key === key : alike(one.options, named)));
+    const is = ({ options: one }) => (key ? one.key === key : alike(one, named));
+    const twin = mine ?? this.toasts.find(is);
     const toast = twin ?? new Toast(this);
     if (kind !== "progress") this.#closed.delete(key);
     else if (toast.gone && (mine || this.#closed.has(key))) return toast;
@@ -146,7 +149,8 @@ export class OmToasts extends HTMLElement {
     if (options.key && options.kind === "progress") this.#closed.add(options.key);
     if (item.matches(":focus-within")) this.#back();
     item.inert = true;
-    const away = { opacity: 0, translate: item.matches(":dir(rtl)") ? "-40%" : "40%" };
+    const side = parseInt(item.style.translate) || (item.matches(":dir(rtl)") ? -1 : 1);
+    const away = { opacity: 0, translate: `${Math.sign(side) * 40}%` };
     const end = () => this.#change(() => toast.gone && item.remove());
     move(item, {}, away, 200).finished.then(end, end);
   }
@@ -181,7 +185,10 @@ export class OmToasts extends HTMLElement {
     change();
     const shown = this.toasts.slice(0, this.#visible).map(({ item }) => item);
     const fresh = shown.filter((item) => !item.parentNode || item.inert);
-    for (const item of fresh) item.inert = false;
+    for (const item of fresh) {
+      item.inert = false;
+      item.style.translate = item.style.opacity = ""; // it may have been swiped away
+    }
     this.#list.append(...fresh);
     const rest = this.toasts.length - shown.length;
     this.#more.hidden = !rest;
