@@ -84,6 +84,19 @@ def test_two_workers_agree_on_whose_error_reaches_a_threshold(clock, hub) -> Non
     assert late.current()[0].count == 5
 
 
+def test_what_another_worker_publishes_right_after_is_not_taken_for_ones_own(clock) -> None:
+    class Busy(MemoryHub):
+        """Another worker's error always comes between publishing and reading."""
+
+        def publish(self, topic, data):
+            mine = super().publish(topic, data)
+            super().publish(topic, {**data, "count": 4})
+            return mine
+
+    patterns = ErrorPatterns(clock=clock, hub=Busy("memory://", clock))
+    assert add(patterns) == {FIRST}
+
+
 def test_a_pattern_says_when_it_began_and_ended(patterns, clock) -> None:
     begin = clock.time()
     add(patterns)

@@ -565,6 +565,18 @@ def test_two_processes_recover_once(tmp_path):
         hub.close()
 
 
+def test_a_child_of_a_fork_begins_with_free_locks_and_none_of_its_parents_errors(house):
+    house.recovery.note("route:/page", KeyError("of the parent"))
+    locks = house.recovery._lock, house.recovery._patterns._lock, house.recovery.probes._lock
+    for lock in locks:
+        lock.acquire()
+    for part in (house.recovery, house.recovery._patterns, house.recovery.probes):
+        part.after_fork()
+    house.fail(5)
+    assert house.recovery.patterns()[0].count == 5
+    assert house.recovery.history()[0].succeeded
+
+
 # --- probing
 
 
