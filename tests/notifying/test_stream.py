@@ -179,6 +179,17 @@ def test_what_was_missed_is_replayed_once(open_stream, tell, how):
     assert [item["message"] for item in again.items()] == ["three"]
 
 
+def test_what_is_replayed_does_not_come_again_from_the_feed(open_stream, tell):
+    first = open_stream()  # the feed goes on from here, and has read nothing yet
+    first.next()
+    tell("one", "everyone")
+    late = open_stream(**{"Last-Event-ID": "0"})
+    assert [item["message"] for item in late.items()] == ["one"]
+    tell("two", "everyone")
+    assert [item["message"] for item in late.items()] == ["two"]
+    assert [item["message"] for item in first.items()] == ["one", "two"]
+
+
 def test_what_is_old_is_not_replayed(open_stream, tell, clock):
     first = open_stream()
     first.next()
