@@ -5,12 +5,15 @@ Whatever is wrong ends in :class:`Refused`, whose text is one sentence for the o
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
 from types import ModuleType
 
 import pluggy
@@ -44,9 +47,30 @@ def installed_plugins() -> Iterator[EntryPoint]:
     Each distribution is read by itself: one whose metadata is damaged is logged, where
     ``importlib.metadata.entry_points`` would raise for all. Of two with the same name the first
     on ``sys.path`` counts, which is the one that is imported.
+
+    Reading them all takes tens of milliseconds, so it is done again only when something was
+    installed: a test suite may make an application a thousand times.
     """
+    places = tuple((entry, _changed_at(entry)) for entry in sys.path)
+    yield from _found(importlib.metadata.distributions, places)
+
+
+def _changed_at(place: str) -> int:
+    try:
+        return Path(place or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=4)
+def _found(
+    distributions: Callable[[], Iterable[Distribution]], places: tuple[tuple[str, int], ...]
+) -> tuple[EntryPoint, ...]:
+    """The plugins' entry points for a search path as it was at a time, which is the key."""
+    del places
     seen = set()
-    for distribution in importlib.metadata.distributions():
+    plugins: list[EntryPoint] = []
+    for distribution in distributions():
         try:
             found = distribution.entry_points.select(group=GROUP)
             if not found or distribution.name in seen:
@@ -56,7 +80,8 @@ def installed_plugins() -> Iterator[EntryPoint]:
             place = distribution.locate_file("")
             logger.warning("a distribution in %s has damaged metadata: %s", place, words(error))
         else:
-            yield from found
+            plugins += found
+    return tuple(plugins)
 
 
 class Refused(Exception):
