@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import io
 import re
 import sys
@@ -489,6 +490,25 @@ def test_apps_that_are_dropped_leave_no_thread_and_no_file_open(tmp_path):
     while threading.active_count() > before[0] and time.monotonic() < until:
         time.sleep(0.01)
     assert (threading.active_count(), len(list(opened.iterdir()))) <= before
+
+
+def test_many_apps_look_for_installed_plugins_once(tmp_path, monkeypatch):
+    looked = []
+    found = list(importlib.metadata.distributions())
+
+    def distributions():
+        looked.append(1)
+        return found
+
+    monkeypatch.setattr(importlib.metadata, "distributions", distributions)
+    for _ in range(3):
+        OpenManager(Flask("one of many", instance_path=str(tmp_path)))
+    assert len(looked) == 1
+    installed = tmp_path / "just_installed"
+    installed.mkdir()
+    monkeypatch.syspath_prepend(installed)
+    OpenManager(Flask("one more", instance_path=str(tmp_path)))
+    assert len(looked) == 2
 
 
 def test_the_line_may_come_after_the_first_request(tmp_path):
