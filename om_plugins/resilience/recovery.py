@@ -26,7 +26,7 @@ from .fingerprint import MAX_SUBJECT, Seen, seen
 from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
 from .place import fair_share_s
 from .probing import EngineProbes
-from .repair import LEASE_S, STEP_TIMEOUT_S, Guarded, Lost, Repair
+from .repair import LEASE_S, STEP_TIMEOUT_S, Guarded, Lost, Repair, report_of
 from .wording import Reader, Words
 
 __all__ = ["Recovery"]
@@ -194,7 +194,7 @@ class Recovery:
         after = ""
         while messages := self._hub.read(TOPIC, after, limit=1_000):
             after = messages[-1].id
-            found.extend(report for one in messages if (report := _report(one.data)) is not None)
+            found.extend(report for one in messages if (report := report_of(one.data)) is not None)
         return list(found)
 
     def recover(self, subject: str, to: str | None = None) -> bool:
@@ -388,23 +388,3 @@ def _address(reader: Reader) -> str:
 
 def _cooldown(kind: str) -> str:
     return f"recovery:cooldown:{kind}"
-
-
-def _report(data: object) -> RecoveryReport | None:
-    """A report as a worker published it, or ``None`` for something else."""
-    if not isinstance(data, Mapping):
-        return None
-    subject, kind = data.get("subject"), data.get("fingerprint")
-    steps, started, took = data.get("steps"), data.get("started_at"), data.get("duration_s")
-    if (
-        isinstance(subject, str)
-        and isinstance(kind, str)
-        and isinstance(steps, list | tuple)
-        and all(isinstance(one, str) for one in steps)
-        and isinstance(started, int | float)
-        and isinstance(took, int | float)
-    ):
-        return RecoveryReport(
-            subject, kind, data.get("succeeded") is True, tuple(steps), float(started), float(took)
-        )
-    return None

@@ -8,7 +8,7 @@ plugin.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..types import RecoveryReport
 from ..worker_pool import begin_thread
 from .wording import FINISHING
 
-__all__ = ["Guarded", "Lost", "Repair"]
+__all__ = ["Guarded", "Lost", "Repair", "report_of"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -161,6 +161,26 @@ class Repair:
         if not result:
             raise TimeoutError(f"took longer than {self._step_timeout:g} s and is left behind")
         return result[0]
+
+
+def report_of(data: object) -> RecoveryReport | None:
+    """A report as a worker published it, or ``None`` for something else."""
+    if not isinstance(data, Mapping):
+        return None
+    subject, kind = data.get("subject"), data.get("fingerprint")
+    steps, started, took = data.get("steps"), data.get("started_at"), data.get("duration_s")
+    if (
+        isinstance(subject, str)
+        and isinstance(kind, str)
+        and isinstance(steps, list | tuple)
+        and all(isinstance(one, str) for one in steps)
+        and isinstance(started, int | float)
+        and isinstance(took, int | float)
+    ):
+        return RecoveryReport(
+            subject, kind, data.get("succeeded") is True, tuple(steps), float(started), float(took)
+        )
+    return None
 
 
 def _percent(step: RecoveryStep) -> int:
