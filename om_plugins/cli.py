@@ -133,6 +133,15 @@ def _traits(traits: EngineTraits) -> Iterator[str]:
 
 
 def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
+    # Flask-Caching keeps itself in app.extensions["cache"]
+    if "cache" in app.extensions and runtime.settings.csp_mode == "enforce":
+        yield Finding(
+            "warn",
+            "Flask-Caching",
+            "A page that it keeps whole comes back with an old nonce, and the browser stops the "
+            "page's scripts and styles.",
+            "Keep the data that a page shows instead, with om.cache.query or cache.memoize.",
+        )
     if runtime.settings.secret_key or app.secret_key:
         yield Finding("ok", "OM_SECRET_KEY", "There is a secret key.")
     else:

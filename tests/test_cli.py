@@ -229,6 +229,18 @@ def test_https_without_a_trusted_proxy_is_a_warning() -> None:
     assert found(app, "OM_PROXIES")["level"] == "ok"
 
 
+@pytest.mark.parametrize(("mode", "warned"), [("enforce", True), ("adopt", False)])
+def test_the_doctor_warns_of_whole_pages_that_are_cached_under_an_enforced_policy(
+    mode: str, warned: bool
+) -> None:
+    app = Flask("cached")
+    app.config.update(TESTING=True, OM_CSP_MODE=mode)
+    app.extensions["cache"] = {}
+    OpenManager(app)
+    subjects = [finding["subject"] for finding in run_json(app, "doctor")]
+    assert ("Flask-Caching" in subjects) is warned
+
+
 # --- the doctor, without ------------------------------------------------------------------------
 
 
