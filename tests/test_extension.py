@@ -213,7 +213,8 @@ def test_an_unbound_extension_says_what_to_do():
 
 
 def test_an_app_that_is_not_bound_is_named():
-    om = OpenManager(make_app())
+    app = make_app()
+    om = OpenManager(app)
     other = make_app()
     with other.app_context(), pytest.raises(RuntimeError, match="not bound"):
         _ = om.cache
@@ -246,7 +247,8 @@ def test_engines_registered_before_and_after_binding_both_count():
 
 
 def test_an_unknown_chain_names_the_nearest_one():
-    om = OpenManager(make_app())
+    app = make_app()
+    om = OpenManager(app)
     om.add_engine(Static("a"), chain="assistant")
     with pytest.raises(ConfigError, match="did you mean 'assistant'"):
         om.chain("asistant")
@@ -278,7 +280,8 @@ def test_a_plugin_object_brings_engines_and_policy():
 
 
 def test_signals_are_sent_by_the_app():
-    om = OpenManager(make_app())
+    app = make_app()
+    om = OpenManager(app)
     om.add_engine(Static("a"), chain="c")
     seen = []
 
