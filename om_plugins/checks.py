@@ -12,9 +12,29 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, overload
+
+import msgspec
 
 from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+@overload
+def converted(data: object, kind: type[T]) -> T: ...
+@overload
+def converted(data: object, kind: Any) -> Any: ...
+def converted(data: object, kind: Any) -> Any:
+    """``msgspec.convert`` for what may have been written by anybody.
+
+    Raises:
+        ValueError: it is not of that kind. Of msgspec's own error this is true since 0.22 only.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

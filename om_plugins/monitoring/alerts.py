@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from ..checks import converted
 from ..types import Alert
 from .rules import Reading, Rule
 
@@ -147,7 +148,7 @@ class Alerts:
         Raises:
             ValueError: it is not that.
         """
-        wire = msgspec.convert(data, _Wire)
+        wire = converted(data, _Wire)
         self._active = {(s.alert.name, s.alert.subject): s for s in wire.active}
         self._history = deque(wire.history, HISTORY)
         # an alert that still fires is one object in both places, so that its end shows in both
@@ -160,7 +161,7 @@ class Alerts:
 def shown(data: object) -> dict[str, list[dict[str, Any]]]:
     """What :meth:`Alerts.encoded` gave, checked and made for JSON: active and past alerts."""
     try:
-        wire = msgspec.convert(data, _Wire)
+        wire = converted(data, _Wire)
     except ValueError:
         return {"active": [], "history": []}
     return {

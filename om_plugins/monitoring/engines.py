@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..checks import converted
 from ..types import EngineHealth, Health
 
 __all__ = ["Fallbacks", "as_dicts", "decoded_health", "fallbacks", "merged_health"]
@@ -58,7 +59,7 @@ def decoded_health(data: object) -> list[EngineHealth]:
     Raises:
         ValueError: it is not that.
     """
-    wires = msgspec.convert(data, Annotated[list[_Wire], msgspec.Meta(max_length=1000)])
+    wires = converted(data, Annotated[list[_Wire], msgspec.Meta(max_length=1000)])
     return [EngineHealth(*(getattr(w, name) for name in _Wire.__struct_fields__)) for w in wires]
 
 

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..checks import converted
 from ..histogram import Histogram
 from ..protocols import Hub
 from ..types import CacheStats, EngineHealth
@@ -251,7 +252,7 @@ def own_slots(collector: Collector, *, past: bool) -> Slots:
 
 
 def _view(uid: str, now: object, past: object) -> WorkerView:
-    wire = msgspec.convert(now, _NowWire)
+    wire = converted(now, _NowWire)
     view = WorkerView(
         uid,
         wire.pid,
@@ -260,7 +261,7 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         wire.in_flight,
         wire.rss_bytes,
         wire.dropped,
-        msgspec.convert(wire.cache, CacheStats),
+        converted(wire.cache, CacheStats),
         decoded_health(wire.engines),
         [
             Route(
@@ -276,6 +277,6 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         decoded(wire.seconds),
     )
     if past is not None:
-        long_ago = msgspec.convert(past, _PastWire)
+        long_ago = converted(past, _PastWire)
         view.tens, view.fives = decoded(long_ago.tens), decoded(long_ago.fives)
     return view

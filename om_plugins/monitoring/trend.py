@@ -21,6 +21,8 @@ from typing import Literal
 
 import msgspec
 
+from ..checks import converted
+
 __all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate", "shown"]
 
 Verdict = Literal["improving", "stable", "degrading", "no data"]
@@ -74,7 +76,7 @@ class _Wire(msgspec.Struct):
 def shown(data: object) -> dict[str, dict[str, object]]:
     """Trends by name as they lie in the hub, checked and made for JSON."""
     try:
-        wires = msgspec.convert(data, dict[str, _Wire])
+        wires = converted(data, dict[str, _Wire])
     except ValueError:
         return {}
     return {

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import msgspec
 
+from ..checks import converted
 from ..histogram import Histogram
 
 __all__ = ["LEVELS", "Slot", "Windows", "added_up", "decoded", "side_by_side"]
@@ -132,7 +133,7 @@ class Slot:
         Raises:
             ValueError: it is not a slot.
         """
-        wire = msgspec.convert(data, _Wire)
+        wire = converted(data, _Wire)
         made = cls(wire.index)
         for name in _Wire.__struct_fields__[1:-1]:
             setattr(made, name, getattr(wire, name))
