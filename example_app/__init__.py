@@ -23,12 +23,18 @@ def create_app(config: DemoConfig | None = None) -> Flask:
     """
     from om_plugins import OpenManager
 
+    from .drills import Drills
     from .engines import CHAIN, add_engines
     from .faults import Faults
+    from .happenings import NAMES
+    from .language import LanguageSwitch
+    from .mending import AnalystPlugin, StartAnalyst
+    from .notices import Notices
     from .panels import Panels
     from .supervisor import Supervisor
     from .system import Sampler
-    from .views import assistant_allowed, make_blueprint
+    from .timeline import Timeline
+    from .views import from_this_machine, make_blueprint
 
     config = config or DemoConfig.from_environment()
     app = Flask(__name__)
@@ -37,12 +43,15 @@ def create_app(config: DemoConfig | None = None) -> Flask:
         MAX_CONTENT_LENGTH=64 * 1024,
         OM_CSP_MODE="enforce",
         OM_HUB_URL=f"sqlite:///{config.state / 'hub.sqlite3'}",
-        OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": assistant_allowed}},
+        OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": from_this_machine}},
         OM_CHAINS={
             CHAIN: {"retries": 1, "timeout": 60, "attempt_timeout": 25}
             if config.llm_url
             else {"retries": 1, "timeout": 8, "attempt_timeout": 2.5}
         },
+        OM_CONSOLE_AUTH=from_this_machine,
+        OM_DISPLAY_NAMES=NAMES,
+        OM_SSE_MAX=3,  # of eight threads in each worker
     )
     app.config.from_prefixed_env()
 
@@ -51,6 +60,17 @@ def create_app(config: DemoConfig | None = None) -> Flask:
     faults = Faults(config, supervisor)
     sampler = Sampler()
     add_engines(om, config, supervisor, faults, sampler)
+    if not config.llm_url:
+        step = StartAnalyst(supervisor, f"chain:{CHAIN}")
+        om.register_plugin(AnalystPlugin(step), "demo-analyst")
     om.init_app(app)
-    app.register_blueprint(make_blueprint(config, supervisor, faults, Panels(om, sampler, faults)))
+    app.wsgi_app = LanguageSwitch(app.wsgi_app)  # type: ignore[method-assign]
+
+    notices, timeline = Notices(om, CHAIN), Timeline(om)
+    notices.listen(app)
+    timeline.listen(app)
+    panels, drills = Panels(om, sampler, faults), Drills(om, faults, CHAIN)
+    app.register_blueprint(
+        make_blueprint(config, supervisor, faults, panels, drills, notices, timeline)
+    )
     return app

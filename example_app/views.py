@@ -12,20 +12,30 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from .config import DemoConfig
+from .drills import DRILLS, Drills
 from .faults import ACTIONS, Faults
+from .language import language_of
+from .notices import Notices
 from .panels import Panels
 from .questions.examples import EXAMPLES, TALKS
 from .questions.query import Language
 from .supervisor import Supervisor
+from .timeline import Timeline
 from .words import LANGUAGES, WORDS
 
-__all__ = ["assistant_allowed", "make_blueprint", "same_origin"]
+__all__ = ["from_this_machine", "make_blueprint", "same_origin"]
 
 _YEAR_S = 365 * 86400
 
 
 def make_blueprint(
-    config: DemoConfig, supervisor: Supervisor, faults: Faults, panels: Panels
+    config: DemoConfig,
+    supervisor: Supervisor,
+    faults: Faults,
+    panels: Panels,
+    drills: Drills,
+    notices: Notices,
+    timeline: Timeline,
 ) -> Blueprint:
     """The demo's views.
 
@@ -34,15 +44,18 @@ def make_blueprint(
         supervisor: starts the analyst with the first request, when it never ran.
         faults: the fault panel.
         panels: the readings.
+        drills: trouble until recovery begins.
+        notices: tells everyone that a version is live.
+        timeline: what just happened.
     """
     views = Blueprint("demo", __name__)
     first = threading.Event()
 
     @views.before_app_request
     def guard() -> None:
-        if not _from_this_machine(request):
+        if not from_this_machine(request):
             raise Forbidden
-        g.language = _language()
+        g.language = language_of(request)
         if not first.is_set():
             first.set()
             if config.start_analyst and not config.llm_url and supervisor.status() == "never":
@@ -57,9 +70,10 @@ def make_blueprint(
     def overview() -> Response:
         page = render_template(
             "overview.html",
-            initial=_status(faults, panels),
+            initial=_status(faults, panels, timeline),
             examples=_chips(g.language),
             actions=_fault_rows(),
+            drills=_drill_rows(),
         )
         return _remember_language(make_response(page))
 
@@ -72,7 +86,7 @@ def make_blueprint(
 
     @views.get("/api/status")
     def status() -> Response:
-        response = jsonify(_status(faults, panels))
+        response = jsonify(_status(faults, panels, timeline))
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -82,12 +96,29 @@ def make_blueprint(
             raise Forbidden
         if action not in ACTIONS:
             raise NotFound
-        done = faults.do(action)
-        if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
-            return redirect(url_for("demo.overview"), 303)
-        response = jsonify({"done": done, "faults": asdict(faults.state())})
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return _done(faults, done=faults.do(action))
+
+    @views.post("/drills/<name>")
+    def drill(name: str) -> Response:
+        if not same_origin(request):
+            raise Forbidden
+        if name not in DRILLS:
+            raise NotFound
+        rests_s = drills.do(name)
+        return _done(faults, done=rests_s is not None, rests_s=round(rests_s or 0.0))
+
+    @views.post("/repair")
+    def repair() -> Response:
+        if not same_origin(request):
+            raise Forbidden
+        return _done(faults, done=drills.repair(request.headers.get("Cookie", "")))
+
+    @views.post("/announce")
+    def announce() -> Response:
+        if not same_origin(request):
+            raise Forbidden
+        notices.version_is_live(g.language)
+        return _done(faults, done=True)
 
     @views.app_errorhandler(HTTPException)
     def explain(error: HTTPException) -> tuple[str, int] | HTTPException:
@@ -99,8 +130,21 @@ def make_blueprint(
     return views
 
 
-def _status(faults: Faults, panels: Panels) -> dict[str, object]:
-    return {"panels": panels.all(), "faults": asdict(faults.state())}
+def _status(faults: Faults, panels: Panels, timeline: Timeline) -> dict[str, object]:
+    return {
+        "panels": panels.all(),
+        "faults": asdict(faults.state()),
+        "timeline": timeline.recent(g.language),
+    }
+
+
+def _done(faults: Faults, **told: object) -> Response:
+    """What a button's script is told; without a script the page is shown again."""
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
+        return redirect(url_for("demo.overview"), 303)
+    response = jsonify({**told, "faults": asdict(faults.state())})
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _chips(language: Language) -> list[str]:
@@ -121,11 +165,12 @@ def _fault_rows() -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _language() -> Language:
-    asked = request.args.get("lang") or request.cookies.get("lang")
-    if asked in ("en", "ko"):
-        return "ko" if asked == "ko" else "en"
-    return "ko" if request.accept_languages.best_match(["en", "ko"], "en") == "ko" else "en"
+def _drill_rows() -> list[dict[str, str]]:
+    """Each button of the drills: its words and where it is sent."""
+    return [{"name": name, "address": url_for("demo.drill", name=name)} for name in DRILLS] + [
+        {"name": "repair", "address": url_for("demo.repair")},
+        {"name": "announce", "address": url_for("demo.announce")},
+    ]
 
 
 def _remember_language(response: Response) -> Response:
@@ -136,16 +181,12 @@ def _remember_language(response: Response) -> Response:
     return response
 
 
-def _from_this_machine(incoming: Request) -> bool:
+def from_this_machine(incoming: Request) -> bool:
+    """Who may look, ask the assistant and open the console: whoever sits at this machine."""
     try:
         return ipaddress.ip_address(incoming.remote_addr or "").is_loopback
     except ValueError:
         return False
-
-
-def assistant_allowed(incoming: Request) -> bool:
-    """Who may ask the assistant: whoever sits at this machine, as for the rest of the demo."""
-    return _from_this_machine(incoming)
 
 
 def same_origin(incoming: Request) -> bool:

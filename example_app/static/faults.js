@@ -5,26 +5,50 @@ export class Faults {
   constructor(root, words, changed) {
     this.root = root;
     this.words = words;
+    this.changed = changed;
     this.failed = root.querySelector("#fault-failed");
-    for (const form of root.querySelectorAll("[data-fault] form")) {
-      form.addEventListener("submit", async (event) => {
+    this.om = import(document.querySelector('script[src*="/static/om.js"]').src);
+    for (const form of root.querySelectorAll("[data-fault] form, [data-drill] form")) {
+      form.addEventListener("submit", (event) => {
         event.preventDefault();
-        const button = form.querySelector("button");
-        if (button.getAttribute("aria-disabled") === "true") return;
-        button.setAttribute("aria-disabled", "true");
-        write(this.failed, "");
-        try {
-          const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
-          if (!answer.ok) throw new Error(String(answer.status));
-          this.show((await answer.json()).faults);
-          changed();
-        } catch (error) {
-          write(this.failed, words.fault_failed.replace("{why}", error.message));
-        } finally {
-          button.removeAttribute("aria-disabled");
-        }
+        this.#send(form);
       });
     }
+  }
+
+  async #send(form) {
+    const button = form.querySelector("button");
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true");
+    write(this.failed, "");
+    try {
+      const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const { faults, rests_s } = await answer.json();
+      this.show(faults);
+      this.changed();
+      if (rests_s) this.#rests(rests_s);
+    } catch (error) {
+      write(this.failed, this.words.fault_failed.replace("{why}", error.message));
+    } finally {
+      button.removeAttribute("aria-disabled");
+    }
+  }
+
+  // Recovery does not try the same again for a quarter of an hour; by hand it does.
+  async #rests(rests_s) {
+    const { toast } = await this.om;
+    const form = this.root.querySelector("[data-drill=repair] form");
+    toast.info(this.words.rests.replace("{min}", Math.ceil(rests_s / 60)), {
+      key: "rests",
+      actions: [{
+        label: this.words.repair_do,
+        run: (shown) => {
+          shown.dismiss();
+          this.#send(form);
+        },
+      }],
+    });
   }
 
   show(state) {
@@ -44,6 +68,9 @@ export class Faults {
       write(form.querySelector("button"), broken ? form.dataset.undo : form.dataset.do);
       const remote = state.analyst === "remote" && (name === "analyst" || switched);
       form.querySelector("button").disabled = remote;
+    }
+    for (const name of ["passing", "lasting"]) {
+      this.root.querySelector(`[data-drill=${name}] button`).disabled = state.analyst === "remote";
     }
   }
 }
