@@ -350,7 +350,8 @@ VARIES = {"Date", "Last-Modified", "Set-Cookie", "Content-Length", "ETag"}
 def hosts(tmp_path_factory):
     """The bare app, and one for each mode."""
     folder = tmp_path_factory.mktemp("host")
-    apps = {mode: host(folder, mode) for mode in (None, *MODES)}
+    # no page is drawn to ask for reports: what is drawn differs, and has a test of its own
+    apps = {mode: host(folder, mode, OM_CSP_REPORT_SAMPLE=0) for mode in (None, *MODES)}
     yield apps
     for mode in MODES:
         apps[mode].extensions["om_plugins"].close()
@@ -439,9 +440,9 @@ def test_async_views_work(tmp_path, mode):
 
 @pytest.mark.parametrize("line_first", [True, False])
 def test_the_line_may_stand_before_or_after_the_app_s_own_middleware(tmp_path, line_first):
-    app, inner = host(tmp_path, "adopt"), host(tmp_path, "enforce")
-    if not line_first:
-        app = host(tmp_path)
+    undrawn = {"OM_CSP_REPORT_SAMPLE": 0}
+    app = host(tmp_path, "adopt" if line_first else None, **undrawn)
+    inner = host(tmp_path, "enforce")
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/sub": inner})
     if not line_first:
         OpenManager(app)
