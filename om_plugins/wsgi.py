@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
+from .console.app import Console
 from .console.guarded import Guarded
 from .console.mount import Pages, PrefixLayer
 from .errors import ConfigError, EngineError
@@ -54,7 +55,11 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
             on_error=partial(_note, runtime),
         )
     reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
-    endpoints: dict[str, WSGIApplication] = {"/csp": reports, **_notifying(runtime)}
+    endpoints: dict[str, WSGIApplication] = {
+        **Console(runtime).endpoints(),
+        "/csp": reports,
+        **_notifying(runtime),
+    }
     app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
     app = HeadersLayer(app, runtime.header_policy)
     if settings.monitoring:

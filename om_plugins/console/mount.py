@@ -1,4 +1,4 @@
-"""What is served under ``OM_PREFIX``: endpoints, liveness and the shipped browser modules.
+"""What is served under ``OM_PREFIX``: endpoints, liveness and the shipped files for browsers.
 
 A plain WSGI app behind a small layer: a path under the prefix is answered here, every other path
 goes straight on to the host app.
@@ -10,8 +10,10 @@ import hashlib
 import importlib.resources
 import mimetypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import Map, Rule
@@ -19,6 +21,8 @@ from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
 from ..problem import CONTENT_TYPE, encoded, problem
+from ..security.nonce import nonce
+from .app import PAGE_NONCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,7 +51,9 @@ class PrefixLayer:
             return self._app(environ, start_response)
         inner = dict(environ)
         inner["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._prefix
-        inner["PATH_INFO"] = path[len(self._prefix) :] or "/"
+        inner["PATH_INFO"] = path[len(self._prefix) :]
+        # the copy is not what the headers' layer reads its nonce from
+        inner[PAGE_NONCE] = partial(nonce, environ)
         return self._pages(inner, start_response)
 
 
@@ -67,7 +73,10 @@ class Pages:
         self._endpoints: dict[str, WSGIApplication] = {"/health": liveness, **endpoints}
         self._trusted_hosts = trusted_hosts
         self._static = StaticFiles()
-        self._map = Map(
+
+    @cached_property
+    def _map(self) -> Map:  # made on first use: it is the dearest part of binding an app
+        return Map(
             [
                 Rule("/static/<name>", endpoint="static", methods=["GET"]),
                 *(Rule(path, endpoint=path) for path in self._endpoints),
@@ -80,6 +89,8 @@ class Pages:
     def _answer(self, environ: WSGIEnvironment) -> WSGIApplication:
         try:
             get_host(environ, self._trusted_hosts)
+            if not environ.get("PATH_INFO"):
+                return _with_slash(environ)
             endpoint, arguments = self._map.bind_to_environ(environ).match()
         except SecurityError:
             return _problem(400, "Unknown host", "This server does not answer under that name.")
@@ -110,6 +121,15 @@ def liveness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterabl
         response.headers["Allow"] = "GET, HEAD"
     response.cache_control.no_store = True
     return response(environ, start_response)
+
+
+def _with_slash(environ: WSGIEnvironment) -> Response:
+    """The prefix alone: addresses on its page are relative to what is below it."""
+    answer = Response(status=308)
+    answer.autocorrect_location_header = False
+    # relative, so that nothing which a proxy or a client said can name another host
+    answer.headers["Location"] = quote(environ["SCRIPT_NAME"].rpartition("/")[2]) + "/"
+    return answer
 
 
 class StaticFiles:

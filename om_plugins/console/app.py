@@ -1,0 +1,309 @@
+"""The console: its page, its data, and its few actions, as WSGI apps below ``OM_PREFIX``.
+
+Plain WSGI with Jinja2, so it works under any framework. Every answer says ``no-store``, and every
+page brings a policy of its own, stricter than any mode of ``OM_CSP_MODE``.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import msgspec
+from werkzeug.wrappers import Request, Response
+
+from ..notifying.servers import stopping
+from ..routes.guards import check_site
+from ..routes.refusal import Refusal
+from ..routes.replies import as_problem
+from ..runtime import Runtime
+from ..security.nonce import nonce
+from ..settings import RouteOptions
+from .auth import Access, ConsoleAuth, Denied
+from .picture import Picture
+from .session import Sessions
+from .stream import Streams
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from jinja2 import Environment
+
+__all__ = ["PAGE_NONCE", "Console"]
+
+PAGE_NONCE = "om_plugins.page_nonce"
+"""Where the layer that mounts the console keeps what gives this response's nonce."""
+
+MAX_BODY_BYTES = 4_096
+
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'nonce-{nonce}' 'strict-dynamic'",
+        "style-src 'nonce-{nonce}'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_SAME_SITE = RouteOptions()
+
+_View = Callable[[Request], Response]
+
+
+class Console:
+    """The console of one application.
+
+    Args:
+        runtime: its parts.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        access = runtime.settings.console_auth
+        self._sessions = Sessions(
+            runtime.secret, runtime.clock, access if isinstance(access, str) else ""
+        )
+        self._auth = ConsoleAuth(
+            access,
+            debug=runtime.debug,
+            sessions=self._sessions,
+            hub=runtime.hub,
+            secret=runtime.secret,
+            clock=runtime.clock,
+            host_context=runtime.host_context,
+        )
+        self._picture = Picture(runtime)
+        self._streams = Streams(
+            self._picture.take,
+            clock=runtime.clock,
+            limit=runtime.settings.sse_max,
+            ending=lambda: runtime.closed or stopping(),
+        )
+
+    def endpoints(self) -> dict[str, WSGIApplication]:
+        """Every address and what answers it."""
+        return {
+            "/": _Endpoint(self._page, "GET", page=self._turned_away),
+            "/ready": self._ready,
+            "/overview.json": _Endpoint(self._overview, "GET"),
+            "/console/stream": _Endpoint(self._stream, "GET"),
+            "/console/login": _Endpoint(self._login, "POST", page=self._turned_away),
+            "/console/logout": _Endpoint(self._logout, "POST", page=self._turned_away),
+            "/console/recover": _Endpoint(self._recover, "POST"),
+        }
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def _page(self, request: Request) -> Response:
+        access = self._auth.check(request.environ)
+        if isinstance(access, Response):
+            return access
+        session, cookie = access.session, ""
+        if session is None:
+            session, cookie = self._sessions.made(request.environ, signed_in=False)
+        response = self._render(
+            request,
+            "console.html",
+            form_token=self._sessions.form_token(session),
+            may_leave=access.by == "cookie",
+            picture=self._picture.take(),
+        )
+        if cookie:
+            response.headers.add("Set-Cookie", cookie)
+        return response
+
+    def _overview(self, request: Request) -> Response:
+        access = self._checked(request)
+        if isinstance(access, Response):
+            return access
+        return _json(self._picture.take(request.args.get("span", "")[:20]))
+
+    def _stream(self, request: Request) -> Response:
+        access = self._checked(request)
+        if isinstance(access, Response):
+            return access
+        stream = self._streams.open(request.environ, request.args.get("span", "")[:20])
+        if stream is None:
+            return Response(status=204)  # after which a browser does not connect again
+        response = Response(stream, content_type="text/event-stream; charset=utf-8")
+        response.headers["X-Accel-Buffering"] = "no"
+        return response
+
+    def _ready(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """``GET /ready``: 503 once this process is about to end, else 200. Engines do not count:
+        an app whose upstream is away still answers, from its cache and its lower tiers."""
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            ending = self._runtime.closed or stopping()
+            response = _json(
+                {
+                    "status": "ending" if ending else "ready",
+                    "hub": "alone" if self._runtime.hub.alone else "shared",
+                },
+                503 if ending else 200,
+            )
+        else:
+            response = _refused(Refusal(405, "Use GET here.", [("Allow", "GET, HEAD")]))
+        response.headers["Cache-Control"] = "no-store"
+        return response(environ, start_response)
+
+    # --- doing --------------------------------------------------------------------------------
+
+    def _login(self, request: Request) -> Response:
+        check_site(request.environ, request.host, _SAME_SITE)
+        self._auth.check_token(request.environ, _form(request).get("token", ""))
+        _, cookie = self._sessions.made(request.environ, signed_in=True)
+        return _to_page(request, cookie)
+
+    def _logout(self, request: Request) -> Response:
+        form = _form(request)
+        access = self._auth.check(request.environ)
+        if isinstance(access, Response):
+            return access
+        self._auth.check_action(request.environ, access, form.get("form_token", ""))
+        return _to_page(request, self._sessions.ended(request.environ))
+
+    def _recover(self, request: Request) -> Response:
+        body = _body(request)
+        access = self._auth.check(request.environ, body)
+        if isinstance(access, Response):
+            return access
+        said = request.headers.get("X-OM-Form-Token", "")
+        self._auth.check_action(request.environ, access, said)
+        try:
+            asked = msgspec.json.decode(body, type=dict[str, str])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Refusal(400, "Send a JSON object with a 'subject'.") from None
+        subject = asked.get("subject", "")
+        if not self._runtime.recovery.recover(subject):
+            raise Refusal(
+                409,
+                "Nothing was begun: there is no such chain, or too much is under way. "
+                "Look at the engines, then try again.",
+            )
+        return _json({"subject": subject}, 202)
+
+    # --- how answers are made -----------------------------------------------------------------
+
+    def _checked(self, request: Request) -> Access | Response:
+        """For data: refuses other sites' pages, too."""
+        check_site(request.environ, request.host, _SAME_SITE)
+        return self._auth.check(request.environ)
+
+    def _turned_away(self, request: Request, refusal: Refusal) -> Response:
+        """A refusal as a page."""
+        response = self._render(
+            request,
+            "away.html",
+            status=refusal.status,
+            title=refusal.document["title"],
+            detail=refusal.document["detail"],
+            login=self._auth.uses_token and refusal.status in (401, 429),
+            wrong=isinstance(refusal, Denied) and request.method == "POST",
+        )
+        response.status_code = refusal.status
+        for name, value in refusal.headers:
+            response.headers[name] = value
+        return response
+
+    def _render(self, request: Request, template: str, **values: object) -> Response:
+        environ = request.environ
+        of_page: Callable[[], str] = environ.get(PAGE_NONCE) or functools.partial(nonce, environ)
+        number = of_page()
+        text = (
+            _templates()
+            .get_template(template)
+            .render(nonce=number, base="" if request.path == "/" else "../", **values)
+        )
+        response = Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = _POLICY.format(nonce=number)
+        response.headers["Referrer-Policy"] = "same-origin"  # tells no other site of this page
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+class _Endpoint:
+    """One address: its method, and what becomes of a refusal.
+
+    Args:
+        view: answers, or raises a :class:`Refusal`.
+        method: the one that is answered, GET together with HEAD.
+        page: makes a refusal's page for people; a problem document is sent without.
+    """
+
+    def __init__(
+        self,
+        view: _View,
+        method: str,
+        page: Callable[[Request, Refusal], Response] | None = None,
+    ) -> None:
+        self._view = view
+        self._methods = ("GET", "HEAD") if method == "GET" else (method,)
+        self._page = page
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            if request.method not in self._methods:
+                allowed = ", ".join(self._methods)
+                raise Refusal(405, f"Use {self._methods[0]} here.", [("Allow", allowed)])
+            response = self._view(request)
+        except Refusal as refusal:
+            response = self._page(request, refusal) if self._page else _refused(refusal)
+        response.headers["Cache-Control"] = "no-store"
+        return response(environ, start_response)
+
+
+@functools.cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("om_plugins.console"), autoescape=True, undefined=StrictUndefined
+    )
+
+
+def _json(data: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(data), status, content_type="application/json")
+
+
+def _refused(refusal: Refusal) -> Response:
+    status, headers, body = as_problem(refusal)
+    return Response(body, status, headers)
+
+
+def _to_page(request: Request, cookie: str) -> Response:
+    answer = Response(status=HTTPStatus.SEE_OTHER)
+    answer.autocorrect_location_header = False
+    answer.headers["Location"] = "../"  # relative: nothing of the request is repeated in it
+    answer.headers.add("Set-Cookie", cookie)
+    return answer
+
+
+def _body(request: Request) -> bytes:
+    """The body, if it is small and its length is told.
+
+    Raises:
+        Refusal: 411 or 413.
+    """
+    length = request.content_length
+    if length is None:
+        raise Refusal(411, "Say how long the body is.")
+    if length > MAX_BODY_BYTES:
+        raise Refusal(413, f"A body may have {MAX_BODY_BYTES} bytes.")
+    body: bytes = request.environ["wsgi.input"].read(length)
+    request.environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def _form(request: Request) -> dict[str, str]:
+    body = _body(request).decode("latin-1")
+    found = parse_qs(body, encoding="utf-8", errors="replace", max_num_fields=10)
+    return {name: values[0] for name, values in found.items()}

@@ -1,0 +1,95 @@
+// The console's page: pictures come in, cards and tiles show them, buttons act.
+import { cards } from "./console_cards.js";
+import { Feed } from "./console_feed.js";
+import { make, settle } from "./console_parts.js";
+import { Tiles } from "./console_tiles.js";
+import { toast } from "./toasts.js";
+
+const BASE = new URL("..", import.meta.url).pathname;
+const STATES = {
+  live: "Live", polling: "Every 2 s", paused: "Paused", lost: "No connection", away: "Signed out",
+};
+const FORM_TOKEN = document.querySelector("script[data-form-token]").dataset.formToken;
+const byId = (id) => document.getElementById(id);
+const tiles = new Tiles();
+let told = null; // the newest notification when this page was opened
+
+function show(picture) {
+  const [level, words] = verdict(picture);
+  const heading = byId("verdict");
+  if (heading.textContent !== words) heading.textContent = words;
+  heading.dataset.level = level;
+  tiles.show(picture);
+  for (const [id, card] of Object.entries(cards)) {
+    const section = byId(id);
+    const { about, content } = card(picture);
+    settle(section.querySelector("[data-content]"), content);
+    if (about != null) section.querySelector("[data-about]").textContent = about;
+  }
+  notify(picture.notifications);
+}
+
+/** How things are, in one sentence. */
+function verdict({ alerts, engines, patterns, monitoring, hub }) {
+  const firing = alerts.active.filter(({ state }) => state === "firing");
+  if (firing.length > 1) return ["bad", `${firing.length} alerts: ${firing[0].message}`];
+  if (firing.length) return [firing[0].kind === "error" ? "bad" : "warn", firing[0].message];
+  const offline = engines.filter(({ state }) => state === "offline");
+  if (offline.length) return ["warn", `${offline[0].engine} is offline; ${offline[0].chain} goes on without it`];
+  if (patterns.some(({ count }) => count >= 3)) return ["warn", "Errors of the same kind come again and again"];
+  if (engines.some(({ state }) => state === "degraded")) return ["warn", "An engine has trouble"];
+  if (hub === "alone") return ["warn", "The hub is out of reach: this is one worker's view"];
+  if (!monitoring) return ["none", "Monitoring is switched off (OM_MONITORING)"];
+  return ["good", "All is well"];
+}
+
+/** What comes while the page is open and is for operators shows as a toast, too. */
+function notify(notes) {
+  const known = told;
+  told = new Map(notes.map((note) => [note.key || note.id, note.id]));
+  if (!known) return;
+  for (const { id, key, kind, title, message, progress, ours } of [...notes].reverse()) {
+    if (!ours || known.get(key || id) === id) continue;
+    toast.show({ kind, title, message, key: key || id, percent: progress });
+  }
+}
+
+function tell(state) {
+  const shown = byId("state");
+  shown.dataset.state = state;
+  if (state !== "away") {
+    if (shown.textContent !== STATES[state]) shown.textContent = STATES[state];
+    return;
+  }
+  settle(shown, [make("a", { href: BASE }, "Signed out: sign in again")]);
+}
+
+async function recover(button) {
+  button.disabled = true;
+  try {
+    const answer = await fetch(`${BASE}console/recover`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-OM-Form-Token": FORM_TOKEN },
+      body: JSON.stringify({ subject: button.dataset.recover }),
+      signal: AbortSignal.timeout(10_000),
+    });
+    if (!answer.ok) toast.error((await answer.json()).detail ?? "It could not be begun.");
+  } catch {
+    toast.error("The server could not be reached. Please try again.");
+  }
+  setTimeout(() => (button.disabled = false), 1500);
+}
+
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  if (button?.dataset.recover) recover(button);
+  if (button?.dataset.span) {
+    for (const one of document.querySelectorAll("[data-span]")) one.setAttribute("aria-pressed", one === button);
+    feed.look(button.dataset.span);
+  }
+});
+
+const feed = new Feed(BASE, { show, tell });
+show(JSON.parse(byId("picture").textContent));
+if (document.hidden) feed.pause();
+else feed.begin();

@@ -1,0 +1,182 @@
+// The console's cards: each makes { about, content } of a picture.
+import { ago, badge, bytes, count, duration, empty, joined, list, make, number, percent, table } from "./console_parts.js";
+
+const HEALTH = { healthy: "good", degraded: "warn", offline: "bad" };
+const KINDS = { success: "good", info: "info", progress: "info", warning: "warn", error: "bad" };
+const PLUGINS = { active: "good", disabled: null, failed: "bad", quarantined: "bad" };
+const LEVELS = { ok: "good", warn: "warn", fail: "bad" };
+const FOUND = { ok: "fine", warn: "look", fail: "broken" };
+const code = (text) => make("code", {}, text);
+const recover = (subject) => make(
+  "button", { type: "button", class: "small", "data-recover": subject, "aria-label": `Recover ${place(subject)} now` }, "Recover now",
+);
+
+/** `chain:assistant` and `route:/ask` as people say it. */
+function place(subject) {
+  const [kind, ...rest] = subject.split(":");
+  return kind === "chain" ? `chain ${rest.join(":")}` : rest.join(":");
+}
+
+export const cards = {
+  engines({ engines, at }) {
+    if (!engines.length) {
+      return { about: "", content: [empty("No engine yet: add one with ", code('om.engine("local", chain="assistant")'), ".")] };
+    }
+    const chains = grouped(engines);
+    const heads = [["Engine", "name"], ["Tier", "num"], ["Health"], ["Failed", "num"], ["Slow", "num wide"], ["Calls", "num"], ["Since", "tight wide"], ["Newest failure", "wide"]];
+    const content = [...chains].flatMap(([chain, members]) => [
+      make("header", { class: "chain" }, make("h3", {}, `Chain ${chain}`), recover(`chain:${chain}`)),
+      table(`Engines of ${chain}`, heads, members.map((one) => [
+        one.engine, number(one.tier), badge(one.state, HEALTH[one.state]),
+        one.samples ? joined(percent(one.failure_rate, 0)) : "–",
+        one.samples ? joined(percent(one.slow_rate, 0)) : "–",
+        number(one.samples), [ago(one.since, at), "muted"], [one.last_error || "–", "muted"],
+      ])),
+    ]);
+    return { about: `${count(engines.length, "engine")} in ${count(chains.size, "chain")}`, content };
+  },
+
+  routes({ routes }) {
+    if (!routes.length) return { content: [empty("No request yet. What people ask for shows up here.")] };
+    const heads = [["Method"], ["Route", "name"], ["Status"], ["Recent", "num"], ["All", "num wide"], ["p50", "num wide"], ["p95", "num"], ["p99", "num wide"], ["Sent", "num wide"]];
+    const level = { "4xx": "warn", "5xx": "bad" };
+    const rows = routes.map((row) => [
+      code(row.method), code(row.route), badge(row.status, level[row.status]), number(row.recent), number(row.requests),
+      joined(duration(row.p50_ms)), joined(duration(row.p95_ms)), joined(duration(row.p99_ms)), joined(bytes(row.size_bytes)),
+    ]);
+    return { content: [make("div", { class: "long" }, table("Routes", heads, rows))] };
+  },
+
+  errors({ patterns, at }) {
+    if (!patterns.length) return { content: [empty("No error in the last five minutes.")] };
+    const heads = [["What", "name"], ["Where"], ["Times", "num"], ["Last", "tight wide"], ["", "action"]];
+    const rows = patterns.map((one) => [
+      one.example, code(place(one.subject)),
+      one.count >= 3 ? badge(number(one.count), one.count >= 5 ? "bad" : "warn") : number(one.count),
+      [ago(one.last_at, at), "muted"], recover(one.subject),
+    ]);
+    return { content: [table("Errors by kind", heads, rows)] };
+  },
+
+  recoveries({ recoveries, at }) {
+    if (!recoveries.length) return { content: [empty("None yet. After five errors of one kind a recovery begins by itself.")] };
+    return {
+      content: [list(recoveries.map((one) => ({
+        mark: badge(one.succeeded ? "recovered" : "failed", one.succeeded ? "good" : "bad"),
+        text: `${place(one.subject)}, in ${joined(duration(1000 * one.duration_s))}`,
+        when: ago(one.started_at, at),
+        more: one.steps.join("; "),
+      })))],
+    };
+  },
+
+  workers({ workers, at, hub }) {
+    const heads = [["Process", "name"], ["Requests", "num"], ["In flight", "num"], ["Memory", "num"], ["Heard of", "tight"]];
+    const rows = [...workers].sort((a, b) => a.pid - b.pid).map((one) => [
+      number(one.pid).replaceAll(",", ""), number(one.requests), number(one.in_flight),
+      one.rss_bytes ? joined(bytes(one.rss_bytes)) : "–", [ago(one.at, at), "muted"],
+    ]);
+    return {
+      about: hub === "alone" ? "the hub is out of reach: only this worker is seen" : count(workers.length, "process", "processes"),
+      content: [table("Workers", heads, rows)],
+    };
+  },
+
+  alerts({ alerts, at }) {
+    const past = alerts.history.filter(({ state }) => state === "resolved").reverse().slice(0, 20);
+    const content = [];
+    if (alerts.active.length) {
+      content.push(list(alerts.active.map((one) => ({
+        mark: badge(one.state, one.state === "pending" ? "info" : one.kind === "error" ? "bad" : "warn"),
+        text: one.message,
+        when: ago(one.fired_at || one.since, at),
+        more: [one.subject, one.silenced ? "silenced" : ""].filter(Boolean).join(", "),
+      }))));
+    } else content.push(empty("No alert is firing."));
+    if (past.length) {
+      content.push(make("h3", {}, "Over"), make("div", { class: "long" }, list(past.map((one) => ({
+        mark: badge("over", null), text: one.message, when: ago(one.resolved_at, at),
+        more: `lasted ${joined(duration(1000 * Math.max(0, one.resolved_at - one.fired_at)))}`,
+      })))));
+    }
+    return { about: alerts.active.length ? `${alerts.active.length} now` : "", content };
+  },
+
+  notices({ notifications, at }) {
+    if (!notifications.length) return { content: [empty("Nothing was told to anybody yet.")] };
+    return {
+      about: "the newest, each once",
+      content: [make("div", { class: "long" }, list(notifications.map((one) => ({
+        mark: badge(one.kind, KINDS[one.kind]),
+        text: one.title ? `${one.title}: ${one.message}` : one.message,
+        when: ago(one.at, at),
+        more: `to ${one.to}${one.progress == null ? "" : `, ${number(one.progress)} % done`}`,
+      }))))],
+    };
+  },
+
+  cache({ cache }) {
+    const total = cache.hits + cache.misses;
+    if (!total) return { content: [empty("Nothing was looked up yet: put ", code("@om.cached()"), " on a view.")] };
+    const part = (kind, amount) => bar(kind, amount / total);
+    const pairs = {
+      "Hit rate": joined(percent(cache.hit_rate)), Fresh: number(cache.fresh), Stale: number(cache.stale),
+      Shared: number(cache.coalesced), Missed: number(cache.misses), Refreshed: number(cache.refreshes),
+      Failed: number(cache.failures), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
+    };
+    return {
+      content: [
+        make("div", { class: "share", role: "img", "aria-label": `${pairs["Hit rate"]} of look-ups were hits` },
+          part("fresh", cache.fresh + cache.coalesced + cache.negative), part("stale", cache.stale), part("missed", cache.misses)),
+        make("dl", { class: "pairs" }, ...Object.entries(pairs).map(([name, value]) => (
+          make("div", {}, make("dt", {}, name), make("dd", {}, value))))),
+      ],
+    };
+  },
+
+  problems({ problems, at }) {
+    if (!problems.length) return { content: [empty("Nobody reported a problem.")] };
+    return {
+      about: "the newest",
+      content: [make("div", { class: "long" }, list(problems.map((one) => ({
+        mark: badge(`#${one.id}`, "info"), text: one.message, when: ago(one.at, at),
+        more: [one.route, one.fingerprint, ...Object.entries(one.details).map(([name, value]) => `${name}: ${value}`)]
+          .filter(Boolean).join(" · "),
+      }))))],
+    };
+  },
+
+  findings({ findings }) {
+    const open = findings.filter(({ level }) => level !== "ok");
+    const items = (all) => list(all.map(({ level, subject, message, way_out }) => ({
+      mark: badge(FOUND[level], LEVELS[level]), text: make("span", {}, code(subject), ` ${message}`), more: way_out,
+    })));
+    return {
+      about: open.length ? count(open.length, "thing to look at", "things to look at") : "nothing to mend",
+      content: [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Set-up" }, items(findings))],
+    };
+  },
+
+  plugins({ plugins }) {
+    const broken = plugins.filter(({ state }) => PLUGINS[state] === "bad").length;
+    return {
+      about: `${count(plugins.filter(({ state }) => state === "active").length, "active", "active")}${broken ? `, ${broken} not used` : ""}`,
+      content: [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Plugins" }, list(plugins.map((one) => ({
+        mark: badge(one.state, PLUGINS[one.state]), text: one.name, when: one.version, more: one.about,
+      }))))],
+    };
+  },
+};
+
+/** One part of a bar; its width is set through the object model, which every policy allows. */
+function bar(kind, share) {
+  const part = make("i", { class: kind });
+  part.style.setProperty("inline-size", `${(100 * share).toFixed(2)}%`);
+  return part;
+}
+
+function grouped(engines) {
+  const chains = new Map();
+  for (const one of engines) chains.set(one.chain, [...(chains.get(one.chain) ?? []), one]);
+  return chains;
+}
