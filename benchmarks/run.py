@@ -12,6 +12,7 @@ from pathlib import Path
 import bench_cache
 import bench_chain
 import bench_headers
+import bench_monitoring
 import bench_stack
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
@@ -26,6 +27,11 @@ SECTIONS = [
         "Security headers",
         bench_headers.measure,
         "Target: at most 4 µs on a bare WSGI callable and 9 µs on Flask, nonce used.",
+    ),
+    (
+        "The observe layer",
+        bench_monitoring.measure,
+        "Part of the stack above; what it costs alone.",
     ),
     (
         "A call to a chain, all defaults, nobody listening",
