@@ -381,13 +381,14 @@ def _head(app: Flask, environ: WSGIEnvironment) -> str:
     ``data-om-live`` tells it that there are notifications to ask for.
     """
     settings = _runtime(app).settings
+    if not settings.enabled:
+        return Markup()
     source = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/om.js"
-    live = Markup(" data-om-live") if settings.enabled else ""
     value = tag_nonce(environ)
     if value is None:
-        return Markup('<script type="module" src="{}"{}></script>').format(source, live)
-    return Markup('<script type="module" src="{}" nonce="{}"{}></script>').format(
-        source, value, live
+        return Markup('<script type="module" src="{}" data-om-live></script>').format(source)
+    return Markup('<script type="module" src="{}" nonce="{}" data-om-live></script>').format(
+        source, value
     )
 
 
