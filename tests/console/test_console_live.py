@@ -1,0 +1,168 @@
+"""The console over several real workers, and in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.server
+
+TOKEN = "kX2v-9QmZt7Lr4Wb"
+APP = """
+import os
+from pathlib import Path
+from flask import Flask
+from om_plugins import OpenManager
+from om_plugins.monitoring import exchange
+
+exchange.TTL_S = 4.0  # while somebody watches, every worker publishes each second
+app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
+app.config.update(
+    OM_CSP_MODE="enforce",
+    OM_CONSOLE_AUTH="kX2v-9QmZt7Lr4Wb",
+    OM_CHAINS={"assistant": {"retries": 0}},
+    OM_BREAKER_MIN_CALLS=3,
+    SECRET_KEY="x" * 32,
+)
+om = OpenManager(app)
+
+@om.engine("<b>remote</b>", chain="assistant", tier=1, idempotent=True)
+def remote(call):
+    if (Path(__file__).parent / "away").exists():
+        raise ConnectionError("<img src=x onerror=alert(1)>")
+    return "far"
+
+@om.engine("local", chain="assistant", tier=2, local=True)
+def local(call):
+    return "near"
+
+@app.get("/up")
+def up():
+    return str(os.getpid())
+
+@app.get("/ask")
+def ask():
+    return om.chain("assistant").call({}).payload
+"""
+
+
+def get(url, **headers):
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def overview(url):
+    return json.loads(get(url + "/_om/overview.json", Authorization=f"Bearer {TOKEN}"))
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = condition()
+        except OSError:
+            found = None
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def test_one_worker_shows_all_and_outlives_one_that_is_killed(gunicorn, monkeypatch):
+    url, _ = gunicorn(APP, "--workers", "2", "--threads", "4")
+    asked = 0
+    pids = set()
+
+    def both_answered():
+        nonlocal asked
+        pids.add(int(get(url + "/up")))
+        asked += 1
+        return len(pids) == 2
+
+    wait_for(both_answered, 10)
+
+    def merged():
+        told = overview(url)
+        row = [one for one in told["routes"] if one["route"] == "/up"]
+        whole = {one["pid"] for one in told["workers"]} == pids
+        return whole and row and row[0]["requests"] >= asked and told
+
+    told = wait_for(merged, 10)
+    assert told["requests"] >= asked
+    killed = min(pids)
+    os.kill(killed, signal.SIGKILL)
+    assert wait_for(lambda: overview(url)["requests"] >= 0, 5)  # it answers all the same
+    gone = wait_for(
+        lambda: (
+            (seen := overview(url)) and killed not in {w["pid"] for w in seen["workers"]} and seen
+        ),
+        30,
+    )
+    assert {one["pid"] for one in gone["workers"]} & pids == pids - {killed}
+
+
+@pytest.fixture
+def page(browser, gunicorn, tmp_path):
+    """The console of a served app, signed in. No page may break its policy or log an error."""
+    url, _ = gunicorn(APP, "--workers", "2", "--threads", "8")
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.said = []
+    page.url_of_app = url
+    page.away = tmp_path / "away"
+    page.on("console", lambda m: page.said.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto(url + "/_om/")
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#verdict")
+    yield page
+    context.close()
+    # signing in begins with the 401 that shows the form
+    assert [text for text in page.said if "401" not in text] == []
+
+
+@pytest.mark.browser
+def test_a_fallback_is_seen_live_in_light_dark_and_on_a_phone(page):
+    from playwright.sync_api import expect
+
+    for _ in range(6):
+        get(page.url_of_app + "/ask")
+    page.wait_for_selector("#state[data-state=live]")
+    health = page.locator("#engines .badge").first
+    expect(health).to_have_text("healthy")
+    page.away.touch()
+    for _ in range(12):
+        get(page.url_of_app + "/ask")
+    expect(health).to_have_text("offline", timeout=8000)
+    assert "<b>remote</b>" in page.inner_text("#engines")
+    expect(page.locator("#errors")).to_contain_text("ConnectionError")
+    assert page.locator("#errors img").count() == 0
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    for width in (360, 768, 1600):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_a_recovery_is_begun_by_keyboard_and_followed(page):
+    from playwright.sync_api import expect
+
+    button = page.locator("#engines button[data-recover]")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#recoveries")).to_contain_text("chain assistant", timeout=8000)
+    expect(page.locator("om-toasts li").first).to_be_visible()
+    page.locator("button[data-span=hour]").click()
+    page.wait_for_selector("#state[data-state=live]")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_selector("#token")
