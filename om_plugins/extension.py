@@ -12,7 +12,6 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -21,19 +20,16 @@ from flask import (
     current_app,
     got_request_exception,
     has_app_context,
-    has_request_context,
     request,
 )
-from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .builtin.engine_callable import CallableEngine
 from .caching.memoize import Memoized, memoize
 from .errors import ConfigError
+from .flask_templates import current_environ, prepare_templates
 from .flask_views import cached
 from .runtime import Runtime
-from .security.jinja_nonce import install
-from .security.nonce import tag_nonce
 from .security.override import Override, override
 from .settings import Settings
 from .types import EngineSpec
@@ -41,7 +37,6 @@ from .wsgi import OpenManagerMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from flask.templating import Environment as Env
 
     from .caching.smart import SmartCache
     from .notifying.centre import NotificationCentre
@@ -97,7 +92,7 @@ class OpenManager:
         app.extensions[KEY] = entry.build()
         app.wsgi_app = entry  # type: ignore[method-assign]
         self._apps.add(app)
-        _prepare_templates(app)
+        prepare_templates(app, lambda: _runtime(app))
         # weak: the entry lives as long as the app, and must not keep it alive
         got_request_exception.connect(entry.failed, sender=app)
 
@@ -315,7 +310,7 @@ class _Entry:
             trusted_hosts=app.config.get("TRUSTED_HOSTS"),
             host_context=app.request_context,
             work_context=app.app_context,
-            current_environ=_environ,
+            current_environ=current_environ,
             plugins=self._plugins,
         )
         for spec in self._engines:
@@ -352,44 +347,6 @@ def _runtime(app: Flask) -> Runtime:
 def _relevant(config: Mapping[str, object]) -> dict[str, object]:
     names = ("DEBUG", "TESTING", "TRUSTED_HOSTS")
     return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
-
-
-def _prepare_templates(app: Flask) -> None:
-    """Add the Jinja extension when the app makes its environment, which may be never."""
-
-    def prepare(environment: Env) -> Env:
-        settings = _runtime(app).settings
-        nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
-        install(environment, environ=_environ, head=partial(_head, app), automatic=nonces)
-        return environment
-
-    if "jinja_env" in app.__dict__:
-        prepare(app.jinja_env)
-        return
-    make = app.create_jinja_environment
-
-    app.create_jinja_environment = lambda: prepare(make())  # type: ignore[method-assign]
-
-
-def _environ() -> WSGIEnvironment | None:
-    return request.environ if has_request_context() else None
-
-
-def _head(app: Flask, environ: WSGIEnvironment) -> str:
-    """What ``{{ om_head() }}`` puts into a page's head: the browser module.
-
-    ``data-om-live`` tells it that there are notifications to ask for.
-    """
-    settings = _runtime(app).settings
-    if not settings.enabled:
-        return Markup()
-    source = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/om.js"
-    value = tag_nonce(environ)
-    if value is None:
-        return Markup('<script type="module" src="{}" data-om-live></script>').format(source)
-    return Markup('<script type="module" src="{}" nonce="{}" data-om-live></script>').format(
-        source, value
-    )
 
 
 def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:

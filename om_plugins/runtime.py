@@ -11,7 +11,6 @@ import atexit
 import difflib
 import logging
 import os
-import secrets
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -49,6 +48,7 @@ from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
 from .resilience.recovery import Recovery
 from .resilience.wording import Reader
 from .routes.under_way import ENVIRON
+from .secret import Secret
 from .security.headers import HeaderPolicy
 from .security.policy import checked
 from .settings import Settings
@@ -63,9 +63,6 @@ __all__ = ["Runtime"]
 logger = logging.getLogger("om_plugins")
 
 AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
-
-_SHARED_AT = "secret"
-_YEARS = 10 * 365 * 86_400.0
 
 
 class Runtime:
@@ -113,8 +110,6 @@ class Runtime:
         self.host_context = host_context
         self.emit = signals.emitter(self if sender is None else sender)
         self._instance_path = instance_path
-        self._host_secret = secret_key
-        self._secret: bytes | None = None
         self._started: dict[int, object] = {}
         self.closed = False
         self.chains: dict[str, EngineChain] = {}
@@ -136,6 +131,9 @@ class Runtime:
             strict=testing if settings.strict is None else settings.strict,
             max_failures=settings.plugin_failures,
             emit=self.emit,
+        )
+        self.secret = Secret(
+            lambda: settings.secret_key or secret_key(), hub=self.hub, clock=self.clock
         )
         self.browsers = Browsers(self.secret)
         self._host_environ = current_environ
@@ -247,15 +245,6 @@ class Runtime:
             self.chains[spec.chain] = found
         else:
             found.add(spec)
-
-    def secret(self) -> bytes:
-        """What values are signed and hidden with: the same in all workers that share a hub."""
-        if self._secret is None:
-            own = self.settings.secret_key or self._host_secret()
-            if isinstance(own, str):
-                own = own.encode()
-            self._secret = own or self._shared_secret()
-        return self._secret
 
     def start(self) -> None:
         """Call ``om_startup`` once in this process. The first request does it."""
@@ -370,19 +359,6 @@ class Runtime:
             return sources if ok else None
 
         return guarded
-
-    def _shared_secret(self) -> bytes:
-        """A random secret that the first worker puts into the hub and all others find there."""
-        found = self.hub.get(_SHARED_AT)
-        if not isinstance(found, bytes):
-            if self.hub.increment(f"{_SHARED_AT}:claim", ttl=60) == 1:
-                self.hub.put(_SHARED_AT, secrets.token_bytes(32), ttl=_YEARS)
-            for _ in range(20):
-                found = self.hub.get(_SHARED_AT)
-                if isinstance(found, bytes):
-                    break
-                self.clock.sleep(0.05)
-        return found if isinstance(found, bytes) else secrets.token_bytes(32)
 
 
 class _LateStore:
