@@ -121,6 +121,7 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
     app, _ = make_app(
         OM_CSP_MODE="enforce",
         OM_SECRET_KEY="hunter2-hunter2",
+        OM_CONSOLE_AUTH="hunter2-hunter2-hunter2",
         OM_PLUGIN_CONFIG={"wiki": {"api_key": "sk-123456", "limit": 3}},
         OM_ROUTES={"/api/ask": {"chain": "c", "auth": make_app}},
     )
@@ -131,6 +132,7 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
         assert "sk-123456" not in output
     assert values["OM_CSP_MODE"] == "enforce"
     assert values["OM_SECRET_KEY"] == MASK
+    assert values["OM_CONSOLE_AUTH"] == MASK
     assert values["OM_PLUGIN_CONFIG"] == {"wiki": {"api_key": MASK, "limit": 3}}
     assert values["OM_ROUTES"]["/api/ask"]["auth"].endswith(".make_app")
     assert values["OM_STRICT"] is False
@@ -195,6 +197,20 @@ def test_the_doctor_tells_failures_first() -> None:
     app, _ = make_app(Broken(), OM_CSP_MODE="off")
     levels = [finding["level"] for finding in run_json(app, "doctor")]
     assert levels == sorted(levels, key=["fail", "warn", "ok"].index)
+
+
+def test_the_console_is_off_by_default_which_is_no_fault() -> None:
+    assert found(make_app()[0], "OM_CONSOLE_AUTH")["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("token", "level"),
+    [("kX2v-9QmZt7Lr4Wb", "ok"), ("aaaaaaaaaaaaaaaa", "warn"), ("my-admin-password", "warn")],
+)
+def test_a_console_token_that_can_be_guessed_is_a_warning(token: str, level: str) -> None:
+    told = found(make_app(OM_CONSOLE_AUTH=token)[0], "OM_CONSOLE_AUTH")
+    assert told["level"] == level
+    assert token not in str(told)
 
 
 def test_a_missing_secret_key_is_a_warning() -> None:

@@ -138,6 +138,13 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         Settings(csp_mod="off")  # type: ignore[call-arg]
 
 
+def test_a_console_token_is_long_and_never_in_the_error() -> None:
+    assert "hunter2" not in str(refusal(OM_CONSOLE_AUTH="hunter2"))
+    assert "at least 16" in str(refusal(OM_CONSOLE_AUTH="hunter2"))
+    refusal(OM_CONSOLE_AUTH="a token with white space")
+    refusal(OM_CONSOLE_AUTH=17)
+
+
 def test_a_secret_is_never_in_the_error() -> None:
     assert "hunter2" not in str(refusal(OM_SECRET_KEY="hunter2"))
 

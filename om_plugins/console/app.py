@@ -130,7 +130,10 @@ class Console:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        stream = self._streams.open(request.environ, request.args.get("span", "")[:20])
+        session, page = access.session, request.args.get("page", "")[:40]
+        # no page ends another session's streams
+        page = f"{session.id} {page}" if session is not None and page else ""
+        stream = self._streams.open(request.environ, request.args.get("span", "")[:20], page)
         if stream is None:
             return Response(status=204)  # after which a browser does not connect again
         response = Response(stream, content_type="text/event-stream; charset=utf-8")

@@ -55,13 +55,20 @@ class Streams:
         self._ending = ending
         self._open: dict[int, set[_Stream]] = {}
 
-    def open(self, environ: WSGIEnvironment, span: str) -> _Stream | None:
-        """A stream, or ``None`` where there is no place for one."""
+    def open(self, environ: WSGIEnvironment, span: str, page: str = "") -> _Stream | None:
+        """A stream, or ``None`` where there is no place for one.
+
+        Args:
+            page: a page that asks again, for another range say, gives up the stream it had: that
+                its browser has closed it shows only at the next write.
+        """
         here = self._open.setdefault(os.getpid(), set())
+        for before in [one for one in here if page and one.page == page]:
+            before.close()
         limit = _places(environ, self._limit)
         if self._ending() or (limit is not None and len(here) >= limit):
             return None
-        stream = _Stream(self._take, span, self._clock, self._ending, here)
+        stream = _Stream(self._take, span, page, self._clock, self._ending, here)
         here.add(stream)
         return stream
 
@@ -73,10 +80,13 @@ class _Stream:
         self,
         take: Callable[[str], dict[str, Any]],
         span: str,
+        page: str,
         clock: Clock,
         ending: Callable[[], bool],
         others: set[_Stream],
     ) -> None:
+        self.page = page
+        self._closed = False
         self._take = take
         self._span = span
         self._clock = clock
@@ -101,10 +111,11 @@ class _Stream:
         return head + b"data: %s\n\n" % msgspec.json.encode(self._take(self._span))
 
     def _over(self) -> bool:
-        return self._clock.monotonic() >= self._ends_at or self._ending()
+        return self._closed or self._clock.monotonic() >= self._ends_at or self._ending()
 
     def close(self) -> None:
         """Make room for another stream. Safe to call twice."""
+        self._closed = True
         self._others.discard(self)
 
 

@@ -57,3 +57,13 @@ def test_a_server_that_stops_does_not_wait_for_it(clock):
     over = True
     assert list(stream) == []
     assert streams(clock, ending=lambda: True).open(THREADED, "") is None
+
+
+def test_a_page_that_asks_again_gives_up_the_stream_it_had(clock):
+    all_of_them = streams(clock)
+    first = all_of_them.open(THREADED, "minutes", "one page")
+    assert all_of_them.open(THREADED, "hour", "another page") is None
+    second = all_of_them.open(THREADED, "hour", "one page")
+    assert list(first) == []
+    assert data(next(second))["span"] == "hour"
+    assert all_of_them.open(THREADED, "hour") is None

@@ -3,7 +3,8 @@
 // Nothing is asked for while the page is hidden.
 const POLL_MS = 2000;
 const LOST_MS = 6000;
-const STREAM_AGAIN_MS = 60_000;
+const STREAM_AGAIN_MS = 10_000;
+const PAGE = Math.random().toString(36).slice(2);
 
 /** Calls `show(picture)` and `tell(state)`: live, polling, paused, lost or away (signed out). */
 export class Feed {
@@ -19,7 +20,7 @@ export class Feed {
   begin() {
     this.stop();
     if (performance.now() < this.noStreamUntil) return this.poll();
-    const stream = (this.stream = new EventSource(`${this.base}console/stream?span=${this.span}`));
+    const stream = (this.stream = new EventSource(`${this.base}console/stream?span=${this.span}&page=${PAGE}`));
     this.expect();
     stream.onmessage = (event) => {
       this.got(JSON.parse(event.data), "live");

@@ -92,7 +92,7 @@ export function percent(share, digits = 1) {
   return [value === 100 ? "100" : number(Math.min(value, 99.999), value > 99.9 ? 2 : digits), "%"];
 }
 
-export const joined = ([figure, unit]) => (unit ? `${figure} ${unit}` : figure);
+export const joined = ([figure, unit]) => (unit ? `${figure}\u00a0${unit}` : figure);
 
 /** How long ago, in plain words. */
 export function ago(at, now) {
