@@ -23,7 +23,7 @@ export const cards = {
       return { about: "", content: [empty("No engine yet: add one with ", code('om.engine("local", chain="assistant")'), ".")] };
     }
     const chains = grouped(engines);
-    const heads = [["Engine", "name"], ["Tier", "num"], ["Health"], ["Failed", "num"], ["Slow", "num wide"], ["Calls", "num"], ["Since", "tight wide"], ["Newest failure", "wide"]];
+    const heads = [["Engine", "name"], ["Tier", "num"], ["Health"], ["Failed", "num"], ["Slow", "num wide"], ["Calls", "num wide"], ["Since", "tight wide"], ["Newest failure", "wide"]];
     const content = [...chains].flatMap(([chain, members]) => [
       make("header", { class: "chain" }, make("h3", {}, `Chain ${chain}`), recover(`chain:${chain}`)),
       table(`Engines of ${chain}`, heads, members.map((one) => [
@@ -49,9 +49,9 @@ export const cards = {
 
   errors({ patterns, at }) {
     if (!patterns.length) return { content: [empty("No error in the last five minutes.")] };
-    const heads = [["What", "name"], ["Where"], ["Times", "num"], ["Last", "tight wide"], ["", "action"]];
+    const heads = [["What", "name"], ["Times", "num"], ["Last", "tight wide"], ["", "action"]];
     const rows = patterns.map((one) => [
-      one.example, code(place(one.subject)),
+      make("span", {}, one.example, make("br"), code(place(one.subject))),
       one.count >= 3 ? badge(number(one.count), one.count >= 5 ? "bad" : "warn") : number(one.count),
       [ago(one.last_at, at), "muted"], recover(one.subject),
     ]);
@@ -71,7 +71,7 @@ export const cards = {
   },
 
   workers({ workers, at, hub }) {
-    const heads = [["Process", "name"], ["Requests", "num"], ["In flight", "num"], ["Memory", "num"], ["Heard of", "tight"]];
+    const heads = [["Process", "name"], ["Requests", "num"], ["In flight", "num"], ["Memory", "num"], ["Heard of", "tight wide"]];
     const rows = [...workers].sort((a, b) => a.pid - b.pid).map((one) => [
       number(one.pid).replaceAll(",", ""), number(one.requests), number(one.in_flight),
       one.rss_bytes ? joined(bytes(one.rss_bytes)) : "–", [ago(one.at, at), "muted"],

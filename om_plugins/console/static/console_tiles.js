@@ -2,7 +2,7 @@
 import { bytes, count, duration, joined, make, number, percent, settle } from "./console_parts.js";
 import { Spark } from "./console_spark.js";
 
-const rate = (value) => [number(value, value < 10 ? 1 : 0), "/s"];
+const rate = (value) => [number(value, value && value < 10 ? 1 : 0), "/s"];
 const load = (value) => (value == null ? ["–", ""] : [number(value, value < 10 ? 1 : 0), "%"]);
 
 /** id: the series, how a value is said, the figure now, what stands below it, the chart's bounds. */
@@ -21,7 +21,7 @@ const TILES = {
   },
   flight: {
     series: "in_flight", say: (value) => [number(value), ""], now: (p) => p.in_flight, bounds: { high: 4 },
-    detail: (p) => `in ${count(p.workers.length, "worker")}`,
+    detail: (p) => `in ${count(p.workers.length, "worker")}, with this page's own`,
   },
   cpu: {
     series: "cpu_percent", say: load, now: (p) => p.cpu_percent, bounds: { high: 20 },
