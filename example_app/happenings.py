@@ -56,9 +56,10 @@ def sentence(event: Event, language: Language) -> tuple[Level, str]:
     if "place" in values:
         name = values["place"].partition(":")[2]
         values["place"] = ("도우미" if column else NAMES[name]) if name in NAMES else name
-    if event.what == "notification_sent" and values.get("to") == "everyone":
-        return level, f"{said[column].format_map(_Blank(values))}: {values.get('key', '')}"
-    return level, said[column].format_map(_Blank(values))
+    text = said[column].format_map(_Blank(values))
+    if event.what == "notification_sent" and event.values.get("to") == "everyone":
+        text += f": {event.values.get('key', '')}"
+    return level, text
 
 
 class _Blank(dict[str, str]):

@@ -57,7 +57,7 @@ class Timeline:
     def recent(self, language: Language) -> list[dict[str, object]]:
         """The newest events of all workers, newest first, in plain words.
 
-        Equal ones that follow each other are one with a ``count``.
+        Equal ones of a worker that follow each other are one with a ``count``.
         """
         self._read_on()
         with self._lock:
@@ -65,7 +65,7 @@ class Timeline:
         lines: list[dict[str, Any]] = []
         for event in reversed(events):
             level, text = sentence(event, language)
-            if lines and lines[-1]["text"] == text:
+            if lines and (lines[-1]["text"], lines[-1]["worker"]) == (text, event.worker):
                 lines[-1]["count"] += 1
                 continue
             if len(lines) == SHOWN:

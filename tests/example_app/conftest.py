@@ -1,10 +1,26 @@
-"""A machine whose every reading is known."""
+"""A machine whose every reading is known, and the demo as people use it."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
 import pytest
 
+from example_app.config import ROOT
 from example_app.system import Cpu, Disk, Memory, Network, Process, Snapshot, Swap, Temperature
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
 
 GIB = 2**30
 
@@ -32,3 +48,108 @@ def machine() -> Snapshot:
         hostname="box",
         system="Linux 6.1",
     )
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("demo")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / "gunicorn.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "example_app/gunicorn.conf.py",
+             "example_app:create_app()"],
+            cwd=ROOT,
+            env={**os.environ, "OM_DEMO_PORT": str(port), "OM_DEMO_STATE": str(folder / "state")},
+            stdout=output,
+            stderr=output,
+        )  # fmt: skip
+        try:
+            wait_for(port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            family = psutil.Process(server.pid).children(recursive=True)
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(15)
+            finally:
+                server.kill()
+                server.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive, "everything that the demo started ends with it"
+    assert not (folder / "state").exists()
+    text = log.read_text()
+    broken_on_purpose = text.count("'panel:disks' failed")
+    assert text.count("Traceback") == broken_on_purpose, text
+
+
+def wait_for(port: int, log: Path) -> None:
+    for _ in range(150):
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", "/api/status")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+        finally:
+            connection.close()
+    raise AssertionError(f"the demo does not answer:\n{log.read_text()}")
+
+
+class Opened:
+    """A page, and everything that its console said."""
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        options = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options}
+        self.context = browser.new_context(**options)
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.said: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def ask(self, question: str) -> tuple[str, str]:
+        """The answer's text and its badge."""
+        answers = self.page.locator(".turn.answer")
+        before = answers.count()
+        self.page.get_by_role("textbox").fill(question)
+        self.page.get_by_role("textbox").press("Enter")
+        answer = answers.nth(before)
+        answer.locator(".badge").wait_for()
+        return answer.locator(".text").inner_text(), answer.locator(".badge").inner_text()
+
+    def go(self, address: str) -> None:
+        """Open a page, and wait until the server knows this browser."""
+        self.page.goto(address)
+        for _ in range(400):
+            if any(cookie["name"] == "om_sid" for cookie in self.context.cookies()):
+                return
+            self.page.wait_for_timeout(25)
+        raise AssertionError("the page does not ask for notifications")
+
+    def toast(self, text: str) -> Locator:
+        """The toast that says so."""
+        return self.page.locator("om-toasts li:not([inert])").filter(has_text=text)
+
+    def drill(self, name: str) -> None:
+        self.page.locator(f"[data-drill={name}] button").click()
+
+    def press(self, fault: str, button: str, state: str) -> None:
+        row = self.page.locator(f"[data-fault={fault}]")
+        row.get_by_role("button", name=button, exact=True).click()
+        row.locator("[data-state]", has_text=state).wait_for()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Callable[..., Opened]:
+    """Open a browser of one's own: ``with opened(locale="ko-KR") as demo``."""
+    return lambda **options: Opened(browser, **options)

@@ -2,113 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from http.client import HTTPConnection
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-import psutil
 import pytest
 
-from example_app.config import ROOT
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+Open = Callable[..., Any]
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("demo")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = folder / "gunicorn.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "example_app/gunicorn.conf.py",
-             "example_app:create_app()"],
-            cwd=ROOT,
-            env={**os.environ, "OM_DEMO_PORT": str(port), "OM_DEMO_STATE": str(folder / "state")},
-            stdout=output,
-            stderr=output,
-        )  # fmt: skip
-        try:
-            wait_for(port, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            family = psutil.Process(server.pid).children(recursive=True)
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(15)
-            finally:
-                server.kill()
-                server.wait()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert not alive, "everything that the demo started ends with it"
-    assert not (folder / "state").exists()
-    text = log.read_text()
-    broken_on_purpose = text.count("'panel:disks' failed")
-    assert text.count("Traceback") == broken_on_purpose, text
-
-
-def wait_for(port: int, log: Path) -> None:
-    for _ in range(150):
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", "/api/status")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.1)
-        finally:
-            connection.close()
-    raise AssertionError(f"the demo does not answer:\n{log.read_text()}")
-
-
-class Opened:
-    """A page, and everything that its console said."""
-
-    def __init__(self, browser: Browser, **options: Any) -> None:
-        options = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options}
-        self.context = browser.new_context(**options)
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.said: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-
-    def __enter__(self) -> Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-
-    def ask(self, question: str) -> tuple[str, str]:
-        """The answer's text and its badge."""
-        answers = self.page.locator(".turn.answer")
-        before = answers.count()
-        self.page.get_by_role("textbox").fill(question)
-        self.page.get_by_role("textbox").press("Enter")
-        answer = answers.nth(before)
-        answer.locator(".badge").wait_for()
-        return answer.locator(".text").inner_text(), answer.locator(".badge").inner_text()
-
-    def press(self, fault: str, button: str, state: str) -> None:
-        row = self.page.locator(f"[data-fault={fault}]")
-        row.get_by_role("button", name=button, exact=True).click()
-        row.locator("[data-state]", has_text=state).wait_for()
-
-
-def test_the_assistant_falls_back_and_comes_back(browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_the_assistant_falls_back_and_comes_back(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(address)
         text, badge = demo.ask("Which process uses the most memory?")
         assert "uses the most memory" in text
@@ -133,8 +38,8 @@ def test_the_assistant_falls_back_and_comes_back(browser: Browser, address: str)
         assert demo.said == []
 
 
-def test_garbled_and_broken_tiers_lead_to_the_next(browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_garbled_and_broken_tiers_lead_to_the_next(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(address)
         demo.press("garble", "Turn on", "on")
         assert "tier 2" in demo.ask("uptime")[1]
@@ -148,10 +53,8 @@ def test_garbled_and_broken_tiers_lead_to_the_next(browser: Browser, address: st
         assert demo.said == []
 
 
-def test_a_broken_panel_keeps_its_reading_and_says_since_when(
-    browser: Browser, address: str
-) -> None:
-    with Opened(browser) as demo:
+def test_a_broken_panel_keeps_its_reading_and_says_since_when(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(address)
         panel = demo.page.locator("[data-panel=disks]")
         panel.locator("li").first.wait_for()
@@ -165,8 +68,8 @@ def test_a_broken_panel_keeps_its_reading_and_says_since_when(
 
 
 @pytest.mark.parametrize("path", ["/", "/?lang=ko", "/questions", "/questions?lang=ko"])
-def test_no_page_violates_the_policy(path: str, browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_no_page_violates_the_policy(path: str, opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.add_init_script(
             "addEventListener('securitypolicyviolation', e => console.log('CSP', e.blockedURI))"
         )
@@ -180,33 +83,34 @@ def test_no_page_violates_the_policy(path: str, browser: Browser, address: str) 
         assert demo.said == []
 
 
-def test_a_missing_page_violates_nothing_either(browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_a_missing_page_violates_nothing_either(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(f"{address}/nothing-here")
         demo.page.get_by_text("There is nothing at this address.").wait_for()
         assert [said for said in demo.said if "404" not in said] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280, 1600])
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_nothing_is_wider_than_the_window(
-    scheme: str, width: int, locale: str, browser: Browser, address: str
+    scheme: str, locale: str, opened: Open, address: str
 ) -> None:
-    view = {"width": width, "height": 800}
-    with Opened(browser, color_scheme=scheme, viewport=view, locale=locale) as demo:
+    with opened(color_scheme=scheme, locale=locale) as demo:
         for path in ("/", "/questions"):
             demo.page.goto(address + path)
             if path == "/":
                 demo.page.locator("[data-panel=processes] td").first.wait_for()
-            assert demo.page.evaluate("document.documentElement.scrollWidth") <= width
+            for width in (360, 768, 1280, 1600):
+                demo.page.set_viewport_size({"width": width, "height": 800})
+                wide = demo.page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, (path, width)
         background = demo.page.evaluate("getComputedStyle(document.body).backgroundColor")
         dark = sum(int(part) for part in background[4:-1].split(",")) < 200
         assert dark == (scheme == "dark")
 
 
-def test_the_page_is_usable_by_keyboard_alone(browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_the_page_is_usable_by_keyboard_alone(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(address)
         demo.page.keyboard.press("Tab")
         assert demo.page.evaluate("document.activeElement.className") == "skip"
@@ -222,8 +126,8 @@ def test_the_page_is_usable_by_keyboard_alone(browser: Browser, address: str) ->
         assert demo.page.locator("#talk[aria-live=polite]").count() == 1
 
 
-def test_a_question_in_the_address_is_asked(browser: Browser, address: str) -> None:
-    with Opened(browser) as demo:
+def test_a_question_in_the_address_is_asked(opened: Open, address: str) -> None:
+    with opened() as demo:
         demo.page.goto(f"{address}/questions")
         demo.page.get_by_role("link", name="How busy is the CPU?").click()
         demo.page.locator(".badge").wait_for()
@@ -231,9 +135,9 @@ def test_a_question_in_the_address_is_asked(browser: Browser, address: str) -> N
         assert "?q=" not in demo.page.url
 
 
-def test_nothing_moves_while_the_page_fills(browser: Browser, address: str) -> None:
+def test_nothing_moves_while_the_page_fills(opened: Open, address: str) -> None:
     """Cumulative layout shift, as web-vitals counts it; 0.1 is still called good."""
-    with Opened(browser) as demo:
+    with opened() as demo:
         demo.page.add_init_script(
             "globalThis.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach("
             "(entry) => { globalThis.shift += entry.value })).observe("

@@ -1,0 +1,132 @@
+"""The drills' buttons, the deploy notice, and the demo's own step of recovery."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from example_app import create_app
+from example_app.config import DemoConfig
+from example_app.faults import Faults
+from example_app.mending import StartAnalyst
+from example_app.state import StateDir
+from example_app.supervisor import Supervisor
+from om_plugins import __version__
+from om_plugins.errors import OpenManagerError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> DemoConfig:
+    return DemoConfig(state=tmp_path / "state", owner=os.getpid(), start_analyst=False)
+
+
+@pytest.fixture
+def supervisor(config: DemoConfig) -> Iterator[Supervisor]:
+    supervisor = Supervisor(config)
+    yield supervisor
+    supervisor.stop()
+    StateDir(config.state).remove()
+
+
+@pytest.fixture
+def make(config: DemoConfig, supervisor: Supervisor) -> Iterator[Callable[..., Flask]]:
+    made: list[Flask] = []
+
+    def make(**changes: Any) -> Flask:
+        made.append(create_app(replace(config, **changes)))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions["om_plugins"].close()
+
+
+def until(true: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 15
+    while not (found := true()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.server
+def test_the_killed_analyst_is_started_again_by_recovery(
+    make: Callable[..., Flask], config: DemoConfig, supervisor: Supervisor
+) -> None:
+    app = make()
+    assert supervisor.start()
+    first = StateDir(config.state).read("analyst")["pid"]
+    answer = app.test_client().post("/drills/passing").get_json()
+    assert answer["done"] is True
+    assert answer["rests_s"] == 0
+    recovery = app.extensions["om_plugins"].recovery
+    (report,) = until(recovery.history)
+    assert report.succeeded
+    assert "Starting the analyst: it was started again" in report.steps
+    assert StateDir(config.state).read("analyst")["pid"] != first
+    assert app.test_client().post("/faults/stop").get_json()["done"] is True
+
+
+@pytest.mark.parametrize("path", ["/drills/passing", "/drills/lasting", "/repair", "/announce"])
+def test_only_the_apps_own_pages_press_the_buttons(path: str, make: Callable[..., Flask]) -> None:
+    client = make().test_client()
+    assert client.post(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.get(path).status_code == 405
+    assert client.post("/drills/nothing").status_code == 404
+
+
+def test_another_service_is_left_alone(make: Callable[..., Flask]) -> None:
+    app = make(llm_url="http://127.0.0.1:1/v1", llm_model="m")
+    assert app.test_client().post("/drills/passing").get_json()["done"] is False
+    assert app.extensions["om_plugins"].recovery.patterns() == []
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", f"{__version__} is live."), ("ko", f"버전 {__version__}이 적용")]
+)
+def test_a_new_version_is_told_to_everyone(
+    language: str, words: str, make: Callable[..., Flask]
+) -> None:
+    app = make()
+    client = app.test_client()
+    client.set_cookie("lang", language)
+    assert client.post("/announce", headers={"Accept": "application/json"}).status_code == 200
+    hub = app.extensions["om_plugins"].hub
+    (message,) = until(lambda: hub.read("notifications"))
+    assert message.data["to"] == "everyone"
+    assert words in message.data["message"]
+
+
+def test_without_a_script_the_page_comes_back(make: Callable[..., Flask]) -> None:
+    answer = make().test_client().post("/announce", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+
+
+def test_the_step_is_for_the_assistant_alone(config: DemoConfig, supervisor: Supervisor) -> None:
+    step = StartAnalyst(supervisor, "chain:assistant")
+    assert step.run("route:/", 10) == ""
+    assert Faults(config, supervisor).state().analyst == "never"
+
+
+def test_an_analyst_that_does_not_start_ends_recovery(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "start", lambda: False)
+    with pytest.raises(OpenManagerError, match="does not start"):
+        StartAnalyst(supervisor, "chain:assistant").run("chain:assistant", 10)
+
+
+def test_the_console_is_for_this_machine_alone(make: Callable[..., Flask]) -> None:
+    client = make().test_client()
+    page = client.get("/").get_data(as_text=True)
+    assert 'href="/_om/"' in page
+    assert client.get("/_om/overview.json").status_code == 200
+    far = client.get("/_om/overview.json", environ_overrides={"REMOTE_ADDR": "203.0.113.9"})
+    assert far.status_code == 401

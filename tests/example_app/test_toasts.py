@@ -1,0 +1,171 @@
+"""What people are told: toasts in real browsers, from two real workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+Open = Callable[..., Any]
+
+pytestmark = pytest.mark.browser
+
+NOTES = """
+globalThis.notes = [];
+addEventListener("om-notification", (event) => notes.push(event.detail));
+addEventListener("securitypolicyviolation", (event) => console.log("CSP", event.blockedURI));
+"""
+
+
+def ask(address: str, path: str, method: str = "GET") -> Any:
+    """From a connection of its own, so that any worker may answer."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=20)
+    try:
+        connection.request(method, path, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 200, (path, answer.status)
+        return json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def demo(opened: Open, address: str) -> Iterator[Any]:
+    with opened() as demo:
+        demo.page.add_init_script(NOTES)
+        demo.go(address)
+        yield demo
+        assert demo.said == []
+
+
+@pytest.fixture
+def visitor(opened: Open, address: str) -> Iterator[Any]:
+    with opened() as visitor:
+        visitor.page.add_init_script(NOTES)
+        visitor.go(f"{address}/questions")
+        yield visitor
+        assert visitor.said == []
+
+
+def notes(demo: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = demo.page.evaluate("notes")
+    return found
+
+
+def test_a_fallback_is_told_to_the_browser_that_asked_and_a_new_version_to_everyone(
+    demo: Any, visitor: Any
+) -> None:
+    demo.press("analyst", "Kill", "stopped")
+    assert "tier 2" in demo.ask("uptime")[1]
+    toast = demo.toast("The assistant has a stand-in")
+    toast.wait_for()
+    assert "warning" in toast.get_attribute("class")
+    assert "web server did" in toast.inner_text()
+    demo.press("analyst", "Start", "running")
+
+    demo.drill("announce")
+    for one in (demo, visitor):
+        live = one.toast("is live.")
+        live.wait_for()
+        assert live.get_by_role("button", name="Refresh").count() == 1
+    assert [note["title"] for note in notes(visitor)] == ["New version"]
+
+
+def test_five_failures_are_noticed_and_repaired_before_ones_eyes(demo: Any, visitor: Any) -> None:
+    demo.drill("passing")
+    pattern = demo.toast("keeps having the same trouble")
+    pattern.get_by_role("button", name="Report problem").wait_for()
+    done = demo.toast("The assistant was repaired.")
+    done.wait_for()
+    assert done.get_by_role("progressbar").get_attribute("aria-valuenow") == "100"
+    assert "success" in done.get_attribute("class")
+    demo.page.locator("[data-fault=analyst] [data-state]", has_text="running").wait_for()
+    assert "tier 1" in demo.ask("uptime")[1]
+
+    progress = [note for note in notes(demo) if note["kind"] == "progress"]
+    assert {note["title"] for note in progress} == {"The assistant is being repaired"}
+    shares = [note["progress"] for note in progress]
+    assert shares == sorted(shares)
+    assert [note["message"] for note in progress][:4] == [
+        "Renewing saved answers",
+        "Freeing memory",
+        "Starting the analyst",
+        "Checking the network",
+    ]
+    # other visitors are told nothing of it
+    assert [note for note in notes(visitor) if note["title"] != "New version"] == []
+    assert visitor.toast("assistant").count() == 0
+
+    # the same trouble again rests, until somebody repairs by hand
+    demo.drill("passing")
+    rests = demo.toast("There was a recovery for this kind of trouble.")
+    rests.get_by_role("button", name="Repair now").click()
+    demo.page.locator("[data-fault=analyst] [data-state]", has_text="running").wait_for()
+    demo.toast("The assistant was repaired.").wait_for()
+    assert "tier 1" in demo.ask("uptime")[1]
+
+
+def test_trouble_that_stays_is_admitted_and_a_report_of_it_arrives(demo: Any, address: str) -> None:
+    demo.drill("lasting")
+    failed = demo.toast("could not be repaired by itself")
+    failed.wait_for()
+    assert "error" in failed.get_attribute("class")
+    buttons = [one.inner_text() for one in failed.locator(".actions button").all()]
+    assert buttons == ["Refresh", "Report problem"]
+
+    failed.get_by_role("button", name="Report problem").click()
+    demo.toast("report 1 was sent").wait_for()
+    demo.page.locator("#timeline li", has_text="Problem report no. 1 came in").wait_for()
+    demo.page.locator("#timeline li", has_text="The assistant could not be repaired").wait_for()
+
+    console = demo.context.new_page()
+    console.on("console", lambda message: demo.said.append(message.text))
+    console.goto(address + demo.page.get_by_role("link", name="Operations").get_attribute("href"))
+    console.get_by_text("could not be repaired by itself").first.wait_for()
+    assert ask(address, "/_om/overview.json")["problems"][-1]["id"] == "1"
+
+    ask(address, "/faults/ungarble", "POST")
+    with demo.page.expect_navigation():
+        demo.drill("announce")
+        demo.toast("is live.").get_by_role("button", name="Refresh").click()
+
+
+def test_a_lost_connection_is_told_on_every_page(opened: Open, address: str) -> None:
+    with opened() as demo:
+        for path in ("/", "/questions"):
+            demo.go(address + path)
+            demo.page.wait_for_timeout(300)
+            demo.context.set_offline(True)
+            lost = demo.page.locator("om-toasts li.warning")
+            lost.wait_for()
+            demo.context.set_offline(False)
+            demo.page.locator("om-toasts li.success").wait_for()
+
+
+def test_the_timeline_is_of_both_workers(demo: Any, address: str) -> None:
+    for _ in range(100):
+        ask(address, "/announce", "POST")
+        events = ask(address, "/api/status")["timeline"]
+        if len({event["worker"] for event in events}) == 2:
+            break
+    else:
+        raise AssertionError(events)
+    assert [event["at"] for event in events] == sorted(
+        (event["at"] for event in events), reverse=True
+    )
+    for worker in {event["worker"] for event in events}:
+        demo.page.locator("#timeline .worker", has_text=str(worker)).first.wait_for()
+
+
+def test_notices_speak_the_language_that_was_chosen(opened: Open, address: str) -> None:
+    with opened() as demo:
+        demo.page.add_init_script(NOTES)
+        demo.go(f"{address}/?lang=ko")
+        demo.page.locator("[data-fault=analyst] button").click()
+        demo.ask("메모리 얼마나 남았어?")
+        demo.toast("도우미가 대신 답했습니다").wait_for()
+        ask(address, "/faults/start", "POST")
+        assert demo.said == []
