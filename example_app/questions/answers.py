@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..system import Disk, Process, Snapshot
+from ..system import Process, Snapshot
 from .concerns import concerns
+from .disks import disk_fullest, disk_roomiest, disk_use
 from .examples import EXAMPLES
 from .query import Query
-from .wording import duration, duration_ko, object_ko, percent, size, subject_ko, topic_ko
+from .wording import duration, duration_ko, nth, nth_ko, object_ko, percent, pick, size
 
 __all__ = ["BEYOND", "answer"]
 
@@ -20,7 +21,7 @@ BEYOND = frozenset({"compare", "history", "follow_up"})
 def answer(query: Query, now: Snapshot) -> str:
     """Answer a query from one reading; says so when that is not enough."""
     if query.intent in BEYOND:
-        return _pick(
+        return pick(
             query,
             "That needs the analyst, which remembers the talk and earlier readings, and it is not "
             "answering right now. I can answer one question at a time about this moment, such as "
@@ -31,16 +32,12 @@ def answer(query: Query, now: Snapshot) -> str:
     return _ANSWERS[query.intent](query, now)
 
 
-def _pick(query: Query, english: str, korean: str) -> str:
-    return korean if query.language == "ko" else english
-
-
 def _top(query: Query, now: Snapshot, kind: str) -> str:
     ranked = now.by_memory() if kind == "memory" else now.by_cpu()
     first = max(query.rank, 1) - 1
     chosen = ranked[first : first + max(query.count, 1)]
     if not chosen:
-        return _pick(
+        return pick(
             query,
             f"There are only {len(ranked)} processes that I may read.",
             f"읽을 수 있는 프로세스는 {len(ranked)}개뿐입니다.",
@@ -50,18 +47,18 @@ def _top(query: Query, now: Snapshot, kind: str) -> str:
     p = chosen[0]
     if kind == "memory":
         share = percent(p.memory / now.memory.total * 100)
-        return _pick(
+        return pick(
             query,
-            f"{p.name} (PID {p.pid}) uses the {_nth(query.rank)}most memory: {size(p.memory)}, "
+            f"{p.name} (PID {p.pid}) uses the {nth(query.rank)}most memory: {size(p.memory)}, "
             f"{share} of all memory.",
-            f"메모리를 {_nth_ko(query.rank)} 많이 쓰는 프로세스는 {p.name} (PID {p.pid})입니다. "
+            f"메모리를 {nth_ko(query.rank)} 많이 쓰는 프로세스는 {p.name} (PID {p.pid})입니다. "
             f"{size(p.memory)}, 전체 메모리의 {share}를 쓰고 있습니다.",
         )
-    return _pick(
+    return pick(
         query,
-        f"{p.name} (PID {p.pid}) uses the {_nth(query.rank)}most CPU: {percent(p.cpu_percent)} of "
+        f"{p.name} (PID {p.pid}) uses the {nth(query.rank)}most CPU: {percent(p.cpu_percent)} of "
         "one core.",
-        f"CPU를 {_nth_ko(query.rank)} 많이 쓰는 프로세스는 {p.name} (PID {p.pid})입니다. "
+        f"CPU를 {nth_ko(query.rank)} 많이 쓰는 프로세스는 {p.name} (PID {p.pid})입니다. "
         f"코어 하나의 {percent(p.cpu_percent)}를 쓰고 있습니다.",
     )
 
@@ -74,21 +71,12 @@ def _top_list(query: Query, chosen: list[Process], kind: str) -> str:
     ]
     word = {"memory": ("memory", "메모리"), "cpu": ("CPU (of one core)", "CPU(코어 하나 기준)")}
     en, ko = word[kind]
-    head = _pick(
+    head = pick(
         query,
         f"The {len(chosen)} processes that use the most {en}:",
         f"{object_ko(ko)} 가장 많이 쓰는 프로세스 {len(chosen)}개:",
     )
     return "\n".join([head, *rows])
-
-
-def _nth(rank: int) -> str:
-    return {1: "", 2: "second ", 3: "third ", 4: "fourth ", 5: "fifth "}.get(rank, f"{rank}th ")
-
-
-def _nth_ko(rank: int) -> str:
-    words = {1: "가장", 2: "두 번째로", 3: "세 번째로", 4: "네 번째로", 5: "다섯 번째로"}
-    return words.get(rank, f"{rank}번째로")
 
 
 def _top_memory(query: Query, now: Snapshot) -> str:
@@ -105,7 +93,7 @@ def _process_named(query: Query, now: Snapshot) -> str:
     found = found or [p for p in now.processes if p.name.lower().startswith(wanted)]
     found = found or [p for p in now.processes if len(wanted) > 2 and wanted in p.name.lower()]
     if not found:
-        return _pick(
+        return pick(
             query,
             f"No process called “{query.name}” is running, or I may not see it.",
             f"“{query.name}”라는 이름의 실행 중인 프로세스가 없거나, 볼 권한이 없습니다.",
@@ -115,13 +103,13 @@ def _process_named(query: Query, now: Snapshot) -> str:
     name = found[0].name
     pids = ", ".join(str(p.pid) for p in found[:5]) + (", …" if len(found) > 5 else "")
     if len(found) == 1:
-        return _pick(
+        return pick(
             query,
             f"{name} (PID {pids}) is running: it uses {memory} of memory and {cpu} of one core.",
             f"{name} (PID {pids}) 실행 중: 메모리 {memory}, CPU는 코어 하나의 {cpu}를 "
             "쓰고 있습니다.",
         )
-    return _pick(
+    return pick(
         query,
         f"{len(found)} processes called {name} are running (PID {pids}): together they use "
         f"{memory} of memory and {cpu} of one core.",
@@ -132,84 +120,16 @@ def _process_named(query: Query, now: Snapshot) -> str:
 
 def _process_count(query: Query, now: Snapshot) -> str:
     n = len(now.processes)
-    return _pick(
+    return pick(
         query,
         f"{n} processes are running that I may read.",
         f"읽을 수 있는 프로세스 {n}개가 실행 중입니다.",
     )
 
 
-def _disk_line(query: Query, d: Disk) -> str:
-    return _pick(
-        query,
-        f"{d.mount} has {size(d.free)} left of {size(d.total)} ({percent(d.percent)} used).",
-        f"{d.mount}에 {size(d.free)} 남았습니다 (전체 {size(d.total)}, {percent(d.percent)} 사용).",
-    )
-
-
-def _no_disk(query: Query) -> str:
-    return _pick(query, "I see no disk that I may read.", "읽을 수 있는 디스크가 없습니다.")
-
-
-def _disk_use(query: Query, now: Snapshot) -> str:
-    if not now.disks:
-        return _no_disk(query)
-    if not query.name:
-        return "\n".join(_disk_line(query, d) for d in now.disks)
-    wanted = query.name
-    for d in now.disks:
-        if d.mount.lower().rstrip("/\\") == wanted.rstrip("/\\"):
-            return _disk_line(query, d)
-    holders = [d for d in now.disks if f"{wanted}/".startswith(d.mount.lower().rstrip("/") + "/")]
-    if not holders:
-        return _pick(
-            query,
-            f"{wanted} is on no disk that I see.",
-            f"{topic_ko(wanted)} 제가 볼 수 있는 디스크에 없습니다.",
-        )
-    holder = max(holders, key=lambda d: len(d.mount))
-    return _pick(
-        query,
-        f"{wanted} is not a mount point of its own; it would be on {holder.mount}. ",
-        f"{topic_ko(wanted)} 따로 마운트되어 있지 않고 {holder.mount}에 속합니다. ",
-    ) + _disk_line(query, holder)
-
-
-def _disk_ranked(query: Query, now: Snapshot, disks: list[Disk], en: str, ko: str) -> str:
-    if not disks:
-        return _no_disk(query)
-    if query.rank > len(disks):
-        only = _pick(
-            query,
-            f"There {'is' if len(disks) == 1 else 'are'} only {len(disks)} "
-            f"disk{'' if len(disks) == 1 else 's'}. ",
-            f"디스크는 {len(disks)}개뿐입니다. ",
-        )
-        return only + _disk_line(query, disks[-1])
-    d = disks[query.rank - 1]
-    nth = _nth(query.rank)
-    return _pick(
-        query,
-        f"{d.mount} {en.format(nth=nth)}: {percent(d.percent)} used, {size(d.free)} of "
-        f"{size(d.total)} left.",
-        f"{subject_ko(d.mount)} {_nth_ko(query.rank)} {ko}: {percent(d.percent)} 사용, "
-        f"{size(d.total)} 중 {size(d.free)} 남음.",
-    )
-
-
-def _disk_fullest(query: Query, now: Snapshot) -> str:
-    disks = sorted(now.disks, key=lambda d: -d.percent)
-    return _disk_ranked(query, now, disks, "is the {nth}fullest disk", "많이 찼습니다")
-
-
-def _disk_roomiest(query: Query, now: Snapshot) -> str:
-    disks = sorted(now.disks, key=lambda d: -d.free)
-    return _disk_ranked(query, now, disks, "has the {nth}most room", "여유가 많습니다")
-
-
 def _memory_use(query: Query, now: Snapshot) -> str:
     m = now.memory
-    return _pick(
+    return pick(
         query,
         f"Memory is {percent(m.percent)} used: {size(m.available)} of {size(m.total)} is "
         "available.",
@@ -221,8 +141,8 @@ def _memory_use(query: Query, now: Snapshot) -> str:
 def _swap_use(query: Query, now: Snapshot) -> str:
     s = now.swap
     if not s.total:
-        return _pick(query, "This machine has no swap.", "이 서버에는 스왑이 없습니다.")
-    return _pick(
+        return pick(query, "This machine has no swap.", "이 서버에는 스왑이 없습니다.")
+    return pick(
         query,
         f"Swap is {percent(s.percent)} used: {size(s.used)} of {size(s.total)}, "
         f"{size(s.free)} free.",
@@ -237,7 +157,7 @@ def _cpu_use(query: Query, now: Snapshot) -> str:
     if c.load:
         load_en = f" The load average is {c.load[0]:.2f}."
         load_ko = f" 평균 부하는 {c.load[0]:.2f}입니다."
-    return _pick(
+    return pick(
         query,
         f"The CPU is {percent(c.percent)} busy over {_cores(c.logical)}.{load_en}",
         f"CPU 사용률은 {percent(c.percent)}입니다 (코어 {c.logical}개).{load_ko}",
@@ -253,7 +173,7 @@ def _core_count(query: Query, now: Snapshot) -> str:
     shown = ", ".join(percent(p) for p in c.per_core[:16]) + (", …" if len(c.per_core) > 16 else "")
     physical_en = f" ({c.physical} physical)" if c.physical else ""
     physical_ko = f" (물리 코어 {c.physical}개)" if c.physical else ""
-    return _pick(
+    return pick(
         query,
         f"This machine has {_cores(c.logical)}{physical_en}; each is busy: {shown}.",
         f"코어는 {c.logical}개입니다{physical_ko}. 코어별 사용률: {shown}.",
@@ -263,13 +183,13 @@ def _core_count(query: Query, now: Snapshot) -> str:
 def _load(query: Query, now: Snapshot) -> str:
     c = now.cpu
     if c.load is None:
-        return _pick(
+        return pick(
             query,
             "This machine does not tell a load average.",
             "이 서버는 평균 부하를 알려 주지 않습니다.",
         )
     one, five, fifteen = c.load
-    return _pick(
+    return pick(
         query,
         f"The load average is {one:.2f} (1 min), {five:.2f} (5 min), {fifteen:.2f} (15 min) on "
         f"{_cores(c.logical)}.",
@@ -280,7 +200,7 @@ def _load(query: Query, now: Snapshot) -> str:
 
 def _network(query: Query, now: Snapshot) -> str:
     n = now.network
-    return _pick(
+    return pick(
         query,
         f"Receiving {size(n.received_rate)}/s and sending {size(n.sent_rate)}/s; since boot "
         f"{size(n.received)} received and {size(n.sent)} sent.",
@@ -292,7 +212,7 @@ def _network(query: Query, now: Snapshot) -> str:
 def _uptime(query: Query, now: Snapshot) -> str:
     up = now.at - now.boot_time
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(now.boot_time))
-    return _pick(
+    return pick(
         query,
         f"Up for {duration(up)}, since {since}.",
         f"가동한 지 {duration_ko(up)} 됐습니다 ({since}부터).",
@@ -301,19 +221,19 @@ def _uptime(query: Query, now: Snapshot) -> str:
 
 def _temperature(query: Query, now: Snapshot) -> str:
     if not now.temperatures:
-        return _pick(
+        return pick(
             query,
             "This machine shows no temperature sensor.",
             "이 서버에서는 온도 센서를 읽을 수 없습니다.",
         )
     hottest = sorted(now.temperatures, key=lambda t: -t.celsius)[:3]
-    return _pick(query, "Hottest sensors: ", "가장 뜨거운 센서: ") + ", ".join(
+    return pick(query, "Hottest sensors: ", "가장 뜨거운 센서: ") + ", ".join(
         f"{t.label} {t.celsius:.0f} °C" for t in hottest
     )
 
 
 def _system(query: Query, now: Snapshot) -> str:
-    return _pick(
+    return pick(
         query,
         f"This is {now.hostname}, running {now.system}.",
         f"이 서버는 {now.hostname}이고, {now.system}에서 돌아갑니다.",
@@ -329,12 +249,12 @@ def _health(query: Query, now: Snapshot) -> str:
         figures_ko += f", 가장 찬 디스크 {disk.mount} {percent(disk.percent)}"
     wrong = concerns(now)
     if not wrong:
-        return _pick(
+        return pick(
             query,
             f"Nothing looks wrong: {figures_en}.",
             f"문제가 없어 보입니다: {figures_ko}.",
         )
-    return _pick(
+    return pick(
         query,
         f"Worth a look: {'; '.join(en for en, _ in wrong)}. Overall: {figures_en}.",
         f"살펴볼 점: {'; '.join(ko for _, ko in wrong)}. 전체: {figures_ko}.",
@@ -352,7 +272,7 @@ _TOPICS_KO = (
 
 
 def _help(query: Query, now: Snapshot) -> str:
-    return _pick(
+    return pick(
         query,
         f"I can answer questions about this machine: {_TOPICS_EN}. For example "
         f"“{EXAMPLES['en'][0]}”",
@@ -361,7 +281,7 @@ def _help(query: Query, now: Snapshot) -> str:
 
 
 def _unknown(query: Query, now: Snapshot) -> str:
-    return _pick(
+    return pick(
         query,
         f"I don't know that; I can answer questions about {_TOPICS_EN}.",
         f"그건 모르겠습니다. 다음에 대해 답할 수 있습니다: {_TOPICS_KO}.",
@@ -387,9 +307,9 @@ _ANSWERS: dict[str, Callable[[Query, Snapshot], str]] = {
     "top_cpu": _top_cpu,
     "process_named": _process_named,
     "process_count": _process_count,
-    "disk_use": _disk_use,
-    "disk_fullest": _disk_fullest,
-    "disk_roomiest": _disk_roomiest,
+    "disk_use": disk_use,
+    "disk_fullest": disk_fullest,
+    "disk_roomiest": disk_roomiest,
     "memory_use": _memory_use,
     "swap_use": _swap_use,
     "cpu_use": _cpu_use,

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "duration_ko", "object_ko", "percent", "size", "subject_ko", "topic_ko"]
+from .query import Query
+
+__all__ = [
+    "duration",
+    "duration_ko",
+    "nth",
+    "nth_ko",
+    "object_ko",
+    "percent",
+    "pick",
+    "size",
+    "subject_ko",
+    "topic_ko",
+]
 
 
 def size(size_bytes: float) -> str:
@@ -61,3 +74,19 @@ def _closed(word: str) -> bool:
     if "가" <= last <= "힣":
         return (ord(last) - ord("가")) % 28 > 0
     return last in "lmnrbkp013678"
+
+
+def pick(query: Query, english: str, korean: str) -> str:
+    """The text in the question's language."""
+    return korean if query.language == "ko" else english
+
+
+def nth(rank: int) -> str:
+    """A rank before "most", nothing for the first."""
+    return {1: "", 2: "second ", 3: "third ", 4: "fourth ", 5: "fifth "}.get(rank, f"{rank}th ")
+
+
+def nth_ko(rank: int) -> str:
+    """The same in Korean."""
+    words = {1: "가장", 2: "두 번째로", 3: "세 번째로", 4: "네 번째로", 5: "다섯 번째로"}
+    return words.get(rank, f"{rank}번째로")
