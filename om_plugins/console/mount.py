@@ -147,7 +147,8 @@ class StaticFiles:
         response = Response(body, mimetype=mimetype)
         response.set_etag(etag)
         response.cache_control.public = True
-        response.cache_control.max_age = 3600
+        # modules import each other by name: this is how long two releases may mix in a browser
+        response.cache_control.max_age = 60
         return response.make_conditional(request.environ)
 
     def _read(self, name: str) -> tuple[bytes, str, str] | None:
