@@ -172,6 +172,6 @@ _SENTENCES: dict[str, tuple[Level, str, str]] = {
     "problem_reported": (
         "warn",
         "Problem report no. {key} came in",
-        "문제 보고 {key}번이 접수되었습니다",
+        "문제 신고 {key}번이 접수되었습니다",
     ),
 }

@@ -162,7 +162,7 @@ HAPPENED: list[tuple[str, dict[str, Any], str, str]] = [
         "problem_reported",
         {"report": ProblemReport("7", 1.0, "m", "/")},
         "Problem report no. 7 came in",
-        "문제 보고 7번",
+        "문제 신고 7번",
     ),
 ]
 
