@@ -12,7 +12,7 @@ __all__ = ["NAMES", "Event", "Level", "sentence"]
 
 Level = Literal["good", "info", "warn", "bad"]
 
-NAMES: dict[str, str] = {"assistant": "The assistant"}
+NAMES: dict[str, dict[str, str]] = {"assistant": {"en": "The assistant", "ko": "도우미"}}
 """What people call the chains: ``OM_DISPLAY_NAMES``."""
 
 
@@ -55,7 +55,7 @@ def sentence(event: Event, language: Language) -> tuple[Level, str]:
             values[name] = known[values[name]][column]
     if "place" in values:
         name = values["place"].partition(":")[2]
-        values["place"] = ("도우미" if column else NAMES[name]) if name in NAMES else name
+        values["place"] = NAMES[name][language] if name in NAMES else name
     text = said[column].format_map(_Blank(values))
     if event.what == "notification_sent" and event.values.get("to") == "everyone":
         text += f": {event.values.get('key', '')}"

@@ -328,14 +328,16 @@ def _headers(value: Any) -> dict[str, str | None]:
     return result
 
 
-def _names(value: Any) -> dict[str, str]:
+def _names(value: Any) -> dict[str, str | dict[str, str]]:
     result = _mapping(value)
-    if not all(isinstance(name, str) and name for name in result.values()):
-        raise ValueError("every name must be text")
+    for name in result.values():
+        said = _mapping(name) if isinstance(name, dict) else {"": name}
+        if not said or not all(isinstance(one, str) and one for one in said.values()):
+            raise ValueError("every name must be text, or a dict from a language to text")
     return result
 
 
-NAMES = Check("a dict from text to text", _names)
+NAMES = Check("a dict from text to text, or to a dict from a language to text", _names)
 CALLBACK = Check("a function that takes a werkzeug Request", _callback)
 RATE = Check("a rate such as '60/min', or None", _rate)
 CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors)

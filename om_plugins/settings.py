@@ -237,10 +237,11 @@ class Settings(Table):
         "speaks for, such as `['user:7', 'role:editor', 'operators']`",
         "Notifications",
     )
-    display_names: dict[str, str] = key(
+    display_names: dict[str, str | dict[str, str]] = key(
         {},
         NAMES,
-        "what people call a chain or a path: `{'assistant': 'The assistant', '/ask': 'Questions'}`",
+        "what people call a chain or a path: `{'assistant': 'The assistant', '/ask': 'Questions'}`"
+        ", by language: `{'assistant': {'en': 'The assistant', 'ko': '도우미'}}`",
         "Notifications",
     )
     # monitoring

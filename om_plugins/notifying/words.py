@@ -64,21 +64,30 @@ def words(of: WSGIEnvironment | str = "") -> Words:
     return _catalogue(_language(header))
 
 
-def display_name(subject: str, names: Mapping[str, str], language: Words | None = None) -> str:
+def display_name(
+    subject: str,
+    names: Mapping[str, str | Mapping[str, str]],
+    language: Words | None = None,
+) -> str:
     """What people call a chain or a route.
 
     Args:
         subject: ``chain:<name>`` or ``route:<rule>``.
-        names: ``OM_DISPLAY_NAMES``: names by subject, chain or rule.
-        language: for what stands in where there is no name; English when not given.
+        names: ``OM_DISPLAY_NAMES``: names by subject, chain or rule; a name may be a mapping from
+            languages, of which the first stands in for those that are missing.
+        language: the reader's; English when not given.
     """
+    language = language or words()
     kind, _, inner = subject.partition(":")
     for known in (subject, inner):
         if known in names:
-            return names[known]
+            name = names[known]
+            if isinstance(name, str):
+                return name
+            return name.get(language.language) or next(iter(name.values()))
     if kind == "chain" and inner:
         return inner.replace("-", " ").replace("_", " ").strip().capitalize()
-    return (language or words())(_PAGE)
+    return language(_PAGE)
 
 
 @functools.lru_cache(maxsize=256)

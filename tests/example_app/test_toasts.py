@@ -167,5 +167,7 @@ def test_notices_speak_the_language_that_was_chosen(opened: Open, address: str) 
         demo.page.locator("[data-fault=analyst] button").click()
         demo.ask("메모리 얼마나 남았어?")
         demo.toast("도우미가 대신 답했습니다").wait_for()
+        demo.page.wait_for_function("notes.length >= 1")
+        assert not [note for note in notes(demo) if "assistant" in note["message"]]
         ask(address, "/faults/start", "POST")
         assert demo.said == []

@@ -9,8 +9,10 @@ import pytest
 
 import om_plugins
 from om_plugins.builtin import steps
+from om_plugins.errors import ConfigError
 from om_plugins.notifying.words import display_name, words
 from om_plugins.resilience import wording
+from om_plugins.settings import Settings
 
 FOLDER = Path(om_plugins.__file__).parent / "locale" / "ko" / "LC_MESSAGES"
 
@@ -82,3 +84,16 @@ def test_places_have_friendly_names():
     assert display_name("chain:price-list", names) == "Price list"
     assert display_name("route:/secret/<int:id>", names) == "This page"
     assert display_name("route:/x", names, words("ko")) == "이 페이지"
+
+
+def test_a_place_has_a_name_in_each_language_and_the_first_one_stands_in():
+    names = {"assistant": {"en": "The assistant", "ko": "도우미"}, "/ask": {"de": "Fragen"}}
+    assert display_name("chain:assistant", names) == "The assistant"
+    assert display_name("chain:assistant", names, words("ko")) == "도우미"
+    assert display_name("route:/ask", names, words("ko")) == "Fragen"
+
+
+@pytest.mark.parametrize("wrong", ["", 7, {}, {"en": ""}, {"en": 7}, {7: "x"}])
+def test_a_name_that_is_no_text_stops_the_start(wrong):
+    with pytest.raises(ConfigError, match="OM_DISPLAY_NAMES"):
+        Settings.from_mapping({"OM_DISPLAY_NAMES": {"assistant": wrong}})
