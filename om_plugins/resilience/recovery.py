@@ -264,7 +264,7 @@ class Recovery:
 
     def _counted(self, noted: _Noted, count: int) -> None:
         pattern, reached = self._patterns.add(noted.subject, noted.fingerprint, noted.kind, count)
-        key = f"error:{pattern.fingerprint}"
+        key = _notice(noted.subject)
         if PATTERN in reached:
             self._emit(signals.error_pattern_found, pattern=pattern)
             self._tell("warning", wording.PATTERN, noted, key, buttons=("report",), pattern=pattern)
@@ -306,7 +306,7 @@ class Recovery:
         self, noted: _Noted, steps: Sequence[tuple[str, RecoveryStep]], lease: Lease
     ) -> None:
         subject, kind = noted.subject, noted.fingerprint
-        key = f"recovery:{subject}"
+        key = _notice(subject)  # the word of the trouble becomes that of its repair
         self._emit(signals.recovery_started, subject=subject, fingerprint=kind)
 
         def tell(text: str, percent: int) -> None:
@@ -384,6 +384,11 @@ def _address(reader: Reader) -> str:
     except Exception:
         logger.exception("the browser that an error happened to is not known")
         return ""
+
+
+def _notice(subject: str) -> str:
+    """What is told of one chain or route has one place: the newest word replaces the last."""
+    return f"trouble:{subject}"
 
 
 def _cooldown(kind: str) -> str:
