@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .types import (
         Answer,
+        CacheChange,
         CacheStats,
         Call,
         EngineTraits,
@@ -294,6 +295,11 @@ class Cache(Protocol):
 
     def remove(self, key: str, *, scope: str = "") -> None:
         """Forget one entry."""
+
+    def subscribe(
+        self, key: str, callback: Callable[[CacheChange], object], *, scope: str = ""
+    ) -> Callable[[], None]:
+        """Have every change of one key told in a background job; returns a way to end it."""
 
     def stats(self) -> CacheStats:
         """The counters."""

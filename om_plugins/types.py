@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .calls import Answer, Attempt, Call, EngineHealth, EngineSpec, EngineTraits, Health
 
@@ -18,6 +18,7 @@ __all__ = [
     "Alert",
     "Answer",
     "Attempt",
+    "CacheChange",
     "CacheStats",
     "Call",
     "CspViolation",
@@ -46,6 +47,25 @@ class HubMessage:
     at: float
 
 
+ChangeKind = Literal["set", "refreshed", "invalidated", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChange:
+    """What happened to a cache key, as a subscription's callback gets it.
+
+    Attributes:
+        key: as it was subscribed to.
+        kind: ``set`` (put, or fetched where there was no value), ``refreshed`` (fetched in the
+            background), ``invalidated`` (marked stale) or ``removed``.
+        scope: as it was subscribed to.
+    """
+
+    key: Any
+    kind: ChangeKind
+    scope: str = ""
+
+
 @dataclass(slots=True)
 class CacheStats:
     """Counted since the process began, never estimated.
@@ -60,6 +80,7 @@ class CacheStats:
         dropped: refreshes not begun because the queue was full.
         entries: entries in this process now.
         size_bytes: their serialized size.
+        subscriptions: callbacks that are told of changes, in this process now.
     """
 
     fresh: int = 0
@@ -74,6 +95,7 @@ class CacheStats:
     dropped: int = 0
     entries: int = 0
     size_bytes: int = 0
+    subscriptions: int = 0
 
     @property
     def hits(self) -> int:

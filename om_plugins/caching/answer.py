@@ -12,6 +12,7 @@ from typing import Any
 from .. import signals
 from ..errors import CacheError
 from ..protocols import Clock, Scheduler
+from ..types import ChangeKind
 from . import refresh
 from .entry import Entry
 from .flight import Fence, Flight, Landing, Private, copy_of
@@ -55,6 +56,7 @@ class Answering:
         context: opened around every background fetch.
         max_value: a value whose encoding is larger is not kept.
         tell: sends a signal.
+        changed: told of what was kept or dropped: the process, the ident, the kind, the tags.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Answering:
         context: Callable[[], AbstractContextManager[object]],
         max_value: int,
         tell: Callable[..., None],
+        changed: Callable[[Process, Ident, ChangeKind, tuple[str, ...]], None],
     ) -> None:
         self._levels = levels
         self._clock = clock
@@ -73,6 +76,7 @@ class Answering:
         self._context = context
         self._max_value = max_value
         self._tell = tell
+        self._changed = changed
 
     def answer(self, process: Process, ask: Ask) -> Any:
         """The value, from wherever it is to be had."""
@@ -130,7 +134,7 @@ class Answering:
             flight.data = data
             landing = Landing.VALUE
             if self.fits(process, data, ask.key):
-                self._keep(process, flight, ask)
+                self._keep(process, flight, ask, "set")
             return value
         except Private as found:
             process.mark_private(ask.ident, self._now())
@@ -226,14 +230,14 @@ class Answering:
             with process.lock:
                 process.counts.refreshes += 1
             if self.fits(process, flight.data, ask.key):
-                self._keep(process, flight, ask)
+                self._keep(process, flight, ask, "refreshed")
             else:
-                self._levels.drop(process, ask.ident)
+                self._drop(process, ask.ident)
             self._tell(signals.cache_refreshed, key=ask.key, duration_s=self._now() - started)
         except Private:
             # the answer turned into one that must not be kept, so the old one must go as well
             process.mark_private(ask.ident, self._now())
-            self._levels.drop(process, ask.ident)
+            self._drop(process, ask.ident)
         except Exception as error:  # noqa: BLE001 - the stale value stays, whatever it was
             self._refresh_failed(process, ask, error)
         finally:
@@ -268,7 +272,11 @@ class Answering:
         )
         self._tell(signals.cache_refresh_failed, key=ask.key, error=error)
 
-    def _keep(self, process: Process, flight: Flight, ask: Ask) -> None:
+    def _drop(self, process: Process, ident: Ident) -> None:
+        self._levels.drop(process, ident)
+        self._changed(process, ident, "removed", ())
+
+    def _keep(self, process: Process, flight: Flight, ask: Ask, kind: ChangeKind) -> None:
         tags = flight.tags
         entry = self._levels.make(
             ask.ident, flight.data, tags, flight.began, ask.stale_time, ask.cache_time
@@ -285,9 +293,12 @@ class Answering:
                 return
             if flight.fence is Fence.STALE:
                 entry.mark_stale()
-            if entry.stored < entry.gone_at:
+            kept = entry.stored < entry.gone_at
+            if kept:
                 process.local.put(entry)
             process.failed.pop(ask.ident, None)
+        if kept:
+            self._changed(process, ask.ident, kind, tags)
 
     def _encoded(self, process: Process, value: object, ask: Ask) -> bytes | None:
         try:

@@ -101,6 +101,10 @@ class Entry:
         if not self.failures:
             self.retry_at = -math.inf
 
+    def distrust(self) -> None:
+        """A shared store has a newer one: this one answers only while the store is away."""
+        self.valid_until = self.fresh_until = -math.inf
+
     def is_fresh(self, now: float, stale_time: float | None) -> bool:
         """Fresh by its own stale time, or by the caller's."""
         if stale_time is None:

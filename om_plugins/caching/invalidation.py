@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from .keys import Ident, split
 
-__all__ = ["Invalidation", "Memory"]
+__all__ = ["Invalidation", "Memory", "tags_of"]
 
 _MOST = 10_000
 _K = TypeVar("_K")
@@ -44,6 +44,17 @@ class Invalidation:
         if self.prefix is not None and body.startswith(self.prefix):
             return True
         return any(tag in self.tags for tag in tags)
+
+
+def tags_of(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags as they were given, each once.
+
+    Raises:
+        TypeError: one text, which would be taken for its letters.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a list of texts, not the text {tags!r}")
+    return tuple(dict.fromkeys(tags)) if tags else ()
 
 
 class Memory:

@@ -137,8 +137,15 @@ class Levels:
             valid_until=now + L1_TTL_S,
         )
 
-    def drop(self, process: Process, ident: Ident) -> None:
-        """Forget an entry in both levels."""
+    def remove(self, process: Process, ident: Ident) -> bool:
+        """Forget an entry, and what is on its way. Returns whether this process had one."""
+        with process.lock:
+            process.flights.discard(ident)
+            process.failed.pop(ident, None)
+        return self.drop(process, ident)
+
+    def drop(self, process: Process, ident: Ident) -> bool:
+        """Forget an entry in both levels. Returns whether this process had one."""
         with process.lock:
             entry = process.local.entries.get(ident)
             if entry is not None:
@@ -146,24 +153,32 @@ class Levels:
         if self.shared is not None:
             with process.store_lock(ident):
                 self.shared.delete(ident)
+        return entry is not None
 
-    def mark(self, process: Process, what: Invalidation, at: float) -> int:
-        """Mark what was fetched up to ``at``; the lock is held."""
+    def distrust(self, process: Process, ident: Ident) -> None:
+        """Another worker has stored a newer entry: ask the store before memory answers again."""
+        if self.shared is None:
+            return  # each worker keeps its own values
+        with process.lock:
+            entry = process.local.entries.get(ident)
+            if entry is not None:
+                entry.distrust()
+
+    def mark(self, process: Process, what: Invalidation, at: float) -> list[Ident]:
+        """Mark what was fetched up to ``at``; the lock is held. Returns the entries."""
         entries = process.local.entries
         found = {i for i in process.local.tagged(what.tags) if what.matches(i, entries[i].tags)}
         if what.prefix is not None:
             found |= {i for i, entry in entries.items() if what.matches(i, entry.tags)}
-        count = 0
-        for ident in found:
-            if entries[ident].began <= at:
-                entries[ident].mark_stale()
-                count += 1
+        marked = [ident for ident in found if entries[ident].began <= at]
+        for ident in marked:
+            entries[ident].mark_stale()
         for flight in process.flights:
             if flight.began <= at and what.matches(flight.ident, flight.tags):
                 flight.fence = max(flight.fence, Fence.STALE)
         for ident in [i for i in process.failed if what.matches(i, ())]:
             del process.failed[ident]
-        return count
+        return marked
 
     def clear(self, process: Process, at: float, until: float) -> int:
         """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""

@@ -20,6 +20,7 @@ from .invalidation import Memory
 from .keys import Ident
 from .local import Local
 from .shared import News
+from .subscriptions import Watch
 
 __all__ = ["Process", "process_of"]
 
@@ -44,12 +45,13 @@ class Process:
         refused, warned: what was not kept, by reason, and what was said about it.
     """
 
-    def __init__(self, l1_bytes: int, news: News) -> None:
+    def __init__(self, l1_bytes: int, news: News, watch: Watch) -> None:
         self.lock = threading.Lock()
         self.local = Local(l1_bytes)
         self.flights = Flights()
         self.memory = Memory()
         self.news = news
+        self.watch = watch
         self.counts = CacheStats()
         self.count_hit: Callable[[], int] = itertools.count().__next__
         self.failed: dict[Ident, tuple[Exception, float]] = {}

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from ..protocols import CacheStore, Clock, Hub
+from ..types import ChangeKind
 from .entry import Record, pack, unpack
 from .invalidation import Invalidation
 from .keys import Ident, store_key
+from .subscriptions import KINDS
 
-__all__ = ["TOPIC", "News", "Shared"]
+__all__ = ["TOPIC", "Listener", "News", "Shared"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -79,39 +82,56 @@ class Shared:
             )
 
 
+class Listener(Protocol):
+    """Applies what other workers did; ``heard_at`` is the Unix time of the news."""
+
+    def heard_change(
+        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], heard_at: float
+    ) -> None: ...
+
+    def heard_invalidation(
+        self, what: Invalidation, at: float, also: list[Ident], heard_at: float
+    ) -> None: ...
+
+    def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None: ...
+
+    def heard_clearing(self, at: float, heard_at: float) -> None: ...
+
+
 class News:
     """Tells other workers of invalidations, and hears theirs.
 
     Args:
         hub: what carries them; ``None`` when there is none.
         topic: the hub's topic, one per namespace.
-        invalidated: called with what another worker invalidated, and when (Unix time).
-        removed: called with an entry that another worker removed or set, and when.
-        cleared: called with the time at which another worker removed everything.
+        listener: told what other workers did.
     """
 
-    def __init__(
-        self,
-        hub: Hub | None,
-        topic: str,
-        invalidated: Callable[[Invalidation, float], object],
-        removed: Callable[[Ident, float], object],
-        cleared: Callable[[float], object],
-    ) -> None:
+    def __init__(self, hub: Hub | None, topic: str, listener: Listener) -> None:
         self._hub = hub
         self._topic = topic
-        self._invalidated = invalidated
-        self._removed = removed
-        self._cleared = cleared
-        self._origin = os.urandom(8)
+        self._listener = listener
+        self.origin = os.urandom(8)
         self._last = ""
         self._down = False
 
-    def tell(self, what: Invalidation, at: float) -> None:
-        """Publish an invalidation."""
-        self._publish(
-            {"prefix": what.prefix, "tags": list(what.tags), "scope": what.scope, "at": at}
-        )
+    def tell(self, what: Invalidation, at: float, found: Sequence[Ident] = ()) -> None:
+        """Publish an invalidation, and those it found whose tags others may not know."""
+        news: dict[str, object] = {
+            "prefix": what.prefix,
+            "tags": list(what.tags),
+            "scope": what.scope,
+            "at": at,
+        }
+        if found:
+            news["found"] = list(found)
+        self._publish(news)
+
+    def tell_changed(
+        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], at: float
+    ) -> None:
+        """Publish that an entry was kept; only for keys that somebody watches."""
+        self._publish({"changed": ident, "kind": kind, "tags": list(tags), "at": at})
 
     def tell_removed(self, ident: Ident, at: float) -> None:
         """Publish that an entry was removed."""
@@ -129,7 +149,7 @@ class News:
             while messages := self._hub.read(self._topic, after=self._last, limit=500):
                 for message in messages:
                     self._last = message.id
-                    self._apply(message.data)
+                    self._apply(message.data, message.at)
             self._down = False
         except Exception as error:  # noqa: BLE001 - a hub that is away must not end the job
             self._failed(error)
@@ -138,7 +158,7 @@ class News:
         if self._hub is None:
             return
         try:
-            self._hub.publish(self._topic, {"from": self._origin, **data})
+            self._hub.publish(self._topic, {"from": self.origin, **data})
             self._down = False
         except Exception as error:  # noqa: BLE001
             self._failed(error)
@@ -154,26 +174,36 @@ class News:
                 L1_TTL_S,
             )
 
-    def _apply(self, data: object) -> None:
+    def _apply(self, data: object, heard_at: float) -> None:
         # a message is as little to be trusted as any other input: what does not fit is passed by
-        if not isinstance(data, dict) or data.get("from") == self._origin:
+        if not isinstance(data, dict) or data.get("from") == self.origin:
             return
         at = data.get("at")
         if not isinstance(at, float | int) or isinstance(at, bool) or at != at:
             return
         if data.get("cleared") is True:
-            self._cleared(at)
+            self._listener.heard_clearing(at, heard_at)
             return
-        ident = data.get("removed")
-        if isinstance(ident, str | bytes):
-            if len(ident) <= _LONGEST:
-                self._removed(ident, at)
+        if (ident := data.get("removed")) is not None:
+            if _is_ident(ident):
+                self._listener.heard_removal(ident, at, heard_at)
             return
-        prefix, tags, scope = data.get("prefix"), data.get("tags"), data.get("scope")
+        tags = data.get("tags")
+        if not isinstance(tags, list) or len(tags) > _MOST_TAGS:
+            return
+        tags = tuple(tag for tag in tags if isinstance(tag, str))
+        if (ident := data.get("changed")) is not None:
+            kind = KINDS.get(str(data.get("kind")))
+            if _is_ident(ident) and kind is not None:
+                self._listener.heard_change(ident, kind, tags, heard_at)
+            return
+        prefix, scope, found = data.get("prefix"), data.get("scope"), data.get("found")
         if not (prefix is None or (isinstance(prefix, bytes) and len(prefix) <= _LONGEST)):
             return
-        if not isinstance(tags, list) or len(tags) > _MOST_TAGS or not isinstance(scope, str):
-            return
-        self._invalidated(
-            Invalidation(prefix, tuple(tag for tag in tags if isinstance(tag, str)), scope), at
-        )
+        if isinstance(scope, str):
+            also = [i for i in found if _is_ident(i)] if isinstance(found, list) else []
+            self._listener.heard_invalidation(Invalidation(prefix, tags, scope), at, also, heard_at)
+
+
+def _is_ident(value: Any) -> bool:
+    return isinstance(value, str | bytes) and len(value) <= _LONGEST

@@ -13,22 +13,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from .. import signals
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
-from ..types import CacheStats
+from ..types import CacheChange, CacheStats
 from . import refresh
 from .answer import Answering, Ask
+from .changes import Changes
 from .entry import Entry
-from .invalidation import Invalidation
+from .invalidation import Invalidation, tags_of
 from .keys import Ident, Key, body_of, identify
 from .levels import Levels
 from .memoize import Memoized, memoize
 from .process import Process, process_of
 from .refresh import Fetcher
 from .shared import TOPIC, News, Shared
+from .subscriptions import Subscriptions, Watch
 from .values import decode, encode
 
 __all__ = ["SmartCache"]
@@ -57,8 +60,8 @@ class SmartCache:
         store: a store that workers share; ``None`` keeps everything in this process.
         emit: how signals are sent.
         namespace: keeps two caches in one store apart.
-        context: opened around every background fetch, for what a fetcher of the application
-            needs (under Flask the application context).
+        context: opened around every background fetch and every subscription's callback, for
+            what code of the application needs (under Flask the application context).
     """
 
     def __init__(
@@ -83,9 +86,14 @@ class SmartCache:
         self._hub = hub
         shared = None if store is None else Shared(store, clock, namespace, max_value)
         self._levels = Levels(shared, clock, stale_time, cache_time)
-        self._answering = Answering(self._levels, clock, scheduler, context, max_value, self._tell)
+        self._subscriptions = Subscriptions(clock, scheduler, context)
+        self._changes = Changes(self._process, self._levels, self._subscriptions, clock)
+        self._answering = Answering(
+            self._levels, clock, scheduler, context, max_value, self._tell, self._changes.made
+        )
         self._emit = emit
         self._namespace = namespace
+        self._suffix = f":{namespace}" if namespace else ""
         self._listeners = signals.cache_hit.receivers if emit is not None else {}
         self._processes: dict[int, Process] = {}
         # the two things that a hit touches; both belong to the process that used the cache last
@@ -152,7 +160,7 @@ class SmartCache:
             self._process(),
             Ask(
                 key, ident, fetcher, background, stale_time, cache_time,
-                retry, retry_delay, dedupe_time, _tags(tags),
+                retry, retry_delay, dedupe_time, tags_of(tags),
             )
         )  # fmt: skip
 
@@ -199,12 +207,14 @@ class SmartCache:
             self.remove(key, scope=scope)
             return
         began = self.clock.time()
-        entry = self._levels.make(ident, data, _tags(tags), began, stale_time, cache_time)
+        entry = self._levels.make(ident, data, tags_of(tags), began, stale_time, cache_time)
         with process.lock:
             process.flights.discard(ident)
             process.failed.pop(ident, None)
             process.local.put(entry)
         self._levels.save(process, entry, stale_time, cache_time, lambda: True)
+        if entry.stored < entry.gone_at:
+            self._changes.made(process, ident, "set", entry.tags)
 
     def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Both times in seconds, with the cache's own where one is ``None``."""
@@ -227,17 +237,17 @@ class SmartCache:
             How many entries of this process were concerned.
         """
         process = self._process()
-        tags = _tags(tags)
+        tags = tags_of(tags)
         body = body_of(prefix) if prefix is not None else (None if tags else b"")
         what = Invalidation(body, tags, scope)
         at = self.clock.time()
         with process.lock:
-            count = self._levels.mark(process, what, math.inf)
+            found = self._levels.mark(process, what, math.inf)
             if self._levels.shared is not None:
                 process.memory.add(what, at)
-        process.news.tell(what, at)
-        self._tell(signals.cache_invalidated, prefix=prefix, tags=tags, count=count)
-        return count
+        self._changes.invalidated(process, what, at, found)
+        self._tell(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
+        return len(found)
 
     def remove(self, key: Key, *, scope: str = "") -> None:
         """Forget one entry at once, here and in the store.
@@ -247,24 +257,16 @@ class SmartCache:
         """
         process = self._process()
         ident = identify(key, scope)
-        with process.lock:
-            process.flights.discard(ident)
-            process.failed.pop(ident, None)
-            entry = process.local.entries.get(ident)
-            if entry is not None:
-                process.local.remove(entry)
-        if self._levels.shared is not None:
-            with process.store_lock(ident):
-                self._levels.shared.delete(ident)
-        process.news.tell_removed(ident, self.clock.time())
-        self._tell(signals.cache_invalidated, prefix=key, tags=(), count=int(entry is not None))
+        had = self._levels.remove(process, ident)
+        self._changes.removed(process, ident, self.clock.time())
+        self._tell(signals.cache_invalidated, prefix=key, tags=(), count=int(had))
 
     def clear(self) -> int:
         """Forget everything, in all workers. Returns how many entries this process had."""
         process = self._process()
         at = self.clock.time()
         count = self._levels.clear(process, at, math.inf)
-        process.news.tell_cleared(at)
+        self._changes.cleared(process, at)
         self._tell(signals.cache_invalidated, prefix=None, tags=(), count=count)
         return count
 
@@ -295,11 +297,37 @@ class SmartCache:
 
     # --- telling --------------------------------------------------------------------------------
 
+    def subscribe(
+        self, key: Key, callback: Callable[[CacheChange], object], *, scope: str = ""
+    ) -> Callable[[], None]:
+        """Have ``callback`` told of every change of one key, in this worker or another.
+
+        Called in a background job, never twice at once. What piles up while it runs is told once
+        per kind, the last change last. One that raises is logged. A value that ends by age, or is
+        pushed out, is no change. The cache holds the callback until it is unsubscribed.
+
+        Args:
+            key: one key exactly; a prefix is not expanded.
+            callback: gets a :class:`~om_plugins.types.CacheChange`; what it returns is not used.
+            scope: the scope of the entry.
+
+        Returns:
+            A function that ends the subscription, once; a call under way ends by itself.
+
+        Raises:
+            TypeError: the key is of a kind that cannot be used, or the callback is not callable.
+        """
+        if not callable(callback):
+            raise TypeError(f"the callback must be callable, not {callback!r}")
+        ident = identify(key, scope)
+        self._process()  # what was published so far is history, and heard before
+        return self._subscriptions.add(key, ident, scope, callback)
+
     def stats(self) -> CacheStats:
         """The counters of this process, exact."""
         process = self._process()
         with process.lock:
-            return process.snapshot()
+            return replace(process.snapshot(), subscriptions=len(self._subscriptions))
 
     def refusals(self) -> dict[str, int]:
         """How many values were not kept, by reason, exact."""
@@ -308,13 +336,7 @@ class SmartCache:
             return dict(process.refused)
 
     def refuse(self, reason: str, subject: str, advice: str) -> None:
-        """Count that something was not kept, and warn the first time for this subject.
-
-        Args:
-            reason: a short word for :meth:`refusals`.
-            subject: what was not kept.
-            advice: why, and the way out.
-        """
+        """Count that something was not kept; see :meth:`.process.Process.refuse`."""
         self._process().refuse(reason, subject, advice)
 
     def memoize(
@@ -340,30 +362,6 @@ class SmartCache:
         )
         return decorate if function is None else decorate(function)
 
-    # --- invalidations of other workers ----------------------------------------------------------
-
-    def _heard_invalidation(self, what: Invalidation, at: float) -> None:
-        process = self._process()
-        at = min(at, self.clock.time())  # a clock that is ahead must not condemn the future
-        with process.lock:
-            if self._levels.shared is not None:
-                process.memory.add(what, at)
-            self._levels.mark(process, what, at)
-
-    def _heard_removal(self, ident: Ident, at: float) -> None:
-        process = self._process()
-        with process.lock:
-            entry = process.local.entries.get(ident)
-            if entry is not None and entry.began <= at:
-                process.local.remove(entry)
-            for flight in process.flights:
-                if flight.ident == ident and flight.began <= at:
-                    process.flights.detach(flight)
-
-    def _heard_clearing(self, at: float) -> None:
-        at = min(at, self.clock.time())
-        self._levels.clear(self._process(), at, at)
-
     # --- small things ----------------------------------------------------------------------------
 
     def _process(self) -> Process:
@@ -371,12 +369,9 @@ class SmartCache:
         pid = process_of()
         process = self._processes.get(pid)
         if process is None:
-            topic = TOPIC + (f":{self._namespace}" if self._namespace else "")
-            news = News(
-                self._hub, topic,
-                self._heard_invalidation, self._heard_removal, self._heard_clearing,
-            )  # fmt: skip
-            made = Process(self._l1_bytes, news)
+            news = News(self._hub, TOPIC + self._suffix, self._changes)
+            watch = Watch(self._hub, self.clock, self._namespace, news.origin)
+            made = Process(self._l1_bytes, news, watch)
             process = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
             if process is made:
                 for old in [p for p in self._processes if p != pid]:
@@ -388,18 +383,17 @@ class SmartCache:
 
     def _start(self, process: Process) -> None:
         every = self._scheduler.every
-        suffix = f":{self._namespace}" if self._namespace else ""
-        process.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + suffix))
+        process.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
         if self._hub is not None:
-            process.news.hear()
-            process.jobs.append(every(HEAR_S, process.news.hear, name=TOPIC + suffix))
+            self._hear()
+            process.jobs.append(every(HEAR_S, self._hear, name=TOPIC + self._suffix))
+
+    def _hear(self) -> None:
+        process = self._process()
+        process.watch.renew(self._subscriptions.idents())
+        process.news.hear()
+        self._subscriptions.flush()
 
     def _tell(self, signal: Any, **details: Any) -> None:
         if self._emit is not None and signal.receivers:
             self._emit(signal, **details)
-
-
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise TypeError(f"tags must be a list of texts, not the text {tags!r}")
-    return tuple(dict.fromkeys(tags)) if tags else ()

@@ -123,6 +123,7 @@ export const cards = {
       "Hit rate": joined(percent(cache.hit_rate)), Fresh: number(cache.fresh), Stale: number(cache.stale),
       Shared: number(cache.coalesced), Missed: number(cache.misses), Refreshed: number(cache.refreshes),
       Failed: number(cache.failures), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
+      ...(cache.subscriptions && { Subscriptions: number(cache.subscriptions) }),
     };
     return {
       content: [
