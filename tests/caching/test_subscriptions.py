@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 
 import pytest
 
@@ -210,6 +211,20 @@ def test_a_callback_may_use_the_cache_and_change_other_keys(world, told):
     assert kinds(told) == ["set"]
 
 
+def test_a_callback_runs_in_the_context_of_the_application(make_world, told):
+    @contextmanager
+    def context():
+        told.append("opened")
+        yield
+        told.append("closed")
+
+    world = make_world(context=context)
+    world.cache.subscribe("k", lambda change: told.append(change.kind))
+    world.cache.set("k", 1)
+    world.run()
+    assert told == ["opened", "set", "closed"]
+
+
 def test_what_the_queue_had_no_place_for_is_told_a_second_later(make_world, told):
     world = make_world(queue_size=1)
     world.cache.subscribe("k", told.append)
@@ -370,6 +385,7 @@ def test_a_worker_that_unsubscribes_or_ends_is_not_published_for(workers, hub, t
     assert len(published(hub)) == 1
     unsubscribe()
     second(two, one)
+    assert hub.scan(WATCHED) == {}
     one.cache.set("k", 2)
     assert len(published(hub)) == 1
     two.cache.subscribe("k", told.append)
@@ -541,10 +557,14 @@ cache = SmartCache(
 )
 told = []
 cache.subscribe("k", lambda change: told.append(change.kind))
+hub.publish("cache-invalidations", {"removed": "k", "at": clock.time()})
+clock.advance(1)
+scheduler.run_due()    # heard by the parent alone
 cache.set("k", 1)      # told by the parent alone
 cache._subscriptions._lock.acquire()  # as another thread may hold it while the process forks
 pid = os.fork()
 if pid == 0:
+    scheduler.run_pending()
     clock.advance(5)
     scheduler.run_due()
     scheduler.run_pending()
@@ -560,7 +580,7 @@ if pid == 0:
 cache._subscriptions._lock.release()
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 scheduler.run_pending()
-assert told == ["set"], told
+assert told == ["removed", "set"], told
 sys.exit(code)
 """
 
