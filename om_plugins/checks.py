@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self, TypeVar, overload
 
@@ -363,3 +363,17 @@ ACCESS = Check(
     _access,
     secret=True,
 )
+
+
+def check_scheme(key: str, url: str, known: Collection[str]) -> None:
+    """Check that something is known for a URL's scheme.
+
+    Raises:
+        ConfigError: names the nearest known scheme, or all of them.
+    """
+    scheme = url.partition(":")[0]
+    if scheme in known:
+        return
+    near = difflib.get_close_matches(scheme, sorted(known), n=1)
+    way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {way_out}")

@@ -27,6 +27,7 @@ What a chain does with each engine error (retry, next tier, breaker) is the tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -45,7 +46,7 @@ class ConfigError(OpenManagerError, ValueError):
 
     Args:
         key: the name as the operator wrote it, for example ``OM_CSP_MODE``.
-        value: the value that was found.
+        value: the value that was found; a password in a URL is not shown.
         reason: what is wrong and what is allowed, in one sentence.
     """
 
@@ -225,6 +226,11 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
         )
 
 
+def without_password(text: str) -> str:
+    """``redis://user:secret@host`` without the secret, for logs and errors."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
+
+
 def _short(value: object, limit: int = 120) -> str:
-    text = repr(value)
+    text = without_password(repr(value))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -139,13 +139,14 @@ def om_csp(  # type: ignore[empty-body]
     """Add sources to the Content-Security-Policy.
 
     A mapping of directive to sources is merged once, when the application starts; a callable is
-    asked for every HTML response.
+    asked for every HTML response. It only widens: a directive that the policy lacks, with nothing
+    to fall back to, allows everything already and is not added.
 
     Example::
 
         @hookimpl
         def om_csp(context):
-            return {"frame-src": ["https://player.example"]}
+            return {"style-src": ["https://fonts.example"]}
     """
 
 

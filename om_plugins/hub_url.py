@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
-from .errors import ConfigError
+from .checks import check_scheme
 
 _logger = logging.getLogger("om_plugins")
 _NETWORK_FILESYSTEMS = re.compile(
@@ -28,12 +27,8 @@ def check_hub_url(url: str, schemes: Collection[str]) -> None:
     Raises:
         ConfigError: no plugin brought its scheme.
     """
-    scheme = url.partition(":")[0]
-    if url == "auto" or scheme in schemes:
-        return
-    near = difflib.get_close_matches(scheme, sorted(schemes), n=1)
-    way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(schemes))}"
-    raise ConfigError("OM_HUB_URL", without_password(url), f"unknown scheme {scheme!r}; {way_out}")
+    if url != "auto":
+        check_scheme("OM_HUB_URL", url, schemes)
 
 
 def resolve_hub_url(
@@ -82,11 +77,6 @@ def resolve_hub_url(
         )  # fmt: skip
         return "memory://"
     return f"sqlite:///{directory}/hub.sqlite3"
-
-
-def without_password(url: str) -> str:
-    """The URL for logs and errors: ``redis://user:secret@host`` without the secret."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
 def _obstacle(directory: Path) -> str:

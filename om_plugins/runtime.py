@@ -12,7 +12,7 @@ import difflib
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from . import signals
 from .background import BackgroundScheduler
 from .builtin.hub_memory import MemoryHub
 from .caching.smart import SmartCache
+from .checks import check_scheme
 from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
@@ -202,9 +203,7 @@ class Runtime:
             self._store_factories = {**stores, **self._store_factories}
         check_hub_url(settings.hub_url, self._hub_factories)
         if not in_memory:
-            _known_scheme(
-                "OM_CACHE_URL", settings.cache_url, {**self._store_factories, "memory": None}
-            )
+            check_scheme("OM_CACHE_URL", settings.cache_url, [*self._store_factories, "memory"])
         extra, asked = self._csp_contributions()
         self.header_policy = HeaderPolicy.from_settings(
             settings, debug=debug, testing=testing, extra=extra, callables=asked
@@ -381,15 +380,6 @@ class _LateStore:
 
     def delete(self, key: str) -> None:
         self._opened().delete(key)
-
-
-def _known_scheme(key: str, url: str, known: Mapping[str, object]) -> None:
-    scheme = url.partition(":")[0]
-    if scheme in known:
-        return
-    near = difflib.get_close_matches(scheme, list(known), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {hint}")
 
 
 def _close_at_exit(runtime: Runtime) -> None:

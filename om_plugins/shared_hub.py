@@ -16,11 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from .hub_url import check_hub_url, resolve_hub_url
 from .protocols import Clock, Hub, Lease
 from .types import HubMessage
 
-__all__ = ["SharedHub", "SharedLease", "check_hub_url", "resolve_hub_url"]
+__all__ = ["SharedHub", "SharedLease"]
 
 _T = TypeVar("_T")
 

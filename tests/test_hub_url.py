@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from om_plugins.errors import ConfigError
-from om_plugins.hub_url import check_hub_url, filesystem_of, resolve_hub_url, without_password
+from om_plugins.errors import ConfigError, without_password
+from om_plugins.hub_url import check_hub_url, filesystem_of, resolve_hub_url
 
 SCHEMES = ("memory", "sqlite")
 

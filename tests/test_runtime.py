@@ -66,6 +66,14 @@ def test_what_cannot_work_is_an_error_when_it_is_built(settings, words):
         Runtime(Settings(**settings), testing=True)
 
 
+@pytest.mark.parametrize("url", ["redsi://ann:hunter2@h/0", "REDIS://ann:hunter2@h/0"])
+@pytest.mark.parametrize("key", ["cache_url", "hub_url"])
+def test_a_password_in_a_url_is_in_no_error(key, url):
+    with pytest.raises(ConfigError, match=r"ann:\*\*\*@h") as caught:
+        Runtime(Settings(**{key: url}), testing=True)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_plugins_broken_policy_is_left_out_and_reported():
     class Careless:
         @hookimpl

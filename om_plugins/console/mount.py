@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import mimetypes
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -26,8 +26,6 @@ from .app import PAGE_NONCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-View = Callable[[Request], "WSGIApplication"]
 
 
 class PrefixLayer:

@@ -149,11 +149,6 @@ class HeaderPolicy:
             callables=callables,
         )
 
-    @property
-    def uses_nonces(self) -> bool:
-        """Whether pages should put nonces on their tags."""
-        return self.mode != "off"
-
     def policies(
         self, changes: Sequence[Override] = (), extra: Sequence[Policy] = ()
     ) -> tuple[Policy | None, Policy | None]:
