@@ -9,6 +9,9 @@ A response whose policy is only observed, and not even reported on, needs no non
 leaves byte for byte as the application made it (:data:`PLAIN`), so that ETags, page caches and
 the application's own tests see no difference.
 
+A cache that keeps whole pages and sends them again speaks to this module through
+:func:`used_nonce`, :func:`stitched_nonce`, :func:`stays_plain` and :func:`sent_plain`.
+
 Each nonce comes straight from ``os.urandom``: a pool would save a quarter of a microsecond and
 would have to be guarded against forks.
 """
@@ -16,12 +19,15 @@ would have to be guarded against forks.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from .override import OVERRIDE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+_NONCE = re.compile(r"[0-9a-f]{32}")
 
 NONCE = "om_plugins.nonce"
 """Where the environ keeps a nonce that the page asked for."""
@@ -31,6 +37,9 @@ SENT = "om_plugins.nonce_sent"
 
 PLAIN = "om_plugins.plain"
 """There when this response's tags may stay as they are; true once one was left without a nonce."""
+
+STITCHED = "om_plugins.stitched"
+"""There when a cache of ours puts a fresh nonce into this page each time that it sends it."""
 
 
 def nonce(environ: WSGIEnvironment) -> str:
@@ -68,3 +77,62 @@ def header_nonce(environ: WSGIEnvironment) -> str:
     if value is None:
         value = environ[SENT] = os.urandom(16).hex()
     return value
+
+
+# --- for a cache of pages -------------------------------------------------------------------------
+
+
+def used_nonce(environ: WSGIEnvironment) -> str | None:
+    """The nonce that stands in this response's page.
+
+    Ask when the body has ended: a page that is streamed may use its nonce late.
+
+    Returns:
+        The nonce, or ``None`` when the page has none so far. A nonce that only the header carries
+        does not count: nothing of the body depends on it.
+    """
+    value: str | None = environ.get(NONCE)
+    return value
+
+
+def stitched_nonce(environ: WSGIEnvironment, value: str | None = None) -> str:
+    """The nonce to join a stored page with; the headers of this response will carry the same.
+
+    Call it before the response starts, for a stored page and for a page that is being stored
+    alike: the ``Cache-Control`` of a response that uses a nonce is made ``private`` unless it was
+    said here that it is stitched.
+
+    Args:
+        environ: the WSGI environ of the request that is answered now. It must be the very
+            dictionary that the headers' layer handed in, not a copy.
+        value: the nonce, when it was made already; 32 hexadecimal digits.
+
+    Returns:
+        The nonce of this response.
+
+    Raises:
+        ValueError: ``value`` is no nonce, or this response has another one already.
+    """
+    if value is not None:
+        known = environ.get(NONCE) or environ.get(SENT)
+        if not _NONCE.fullmatch(value) or known not in (None, value):
+            raise ValueError("a nonce is 32 hexadecimal digits, and a response has one only")
+        environ[NONCE] = value
+    environ[STITCHED] = True
+    return nonce(environ)
+
+
+def stays_plain(environ: WSGIEnvironment) -> bool:
+    """Whether the page may leave without nonces, so that two such responses are the same bytes.
+
+    A stored page that was made while this was true must not be sent where it is false, or the
+    browser would blame its tags: keep the two apart, as by a part of the key.
+    """
+    return PLAIN in environ
+
+
+def sent_plain(environ: WSGIEnvironment) -> None:
+    """Say that the page that is sent has tags without nonces, as a stored one may: no report-only
+    policy goes with it. Without effect where :func:`stays_plain` is false."""
+    if PLAIN in environ:
+        environ[PLAIN] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .policy import Policy, check_directive, checked, replaced, widened
@@ -68,6 +68,25 @@ class Override:
         policy = {name: value for name, value in policy.items() if name not in self.remove}
         return widened(policy, self.update, set_missing=not only_present)
 
+    def as_data(self) -> dict[str, object]:
+        """Its arguments, as JSON-like data that :meth:`from_data` reads."""
+        replace: dict[str, object] = {name: list(value) for name, value in self.replace.items()}
+        return {
+            "update": {name: list(value) for name, value in self.update.items()},
+            "replace": replace | dict.fromkeys(self.remove),
+            "exempt": self.exempt,
+            "report_only": self.report_only,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Override:
+        """The override that :meth:`as_data` described.
+
+        Raises:
+            ConfigError: it was not.
+        """
+        return cls(**data)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Override) and self._key == other._key
 
@@ -85,6 +104,9 @@ def override(
     report_only: bool | None = None,
 ) -> None:
     """Change the policy of the response at hand; call it before the response starts.
+
+    A cache that sends a page again without asking its view keeps ``environ[OVERRIDE]`` with it
+    (:meth:`Override.as_data`) and calls this for each, or the page loses its policy.
 
     Several changes to one response apply in the order of the calls.
 

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from om_plugins.errors import ConfigError
@@ -128,3 +129,13 @@ def test_policies_of_many_different_changes_are_not_kept_for_ever(serve):
         csp = serve(HeadersLayer(page(change), policy)).csp
         assert f"h{number}.example" in csp
     assert len(policy._variants) <= 256
+
+
+def test_override_survives_a_store():
+    change = Override(
+        update={"style-src": ["https://a.example"]},
+        replace={"img-src": ["'self'"], "base-uri": None},
+        report_only=True,
+    )
+    assert Override.from_data(msgspec.json.decode(msgspec.json.encode(change.as_data()))) == change
+    assert Override.from_data(Override(exempt=True).as_data()) == Override(exempt=True)
