@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .builtin.engine_callable import CallableEngine as CallableEngine
     from .builtin.engine_http import HttpEngine as HttpEngine
     from .builtin.engine_openai import OpenAIEngine as OpenAIEngine
+    from .builtin.engine_stale import StaleEngine as StaleEngine
     from .builtin.engine_static import StaticEngine as StaticEngine
     from .extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
@@ -42,6 +43,7 @@ _HOMES = {
     "OpenManagerMiddleware": "wsgi",
     "PluginInfo": "types",
     "Settings": "settings",
+    "StaleEngine": "builtin.engine_stale",
     "StaticEngine": "builtin.engine_static",
     "errors": "",
     "hookimpl": "hookspecs",

@@ -64,8 +64,22 @@ class Clock(Protocol):
 class Engine(Protocol):
     """Anything that can answer a call.
 
-    ``probe(call)`` and ``close()`` are optional: a probe raises when the engine is not well, and
-    should cost nothing; ``close`` gives connections back.
+    These methods are optional; a chain uses what is there:
+
+    ``probe(call) -> None``
+        Raises when the engine is not well; should cost nothing.
+    ``close() -> None``
+        Gives connections back.
+    ``attach(context: PluginContext) -> Engine | None``
+        Called once in each application that gives the engine a place, before its first call.
+        ``context`` has the clock, hub, cache and scheduler, which may be kept but not called yet.
+        One engine object may stand in several applications: an engine that keeps the context
+        returns a copy of itself, which then takes the place; one that keeps nothing returns
+        ``None``.
+    ``learn(call: Call, answer: Answer) -> None``
+        Called by the chain, in the caller's thread, after *another* engine of it answered whole
+        (not streamed, not stale). Must cost next to nothing and never raise; ``answer`` belongs
+        to the caller, who may change it afterwards.
     """
 
     name: str

@@ -14,6 +14,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ from .protocols import (
     RecoveryStep,
 )
 from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from .resilience.place import check_engine
 from .resilience.recovery import Recovery
 from .resilience.wording import Reader
 from .routes.under_way import ENVIRON
@@ -228,7 +230,13 @@ class Runtime:
         return found
 
     def add_engine(self, spec: EngineSpec) -> None:
-        """Give an engine its place in a chain; calls under way end on the old order."""
+        """Give an engine its place in a chain; calls under way end on the old order.
+
+        Raises:
+            ConfigError: it is no engine, or the chain has one of that name.
+            TypeError: its ``call`` is ``async``.
+        """
+        spec = self._attached(spec)
         found = self.chains.get(spec.chain)
         if found is None:
             policy = ChainPolicy.from_settings(self.settings, spec.chain)
@@ -276,6 +284,16 @@ class Runtime:
             instance_path=self._instance_path,
             schemes=self._hub_factories,
         )
+
+    def _attached(self, spec: EngineSpec) -> EngineSpec:
+        """Have an engine that wants the parts of the application get them."""
+        engine = check_engine(spec, spec.chain)
+        attach = getattr(engine, "attach", None)
+        if attach is None:
+            return spec
+        log = logging.getLogger(f"om_plugins.engine.{engine.name}")
+        mine = attach(self._context(engine.name, None, log))
+        return spec if mine is None else replace(spec, engine=mine)
 
     # --- how the parts are made ---------------------------------------------------------------
 

@@ -110,6 +110,46 @@ def test_a_broken_plugin_raises_when_strict():
         Runtime(testing=True, plugins=[(Raising(), "raising")])
 
 
+class Attached:
+    name = "attached"
+    traits = EngineTraits()
+
+    def __init__(self, mine=None):
+        self.mine = mine
+        self.contexts = []
+
+    def call(self, call):
+        return "answer"
+
+    def attach(self, context):
+        self.contexts.append(context)
+        return self.mine
+
+
+def test_an_engine_gets_the_parts_of_the_application_once_before_its_first_call():
+    engine = Attached()
+    runtime = Runtime(testing=True)
+    runtime.add_engine(EngineSpec(engine, "c"))
+    runtime.chain("c").call()
+    (context,) = engine.contexts
+    assert (context.name, context.config) == ("attached", None)
+    assert context.logger.name == "om_plugins.engine.attached"
+    assert context.cache is runtime.cache
+    assert context.clock is runtime.clock
+    runtime.close()
+
+
+def test_an_engine_that_returns_another_gives_it_the_place():
+    other = Attached()
+    runtime = Runtime(testing=True)
+    spec = EngineSpec(Attached(other), "c", tier=4)
+    runtime.add_engine(spec)
+    (found,) = runtime.chain("c").engines
+    assert (found.engine, found.tier) == (other, 4)
+    assert spec.engine is not other  # another application's place is not changed
+    runtime.close()
+
+
 def test_the_secret_is_the_same_for_all_who_share_a_hub(tmp_path):
     url = f"sqlite:///{tmp_path}/hub.sqlite3"
     first, second = Runtime(Settings(hub_url=url)), Runtime(Settings(hub_url=url))

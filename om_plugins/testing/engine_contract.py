@@ -15,7 +15,8 @@ import pytest
 
 from ..errors import CallerDeadline, Cancelled, EngineError
 from ..protocols import Engine
-from ..types import Answer, Call, EngineTraits
+from ..runtime import Runtime
+from ..types import Answer, Call, EngineSpec, EngineTraits
 
 __all__ = ["EngineContract"]
 
@@ -132,6 +133,33 @@ class EngineContract:
         probe = getattr(engine, "probe", None)
         if probe is not None:
             probe(self.make_call())
+
+    def test_two_applications_may_attach_it(self, engine: Engine) -> None:
+        attach = getattr(engine, "attach", None)
+        if attach is None:
+            return
+        for _ in range(2):
+            with contextlib.closing(Runtime(testing=True)) as runtime:
+                runtime.add_engine(EngineSpec(engine, "contract"))
+                (spec,) = runtime.chain("contract").engines
+            assert isinstance(spec.engine, Engine), "attach returns None or an engine"
+            assert spec.engine.name == engine.name
+            assert spec.engine.traits == engine.traits
+
+    def test_learning_never_fails_and_leaves_call_and_answer_alone(self, engine: Engine) -> None:
+        learn = getattr(engine, "learn", None)
+        if learn is None:
+            return
+        for payload in ({"answer": [1, "two"]}, object(), None):
+            call = self.make_call()
+            answer = Answer(payload, engine="another")
+            assert learn(call, answer) is None
+            assert call.payload == self.payload
+            assert answer.payload is payload
+            assert not answer.stale
+        recursive: list[object] = []
+        recursive.append(recursive)
+        learn(self.make_call(), Answer(recursive, engine="another"))
 
     def test_it_can_be_closed_twice(self, engine: Engine) -> None:
         close = getattr(engine, "close", None)

@@ -107,6 +107,10 @@ def _deaf(call: Call) -> str:
     return "late"
 
 
+def _marks_stale(call: Call, answer: Answer) -> None:
+    answer.stale = True
+
+
 class _OnlyOne:
     """Answers one caller at a time and fails the others."""
 
@@ -136,6 +140,8 @@ class _OnlyOne:
         ("a_call_whose_time_is_over_ends_soon", Broken(_deaf)),
         ("a_cancelled_call_ends_soon", Broken(_deaf)),
         ("it_answers_several_callers_at_once", Broken(_OnlyOne())),
+        ("two_applications_may_attach_it", Broken(attach=lambda context: Broken(name="other"))),
+        ("learning_never_fails_and_leaves_call_and_answer_alone", Broken(learn=_marks_stale)),
     ],
 )
 def test_a_broken_engine_is_found_out(test: str, engine: Any) -> None:
