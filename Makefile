@@ -36,7 +36,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Debian packages that browser tests need; without root they are left out and the tests say so.
+# Debian packages that tests need: a browser, Redis, memcached; without root they are left out and the tests say so.
 system-packages:
 	@sh tests/system-packages.sh
 

@@ -25,6 +25,7 @@ __all__ = ["EXTRAS", "Examined", "Finding", "examine"]
 EXTRAS = {
     "http": "urllib3",
     "redis": "redis",
+    "memcached": "pymemcache",
     "system": "psutil",
     "prometheus": "prometheus_client",
     "otel": "opentelemetry",
@@ -32,6 +33,8 @@ EXTRAS = {
 }
 """Each optional extra, and the module by which it is found."""
 
+_SHARED = re.compile(r"(redis|valkey|unix|memcached)[a-z+]*:")
+_COMMON_NAMES = frozenset({"app", "application", "api", "flask", "main", "server", "web", "wsgi"})
 _GUESSED = re.compile(r"password|secret|change.?me|letmein|12345|qwerty|admin|token", re.IGNORECASE)
 
 
@@ -63,6 +66,7 @@ class Examined(Protocol):
     settings: Settings
     plugins: PluginHost
     testing: bool
+    namespace: str
 
     @property
     def chains(self) -> Mapping[str, _Chain]: ...
@@ -82,6 +86,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_routes(runtime),
         *_chains(runtime),
         *_hub(runtime),
+        *_namespace(runtime),
         *_policy(runtime),
         *_console(runtime),
         *_uwsgi(),
@@ -201,10 +206,25 @@ def _hub(runtime: Examined) -> Iterator[Finding]:
             "OM_HUB_URL",
             "The hub is this process's memory: several workers would count, notify and hold "
             "leases each for itself.",
-            "Serve with one worker, or set OM_HUB_URL to 'sqlite:///path' on a local disk.",
+            "Serve with one worker, or set OM_HUB_URL to 'sqlite:///path' on a local disk, or to "
+            "'redis://host'.",
         )
     else:
         yield Finding("ok", "OM_HUB_URL", f"The hub is {scheme}.")
+
+
+def _namespace(runtime: Examined) -> Iterator[Finding]:
+    settings = runtime.settings
+    if settings.namespace is not None or runtime.namespace not in _COMMON_NAMES:
+        return
+    if any(_SHARED.match(url) for url in (settings.hub_url, settings.cache_url)):
+        yield Finding(
+            "warn",
+            "OM_NAMESPACE",
+            f"The application is named {runtime.namespace!r}, as many are: another one of that "
+            "name on the same server would read its values and messages.",
+            "Set OM_NAMESPACE to a name of its own.",
+        )
 
 
 def _policy(runtime: Examined) -> Iterator[Finding]:
@@ -281,8 +301,10 @@ def _extras(runtime: Examined) -> Iterator[Finding]:
         ("OM_HUB_URL", runtime.settings.hub_url),
         ("OM_CACHE_URL", runtime.settings.cache_url),
     ):
-        if url.startswith("redis") and "redis" in missing:
-            yield Finding("fail", key, "Its package is not installed.", _install("redis"))
+        found = _SHARED.match(url)
+        extra = "memcached" if found and found[1] == "memcached" else "redis"
+        if found and extra in missing:
+            yield Finding("fail", key, "Its package is not installed.", _install(extra))
     if missing:
         yield Finding(
             "ok",

@@ -311,6 +311,7 @@ class _Entry:
             host_context=app.request_context,
             work_context=app.app_context,
             current_environ=current_environ,
+            name=app.name,
             plugins=self._plugins,
         )
         for spec in self._engines:

@@ -330,6 +330,7 @@ class PluginContext:
         logger: ``om_plugins.plugin.<name>``.
         hub, cache: resolved on first use, so a hook may keep them but should not call them.
         prober: looks at engines, for the steps of recovery; ``None`` outside an application.
+        namespace: names the application in stores that several may share (``OM_NAMESPACE``).
     """
 
     name: str
@@ -341,6 +342,7 @@ class PluginContext:
     notify: Notify
     logger: logging.Logger
     prober: Prober | None = None
+    namespace: str = "app"
 
 
 HubFactory = Callable[[str, Clock], Hub]

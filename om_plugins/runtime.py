@@ -11,6 +11,7 @@ import atexit
 import difflib
 import logging
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -82,6 +83,7 @@ class Runtime:
         host_context: opens the host framework's request context.
         work_context: opened around every background fetch: the host's application context.
         current_environ: the WSGI environ of the request under way, ``None`` outside one.
+        name: the application's, for ``OM_NAMESPACE``.
         clock: time.
 
     Raises:
@@ -102,6 +104,7 @@ class Runtime:
         host_context: HostContext | None = None,
         work_context: Callable[[], AbstractContextManager[object]] = nullcontext,
         current_environ: Callable[[], WSGIEnvironment | None] = lambda: None,
+        name: str = "",
         clock: Clock | None = None,
         plugins: Iterable[tuple[object, str | None]] = (),
     ) -> None:
@@ -113,6 +116,9 @@ class Runtime:
         self.host_context = host_context
         self.emit = signals.emitter(self if sender is None else sender)
         self._instance_path = instance_path
+        self.namespace = (
+            settings.namespace or re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)[:64] or "app"
+        )
         self._started: dict[int, object] = {}
         self.closed = False
         self.chains: dict[str, EngineChain] = {}
@@ -196,8 +202,8 @@ class Runtime:
         self._store_factories: dict[str, CacheStoreFactory] = {}
 
         self.plugins.load()
-        for plugin, name in plugins:
-            self.plugins.register(plugin, name)
+        for plugin, called in plugins:
+            self.plugins.register(plugin, called)
         # third parties are asked first, so that theirs win over a built-in of the same scheme
         for _, hubs in self.plugins.collect("om_hubs"):
             self._hub_factories = {**hubs, **self._hub_factories}
@@ -308,6 +314,7 @@ class Runtime:
             notify=self.notify,
             logger=log,
             prober=self.recovery.probes,
+            namespace=self.namespace,
         )
 
     def _open_hub(self) -> Hub:

@@ -136,8 +136,18 @@ class Settings(Table):
     )  # fmt: skip
     hub_url: str = key(
         "auto",
-        text(r"auto|[a-z][a-z0-9+.-]*:.*", "'auto', 'memory://' or 'sqlite:///path'"),
-        "what the workers share; `auto`: memory when testing, else a file in the instance folder",
+        text(
+            r"auto|[a-z][a-z0-9+.-]*:.*", "'auto', 'memory://', 'sqlite:///path' or 'redis://host'"
+        ),
+        "what the workers share; `auto`: memory when testing, else the cache's Redis, else a file "
+        "in the instance folder",
+        "General",
+    )
+    namespace: str | None = key(
+        None,
+        text(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, '.', '_' and '-'"),
+        "names the application in a Redis, memcached or folder that others use too; the "
+        "application's own name when not set",
         "General",
     )
     workers: int = key(4, integer(1, 64), "background threads in a process, at most", "General")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import weakref
@@ -24,8 +25,10 @@ __all__ = ["SharedHub", "SharedLease"]
 _T = TypeVar("_T")
 
 _logger = logging.getLogger("om_plugins")
-_FIRST_RETRY_S = 1.0
+_FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 30.0
+_SHARE_OF_TRYING = 0.05
+_STEADY_S = 10.0
 _CATCH_UP = 1_000
 _LOCAL = "~"
 """Ends the ids of messages that only this process has."""
@@ -49,8 +52,8 @@ class _State:
     alone: Hub | None = None
     down: bool = False
     retry_at: float = 0.0
-    backoff_s: float = 0.0
-    back_at: float = 0.0
+    pause_s: float = _FIRST_RETRY_S
+    back_at: float = -math.inf
     caught: deque[_Caught] = field(default_factory=lambda: deque(maxlen=_CATCH_UP))
     handed_on: dict[str, str] = field(default_factory=dict)
     """Ids under which messages were handed on, and the local ids they had before."""
@@ -72,7 +75,9 @@ class SharedHub:
     Args:
         open_hub: makes the real hub; called on first use, and again after it failed.
         fallback: makes the hub of a process that is alone.
-        clock: its monotonic time says when to try again: after 1 s, growing to 30 s.
+        clock: its monotonic time says when to try again: each half second where a try costs
+            nothing, as when a connection is refused; so seldom that trying takes a twentieth of
+            one thread's time where it has to wait; later, up to 30 s, when it comes and goes.
         logger: gets one warning when the backend goes away and one line when it is back.
         name: how the log names the hub; without credentials.
     """
@@ -221,6 +226,7 @@ class SharedHub:
         error: Exception | None = None
         was_down = state.down
         handed_on = 0
+        began = self._clock.monotonic()
         try:
             if state.hub is not None or (was_down and self._clock.monotonic() < state.retry_at):
                 return state.hub
@@ -233,7 +239,7 @@ class SharedHub:
             state.down = False
         except Exception as caught:  # noqa: BLE001 - whatever is wrong, the process goes on
             error = caught
-            self._went_down(state)
+            self._went_down(state, self._clock.monotonic() - began)
         finally:
             state.lock.release()
         if error is None:
@@ -266,16 +272,19 @@ class SharedHub:
         _close(hub)
         self._warn(error)
 
-    def _went_down(self, state: _State) -> None:
+    def _went_down(self, state: _State, tried_s: float = 0.0) -> None:
+        """Say when to try again.
+
+        Args:
+            tried_s: what the try that just failed took.
+        """
         now = self._clock.monotonic()
-        steady = not state.down and now - state.back_at > 2 * _LONGEST_RETRY_S
-        state.backoff_s = (
-            _FIRST_RETRY_S
-            if steady or not state.backoff_s
-            else min(2 * state.backoff_s, _LONGEST_RETRY_S)
-        )
+        if not state.down:
+            flaps = now - state.back_at < _STEADY_S
+            state.pause_s = min(2 * state.pause_s, _LONGEST_RETRY_S) if flaps else _FIRST_RETRY_S
         state.down = True
-        state.retry_at = now + state.backoff_s
+        patience = min(tried_s / _SHARE_OF_TRYING, _LONGEST_RETRY_S)
+        state.retry_at = now + max(state.pause_s, patience)
 
     def _warn(self, error: Exception) -> None:
         self._logger.warning(

@@ -66,6 +66,72 @@ def free_port():
         return s.getsockname()[1]
 
 
+class StoreServer:
+    """A Redis or memcached of one test's own; it can be killed, paused and started again."""
+
+    def __init__(self, command, answers):
+        self._command = command
+        self._answers = answers
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            assert self.process.poll() is None, f"{self._command[0]} ended"
+            assert time.monotonic() < deadline, f"{self._command[0]} does not answer"
+            time.sleep(0.01)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(10)
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+
+def _answers(kind, address, question, answer):
+    try:
+        with socket.socket(kind) as s:
+            s.settimeout(1)
+            s.connect(address)
+            s.sendall(question)
+            return s.recv(100).startswith(answer)
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """A real Redis, on a free port (``url``) and a socket (``unix_url``); its ``client``."""
+    if shutil.which("redis-server") is None:
+        lacking("redis-server (apt-get install redis-server)")
+    try:
+        import redis
+    except ImportError:
+        lacking("redis (pip install 'om-plugins[redis]')")
+    port = free_port()
+    path = tmp_path / "redis.sock"
+    server = StoreServer(
+        [
+            *("redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""),
+            *("--unixsocket", str(path), "--dir", str(tmp_path)),
+        ],
+        lambda: _answers(socket.AF_INET, ("127.0.0.1", port), b"PING\r\n", b"+PONG"),
+    )
+    server.url = f"redis://127.0.0.1:{port}/0"
+    server.unix_url = f"unix://{path}"
+    server.client = redis.Redis(port=port)
+    yield server
+    server.client.close()
+    server.kill()
+
+
 @pytest.fixture
 def gunicorn(tmp_path):
     """Start ``gunicorn(module_source, *arguments)``; gives the base URL and the process."""

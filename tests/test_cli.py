@@ -273,6 +273,7 @@ class House:
     chains: dict[str, Chain] = field(default_factory=dict)
     url: str = "sqlite:////srv/hub.sqlite3"
     testing: bool = False
+    namespace: str = "shop"
     plugins: PluginHost = field(
         default_factory=lambda: PluginHost(
             context=lambda *args: pytest.fail("not asked"),
@@ -389,6 +390,20 @@ def test_missing_extras_are_told_with_their_install(monkeypatch: pytest.MonkeyPa
     assert (one.level, one.way_out) == ("ok", "pip install 'om-plugins[redis]' brings them.")
     (one,) = about(House(settings=Settings(cache_url="redis://h")), "OM_CACHE_URL")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[redis]'")
+    monkeypatch.setattr("om_plugins.doctor._importable", lambda module: False)
+    (one,) = about(House(settings=Settings(cache_url="memcached://h")), "OM_CACHE_URL")
+    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[memcached]'")
+
+
+def test_a_common_name_on_a_server_that_others_may_use_is_a_warning() -> None:
+    shared = Settings(cache_url="redis://h")
+    assert [f.level for f in about(House(settings=shared, namespace="app"), "OM_NAMESPACE")] == [
+        "warn"
+    ]
+    assert about(House(settings=shared), "OM_NAMESPACE") == []
+    assert about(House(namespace="app"), "OM_NAMESPACE") == []
+    chosen = Settings(hub_url="redis://h", namespace="app")
+    assert about(House(settings=chosen, namespace="app"), "OM_NAMESPACE") == []
 
 
 # --- as an operator types it --------------------------------------------------------------------

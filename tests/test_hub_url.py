@@ -61,6 +61,8 @@ def test_auto_is_memory_without_an_instance_folder(resolve):
 def test_auto_is_the_caches_redis_where_a_plugin_knows_it(resolve):
     url = "redis://cache:6379/0"
     assert resolve(cache_url=url, schemes=(*SCHEMES, "redis")) == url
+    for url in ("rediss://cache", "unix:///run/redis.sock", "redis+sentinel://h/main"):
+        assert resolve(cache_url=url, schemes=(*SCHEMES, url.partition(":")[0])) == url
     assert resolve(cache_url=url).startswith("sqlite:///")
     assert resolve(cache_url="memcached://cache", schemes=(*SCHEMES, "memcached")).startswith("sq")
 

@@ -150,6 +150,23 @@ def test_an_engine_that_returns_another_gives_it_the_place():
     runtime.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "namespace"),
+    [
+        ("shop.web", {}, "shop.web"),
+        ("내 shop{}", {}, "--shop--"),
+        ("", {}, "app"),
+        ("shop", {"namespace": "shop-2"}, "shop-2"),
+    ],
+)
+def test_an_application_is_named_in_stores_that_others_use_too(name, settings, namespace):
+    runtime = Runtime(Settings(**settings), name=name, testing=True)
+    assert runtime.namespace == namespace
+    assert runtime._context("p", None, runtime.clock).namespace == namespace
+    with pytest.raises(ConfigError, match="OM_NAMESPACE"):
+        Settings(namespace="a b")
+
+
 def test_the_secret_is_the_same_for_all_who_share_a_hub(tmp_path):
     url = f"sqlite:///{tmp_path}/hub.sqlite3"
     first, second = Runtime(Settings(hub_url=url)), Runtime(Settings(hub_url=url))

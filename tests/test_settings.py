@@ -93,7 +93,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("OM_TRUSTED_HOSTS", 5, "a list of texts"),
     ("OM_TRUSTED_HOSTS", ["a", 5], "every item must be text"),
     ("OM_SECRET_KEY", "short", "at least 8 characters"),
-    ("OM_HUB_URL", "sqlite", "'auto', 'memory://' or 'sqlite:///path'"),
+    ("OM_HUB_URL", "sqlite", "'auto', 'memory://', 'sqlite:///path' or 'redis://host'"),
     ("OM_WORKERS", 0, "a whole number from 1 to 64"),
     ("OM_WORKERS", 1.5, "a whole number"),
     ("OM_WORKERS", "four", "a whole number"),

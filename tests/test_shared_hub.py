@@ -173,19 +173,52 @@ def test_a_backend_that_goes_away_later_is_noticed_in_the_middle_of_work(backend
     assert len(warnings()) == 1
 
 
-def test_it_is_tried_again_after_a_delay_that_grows_from_1_to_30_seconds(backend, hub, clock):
-    backend.error = HubError("gone")
-    hub.get("key")
+def tries_within(seconds, backend, hub, clock):
+    """When the backend was tried again, in seconds from now."""
     tries = []
     began = clock.monotonic()
-    for _ in range(1000):
+    while clock.monotonic() - began < seconds:
         before = backend.opened
         hub.get("key")
         if backend.opened > before:
             tries.append(clock.monotonic() - began)
         clock.advance(0.1)
-    delays = [later - earlier for earlier, later in zip([0.0, *tries], tries, strict=False)]
-    assert delays == pytest.approx([1, 2, 4, 8, 16, 30, 30], abs=0.25)
+    return tries
+
+
+def test_it_is_tried_each_half_second_where_a_try_costs_nothing(backend, hub, clock):
+    backend.error = HubError("refused")
+    hub.get("key")
+    assert len(tries_within(60, backend, hub, clock)) == pytest.approx(110, abs=15)
+
+
+def test_trying_takes_a_twentieth_of_the_time_where_it_has_to_wait(clock):
+    class Slow(Backend):
+        def __call__(self):
+            clock.advance(0.5)
+            return super().__call__()
+
+    backend = Slow(clock)
+    backend.error = HubError("timed out")
+    hub = shared(backend, clock)
+    hub.get("key")
+    assert len(tries_within(200, backend, hub, clock)) == pytest.approx(19, abs=2)
+
+
+def test_a_backend_that_is_lost_again_soon_is_left_alone_for_longer_and_longer(backend, hub, clock):
+    def go_away():
+        backend.error = HubError("gone")
+        hub.get("key")
+        began = clock.monotonic()
+        backend.error = None
+        while hub.alone:
+            clock.advance(0.05)
+            hub.get("key")
+        return clock.monotonic() - began
+
+    assert [go_away() for _ in range(8)] == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], abs=0.11)
+    clock.advance(11)
+    assert go_away() == pytest.approx(0.5, abs=0.11)
 
 
 def test_messages_published_meanwhile_are_handed_on_in_order_when_it_is_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 BUILTINS: dict[str, str] = {
     "cache-file": "om_plugins.builtin.cache_file",
     "hub-memory": "om_plugins.builtin.hub_memory",
+    "hub-redis": "om_plugins.builtin.hub_redis",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",
     "monitor-log": "om_plugins.builtin.monitor_log",
     "notifier-log": "om_plugins.builtin.notifier_log",
