@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .builtin.engine_static import StaticEngine as StaticEngine
     from .extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
+    from .security.builder import Csp as Csp
     from .settings import Settings as Settings
     from .types import Answer as Answer
     from .types import Call as Call
@@ -34,6 +35,7 @@ _HOMES = {
     "Answer": "types",
     "Call": "types",
     "CallableEngine": "builtin.engine_callable",
+    "Csp": "security.builder",
     "EngineSpec": "types",
     "EngineTraits": "types",
     "HttpEngine": "builtin.engine_http",

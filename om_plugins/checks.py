@@ -232,6 +232,16 @@ def _mapping(value: Any) -> dict[str, Any]:
 MAPPING = Check("a dict with text keys", _mapping)
 
 
+def single(cls: type[Table], name: str) -> Check:
+    """One nested table: ``{options}``."""
+    return Check(
+        f"a dict with the keys {', '.join(cls.keys())}",
+        lambda value: (
+            value if isinstance(value, cls) else cls.from_mapping(_mapping(value), where=f"{name}.")
+        ),
+    )
+
+
 def table(cls: type[Table], name: str) -> Check:
     """A dict of nested tables: ``{"name": {options}}``."""
 
@@ -314,6 +324,41 @@ def _csp(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 CSP = Check("a policy as text, or a dict from a directive to its sources", _csp)
+
+
+def _policies(value: Any) -> tuple[dict[str, tuple[str, ...]], ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json.loads(value)
+    if isinstance(value, str | Mapping):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return tuple(_csp(one) for one in value)
+
+
+POLICIES = Check("a list of policies, each as text or as a dict", _policies)
+
+
+def _paths(value: Any) -> dict[str, dict[str, Any]]:
+    return {path: _mapping(change) for path, change in _mapping(value).items()}
+
+
+CSP_PATHS = Check(
+    "a dict from a path such as '/admin/*' to a dict with update, replace, exempt or report_only",
+    _paths,
+)
+
+
+def _features(value: Any) -> dict[str, tuple[str, ...]]:
+    result = {}
+    for feature, allowed in _mapping(value).items():
+        result[feature] = tuple(allowed.split()) if isinstance(allowed, str) else _strings(allowed)
+    return result
+
+
+FEATURES = Check(
+    "a dict from a feature to who may use it: [] for nobody, or 'self', '*' and origins", _features
+)
 
 
 def _headers(value: Any) -> dict[str, str | None]:

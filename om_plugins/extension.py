@@ -13,9 +13,10 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import (
+    Blueprint,
     Flask,
     current_app,
     got_request_exception,
@@ -48,7 +49,7 @@ __all__ = ["OpenManager"]
 KEY = "om_plugins"
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
-T = TypeVar("T")
+V = TypeVar("V")
 
 logger = logging.getLogger("om_plugins")
 
@@ -199,26 +200,18 @@ class OpenManager:
         update: Mapping[str, object] | None = None,
         replace: Mapping[str, object] | None = None,
         exempt: bool = False,
-        report_only: bool | None = None,
-    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Change the Content-Security-Policy of one view's responses.
+        report_only: bool | Mapping[str, object] | str | None = None,
+    ) -> Callable[[V], V]:
+        """Change the Content-Security-Policy of one view's responses, or of a blueprint's.
 
-        The arguments are those of :class:`om_plugins.security.override.Override`.
+        The arguments are those of :class:`om_plugins.security.override.Override`. Put it below
+        the route; a blueprint is given to what this returns: ``om.csp(exempt=True)(blueprint)``.
 
         Raises:
             ConfigError: a directive or source is not allowed (when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
-
-        def decorate(view: Callable[P, T]) -> Callable[P, T]:
-            @functools.wraps(view)
-            def changed(*args: P.args, **kwargs: P.kwargs) -> T:
-                override(request.environ, change)
-                return current_app.ensure_sync(view)(*args, **kwargs)  # type: ignore[no-any-return]
-
-            return changed
-
-        return decorate
+        return _before_each(lambda: override(request.environ, change))
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
@@ -276,6 +269,26 @@ class OpenManager:
     def hub(self) -> Hub:
         """What this app's workers share."""
         return self.runtime.hub
+
+
+def _before_each(act: Callable[[], None]) -> Callable[[V], V]:
+    """A decorator of views and blueprints that acts before each of their requests."""
+
+    def decorate(view: V) -> V:
+        if isinstance(view, Blueprint):
+            view.before_request(act)
+            return view
+
+        called = cast("Callable[..., Any]", view)
+
+        @functools.wraps(called)
+        def acting(*args: Any, **kwargs: Any) -> Any:
+            act()
+            return current_app.ensure_sync(called)(*args, **kwargs)
+
+        return cast("V", acting)
+
+    return decorate
 
 
 class _Entry:

@@ -18,9 +18,12 @@ from .checks import (
     CALLBACK,
     CORS,
     CSP,
+    CSP_PATHS,
+    FEATURES,
     HEADERS,
     MAPPING,
     NAMES,
+    POLICIES,
     PROXIES,
     RATE,
     SECRET,
@@ -31,11 +34,12 @@ from .checks import (
     integer,
     key,
     number,
+    single,
     table,
     text,
 )
 
-__all__ = ["AlertOptions", "ChainOptions", "RouteOptions", "Settings", "as_markdown"]
+__all__ = ["AlertOptions", "ChainOptions", "HstsOptions", "RouteOptions", "Settings", "as_markdown"]
 
 _PREFIX = text(
     r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
@@ -101,6 +105,17 @@ class RouteOptions(Table):
     timeout: float | None = key(
         None, number(0.001, 3600, "seconds"), "deadline of a call; the chain's own when not set"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HstsOptions(Table):
+    """What ``Strict-Transport-Security`` says (RFC 6797). Browsers remember it."""
+
+    max_age: int = key(
+        31_536_000, integer(0, 2**31, "seconds"), "how long browsers keep to HTTPS; 0 ends it"
+    )
+    include_subdomains: bool = key(False, BOOL, "subdomains, too: all of them must speak HTTPS")
+    preload: bool = key(False, BOOL, "the site may be put on the list that browsers are built with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,9 +296,38 @@ class Settings(Table):
         "enforces the strict policy; `learn` only reports; `off` sends none",
         "Security headers",
     )
-    csp: dict[str, tuple[str, ...]] = key(
-        {}, CSP, "directives that replace those of the strict policy", "Security headers"
+    csp_preset: str = key(
+        "strict",
+        choice("strict", "compatible", "api"),
+        "`strict`: scripts need a nonce; `compatible`: external ones of the site and of "
+        "`OM_CSP_SCRIPT_HOSTS` do not; `api`: pages may hold nothing at all",
+        "Security headers",
     )
+    csp_script_hosts: tuple[str, ...] = key(
+        (), STRINGS, "hosts of the preset `compatible`, such as `https://cdn.example`",
+        "Security headers"
+    )  # fmt: skip
+    csp: dict[str, tuple[str, ...]] = key(
+        {}, CSP, "directives that replace those of the preset", "Security headers"
+    )
+    csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = key(
+        (), POLICIES, "more policies to enforce; in mode `learn` they are reported on",
+        "Security headers"
+    )  # fmt: skip
+    csp_report_also: tuple[dict[str, tuple[str, ...]], ...] = key(
+        (), POLICIES, "more policies to report on, such as the one to come", "Security headers"
+    )
+    csp_api: dict[str, tuple[str, ...]] | None = key(
+        None,
+        CSP,
+        "the policy of JSON, images and style sheets; `default-src 'none'` and what pictures need "
+        "when not set, none when empty",
+        "Security headers",
+    )
+    csp_paths: dict[str, dict[str, Any]] = key(
+        {}, CSP_PATHS, "what changes by path, as in `@om.csp(…)`; the longest pattern wins",
+        "Security headers"
+    )  # fmt: skip
     csp_report_sample: float = key(
         0.01,
         number(0, 1),
@@ -302,6 +346,19 @@ class Settings(Table):
         HEADERS,
         "companion headers, added where the app set none: overrides `X-Content-Type-Options`, "
         "`Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds others",
+        "Security headers",
+    )
+    hsts: HstsOptions | None = key(
+        None,
+        single(HstsOptions, "OM_HSTS"),
+        "browsers keep to HTTPS: `{'max_age': 31536000}`; sent over HTTPS alone, and not at all "
+        "when not set",
+        "Security headers",
+    )
+    permissions_policy: dict[str, tuple[str, ...]] = key(
+        {},
+        FEATURES,
+        "which powers of a browser pages may use: `{'geolocation': 'self', 'camera': []}`",
         "Security headers",
     )
 
@@ -329,6 +386,7 @@ def as_markdown() -> str:
         ("A chain's options", ChainOptions),
         ("A route's options", RouteOptions),
         ("An alert's options", AlertOptions),
+        ("HSTS's options", HstsOptions),
     ):
         lines += ["", f"## {title}", "", *_rows(list(cls.keys().items()))]
     return "\n".join(lines) + "\n"

@@ -330,6 +330,32 @@ def test_a_view_may_change_its_policy():
     assert "frame-src" not in client.get("/").headers["Content-Security-Policy"]
 
 
+def test_a_blueprint_and_its_views_may_change_their_policies():
+    app = make_app(OM_CSP_MODE="enforce")
+    om = OpenManager(app)
+    admin = Blueprint("admin", __name__, url_prefix="/admin")
+    assert om.csp(replace={"img-src": ["'self'"]})(admin) is admin
+
+    @admin.get("/")
+    def index():
+        return "<p>admin</p>"
+
+    @admin.get("/maps")
+    @om.csp(update={"img-src": ["https://tiles.example"]})
+    def maps():
+        return "<p>maps</p>"
+
+    app.register_blueprint(admin)
+    client = app.test_client()
+    policies = {
+        path: client.get(path).headers["Content-Security-Policy"]
+        for path in ("/", "/admin/", "/admin/maps", "/admin/none")
+    }
+    assert "img-src 'self'" in policies["/admin/"]
+    assert "img-src 'self' https://tiles.example" in policies["/admin/maps"]
+    assert "img-src" not in policies["/"] + policies["/admin/none"]
+
+
 def test_the_views_own_policy_is_kept():
     app = make_app(OM_CSP_MODE="enforce")
     OpenManager(app)

@@ -12,7 +12,7 @@ from flask import Flask
 
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
-from om_plugins.settings import AlertOptions, ChainOptions, RouteOptions, as_markdown
+from om_plugins.settings import AlertOptions, ChainOptions, HstsOptions, RouteOptions, as_markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -271,7 +271,7 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
-    tables = (Settings, ChainOptions, RouteOptions, AlertOptions)
+    tables = (Settings, ChainOptions, RouteOptions, AlertOptions, HstsOptions)
     assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..errors import ConfigError
-from .nonce import PLAIN, header_nonce
+from .companions import DEFAULTS, Companion, from_settings, listed
+from .nonce import NONCE, PLAIN, SENT, STITCHED, header_nonce
+from .outside import MAX_BODY_BYTES, PRIVATE, conditional, kept_private
 from .override import OVERRIDE, Override
-from .policy import Pieces, Policy, checked, compiled, replaced, widened
-from .presets import BASELINE, COMPANIONS, HTML_ONLY, STRICT
+from .policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
+from .presets import API, STRICT
+from .rules import Paths, PolicyRules, Sent, preset
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -39,25 +41,33 @@ _REPORTED = "Content-Security-Policy-Report-Only"
 _FRAMING = "x-frame-options"
 _GROUP = "om-csp"
 
+# what a response has already, as bits; those up to _OUTSIDE say nothing about what to add
 _CONTENT_TYPE = 0
-_ENFORCED_BIT = 1
-_REPORTED_BIT = 2
-_FRAMING_BIT = 4
-_FIRST_COMPANION_BIT = 8
+_CACHING_BIT = 1
+_LENGTH_BIT = 2
+_ETAG_BIT = 4
+_OUTSIDE = 7
+_ENFORCED_BIT = 8
+_REPORTED_BIT = 16
+_FRAMING_BIT = 32
+_SECURE_BIT = 64
+_FIRST_COMPANION_BIT = 128
+
+_PAGE, _DATA, _DRAWING, _OTHER, _UNKNOWN = range(5)
+_BARE = frozenset({"304", "204"})
 
 _MEMO_SIZE = 256  # what a host app or a proxy header can make us remember is bounded
 
-_NOT_OURS = frozenset(
-    {"connection", "content-encoding", "content-length", "content-type", "set-cookie"}
-    | {"location", "transfer-encoding"}
-)
-_POLICY_HEADERS = frozenset({_ENFORCED.lower(), _REPORTED.lower()})
+CHANGED = "om_plugins.headers"
+"""Where the environ keeps what a view changes about the companion headers: pairs of a name and a
+value, or ``None`` to leave the header out."""
 
 
 class HeaderPolicy:
     """Which headers an application's responses get. Built and checked once, at start.
 
     Args:
+        rules: which policies a response gets; those of a mode when it is only named.
         mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
         csp: directives that replace those of the strict policy.
         companions: headers that are added where the application set none.
@@ -66,6 +76,7 @@ class HeaderPolicy:
             that only observe, the pages of all others need no nonces.
         extra: sources to add, from plugins; they only ever allow more.
         callables: asked for such sources for each HTML response; one that raises is logged.
+        paths: what changes by path.
 
     Raises:
         ConfigError: names the key, the value and the way out.
@@ -74,40 +85,43 @@ class HeaderPolicy:
     def __init__(
         self,
         *,
+        rules: PolicyRules | None = None,
         mode: str = "adopt",
-        csp: Mapping[str, object] | None = None,
+        csp: Mapping[str, object] | str | None = None,
         companions: Mapping[str, str] | None = None,
         report_path: str = "/_om/csp",
         report_sample: float = 0.01,
         extra: Mapping[str, Sequence[str]] | None = None,
         callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
+        paths: Paths | None = None,
     ) -> None:
-        self.mode = mode
-        self._own = checked(csp or {}, "OM_CSP")
-        # two plugins may well ask for the same source
-        once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
-        self._extra = checked(once, "om_csp")
-        self._callables = tuple(callables) if mode != "off" else ()
+        self.rules = rules = rules or PolicyRules(mode=mode, own=csp, extra=extra)
+        self.mode = rules.mode
+        self.paths = paths or Paths({})
+        self._callables = tuple(callables) if self.mode != "off" else ()
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
         self.may_stay_plain = (
-            mode in ("adopt", "learn") and self._sample < 1.0 and not _reports_elsewhere(self._own)
+            self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.reports_elsewhere
         )
-        companions = COMPANIONS if companions is None else companions
         self._bits = {
             "content-type": _CONTENT_TYPE,
+            "cache-control": _CACHING_BIT,
+            "content-length": _LENGTH_BIT,
+            "etag": _ETAG_BIT,
             _ENFORCED.lower(): _ENFORCED_BIT,
             _REPORTED.lower(): _REPORTED_BIT,
             _FRAMING: _FRAMING_BIT,
         }
-        self._framing_set = any(name.lower() == _FRAMING for name in companions)
-        self._companions: list[tuple[int, Header, bool]] = []
-        for number, (name, value) in enumerate(companions.items()):
-            bit = _FIRST_COMPANION_BIT << number
-            self._bits[name.lower()] = bit
-            self._companions.append((bit, (name, value), name.lower() in HTML_ONLY))
-        self._plain: dict[int, list[Header]] = {}
+        self._companions: list[tuple[int, Companion]] = []
+        for number, one in enumerate(listed(DEFAULTS if companions is None else companions)):
+            bit = self._bits.setdefault(one.name.lower(), _FIRST_COMPANION_BIT << number)
+            self._companions.append((bit, one))
+            if one.name.lower() == _FRAMING:
+                rules.frame_by(one.value)
+        self._kinds: dict[str, int] = {"text/html; charset=utf-8": _PAGE}
+        self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
         self._variants: dict[object, _Variant] = {}
         self._default = self._variant((), ())
 
@@ -139,43 +153,23 @@ class HeaderPolicy:
             sample = float(sample >= 1.0)
         elif debug:
             sample = 1.0
-        return cls(
+        rules = PolicyRules(
             mode=settings.csp_mode,
-            csp=settings.csp,
-            companions=_merged_companions(settings.headers),
+            base=preset(settings),
+            own=settings.csp,
+            enforce_also=settings.csp_enforce_also,
+            report_also=settings.csp_report_also,
+            api=API if settings.csp_api is None else settings.csp_api,
+            extra=extra,
+        )
+        return cls(
+            rules=rules,
+            companions=from_settings(settings),
             report_path=f"{settings.prefix}/csp",
             report_sample=sample,
-            extra=extra,
             callables=callables,
+            paths=Paths(settings.csp_paths),
         )
-
-    def policies(
-        self, changes: Sequence[Override] = (), extra: Sequence[Policy] = ()
-    ) -> tuple[Policy | None, Policy | None]:
-        """The enforced and the report-only policy, with the changes of one response.
-
-        Args:
-            changes: of the view, in order.
-            extra: sources that plugins' callables gave for this response.
-        """
-        mode = self.mode
-        for change in changes:
-            if change.exempt:
-                return None, None
-            if change.report_only is not None and mode != "off":
-                mode = "learn" if change.report_only else "enforce"
-        if mode == "off":
-            return None, None
-        strict = replaced(dict(STRICT), self._own)
-        baseline = replaced(dict(BASELINE), self._own, only_present=True)
-        for change in changes:
-            strict = change.apply(strict)
-            baseline = change.apply(baseline, only_present=True)
-        for one in (self._extra, *extra):
-            strict, baseline = widened(strict, one), widened(baseline, one)
-        if mode == "enforce":
-            return strict, None
-        return (baseline if mode == "adopt" else None), strict
 
     def additions(
         self,
@@ -183,7 +177,7 @@ class HeaderPolicy:
         root: str,
         status: str,
         headers: Iterable[Header],
-    ) -> list[Header]:
+    ) -> tuple[list[Header], int]:
         """The headers to add to one response.
 
         Args:
@@ -193,45 +187,69 @@ class HeaderPolicy:
             headers: the application's own; not changed.
 
         Returns:
-            A list that the caller must not change.
+            A list that the caller must not change, and which of the headers that speak to caches
+            the application set, as bits.
         """
         bits = self._bits
         present = 0
-        content_type = ""
+        kind: int = _OTHER
         for name, value in headers:
             bit = bits.get(name.lower())
             if bit is not None:
                 if bit:
                     present |= bit
                 else:
-                    content_type = value
-        if not _is_html(content_type) or status[:3] in ("304", "204") or status[:1] == "1":
-            plain = self._plain.get(present)
-            return self._plain_for(present) if plain is None else plain
-        variant = self._default
-        changes = environ.get(OVERRIDE, ())
-        if changes or self._callables:
-            variant = self._variant(changes, self._asked(environ))
-        if environ.get(PLAIN):  # a report-only policy would blame the tags that were left alone
-            present |= _REPORTED_BIT
-        reporting = ""
-        if PLAIN not in environ if self.may_stay_plain else self.draw():
-            reporting = "https" if environ.get("wsgi.url_scheme") == "https" else "http"
-        key = (present, reporting, root)
-        complete, waiting = variant.plans.get(key) or self._plan(variant, *key)
-        if not waiting:
-            return complete
-        value = header_nonce(environ)
-        return complete + [(name, value.join(pieces)) for name, pieces in waiting]
+                    kind = self._kinds.get(value, _UNKNOWN)
+                    if kind == _UNKNOWN:
+                        kind = _remember(self._kinds, value, _kind_of(value))
+        outside = present & _OUTSIDE
+        present ^= outside
+        if environ.get("wsgi.url_scheme") == "https":
+            present |= _SECURE_BIT
+        if kind != _OTHER and (status[:3] in _BARE or status[:1] == "1"):
+            kind = _OTHER
+        if kind != _PAGE:
+            added = self._others[kind].get(present) or self._other(kind, present)
+            if kind != _OTHER and OVERRIDE in environ:
+                added = self._other(kind, present, environ[OVERRIDE])
+        else:
+            variant = self._default
+            changes = environ.get(OVERRIDE, ())
+            if changes or self._callables:
+                variant = self._variant(changes, self._asked(environ))
+            if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
+                present |= _REPORTED_BIT
+            reporting = PLAIN not in environ if self.may_stay_plain else self.draw()
+            key = (present, reporting, root)
+            added, waiting = variant.plans.get(key) or self._plan(variant, *key)
+            if waiting:
+                value = header_nonce(environ)
+                added = added + [(name, value.join(pieces)) for name, pieces in waiting]
+        if CHANGED in environ:
+            added = _changed(added, environ[CHANGED], headers)
+        return added, outside
 
     def draw(self) -> bool:
         """Whether this response asks for reports."""
         sample = self._sample
         return sample >= 1.0 or (sample > 0.0 and random.random() < sample)
 
-    def _plain_for(self, present: int) -> list[Header]:
-        found = [header for bit, header, html in self._companions if not html and not present & bit]
-        return _remember(self._plain, present, found)
+    def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
+        """What is added to a response that is no page."""
+        found = self._companions_for(present, page=False)
+        if kind != _OTHER and not present & _ENFORCED_BIT:
+            policy = self.rules.api(changes, drawing=kind == _DRAWING)
+            if policy:
+                found.append((_ENFORCED, compiled(policy)[0]))
+        return found if changes else _remember(self._others[kind], present, found)
+
+    def _companions_for(self, present: int, *, page: bool) -> list[Header]:
+        secure = bool(present & _SECURE_BIT)
+        return [
+            (one.name, one.value)
+            for bit, one in self._companions
+            if not present & bit and (page or not one.html_only) and (secure or not one.https_only)
+        ]
 
     def _asked(
         self, environ: WSGIEnvironment
@@ -256,36 +274,36 @@ class HeaderPolicy:
         key = (changes, extra)
         found = self._variants.get(key)
         if found is None:
-            made = _Variant(*self.policies(changes, [dict(one) for one in extra]))
+            made = _Variant(self.rules.policies(changes, [dict(one) for one in extra]))
             found = _remember(self._variants, key, made)
         return found
 
-    def _plan(self, variant: _Variant, present: int, reporting: str, root: str) -> Plan:
-        complete = [header for bit, header, _html in self._companions if not present & bit]
+    def _plan(self, variant: _Variant, present: int, reporting: bool, root: str) -> Plan:
+        complete = self._companions_for(present, page=True)
         waiting: list[tuple[str, Pieces]] = []
         endpoint = _quoted_root(root) + self._report_path
+        secure = bool(present & _SECURE_BIT)
         asks = False
-        for bit, name, policy in (
-            (_ENFORCED_BIT, _ENFORCED, variant.enforced),
-            (_REPORTED_BIT, _REPORTED, variant.reported),
-        ):
-            if not policy or present & bit:
+        for sent in variant.sent:
+            name, bit = (_ENFORCED, _ENFORCED_BIT) if sent.enforced else (_REPORTED, _REPORTED_BIT)
+            if present & bit:
                 continue
-            strict = policy is variant.strict
-            if bit == _ENFORCED_BIT and (self._framing_set or present & _FRAMING_BIT):
+            policy = sent.policy
+            if sent.enforced and present & _FRAMING_BIT:
                 policy = self._without_framing(policy)
-            # the baseline never asks: it is there to protect, and stays one constant line
-            if reporting and strict and not _reports_elsewhere(policy):
+            if not secure:
+                policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
+            if reporting and sent.asks and not _reports_elsewhere(policy):
                 policy = {**policy, "report-uri": (endpoint,)}
                 # browsers take endpoints from HTTPS responses alone, but "report-to" makes them
                 # ignore "report-uri" everywhere: over plain HTTP no report would ever arrive
-                if reporting == "https":
+                if secure:
                     policy["report-to"] = (_GROUP,)
                     asks = True
             pieces = compiled(policy)
             if len(pieces) > 1:
                 waiting.append((name, pieces))
-            else:
+            elif pieces[0]:
                 complete.append((name, pieces[0]))
         if asks:
             complete.append(("Reporting-Endpoints", f'{_GROUP}="{endpoint}"'))
@@ -295,7 +313,7 @@ class HeaderPolicy:
         """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
         ``frame-ancestors``, and a DENY must not become our 'self'."""
         name = "frame-ancestors"
-        if name in self._own or policy.get(name) != STRICT[name]:
+        if name in self.rules.own or policy.get(name) != STRICT[name]:
             return policy
         return {one: sources for one, sources in policy.items() if one != name}
 
@@ -303,13 +321,11 @@ class HeaderPolicy:
 class _Variant:
     """The policies of one kind of response, and the headers made of them so far."""
 
-    __slots__ = ("enforced", "plans", "reported", "strict")
+    __slots__ = ("plans", "sent")
 
-    def __init__(self, enforced: Policy | None, reported: Policy | None) -> None:
-        self.enforced = enforced
-        self.reported = reported
-        self.strict = enforced if reported is None else reported
-        self.plans: dict[tuple[int, str, str], Plan] = {}
+    def __init__(self, sent: list[Sent]) -> None:
+        self.sent = sent
+        self.plans: dict[tuple[int, bool, str], Plan] = {}
 
 
 class HeadersLayer:
@@ -337,25 +353,110 @@ class HeadersLayer:
             environ[PLAIN] = False
         elif PLAIN in environ:  # of a layer further out, which may be less strict
             del environ[PLAIN]
+        if policy.paths:
+            changes = policy.paths.changes(environ.get("PATH_INFO", ""))
+            if changes:
+                environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), *changes)
         root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
+        late: _Late | None = None
+        returned = False
 
         def start(
             status: str, headers: list[Header], exc_info: OptExcInfo | None = None
         ) -> Callable[[bytes], object]:
+            nonlocal late
+            added, outside = additions(environ, root, status, headers)
             # a new list: the application may use its own for the next response too
-            headers = [*headers, *additions(environ, root, status, headers)]
+            headers = [*headers, *added]
+            if (
+                NONCE in environ or (SENT in environ and not outside & _LENGTH_BIT)
+            ) and STITCHED not in environ:
+                if outside & _CACHING_BIT:
+                    headers = kept_private(headers)
+                else:
+                    headers.append(PRIVATE)
+                if outside & _ETAG_BIT and not returned and status[:3] == "200":
+                    late = _Late(environ, start_response, status, headers)
+                    return late.write
+            late = None
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
 
-        return self.app(environ, start)
+        body = self.app(environ, start)
+        returned = True
+        return body if late is None else late.answer(body)
 
 
-def _is_html(content_type: str) -> bool:
-    if content_type == "text/html; charset=utf-8":
-        return True
+class _Late:
+    """A page whose headers wait for its body, because they hold an ETag made from it."""
+
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[Header],
+    ) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._status = status
+        self._headers = headers
+        self._write: Callable[[bytes], object] | None = None
+
+    def write(self, data: bytes) -> object:
+        """The callable of PEP 3333: whoever uses it is streaming, so nothing waits any longer."""
+        if self._write is None:
+            self._write = self._start_response(self._status, self._headers)
+        return self._write(data)
+
+    def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The body to send, once the headers are known."""
+        if self._write is not None:
+            return body
+        length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
+        nonce = self._environ.get(NONCE)
+        if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
+            self._start_response(self._status, self._headers)
+            return body
+        if length > MAX_BODY_BYTES:
+            self._start_response(self._status, self._headers)
+            return body
+        try:
+            whole = b"".join(body)
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        status, headers, whole = conditional(
+            self._environ, self._status, self._headers, whole, nonce
+        )
+        self._start_response(status, headers)
+        return [whole]
+
+
+def _kind_of(content_type: str) -> int:
     essence = content_type.partition(";")[0].strip().lower()
-    return essence == "text/html" or essence == "application/xhtml+xml"
+    if essence in ("text/html", "application/xhtml+xml"):
+        return _PAGE
+    if essence == "image/svg+xml":
+        return _DRAWING
+    if essence in ("application/json", "text/css") or essence.endswith("+json"):
+        return _DATA
+    return _DATA if essence.startswith("image/") else _OTHER
+
+
+def _changed(
+    added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
+) -> list[Header]:
+    """``added`` with a view's changes; what the application set itself stays."""
+    wanted = {name.lower(): (name, value) for name, value in changes}
+    kept = [header for header in added if header[0].lower() not in wanted]
+    present = {name.lower() for name, _ in own}
+    for folded, (name, value) in wanted.items():
+        if value is not None and folded not in present:
+            kept.append((name, value))
+    return kept
 
 
 def _quoted_root(root: str) -> str:
@@ -374,19 +475,3 @@ def _remember(memo: dict[_Key, _Made], key: _Key, value: _Made) -> _Made:
         memo.clear()
     memo[key] = value
     return value
-
-
-def _merged_companions(own: Mapping[str, str | None]) -> dict[str, str]:
-    merged = {name.lower(): (name, value) for name, value in COMPANIONS.items()}
-    for name, value in own.items():
-        key = f"OM_HEADERS[{name!r}]"
-        folded = name.lower()
-        if folded in _POLICY_HEADERS:
-            raise ConfigError(key, value, "write the policy in OM_CSP and OM_CSP_MODE instead")
-        if folded in _NOT_OURS:
-            raise ConfigError(key, value, "belongs to each response; the application sets it")
-        if value is None:
-            merged.pop(folded, None)
-        else:
-            merged[folded] = (name, value)
-    return dict(merged.values())

@@ -24,13 +24,14 @@ class Override:
         replace: directives to replace as a whole; ``None`` as their value removes them.
         exempt: send no policy at all with this response.
         report_only: ``True`` only reports on the strict policy for this response, ``False``
-            enforces it, whatever ``OM_CSP_MODE`` says (except ``off``).
+            enforces it, whatever ``OM_CSP_MODE`` says (except ``off``). A policy is one more to
+            report on, beside what is sent anyway.
 
     Raises:
         ConfigError: a directive or source is not allowed.
     """
 
-    __slots__ = ("_key", "exempt", "remove", "replace", "report_only", "update")
+    __slots__ = ("_key", "exempt", "remove", "replace", "report_only", "reported", "update")
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Override:
         update: Mapping[str, object] | None = None,
         replace: Mapping[str, object] | None = None,
         exempt: bool = False,
-        report_only: bool | None = None,
+        report_only: bool | Mapping[str, object] | str | None = None,
     ) -> None:
         if exempt and (update or replace or report_only is not None):
             raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
@@ -49,13 +50,17 @@ class Override:
         for name in self.remove:
             check_directive(name, None, "csp(replace)")
         self.exempt = exempt
-        self.report_only = report_only
+        self.report_only = report_only if isinstance(report_only, bool) else None
+        self.reported: tuple[Policy, ...] = ()
+        if report_only is not None and not isinstance(report_only, bool):
+            self.reported = (checked(report_only, "csp(report_only)"),)
         self._key = (
             tuple(self.update.items()),
             tuple(self.replace.items()),
             self.remove,
             exempt,
-            report_only,
+            self.report_only,
+            tuple(tuple(policy.items()) for policy in self.reported),
         )
 
     def apply(self, policy: Policy, *, only_present: bool = False) -> Policy:
@@ -75,7 +80,7 @@ class Override:
             "update": {name: list(value) for name, value in self.update.items()},
             "replace": replace | dict.fromkeys(self.remove),
             "exempt": self.exempt,
-            "report_only": self.report_only,
+            "report_only": self.reported[0] if self.reported else self.report_only,
         }
 
     @classmethod
@@ -101,7 +106,7 @@ def override(
     update: Mapping[str, object] | None = None,
     replace: Mapping[str, object] | None = None,
     exempt: bool = False,
-    report_only: bool | None = None,
+    report_only: bool | Mapping[str, object] | str | None = None,
 ) -> None:
     """Change the policy of the response at hand; call it before the response starts.
 

@@ -49,6 +49,26 @@ _SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
 }
 _WITHOUT_VALUE = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
 _MAY_BE_EMPTY = frozenset({"sandbox", "trusted-types"})
+_SANDBOX = frozenset(
+    {
+        "allow-downloads",
+        "allow-forms",
+        "allow-modals",
+        "allow-orientation-lock",
+        "allow-pointer-lock",
+        "allow-popups",
+        "allow-popups-to-escape-sandbox",
+        "allow-presentation",
+        "allow-same-origin",
+        "allow-scripts",
+        "allow-storage-access-by-user-activation",
+        "allow-top-navigation",
+        "allow-top-navigation-by-user-activation",
+        "allow-top-navigation-to-custom-protocols",
+    }
+)
+HTTPS_ONLY = frozenset({"upgrade-insecure-requests"})
+"""Directives that would break a site which is served over plain HTTP, and are left out there."""
 _DIRECTIVES = (
     _SOURCE_LISTS
     | _WITHOUT_VALUE
@@ -80,13 +100,33 @@ _HASH = re.compile(r"'sha(256|384|512)-[A-Za-z0-9+/_-]+={0,2}'")
 _FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
 
 
-def checked(directives: Mapping[str, object], where: str) -> Policy:
+def parsed(text: str, where: str) -> dict[str, tuple[str, ...]]:
+    """A policy as it stands in a header, taken apart but not checked.
+
+    Raises:
+        ConfigError: a directive stands there twice.
+    """
+    policy: dict[str, tuple[str, ...]] = {}
+    for part in text.split(";"):
+        name, *sources = part.split() or [""]
+        if name in policy:
+            raise ConfigError(
+                f"{where}[{name!r}]",
+                text,
+                "stands there twice; browsers read the first one only",
+            )
+        if name:
+            policy[name] = tuple(sources)
+    return policy
+
+
+def checked(directives: Mapping[str, object] | str, where: str) -> Policy:
     """Read and check a policy.
 
     Args:
         directives: from a directive's name to its sources: a list or tuple of texts, or one text
             that is split at white space. An empty list is right only for a directive that takes
-            no value, such as ``upgrade-insecure-requests``.
+            no value, such as ``upgrade-insecure-requests``. Or the whole policy as text.
         where: the key for errors, such as ``OM_CSP``.
 
     Returns:
@@ -96,6 +136,10 @@ def checked(directives: Mapping[str, object], where: str) -> Policy:
         ConfigError: names ``where['directive']``, the value and the way out.
     """
     policy: Policy = {}
+    if isinstance(directives, str):
+        directives = parsed(directives, where)
+    if not isinstance(directives, Mapping):
+        raise ConfigError(where, directives, "must be a dict from a directive to its sources")
     for name, sources in directives.items():
         key = f"{where}[{name!r}]"
         check_directive(name, sources, where)
@@ -130,7 +174,7 @@ def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> Non
         if folded in seen:
             raise ConfigError(key, source, "stands there twice; remove one")
         seen.add(folded)
-    if "'none'" in seen and len(seen) > 1 and directive in _SOURCE_LISTS:
+    if "'none'" in seen and len(seen) > 1:
         raise ConfigError(key, sources, "'none' must stand alone; remove it or the other sources")
 
 
@@ -152,6 +196,10 @@ def _wrong(directive: str, source: object) -> str:
         return ""
     if directive == "require-trusted-types-for":
         return "the only value is \"'script'\""
+    if directive == "sandbox":
+        return "" if source in _SANDBOX else _unknown("sandbox flag", source, _SANDBOX)
+    if f"'{source}'" in _OTHER_QUOTED.get(directive, ()):
+        return f"a keyword stands in quotes: write \"'{source}'\""
     if directive not in _SOURCE_LISTS:
         return "" if "'" not in source else "quotes have no meaning in this directive"
     if source.lower() in _BARE_KEYWORDS:

@@ -6,7 +6,7 @@ https://web.dev/articles/strict-csp for the script part of :data:`STRICT`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 STRICT: Mapping[str, tuple[str, ...]] = {
     # Browsers with CSP3 obey the nonce and 'strict-dynamic'; "https:" and 'unsafe-inline' are what
@@ -21,19 +21,36 @@ STRICT: Mapping[str, tuple[str, ...]] = {
 """Stops injected scripts and styles. No ``default-src``, ``img-src`` or ``connect-src``: they stop
 no script and break pages."""
 
+
+def compatible(hosts: Iterable[str] = ()) -> Mapping[str, tuple[str, ...]]:
+    """A policy for pages whose scripts load others by writing ``<script src>`` into the page.
+
+    External scripts of the site itself and of ``hosts`` run without a nonce; inline scripts need
+    it, as under :data:`STRICT`. Weaker: what an attacker can load from one of these hosts (a JSONP
+    endpoint, an old framework, a file that a user uploaded) runs, too.
+    """
+    return {
+        "script-src": ("'self'", "'nonce'", *hosts, "'report-sample'"),
+        "style-src": ("'self'", "'nonce'", "'report-sample'"),
+        "style-src-attr": ("'unsafe-inline'",),
+        "object-src": ("'none'",),
+        "base-uri": ("'self'",),
+        "frame-ancestors": ("'self'",),
+    }
+
+
+API: Mapping[str, tuple[str, ...]] = {
+    # browsers draw a picture or a drawing that is opened alone with a style of their own
+    "default-src": ("'none'",),
+    "style-src": ("'unsafe-inline'",),
+    "frame-ancestors": ("'self'",),
+}
+"""For what is no page: data, pictures, style sheets. Should a browser ever take one for a document,
+nothing in it runs or is loaded."""
+
 BASELINE: Mapping[str, tuple[str, ...]] = {
     "object-src": ("'none'",),
     "base-uri": ("'self'",),
     "frame-ancestors": ("'self'",),
 }
 """What mode ``adopt`` enforces: no plug-ins, no foreign ``<base>``, no framing by other sites."""
-
-COMPANIONS: Mapping[str, str] = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
-}
-"""Headers that go with every response whose application set none."""
-
-HTML_ONLY = frozenset({"cross-origin-opener-policy"})
-"""Companion headers (lower case) that mean something on documents alone."""

@@ -11,12 +11,13 @@ import pytest
 
 from om_plugins.errors import ConfigError
 from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.security.nonce import NONCE, PLAIN, nonce, tag_nonce
+from om_plugins.security.nonce import NONCE, PLAIN, SENT, nonce, tag_nonce
 from om_plugins.security.override import override
 from om_plugins.settings import Settings
 
 NONCED = re.compile(r"'nonce-([0-9a-f]{32})'")
 HTML = [("Content-Type", "text/html; charset=utf-8")]
+CSP = "Content-Security-Policy"
 ENDPOINTS = "Reporting-Endpoints"
 BASELINE = "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 
@@ -263,12 +264,66 @@ def test_failing_callable_is_logged_once_and_left_out(serve, caplog, wrong):
         ("", False),
     ],
 )
-def test_policy_goes_with_html_alone(serve, content_type, html):
+def test_the_strict_policy_goes_with_html_alone(serve, content_type, html):
     seen = serve(HeadersLayer(answer(headers={"Content-Type": content_type}), policy()))
-    assert (seen.csp is not None) is html
+    assert ("script-src" in (seen.csp or "")) is html
     assert (seen.get("Cross-Origin-Opener-Policy") is not None) is html
     assert seen.get("X-Content-Type-Options") == "nosniff"
     assert seen.get("Referrer-Policy") == "strict-origin-when-cross-origin"
+
+
+API = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "modes"),
+    [
+        ("application/json", {"adopt", "enforce"}),
+        ("application/problem+json; charset=utf-8", {"adopt", "enforce"}),
+        ("text/css; charset=utf-8", {"adopt", "enforce"}),
+        ("IMAGE/PNG", {"adopt", "enforce"}),
+        ("image/svg+xml", {"enforce"}),  # it may have scripts, and adopt breaks nothing
+        ("text/javascript", set()),  # a worker obeys the policy of its own file
+        ("application/pdf", set()),
+        ("application/rss+xml", set()),
+    ],
+)
+@pytest.mark.parametrize("mode", ["adopt", "enforce", "learn", "off"])
+def test_what_is_no_page_gets_a_small_constant_policy(serve, content_type, modes, mode):
+    layer = HeadersLayer(answer(headers={"Content-Type": content_type}), policy(mode))
+    for _ in range(2):
+        seen = serve(layer)
+        assert seen.csp == (API if mode in modes else None)
+        assert (seen.reported, seen.get(ENDPOINTS)) == (None, None)
+        assert SENT not in seen.environ
+
+
+def test_the_policy_of_data_is_the_owner_s(serve):
+    data = answer(b"{}", headers={"Content-Type": "application/json"})
+    assert serve(HeadersLayer(data, policy(csp_api={}))).csp is None
+    sandbox = policy(csp_api="default-src 'none'; sandbox")
+    assert serve(HeadersLayer(data, sandbox)).csp == "default-src 'none'; sandbox"
+    own = answer(b"{}", headers={"Content-Type": "application/json", CSP: "img-src *"})
+    assert serve(HeadersLayer(own, policy())).csp == "img-src *"
+    assert serve(HeadersLayer(answer(b"", "304 Not Modified"), policy())).csp is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"exempt": True}, None),
+        ({"replace": {"style-src": None}}, "default-src 'none'; frame-ancestors 'self'"),
+        ({"update": {"script-src": ["'nonce'"]}}, API + "; script-src 'none'"),
+        ({"report_only": True}, None),
+    ],
+)
+def test_a_view_changes_the_policy_of_its_data(serve, change, expected):
+    def view(environ, start_response):
+        override(environ, **change)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    assert serve(HeadersLayer(view, policy())).csp == expected
 
 
 def test_response_without_a_content_type_is_not_html(serve):
@@ -330,14 +385,18 @@ def test_companion_is_added_only_where_the_application_set_none(serve, name):
 def test_application_s_x_frame_options_is_not_overruled(serve, mode):
     own = {"Content-Type": "text/html", "X-Frame-Options": "DENY"}
     assert "frame-ancestors" not in serve(HeadersLayer(answer(headers=own), policy(mode))).csp
-    by_setting = policy(mode, headers={"X-Frame-Options": "DENY"})
-    seen = serve(HeadersLayer(answer(), by_setting))
-    assert "frame-ancestors" not in seen.csp
-    assert seen.get("X-Frame-Options") == "DENY"
     asked_for = policy(mode, csp={"frame-ancestors": ["'self'"]}, debug=True)
     seen = serve(HeadersLayer(answer(headers=own), asked_for))
     assert "frame-ancestors 'self'" in seen.csp
     assert seen.get("Reporting-Endpoints")
+
+
+@pytest.mark.parametrize("mode", ["adopt", "enforce"])
+@pytest.mark.parametrize(("value", "source"), [("DENY", "'none'"), ("SAMEORIGIN", "'self'")])
+def test_x_frame_options_by_setting_is_the_fallback_of_the_same_words(serve, mode, value, source):
+    seen = serve(HeadersLayer(answer(), policy(mode, headers={"X-Frame-Options": value})))
+    assert f"frame-ancestors {source}" in seen.csp
+    assert seen.get("X-Frame-Options") == value
 
 
 def test_companions_can_be_changed_removed_and_added(serve):
@@ -360,6 +419,119 @@ def test_application_s_list_is_not_changed(serve):
     layer = HeadersLayer(app, policy())
     assert serve(layer).csp != serve(layer).csp
     assert kept == HTML
+
+
+# --- several policies, and what differs by path -------------------------------------------------
+
+
+def test_policies_are_enforced_and_reported_on_side_by_side(serve):
+    rules = policy(
+        csp_enforce_also=["img-src 'self'", {"font-src": ["'self'"]}],
+        csp_report_also=["script-src 'nonce'", "require-trusted-types-for 'script'"],
+        csp_report_sample=1,
+    )
+    seen = serve(HeadersLayer(answer(), rules))
+    enforced, reported = sorted(seen.all(CSP)), sorted(seen.all(CSP + "-Report-Only"))
+    asking = "; report-uri /_om/csp; report-to om-csp"
+    assert enforced[:2] == ["font-src 'self'" + asking, "img-src 'self'" + asking]
+    value = NONCED.search(enforced[2])[1]
+    assert reported == [
+        "require-trusted-types-for 'script'" + asking,
+        f"script-src 'nonce-{value}'" + asking,
+    ]
+    assert len(seen.all(ENDPOINTS)) == 1
+
+
+def test_in_mode_learn_nothing_more_is_enforced_either(serve):
+    seen = serve(HeadersLayer(answer(), policy("learn", csp_enforce_also="img-src 'self'")))
+    assert seen.csp is None
+    assert len(seen.all(CSP + "-Report-Only")) == 2
+
+
+def test_an_application_s_own_policy_stands_for_all_of_ours(serve):
+    own = {"Content-Type": "text/html", CSP: "default-src 'self'"}
+    rules = policy(csp_enforce_also="img-src 'self'", csp_report_also="img-src 'none'")
+    seen = serve(HeadersLayer(answer(headers=own), rules))
+    assert seen.csp == "default-src 'self'"
+    assert seen.reported == "img-src 'none'"
+
+
+def test_requests_are_upgraded_over_https_alone(serve):
+    layer = HeadersLayer(
+        answer(),
+        policy(csp={"upgrade-insecure-requests": []}, csp_enforce_also="upgrade-insecure-requests"),
+    )
+    assert [one.count("upgrade-insecure-requests") for one in serve(layer).all(CSP)] == [1, 1]
+    plain = serve(layer, environ={"wsgi.url_scheme": "http"})
+    assert "upgrade-insecure-requests" not in plain.csp
+
+
+def test_a_path_may_differ(serve):
+    paths = {
+        "/admin/*": {"replace": {"style-src": ["'self'"]}},
+        "/admin/reports/*": {"update": {"style-src": ["https://charts.example"]}},
+        "/embed[1]": {"exempt": True},
+        "*/draft": {"report_only": True},
+    }
+    layer = HeadersLayer(answer(), policy(csp_paths=paths))
+    assert "style-src 'self';" in serve(layer, "/admin/").csp
+    assert "style-src 'self' https://charts.example;" in serve(layer, "/admin/reports/1").csp
+    assert "style-src 'self' 'nonce-" in serve(layer, "/admins").csp
+    assert serve(layer, "/embed[1]").csp is None
+    assert serve(layer, "/embed1").csp is not None
+    assert serve(layer, "/a/b/draft").csp is None
+    assert serve(layer, "/a/b/draft").reported is not None
+
+
+def test_a_path_that_is_enforced_has_its_nonces_in_mode_adopt(serve):
+    rules = policy("adopt", csp_paths={"/new": {"report_only": False}}, csp_report_sample=0)
+    seen = serve(HeadersLayer(tagged, rules), "/new")
+    assert seen.body == f"<script nonce={NONCED.search(seen.csp)[1]}>".encode()
+    assert serve(HeadersLayer(tagged, rules), "/old").body == b"<script>"
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ({"admin": {}}, "OM_CSP_PATHS['admin'] {}: a path begins with '/'"),
+        ({"/a": {"relax": True}}, "known are update, replace, exempt and report_only"),
+        ({"/a": {"update": {"img-src": ["self"]}}}, "write \"'self'\""),
+    ],
+)
+def test_a_wrong_path_fails_at_start(paths, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        policy(csp_paths=paths)
+    assert caught.value.key.startswith("OM_CSP_PATHS[")
+
+
+def test_presets(serve):
+    csp = serve(HeadersLayer(answer(), policy(csp_preset="api"))).csp
+    assert csp == API
+    hosts = ["https://cdn.example", "*.other.example"]
+    rules = policy(csp_preset="compatible", csp_script_hosts=hosts)
+    csp = NONCED.sub("'nonce-N'", serve(HeadersLayer(answer(), rules)).csp)
+    assert csp.startswith(
+        "script-src 'self' 'nonce-N' https://cdn.example *.other.example 'report-sample'; "
+    )
+    assert "strict-dynamic" not in csp
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"csp_script_hosts": ["https://cdn.example"]}, "set OM_CSP_PRESET = 'compatible'"),
+        (
+            {"csp_preset": "compatible", "csp_script_hosts": ["cdn.example;"]},
+            "OM_CSP_SCRIPT_HOSTS['script-src'] 'cdn.example;': ';' would end the value",
+        ),
+        ({"csp_enforce_also": ["img-src self"]}, "OM_CSP_ENFORCE_ALSO[0]['img-src'] 'self'"),
+        ({"csp_report_also": ["imgsrc 'self'"]}, "did you mean 'img-src'"),
+        ({"csp_api": {"default-src": "none"}}, "OM_CSP_API['default-src'] 'none'"),
+    ],
+)
+def test_wrong_policies_fail_at_start(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        policy(**settings)
 
 
 # --- the nonce ------------------------------------------------------------------------------------

@@ -138,4 +138,14 @@ def test_override_survives_a_store():
         report_only=True,
     )
     assert Override.from_data(msgspec.json.decode(msgspec.json.encode(change.as_data()))) == change
+    beside = Override(report_only="img-src 'self'")
+    assert Override.from_data(beside.as_data()) == beside != Override()
     assert Override.from_data(Override(exempt=True).as_data()) == Override(exempt=True)
+
+
+def test_a_view_may_report_on_one_more_policy(served):
+    seen = served("enforce", report_only={"img-src": ["'self'"]})
+    assert "strict-dynamic" in seen.csp
+    assert seen.reported == "img-src 'self'"
+    with pytest.raises(ConfigError, match="write \"'self'\""):
+        Override(report_only="img-src self")

@@ -1,0 +1,47 @@
+import pytest
+
+from om_plugins.errors import ConfigError
+from om_plugins.security.builder import Csp
+from om_plugins.security.presets import API, STRICT, compatible
+from om_plugins.settings import Settings
+
+
+def test_a_policy_is_built_step_by_step_and_never_changes():
+    first = Csp({"default-src": [Csp.SELF]})
+    second = first.add("img-src", "data:").set("upgrade-insecure-requests")
+    assert str(second) == "default-src 'self'; img-src 'self' data:; upgrade-insecure-requests"
+    assert str(first) == "default-src 'self'"
+    assert dict(second.without("default-src", "img-src")) == {"upgrade-insecure-requests": ()}
+    assert repr(first) == "Csp(\"default-src 'self'\")"
+
+
+def test_dict_text_and_builder_say_the_same():
+    text = "script-src 'self' 'nonce'; sandbox"
+    sources = {"script-src": ["'self'", "'nonce'"], "sandbox": []}
+    assert Csp(text) == Csp(sources) == Csp().set("script-src", "'self'", Csp.NONCE).set("sandbox")
+    assert str(Csp(text)) == text
+    for policy in (text, sources, Csp(text)):
+        assert Settings(csp=policy).csp == dict(Csp(text))
+
+
+def test_presets_are_there_to_begin_from():
+    assert Csp.strict() == dict(STRICT)
+    assert Csp.api() == dict(API)
+    assert Csp.compatible("https://cdn.example") == dict(compatible(["https://cdn.example"]))
+    assert "https://cdn.example" in Csp.compatible("https://cdn.example")["script-src"]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (lambda: Csp("img-src a; img-src b"), "Csp['img-src'] 'img-src a; img-src b': stands"),
+        (lambda: Csp().set("img-src", "a b"), "Csp.set['img-src'] 'a b': white space"),
+        (lambda: Csp().add("script-src", "self"), "write \"'self'\""),
+        (lambda: Csp().without("imgsrc"), "did you mean 'img-src'?"),
+        (lambda: Csp(7), "must be a dict"),
+    ],
+)
+def test_a_wrong_step_fails_where_it_is_written(step, message):
+    with pytest.raises(ConfigError) as caught:
+        step()
+    assert message in str(caught.value)
