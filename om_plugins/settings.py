@@ -228,6 +228,36 @@ class Settings(Table):
         "how long a breaker stays open before it probes",
         "Engines",
     )
+    breaker_window_calls: int | None = key(
+        None,
+        integer(1, 100_000),
+        "judge the last so many calls instead of those of `OM_BREAKER_WINDOW_S`",
+        "Engines",
+    )
+    breaker_half_open_permits: int = key(
+        1,
+        integer(1, 1000),
+        "probes that are out at once, and that must succeed, to close a breaker",
+        "Engines",
+    )
+    breaker_cooldown_factor: float = key(
+        2.0,
+        number(1, 10),
+        "what each opening that soon follows another one multiplies the cooldown by",
+        "Engines",
+    )
+    breaker_cooldown_max_s: float = key(
+        60.0,
+        number(0.001, 86_400, "seconds"),
+        "the longest cooldown; never below `OM_BREAKER_COOLDOWN_S`",
+        "Engines",
+    )
+    breaker_cooldown_jitter: float = key(
+        0.0,
+        number(0, 1),
+        "each cooldown is longer by up to this share, so that workers do not probe all at once",
+        "Engines",
+    )
     # cache
     cache_url: str = key(
         "memory://",

@@ -1,9 +1,18 @@
 """The circuit breaker: stop asking what fails or is slow, probe it, and let it back in.
 
-Failure and slow-call rates over a sliding time window, as in resilience4j's time-based
-``CircuitBreaker`` (the pattern: Michael Nygard, "Release It!"). Three things that many breakers
-get wrong: the lock is never held during a call; half-open lets exactly one probe through; a call
-that began before the breaker opened cannot close or re-open it when it ends late.
+Failure and slow-call rates over a sliding window, as in resilience4j's ``CircuitBreaker`` (the
+pattern: Michael Nygard, "Release It!"). Three things that many breakers get wrong: the lock is
+never held during a call; half-open lets so many probes through as it says and never a herd; a
+call that began before the breaker opened cannot close or re-open it when it ends late.
+
+**Half-open.** At most ``half_open_permits`` probes are out at once, and no more are let through
+than are needed: it closes when that many have succeeded. The first that fails or is slow opens it
+again, and the others of its time count no more. (resilience4j judges the rate over all probes; a
+single failure says as much here, because probes are few.)
+
+**Cooldown.** Each opening that follows another one soon doubles it, up to a maximum. It is as
+short as at first again once the breaker has stayed closed for the longer of its window and its
+last cooldown.
 
 Every method takes ``now`` on the monotonic clock, so a caller that has read the time already does
 not read it again.
@@ -12,43 +21,24 @@ not read it again.
 from __future__ import annotations
 
 import itertools
+import random
 import threading
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal
 
+from .breaker_view import BreakerView, Forced, State
 from .forks import renew_after_fork
+from .half_open import GrowingCooldown, Probes
+from .window import NEVER, CountWindow, TimeWindow, Window
 
-State = Literal["closed", "open", "half-open"]
+__all__ = ["Breaker", "BreakerView", "Change", "Forced", "State"]
 
-BUCKETS = 10
-"""The window is forgotten in so many steps."""
+Change = Literal["opened", "closed", "forced"]
 
-
-@dataclass(frozen=True, slots=True)
-class BreakerView:
-    """What a breaker knows at one moment.
-
-    Attributes:
-        calls, failures, slow: counted in the window; zero while open.
-        retry_after_s: seconds until the next probe; ``None`` while closed or while a probe is out.
-    """
-
-    state: State
-    calls: int
-    failures: int
-    slow: int
-    retry_after_s: float | None
-
-    @property
-    def failure_rate(self) -> float:
-        """Share of failed calls, 0 to 1."""
-        return self.failures / self.calls if self.calls else 0.0
-
-    @property
-    def slow_rate(self) -> float:
-        """Share of slow calls, 0 to 1."""
-        return self.slow / self.calls if self.calls else 0.0
+RAISED = 0.5
+"""A rate is raised from this share of its threshold on, …"""
+CALM = 0.3
+"""… and calm again below this one: between the two, what was before stays."""
 
 
 class Breaker:
@@ -60,22 +50,32 @@ class Breaker:
         slow_rate: share of slow calls that opens it, 0 to 1.
         min_calls: calls in the window before it may open.
         window_s: the sliding window, in seconds.
-        cooldown_s: seconds from opening to the probe; also how long a probe may be out before
-            it is taken for lost and another one is let through.
+        window_calls: judge the last so many calls instead of the last seconds. Each call then
+            takes the lock for a moment; and ``min_calls`` is at most this.
+        half_open_permits: probes that are out at once, and that must succeed, to close it.
+        cooldown_s: seconds from opening to the first probe; also how long a probe may be out
+            before it is taken for lost and another one is let through.
+        cooldown_factor: what each opening that soon follows another one multiplies it by.
+        cooldown_max_s: its maximum, which is never below ``cooldown_s``.
+        cooldown_jitter: each cooldown is longer by up to this share, so that many processes do
+            not probe at the same moment.
+        draw: a uniform random number from 0 to 1.
 
     Attributes:
         permit: the number of the permit that every call shares while the breaker is closed, 0
             while it is not. Callers read it without the lock and ask :meth:`enter` when it is 0.
+        on_change: told after it opened, closed or was forced here (not by :meth:`hear_opened` or
+            :meth:`close`), on the thread that made it so, without the lock. Must be quick.
 
     A call that was let in says how it ended exactly once: :meth:`leave`, or :meth:`release` when
     its end says nothing about the engine.
     """
 
-    __slots__ = ("__weakref__", "_bucket_end", "_calls", "_count", "_counted",
-                 "_failures", "_last_permit", "_lock",
-                 "_older", "_opened_at_permit", "_past", "_probing", "_slow", "_until",
-                 "_width_s", "cooldown_s", "failure_rate", "min_calls", "permit", "slow_rate",
-                 "slow_s")  # fmt: skip
+    __slots__ = ("__weakref__", "_bucket_end", "_by_count", "_change", "_closed_at", "_cooldown",
+                 "_count", "_counted", "_forced", "_last_permit", "_lock", "_opened",
+                 "_opened_at_permit", "_probed_at", "_probes", "_probes_failed", "_raised",
+                 "_reached", "_until", "_window", "_window_kind", "failure_rate", "min_calls",
+                 "on_change", "permit", "slow_rate", "slow_s")  # fmt: skip
 
     def __init__(
         self,
@@ -85,25 +85,64 @@ class Breaker:
         slow_rate: float = 0.9,
         min_calls: int = 10,
         window_s: float = 30.0,
+        window_calls: int | None = None,
+        half_open_permits: int = 1,
         cooldown_s: float = 10.0,
+        cooldown_factor: float = 2.0,
+        cooldown_max_s: float = 60.0,
+        cooldown_jitter: float = 0.0,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.failure_rate = failure_rate
         self.slow_s = slow_s
         self.slow_rate = slow_rate
-        self.min_calls = min_calls
-        self.cooldown_s = cooldown_s
-        self._width_s = window_s / BUCKETS
+        self.min_calls = min(min_calls, window_calls) if window_calls else min_calls
+        self.on_change: Callable[[Change], None] | None = None
         # Re-entrant, because a stream that is garbage-collected gives its permit back, and the
         # collector may run in the middle of anything.
         self._lock = threading.RLock()
-        self._last_permit = 0
-        self._opened_at_permit = 0
-        self._until = 0.0
+        self._window_kind = (window_s, window_calls)
+        self._set_window()
         self._count = itertools.count().__next__
         self._counted = 0
-        self._calls = 0
-        self._close()
+        self._probes = Probes(half_open_permits)
+        self._cooldown = GrowingCooldown(
+            cooldown_s, cooldown_factor, cooldown_max_s, cooldown_jitter, draw
+        )
+        self._last_permit = 0
+        self._opened_at_permit = 0
+        self._opened = 0
+        self._forced: Forced | None = None
+        self._change: Change | None = None
+        self._raised = False
+        self._reached = False
+        self._probed_at: float | None = None
+        self._probes_failed = 0
+        self._close(NEVER)
         renew_after_fork(self)
+
+    def tune(self, like: Breaker) -> None:
+        """Take over the settings of another one, while in use.
+
+        The state stays, and so do the counts unless the window is another one. A cooldown under
+        way ends when it would have ended.
+        """
+        with self._lock:
+            self.failure_rate = like.failure_rate
+            self.slow_s = like.slow_s
+            self.slow_rate = like.slow_rate
+            self.min_calls = like.min_calls
+            self._probes.permits = like._probes.permits
+            self._cooldown.tune(like._cooldown)
+            if like._window_kind != self._window_kind:
+                self._settle()
+                self._window_kind = like._window_kind
+                self._set_window()
+
+    @property
+    def cooldown_s(self) -> float:
+        """The first cooldown, in seconds."""
+        return self._cooldown.first_s
 
     def enter(self, now: float) -> int:
         """Ask to make a call.
@@ -114,23 +153,23 @@ class Breaker:
         with self._lock:
             if self.permit:
                 return self.permit
-            if now < self._until:
+            if self._forced or now < self._until:
                 return 0
-            self._probing = True
-            self._until = now + self.cooldown_s
-            self._last_permit += 1
-            return self._last_permit
+            return self._probe(now)
 
     def enter_early(self, now: float) -> int:
         """As :meth:`enter`, for a probe that does not wait for the end of the cooldown.
 
+        Others go on waiting for it; its failure makes that no longer, its success lets the next
+        probe through at once, or closes the breaker when it was the last one needed.
+
         Returns:
-            A permit, or 0 while another probe is out.
+            A permit, or 0 while another probe is out, and while it is forced open.
         """
         with self._lock:
-            if not self.permit and not self._probing:
-                self._until = min(self._until, now)
-            return self.enter(now)
+            if self.permit or self._forced or now >= self._until:
+                return self.enter(now)
+            return 0 if self._probes.any_out(now) else self._probe(now)
 
     def leave(self, permit: int, now: float, duration_s: float, *, failed: bool = False) -> bool:
         """A call ended.
@@ -150,103 +189,262 @@ class Breaker:
             self._count()
             return False
         with self._lock:
-            if permit == self.permit:
-                rolled = now >= self._bucket_end
-                if rolled:
-                    self._roll(now)
-                self._calls += 1
-                if not failed and not slow:
-                    return rolled
-                self._failures += failed
-                self._slow += slow
-                if self._tripped():
-                    self._open(now)
-                return True
-            if not self.permit and permit > self._opened_at_permit:
-                if failed or slow:
-                    self._open(now)
-                else:
-                    self._close()
-                    self._roll(now)
-                    self._calls = 1
-                return True
-            return False
+            by_count = self._by_count
+            if by_count is not None and permit == self.permit and not failed and not slow:
+                return by_count.add_well() or self._raised
+            may_have_changed = self._left(permit, now, failed, slow)
+            change = self._take_change()
+        self._tell(change)
+        return may_have_changed
 
     def release(self, permit: int, now: float) -> None:
         """A call ended without saying anything about the engine (cancelled, closed, refused)."""
         with self._lock:
-            if not self.permit and permit == self._last_permit and self._probing:
-                self._probing = False
-                self._until = now
+            self._probes.end(permit)
+
+    # --- what others decide ---
+
+    def force(self, state: Forced | None) -> bool:
+        """Take the decision out of the breaker's hands, or give it back.
+
+        Args:
+            state: ``"open"`` refuses every call, probes too; ``"closed"`` counts calls but never
+                opens; ``None`` lets it decide by itself again: one that was forced open goes on
+                with a probe.
+
+        Returns:
+            True when that is a change.
+        """
+        with self._lock:
+            if state == self._forced:
+                return False
+            before, self._forced = self._forced, state
+            if state == "open":
+                self._shut(0.0)
+            elif state == "closed" and not self.permit:
+                self._close(NEVER)
+            elif before == "open":
+                self._until = 0.0
+            self._cooldown.in_a_row = 0
+            self._change = "forced"
+            change = self._take_change()
+        self._tell(change)
+        return True
+
+    def hear_opened(self, now: float, for_s: float, in_a_row: int) -> bool:
+        """It opened elsewhere; open here too, unless it is forced.
+
+        Args:
+            for_s: seconds until the next probe here.
+            in_a_row: of the other one, so that both agree on the next cooldown.
+
+        Returns:
+            True when that is a change.
+        """
+        with self._lock:
+            if self._forced:
+                return False
+            self._forgive(now)
+            until = now + self._cooldown.agree(in_a_row, for_s)
+            if self.permit:
+                self._opened += 1
+                self._shut(until)
+                return True
+            if not self._probes.any_out(now):
+                self._until = max(self._until, until)
+            return False
+
+    def close(self, now: float) -> bool:
+        """It is known to be well by other means: close it, unless it is forced.
+
+        Returns:
+            True when that is a change.
+        """
+        with self._lock:
+            if self.permit or self._forced:
+                return False
+            self._close(now)
+            return True
+
+    def note_probe(self, well: bool, now: float) -> bool:
+        """A prober, which is no caller and is not counted, looked at the engine.
+
+        Its good word ends the cooldown: the next call finds out, and only that closes the
+        breaker, for an engine may say that it is well and fail every call. When nobody has called
+        until the next good word, that closes it. A bad word opens nothing.
+
+        Returns:
+            True when the breaker's state changed.
+        """
+        with self._lock:
+            self._probed_at = now
+            if not well:
+                self._probes_failed += 1
+                return False
+            self._probes_failed = 0
+            if self.permit or self._forced:
+                return False
+            if self._reached and not self._probes.any_out(now):
+                self._close(now)
+                return True
+            self._reached = True
+            changed = now < self._until
+            self._until = min(self._until, now)
+            return changed
+
+    # --- what others see ---
 
     def view(self, now: float) -> BreakerView:
         """The state and the counts of the window that ends now."""
         with self._lock:
+            state: State = "closed"
+            calls = failures = slow = 0
+            retry_after_s: float | None = None
             if self.permit:
                 if now >= self._bucket_end:
                     self._roll(now)
                 self._settle()
-                calls, failures, slow = self._older
-                return BreakerView(
-                    "closed",
-                    calls + self._calls,
-                    failures + self._failures,
-                    slow + self._slow,
-                    None,
-                )
-            if self._probing:
-                return BreakerView("half-open", 0, 0, 0, None)
-            wait_s = max(self._until - now, 0.0)
-            return BreakerView("open" if wait_s else "half-open", 0, 0, 0, wait_s)
+                calls, failures, slow = self._window.totals
+                self._judge(calls, failures, slow)
+            elif self._forced:
+                state = "open"
+            elif now < self._until:
+                state, retry_after_s = "open", self._until - now
+            else:
+                state, retry_after_s = "half-open", 0.0 if self._probes.room(now) else None
+            return BreakerView(
+                state,
+                calls,
+                failures,
+                slow,
+                retry_after_s,
+                self._forced,
+                self._opened,
+                self._cooldown.in_a_row,
+                self._cooldown.last_s,
+                self._raised,
+                self._reached,
+                self._probed_at,
+                self._probes_failed,
+            )
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
-        if not self.permit and self._probing:  # the prober is a thread of the parent
-            self._probing = False
-            self._until = 0.0
+        self._probes.clear()  # the probers are threads of the parent
+
+    def _tell(self, change: Change | None) -> None:
+        if change is not None and self.on_change is not None:
+            self.on_change(change)
 
     # --- under the lock ---
+
+    def _take_change(self) -> Change | None:
+        change, self._change = self._change, None
+        return change
+
+    def _left(self, permit: int, now: float, failed: bool, slow: bool) -> bool:
+        if permit == self.permit:
+            rolled = now >= self._bucket_end
+            if rolled:
+                self._roll(now)
+            self._window.add(1, failed, slow)
+            if not failed and not slow:
+                return rolled
+            if self._tripped():
+                self._open(now)
+            return True
+        if self.permit or permit <= self._opened_at_permit:
+            return False
+        self._probes.end(permit)
+        if self._forced:
+            return False
+        if failed or slow:
+            if now >= self._until:
+                self._open(now)
+            return True
+        self._probes.succeeded += 1
+        succeeded = self._probes.succeeded
+        if succeeded < self._probes.permits:
+            self._until = min(self._until, now)
+            return True
+        self._close(now)
+        self._roll(now)
+        self._window.add(succeeded, False, False)
+        self._change = "closed"
+        return True
+
+    def _probe(self, now: float) -> int:
+        if not self._probes.room(now):
+            return 0
+        self._last_permit += 1
+        self._probes.begin(self._last_permit, now + self._cooldown.first_s)
+        return self._last_permit
 
     def _settle(self) -> None:
         # Looking at the counter uses a number up, so that number is left out.
         count = self._count()
-        self._calls += count - self._counted
+        if count > self._counted:
+            self._window.add(count - self._counted, False, False)
         self._counted = count + 1
 
     def _tripped(self) -> bool:
         self._settle()
-        calls, failures, slow = self._older
-        calls += self._calls
-        return calls >= self.min_calls and (
-            failures + self._failures >= self.failure_rate * calls
-            or slow + self._slow >= self.slow_rate * calls
+        calls, failures, slow = self._window.totals
+        self._judge(calls, failures, slow)
+        return (
+            not self._forced
+            and calls >= self.min_calls
+            and (failures >= self.failure_rate * calls or slow >= self.slow_rate * calls)
         )
 
+    def _judge(self, calls: int, failures: int, slow: int) -> None:
+        """Whether a rate is raised, with hysteresis."""
+        share = CALM if self._raised else RAISED
+        failing = failures > 0 and failures >= share * self.failure_rate * calls
+        dragging = slow > 0 and slow >= share * self.slow_rate * calls
+        self._raised = (self._raised or calls >= self.min_calls) and (failing or dragging)
+
+    def _forgive(self, now: float) -> None:
+        """Begin with a short cooldown again, after having been well for long enough."""
+        if self.permit and now - self._closed_at >= max(
+            self._window_kind[0], self._cooldown.last_s
+        ):
+            self._cooldown.in_a_row = 0
+
     def _open(self, now: float) -> None:
+        self._forgive(now)
+        self._opened += 1
+        self._shut(now + self._cooldown.next_s())
+        self._change = "opened"
+
+    def _shut(self, until: float) -> None:
         self.permit = 0
         self._opened_at_permit = self._last_permit
-        self._probing = False
-        self._until = now + self.cooldown_s
+        self._until = until
+        self._forget()
 
-    def _close(self) -> None:
-        self._probing = False
+    def _close(self, now: float) -> None:
+        self._forget()
+        self._closed_at = now
         self._until = 0.0
         self._settle()
-        self._calls = self._failures = self._slow = 0
-        self._older = (0, 0, 0)
-        self._past: deque[tuple[int, int, int]] = deque(maxlen=BUCKETS - 1)
-        self._bucket_end = float("-inf")
+        self._window.clear()
+        self._bucket_end = self._window.bucket_end
         self._last_permit += 1
         self.permit = self._last_permit
 
     def _roll(self, now: float) -> None:
-        bucket = now // self._width_s
-        if self._bucket_end != float("-inf"):
-            self._settle()
-            self._past.append((self._calls, self._failures, self._slow))
-            empty = round(bucket - self._bucket_end / self._width_s)
-            self._past.extend([(0, 0, 0)] * min(empty, BUCKETS))
-            self._calls = self._failures = self._slow = 0
-            sums = [sum(column) for column in zip(*self._past, strict=True)]
-            self._older = (sums[0], sums[1], sums[2])
-        self._bucket_end = (bucket + 1) * self._width_s
+        self._settle()
+        self._window.roll(now)
+        self._bucket_end = self._window.bucket_end
+
+    def _forget(self) -> None:
+        self._probes.clear()
+        self._reached = False
+        self._raised = False
+
+    def _set_window(self) -> None:
+        window_s, window_calls = self._window_kind
+        self._by_count = CountWindow(window_calls) if window_calls else None
+        self._window: Window = self._by_count or TimeWindow(window_s)
+        self._bucket_end = self._window.bucket_end

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +14,16 @@ from om_plugins.policies.breaker import Breaker
 
 def breaker(**options: object) -> Breaker:
     settings: dict = {"failure_rate": 0.5, "min_calls": 4, "window_s": 10, "cooldown_s": 5}
-    return Breaker(**{**settings, "slow_s": 1.0, **options})
+    settings |= {"slow_s": 1.0, "cooldown_factor": 1}
+    return Breaker(**{**settings, **options})
+
+
+def in_threads(work: Callable[[], object], count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def run(one: Breaker, now: float, failed: bool = False, duration_s: float = 0.0) -> bool:
@@ -176,11 +188,7 @@ def test_sixty_four_threads_at_a_half_open_breaker_send_one_probe():
         ready.wait()
         permits.append(one.permit or one.enter(5))
 
-    threads = [threading.Thread(target=caller) for _ in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(caller, 64)
     assert len([p for p in permits if p]) == 1
 
 
@@ -191,10 +199,441 @@ def test_counts_are_exact_under_threads():
         for n in range(1000):
             one.leave(one.permit, n / 1000, 0.0, failed=n % 10 == 0)
 
-    threads = [threading.Thread(target=caller) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(caller, 8)
     view = one.view(1)
     assert (view.calls, view.failures) == (8000, 800)
+
+
+# --- a window by count
+
+
+def test_a_window_by_count_forgets_the_oldest_call_and_never_by_time():
+    one = breaker(window_calls=4)
+    for failed in (True, False, False, False):
+        run(one, 0, failed=failed)
+    assert one.view(1e9).failures == 1
+    run(one, 0)
+    assert (one.view(0).calls, one.view(0).failures) == (4, 0)
+    run(one, 1e9, failed=True)
+    assert one.view(1e9).state == "closed"
+    run(one, 2e9, failed=True)
+    assert one.view(2e9).state == "open"
+
+
+def test_a_window_by_count_counts_slow_calls():
+    one = breaker(window_calls=4, slow_rate=0.75)
+    for duration_s in (0, 2, 2):
+        run(one, 0, duration_s=duration_s)
+    assert one.view(0).slow == 2
+    run(one, 0, duration_s=2)
+    assert one.view(0).state == "open"
+
+
+def test_a_window_smaller_than_the_minimum_of_calls_can_open_all_the_same():
+    one = breaker(min_calls=100, window_calls=3)
+    for _ in range(3):
+        assert one.view(0).state == "closed"
+        run(one, 0, failed=True)
+    assert one.view(0).state == "open"
+
+
+def test_a_window_by_count_is_exact_under_threads():
+    one = Breaker(window_calls=8000, failure_rate=1.0)
+
+    def caller() -> None:
+        for n in range(1000):
+            one.leave(one.permit, 0, 0.0, failed=n % 10 == 0)
+
+    in_threads(caller, 8)
+    assert (one.view(0).calls, one.view(0).failures) == (8000, 800)
+
+
+def test_a_window_by_count_tells_of_its_first_call():
+    one = breaker(window_calls=4)
+    assert one.leave(one.permit, 0, 0)
+    assert not one.leave(one.permit, 0, 0)
+
+
+# --- several probes
+
+
+def test_half_open_it_lets_no_more_probes_through_than_must_succeed():
+    one = opened(half_open_permits=3)
+    probes = [one.enter(5) for _ in range(4)]
+    assert (all(probes[:3]), probes[3]) == (True, 0)
+    for probe in probes[:2]:
+        one.leave(probe, 6, 0.1)
+        assert one.enter(6) == 0  # two have succeeded and one is out
+    one.leave(probes[2], 6, 0.1)
+    assert (one.view(6).state, one.view(6).calls) == ("closed", 3)
+
+
+def test_the_first_probe_that_fails_opens_it_again_whatever_the_others_say():
+    one = opened(half_open_permits=3)
+    first, second, third = (one.enter(5) for _ in range(3))
+    one.leave(first, 6, 0.1)
+    one.leave(second, 6, 0.1, failed=True)
+    one.leave(third, 7, 0.1)
+    assert one.view(7).state == "open"
+    again = [one.enter(11) for _ in range(4)]
+    assert (all(again[:3]), again[3]) == (True, 0)  # the one that succeeded then counts no more
+
+
+def test_one_of_several_probes_that_ends_neutrally_makes_room():
+    one = opened(half_open_permits=2)
+    first, second = one.enter(5), one.enter(5)
+    assert one.view(5).retry_after_s is None
+    one.release(first, 5)
+    assert one.view(5).retry_after_s == 0.0
+    third = one.enter(5)
+    assert third
+    one.leave(second, 5, 0.1)
+    one.leave(third, 5, 0.1)
+    assert one.permit
+
+
+def test_lost_probes_are_replaced_one_for_one():
+    one = opened(half_open_permits=2)
+    assert one.enter(5)
+    assert one.enter(7)
+    assert one.enter(9.9) == 0
+    assert one.enter(10)  # the first is lost, the second is not
+    assert one.enter(10) == 0
+
+
+def test_a_herd_at_a_half_open_breaker_gets_exactly_its_permits_round_after_round():
+    one = opened(half_open_permits=3)
+    for round_ in range(20):
+        ready = threading.Barrier(16)
+        permits: list[int] = []
+
+        def caller(ready=ready, permits=permits) -> None:
+            ready.wait()
+            permits.append(one.permit or one.enter(5))
+
+        in_threads(caller, 16)
+        let_in = [permit for permit in permits if permit]
+        assert len(let_in) == 3, round_
+        for permit in let_in:
+            one.release(permit, 5)
+
+
+# --- early probes
+
+
+def test_an_early_probe_leaves_the_cooldown_of_others_as_it_is():
+    one = opened()
+    probe = one.enter_early(1)
+    assert probe
+    assert (one.enter_early(1), one.enter(4.9)) == (0, 0)
+    assert one.view(1).retry_after_s == pytest.approx(4)
+    one.leave(probe, 2, 0.1, failed=True)
+    assert one.view(2).retry_after_s == pytest.approx(3)
+    assert one.enter(5)
+
+
+def test_an_early_probe_that_succeeds_closes_it():
+    one = opened()
+    one.leave(one.enter_early(1), 2, 0.1)
+    assert one.permit
+
+
+def test_an_early_probe_that_succeeds_lets_the_next_through_where_more_are_needed():
+    one = opened(half_open_permits=2)
+    one.leave(one.enter_early(1), 2, 0.1)
+    assert one.view(2).state == "half-open"
+    one.leave(one.enter(2), 2, 0.1)
+    assert one.permit
+
+
+def test_an_early_probe_is_any_call_while_it_is_closed():
+    one = breaker()
+    assert one.enter_early(0) == one.permit
+
+
+# --- a cooldown that grows
+
+
+def cooldowns(one: Breaker, now: float, count: int) -> list[float]:
+    """The cooldowns of openings that follow one another, each by a probe that fails."""
+    found = []
+    for _ in range(count):
+        wait_s = one.view(now).retry_after_s or 0.0
+        found.append(wait_s)
+        now += wait_s
+        one.leave(one.enter(now), now, 0.0, failed=True)
+    return found
+
+
+def test_the_cooldown_doubles_with_each_opening_up_to_its_maximum():
+    one = opened(cooldown_factor=2, cooldown_max_s=30)
+    assert cooldowns(one, 0, 5) == pytest.approx([5, 10, 20, 30, 30])
+    assert one.view(0).opened == 6
+
+
+def test_a_maximum_below_the_cooldown_shortens_nothing():
+    assert cooldowns(opened(cooldown_max_s=1), 0, 2) == pytest.approx([5, 5])
+
+
+def test_a_breaker_that_opens_again_soon_after_closing_waits_longer():
+    one = opened(cooldown_factor=2)
+    run(one, 5)
+    run(one, 6, failed=True)
+    assert one.view(6).retry_after_s == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("well_s", "cooldown_s"), [(9.9, 10), (10, 5)])
+def test_it_forgives_after_being_well_for_its_window(well_s, cooldown_s):
+    one = opened(cooldown_factor=2)  # its window is 10 s
+    run(one, 5)
+    run(one, 5 + well_s, failed=True)
+    assert one.view(5 + well_s).retry_after_s == pytest.approx(cooldown_s)
+
+
+def test_jitter_makes_a_cooldown_longer_by_up_to_its_share():
+    for drawn, wait_s in ((0.0, 5), (1.0, 6)):
+        one = opened(cooldown_jitter=0.2, draw=lambda drawn=drawn: drawn)
+        assert one.view(0).retry_after_s == pytest.approx(wait_s)
+
+
+# --- forced
+
+
+def test_forced_open_it_refuses_all_until_told_otherwise():
+    one = breaker()
+    early = one.permit
+    assert one.force("open")
+    assert not one.force("open")
+    assert (one.permit, one.enter(1e9), one.enter_early(1e9)) == (0, 0, 0)
+    one.leave(early, 1, 0.1)
+    view = one.view(1e9)
+    assert (view.state, view.forced, view.retry_after_s) == ("open", "open", None)
+    one.force(None)
+    assert one.view(1).state == "half-open"
+    run(one, 1)
+    assert one.view(1).state == "closed"
+
+
+def test_forced_closed_it_counts_and_never_opens():
+    one = opened()
+    one.force("closed")
+    for _ in range(10):
+        assert run(one, 1, failed=True)
+    view = one.view(1)
+    assert (view.state, view.forced, view.failures) == ("closed", "closed", 10)
+    one.force(None)
+    assert one.view(1).state == "closed"
+    run(one, 1, failed=True)
+    assert one.view(1).state == "open"
+
+
+def test_a_probe_that_was_out_changes_nothing_of_what_was_forced():
+    one = opened()
+    probe = one.enter(5)
+    one.force("open")
+    one.leave(probe, 6, 0.1)
+    assert one.view(6).forced == "open"
+    assert one.permit == 0
+
+
+def test_nothing_heard_changes_what_was_forced():
+    one = breaker()
+    one.force("closed")
+    assert not one.hear_opened(0, 5, 1)
+    one.force("open")
+    assert not one.close(0)
+    assert not one.note_probe(True, 0)
+    assert one.view(0).state == "open"
+
+
+# --- what others know
+
+
+def test_it_opens_when_it_opened_elsewhere_and_probes_when_told():
+    one = breaker(cooldown_factor=2, cooldown_max_s=60)
+    early = one.permit
+    assert one.hear_opened(0, 7, 1)
+    one.leave(early, 1, 0.1)
+    assert one.view(0).retry_after_s == pytest.approx(7)
+    assert one.enter(6.9) == 0
+    one.leave(one.enter(7), 7, 0.1, failed=True)
+    assert one.view(7).retry_after_s == pytest.approx(10)  # the second in a row
+    assert one.view(7).opened == 2
+
+
+def test_what_is_heard_is_kept_inside_bounds():
+    one = breaker(cooldown_max_s=20)
+    one.hear_opened(0, 1e12, 10**9)
+    assert one.view(0).retry_after_s == pytest.approx(20)
+    two = breaker()
+    two.hear_opened(0, -5, 1)
+    assert two.view(0).state == "half-open"
+
+
+def test_hearing_of_a_longer_cooldown_makes_it_longer_and_of_a_shorter_one_not_shorter():
+    one = opened()
+    assert not one.hear_opened(1, 9, 1)
+    assert one.view(1).retry_after_s == pytest.approx(9)
+    one.hear_opened(1, 2, 1)
+    assert one.view(1).retry_after_s == pytest.approx(9)
+
+
+def test_it_closes_when_it_is_known_to_be_well():
+    one = opened()
+    assert one.close(1)
+    assert (one.view(1).state, one.view(1).calls) == ("closed", 0)
+    assert not one.close(1)
+
+
+def test_a_probers_good_word_ends_the_cooldown_and_the_next_call_decides():
+    one = opened()
+    assert one.note_probe(True, 1)
+    view = one.view(1)
+    assert (view.state, view.reached, view.probed_at) == ("half-open", True, 1)
+    run(one, 1, failed=True)
+    assert one.view(1).state == "open"
+    assert not one.view(1).reached
+
+
+def test_a_second_good_word_closes_it_when_nobody_called_meanwhile():
+    one = opened()
+    one.note_probe(True, 1)
+    assert one.note_probe(True, 31)
+    assert one.view(31).state == "closed"
+
+
+def test_a_second_good_word_waits_for_the_probe_that_is_out():
+    one = opened()
+    one.note_probe(True, 1)
+    assert one.enter(2)
+    assert not one.note_probe(True, 3)
+    assert one.view(3).state == "half-open"
+
+
+def test_a_probers_bad_words_open_nothing_and_are_counted_in_a_row():
+    one = breaker(min_calls=1)
+    for number in (1, 2):
+        assert not one.note_probe(False, number)
+        assert one.view(number).probes_failed == number
+    assert one.view(2).state == "closed"
+    one.note_probe(True, 3)
+    assert one.view(3).probes_failed == 0
+
+
+def test_changes_made_here_are_told_and_those_heard_are_not():
+    told = []
+    one = breaker(min_calls=1)
+    one.on_change = told.append
+    run(one, 0, failed=True)
+    run(one, 5)
+    one.force("open")
+    one.force(None)
+    one.hear_opened(6, 5, 1)
+    one.close(7)
+    one.hear_opened(8, 5, 1)
+    one.note_probe(True, 9)
+    one.note_probe(True, 10)
+    assert told == ["opened", "closed", "forced", "forced"]
+
+
+def test_the_lock_is_free_while_a_change_is_told():
+    one = breaker(min_calls=1)
+    seen = []
+
+    def look(change: str) -> None:
+        other = threading.Thread(target=lambda: seen.append(one.view(0).state))
+        other.start()
+        other.join(5)
+
+    one.on_change = look
+    run(one, 0, failed=True)
+    assert seen == ["open"]
+
+
+# --- raised rates
+
+
+def test_a_raised_rate_is_left_only_below_a_lower_one():
+    one = breaker(min_calls=10, failure_rate=0.5, window_s=1000)
+    for failed in [True] * 3 + [False] * 7:
+        run(one, 0, failed=failed)
+    assert one.view(0).raised  # 0.3 is above 0.25
+    for _ in range(4):
+        run(one, 0)
+    assert one.view(0).raised  # 0.21 is above 0.15
+    for _ in range(7):
+        run(one, 0)
+    assert not one.view(0).raised
+    run(one, 0, failed=True)
+    assert not one.view(0).raised  # 0.18 is below 0.25
+
+
+def test_a_raised_rate_is_not_forgotten_because_calls_become_few():
+    one = breaker(min_calls=10)
+    for now, failed in [(0, False)] * 7 + [(9, True)] * 3 + [(9, False)] * 2:
+        run(one, now, failed=failed)
+    assert one.view(9).raised
+    assert one.view(10.5).calls == 5
+    assert one.view(10.5).raised
+    assert not one.view(30).raised
+
+
+# --- settings that change, forks, permits that get lost
+
+
+def test_settings_change_while_it_is_in_use():
+    one = breaker(min_calls=4)
+    for _ in range(3):
+        run(one, 0, failed=True)
+    one.tune(breaker(min_calls=3, cooldown_s=7, half_open_permits=2))
+    assert one.view(0).calls == 3
+    run(one, 0, failed=True)
+    assert one.view(0).retry_after_s == pytest.approx(7)
+    assert (one.enter(7) > 0, one.enter(7) > 0, one.enter(7)) == (True, True, 0)
+
+
+def test_another_kind_of_window_begins_empty():
+    one = breaker()
+    for _ in range(3):
+        run(one, 0)
+    one.tune(breaker(window_calls=2))
+    assert one.view(0).calls == 0
+    run(one, 0, failed=True)
+    run(one, 0, failed=True)
+    assert one.view(0).state == "open"
+
+
+def test_a_permit_given_back_by_the_collector_in_the_middle_of_anything_is_no_deadlock():
+    one = opened()
+
+    class Forgotten:
+        def __init__(self, permit: int) -> None:
+            self.permit, self.itself = permit, self
+
+        def __del__(self) -> None:
+            one.release(self.permit, 5)
+
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(100):
+            permit = one.enter(5)
+            if permit:
+                Forgotten(permit)
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert one.enter(5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_keeps_what_is_forced_and_has_none_of_the_parents_probes():
+    one = opened()
+    assert one.enter(5)
+    two = breaker()
+    two.force("open")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if one.enter(5) and two.view(5).forced == "open" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert one.enter(5) == 0

@@ -1,0 +1,108 @@
+"""What a breaker that is not closed keeps: its probes, and how long it waits for the next ones.
+
+The owner's lock is held for every method.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+_MOST_IN_A_ROW = 30
+
+
+class Probes:
+    """The calls that find out whether an engine is back.
+
+    Attributes:
+        permits: how many are out at once, at most, and how many must succeed.
+        succeeded: how many have.
+    """
+
+    __slots__ = ("_out", "permits", "succeeded")
+
+    def __init__(self, permits: int) -> None:
+        self.permits = permits
+        self.succeeded = 0
+        self._out: dict[int, float] = {}
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._out.clear()
+        self.succeeded = 0
+
+    def begin(self, permit: int, lost_at: float) -> None:
+        """One is let through; when it has not ended at ``lost_at`` another may be."""
+        self._out[permit] = lost_at
+
+    def end(self, permit: int) -> None:
+        """One ended. Of one that was lost there is nothing left to end."""
+        self._out.pop(permit, None)
+
+    def any_out(self, now: float) -> bool:
+        """Whether one is out and not lost."""
+        for permit in [one for one, lost_at in self._out.items() if now >= lost_at]:
+            del self._out[permit]
+        return bool(self._out)
+
+    def room(self, now: float) -> bool:
+        """Whether one more may be let through."""
+        self.any_out(now)
+        return len(self._out) + self.succeeded < self.permits
+
+
+class GrowingCooldown:
+    """How long to wait after each opening.
+
+    Args:
+        first_s: the first wait, in seconds.
+        factor: what each opening that soon follows another one multiplies it by.
+        max_s: its maximum, which is never below ``first_s``.
+        jitter: each is longer by up to this share.
+        draw: a uniform random number from 0 to 1.
+
+    Attributes:
+        in_a_row: openings that followed one another soon.
+        last_s: the wait of the last opening.
+    """
+
+    __slots__ = ("_draw", "factor", "first_s", "in_a_row", "jitter", "last_s", "max_s")
+
+    def __init__(
+        self,
+        first_s: float,
+        factor: float,
+        max_s: float,
+        jitter: float,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.first_s = first_s
+        self.factor = factor
+        self.max_s = max(max_s, first_s)
+        self.jitter = jitter
+        self._draw = draw
+        self.in_a_row = 0
+        self.last_s = 0.0
+
+    @property
+    def longest_s(self) -> float:
+        """The longest wait there can be."""
+        return self.max_s * (1.0 + self.jitter)
+
+    def next_s(self) -> float:
+        """The wait after an opening that happens now."""
+        wait_s = min(self.first_s * self.factor**self.in_a_row, self.max_s)
+        self.in_a_row = min(self.in_a_row + 1, _MOST_IN_A_ROW)
+        self.last_s = wait_s * (1.0 + self.jitter * self._draw())
+        return self.last_s
+
+    def agree(self, in_a_row: int, wait_s: float) -> float:
+        """Follow another process's breaker: as far as it, and as long as it says, inside bounds."""
+        self.in_a_row = max(self.in_a_row, min(in_a_row, _MOST_IN_A_ROW))
+        self.last_s = min(max(wait_s, 0.0), self.longest_s)
+        return self.last_s
+
+    def tune(self, like: GrowingCooldown) -> None:
+        """Take over the settings of another one."""
+        self.first_s, self.factor = like.first_s, like.factor
+        self.max_s, self.jitter = like.max_s, like.jitter

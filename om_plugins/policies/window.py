@@ -1,0 +1,106 @@
+"""Sliding windows: how many of the latest calls there were, failed and were slow.
+
+By time or by count, as in resilience4j's ``CircuitBreaker``. The owner's lock is held for every
+method.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+BUCKETS = 10
+"""A window by time is forgotten in so many steps."""
+
+NEVER = float("-inf")
+
+
+class TimeWindow:
+    """The calls of the last ``window_s`` seconds.
+
+    Attributes:
+        bucket_end: until when calls may be added without :meth:`roll`.
+        totals: calls, failures and slow calls in the window.
+    """
+
+    __slots__ = ("_calls", "_failures", "_older", "_past", "_slow", "_width_s", "bucket_end")
+
+    def __init__(self, window_s: float) -> None:
+        self._width_s = window_s / BUCKETS
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.bucket_end = NEVER
+        self._calls = self._failures = self._slow = 0
+        self._older = (0, 0, 0)
+        self._past: deque[tuple[int, int, int]] = deque(maxlen=BUCKETS - 1)
+
+    def add(self, calls: int, failed: bool, slow: bool) -> None:
+        """Count ``calls`` calls that ended alike."""
+        self._calls += calls
+        if failed:
+            self._failures += calls
+        if slow:
+            self._slow += calls
+
+    def roll(self, now: float) -> None:
+        """Begin the bucket of ``now``, and forget what the window has left behind."""
+        bucket = now // self._width_s
+        if self.bucket_end != NEVER:
+            self._past.append((self._calls, self._failures, self._slow))
+            empty = round(bucket - self.bucket_end / self._width_s)
+            self._past.extend([(0, 0, 0)] * min(empty, BUCKETS))
+            self._calls = self._failures = self._slow = 0
+            sums = [sum(column) for column in zip(*self._past, strict=True)]
+            self._older = (sums[0], sums[1], sums[2])
+        self.bucket_end = (bucket + 1) * self._width_s
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        calls, failures, slow = self._older
+        return calls + self._calls, failures + self._failures, slow + self._slow
+
+
+class CountWindow:
+    """The last ``size`` calls; one older is forgotten for each that is added."""
+
+    __slots__ = ("_bad", "_last", "_size", "bucket_end")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._last: deque[int] = deque(maxlen=size)
+        self.bucket_end = NEVER  # each call has to be added
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._last.clear()
+        self._bad = [0, 0, 0, 0]  # by kind of call: well, failed, slow, both
+
+    def add_well(self) -> bool:
+        """Count one call that did not fail and was not slow; True for the first of all."""
+        last = self._last
+        full = len(last) == self._size
+        if full and (oldest := last[0]):
+            self._bad[oldest] -= 1
+        last.append(0)
+        return not full and len(last) == 1
+
+    def add(self, calls: int, failed: bool, slow: bool) -> None:
+        """Count ``calls`` calls that ended alike."""
+        kind = failed + 2 * slow
+        for _ in range(calls):
+            self.add_well()
+            self._last[-1] = kind
+            self._bad[kind] += 1
+
+    def roll(self, now: float) -> None:
+        """Time takes nothing from this window."""
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        _, failed, slow, both = self._bad
+        return len(self._last), failed + both, slow + both
+
+
+Window = TimeWindow | CountWindow
