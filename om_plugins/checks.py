@@ -56,6 +56,8 @@ class Table:
     """A frozen dataclass whose fields were made by :func:`key`."""
 
     PREFIX: ClassVar[str] = ""
+    SHORT: ClassVar[str] = ""
+    """The one key that a list stands for; "" where a table must be a dict."""
 
     @classmethod
     def keys(cls) -> dict[str, Field[Any]]:
@@ -218,6 +220,18 @@ def _strings(value: Any) -> tuple[str, ...]:
 STRINGS = Check("a list of texts, or one text with commas", _strings)
 
 
+def _statuses(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError
+    status = integer(500, 599)
+    return tuple(sorted({status.read(one) for one in value}))
+
+
+STATUSES = Check("a list of HTTP statuses from 500 to 599", _statuses)
+
+
 def _mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
@@ -245,13 +259,15 @@ def single(cls: type[Table], name: str) -> Check:
 def table(cls: type[Table], name: str) -> Check:
     """A dict of nested tables: ``{"name": {options}}``."""
 
+    def one(inner: str, options: Any) -> Table:
+        if isinstance(options, cls):
+            return options
+        if cls.SHORT and isinstance(options, list | tuple):
+            options = {cls.SHORT: options}
+        return cls.from_mapping(_mapping(options), where=f"{name}[{inner!r}].")
+
     def read(value: Any) -> dict[str, Any]:
-        return {
-            inner: options
-            if isinstance(options, cls)
-            else cls.from_mapping(_mapping(options), where=f"{name}[{inner!r}].")
-            for inner, options in _mapping(value).items()
-        }
+        return {inner: one(inner, options) for inner, options in _mapping(value).items()}
 
     return Check(f"a dict from a name to a dict with the keys {', '.join(cls.keys())}", read)
 

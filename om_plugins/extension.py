@@ -30,9 +30,11 @@ from .caching.memoize import Memoized, memoize
 from .errors import ConfigError
 from .flask_templates import current_environ, prepare_templates
 from .flask_views import cached
+from .resilience.fingerprint import fingerprint
 from .runtime import Runtime
 from .security.override import Override, override
-from .settings import Settings
+from .settings import Settings, ShieldOptions
+from .shield import RAISED, SHIELD
 from .types import EngineSpec
 from .wsgi import OpenManagerMiddleware
 
@@ -73,6 +75,7 @@ class OpenManager:
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._engines: list[EngineSpec] = []
         self._plugins: list[tuple[object, str | None]] = []
+        self._shields: list[ShieldOptions] = []
         if app is not None:
             self.init_app(app)
 
@@ -213,6 +216,38 @@ class OpenManager:
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
         return _before_each(lambda: override(request.environ, change))
 
+    def shield(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
+        """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
+
+        Put it below the route, or give a blueprint to what this returns. ``OM_SHIELD`` does the
+        same for whole paths; a view's own shield comes before a blueprint's and theirs.
+
+        Args:
+            answers: what answers instead, in this order: ``stale``, or names of chains.
+            chain: the same as one more name at their end.
+            options: other fields of :class:`~om_plugins.settings.ShieldOptions`.
+
+        Raises:
+            ConfigError: an option is unknown or not allowed (when the view is defined).
+
+        Example::
+
+            @app.get("/report")
+            @om.shield("stale", chain="reports")
+            def report(): ...
+        """
+        if chain:
+            answers = (*answers, chain)
+        if answers:
+            options["answers"] = answers
+        shield = ShieldOptions.from_mapping(options, where="shield: ")
+        self._shields.append(shield)
+
+        def bring() -> None:
+            request.environ[SHIELD] = shield
+
+        return _before_each(bring)
+
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
         return runtime.cache if runtime.settings.enabled else None
@@ -297,6 +332,7 @@ class _Entry:
     def __init__(self, om: OpenManager, app: Flask) -> None:
         self._engines = om._engines
         self._plugins = om._plugins
+        self._shields = om._shields
         self._app = app
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
@@ -307,7 +343,9 @@ class _Entry:
         runtime = _runtime(app)
         if runtime.settings.enabled:
             rule = request.url_rule
-            runtime.recovery.note(f"route:{rule.rule if rule else '<unmatched>'}", exception)
+            subject = f"route:{rule.rule if rule else '<unmatched>'}"
+            request.environ[RAISED] = id(exception), fingerprint(exception, subject)
+            runtime.recovery.note(subject, exception)
 
     def build(self) -> Runtime:
         """Make the app's runtime from its configuration as it is now."""
@@ -331,8 +369,12 @@ class _Entry:
             runtime.add_engine(spec)
         _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
         # composed now, so that a wrong route stops the start, too
-        self._composed = OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
+        self._composed = self._compose(runtime)
         return runtime
+
+    def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
+        self._shielded = bool(self._shields)
+        return OpenManagerMiddleware(self._wsgi_app, runtime=runtime, views_shielded=self._shielded)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         middleware = self._middleware or self._first()
@@ -348,6 +390,8 @@ class _Entry:
             old = _runtime(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
+        if bool(self._shields) != self._shielded:  # views were decorated after init_app
+            self._composed = self._compose(_runtime(self._app))
         self._middleware = self._composed
         return self._middleware
 

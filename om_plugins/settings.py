@@ -27,6 +27,7 @@ from .checks import (
     PROXIES,
     RATE,
     SECRET,
+    STATUSES,
     STRINGS,
     Table,
     auto_or,
@@ -39,7 +40,15 @@ from .checks import (
     text,
 )
 
-__all__ = ["AlertOptions", "ChainOptions", "HstsOptions", "RouteOptions", "Settings", "as_markdown"]
+__all__ = [
+    "AlertOptions",
+    "ChainOptions",
+    "HstsOptions",
+    "RouteOptions",
+    "Settings",
+    "ShieldOptions",
+    "as_markdown",
+]
 
 _PREFIX = text(
     r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
@@ -119,6 +128,50 @@ class HstsOptions(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShieldOptions(Table):
+    """What answers in place of a view of the host app that failed."""
+
+    SHORT: ClassVar[str] = "answers"
+
+    answers: tuple[str, ...] = key(
+        ("stale",),
+        STRINGS,
+        "what answers instead, in this order: `stale` (the last good answer of that very address) "
+        "or the name of a chain; a friendly page comes after the last one",
+    )
+    statuses: tuple[int, ...] = key(
+        (500, 502, 503, 504), STATUSES, "answers of the app that count as failed"
+    )
+    methods: tuple[str, ...] = key(
+        ("GET", "HEAD"),
+        STRINGS,
+        "methods for which chains are asked; a copy answers GET and HEAD alone",
+    )
+    own_body: str = key(
+        "json",
+        choice("json", "always", "never"),
+        "which of the app's own error bodies are sent when nothing else answers: its JSON, any "
+        "that it made on purpose, or none",
+    )
+    page: bool = key(
+        True, BOOL, "the friendly page; when false the app's own error is sent, or raised"
+    )
+    timeout: float | None = key(
+        None, number(0.001, 3600, "seconds"), "deadline of a chain; its own when not set"
+    )
+    keep_s: float = key(
+        86_400.0, number(1, 31_536_000, "seconds"), "how old a copy may be that answers"
+    )
+    copy_every_s: float = key(
+        60.0, number(0, 86_400, "seconds"), "a copy of one address is renewed no sooner"
+    )
+    max_copy: int = key(256 * 1024, integer(1, 2**31, "bytes"), "largest body that is copied")
+    copies: int = key(
+        200, integer(1, 100_000), "addresses of which a process keeps copies, at most"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Table):
     """Every setting. Without Flask, pass fields as keywords: ``Settings(csp_mode="enforce")``."""
 
@@ -188,6 +241,13 @@ class Settings(Table):
     )
     routes: dict[str, RouteOptions] = key(
         {}, table(RouteOptions, "OM_ROUTES"), "paths that an engine chain answers", "Engines"
+    )
+    shield: dict[str, ShieldOptions] = key(
+        {},
+        table(ShieldOptions, "OM_SHIELD"),
+        "paths of the host app, with all that is below them, whose failures are answered: "
+        "`{'/reports/': ['stale', 'reports']}`",
+        "Engines",
     )
     timeout: float = key(
         10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain", "Engines"
@@ -415,6 +475,7 @@ def as_markdown() -> str:
     for title, cls in (
         ("A chain's options", ChainOptions),
         ("A route's options", RouteOptions),
+        ("A shield's options", ShieldOptions),
         ("An alert's options", AlertOptions),
         ("HSTS's options", HstsOptions),
     ):

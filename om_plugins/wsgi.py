@@ -1,7 +1,7 @@
 """The WSGI middleware: the layers below, composed once.
 
-Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → the host
-app. A layer that a setting switches off is not composed, so it costs nothing.
+Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → shield →
+the host app. A layer that a setting switches off is not composed, so it costs nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from .runtime import Runtime
 from .security.headers import HeadersLayer
 from .security.reports import ReportEndpoint
 from .settings import Settings
+from .shield import Shield
+from .shield.report import ReportForm
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -36,11 +38,30 @@ if TYPE_CHECKING:
 __all__ = ["OpenManagerMiddleware", "compose"]
 
 
-def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
-    """Put the layers that the settings ask for around ``app``."""
+def compose(
+    app: WSGIApplication, runtime: Runtime, *, views_shielded: bool = False
+) -> WSGIApplication:
+    """Put the layers that the settings ask for around ``app``.
+
+    Args:
+        views_shielded: some views bring a shield of their own.
+    """
     settings = runtime.settings
     if not settings.enabled:
         return app
+    if settings.shield or views_shielded:
+        app = Shield(
+            app,
+            settings.shield,
+            runtime.chain,
+            cache=runtime.cache,
+            scheduler=runtime.scheduler,
+            clock=runtime.clock,
+            prefix=settings.prefix,
+            views=views_shielded,
+            show_errors=runtime.testing or runtime.debug,
+            note=partial(_note_route, runtime),
+        )
     if settings.routes:
         _none_is_below(settings.prefix, settings.routes)
         app = EngineRoutes(
@@ -96,13 +117,26 @@ def _notifying(runtime: Runtime) -> dict[str, WSGIApplication]:
     limit = RateLimit(
         settings.prefix + "/problems", (10, 60), runtime.hub, runtime.secret, runtime.clock
     )
-    return {"/events": Guarded(events), "/problems": Guarded(problems, limit)}
+    return {
+        "/events": Guarded(events),
+        "/problems": Guarded(problems, limit),
+        "/report": Guarded(ReportForm(problems), limit),
+    }
 
 
 def _note(runtime: Runtime, environ: WSGIEnvironment, chain: str, error: Exception) -> None:
     """Count what an engine route could not answer; a chain that gave up has told so itself."""
     path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
     subject = f"chain:{chain}" if isinstance(error, EngineError) else f"route:{path}"
+    _noted(runtime, environ, subject, error)
+
+
+def _note_route(runtime: Runtime, environ: WSGIEnvironment, path: str, error: Exception) -> None:
+    """Count what a shielded app raised."""
+    _noted(runtime, environ, f"route:{path}", error)
+
+
+def _noted(runtime: Runtime, environ: WSGIEnvironment, subject: str, error: Exception) -> None:
     before = ENVIRON.set(environ)
     try:
         runtime.recovery.note(subject, error)
@@ -117,6 +151,7 @@ class OpenManagerMiddleware:
         app: the app to keep answering.
         settings: ``Settings(...)``; the defaults when not given.
         runtime: parts that were built already; made from the settings when not given.
+        views_shielded: some views of the app bring a shield of their own.
 
     Attributes:
         runtime: the application's parts: ``runtime.chain(name)``, ``runtime.add_engine(spec)``,
@@ -135,10 +170,11 @@ class OpenManagerMiddleware:
         settings: Settings | None = None,
         *,
         runtime: Runtime | None = None,
+        views_shielded: bool = False,
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(settings, sender=self)
-        self._layers = compose(app, self.runtime)
+        self._layers = compose(app, self.runtime, views_shielded=views_shielded)
         self._answer: WSGIApplication = self._first
         _again_after_fork(self)
 

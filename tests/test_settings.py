@@ -12,7 +12,14 @@ from flask import Flask
 
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
-from om_plugins.settings import AlertOptions, ChainOptions, HstsOptions, RouteOptions, as_markdown
+from om_plugins.settings import (
+    AlertOptions,
+    ChainOptions,
+    HstsOptions,
+    RouteOptions,
+    ShieldOptions,
+    as_markdown,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -271,7 +278,7 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
-    tables = (Settings, ChainOptions, RouteOptions, AlertOptions, HstsOptions)
+    tables = (Settings, ChainOptions, RouteOptions, ShieldOptions, AlertOptions, HstsOptions)
     assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
 
 
@@ -279,3 +286,25 @@ def test_the_reference_page_is_a_table_that_renders() -> None:
     for line in as_markdown().splitlines():
         if line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 5, line
+
+
+def test_a_list_stands_for_the_answers_of_a_shield():
+    settings = Settings.from_mapping({"OM_SHIELD": {"/a": ["stale", "x"], "/b": {"page": False}}})
+    assert settings.shield["/a"].answers == ("stale", "x")
+    assert settings.shield["/b"].answers == ("stale",)
+    assert settings.shield["/b"].page is False
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"/a": "stale"}, "OM_SHIELD"),
+        ({"/a": {"answer": []}}, r"OM_SHIELD\['/a'\]\.answer"),
+        ({"/a": {"statuses": [404]}}, r"OM_SHIELD\['/a'\]\.statuses"),
+        ({"/a": {"statuses": 500}}, r"OM_SHIELD\['/a'\]\.statuses"),
+        ({"/a": {"own_body": "html"}}, r"OM_SHIELD\['/a'\]\.own_body"),
+    ],
+)
+def test_a_wrong_shield_stops_the_start(wrong, key):
+    with pytest.raises(ConfigError, match=key):
+        Settings.from_mapping({"OM_SHIELD": wrong})

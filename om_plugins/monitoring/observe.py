@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     RouteOf = Callable[[WSGIEnvironment], str | None]
 
-__all__ = ["ROUTE", "ObserveLayer", "own_route"]
+__all__ = ["ROUTE", "ObserveLayer", "made_by", "own_route"]
 
 ROUTE = "om_plugins.route"
 """The environ key under which an app without werkzeug routing may name its route."""
@@ -77,7 +77,7 @@ class ObserveLayer:
             observed.ended(self)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
-        if wrapper is not None and _made_by(wrapper, body):
+        if wrapper is not None and made_by(wrapper, body):
             observed.size = observed.declared_size()
             observed.ended(self)
             return body
@@ -217,7 +217,7 @@ class _Sized(_Observed):
         return len(self.body)
 
 
-def _made_by(wrapper: Any, body: object) -> bool:
+def made_by(wrapper: Any, body: object) -> bool:
     """Whether the server's file wrapper made this body: a class, or a function as in uWSGI, which
     returns the file itself."""
     if isinstance(wrapper, type):

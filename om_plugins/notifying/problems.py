@@ -62,15 +62,15 @@ class ProblemEndpoint:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "POST":
-            return _refuse(start_response, "405 Method Not Allowed", "Send a report with POST.")
+            return refuse(start_response, "405 Method Not Allowed", "Send a report with POST.")
         if environ.get("HTTP_X_OM") != "1":
-            return _refuse(start_response, "403 Forbidden", "A report needs the header 'X-OM: 1'.")
+            return refuse(start_response, "403 Forbidden", "A report needs the header 'X-OM: 1'.")
         try:
-            body = _body(environ)
+            body = body_of(environ)
         except ValueError:
-            return _refuse(start_response, "411 Length Required", "Say how long the report is.")
+            return refuse(start_response, "411 Length Required", "Say how long the report is.")
         if body is None:
-            return _refuse(
+            return refuse(
                 start_response,
                 "413 Content Too Large",
                 f"A report may have {_MAX_BODY_BYTES} bytes.",
@@ -80,8 +80,8 @@ class ProblemEndpoint:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             said = None
         if not isinstance(said, dict):
-            return _refuse(start_response, "400 Bad Request", "A report is a JSON object.")
-        report = self._keep(said, environ)
+            return refuse(start_response, "400 Bad Request", "A report is a JSON object.")
+        report = self.keep(said, environ)
         answer = msgspec.json.encode({"id": report.id})
         start_response(
             "201 Created",
@@ -93,7 +93,8 @@ class ProblemEndpoint:
         )
         return [answer]
 
-    def _keep(self, said: Mapping[str, object], environ: WSGIEnvironment) -> ProblemReport:
+    def keep(self, said: Mapping[str, object], environ: WSGIEnvironment) -> ProblemReport:
+        """Clean what was said, number it, keep it and tell of it."""
         number = self._hub.increment("problems:number", ttl=_YEARS_S)
         report = ProblemReport(
             id=str(number),
@@ -142,7 +143,8 @@ def _key(number: int) -> str:
     return f"{_KEY}{number:012d}"
 
 
-def _refuse(start_response: StartResponse, status: str, detail: str) -> list[bytes]:
+def refuse(start_response: StartResponse, status: str, detail: str) -> list[bytes]:
+    """Answer with a problem document."""
     body = encoded(problem(int(status[:3]), status[4:], detail))
     headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
     if status.startswith("405"):
@@ -151,7 +153,7 @@ def _refuse(start_response: StartResponse, status: str, detail: str) -> list[byt
     return [body]
 
 
-def _body(environ: WSGIEnvironment) -> bytes | None:
+def body_of(environ: WSGIEnvironment) -> bytes | None:
     """The request's body; ``None`` when it is too large.
 
     Raises:

@@ -15,6 +15,7 @@ from ..types import Answer
 from .refusal import Headers, Refusal
 
 _NOT_TOKEN = re.compile(r"[^A-Za-z0-9._~-]")
+_KIND = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,80}/[A-Za-z0-9!#$&^_.+-]{1,80}(; ?[\x21-\x7e ]{1,80})?")
 _COMMON = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 
@@ -52,6 +53,17 @@ def as_json(answer: Answer) -> tuple[int, Headers, bytes]:
     status = answer.status if answer.status in (200, 201, 202, 203) else 200
     headers = [("Content-Type", "application/json"), *_COMMON, *about(answer)]
     return status, [*headers, ("Content-Length", str(len(body)))], body
+
+
+def as_answered(answer: Answer) -> tuple[int, Headers, bytes]:
+    """As :func:`as_json`; text and bytes are sent as they are when the engine's ``metadata`` names
+    their ``content_type``."""
+    kind = (answer.metadata or {}).get("content_type")
+    if isinstance(answer.payload, str | bytes) and isinstance(kind, str) and _KIND.fullmatch(kind):
+        body = answer.payload.encode() if isinstance(answer.payload, str) else answer.payload
+        headers = [("Content-Type", kind), *_COMMON, *about(answer)]
+        return 200, [*headers, ("Content-Length", str(len(body)))], body
+    return as_json(answer)
 
 
 def as_problem(refusal: Refusal) -> tuple[int, Headers, bytes]:

@@ -1,0 +1,100 @@
+"""What answers for one shielded path or view: copies and chains, in the order of its options."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..protocols import Cache, Chain, Clock, Scheduler
+from ..routes.question import passed_headers
+from ..routes.replies import about, as_answered
+from ..routes.under_way import ENVIRON
+from ..settings import ShieldOptions
+from ..types import Answer
+from .copies import Copies
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["STALE", "Guard"]
+
+logger = logging.getLogger("om_plugins")
+
+STALE = "stale"
+"""The name that stands for the copy of the last good answer."""
+
+Headers = list[tuple[str, str]]
+
+
+class Guard:
+    """One path's options, made ready.
+
+    Args:
+        path: for logs.
+        options: what answers, and when.
+        chain: gives the chain of a name.
+        cache, scheduler, clock: see :class:`.copies.Copies`.
+
+    Attributes:
+        failing: the statuses that count as failed, as text.
+        copies: the copies of good answers; ``None`` when none are kept.
+    """
+
+    __slots__ = ("_chain", "copies", "failing", "options", "path")
+
+    def __init__(
+        self,
+        path: str,
+        options: ShieldOptions,
+        chain: Callable[[str], Chain],
+        cache: Cache,
+        scheduler: Scheduler,
+        clock: Clock,
+    ) -> None:
+        self.path = path
+        self.options = options
+        self._chain = chain
+        self.failing = frozenset(str(one) for one in options.statuses)
+        self.copies = Copies(options, cache, scheduler, clock) if STALE in options.answers else None
+
+    def answer(self, environ: WSGIEnvironment) -> tuple[int, Headers, bytes] | None:
+        """Status, headers and body of the first that answers; ``None`` when nothing does."""
+        method = environ.get("REQUEST_METHOD", "")
+        for place, name in enumerate(self.options.answers, 1):
+            try:
+                if name == STALE:
+                    copy = self._copy(environ, method)
+                    if copy is not None:
+                        answer = Answer(engine=STALE, tier=place, stale=True, degraded=True)
+                        return 200, [*copy[0], *about(answer)], copy[1]
+                elif method in self.options.methods:
+                    return self._ask(environ, name, method)
+            except Exception:  # the next one may know
+                logger.info("the shield of %s: %r did not answer", self.path, name, exc_info=True)
+        return None
+
+    def _copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:
+        if self.copies is None or method not in ("GET", "HEAD"):
+            return None
+        return self.copies.find(environ)
+
+    def _ask(self, environ: WSGIEnvironment, name: str, method: str) -> tuple[int, Headers, bytes]:
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        payload = {
+            "method": method,
+            "path": path.encode("latin-1", "replace").decode("utf-8", "replace"),
+            "query": environ.get("QUERY_STRING", ""),
+        }
+        before = ENVIRON.set(environ)
+        try:
+            answer = self._chain(name).call(
+                payload,
+                timeout=self.options.timeout,
+                headers=passed_headers(environ),
+                method=method,
+            )
+        finally:
+            ENVIRON.reset(before)
+        answer.degraded = True
+        return as_answered(answer)
