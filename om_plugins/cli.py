@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from flask import Flask, current_app
+from flask import Flask
 from flask.cli import AppGroup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .cli_csp import csp_group
+from .cli_parts import as_json_option, current_host, current_runtime, plain, print_json, print_table
 from .doctor import Finding, examine
 from .types import EngineTraits
 
@@ -25,49 +27,48 @@ if TYPE_CHECKING:
 __all__ = ["om_group"]
 
 om_group = AppGroup("om", help="Look at om_plugins: its plugins, settings, engines, set-up.")
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+om_group.add_command(csp_group)
 
 
 @om_group.command("plugins")
-@_json
+@as_json_option
 def plugins(as_json: bool) -> None:
     """List the plugins, also those that failed or were left out, with the reason."""
-    statuses = _runtime().plugins.statuses()
+    statuses = current_runtime().plugins.statuses()
     if as_json:
-        _print_json([dataclasses.asdict(status) for status in statuses])
+        print_json([dataclasses.asdict(status) for status in statuses])
         return
-    _print_table(
+    print_table(
         ("plugin", "state", "version", "from", "what it is, or what is wrong"),
         [(s.name, s.state, s.version, s.source, s.reason or s.summary) for s in statuses],
     )
 
 
 @om_group.command("doctor")
-@_json
+@as_json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
-    runtime = _runtime()
+    runtime = current_runtime()
     order = ("fail", "warn", "ok")
-    findings = [*examine(runtime), *_examine_flask(_app(), runtime)]
+    findings = [*examine(runtime), *_examine_flask(current_host(), runtime)]
     findings.sort(key=lambda finding: order.index(finding.level))
     if as_json:
-        _print_json([dataclasses.asdict(finding) for finding in findings])
+        print_json([dataclasses.asdict(finding) for finding in findings])
     else:
         for one in findings:
-            click.echo(f"{one.level:<4}  {_plain(one.subject)}: {_plain(one.message)}")
+            click.echo(f"{one.level:<4}  {plain(one.subject)}: {plain(one.message)}")
             if one.way_out:
-                click.echo(f"      → {_plain(one.way_out)}")
+                click.echo(f"      → {plain(one.way_out)}")
     if findings and findings[0].level == "fail":
         context.exit(1)
 
 
 @om_group.command("settings")
-@_json
+@as_json_option
 def settings(as_json: bool) -> None:
     """Show every setting's value. Secrets are masked."""
-    current = _runtime().settings
+    current = current_runtime().settings
     values = {
         written: masked(
             getattr(current, field.name), field.name, secret=field.metadata["check"].secret
@@ -75,9 +76,9 @@ def settings(as_json: bool) -> None:
         for written, field in current.keys().items()
     }
     if as_json:
-        _print_json(values)
+        print_json(values)
         return
-    _print_table(
+    print_table(
         ("setting", "value"),
         [
             (written, "not set" if value is None else json.dumps(value, ensure_ascii=False))
@@ -87,14 +88,14 @@ def settings(as_json: bool) -> None:
 
 
 @om_group.command("engines")
-@_json
+@as_json_option
 def engines(as_json: bool) -> None:
     """List the engines of every chain, in the order in which they are asked."""
-    rows = list(_engine_rows(_runtime()))
+    rows = list(_engine_rows(current_runtime()))
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif rows:
-        _print_table(
+        print_table(
             ("chain", "tier", "engine", "health", "traits"),
             [
                 (r["chain"], str(r["tier"]), r["engine"], r["health"], ", ".join(r["traits"]))
@@ -240,35 +241,3 @@ def masked(value: Any, name: str = "", *, secret: bool = False) -> Any:
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '?')}"
     return MASK
-
-
-def _app() -> Flask:
-    return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]
-
-
-def _runtime() -> Runtime:
-    runtime = current_app.extensions.get("om_plugins")
-    if runtime is None:
-        raise click.ClickException(
-            f"the app {current_app.name!r} has no OpenManager: add OpenManager(app), or "
-            "om.init_app(app) in its factory"
-        )
-    found: Runtime = runtime
-    return found
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def _print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [tuple(head), *(tuple(_plain(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def _plain(text: str) -> str:
-    """One line without control characters: a plugin's words must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,8 +1,9 @@
 """Puts nonces on the literal tags of Jinja templates, when they are compiled.
 
 Only tags that stand in a template's *source* get one: what is interpolated is data, and data never
-gets a nonce. The extension works on the lexer's tokens, after white space was dealt with, so the
-output without nonces is what it was before.
+gets a nonce. A template that begins with ``{# om: no nonces #}`` is left alone. The extension
+works on the lexer's tokens, after white space was dealt with, so the output without nonces is what
+it was before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from jinja2 import BytecodeCache
@@ -34,7 +36,9 @@ ATTRIBUTE = "om_nonce_attribute"
 _ENVIRON = "om_environ"
 _HEAD = "om_head_html"
 
-_SALT = "om_plugins-nonce-1"  # change it when the compiled form of a template changes
+_NO_NONCES = "om_no_nonces"
+
+_SALT = "om_plugins-nonce-2"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -69,11 +73,30 @@ class NonceExtension(Extension):
         super().__init__(environment)
         _add_globals(environment)
 
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Make a statement of the comment by which a template wants no nonces."""
+        env = self.environment
+        comment = re.match(
+            rf"(\s*){re.escape(env.comment_start_string)}([-+]?)\s*om:\s*no nonces\s*([-+]?)"
+            rf"{re.escape(env.comment_end_string)}",
+            source,
+        )
+        if comment is None:
+            return source
+        before, start, end = comment.groups()
+        statement = f"{env.block_start_string}{start} {_NO_NONCES} {end}{env.block_end_string}"
+        return before + statement + source[comment.end() :]
+
     def filter_stream(self, stream: TokenStream) -> TokenStream | Iterator[Token]:
         """Insert a call of the nonce attribute into each literal tag that should have one."""
+        tokens = list(stream)
+        for at in (0, 1):  # white space may stand before it
+            kinds = [token.type for token in tokens[at : at + 2]]
+            if kinds == ["block_begin", "name"] and tokens[at + 1].value == _NO_NONCES:
+                return iter(tokens[:at] + tokens[at + 3 :])
         if not is_html(self.environment, stream.name, stream.filename):
-            return stream
-        return _with_nonces(_joined(stream))
+            return iter(tokens)
+        return _with_nonces(_joined(tokens))
 
 
 def install(
@@ -194,7 +217,7 @@ def is_html(environment: Environment, name: str | None, filename: str | None = N
     return bool(escape(name) if callable(escape) else escape)
 
 
-def _joined(stream: TokenStream) -> list[Token]:
+def _joined(stream: Iterable[Token]) -> list[Token]:
     """All tokens, with literal text that a comment or ``{% raw %}`` cut put together again."""
     tokens: list[Token] = []
     for token in stream:

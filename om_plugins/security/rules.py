@@ -80,13 +80,13 @@ class PolicyRules:
         self._framing: tuple[str, ...] = ()
 
     @property
-    def reports_elsewhere(self) -> bool:
-        """Whether pages ask for reports on their own, so that each needs its nonces."""
+    def needs_nonces(self) -> bool:
+        """Whether every page needs its nonces, even in a mode that only observes: it asks for
+        reports by itself, or has one more policy that is enforced."""
+        policies = (self._base, *self._report_also, *self._enforce_also)
         return any(
-            name in policy
-            for policy in (self._base, *self._report_also, *self._enforce_also)
-            for name in ("report-uri", "report-to")
-        )
+            name in policy for policy in policies for name in ("report-uri", "report-to")
+        ) or any(NONCE_SOURCE in sources for one in self._enforce_also for sources in one.values())
 
     def frame_by(self, value: str) -> None:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for

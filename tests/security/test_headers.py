@@ -117,6 +117,12 @@ def test_a_page_has_its_nonces_when_reports_go_elsewhere(serve):
     assert seen.body == f"<script nonce={NONCED.search(seen.reported)[1]}>".encode()
 
 
+def test_a_page_has_its_nonces_when_one_more_policy_is_enforced(serve):
+    rules = policy("adopt", csp_enforce_also="script-src 'nonce'", csp_report_sample=0)
+    seen = serve(HeadersLayer(tagged, rules))
+    assert seen.body == f"<script nonce={NONCED.search(seen.all(CSP)[1])[1]}>".encode()
+
+
 def test_a_view_that_is_enforced_has_its_nonces_in_mode_adopt(serve):
     def view(environ, start_response):
         override(environ, report_only=False)

@@ -161,6 +161,27 @@ def test_template_from_a_string_is_html_when_it_is_escaped(escape):
     assert ("nonce" in render("<script></script>", env)) is escape
 
 
+@pytest.mark.parametrize(
+    "comment", ["{# om: no nonces #}", "\n  {#- om:  no nonces -#}\n", "{#+om: no nonces+#}\n"]
+)
+@pytest.mark.parametrize("trim", [True, False])
+def test_a_template_may_want_no_nonces(comment, trim):
+    source = comment + "<script>a</script>\n{{ csp_nonce() }}"
+    plain = Environment(autoescape=True, trim_blocks=trim, lstrip_blocks=trim)
+    plain.globals["csp_nonce"] = lambda: "N"
+    ours = environment(trim_blocks=trim, lstrip_blocks=trim)
+    assert render(source, ours) == render(source, plain)
+
+
+def test_only_the_first_comment_can_say_so():
+    assert "nonce" in render("<p>{# om: no nonces #}<script></script>")
+    shown = "{% raw %}{# om: no nonces #}{% endraw %}"
+    assert render(shown) == "{# om: no nonces #}"
+    other = environment(comment_start_string="<!--#", comment_end_string="-->")
+    assert render("<!--# om: no nonces --><script></script>", other) == "<script></script>"
+    assert "nonce" in render("om_no_nonces<script></script>")
+
+
 def test_outside_a_request_there_is_no_attribute_at_all():
     env = environment()
     env.om_environ = lambda: None
