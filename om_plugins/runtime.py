@@ -165,7 +165,7 @@ class Runtime:
             clock=self.clock,
             scheduler=self.scheduler,
             hub=self.hub,
-            store=None if in_memory else _LateStore(self._open_store),
+            store=None if in_memory else _LateStore(self._open_store, self.namespace),
             emit=self.emit,
             context=work_context,
         )
@@ -386,10 +386,11 @@ class Runtime:
 
 
 class _LateStore:
-    """A cache store that is opened when it is first used."""
+    """A cache store that is opened when it is first used; keys begin with the namespace."""
 
-    def __init__(self, open_store: Callable[[], CacheStore]) -> None:
+    def __init__(self, open_store: Callable[[], CacheStore], namespace: str) -> None:
         self._open = open_store
+        self._prefix = f"{namespace}:"
         self._store: CacheStore | None = None
 
     def _opened(self) -> CacheStore:
@@ -398,13 +399,13 @@ class _LateStore:
         return self._store
 
     def get(self, key: str) -> bytes | None:
-        return self._opened().get(key)
+        return self._opened().get(self._prefix + key)
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._opened().set(key, value, ttl)
+        self._opened().set(self._prefix + key, value, ttl)
 
     def delete(self, key: str) -> None:
-        self._opened().delete(key)
+        self._opened().delete(self._prefix + key)
 
 
 def _close_at_exit(runtime: Runtime) -> None:

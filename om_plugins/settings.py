@@ -321,7 +321,10 @@ class Settings(Table):
     # cache
     cache_url: str = key(
         "memory://",
-        text(r"[a-z][a-z0-9+.-]*:.*", "a URL such as 'memory://' or 'file:///var/cache/app'"),
+        text(
+            r"[a-z][a-z0-9+.-]*:.*",
+            "a URL such as 'memory://', 'file:///path', 'redis://host' or 'memcached://host'",
+        ),
         "where cached values are kept",
         "Cache",
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import threading
 import weakref
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from .policies.outage import Outage
 from .protocols import Clock, Hub, Lease
 from .types import HubMessage
 
@@ -25,10 +25,6 @@ __all__ = ["SharedHub", "SharedLease"]
 _T = TypeVar("_T")
 
 _logger = logging.getLogger("om_plugins")
-_FIRST_RETRY_S = 0.5
-_LONGEST_RETRY_S = 30.0
-_SHARE_OF_TRYING = 0.05
-_STEADY_S = 10.0
 _CATCH_UP = 1_000
 _LOCAL = "~"
 """Ends the ids of messages that only this process has."""
@@ -50,10 +46,7 @@ class _State:
     lock: threading.Lock = field(default_factory=threading.Lock)
     hub: Hub | None = None
     alone: Hub | None = None
-    down: bool = False
-    retry_at: float = 0.0
-    pause_s: float = _FIRST_RETRY_S
-    back_at: float = -math.inf
+    outage: Outage = field(default_factory=Outage)
     caught: deque[_Caught] = field(default_factory=lambda: deque(maxlen=_CATCH_UP))
     handed_on: dict[str, str] = field(default_factory=dict)
     """Ids under which messages were handed on, and the local ids they had before."""
@@ -75,9 +68,7 @@ class SharedHub:
     Args:
         open_hub: makes the real hub; called on first use, and again after it failed.
         fallback: makes the hub of a process that is alone.
-        clock: its monotonic time says when to try again: each half second where a try costs
-            nothing, as when a connection is refused; so seldom that trying takes a twentieth of
-            one thread's time where it has to wait; later, up to 30 s, when it comes and goes.
+        clock: its monotonic time says when to try again (:class:`.policies.outage.Outage`).
         logger: gets one warning when the backend goes away and one line when it is back.
         name: how the log names the hub; without credentials.
     """
@@ -101,7 +92,7 @@ class SharedHub:
     @property
     def alone(self) -> bool:
         """True while the backend is out of reach and this process goes on by itself."""
-        return self._state().down
+        return self._state().outage.down
 
     def publish(self, topic: str, data: object) -> str:
         def by_itself(hub: Hub) -> str:
@@ -129,7 +120,7 @@ class SharedHub:
             return found
 
         def by_itself(hub: Hub) -> list[HubMessage]:
-            patience = min(wait, max(0.0, state.retry_at - self._clock.monotonic()))
+            patience = min(wait, max(0.0, state.outage.retry_at - self._clock.monotonic()))
             found = hub.read(topic, after.removesuffix(_LOCAL), patience, limit)
             for message in found:
                 message.id += _LOCAL
@@ -217,29 +208,30 @@ class SharedHub:
 
         Nothing is logged while the lock is held: a log handler may use the hub.
         """
-        if not state.down and state.hub is not None:
+        if not state.outage.down and state.hub is not None:
             return state.hub
-        if state.down and self._clock.monotonic() < state.retry_at:
+        if state.outage.down and self._clock.monotonic() < state.outage.retry_at:
             return None
-        if not state.lock.acquire(blocking=not state.down):
+        if not state.lock.acquire(blocking=not state.outage.down):
             return None  # another thread tries just now
         error: Exception | None = None
-        was_down = state.down
+        was_down = state.outage.down
         handed_on = 0
         began = self._clock.monotonic()
         try:
-            if state.hub is not None or (was_down and self._clock.monotonic() < state.retry_at):
+            if state.hub is not None or (was_down and began < state.outage.retry_at):
                 return state.hub
             hub = self._open()
             if was_down:
                 hub.put("hub.probe", os.getpid(), 1.0)  # a proof that it can be written
                 handed_on = self._hand_on(state, hub)
-                state.back_at = self._clock.monotonic()
             state.hub = hub
-            state.down = False
+            if was_down:
+                state.outage.over(self._clock.monotonic())
         except Exception as caught:  # noqa: BLE001 - whatever is wrong, the process goes on
             error = caught
-            self._went_down(state, self._clock.monotonic() - began)
+            now = self._clock.monotonic()
+            state.outage.failed(now, now - began)
         finally:
             state.lock.release()
         if error is None:
@@ -268,23 +260,9 @@ class SharedHub:
                 return
             state.hub = None
             state.left_at = dict(state.cursors)
-            self._went_down(state)
+            state.outage.failed(self._clock.monotonic())
         _close(hub)
         self._warn(error)
-
-    def _went_down(self, state: _State, tried_s: float = 0.0) -> None:
-        """Say when to try again.
-
-        Args:
-            tried_s: what the try that just failed took.
-        """
-        now = self._clock.monotonic()
-        if not state.down:
-            flaps = now - state.back_at < _STEADY_S
-            state.pause_s = min(2 * state.pause_s, _LONGEST_RETRY_S) if flaps else _FIRST_RETRY_S
-        state.down = True
-        patience = min(tried_s / _SHARE_OF_TRYING, _LONGEST_RETRY_S)
-        state.retry_at = now + max(state.pause_s, patience)
 
     def _warn(self, error: Exception) -> None:
         self._logger.warning(
@@ -296,7 +274,7 @@ class SharedHub:
 
     def _is_current(self, hub: Hub) -> bool:
         state = self._state()
-        return hub is (state.alone if state.down else state.hub)
+        return hub is (state.alone if state.outage.down else state.hub)
 
 
 @dataclass(slots=True)

@@ -133,6 +133,22 @@ def redis_server(tmp_path):
 
 
 @pytest.fixture
+def memcached_server(tmp_path):
+    """A real memcached on a free port (``url``)."""
+    if shutil.which("memcached") is None:
+        lacking("memcached (apt-get install memcached)")
+    port = free_port()
+    server = StoreServer(
+        ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-U", "0"],
+        lambda: _answers(socket.AF_INET, ("127.0.0.1", port), b"version\r\n", b"VERSION"),
+    )
+    server.port = port
+    server.url = f"memcached://127.0.0.1:{port}"
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def gunicorn(tmp_path):
     """Start ``gunicorn(module_source, *arguments)``; gives the base URL and the process."""
     started = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BUILTINS: dict[str, str] = {
     "cache-file": "om_plugins.builtin.cache_file",
+    "cache-memcached": "om_plugins.builtin.cache_memcached",
+    "cache-redis": "om_plugins.builtin.cache_redis",
     "hub-memory": "om_plugins.builtin.hub_memory",
     "hub-redis": "om_plugins.builtin.hub_redis",
     "hub-sqlite": "om_plugins.builtin.hub_sqlite",

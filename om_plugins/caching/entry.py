@@ -1,9 +1,7 @@
 """Entries: one cached value in memory, and the form in which a store keeps it.
 
 The form is ``magic | version | size of the head | head | raw body``; the head is msgpack:
-``flags, fence, times, tags, headers``. Flags, fence and headers are written as zero and empty for
-data; they are there so that a later version can use them without another layout. Bytes that do
-not have this form are a miss.
+``flags, fence, times, tags, headers``. Bytes that do not have this form are a miss.
 """
 
 from __future__ import annotations
@@ -12,10 +10,13 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from .keys import Ident
+
+T = TypeVar("T")
 
 __all__ = ["Entry", "Record", "pack", "unpack"]
 
@@ -114,7 +115,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Record:
-    """What a store keeps of an entry. Times are Unix time, durations seconds."""
+    """What a store keeps of an entry. Times are Unix time, durations seconds.
+
+    Attributes:
+        flags: how the body is written; 0 for MessagePack (see :mod:`.values`).
+        fence: the token of the lease under which it was fetched; 0 for none.
+        headers: of a response; none for data.
+    """
 
     began: float
     stored: float
@@ -122,9 +129,14 @@ class Record:
     cache_time: float
     tags: tuple[str, ...]
     body: bytes
+    flags: int = 0
+    fence: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-_Head = tuple[int, int, tuple[float, float, float, float], list[str], list[tuple[str, str]]]
+_Flags = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Fence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Head = tuple[_Flags, _Fence, tuple[float, float, float, float], list[str], list[tuple[str, str]]]
 _write_head = msgspec.msgpack.Encoder().encode
 _read_head = msgspec.msgpack.Decoder(_Head).decode
 
@@ -138,7 +150,7 @@ def pack(record: Record) -> bytes:
         min(record.stale_time, LONGEST_S),
         min(record.cache_time, LONGEST_S),
     )
-    head = _write_head((0, 0, times, list(record.tags), []))
+    head = _write_head((record.flags, record.fence, times, list(record.tags), list(record.headers)))
     return _START.pack(MAGIC, VERSION, len(head)) + head + record.body
 
 
@@ -158,7 +170,7 @@ def unpack(data: bytes, now: float) -> Record | None:
         if magic != MAGIC or version != VERSION or size > _MAX_HEAD:
             return None
         end = _START.size + size
-        _flags, _fence, times, tags, _headers = _read_head(data[_START.size : end])
+        flags, fence, times, tags, headers = _read_head(data[_START.size : end])
         if len(data) < end:
             return None
     except (struct.error, msgspec.MsgspecError, ValueError, RecursionError):
@@ -170,8 +182,18 @@ def unpack(data: bytes, now: float) -> Record | None:
     stale_time, cache_time = min(stale_time, LONGEST_S), min(cache_time, LONGEST_S)
     if now >= stored + cache_time:
         return None
-    return Record(min(began, stored), stored, stale_time, cache_time, _tuple(tags), data[end:])
+    return Record(
+        min(began, stored),
+        stored,
+        stale_time,
+        cache_time,
+        _tuple(tags),
+        data[end:],
+        flags=flags,
+        fence=fence,
+        headers=_tuple(headers),
+    )
 
 
-def _tuple(tags: Iterable[str]) -> tuple[str, ...]:
-    return tuple(tags)
+def _tuple(items: Iterable[T]) -> tuple[T, ...]:
+    return tuple(items)

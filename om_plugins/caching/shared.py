@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ..policies.outage import Outage
 from ..protocols import CacheStore, Clock, Hub
 from ..types import ChangeKind
 from .entry import Record, pack, unpack
@@ -25,11 +26,15 @@ logger = logging.getLogger("om_plugins")
 TOPIC = "cache-invalidations"
 L1_TTL_S = 5.0
 _MOST_TAGS = 1000
+_MOST_OWED = 10_000
 _LONGEST = 64 * 1024
 
 
 class Shared:
-    """A store under the cache's own keys; it never raises.
+    """A store under the cache's own keys; it never raises, and costs nothing while it is away.
+
+    What could not be written or deleted meanwhile is deleted when the store is back: it must not
+    answer with what was replaced long ago.
 
     Args:
         store: the bytes.
@@ -43,43 +48,67 @@ class Shared:
         self._clock = clock
         self._namespace = namespace
         self._max_record = max_value + (1 << 20)
-        self._down = False
+        self._outage = Outage()
+        self._owed: dict[str, None] = {}
 
     def load(self, ident: Ident) -> tuple[Record | None, bool]:
         """The record, and whether the store could be asked."""
-        try:
-            data = self._store.get(store_key(ident, self._namespace))
-        except Exception as error:  # noqa: BLE001 - a store may raise anything when it is away
-            self._failed(error)
-            return None, False
-        self._down = False
+        key = store_key(ident, self._namespace)
+        data: object = None
+        asked = self._ask(lambda: self._store.get(key))
+        if asked is not None:
+            (data,) = asked
         if not isinstance(data, bytes) or len(data) > self._max_record:
-            return None, True
+            return None, asked is not None
         return unpack(data, self._clock.time()), True
 
     def save(self, ident: Ident, record: Record) -> None:
         """Keep a record."""
-        try:
-            self._store.set(store_key(ident, self._namespace), pack(record), record.cache_time)
-            self._down = False
-        except Exception as error:  # noqa: BLE001
-            self._failed(error)
+        key = store_key(ident, self._namespace)
+        data = pack(record)
+        if self._ask(lambda: self._store.set(key, data, record.cache_time)) is None:
+            self._owe(key)
 
     def delete(self, ident: Ident) -> None:
         """Forget a record."""
-        try:
-            self._store.delete(store_key(ident, self._namespace))
-        except Exception as error:  # noqa: BLE001
-            self._failed(error)
+        key = store_key(ident, self._namespace)
+        if self._ask(lambda: self._store.delete(key)) is None:
+            self._owe(key)
 
-    def _failed(self, error: Exception) -> None:
-        if not self._down:
-            self._down = True
-            logger.warning(
-                "the cache store cannot be reached (%s: %s); values are kept in this process only",
-                type(error).__name__,
-                error,
-            )
+    def _ask(self, ask: Callable[[], object]) -> tuple[object] | None:
+        """What the store answered; ``None`` while it is away."""
+        outage = self._outage
+        began = self._clock.monotonic()
+        if outage.down and not outage.due(began):
+            return None
+        try:
+            if self._owed:
+                self._pay()
+            answer = ask()
+        except Exception as error:  # noqa: BLE001 - a store may raise anything when it is away
+            now = self._clock.monotonic()
+            if outage.failed(now, now - began):
+                logger.warning(
+                    "the cache store cannot be reached (%s: %s); values are kept in this process "
+                    "only",
+                    type(error).__name__,
+                    error,
+                )
+            return None
+        if outage.down:
+            outage.over(self._clock.monotonic())
+            logger.info("the cache store is back")
+        return (answer,)
+
+    def _owe(self, key: str) -> None:
+        self._owed[key] = None
+        if len(self._owed) > _MOST_OWED:
+            self._owed.pop(next(iter(self._owed)), None)
+
+    def _pay(self) -> None:
+        for key in list(self._owed):
+            self._store.delete(key)
+            self._owed.pop(key, None)
 
 
 class Listener(Protocol):

@@ -23,6 +23,17 @@ def test_a_record_comes_back_as_it_was():
     assert unpack(pack(record()), NOW + 1) == record()
 
 
+def test_flags_fence_and_headers_come_with_it():
+    whole = record(flags=1, fence=1_795_000_000_000_000, headers=(("ETag", '"a"'), ("Age", "0")))
+    assert unpack(pack(whole), NOW + 1) == whole
+
+
+@pytest.mark.parametrize(("flags", "fence"), [(-1, 0), (256, 0), (0, -1), (0, 2**63), (1.5, 0)])
+def test_flags_and_fences_that_make_no_sense_are_a_miss(flags, fence):
+    head = msgspec.msgpack.encode((flags, fence, (NOW, NOW, 10.0, 100.0), [], []))
+    assert unpack(b"OMC\x01" + struct.pack(">I", len(head)) + head, NOW) is None
+
+
 def test_a_record_that_is_over_is_a_miss():
     assert unpack(pack(record()), NOW + 99.9) is not None
     assert unpack(pack(record()), NOW + 100) is None

@@ -159,6 +159,36 @@ def test_a_store_that_is_away_costs_nothing_but_one_warning(workers, store, fetc
     ]
 
 
+def test_a_store_that_is_away_is_asked_each_half_second_only(workers, store):
+    one, _ = workers
+    store.down = True
+    tries = []
+    store._check = lambda: tries.append(one.clock.monotonic()) or (_ for _ in ()).throw(OSError())
+    for _ in range(100):
+        one.cache.get("k")
+        one.clock.advance(0.1)
+    assert 15 <= len(tries) <= 21
+
+
+def test_what_was_replaced_or_removed_while_the_store_was_away_does_not_come_back(
+    workers, store, fetcher, caplog
+):
+    caplog.set_level("INFO", "om_plugins")
+    one, two = workers
+    for key in "abc":
+        one.cache.set(key, "old")
+    store.down = True
+    one.cache.remove("a")
+    one.cache.set("b", "new")
+    store.down = False
+    one.clock.advance(1)
+    assert one.cache.get("missing") is None
+    assert two.cache.query("a", fetcher("fetched")) == "fetched"
+    assert two.cache.query("b", fetcher("fetched")) == "fetched"
+    assert two.cache.get("c") == "old"
+    assert "the cache store is back" in caplog.text
+
+
 def test_a_planted_entry_is_a_miss(workers, store, fetcher):
     one, _ = workers
     for planted in (pickle.dumps(os.getpid), b"OMC\x01garbage", b""):
