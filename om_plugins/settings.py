@@ -114,6 +114,12 @@ class RouteOptions(Table):
     timeout: float | None = key(
         None, number(0.001, 3600, "seconds"), "deadline of a call; the chain's own when not set"
     )
+    idempotency_s: float = key(
+        86_400.0,
+        number(0, 31_536_000, "seconds"),
+        "how long the answer to a POST with an `Idempotency-Key` is kept; 0 keeps none",
+    )
+    require_key: bool = key(False, BOOL, "refuse a POST without an `Idempotency-Key`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

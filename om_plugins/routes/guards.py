@@ -169,12 +169,24 @@ class RateLimit:
 def check_auth(
     environ: WSGIEnvironment, body: bytes, route: RouteOptions, host_context: HostContext | None
 ) -> Response | None:
+    """Ask the route's ``auth`` callback; see :func:`ask_auth`.
+
+    Returns:
+        A response that the callback wants sent instead; ``None`` to go on.
+    """
+    said = ask_auth(environ, body, route, host_context)
+    return said if isinstance(said, Response) else None
+
+
+def ask_auth(
+    environ: WSGIEnvironment, body: bytes, route: RouteOptions, host_context: HostContext | None
+) -> object:
     """Ask the route's ``auth`` callback, in the host's request context.
 
     The callback may read the body, to check a signature say: it gets a copy.
 
     Returns:
-        A response that the callback wants sent instead; ``None`` to go on.
+        What it said; ``None`` without one. A response is to be sent instead.
 
     Raises:
         Refusal: 401, the callback said no or failed.
@@ -199,11 +211,9 @@ def check_auth(
         refusal = _unauthorised()
         logger.error("an auth callback failed, %s", refusal.document["instance"], exc_info=error)
         raise refusal from None
-    if isinstance(said, Response):
-        return said
-    if not said:
+    if not isinstance(said, Response) and not said:
         raise _unauthorised()
-    return None
+    return said
 
 
 def _unauthorised() -> Refusal:

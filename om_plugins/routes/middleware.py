@@ -26,7 +26,8 @@ from ..protocols import Chain, Clock, HostContext, Hub
 from ..settings import RouteOptions
 from ..types import Answer
 from . import question
-from .guards import RateLimit, allowed_origin, check_auth, check_host, check_site
+from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site
+from .idempotency import KeptStream, Keys, Replay, Ticket
 from .refusal import Headers, Refusal, refusal_for
 from .replies import EventStream, as_json, as_problem, event_headers, wants_events
 from .under_way import ENVIRON
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("om_plugins")
 
 _LITERAL = re.compile(r"[^<>*?#]*")
-_EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, Retry-After"
+_EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, OM-Replayed, Retry-After"
+_LONGEST_S = 60.0
 
 OnError = Callable[["WSGIEnvironment", str, Exception], None]
 """Called with the environ, the chain's name and what it raised, when a call failed with a 5xx."""
@@ -98,8 +100,9 @@ class EngineRoutes:
                     f"OM_ROUTES[{path!r}].auth is an async function; it must be a plain one"
                 )
             limit = options.rate and RateLimit(path, options.rate, hub, secret, clock)
+            keys = Keys(path, options.idempotency_s, hub, secret, clock)
             # PEP 3333: PATH_INFO holds UTF-8 bytes as latin-1.
-            self._routes[path.encode().decode("latin-1")] = _Route(path, options, limit)
+            self._routes[path.encode().decode("latin-1")] = _Route(path, options, limit, keys)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         route = self._routes.get(environ.get("PATH_INFO", ""))
@@ -112,23 +115,34 @@ class EngineRoutes:
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         stream = method != "HEAD" and wants_events(environ.get("HTTP_ACCEPT"))
-        headers = _cors_headers(environ, route.options)
+        asked = _Asked(_cors_headers(environ, route.options))
         try:
-            found = self._ask(environ, method, stream, route, headers)
+            found = self._ask(environ, method, stream, route, asked)
             if isinstance(found, Answer) and not stream:
                 status, own, content = as_json(found)
+                if asked.ticket is not None:
+                    asked.ticket.answered(status, own, content)
         except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
-            status, own, content = as_problem(self._refused(environ, route, error))
+            refusal = self._refused(environ, route, error)
+            if asked.ticket is not None:
+                asked.ticket.failed(error, asked.idempotent, refusal)
+            status, own, content = as_problem(refusal)
         else:
             if found is None:
-                start_response("204 No Content", headers)
+                start_response("204 No Content", asked.headers)
                 return []
             if isinstance(found, Response):
                 return found(environ, start_response)
-            if stream:
-                start_response("200 OK", [*event_headers(found), *headers])
-                return EventStream(found, lambda error: self._refused(environ, route, error))
-        start_response(_line(status), [*own, *headers])
+            if isinstance(found, Replay):
+                status, own, content = found.status, found.headers, found.body
+            elif stream:
+                own = event_headers(found)
+                start_response("200 OK", [*own, *asked.headers])
+                events = EventStream(found, lambda error: self._refused(environ, route, error))
+                if asked.ticket is None:
+                    return events
+                return KeptStream(asked.ticket, events, own, asked.idempotent)
+        start_response(_line(status), [*own, *asked.headers])
         return [] if method == "HEAD" else [content]
 
     def _ask(
@@ -137,13 +151,13 @@ class EngineRoutes:
         method: str,
         stream: bool,
         route: _Route,
-        headers: Headers,
-    ) -> Answer | Response | None:
+        asked: _Asked,
+    ) -> Answer | Response | Replay | None:
         """Check the request and ask the chain.
 
         Returns:
-            The answer, a response of the auth callback, or ``None`` when all is said in
-            ``headers``, to which this adds.
+            The answer, also one that was given before, a response of the auth callback, or
+            ``None`` when all is said in the headers of ``asked``.
 
         Raises:
             Exception: what :func:`~om_plugins.routes.refusal.refusal_for` explains.
@@ -151,25 +165,36 @@ class EngineRoutes:
         options = route.options
         host = check_host(environ, self._trusted)
         chain = self._chain(options.chain)
+        asked.idempotent = chain.idempotent
         methods = ("GET", "HEAD", "POST") if chain.idempotent else ("POST",)
         if method == "OPTIONS":
-            headers += _options(environ, methods, options)
+            asked.headers += _options(environ, methods, options)
             return None
         if method not in methods:
             raise _wrong_method(method, methods)
         check_site(environ, host, options)
         if route.limit is not None:
-            headers += route.limit.take(environ)
-        key = question.idempotency_key(environ)
+            asked.headers += route.limit.take(environ)
+        key = question.idempotency_key(environ, options.require_key)
         body = question.body_of(environ, options.max_body) if method == "POST" else b""
-        response = check_auth(environ, body, options, self._host_context)
-        if response is not None:
-            return response
+        said = ask_auth(environ, body, options, self._host_context)
+        if isinstance(said, Response):
+            return said
         payload = (
             question.json_payload(environ, body)
             if method == "POST"
             else question.query_payload(environ)
         )
+        if key is not None:
+            if method == "POST" and options.idempotency_s:
+                longest_s = options.timeout or _timeout_of(chain)
+                ticket = route.keys.begin(environ, key, said, payload, stream, longest_s)
+                if isinstance(ticket, Replay):
+                    return ticket
+                asked.ticket = ticket
+                key = ticket.key
+            else:
+                key = route.keys.name(environ, key, said)
         before = ENVIRON.set(environ)
         try:
             return chain.call(
@@ -194,12 +219,32 @@ class EngineRoutes:
 
 
 class _Route:
-    __slots__ = ("limit", "options", "path")
+    __slots__ = ("keys", "limit", "options", "path")
 
-    def __init__(self, path: str, options: RouteOptions, limit: RateLimit | None) -> None:
+    def __init__(
+        self, path: str, options: RouteOptions, limit: RateLimit | None, keys: Keys
+    ) -> None:
         self.path = path
         self.options = options
         self.limit = limit
+        self.keys = keys
+
+
+class _Asked:
+    """What is known of a request by the time that its answer is written."""
+
+    __slots__ = ("headers", "idempotent", "ticket")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.idempotent = False
+        self.ticket: Ticket | None = None
+
+
+def _timeout_of(chain: Chain) -> float:
+    """The total deadline of a call, where the chain tells it."""
+    timeout = getattr(getattr(chain, "policy", None), "timeout", None)
+    return float(timeout) if isinstance(timeout, int | float) else _LONGEST_S
 
 
 def _wrong_method(method: str, methods: Sequence[str]) -> Refusal:

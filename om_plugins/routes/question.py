@@ -125,15 +125,26 @@ def passed_headers(environ: WSGIEnvironment) -> dict[str, str]:
     return headers
 
 
-def idempotency_key(environ: WSGIEnvironment) -> str | None:
-    """The client's ``Idempotency-Key``.
+def idempotency_key(environ: WSGIEnvironment, required: bool = False) -> str | None:
+    """The client's ``Idempotency-Key``; the quotes of a structured field are left out.
+
+    Args:
+        required: a POST must have one.
 
     Raises:
-        Refusal: 400, it is longer than 255 or not printable ASCII.
+        Refusal: 400, it is longer than 255 or not printable ASCII, or missing.
     """
     key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
+        if required and environ["REQUEST_METHOD"] == "POST":
+            raise Refusal(
+                400,
+                "This address needs an Idempotency-Key: a new random value for each question, the "
+                "same when it is sent again.",
+            )
         return None
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
     if not _KEY.fullmatch(key):
         raise Refusal(400, "The Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return str(key)

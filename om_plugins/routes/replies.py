@@ -83,6 +83,10 @@ def event_headers(answer: Answer) -> Headers:
     ]
 
 
+DONE = b"event: done\n"
+"""How the last event of a whole stream begins."""
+
+
 class EventStream:
     """An answer as server-sent events: ``meta``, then a ``chunk`` each, then ``done`` or ``error``.
 

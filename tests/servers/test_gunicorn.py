@@ -84,3 +84,33 @@ def test_the_nonce_of_the_page_is_that_of_the_header(gunicorn):
         policy = answer.headers["Content-Security-Policy"]
     nonce = text.partition('nonce="')[2].partition('"')[0]
     assert f"'nonce-{nonce}'" in policy
+
+
+def test_a_key_is_asked_once_by_all_workers(gunicorn, tmp_path):
+    source = APP + (
+        '\n@om.engine("slow", chain="pay")\n'
+        "def pay(call):\n"
+        "    import time\n"
+        "    time.sleep(0.3)\n"
+        "    with open('paid', 'a') as file:\n"
+        "        file.write(call.idempotency_key + '\\n')\n"
+        "    return {'pid': os.getpid()}\n"
+    )
+    source = source.replace('"/pid":', '"/pay": {"chain": "pay", "rate": None}, "/pid":')
+    url, _ = gunicorn(source, "--workers", "2", "--threads", "4")
+
+    def pay(number):
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1"}
+        request = urllib.request.Request(url + "/pay", b"{}", headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.headers.get("OM-Replayed")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, None
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = collections.Counter(status for status, _ in pool.map(pay, range(16)))
+    assert set(statuses) == {200, 409}
+    assert pay(0) == (200, "?1")
+    assert len((tmp_path / "paid").read_text().split()) == 1
