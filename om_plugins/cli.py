@@ -169,6 +169,14 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "ProxyFix is inside OpenManager, whose layers see the proxy's address.",
             "Take ProxyFix out and set OM_PROXIES to the number of proxies.",
         )
+    elif runtime.settings.force_https and not (proxies or outer):
+        yield Finding(
+            "warn",
+            "OM_FORCE_HTTPS",
+            "No proxy is trusted: where a proxy ends TLS, every request looks like plain HTTP and "
+            "is redirected for ever.",
+            "Behind a proxy, set OM_PROXIES to the number of proxies that set X-Forwarded-Proto.",
+        )
     elif proxies or outer:
         yield Finding("ok", "OM_PROXIES", "X-Forwarded-* is read once.")
     elif app.config.get("PREFERRED_URL_SCHEME") == "https":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -32,6 +32,8 @@ from .flask_templates import current_environ, prepare_templates
 from .flask_views import cached
 from .resilience.fingerprint import fingerprint
 from .runtime import Runtime
+from .security.companions import changes
+from .security.headers import CHANGED
 from .security.override import Override, override
 from .settings import Settings, ShieldOptions
 from .shield import RAISED, SHIELD
@@ -248,6 +250,37 @@ class OpenManager:
 
         return _before_each(bring)
 
+    def headers(
+        self,
+        headers: Mapping[str, str | None] | None = None,
+        *,
+        permissions_policy: Mapping[str, Sequence[str]] | None = None,
+    ) -> Callable[[V], V]:
+        """Change the companion headers of one view's responses, or of a blueprint's.
+
+        What the view itself sets on its response is kept.
+
+        Args:
+            headers: from a name to its value, or ``None`` to leave it out.
+            permissions_policy: in place of ``OM_PERMISSIONS_POLICY``; ``{}`` sends none.
+
+        Raises:
+            ConfigError: a name or value is not allowed (when the view is defined).
+
+        Example::
+
+            @app.get("/embed")
+            @om.headers({"X-Frame-Options": None, "Cross-Origin-Resource-Policy": "cross-origin"})
+            def embed(): ...
+        """
+        changed = changes(headers or {}, permissions_policy)
+
+        def act() -> None:
+            environ = request.environ
+            environ[CHANGED] = (*environ.get(CHANGED, ()), *changed)
+
+        return _before_each(act)
+
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
         return runtime.cache if runtime.settings.enabled else None
@@ -392,6 +425,9 @@ class _Entry:
             old.close()
         if bool(self._shields) != self._shielded:  # views were decorated after init_app
             self._composed = self._compose(_runtime(self._app))
+        settings = _runtime(self._app).settings
+        if settings.enabled and settings.secure_cookies:
+            _secure_cookies(self._app)
         self._middleware = self._composed
         return self._middleware
 
@@ -400,6 +436,17 @@ def _runtime(app: Flask) -> Runtime:
     runtime = app.extensions[KEY]
     assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
     return runtime
+
+
+def _secure_cookies(app: Flask) -> None:
+    """Flags of the session cookie and of Flask-Login's; what the app chose itself stays."""
+    config = app.config
+    over_https = not (app.debug or app.testing)
+    config["SESSION_COOKIE_SECURE"] = config["SESSION_COOKIE_SECURE"] or over_https
+    config["SESSION_COOKIE_SAMESITE"] = config["SESSION_COOKIE_SAMESITE"] or "Lax"
+    config.setdefault("REMEMBER_COOKIE_SECURE", over_https)
+    config.setdefault("REMEMBER_COOKIE_HTTPONLY", True)
+    config.setdefault("REMEMBER_COOKIE_SAMESITE", "Lax")
 
 
 def _relevant(config: Mapping[str, object]) -> dict[str, object]:

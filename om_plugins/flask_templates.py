@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, has_request_context, request
 from markupsafe import Markup
 
+from .flask_static import static_helper
 from .runtime import Runtime
 from .security.jinja_nonce import install
 from .security.nonce import tag_nonce
@@ -32,6 +33,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
         install(
             environment, environ=current_environ, head=partial(_head, runtime), automatic=nonces
         )
+        environment.globals.setdefault("om_static", static_helper())
         return environment
 
     if "jinja_env" in app.__dict__:

@@ -447,6 +447,30 @@ class Settings(Table):
         "`Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds others",
         "Security headers",
     )
+    force_https: bool = key(
+        False,
+        BOOL,
+        "redirect what comes over plain HTTP, except in debug mode; behind a proxy that ends TLS, "
+        "`OM_PROXIES` must be set",
+        "Security headers",
+    )
+    force_https_permanent: bool = key(
+        False, BOOL, "redirect with 301 and 308, which browsers remember", "Security headers"
+    )
+    force_https_exempt: tuple[str, ...] = key(
+        (),
+        STRINGS,
+        "paths that are answered over plain HTTP, too, such as `/up` or `/status/*`; this "
+        "package's own health checks always are",
+        "Security headers",
+    )
+    secure_cookies: bool = key(
+        False,
+        BOOL,
+        "the session cookie and Flask-Login's are `Secure` (not in debug mode, not under "
+        "`TESTING`), `HttpOnly` and `SameSite=Lax`, where the app chose nothing else",
+        "Security headers",
+    )
     hsts: HstsOptions | None = key(
         None,
         single(HstsOptions, "OM_HSTS"),

@@ -27,6 +27,7 @@ from .routes.guards import RateLimit
 from .routes.under_way import ENVIRON
 from .runtime import Runtime
 from .security.headers import HeadersLayer
+from .security.https import HttpsLayer
 from .security.reports import ReportEndpoint
 from .settings import Settings
 from .shield import Shield
@@ -82,6 +83,16 @@ def compose(
         **_notifying(runtime),
     }
     app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
+    if settings.force_https and not runtime.debug:
+        app = HttpsLayer(
+            app,
+            permanent=settings.force_https_permanent,
+            exempt=(
+                *settings.force_https_exempt,
+                *(settings.prefix + path for path in ("/health", "/ready")),
+            ),
+            trusted_hosts=runtime.trusted_hosts,
+        )
     app = HeadersLayer(app, runtime.header_policy)
     if settings.monitoring:
         app = ObserveLayer(

@@ -356,6 +356,64 @@ def test_a_blueprint_and_its_views_may_change_their_policies():
     assert "img-src" not in policies["/"] + policies["/admin/none"]
 
 
+def test_a_view_may_change_its_other_headers():
+    app = make_app(OM_PERMISSIONS_POLICY={"camera": []}, OM_HEADERS={"X-Frame-Options": "DENY"})
+    om = OpenManager(app)
+
+    @app.get("/embed")
+    @om.headers(
+        {"X-Frame-Options": None, "Referrer-Policy": "no-referrer"},
+        permissions_policy={"camera": ["self"]},
+    )
+    def embed():
+        return "<p>embed</p>"
+
+    client = app.test_client()
+    changed, usual = client.get("/embed").headers, client.get("/").headers
+    assert "X-Frame-Options" not in changed
+    assert changed["Referrer-Policy"] == "no-referrer"
+    assert changed["Permissions-Policy"] == "camera=(self)"
+    assert usual["X-Frame-Options"] == "DENY"
+    assert usual["Permissions-Policy"] == "camera=()"
+    for wrong in (
+        {"X-Frame-Options": "ALLOWALL"},
+        {"Content-Security-Policy": None},
+        {"a b": "c"},
+        {"X-A": "b\nc"},
+    ):
+        with pytest.raises(ConfigError, match="headers"):
+            om.headers(wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "secure", "samesite"),
+    [
+        ({}, False, None),
+        ({"OM_SECURE_COOKIES": True}, True, "Lax"),
+        ({"OM_SECURE_COOKIES": True, "DEBUG": True}, False, "Lax"),
+        ({"OM_SECURE_COOKIES": True, "TESTING": True}, False, "Lax"),
+        ({"OM_SECURE_COOKIES": True, "OM_ENABLED": False}, False, None),
+        ({"OM_SECURE_COOKIES": True, "SESSION_COOKIE_SAMESITE": "Strict"}, True, "Strict"),
+    ],
+)
+def test_cookies_get_their_flags_when_asked(config, secure, samesite):
+    app = make_app(OM_HUB_URL="memory://")
+    app.config["TESTING"] = False
+    OpenManager(app)
+    app.config.update(config)
+
+    @app.get("/in")
+    def sign_in():
+        session["user"] = 1
+        return "in"
+
+    cookie = app.test_client().get("/in").headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert ("Secure" in cookie) is secure
+    assert (f"SameSite={samesite}" in cookie) is (samesite is not None)
+    app.extensions["om_plugins"].close()
+
+
 def test_the_views_own_policy_is_kept():
     app = make_app(OM_CSP_MODE="enforce")
     OpenManager(app)

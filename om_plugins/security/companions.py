@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..checks import HEADERS
 from ..errors import ConfigError
 from .permissions import permissions_policy
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["DEFAULTS", "Companion", "from_settings", "listed"]
+__all__ = ["DEFAULTS", "Companion", "changes", "from_settings", "listed"]
 
 DEFAULTS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -36,9 +37,9 @@ _NOT_OURS = frozenset(
     {"cache-control", "connection", "content-encoding", "content-length", "content-type", "etag"}
     | {"location", "set-cookie", "transfer-encoding"}
 )
+_POLICIES = ("content-security-policy", "content-security-policy-report-only")
 _ELSEWHERE: Mapping[str, str] = {
-    "content-security-policy": "OM_CSP and OM_CSP_MODE",
-    "content-security-policy-report-only": "OM_CSP and OM_CSP_MODE",
+    **dict.fromkeys(_POLICIES, "OM_CSP and OM_CSP_MODE"),
     "strict-transport-security": "OM_HSTS",
     "permissions-policy": "OM_PERMISSIONS_POLICY",
 }
@@ -109,8 +110,36 @@ def from_settings(settings: Settings) -> dict[str, str]:
     return dict(merged.values())
 
 
-def _check(name: str, value: str) -> None:
-    key, folded = f"OM_HEADERS[{name!r}]", name.lower()
+def changes(
+    headers: Mapping[str, str | None],
+    permissions: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[tuple[str, str | None], ...]:
+    """What a view changes, for ``environ[CHANGED]``.
+
+    Args:
+        headers: from a name to the value, or ``None`` to leave the header out.
+        permissions: what ``OM_PERMISSIONS_POLICY`` would be for this view.
+
+    Raises:
+        ConfigError: a name or value is not allowed.
+    """
+    where = "headers"
+    result: list[tuple[str, str | None]] = []
+    try:
+        headers = HEADERS.read(headers)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, headers, str(error) or f"must be {HEADERS.allowed}") from None
+    for name, value in headers.items():
+        if value is not None or name.lower() in (*_POLICIES, *_NOT_OURS):
+            _check(name, value or "", where)
+        result.append((name, value))
+    if permissions is not None:
+        result.append(("Permissions-Policy", permissions_policy(permissions) or None))
+    return tuple(result)
+
+
+def _check(name: str, value: str, where: str = "OM_HEADERS") -> None:
+    key, folded = f"{where}[{name!r}]", name.lower()
     if folded in _ELSEWHERE:
         raise ConfigError(key, value or None, f"set {_ELSEWHERE[folded]} instead")
     if folded in _NOT_OURS:
