@@ -20,6 +20,7 @@ from .keys import Ident, Key
 from .levels import Levels
 from .process import Process
 from .refresh import Fetcher
+from .turns import Turns
 from .values import decode, encode
 
 __all__ = ["Answering", "Ask"]
@@ -27,6 +28,7 @@ __all__ = ["Answering", "Ask"]
 logger = logging.getLogger("om_plugins")
 
 FOLLOW_S = 30.0
+LOOK_AGAIN_S = 0.5
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Answering:
         max_value: a value whose encoding is larger is not kept.
         tell: sends a signal.
         changed: told of what was kept or dropped: the process, the ident, the kind, the tags.
+        turns: which process fetches.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Answering:
         max_value: int,
         tell: Callable[..., None],
         changed: Callable[[Process, Ident, ChangeKind, tuple[str, ...]], None],
+        turns: Turns,
     ) -> None:
+        self._turns = turns
         self._levels = levels
         self._clock = clock
         self._now = clock.monotonic
@@ -116,7 +121,9 @@ class Answering:
         landing = Landing.NOTHING
         try:
             if self._levels.shared is not None:
-                entry = self._levels.look(process, ask.ident)
+                entry = self._turns.find(
+                    process, flight, lambda: self._levels.look(process, ask.ident)
+                )
                 if entry is not None:
                     flight.data = entry.data
                     landing = Landing.VALUE
@@ -146,6 +153,7 @@ class Answering:
                 process.remember_failure(ask.ident, error, self._now() + ask.dedupe_time)
             raise
         finally:
+            self._turns.end(process, flight)
             with process.lock:
                 process.flights.end(flight, landing)
         if private.error is not None:
@@ -218,6 +226,9 @@ class Answering:
             flight.owner = threading.get_ident()
         landing = Landing.NOTHING
         try:
+            if self._levels.shared is not None and not self._turns.begin(flight):
+                self._look_again(process, ask.ident)
+                return
             if self._refreshed_elsewhere(process, flight, ask):
                 landing = Landing.VALUE
                 return
@@ -241,6 +252,7 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - the stale value stays, whatever it was
             self._refresh_failed(process, ask, error)
         finally:
+            self._turns.end(process, flight)
             with process.lock:
                 process.flights.end(flight, landing)
 
@@ -253,6 +265,13 @@ class Answering:
             return False
         flight.data = entry.data
         return True
+
+    def _look_again(self, process: Process, ident: Ident) -> None:
+        """Another worker refreshes just now: its value is in the store soon."""
+        with process.lock:
+            entry = process.local.entries.get(ident)
+            if entry is not None:
+                entry.retry_at = max(entry.retry_at, self._now() + LOOK_AGAIN_S)
 
     def _refresh_failed(self, process: Process, ask: Ask, error: Exception) -> None:
         now = self._now()
@@ -278,6 +297,9 @@ class Answering:
 
     def _keep(self, process: Process, flight: Flight, ask: Ask, kind: ChangeKind) -> None:
         tags = flight.tags
+        if self._levels.shared is not None:
+            self._turns.confirm(flight, self._levels.shared.load)
+        fence = 0 if flight.lease is None else flight.lease.token
         entry = self._levels.make(
             ask.ident, flight.data, tags, flight.began, ask.stale_time, ask.cache_time
         )
@@ -287,7 +309,7 @@ class Answering:
             return flight.fence is not Fence.DISCARD
 
         # the store first: who is woken by the end of this flight must find the value somewhere
-        self._levels.save(process, entry, ask.stale_time, ask.cache_time, still_wanted)
+        self._levels.save(process, entry, ask.stale_time, ask.cache_time, still_wanted, fence)
         with process.lock:
             if flight.fence is Fence.DISCARD:
                 return

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
+from ..protocols import Lease
 from .keys import Ident
 
 __all__ = ["Fence", "Flight", "Flights", "Landing", "Private", "copy_of"]
@@ -58,9 +59,23 @@ class Flight:
         fence: see :class:`Fence`.
         landing: ``None`` until it ended.
         data: the encoded value. error: what the fetcher raised.
+        alone: nobody waits for it, in any process.
+        lease: the turn among processes that it flies by (see :mod:`.turns`).
     """
 
-    __slots__ = ("_done", "began", "data", "error", "fence", "ident", "landing", "owner", "tags")
+    __slots__ = (
+        "_done",
+        "alone",
+        "began",
+        "data",
+        "error",
+        "fence",
+        "ident",
+        "landing",
+        "lease",
+        "owner",
+        "tags",
+    )
 
     def __init__(self, ident: Ident, tags: tuple[str, ...], began: float, owner: int) -> None:
         self.ident = ident
@@ -71,6 +86,8 @@ class Flight:
         self.landing: Landing | None = None
         self.data = b""
         self.error: Exception | None = None
+        self.alone = False
+        self.lease: Lease | None = None
         self._done = threading.Event()
 
     def wait(self, seconds: float) -> bool:
@@ -98,6 +115,7 @@ class Flights:
 
     def begin(self, flight: Flight, *, alone: bool = False) -> Flight:
         """Add a flight; nobody waits for one that is ``alone``."""
+        flight.alone = alone
         if alone:
             self._alone.add(flight)
         else:

@@ -72,6 +72,7 @@ class Levels:
         stale_time: float | None,
         cache_time: float | None,
         wanted: Callable[[], bool],
+        fence: int = 0,
     ) -> None:
         """Keep an entry in the store, if it is still ``wanted`` when its turn comes."""
         if self.shared is None or entry.gone_at <= entry.stored:
@@ -84,6 +85,7 @@ class Levels:
             cache_time=kept,
             tags=entry.tags,
             body=entry.data,
+            fence=fence,
         )
         with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
             if wanted():

@@ -32,6 +32,7 @@ from .process import Process, process_of
 from .refresh import Fetcher
 from .shared import TOPIC, News, Shared
 from .subscriptions import Subscriptions, Watch
+from .turns import Turns
 from .values import decode, encode
 
 __all__ = ["SmartCache"]
@@ -88,8 +89,16 @@ class SmartCache:
         self._levels = Levels(shared, clock, stale_time, cache_time)
         self._subscriptions = Subscriptions(clock, scheduler, context)
         self._changes = Changes(self._process, self._levels, self._subscriptions, clock)
+        self._turns = Turns(hub, clock, namespace)
         self._answering = Answering(
-            self._levels, clock, scheduler, context, max_value, self._tell, self._changes.made
+            self._levels,
+            clock,
+            scheduler,
+            context,
+            max_value,
+            self._tell,
+            self._changes.made,
+            self._turns,
         )
         self._emit = emit
         self._namespace = namespace
@@ -390,6 +399,7 @@ class SmartCache:
 
     def _hear(self) -> None:
         process = self._process()
+        self._turns.renew(process)
         process.watch.renew(self._subscriptions.idents())
         process.news.hear()
         self._subscriptions.flush()
