@@ -48,6 +48,7 @@ from .protocols import (
     RecoveryStep,
 )
 from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from .resilience.engine_exchange import EngineExchange
 from .resilience.place import check_engine
 from .resilience.recovery import Recovery
 from .resilience.wording import Reader
@@ -196,6 +197,17 @@ class Runtime:
             name=self._name_of,
             bounded=not testing,
         )
+        self._engine_exchange = EngineExchange(
+            clock=self.clock,
+            hub=self.hub,
+            scheduler=self.scheduler,
+            namespace=self.namespace,
+            chains=lambda: self.chains,
+            breakers=self._breakers,
+            shared=settings.breaker_shared,
+            interval_s=0.0 if testing else settings.probe_interval,
+            threads=not testing,
+        )
         self._notifiers: list[tuple[str, Notifier]] | None = None
         self._steps: list[tuple[str, RecoveryStep]] | None = None
         self._hub_factories: dict[str, HubFactory] = {}
@@ -266,6 +278,7 @@ class Runtime:
             self.plugins.startup()
             if self.settings.monitoring:
                 self.monitoring.start()
+            self._engine_exchange.start()
             self.scheduler.start()  # jobs that were registered before a fork run here too
             _close_at_exit(self)
 
@@ -274,6 +287,7 @@ class Runtime:
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
+        self._engine_exchange.close()
         self.monitoring.close()
         self.recovery.close()
         self.scheduler.close()

@@ -324,6 +324,18 @@ class Settings(Table):
         "each cooldown is longer by up to this share, so that workers do not probe all at once",
         "Engines",
     )
+    breaker_shared: bool = key(
+        False,
+        BOOL,
+        "a breaker that opens or is closed by a probe in one worker does so in all, by the hub",
+        "Engines",
+    )
+    probe_interval: float = key(
+        30.0,
+        number(0, 86_400, "seconds"),
+        "how often one worker probes the engines that have a `probe`; 0: never, as under `TESTING`",
+        "Engines",
+    )
     # cache
     cache_url: str = key(
         "memory://",

@@ -64,8 +64,8 @@ class Breaker:
     Attributes:
         permit: the number of the permit that every call shares while the breaker is closed, 0
             while it is not. Callers read it without the lock and ask :meth:`enter` when it is 0.
-        on_change: told after it opened, closed or was forced here (not by :meth:`hear_opened` or
-            :meth:`close`), on the thread that made it so, without the lock. Must be quick.
+        on_change: told after it opened, closed or was forced here (not where it only
+            heard of it), on the thread that made it so, without the lock. Must be quick.
 
     A call that was let in says how it ended exactly once: :meth:`leave`, or :meth:`release` when
     its end says nothing about the engine.
@@ -74,8 +74,8 @@ class Breaker:
     __slots__ = ("__weakref__", "_bucket_end", "_by_count", "_change", "_closed_at", "_cooldown",
                  "_count", "_counted", "_forced", "_last_permit", "_lock", "_opened",
                  "_opened_at_permit", "_probed_at", "_probes", "_probes_failed", "_raised",
-                 "_reached", "_until", "_window", "_window_kind", "failure_rate", "min_calls",
-                 "on_change", "permit", "slow_rate", "slow_s")  # fmt: skip
+                 "_reached", "_shut_at", "_until", "_window", "_window_kind", "failure_rate",
+                 "min_calls", "on_change", "permit", "slow_rate", "slow_s")  # fmt: skip
 
     def __init__(
         self,
@@ -111,6 +111,7 @@ class Breaker:
         )
         self._last_permit = 0
         self._opened_at_permit = 0
+        self._shut_at = NEVER
         self._opened = 0
         self._forced: Forced | None = None
         self._change: Change | None = None
@@ -193,7 +194,7 @@ class Breaker:
             if by_count is not None and permit == self.permit and not failed and not slow:
                 return by_count.add_well() or self._raised
             may_have_changed = self._left(permit, now, failed, slow)
-            change = self._take_change()
+            change, self._change = self._change, None
         self._tell(change)
         return may_have_changed
 
@@ -204,13 +205,14 @@ class Breaker:
 
     # --- what others decide ---
 
-    def force(self, state: Forced | None) -> bool:
+    def force(self, state: Forced | None, *, heard: bool = False) -> bool:
         """Take the decision out of the breaker's hands, or give it back.
 
         Args:
             state: ``"open"`` refuses every call, probes too; ``"closed"`` counts calls but never
                 opens; ``None`` lets it decide by itself again: one that was forced open goes on
                 with a probe.
+            heard: it was decided elsewhere, so nobody has to be told.
 
         Returns:
             True when that is a change.
@@ -220,69 +222,76 @@ class Breaker:
                 return False
             before, self._forced = self._forced, state
             if state == "open":
-                self._shut(0.0)
+                self._shut(NEVER, 0.0)
             elif state == "closed" and not self.permit:
                 self._close(NEVER)
             elif before == "open":
                 self._until = 0.0
             self._cooldown.in_a_row = 0
-            self._change = "forced"
-            change = self._take_change()
+            change: Change | None = None if heard else "forced"
         self._tell(change)
         return True
 
-    def hear_opened(self, now: float, for_s: float, in_a_row: int) -> bool:
-        """It opened elsewhere; open here too, unless it is forced.
+    def hear_opened(self, now: float, for_s: float, in_a_row: int, at: float) -> bool:
+        """It opened elsewhere; open here too, unless it is forced or closed since.
 
         Args:
             for_s: seconds until the next probe here.
             in_a_row: of the other one, so that both agree on the next cooldown.
+            at: when it opened.
 
         Returns:
             True when that is a change.
         """
         with self._lock:
-            if self._forced:
+            if self._forced or at < self._closed_at:
                 return False
             self._forgive(now)
             until = now + self._cooldown.agree(in_a_row, for_s)
             if self.permit:
                 self._opened += 1
-                self._shut(until)
+                self._shut(at, until)
                 return True
             if not self._probes.any_out(now):
                 self._until = max(self._until, until)
             return False
 
-    def close(self, now: float) -> bool:
-        """It is known to be well by other means: close it, unless it is forced.
+    def hear_closed(self, now: float, at: float) -> bool:
+        """A probe closed it elsewhere; close it here too, unless it is forced or opened since.
+
+        Args:
+            at: when it closed.
 
         Returns:
             True when that is a change.
         """
         with self._lock:
-            if self.permit or self._forced:
+            if self.permit or self._forced or at < self._shut_at:
                 return False
             self._close(now)
             return True
 
-    def note_probe(self, well: bool, now: float) -> bool:
+    def note_probe(self, well: bool | None, now: float, at: float) -> bool:
         """A prober, which is no caller and is not counted, looked at the engine.
 
         Its good word ends the cooldown: the next call finds out, and only that closes the
         breaker, for an engine may say that it is well and fail every call. When nobody has called
         until the next good word, that closes it. A bad word opens nothing.
 
+        Args:
+            well: ``None`` when nobody probes any more, and what was said is out of date.
+            at: when it looked.
+
         Returns:
             True when the breaker's state changed.
         """
         with self._lock:
-            self._probed_at = now
+            self._probed_at = None if well is None else at
             if not well:
-                self._probes_failed += 1
+                self._probes_failed = 0 if well is None else self._probes_failed + 1
                 return False
             self._probes_failed = 0
-            if self.permit or self._forced:
+            if self.permit or self._forced or at < self._shut_at:
                 return False
             if self._reached and not self._probes.any_out(now):
                 self._close(now)
@@ -337,10 +346,6 @@ class Breaker:
             self.on_change(change)
 
     # --- under the lock ---
-
-    def _take_change(self) -> Change | None:
-        change, self._change = self._change, None
-        return change
 
     def _left(self, permit: int, now: float, failed: bool, slow: bool) -> bool:
         if permit == self.permit:
@@ -414,11 +419,12 @@ class Breaker:
     def _open(self, now: float) -> None:
         self._forgive(now)
         self._opened += 1
-        self._shut(now + self._cooldown.next_s())
+        self._shut(now, now + self._cooldown.next_s())
         self._change = "opened"
 
-    def _shut(self, until: float) -> None:
+    def _shut(self, at: float, until: float) -> None:
         self.permit = 0
+        self._shut_at = at
         self._opened_at_permit = self._last_permit
         self._until = until
         self._forget()

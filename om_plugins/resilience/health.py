@@ -1,10 +1,19 @@
-"""Health: how an engine is doing, read from its breaker and its cooldown.
+"""Health: how an engine is doing, read from its breaker, its cooldown and its last probes.
 
-Closed and quiet is healthy; closed with a rate at half of what would open it, or cooling down, is
-degraded; open, half-open or waiting for an operator is offline; nothing counted is "no data".
+| state | when |
+|---|---|
+| offline | its breaker is open or half-open, or an operator must act; or nobody's call succeeded and two probes in a row failed |
+| degraded | it cools down; or a rate is at half of what would open the breaker; or nobody's call succeeded and the last probe failed; or a prober found it well since its breaker opened, and nobody has called yet |
+| no data | nothing was counted and nobody probed |
+| healthy | else |
+
+What calls found goes before what probes found: an engine that answers is well, whatever its health
+address says. A degraded engine is healthy again only below a lower rate (a third of the threshold
+instead of half), so that it does not flap.
+
 Health is told, not acted upon: what keeps a call away from an engine is its breaker and its
 cooldown alone, so a degraded engine is still asked, the last one too.
-"""
+"""  # noqa: E501 - a table
 
 from __future__ import annotations
 
@@ -12,29 +21,32 @@ from ..policies.breaker import Breaker, BreakerView
 from ..policies.cooldown import Cooldown
 from ..types import Health
 
-RAISED = 0.5
-"""A rate is raised from this share of its threshold on."""
+__all__ = ["PROBES_TO_OFFLINE", "health_of"]
+
+PROBES_TO_OFFLINE = 2
+"""A single probe that fails may have met a moment of bad luck."""
 
 
 def health_of(breaker: Breaker, view: BreakerView, cooldown: Cooldown, now: float) -> Health:
     """The state of an engine.
 
     Args:
-        breaker: for its thresholds.
-        view: what it counted.
+        breaker: the one that ``view`` is of.
+        view: what it counted, and whether a rate is raised.
         cooldown: the engine's own.
         now: the monotonic time.
     """
     left_alone = cooldown.until
-    if view.state != "closed" or (left_alone and cooldown.reason == "offline"):
+    if left_alone and cooldown.reason == "offline":
         return Health.OFFLINE
+    if view.state != "closed":
+        back = view.state == "half-open" and view.reached
+        return Health.DEGRADED if back else Health.OFFLINE
     if now < left_alone:
         return Health.DEGRADED
+    if view.calls == view.failures and view.probed_at is not None and view.probes_failed:
+        offline = view.probes_failed >= PROBES_TO_OFFLINE
+        return Health.OFFLINE if offline else Health.DEGRADED
     if not view.calls:
-        return Health.NO_DATA
-    if view.calls >= breaker.min_calls and (
-        view.failure_rate >= RAISED * breaker.failure_rate
-        or view.slow_rate >= RAISED * breaker.slow_rate
-    ):
-        return Health.DEGRADED
-    return Health.HEALTHY
+        return Health.NO_DATA if view.probed_at is None else Health.HEALTHY
+    return Health.DEGRADED if view.raised else Health.HEALTHY

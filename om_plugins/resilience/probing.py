@@ -18,7 +18,7 @@ from ..types import Call
 from .chain import EngineChain
 from .place import Place
 
-__all__ = ["EngineProbes"]
+__all__ = ["REACH_S", "EngineProbes", "question"]
 
 REACH_S = 3.0
 """How long one engine may take to say that it is there."""
@@ -66,7 +66,7 @@ class EngineProbes:
                 continue
             limit_s = min(REACH_S, until - self._clock.monotonic())
             try:
-                probe(self._call(place, limit_s))
+                probe(question(place, self._clock, limit_s))
             except Exception as error:  # noqa: BLE001 - an engine may raise anything
                 first.add(place, error)
                 lines.append(f"{place.name}: {type(error).__name__}")
@@ -131,20 +131,8 @@ class EngineProbes:
     ) -> tuple[Callable[[Call], object] | None, Call]:
         failed = self._failed.get(place.spec.chain) if place.idempotent else None
         if failed is not None:
-            return place.ask, self._call(place, limit_s, failed)
-        return getattr(place.spec.engine, "probe", None), self._call(place, limit_s)
-
-    def _call(self, place: Place, limit_s: float, like: Call | None = None) -> Call:
-        call = Call(
-            like.payload if like is not None else None,
-            place.spec.chain,
-            like.headers if like is not None else None,
-            like.method if like is not None else "POST",
-            deadline=self._clock.monotonic() + limit_s,
-            monotonic=self._clock.monotonic,
-        )
-        call.tier = place.tier
-        return call
+            return place.ask, question(place, self._clock, limit_s, failed)
+        return getattr(place.spec.engine, "probe", None), question(place, self._clock, limit_s)
 
 
 class _First:
@@ -173,3 +161,24 @@ class _First:
 def _chain_of(subject: str) -> str:
     kind, _, name = subject.partition(":")
     return name if kind == "chain" else ""
+
+
+def question(place: Place, clock: Clock, limit_s: float, like: Call | None = None) -> Call:
+    """A call that no caller made.
+
+    Args:
+        place: the engine that it is for.
+        clock: time.
+        limit_s: its deadline, in seconds from now.
+        like: the call whose question it repeats; one without a question when ``None``.
+    """
+    call = Call(
+        like.payload if like is not None else None,
+        place.spec.chain,
+        like.headers if like is not None else None,
+        like.method if like is not None else "POST",
+        deadline=clock.monotonic() + limit_s,
+        monotonic=clock.monotonic,
+    )
+    call.tier = place.tier
+    return call

@@ -6,12 +6,20 @@ from collections.abc import Callable
 
 from ..policies.breaker import Breaker
 
+__all__ = ["BreakerKey", "BreakerRegistry", "Made"]
+
+BreakerKey = tuple[str, str]
+"""Chain and engine, or "" and the shared key: the same in all workers."""
+
+Made = Callable[[BreakerKey, Breaker], None]
+
 
 class BreakerRegistry:
     """The breakers of one application."""
 
     def __init__(self) -> None:
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._breakers: dict[BreakerKey, Breaker] = {}
+        self._made: list[Made] = []
 
     def get(self, chain: str, engine: str, shared_key: str, make: Callable[[], Breaker]) -> Breaker:
         """The breaker of an engine, made on first use.
@@ -24,4 +32,30 @@ class BreakerRegistry:
         """
         key = ("", shared_key) if shared_key else (chain, engine)
         found = self._breakers.get(key)
-        return found if found is not None else self._breakers.setdefault(key, make())
+        if found is not None:
+            return found
+        mine = make()
+        found = self._breakers.setdefault(key, mine)
+        if found is mine:
+            for tell in self._made:
+                tell(key, found)
+        return found
+
+    def find(self, key: BreakerKey) -> Breaker | None:
+        """The breaker of that key, if there is one."""
+        return self._breakers.get(key)
+
+    def pairs(self) -> list[tuple[BreakerKey, Breaker]]:
+        """All there are, in the order in which they were made."""
+        return list(self._breakers.items())
+
+    def watch(self, made: Made) -> None:
+        """Have ``made`` told of every breaker, those there are and those to come."""
+        self._made.append(made)
+        for key, breaker in self.pairs():
+            made(key, breaker)
+
+    @property
+    def empty(self) -> bool:
+        """True while there is none."""
+        return not self._breakers

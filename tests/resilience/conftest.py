@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from om_plugins import signals
+from om_plugins.background import BackgroundScheduler
+from om_plugins.builtin.hub_memory import MemoryHub
+from om_plugins.policies.breaker import Breaker
+from om_plugins.protocols import Hub
 from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from om_plugins.resilience.engine_exchange import EngineExchange
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Call, EngineSpec, EngineTraits
 
@@ -120,3 +125,84 @@ def listening() -> Iterable[None]:
     yield
     for signal in heard:
         signal.disconnect(listener)
+
+
+class Worker:
+    """One process of several that share a hub, on a clock that moves as it is told."""
+
+    def __init__(self, hub: Hub, clock: FakeClock, **options: object) -> None:
+        self.clock = clock
+        self.events: list[tuple[str, dict[str, object]]] = []
+        self.scheduler = BackgroundScheduler(1, 100, clock, hub, synchronous=True)
+        self.breakers = BreakerRegistry()
+        self.chains: dict[str, EngineChain] = {}
+        self.exchange = EngineExchange(
+            clock=clock,
+            hub=hub,
+            scheduler=self.scheduler,
+            namespace="app",
+            chains=lambda: self.chains,
+            breakers=self.breakers,
+            **{"threads": False, **options},  # type: ignore[arg-type]
+        )
+
+    def add(self, engine: object, name: str = "chain", tier: int = 1, **policy: object) -> Breaker:
+        if name not in self.chains:
+            self.chains[name] = EngineChain(
+                name,
+                ChainPolicy(**{"breaker_min_calls": 1, "retries": 0, **policy}),  # type: ignore[arg-type]
+                clock=self.clock,
+                emit=lambda signal, **details: self.events.append((signal.name, details)),
+                breakers=self.breakers,
+            )
+        self.chains[name].add(EngineSpec(engine, name, tier))
+        return self.chains[name].places[-1].breaker
+
+    def fail(self, breaker: Breaker) -> None:
+        """A call that is let in, and fails."""
+        now = self.clock.monotonic()
+        breaker.leave(breaker.permit or breaker.enter(now), now, 0.0, failed=True)
+
+    def succeed(self, breaker: Breaker) -> None:
+        now = self.clock.monotonic()
+        breaker.leave(breaker.permit or breaker.enter(now), now, 0.0)
+
+    def state(self, breaker: Breaker) -> str:
+        return breaker.view(self.clock.monotonic()).state
+
+    def work(self) -> None:
+        self.scheduler.run_pending()
+        self.scheduler.run_due()
+
+
+@pytest.fixture
+def hub(clock: FakeClock) -> MemoryHub:
+    return MemoryHub("memory://", clock)
+
+
+@pytest.fixture
+def worker(hub: MemoryHub, clock: FakeClock) -> Callable[..., Worker]:
+    def make(**options: object) -> Worker:
+        made = Worker(options.pop("hub", hub), clock, **options)  # type: ignore[arg-type]
+        made.exchange.start()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def pass_time(clock: FakeClock) -> Callable[..., None]:
+    """Let time pass in steps, in which each worker does what is due."""
+
+    def advance(seconds: float, *workers: Worker) -> None:
+        for one in workers:
+            one.scheduler.run_pending()
+        passed = 0.0
+        while passed < seconds:
+            step = min(0.8, seconds - passed)
+            passed += step
+            clock.advance(step)
+            for one in workers:
+                one.work()
+
+    return advance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from om_plugins.policies.breaker import Breaker
@@ -32,6 +34,7 @@ def state(one: Breaker, cooldown: Cooldown | None = None, now: float = 0) -> Hea
         ({"fine": 15, "failed": 5}, Health.DEGRADED),
         ({"fine": 11, "slow": 9}, Health.DEGRADED),
         ({"fine": 12, "slow": 8}, Health.HEALTHY),
+        ({"fine": 0, "failed": 3}, Health.HEALTHY),  # nobody probes, and three are too few
         ({"failed": 10}, Health.OFFLINE),
     ],
 )
@@ -65,3 +68,74 @@ def test_waiting_for_an_operator_is_offline_until_a_probe_succeeds():
 
 def test_quiet_becomes_no_data():
     assert state(breaker(fine=5), now=100) is Health.NO_DATA
+
+
+def test_degraded_is_left_only_below_a_lower_rate():
+    one = breaker(fine=15, failed=5)
+    seen = [state(one)]
+    for _ in range(20):
+        one.leave(one.permit, 0, 0)
+        seen.append(state(one))
+    assert seen[0] is Health.DEGRADED
+    assert seen[-1] is Health.HEALTHY
+    changes = [pair for pair in pairwise(seen) if pair[0] is not pair[1]]
+    assert len(changes) == 1
+    assert one.view(0).failure_rate < 0.15  # the rate that made it degraded is 0.25
+
+
+def test_forced_open_is_offline_and_forced_closed_is_what_its_calls_say():
+    one = breaker(fine=5)
+    one.force("open")
+    assert state(one) is Health.OFFLINE
+    one.force("closed")
+    one.leave(one.permit, 0, 0)
+    assert state(one) is Health.HEALTHY
+
+
+def test_without_calls_it_is_what_the_prober_says():
+    one = breaker()
+    one.note_probe(True, 0, 0)
+    assert state(one) is Health.HEALTHY
+    one.note_probe(False, 0, 0)
+    assert state(one) is Health.DEGRADED
+    one.note_probe(False, 0, 0)
+    assert state(one) is Health.OFFLINE
+    one.note_probe(True, 0, 0)
+    assert state(one) is Health.HEALTHY
+    one.note_probe(None, 0, 0)
+    assert state(one) is Health.NO_DATA
+
+
+def test_calls_that_succeed_go_before_a_prober_that_complains():
+    one = breaker(fine=1, failed=2)
+    for _ in range(3):
+        one.note_probe(False, 0, 0)
+    assert state(one) is Health.HEALTHY
+
+
+def test_calls_that_fail_do_not_speak_against_a_prober_that_complains():
+    one = breaker(failed=2)
+    one.note_probe(False, 0, 0)
+    assert state(one) is Health.DEGRADED
+
+
+def test_a_prober_keeps_no_call_away():
+    one = breaker()
+    for _ in range(5):
+        one.note_probe(False, 0, 0)
+    assert one.permit
+
+
+def test_open_and_found_well_is_degraded_until_a_call_or_a_second_look_says_more():
+    one = breaker(failed=10)
+    one.note_probe(True, 1, 1)
+    assert state(one, now=1) is Health.DEGRADED
+    one.note_probe(True, 31, 31)
+    assert state(one, now=31) is Health.HEALTHY
+
+
+def test_waiting_for_an_operator_is_offline_whatever_the_prober_says():
+    one, cooldown = breaker(), Cooldown()
+    cooldown.begin("offline", 3, now=0)
+    one.note_probe(True, 0, 0)
+    assert state(one, cooldown) is Health.OFFLINE

@@ -23,3 +23,16 @@ def test_a_key_is_shared_over_chains_and_engines():
 def test_two_applications_share_nothing():
     one, two = BreakerRegistry(), BreakerRegistry()
     assert one.get("c", "e", "host", Breaker) is not two.get("c", "e", "host", Breaker)
+
+
+def test_who_watches_is_told_of_those_there_are_and_those_to_come():
+    breakers, told = BreakerRegistry(), []
+    assert breakers.empty
+    first = breakers.get("chain", "one", "", Breaker)
+    breakers.watch(lambda key, breaker: told.append((key, breaker)))
+    second = breakers.get("chain", "two", "host", Breaker)
+    breakers.get("other", "three", "host", Breaker)
+    assert told == breakers.pairs() == [(("chain", "one"), first), (("", "host"), second)]
+    assert breakers.find(("", "host")) is second
+    assert breakers.find(("chain", "two")) is None
+    assert not breakers.empty
