@@ -13,16 +13,18 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 from flask import (
     Blueprint,
     Flask,
+    Request,
     current_app,
     got_request_exception,
     has_app_context,
     request,
 )
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .builtin.engine_callable import CallableEngine
@@ -101,6 +103,7 @@ class OpenManager:
         prepare_templates(app, lambda: _runtime(app))
         # weak: the entry lives as long as the app, and must not keep it alive
         got_request_exception.connect(entry.failed, sender=app)
+        _hear_of_wrong_methods(app)
 
     # --- registering --------------------------------------------------------------------------
 
@@ -430,6 +433,30 @@ class _Entry:
             _secure_cookies(self._app)
         self._middleware = self._composed
         return self._middleware
+
+
+def _hear_of_wrong_methods(app: Flask) -> None:
+    """Count 405s where Flask raises what its routing found: other requests pay nothing."""
+    raise_it = app.raise_routing_exception
+
+    def raise_routing_exception(asked: Request) -> NoReturn:
+        error = asked.routing_exception
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            _note_wrong_method(_runtime(app), asked, error.valid_methods)
+        raise_it(asked)
+
+    app.raise_routing_exception = raise_routing_exception  # type: ignore[method-assign, assignment]
+
+
+def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    try:
+        adapter = current_app.create_url_adapter(asked)
+        if adapter is not None and runtime.settings.enabled:
+            rule, _ = adapter.match(method=allowed[0], return_rule=True)
+            runtime.wrong_methods.note(rule.rule, asked.method, allowed)
+    except HTTPException:
+        logger.debug("no rule is known for a 405", exc_info=True)
 
 
 def _runtime(app: Flask) -> Runtime:

@@ -52,6 +52,7 @@ from .resilience.engine_exchange import EngineExchange
 from .resilience.place import check_engine
 from .resilience.recovery import Recovery
 from .resilience.wording import Reader
+from .resilience.wrong_methods import WrongMethods
 from .routes.under_way import ENVIRON
 from .secret import Secret
 from .security.headers import HeaderPolicy
@@ -207,6 +208,14 @@ class Runtime:
             shared=settings.breaker_shared,
             interval_s=0.0 if testing else settings.probe_interval,
             threads=not testing,
+        )
+        self.wrong_methods = WrongMethods(
+            clock=self.clock,
+            hub=self.hub,
+            scheduler=self.scheduler,
+            emit=self.emit,
+            notify=self.notify,
+            words=words(),
         )
         self._notifiers: list[tuple[str, Notifier]] | None = None
         self._steps: list[tuple[str, RecoveryStep]] | None = None

@@ -75,6 +75,7 @@ def compose(
             host_context=runtime.host_context,
             trusted_hosts=runtime.trusted_hosts,
             on_error=partial(_note, runtime),
+            on_wrong_method=runtime.wrong_methods.note,
         )
     reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
     endpoints: dict[str, WSGIApplication] = {

@@ -97,6 +97,7 @@ class Picture:
             "chains": sorted(runtime.chains),
             "notifications": self._part("notifications", self._notes.newest),
             "patterns": self._part("patterns", self._patterns),
+            "wrong_methods": self._part("wrong methods", self._wrong_methods),
             "recoveries": self._part("recoveries", self._recoveries),
             "problems": self._part("problems", self._problems),
             "plugins": self._kept("plugins", SLOW_S, self._plugins),
@@ -112,6 +113,10 @@ class Picture:
 
     def _patterns(self) -> list[Any]:
         found = self._runtime.recovery.patterns()[:MAX_RECOVERIES]
+        return [dataclasses.asdict(one) for one in found]
+
+    def _wrong_methods(self) -> list[Any]:
+        found = self._runtime.wrong_methods.current()[:MAX_RECOVERIES]
         return [dataclasses.asdict(one) for one in found]
 
     def _recoveries(self) -> list[Any]:

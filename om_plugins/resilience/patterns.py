@@ -7,9 +7,10 @@ of its kind, and the worker that published it is the one that acts.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..policies.forks import renew_after_fork
@@ -39,6 +40,8 @@ class _Track:
     fingerprint: str
     example: str
     first_at: float
+    levels: Sequence[int] = _LEVELS
+    again: float = RECOVERY
     last_at: float = 0.0
     total: int = 0
     times: deque[tuple[float, int]] = field(default_factory=deque)
@@ -63,9 +66,9 @@ class _Track:
             self.times.append((began, merged + count))
         else:
             self.times.append((at, count))
-        reached = {level for level in _LEVELS if before < level <= self.total} - self.told
+        reached = {level for level in self.levels if before < level <= self.total} - self.told
         self.told |= reached
-        return frozenset(reached | ({RECOVERY} if self.total >= RECOVERY else set()))
+        return frozenset(reached | ({RECOVERY} if self.total >= self.again else set()))
 
     def pattern(self) -> ErrorPattern:
         return ErrorPattern(
@@ -83,15 +86,28 @@ class ErrorPatterns:
         hub: carries the errors between workers.
         window_s: the window, in seconds.
         most: kinds that are followed at once.
+        topic: the hub's topic.
+        levels: the counts that are told once each; :data:`RECOVERY`, when it is one of them, again
+            with every error that follows.
     """
 
     def __init__(
-        self, *, clock: Clock, hub: Hub, window_s: float = WINDOW_S, most: int = MOST
+        self,
+        *,
+        clock: Clock,
+        hub: Hub,
+        window_s: float = WINDOW_S,
+        most: int = MOST,
+        topic: str = TOPIC,
+        levels: Sequence[int] = _LEVELS,
     ) -> None:
         self._clock = clock
         self._hub = hub
         self._window_s = window_s
         self._most = most
+        self._topic = topic
+        self._levels = levels
+        self._again = RECOVERY if RECOVERY in levels else math.inf
         self._lock = threading.Lock()
         self._cursor = ""
         self._tracks: OrderedDict[tuple[str, str], _Track] = OrderedDict()
@@ -109,10 +125,9 @@ class ErrorPatterns:
             count: how many.
 
         Returns:
-            The kind as it is now, and which of :data:`FIRST`, :data:`PATTERN` and
-            :data:`RECOVERY` these errors reached. The first two are reached once until a whole
-            window has passed without an error of the kind; the last one by every error from
-            the fifth on.
+            The kind as it is now, and which of the levels these errors reached. Each is reached
+            once until a whole window has passed without an error of the kind;
+            :data:`RECOVERY` by every error from the fifth on.
         """
         event = {
             "subject": subject,
@@ -121,10 +136,10 @@ class ErrorPatterns:
             "count": count,
         }
         with self._lock:
-            mine = self._hub.publish(TOPIC, event)
+            mine = self._hub.publish(self._topic, event)
             found = self._hear(mine)
             if found is None:  # no hub took it: it counts here all the same
-                message = HubMessage(mine, TOPIC, event, self._clock.time())
+                message = HubMessage(mine, self._topic, event, self._clock.time())
                 found = self._apply(message)
         if found is None:
             raise ValueError(f"error of {subject!r}: {event!r} cannot be counted")
@@ -150,7 +165,7 @@ class ErrorPatterns:
     def _hear(self, mine: str) -> tuple[ErrorPattern, frozenset[int]] | None:
         """Read what is new; returns what the message ``mine`` did."""
         found = None
-        while messages := self._hub.read(TOPIC, self._cursor, limit=_PAGE):
+        while messages := self._hub.read(self._topic, self._cursor, limit=_PAGE):
             for message in messages:
                 self._cursor = message.id
                 done = self._apply(message)
@@ -169,7 +184,9 @@ class ErrorPatterns:
         key = (subject, fingerprint)
         track = self._tracks.get(key)
         if track is None:
-            track = self._tracks[key] = _Track(subject, fingerprint, example, at)
+            track = self._tracks[key] = _Track(
+                subject, fingerprint, example, at, self._levels, self._again
+            )
             if len(self._tracks) > self._most:
                 self._tracks.popitem(last=False)
         else:

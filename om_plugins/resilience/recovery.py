@@ -80,6 +80,7 @@ class Recovery:
         asking: called where an error is noted: whose request it was.
         name: what people call a subject, in the language of these words.
         step_timeout: seconds that one step may take.
+        lease_s: how long a worker that was killed keeps others away; at least three steps long.
         bounded: run each step in a thread of its own (see :class:`.repair.Repair`).
 
     Attributes:
@@ -101,6 +102,7 @@ class Recovery:
         asking: Callable[[], Reader] = Reader,
         name: Callable[[str, Words], str] = wording.place_of,
         step_timeout: float = STEP_TIMEOUT_S,
+        lease_s: float = LEASE_S,
         bounded: bool = True,
     ) -> None:
         self._clock = clock
@@ -115,7 +117,7 @@ class Recovery:
         self._name = name
         self.probes = EngineProbes(clock=clock, chains=chains)
         self._patterns = ErrorPatterns(clock=clock, hub=hub)
-        self._lease_s = max(LEASE_S, 3 * step_timeout)
+        self._lease_s = max(lease_s, 3 * step_timeout)
         self._repair = Repair(
             clock=clock,
             guarded=guarded,

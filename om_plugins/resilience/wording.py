@@ -13,6 +13,9 @@ FINISHING = "Almost done"
 SUCCEEDED = "{name} was repaired. Please try again."
 FAILED = "{name} could not be repaired by itself. Refresh the page, or report the problem."
 TIDIED = "{name} was tidied up. Please try again."
+WRONG_METHOD = (
+    "Clients send {method} to {name}, which allows {allowed} only: {times} times in five minutes."
+)
 REFRESH = "Refresh"
 REPORT = "Report problem"
 

@@ -44,6 +44,8 @@ _LONGEST_S = 60.0
 OnError = Callable[["WSGIEnvironment", str, Exception], None]
 """Called with the environ, the chain's name and what it raised, when a call failed with a 5xx."""
 
+OnWrongMethod = Callable[[str, str, Sequence[str]], None]
+
 
 class EngineRoutes:
     """Answers the paths in ``routes``; every other request goes to ``app`` unchanged.
@@ -59,6 +61,7 @@ class EngineRoutes:
         trusted_hosts: host names to answer to, ``.example.com`` with its subdomains; every name
             when ``None``.
         on_error: told of every call that failed on our side; what it raises is logged.
+        on_wrong_method: told of every 405: the path, the method and what is allowed.
 
     Raises:
         ConfigError: a path or an option is wrong.
@@ -77,12 +80,14 @@ class EngineRoutes:
         host_context: HostContext | None = None,
         trusted_hosts: Sequence[str] | None = None,
         on_error: OnError | None = None,
+        on_wrong_method: OnWrongMethod | None = None,
     ) -> None:
         self._app = app
         self._chain = chain
         self._host_context = host_context
         self._trusted = trusted_hosts
         self._on_error = on_error
+        self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
         for path, options in routes.items():
             if not path.startswith("/"):
@@ -171,6 +176,8 @@ class EngineRoutes:
             asked.headers += _options(environ, methods, options)
             return None
         if method not in methods:
+            if self._on_wrong_method is not None:
+                self._on_wrong_method(route.path, method, (*methods, "OPTIONS"))
             raise _wrong_method(method, methods)
         check_site(environ, host, options)
         if route.limit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -563,6 +564,44 @@ def test_two_processes_recover_once(tmp_path):
         assert len(house.recovery.history()) == 1
     finally:
         hub.close()
+
+
+def test_when_a_worker_is_killed_in_the_middle_of_a_recovery_another_takes_over(tmp_path):
+    path = str(tmp_path / "hub.db")
+    source = WORKER.replace("chains=dict,", "chains=dict, step_timeout=0.5, lease_s=1.5,")
+    killed, other = (
+        subprocess.Popen(
+            [sys.executable, "-c", source, path, seconds],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for seconds in ("30", "0")
+    )  # fmt: skip
+    hub = SqliteHub(f"sqlite:///{path}", SystemClock())
+    try:
+        for worker in (killed, other):
+            assert worker.stdout.readline() == "ready\n"
+        killed.stdin.write("go\n")
+        killed.stdin.flush()
+        deadline = time.monotonic() + 20
+        while not hub.read("ran") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)  # its lease is neither renewed nor given back
+        assert killed.wait(10) == -signal.SIGKILL
+        assert len(hub.read("ran")) == 1
+        assert hub.lease("recovery:route:/page", 1) is None
+        assert hub.read("recoveries") == []
+        time.sleep(1.6)
+        other.communicate("go\n", timeout=60)
+        assert len(hub.read("ran")) == 2
+        (report,) = House(SystemClock(), hub, Step()).recovery.history()
+        assert report.succeeded
+    finally:
+        hub.close()
+        for worker in (killed, other):
+            worker.kill()
+            worker.wait()
+            worker.stdin.close()
+            worker.stdout.close()
 
 
 def test_a_child_of_a_fork_begins_with_free_locks_and_none_of_its_parents_errors(house):

@@ -47,15 +47,24 @@ export const cards = {
     return { content: [make("div", { class: "long" }, table("Routes", heads, rows))] };
   },
 
-  errors({ patterns, at }) {
-    if (!patterns.length) return { content: [empty("No error in the last five minutes.")] };
+  errors({ patterns, wrong_methods = [], at }) {
+    // a client's mistake: there is nothing here that could recover
+    const mistakes = wrong_methods.length
+      ? [
+          make("h3", {}, "Wrong methods"),
+          table("Wrong methods", [["What", "name"], ["Times", "num"], ["Last", "tight wide"]], wrong_methods.map((one) => [
+            make("span", {}, one.example, make("br"), code(place(one.subject))), number(one.count), [ago(one.last_at, at), "muted"],
+          ])),
+        ]
+      : [];
+    if (!patterns.length) return { content: [empty("No error in the last five minutes."), ...mistakes] };
     const heads = [["What", "name"], ["Times", "num"], ["Last", "tight wide"], ["", "action"]];
     const rows = patterns.map((one) => [
       make("span", {}, one.example, make("br"), code(place(one.subject))),
       one.count >= 3 ? badge(number(one.count), one.count >= 5 ? "bad" : "warn") : number(one.count),
       [ago(one.last_at, at), "muted"], recover(one.subject),
     ]);
-    return { content: [table("Errors by kind", heads, rows)] };
+    return { content: [table("Errors by kind", heads, rows), ...mistakes] };
   },
 
   recoveries({ recoveries, at }) {
