@@ -170,6 +170,9 @@ class Runtime:
             store=None if in_memory else _LateStore(self._open_store, self.namespace),
             emit=self.emit,
             context=work_context,
+            jitter=0.0 if testing else settings.cache_jitter,
+            refreshes=max(1, settings.workers - 1),
+            queue=settings.worker_queue,
         )
         self.monitoring = Monitoring(
             clock=self.clock,

@@ -352,6 +352,13 @@ class Settings(Table):
     cache_time: float = key(
         1800.0, number(0, 31_536_000, "seconds"), "how long a value is kept at all", "Cache"
     )
+    cache_jitter: float = key(
+        0.1,
+        number(0, 0.9),
+        "both times of a value are shortened by a random share of up to this, so that what was "
+        "stored together does not end together; none under `TESTING`",
+        "Cache",
+    )
     cache_l1_bytes: int = key(
         64 * 2**20, integer(0, 2**40, "bytes"), "memory for cached values in a process", "Cache"
     )

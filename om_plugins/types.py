@@ -36,6 +36,7 @@ __all__ = [
     "ProblemReport",
     "RecoveryReport",
     "Sample",
+    "StoreStats",
 ]
 
 
@@ -109,7 +110,8 @@ class CacheStats:
     """Counted since the process began, never estimated.
 
     Attributes:
-        fresh, stale, coalesced, negative: hits by kind; *coalesced* waited for another's fetch.
+        fresh, stale, coalesced, negative: hits by kind; *coalesced* waited for another's fetch,
+            *negative* are told of an error, or that there is none.
         misses: look-ups that had to fetch.
         fetches: fetchers run in the foreground.
         refreshes: fetchers run in the background, that succeeded.
@@ -119,6 +121,8 @@ class CacheStats:
         entries: entries in this process now.
         size_bytes: their serialized size.
         subscriptions: callbacks that are told of changes, in this process now.
+        bytes_saved: serialized bytes of all hits that were values.
+        saved_us: what fetching them took, in microseconds: the time that hits saved.
     """
 
     fresh: int = 0
@@ -134,6 +138,8 @@ class CacheStats:
     entries: int = 0
     size_bytes: int = 0
     subscriptions: int = 0
+    bytes_saved: int = 0
+    saved_us: int = 0
 
     @property
     def hits(self) -> int:
@@ -145,6 +151,31 @@ class CacheStats:
         """Hits per look-up, 0 to 1; ``None`` before the first look-up."""
         total = self.hits + self.misses
         return self.hits / total if total else None
+
+    def add(self, other: CacheStats) -> None:
+        """Add another's counters to these."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class StoreStats:
+    """What was asked of a shared store by this process.
+
+    Attributes:
+        hits, misses: reads that found an entry, or none.
+        writes, deletes: entries kept and forgotten.
+        failures: times that it raised.
+        read_bytes, written_bytes: sizes of the entries.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    writes: int = 0
+    deletes: int = 0
+    failures: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 Kind = Literal["success", "error", "warning", "info", "progress"]

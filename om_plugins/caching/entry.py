@@ -1,7 +1,8 @@
 """Entries: one cached value in memory, and the form in which a store keeps it.
 
 The form is ``magic | version | size of the head | head | raw body``; the head is msgpack:
-``flags, fence, times, tags, headers``. Bytes that do not have this form are a miss.
+``flags, fence, times, tags, headers, dependencies, cost``. Bytes that do not have this form are a
+miss.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from .keys import Ident
+from ..types import CacheStats
+from .keys import Ident, body_of, split
+from .values import ABSENT
 
 T = TypeVar("T")
 
-__all__ = ["Entry", "Record", "pack", "unpack"]
+__all__ = ["Deps", "Entry", "Record", "pack", "unpack"]
 
 MAGIC = b"OMC"
 VERSION = 1
@@ -29,6 +32,10 @@ _MAX_HEAD = 1 << 20
 OVERHEAD_BYTES = 560
 """What an entry costs in memory beside its key and value, measured on CPython 3.11."""
 TAG_BYTES = 150
+_MAX_DEPS = 1000
+
+Deps: TypeAlias = "tuple[tuple[Ident, tuple[str, ...]], ...]"
+"""The entries that a value was computed from, each with its tags."""
 
 
 class Entry:
@@ -47,15 +54,26 @@ class Entry:
         visited: it was asked for since the eviction hand last passed.
         failures: refreshes that failed in a row.
         retry_at: no refresh begins before.
+        deps: what it was computed from.
+        cost_us: what fetching it took, in microseconds.
+        counts: what its look-ups are counted in; given with its place in the table.
+        hit: counts one fresh hit: a C counter, exact without a lock.
+        hits_read: how many of them are in ``counts`` already. epoch: see :mod:`.groups`.
     """
 
     __slots__ = (
         "base",
         "began",
+        "cost_us",
+        "counts",
         "data",
+        "deps",
+        "epoch",
         "failures",
         "fresh_until",
         "gone_at",
+        "hit",
+        "hits_read",
         "ident",
         "newer",
         "older",
@@ -78,27 +96,53 @@ class Entry:
         stale_time: float,
         cache_time: float,
         valid_until: float = math.inf,
+        deps: Deps = (),
+        cost_us: int = 0,
+        shorten: float = 0.0,
     ) -> None:
         self.ident = ident
         self.data = data
         self.tags = tags
         self.began = began
         self.stored = self.base = stored
+        if shorten:  # a share of both times; endless ones stay endless
+            self.base -= shorten * stale_time if stale_time < math.inf else 0.0
+            cache_time *= 1 - shorten
         self.gone_at = stored + cache_time
         self.valid_until = min(self.gone_at, valid_until)
-        self.fresh_until = min(stored + stale_time, self.valid_until)
+        self.fresh_until = min(self.base + stale_time, self.valid_until)
+        if data == ABSENT:  # never a fresh hit: those who look are counted apart
+            self.base = self.fresh_until = -math.inf
+        self.deps = deps
+        self.cost_us = cost_us
+        self.counts: CacheStats | None = None
+        self.hit = _uncounted
+        self.hits_read = 0
+        self.epoch = -1
         self.visited = False
         self.failures = 0
         self.retry_at = -math.inf
         self.older: Entry | None = None
         self.newer: Entry | None = None
         self.weight = (
-            len(data) + len(ident) + OVERHEAD_BYTES + sum(TAG_BYTES + len(tag) for tag in tags)
+            len(data)
+            + len(ident)
+            + OVERHEAD_BYTES
+            + sum(TAG_BYTES + len(tag) for tag in tags)
+            + sum(
+                TAG_BYTES + len(one) + sum(TAG_BYTES + len(tag) for tag in tagged)
+                for one, tagged in deps
+            )
         )
 
     def mark_stale(self) -> None:
-        """Invalidate softly: the value stays and is served, but never as a fresh one."""
+        """Invalidate softly: the value stays and is served, but never as a fresh one.
+
+        That there is none is no value to serve: an absence is over.
+        """
         self.base = self.fresh_until = -math.inf
+        if self.data == ABSENT:
+            self.valid_until = self.gone_at = -math.inf
         if not self.failures:
             self.retry_at = -math.inf
 
@@ -121,6 +165,7 @@ class Record:
         flags: how the body is written; 0 for MessagePack (see :mod:`.values`).
         fence: the token of the lease under which it was fetched; 0 for none.
         headers: of a response; none for data.
+        deps: what it was computed from. cost_us: what fetching it took, in microseconds.
     """
 
     began: float
@@ -132,11 +177,21 @@ class Record:
     flags: int = 0
     fence: int = 0
     headers: tuple[tuple[str, str], ...] = ()
+    deps: Deps = ()
+    cost_us: int = 0
 
 
 _Flags = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Fence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Head = tuple[_Flags, _Fence, tuple[float, float, float, float], list[str], list[tuple[str, str]]]
+_Head = tuple[
+    _Flags,
+    _Fence,
+    tuple[float, float, float, float],
+    list[str],
+    list[tuple[str, str]],
+    Annotated[list[tuple[bytes, list[str]]], msgspec.Meta(max_length=_MAX_DEPS)],
+    Annotated[int, msgspec.Meta(ge=0, lt=2**53)],
+]
 _write_head = msgspec.msgpack.Encoder().encode
 _read_head = msgspec.msgpack.Decoder(_Head).decode
 
@@ -150,7 +205,17 @@ def pack(record: Record) -> bytes:
         min(record.stale_time, LONGEST_S),
         min(record.cache_time, LONGEST_S),
     )
-    head = _write_head((record.flags, record.fence, times, list(record.tags), list(record.headers)))
+    head = _write_head(
+        (
+            record.flags,
+            record.fence,
+            times,
+            list(record.tags),
+            list(record.headers),
+            [(body_of(one) if isinstance(one, str) else one, tags) for one, tags in record.deps],
+            record.cost_us,
+        )
+    )
     return _START.pack(MAGIC, VERSION, len(head)) + head + record.body
 
 
@@ -170,9 +235,10 @@ def unpack(data: bytes, now: float) -> Record | None:
         if magic != MAGIC or version != VERSION or size > _MAX_HEAD:
             return None
         end = _START.size + size
-        flags, fence, times, tags, headers = _read_head(data[_START.size : end])
+        flags, fence, times, tags, headers, deps, cost_us = _read_head(data[_START.size : end])
         if len(data) < end:
             return None
+        computed_from = tuple((_ident(one), _tuple(tagged)) for one, tagged in deps)
     except (struct.error, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     began, stored, stale_time, cache_time = times
@@ -192,7 +258,21 @@ def unpack(data: bytes, now: float) -> Record | None:
         flags=flags,
         fence=fence,
         headers=_tuple(headers),
+        deps=computed_from,
+        cost_us=cost_us,
     )
+
+
+def _uncounted() -> int:
+    return 0
+
+
+def _ident(data: bytes) -> Ident:
+    if data[:1] == b"S":
+        return data[1:].decode("utf-8", "surrogatepass")
+    if data:
+        split(data)  # raises for what is no ident
+    return data
 
 
 def _tuple(items: Iterable[T]) -> tuple[T, ...]:

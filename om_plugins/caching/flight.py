@@ -61,13 +61,17 @@ class Flight:
         data: the encoded value. error: what the fetcher raised.
         alone: nobody waits for it, in any process.
         lease: the turn among processes that it flies by (see :mod:`.turns`).
+        deps: what its value is computed from, with their tags; grows while the fetcher runs.
+        cost_us: what the fetcher took.
     """
 
     __slots__ = (
         "_done",
         "alone",
         "began",
+        "cost_us",
         "data",
+        "deps",
         "error",
         "fence",
         "ident",
@@ -88,6 +92,8 @@ class Flight:
         self.error: Exception | None = None
         self.alone = False
         self.lease: Lease | None = None
+        self.deps: dict[Ident, tuple[str, ...]] = {}
+        self.cost_us = 0
         self._done = threading.Event()
 
     def wait(self, seconds: float) -> bool:

@@ -11,8 +11,10 @@ encoded on the fast path); everything else is ``bytes``. A store gets a digest o
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -21,12 +23,18 @@ from uuid import UUID
 
 from ..errors import CacheError
 
-__all__ = ["Ident", "Key", "UnsupportedKey", "body_of", "encode", "identify", "split", "store_key"]
+__all__ = [
+    "Ident", "Key", "UnsupportedKey", "body_of", "encode", "group_of", "identify", "split",
+    "store_key",
+]  # fmt: skip
 
 Key: TypeAlias = Any
 """``str`` or a tuple of atoms (see :func:`encode`)."""
 
 Ident: TypeAlias = str | bytes
+
+_SEPARATOR = re.compile("[:/]")
+_LONGEST_GROUP = 80
 
 
 class UnsupportedKey(CacheError, TypeError):
@@ -129,6 +137,43 @@ def split(ident: Ident) -> tuple[str, bytes]:
     colon = ident.index(b":")
     end = colon + 1 + int(ident[1:colon])
     return ident[colon + 1 : end].decode("utf-8", "surrogatepass"), ident[end:]
+
+
+def group_of(ident: Ident) -> str:
+    """The group that an entry is counted in: the part of its key that names a kind of values.
+
+    Of text it is what stands before the first ``:`` or ``/``; of a tuple its first member, if
+    that is text; of a memoized function its name, of a cached view its endpoint.
+    """
+    text = ident if isinstance(ident, str) else ""
+    if not text:
+        body = split(ident)[1]
+        if body.startswith(b"T"):
+            return _group_of_members(body[1:])
+        text = body[1:].decode("utf-8", "replace")
+    return _SEPARATOR.split(text, 1)[0][:_LONGEST_GROUP]
+
+
+def _group_of_members(body: bytes) -> str:
+    members = _texts(body)
+    first = next(members, None)
+    if first is None:
+        return "other"
+    if first == "memoize":
+        return (next(members, None) or first)[:_LONGEST_GROUP]
+    if first == "view":
+        endpoint = next(itertools.islice(members, 3, None), None)
+        return f"view {endpoint}"[:_LONGEST_GROUP] if endpoint else first
+    return first[:_LONGEST_GROUP]
+
+
+def _texts(body: bytes) -> Iterator[str | None]:
+    """The members of a tuple key; ``None`` for one that is not text."""
+    while body:
+        colon = body.index(b":")
+        end = colon + 1 + int(body[1:colon])
+        yield body[colon + 1 : end].decode("utf-8", "replace") if body[:1] == b"s" else None
+        body = body[end:]
 
 
 def store_key(ident: Ident, namespace: str = "") -> str:

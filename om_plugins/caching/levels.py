@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 
 from ..protocols import Clock
-from .entry import Entry, Record
+from .entry import Deps, Entry, Record
 from .flight import Fence
-from .invalidation import Invalidation
+from .invalidation import ANY, Invalidation
 from .keys import Ident
 from .process import Process
 from .shared import L1_TTL_S, Shared
@@ -24,16 +25,24 @@ class Levels:
         shared: the second level; ``None`` when memory is all there is.
         clock: time.
         stale_time, cache_time: for entries that do not say their own, in seconds.
+        jitter: each entry's times are shortened by a share of up to this, so that what was
+            stored together does not end together.
     """
 
     def __init__(
-        self, shared: Shared | None, clock: Clock, stale_time: float, cache_time: float
+        self,
+        shared: Shared | None,
+        clock: Clock,
+        stale_time: float,
+        cache_time: float,
+        jitter: float = 0.0,
     ) -> None:
         self.shared = shared
         self._clock = clock
         self._now = clock.monotonic
         self._stale_time = stale_time
         self._cache_time = cache_time
+        self._jitter = jitter
 
     def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Both times in seconds, with the cache's own where one is ``None``."""
@@ -50,6 +59,8 @@ class Levels:
         began: float,
         stale_time: float | None,
         cache_time: float | None,
+        deps: Deps = (),
+        cost_us: int = 0,
     ) -> Entry:
         """An entry for a value that was just fetched; it is not put anywhere."""
         now = self._now()
@@ -63,7 +74,13 @@ class Levels:
             stale_time=fresh,
             cache_time=kept,
             valid_until=math.inf if self.shared is None else now + L1_TTL_S,
+            deps=deps,
+            cost_us=cost_us,
+            shorten=self._shorten(),
         )
+
+    def _shorten(self) -> float:
+        return random.uniform(0, self._jitter) if self._jitter else 0.0
 
     def save(
         self,
@@ -86,6 +103,8 @@ class Levels:
             tags=entry.tags,
             body=entry.data,
             fence=fence,
+            deps=entry.deps,
+            cost_us=entry.cost_us,
         )
         with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
             if wanted():
@@ -113,14 +132,16 @@ class Levels:
         if record is None or not _readable(record.body):
             return None
         with process.lock:
-            if process.memory.is_cleared(record.began):
+            if process.memory.is_gone(ident, record.tags, record.began):
                 return None
             current = process.local.entries.get(ident)
             if current is not None and current.began > record.began and now < current.valid_until:
                 return current  # this process has stored a newer one meanwhile
             found = self._loaded(ident, record, now)
-            if process.memory.is_stale(ident, record.tags, record.began):
+            if process.memory.is_stale(ident, record.tags, record.began, record.deps):
                 found.mark_stale()
+                if now >= found.gone_at:  # an absence is never served stale
+                    return None
             if current is not None:
                 found.failures, found.retry_at = current.failures, current.retry_at
             process.local.put(found)
@@ -137,6 +158,9 @@ class Levels:
             stale_time=record.stale_time,
             cache_time=record.cache_time,
             valid_until=now + L1_TTL_S,
+            deps=record.deps,
+            cost_us=record.cost_us,
+            shorten=self._shorten(),
         )
 
     def remove(self, process: Process, ident: Ident) -> bool:
@@ -167,20 +191,57 @@ class Levels:
                 entry.distrust()
 
     def mark(self, process: Process, what: Invalidation, at: float) -> list[Ident]:
-        """Mark what was fetched up to ``at``; the lock is held. Returns the entries."""
+        """Mark what was fetched up to ``at``, or take it out; the lock is held.
+
+        What was computed from it is marked as well.
+
+        Returns:
+            The entries.
+        """
         entries = process.local.entries
-        found = {i for i in process.local.tagged(what.tags) if what.matches(i, entries[i].tags)}
+        found = {
+            i
+            for i in process.local.tagged(what.tags)
+            if what.concerns(i, entries[i].tags, entries[i].deps)
+        }
         if what.prefix is not None:
-            found |= {i for i, entry in entries.items() if what.matches(i, entry.tags)}
+            found |= {i for i, one in entries.items() if what.concerns(i, one.tags, one.deps)}
+        else:
+            found |= process.local.dependents(ANY)
         marked = [ident for ident in found if entries[ident].began <= at]
         for ident in marked:
-            entries[ident].mark_stale()
+            entry = entries[ident]
+            if what.hard and what.matches(ident, entry.tags):
+                process.local.remove(entry)
+            else:
+                entry.mark_stale()
         for flight in process.flights:
-            if flight.began <= at and what.matches(flight.ident, flight.tags):
+            if flight.began > at:
+                continue
+            if what.hard and what.matches(flight.ident, flight.tags):
+                process.flights.detach(flight)
+            elif what.concerns(flight.ident, flight.tags, tuple(flight.deps.items())):
                 flight.fence = max(flight.fence, Fence.STALE)
-        for ident in [i for i in process.failed if what.matches(i, ())]:
-            del process.failed[ident]
+        process.forget_failures(what)
         return marked
+
+    def mark_dependents(self, process: Process, ident: Ident, at: float) -> list[Ident]:
+        """Mark what was computed from one entry up to ``at``; the lock is held."""
+        entries = process.local.entries
+        marked = [one for one in process.local.dependents(ident) if entries[one].began <= at]
+        for one in marked:
+            entries[one].mark_stale()
+        for flight in process.flights:
+            if flight.began <= at and (ident in flight.deps or ANY in flight.deps):
+                flight.fence = max(flight.fence, Fence.STALE)
+        return marked
+
+    def delete(self, process: Process, idents: Iterable[Ident]) -> None:
+        """Forget entries in the store; the lock is not held."""
+        if self.shared is not None:
+            for ident in idents:
+                with process.store_lock(ident):
+                    self.shared.delete(ident)
 
     def clear(self, process: Process, at: float, until: float) -> int:
         """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""

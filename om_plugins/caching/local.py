@@ -8,11 +8,16 @@ the oldest entry to the newest, clears bits, and evicts the first entry that has
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from .entry import Entry
+from .groups import Groups
+from .invalidation import ANY
 from .keys import Ident
 
 __all__ = ["Local"]
+
+_K = TypeVar("_K")
 
 
 class Local:
@@ -20,6 +25,7 @@ class Local:
 
     Args:
         limit_bytes: bound on the weight of all entries: key, value and overhead.
+        groups: the counters.
 
     Attributes:
         entries: by ident.
@@ -29,19 +35,22 @@ class Local:
     """
 
     __slots__ = (
+        "_dependents",
         "_hand",
         "_newest",
         "_oldest",
         "_tagged",
         "entries",
         "evictions",
+        "groups",
         "limit_bytes",
         "size_bytes",
         "weight",
     )
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, groups: Groups | None = None) -> None:
         self.limit_bytes = limit_bytes
+        self.groups = Groups() if groups is None else groups
         self.entries: dict[Ident, Entry] = {}
         self.weight = 0
         self.size_bytes = 0
@@ -50,6 +59,7 @@ class Local:
         self._newest: Entry | None = None
         self._hand: Entry | None = None
         self._tagged: dict[str, set[Ident]] = {}
+        self._dependents: dict[Ident, set[Ident]] = {}
 
     def put(self, entry: Entry) -> bool:
         """Add or replace an entry; False when it alone is over the limit."""
@@ -61,11 +71,14 @@ class Local:
             return False
         while self.weight + entry.weight > self.limit_bytes:
             self._evict()
+        self.groups.enter(entry)
         self.entries[entry.ident] = entry
         self.weight += entry.weight
         self.size_bytes += len(entry.data)
-        for tag in entry.tags:
+        for tag in _all_tags(entry):
             self._tagged.setdefault(tag, set()).add(entry.ident)
+        for ident, _ in entry.deps:
+            self._dependents.setdefault(ident, set()).add(entry.ident)
         entry.older = self._newest
         if self._newest is None:
             self._oldest = entry
@@ -77,14 +90,13 @@ class Local:
     def remove(self, entry: Entry) -> None:
         """Take out an entry that is in the table."""
         del self.entries[entry.ident]
+        self.groups.leave(entry)
         self.weight -= entry.weight
         self.size_bytes -= len(entry.data)
-        for tag in entry.tags:
-            idents = self._tagged.get(tag)
-            if idents is not None:
-                idents.discard(entry.ident)
-                if not idents:
-                    del self._tagged[tag]
+        for tag in _all_tags(entry):
+            _discard(self._tagged, tag, entry.ident)
+        for ident, _ in entry.deps:
+            _discard(self._dependents, ident, entry.ident)
         older, newer = entry.older, entry.newer
         if self._hand is entry:
             self._hand = newer
@@ -99,11 +111,15 @@ class Local:
         entry.older = entry.newer = None
 
     def tagged(self, tags: Iterable[str]) -> set[Ident]:
-        """The idents of all entries that have any of ``tags``."""
+        """The idents of all entries that have any of ``tags``, or were computed from one."""
         found: set[Ident] = set()
         for tag in tags:
             found |= self._tagged.get(tag, set())
         return found
+
+    def dependents(self, ident: Ident) -> set[Ident]:
+        """The idents of all entries that were computed from this one."""
+        return self._dependents.get(ident, set()) | self._dependents.get(ANY, set())
 
     def remove_where(self, condition: Callable[[Entry], bool]) -> int:
         """Take out the entries for which ``condition`` holds; returns how many."""
@@ -134,3 +150,17 @@ class Local:
             self._hand = hand
             self.remove(hand)  # moves the hand to the next
             self.evictions += 1
+            if hand.counts is not None:
+                hand.counts.evictions += 1
+
+
+def _all_tags(entry: Entry) -> set[str]:
+    return {*entry.tags, *(tag for _, tags in entry.deps for tag in tags)}
+
+
+def _discard(index: dict[_K, set[Ident]], key: _K, ident: Ident) -> None:
+    idents = index.get(key)
+    if idents is not None:
+        idents.discard(ident)
+        if not idents:
+            del index[key]

@@ -26,6 +26,7 @@ def memoize(
     dedupe_time: float = 1.0,
     tags: Iterable[str] = (),
     scope: str | Callable[[], str] = "",
+    negative_time: float | None = None,
 ) -> Callable[[Callable[..., Any]], Memoized]:
     """Cache what a function returns, by its arguments.
 
@@ -36,7 +37,8 @@ def memoize(
 
     Args:
         get_cache: gives the cache at call time; with ``None`` the function is simply called.
-        stale_time, cache_time, dedupe_time, tags: as for :meth:`.smart.SmartCache.query`.
+        stale_time, cache_time, dedupe_time, tags, negative_time: as for
+            :meth:`.smart.SmartCache.query`.
         retry: further attempts when the function raises; none by default, since an exception may
             well be its answer.
         scope: text, or a function called at each call, that keeps users apart.
@@ -54,6 +56,7 @@ def memoize(
         "retry": retry,
         "dedupe_time": dedupe_time,
         "tags": tuple(tags),
+        "negative_time": negative_time,
     }
 
     def decorate(function: Callable[..., Any]) -> Memoized:

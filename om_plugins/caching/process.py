@@ -6,18 +6,19 @@ that do not exist and its fetches never end.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from ..types import CacheStats
+from .entry import Entry
 from .flight import Flights
-from .invalidation import Memory
+from .groups import Groups, count_fresh
+from .invalidation import Invalidation, Memory
 from .keys import Ident
+from .line import Line
 from .local import Local
 from .shared import News
 from .subscriptions import Watch
@@ -38,28 +39,28 @@ class Process:
     """The state of one process; ``lock`` guards all of it, and is never held during a fetch.
 
     Attributes:
-        count_hit: counts one fresh hit: a C counter, exact without the lock.
-        failed: errors of fetches, which are raised again until a monotonic time.
+        groups: the counters.
+        failed: errors of fetches, which are raised again until a monotonic time, with the tags
+            by which they are forgotten sooner.
         private: keys whose last answer was one caller's own: until a monotonic time, callers
             do not wait for each other's fetch.
         refused, warned: what was not kept, by reason, and what was said about it.
     """
 
-    def __init__(self, l1_bytes: int, news: News, watch: Watch) -> None:
+    def __init__(self, l1_bytes: int, news: News, watch: Watch, line: Line) -> None:
         self.lock = threading.Lock()
-        self.local = Local(l1_bytes)
+        self.groups = Groups()
+        self.local = Local(l1_bytes, self.groups)
         self.flights = Flights()
         self.memory = Memory()
         self.news = news
         self.watch = watch
-        self.counts = CacheStats()
-        self.count_hit: Callable[[], int] = itertools.count().__next__
-        self.failed: dict[Ident, tuple[Exception, float]] = {}
+        self.line = line
+        self.failed: dict[Ident, tuple[Exception, float, tuple[str, ...]]] = {}
         self.private: dict[Ident, float] = {}
         self.refused: Counter[str] = Counter()
         self.warned: set[tuple[str, str]] = set()
         self.jobs: list[Callable[[], None]] = []
-        self._hits_read = 0
         self._store_locks = [threading.Lock() for _ in range(_STORE_LOCKS)]
 
     def store_lock(self, ident: Ident) -> threading.Lock:
@@ -73,24 +74,30 @@ class Process:
             self.local.put(entry)
 
     def snapshot(self) -> CacheStats:
-        """The counters now. The lock is held."""
-        # a counter can only be read by counting: what reading added is taken off again
-        fresh = self.count_hit() - self._hits_read
-        self._hits_read += 1
-        return replace(
-            self.counts,
-            fresh=fresh,
-            evictions=self.local.evictions,
-            entries=len(self.local.entries),
-            size_bytes=self.local.size_bytes,
-        )
+        """The counters now, of all groups together. The lock is held."""
+        total = CacheStats()
+        for counts in self.groups.by_name().values():
+            total.add(counts)
+        return total
 
-    def remember_failure(self, ident: Ident, error: Exception, until: float) -> None:
+    def touch(self, entry: Entry) -> None:
+        """An entry was hit for the first time since the counters were last read."""
+        with self.lock:
+            self.groups.touch(entry, kept=self.local.entries.get(entry.ident) is entry)
+
+    def count_fresh(self, entry: Entry) -> None:
+        """Count a fresh hit that is not counted by the entry itself."""
+        with self.lock:
+            count_fresh(self.groups.of(entry.ident), entry)
+
+    def remember_failure(
+        self, ident: Ident, error: Exception, until: float, tags: tuple[str, ...] = ()
+    ) -> None:
         """Raise ``error`` again for the same key until then."""
         with self.lock:
             if len(self.failed) >= _MOST_MARKS:
                 self.failed.pop(next(iter(self.failed)))
-            self.failed[ident] = (error, until)
+            self.failed[ident] = (error, until, tags)
 
     def remembered_failure(self, ident: Ident, now: float) -> Exception | None:
         """The error to raise again, if there is one. The lock is held."""
@@ -101,6 +108,11 @@ class Process:
             return found[0]
         del self.failed[ident]
         return None
+
+    def forget_failures(self, what: Invalidation) -> None:
+        """Ask again for what an invalidation means. The lock is held."""
+        for ident in [i for i, (_, _, tags) in self.failed.items() if what.matches(i, tags)]:
+            del self.failed[ident]
 
     def mark_private(self, ident: Ident, now: float) -> None:
         """For a while, nobody waits for another's fetch of this key."""
@@ -115,7 +127,7 @@ class Process:
 
     def forget_old_marks(self, now: float) -> None:
         """Give back the memory of marks that are over. The lock is held."""
-        for ident in [i for i, (_, until) in self.failed.items() if now >= until]:
+        for ident in [i for i, (_, until, _) in self.failed.items() if now >= until]:
             del self.failed[ident]
         for ident in [i for i, until in self.private.items() if now >= until]:
             del self.private[ident]

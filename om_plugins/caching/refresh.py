@@ -46,12 +46,14 @@ def fetch(
     *,
     retry: int,
     retry_delay: float,
+    final: tuple[type[Exception], ...],
     began: Callable[[], object],
     failed: Callable[[Exception], object],
 ) -> Any:
     """Run a fetcher in the foreground, again when it raises an ``Exception``.
 
     Args:
+        final: errors that are an answer; they are raised at once.
         began: called before each attempt.
         failed: called after each attempt that raised.
 
@@ -67,7 +69,7 @@ def fetch(
             raise
         except Exception as error:
             failed(error)
-            if not waits or isinstance(error, FetcherTypeError):
+            if not waits or isinstance(error, (FetcherTypeError, *final)):
                 raise
         clock.sleep(waits.pop(0))
 

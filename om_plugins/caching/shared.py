@@ -115,12 +115,20 @@ class Listener(Protocol):
     """Applies what other workers did; ``heard_at`` is the Unix time of the news."""
 
     def heard_change(
-        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], heard_at: float
+        self,
+        ident: Ident,
+        kind: ChangeKind,
+        tags: tuple[str, ...],
+        at: float,
+        same: bool,
+        heard_at: float,
     ) -> None: ...
 
     def heard_invalidation(
         self, what: Invalidation, at: float, also: list[Ident], heard_at: float
     ) -> None: ...
+
+    def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None: ...
 
     def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None: ...
 
@@ -152,15 +160,21 @@ class News:
             "scope": what.scope,
             "at": at,
         }
+        if what.hard:
+            news["hard"] = True
         if found:
             news["found"] = list(found)
         self._publish(news)
 
     def tell_changed(
-        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], at: float
+        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], at: float, same: bool = False
     ) -> None:
         """Publish that an entry was kept; only for keys that somebody watches."""
-        self._publish({"changed": ident, "kind": kind, "tags": list(tags), "at": at})
+        self._publish({"changed": ident, "kind": kind, "tags": list(tags), "at": at, "same": same})
+
+    def tell_outdated(self, ident: Ident, at: float) -> None:
+        """Publish that what was computed from an entry is out of date."""
+        self._publish({"outdated": ident, "at": at})
 
     def tell_removed(self, ident: Ident, at: float) -> None:
         """Publish that an entry was removed."""
@@ -217,6 +231,10 @@ class News:
             if _is_ident(ident):
                 self._listener.heard_removal(ident, at, heard_at)
             return
+        if (ident := data.get("outdated")) is not None:
+            if _is_ident(ident):
+                self._listener.heard_outdated(ident, at, heard_at)
+            return
         tags = data.get("tags")
         if not isinstance(tags, list) or len(tags) > _MOST_TAGS:
             return
@@ -224,14 +242,16 @@ class News:
         if (ident := data.get("changed")) is not None:
             kind = KINDS.get(str(data.get("kind")))
             if _is_ident(ident) and kind is not None:
-                self._listener.heard_change(ident, kind, tags, heard_at)
+                same = data.get("same") is True
+                self._listener.heard_change(ident, kind, tags, at, same, heard_at)
             return
         prefix, scope, found = data.get("prefix"), data.get("scope"), data.get("found")
         if not (prefix is None or (isinstance(prefix, bytes) and len(prefix) <= _LONGEST)):
             return
         if isinstance(scope, str):
             also = [i for i in found if _is_ident(i)] if isinstance(found, list) else []
-            self._listener.heard_invalidation(Invalidation(prefix, tags, scope), at, also, heard_at)
+            what = Invalidation(prefix, tags, scope, data.get("hard") is True)
+            self._listener.heard_invalidation(what, at, also, heard_at)
 
 
 def _is_ident(value: Any) -> bool:

@@ -14,12 +14,14 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from .. import signals
+from ..policies.forks import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
-from ..types import CacheChange, CacheStats
+from ..types import CacheChange, CacheStats, StoreStats
 from . import refresh
 from .answer import Answering, Ask
 from .changes import Changes
@@ -27,11 +29,15 @@ from .entry import Entry
 from .invalidation import Invalidation, tags_of
 from .keys import Ident, Key, body_of, identify
 from .levels import Levels
+from .line import Line
+from .live import LiveKeys, Publishing
 from .memoize import Memoized, memoize
 from .process import Process, process_of
 from .refresh import Fetcher
 from .shared import TOPIC, News, Shared
+from .store_stats import CountedStore
 from .subscriptions import Subscriptions, Watch
+from .tracking import Trackers
 from .turns import Turns
 from .values import decode, encode
 
@@ -63,6 +69,10 @@ class SmartCache:
         namespace: keeps two caches in one store apart.
         context: opened around every background fetch and every subscription's callback, for
             what code of the application needs (under Flask the application context).
+        jitter: both times of each entry are shortened by a random share of up to this, so that
+            what was stored together does not end together.
+        refreshes: fetchers at work in the background at once. queue: those that wait, at most.
+        publishing: tells browsers of changes; ``None`` where there are none to tell.
     """
 
     def __init__(
@@ -79,35 +89,45 @@ class SmartCache:
         emit: Emit | None = None,
         namespace: str = "",
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        jitter: float = 0.0,
+        refreshes: int = 3,
+        queue: int = 256,
+        publishing: Publishing | None = None,
     ) -> None:
         self._l1_bytes = l1_bytes
         self.clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
         self._hub = hub
-        shared = None if store is None else Shared(store, clock, namespace, max_value)
-        self._levels = Levels(shared, clock, stale_time, cache_time)
+        self._store = None if store is None else CountedStore(store)
+        shared = None if self._store is None else Shared(self._store, clock, namespace, max_value)
+        self._levels = Levels(shared, clock, stale_time, cache_time, jitter)
         self._subscriptions = Subscriptions(clock, scheduler, context)
-        self._changes = Changes(self._process, self._levels, self._subscriptions, clock)
+        self._live = LiveKeys(publishing, hub)
+        self._changes = Changes(self._process, self._levels, self._subscriptions, self._live, clock)
+        self._trackers = Trackers()
         self._turns = Turns(hub, clock, namespace)
         self._answering = Answering(
-            self._levels,
-            clock,
-            scheduler,
-            context,
-            max_value,
-            self._tell,
-            self._changes.made,
-            self._turns,
-        )
+            self._levels, clock, context, max_value, self._tell, self._changes.made,
+            self._trackers, self._turns,
+        )  # fmt: skip
+        self._make_line = partial(Line, scheduler, refreshes, queue)
         self._emit = emit
         self._namespace = namespace
         self._suffix = f":{namespace}" if namespace else ""
         self._listeners = signals.cache_hit.receivers if emit is not None else {}
         self._processes: dict[int, Process] = {}
-        # the two things that a hit touches; both belong to the process that used the cache last
+        # what a hit looks at; both belong to the process that used the cache last
         self._entries: dict[Ident, Entry] = {}
-        self._count_hit: Callable[[], int] = int
+        self._epoch = 0
+        self._fetching = self._trackers.active
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """A hit in a child must not be counted in the parent's table."""
+        self._entries = {}
+        self._trackers.after_fork()
+        self._fetching = self._trackers.active
 
     # --- look-ups -------------------------------------------------------------------------------
 
@@ -123,6 +143,9 @@ class SmartCache:
         dedupe_time: float = 1.0,
         tags: Iterable[str] = (),
         scope: str = "",
+        negative_time: float | None = None,
+        negative_errors: tuple[type[Exception], ...] = (LookupError,),
+        live: bool | str | Iterable[str] = False,
         background: Callable[[], Fetcher] | None = None,
     ) -> Any:
         """The value, fetched when it is missing, refreshed in the background when it is stale.
@@ -143,12 +166,21 @@ class SmartCache:
                 a failed one they raise a copy of its error.
             tags: what the value can be invalidated by.
             scope: keeps users apart: another scope is another entry.
+            negative_time: seconds for which "there is none" is kept: the answer ``None``, and
+                errors of the kinds in ``negative_errors``, which are not retried then. It takes
+                the place of a value that was there, and is never served stale. ``None``: such an
+                answer is a value, such an error a failure, like any other.
+            negative_errors: errors that mean "there is none", such as ``KeyError``. They are
+                remembered in this process only.
+            live: browsers are told when the value changes: True for every open page, else an
+                address such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
                 in the background instead of ``fetcher``.
 
         Raises:
             Exception: what the fetcher raised, when there is no value.
             TypeError: the key or the fetcher is of a kind that cannot be used.
+            ValueError: ``live`` is no address, or means everyone although there is a scope.
         """
         ident = key if type(key) is str and not scope else identify(key, scope)
         entry = self._entries.get(ident)
@@ -159,17 +191,25 @@ class SmartCache:
                 if stale_time is None
                 else now < entry.base + stale_time and now < entry.valid_until
             ):
-                self._count_hit()
+                entry.hit()
+                if entry.epoch != self._epoch:
+                    self._process().touch(entry)
                 entry.visited = True
                 if self._listeners:
                     self._tell(signals.cache_hit, key=key)
+                if self._fetching:
+                    self._note(entry, fresh=True)
                 return decode(entry.data)
         refresh.check(fetcher)
+        tags = tags_of(tags)
+        process = self._process()
+        if live:
+            self._live.add(key, ident, scope, live, tags)
         return self._answering.answer(
-            self._process(),
+            process,
             Ask(
                 key, ident, fetcher, background, stale_time, cache_time,
-                retry, retry_delay, dedupe_time, tags_of(tags),
+                retry, retry_delay, dedupe_time, tags, negative_time, negative_errors,
             )
         )  # fmt: skip
 
@@ -183,12 +223,16 @@ class SmartCache:
         ident = identify(key, scope)
         entry = self._levels.look(process, ident)
         if entry is None:
+            around = self._trackers.current()
             with process.lock:
-                process.counts.misses += 1
+                process.groups.of(ident).misses += 1
+                if around is not None:
+                    around.add(ident, ())
             self._tell(signals.cache_missed, key=key)
             return default
         entry.visited = True
-        self._answering.count_kind(process, entry, None, key)
+        fresh = self._answering.count_kind(process, entry, None, key)
+        self._note(entry, fresh)
         return decode(entry.data)
 
     def set(
@@ -202,6 +246,8 @@ class SmartCache:
         scope: str = "",
     ) -> None:
         """Put a value; what is being fetched for this key at the moment is not kept.
+
+        What was computed from the value before is stale now, if this process knows of it.
 
         A value over the size limit is not stored (the old one goes all the same).
 
@@ -220,10 +266,14 @@ class SmartCache:
         with process.lock:
             process.flights.discard(ident)
             process.failed.pop(ident, None)
+            before = process.local.entries.get(ident)
+            same = before is not None and before.data == data
             process.local.put(entry)
         self._levels.save(process, entry, stale_time, cache_time, lambda: True)
         if entry.stored < entry.gone_at:
-            self._changes.made(process, ident, "set", entry.tags)
+            self._changes.made(process, ident, "set", entry.tags, same)
+        if not same:
+            self._changes.put(process, ident, began)
 
     def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Both times in seconds, with the cache's own where one is ``None``."""
@@ -236,6 +286,8 @@ class SmartCache:
     ) -> int:
         """Mark entries stale: the last good value stays, and is served while a new one is fetched.
 
+        So is what was computed from them, in their fetchers, by looking them up in this cache.
+
         Args:
             prefix: the beginning of text keys, or the first members of tuple keys.
             tags: entries that have any of these tags; with a prefix too: either.
@@ -245,15 +297,35 @@ class SmartCache:
         Returns:
             How many entries of this process were concerned.
         """
+        return self._invalidate(prefix, tags_of(tags), scope, hard=False)
+
+    def purge(self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = "") -> int:
+        """Forget entries at once, here, in other workers and in the store.
+
+        For what must not be served once more; else :meth:`invalidate` is kinder, for nobody
+        waits. What was computed from them is marked stale.
+
+        Args:
+            prefix, tags, scope: as for :meth:`invalidate`.
+
+        Returns:
+            How many entries of this process were concerned.
+        """
+        return self._invalidate(prefix, tags_of(tags), scope, hard=True)
+
+    def _invalidate(
+        self, prefix: Key | None, tags: tuple[str, ...], scope: str, *, hard: bool
+    ) -> int:
         process = self._process()
-        tags = tags_of(tags)
         body = body_of(prefix) if prefix is not None else (None if tags else b"")
-        what = Invalidation(body, tags, scope)
+        what = Invalidation(body, tags, scope, hard)
         at = self.clock.time()
         with process.lock:
             found = self._levels.mark(process, what, math.inf)
             if self._levels.shared is not None:
                 process.memory.add(what, at)
+            gone = [ident for ident in found if ident not in process.local.entries]
+        self._levels.delete(process, gone)
         self._changes.invalidated(process, what, at, found)
         self._tell(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
         return len(found)
@@ -332,11 +404,59 @@ class SmartCache:
         self._process()  # what was published so far is history, and heard before
         return self._subscriptions.add(key, ident, scope, callback)
 
+    def publish(
+        self,
+        key: Key,
+        *,
+        to: bool | str | Iterable[str] = True,
+        scope: str = "",
+        tags: Iterable[str] = (),
+    ) -> Callable[[], None]:
+        """Tell browsers when the value of a key changes, as ``live=`` of :meth:`query` does.
+
+        They are told the key and nothing else, and ask the application again. No other key is
+        ever named to a browser.
+
+        Args:
+            key: text, or a tuple of ``str``, numbers, ``bool`` and ``None``.
+            to: True for every open page, else addresses such as ``"user:7"`` and ``"operators"``.
+            scope: the scope of the entry.
+            tags: the tags of the entry, for a process that does not have it.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            TypeError: a browser cannot have such a key.
+            ValueError: ``to`` is no address, or means everyone although there is a scope.
+        """
+        ident = identify(key, scope)
+        self._live.add(key, ident, scope, to, tags_of(tags))
+        return lambda: self._live.remove(ident)
+
     def stats(self) -> CacheStats:
         """The counters of this process, exact."""
         process = self._process()
         with process.lock:
-            return replace(process.snapshot(), subscriptions=len(self._subscriptions))
+            found = process.snapshot()
+            self._epoch = process.groups.epoch
+        found.subscriptions = len(self._subscriptions)
+        return found
+
+    def groups(self) -> dict[str, CacheStats]:
+        """The counters of this process by group of keys (see :func:`.keys.group_of`), exact.
+
+        A process counts 200 groups; what comes later is counted as ``<others>``.
+        """
+        process = self._process()
+        with process.lock:
+            found = {name: replace(one) for name, one in process.groups.by_name().items()}
+            self._epoch = process.groups.epoch
+        return found
+
+    def store_stats(self) -> StoreStats | None:
+        """What this process asked of the shared store; ``None`` when there is none."""
+        return None if self._store is None else self._store.stats()
 
     def refusals(self) -> dict[str, int]:
         """How many values were not kept, by reason, exact."""
@@ -358,6 +478,7 @@ class SmartCache:
         dedupe_time: float = 1.0,
         tags: Iterable[str] = (),
         scope: str | Callable[[], str] = "",
+        negative_time: float | None = None,
     ) -> Any:
         """Cache what a function returns, by its arguments; see :func:`.memoize.memoize`."""
         decorate: Callable[[Callable[..., Any]], Memoized] = memoize(
@@ -368,6 +489,7 @@ class SmartCache:
             dedupe_time=dedupe_time,
             tags=tags,
             scope=scope,
+            negative_time=negative_time,
         )
         return decorate if function is None else decorate(function)
 
@@ -380,13 +502,13 @@ class SmartCache:
         if process is None:
             news = News(self._hub, TOPIC + self._suffix, self._changes)
             watch = Watch(self._hub, self.clock, self._namespace, news.origin)
-            made = Process(self._l1_bytes, news, watch)
+            made = Process(self._l1_bytes, news, watch, self._make_line())
             process = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
             if process is made:
                 for old in [p for p in self._processes if p != pid]:
                     process.inherit(self._processes.pop(old))
                 self._entries = process.local.entries
-                self._count_hit = process.count_hit
+                self._epoch = process.groups.epoch
                 self._start(process)
         return process
 
@@ -400,9 +522,15 @@ class SmartCache:
     def _hear(self) -> None:
         process = self._process()
         self._turns.renew(process)
-        process.watch.renew(self._subscriptions.idents())
+        process.watch.renew([*self._subscriptions.idents(), *self._live.idents()])
         process.news.hear()
         self._subscriptions.flush()
+
+    def _note(self, entry: Entry, fresh: bool) -> None:
+        """Whoever looked is perhaps a fetcher."""
+        around = self._trackers.current()
+        if around is not None:
+            self._answering.note(self._process(), around, entry, fresh)
 
     def _tell(self, signal: Any, **details: Any) -> None:
         if self._emit is not None and signal.receivers:

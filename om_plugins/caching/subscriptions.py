@@ -147,8 +147,10 @@ class Subscriptions:
         """
         for ident, found in list(self._by_ident.items()):
             tags = (*tags_of(ident), *(tag for one in found for tag in one.tags))
-            if ident in also or what.matches(ident, tags):
-                self.changed(ident, "invalidated", heard_at=heard_at)
+            meant = what.matches(ident, tags)
+            if meant or ident in also:
+                kind: ChangeKind = "removed" if what.hard and meant else "invalidated"
+                self.changed(ident, kind, heard_at=heard_at)
 
     def cleared(self, heard_at: float | None = None) -> None:
         """Note that everything was removed."""

@@ -19,7 +19,7 @@ from msgspec.msgpack import Ext
 
 from ..errors import CacheError
 
-__all__ = ["decode", "encode"]
+__all__ = ["ABSENT", "decode", "encode"]
 
 _PLAIN = frozenset({type(None), bool, float, str, bytes})
 _encode_plain = msgspec.msgpack.Encoder().encode
@@ -122,6 +122,10 @@ def _write_items(value: Any) -> bytes:
 
 
 _BIG_INT = 1
+_ABSENT = 11
+ABSENT = _encode_plain(Ext(_ABSENT, b""))
+"""The bytes of "there is none", told from a ``None`` that is a value like any other."""
+
 _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     tuple: (2, _write_items),
     set: (3, _write_items),
@@ -144,6 +148,7 @@ _READERS: dict[int, Callable[[bytes], Any]] = {
     8: lambda data: timedelta(*_read_plain(data)),
     9: lambda data: Decimal(data.decode()),
     10: lambda data: UUID(bytes=data),
+    _ABSENT: lambda data: None,
 }
 
 

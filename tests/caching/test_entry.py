@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from om_plugins.caching.entry import LONGEST_S, Entry, Record, pack, unpack
+from om_plugins.caching.invalidation import ANY
+from om_plugins.caching.keys import identify
 
 NOW = 1_700_000_000.0
 
@@ -28,9 +30,20 @@ def test_flags_fence_and_headers_come_with_it():
     assert unpack(pack(whole), NOW + 1) == whole
 
 
+def test_what_it_was_computed_from_comes_with_it():
+    deps = (("price", ("prices",)), (identify(("user", 7), "me"), ()), (ANY, ()))
+    assert unpack(pack(record(deps=deps, cost_us=1500)), NOW + 1) == record(deps=deps, cost_us=1500)
+
+
+@pytest.mark.parametrize("ident", [b"x", b"s:a", b"\xff" * 20, b"S\xff"])
+def test_a_record_computed_from_what_is_no_key_is_a_miss(ident):
+    head = msgspec.msgpack.encode((0, 0, (NOW, NOW, 10.0, 100.0), [], [], [(ident, [])], 0))
+    assert unpack(b"OMC\x01" + struct.pack(">I", len(head)) + head, NOW) is None
+
+
 @pytest.mark.parametrize(("flags", "fence"), [(-1, 0), (256, 0), (0, -1), (0, 2**63), (1.5, 0)])
 def test_flags_and_fences_that_make_no_sense_are_a_miss(flags, fence):
-    head = msgspec.msgpack.encode((flags, fence, (NOW, NOW, 10.0, 100.0), [], []))
+    head = msgspec.msgpack.encode((flags, fence, (NOW, NOW, 10.0, 100.0), [], [], [], 0))
     assert unpack(b"OMC\x01" + struct.pack(">I", len(head)) + head, NOW) is None
 
 

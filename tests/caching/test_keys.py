@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from om_plugins.caching.keys import UnsupportedKey, body_of, encode, identify, split, store_key
+from om_plugins.caching.keys import (
+    UnsupportedKey,
+    body_of,
+    encode,
+    group_of,
+    identify,
+    split,
+    store_key,
+)
 from om_plugins.errors import CacheError
 
 
@@ -115,3 +123,24 @@ def test_another_process_derives_the_same_store_key():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert out.stdout.decode().strip() == store_key(identify(("a", 1), "me"), "app")
     assert store_key("x", "app") != store_key("x", "other")
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        ("servers", "servers"),
+        ("panel:cpu", "panel"),
+        ("users/7/mail", "users"),
+        (("user", 7), "user"),
+        ((7, "user"), "other"),
+        ((), "other"),
+        (("memoize", "shop.price", 7), "shop.price"),
+        (("view", "/report", "http", "localhost", "report", "app.report"), "view report"),
+        (("view", 1), "view"),
+        ("", ""),
+        ("x" * 200, "x" * 80),
+    ],
+)
+def test_a_group_is_the_part_of_a_key_that_names_a_kind(key, group):
+    assert group_of(identify(key)) == group
+    assert group_of(identify(key, "a scope")) == group

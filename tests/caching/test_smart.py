@@ -451,3 +451,156 @@ def test_a_background_fetch_runs_inside_the_given_context(make_world):
     world.cache.query("k", lambda: seen.append(bool(inside)))
     world.run()
     assert seen == [False, True]
+
+
+# --- "there is none" ----------------------------------------------------------------------------
+
+
+def test_an_absence_is_kept_for_its_own_time(world, fetcher):
+    fetch = fetcher(None, None, "there")
+    assert world.cache.query("k", fetch, negative_time=5) is None
+    assert world.cache.query("k", fetch, negative_time=5) is None
+    assert fetch.calls == 1
+    world.clock.advance(5)
+    assert world.cache.query("k", fetch, negative_time=5) is None  # never stale: asked anew
+    assert fetch.calls == 2
+    world.clock.advance(5)
+    assert world.cache.query("k", fetch, negative_time=5) == "there"
+    stats = world.cache.stats()
+    assert (stats.negative, stats.misses, stats.fresh) == (1, 3, 0)
+
+
+def test_without_a_time_of_its_own_none_is_a_value(world, fetcher):
+    fetch = fetcher(None)
+    world.cache.query("k", fetch)
+    world.clock.advance(9)
+    assert world.cache.query("k", fetch) is None
+    assert (fetch.calls, world.cache.stats().fresh) == (1, 1)
+
+
+def test_an_error_that_means_there_is_none_is_not_retried_and_kept(world, fetcher):
+    fetch = fetcher(KeyError("k"))
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            world.cache.query("k", fetch, negative_time=30)
+    world.clock.advance(29)
+    with pytest.raises(KeyError):
+        world.cache.query("k", fetch, negative_time=30)
+    assert (fetch.calls, world.cache.stats().negative) == (1, 3)
+    assert world.clock.slept == []
+
+
+def test_other_errors_are_failures_still(world, fetcher):
+    fetch = fetcher(OSError("down"))
+    with pytest.raises(OSError, match="down"):
+        world.cache.query("k", fetch, negative_time=30, retry=1)
+    assert fetch.calls == 2
+    world.clock.advance(2)
+    with pytest.raises(OSError, match="down"):
+        world.cache.query("k", fetch, negative_time=30, retry=0)
+    assert fetch.calls == 3
+
+
+@pytest.mark.parametrize("answer", [None, KeyError("gone")], ids=["None", "an error"])
+def test_an_absence_takes_the_place_of_a_value(world, fetcher, answer):
+    fetch = fetcher("there", answer)
+
+    def look():
+        try:
+            return world.cache.query("k", fetch, negative_time=30)
+        except KeyError:
+            return None
+
+    assert look() == "there"
+    world.clock.advance(11)
+    assert look() == "there"
+    world.run()
+    assert look() is None
+    assert fetch.calls == 2
+    assert world.cache.stats().negative == 1
+    assert world.cache.stats().failures == 0
+
+
+@pytest.mark.parametrize("answer", [None, KeyError("gone")], ids=["None", "an error"])
+def test_an_absence_can_be_taken_back(world, fetcher, answer):
+    fetch = fetcher(answer, "there", "there", "there")
+
+    def look():
+        try:
+            return world.cache.query("k", fetch, negative_time=30, tags=["t"])
+        except KeyError:
+            return None
+
+    assert look() is None
+    world.clock.advance(1)
+    world.cache.invalidate(tags=["t"])
+    assert look() == "there"
+
+
+def test_an_absence_is_shared_and_counted_there(make_world, store, fetcher):
+    one, two = make_world(store=store), make_world(store=store)
+    one.cache.query("k", fetcher(None), negative_time=30)
+    assert two.cache.query("k", fetcher("never"), negative_time=30) is None
+    assert two.cache.query("k", fetcher("never"), negative_time=30) is None
+    assert two.cache.stats().negative == 2
+
+
+# --- taking back for good -----------------------------------------------------------------------
+
+
+def test_purge_forgets_at_once_by_prefix_or_tag(world, fetcher):
+    for key, tags in (("a:1", []), ("a:2", []), ("b:1", ["t"]), ("b:2", [])):
+        world.cache.set(key, 1, tags=tags)
+    world.clock.advance(1)
+    assert world.cache.purge("a:", tags=["t"]) == 3
+    assert [world.cache.get(key) for key in ("a:1", "a:2", "b:1", "b:2")] == [None, None, None, 1]
+
+
+def test_purge_reaches_the_store_and_other_workers(make_world, store, fetcher):
+    one, two, three = (make_world(store=store) for _ in range(3))
+    one.cache.query("k", fetcher("old"), tags=["t"])
+    two.cache.get("k")
+    three.cache.stats()
+    one.clock.advance(0.1)
+    three.cache.purge(tags=["t"])  # it never had the entry itself
+    one.clock.advance(1.5)
+    for world in (one, two):
+        world.scheduler.run_due()
+    assert [world.cache.get("k") for world in (one, two, three)] == [None] * 3
+    assert two.cache.query("k", fetcher("new")) == "new"
+    assert three.cache.get("k") == "new"
+
+
+def test_what_is_on_its_way_when_it_is_purged_is_not_kept(world):
+    def fetch():
+        world.clock.advance(0.1)
+        world.cache.purge("k")
+        return "old"
+
+    assert world.cache.query("k", fetch) == "old"
+    assert world.cache.get("k") is None
+
+
+# --- jitter -------------------------------------------------------------------------------------
+
+
+def test_what_was_stored_together_does_not_end_together(make_world):
+    world = make_world(jitter=0.1)
+    for n in range(200):
+        world.cache.set(("k", n), n)
+    entries = world.cache._entries.values()
+    now = world.clock.monotonic()
+    fresh = sorted(entry.fresh_until - now for entry in entries)
+    gone = sorted(entry.gone_at - now for entry in entries)
+    assert 9 <= fresh[0] < 9.3 < 9.7 < fresh[-1] <= 10
+    assert 90 <= gone[0] < 93 < 97 < gone[-1] <= 100
+    world.clock.advance(8.9)
+    assert all(entry.is_fresh(world.clock.monotonic(), 10) for entry in entries)
+
+
+def test_endless_times_have_no_jitter(make_world):
+    world = make_world(jitter=0.1)
+    world.cache.set("k", 1, stale_time=float("inf"), cache_time=float("inf"))
+    world.clock.advance(1e9)
+    assert world.cache.query("k", lambda: 2) == 1
+    assert world.run() == 0

@@ -56,6 +56,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.number = 0
         self.model: dict[object, tuple[int, float, bool]] = {}
         self.lookups = self.fetches = 0
+        self.absent_until = 0.0
+        self.version = 0  # of "a", which "sum" is computed from
+        self.summed: int | None = None
 
     def place(self, key: object, scope: str) -> object:
         return (scope, type(key).__name__, repr(key))
@@ -115,31 +118,99 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(key=keys, scope=scopes)
     def put(self, key: object, scope: str) -> None:
         self.clock.advance(0.001)  # a store can order what happens at different times only
+        self.changed(key == "a" and not scope)
         self.cache.set(key, self.store(key, scope), scope=scope, tags=tags_of(key))
 
     @rule(key=keys, scope=scopes)
     def remove(self, key: object, scope: str) -> None:
+        self.changed(key == "a" and not scope)
         self.cache.remove(key, scope=scope)
         self.model.pop(self.place(key, scope), None)
+        self.clock.advance(0.001)
+
+    @rule(fails=st.booleans())
+    def query_what_is_not_there(self, fails: bool) -> None:
+        asked = []
+
+        def fetch() -> None:
+            self.fetches += 1
+            asked.append(1)
+            if fails:
+                raise KeyError("none")
+
+        self.lookups += 1
+        kept = self.clock.monotonic() < self.absent_until
+        try:
+            assert self.cache.query("none", fetch, negative_time=5, tags=["v"]) is None
+        except KeyError:
+            assert kept or fails
+        assert bool(asked) is not kept
+        if asked:
+            self.absent_until = self.clock.monotonic() + 5
+
+    @rule()
+    def query_what_is_computed(self) -> None:
+        def compute() -> str:
+            self.fetches += 1
+            self.lookups += 1
+            found = self.cache.get("a")
+            # what is not there has no tags yet, so from then on only its key counts
+            self.summed = None if found is None else self.version
+            return f"sum of {found}"
+
+        self.lookups += 1
+        before = self.cache.stats().fresh
+        self.cache.query("sum", compute, retry=0, dedupe_time=0)
+        if self.cache.stats().fresh > before and self.summed is not None:
+            assert self.summed == self.version
+        self.scheduler.run_pending()
+
+    def changed(self, it: bool) -> None:
+        if it:
+            self.version += 1
+
+    @rule(prefix=st.sampled_from(["a", "ab", ("a",), ("a", 1)]), scope=scopes)
+    def purge_prefix(self, prefix: str | tuple[object, ...], scope: str) -> None:
+        self.cache.purge(prefix, scope=scope)
+        self.forget(lambda key: self.begins(key, prefix), scope)
+
+    @rule(tag=st.sampled_from("tuv"), scope=scopes)
+    def purge_tag(self, tag: str, scope: str) -> None:
+        self.cache.purge(tags=[tag], scope=scope)
+        self.absent_until = 0.0 if tag == "v" and not scope else self.absent_until
+        self.forget(lambda key: tag in tags_of(key), scope)
+
+    def forget(self, meant, scope: str) -> None:
+        self.changed(meant("a") and not scope)
+        for key in KEYS:
+            for one in ("", "me"):
+                if meant(key) and scope in ("", one):
+                    self.model.pop(self.place(key, one), None)
+        self.clock.advance(0.001)
 
     @rule(prefix=st.sampled_from(["", "a", "ab", ("a",), ("a", 1), ("b",)]), scope=scopes)
     def invalidate_prefix(self, prefix: str | tuple[object, ...], scope: str) -> None:
-        def meant(key: object) -> bool:
-            if type(key) is not type(prefix):
-                return False
-            if isinstance(prefix, str):
-                return str(key).startswith(prefix)
-            return repr(key[: len(prefix)]) == repr(prefix)  # type: ignore[index]
-
         self.cache.invalidate(prefix, scope=scope)
-        self.mark(lambda key: meant(key), scope)
+        if prefix == "" and not scope:
+            self.absent_until = 0.0
+        self.mark(lambda key: self.begins(key, prefix), scope)
+
+    @staticmethod
+    def begins(key: object, prefix: object) -> bool:
+        if type(key) is not type(prefix):
+            return False
+        if isinstance(prefix, str):
+            return str(key).startswith(prefix)
+        return repr(key[: len(prefix)]) == repr(prefix)  # type: ignore[index]
 
     @rule(tag=st.sampled_from("tuv"), scope=scopes)
     def invalidate_tag(self, tag: str, scope: str) -> None:
         self.cache.invalidate(tags=[tag], scope=scope)
+        self.absent_until = 0.0 if tag == "v" and not scope else self.absent_until
         self.mark(lambda key: tag in tags_of(key), scope)
 
     def mark(self, meant, scope: str) -> None:
+        self.changed(meant("a") and not scope)
         for key in KEYS:
             for one in ("", "me"):
                 place = self.place(key, one)
@@ -157,6 +228,8 @@ class CacheMachine(RuleBasedStateMachine):
     def clear(self) -> None:
         self.cache.clear()
         self.model.clear()
+        self.changed(True)
+        self.absent_until = 0.0
         self.clock.advance(0.001)
 
     @invariant()
