@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .builtin.engine_callable import CallableEngine as CallableEngine
     from .builtin.engine_http import HttpEngine as HttpEngine
     from .builtin.engine_openai import OpenAIEngine as OpenAIEngine
+    from .builtin.engine_proxy import ProxyEngine as ProxyEngine
     from .builtin.engine_stale import StaleEngine as StaleEngine
     from .builtin.engine_static import StaticEngine as StaticEngine
+    from .builtin.proxy_app import ProxyApp as ProxyApp
     from .extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
     from .security.builder import Csp as Csp
@@ -44,6 +46,8 @@ _HOMES = {
     "OpenManager": "extension",
     "OpenManagerMiddleware": "wsgi",
     "PluginInfo": "types",
+    "ProxyApp": "builtin.proxy_app",
+    "ProxyEngine": "builtin.engine_proxy",
     "Settings": "settings",
     "StaleEngine": "builtin.engine_stale",
     "StaticEngine": "builtin.engine_static",

@@ -9,12 +9,20 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 
 from .errors import AttemptTimeout, CallerDeadline, Cancelled, Sent
 
 _call_numbers = itertools.count(1)
+
+caller_gone: ContextVar[Callable[[], bool] | None] = ContextVar(
+    "om_plugins.caller_gone", default=None
+)
+"""Says, without waiting, whether the client for whom a call is made has gone away. Who serves the
+client sets it around the call; the HTTP engines look about twice a second while they wait, also
+for the later chunks of a stream, and cancel the call."""
 
 
 class Call:

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
-    from .types import Attempt
+    from .types import Attempt, HttpResponse
 
 Sent = Literal["no", "maybe", "yes"]
 
@@ -120,7 +120,13 @@ class EngineError(OpenManagerError):
             for a call that is not idempotent.
         retry_after: seconds the engine asks to wait, ``None`` when it said nothing.
         status: the upstream's HTTP status, when there was one.
+
+    Attributes:
+        response: the upstream's own answer, an :class:`~om_plugins.types.HttpResponse`, when a raw
+            HTTP engine kept it; whoever serves HTTP may pass it on when no engine answers.
     """
+
+    response: HttpResponse | None = None
 
     def __init__(
         self,

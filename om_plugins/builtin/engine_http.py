@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 PASSED_ON = ("traceparent", "tracestate", "accept-language", "x-request-id")
 """Headers of a call that an upstream gets, unless said otherwise."""
 
+DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
+"""Milliseconds that the one who asks still waits: what Envoy tells an upstream."""
+
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
 _ERROR_BODY = 65_536
@@ -60,6 +63,10 @@ class HttpEngine:
             given.
         max_answer: largest answer in bytes, after decompression.
         pass_headers: names of headers of the call that are passed on.
+        pass_deadline: tell the upstream how long its answer is waited for, in
+            ``x-envoy-expected-rq-timeout-ms``.
+        idle_timeout: for engines built on this one: longest silence inside a streamed answer, in
+            seconds; ``timeout`` when not given.
         max_concurrency: calls that the upstream takes at once; ``None`` for no limit.
         ssl_context: for ``https`` with certificates of your own.
 
@@ -82,6 +89,8 @@ class HttpEngine:
         health_url: str | None = None,
         max_answer: int = 8 * 2**20,
         pass_headers: Iterable[str] = PASSED_ON,
+        pass_deadline: bool = True,
+        idle_timeout: float | None = None,
         max_concurrency: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -99,6 +108,10 @@ class HttpEngine:
         self._headers = _checked(name, headers or {})
         self._pass = tuple(header.lower() for header in pass_headers)
         self._timeout = _positive(name, "timeout", timeout)
+        self._idle_timeout = _positive(
+            name, "idle_timeout", timeout if idle_timeout is None else idle_timeout
+        )
+        self._pass_deadline = pass_deadline
         self._max_answer = int(_positive(name, "max_answer", max_answer))
         self._transport = _transport(name, self._origin, pool_size, connect_timeout, ssl_context)
         self._health: tuple[Transport, str] | None = None
@@ -179,6 +192,7 @@ class HttpEngine:
             headers["Content-Type"] = "application/json"
         if self._method in ("POST", "PATCH"):
             headers["Idempotency-Key"] = call.idempotency_key
+        headers.update(self._deadline(call))
         headers.update(self._headers)
         exchange = self._transport.open(
             self._method, target, body=body, headers=headers, call=call, where=where,
@@ -187,6 +201,13 @@ class HttpEngine:
         if 200 <= exchange.status < 300:
             return exchange
         raise self._refused(exchange, where)
+
+    def _deadline(self, call: Call) -> dict[str, str]:
+        """The header that tells how long the answer is waited for, unless that is switched off."""
+        if not self._pass_deadline:
+            return {}
+        left_s = min(call.remaining(), self._timeout)
+        return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
 
     def _refused(self, exchange: Exchange, where: str) -> EngineError:
         """The error for an answer that is not a 2xx. Reads its body, so that the connection

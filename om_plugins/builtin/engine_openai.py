@@ -76,7 +76,10 @@ class OpenAIEngine(HttpEngine):
         system: the system message. When set, a payload may not bring one of its own.
         headers: more headers for every request.
         max_tokens: most tokens of an answer; a payload may ask for fewer, never for more.
-        timeout: seconds an attempt may take; of a streamed answer, the longest silence.
+        timeout: seconds an attempt may take; of a streamed answer, until its head is there.
+        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+            given.
+        pass_deadline: tell the service how long its answer is waited for; see there.
         connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context: as for
             :class:`~om_plugins.builtin.engine_http.HttpEngine`.
 
@@ -100,6 +103,8 @@ class OpenAIEngine(HttpEngine):
         pool_size: int = 16,
         health_url: str | None = None,
         max_answer: int = 8 * 2**20,
+        pass_deadline: bool = False,
+        idle_timeout: float | None = None,
         max_concurrency: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -117,6 +122,8 @@ class OpenAIEngine(HttpEngine):
             pool_size=pool_size,
             health_url=health_url,
             max_answer=max_answer,
+            pass_deadline=pass_deadline,
+            idle_timeout=idle_timeout,
             ssl_context=ssl_context,
         )
         # Asking again costs tokens but changes nothing: safe to repeat (the design's table).
@@ -228,7 +235,7 @@ class OpenAIEngine(HttpEngine):
     def _texts(self, exchange: Exchange, metadata: dict[str, object]) -> Iterator[str]:
         finish: object = None
         size = 0
-        for event in server_events(exchange.chunks(silence_only=True)):
+        for event in server_events(exchange.chunks(silence_s=self._idle_timeout)):
             if event.data.strip() == "[DONE]":
                 finish = finish or "stop"
                 break

@@ -13,16 +13,28 @@ import contextlib
 import http.client
 import io
 import socket
+import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.wait import wait_for_read
 
-from ..errors import AttemptTimeout, Cancelled, EngineError, Misconfigured, Sent, Transient
+from ..calls import caller_gone
+from ..errors import (
+    AttemptTimeout,
+    CallerDeadline,
+    Cancelled,
+    EngineError,
+    Misconfigured,
+    Sent,
+    Transient,
+)
 from ..types import Call
 
 _READ = 65_536
@@ -35,11 +47,12 @@ class Attempt:
     Attributes:
         sent: whether the request may have reached the upstream, as far as is known now.
         raw: the answer as ``http.client`` sees it, once its head is being read.
+        target: what the request line names; ``None``: what urllib3 was given.
     """
 
     __slots__ = (
-        "_call", "_ends", "_limit_s", "_lock", "_remove", "_renew", "_reused", "_sock",
-        "connect_timeout", "raw", "sent", "where",
+        "_call", "_ends", "_gone", "_limit_s", "_lock", "_remove", "_renew", "_reused", "_sock",
+        "connect_timeout", "raw", "sent", "target", "where",
     )  # fmt: skip
 
     def __init__(
@@ -49,12 +62,14 @@ class Attempt:
         self._limit_s = limit_s
         self._ends = time.monotonic() + limit_s
         self._renew = False
+        self._gone = caller_gone.get()
         self._sock: socket.socket | None = None
         self._lock = threading.Lock()
         self._reused = True
         self.connect_timeout = connect_timeout
         self.raw: http.client.HTTPResponse | None = None
         self.sent: Sent = "no"
+        self.target: str | None = None
         self.where = where
         self._remove = call.on_cancel(self._cancel)
 
@@ -72,18 +87,38 @@ class Attempt:
             raise TimeoutError("the attempt's time is over")
         return left
 
-    def allow_silence_only(self) -> None:
-        """From here on the engine's own limit bounds each silence, not the whole attempt."""
+    def allow_only_silence(self, silence_s: float) -> None:
+        """From here on this bounds each silence, and no limit of the engine the whole attempt."""
         self._renew = True
+        self._limit_s = silence_s
+        self.resumed()
+
+    def resumed(self) -> None:
+        """The reader wants more: what it took its time for was not the upstream's silence."""
+        if self._renew:
+            self._ends = time.monotonic() + self._limit_s
+
+    def extend(self, seconds: float) -> None:
+        """So long the caller's own body was waited for, which is not the upstream's doing."""
+        self._ends += seconds
 
     def before_read(self, sock: socket.socket) -> None:
+        if self._gone is not None:
+            self._watch(sock, self._gone)
         sock.settimeout(_finite(self.left()))
 
     def after_read(self, size: int) -> None:
         if size:
             self.sent = "yes"
-            if self._renew:
-                self._ends = time.monotonic() + self._limit_s
+            self.resumed()
+
+    def _watch(self, sock: socket.socket, gone: Callable[[], bool]) -> None:
+        """Wait until there is something to read, and look now and then for the one who asked."""
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return
+        while not wait_for_read(sock, min(self.left(), WATCH_S)):
+            if gone():
+                self._call.cancel()
 
     def before_write(self, sock: socket.socket) -> None:
         if sock is not self._sock:
@@ -123,13 +158,13 @@ class Attempt:
 
     def error(self, error: BaseException) -> Exception:
         """What an exception from the network means to a chain."""
-        if isinstance(error, EngineError | Cancelled):
-            return error
-        if self._call.cancelled:
-            return Cancelled(f"{self.where}: the call was cancelled")
         inner = error.args[-1] if error.args else None
         if isinstance(error, urllib3.exceptions.ProtocolError) and isinstance(inner, Exception):
             error = inner
+        if isinstance(error, EngineError | Cancelled | CallerDeadline):
+            return error
+        if self._call.cancelled:
+            return Cancelled(f"{self.where}: the call was cancelled")
         if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
             sent: Sent = "no" if self.sent == "no" else "yes"
             return AttemptTimeout(f"{self.where}: no complete answer in time", sent=sent)
@@ -174,6 +209,9 @@ def connect(host: str, port: int, attempt: Attempt) -> socket.socket:
     raise Transient(f"{attempt.where}: cannot connect: {last}", sent="no") from None
 
 
+WATCH_S = 0.5
+"""How often a wait is interrupted to see whether the one who asked is still there."""
+
 current_attempt: ContextVar[Attempt] = ContextVar("om_plugins.http_attempt")
 """Which attempt urllib3 is at work for: its connections are made deep inside the pool."""
 
@@ -186,9 +224,10 @@ class _Connection(HTTPConnection):
         super().connect()
         current_attempt.get().attach(self.sock, new=True)
 
-    def request(self, *args: Any, **options: Any) -> None:
-        super().request(*args, **options)
-        current_attempt.get().written()
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        attempt = current_attempt.get()
+        super().request(method, attempt.target or url, *args, **options)
+        attempt.written()
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -204,7 +243,7 @@ class _Connection(HTTPConnection):
 
         def response(sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
             # All that http.client asks of a socket here is makefile().
-            raw = http.client.HTTPResponse(_Readable(sock, attempt), **options)  # type: ignore[arg-type]
+            raw = _Response(_Readable(sock, attempt), **options)  # type: ignore[arg-type]
             attempt.raw = raw
             return raw
 
@@ -224,6 +263,16 @@ class DeadlineHTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+class _Response(http.client.HTTPResponse):
+    """Skips every interim answer (RFC 9110 section 15.2); ``http.client`` knows only 100."""
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != 101:
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first one
+            super().begin()
+
+
 class _Readable:
     """What ``http.client`` takes for a socket: its file sets the deadline before each read."""
 
@@ -232,19 +281,24 @@ class _Readable:
         self._attempt = attempt
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock, self._attempt), _READ)
+        return io.BufferedReader(DeadlineReader(self._sock, self._attempt), _READ)
 
 
-class _DeadlineReader(io.RawIOBase):
+class DeadlineReader(io.RawIOBase):
+    """Sets the deadline before each read. Once ``ended``, it says that nothing has come."""
+
     def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
         self._sock = sock
         self._attempt = attempt
         self._file = sock.makefile("rb", buffering=0)  # keeps the socket open until closed
+        self.ended = False
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
+        if self.ended:
+            return None
         self._attempt.before_read(self._sock)
         size = self._file.readinto(buffer) or 0
         self._attempt.after_read(size)

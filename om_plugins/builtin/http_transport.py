@@ -9,7 +9,7 @@ import http.client
 import os
 import ssl
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import urllib3
@@ -17,16 +17,17 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from ..errors import Transient
 from ..types import Call
+from .http_body import BadBodyError, Framing, body_chunks, framing_of
 from .http_connection import (
     Attempt,
     DeadlineHTTPPool,
     DeadlineHTTPSPool,
+    DeadlineReader,
     connect,
     current_attempt,
 )
 
 _READ = 65_536
-_WRITE = 16_384
 
 
 class Exchange:
@@ -35,26 +36,40 @@ class Exchange:
     Attributes:
         status: the HTTP status.
         headers: the answer's headers, looked up without regard to case.
+        framing: how its body is delimited.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, attempt: Attempt) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, attempt: Attempt, method: str) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._raw = cast(http.client.HTTPResponse, attempt.raw)
+        self._raw = raw = cast(http.client.HTTPResponse, attempt.raw)
         self._attempt = attempt
         self._open = True
+        self.framing = Framing(reusable=False)
+        try:
+            if self.status == 101:
+                raise BadBodyError("the answer switches to a protocol that nobody asked for")
+            self.framing = framing_of(method, self.status, raw.version, raw.msg.items())
+        except BadBodyError as error:
+            self.close()
+            raise self._bad(str(error)) from None
 
-    def read(self, limit: int) -> bytes:
-        """The whole body.
+    @property
+    def header_items(self) -> list[tuple[str, str]]:
+        """The answer's headers as they came, in order, repeated ones apart."""
+        return self._raw.msg.items()
+
+    def read(self, limit: int, *, decoded: bool = True) -> bytes:
+        """The whole body, without its Content-Encoding when ``decoded``.
 
         Raises:
-            Transient: it is over ``limit`` bytes (decoded), cut off, or not decodable.
+            Transient: it is over ``limit`` bytes, cut off, or not decodable.
             AttemptTimeout, Cancelled: as always.
         """
         parts: list[bytes] = []
         size = 0
-        for part in self.chunks():
+        for part in self.chunks(decoded=decoded):
             size += len(part)
             if size > limit:
                 self.close()
@@ -62,26 +77,27 @@ class Exchange:
             parts.append(part)
         return b"".join(parts)
 
-    def chunks(self, *, silence_only: bool = False) -> Iterator[bytes]:
-        """The body as it comes, decoded, in pieces of at most 64 KiB.
+    def chunks(self, *, silence_s: float | None = None, decoded: bool = True) -> Iterator[bytes]:
+        """The body as it comes, in pieces of at most 64 KiB.
 
         Args:
-            silence_only: the engine's time limit bounds each silence, not the whole.
+            silence_s: from here on this bounds each wait for the upstream, and the engine's own
+                limit for the whole no longer counts. A reader that takes its time is no silence.
+            decoded: without its Content-Encoding.
         """
-        if silence_only:
-            self._attempt.allow_silence_only()
+        attempt = self._attempt
+        if silence_s is not None:
+            attempt.allow_only_silence(silence_s)
         complete = False
         try:
-            encoding = (self.headers.get("content-encoding") or "identity").strip().lower()
-            if encoding == "identity":
-                yield from self._raw_chunks()
-            elif encoding in ("gzip", "x-gzip"):
-                yield from self._gunzip()
-            else:
-                raise self._bad("the answer has a Content-Encoding that was not asked for")
+            for data in self._decoded() if decoded else self._raw_chunks():
+                yield data
+                attempt.resumed()
             complete = True
         except zlib.error:
             raise self._bad("the answer is not the gzip that it says") from None
+        except BadBodyError as error:
+            raise self._bad(str(error)) from None
         except Exception as error:
             raise self._attempt.error(error) from error
         finally:
@@ -99,19 +115,35 @@ class Exchange:
             self._response.release_conn()
 
     def _release(self) -> None:
+        if not self.framing.reusable or self._more_came():
+            self.close()
         if self._open:
             self._open = False
             self._attempt.detach()
             self._raw.close()
             self._response.release_conn()
 
+    def _more_came(self) -> bool:
+        """Whether bytes after the body are here: the next answer must not begin with them."""
+        file = self._raw.fp
+        cast(DeadlineReader, file.raw).ended = True
+        return bool(file.peek(1))
+
+    def _decoded(self) -> Iterator[bytes]:
+        encoding = (self.headers.get("content-encoding") or "identity").strip().lower()
+        if encoding == "identity":
+            return self._raw_chunks()
+        if encoding in ("gzip", "x-gzip"):
+            return self._gunzip()
+        raise self._bad("the answer has a Content-Encoding that was not asked for")
+
     def _raw_chunks(self) -> Iterator[bytes]:
-        raw = self._raw
-        while data := raw.read1(_READ):
-            yield data
-        self._attempt.left()  # a cancelled call looks like the end of the body
-        if raw.length:
-            raise self._bad(f"the answer ended {raw.length} bytes early")
+        try:
+            yield from body_chunks(self._raw.fp, self.framing)
+        except BadBodyError:
+            self._attempt.left()  # a cancelled call looks like the end of the body
+            raise
+        self._attempt.left()
 
     def _gunzip(self) -> Iterator[bytes]:
         # zlib's own max_length keeps a compressed bomb from ever being in memory.
@@ -168,7 +200,7 @@ class Transport:
         method: str,
         target: str,
         *,
-        body: bytes | None,
+        body: bytes | Iterable[bytes] | None,
         headers: Mapping[str, str],
         call: Call,
         where: str,
@@ -177,7 +209,9 @@ class Transport:
         """Send a request and wait for the head of its answer, whatever its status.
 
         Args:
-            target: path and query.
+            target: path and query, sent as they are.
+            body: an iterable is sent in chunks unless ``headers`` has its Content-Length.
+            headers: an :class:`urllib3.HTTPHeaderDict` for repeated ones.
             where: engine and address, for messages.
             limit_s: seconds that this attempt may take, whatever the call allows.
 
@@ -188,9 +222,10 @@ class Transport:
         token = current_attempt.set(attempt)
         try:
             attempt.left()
+            attempt.target = target  # urllib3 would write its percent-encoding anew
             response = self._pool().urlopen(
                 method,
-                target,
+                "/",
                 body=body,
                 headers=headers,
                 retries=False,
@@ -207,7 +242,7 @@ class Transport:
             raise
         finally:
             current_attempt.reset(token)
-        return Exchange(response, attempt)
+        return Exchange(response, attempt, method)
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
         """Open a TCP connection and close it again.
