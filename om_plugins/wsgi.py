@@ -23,6 +23,7 @@ from .monitoring.observe import ObserveLayer
 from .notifying.problems import ProblemEndpoint
 from .notifying.stream import EventStream
 from .routes import EngineRoutes
+from .routes.deadline import DeadlineLayer
 from .routes.guards import RateLimit
 from .routes.under_way import ENVIRON
 from .runtime import Runtime
@@ -104,6 +105,7 @@ def compose(
             prefix=settings.prefix,
         )
     if settings.proxies:
+        app = DeadlineLayer(app, runtime.clock)
         app = ProxyFix(app, **settings.proxies)
     if runtime.testing:
         app = _RunsPendingJobs(app, runtime)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
-from ..errors import ConfigError
+from ..errors import CallerDeadline, ConfigError
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..settings import RouteOptions
 from ..types import Answer
 from . import question
+from .deadline import DEADLINE
 from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site
 from .idempotency import KeptStream, Keys, Replay, Ticket
 from .refusal import Headers, Refusal, refusal_for
@@ -87,6 +89,7 @@ class EngineRoutes:
         self._host_context = host_context
         self._trusted = trusted_hosts
         self._on_error = on_error
+        self._monotonic = clock.monotonic
         self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
         for path, options in routes.items():
@@ -202,12 +205,19 @@ class EngineRoutes:
                 key = ticket.key
             else:
                 key = route.keys.name(environ, key, said)
+        timeout = options.timeout
+        deadline = DEADLINE.get()
+        if deadline != math.inf:
+            left_s = deadline - self._monotonic()
+            if left_s <= 0:
+                raise CallerDeadline("the proxy does not wait for this request any more")
+            timeout = min(left_s, timeout or _timeout_of(chain))
         before = ENVIRON.set(environ)
         try:
             return chain.call(
                 payload,
                 stream=stream,
-                timeout=options.timeout,
+                timeout=timeout,
                 idempotency_key=key,
                 headers=question.passed_headers(environ),
                 method=method,
