@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from . import signals
 from .background import BackgroundScheduler
 from .builtin.hub_memory import MemoryHub
+from .caching.http_cache import HttpCache, rules_from
 from .caching.smart import SmartCache
 from .checks import check_scheme
 from .clock import SystemClock
@@ -30,7 +31,7 @@ from .hookspecs import CspSources
 from .hub_url import check_hub_url, resolve_hub_url
 from .monitoring.centre import Monitoring
 from .monitoring.observe import own_route
-from .monitoring.rules import rules_from
+from .monitoring.rules import rules_from as alerts_from
 from .notifying.address import Browsers
 from .notifying.centre import NotificationCentre
 from .notifying.words import Words, display_name, words
@@ -55,6 +56,7 @@ from .resilience.wording import Reader
 from .resilience.wrong_methods import WrongMethods
 from .routes.under_way import ENVIRON
 from .secret import Secret
+from .shared_pages import HOOKS, pack_marks, read_marks
 from .security.headers import HeaderPolicy
 from .security.policy import checked
 from .settings import Settings
@@ -174,6 +176,19 @@ class Runtime:
             refreshes=max(1, settings.workers - 1),
             queue=settings.worker_queue,
         )
+        self.http_cache = HttpCache(
+            rules_from(settings),
+            l1_bytes=settings.http_cache_l1_bytes,
+            clock=self.clock,
+            scheduler=self.scheduler,
+            hub=self.hub,
+            store=None if in_memory else _LateStore(self._open_store),
+            trusted_hosts=self.trusted_hosts,
+            hooks=HOOKS,
+            pack_marks=pack_marks,
+            read_marks=read_marks,
+            emit=self.emit,
+        )
         self.monitoring = Monitoring(
             clock=self.clock,
             hub=self.hub,
@@ -184,7 +199,7 @@ class Runtime:
             guarded=self.plugins.guarded,
             engines=lambda: [one for chain in self.chains.values() for one in chain.health()],
             cache_stats=self.cache.stats,
-            rules=rules_from(settings.alerts),
+            rules=alerts_from(settings.alerts),
             own_routes=frozenset({own_route(settings.prefix)}),
         )
         self.recovery = Recovery(
@@ -301,6 +316,7 @@ class Runtime:
             self.plugins.shutdown()
         self._engine_exchange.close()
         self.monitoring.close()
+        self.http_cache.close()
         self.recovery.close()
         self.scheduler.close()
         for chain in self.chains.values():

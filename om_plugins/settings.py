@@ -44,6 +44,7 @@ __all__ = [
     "AlertOptions",
     "ChainOptions",
     "HstsOptions",
+    "HttpCacheOptions",
     "RouteOptions",
     "Settings",
     "ShieldOptions",
@@ -174,6 +175,27 @@ class ShieldOptions(Table):
     max_copy: int = key(256 * 1024, integer(1, 2**31, "bytes"), "largest body that is copied")
     copies: int = key(
         200, integer(1, 100_000), "addresses of which a process keeps copies, at most"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCacheOptions(Table):
+    """What the shared HTTP cache does differently for one path."""
+
+    store: bool = key(True, BOOL, "false: responses are never stored")
+    query: bool = key(True, BOOL, "false: the query is no part of the key")
+    max_age: float | None = key(
+        None, number(0, 31_536_000, "seconds"), "freshness of responses that do not say their own"
+    )
+    stale_while_revalidate: float | None = key(
+        None,
+        number(0, 31_536_000, "seconds"),
+        "how long after that they are served while a new one is fetched, if they do not say it",
+    )
+    stale_if_error: float | None = key(
+        None,
+        number(0, 31_536_000, "seconds"),
+        "how long after that they stand in for an error, if they do not say it",
     )
 
 
@@ -365,6 +387,83 @@ class Settings(Table):
     cache_max_value: int = key(
         4 * 2**20, integer(1, 2**31, "bytes"), "largest value that is cached", "Cache"
     )
+    # shared HTTP cache
+    http_cache: bool = key(
+        False,
+        BOOL,
+        "store every response that says it may be; when false, only those of views with "
+        "`@om.cached(shared=True)`",
+        "Shared HTTP cache",
+    )
+    http_cache_l1_bytes: int = key(
+        64 * 2**20,
+        integer(0, 2**40, "bytes"),
+        "memory for stored responses in a process",
+        "Shared HTTP cache",
+    )
+    http_cache_max_body: int = key(
+        2 * 2**20, integer(0, 2**31, "bytes"), "largest body that is stored", "Shared HTTP cache"
+    )
+    http_cache_max_age: float = key(
+        31_536_000.0,
+        number(0, 2**31, "seconds"),
+        "longest freshness, whatever a response says",
+        "Shared HTTP cache",
+    )
+    http_cache_variants: int = key(
+        20, integer(1, 1000), "responses at one address, by `Vary`, at most", "Shared HTTP cache"
+    )
+    http_cache_stale_if_error: float = key(
+        300.0,
+        number(0, 31_536_000, "seconds"),
+        "how long a stale response stands in for an error, if it does not say it; never with "
+        "`must-revalidate`, `proxy-revalidate`, `no-cache` or `s-maxage`",
+        "Shared HTTP cache",
+    )
+    http_cache_wait: float = key(
+        10.0,
+        number(0, 3600, "seconds"),
+        "how long a request waits for another one that fetches the same page",
+        "Shared HTTP cache",
+    )
+    http_cache_heuristic: bool = key(
+        False,
+        BOOL,
+        "responses that say nothing are fresh for 10 % of the time since their `Last-Modified`",
+        "Shared HTTP cache",
+    )
+    http_cache_client_directives: bool = key(
+        False,
+        BOOL,
+        "obey `no-cache`, `max-age`, `min-fresh` and `max-stale` of requests, so that a reload "
+        "reaches the app",
+        "Shared HTTP cache",
+    )
+    http_cache_compliance: bool = key(
+        False,
+        BOOL,
+        "store responses that set cookies or vary by them, as the specification allows: only for "
+        "measuring, since one visitor's cookie reaches the next",
+        "Shared HTTP cache",
+    )
+    http_cache_targets: tuple[str, ...] = key(
+        ("CDN-Cache-Control",),
+        STRINGS,
+        "targeted fields that this cache obeys instead of `Cache-Control`, the first one first",
+        "Shared HTTP cache",
+    )
+    http_cache_status: str = key(
+        "OpenManager",
+        text(r"([A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*)?", "a token, or '' to send none"),
+        "this cache's name in `Cache-Status`",
+        "Shared HTTP cache",
+    )
+    http_cache_routes: dict[str, HttpCacheOptions] = key(
+        {},
+        table(HttpCacheOptions, "OM_HTTP_CACHE_ROUTES"),
+        "what is different for some paths: `{'/news/*': {'max_age': 60}}`; `*` only at the end",
+        "Shared HTTP cache",
+    )
     # notifications
     sse_max: str | int = key(
         "auto",
@@ -530,6 +629,7 @@ def as_markdown() -> str:
         ("A shield's options", ShieldOptions),
         ("An alert's options", AlertOptions),
         ("HSTS's options", HstsOptions),
+        ("Options of a path in the shared HTTP cache", HttpCacheOptions),
     ):
         lines += ["", f"## {title}", "", *_rows(list(cls.keys().items()))]
     return "\n".join(lines) + "\n"

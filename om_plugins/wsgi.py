@@ -1,7 +1,8 @@
 """The WSGI middleware: the layers below, composed once.
 
-Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → shield →
-the host app. A layer that a setting switches off is not composed, so it costs nothing.
+Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → shared
+HTTP cache → shield → the host app. A layer that a setting switches off is not composed, so it costs
+nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def compose(
             show_errors=runtime.testing or runtime.debug,
             note=partial(_note_route, runtime),
         )
+    if runtime.http_cache.wanted:
+        app = runtime.http_cache.layer(app)
     if settings.routes:
         _none_is_below(settings.prefix, settings.routes)
         app = EngineRoutes(
@@ -188,6 +191,8 @@ class OpenManagerMiddleware:
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(settings, sender=self)
+        self._caching = self.runtime.http_cache.wanted
+        self._views_shielded = views_shielded
         self._layers = compose(app, self.runtime, views_shielded=views_shielded)
         self._answer: WSGIApplication = self._first
         _again_after_fork(self)
@@ -198,6 +203,11 @@ class OpenManagerMiddleware:
     def _first(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.runtime.settings.enabled:
             self.runtime.start()
+        if self.runtime.http_cache.wanted and not self._caching:
+            self._caching = True  # the first shared view was defined after this was composed
+            self._layers = compose(
+                self.app, self.runtime, views_shielded=self._views_shielded
+            )
         self._answer = self._layers
         return self._layers(environ, start_response)
 
