@@ -45,6 +45,7 @@ from .wsgi import OpenManagerMiddleware
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from .caching.http_cache import HttpCache
     from .caching.smart import SmartCache
     from .notifying.centre import NotificationCentre
     from .protocols import Hub
@@ -80,6 +81,7 @@ class OpenManager:
         self._engines: list[EngineSpec] = []
         self._plugins: list[tuple[object, str | None]] = []
         self._shields: list[ShieldOptions] = []
+        self._shares: list[bool] = []  # filled once a view is shared
         if app is not None:
             self.init_app(app)
 
@@ -167,6 +169,10 @@ class OpenManager:
         Put it below the route: ``@app.get("/report")``, then ``@om.cached(stale_time=300)``. The
         arguments and what is stored are described at :func:`om_plugins.flask_views.cached`.
         """
+        if shared:
+            self._shares.append(True)
+            for app in list(self._apps):
+                _runtime(app).http_cache.wanted = True
         return cached(
             self._cache_if_enabled,
             stale_time=stale_time,
@@ -328,6 +334,11 @@ class OpenManager:
         return self.runtime.cache
 
     @property
+    def http_cache(self) -> HttpCache:
+        """The shared HTTP cache: ``om.http_cache.purge("/report")``."""
+        return self.runtime.http_cache
+
+    @property
     def notify(self) -> NotificationCentre:
         """Tells people something: ``om.notify.success("Saved")``.
 
@@ -369,6 +380,7 @@ class _Entry:
         self._engines = om._engines
         self._plugins = om._plugins
         self._shields = om._shields
+        self._shares = om._shares
         self._app = app
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
@@ -403,6 +415,7 @@ class _Entry:
         )
         for spec in self._engines:
             runtime.add_engine(spec)
+        runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
         _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
         # composed now, so that a wrong route stops the start, too
         self._composed = self._compose(runtime)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from operator import itemgetter
 from typing import Any, ParamSpec, TypeAlias
 
@@ -20,9 +19,11 @@ from flask.sessions import SecureCookieSession
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from .caching.background_request import anonymous_request
 from .caching.flight import Private
 from .caching.keys import encode
 from .caching.smart import SmartCache
+from .caching.trip import TICKET, Ticket
 from .security.nonce import NONCE, PLAIN
 from .security.override import OVERRIDE as CSP
 
@@ -33,12 +34,6 @@ Scope: TypeAlias = str | Callable[[], object] | None
 
 STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
 _GONE = frozenset({404, 410})
-_NOT_IN_A_REFRESH = (
-    "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE",
-    "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_TRANSFER_ENCODING",
-    "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "flask._preserve_context",
-)  # fmt: skip
-_PERSONAL = ("HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REMOTE_USER")
 
 # what is stored of a response: status, headers, body, Unix time of its making
 _Stored: TypeAlias = list[Any]
@@ -78,8 +73,10 @@ def cached(
             user's id. ``None`` or ``""`` from it means nobody in particular: the rules for no
             scope hold.
         query: whether the query string is part of the key.
-        shared: say ``public`` with the time left, so that browsers' shared caches and CDNs keep
-            the response as well; the look-up is the same.
+        shared: the response is the same for everybody: it is kept in the shared HTTP cache in
+            front of the application, whose hits reach neither ``before_request`` nor the view,
+            and says ``public`` with its times, so that CDNs keep it as well. A page with CSP
+            nonces gets new ones on each hit.
         vary: names of request headers that the view looks at, such as ``Accept-Language``.
 
     Returns:
@@ -109,6 +106,9 @@ def cached(
             user = rules.user()
             if "Range" in request.headers or (not user and "Authorization" in request.headers):
                 return call()
+            ticket = request.environ.get(TICKET)
+            if rules.shared and ticket is not None:
+                return _for_everybody(cache, rules, ticket, call)
             return _Look(cache, rules, user, name, call).answer()
 
         return answer
@@ -159,6 +159,43 @@ class _Rules:
             tuple((name.lower(), request.headers.get(name)) for name in self.vary),
             PLAIN in request.environ,  # a page without nonces is none for a response with them
         )
+
+
+def _cache_control(cache: SmartCache, rules: _Rules) -> str:
+    """What the response says when the view said nothing."""
+    if not rules.shared:
+        return "private, max-age=0"
+    fresh, kept = cache.times(rules.stale_time, rules.cache_time)
+    after = int(max(0.0, kept - fresh))
+    return (
+        f"public, max-age=0, s-maxage={int(fresh)}, "
+        f"stale-while-revalidate={after}, stale-if-error={after}"
+    )
+
+
+def _for_everybody(
+    cache: SmartCache, rules: _Rules, ticket: Ticket, call: Callable[[], Any]
+) -> AnyResponse:
+    """Run a shared view whose response the layer outside of the application keeps."""
+    if request.method == "GET" and ticket.join():
+        return current_app.response_class()  # another request's response is sent instead
+    with _Watch() as watch:
+        made = make_response(call())
+    reason, advice = _refusal(made, watch, "", rules, outside=True)
+    if reason:
+        if advice:
+            cache.refuse(reason, f"the view {request.endpoint!r}", advice)
+        ticket.refuse(reason)
+        return made
+    if not (made.get_etag()[0] or made.is_streamed or made.direct_passthrough):
+        body = made.get_data().replace(str(request.environ.get(NONCE, "\n")).encode(), b"")
+        made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+    if "Cache-Control" not in made.headers:
+        made.headers["Cache-Control"] = _cache_control(cache, rules)
+    for name in rules.vary:
+        made.vary.add(name)
+    ticket.allow(rules.tags, query=rules.query)
+    return made
 
 
 class _Look:
@@ -228,7 +265,7 @@ class _Look:
             made.headers.clear()
             made.headers.extend([(name, value) for name, value in headers])
         if "Cache-Control" not in made.headers:
-            made.headers["Cache-Control"] = self.cache_control()
+            made.headers["Cache-Control"] = _cache_control(self.cache, self.rules)
         for name in self.rules.vary:
             made.vary.add(name)
         if self.rules.shared:
@@ -239,15 +276,6 @@ class _Look:
         ):
             made.make_conditional(environ)
         return made
-
-    def cache_control(self) -> str:
-        if not self.rules.shared:
-            return "private, max-age=0"
-        fresh, kept = self.cache.times(self.rules.stale_time, self.rules.cache_time)
-        return (
-            f"public, max-age=0, s-maxage={int(fresh)}, "
-            f"stale-while-revalidate={int(max(0.0, kept - fresh))}"
-        )
 
     def in_background(self) -> Callable[[], _Stored]:
         """The fetcher for a refresh: the view again, in a request of its own."""
@@ -280,12 +308,7 @@ class _Look:
 
 
 def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
-    left_out = _NOT_IN_A_REFRESH if keep_user else _NOT_IN_A_REFRESH + _PERSONAL
-    fresh = {
-        name: value
-        for name, value in environ.items()
-        if name not in left_out and not name.startswith("om_plugins.")
-    } | {"wsgi.input": BytesIO(), "REQUEST_METHOD": "GET"}
+    fresh = anonymous_request(environ, keep_user=keep_user)
     if PLAIN in environ:
         fresh[PLAIN] = False
     return fresh
@@ -337,14 +360,25 @@ def _is_tracked(context: Any, session: object) -> bool:
     return "_session" in context.__dict__ or isinstance(session, SecureCookieSession)
 
 
-def _refusal(made: AnyResponse, watch: _Watch, user: str, rules: _Rules) -> tuple[str, str]:
-    """Why a response is not stored, and what to say about it; two empty texts when it is."""
+def _refusal(
+    made: AnyResponse, watch: _Watch, user: str, rules: _Rules, *, outside: bool = False
+) -> tuple[str, str]:
+    """Why a response is not stored, and what to say about it; two empty texts when it is.
+
+    Args:
+        outside: it is for the layer outside of the application, which renews nonces, brings back
+            changes of the policy, records streams and reads ``Vary`` itself.
+    """
     control = made.cache_control
     vary = {name.lower() for name in made.vary}
     unknown = vary - {name.lower() for name in rules.vary} - {"cookie" if user else ""}
     table = (
         (made.status_code not in STORABLE, "status", ""),
-        (made.is_streamed or made.direct_passthrough, "streamed", "it is streamed"),
+        (
+            (made.is_streamed or made.direct_passthrough) and not outside,
+            "streamed",
+            "it is streamed",
+        ),
         (bool(control.no_store or control.no_cache), "no-store", ""),
         (
             "Set-Cookie" in made.headers or watch.hooked,
@@ -363,18 +397,18 @@ def _refusal(made: AnyResponse, watch: _Watch, user: str, rules: _Rules) -> tupl
         ),
         (watch.flashed, "session", "it shows flashed messages, which are meant for one request"),
         (
-            bool(unknown),
+            bool(unknown) and not outside,
             "vary",
             f"it depends on {', '.join(sorted(unknown))}; name the headers with vary=",
         ),
         (
-            watch.nonce,
+            watch.nonce and not outside,
             "nonce",
             "it asked for a CSP nonce, which must not be sent twice; cache the data it shows "
             "instead, with cache.query",
         ),
         (
-            watch.csp,
+            watch.csp and not outside,
             "csp",
             "it changes its Content-Security-Policy, which a stored response would not; put that "
             "decorator above this one",

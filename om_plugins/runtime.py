@@ -56,11 +56,11 @@ from .resilience.wording import Reader
 from .resilience.wrong_methods import WrongMethods
 from .routes.under_way import ENVIRON
 from .secret import Secret
-from .shared_pages import HOOKS, pack_marks, read_marks
 from .security.headers import HeaderPolicy
 from .security.policy import checked
 from .settings import Settings
 from .shared_hub import SharedHub
+from .shared_pages import HOOKS, pack_marks, read_marks
 from .types import EngineSpec
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from om_plugins.settings import (
     AlertOptions,
     ChainOptions,
     HstsOptions,
+    HttpCacheOptions,
     RouteOptions,
     ShieldOptions,
     as_markdown,
@@ -278,7 +279,10 @@ def test_the_reference_page_is_up_to_date() -> None:
 
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
-    tables = (Settings, ChainOptions, RouteOptions, ShieldOptions, AlertOptions, HstsOptions)
+    tables = (
+        Settings, ChainOptions, RouteOptions, ShieldOptions, AlertOptions, HstsOptions,
+        HttpCacheOptions,
+    )  # fmt: skip
     assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
 
 

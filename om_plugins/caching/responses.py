@@ -10,6 +10,7 @@ A fresh hit is one look-up by key and a few checks; everything else goes on in :
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["Hooks", "ResponsesLayer", "Rule", "Rules"]
+
+logger = logging.getLogger("om_plugins")
 
 Details = Iterable[tuple[str, object]]
 
@@ -510,6 +513,15 @@ class ResponsesLayer:
                 close = getattr(body, "close", None)
                 if close is not None:
                     close()
+        except Exception as error:
+            trip.outcome = "failed"
+            logger.warning(
+                "the refresh of %s failed, the stored page stays: %s: %s",
+                ident.partition("\n")[0],
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
         finally:
             with self._lock:
                 self._refreshing.discard(job)

@@ -112,7 +112,6 @@ class Trip:
         self._background = background
         self._status = ""
         self._headers: Headers = []
-        self._exc_info: OptExcInfo | None = None
         self._sent = False
         self._following: Flight | None = None
         self._validating = False
@@ -163,20 +162,26 @@ class Trip:
                 body = self._until_started(body)
         except BaseException as error:
             self._unset_validators(before)
+            self.outcome = "failed"
             if isinstance(error, Exception):
                 answer = self._covered(0)
                 if answer is not None:
-                    logger.warning(
-                        "%s raised %s: a stale response covers it",
-                        environ.get("PATH_INFO"),
-                        type(error).__name__,
-                        exc_info=error,
-                    )
+                    self._covers(error)
                     return answer
             self._over(failed=True)
             raise
         self._unset_validators(before)
         return self._arrived(body)
+
+    def _covers(self, error: Exception) -> None:
+        path = self.ident.partition("\n")[0]
+        logger.warning(
+            "%s failed, a stale response covers it: %s: %s",
+            path,
+            type(error).__name__,
+            error,
+            exc_info=error,
+        )
 
     def _set_validators(self) -> dict[str, Any]:
         """Make the request a conditional one; returns what was there before."""
@@ -231,10 +236,11 @@ class Trip:
     ) -> Callable[[bytes], object]:
         if self._sent:
             return self._call(status, headers, exc_info)
-        self._status, self._headers, self._exc_info = status, headers, exc_info
+        # a second call needs no exc_info: nobody was told of the first
+        self._status, self._headers = status, headers
         if self._is_none_of_ours():
             self._sent = True
-            return self._call(status, headers, exc_info)
+            return self._call(status, headers, None)
         return self._write
 
     def _is_none_of_ours(self) -> bool:
@@ -247,7 +253,7 @@ class Trip:
         """The old imperative way of sending: never stored."""
         if not self._sent:
             self._sent = True
-            self._real_write = self._call(self._status, list(self._headers), self._exc_info)
+            self._real_write = self._call(self._status, list(self._headers), None)
             self.layer.store.refuse("write")
             self._over(private=True)
         return self._real_write(data)
@@ -261,8 +267,7 @@ class Trip:
 
     def _send(self, extra: list[tuple[str, str]]) -> None:
         self._sent = True
-        self._call(self._status, [*self._headers, *extra], self._exc_info)
-        self._exc_info = None
+        self._call(self._status, [*self._headers, *extra], None)
 
     # --- the way back -----------------------------------------------------------------------------
 
