@@ -423,6 +423,7 @@ class _Entry:
 
     def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
         self._shielded = bool(self._shields)
+        self._caching = runtime.http_cache.wanted
         return OpenManagerMiddleware(self._wsgi_app, runtime=runtime, views_shielded=self._shielded)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -439,7 +440,9 @@ class _Entry:
             old = _runtime(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
-        if bool(self._shields) != self._shielded:  # views were decorated after init_app
+        caching = _runtime(self._app).http_cache.wanted
+        # views may have been decorated after init_app
+        if bool(self._shields) != self._shielded or caching != self._caching:
             self._composed = self._compose(_runtime(self._app))
         settings = _runtime(self._app).settings
         if settings.enabled and settings.secure_cookies:

@@ -161,6 +161,7 @@ class Runtime:
             environ=self._environ,
         )
         in_memory = settings.cache_url.startswith("memory:")
+        store = None if in_memory else _LateStore(self._open_store, self.namespace)
         self.cache = SmartCache(
             stale_time=settings.cache_stale_time,
             cache_time=settings.cache_time,
@@ -169,7 +170,7 @@ class Runtime:
             clock=self.clock,
             scheduler=self.scheduler,
             hub=self.hub,
-            store=None if in_memory else _LateStore(self._open_store, self.namespace),
+            store=store,
             emit=self.emit,
             context=work_context,
             jitter=0.0 if testing else settings.cache_jitter,
@@ -182,12 +183,15 @@ class Runtime:
             clock=self.clock,
             scheduler=self.scheduler,
             hub=self.hub,
-            store=None if in_memory else _LateStore(self._open_store),
+            store=store,
             trusted_hosts=self.trusted_hosts,
             hooks=HOOKS,
             pack_marks=pack_marks,
             read_marks=read_marks,
             emit=self.emit,
+        )
+        signals.cache_invalidated.connect(
+            self.http_cache.follow, sender=self if sender is None else sender
         )
         self.monitoring = Monitoring(
             clock=self.clock,

@@ -15,18 +15,14 @@ import msgspec
 from .caching.responses import Hooks
 from .errors import ConfigError
 from .monitoring.observe import ROUTE
-from .security.nonce import NONCE, PLAIN, nonce
+from .security.nonce import PLAIN, stays_plain, stitched_nonce, used_nonce
+from .security.outside import kept_private
 from .security.override import OVERRIDE, Override
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["HOOKS", "pack_marks", "read_marks"]
-
-
-def _used_nonce(environ: WSGIEnvironment) -> str | None:
-    found: str | None = environ.get(NONCE)
-    return found
 
 
 def _marks(environ: WSGIEnvironment) -> dict[str, Any]:
@@ -42,30 +38,32 @@ def _marks(environ: WSGIEnvironment) -> dict[str, Any]:
     return found
 
 
-HOOKS = Hooks(used_nonce=_used_nonce, fresh_nonce=nonce, marks=_marks)
+def _fits(environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
+    """Tags that were left without nonces are blamed where the policy asks for them: such a page
+    gives way to one with nonces, which fits everywhere."""
+    return PLAIN not in marks or PLAIN in environ
 
-_Change = tuple[
-    dict[str, list[str]], dict[str, list[str]], list[str], bool, bool | None
-]  # update, replace, remove, exempt, report_only
-_Marks = tuple[bool, list[_Change] | None, str]
+
+def _carried(environ: WSGIEnvironment) -> dict[str, Any]:
+    return {PLAIN: False} if stays_plain(environ) else {}
+
+
+HOOKS = Hooks(
+    used_nonce=used_nonce,
+    fresh_nonce=stitched_nonce,
+    marks=_marks,
+    fits=_fits,
+    carried=_carried,
+    outgoing=kept_private,
+)
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Marks).decode
+_decode = msgspec.msgpack.Decoder(tuple[bool, list[dict[str, Any]] | None, str]).decode
 
 
 def pack_marks(marks: Mapping[str, Any]) -> bytes:
     """The marks of a response as bytes, for a store."""
-    changes = None
-    if OVERRIDE in marks:
-        changes = [
-            (
-                {name: list(sources) for name, sources in one.update.items()},
-                {name: list(sources) for name, sources in one.replace.items()},
-                list(one.remove),
-                one.exempt,
-                one.report_only,
-            )
-            for one in marks[OVERRIDE]
-        ]
+    changes = [one.as_data() for one in marks[OVERRIDE]] if OVERRIDE in marks else None
     return _encode((PLAIN in marks, changes, marks.get(ROUTE, "")))
 
 
@@ -81,20 +79,9 @@ def read_marks(data: bytes) -> dict[str, Any]:
         if plain:
             found[PLAIN] = True
         if changes is not None:
-            found[OVERRIDE] = tuple(_override(*one) for one in changes)
-    except (msgspec.MsgspecError, ConfigError) as error:
+            found[OVERRIDE] = tuple(Override.from_data(one) for one in changes)
+    except (msgspec.MsgspecError, ConfigError, TypeError) as error:
         raise ValueError(str(error)) from None
     if route:
         found[ROUTE] = route
     return found
-
-
-def _override(
-    update: dict[str, list[str]],
-    replace: dict[str, list[str]],
-    remove: list[str],
-    exempt: bool,
-    report_only: bool | None,
-) -> Override:
-    replacing: dict[str, list[str] | None] = {**replace, **dict.fromkeys(remove)}
-    return Override(update=update, replace=replacing, exempt=exempt, report_only=report_only)

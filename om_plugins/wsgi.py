@@ -191,8 +191,6 @@ class OpenManagerMiddleware:
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(settings, sender=self)
-        self._caching = self.runtime.http_cache.wanted
-        self._views_shielded = views_shielded
         self._layers = compose(app, self.runtime, views_shielded=views_shielded)
         self._answer: WSGIApplication = self._first
         _again_after_fork(self)
@@ -203,11 +201,6 @@ class OpenManagerMiddleware:
     def _first(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.runtime.settings.enabled:
             self.runtime.start()
-        if self.runtime.http_cache.wanted and not self._caching:
-            self._caching = True  # the first shared view was defined after this was composed
-            self._layers = compose(
-                self.app, self.runtime, views_shielded=self._views_shielded
-            )
         self._answer = self._layers
         return self._layers(environ, start_response)
 

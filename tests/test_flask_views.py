@@ -488,7 +488,7 @@ def test_shared_pages_say_public_and_how_old_they_are(site):
     site.clock.advance(4)
     found = client.get("/page")
     assert found.headers["Cache-Control"] == (
-        "public, max-age=0, s-maxage=10, stale-while-revalidate=90"
+        "public, max-age=0, s-maxage=10, stale-while-revalidate=90, stale-if-error=90"
     )
     assert found.headers["Age"] == "4"
     assert site.runs == 1

@@ -122,9 +122,26 @@ class HttpCache:
                 raise ValueError(f"{text!r} is neither a path such as '/report' nor a whole URL")
         count = self.store.purge(Purge(url=url, prefix=prefix, tags=named, soft=soft))
         if self._emit is not None and signals.cache_invalidated.receivers:
-            about = url or prefix
+            about = url or prefix or ""
             self._emit(signals.cache_invalidated, prefix=about, tags=named, count=count)
         return count
+
+    def follow(self, sender: object, *, prefix: object, tags: tuple[str, ...], **_: object) -> None:
+        """A receiver of ``cache_invalidated``: pages with these tags become stale, too.
+
+        Args:
+            prefix: ``("view", "/path")`` is a page, ``None`` without tags is everything.
+        """
+        if not self.wanted or isinstance(prefix, str):
+            return
+        url, everything = "", None
+        if isinstance(prefix, tuple) and prefix[:1] == ("view",):
+            url = str(prefix[1]) if len(prefix) > 1 else ""
+            everything = None if url else "/"
+        elif prefix is None and not tags:
+            everything = "/"
+        if url or everything or tags:
+            self.store.purge(Purge(url=url, prefix=everything, tags=tags, soft=True), later=True)
 
     def stats(self) -> HttpCacheStats:
         """The counters of this process, exact."""

@@ -38,7 +38,7 @@ from .rfc9111 import (
     is_unsafe,
     matches,
 )
-from .stored import Stored, Variants
+from .stored import Outgoing, Stored, Variants, in_pieces
 from .trip import Trip
 
 if TYPE_CHECKING:
@@ -70,13 +70,20 @@ class Hooks:
 
     Attributes:
         used_nonce: the CSP nonce that the page used, if it asked for one.
-        fresh_nonce: makes and returns the nonce of a response that comes from the cache.
+        fresh_nonce: the nonce of a response that the cache puts nonces into, made when there is
+            none yet.
         marks: what else the environ of a request must have when it gets this response.
+        fits: whether a response with these marks may answer this request.
+        carried: what the request of a refresh takes over.
+        outgoing: makes the headers of a page with a nonce fit for caches further out.
     """
 
     used_nonce: Callable[[WSGIEnvironment], str | None] = lambda environ: None
     fresh_nonce: Callable[[WSGIEnvironment], str] = lambda environ: ""
     marks: Callable[[WSGIEnvironment], dict[str, Any]] = lambda environ: {}
+    fits: Callable[[WSGIEnvironment, dict[str, Any]], bool] = lambda environ, marks: True
+    carried: Callable[[WSGIEnvironment], dict[str, Any]] = lambda environ: {}
+    outgoing: Outgoing = list
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,7 @@ class ResponsesLayer:
         self._key = self._keys.of
         self._entries = store.entries
         self._now = clock.monotonic
+        self._fits = self.hooks.fits
         self._routes = sorted(rules.routes, key=lambda rule: -len(rule.path))
         self._some_without_query = any(not rule.query for rule in rules.routes)
         self._lock = threading.Lock()
@@ -188,7 +196,7 @@ class ResponsesLayer:
                 now = self._now()
                 if now < held.fresh_until and environ.keys().isdisjoint(_SPECIAL):
                     kept = held.kept
-                    if type(kept) is Stored:
+                    if type(kept) is Stored and (not kept.marks or self._fits(environ, kept.marks)):
                         return self._fresh(environ, start_response, held, kept, now)
         return self._other(environ, start_response)
 
@@ -266,18 +274,19 @@ class ResponsesLayer:
             return None, Forward.MISS
         kept = held.kept
         if isinstance(kept, Stored):
-            return held, Forward.STALE
+            fits = self._fits(environ, kept.marks)
+            return (held, Forward.STALE) if fits else (None, Forward.MISS)
         held.visited = True
-        for names in kept.names:
-            found = self.store.find(self._variant(ident, kept, names, environ))
-            if found is not None and isinstance(found.kept, Stored):
-                return found, Forward.STALE
+        idents = [self._variant(ident, kept, names, environ) for names in kept.names]
         wanted = environ.get("HTTP_ACCEPT_LANGUAGE")
         if wanted and kept.languages:
-            other = kept.languages.get(favourite_language(wanted))
-            found = self.store.find(other) if other else None
+            idents.append(kept.languages.get(favourite_language(wanted), ""))
+        for one in idents:
+            found = self.store.find(one) if one else None
             if found is not None and isinstance(found.kept, Stored):
-                return found, Forward.STALE
+                if self._fits(environ, found.kept.marks):
+                    return found, Forward.STALE
+                break
         return None, Forward.VARY
 
     @staticmethod
@@ -344,7 +353,7 @@ class ResponsesLayer:
         more = [("Age", str(int(age))), *self.status(details)]
         verdict = kept.verdict
         if kept.code == 200 and matches(environ, verdict.etag, verdict.modified, kept.made):
-            headers = [(n, v) for n, v in kept.headers if n.lower() in _IN_304]
+            headers = [(n, v) for n, v in kept.sent if n.lower() in _IN_304]
             start_response("304 Not Modified", headers + more)
             return []
         nonce = "" if kept.pieces is None else self.hooks.fresh_nonce(environ)
@@ -430,14 +439,13 @@ class ResponsesLayer:
         headers = [(n, v) for n, v in facts.headers if n.lower() not in left_out]
         made = http_date(facts.one("date"), facts.received_at)
         made_at = facts.received_at if made is None else made
-        found = Stored(
-            facts.status, status, headers, body, verdict, made_at, facts.received_at,
-            pieces=None if before is None else before.pieces,
-        )  # fmt: skip
-        if before is not None:
-            found.fetch_s, found.tags, found.marks = before.fetch_s, before.tags, before.marks
-            found.nonced = before.nonced
-        return found
+        found = Stored(facts.status, status, headers, body, verdict, made_at, facts.received_at)
+        if before is None:
+            return found
+        found.fetch_s, found.tags, found.marks = before.fetch_s, before.tags, before.marks
+        if before.pieces is None:
+            return found
+        return in_pieces(found, before.pieces, before.nonce, self.hooks.outgoing)
 
     def own_etag(self, kept: Stored) -> str:
         """The entity tag as the application knows it."""
@@ -493,7 +501,7 @@ class ResponsesLayer:
             if job in self._refreshing or (held is not None and now < held.retry_at):
                 return
             self._refreshing.add(job)
-        request = anonymous_request(environ)
+        request = anonymous_request(environ) | self.hooks.carried(environ)
         accepted = self._scheduler.submit(
             partial(self._refresh, job, ident, request, held), name="http-cache-refresh"
         )

@@ -7,19 +7,22 @@ one for each answer. Its entity tag is a weak one: two answers are never the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from .rfc9111 import Verdict
 
-__all__ = ["Stored", "Variants", "read", "split", "written"]
+__all__ = ["Stored", "Variants", "in_pieces", "nonced_headers", "read", "split", "written"]
 
 Header = tuple[str, str]
 
-_LENGTH = "content-length"
 _NO_BODY = frozenset({204, 304})
+
+
+Outgoing = Callable[[list[Header]], list[Header]]
+"""Makes the headers of a page with a nonce fit for caches further out, which must not keep it."""
 
 
 @dataclass(slots=True)
@@ -28,16 +31,19 @@ class Stored:
 
     Attributes:
         code, status: ``200`` and ``200 OK``.
-        headers: without those of one connection, ``Age`` and ``Content-Length``.
+        headers: the application's, without those of one connection, ``Age`` and
+            ``Content-Length``.
         body: whole; empty when there are ``pieces``.
-        pieces: what stood between the nonces.
-        nonced: indices of headers that had the nonce, and their pieces.
         verdict: how long it is good, and its validators.
         made: Unix time of its ``Date``, or of its arrival.
         received: Unix time at which it had the age ``verdict.age_s``.
+        pieces: what stood between the nonces.
+        nonce: the one that stood there, for headers that have it too.
+        sent: the headers as they are sent, where these are others.
         fetch_s: how long the application took.
         tags: what it can be purged by.
         marks: what the environ of a request that gets it must have.
+        size: of the body, in bytes.
     """
 
     code: int
@@ -48,21 +54,29 @@ class Stored:
     made: float
     received: float
     pieces: list[bytes] | None = None
-    nonced: list[tuple[int, list[str]]] = field(default_factory=list)
+    nonce: str = ""
+    sent: list[Header] = field(default_factory=list)
     fetch_s: float = 0.0
     tags: tuple[str, ...] = ()
     marks: dict[str, Any] = field(default_factory=dict)
     size: int = field(init=False)
-    fixed: list[Header] = field(init=False)
+    _fixed: list[Header] = field(init=False)
+    _nonced: list[tuple[int, list[str]]] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.pieces is None:
             self.size = len(self.body)
         else:
             self.size = sum(map(len, self.pieces)) + _NONCE_LENGTH * (len(self.pieces) - 1)
-        self.fixed = self.headers
+        self.sent = self.sent or self.headers
+        self._nonced = [
+            (index, value.split(self.nonce))
+            for index, (_, value) in enumerate(self.sent)
+            if self.nonce and self.nonce in value
+        ]
+        self._fixed = self.sent
         if self.code not in _NO_BODY:
-            self.fixed = [*self.headers, ("Content-Length", str(self.size))]
+            self._fixed = [*self.sent, ("Content-Length", str(self.size))]
 
     @property
     def language(self) -> str:
@@ -76,10 +90,10 @@ class Stored:
         Args:
             nonce: for this answer; used only when there are ``pieces``.
         """
-        headers = list(self.fixed)
+        headers = list(self._fixed)
         if self.pieces is None:
             return headers, self.body
-        for index, pieces in self.nonced:
+        for index, pieces in self._nonced:
             headers[index] = (headers[index][0], nonce.join(pieces))
         return headers, nonce.encode("ascii").join(self.pieces)
 
@@ -87,33 +101,37 @@ class Stored:
 _NONCE_LENGTH = 32
 
 
-def split(stored: Stored, nonce: str) -> Stored | None:
+def split(stored: Stored, nonce: str, outgoing: Outgoing) -> Stored | None:
     """The response in pieces, for one that used ``nonce``; ``None`` when it cannot be had.
 
     It cannot when the body is encoded, does not contain the nonce (a tag without a valid nonce
     would never run again), or the nonce has an unknown form.
     """
-    names = {name.lower() for name, _ in stored.headers}
+    encoded = any(name.lower() == "content-encoding" for name, _ in stored.headers)
     mark = nonce.encode("latin-1", "replace")
-    if "content-encoding" in names or len(mark) != _NONCE_LENGTH or mark not in stored.body:
+    if encoded or len(mark) != _NONCE_LENGTH or mark not in stored.body:
         return None
-    nonced = [
-        (index, value.split(nonce))
-        for index, (_, value) in enumerate(stored.headers)
-        if nonce in value
+    return in_pieces(stored, stored.body.split(mark), nonce, outgoing)
+
+
+def in_pieces(stored: Stored, pieces: list[bytes], nonce: str, outgoing: Outgoing) -> Stored:
+    """The response with these pieces for its body."""
+    sent = nonced_headers(stored.headers, outgoing)
+    found = replace(stored, body=b"", pieces=pieces, nonce=nonce, sent=sent)
+    found.verdict.etag = _weak(found.verdict.etag)
+    return found
+
+
+def nonced_headers(headers: list[Header], outgoing: Outgoing) -> list[Header]:
+    """The headers of a page with a nonce, as they are sent."""
+    return [
+        (name, _weak(value) if name.lower() == "etag" else value)
+        for name, value in outgoing(headers)
     ]
-    headers = [
-        (name, "W/" + value if name.lower() == "etag" and value.startswith('"') else value)
-        for name, value in stored.headers
-    ]
-    verdict = stored.verdict
-    if verdict.etag.startswith('"'):
-        verdict.etag = "W/" + verdict.etag
-    return Stored(
-        stored.code, stored.status, headers, b"", verdict, stored.made, stored.received,
-        pieces=stored.body.split(mark), nonced=nonced, fetch_s=stored.fetch_s, tags=stored.tags,
-        marks=stored.marks,
-    )  # fmt: skip
+
+
+def _weak(etag: str) -> str:
+    return "W/" + etag if etag.startswith('"') else etag
 
 
 @dataclass(slots=True)
@@ -139,7 +157,7 @@ class Variants:
 
 _Verdict = tuple[float, float, float, float, bool, bool, list[str], str, float | None]
 _Response = tuple[
-    int, str, list[tuple[str, str]], list[bytes], bool, list[tuple[int, list[str]]], _Verdict,
+    int, str, list[tuple[str, str]], list[bytes], str | None, list[tuple[str, str]], _Verdict,
     float, float, float, list[str], bytes,
 ]  # fmt: skip
 _Variants = tuple[list[list[str]], str, list[str], dict[str, str]]
@@ -166,7 +184,8 @@ def written(kept: Stored | Variants, pack_marks: PackMarks) -> bytes:
     return b"R" + _encode(
         (
             kept.code, kept.status, kept.headers, [kept.body] if pieces is None else pieces,
-            pieces is not None, kept.nonced, verdict, kept.made, kept.received, kept.fetch_s,
+            None if pieces is None else kept.nonce, [] if pieces is None else kept.sent, verdict,
+            kept.made, kept.received, kept.fetch_s,
             list(kept.tags), pack_marks(kept.marks) if kept.marks else b"",
         )
     )  # fmt: skip
@@ -181,19 +200,17 @@ def read(data: bytes, read_marks: ReadMarks) -> Stored | Variants | None:
         if data[:1] != b"R":
             return None
         (
-            code, status, headers, pieces, split_up, nonced, v, made, received, fetch_s, tags,
+            code, status, headers, pieces, nonce, sent, v, made, received, fetch_s, tags,
             marks,
         ) = _read_response(data[1:])  # fmt: skip
-        if not pieces or (not split_up and len(pieces) != 1) or not 200 <= code <= 599:
-            return None
-        if any(not 0 <= index < len(headers) for index, _ in nonced):
+        if not pieces or (nonce is None and len(pieces) != 1) or not 200 <= code <= 599:
             return None
         verdict = Verdict("", v[0], v[1], v[2], v[3], v[4], v[5], tuple(v[6]), etag=v[7])
         verdict.modified = v[8]
         return Stored(
-            code, status, headers, b"" if split_up else pieces[0], verdict, made, received,
-            pieces=pieces if split_up else None, nonced=nonced, fetch_s=fetch_s, tags=tuple(tags),
-            marks=read_marks(marks) if marks else {},
+            code, status, headers, pieces[0] if nonce is None else b"", verdict, made, received,
+            pieces=None if nonce is None else pieces, nonce=nonce or "", sent=sent,
+            fetch_s=fetch_s, tags=tuple(tags), marks=read_marks(marks) if marks else {},
         )  # fmt: skip
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .coalescing import Flight, Landing
 from .http_store import Held
 from .rfc9111 import Facts, Forward, Headers, Verdict, judge, matches, same_response, updated
-from .stored import Stored, split
+from .stored import Stored, nonced_headers, split
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -112,6 +112,7 @@ class Trip:
         self._background = background
         self._status = ""
         self._headers: Headers = []
+        self._marks: dict[str, Any] = {}
         self._sent = False
         self._following: Flight | None = None
         self._validating = False
@@ -241,6 +242,7 @@ class Trip:
         if self._is_none_of_ours():
             self._sent = True
             return self._call(status, headers, None)
+        self._marks = self.layer.hooks.marks(self.environ)  # some are gone when the body ends
         return self._write
 
     def _is_none_of_ours(self) -> bool:
@@ -331,9 +333,13 @@ class Trip:
         if not same_response(kept.verdict.etag, kept.verdict.modified, facts):
             self.held, self._validating, self._status = None, False, ""
             return self._ask()  # a 304 about something else: ask for the whole
+        nonce = self.layer.hooks.used_nonce(self.environ)
+        news = self._headers
+        if nonce is not None and kept.nonce:  # the stored body knows it under another name
+            news = [(name, value.replace(nonce, kept.nonce)) for name, value in news]
         fresh = Facts(
             kept.code,
-            updated(kept.headers, self._headers),
+            updated(kept.headers, news),
             authorized=facts.authorized and not kept.verdict.public,
             requested_at=self.requested,
             received_at=facts.received_at,
@@ -447,6 +453,10 @@ class Trip:
             and matches(self.environ, verdict.etag, verdict.modified, head.made)
         ):
             return self._known(recorder, head)
+        hooks = layer.hooks
+        if hooks.used_nonce(self.environ) is not None:
+            hooks.fresh_nonce(self.environ)  # says that this page is one of ours
+            self._headers = nonced_headers(list(self._headers), hooks.outgoing)
         self._send(self._told(facts.status, stored=True))
         return recorder
 
@@ -472,11 +482,11 @@ class Trip:
         assert made is not None  # noqa: S101 - for mypy
         made.tags = self.ticket.tags
         made.fetch_s = layer.clock.monotonic() - self.began
-        made.marks = layer.hooks.marks(self.environ)
+        made.marks = self._marks | layer.hooks.marks(self.environ)
         reason = self.ticket.refused
         nonce = layer.hooks.used_nonce(self.environ)
         if nonce is not None:
-            made = split(made, nonce)
+            made = split(made, nonce, layer.hooks.outgoing)
             reason = reason or ("" if made is not None else "nonce")
         if reason or made is None:
             layer.store.refuse(reason)

@@ -801,7 +801,8 @@ def used(environ):
 
 
 def fresh(environ):
-    environ["nonce"] = next(NONCES)
+    if "nonce" not in environ:
+        environ["nonce"] = next(NONCES)
     return environ["nonce"]
 
 
