@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import click
 from flask.cli import AppGroup
 
-from .cli_parts import as_json_option, current_host, plain, print_json
+from .cli_parts import as_json_option, current_host, current_runtime, plain, print_json
+from .security.advisor import RISKS, Risk, Suggestion, as_settings, suggest
 from .security.template_lint import lint_all
+from .security.violations import groups
 
 __all__ = ["csp_group"]
 
@@ -42,6 +45,58 @@ def lint_command(context: click.Context, errors: bool, as_json: bool) -> None:
         click.echo(f"{wrong} errors, {len(hints) - wrong} notes.")
     if wrong:
         context.exit(1)
+
+
+@csp_group.command("suggest")
+@click.option(
+    "--risk",
+    type=click.Choice(RISKS),
+    default="medium",
+    show_default=True,
+    help="Changes of a higher risk are not put into the settings.",
+)
+@click.option("--settings", "only_settings", is_flag=True, help="Print only the settings.")
+@as_json_option
+def suggest_command(risk: Risk, only_settings: bool, as_json: bool) -> None:
+    """Say what browsers reported, how to mend it, and what change of policy would allow it.
+
+    Nothing is applied. Anybody can post reports: allow only what you know.
+    """
+    runtime = current_runtime()
+    suggestions = suggest(groups(runtime.hub))
+    settings = as_settings(suggestions, runtime.header_policy.rules.strict, risk)
+    if as_json:
+        print_json(
+            {"suggestions": [dataclasses.asdict(one) for one in suggestions], "OM_CSP": settings}
+        )
+        return
+    if not only_settings:
+        for one in suggestions:
+            _print_suggestion(one)
+        if not suggestions:
+            click.echo("No report in the last seven days.")
+            if runtime.hub_url().startswith("memory:"):
+                click.echo("The hub is this process's memory: set OM_HUB_URL to see the workers'.")
+    if settings:
+        click.echo(f"OM_CSP = {json.dumps(settings, indent=4)}")
+    elif suggestions:
+        click.echo(f"# no change of policy with a risk of {risk} at most")
+
+
+def _print_suggestion(one: Suggestion) -> None:
+    group = one.group
+    place = f" ({group.source}:{group.line})" if group.source else f" (line {group.line})"
+    click.echo(
+        plain(
+            f"{group.count} × {group.directive} blocked {group.blocked or 'something'} "
+            f"on {group.route or 'a page'}{place if group.line else ''}"
+            + (f": {group.sample}" if group.sample else "")
+        )
+    )
+    click.echo(f"    → {plain(one.mend)}")
+    for directive, sources in one.change.items():
+        click.echo(f"    or {plain(directive)} {plain(' '.join(sources))}")
+        click.echo(f"       risk: {one.risk}. {one.cost}")
 
 
 def _near(file: str) -> str:

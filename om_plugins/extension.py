@@ -410,6 +410,7 @@ class _Entry:
             host_context=app.request_context,
             work_context=app.app_context,
             current_environ=current_environ,
+            route_of=functools.partial(_route_of, weakref.ref(app)),
             name=app.name,
             plugins=self._plugins,
         )
@@ -479,6 +480,20 @@ def _runtime(app: Flask) -> Runtime:
     runtime = app.extensions[KEY]
     assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
     return runtime
+
+
+def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
+    living = app()
+    if living is None:
+        return ""
+    urls = living.url_map.bind(host or "localhost")
+    for method in ("GET", "POST"):
+        try:
+            rule, _ = urls.match(path, method, return_rule=True)
+        except HTTPException:
+            continue
+        return rule.rule
+    return ""
 
 
 def _secure_cookies(app: Flask) -> None:

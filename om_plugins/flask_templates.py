@@ -52,15 +52,17 @@ def current_environ() -> WSGIEnvironment | None:
 def _head(runtime: Callable[[], Runtime], environ: WSGIEnvironment) -> str:
     """What ``{{ om_head() }}`` puts into a page's head: the browser module.
 
-    ``data-om-live`` tells it that there are notifications to ask for.
+    ``data-om-live`` tells it that there are notifications to ask for, ``data-om-watch`` that it
+    shows what the policy stops.
     """
     settings = runtime().settings
     if not settings.enabled:
         return Markup()
     source = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/om.js"
     value = tag_nonce(environ)
-    if value is None:
-        return Markup('<script type="module" src="{}" data-om-live></script>').format(source)
-    return Markup('<script type="module" src="{}" nonce="{}" data-om-live></script>').format(
-        source, value
+    attributes = Markup() if value is None else Markup(' nonce="{}"').format(value)
+    if runtime().debug:
+        attributes += Markup(" data-om-watch")
+    return Markup('<script type="module" src="{}"{} data-om-live></script>').format(
+        source, attributes
     )

@@ -87,6 +87,7 @@ class Runtime:
         host_context: opens the host framework's request context.
         work_context: opened around every background fetch: the host's application context.
         current_environ: the WSGI environ of the request under way, ``None`` outside one.
+        route_of: the host's url rule for a host name and a path; "" for none.
         name: the application's, for ``OM_NAMESPACE``.
         clock: time.
 
@@ -108,6 +109,7 @@ class Runtime:
         host_context: HostContext | None = None,
         work_context: Callable[[], AbstractContextManager[object]] = nullcontext,
         current_environ: Callable[[], WSGIEnvironment | None] = lambda: None,
+        route_of: Callable[[str, str], str] | None = None,
         name: str = "",
         clock: Clock | None = None,
         plugins: Iterable[tuple[object, str | None]] = (),
@@ -118,6 +120,7 @@ class Runtime:
         self.clock: Clock = clock or SystemClock()
         self.trusted_hosts = settings.trusted_hosts or trusted_hosts
         self.host_context = host_context
+        self.route_of = route_of
         self.emit = signals.emitter(self if sender is None else sender)
         self._instance_path = instance_path
         self.namespace = (

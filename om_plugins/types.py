@@ -281,7 +281,12 @@ class Alert:
 
 @dataclass(slots=True)
 class CspViolation:
-    """One browser report, cleaned: queries stripped, lengths capped, nothing trusted."""
+    """One browser report, cleaned: queries stripped, lengths capped, nothing trusted.
+
+    Attributes:
+        route: the url rule of the document, ``<unmatched>`` for none, "" where there are no rules.
+        hash: ``sha256-…`` of the inline text, if the report brought all of it.
+    """
 
     directive: str
     blocked: str
@@ -292,6 +297,8 @@ class CspViolation:
     sample: str = ""
     disposition: Literal["enforce", "report"] = "report"
     at: float = 0.0
+    route: str = ""
+    hash: str = ""
 
 
 @dataclass(slots=True)

@@ -81,7 +81,13 @@ def compose(
             on_error=partial(_note, runtime),
             on_wrong_method=runtime.wrong_methods.note,
         )
-    reports = ReportEndpoint(hub=runtime.hub, emit=runtime.emit, clock=runtime.clock)
+    reports = ReportEndpoint(
+        hub=runtime.hub,
+        emit=runtime.emit,
+        clock=runtime.clock,
+        prefix=settings.prefix,
+        route_of=runtime.route_of,
+    )
     endpoints: dict[str, WSGIApplication] = {
         **Console(runtime).endpoints(),
         "/csp": reports,

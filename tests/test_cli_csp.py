@@ -55,3 +55,61 @@ def test_lint_for_machines(shop: Flask) -> None:
 def test_lint_is_content_with_notes(shop: Flask, tmp_path: Any) -> None:
     (tmp_path / "templates/index.html").write_text("<p style='a'>")
     assert run(shop, "lint").exit_code == 0
+
+
+REPORT = {
+    "csp-report": {
+        "document-uri": "http://localhost/item/17",
+        "effective-directive": "img-src",
+        "blocked-uri": "https://pictures.example/a.png?secret=1",
+        "source-file": "http://localhost/item/17",
+        "line-number": 12,
+        "disposition": "report",
+    }
+}
+
+
+@pytest.fixture
+def learning(shop: Flask) -> Flask:
+    @shop.get("/item/<int:number>")
+    def item(number: int) -> str:
+        return "item"
+
+    shop.config["OM_CSP_MODE"] = "learn"
+    client = shop.test_client()
+    assert "report-uri" in client.get("/item/17").headers["Content-Security-Policy-Report-Only"]
+    for _ in range(2):
+        client.post("/_om/csp", json=REPORT)
+    return shop
+
+
+def test_suggest_shows_what_broke_where_and_the_change(learning: Flask) -> None:
+    output = run(learning, "suggest").output
+    assert "2 × img-src blocked https://pictures.example on /item/<int:number> (line 12)" in output
+    assert "or img-src https://pictures.example" in output
+    assert "risk: low. Pictures may come from there" in output
+    assert "secret" not in output
+
+
+def test_suggest_exports_settings_that_work(learning: Flask) -> None:
+    output = run(learning, "suggest", "--settings").output
+    found: dict[str, Any] = {}
+    exec(output, found)
+    app = Flask("shop")
+    app.config.update(TESTING=True, OM_CSP_MODE="enforce", OM_CSP=found["OM_CSP"])
+    OpenManager(app)
+    policy = app.test_client().get("/none").headers["Content-Security-Policy"]
+    assert "img-src https://pictures.example" in policy
+
+
+def test_suggest_for_machines_and_by_risk(learning: Flask) -> None:
+    found = json.loads(run(learning, "suggest", "--json", "--risk", "none").output)
+    assert found["OM_CSP"] == {}
+    assert found["suggestions"][0]["group"]["route"] == "/item/<int:number>"
+    assert "# no change of policy" in run(learning, "suggest", "--risk", "none").output
+
+
+def test_suggest_has_nothing_to_say_without_reports(shop: Flask) -> None:
+    output = run(shop, "suggest").output
+    assert "No report" in output
+    assert "OM_HUB_URL" in output

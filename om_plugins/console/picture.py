@@ -19,6 +19,8 @@ from ..notifying.centre import TOPIC
 from ..notifying.problems import problems
 from ..policies.forks import renew_after_fork
 from ..runtime import Runtime
+from ..security.advisor import as_settings, suggest
+from ..security.violations import groups
 
 __all__ = ["RANGES", "Picture"]
 
@@ -32,6 +34,7 @@ MAX_ROUTES = 50
 MAX_NOTES = 30
 MAX_PROBLEMS = 20
 MAX_RECOVERIES = 20
+MAX_VIOLATIONS = 30
 FRESH_S = 0.9
 SLOW_S = 10.0
 """The set-up seldom changes."""
@@ -100,6 +103,7 @@ class Picture:
             "wrong_methods": self._part("wrong methods", self._wrong_methods),
             "recoveries": self._part("recoveries", self._recoveries),
             "problems": self._part("problems", self._problems),
+            "violations": self._kept("violations", SLOW_S, self._violations),
             "plugins": self._kept("plugins", SLOW_S, self._plugins),
             "findings": self._kept("findings", SLOW_S, self._findings),
         }
@@ -125,6 +129,15 @@ class Picture:
 
     def _problems(self) -> list[Any]:
         return [dataclasses.asdict(one) for one in problems(self._runtime.hub, MAX_PROBLEMS)]
+
+    def _violations(self) -> dict[str, Any]:
+        found = suggest(self._part("violations", lambda: groups(self._runtime.hub)))
+        policy = self._runtime.header_policy.rules.strict
+        return {
+            "mode": self._runtime.settings.csp_mode,
+            "suggestions": [dataclasses.asdict(one) for one in found[:MAX_VIOLATIONS]],
+            "settings": as_settings(found, policy),
+        }
 
     def _plugins(self) -> list[Any]:
         return [

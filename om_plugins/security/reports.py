@@ -8,6 +8,8 @@ Source: CSP Level 3, section 5.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import math
 import re
@@ -20,6 +22,7 @@ import msgspec
 
 from ..signals import csp_violation_received
 from ..types import CspViolation
+from .violations import Violations
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -37,9 +40,11 @@ _MAX_REPORTS = 10
 _MAX_REMEMBERED = 1000
 _MAX_URL = 300
 _MAX_SAMPLE = 100
+_WHOLE_SAMPLE = 40
 _MAX_NUMBER = 10_000_000
 _SAME_FOR_S = 60.0
 
+_NUMBERED = re.compile(r"/[^/]*[0-9][^/]*")
 _DIRECTIVE = re.compile(r"[a-z-]{1,40}")
 _WORD = re.compile(r"[a-z][a-z0-9+.-]{0,39}")
 _WEB = frozenset({"http", "https", "ws", "wss"})
@@ -62,8 +67,9 @@ class ReportEndpoint:
         hub: where other workers and the console read them; a failing one is ignored.
         emit: sends signals.
         clock: the time.
-        known_routes: says of a path whether the application has it; reports about documents at
-            other paths are dropped. ``None`` takes all.
+        prefix: where this package's pages are; what stands before it is the application's root.
+        route_of: the url rule of a document, by its host and its path below the root; "" for
+            none. Reports are counted by it, and by the path where there are no rules.
         rate: at most so many reports in so many seconds, in this process; the rest is dropped.
     """
 
@@ -73,13 +79,16 @@ class ReportEndpoint:
         hub: Hub,
         emit: Emit,
         clock: Clock,
-        known_routes: Callable[[str], bool] | None = None,
+        prefix: str = "/_om",
+        route_of: Callable[[str, str], str] | None = None,
         rate: tuple[int, int] = (100, 60),
     ) -> None:
         self._hub = hub
         self._emit = emit
         self._clock = clock
-        self._known_routes = known_routes
+        self._prefix = prefix
+        self._route_of = route_of
+        self._violations = Violations(hub, clock)
         self._limit, self._period_s = rate
         # no lock: two threads may let one report too many pass, which harms nothing
         self._window_end = -math.inf
@@ -101,22 +110,27 @@ class ReportEndpoint:
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
         try:
             if not self._full():
-                self._take(_body(environ))
+                root = environ.get("SCRIPT_NAME", "").removesuffix(self._prefix)
+                self._take(_body(environ), root)
         except Exception:
             # a stranger decides what arrives, so this must not fill the log
             logger.debug("a violation report could not be read", exc_info=True)
         start_response("204 No Content", [("Cache-Control", "no-store")])
         return []
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes, root: str) -> None:
         if not body:
             return
         for report in _reports(msgspec.json.decode(body)):
             violation = _cleaned(report, self._clock.time())
-            if violation is None or not self._known(violation) or self._repeated(violation):
+            if violation is None:
                 continue
             if self._full():
                 return
+            violation.route = self._route(violation, root)
+            self._count(violation)
+            if self._repeated(violation):
+                continue
             self._taken += 1
             self._tell(violation)
 
@@ -127,10 +141,21 @@ class ReportEndpoint:
             self._taken = 0
         return self._taken >= self._limit
 
-    def _known(self, violation: CspViolation) -> bool:
-        if self._known_routes is None:
-            return True
-        return self._known_routes(urlsplit(violation.document).path or "/")
+    def _route(self, violation: CspViolation, root: str) -> str:
+        parts = urlsplit(violation.document)
+        path = parts.path.removeprefix(root) or "/"
+        if self._route_of is None:
+            return _NUMBERED.sub("/*", path)
+        try:
+            return self._route_of(parts.netloc, path) or "<unmatched>"
+        except Exception:  # noqa: BLE001 - a stranger's host name may be no host name
+            return "<unmatched>"
+
+    def _count(self, violation: CspViolation) -> None:
+        try:
+            self._violations.count(violation)
+        except Exception:
+            logger.debug("a violation report could not be counted", exc_info=True)
 
     def _repeated(self, one: CspViolation) -> bool:
         now = self._clock.monotonic()
@@ -227,9 +252,18 @@ def _cleaned(report: Mapping[str, object], now: float) -> CspViolation | None:
         line=_number(report.get("line-number")),
         column=_number(report.get("column-number")),
         sample=_text(report.get("script-sample"), _MAX_SAMPLE),
+        hash=_hash(report.get("script-sample")),
         disposition="enforce" if report.get("disposition") == "enforce" else "report",
         at=now,
     )
+
+
+def _hash(sample: object) -> str:
+    """The hash of an inline text, when the report has all of it: browsers send 40 characters."""
+    if not isinstance(sample, str) or not 0 < len(sample) < _WHOLE_SAMPLE:
+        return ""
+    digest = hashlib.sha256(sample.encode("utf-8", "replace")).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _text(value: object, limit: int) -> str:

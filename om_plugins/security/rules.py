@@ -88,6 +88,11 @@ class PolicyRules:
             name in policy for policy in policies for name in ("report-uri", "report-to")
         ) or any(NONCE_SOURCE in sources for one in self._enforce_also for sources in one.values())
 
+    @property
+    def strict(self) -> Policy:
+        """The first policy of a page that changes nothing: the preset with ``OM_CSP``."""
+        return dict(self._base)
+
     def frame_by(self, value: str) -> None:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
         browsers that know both look at ``frame-ancestors`` alone."""

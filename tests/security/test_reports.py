@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import io
 import json
 import logging
@@ -5,7 +7,9 @@ from wsgiref.validate import validator
 
 import pytest
 
+from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.security.reports import TOPIC, ReportEndpoint
+from om_plugins.security.violations import groups
 from om_plugins.signals import csp_violation_received
 from om_plugins.testing.fakes import FakeClock
 
@@ -329,11 +333,43 @@ def test_directive_may_come_with_its_sources(room):
     assert room.emitted[0].directive == "img-src"
 
 
-def test_reports_about_unknown_pages_are_dropped_when_pages_are_known(serve):
-    room = Room(serve, known_routes={"/page"}.__contains__)
-    room.post(LEGACY)
-    room.post(legacy(**{"document-uri": "https://app.example/forged"}))
-    assert [one.document for one in room.emitted] == ["https://app.example/page"]
+def test_a_report_names_its_route(serve):
+    asked = []
+
+    def route_of(host, path):
+        asked.append((host, path))
+        if path == "/boom":
+            raise UnicodeError("no host name")
+        return {"/page": "/<name>"}.get(path, "")
+
+    room = Room(serve, route_of=route_of)
+    for path in ("/root/page", "/root/forged", "/root/boom"):
+        report = legacy(**{"document-uri": f"https://app.example{path}?secret=1"})
+        room.post(report, SCRIPT_NAME="/root/_om")
+    assert [one.route for one in room.emitted] == ["/<name>", "<unmatched>", "<unmatched>"]
+    assert asked[0] == ("app.example", "/page")
+
+
+def test_without_rules_numbers_in_a_path_are_one_route(room):
+    room.post(legacy(**{"document-uri": "https://app.example/item/17/edit"}))
+    assert room.emitted[0].route == "/item/*/edit"
+
+
+@pytest.mark.parametrize(("sample", "known"), [("go()", True), ("x" * 40, False), (None, False)])
+def test_the_hash_of_a_whole_inline_text_is_known(room, sample, known):
+    room.post(legacy(**{"script-sample": sample}))
+    digest = hashlib.sha256(str(sample).encode()).digest()
+    expected = f"sha256-{base64.b64encode(digest).decode()}" if known else ""
+    assert room.emitted[0].hash == expected
+
+
+def test_repeated_reports_are_counted_though_told_once(serve):
+    hub = MemoryHub("memory://", FakeClock())
+    room = Room(serve, hub=hub)
+    for _ in range(3):
+        room.post(LEGACY)
+    assert len(room.emitted) == 1
+    assert [group.count for group in groups(hub)] == [3]
 
 
 def test_failing_hub_does_not_stop_the_signal(serve):

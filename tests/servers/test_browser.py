@@ -22,6 +22,7 @@ app = Flask(__name__, static_folder=str(static))
 app.config["OM_CSP_MODE"] = {mode!r}
 app.config["OM_CSP_REPORT_SAMPLE"] = 1.0
 app.config["OM_HUB_URL"] = "memory://"
+app.debug = {debug!r}
 OpenManager(app)
 
 LITERAL = '''<!doctype html><title>no</title>
@@ -46,6 +47,12 @@ def loose():
         s=script,
     )
 
+@app.get("/watched")
+def watched():
+    return render_template_string(
+        "<!doctype html><title>no</title>{{{{ om_head() }}}}<button onclick='a=1'>b</button>"
+    )
+
 @app.get("/injected")
 def injected():
     evil = Markup("<style>#p {{ color: rgb(9, 9, 9) }}</style><script>window.evil = 1</script>")
@@ -59,8 +66,8 @@ COLOR = "getComputedStyle(document.getElementById('p')).color"
 def open_page(browser, gunicorn):
     contexts = []
 
-    def start(mode):
-        url, _ = gunicorn(APP.format(mode=mode), "--threads", "4")
+    def start(mode, debug=False):
+        url, _ = gunicorn(APP.format(mode=mode, debug=debug), "--threads", "4")
         context = browser.new_context()
         contexts.append(context)
         page = context.new_page()
@@ -106,3 +113,32 @@ def test_enforced_what_was_injected_neither_runs_nor_styles(open_page):
     assert page.evaluate("window.evil") is None
     assert page.evaluate(COLOR) == "rgb(0, 0, 0)"
     assert page.violations
+
+
+def test_in_debug_mode_a_violation_shows_as_a_toast_with_its_mend_and_is_suggested(open_page):
+    page = open_page("adopt", debug=True)("/watched")
+    toast = page.locator("om-toasts [role=group], om-toasts article, om-toasts li").first
+    toast.wait_for()
+    text = toast.inner_text()
+    assert "script-src-attr would block" in text
+    assert "addEventListener" in text
+
+    def reported():
+        picture = page.request.get(page.url.replace("/watched", "/_om/overview.json")).json()
+        return [one["group"] for one in picture["violations"]["suggestions"]]
+
+    page.wait_for_timeout(500)
+    for _ in range(130):  # the console looks every ten seconds
+        found = reported()
+        if found:
+            break
+        page.wait_for_timeout(100)
+    assert found[0]["directive"] == "script-src-attr"
+    assert found[0]["route"] == "/watched"
+    assert found[0]["blocked"] == "inline"
+
+
+def test_without_debug_mode_nothing_is_shown(open_page):
+    page = open_page("enforce")("/watched")
+    page.wait_for_timeout(300)
+    assert "script-src-attr" not in "".join(page.locator("om-toasts").all_inner_texts())

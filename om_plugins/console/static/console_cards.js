@@ -156,6 +156,25 @@ export const cards = {
     };
   },
 
+  violations({ violations: { mode, suggestions, settings }, at }) {
+    if (!suggestions.length) return { content: [empty("No browser reported anything. Mode ", code("learn"), " asks all of them.")] };
+    const content = [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Policy violations" }, list(suggestions.map(({ group, mend, change, risk, cost }) => {
+      const changes = Object.entries(change).map(([directive, sources]) => `${directive} ${sources.join(" ")}`);
+      return {
+        mark: badge(`${number(group.count)} ×`, group.enforced ? "bad" : "warn"),
+        text: make("span", {}, code(group.directive), ` blocked ${group.blocked || "something"} on `, code(group.route || "a page")),
+        when: ago(group.last_at, at),
+        more: make("span", {},
+          [group.source && `${group.source}:${group.line}`, group.sample].filter(Boolean).join(" · "), make("br"), mend,
+          ...changes.flatMap((one) => [make("br"), "Or allow ", code(one), ` – risk: ${risk}. ${cost}`])),
+      };
+    })))];
+    if (Object.keys(settings).length) {
+      content.push(make("details", {}, make("summary", {}, "As settings"), make("pre", { tabindex: 0 }, `OM_CSP = ${JSON.stringify(settings, null, 4)}`)));
+    }
+    return { about: `mode ${mode}; allow only what you know`, content };
+  },
+
   findings({ findings }) {
     const open = findings.filter(({ level }) => level !== "ok");
     const items = (all) => list(all.map(({ level, subject, message, way_out }) => ({

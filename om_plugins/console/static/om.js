@@ -3,7 +3,8 @@
 //   import { ask, toast } from "/_om/static/om.js";
 //   toast.success("Saved");
 //
-// <script data-om-live> (the server says that it sends notifications) connects at once.
+// <script data-om-live> (the server says that it sends notifications) connects at once;
+// <script data-om-watch> (debug mode) shows what the policy stops.
 export { ask, AskError } from "./ask.js";
 
 const KINDS = ["success", "error", "warning", "info", "progress"];
@@ -21,3 +22,4 @@ for (const kind of KINDS) toast[kind] = (message, options) => toast.show({ ...op
 
 if (document.querySelector("script[data-om-live]")) import("./live.js").then(({ connect }) => connect());
 else if (document.querySelector("om-toasts")) load();
+if (document.querySelector("script[data-om-watch]")) import("./csp_watch.js");

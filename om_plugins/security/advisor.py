@@ -1,0 +1,250 @@
+"""What to do about reported violations: a mend, and the smallest change of policy.
+
+For each group of reports there is a way to mend the page, and, where there is one, the change that
+would allow what was blocked, with a word for what that costs. Nothing is applied by itself:
+anybody can post reports, so each address in here is a stranger's word until somebody knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .policy import Policy, widened
+from .violations import ViolationGroup
+
+__all__ = ["RISKS", "Risk", "Suggestion", "as_settings", "suggest"]
+
+Risk = Literal["none", "low", "medium", "high"]
+RISKS: tuple[Risk, ...] = ("none", "low", "medium", "high")
+"""What a change costs, from nothing to the protection itself."""
+
+_ANYBODY_S = frozenset(
+    {
+        "https://ajax.googleapis.com",
+        "https://cdn.jsdelivr.net",
+        "https://cdnjs.cloudflare.com",
+        "https://code.jquery.com",
+        "https://esm.sh",
+        "https://raw.githubusercontent.com",
+        "https://cdn.skypack.dev",
+        "https://unpkg.com",
+        "https://www.google.com",
+        "https://www.googleapis.com",
+        "https://storage.googleapis.com",
+        "https://s3.amazonaws.com",
+    }
+)
+"""Where anybody can put a script, or call one that runs what it is given."""
+
+_WHERE = " Works with OM_CSP_PRESET = 'compatible' only."
+_SCRIPT_TAGS = frozenset({"script-src", "script-src-elem"})
+_STYLE_TAGS = frozenset({"style-src", "style-src-elem"})
+_BY_TYPE: Mapping[str, tuple[Risk, str]] = {
+    "img-src": ("low", "Pictures may come from there, and learn which pages people open."),
+    "font-src": ("low", "Fonts may come from there."),
+    "media-src": ("low", "Sound and video may come from there."),
+    "manifest-src": ("low", "The page's manifest may come from there."),
+    "style-src": ("low", "Whoever controls that host decides how the page looks."),
+    "style-src-elem": ("low", "Whoever controls that host decides how the page looks."),
+    "connect-src": ("medium", "Scripts may send data there."),
+    "frame-src": ("medium", "Pages from there may be shown inside this one."),
+    "child-src": ("medium", "Pages and workers from there may run inside this one."),
+    "worker-src": ("medium", "Workers from there may run."),
+    "form-action": ("medium", "Forms may send what people type there."),
+    "frame-ancestors": ("medium", "Pages from there may frame this one."),
+    "object-src": ("high", "Plug-ins run what they load."),
+    "base-uri": ("high", "Whoever sets <base> decides where relative scripts come from."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What to do about one group of reports.
+
+    Attributes:
+        group: what was reported.
+        mend: how to change the page, so that the policy may stay as it is.
+        change: sources to add, by directive; empty where only mending helps.
+        risk: what the change costs.
+        cost: the same in a sentence.
+    """
+
+    group: ViolationGroup
+    mend: str
+    change: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    risk: Risk = "none"
+    cost: str = ""
+
+
+def suggest(groups: Iterable[ViolationGroup]) -> list[Suggestion]:
+    """One suggestion for each group, in their order."""
+    return [_suggestion(group) for group in groups]
+
+
+def as_settings(
+    suggestions: Iterable[Suggestion], policy: Policy, allowed: Risk = "medium"
+) -> dict[str, list[str]]:
+    """The ``OM_CSP`` that would allow what was blocked.
+
+    Args:
+        suggestions: of :func:`suggest`.
+        policy: as it is now; only directives that change are given back, as a whole.
+        allowed: changes of a higher risk are left out.
+    """
+    changed = dict(policy)
+    dynamic = "'strict-dynamic'" in policy.get("script-src", ())
+    for one in suggestions:
+        hosts = dynamic and any(_is_place(source) for source in one.change.get("script-src", ()))
+        # beside 'strict-dynamic' browsers do not look at hosts
+        if one.change and not hosts and RISKS.index(one.risk) <= RISKS.index(allowed):
+            changed = widened(changed, one.change, set_missing=True)
+    return {name: list(value) for name, value in changed.items() if policy.get(name) != value}
+
+
+def _suggestion(group: ViolationGroup) -> Suggestion:
+    directive, blocked = group.directive, group.blocked
+    if directive.endswith("-attr"):
+        return _attribute(group)
+    if directive in ("require-trusted-types-for", "trusted-types"):
+        return _trusted_types(group)
+    if directive in _SCRIPT_TAGS or (directive == "default-src" and blocked in ("eval", "inline")):
+        return _script(group)
+    if directive in _STYLE_TAGS and blocked == "inline":
+        return Suggestion(
+            group,
+            "Write the <style> in a template, where it gets its nonce; a script that makes one "
+            "sets its nonce, or uses a style sheet object (adoptedStyleSheets).",
+            *_by_hash(group, directive),
+        )
+    return _loaded(group)
+
+
+def _attribute(group: ViolationGroup) -> Suggestion:
+    script = group.directive.startswith("script")
+    mend = (
+        "Take the event handler (onclick=…) out and call addEventListener in a script; "
+        "'flask om csp lint' finds those in templates."
+        if script
+        else "Give the element a class, or set element.style in a script."
+    )
+    change: Mapping[str, tuple[str, ...]]
+    if group.hash:
+        change = {group.directive: ("'unsafe-hashes'", f"'{group.hash}'")}
+        cost = "Exactly this text may stand in an attribute; an attacker may use it, too."
+        return Suggestion(group, mend, change, "medium" if script else "low", cost)
+    change = {group.directive: ("'unsafe-inline'",)}
+    if script:
+        cost = "Every event handler runs, an attacker's as well."
+        return Suggestion(group, mend, change, "high", cost)
+    return Suggestion(group, mend, change, "low", "Every style attribute works.")
+
+
+def _script(group: ViolationGroup) -> Suggestion:
+    directive, blocked = "script-src", group.blocked
+    if blocked == "inline":
+        mend = (
+            "Write the <script> in a template, where it gets its nonce, or give it "
+            'nonce="{{ csp_nonce() }}". Markup that Python makes gets none.'
+        )
+        return Suggestion(group, mend, *_by_hash(group, directive))
+    if blocked == "eval":
+        return Suggestion(
+            group,
+            "Replace eval, new Function and timers with text; many libraries have a build "
+            "that does without.",
+            {directive: ("'unsafe-eval'",)},
+            "high",
+            "Whatever text reaches eval runs.",
+        )
+    if blocked == "wasm-eval":
+        return Suggestion(
+            group,
+            "WebAssembly has to be allowed.",
+            {directive: ("'wasm-unsafe-eval'",)},
+            "low",
+            "WebAssembly may be compiled; JavaScript from text may not.",
+        )
+    if blocked in ("data", "blob"):
+        return Suggestion(
+            group,
+            f"Load the script from an address instead of a {blocked}: one.",
+            {directive: (f"{blocked}:",)},
+            "high",
+            f"Whoever can write a {blocked}: address runs scripts.",
+        )
+    mend = (
+        f"Give the tag its nonce (<script src=… nonce=…>), or load "
+        f"{group.address or blocked} from a script that has one."
+    )
+    source = _source(blocked)
+    if not source:
+        return Suggestion(group, mend)
+    if source == "'self'":
+        cost = "Any file of this site runs as a script, one that a user uploaded as well." + _WHERE
+        return Suggestion(group, mend, {directive: (source,)}, "medium", cost)
+    everybody = blocked in _ANYBODY_S
+    cost = (
+        "Anybody can put a script there."
+        if everybody
+        else "Everything on that host may run as a script."
+    )
+    cost += _WHERE
+    return Suggestion(group, mend, {directive: (source,)}, "high" if everybody else "medium", cost)
+
+
+def _by_hash(
+    group: ViolationGroup, directive: str
+) -> tuple[Mapping[str, tuple[str, ...]], Risk, str]:
+    if not group.hash:
+        return {}, "none", ""
+    cost = "Exactly this text may run; it must not change, not by a space."
+    return {directive: (f"'{group.hash}'",)}, "low", cost
+
+
+def _trusted_types(group: ViolationGroup) -> Suggestion:
+    if group.blocked == "trusted-types-policy":
+        name = group.sample.partition(" ")[0].partition("|")[0]
+        if name.replace("-", "").replace("_", "").isalnum() and name.isascii():
+            return Suggestion(
+                group,
+                "Take the policy out of the script, or allow it by its name.",
+                {"trusted-types": (name,)},
+                "medium",
+                "That policy decides alone what is safe.",
+            )
+    return Suggestion(
+        group,
+        "Set text with textContent, build elements with createElement, or make the value with a "
+        "Trusted Types policy that cleans it.",
+    )
+
+
+def _loaded(group: ViolationGroup) -> Suggestion:
+    risk, cost = _BY_TYPE.get(group.directive, ("medium", "It may be loaded from there."))
+    blocked = group.blocked
+    source = _source(blocked)
+    if not source:
+        return Suggestion(
+            group, "Look at the page: the browser did not say where it would have come from."
+        )
+    mend = "If the page needs it, allow it; if nobody knows it, look for who put it there."
+    if blocked in ("data", "blob") and risk == "medium":
+        cost = f"Whoever can write a {blocked}: address decides what it is."
+    return Suggestion(group, mend, {group.directive: (source,)}, risk, cost)
+
+
+def _is_place(source: str) -> bool:
+    return source == "'self'" or not source.startswith("'")
+
+
+def _source(blocked: str) -> str:
+    """What to write for a blocked origin or word; "" for what cannot be allowed."""
+    if blocked == "self":
+        return "'self'"
+    if blocked in ("data", "blob", "filesystem", "mediastream"):
+        return f"{blocked}:"
+    if "://" in blocked and not set(blocked) & set("'\";, "):
+        return blocked
+    return ""
