@@ -173,6 +173,10 @@ class Changes:
             self._subscriptions.changed(ident, "invalidated", heard_at=heard_at)
             self._live.changed(ident, at)
 
+    def listening(self, deaf: bool) -> None:
+        """Whether what happens elsewhere is heard of at present."""
+        self._levels.listen(self._process(), deaf)
+
     def _tell(
         self,
         process: Process,

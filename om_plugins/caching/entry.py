@@ -150,6 +150,10 @@ class Entry:
         """A shared store has a newer one: this one answers only while the store is away."""
         self.valid_until = self.fresh_until = -math.inf
 
+    def doubt(self) -> None:
+        """It may be out of date, and nobody can say: it is served as a stale one."""
+        self.base = self.fresh_until = -math.inf
+
     def is_fresh(self, now: float, stale_time: float | None) -> bool:
         """Fresh by its own stale time, or by the caller's."""
         if stale_time is None:

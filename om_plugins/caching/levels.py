@@ -12,7 +12,7 @@ from .flight import Fence
 from .invalidation import ANY, Invalidation
 from .keys import Ident
 from .process import Process
-from .shared import L1_TTL_S, Shared
+from .shared import DEAF_TTL_S, L1_TTL_S, Shared
 from .values import decode
 
 __all__ = ["Levels"]
@@ -27,6 +27,10 @@ class Levels:
         stale_time, cache_time: for entries that do not say their own, in seconds.
         jitter: each entry's times are shortened by a share of up to this, so that what was
             stored together does not end together.
+
+    Attributes:
+        deaf: nobody can tell this process what happens elsewhere. Memory then answers for what it
+            takes to answer, and each look-up asks the store.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Levels:
         jitter: float = 0.0,
     ) -> None:
         self.shared = shared
+        self.deaf = False
         self._clock = clock
         self._now = clock.monotonic
         self._stale_time = stale_time
@@ -73,7 +78,7 @@ class Levels:
             stored=now,
             stale_time=fresh,
             cache_time=kept,
-            valid_until=math.inf if self.shared is None else now + L1_TTL_S,
+            valid_until=self._trusted_until(now),
             deps=deps,
             cost_us=cost_us,
             shorten=self._shorten(),
@@ -81,6 +86,11 @@ class Levels:
 
     def _shorten(self) -> float:
         return random.uniform(0, self._jitter) if self._jitter else 0.0
+
+    def _trusted_until(self, now: float) -> float:
+        if self.shared is None:
+            return math.inf
+        return now + (DEAF_TTL_S if self.deaf else L1_TTL_S)
 
     def save(
         self,
@@ -127,7 +137,9 @@ class Levels:
             if entry is None or now >= entry.gone_at:
                 return None
             with process.lock:  # the store is away: memory answers alone, as long as it may
-                entry.valid_until = min(entry.gone_at, now + L1_TTL_S)
+                entry.valid_until = min(entry.gone_at, self._trusted_until(now))
+                if self.deaf:
+                    entry.doubt()
             return entry
         if record is None or not _readable(record.body):
             return None
@@ -157,7 +169,7 @@ class Levels:
             stored=now - age,
             stale_time=record.stale_time,
             cache_time=record.cache_time,
-            valid_until=now + L1_TTL_S,
+            valid_until=self._trusted_until(now),
             deps=record.deps,
             cost_us=record.cost_us,
             shorten=self._shorten(),
@@ -189,6 +201,14 @@ class Levels:
             entry = process.local.entries.get(ident)
             if entry is not None:
                 entry.distrust()
+
+    def listen(self, process: Process, deaf: bool) -> None:
+        """News of other workers come, or come no more."""
+        self.deaf = deaf
+        if deaf and self.shared is not None:
+            with process.lock:
+                for entry in process.local.entries.values():
+                    entry.distrust()
 
     def mark(self, process: Process, what: Invalidation, at: float) -> list[Ident]:
         """Mark what was fetched up to ``at``, or take it out; the lock is held.

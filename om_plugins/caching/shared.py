@@ -25,6 +25,8 @@ logger = logging.getLogger("om_plugins")
 
 TOPIC = "cache-invalidations"
 L1_TTL_S = 5.0
+DEAF_TTL_S = 0.05
+"""How long memory answers on its own while nobody hears of invalidations."""
 _MOST_TAGS = 1000
 _MOST_OWED = 10_000
 _LONGEST = 64 * 1024
@@ -134,6 +136,8 @@ class Listener(Protocol):
 
     def heard_clearing(self, at: float, heard_at: float) -> None: ...
 
+    def listening(self, deaf: bool) -> None: ...
+
 
 class News:
     """Tells other workers of invalidations, and hears theirs.
@@ -150,6 +154,7 @@ class News:
         self._listener = listener
         self.origin = os.urandom(8)
         self._last = ""
+        self._deaf = False
         self._down = False
 
     def tell(self, what: Invalidation, at: float, found: Sequence[Ident] = ()) -> None:
@@ -194,8 +199,16 @@ class News:
                     self._last = message.id
                     self._apply(message.data, message.at)
             self._down = False
+            # a hub that goes on alone while its backend is away says so
+            self._listen(getattr(self._hub, "alone", False) is True)
         except Exception as error:  # noqa: BLE001 - a hub that is away must not end the job
             self._failed(error)
+            self._listen(True)
+
+    def _listen(self, deaf: bool) -> None:
+        if deaf != self._deaf:
+            self._deaf = deaf
+            self._listener.listening(deaf)
 
     def _publish(self, data: dict[str, object]) -> None:
         if self._hub is None:

@@ -60,6 +60,43 @@ def together(key, value, seconds, stale_time):
     return {"slowest": max(times), "answers": sorted(set(answers))}
 
 
+def load(seconds):
+    """Look-ups and counts for a while; says what failed, and when the hub was away."""
+    end = time.time() + seconds
+    failures, slowest, away, ages, counts = [], [0.0], [], [0.0], [0]
+
+    def work():
+        while (now := time.time()) < end:
+            began = time.perf_counter()
+            try:
+                value = cache.query("clock", time.time, stale_time=600)
+                runtime.hub.increment("requests", ttl=600)
+            except Exception as error:
+                failures.append(repr(error))
+                continue
+            slowest.append(time.perf_counter() - began)
+            counts[0] += 1
+            if away and away[-1][1] is None and now - away[-1][0] > 2:
+                ages.append(now - value)
+            time.sleep(0.005)
+
+    workers = [threading.Thread(target=work) for _ in range(int(threads))]
+    for worker in workers:
+        worker.start()
+    while time.time() < end:
+        if runtime.hub.alone and (not away or away[-1][1] is not None):
+            away.append([time.time(), None])
+        elif not runtime.hub.alone and away and away[-1][1] is None:
+            away[-1][1] = time.time()
+        time.sleep(0.01)
+    for worker in workers:
+        worker.join()
+    return {
+        "failures": failures, "slowest": max(slowest), "away": away, "oldest": max(ages),
+        "requests": counts[0],
+    }  # fmt: skip
+
+
 print("ready", flush=True)
 for line in sys.stdin:
     verb, *rest = json.loads(line)
@@ -71,6 +108,6 @@ for line in sys.stdin:
         print(json.dumps(cache.get(*rest)), flush=True)
     elif verb == "invalidate":
         print(json.dumps(cache.invalidate(*rest)), flush=True)
-    elif verb == "alone":
-        print(json.dumps(runtime.hub.alone), flush=True)
+    elif verb == "load":
+        print(json.dumps(load(*rest)), flush=True)
 runtime.close()

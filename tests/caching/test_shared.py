@@ -189,6 +189,84 @@ def test_what_was_replaced_or_removed_while_the_store_was_away_does_not_come_bac
     assert "the cache store is back" in caplog.text
 
 
+class LossyHub:
+    """A hub that goes on alone while its backend is away, as an application's does."""
+
+    def __init__(self, hub):
+        self.hub = hub
+        self.alone = False
+
+    def __getattr__(self, name):
+        return getattr(self.hub, name)
+
+
+@pytest.fixture
+def deaf(make_world, store, hub):
+    """A process that does not hear of the other, and the other."""
+    lossy = LossyHub(hub)
+    one, two = make_world(store=store, hub=lossy), make_world(store=store)
+    one.cache.set("k", "old", stale_time=90)
+    lossy.alone = True
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    one.lossy = lossy
+    return one, two
+
+
+def test_memory_is_bypassed_while_invalidations_cannot_be_heard(deaf, fetcher):
+    one, two = deaf
+    for value in range(5):
+        two.cache.set("k", value)
+        assert one.cache.query("k", fetcher("never")) == value
+        one.clock.advance(0.1)
+    assert one.cache.stats().fresh == 5
+    two.cache.remove("k")
+    assert one.cache.get("k") is None
+
+
+def test_memory_answers_again_once_they_are_heard(deaf, store):
+    one, _ = deaf
+    one.lossy.alone = False
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    one.cache.get("k")
+    reads = store.reads
+    one.clock.advance(4)
+    assert one.cache.query("k", int) == "old"
+    assert store.reads == reads
+
+
+def test_when_the_store_is_away_as_well_the_last_good_value_is_served_and_refreshed(
+    deaf, store, fetcher
+):
+    one, _ = deaf
+    store.down = True
+    fetch = fetcher("new", "newer", "newest")
+    assert one.cache.query("k", fetch, stale_time=60) == "old"  # nobody waits
+    one.run()
+    assert one.cache.query("k", fetch, stale_time=60) == "new"
+    for _ in range(8):  # once in its dedupe_time, however often it is asked for
+        one.clock.advance(0.1)
+        one.cache.query("k", fetch, stale_time=60)
+        one.run()
+    assert fetch.calls == 1
+    one.clock.advance(0.3)
+    one.cache.query("k", fetch, stale_time=60)
+    one.run()
+    assert one.cache.query("k", fetch, stale_time=60) == "newer"
+
+
+def test_without_a_shared_store_memory_is_all_there_is(make_world, hub):
+    lossy = LossyHub(hub)
+    world = make_world(hub=lossy)
+    world.cache.set("k", "value")
+    lossy.alone = True
+    world.clock.advance(1)
+    world.scheduler.run_due()
+    assert world.cache.query("k", int) == "value"
+    assert world.cache.stats().fresh == 1
+
+
 def test_a_planted_entry_is_a_miss(workers, store, fetcher):
     one, _ = workers
     for planted in (pickle.dumps(os.getpid), b"OMC\x01garbage", b""):

@@ -310,6 +310,37 @@ def test_a_paused_leader_does_not_overwrite_what_came_after_it(make_herd):
     assert third("get", "k").startswith("newer")
 
 
+@pytest.mark.parametrize("make_herd", [REDIS], indirect=True)
+def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
+    make_herd, redis_server
+):
+    herd = make_herd(2, 8)
+    for worker in herd.workers:
+        worker.begin("load", 6)
+    time.sleep(1)
+    redis_server.kill()
+    time.sleep(3)
+    redis_server.start()
+    back = time.time()
+    one, two = (worker.answer() for worker in herd.workers)
+    for answer in (one, two):
+        assert answer["failures"] == []
+        assert answer["requests"] > 500
+        assert answer["slowest"] < 1
+        ((_, until),) = answer["away"]
+        assert until - back <= 2
+        assert 0 < answer["oldest"] <= 2.5  # memory is not trusted: each second a refresh
+    print(f"back after {one['away'][0][1] - back:.2f} s and {two['away'][0][1] - back:.2f} s")
+    first, second = herd.workers
+    first("set", "k", "old")
+    assert second("get", "k") == "old"
+    first("invalidate", "k")
+    deadline = time.monotonic() + 2
+    while second("together", "k", "new", 0, 600)["answers"] == ["old"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("make_herd", [SQLITE], indirect=True)
 def test_an_error_is_shared_within_a_process_and_not_waited_for_by_others(make_herd):
     herd = make_herd(3, 8)
