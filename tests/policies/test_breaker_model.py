@@ -18,6 +18,9 @@ LONGEST_S = 20.0
 PERMITS = 2
 SLOW_S = 1.0
 
+Begun = tuple[int, int, bool, int] | None
+"""A call that was let in: its number, its permit, whether it is a probe, and in which time."""
+
 
 class Model:
     """What a breaker over the last calls should do."""
@@ -102,7 +105,10 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(target=calls)
-    def a_call_begins(self) -> tuple[int, int, bool, int] | None:
+    def a_call_begins(self) -> Begun:
+        return self.begin()
+
+    def begin(self) -> Begun:
         permit = self.breaker.permit or self.breaker.enter(self.now)
         assert bool(permit) == self.model.lets_in(self.now)
         if not permit:
@@ -114,16 +120,23 @@ class BreakerMachine(RuleBasedStateMachine):
         return self.number, permit, probe, self.model.age
 
     @rule(call=consumes(calls), failed=st.booleans(), slow=st.booleans())
-    def a_call_ends(
-        self, call: tuple[int, int, bool, int] | None, failed: bool, slow: bool
-    ) -> None:
+    def a_call_ends(self, call: Begun, failed: bool, slow: bool) -> None:
+        self.end(call, failed, slow)
+
+    def end(self, call: Begun, failed: bool, slow: bool) -> None:
         if call is not None:
             number, permit, probe, age = call
             self.breaker.leave(permit, self.now, SLOW_S if slow else 0.0, failed=failed)
             self.model.ended(number, age, probe, self.now, failed, slow)
 
+    @rule(count=st.integers(1, WINDOW), failed=st.booleans(), slow=st.booleans())
+    def calls_come_and_end_at_once(self, count: int, failed: bool, slow: bool) -> None:
+        for _ in range(count):
+            self.end(self.begin(), failed, slow)
+            self.both_say_the_same()
+
     @rule(call=consumes(calls))
-    def a_call_ends_neutrally(self, call: tuple[int, int, bool, int] | None) -> None:
+    def a_call_ends_neutrally(self, call: Begun) -> None:
         if call is not None:
             self.breaker.release(call[1], self.now)
             if call[3] == self.model.age:
@@ -168,6 +181,6 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 BreakerMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, database=None
+    max_examples=200, stateful_step_count=40, deadline=None, database=None
 )
 TestBreaker = BreakerMachine.TestCase

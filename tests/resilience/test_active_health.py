@@ -221,6 +221,19 @@ def test_when_nobody_probes_any_more_what_was_found_is_forgotten(workers, probed
     assert health(other) == [Health.NO_DATA]
 
 
+def test_the_interval_is_kept_also_where_the_schedulers_jitter_is_against_it(
+    workers, probed, pass_time, monkeypatch
+):
+    one, periods = workers[0], []
+    every = one.scheduler.every
+    monkeypatch.setattr(
+        one.scheduler, "every", lambda s, *a, **k: [periods.append(s), every(s, *a, **k)][1]
+    )
+    one.add(probed())
+    pass_time(1, one)
+    assert [period * 1.1 for period in periods] == pytest.approx([INTERVAL_S])
+
+
 def test_without_an_interval_nobody_probes(worker, probed, pass_time):
     one = worker()
     made = probed()
