@@ -171,7 +171,7 @@ class BreakerMachine(RuleBasedStateMachine):
             )
         else:
             assert view.state == ("open" if model.forced or self.now < model.until else "half-open")
-            assert view.cooldown_s <= LONGEST_S
+            assert view.cooldown_s == self.model.last_s
         assert view.forced == model.forced
 
     @invariant()
