@@ -17,6 +17,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from .idempotency import KeptStream, Keys, Replay, Ticket
 from .refusal import Headers, Refusal, refusal_for
 from .replies import EventStream, as_json, as_problem, event_headers, wants_events
 from .under_way import ENVIRON
+from .watch import ClientWatch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -90,6 +92,7 @@ class EngineRoutes:
         self._trusted = trusted_hosts
         self._on_error = on_error
         self._monotonic = clock.monotonic
+        self._clients = ClientWatch()
         self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
         for path, options in routes.items():
@@ -146,7 +149,11 @@ class EngineRoutes:
             elif stream:
                 own = event_headers(found)
                 start_response("200 OK", [*own, *asked.headers])
-                events = EventStream(found, lambda error: self._refused(environ, route, error))
+                events = EventStream(
+                    found,
+                    lambda error: self._refused(environ, route, error),
+                    partial(self._clients.watch, environ),
+                )
                 if asked.ticket is None:
                     return events
                 return KeptStream(asked.ticket, events, own, asked.idempotent)

@@ -1,0 +1,208 @@
+"""Streams of engine routes under gunicorn: real clients that leave, real upstreams that stall."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.server
+
+APP = """
+from flask import Flask
+from om_plugins import OpenManager
+from om_plugins.builtin.engine_openai import OpenAIEngine
+
+app = Flask(__name__)
+app.config.update(
+    OM_HUB_URL="memory://",
+    OM_ROUTES={"/ask": {"chain": "c", "rate": None}},
+    OM_CHAINS={"c": {"timeout": %(timeout)s, "retries": 0}},
+)
+om = OpenManager(app)
+om.add_engine(OpenAIEngine("model", "http://127.0.0.1:%(port)d/v1", "m"), chain="c")
+
+@app.get("/up")
+def up():
+    (health,) = om.chain("c").health()
+    return {
+        "failures": health.failure_rate, "error": health.last_error,
+        "patterns": [one.example for one in om.runtime.recovery.patterns()],
+    }
+"""
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def piece(text):
+    return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
+
+
+class Upstream:
+    """An OpenAI-compatible service on a bare socket: one connection, told what to send."""
+
+    def __init__(self, script):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.script = script
+        self.sent = 0
+        self.closed_at = None
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.done.is_set():
+            connection, _ = self.listener.accept()
+            with connection:
+                connection.settimeout(20)
+                if self.was_asked(connection):
+                    self.answer(connection)
+
+    def was_asked(self, connection):
+        """False for a connection that only looks whether somebody is here."""
+        data = b""
+        while b"\r\n\r\n" not in data or b'"stream"' not in data:
+            more = connection.recv(65_536)
+            if not more:
+                return False
+            data += more
+        return True
+
+    def answer(self, connection):
+        try:
+            for data in self.script:
+                connection.sendall(data)
+                self.sent += len(data)
+            assert connection.recv(1) == b""
+        except ConnectionError:
+            pass
+        self.closed_at = time.monotonic()
+        self.done.set()
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def served(gunicorn):
+    upstreams = []
+
+    def start(script, timeout=20):
+        upstream = Upstream(script)
+        upstreams.append(upstream)
+        source = APP % {"port": upstream.port, "timeout": timeout}
+        url, _ = gunicorn(source, "--workers", "1", "--threads", "4")
+        return upstream, url
+
+    yield start
+    for upstream in upstreams:
+        upstream.close()
+
+
+@pytest.fixture
+def ask():
+    """``ask(url)``: a client's socket that has asked for a stream."""
+    clients = []
+
+    def asked(url):
+        clients.append(_asked(url))
+        return clients[-1]
+
+    yield asked
+    for client in clients:
+        client.close()
+
+
+def _asked(url):
+    host, _, port = url.removeprefix("http://").partition(":")
+    client = socket.create_connection((host, int(port)), timeout=10)
+    client.sendall(
+        b"POST /ask HTTP/1.1\r\nHost: app\r\nContent-Type: application/json\r\n"
+        b"Accept: text/event-stream\r\nContent-Length: 17\r\n\r\n"
+        b'{"question": "?"}'
+    )
+    return client
+
+
+def read_until(client, mark):
+    data = b""
+    while mark not in data:
+        more = client.recv(65_536)
+        assert more, data
+        data += more
+    return data
+
+
+def state(url):
+    with urllib.request.urlopen(url + "/up", timeout=5) as answer:
+        return json.load(answer)
+
+
+WELL = {"failures": 0.0, "error": "", "patterns": []}
+
+
+def test_a_client_that_leaves_a_silent_stream_closes_the_upstream_within_a_second(served, ask):
+    upstream, url = served([HEAD, piece("one")])  # and then nothing, for as long as it takes
+    client = ask(url)
+    read_until(client, b'"one"')
+    left = time.monotonic()
+    client.close()
+    assert upstream.done.wait(5)
+    assert upstream.closed_at - left < 1.0
+    assert state(url) == WELL
+
+
+def test_a_client_that_leaves_a_busy_stream_closes_the_upstream_within_a_second(served, ask):
+    def busy():
+        yield HEAD
+        while True:
+            yield piece("word ")
+            time.sleep(0.02)
+
+    upstream, url = served(busy())
+    client = ask(url)
+    read_until(client, b'"word ')
+    left = time.monotonic()
+    client.close()
+    assert upstream.done.wait(5)
+    assert upstream.closed_at - left < 1.0
+    assert state(url) == WELL
+
+
+def test_a_client_that_reads_slowly_slows_the_upstream(served, ask):
+    def endless():
+        yield HEAD
+        while True:
+            yield piece("x" * 60_000)
+
+    upstream, url = served(endless())
+    client = ask(url)
+    read_until(client, b"event: chunk")
+    before = -1
+    deadline = time.monotonic() + 15
+    while upstream.sent != before and time.monotonic() < deadline:
+        before = upstream.sent
+        time.sleep(0.5)
+    assert upstream.sent == before  # it stands still
+    assert upstream.sent < 40_000_000  # what the sockets of three parties hold, and no more
+    client.close()
+    assert upstream.done.wait(5)
+
+
+def test_a_stream_that_falls_silent_ends_with_a_typed_error(served, ask):
+    upstream, url = served([HEAD, piece("one")], timeout=1)
+    client = ask(url)
+    began = time.monotonic()
+    text = read_until(client, b"\r\n0\r\n\r\n").decode()
+    assert time.monotonic() - began < 3
+    document = json.loads(text.partition("event: error\ndata: ")[2].partition("\n")[0])
+    assert document["status"] == 504
+    assert document["detail"] == "The answer took too long. Please try again."
+    assert "event: done" not in text
+    assert upstream.done.wait(5)
+    client.close()
+    assert state(url)["error"] == "AttemptTimeout"
