@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .builtin.engine_proxy import ProxyEngine as ProxyEngine
     from .builtin.engine_stale import StaleEngine as StaleEngine
     from .builtin.engine_static import StaticEngine as StaticEngine
+    from .builtin.engine_wsgi import WsgiEngine as WsgiEngine
     from .builtin.proxy_app import ProxyApp as ProxyApp
     from .extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
@@ -51,6 +52,7 @@ _HOMES = {
     "Settings": "settings",
     "StaleEngine": "builtin.engine_stale",
     "StaticEngine": "builtin.engine_static",
+    "WsgiEngine": "builtin.engine_wsgi",
     "errors": "",
     "hookimpl": "hookspecs",
     "signals": "",

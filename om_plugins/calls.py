@@ -155,6 +155,16 @@ class Call:
 
         return remove
 
+    def cut(self) -> None:
+        """Stop the attempt under way, not the call: what was given to :meth:`on_cancel` runs.
+
+        For a timer that interrupts an engine at its ``attempt_deadline``; the call goes on to its
+        next attempt or tier.
+        """
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback()
+
     def cancel(self) -> None:
         """Tell the engine at work that nobody waits any more. Safe to call twice."""
         self._cancelled = True

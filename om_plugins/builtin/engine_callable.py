@@ -11,8 +11,10 @@ from dataclasses import fields
 from types import CoroutineType
 from typing import Any
 
-from ..errors import AttemptTimeout, Cancelled
+from ..errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
 from ..types import Call, EngineTraits
+from .attempt_timer import AttemptTimer
+from .bounded_pool import BoundedPool
 
 Function = Callable[..., Any]
 
@@ -30,15 +32,30 @@ class CallableEngine:
             generator function and ``cancellable`` for a coroutine function unless said otherwise;
             the rest is False: say ``idempotent=True`` when asking twice does no harm, and
             ``local=True`` when it has no effect outside this process.
+        max_threads: run the function in one of at most so many threads of each process, and leave
+            it there at the deadline. For functions that cannot be interrupted; when all threads
+            are busy, calls fail at once with ``EngineUnavailable``.
+        interrupt: have what the function gave to ``call.on_cancel`` run at the attempt's deadline
+            too, by a timer thread. For functions that wait where only another thread can stop
+            them: ``call.on_cancel(connection.cancel)`` of a database, a subprocess's ``kill``.
 
     Raises:
         TypeError: it cannot be called so, or a trait is unknown.
+        ConfigError: ``max_threads`` is no number from 1 to 1000.
 
-    A plain function is not interrupted: one that waits should pass ``call.remaining()`` to what
-    it waits on.
+    A plain function is not interrupted otherwise: one that waits should pass ``call.remaining()``
+    to what it waits on.
     """
 
-    def __init__(self, name: str, function: Function, **traits: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Function,
+        *,
+        max_threads: int | None = None,
+        interrupt: bool = False,
+        **traits: Any,
+    ) -> None:
         known = [field.name for field in fields(EngineTraits)]
         for trait in traits:
             if trait not in known:
@@ -53,11 +70,27 @@ class CallableEngine:
             )
         traits.setdefault("streaming", inspect.isgeneratorfunction(kind))
         asynchronous = inspect.iscoroutinefunction(kind)
-        traits.setdefault("cancellable", asynchronous)
+        traits.setdefault("cancellable", asynchronous or max_threads is not None or interrupt)
         self.name = name
         self.traits = EngineTraits(**traits)
         taking_call = function if _takes_call(name, function) else _ignoring_call(function)
-        self._ask = _in_event_loop(taking_call) if asynchronous else taking_call
+        ask = _in_event_loop(taking_call) if asynchronous else taking_call
+        if interrupt:
+            ask = _interrupted(name, ask)
+        self.pool: BoundedPool | None = None
+        if max_threads is not None:
+            if inspect.isgeneratorfunction(kind):
+                raise TypeError(
+                    f"engine {name!r}: a generator cannot run in a pool, for it is read in the "
+                    "caller's thread; return the whole answer"
+                )
+            if isinstance(max_threads, bool) or not 1 <= max_threads <= 1000:
+                raise ConfigError(
+                    f"engine {name!r}: max_threads", max_threads, "must be from 1 to 1000"
+                )
+            self.pool = BoundedPool(name, max_threads)
+            ask = _pooled(self.pool, ask)
+        self._ask = ask
 
     def call(self, call: Call) -> object:
         """What the function returns.
@@ -103,6 +136,30 @@ def _takes_call(name: str, function: Function) -> bool:
 
 def _ignoring_call(function: Function) -> Function:
     return lambda call: function()
+
+
+def _pooled(pool: BoundedPool, function: Function) -> Function:
+    return lambda call: pool.run(lambda: function(call), call)
+
+
+def _interrupted(name: str, function: Function) -> Function:
+    timer = AttemptTimer(name)
+
+    def ask(call: Call) -> object:
+        with timer.watching(call):
+            try:
+                return function(call)
+            except (Cancelled, CallerDeadline, AttemptTimeout):
+                raise
+            except Exception as error:
+                # What a function raises that was interrupted is the interruption.
+                try:
+                    call.raise_if_done()
+                except Exception as over:
+                    raise over from error
+                raise
+
+    return ask
 
 
 def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:

@@ -136,7 +136,7 @@ class HttpEngine:
             Cancelled: the call was cancelled meanwhile.
         """
         if self._method == "GET":
-            query = _query(call.payload, self._where())
+            query = query_of(call.payload, self._where())
             joint = "&" if "?" in self._target else "?"
             target = self._target + joint + query if query else self._target
             exchange = self._open(call, target, None, "application/json")
@@ -307,7 +307,7 @@ def _positive(name: str, key: str, value: float) -> float:
     return value
 
 
-def _query(payload: object, where: str) -> str:
+def query_of(payload: object, where: str) -> str:
     """A payload as a query string: a list repeats its key, what is nested becomes JSON."""
     if payload is None:
         return ""
