@@ -7,6 +7,7 @@ A :class:`Table` reads a mapping as users write it and raises
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 
 import msgspec
 
+from . import errors
 from .errors import ConfigError
 
 T = TypeVar("T")
@@ -89,6 +91,15 @@ class Table:
                 raise ConfigError(where + name, value, _unknown(name, known))
             read[found.name] = _read(where + name, value, found)
         return cls(**read)
+
+    def given(self) -> dict[str, Any]:
+        """The values that differ from the defaults, by the names that users write."""
+        default = type(self)()
+        return {
+            written: value
+            for written, one in self.keys().items()
+            if (value := getattr(self, one.name)) != getattr(default, one.name)
+        }
 
     def __post_init__(self) -> None:
         for written, one in self.keys().items():
@@ -339,6 +350,42 @@ def _csp(value: Any) -> dict[str, tuple[str, ...]]:
     return result
 
 
+def _exceptions(value: Any) -> tuple[type[Exception], ...]:
+    if isinstance(value, str):
+        value = _strings(value)
+    if isinstance(value, type):
+        value = (value,)
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise ValueError
+    return tuple(_exception(one) for one in value)
+
+
+def _exception(value: Any) -> type[Exception]:
+    if isinstance(value, str):
+        module, _, name = value.rpartition(".")
+        homes = [module] if module else [errors.__name__, "builtins"]
+        for home in homes:
+            try:
+                found = getattr(importlib.import_module(home), name, None)
+            except ImportError:
+                found = None
+            if found is not None:
+                value = found
+                break
+        else:
+            near = difflib.get_close_matches(value, vars(errors), n=1)
+            raise ValueError(
+                f"there is no {value!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    if not isinstance(value, type) or not issubclass(value, Exception):
+        raise ValueError(f"{value!r} is no class of exceptions")
+    return value
+
+
+EXCEPTIONS = Check(
+    "a list of exception classes, or of their names such as 'Transient' or 'my_app.errors.Busy'",
+    _exceptions,
+)
 CSP = Check("a policy as text, or a dict from a directive to its sources", _csp)
 
 

@@ -32,6 +32,7 @@ from .caching.memoize import Memoized, memoize
 from .errors import ConfigError
 from .flask_templates import current_environ, prepare_templates
 from .flask_views import cached
+from .live import LASTS_S
 from .resilience.fingerprint import fingerprint
 from .runtime import Runtime
 from .security.companions import changes
@@ -327,6 +328,15 @@ class OpenManager:
     def chain(self, name: str) -> EngineChain:
         """The chain of that name; ask it with ``.call(payload)``."""
         return self.runtime.chain(name)
+
+    def configure(self, chain: str, *, lasts_s: float = LASTS_S, **options: object) -> None:
+        """Change a chain while the app runs, in every worker.
+
+        ``om.configure("assistant", timeout=3, engines={"model": {"enabled": False}})``; the
+        arguments are those of :meth:`om_plugins.live.LiveSettings.configure`, and
+        ``om.runtime.live.reset("assistant")`` takes the changes back.
+        """
+        self.runtime.live.configure(chain, lasts_s=lasts_s, **options)
 
     @property
     def cache(self) -> SmartCache:

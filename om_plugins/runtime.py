@@ -29,11 +29,13 @@ from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
 from .hub_url import check_hub_url, resolve_hub_url
+from .live import LiveSettings
 from .monitoring.centre import Monitoring
 from .monitoring.observe import own_route
 from .monitoring.rules import rules_from as alerts_from
 from .notifying.address import Browsers
 from .notifying.centre import NotificationCentre
+from .notifying.servers import has_one_thread, stopping
 from .notifying.words import Words, display_name, words
 from .plugin_host import PluginHost
 from .protocols import (
@@ -48,10 +50,10 @@ from .protocols import (
     PluginContext,
     RecoveryStep,
 )
-from .resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from .resilience.chain import BreakerRegistry, EngineChain
 from .resilience.engine_exchange import EngineExchange
-from .resilience.place import check_engine
 from .resilience.recovery import Recovery
+from .resilience.seat import check_engine
 from .resilience.wording import Reader
 from .resilience.wrong_methods import WrongMethods
 from .routes.under_way import ENVIRON
@@ -69,6 +71,9 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("om_plugins")
+
+ONE_THREAD_SLEEP_S = 1.0
+"""How long a call may wait between attempts where the server has one thread."""
 
 AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
 
@@ -242,6 +247,13 @@ class Runtime:
             notify=self.notify,
             words=words(),
         )
+        self.live = LiveSettings(
+            settings=settings,
+            hub=self.hub,
+            scheduler=self.scheduler,
+            clock=self.clock,
+            chains=lambda: self.chains,
+        )
         self._notifiers: list[tuple[str, Notifier]] | None = None
         self._steps: list[tuple[str, RecoveryStep]] | None = None
         self._hub_factories: dict[str, HubFactory] = {}
@@ -291,14 +303,16 @@ class Runtime:
         spec = self._attached(spec)
         found = self.chains.get(spec.chain)
         if found is None:
-            policy = ChainPolicy.from_settings(self.settings, spec.chain)
             found = EngineChain(
                 spec.chain,
-                policy,
+                self.live.policy_of(spec.chain),
+                options=self.live.engines_of(spec.chain),
                 clock=self.clock,
                 emit=self.emit,
                 breakers=self._breakers,
                 on_failure=self.recovery.chain_failed if self.settings.enabled else None,
+                stopping=lambda: self.closed or stopping(),
+                most_sleep_s=self._most_sleep_s,
             )
             found.add(spec)
             self.chains[spec.chain] = found
@@ -313,6 +327,7 @@ class Runtime:
             if self.settings.monitoring:
                 self.monitoring.start()
             self._engine_exchange.start()
+            self.live.start()
             self.scheduler.start()  # jobs that were registered before a fork run here too
             _close_at_exit(self)
 
@@ -409,6 +424,11 @@ class Runtime:
             return Reader(words=words())
         cookies = str(environ.get("HTTP_COOKIE", ""))
         return Reader(lambda: self.browsers.address(cookies), words(environ))
+
+    def _most_sleep_s(self) -> float:
+        """How long a call may wait between attempts: it must not hold a server's only thread."""
+        environ = self._environ()
+        return ONE_THREAD_SLEEP_S if environ and has_one_thread(environ) else float("inf")
 
     def _name_of(self, subject: str, said: object) -> str:
         language = said if isinstance(said, Words) else None

@@ -15,6 +15,7 @@ from om_plugins.errors import ConfigError
 from om_plugins.settings import (
     AlertOptions,
     ChainOptions,
+    EngineOptions,
     HstsOptions,
     HttpCacheOptions,
     RouteOptions,
@@ -70,7 +71,7 @@ def test_every_default_passes_its_own_check(written: str) -> None:
         ("OM_CSP_MOD", "OM_CSP_MODE"),
         ("OM_CACHE_STALETIME", "OM_CACHE_STALE_TIME"),
         ("OM_PLUGIN_DISABLED", "OM_PLUGINS_DISABLED"),
-        ("OM_RETRY", "OM_RETRIES"),
+        ("OM_RETRIE", "OM_RETRIES"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(written: str, nearest: str) -> None:
@@ -280,8 +281,8 @@ def test_the_reference_page_is_up_to_date() -> None:
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
     tables = (
-        Settings, ChainOptions, RouteOptions, ShieldOptions, AlertOptions, HstsOptions,
-        HttpCacheOptions,
+        Settings, ChainOptions, EngineOptions, RouteOptions, ShieldOptions, AlertOptions,
+        HstsOptions, HttpCacheOptions,
     )  # fmt: skip
     assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
 

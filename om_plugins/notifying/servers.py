@@ -25,10 +25,17 @@ def stream_limit(environ: WSGIEnvironment, setting: str | int) -> int | None:
         return setting
     if _greenlets():
         return None
+    return 0 if has_one_thread(environ) else 1
+
+
+def has_one_thread(environ: WSGIEnvironment) -> bool:
+    """True where a request that waits keeps all others of its process waiting."""
+    if _greenlets():
+        return False
     if not environ.get("wsgi.multithread"):
-        return 0
+        return True
     threads = getattr(getattr(_worker(), "cfg", None), "threads", 2)
-    return 0 if isinstance(threads, int) and threads < 2 else 1
+    return isinstance(threads, int) and threads < 2
 
 
 def stopping() -> bool:

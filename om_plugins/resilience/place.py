@@ -6,71 +6,103 @@ Breaker, cooldown and health of the engine change here and nowhere else, by the 
 
 from __future__ import annotations
 
-import inspect
 import logging
-import threading
 from collections.abc import Callable
-from typing import cast
 
-from ..errors import AttemptTimeout, ConfigError, EngineUnavailable
-from ..policies.breaker import Breaker
-from ..policies.cooldown import Cooldown
+from ..errors import AttemptTimeout, EngineUnavailable
 from ..policies.deadline import reserve_s
-from ..policies.forks import renew_after_fork
-from ..protocols import Clock, Engine
-from ..signals import Emit, engine_called, engine_failed, engine_health_changed
-from ..types import Call, EngineHealth, EngineSpec, EngineTraits, Health
-from .health import health_of
+from ..protocols import Clock
+from ..settings import EngineOptions
+from ..signals import Emit, engine_called, engine_failed
+from ..types import Answer, Call, EngineHealth
+from .balance import Tier
 from .outcomes import NextTier, cooling_s, outcome_of
 from .policy import ChainPolicy
+from .seat import Seat, tier_of
 from .stream import ChunkStream, End
+from .traffic import Traffic
 
 logger = logging.getLogger("om_plugins")
 
 
 class Place:
-    """What a chain keeps of one engine.
+    """One engine as the calls of one moment see it; made anew when settings change.
 
     Args:
-        spec: the engine, its chain and tier.
+        seat: what lasts of it.
         policy: the chain's.
-        breaker: the engine's own, or the one it shares.
+        options: the engine's own.
+        equals: others share its tier.
         clock: time.
         emit: tells the application's signals.
 
     Attributes:
         saves_time: a local engine comes later in the chain, so this one leaves it a slice of the
             deadline.
-        last_error: class name of the newest failure, "" for none.
+        traffic: bulkhead, load and answer times, where somebody asked for them.
+        peers: its tier, where it has equals.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_cooldown_s", "_emit", "_fair_share_s", "_health",
-                 "_lock", "_since", "ask", "breaker", "cooldown", "idempotent", "last_error",
-                 "local", "name", "saves_time", "spec", "streaming", "tier")  # fmt: skip
+    __slots__ = ("_clock", "_condition", "_cooldown_s", "_emit", "_fair_share_s", "ask",
+                 "breaker", "cooldown", "ejection", "hedge_safe", "idempotent", "learn",
+                 "local", "name", "peers", "saves_time", "spec", "streaming", "tier", "traffic",
+                 "weight")  # fmt: skip
 
     def __init__(
-        self, spec: EngineSpec, policy: ChainPolicy, breaker: Breaker, clock: Clock, emit: Emit
+        self,
+        seat: Seat,
+        policy: ChainPolicy,
+        options: EngineOptions,
+        *,
+        equals: bool,
+        clock: Clock,
+        emit: Emit,
     ) -> None:
-        engine = cast(Engine, spec.engine)
-        self.spec = spec
-        self.name = engine.name
-        self.tier = spec.tier
-        self.idempotent = engine.traits.idempotent
-        self.local = engine.traits.local
-        self.streaming = engine.traits.streaming
-        self.ask = engine.call
-        self.breaker = breaker
-        self.cooldown = Cooldown()
+        traits = seat.engine.traits
+        self.spec = seat.spec
+        self.name = seat.name
+        self.tier = tier_of(seat.spec, options)
+        self.weight = seat.spec.weight if options.weight is None else options.weight
+        self.idempotent = traits.idempotent
+        self.hedge_safe = traits.hedge_safe
+        self.local = traits.local
+        self.streaming = traits.streaming
+        self.ask = seat.ask
+        self.learn: Callable[[Call, Answer], object] | None = getattr(seat.engine, "learn", None)
+        self.breaker = seat.breaker
+        self.cooldown = seat.cooldown
+        self.ejection = seat.ejection
         self.saves_time = False
-        self.last_error = ""
+        self.peers: Tier | None = None
+        load = seat.load if equals else None
+        self.traffic = (
+            Traffic(seat.bulkhead, load, seat.times)
+            if seat.bulkhead or load or seat.times
+            else None
+        )
         self._clock = clock
         self._emit = emit
+        self._condition = seat.condition
         self._cooldown_s = policy.breaker_cooldown_s
         self._fair_share_s = fair_share_s(policy)
-        self._health = Health.NO_DATA
-        self._since = clock.time()
-        self._lock = threading.Lock()
-        renew_after_fork(self)
+
+    @property
+    def last_error(self) -> str:
+        """Class name of the newest failure, "" for none."""
+        return self._condition.last_error
+
+    @property
+    def in_flight(self) -> int:
+        """Calls at work; counted where the engine has equals."""
+        return 0 if self.traffic is None or self.traffic.load is None else (
+            self.traffic.load.in_flight
+        )  # fmt: skip
+
+    def cost(self, now: float) -> float:
+        """What one more call costs here, in expected seconds of work, per weight."""
+        if self.traffic is None or self.traffic.load is None:
+            return 0.0
+        return self.traffic.load.cost(now) / self.weight
 
     # --- how a call gets in ---
 
@@ -115,9 +147,11 @@ class Place:
         """The engine raised ``error``, before or in the middle of its answer."""
         outcome = outcome_of(error)
         if outcome.next_tier is not NextTier.NEVER:  # else it is the caller's doing
-            self.last_error = type(error).__name__
+            self._condition.last_error = type(error).__name__
         if outcome.trips and not self._cut_short(call, error, duration_s, now):
             self.breaker.leave(permit, now, duration_s, failed=True)
+            if self.peers is not None:
+                self._failed_among_equals(self.peers, duration_s, now)
         else:
             self.breaker.release(permit, now)
         if outcome.cools:
@@ -142,8 +176,14 @@ class Place:
     ) -> None:
         """The engine's first chunk is here: how it ends is recorded when it ends."""
 
+        traffic = self.traffic
+        if traffic is not None:
+            traffic.answered(now - began, now)
+
         def ended(end: End, error: Exception | None) -> None:
             at = self._clock.monotonic()
+            if traffic is not None:
+                traffic.leave()
             if end == "closed":
                 self.breaker.release(permit, at)
             elif error is None:
@@ -203,36 +243,16 @@ class Place:
         if not self.breaker.permit:
             raise AttemptTimeout(f"{self.name}: answered, but too slowly")
 
+    def _failed_among_equals(self, peers: Tier, duration_s: float, now: float) -> None:
+        load = self.traffic.load if self.traffic is not None else None
+        if load is not None:
+            peers.failed(self, load.failed(duration_s, now), now)
+
     # --- health ---
 
     def look(self, now: float) -> EngineHealth:
         """The health at this moment; a change since the last look is told."""
-        with self._lock:
-            view = self.breaker.view(now)
-            before, state = self._health, health_of(self.breaker, view, self.cooldown, now)
-            if state is not before:
-                self._health, self._since = state, self._clock.time()
-            since = self._since
-        if state is not before and engine_health_changed.receivers:
-            self._emit(
-                engine_health_changed,
-                chain=self.spec.chain,
-                engine=self.name,
-                tier=self.tier,
-                before=before,
-                after=state,
-            )
-        return EngineHealth(
-            engine=self.name,
-            chain=self.spec.chain,
-            tier=self.tier,
-            state=state,
-            failure_rate=view.failure_rate,
-            slow_rate=view.slow_rate,
-            samples=view.calls,
-            since=since,
-            last_error=self.last_error,
-        )
+        return self._condition.look(self.tier, now)
 
     def close(self) -> None:
         """Have the engine give its connections back, if it has any."""
@@ -242,38 +262,6 @@ class Place:
                 close()
             except Exception:
                 logger.exception("engine %r: close failed", self.name)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-
-def check_engine(spec: EngineSpec, chain: str) -> Engine:
-    """Refuse what is no engine, when it is registered and not when it is first needed.
-
-    Raises:
-        ConfigError: it lacks a part of the contract, or its place is not one.
-        TypeError: its ``call`` is ``async``.
-    """
-    engine = spec.engine
-    key = f"engine of chain {chain!r}"
-    if spec.chain != chain:
-        raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
-    name = getattr(engine, "name", None)
-    if not isinstance(name, str) or not name:
-        raise ConfigError(key, engine, "must have a name, a text that is not empty")
-    call = getattr(engine, "call", None)
-    if isinstance(engine, type) or not callable(call):
-        raise ConfigError(key, engine, "must be an object with a method call(call)")
-    if not isinstance(getattr(engine, "traits", None), EngineTraits):
-        raise ConfigError(key, engine, "must have traits, an EngineTraits")
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise TypeError(
-            f"engine {name!r}: call is async, and a chain is not; "
-            "wrap the coroutine function in a CallableEngine"
-        )
-    if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
-        raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
-    return cast(Engine, engine)
 
 
 def fair_share_s(policy: ChainPolicy) -> float:

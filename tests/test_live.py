@@ -1,0 +1,234 @@
+"""Live settings: changed at run time, in every worker, checked, and over by themselves."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from om_plugins import OpenManager, Settings
+from om_plugins.background import BackgroundScheduler
+from om_plugins.builtin.engine_callable import CallableEngine
+from om_plugins.builtin.hub_memory import MemoryHub
+from om_plugins.errors import ChainExhausted, ConfigError, Transient
+from om_plugins.live import LiveSettings
+from om_plugins.resilience.chain import EngineChain
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.types import EngineSpec
+
+
+class Worker:
+    """What one process has: chains of its own, and the hub that all share."""
+
+    def __init__(self, hub, clock, settings):
+        self.chains = {}
+        self.live = LiveSettings(
+            settings=settings,
+            hub=hub,
+            scheduler=BackgroundScheduler(1, 9, clock, hub, synchronous=True),
+            clock=clock,
+            chains=lambda: self.chains,
+        )
+        for name in ("assistant", "search"):
+            chain = EngineChain(
+                name,
+                self.live.policy_of(name),
+                options=self.live.engines_of(name),
+                clock=clock,
+            )
+            for tier, engine in enumerate(("model", "local"), 1):
+                chain.add(EngineSpec(CallableEngine(engine, lambda call, e=engine: e), name, tier))
+            self.chains[name] = chain
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def hub(clock):
+    return MemoryHub("memory://", clock)
+
+
+@pytest.fixture
+def worker(hub, clock):
+    def make(**settings):
+        return Worker(hub, clock, Settings(**settings))
+
+    return make
+
+
+def test_a_change_holds_at_once_here_and_after_a_look_elsewhere(worker):
+    here, there = worker(), worker()
+    here.live.configure("assistant", timeout=3, retries=0)
+    assert here.chains["assistant"].policy.timeout == 3
+    assert there.chains["assistant"].policy.timeout == 10
+    there.live.look()
+    assert there.chains["assistant"].policy.timeout == 3
+    assert there.chains["search"].policy.timeout == 10
+
+
+def test_a_worker_that_comes_later_begins_with_the_changes(worker, hub, clock):
+    worker().live.configure("assistant", timeout=3)
+    late = worker()
+    late.live.look()
+    assert late.chains["assistant"].policy.timeout == 3
+
+
+def test_a_change_of_every_chain_is_below_that_of_one(worker):
+    one = worker(chains={"search": {"timeout": 7}})
+    one.live.configure("*", timeout=2, retries=1)
+    one.live.configure("assistant", timeout=3)
+    policies = {name: chain.policy for name, chain in one.chains.items()}
+    assert (policies["assistant"].timeout, policies["assistant"].retries) == (3, 1)
+    assert (policies["search"].timeout, policies["search"].retries) == (2, 1)
+
+
+def test_an_engine_is_switched_off_and_moved(worker):
+    one = worker()
+    chain = one.chains["assistant"]
+    one.live.configure("assistant", engines={"model": {"enabled": False}})
+    assert chain.call().engine == "local"
+    assert [spec.engine.name for spec in chain.engines] == ["model", "local"]
+    one.live.configure("assistant", engines={"model": {"enabled": None, "tier": 9}})
+    assert [place.name for place in chain.places] == ["local", "model"]
+    one.live.configure("assistant", engines=None)
+    assert [place.name for place in chain.places] == ["model", "local"]
+
+
+def test_changes_add_up_and_none_takes_one_back(worker):
+    one = worker()
+    one.live.configure("assistant", timeout=3)
+    one.live.configure("assistant", retries=1)
+    one.live.configure("assistant", timeout=None)
+    policy = one.chains["assistant"].policy
+    assert (policy.timeout, policy.retries) == (10, 1)
+    assert one.live.changes()["assistant"].options == {"retries": 1}
+
+
+def test_all_is_taken_back_everywhere(worker):
+    here, there = worker(), worker()
+    here.live.configure("*", timeout=3)
+    there.live.look()
+    there.live.reset()
+    here.live.look()
+    assert [w.chains["search"].policy.timeout for w in (here, there)] == [10, 10]
+    assert here.live.changes() == {}
+
+
+def test_a_change_ends_by_itself(worker, clock):
+    here, there = worker(), worker()
+    here.live.configure("assistant", timeout=3, lasts_s=60)
+    there.live.look()
+    clock.advance(61)
+    for one in (here, there):
+        one.live.look()
+        assert one.chains["assistant"].policy.timeout == 10
+
+
+@pytest.mark.parametrize(
+    ("chain", "options", "words"),
+    [
+        ("asistant", {}, "did you mean 'assistant'"),
+        ("assistant", {"timeuot": 3}, "timeuot.*did you mean 'timeout'"),
+        ("assistant", {"timeout": -3}, "timeout -3: must be"),
+        ("assistant", {"engines": {"modle": {"tier": 2}}}, "'modle'.*did you mean 'model'"),
+        ("assistant", {"engines": {"model": {"teir": 2}}}, "teir.*did you mean 'tier'"),
+        ("assistant", {"engines": {"model": 2}}, "must be a dict"),
+        ("assistant", {"engines": {"model": {"chaos": {"rate": 2}}}}, "rate 2"),
+        ("assistant", {"retry_on": ["os.system"]}, "no dotted names"),
+        ("assistant", {"lasts_s": 0}, "above 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_whole(worker, chain, options, words):
+    one = worker()
+    one.live.configure("assistant", retries=1)
+    with pytest.raises(ConfigError, match=words):
+        one.live.configure(chain, **{"timeout": 5, **options})
+    assert one.live.changes()["assistant"].options == {"retries": 1}
+    assert one.chains["assistant"].policy.timeout == 10
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "text",
+        {"assistant": 3},
+        {"assistant": {"options": {"timeout": "x"}, "until": 2e12}},
+        {"assistant": {"options": {"retry_on": ["os.path"]}, "until": 2e12}},
+        {"assistant": {"options": {"engines": {"none": {"tier": 2}}}, "until": 2e12}},
+        {"nobody": {"options": {}, "until": 2e12}},
+    ],
+)
+def test_whatever_is_planted_in_the_hub_changes_nothing(worker, hub, planted):
+    one = worker()
+    hub.put("live:settings", planted, 60)
+    one.live.look()
+    assert one.chains["assistant"].policy.timeout == 10
+    assert one.chains["assistant"].call().engine == "model"
+
+
+def test_a_call_under_way_ends_as_it_began(worker):
+    one = worker()
+    chain = one.chains["assistant"]
+
+    def changes_meanwhile(call):
+        one.live.configure("assistant", engines={"local": {"enabled": False}}, retries=0)
+        raise Transient("down")
+
+    chain.add(EngineSpec(CallableEngine("zero", changes_meanwhile), "assistant", 1))
+    one.live.configure("assistant", engines={"model": {"enabled": False}})
+    assert chain.call().engine == "local"
+    with pytest.raises(ChainExhausted):
+        chain.call()
+
+
+def test_what_was_counted_stays(worker):
+    one = worker(chains={"assistant": {"engines": {"model": {"max_concurrency": 2}}}})
+    chain = one.chains["assistant"]
+    breaker, budget = chain.places[0].breaker, chain._plan.budget
+    one.live.configure("assistant", breaker_min_calls=3, engines={"model": {"tier": 5}})
+    (place,) = [place for place in chain.places if place.name == "model"]
+    assert place.breaker is breaker
+    assert breaker.min_calls == 3
+    assert chain._plan.budget is budget
+
+
+def test_a_breaker_is_held_open_and_let_go(worker):
+    one = worker()
+    chain = one.chains["assistant"]
+    one.live.configure("assistant", engines={"model": {"breaker": "open"}})
+    assert chain.call().engine == "local"
+    one.live.configure("assistant", engines={"model": {"breaker": None}})
+    assert chain.call().engine == "model"
+
+
+def test_chaos_comes_and_goes(worker):
+    one = worker()
+    chain = one.chains["assistant"]
+    one.live.configure(
+        "assistant", engines={"model": {"chaos": {"rate": 1, "error": "Unsupported"}}}
+    )
+    assert chain.call().engine == "local"
+    one.live.configure("assistant", engines={"model": {"chaos": None}})
+    assert chain.call().engine == "model"
+
+
+def test_changes_of_others_are_looked_for_each_second(worker, clock):
+    here, there = worker(), worker()
+    there.live.start()
+    here.live.configure("assistant", timeout=3)
+    clock.advance(1)
+    there.live._scheduler.run_due()
+    assert there.chains["assistant"].policy.timeout == 3
+
+
+def test_an_app_is_configured_in_one_line():
+    app = Flask("live")
+    app.config["TESTING"] = True
+    om = OpenManager(app)
+    om.add_engine(CallableEngine("model", lambda call: "fine"), chain="assistant")
+    om.configure("assistant", timeout=3)
+    assert om.chain("assistant").policy.timeout == 3
+    om.runtime.live.reset("assistant")
+    assert om.chain("assistant").policy.timeout == 10
