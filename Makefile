@@ -6,7 +6,7 @@ comma := ,
 BIN := $(VENV)/bin
 SOURCES := $(shell find om_plugins -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint bench docs proof format clean system-packages
+.PHONY: demo test lint bench docs proof compliance format clean system-packages
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m gunicorn -c example_app/gunicorn.conf.py "example_app:create_app()"
@@ -18,6 +18,10 @@ test: $(VENV)/.test system-packages
 proof: $(VENV)/.test system-packages
 	$(BIN)/pytest -m proof $(ARGS)
 	PYTHON=$(PYTHON) sh tests/lowest/run.sh
+
+# The public suite of HTTP cache tests (npm http-cache-tests), or a checkout of it: SUITE=path.
+compliance: $(VENV)/.test
+	$(BIN)/python tests/proof/compliance/run.py $(if $(SUITE),--suite $(SUITE)) $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

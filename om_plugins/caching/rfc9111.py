@@ -58,7 +58,7 @@ HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
     | {"trailer", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization"}
 )
-_OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range", "content-type"})
+_OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"})
 
 
 class Forward(StrEnum):
@@ -258,9 +258,10 @@ def _implied(
 def _age(facts: Facts) -> float:
     """The corrected initial age: RFC 9111 section 4.2.3."""
     made = http_date(facts.one("date"), facts.received_at)
-    apparent = 0.0 if made is None else max(0.0, facts.received_at - made)
-    if apparent < 1.0:
-        apparent = 0.0  # a date has no fractions of a second
+    apparent = 0.0
+    # a date has no fractions: one of the second in which the request began is of this exchange
+    if made is not None and made < math.floor(facts.requested_at):
+        apparent = facts.received_at - made
     delay = max(0.0, facts.received_at - facts.requested_at)
     said = age_seconds(facts.fields.get("age", ()))
     return max(apparent, said + delay)

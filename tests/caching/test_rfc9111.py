@@ -159,6 +159,11 @@ def test_the_age_is_the_largest_of_what_is_known():
     assert control("max-age=60", ("Date", date(30))).age_s == 0
 
 
+def test_a_date_of_the_second_in_which_the_request_began_is_no_age():
+    assert control("max-age=60", ("Date", date()), requested_at=NOW + 0.9).age_s == 0
+    assert control("max-age=60", ("Date", date(-1)), requested_at=NOW + 0.9).age_s == 1
+
+
 def test_stale_windows_are_those_of_rfc_5861():
     found = control("max-age=1, stale-while-revalidate=10, stale-if-error=20")
     assert (found.while_revalidating_s, found.if_error_s) == (10, 20)
@@ -231,7 +236,7 @@ def test_a_client_that_has_the_response_is_recognised():
 
 def test_a_304_updates_headers_but_not_what_describes_the_body():
     stored = [("ETag", '"a"'), ("Content-Length", "5"), ("X", "1"), ("X", "2"), ("Age", "7")]
-    fresh = [("X", "3"), ("Content-Length", "0"), ("Content-Type", "x/y"), ("Connection", "Hop")]
+    fresh = [("X", "3"), ("Content-Length", "0"), ("Content-Range", "x"), ("Connection", "Hop")]
     assert updated(stored, [*fresh, ("Hop", "1")]) == [
         ("ETag", '"a"'),
         ("Content-Length", "5"),

@@ -27,7 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[2] / "build" / "compliance"
-PACKAGE = "http-cache-tests@0.4.5"
+PACKAGE = "http-cache-tests@0.4.5"  # exactly this one
 GOOD = ("pass", "yes")
 
 
@@ -70,7 +70,7 @@ def run(suite: Path, only: list[str] | None = None) -> list[Ended]:
         "npm_config_protocol": "http",
         "npm_config_port": str(origin),
         "npm_config_pidfile": str(BUILD / "origin.pid"),
-        "ORIGIN": f"localhost:{origin}",
+        "ORIGIN": f"127.0.0.1:{origin}",
     }
     gunicorn = [sys.executable, "-m", "gunicorn", "served:application", "--chdir", str(HERE)]
     gunicorn += ["--worker-class", "gthread", "--threads", "32", "--keep-alive", "75"]

@@ -1,21 +1,29 @@
-"""What gunicorn serves for the suite: the middleware around a plain reverse proxy."""
+"""What gunicorn serves for the suite: the middleware around a plain reverse proxy.
+
+A line of policy, a guessed header or a retry would be something that the suite did not send, so
+what else the middleware adds is switched off; the switches of the cache are those that the
+specification allows and the safe defaults do not.
+"""
 
 from __future__ import annotations
 
-from proxy import proxy
+import os
 
 from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins.builtin.engine_proxy import ProxyEngine
+from om_plugins.builtin.proxy_app import ProxyApp
 
+COMPANIONS = ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy")
+
+origin = ProxyEngine(
+    "origin", f"http://{os.environ['ORIGIN']}", fail_on=(), pass_deadline=False, pool_size=64
+)
 application = OpenManagerMiddleware(
-    proxy,
+    ProxyApp(origin),
     Settings(
         hub_url="memory://",
         csp_mode="off",
-        headers={
-            "X-Content-Type-Options": None,
-            "Referrer-Policy": None,
-            "Cross-Origin-Opener-Policy": None,
-        },
+        headers=dict.fromkeys(COMPANIONS),
         http_cache=True,
         http_cache_heuristic=True,
         http_cache_client_directives=True,
