@@ -128,7 +128,7 @@ class CacheStore(Protocol):
     """Bytes under keys, shared or not. Asked for these three verbs and nothing else.
 
     A store never raises for a missing or damaged entry, and may raise anything when it is out of
-    reach: the cache then goes on without it.
+    reach: the cache then goes on without it. A ``close()`` is optional: it gives connections back.
     """
 
     def get(self, key: str) -> bytes | None:

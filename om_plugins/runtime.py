@@ -23,6 +23,7 @@ from . import signals
 from .background import BackgroundScheduler
 from .builtin.hub_memory import MemoryHub
 from .caching.http_cache import HttpCache, rules_from
+from .caching.pickles import Pickles
 from .caching.smart import SmartCache
 from .checks import check_scheme
 from .clock import SystemClock
@@ -170,6 +171,7 @@ class Runtime:
         )
         in_memory = settings.cache_url.startswith("memory:")
         store = None if in_memory else _LateStore(self._open_store, self.namespace)
+        self._store = store
         self.cache = SmartCache(
             stale_time=settings.cache_stale_time,
             cache_time=settings.cache_time,
@@ -184,6 +186,9 @@ class Runtime:
             jitter=0.0 if testing else settings.cache_jitter,
             refreshes=max(1, settings.workers - 1),
             queue=settings.worker_queue,
+            pickles=Pickles(lambda: settings.secret_key or secret_key())
+            if settings.cache_pickle
+            else None,
         )
         self.http_cache = HttpCache(
             rules_from(settings),
@@ -332,7 +337,7 @@ class Runtime:
             _close_at_exit(self)
 
     def close(self) -> None:
-        """Give everything back: plugins are shut down, engines, pool and hub are closed."""
+        """Give everything back: plugins are shut down, engines, pool, store and hub are closed."""
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
@@ -343,6 +348,8 @@ class Runtime:
         self.scheduler.close()
         for chain in self.chains.values():
             chain.close()
+        if self._store is not None:
+            self._store.close()
         self.hub.close()
 
     def hub_url(self) -> str:
@@ -475,6 +482,12 @@ class _LateStore:
 
     def delete(self, key: str) -> None:
         self._opened().delete(self._prefix + key)
+
+    def close(self) -> None:
+        """Give connections back, where the store has a ``close()``; it may be used again."""
+        close = getattr(self._store, "close", None)
+        if close is not None:
+            close()
 
 
 def _close_at_exit(runtime: Runtime) -> None:

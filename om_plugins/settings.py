@@ -509,6 +509,13 @@ class Settings(Table):
     cache_l1_bytes: int = key(
         64 * 2**20, integer(0, 2**40, "bytes"), "memory for cached values in a process", "Cache"
     )
+    cache_pickle: bool = key(
+        False,
+        BOOL,
+        "keep values of any type: what nothing else can write is pickled, and signed with "
+        "`OM_SECRET_KEY` (or Flask's `SECRET_KEY`) in a store that others share",
+        "Cache",
+    )
     cache_max_value: int = key(
         4 * 2**20, integer(1, 2**31, "bytes"), "largest value that is cached", "Cache"
     )

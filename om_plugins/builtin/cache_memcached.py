@@ -11,6 +11,7 @@ import importlib
 import math
 import os
 import re
+import weakref
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -67,6 +68,8 @@ class MemcachedStore:
             raise MissingExtra("OM_CACHE_URL", url, "memcached") from None
         self._servers, self._options = _parsed(url)
         self._processes: dict[int, tuple[Any, Any]] = {}
+        # an application that is dropped without a word leaves no connection open
+        weakref.finalize(self, _close, self._processes).atexit = False
 
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.
@@ -94,9 +97,7 @@ class MemcachedStore:
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
-        found = self._processes.pop(os.getpid(), None)
-        if found is not None:
-            found[1].close()
+        _close(self._processes)
 
     def _here(self) -> Any:
         pid = os.getpid()
@@ -113,6 +114,12 @@ class MemcachedStore:
         return self._pymemcache.HashClient(
             self._servers, use_pooling=True, retry_attempts=0, dead_timeout=5, **options
         )
+
+
+def _close(processes: dict[int, tuple[Any, Any]]) -> None:
+    found = processes.pop(os.getpid(), None)
+    if found is not None:
+        found[1].close()
 
 
 def _parsed(url: str) -> tuple[list[str | tuple[str, int]], dict[str, float]]:

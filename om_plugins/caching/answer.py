@@ -24,7 +24,7 @@ from .process import Process
 from .refresh import Fetcher
 from .tracking import Tracker, Trackers
 from .turns import Turns
-from .values import ABSENT, decode, encode
+from .values import ABSENT, decode
 
 __all__ = ["Answering", "Ask"]
 
@@ -337,7 +337,7 @@ class Answering:
                 value = refresh.run(fetcher)
             flight.cost_us = round((self._now() - started) * 1e6)
             absent = value is None and ask.negative_time is not None
-            flight.data = ABSENT if absent else encode(value)
+            flight.data = ABSENT if absent else self._levels.encode(value)
             landing = Landing.VALUE
             self._count(process, ask.ident, "refreshes")
             if self.fits(process, flight.data, ask.key):
@@ -447,7 +447,7 @@ class Answering:
 
     def _encoded(self, process: Process, value: object, ask: Ask) -> bytes | None:
         try:
-            return encode(value)
+            return self._levels.encode(value)
         except CacheError as error:
             process.refuse("type", f"the value of {_shown(ask.key)}", str(error))
             return None

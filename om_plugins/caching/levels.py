@@ -13,7 +13,7 @@ from .invalidation import ANY, Invalidation
 from .keys import Ident
 from .process import Process
 from .shared import DEAF_TTL_S, L1_TTL_S, Shared
-from .values import decode
+from .values import decode, encode
 
 __all__ = ["Levels"]
 
@@ -27,6 +27,7 @@ class Levels:
         stale_time, cache_time: for entries that do not say their own, in seconds.
         jitter: each entry's times are shortened by a share of up to this, so that what was
             stored together does not end together.
+        encode: writes values (see :func:`.values.encode`).
 
     Attributes:
         deaf: nobody can tell this process what happens elsewhere. Memory then answers for what it
@@ -40,7 +41,9 @@ class Levels:
         stale_time: float,
         cache_time: float,
         jitter: float = 0.0,
+        encode: Callable[[object], bytes] = encode,
     ) -> None:
+        self.encode = encode
         self.shared = shared
         self.deaf = False
         self._clock = clock

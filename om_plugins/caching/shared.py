@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+from ..errors import CacheError
 from ..policies.outage import Outage
 from ..protocols import CacheStore, Clock, Hub
 from ..types import ChangeKind
 from .entry import Record, pack, unpack
 from .invalidation import Invalidation
 from .keys import Ident, store_key
+from .pickles import PICKLED, Pickles
 from .subscriptions import KINDS
+from .values import Pickled
 
 __all__ = ["TOPIC", "Listener", "News", "Shared"]
 
@@ -43,15 +47,25 @@ class Shared:
         clock: time.
         namespace: keeps two caches in one store apart.
         max_value: larger records are not read (a shared store is not trusted).
+        pickles: signs pickles, and checks them; ``None`` where there are none.
     """
 
-    def __init__(self, store: CacheStore, clock: Clock, namespace: str, max_value: int) -> None:
+    def __init__(
+        self,
+        store: CacheStore,
+        clock: Clock,
+        namespace: str,
+        max_value: int,
+        pickles: Pickles | None = None,
+    ) -> None:
+        self._pickles = pickles
         self._store = store
         self._clock = clock
         self._namespace = namespace
         self._max_record = max_value + (1 << 20)
         self._outage = Outage()
         self._owed: dict[str, None] = {}
+        self._unsigned = False
 
     def load(self, ident: Ident) -> tuple[Record | None, bool]:
         """The record, and whether the store could be asked."""
@@ -62,11 +76,17 @@ class Shared:
             (data,) = asked
         if not isinstance(data, bytes) or len(data) > self._max_record:
             return None, asked is not None
-        return unpack(data, self._clock.time()), True
+        return self._trusted(key, unpack(data, self._clock.time())), True
 
     def save(self, ident: Ident, record: Record) -> None:
         """Keep a record."""
         key = store_key(ident, self._namespace)
+        if isinstance(record.body, Pickled):
+            signed = self._signed(key, record)
+            if signed is None:
+                self.delete(ident)  # the one before must not stay in its place
+                return
+            record = signed
         data = pack(record)
         if self._ask(lambda: self._store.set(key, data, record.cache_time)) is None:
             self._owe(key)
@@ -76,6 +96,26 @@ class Shared:
         key = store_key(ident, self._namespace)
         if self._ask(lambda: self._store.delete(key)) is None:
             self._owe(key)
+
+    def _trusted(self, key: str, record: Record | None) -> Record | None:
+        """The record, its pickle checked; ``None`` where that is not ours."""
+        if record is None or not record.flags:
+            return record
+        if record.flags != PICKLED or self._pickles is None:
+            return None
+        body = self._pickles.verified(key, record.body)
+        return None if body is None else replace(record, body=body, flags=0)
+
+    def _signed(self, key: str, record: Record) -> Record | None:
+        try:
+            if self._pickles is not None:
+                body = self._pickles.sign(key, record.body)
+                return replace(record, body=body, flags=PICKLED)
+        except CacheError as error:
+            if not self._unsigned:
+                self._unsigned = True
+                logger.warning("%s; such values stay in this process's memory", error)
+        return None
 
     def _ask(self, ask: Callable[[], object]) -> tuple[object] | None:
         """What the store answered; ``None`` while it is away."""

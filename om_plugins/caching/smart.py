@@ -32,6 +32,7 @@ from .levels import Levels
 from .line import Line
 from .live import LiveKeys, Publishing
 from .memoize import Memoized, memoize
+from .pickles import Pickles
 from .process import Process, process_of
 from .refresh import Fetcher
 from .shared import TOPIC, News, Shared
@@ -73,6 +74,7 @@ class SmartCache:
             what was stored together does not end together.
         refreshes: fetchers at work in the background at once. queue: those that wait, at most.
         publishing: tells browsers of changes; ``None`` where there are none to tell.
+        pickles: writes values of types that nothing else can write; ``None`` refuses them.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SmartCache:
         refreshes: int = 3,
         queue: int = 256,
         publishing: Publishing | None = None,
+        pickles: Pickles | None = None,
     ) -> None:
         self._l1_bytes = l1_bytes
         self.clock = clock
@@ -100,8 +103,13 @@ class SmartCache:
         self._scheduler = scheduler
         self._hub = hub
         self._store = None if store is None else CountedStore(store)
-        shared = None if self._store is None else Shared(self._store, clock, namespace, max_value)
-        self._levels = Levels(shared, clock, stale_time, cache_time, jitter)
+        shared = (
+            None
+            if self._store is None
+            else Shared(self._store, clock, namespace, max_value, pickles)
+        )
+        write = encode if pickles is None else pickles.encode
+        self._levels = Levels(shared, clock, stale_time, cache_time, jitter, write)
         self._subscriptions = Subscriptions(clock, scheduler, context)
         self._live = LiveKeys(publishing, hub)
         self._changes = Changes(self._process, self._levels, self._subscriptions, self._live, clock)
@@ -257,7 +265,7 @@ class SmartCache:
         """
         process = self._process()
         ident = identify(key, scope)
-        data = encode(value)
+        data = self._levels.encode(value)
         if not self._answering.fits(process, data, key):
             self.remove(key, scope=scope)
             return

@@ -2,11 +2,13 @@
 
 msgspec would write a tuple, a set or an Enum as something else without a word; here a value is
 checked on its way in, by exact type. Whatever cannot come back unchanged is refused by name, and
-nothing is ever pickled or imported by name.
+nothing is pickled or imported by name here. Where an operator allows it, :mod:`.pickles` does; such
+bytes are read again when they are this process's own (:class:`Pickled`), and never else.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -19,7 +21,7 @@ from msgspec.msgpack import Ext
 
 from ..errors import CacheError
 
-__all__ = ["ABSENT", "decode", "encode"]
+__all__ = ["ABSENT", "PICKLE", "Pickled", "decode", "encode"]
 
 _PLAIN = frozenset({type(None), bool, float, str, bytes})
 _encode_plain = msgspec.msgpack.Encoder().encode
@@ -126,6 +128,22 @@ _ABSENT = 11
 ABSENT = _encode_plain(Ext(_ABSENT, b""))
 """The bytes of "there is none", told from a ``None`` that is a value like any other."""
 
+PICKLE = 12
+"""The extension type of a pickle."""
+
+
+class Pickled(bytes):
+    """A pickle that this process made, or whose signature it checked."""
+
+    __slots__ = ()
+
+
+def _unpickled(data: memoryview) -> Any:
+    if type(data.obj) is not Pickled:
+        raise CacheError("a pickle of unknown origin is not read")
+    return pickle.loads(data)  # noqa: S301 - see Pickled
+
+
 _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     tuple: (2, _write_items),
     set: (3, _write_items),
@@ -153,6 +171,8 @@ _READERS: dict[int, Callable[[bytes], Any]] = {
 
 
 def _read_extension(code: int, data: memoryview) -> Any:
+    if code == PICKLE:
+        return _unpickled(data)
     return _READERS[code](bytes(data))
 
 
