@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable
 
 import cashews
-from cachelib import SimpleCache
+import redis
+from cachelib import RedisCache, SimpleCache
 from dogpile.cache import make_region
 from flask import Flask
 from flask_caching import Cache as FlaskCache
 from measure import alternate
+from redis_server import redis_server
 
 from om_plugins.background import BackgroundScheduler
+from om_plugins.builtin.cache_redis import RedisStore
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.caching.smart import SmartCache
 from om_plugins.caching.values import decode, encode
 from om_plugins.clock import SystemClock
+from om_plugins.protocols import CacheStore
 
 VALUES: dict[str, object] = {
     "5 bytes": "hello",
@@ -31,7 +35,7 @@ def fetch() -> object:
     raise AssertionError("the value is fresh: nothing is fetched")
 
 
-def ours() -> SmartCache:
+def ours(store: CacheStore | None = None) -> SmartCache:
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
     return SmartCache(
@@ -41,7 +45,23 @@ def ours() -> SmartCache:
         max_value=1 << 20,
         clock=clock,
         scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
+        store=store,
+        hub=hub if store is not None else None,
     )
+
+
+def over_redis(url: str) -> dict[str, Callable[[], object]]:
+    """A shared store: what memory answers in front of it, and what the store itself costs."""
+    cases: dict[str, Callable[[], object]] = {}
+    client = redis.Redis.from_url(url)
+    simple = RedisCache(host=client)
+    for size, value in VALUES.items():
+        cache = ours(RedisStore(url))
+        cache.set(KEY, value)
+        cases[f"om.cache.query, {size}, over Redis"] = lambda cache=cache: cache.query(KEY, fetch)
+        simple.set(KEY + size, value, timeout=3600)
+        cases[f"cachelib RedisCache.get, {size}"] = lambda size=size: simple.get(KEY + size)
+    return cases
 
 
 def subjects() -> dict[str, Callable[[], object]]:
@@ -132,7 +152,9 @@ def cashews_decorated(rounds: int, number: int = 200) -> float:
 
 def measure(repeats: int = 30) -> dict[str, float]:
     """Microseconds per look-up: the minimum over the rounds, in which the subjects take turns."""
-    found = alternate(subjects() | memoized(), repeats)
+    with redis_server() as url:
+        shared = over_redis(url) if url is not None else {}
+        found = alternate(subjects() | shared | memoized(), repeats)
     found["cashews decorator, 5 bytes"] = cashews_decorated(repeats)
     return found
 
