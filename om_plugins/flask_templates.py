@@ -31,7 +31,12 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
         settings = runtime().settings
         nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
         install(
-            environment, environ=current_environ, head=partial(_head, runtime), automatic=nonces
+            environment,
+            environ=current_environ,
+            head=partial(_head, runtime),
+            automatic=nonces,
+            hashes=runtime().header_policy.rules.lists_hashes,
+            attributes=settings.csp_hash_attributes,
         )
         environment.globals.setdefault("om_static", static_helper())
         return environment

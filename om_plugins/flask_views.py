@@ -24,6 +24,8 @@ from .caching.flight import Private
 from .caching.keys import encode
 from .caching.smart import SmartCache
 from .caching.trip import TICKET, Ticket
+from .security.hashes import HASHES, noted
+from .security.headers import CHANGED
 from .security.nonce import NONCE, PLAIN
 from .security.override import OVERRIDE as CSP
 
@@ -252,6 +254,8 @@ class _Look:
             made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
         self.made = made
         headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
+        # kept beside the headers: the policy of a stored page lists them again
+        headers += [[HASHES, one] for one in request.environ.get(HASHES, ())]
         return [made.status_code, headers, body, self.cache.clock.time()]
 
     def response(self, stored: _Stored) -> AnyResponse:
@@ -263,7 +267,10 @@ class _Look:
         if made is None:
             made = current_app.response_class(body, status=status)
             made.headers.clear()
-            made.headers.extend([(name, value) for name, value in headers])
+            made.headers.extend([(name, value) for name, value in headers if name != HASHES])
+            for name, value in headers:
+                if name == HASHES:
+                    noted(request.environ, value)
         if "Cache-Control" not in made.headers:
             made.headers["Cache-Control"] = _cache_control(self.cache, self.rules)
         for name in self.rules.vary:
@@ -311,6 +318,8 @@ def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
     fresh = anonymous_request(environ, keep_user=keep_user)
     if PLAIN in environ:
         fresh[PLAIN] = False
+    if HASHES in environ:
+        fresh[HASHES] = {}
     return fresh
 
 
@@ -325,7 +334,7 @@ class _Watch:
         self._context = context
         self._flashes_before = context.flashes
         self._after_before = len(context._after_request_functions)
-        self._csp_before = len(request.environ.get(CSP, ()))
+        self._csp_before = self._changes()
         self._session = session = _session_of(context)
         self._session_before = getattr(session, "accessed", False)
         if session is not None:
@@ -346,7 +355,10 @@ class _Watch:
         self.flashed = bool(self._flashes_before) or bool(self._context.flashes)
         self.hooked = len(self._context._after_request_functions) != self._after_before
         self.nonce = NONCE in request.environ
-        self.csp = len(request.environ.get(CSP, ())) != self._csp_before
+        self.csp = self._changes() != self._csp_before
+
+    def _changes(self) -> int:
+        return sum(len(request.environ.get(name, ())) for name in (CSP, CHANGED))
 
 
 def _session_of(context: Any) -> Any:
@@ -410,8 +422,8 @@ def _refusal(
         (
             watch.csp and not outside,
             "csp",
-            "it changes its Content-Security-Policy, which a stored response would not; put that "
-            "decorator above this one",
+            "it changes its policy or security headers, which a stored response would not; put "
+            "that decorator above this one",
         ),
     )
     for refused, reason, advice in table:

@@ -647,13 +647,14 @@ class Settings(Table):
     )
     csp_preset: str = key(
         "strict",
-        choice("strict", "compatible", "api"),
+        choice("strict", "compatible", "hash", "api"),
         "`strict`: scripts need a nonce; `compatible`: external ones of the site and of "
-        "`OM_CSP_SCRIPT_HOSTS` do not; `api`: pages may hold nothing at all",
+        "`OM_CSP_SCRIPT_HOSTS` do not; `hash`: inline ones that never change do not either; "
+        "`api`: pages may hold nothing at all",
         "Security headers",
     )
     csp_script_hosts: tuple[str, ...] = key(
-        (), STRINGS, "hosts of the preset `compatible`, such as `https://cdn.example`",
+        (), STRINGS, "hosts of the presets `compatible` and `hash`, such as `https://cdn.example`",
         "Security headers"
     )  # fmt: skip
     csp: dict[str, tuple[str, ...]] = key(
@@ -688,6 +689,13 @@ class Settings(Table):
         True,
         BOOL,
         "put nonces on the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
+        "Security headers",
+    )
+    csp_hash_attributes: bool = key(
+        False,
+        BOOL,
+        "allow the literal event handlers and `style` attributes of Jinja templates by their "
+        "hashes (`'unsafe-hashes'`)",
         "Security headers",
     )
     headers: dict[str, str | None] = key(

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .caching.responses import Hooks
-from .errors import ConfigError
+from .checks import HEADERS
 from .monitoring.observe import ROUTE
+from .security.hashes import HASHES, checked_notes
+from .security.headers import CHANGED
 from .security.nonce import PLAIN, stays_plain, stitched_nonce, used_nonce
 from .security.outside import kept_private
 from .security.override import OVERRIDE, Override
@@ -29,8 +31,9 @@ def _marks(environ: WSGIEnvironment) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if environ.get(PLAIN):
         found[PLAIN] = True
-    if OVERRIDE in environ:
-        found[OVERRIDE] = tuple(environ[OVERRIDE])
+    for name in (OVERRIDE, CHANGED, HASHES):
+        if environ.get(name):
+            found[name] = tuple(environ[name])
     rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
     route = rule.rule if rule is not None else environ.get(ROUTE)
     if route:
@@ -45,7 +48,10 @@ def _fits(environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
 
 
 def _carried(environ: WSGIEnvironment) -> dict[str, Any]:
-    return {PLAIN: False} if stays_plain(environ) else {}
+    carried: dict[str, Any] = {PLAIN: False} if stays_plain(environ) else {}
+    if HASHES in environ:
+        carried[HASHES] = {}
+    return carried
 
 
 HOOKS = Hooks(
@@ -58,13 +64,17 @@ HOOKS = Hooks(
 )
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bool, list[dict[str, Any]] | None, str]).decode
+_Packed = tuple[
+    bool, list[dict[str, Any]] | None, str, list[tuple[str, str | None]], list[str]
+]  # fmt: skip
+_decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 def pack_marks(marks: Mapping[str, Any]) -> bytes:
     """The marks of a response as bytes, for a store."""
     changes = [one.as_data() for one in marks[OVERRIDE]] if OVERRIDE in marks else None
-    return _encode((PLAIN in marks, changes, marks.get(ROUTE, "")))
+    headers, hashes = marks.get(CHANGED, ()), marks.get(HASHES, ())
+    return _encode((PLAIN in marks, changes, marks.get(ROUTE, ""), headers, hashes))
 
 
 def read_marks(data: bytes) -> dict[str, Any]:
@@ -75,12 +85,17 @@ def read_marks(data: bytes) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     try:
-        plain, changes, route = _decode(data)
+        plain, changes, route, headers, hashes = _decode(data)
         if plain:
             found[PLAIN] = True
         if changes is not None:
             found[OVERRIDE] = tuple(Override.from_data(one) for one in changes)
-    except (msgspec.MsgspecError, ConfigError, TypeError) as error:
+        if headers:
+            HEADERS.read(dict(headers))
+            found[CHANGED] = tuple(headers)
+        if hashes:
+            found[HASHES] = checked_notes(hashes)
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
         raise ValueError(str(error)) from None
     if route:
         found[ROUTE] = route

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from .companions import DEFAULTS, Companion, from_settings, listed
+from .hashes import HASHES, notes, with_hashes
 from .nonce import NONCE, PLAIN, SENT, STITCHED, header_nonce
 from .outside import MAX_BODY_BYTES, PRIVATE, conditional, kept_private
 from .override import OVERRIDE, Override
@@ -35,6 +36,9 @@ _Made = TypeVar("_Made")
 Header = tuple[str, str]
 Plan = tuple[list[Header], list[tuple[str, Pieces]]]
 """What a response gets: complete headers, and policies that wait for the nonce."""
+
+Hashes = tuple[tuple[str, ...], bool] | None
+"""What a page noted, and whether it needs its nonce, too; ``None`` where no hashes are listed."""
 
 _ENFORCED = "Content-Security-Policy"
 _REPORTED = "Content-Security-Policy-Report-Only"
@@ -77,6 +81,7 @@ class HeaderPolicy:
         extra: sources to add, from plugins; they only ever allow more.
         callables: asked for such sources for each HTML response; one that raises is logged.
         paths: what changes by path.
+        hash_attributes: pages note their event handlers and style attributes, too.
 
     Raises:
         ConfigError: names the key, the value and the way out.
@@ -94,10 +99,12 @@ class HeaderPolicy:
         extra: Mapping[str, Sequence[str]] | None = None,
         callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
         paths: Paths | None = None,
+        hash_attributes: bool = False,
     ) -> None:
         self.rules = rules = rules or PolicyRules(mode=mode, own=csp, extra=extra)
         self.mode = rules.mode
         self.paths = paths or Paths({})
+        self.hashing = self.mode != "off" and (hash_attributes or rules.lists_hashes)
         self._callables = tuple(callables) if self.mode != "off" else ()
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
@@ -169,6 +176,7 @@ class HeaderPolicy:
             report_sample=sample,
             callables=callables,
             paths=Paths(settings.csp_paths),
+            hash_attributes=settings.csp_hash_attributes,
         )
 
     def additions(
@@ -220,7 +228,11 @@ class HeaderPolicy:
             if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
                 present |= _REPORTED_BIT
             reporting = PLAIN not in environ if self.may_stay_plain else self.draw()
-            key = (present, reporting, root)
+            hashes: Hashes = None
+            if HASHES in environ:
+                # a page that is streamed may still need its nonce
+                hashes = notes(environ), NONCE in environ or not outside & _LENGTH_BIT
+            key = (present, reporting, root, hashes)
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
                 value = header_nonce(environ)
@@ -278,7 +290,9 @@ class HeaderPolicy:
             found = _remember(self._variants, key, made)
         return found
 
-    def _plan(self, variant: _Variant, present: int, reporting: bool, root: str) -> Plan:
+    def _plan(
+        self, variant: _Variant, present: int, reporting: bool, root: str, hashes: Hashes
+    ) -> Plan:
         complete = self._companions_for(present, page=True)
         waiting: list[tuple[str, Pieces]] = []
         endpoint = _quoted_root(root) + self._report_path
@@ -291,6 +305,8 @@ class HeaderPolicy:
             policy = sent.policy
             if sent.enforced and present & _FRAMING_BIT:
                 policy = self._without_framing(policy)
+            noted, nonce = hashes or ((), True)
+            policy = with_hashes(policy, noted, nonce=nonce)
             if not secure:
                 policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
             if reporting and sent.asks and not _reports_elsewhere(policy):
@@ -307,7 +323,7 @@ class HeaderPolicy:
                 complete.append((name, pieces[0]))
         if asks:
             complete.append(("Reporting-Endpoints", f'{_GROUP}="{endpoint}"'))
-        return _remember(variant.plans, (present, reporting, root), (complete, waiting))
+        return _remember(variant.plans, (present, reporting, root, hashes), (complete, waiting))
 
     def _without_framing(self, policy: Policy) -> Policy:
         """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
@@ -325,7 +341,7 @@ class _Variant:
 
     def __init__(self, sent: list[Sent]) -> None:
         self.sent = sent
-        self.plans: dict[tuple[int, bool, str], Plan] = {}
+        self.plans: dict[tuple[int, bool, str, Hashes], Plan] = {}
 
 
 class HeadersLayer:
@@ -357,6 +373,10 @@ class HeadersLayer:
             changes = policy.paths.changes(environ.get("PATH_INFO", ""))
             if changes:
                 environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), *changes)
+        if policy.hashing:
+            environ[HASHES] = {}
+        elif HASHES in environ:
+            del environ[HASHES]
         root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
         late: _Late | None = None
         returned = False

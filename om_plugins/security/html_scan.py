@@ -56,6 +56,9 @@ class Tag:
         has_nonce: it brings a nonce of its own, perhaps only under a condition.
         found: it is certainly a tag that should get a nonce.
         skipped: it is not to be touched.
+        loose: what is put out here may be changed before it is sent.
+        address: where it loads from, with a NUL for each gap.
+        body: the text inside it, when that has no gap.
     """
 
     name: str
@@ -66,6 +69,26 @@ class Tag:
     has_nonce: bool = False
     found: bool = False
     skipped: bool = False
+    loose: bool = False
+    address: str = ""
+    body: str | None = None
+    begins: tuple[int, int] = (-1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """An event handler or ``style`` attribute whose value has no gap.
+
+    Attributes:
+        piece, offset: where its value ends.
+        directive: ``script-src-attr`` or ``style-src-attr``.
+        value: as it is written.
+    """
+
+    piece: int
+    offset: int
+    directive: str
+    value: str
 
 
 @dataclass(slots=True)
@@ -80,6 +103,7 @@ class State:
     foreign: int = 0
     opening: str = ""
     tail: str = ""
+    value: str | None = ""
 
 
 @dataclass(slots=True)
@@ -89,21 +113,26 @@ class Scanner:
     Attributes:
         state: may be saved with :meth:`save` and put back, to follow a template's branches.
         skip: tags that begin while this is true are not to be touched.
+        loose: what is put out while this is true may be changed before it is sent.
+        inline: the attributes that a policy may have to allow.
     """
 
     state: State = field(default_factory=State)
     tags: list[Tag] = field(default_factory=list)
     skip: bool = False
+    loose: bool = False
+    inline: list[Inline] = field(default_factory=list)
 
     def save(self) -> State:
         """A copy of the state."""
         return copy.copy(self.state)
 
-    def gap(self, mentions_nonce: bool = False) -> None:
+    def gap(self, mentions_nonce: bool = False, own: bool = False) -> None:
         """Something unknown stands here.
 
         Args:
             mentions_nonce: it may be a nonce attribute.
+            own: it is the address of a file of the site itself.
         """
         state = self.state
         if state.mode is Mode.TEXT and state.tail in ("<", "</"):
@@ -117,7 +146,8 @@ class Scanner:
             state.mode = Mode.BEFORE_ATTRIBUTE
         if mentions_nonce and state.mode in _BETWEEN_ATTRIBUTES:
             self._mark_nonce()
-        self._add_rel(" ")
+        self._add_value(" ", "/" if own else "\0")
+        state.value = None
         state.tail = ""
 
     def feed(self, text: str, piece: int) -> None:
@@ -161,7 +191,7 @@ class Scanner:
             else:
                 state.opening = name
                 if name in ("script", "style", "link"):
-                    tag = Tag(name, piece, end, skipped=self.skip)
+                    tag = Tag(name, piece, end, skipped=self.skip, loose=self.loose)
                     if match.start() and text[match.start() - 1] == '"':
                         tag.quote = "'"  # most likely inside a string of a script
                     self.tags.append(tag)
@@ -189,6 +219,8 @@ class Scanner:
         # only now is it sure: a script's string may hold "<script>", but never "</script>"
         for tag in state.tags:
             tag.found = True
+            if tag.begins[0] == piece:
+                tag.body = text[tag.begins[1] : match.start()]
         state.mode, state.tags, state.opening, state.slash = Mode.BEFORE_ATTRIBUTE, (), "", False
         return match.end()
 
@@ -196,6 +228,8 @@ class Scanner:
         state = self.state
         character = text[at]
         if character == ">":
+            for tag in state.tags:
+                tag.begins = (piece, at + 1)
             self._end_tag()
         elif character == "/":
             state.slash = True
@@ -232,6 +266,7 @@ class Scanner:
         if at == len(text):
             return at
         character = text[at]
+        state.value = ""
         if character in "\"'":
             state.mode = Mode.DOUBLE_QUOTED if character == '"' else Mode.SINGLE_QUOTED
             for tag in state.tags:
@@ -249,25 +284,44 @@ class Scanner:
     def _quoted(self, text: str, at: int, piece: int) -> int:
         quote = '"' if self.state.mode is Mode.DOUBLE_QUOTED else "'"
         end = text.find(quote, at)
-        self._add_rel(text[at : end if end >= 0 else len(text)])
+        value = text[at : end if end >= 0 else len(text)]
+        self._add_value(value, value)
         if end < 0:
             return len(text)
-        self.state.mode = Mode.BEFORE_ATTRIBUTE
+        self._end_value(piece, end)
         return end + 1
 
     def _unquoted(self, text: str, at: int, piece: int) -> int:
         match = _UNQUOTED.match(text, at)
         end = match.end() if match else at
-        self._add_rel(text[at:end])
+        self._add_value(text[at:end], text[at:end])
         if end < len(text):
-            self.state.mode = Mode.BEFORE_ATTRIBUTE
+            self._end_value(piece, end)
         return end
 
-    def _add_rel(self, value: str) -> None:
+    def _add_value(self, rel: str, address: str) -> None:
         state = self.state
-        if state.mode in _VALUES and state.attribute.lower() == "rel":
+        if state.mode not in _VALUES:
+            return
+        if state.value is not None:
+            state.value += address
+        name = state.attribute.lower()
+        if name == "rel":
             for tag in state.tags:
-                tag.rel += value
+                tag.rel += rel
+        elif name in ("src", "href"):
+            for tag in state.tags:
+                tag.address += address
+
+    def _end_value(self, piece: int, offset: int) -> None:
+        state = self.state
+        state.mode = Mode.BEFORE_ATTRIBUTE
+        name = state.attribute.lower()
+        if state.value and state.opening and not self.skip and not self.loose:
+            if name == "style":
+                self.inline.append(Inline(piece, offset, "style-src-attr", state.value))
+            elif name.startswith("on") and name.isalpha():
+                self.inline.append(Inline(piece, offset, "script-src-attr", state.value))
 
     def _mark_nonce(self) -> None:
         for tag in self.state.tags:

@@ -21,7 +21,8 @@ from jinja2.filters import FILTERS
 from jinja2.lexer import Token
 from markupsafe import Markup
 
-from .html_scan import Scanner, State
+from .hashes import OWN, hashed, is_own, noted
+from .html_scan import Scanner, State, Tag
 from .nonce import nonce, tag_nonce
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ ATTRIBUTE = "om_nonce_attribute"
 
 _ENVIRON = "om_environ"
 _HEAD = "om_head_html"
+_HASHES = "om_hashes"
+_ATTRIBUTES = "om_hash_attributes"
 
 _NO_NONCES = "om_no_nonces"
 
@@ -96,7 +99,12 @@ class NonceExtension(Extension):
                 return iter(tokens[:at] + tokens[at + 3 :])
         if not is_html(self.environment, stream.name, stream.filename):
             return iter(tokens)
-        return _with_nonces(_joined(tokens))
+        env = self.environment
+        return _with_nonces(
+            _joined(tokens),
+            hashes=getattr(env, _HASHES, False),
+            attributes=getattr(env, _ATTRIBUTES, False),
+        )
 
 
 def install(
@@ -105,6 +113,8 @@ def install(
     environ: Callable[[], WSGIEnvironment | None] | None = None,
     head: Callable[[WSGIEnvironment], str] | None = None,
     automatic: bool = True,
+    hashes: bool = False,
+    attributes: bool = False,
 ) -> None:
     """Connect an environment to a host; it may already have compiled templates.
 
@@ -117,19 +127,25 @@ def install(
         environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
         head: makes the HTML of ``om_head()``.
         automatic: put nonces on literal tags; otherwise only the globals are added.
+        hashes: where a policy lists hashes, tags whose text never changes are noted by their hash,
+            and get no nonce.
+        attributes: event handlers and ``style`` attributes are noted by their hashes.
     """
     _add_globals(environment)
     if environ is not None:
         setattr(environment, _ENVIRON, environ)
     if head is not None:
         setattr(environment, _HEAD, head)
+    setattr(environment, _HASHES, hashes)
+    setattr(environment, _ATTRIBUTES, attributes)
     if not automatic or NonceExtension.identifier in environment.extensions:
         return
     environment.add_extension(NonceExtension)
     if environment.cache is not None:
         environment.cache.clear()
     if environment.bytecode_cache is not None:
-        environment.bytecode_cache = SaltedBytecodeCache(environment.bytecode_cache)
+        salt = f"{_SALT}{'h' * hashes}{'a' * attributes}"
+        environment.bytecode_cache = SaltedBytecodeCache(environment.bytecode_cache, salt)
 
 
 def _add_globals(environment: Environment) -> None:
@@ -146,9 +162,11 @@ def _add_globals(environment: Environment) -> None:
         environ = current()
         return "" if environ is None else nonce(environ)
 
-    def nonce_attribute(quote: str = '"') -> Markup:
+    def nonce_attribute(quote: str = '"', hashed: str = "") -> Markup:
         environ = current()
         if environ is None:  # a mail, a job: there is no header to agree with
+            return Markup()
+        if hashed and (noted(environ, hashed) or quote == ""):
             return Markup()
         value = tag_nonce(environ)
         if value is None:
@@ -175,13 +193,15 @@ class SaltedBytecodeCache(BytecodeCache):
 
     Args:
         inner: the cache that stores.
+        salt: of the keys; another one where templates are compiled differently.
     """
 
-    def __init__(self, inner: BytecodeCache) -> None:
+    def __init__(self, inner: BytecodeCache, salt: str = _SALT) -> None:
         self.inner = inner
+        self.salt = salt
 
     def get_cache_key(self, name: str, filename: str | None = None) -> str:
-        key = f"{_SALT}|{self.inner.get_cache_key(name, filename)}"
+        key = f"{self.salt}|{self.inner.get_cache_key(name, filename)}"
         return hashlib.sha256(key.encode()).hexdigest()
 
     def get_source_checksum(self, source: str) -> str:
@@ -229,26 +249,46 @@ def _joined(stream: Iterable[Token]) -> list[Token]:
     return tokens
 
 
-def _with_nonces(tokens: list[Token]) -> Iterator[Token]:
-    places: dict[int, list[tuple[int, str]]] = {}
-    for tag in _scan(tokens).tags:
+def _with_nonces(
+    tokens: list[Token], *, hashes: bool = False, attributes: bool = False
+) -> Iterator[Token]:
+    scanner = _scan(tokens)
+    places: dict[int, list[tuple[int, str, str]]] = {}
+    for tag in scanner.tags:
         if tag.found and not tag.has_nonce and not tag.skipped:
-            places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"'))
+            what = _noted_for(tag) if hashes else ""
+            places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"', what))
+    for one in scanner.inline if attributes else ():
+        what = hashed(one.directive, one.value, attribute=True)
+        # put out as nothing, so it may stand inside the value
+        places.setdefault(one.piece, []).append((one.offset, "", what))
     for number, token in enumerate(tokens):
         start = 0
-        for offset, quote in sorted(places.get(number, ())):
+        for offset, quote, what in sorted(places.get(number, ())):
             before = token.value[:offset]
             line = token.lineno + before.count("\n")
             yield Token(token.lineno, "data", before[start:])
             yield Token(line, "variable_begin", "{{")
             yield Token(line, "name", ATTRIBUTE)
             yield Token(line, "lparen", "(")
-            if quote != '"':
+            if quote != '"' or what:
                 yield Token(line, "string", quote)
+            if what:
+                yield Token(line, "comma", ",")
+                yield Token(line, "string", what)
             yield Token(line, "rparen", ")")
             yield Token(line, "variable_end", "}}")
             start = offset
         yield Token(token.lineno, token.type, token.value[start:]) if start else token
+
+
+def _noted_for(tag: Tag) -> str:
+    """What a tag may have instead of a nonce; "" when it must have one."""
+    if tag.address:
+        return OWN if is_own(tag.address) else ""
+    if tag.body is None or tag.loose or tag.name == "link":
+        return ""
+    return hashed(f"{tag.name}-src", tag.body)
 
 
 def _scan(tokens: list[Token]) -> Scanner:
@@ -263,7 +303,10 @@ def _scan(tokens: list[Token]) -> Scanner:
             inside = _until(tokens, number + 1, token.type.replace("begin", "end"))
             names = [one.value for one in inside if one.type == "name"]
             if token.type == "variable_begin":
-                scanner.gap(any("nonce" in name.lower() for name in names))
+                scanner.gap(
+                    any("nonce" in name.lower() for name in names),
+                    own=bool(names) and names[0] in ("url_for", "om_static"),
+                )
             elif names:
                 flow.statement(names, inside)
             number += len(inside)
@@ -314,16 +357,17 @@ class _Flow:
         ):
             fresh = keyword in _ELSEWHERE or (keyword == "block" and self._child)
             scanner.gap()
-            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip))
+            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose))
             if fresh:
                 scanner.state = State()
+            scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
             scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names)
         else:
             scanner.gap()
 
     def _close(self, one: _Open) -> None:
         scanner = self._scanner
-        scanner.skip = one.skip
+        scanner.skip, scanner.loose = one.skip, one.loose
         if one.fresh:
             scanner.state = one.before
         elif one.ends:
@@ -338,13 +382,14 @@ class _Flow:
 class _Open:
     """A statement that waits for its end."""
 
-    __slots__ = ("before", "ends", "fresh", "keyword", "skip")
+    __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
 
-    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool) -> None:
+    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool, loose: bool) -> None:
         self.keyword = keyword
         self.before = before
         self.fresh = fresh
         self.skip = skip
+        self.loose = loose
         self.ends: list[State] = []
 
 

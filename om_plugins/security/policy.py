@@ -88,6 +88,7 @@ _KEYWORDS = frozenset(
         "'inline-speculation-rules'",
         "'trusted-types-eval'",
         NONCE_SOURCE,
+        "'hashes'",  # stands for those that a page used; see hashes.py
     }
 )
 _OTHER_QUOTED: Mapping[str, frozenset[str]] = {

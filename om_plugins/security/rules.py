@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .hashes import HASHES_SOURCE
 from .override import Override
 from .policy import NONCE_SOURCE, Policy, checked, replaced, widened
-from .presets import API, BASELINE, STRICT, compatible
+from .presets import API, BASELINE, STRICT, by_hash, compatible
 
 if TYPE_CHECKING:
     from ..settings import Settings
 
 __all__ = ["Paths", "PolicyRules", "Sent", "preset"]
+
+_OF_PAGES = (NONCE_SOURCE, HASHES_SOURCE)
 
 _Directives = Mapping[str, object]
 
@@ -93,6 +96,15 @@ class PolicyRules:
         """The first policy of a page that changes nothing: the preset with ``OM_CSP``."""
         return dict(self._base)
 
+    @property
+    def lists_hashes(self) -> bool:
+        """Whether a policy lists the hashes that its page used."""
+        return any(
+            HASHES_SOURCE in sources
+            for policy in (self._base, *self._report_also, *self._enforce_also)
+            for sources in policy.values()
+        )
+
     def frame_by(self, value: str) -> None:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
         browsers that know both look at ``frame-ancestors`` alone."""
@@ -148,7 +160,7 @@ class PolicyRules:
             policy = change.apply(policy)
         # data has no tags to put a nonce on, so that its headers stay constant
         return {
-            name: tuple(one for one in sources if one != NONCE_SOURCE) or (sources and ("'none'",))
+            name: tuple(one for one in sources if one not in _OF_PAGES) or (sources and ("'none'",))
             for name, sources in policy.items()
         }
 
@@ -205,14 +217,15 @@ def preset(settings: Settings) -> _Directives:
         ConfigError: script hosts were named, and the preset does not look at them.
     """
     where, hosts = "OM_CSP_SCRIPT_HOSTS", settings.csp_script_hosts
-    if settings.csp_preset == "compatible":
-        return compatible(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
+    if settings.csp_preset in ("compatible", "hash"):
+        make = compatible if settings.csp_preset == "compatible" else by_hash
+        return make(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
     if hosts:
         raise ConfigError(
             where,
             hosts,
             f"the preset {settings.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
-            "'compatible', or give the <script> tags their nonces",
+            "'compatible' or 'hash', or give the <script> tags their nonces",
         )
     return API if settings.csp_preset == "api" else STRICT
 

@@ -23,6 +23,7 @@ app.config["OM_CSP_MODE"] = {mode!r}
 app.config["OM_CSP_REPORT_SAMPLE"] = 1.0
 app.config["OM_HUB_URL"] = "memory://"
 app.debug = {debug!r}
+app.config.update({config!r})
 OpenManager(app)
 
 LITERAL = '''<!doctype html><title>no</title>
@@ -53,6 +54,15 @@ def watched():
         "<!doctype html><title>no</title>{{{{ om_head() }}}}<button onclick='a=1'>b</button>"
     )
 
+@app.get("/hashed")
+def hashed():
+    return render_template_string(
+        "<!doctype html><title>no</title>\\n"
+        "<style>\\r\\n#p {{ color: rgb(7, 7, 7) }}\\n</style>"
+        "<p id=p style='font-weight: 900' onclick='document.title = &quot;clicked ü&quot;'>a</p>"
+        "{{% raw %}}<script>\\r\\n document.title = 'hash {{{{ ran }}}}';\\n</script>{{% endraw %}}"
+    )
+
 @app.get("/injected")
 def injected():
     evil = Markup("<style>#p {{ color: rgb(9, 9, 9) }}</style><script>window.evil = 1</script>")
@@ -66,8 +76,8 @@ COLOR = "getComputedStyle(document.getElementById('p')).color"
 def open_page(browser, gunicorn):
     contexts = []
 
-    def start(mode, debug=False):
-        url, _ = gunicorn(APP.format(mode=mode, debug=debug), "--threads", "4")
+    def start(mode, debug=False, **config):
+        url, _ = gunicorn(APP.format(mode=mode, debug=debug, config=config), "--threads", "4")
         context = browser.new_context()
         contexts.append(context)
         page = context.new_page()
@@ -142,3 +152,19 @@ def test_without_debug_mode_nothing_is_shown(open_page):
     page = open_page("enforce")("/watched")
     page.wait_for_timeout(300)
     assert "script-src-attr" not in "".join(page.locator("om-toasts").all_inner_texts())
+
+
+def test_what_is_allowed_by_its_hash_runs(open_page):
+    page = open_page(
+        "enforce",
+        OM_CSP_PRESET="hash",
+        OM_CSP={"style-src-attr": ["'none'"]},
+        OM_CSP_HASH_ATTRIBUTES=True,
+    )("/hashed")
+    assert "nonce" not in page.content()
+    assert page.title() == "hash {{ ran }}"
+    assert page.evaluate(COLOR) == "rgb(7, 7, 7)"
+    assert page.evaluate("getComputedStyle(document.getElementById('p')).fontWeight") == "900"
+    page.click("#p")
+    assert page.title() == "clicked ü"
+    assert page.violations == []

@@ -1,0 +1,131 @@
+"""Hashes of what a template has in its source: what they are, and which of them a page used.
+
+A script whose text never changes may be allowed by its hash instead of a nonce: the page is then
+the same bytes each time, and any cache may keep it. The hashes are made when a template is
+compiled; a page that is rendered notes those of its tags, and the header lists them.
+Source: Content Security Policy Level 3, sections 6.7.3.3 and 8.3.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .policy import NONCE_SOURCE, Policy
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = [
+    "HASHES",
+    "HASHES_SOURCE",
+    "OWN",
+    "checked_notes",
+    "hashed",
+    "is_own",
+    "noted",
+    "notes",
+    "with_hashes",
+]
+
+HASHES = "om_plugins.hashes"
+"""Where the environ keeps what a page used, as ``directive 'sha256-…'``: a dict while it may still
+grow, a tuple once the headers are sent. Absent where no policy lists hashes. A cache that sends a
+page again puts it back before the response starts."""
+
+HASHES_SOURCE = "'hashes'"
+"""Stands in a policy for the hashes that its page used."""
+
+OWN = "'self'"
+"""Noted for a tag that loads a file of the site itself, which the policy allows anyway."""
+
+_NOTE = re.compile(r"(script|style)-src(-attr)? 'sha256-[A-Za-z0-9+/]{43}='")
+_SCHEME_OR_HOST = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:|//|\\)")
+
+
+def hashed(directive: str, text: str, *, attribute: bool = False) -> str:
+    """What is noted for an inline text.
+
+    Args:
+        directive: ``script-src``, ``style-src`` or one of their ``-attr``.
+        text: as it stands in the template.
+        attribute: it is an attribute's value, where character references count as characters.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if attribute:
+        text = html.unescape(text)
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    return f"{directive} 'sha256-{digest.decode()}'"
+
+
+def is_own(address: str) -> bool:
+    """Whether an address in a template's source is one of the site itself: without scheme and
+    host. What begins with a variable is not known to be."""
+    return "\0" not in address[:1] and not _SCHEME_OR_HOST.match(address)
+
+
+def checked_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    """What a cache kept of a page's notes.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found = tuple(notes)
+    for one in found:
+        if not _NOTE.fullmatch(one):
+            raise ValueError(f"{one[:60]!r} is no hash of a page")
+    return found
+
+
+def noted(environ: WSGIEnvironment, what: str) -> bool:
+    """Note what a tag needs; false when it must have a nonce, because the header is sent or lists
+    no hashes."""
+    found = environ.get(HASHES)
+    if not isinstance(found, dict):
+        return False
+    if what != OWN:
+        found[what] = None
+    return True
+
+
+def notes(environ: WSGIEnvironment) -> tuple[str, ...]:
+    """What the page noted; from here on nothing more is taken."""
+    found = environ[HASHES] = tuple(environ[HASHES])
+    return found
+
+
+def with_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
+    """``policy`` with the hashes of one page.
+
+    Args:
+        noted: by the page.
+        nonce: the page needs its nonce, too. It is left out otherwise where hashes are listed.
+    """
+    by_directive: dict[str, list[str]] = {}
+    for one in noted:
+        name, _, source = one.partition(" ")
+        by_directive.setdefault(name, []).append(source)
+    result: Policy = {}
+    for name, sources in policy.items():
+        if HASHES_SOURCE in sources:
+            result[name] = tuple(
+                source
+                for one in sources
+                for source in (by_directive.get(name, ()) if one == HASHES_SOURCE else (one,))
+                if nonce or source != NONCE_SOURCE
+            ) or ("'none'",)
+        else:
+            result[name] = sources
+    for name in ("script-src-attr", "style-src-attr"):
+        base = policy.get(name, policy.get(name[:-5], policy.get("default-src")))
+        if base is None or name not in by_directive:
+            continue
+        kept = [one for one in result.get(name, ()) if one not in ("'none'", "'unsafe-hashes'")]
+        if name == "style-src-attr" and "'unsafe-inline'" in kept:
+            continue  # a hash beside it would take it back
+        result[name] = (*kept, "'unsafe-hashes'", *by_directive[name])
+    return result
