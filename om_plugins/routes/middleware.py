@@ -17,12 +17,13 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
+from ..builtin.client_socket import watch_client
+from ..calls import caller_gone
 from ..errors import CallerDeadline, ConfigError
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..settings import RouteOptions
@@ -34,7 +35,6 @@ from .idempotency import KeptStream, Keys, Replay, Ticket
 from .refusal import Headers, Refusal, refusal_for
 from .replies import EventStream, as_json, as_problem, event_headers, wants_events
 from .under_way import ENVIRON
-from .watch import ClientWatch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -92,7 +92,6 @@ class EngineRoutes:
         self._trusted = trusted_hosts
         self._on_error = on_error
         self._monotonic = clock.monotonic
-        self._clients = ClientWatch()
         self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
         for path, options in routes.items():
@@ -149,11 +148,7 @@ class EngineRoutes:
             elif stream:
                 own = event_headers(found)
                 start_response("200 OK", [*own, *asked.headers])
-                events = EventStream(
-                    found,
-                    lambda error: self._refused(environ, route, error),
-                    partial(self._clients.watch, environ),
-                )
+                events = EventStream(found, lambda error: self._refused(environ, route, error))
                 if asked.ticket is None:
                     return events
                 return KeptStream(asked.ticket, events, own, asked.idempotent)
@@ -220,6 +215,7 @@ class EngineRoutes:
                 raise CallerDeadline("the proxy does not wait for this request any more")
             timeout = min(left_s, timeout or _timeout_of(chain))
         before = ENVIRON.set(environ)
+        watching = caller_gone.set(watch_client(environ))
         try:
             return chain.call(
                 payload,
@@ -230,6 +226,7 @@ class EngineRoutes:
                 method=method,
             )
         finally:
+            caller_gone.reset(watching)
             ENVIRON.reset(before)
 
     def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:

@@ -93,20 +93,11 @@ class EventStream:
     Args:
         answer: closed when the stream ends, also when the client leaves early.
         refuse: what a client is told of an error that comes in the middle.
-        watch: begins to watch the client, and gives a way to end that; its argument is called in
-            another thread when the client has left.
     """
 
-    def __init__(
-        self,
-        answer: Answer,
-        refuse: Callable[[Exception], Refusal],
-        watch: Callable[[Callable[[], None]], Callable[[], None]] | None = None,
-    ) -> None:
+    def __init__(self, answer: Answer, refuse: Callable[[Exception], Refusal]) -> None:
         self._answer = answer
         self._refuse = refuse
-        self._left = False
-        self._unwatch = None if watch is None else watch(self._give_up)
         self._events = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -116,18 +107,7 @@ class EventStream:
         return next(self._events)
 
     def close(self) -> None:
-        self._ended()
         self._events.close()
-        self._answer.close()
-
-    def _ended(self) -> None:
-        unwatch, self._unwatch = self._unwatch, None
-        if unwatch is not None:
-            unwatch()
-
-    def _give_up(self) -> None:
-        """The client left: whoever waits for the upstream is woken by its closing."""
-        self._left = True
         self._answer.close()
 
     def _run(self) -> Generator[bytes, None, None]:
@@ -136,15 +116,10 @@ class EventStream:
         try:
             for chunk in _texts(answer):
                 yield event("chunk", chunk)
-            if self._left:
-                return  # what was closed here looks like an end, and is none
             last = event("done", {})
         except Exception as error:  # noqa: BLE001 - the client gets a typed event, the log the rest
-            if self._left:
-                return  # what its closing broke is nobody's failure
             last = event("error", self._refuse(error).document)
         finally:
-            self._ended()
             answer.close()
         yield last
 

@@ -50,7 +50,7 @@ class Upstream:
         self.script = script
         self.sent = 0
         self.closed_at = None
-        self.done = threading.Event()
+        self.asked, self.done = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -73,6 +73,7 @@ class Upstream:
         return True
 
     def answer(self, connection):
+        self.asked.set()
         try:
             for data in self.script:
                 connection.sendall(data)
@@ -149,6 +150,19 @@ def test_a_client_that_leaves_a_silent_stream_closes_the_upstream_within_a_secon
     upstream, url = served([HEAD, piece("one")])  # and then nothing, for as long as it takes
     client = ask(url)
     read_until(client, b'"one"')
+    left = time.monotonic()
+    client.close()
+    assert upstream.done.wait(5)
+    assert upstream.closed_at - left < 1.0
+    assert state(url) == WELL
+
+
+def test_a_client_that_leaves_before_the_first_piece_closes_the_upstream_within_a_second(
+    served, ask
+):
+    upstream, url = served([])
+    client = ask(url)
+    assert upstream.asked.wait(5)
     left = time.monotonic()
     client.close()
     assert upstream.done.wait(5)
