@@ -204,6 +204,12 @@ class RouteOptions(Table):
         "how long the answer to a POST with an `Idempotency-Key` is kept; 0 keeps none",
     )
     require_key: bool = key(False, BOOL, "refuse a POST without an `Idempotency-Key`")
+    raw: bool = key(
+        False,
+        BOOL,
+        "pass whole requests on, of all methods and all paths below this one, which ends with `/`; "
+        "for chains of proxy engines",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ def compose(
             clock=runtime.clock,
             host_context=runtime.host_context,
             trusted_hosts=runtime.trusted_hosts,
+            trust_forwarded=bool(settings.proxies),
             on_error=partial(_note, runtime),
             on_wrong_method=runtime.wrong_methods.note,
         )

@@ -32,6 +32,7 @@ from . import question
 from .deadline import DEADLINE
 from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site
 from .idempotency import KeptStream, Keys, Replay, Ticket
+from .raw import RawRoute
 from .refusal import Headers, Refusal, refusal_for
 from .replies import EventStream, as_json, as_problem, event_headers, wants_events
 from .under_way import ENVIRON
@@ -56,7 +57,8 @@ class EngineRoutes:
 
     Args:
         app: the app underneath.
-        routes: options by path; a path matches ``PATH_INFO`` exactly.
+        routes: options by path; a path matches ``PATH_INFO`` exactly, that of a raw route all
+            that is below it, too.
         chain: gives the chain of a name.
         hub: counts calls per client over all workers.
         secret: hides client addresses in the hub; called on first use.
@@ -64,6 +66,7 @@ class EngineRoutes:
         host_context: opens the host framework's request context for ``auth`` callbacks.
         trusted_hosts: host names to answer to, ``.example.com`` with its subdomains; every name
             when ``None``.
+        trust_forwarded: the peer is a proxy: raw routes add to its ``X-Forwarded-*``.
         on_error: told of every call that failed on our side; what it raises is logged.
         on_wrong_method: told of every 405: the path, the method and what is allowed.
 
@@ -83,6 +86,7 @@ class EngineRoutes:
         clock: Clock,
         host_context: HostContext | None = None,
         trusted_hosts: Sequence[str] | None = None,
+        trust_forwarded: bool = False,
         on_error: OnError | None = None,
         on_wrong_method: OnWrongMethod | None = None,
     ) -> None:
@@ -94,6 +98,7 @@ class EngineRoutes:
         self._monotonic = clock.monotonic
         self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
+        raw: dict[str, RawRoute] = {}
         for path, options in routes.items():
             if not path.startswith("/"):
                 raise ConfigError(f"OM_ROUTES[{path!r}]", path, "a path must begin with '/'")
@@ -110,15 +115,34 @@ class EngineRoutes:
                     f"OM_ROUTES[{path!r}].auth is an async function; it must be a plain one"
                 )
             limit = options.rate and RateLimit(path, options.rate, hub, secret, clock)
-            keys = Keys(path, options.idempotency_s, hub, secret, clock)
             # PEP 3333: PATH_INFO holds UTF-8 bytes as latin-1.
-            self._routes[path.encode().decode("latin-1")] = _Route(path, options, limit, keys)
+            written = path.encode().decode("latin-1")
+            if options.raw:
+                raw[written] = RawRoute(
+                    path,
+                    options,
+                    chain,
+                    limit,
+                    self._timeout_s,
+                    host_context=host_context,
+                    trusted_hosts=trusted_hosts,
+                    trust_forwarded=trust_forwarded,
+                )
+                continue
+            keys = Keys(path, options.idempotency_s, hub, secret, clock)
+            self._routes[written] = _Route(path, options, limit, keys)
+        self._raw = sorted(raw.items(), key=lambda one: -len(one[0]))
+        self._raw_paths = tuple(raw)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        route = self._routes.get(environ.get("PATH_INFO", ""))
-        if route is None:
-            return self._app(environ, start_response)
-        return self._answer(environ, start_response, route)
+        path = environ.get("PATH_INFO", "")
+        route = self._routes.get(path)
+        if route is not None:
+            return self._answer(environ, start_response, route)
+        if self._raw_paths and path.startswith(self._raw_paths):
+            raw = next(one for start, one in self._raw if path.startswith(start))
+            return raw(environ, start_response)
+        return self._app(environ, start_response)
 
     def _answer(
         self, environ: WSGIEnvironment, start_response: StartResponse, route: _Route
@@ -207,13 +231,7 @@ class EngineRoutes:
                 key = ticket.key
             else:
                 key = route.keys.name(environ, key, said)
-        timeout = options.timeout
-        deadline = DEADLINE.get()
-        if deadline != math.inf:
-            left_s = deadline - self._monotonic()
-            if left_s <= 0:
-                raise CallerDeadline("the proxy does not wait for this request any more")
-            timeout = min(left_s, timeout or _timeout_of(chain))
+        timeout = self._timeout_s(chain, options.timeout)
         before = ENVIRON.set(environ)
         watching = caller_gone.set(watch_client(environ))
         try:
@@ -228,6 +246,16 @@ class EngineRoutes:
         finally:
             caller_gone.reset(watching)
             ENVIRON.reset(before)
+
+    def _timeout_s(self, chain: Chain, own: float | None) -> float | None:
+        """The route's own deadline, or the proxy's where that is shorter."""
+        deadline = DEADLINE.get()
+        if deadline == math.inf:
+            return own
+        left_s = deadline - self._monotonic()
+        if left_s <= 0:
+            raise CallerDeadline("the proxy does not wait for this request any more")
+        return min(left_s, own or _timeout_of(chain))
 
     def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
         refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")
