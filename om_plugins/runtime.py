@@ -57,6 +57,7 @@ from .resilience.recovery import Recovery
 from .resilience.seat import check_engine
 from .resilience.wording import Reader
 from .resilience.wrong_methods import WrongMethods
+from .routes.deadline import DEADLINE
 from .routes.under_way import ENVIRON
 from .secret import Secret
 from .security.headers import HeaderPolicy
@@ -316,6 +317,8 @@ class Runtime:
                 emit=self.emit,
                 breakers=self._breakers,
                 on_failure=self.recovery.chain_failed if self.settings.enabled else None,
+                # only where a proxy is trusted is its header read, and this ever set
+                ambient_deadline=DEADLINE.get if self.settings.proxies else None,
                 stopping=lambda: self.closed or stopping(),
                 most_sleep_s=self._most_sleep_s,
             )

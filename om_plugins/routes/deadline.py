@@ -43,33 +43,33 @@ class DeadlineLayer:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         seconds = expected_s(environ)
         if seconds is None:
+            if DEADLINE.get() != math.inf:  # of a request whose body nobody closed
+                DEADLINE.set(math.inf)
             return self._app(environ, start_response)
-        before = DEADLINE.get()
-        DEADLINE.set(min(before, self._monotonic() + seconds))
+        DEADLINE.set(self._monotonic() + seconds)
         try:
             body = self._app(environ, start_response)
         except BaseException:
-            DEADLINE.set(before)
+            DEADLINE.set(math.inf)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
         if type(body) in (list, tuple) or (wrapper is not None and made_by(wrapper, body)):
-            DEADLINE.set(before)
+            DEADLINE.set(math.inf)
             return body
-        return _Body(body, before)
+        return _Body(body)
 
 
 class _Body:
     """A body that may still call a chain; the deadline ends with it."""
 
-    def __init__(self, body: Any, before: float) -> None:
+    def __init__(self, body: Any) -> None:
         self._body = body
-        self._before = before
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        DEADLINE.set(self._before)
+        DEADLINE.set(math.inf)
         close = getattr(self._body, "close", None)
         if close is not None:
             close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
@@ -24,12 +23,11 @@ from werkzeug.wrappers import Response
 
 from ..builtin.client_socket import watch_client
 from ..calls import caller_gone
-from ..errors import CallerDeadline, ConfigError
+from ..errors import ConfigError
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..settings import RouteOptions
 from ..types import Answer
 from . import question
-from .deadline import DEADLINE
 from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site
 from .idempotency import KeptStream, Keys, Replay, Ticket
 from .raw import RawRoute
@@ -95,7 +93,6 @@ class EngineRoutes:
         self._host_context = host_context
         self._trusted = trusted_hosts
         self._on_error = on_error
-        self._monotonic = clock.monotonic
         self._on_wrong_method = on_wrong_method
         self._routes: dict[str, _Route] = {}
         raw: dict[str, RawRoute] = {}
@@ -123,7 +120,6 @@ class EngineRoutes:
                     options,
                     chain,
                     limit,
-                    self._timeout_s,
                     host_context=host_context,
                     trusted_hosts=trusted_hosts,
                     trust_forwarded=trust_forwarded,
@@ -231,14 +227,13 @@ class EngineRoutes:
                 key = ticket.key
             else:
                 key = route.keys.name(environ, key, said)
-        timeout = self._timeout_s(chain, options.timeout)
         before = ENVIRON.set(environ)
         watching = caller_gone.set(watch_client(environ))
         try:
             return chain.call(
                 payload,
                 stream=stream,
-                timeout=timeout,
+                timeout=options.timeout,
                 idempotency_key=key,
                 headers=question.passed_headers(environ),
                 method=method,
@@ -246,16 +241,6 @@ class EngineRoutes:
         finally:
             caller_gone.reset(watching)
             ENVIRON.reset(before)
-
-    def _timeout_s(self, chain: Chain, own: float | None) -> float | None:
-        """The route's own deadline, or the proxy's where that is shorter."""
-        deadline = DEADLINE.get()
-        if deadline == math.inf:
-            return own
-        left_s = deadline - self._monotonic()
-        if left_s <= 0:
-            raise CallerDeadline("the proxy does not wait for this request any more")
-        return min(left_s, own or _timeout_of(chain))
 
     def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
         refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")

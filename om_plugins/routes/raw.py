@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RawRoute"]
 
-Timeout = Callable[[Chain, float | None], float | None]
-"""The seconds for a call, from those of the options."""
-
 
 class RawRoute:
     """A WSGI application for one path and all that is below it.
@@ -40,7 +37,6 @@ class RawRoute:
         options: those of the route; ``cors`` and ``require_key`` are the upstream's business.
         chain: gives the chain of a name.
         limit: counts calls per client; ``None`` for no limit.
-        timeout: see :data:`Timeout`.
         host_context, trusted_hosts: see :class:`~om_plugins.routes.middleware.EngineRoutes`.
         trust_forwarded: the peer is a proxy whose ``X-Forwarded-*`` is added to.
 
@@ -54,7 +50,6 @@ class RawRoute:
         options: RouteOptions,
         chain: Callable[[str], Chain],
         limit: RateLimit | None,
-        timeout: Timeout,
         *,
         host_context: HostContext | None = None,
         trusted_hosts: Sequence[str] | None = None,
@@ -74,7 +69,6 @@ class RawRoute:
         self._options = options
         self._chain = chain
         self._limit = limit
-        self._timeout = timeout
         self._host_context = host_context
         self._trusted_hosts = trusted_hosts
         self._trust_forwarded = trust_forwarded
@@ -91,14 +85,13 @@ class RawRoute:
             if isinstance(said, Response):
                 return said(environ, start_response)
             chain = self._chain(self._options.chain)
-            timeout = self._timeout(chain, self._options.timeout)
         except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
             refusal = refusal_for(error, f"route {self._path} (chain {self._options.chain!r})")
             status, own, content = as_problem(refusal)
             start_response(f"{status} {phrase(status)}", [*own, *headers])
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
         app = ProxyApp(
-            _InTime(chain, timeout),
+            _InTime(chain, self._options.timeout),
             trust_forwarded=self._trust_forwarded,
             max_body=self._options.max_body,
         )

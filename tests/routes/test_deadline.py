@@ -6,13 +6,12 @@ import io
 import math
 from wsgiref.util import FileWrapper
 
+import flask
 import pytest
 
-from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.routes.deadline import DEADLINE, DeadlineLayer, expected_s
 from om_plugins.testing.fakes import FakeClock
-
-from .test_middleware import AChain, Client
 
 HEADER = "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS"
 
@@ -78,27 +77,56 @@ def test_an_app_that_raises_ends_it():
     assert DEADLINE.get() == math.inf
 
 
+def test_a_body_that_nobody_closed_shortens_no_later_request():
+    through(lambda environ, start: iter(()))
+    assert DEADLINE.get() < math.inf
+    through(lambda environ, start: [], said=None)
+    assert DEADLINE.get() == math.inf
+
+
 def test_without_the_header_the_layer_is_not_there():
     body = iter(())
     assert through(lambda environ, start: body, said=None) is body
 
 
-# --- engine routes --------------------------------------------------------------------------------
+# --- calls of chains ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("own", "used"), [(None, 2.0), (1.5, 1.5), (30.0, 2.0)])
-def test_a_route_waits_for_the_shorter_of_the_two(own, used):
-    client = Client(AChain(), options={"timeout": own})
-    client.wsgi = DeadlineLayer(client.wsgi, client.clock)
-    assert client.ask(**{HEADER: "2000"}).status == 200
-    assert client.chain.calls[0][1]["timeout"] == used
+def left_of(environ, timeout, proxies=1):
+    """How long an engine had that was asked in a view, and in an engine route."""
+    left = {}
+    app = flask.Flask("deadlines")
+    routes = {"/route": {"chain": "c", "timeout": timeout}}
+    app.config.update(TESTING=True, OM_PROXIES=proxies, OM_ROUTES=routes, OM_TIMEOUT=20)
+    om = OpenManager(app)
+
+    @om.engine("e", chain="c", local=True)
+    def engine(call):
+        left[call.payload["in"]] = round(call.remaining(), 1)
+        return {}
+
+    @app.post("/view")
+    def view():
+        om.chain("c").call({"in": "view"}, timeout=timeout)
+        return {}
+
+    client = app.test_client()
+    for where in ("view", "route"):
+        reply = client.post(f"/{where}", json={"in": where}, headers=environ, buffered=True)
+        assert reply.status_code == 200, reply.text
+    return left
 
 
-def test_a_request_that_nobody_waits_for_is_not_asked():
-    client = Client(AChain(), options={"auth": lambda request: client.clock.advance(3) or True})
-    client.wsgi = DeadlineLayer(client.wsgi, client.clock)
-    assert client.ask(**{HEADER: "2000"}).status == 504
-    assert client.chain.calls == []
+@pytest.mark.parametrize(("own", "used"), [(None, 2.0), (1.5, 1.5), (10.0, 2.0)])
+def test_a_call_waits_for_the_shorter_of_the_two(own, used):
+    header = {"X-Envoy-Expected-Rq-Timeout-Ms": "2040"}
+    assert left_of(header, own) == pytest.approx({"view": used, "route": used}, abs=0.2)
+
+
+def test_without_the_header_or_a_trusted_proxy_nothing_changes():
+    assert left_of({}, None) == pytest.approx({"view": 20, "route": 20}, abs=0.2)
+    header = {"X-Envoy-Expected-Rq-Timeout-Ms": "2040"}
+    assert left_of(header, None, proxies=0) == pytest.approx({"view": 20, "route": 20}, abs=0.2)
 
 
 @pytest.mark.parametrize("proxies", [0, 1])

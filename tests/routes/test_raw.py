@@ -119,8 +119,8 @@ def test_a_body_over_the_limit_is_refused(make):
 
 
 def test_when_nobody_answers_it_is_a_problem(make):
-    app = make()
-    app.om.runtime.chains["web"]._places = app.om.runtime.chains["web"]._places[:1]
+    app = make(chain="lost")
+    app.om.add_engine(ProxyEngine("dead", "http://127.0.0.1:9"), chain="lost")
     reply = app.test_client().get("/api/x")
     assert (reply.status_code, reply.content_type) == (502, "application/problem+json")
 
