@@ -13,8 +13,8 @@ import bench_breaker
 import bench_cache
 import bench_chain
 import bench_headers
-import bench_hub
 import bench_http_cache
+import bench_hub
 import bench_monitoring
 import bench_stack
 
