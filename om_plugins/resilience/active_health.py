@@ -255,11 +255,7 @@ class ActiveHealth:
     # --- what was found -----------------------------------------------------------------------
 
     def _learn(self) -> None:
-        for news in self._news.kept(_KEPT):
-            try:
-                self._hear(news)
-            except ValueError as error:
-                logger.debug("what a prober found is left out: %s", error)
+        self._news.learn(_KEPT, self._hear)
 
     def _hear(self, news: News) -> None:
         said = converted(news.data, _Words)

@@ -104,14 +104,9 @@ class BreakerSharing:
     # --- what happened elsewhere --------------------------------------------------------------
 
     def _learn(self) -> None:
-        for prefix, hear in (("forced/", self._hear_forced), ("opened/", self._hear_opened)):
-            if prefix == "opened/" and not self._shared:
-                continue
-            for news in self._news.kept(prefix):
-                try:
-                    hear(news)
-                except ValueError as error:
-                    logger.debug("a breaker's state, %s, is left out: %s", prefix, error)
+        self._news.learn("forced/", self._hear_forced)
+        if self._shared:
+            self._news.learn("opened/", self._hear_opened)
 
     def _hear_forced(self, news: News) -> None:
         # One's own are taken like all others, so that of two operators the same one is the last

@@ -148,6 +148,11 @@ class EngineNews:
                     found.append(news)
         return found
 
+    def learn(self, prefix: str, listener: Listener) -> None:
+        """Have ``listener`` told what is kept, as of news."""
+        for news in self.kept(prefix):
+            _take(prefix, listener, news)
+
     def hear(self) -> None:
         """Read what is new."""
         if not self._wanted():
@@ -184,12 +189,8 @@ class EngineNews:
         kind = message.get("kind") if isinstance(message, Mapping) else None
         listener = self._listeners.get(kind) if isinstance(kind, str) else None
         news = self._news(message, at)
-        if listener is None or news is None:
-            return
-        try:
-            listener(news)
-        except ValueError as error:
-            logger.debug("news of engines, %s, are left out: %s", kind, error)
+        if listener is not None and news is not None:
+            _take(str(kind), listener, news)
 
     def _news(self, message: object, at: object) -> News | None:
         if not isinstance(message, Mapping) or not isinstance(at, int | float):
@@ -202,3 +203,10 @@ class EngineNews:
             return None
         now = self._clock.monotonic()
         return News(data, origin, origin == self.origin, now - age_s, age_s)
+
+
+def _take(what: str, listener: Listener, news: News) -> None:
+    try:
+        listener(news)
+    except ValueError as error:
+        logger.debug("news of engines, %s, are left out: %s", what, error)
