@@ -14,6 +14,8 @@ from .runtime import Runtime
 from .security.jinja_nonce import install
 from .security.nonce import tag_nonce
 
+_QUERIES = ("query.js", "query-core.js")
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask.templating import Environment as Env
@@ -54,20 +56,26 @@ def current_environ() -> WSGIEnvironment | None:
     return request.environ if has_request_context() else None
 
 
-def _head(runtime: Callable[[], Runtime], environ: WSGIEnvironment) -> str:
+def _head(
+    runtime: Callable[[], Runtime], environ: WSGIEnvironment, *, queries: bool = False
+) -> str:
     """What ``{{ om_head() }}`` puts into a page's head: the browser module.
 
     ``data-om-live`` tells it that there are notifications to ask for, ``data-om-watch`` that it
     shows what the policy stops.
+
+    Args:
+        queries: the page uses ``query()``: its modules are fetched along with the rest, instead
+            of when it is first called.
     """
     settings = runtime().settings
     if not settings.enabled:
         return Markup()
-    source = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/om.js"
+    static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
     value = tag_nonce(environ)
-    attributes = Markup() if value is None else Markup(' nonce="{}"').format(value)
-    if runtime().debug:
-        attributes += Markup(" data-om-watch")
-    return Markup('<script type="module" src="{}"{} data-om-live></script>').format(
-        source, attributes
-    )
+    nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
+    early = Markup('<link rel="modulepreload" href="{}"{}>')
+    tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []
+    watch = Markup(" data-om-watch") if runtime().debug else Markup()
+    script = Markup('<script type="module" src="{}"{}{} data-om-live></script>')
+    return Markup().join([*tags, script.format(static + "om.js", nonce, watch)])

@@ -23,6 +23,7 @@ from . import signals
 from .background import BackgroundScheduler
 from .builtin.hub_memory import MemoryHub
 from .caching.http_cache import HttpCache, rules_from
+from .caching.live import Publishing
 from .caching.pickles import Pickles
 from .caching.smart import SmartCache
 from .checks import check_scheme
@@ -34,7 +35,8 @@ from .live import LiveSettings
 from .monitoring.centre import Monitoring
 from .monitoring.observe import own_route
 from .monitoring.rules import rules_from as alerts_from
-from .notifying.address import Browsers
+from .notifying.address import Browsers, check_address
+from .notifying.announcements import Announcements
 from .notifying.centre import NotificationCentre
 from .notifying.servers import has_one_thread, stopping
 from .notifying.words import Words, display_name, words
@@ -190,6 +192,7 @@ class Runtime:
             pickles=Pickles(lambda: settings.secret_key or secret_key())
             if settings.cache_pickle
             else None,
+            publishing=Publishing(Announcements(self.hub), check_address),
         )
         self.http_cache = HttpCache(
             rules_from(settings),

@@ -57,16 +57,17 @@ class Changes:
         tags: tuple[str, ...] = (),
         same: bool = False,
     ) -> None:
-        """An entry was kept, or dropped; other workers hear of it if they watch the key.
+        """An entry was kept, or dropped; other workers hear of it if somebody watches the key.
 
         Args:
             same: its value is the one that was there.
         """
         at = self._clock.time()
         self._subscriptions.changed(ident, kind, tags)
-        if ident in process.watch:
+        live = ident in self._live and not same
+        if live or ident in process.watch:
             process.news.tell_changed(ident, kind, tags, at, same)
-        if not same and ident in self._live:
+        if live:
             self._live.changed(ident, at)
 
     def put(self, process: Process, ident: Ident, at: float) -> None:
@@ -111,12 +112,10 @@ class Changes:
         heard_at: float,
     ) -> None:
         """Another worker kept an entry: the store has a newer one than this process's memory."""
-        if ident in self._live and not same:
-            self._live.changed(ident, at)
-        elif ident not in self._subscriptions:
-            return
         self._levels.distrust(self._process(), ident)
         self._subscriptions.changed(ident, kind, tags, heard_at)
+        if not same:
+            self._live.changed(ident, at)
 
     def heard_invalidation(
         self, what: Invalidation, at: float, also: list[Ident], heard_at: float

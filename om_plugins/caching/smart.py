@@ -439,6 +439,7 @@ class SmartCache:
             ValueError: ``to`` is no address, or means everyone although there is a scope.
         """
         ident = identify(key, scope)
+        self._process()  # so that changes elsewhere are heard
         self._live.add(key, ident, scope, to, tags_of(tags))
         return lambda: self._live.remove(ident)
 

@@ -34,6 +34,7 @@ class _Process:
     readers: set[Reader] = field(default_factory=set)
     reading: bool = False
     cursor: str = ""
+    also_cursor: str = ""
 
 
 class Feed:
@@ -43,11 +44,13 @@ class Feed:
         hub: read from the end of the topic at the time the first one joins.
         topic: which one.
         clock: time.
+        also: another topic, looked into whenever the first was waited for: twice a second.
     """
 
-    def __init__(self, hub: Hub, topic: str, clock: Clock) -> None:
+    def __init__(self, hub: Hub, topic: str, clock: Clock, also: str = "") -> None:
         self._hub = hub
         self._topic = topic
+        self._also = also
         self._clock = clock
         self._processes: dict[int, _Process] = {}
 
@@ -68,6 +71,7 @@ class Feed:
         if first:
             try:
                 process.cursor = self._hub.last_id(self._topic)
+                process.also_cursor = self._hub.last_id(self._also) if self._also else ""
             finally:
                 with process.condition:
                     process.reading = False
@@ -102,15 +106,21 @@ class Feed:
         """Read the hub for all; the lock is not held meanwhile."""
         began = self._clock.monotonic()
         found: list[HubMessage] = []
+        also: list[HubMessage] = []
         try:
             found = self._hub.read(self._topic, process.cursor, seconds, _BATCH)
+            if self._also:
+                also = self._hub.read(self._also, process.also_cursor, 0.0, _BATCH)
         finally:
             with process.condition:
                 process.reading = False
                 if found:
                     process.cursor = found[-1].id
+                if also:
+                    process.also_cursor = also[-1].id
+                if found or also:
                     for reader in process.readers:
-                        reader.waiting.extend(found)
+                        reader.waiting.extend((*found, *also))
                 elif (left_s := seconds - (self._clock.monotonic() - began)) > 0:
                     # A hub that is out of reach may answer at once: do not ask it in a loop.
                     process.condition.wait(min(left_s, _TURN_S / 5))

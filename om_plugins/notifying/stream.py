@@ -17,6 +17,8 @@ from ..problem import CONTENT_TYPE, encoded, problem
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage
 from .address import EVERYONE, Audience, Browsers, audience_of
+from .announcements import TOPIC as ANNOUNCED
+from .announcements import Announcements, keys_of
 from .centre import TOPIC
 from .feed import Feed, Reader
 from .servers import stopping, stream_limit
@@ -50,6 +52,10 @@ class EventStream:
     title, actions, progress, duration_s, key, at, data``. Where to go on from, by
     ``Last-Event-ID`` or ``?after=``, is told by the event ``ready`` and by an item of the kind
     ``cursor``, which has nothing but an ``id``.
+
+    An event ``changed``, or an item of that kind, has ``keys``: what the application announced of
+    its cache (see :mod:`.announcements`). It comes at the beginning, for what changed in the last
+    minute, and then as it happens.
 
     A browser that has no id yet gets one. Where no stream can be served the answer is 204, after
     which browsers do not reconnect by themselves: they poll.
@@ -85,7 +91,8 @@ class EventStream:
         self._audience = audience
         self._host_context = host_context
         self._closed = closed
-        self._feed = Feed(hub, TOPIC, clock)
+        self._announcements = Announcements(hub)
+        self._feed = Feed(hub, TOPIC, clock, ANNOUNCED)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "GET":
@@ -138,10 +145,12 @@ class EventStream:
         return self._closed() or stopping()
 
     def _polled(self, after: str, mine: Collection[str]) -> bytes:
+        changed = self._announcements.recent(mine)
+        items: list[dict[str, object]] = [{"kind": "changed", "keys": changed}] if changed else []
         if not after:
-            return msgspec.json.encode([_cursor(self._hub.last_id(TOPIC))])
+            return msgspec.json.encode([*items, _cursor(self._hub.last_id(TOPIC))])
         found, last = self._since(after, mine)
-        items = [_item(message) for message in found]
+        items += [_item(message) for message in found]
         if last != (found[-1].id if found else after):
             items.append(_cursor(last))
         return msgspec.json.encode(items)
@@ -187,7 +196,12 @@ class _Stream:
             self._last = endpoint._hub.last_id(TOPIC)
         self._replayed = {message.id for message in replayed}
         self._first: bytes | None = b"".join(
-            [b"retry: %d\n\n" % RETRY_MS, *map(_event, replayed), _ready(self._last)]
+            [
+                b"retry: %d\n\n" % RETRY_MS,
+                *map(_event, replayed),
+                _ready(self._last),
+                _changed(endpoint._announcements.recent(mine)),
+            ]
         )
 
     def __iter__(self) -> Iterator[bytes]:
@@ -209,11 +223,14 @@ class _Stream:
             found = self._feed.wait(self._reader, min(self._ends_at, self._beat_at) - now)
             if not found:
                 continue
-            self._last = found[-1].id
+            changed = _changed(keys_of((m for m in found if m.topic == ANNOUNCED), self._mine))
+            found = [m for m in found if m.topic != ANNOUNCED]
+            if found:
+                self._last = found[-1].id
             new = [m for m in found if m.id not in self._replayed and _is_for(m, self._mine)]
-            if new:
+            if new or changed:
                 self._beat_at = self._clock.monotonic() + HEARTBEAT_S
-                return b"".join(map(_event, new))
+                return b"".join((*map(_event, new), changed))
 
     def close(self) -> None:
         """Make room for another stream. Safe to call twice."""
@@ -240,6 +257,11 @@ def _event(message: HubMessage) -> bytes:
 
 def _ready(last: str) -> bytes:
     return b"event: ready\nid: %s\ndata: {}\n\n" % (last or _BEGINNING).encode()
+
+
+def _changed(keys: list[object]) -> bytes:
+    """Without an id: it is nothing to go on from."""
+    return b"event: changed\ndata: %s\n\n" % msgspec.json.encode({"keys": keys}) if keys else b""
 
 
 def _id(value: str | None) -> str:

@@ -67,7 +67,8 @@ class NonceExtension(Extension):
 
     - ``om_environ``: a function without arguments that returns the WSGI environ of the request at
       hand, or ``None``.
-    - ``om_head_html``: a function from that environ to the HTML of ``om_head()``.
+    - ``om_head_html``: a function from that environ, and what else ``om_head()`` was given, to the
+      HTML of ``om_head()``.
     """
 
     priority = 1000  # after the extensions that change the text
@@ -111,7 +112,7 @@ def install(
     environment: Environment,
     *,
     environ: Callable[[], WSGIEnvironment | None] | None = None,
-    head: Callable[[WSGIEnvironment], str] | None = None,
+    head: Callable[..., str] | None = None,
     automatic: bool = True,
     hashes: bool = False,
     attributes: bool = False,
@@ -125,7 +126,7 @@ def install(
     Args:
         environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
         environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
-        head: makes the HTML of ``om_head()``.
+        head: makes the HTML of ``om_head()`` from an environ and what ``om_head()`` was given.
         automatic: put nonces on literal tags; otherwise only the globals are added.
         hashes: where a policy lists hashes, tags whose text never changes are noted by their hash,
             and get no nonce.
@@ -173,16 +174,17 @@ def _add_globals(environment: Environment) -> None:
             return Markup()
         return Markup(f" nonce={quote}{value}{quote}")  # noqa: S704 - hexadecimal digits
 
-    def om_head() -> Markup:
+    def om_head(**parts: object) -> Markup:
         environ = current()
         html = getattr(environment, _HEAD)
         if environ is None or html is None:
             return Markup()
-        return Markup(html(environ))  # noqa: S704 - the host's own markup
+        return Markup(html(environ, **parts))  # noqa: S704 - the host's own markup
 
     # a "csp_nonce" that is there already belongs to whoever sets the header
     environment.globals.setdefault("csp_nonce", csp_nonce)
-    environment.globals.update({ATTRIBUTE: nonce_attribute, "om_head": om_head})
+    environment.globals[ATTRIBUTE] = nonce_attribute
+    environment.globals["om_head"] = om_head
 
 
 class SaltedBytecodeCache(BytecodeCache):

@@ -31,7 +31,13 @@ addEventListener("securitypolicyviolation", (event) => {
   violations.push([event.violatedDirective, event.blockedURI, event.sourceFile]);
 });
 window.toast = toast;
+import { query } from "/_om/static/om.js";
+window.query = query;
 """
+
+
+def changed_event(keys):
+    return f"event: changed\ndata: {json.dumps({'keys': keys})}\n\n".encode()
 
 
 class Backend:
@@ -45,6 +51,11 @@ class Backend:
     def begin(self):
         with self.changed:
             self.notes = []
+            self.changes = []  # each a list of keys, told to the streams that are open
+            self.recent = []  # told to a stream that begins
+            self.value = {"n": 1}
+            self.answers = []  # the status of each answer at /api/value
+            self.failing = 0  # so many answers of 503 come first
             self.streaming = True  # False: 204 to streams
             self.down = False  # True: 503 to everything
             self.asked = []  # the `after` of each request for events
@@ -60,6 +71,22 @@ class Backend:
                 {"id": f"n{len(self.notes) + 1}", "kind": kind, "message": message, **more}
             )
             self.changed.notify_all()
+
+    def tell_changed(self, *keys):
+        with self.changed:
+            self.changes.append(list(keys))
+            self.changed.notify_all()
+
+    def api(self, request):
+        if self.down or self.failing:
+            self.failing = max(0, self.failing - 1)
+            response = Response(status=503)
+        else:
+            response = Response(json.dumps(self.value), content_type="application/json")
+            response.add_etag()
+            response.make_conditional(request)
+        self.answers.append(response.status_code)
+        return response
 
     def end_streams(self):
         with self.changed:
@@ -88,6 +115,7 @@ class Backend:
         if "poll" in request.args:
             self.polls += 1
             items = self.since(after) if after else [{"id": self.last(), "kind": "cursor"}]
+            items = [{"kind": "changed", "keys": self.recent}, *items] if self.recent else items
             return Response(json.dumps(items), content_type="application/json")
         if not self.streaming:
             return Response(status=204)
@@ -100,11 +128,17 @@ class Backend:
         try:
             after = after or ("" if self.forgetful else self.last())
             yield f"retry: 100\nevent: ready\nid: {after or 'n0'}\ndata: {{}}\n\n".encode()
+            told = len(self.changes)
+            if self.recent:
+                yield changed_event(self.recent)
             while not (self.closing or self.down):
                 with self.changed:
                     new = self.since(after)
-                    if not new:
+                    if not new and told == len(self.changes):
                         self.changed.wait(0.1)
+                while told < len(self.changes):
+                    yield changed_event(self.changes[told])
+                    told += 1
                 for note in new:
                     after = note["id"]
                     yield f"id: {after}\ndata: {json.dumps(note)}\n\n".encode()
@@ -125,6 +159,8 @@ class Backend:
     def page(self, request):
         if request.path == "/main.js":
             return Response(MAIN, content_type="text/javascript")
+        if request.path == "/api/value":
+            return self.api(request)
         text = PAGE.format(
             lang=request.args.get("lang", "en"),
             dir=request.args.get("dir", "ltr"),

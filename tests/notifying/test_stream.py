@@ -337,3 +337,42 @@ def test_the_fields_of_the_contract_are_those_of_a_notification():
     from om_plugins.types import Notification
 
     assert set(module._FIELDS) < set(Notification.__dataclass_fields__)
+
+
+# --- what changed in the cache ------------------------------------------------------------------
+
+
+def changed(piece):
+    """The keys of the ``changed`` event in a piece; ``None`` when there is none."""
+    for block in piece.decode().split("\n\n"):
+        if block.startswith("event: changed\n"):
+            return json.loads(block.partition("data: ")[2])["keys"]
+    return None
+
+
+def test_a_live_key_is_told_to_who_may_know_and_its_value_to_nobody(runtime, open_stream):
+    everyone, seven = open_stream(), open_stream(X_User="7")
+    for stream in (everyone, seven):
+        assert changed(stream.next()) is None
+    runtime.cache.query("load", lambda: "a value", live=True)
+    runtime.cache.query(("inbox", 7), lambda: "a letter", scope="7", live="user:7")
+    runtime.cache.query("private", lambda: "a secret")
+    pieces = {}
+    for stream, count in ((everyone, 1), (seven, 2)):
+        piece, keys = b"", []
+        while len(keys) < count:
+            piece += stream.next()
+            keys = changed(piece) or []
+        pieces[stream] = piece
+        assert b"id: " not in piece  # nothing to go on from
+        assert not any(word in piece for word in (b"a value", b"a letter", b"secret", b"private"))
+    assert changed(pieces[everyone]) == ["load"]
+    assert changed(pieces[seven]) == ["load", ["inbox", 7]]
+
+
+def test_who_comes_later_is_told_what_changed_in_the_last_minute(runtime, open_stream, wsgi):
+    runtime.cache.query("load", lambda: 1, live=True)
+    assert changed(open_stream().next()) == ["load"]
+    polled = Client(wsgi).get("/_om/events?poll=1").json
+    assert polled[0] == {"kind": "changed", "keys": ["load"]}
+    assert polled[-1]["kind"] == "cursor"

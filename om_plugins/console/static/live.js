@@ -4,6 +4,7 @@
 //   connect();                    // om.js does it by itself for <script data-om-live>
 //
 // A page that shows notifications itself listens for `om-notification` on window and prevents it.
+// What changed in the server's cache is told by `om-changed`; query.js listens.
 import { watchConnection } from "./connection.js";
 import { report } from "./problems.js";
 import { Stream } from "./stream.js";
@@ -51,7 +52,8 @@ export function connect({ prefix = PREFIX } = {}) {
     event.preventDefault();
     report(event.detail, prefix);
   });
-  stream = new Stream(prefix, { note, tell: told, trouble });
+  const changed = (keys) => dispatchEvent(new CustomEvent("om-changed", { detail: { keys } }));
+  stream = new Stream(prefix, { note, changed, tell: told, trouble });
 }
 
 function isShown(key) {

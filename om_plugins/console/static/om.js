@@ -1,7 +1,8 @@
 // What {{ om_head() }} brings: small now, the rest when it is used.
 //
-//   import { ask, toast } from "/_om/static/om.js";
+//   import { ask, query, toast } from "/_om/static/om.js";
 //   toast.success("Saved");
+//   query("servers", "/api/servers").subscribe(({ data }) => draw(data));
 //
 // <script data-om-live> (the server says that it sends notifications) connects at once;
 // <script data-om-watch> (debug mode) shows what the policy stops.
@@ -19,6 +20,24 @@ export const toast = {
   },
 };
 for (const kind of KINDS) toast[kind] = (message, options) => toast.show({ ...options, kind, message });
+
+/** As query.js has it: the handle is there at once, the engine as soon as it is loaded. */
+export function query(...values) {
+  const made = import("./query.js").then((module) => module.query(...values));
+  const later = (name) => (...more) => made.then((handle) => handle[name](...more));
+  return {
+    ...Object.fromEntries(["fetch", "refetch", "get", "set", "invalidate"].map((name) => [name, later(name)])),
+    subscribe(callback) {
+      let stop = null;
+      let ended = false;
+      made.then((handle) => (stop = ended ? null : handle.subscribe(callback)));
+      return () => {
+        ended = true;
+        stop?.();
+      };
+    },
+  };
+}
 
 if (document.querySelector("script[data-om-live]")) import("./live.js").then(({ connect }) => connect());
 else if (document.querySelector("om-toasts")) load();

@@ -17,6 +17,7 @@ const UNREAD_MS = 2000; // too short to read a toast
 const MAX_FRESH = 20;
 const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
 const MAX_SEEN = 200;
+const KEPT_MS = 50_000; // the server tells again what changed in the last minute; away for longer is too long
 const CURSOR = { kind: "cursor" }; // nothing to show, but a place to go on from
 const REFUSED = new Set([401, 403, 404, 405, 410]);
 
@@ -29,14 +30,16 @@ export class Stream {
   #last = "";
   #fresh = []; // what came just now: the id before it, and when
   #seen = new Set();
+  #heard = Date.now(); // a page is as new as its data
   #resign;
   #wake = () => {};
 
   /**
    * @param {string} prefix where `events` is
-   * @param {{note: (note: object) => void, tell?: (message: object) => void,
-   *          trouble?: () => void}} on
-   *   note: a notification, once per tab; tell: another tab's message; trouble: a request failed
+   * @param {{note: (note: object) => void, changed?: (keys: unknown[] | null) => void,
+   *          tell?: (message: object) => void, trouble?: () => void}} on
+   *   note: a notification, once per tab; changed: keys of the server's cache that changed, null
+   *   when that cannot be known; tell: another tab's message; trouble: a request failed
    */
   constructor(prefix, on) {
     this.#prefix = prefix;
@@ -67,6 +70,7 @@ export class Stream {
     this.#channel = new BroadcastChannel(`om ${this.#prefix}`);
     this.#channel.onmessage = ({ data }) => {
       if (data.note) this.#receive(data.note, data.id);
+      else if (data.changed !== undefined) this.#on.changed?.(data.changed);
       else this.#on.tell?.(data.tell);
     };
     this.#lead();
@@ -149,10 +153,19 @@ export class Stream {
       };
       source.onmessage = ({ data, lastEventId }) => {
         alive();
+        this.#hear();
         this.#hand(data, lastEventId);
       };
       // gives a page that saw no notification yet an id to go on from
-      source.addEventListener("ready", ({ lastEventId }) => this.#hand(CURSOR, lastEventId));
+      source.addEventListener("ready", ({ lastEventId }) => {
+        this.#hear();
+        this.#hand(CURSOR, lastEventId);
+      });
+      source.addEventListener("changed", ({ data }) => {
+        alive();
+        this.#hear();
+        this.#change(data);
+      });
       source.onerror = () => {
         if (source.readyState === EventSource.CLOSED) end();
         else timer ||= setTimeout(() => this.#on.trouble?.(), REOPEN_MS);
@@ -170,7 +183,8 @@ export class Stream {
       if (REFUSED.has(response.status)) return "refused";
       if (!response.ok) return "failed";
       const notes = response.status === 204 ? [] : await response.json();
-      for (const note of notes) this.#hand(note, note.id);
+      this.#hear();
+      for (const note of notes) note?.kind === "changed" ? this.#change(note) : this.#hand(note, note.id);
       return "ok";
     } catch {
       return "failed";
@@ -194,6 +208,27 @@ export class Stream {
     id = String(id || note.id || "");
     this.#channel?.postMessage({ note, id });
     this.#receive(note, id);
+  }
+
+  /** The server is heard; after too long a silence, it cannot tell all that changed. */
+  #hear() {
+    const away_ms = Date.now() - this.#heard;
+    this.#heard = Date.now();
+    if (away_ms > KEPT_MS) this.#changed(null);
+  }
+
+  #change(data) {
+    try {
+      const { keys } = typeof data === "string" ? JSON.parse(data) : data;
+      if (Array.isArray(keys)) this.#changed(keys);
+    } catch {
+      // not ours
+    }
+  }
+
+  #changed(keys) {
+    this.#channel?.postMessage({ changed: keys });
+    this.#on.changed?.(keys);
   }
 
   #receive(note, id) {

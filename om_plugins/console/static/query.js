@@ -1,0 +1,204 @@
+// Data from the server, kept in the page: stale-while-revalidate, as om.cache does it on the server.
+//
+//   import { query } from "/_om/static/om.js";
+//   const servers = query("servers", "/api/servers", { stale_time: 30, live: true });
+//   servers.subscribe(({ data, error, fetching }) => draw(data));
+//
+// The engine is TanStack Query's core (query-core.js). Here are its manners: times in seconds and
+// the server's keys, entity tags, when a page that is looked at again asks again, and what the
+// server tells of changes (`om-changed` on window, from live.js).
+import { QueryClient, QueryObserver, focusManager, onlineManager } from "./query-core.js";
+
+const THROTTLE_MS = 5000; // a page that gains and loses focus asks no more often
+const SPREAD_MS = 250; // all pages are told at once, and need not all ask at once
+const AGAIN_MS = [1500, 4000]; // by then each worker has heard of a change, or its copy has ended
+const LONGEST_MS = 30_000;
+const PLAIN = new Set(["string", "number", "boolean"]);
+const NEVER = new Set([400, 401, 403, 404, 405, 406, 410, 422, 451]);
+
+/** An answer that is no value; `detail` of a problem document (RFC 9457) is its message. */
+export class QueryError extends Error {
+  constructor(message, status = 0, retryAfter = null) {
+    super(message);
+    this.name = "QueryError";
+    this.status = status;
+    this.retryAfter = retryAfter; // seconds
+  }
+}
+
+const client = new QueryClient();
+const known = new Map(); // by hash: the last answer with an entity tag, and its tag
+const told = new Set(); // hashes of keys that changed and were not asked for since
+let refocus = true;
+let lastFocus = -Infinity;
+let timer = 0;
+
+focusManager.setEventListener((notice) => {
+  const look = () => {
+    refocus = !document.hidden && Date.now() - lastFocus >= THROTTLE_MS;
+    if (refocus) lastFocus = Date.now();
+    notice(); // also when it is too soon: retries that waited for the page go on
+  };
+  document.addEventListener("visibilitychange", look);
+  addEventListener("focus", look);
+  return () => {
+    document.removeEventListener("visibilitychange", look);
+    removeEventListener("focus", look);
+  };
+});
+onlineManager.setOnline(navigator.onLine);
+client.mount();
+client.getQueryCache().subscribe(({ type, query }) => type === "removed" && known.delete(query.queryHash));
+addEventListener("om-changed", ({ detail }) => changed(detail?.keys ?? null));
+document.addEventListener("visibilitychange", () => document.hidden || (told.size && soon()));
+
+/**
+ * @param {string | (string | number | boolean | null)[]} key as on the server
+ * @param {string} url answers a GET with JSON
+ * @param {{stale_time?: number, cache_time?: number, retry?: number, retry_delay?: number,
+ *          interval?: number, live?: boolean, initial?: unknown, initial_at?: number,
+ *          headers?: Record<string, string>}} [options]
+ *   stale_time: seconds for which a value is fresh (300); cache_time: seconds for which one that
+ *   nobody shows is kept (1800); retry, retry_delay: attempts after the first one (3), and the
+ *   first pause (1 s), which doubles; interval: seconds after which a page that is looked at asks
+ *   again (0: only when something else makes it); live: ask again when the server says that the
+ *   key changed; initial, initial_at: a value that came with the page, and its Unix time
+ */
+export function query(key, url, options = {}) {
+  const queryKey = keyOf(key);
+  const address = String(new URL(url, document.baseURI));
+  const { stale_time = 300, cache_time = 1800, retry = 3, retry_delay = 1, interval = 0 } = options;
+  const { live = false, initial, initial_at, headers = {} } = options;
+  const settings = {
+    queryKey,
+    queryFn: ({ signal }) => load(queryKey, address, headers, signal),
+    staleTime: stale_time * 1000,
+    gcTime: cache_time * 1000,
+    retry: (failures, error) => failures < retry && !NEVER.has(error.status),
+    retryDelay: (failures, error) => pause(failures, retry_delay, error),
+    refetchInterval: interval > 0 && interval * 1000,
+    refetchOnWindowFocus: () => refocus,
+    meta: { live: Boolean(live) },
+    ...(initial !== undefined && {
+      initialData: initial,
+      initialDataUpdatedAt: (initial_at ?? Date.now() / 1000) * 1000,
+    }),
+  };
+  return {
+    /** Calls back with the state, now and whenever it changes; the first subscriber begins it. */
+    subscribe(callback) {
+      const observer = new QueryObserver(client, settings);
+      const tell = (result) => callback(stateOf(result));
+      const stop = observer.subscribe(tell);
+      tell(observer.getCurrentResult());
+      return stop;
+    },
+    /** The value: the one that is fresh, else what the server answers. */
+    fetch: () => client.fetchQuery(settings),
+    /** What the server answers now. */
+    refetch: () => client.fetchQuery({ ...settings, staleTime: 0 }),
+    /** The value that is there, fresh or stale. */
+    get: () => client.getQueryData(queryKey),
+    /** Show another value at once, before the server has it. */
+    set: (value) => void client.setQueryData(queryKey, value),
+    /** The value is stale: ask again if somebody shows it. */
+    invalidate: () => client.invalidateQueries({ queryKey, exact: true }),
+  };
+}
+
+function keyOf(key) {
+  const members = Array.isArray(key) ? key : [key];
+  const plain = members.every((one) => one === null || PLAIN.has(typeof one));
+  if (!plain || !(Array.isArray(key) || typeof key === "string")) {
+    throw new TypeError("a key is text, or an array of text, numbers, true, false and null");
+  }
+  return marked(key);
+}
+
+/** `"a"` and `["a"]` are two keys, as on the server. */
+function marked(key) {
+  return Array.isArray(key) ? ["tuple", ...key] : ["text", key];
+}
+
+function stateOf({ data, error, isStale, fetchStatus, dataUpdatedAt }) {
+  return {
+    data,
+    error,
+    stale: isStale,
+    fetching: fetchStatus === "fetching",
+    paused: fetchStatus === "paused", // offline: it goes on by itself
+    at: dataUpdatedAt / 1000,
+  };
+}
+
+function pause(failures, first_s, { retryAfter }) {
+  if (retryAfter !== null && retryAfter !== undefined) return Math.min(retryAfter * 1000, LONGEST_MS);
+  return Math.min(first_s * 1000 * 2 ** failures, LONGEST_MS) * (0.5 + Math.random() / 2);
+}
+
+async function load(queryKey, address, headers, signal) {
+  const hash = JSON.stringify(queryKey);
+  const before = known.get(hash);
+  const asked = new Headers({ Accept: "application/json", ...headers });
+  if (before?.address === address) asked.set("If-None-Match", before.tag);
+  let response;
+  try {
+    response = await fetch(address, { headers: asked, signal, cache: "no-store" });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    dispatchEvent(new Event("om-unreachable")); // live.js looks whether the server is there
+    throw new QueryError("The service cannot be reached.");
+  }
+  if (response.status === 304 && before) return before.data;
+  if (!response.ok) throw await refusal(response);
+  const data = response.status === 204 ? null : await response.json();
+  const tag = response.headers.get("ETag");
+  if (tag) known.set(hash, { address, tag, data });
+  else known.delete(hash);
+  return data;
+}
+
+async function refusal(response) {
+  const wait = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  let detail = "";
+  const kind = response.headers.get("Content-Type") ?? "";
+  try {
+    if (kind.startsWith("application/problem+json")) ({ detail } = await response.json());
+  } catch {
+    // the status is all there is to tell
+  }
+  const fallback = `The service answered with an error (${response.status}).`;
+  const message = typeof detail === "string" && detail ? detail : fallback;
+  return new QueryError(message, response.status, Number.isFinite(wait) ? Math.max(wait, 0) : null);
+}
+
+/** The server says that these keys changed; null: nobody knows what did. */
+function changed(keys) {
+  const hashes = new Set((keys ?? []).map((key) => JSON.stringify(marked(key))));
+  for (const one of client.getQueryCache().getAll()) {
+    if (one.meta?.live && (keys === null || hashes.has(one.queryHash))) told.add(one.queryHash);
+  }
+  if (told.size && !document.hidden) soon();
+}
+
+function soon(delay_ms = Math.random() * SPREAD_MS) {
+  timer ||= setTimeout(() => {
+    timer = 0;
+    const now = [...told];
+    told.clear();
+    ask(now);
+  }, delay_ms);
+}
+
+async function ask(hashes, [again_ms, ...later] = AGAIN_MS) {
+  const cache = client.getQueryCache();
+  const before = new Map(hashes.map((hash) => [hash, cache.get(hash)?.state.data]));
+  await client.invalidateQueries({ predicate: ({ queryHash }) => before.has(queryHash) });
+  if (!again_ms) return;
+  // a worker that has not heard of the change yet answers with what it had
+  const same = hashes.filter((hash) => {
+    const one = cache.get(hash);
+    return one?.isActive() && one.state.data === before.get(hash);
+  });
+  if (same.length) setTimeout(() => ask(same, later), again_ms);
+}
