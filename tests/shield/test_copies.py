@@ -128,6 +128,15 @@ def test_a_page_whose_nonce_cannot_be_found_is_not_copied(shield):
     assert good_then_failing(shield, app, accept_encoding="gzip").status == 503
 
 
+def test_a_nonce_that_the_page_does_not_show_is_not_copied(shield):
+    def app(environ, start_response):
+        nonce(environ)
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [b"it stands in here reversed, or in pieces"]
+
+    assert good_then_failing(shield, app).status == 503
+
+
 def test_a_body_over_the_size_is_not_copied(house):
     shield = house(answers(), max_copy=4)
     assert good_then_failing(shield, answers(body=Body(b"abc", b"de"))).status == 503
