@@ -259,7 +259,11 @@ class ActiveHealth:
 
     def _hear(self, news: News) -> None:
         said = converted(news.data, _Words)
-        if not news.own and news.age_s < OUT_OF_DATE * self._interval_s:
+        if news.own or news.age_s >= OUT_OF_DATE * self._interval_s:
+            return
+        # What is both kept and told while a process starts is one word and not two.
+        again_s = min(1.0, self._interval_s / 4)
+        if self._heard_at is None or news.at - self._heard_at >= again_s:
             self._apply({(one.chain, one.engine): one.well for one in said.words}, news.at)
 
     def _apply(self, found: Mapping[BreakerKey, bool], at: float) -> None:

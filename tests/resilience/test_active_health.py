@@ -281,6 +281,20 @@ def test_what_was_found_long_ago_is_left_out(workers, probed, hub, pass_time):
     assert health(one) == [Health.NO_DATA]
 
 
+def test_what_is_kept_and_told_while_a_worker_starts_is_one_word(workers, probed, hub, pass_time):
+    one = workers[0]
+    breaker = one.add(probed())
+    one.exchange.health.warm_up = lambda: None
+    pass_time(0.9, one)
+    data = {"words": [["chain", "one", False]]}
+    said = {"kind": "engines probed", "origin": "x", "data": data}
+    hub.put("engines/app/probed/newest", {**said, "at": one.clock.time()}, 60)
+    hub.publish("engines:app", said)
+    one.exchange.health._learn()
+    pass_time(1, one)
+    assert breaker.view(one.clock.monotonic()).probes_failed == 1
+
+
 # --- threads
 
 
