@@ -9,6 +9,7 @@ Needs the extra ``http``.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from ..errors import (
     Unsupported,
 )
 from ..types import Answer, Call, EngineTraits
+from .counts import Counts
 from .engine_http import HttpEngine
 from .sse_reader import server_events
 
@@ -39,13 +41,19 @@ PARAMETERS = (
 """What a payload may set. The model, the number of answers and tools are the engine's affair:
 a payload often comes straight from a browser, and they decide what an answer costs."""
 
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_MOST_TOKENS = 10**9
+
 _ROLES = ("user", "assistant", "system", "developer")
 
 _BY_CODE: Mapping[str, type[EngineError]] = {
     "context_length_exceeded": TooLong,
     "string_above_max_length": TooLong,
+    "exceed_context_size_error": TooLong,
+    "request_too_large": TooLong,
     "content_filter": Unsupported,
     "content_policy_violation": Unsupported,
+    "invalid_prompt": Unsupported,
     "insufficient_quota": RateLimited,
     "rate_limit_exceeded": RateLimited,
     "rate_limit_error": RateLimited,
@@ -54,10 +62,23 @@ _BY_CODE: Mapping[str, type[EngineError]] = {
     "invalid_api_key": Misconfigured,
     "model_not_found": Misconfigured,
     "authentication_error": Misconfigured,
+    "permission_error": Misconfigured,
+    "billing_not_active": Misconfigured,
     "server_error": Transient,
     "overloaded_error": Transient,
+    "engine_overloaded": Transient,
+    "api_error": Transient,
 }
 """``error.code`` and ``error.type`` of a refusal, where they say more than the status."""
+
+_BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
+    (
+        re.compile(r"(maximum|exceeds?|longer than)\b.{0,60}\bcontext|context (length|window)"),
+        TooLong,
+    ),
+    (re.compile(r"content (filter|polic|management)"), Unsupported),
+)
+"""What the text of a refused question says, for the services that give it no code of its own."""
 
 
 class OpenAIEngine(HttpEngine):
@@ -66,14 +87,21 @@ class OpenAIEngine(HttpEngine):
     A payload is a text, a dict with ``question`` or ``prompt``, or a dict with ``messages``;
     :data:`PARAMETERS` may stand beside them. The answer is ``{"answer": text, "model": name}``;
     when the call streams, pieces of text. ``answer.metadata`` has ``model``, ``usage`` and
-    ``finish_reason`` (of a stream: once it has ended).
+    ``finish_reason`` (of a stream: once it has ended), and ``truncated`` when the answer was cut
+    off because it reached its most tokens.
 
     Args:
         name: how the engine is called in a chain.
         base_url: the address before ``/chat/completions``, mostly ending in ``/v1``.
         model: the model's name at the service.
+        models: other models that may be asked, by the alias that a payload's ``model`` or the
+            chain's name is: ``{"fast": "small-8b", "assistant": "big-70b"}``. An alias that is not
+            there is refused with ``Unsupported``, so another tier may know it. Without this, what
+            a payload says of a model does not count.
         api_key: sent as a bearer token; never shown.
         system: the system message. When set, a payload may not bring one of its own.
+        stream_usage: have a streamed answer say what it used (``stream_options``); switch it off
+            for a service that refuses the option.
         headers: more headers for every request.
         max_tokens: most tokens of an answer; a payload may ask for fewer, never for more.
         timeout: seconds an attempt may take; of a streamed answer, until its head is there.
@@ -94,6 +122,8 @@ class OpenAIEngine(HttpEngine):
         base_url: str,
         model: str,
         *,
+        models: Mapping[str, str] | None = None,
+        stream_usage: bool = True,
         api_key: str | None = None,
         system: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -112,6 +142,9 @@ class OpenAIEngine(HttpEngine):
             raise ConfigError(f"engine {name!r}: model", model, "must name a model")
         if max_tokens is not None and max_tokens < 1:
             raise ConfigError(f"engine {name!r}: max_tokens", max_tokens, "must be at least 1")
+        for alias, one in (models or {}).items():
+            if not isinstance(alias, str) or not isinstance(one, str) or not one:
+                raise ConfigError(f"engine {name!r}: models", alias, "must name a model")
         bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         super().__init__(
             name,
@@ -131,6 +164,9 @@ class OpenAIEngine(HttpEngine):
             streaming=True, idempotent=True, cancellable=True, max_concurrency=max_concurrency
         )
         self.model = model
+        self._models = dict(models) if models is not None else None
+        self._stream_usage = stream_usage
+        self._usage = Counts("answers", *_TOKENS)
         self._system = system
         self._max_tokens = max_tokens
 
@@ -145,11 +181,13 @@ class OpenAIEngine(HttpEngine):
             EngineError: what went wrong; ``error.code`` of the service counts over the status.
             Cancelled: the call was cancelled meanwhile.
         """
-        request = self._request(call.payload)
+        request = self._request(call)
         if not call.stream:
             body = self._encode(request)
             return self._whole(self._open(call, self._target, body, "application/json"))
         request["stream"] = True
+        if self._stream_usage:
+            request["stream_options"] = {"include_usage": True}
         body = self._encode(request)
         exchange = self._open(
             call, self._target, body, "text/event-stream, application/json;q=0.5", "identity"
@@ -157,13 +195,22 @@ class OpenAIEngine(HttpEngine):
         kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
             return self._whole(exchange)  # it cannot stream; raises for what is not JSON
-        metadata: dict[str, object] = {"model": self.model}
+        metadata: dict[str, object] = {"model": request["model"]}
         return Answer(chunks=_Text(self._texts(exchange, metadata), exchange), metadata=metadata)
+
+    def usage(self) -> dict[str, int]:
+        """What was used in this process: ``answers`` that told it, ``prompt_tokens``,
+        ``completion_tokens`` and ``total_tokens``, as the service counts them."""
+        return self._usage.snapshot()
 
     # --- the question ---
 
-    def _request(self, payload: object) -> dict[str, object]:
-        request: dict[str, object] = {"model": self.model, "messages": self._messages(payload)}
+    def _request(self, call: Call) -> dict[str, object]:
+        payload = call.payload
+        request: dict[str, object] = {
+            "model": self._model_for(call),
+            "messages": self._messages(payload),
+        }
         if isinstance(payload, Mapping):
             for name in PARAMETERS:
                 if payload.get(name) is not None:
@@ -176,6 +223,17 @@ class OpenAIEngine(HttpEngine):
             if name == "max_completion_tokens":
                 request.pop("max_tokens", None)
         return request
+
+    def _model_for(self, call: Call) -> str:
+        if self._models is None:
+            return self.model
+        asked = call.payload.get("model") if isinstance(call.payload, Mapping) else None
+        if asked is None:
+            return self._models.get(call.chain, self.model)
+        found = self._models.get(asked) if isinstance(asked, str) else None
+        if found is None:
+            raise Unsupported(f"engine {self.name!r}: knows no model of that name", sent="no")
+        return found
 
     def _messages(self, payload: object) -> list[object]:
         messages: list[object] = []
@@ -218,18 +276,23 @@ class OpenAIEngine(HttpEngine):
         message = choice.get("message") if choice is not None else None
         if choice is None or not isinstance(message, Mapping):
             raise self._garbled(exchange, "answered JSON that is no chat completion")
+        document = document if isinstance(document, Mapping) else {}
+        used = self._count(document.get("usage"))
         text = _text(message.get("content")) or _text(message.get("refusal"))
         finish = choice.get("finish_reason")
-        if not text and finish == "content_filter":
-            raise Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+        if finish == "content_filter":  # what is there of a text was cut off
+            raise self._filtered()
+        if finish == "length" and not text:
+            raise self._cut_off()
         if text is None:
             raise Unsupported(f"{self._where()}: answered without a text", sent="yes")
-        document = document if isinstance(document, Mapping) else {}
         model = document.get("model")
         model = model if isinstance(model, str) else self.model
         metadata: dict[str, object] = {"model": model, "finish_reason": finish}
-        if isinstance(document.get("usage"), Mapping):
-            metadata["usage"] = document["usage"]
+        if used is not None:
+            metadata["usage"] = used
+        if finish == "length":
+            metadata["truncated"] = True
         return Answer({"answer": text, "model": model}, metadata=metadata)
 
     def _texts(self, exchange: Exchange, metadata: dict[str, object]) -> Iterator[str]:
@@ -250,7 +313,7 @@ class OpenAIEngine(HttpEngine):
             if isinstance(document.get("model"), str):
                 metadata["model"] = document["model"]
             if isinstance(document.get("usage"), Mapping):
-                metadata["usage"] = document["usage"]
+                metadata["usage"] = document["usage"]  # some send it with every piece, growing
             choice = _first_choice(document)
             if choice is None:
                 continue  # a piece with only usage in it
@@ -265,8 +328,33 @@ class OpenAIEngine(HttpEngine):
         if finish is None:
             raise self._garbled(exchange, "the stream ended before the answer did")
         metadata["finish_reason"] = finish
+        self._count(metadata.get("usage"))
+        if finish == "length":
+            metadata["truncated"] = True
+            if not size:
+                raise self._cut_off()
         if not size and finish == "content_filter":
-            raise Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+            raise self._filtered()
+
+    def _count(self, usage: object) -> Mapping[str, object] | None:
+        if not isinstance(usage, Mapping):
+            return None
+        told = {name: usage.get(name) for name in _TOKENS}
+        self._usage.add(
+            answers=1,
+            **{
+                name: min(max(number, 0), _MOST_TOKENS)
+                for name, number in told.items()
+                if isinstance(number, int)
+            },
+        )
+        return usage
+
+    def _filtered(self) -> Unsupported:
+        return Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+
+    def _cut_off(self) -> TooLong:
+        return TooLong(f"{self._where()}: used up its tokens before it answered a word", sent="yes")
 
     # --- refusals ---
 
@@ -293,6 +381,15 @@ class OpenAIEngine(HttpEngine):
                     retry_after=known.retry_after if known else None,
                     status=known.status if known else None,
                 )
+        text = found.get("message") if isinstance(found, Mapping) else found
+        if isinstance(text, str) and (known is None or known.status in (400, 413, 422)):
+            for pattern, cls in _BY_TEXT:
+                if pattern.search(text[:2000].lower()):
+                    return cls(
+                        f"{self._where()}: refused by what its text says",
+                        sent="yes",
+                        status=known.status if known else None,
+                    )
         return known or Transient(f"{self._where()}: failed while it answered", sent="yes")
 
 

@@ -39,6 +39,7 @@ from ..types import Call
 
 _READ = 65_536
 _WRITE = 16_384
+_MAX_INTERIM = 20
 
 
 class Attempt:
@@ -268,9 +269,12 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        while 100 <= self.status < 200 and self.status != 101:
+        for _ in range(_MAX_INTERIM):
+            if not 100 <= self.status < 200 or self.status == 101:
+                return
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first one
             super().begin()
+        raise http.client.HTTPException(f"more than {_MAX_INTERIM} interim answers")
 
 
 class _Readable:

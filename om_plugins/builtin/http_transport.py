@@ -28,6 +28,7 @@ from .http_connection import (
 )
 
 _READ = 65_536
+_LOOK_EVERY = 64
 
 
 class Exchange:
@@ -90,9 +91,12 @@ class Exchange:
             attempt.allow_only_silence(silence_s)
         complete = False
         try:
-            for data in self._decoded() if decoded else self._raw_chunks():
+            pieces = self._decoded() if decoded else self._raw_chunks()
+            for count, data in enumerate(pieces, 1):
                 yield data
                 attempt.resumed()
+                if not count % _LOOK_EVERY:  # one read may bring thousands of tiny chunks
+                    attempt.left()
             complete = True
         except zlib.error:
             raise self._bad("the answer is not the gzip that it says") from None

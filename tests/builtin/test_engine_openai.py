@@ -8,6 +8,7 @@ import pytest
 
 from om_plugins.builtin.engine_openai import OpenAIEngine
 from om_plugins.errors import (
+    AttemptTimeout,
     Cancelled,
     ConfigError,
     InvalidRequest,
@@ -357,3 +358,117 @@ def test_chain_streams_through_and_falls_back_before_the_first_text(
     answer = chain.call("hi", stream=True, timeout=5)
     assert (answer.tier, answer.degraded) == (2, True)
     assert "".join(answer) == "Hello 디스크 💾"
+
+
+# --- models, usage, and answers that were cut off -------------------------------------------------
+
+USED = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+
+
+def told(text="fine", finish="stop", **more):
+    return json.dumps(
+        {"choices": [{"message": {"content": text}, "finish_reason": finish}], **more}
+    ).encode()
+
+
+def test_an_alias_names_a_model_and_others_are_refused_unsent(upstream, engine_for):
+    upstream.answers(200, told())
+    engine = engine_for(upstream.url, models={"fast": "tiny", "assistant": "big"})
+    asked = [
+        Call({"question": "q", "model": "fast"}),
+        Call("q", chain="assistant"),
+        Call({"question": "q", "model": "fast"}, chain="assistant"),
+        Call("q", chain="other"),
+    ]
+    for call in asked:
+        engine.call(call)
+    models = [json.loads(request["body"])["model"] for request in upstream.requests]
+    assert models == ["tiny", "big", "tiny", engine.model]
+    for wrong in ("gpt-secret", "big", ["fast"], 7):
+        with pytest.raises(Unsupported) as caught:
+            engine.call(Call({"question": "q", "model": wrong}))
+        assert caught.value.sent == "no"
+    assert len(upstream.requests) == 4
+    with pytest.raises(ConfigError):
+        engine_for(upstream.url, models={"fast": ""})
+
+
+def test_usage_is_counted_over_all_answers(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    upstream.answers(200, told(usage=USED))
+    assert engine.call(Call("q")).metadata["usage"] == USED
+    engine.call(Call("q"))
+    upstream.answers(200, told(usage={"prompt_tokens": "many", "completion_tokens": -7}))
+    engine.call(Call("q"))
+    upstream.answers(200, told())
+    engine.call(Call("q"))
+    assert engine.usage() == {"answers": 3, **{name: 2 * n for name, n in USED.items()}}
+
+
+def test_a_stream_is_asked_for_its_usage_and_counted_once(upstream, engine_for):
+    pieces = [
+        {"choices": [{"delta": {"content": "hi"}}], "usage": {**USED, "completion_tokens": 1}},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": USED},
+    ]
+    body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+    upstream.answers(200, body.encode(), Content_Type="text/event-stream")
+    engine = engine_for(upstream.url)
+    answer = engine.call(Call("q", stream=True))
+    assert list(answer.chunks) == ["hi"]
+    assert answer.metadata["usage"] == USED
+    assert engine.usage() == {"answers": 1, **USED}
+    assert upstream.json()["stream_options"] == {"include_usage": True}
+    list(engine_for(upstream.url, stream_usage=False).call(Call("q", stream=True)).chunks)
+    assert "stream_options" not in upstream.json()
+
+
+def test_an_answer_that_was_cut_off_says_so(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    upstream.answers(200, told("half an ans", "length"))
+    assert engine.call(Call("q")).metadata["truncated"] is True
+    upstream.answers(200, told("", "length", usage=USED))
+    with pytest.raises(TooLong):
+        engine.call(Call("q"))
+    assert engine.usage()["answers"] == 1, "what it used was paid for all the same"
+    upstream.answers(200, told("half a bad ans", "content_filter"))
+    with pytest.raises(Unsupported):
+        engine.call(Call("q"))
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "error"),
+    [
+        (400, "This model's maximum context length is 8192 tokens, however", TooLong),
+        (400, "the request exceeds the available context size", TooLong),
+        (400, "Triggered the content management policy", Unsupported),
+        (400, "temperature must be below 2", InvalidRequest),
+        (401, "your context length key is wrong", Misconfigured),
+    ],
+)
+def test_a_refusal_without_a_code_is_classed_by_its_text(
+    upstream, engine_for, status, message, error
+):
+    body = json.dumps({"error": {"message": message, "code": status}}).encode()
+    upstream.answers(status, body)
+    with pytest.raises(error) as caught:
+        engine_for(upstream.url).call(Call("q"))
+    assert message not in str(caught.value)
+
+
+def test_silence_in_a_stream_has_a_limit_of_its_own(raw_upstream, engine_for):
+    def script(connection, number):
+        connection.recv(65536)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+            b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
+        )
+        connection.recv(1)
+
+    engine = engine_for(raw_upstream(script).url, timeout=30, idle_timeout=0.2)
+    chunks = iter(engine.call(Call("q", stream=True)).chunks)
+    assert next(chunks) == "hi"
+    began = time.monotonic()
+    with pytest.raises(AttemptTimeout):
+        next(chunks)
+    assert abs(time.monotonic() - began - 0.2) < 0.05
