@@ -9,10 +9,11 @@ Needs the extra ``http``.
 
 from __future__ import annotations
 
+import codecs
 import re
 import ssl
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -26,6 +27,7 @@ from ..errors import (
 )
 from ..types import Answer, Call, EngineTraits
 from .http_errors import error_for
+from .sse_reader import server_events
 
 if TYPE_CHECKING:
     from .http_transport import Exchange, Transport
@@ -41,7 +43,8 @@ _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
 _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
+_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)")
+_STREAMS = "text/event-stream, application/json;q=0.9, text/*;q=0.5"
 
 
 class HttpEngine:
@@ -65,8 +68,10 @@ class HttpEngine:
         pass_headers: names of headers of the call that are passed on.
         pass_deadline: tell the upstream how long its answer is waited for, in
             ``x-envoy-expected-rq-timeout-ms``.
-        idle_timeout: for engines built on this one: longest silence inside a streamed answer, in
-            seconds; ``timeout`` when not given.
+        streaming: the upstream may answer a call that streams with server-sent events (each
+            event's data is a chunk) or with text (passed as it comes); JSON is answered at once.
+        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+            given.
         max_concurrency: calls that the upstream takes at once; ``None`` for no limit.
         ssl_context: for ``https`` with certificates of your own.
 
@@ -90,6 +95,7 @@ class HttpEngine:
         max_answer: int = 8 * 2**20,
         pass_headers: Iterable[str] = PASSED_ON,
         pass_deadline: bool = True,
+        streaming: bool = False,
         idle_timeout: float | None = None,
         max_concurrency: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -99,6 +105,7 @@ class HttpEngine:
             raise ConfigError(f"engine {name!r}: method", method, f"must be one of {_METHODS}")
         self.name = name
         self.traits = EngineTraits(
+            streaming=streaming,
             idempotent=method in _IDEMPOTENT if idempotent is None else idempotent,
             cancellable=True,
             max_concurrency=max_concurrency,
@@ -129,20 +136,28 @@ class HttpEngine:
         """Ask the upstream.
 
         Returns:
-            Its JSON; ``None`` for a 204.
+            Its JSON; ``None`` for a 204; ``chunks`` of text when the call and the upstream stream.
 
         Raises:
             EngineError: what went wrong, as :mod:`om_plugins.builtin.http_errors` maps it.
             Cancelled: the call was cancelled meanwhile.
         """
+        stream = call.stream and self.traits.streaming
+        accept = _STREAMS if stream else "application/json"
+        encoding = "identity" if stream else "gzip"
         if self._method == "GET":
             query = query_of(call.payload, self._where())
             joint = "&" if "?" in self._target else "?"
             target = self._target + joint + query if query else self._target
-            exchange = self._open(call, target, None, "application/json")
+            exchange = self._open(call, target, None, accept, encoding)
         else:
             body = self._encode(call.payload)
-            exchange = self._open(call, self._target, body, "application/json")
+            exchange = self._open(call, self._target, body, accept, encoding)
+        if stream and (kind := _kind(exchange)).startswith("text/"):
+            return Answer(
+                chunks=Streamed(_texts(exchange, kind, self._idle_timeout), exchange),
+                status=exchange.status,
+            )
         payload = self._json(exchange)
         return Answer(payload, status=exchange.status)
 
@@ -234,8 +249,8 @@ class HttpEngine:
         if exchange.status in (204, 205):
             exchange.read(0)
             return None
-        kind = exchange.headers.get("content-type") or ""
-        if not _JSON.fullmatch(kind.partition(";")[0].strip()):
+        kind = _kind(exchange)
+        if not _JSON.fullmatch(kind):
             exchange.close()
             raise self._garbled(exchange, f"answered {kind[:60]!r}, not JSON")
         body = exchange.read(self._max_answer)
@@ -251,6 +266,48 @@ class HttpEngine:
         scheme, host, port = self._origin
         path = self._target.partition("?")[0]  # a query may hold a key
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
+
+
+class Streamed:
+    """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
+
+    def __init__(self, pieces: Iterator[str], exchange: Exchange) -> None:
+        self._pieces: Any = pieces
+        self._exchange = exchange
+
+    def __iter__(self) -> Streamed:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return self._pieces.__next__()  # type: ignore[no-any-return]
+        except BaseException:
+            # Ended or failed. A stream that was read to its end has been released to the pool
+            # already; here its own end came before the body's.
+            self._exchange.close()
+            raise
+
+    def close(self) -> None:
+        self._pieces.close()
+        self._exchange.close()
+
+
+def _kind(exchange: Exchange) -> str:
+    return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+def _texts(exchange: Exchange, kind: str, silence_s: float) -> Iterator[str]:
+    pieces = exchange.chunks(silence_s=silence_s)
+    if kind == "text/event-stream":
+        for event in server_events(pieces):
+            yield event.data
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in pieces:
+        if text := decoder.decode(piece):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
 
 
 def _transport(

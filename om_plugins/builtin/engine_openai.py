@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..types import Answer, Call, EngineTraits
 from .counts import Counts
-from .engine_http import HttpEngine
+from .engine_http import HttpEngine, Streamed
 from .sse_reader import server_events
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class OpenAIEngine(HttpEngine):
         if kind != "text/event-stream":
             return self._whole(exchange)  # it cannot stream; raises for what is not JSON
         metadata: dict[str, object] = {"model": request["model"]}
-        return Answer(chunks=_Text(self._texts(exchange, metadata), exchange), metadata=metadata)
+        return Answer(chunks=Streamed(self._texts(exchange, metadata), exchange), metadata=metadata)
 
     def usage(self) -> dict[str, int]:
         """What was used in this process: ``answers`` that told it, ``prompt_tokens``,
@@ -391,30 +391,6 @@ class OpenAIEngine(HttpEngine):
                         status=known.status if known else None,
                     )
         return known or Transient(f"{self._where()}: failed while it answered", sent="yes")
-
-
-class _Text:
-    """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
-
-    def __init__(self, texts: Iterator[str], exchange: Exchange) -> None:
-        self._texts: Any = texts
-        self._exchange = exchange
-
-    def __iter__(self) -> _Text:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            return self._texts.__next__()  # type: ignore[no-any-return]
-        except BaseException:
-            # Ended or failed. A stream that was read to its end has been released to the pool
-            # already; here "[DONE]" came before the body's own end.
-            self._exchange.close()
-            raise
-
-    def close(self) -> None:
-        self._texts.close()
-        self._exchange.close()
 
 
 def _first_choice(document: object) -> Mapping[str, Any] | None:

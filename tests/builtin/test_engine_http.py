@@ -661,3 +661,75 @@ def test_the_upstream_is_told_the_time_that_is_left(upstream, engine_for):
     assert 2500 <= int(told[0]) <= 3000
     assert 1500 <= int(told[1]) <= 2000
     assert told[2] is None
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def streams(kind, *pieces, gone=None):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n")
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01)
+        if gone is not None and not connection.recv(1):
+            gone.set()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("kind", "pieces", "chunks"),
+    [
+        (b"text/event-stream", [b"data: on", b"e\n\nevent: x\ndata: two\n\n"], ["one", "two"]),
+        (b"text/plain", ["가".encode()[:2], "가".encode()[2:] + b"!"], ["가!"]),
+        (b"text/plain; charset=utf-8", [b"one", b"two", b"\xff"], ["one", "two", "\ufffd"]),
+    ],
+)
+def test_a_stream_passes_as_it_comes(raw_upstream, engine_for, kind, pieces, chunks):
+    engine = engine_for(raw_upstream(streams(kind, *pieces)).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    assert list(answer.chunks) == chunks
+
+
+def test_an_upstream_that_does_not_stream_answers_at_once(upstream, engine_for):
+    engine = engine_for(upstream.url, streaming=True)
+    assert engine.call(in_seconds(5, {"a": 1}, stream=True)).payload == {"a": 1}
+    engine.call(in_seconds(5, {}))
+    accepted = [request["headers"]["accept"] for request in upstream.requests]
+    assert accepted[0].startswith("text/event-stream")
+    assert accepted[1] == "application/json"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_closing_a_stream_closes_the_upstream_within_a_second(raw_upstream, engine_for, begun):
+    gone = threading.Event()
+    script = streams(b"text/event-stream", b"data: one\n\n", gone=gone)
+    engine = engine_for(raw_upstream(script).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    if begun:
+        assert next(answer.chunks) == "one"
+    answer.close()
+    assert gone.wait(1)
+
+
+def test_a_reader_that_waits_holds_the_upstream_back(raw_upstream, engine_for):
+    sent = [0]
+
+    def endless(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65_536)
+            sent[0] += 65_536
+
+    engine = engine_for(raw_upstream(endless).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    next(answer.chunks)
+    before = -1
+    while before != sent[0]:
+        before = sent[0]
+        time.sleep(0.1)
+    assert before < 16 * 2**20, "what the sockets hold, and no more"
+    answer.close()
