@@ -254,7 +254,7 @@ def test_finish_reason_or_done_is_an_end(stream_of):
         (piece("a") + b'data: {"error": "unclear"}\n\n', Transient),
         (piece(finish="content_filter"), Unsupported),
         (b"data: " + b"x" * 2_000_000, Transient),
-        (b"data: x\n" * 600_000, Transient),
+        (b"data: %b\n" % (b"x" * 100) * 20_000, Transient),
     ],
     ids=["no end", "empty", "broken", "no object", "limited", "error", "filter", "line", "event"],
 )
