@@ -13,13 +13,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
 from . import errors
 from .errors import ConfigError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -485,3 +486,34 @@ def check_scheme(key: str, url: str, known: Collection[str]) -> None:
     near = difflib.get_close_matches(scheme, sorted(known), n=1)
     way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
     raise ConfigError(key, url, f"unknown scheme {scheme!r}; {way_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFactory(Generic[P, T]):
+    """Makes a part from its URL, and says beforehand whether the URL makes sense.
+
+    Attributes:
+        make: makes it.
+        check: raises :class:`~om_plugins.errors.ConfigError`, and opens nothing.
+    """
+
+    make: Callable[P, T]
+    check: Callable[[str], object]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.make(*args, **kwargs)
+
+
+def check_url(key: str, url: str, factories: Mapping[str, object]) -> None:
+    """Check that something is known for a URL's scheme, and what that says of the rest.
+
+    Args:
+        factories: by scheme; one with a ``check(url)`` is asked.
+
+    Raises:
+        ConfigError: names the way out.
+    """
+    check_scheme(key, url, list(factories))
+    check = getattr(factories[url.partition(":")[0]], "check", None)
+    if check is not None:
+        check(url)

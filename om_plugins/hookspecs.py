@@ -74,6 +74,9 @@ def om_engines(context: PluginContext) -> Iterable[EngineSpec]:  # type: ignore[
 def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:  # type: ignore[empty-body]
     """Bring cache stores: a mapping from URL scheme to a factory that takes the URL.
 
+    A factory that has a ``check(url)`` (a class may have a static method of that name) is asked
+    when the application starts; it raises :class:`~om_plugins.errors.ConfigError`.
+
     Example::
 
         @hookimpl
@@ -86,7 +89,8 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:  # typ
 def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:  # type: ignore[empty-body]
     """Bring hubs: a mapping from URL scheme to a factory that takes the URL and the clock.
 
-    Called before the hub exists: ``context.hub`` must not be used here.
+    A factory may have a ``check(url)``, as for :func:`om_caches`. Called before the hub exists:
+    ``context.hub`` must not be used here.
 
     Example::
 

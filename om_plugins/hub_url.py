@@ -17,20 +17,6 @@ _NETWORK_FILESYSTEMS = re.compile(
 )
 
 
-def check_hub_url(url: str, schemes: Collection[str]) -> None:
-    """Check a hub's URL without opening anything.
-
-    Args:
-        url: the setting ``OM_HUB_URL``.
-        schemes: schemes that plugins brought.
-
-    Raises:
-        ConfigError: no plugin brought its scheme.
-    """
-    if url != "auto":
-        check_scheme("OM_HUB_URL", url, schemes)
-
-
 def resolve_hub_url(
     url: str,
     *,
@@ -58,8 +44,8 @@ def resolve_hub_url(
     Raises:
         ConfigError: no plugin brought its scheme.
     """
-    check_hub_url(url, schemes)
     if url != "auto":
+        check_scheme("OM_HUB_URL", url, schemes)
         return url
     if testing:
         return "memory://"

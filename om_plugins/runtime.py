@@ -26,11 +26,11 @@ from .caching.http_cache import HttpCache, rules_from
 from .caching.live import Publishing
 from .caching.pickles import Pickles
 from .caching.smart import SmartCache
-from .checks import check_scheme
+from .checks import check_url
 from .clock import SystemClock
 from .errors import ConfigError
 from .hookspecs import CspSources
-from .hub_url import check_hub_url, resolve_hub_url
+from .hub_url import resolve_hub_url
 from .live import LiveSettings
 from .monitoring.centre import Monitoring
 from .monitoring.observe import own_route
@@ -276,9 +276,11 @@ class Runtime:
             self._hub_factories = {**hubs, **self._hub_factories}
         for _, stores in self.plugins.collect("om_caches"):
             self._store_factories = {**stores, **self._store_factories}
-        check_hub_url(settings.hub_url, self._hub_factories)
+        if settings.hub_url != "auto":
+            check_url("OM_HUB_URL", settings.hub_url, self._hub_factories)
         if not in_memory:
-            check_scheme("OM_CACHE_URL", settings.cache_url, [*self._store_factories, "memory"])
+            known = {"memory": None, **self._store_factories}
+            check_url("OM_CACHE_URL", settings.cache_url, known)
         extra, asked = self._csp_contributions()
         self.header_policy = HeaderPolicy.from_settings(
             settings, debug=debug, testing=testing, extra=extra, callables=asked

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from om_plugins.errors import ConfigError, without_password
-from om_plugins.hub_url import check_hub_url, filesystem_of, resolve_hub_url
+from om_plugins.hub_url import filesystem_of, resolve_hub_url
 
 SCHEMES = ("memory", "sqlite")
 
@@ -33,9 +33,9 @@ def test_a_url_of_a_known_scheme_stays_as_it_is(resolve):
     assert resolve("memory://", testing=True) == "memory://"
 
 
-def test_an_unknown_scheme_names_the_nearest():
+def test_an_unknown_scheme_names_the_nearest(resolve):
     with pytest.raises(ConfigError) as error:
-        check_hub_url("sqlit:///x", SCHEMES)
+        resolve("sqlit:///x")
     assert str(error.value) == (
         "OM_HUB_URL 'sqlit:///x': unknown scheme 'sqlit'; did you mean 'sqlite'?"
     )

@@ -57,6 +57,11 @@ def test_a_plugins_store_is_used_and_its_hooks_are_called_once():
     [
         ({"cache_url": "flie:///tmp/x"}, "OM_CACHE_URL.*'flie'.*did you mean 'file'"),
         ({"hub_url": "sqlit:///tmp/x"}, "OM_HUB_URL.*'sqlit'.*did you mean 'sqlite'"),
+        ({"hub_url": "sqlite://x"}, "OM_HUB_URL.*absolute one has 4 slashes"),
+        ({"hub_url": "redis://h/0?colour=red"}, "OM_HUB_URL.*colour"),
+        ({"cache_url": "redis://h:port"}, "OM_CACHE_URL.*is no address of a Redis"),
+        ({"cache_url": "memcached://h/0"}, "OM_CACHE_URL.*must be 'memcached://host:11211'"),
+        ({"cache_url": "file://var/cache"}, "OM_CACHE_URL.*did you mean 'file:///var/cache'"),
         ({"csp": "img-src *; img-src 'self'"}, "OM_CSP.*'img-src' stands there twice"),
         ({"csp": {"scrip-src": ["'self'"]}}, "scrip-src.*script-src"),
     ],

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cachelib.file import FileSystemCache
 
+from ..checks import CheckedFactory
 from ..errors import ConfigError
 from ..hookspecs import hookimpl
 from ..protocols import CacheStoreFactory, PluginContext
@@ -41,7 +42,7 @@ def om_plugin_info() -> PluginInfo:
 @hookimpl
 def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
     """Bring the store for ``file://`` addresses."""
-    return {"file": FileStore.from_url}
+    return {"file": CheckedFactory(FileStore.from_url, FileStore.from_url)}
 
 
 class _RawBytes:

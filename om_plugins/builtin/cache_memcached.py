@@ -71,6 +71,11 @@ class MemcachedStore:
         # an application that is dropped without a word leaves no connection open
         weakref.finalize(self, _close, self._processes).atexit = False
 
+    @staticmethod
+    def check(url: str) -> None:
+        """Say whether a URL makes sense; nothing is opened."""
+        MemcachedStore(url)
+
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.
 

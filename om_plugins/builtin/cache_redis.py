@@ -84,6 +84,11 @@ class RedisStore:
         values.serializer = _RawBytes
         self._values = values
 
+    @staticmethod
+    def check(url: str) -> None:
+        """Say whether a URL makes sense; nothing is opened."""
+        RedisLink("OM_CACHE_URL", url, ConnectionError)
+
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ..checks import CheckedFactory
 from ..errors import HubError
 from ..hookspecs import hookimpl
-from ..protocols import Clock, HubFactory, PluginContext
+from ..protocols import Clock, Hub, HubFactory, PluginContext
 from ..types import HubMessage, PluginInfo
 from . import hub_redis_lua as lua
 from .hub_values import (
@@ -34,6 +35,7 @@ from .redis_link import BLOCK_S, SCHEMES, RedisLink
 
 __all__ = ["RedisHub"]
 
+_KEY = "OM_HUB_URL"
 _LONGEST_TTL_S = 10 * 366 * 86_400.0
 _PAGE = 500
 _BEYOND = 2**53
@@ -72,7 +74,7 @@ class RedisHub:
         self._clock = clock
         self._max_messages = max_messages
         self._max_age = max_age
-        self._link = RedisLink("OM_HUB_URL", url, HubError)
+        self._link = RedisLink(_KEY, url, HubError)
         # The braces keep all keys in one slot, where a cluster's proxy wants that of a script.
         prefix = f"om:{{{namespace}}}:"
         self._last = f"{prefix}last"
@@ -250,5 +252,5 @@ def om_plugin_info() -> PluginInfo:
 
 @hookimpl
 def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:
-    make = partial(RedisHub, namespace=context.namespace)
-    return dict.fromkeys(SCHEMES, make)
+    make: Callable[[str, Clock], Hub] = partial(RedisHub, namespace=context.namespace)
+    return dict.fromkeys(SCHEMES, CheckedFactory(make, partial(RedisLink, _KEY, failure=HubError)))

@@ -59,13 +59,8 @@ class SqliteHub:
         max_messages: int = 10_000,
         max_age: float = 86_400.0,
     ) -> None:
-        scheme, separator, path = url.partition(":///")
-        if scheme != "sqlite" or not separator or not path or path.startswith(":"):
-            raise ConfigError(
-                "OM_HUB_URL", url, "must be 'sqlite:///' and a path; an absolute one has 4 slashes"
-            )
         self.url = url
-        self.path = Path(path).absolute()
+        self.path = self.check(url).absolute()
         self._clock = clock
         self._max_messages = max_messages
         self._max_age = max_age
@@ -73,6 +68,16 @@ class SqliteHub:
         self._published: dict[str, int] = {}
         self._next_sweep = 0.0
         self._file = HubFile(self.path, clock)
+
+    @staticmethod
+    def check(url: str) -> Path:
+        """The path in a URL; nothing is opened."""
+        scheme, separator, path = url.partition(":///")
+        if scheme != "sqlite" or not separator or not path or path.startswith(":"):
+            raise ConfigError(
+                "OM_HUB_URL", url, "must be 'sqlite:///' and a path; an absolute one has 4 slashes"
+            )
+        return Path(path)
 
     # --- the stream -----------------------------------------------------------------------------
 

@@ -130,6 +130,12 @@ def test_an_address_that_makes_no_sense_is_refused_with_the_way_out(url, reason)
     assert reason in str(found.value)
 
 
+def test_without_pymemcache_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymemcache", None)
+    with pytest.raises(ConfigError, match=r"OM_CACHE_URL .*install 'om-plugins\[memcached\]'"):
+        MemcachedStore.check("memcached://h")
+
+
 def test_an_address_names_servers_a_socket_and_times():
     store = MemcachedStore("memcached://one,[::1]:5?timeout=0.25")
     assert store._servers == [("one", 11211), ("::1", 5)]

@@ -95,6 +95,14 @@ def test_a_killed_server_is_an_error_at_once_and_a_new_one_is_found_again(store,
 def test_a_url_that_makes_no_sense_is_a_config_error():
     with pytest.raises(ConfigError, match=r"OM_CACHE_URL 'redis://h/0\?colour=red'"):
         RedisStore("redis://h/0?colour=red")
+    with pytest.raises(ConfigError, match="OM_CACHE_URL"):
+        RedisStore.check("redis://h/0?colour=red")
+
+
+def test_without_redis_py_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"OM_CACHE_URL .*pip install 'om-plugins\[redis\]'"):
+        RedisStore.check("redis://h/0")
 
 
 def test_a_child_has_connections_of_its_own(redis_server):

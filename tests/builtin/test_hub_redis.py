@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from om_plugins.builtin.hub_redis import RedisHub, om_hubs, om_plugin_info
 from om_plugins.clock import SystemClock
 from om_plugins.errors import ConfigError, HubError
 from om_plugins.testing.hub_contract import ProcessHubContract
+from tests.conftest import lacking
+
+redis = pytest.importorskip("redis")
 
 
 class TestContract(ProcessHubContract):
@@ -310,6 +314,37 @@ def test_a_password_and_a_database_come_from_the_url(open_hub, redis_server, cli
     assert other.get("key") is None
     with pytest.raises(HubError, match="uthentication"):
         open_hub(redis_server.url).get("key")
+
+
+def test_tls_is_checked_against_the_authority_in_the_url(open_hub, redis_server, tmp_path):
+    if shutil.which("openssl") is None:
+        lacking("openssl")
+    certificate, key = tmp_path / "redis.pem", tmp_path / "redis.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    try:
+        redis_server.client.config_set("tls-cert-file", str(certificate))
+        redis_server.client.config_set("tls-key-file", str(key))
+        redis_server.client.config_set("tls-auth-clients", "no")
+        redis_server.client.config_set("tls-port", port)
+    except redis.ResponseError:
+        lacking("a redis-server with TLS")
+    hub = open_hub(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
+    hub.publish("news", 1)
+    assert [m.data for m in hub.read("news")] == [1]
+    assert hub.read("news", hub.last_id("news"), wait=0.01) == []
+    with pytest.raises(HubError, match="CERTIFICATE_VERIFY_FAILED"):
+        open_hub(f"rediss://127.0.0.1:{port}/0").get("key")
 
 
 def test_children_forked_while_threads_are_at_work_have_connections_of_their_own(redis_server):
