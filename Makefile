@@ -6,7 +6,7 @@ comma := ,
 BIN := $(VENV)/bin
 SOURCES := $(shell find om_plugins -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint bench docs proof compliance format clean system-packages
+.PHONY: demo test lint bench docs proof compliance soak format clean system-packages
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m gunicorn -c example_app/gunicorn.conf.py "example_app:create_app()"
@@ -22,6 +22,10 @@ proof: $(VENV)/.test system-packages
 # The public suite of HTTP cache tests (npm http-cache-tests), or a checkout of it: SUITE=path.
 compliance: $(VENV)/.test
 	$(BIN)/python tests/proof/compliance/run.py $(if $(SUITE),--suite $(SUITE)) $(ARGS)
+
+# 100,000 calls while upstreams fail, hang and are killed.
+soak: $(VENV)/.test
+	OM_SOAK_CALLS=100000 $(BIN)/pytest -m proof tests/proof/test_soak.py $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

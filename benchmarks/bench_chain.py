@@ -37,6 +37,9 @@ def ours() -> dict[str, Callable[[object], object]]:
     one = CallableEngine("one", answer)
     return {
         "ours: one engine, all defaults": chain(one).call,
+        "ours: one engine, all defaults and a bulkhead": chain(
+            CallableEngine("full", answer, max_concurrency=64)
+        ).call,
         "ours: three tiers, all defaults": chain(
             one, CallableEngine("two", answer), StaticEngine("static", "resting")
         ).call,

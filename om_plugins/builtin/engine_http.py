@@ -104,9 +104,11 @@ class HttpEngine:
         if method not in _METHODS:
             raise ConfigError(f"engine {name!r}: method", method, f"must be one of {_METHODS}")
         self.name = name
+        may_repeat = method in _IDEMPOTENT if idempotent is None else idempotent
         self.traits = EngineTraits(
             streaming=streaming,
-            idempotent=method in _IDEMPOTENT if idempotent is None else idempotent,
+            idempotent=may_repeat,
+            hedge_safe=may_repeat,
             cancellable=True,
             max_concurrency=max_concurrency,
         )

@@ -161,7 +161,11 @@ class OpenAIEngine(HttpEngine):
         )
         # Asking again costs tokens but changes nothing: safe to repeat (the design's table).
         self.traits = EngineTraits(
-            streaming=True, idempotent=True, cancellable=True, max_concurrency=max_concurrency
+            streaming=True,
+            idempotent=True,
+            hedge_safe=True,
+            cancellable=True,
+            max_concurrency=max_concurrency,
         )
         self.model = model
         self._models = dict(models) if models is not None else None

@@ -101,7 +101,8 @@ class EngineChain:
             breaker = self._breakers.get(
                 self.name, engine.name, engine.traits.breaker_key, self.policy.breaker
             )
-            self._seats = (*self._seats, Seat(spec, breaker, self._clock, self._emit))
+            seat = Seat(spec, breaker, self._breakers, self._clock, self._emit)
+            self._seats = (*self._seats, seat)
             self._plan = self._planned(self.policy, self._plan.budget, self._plan.options)
 
     def configure(
@@ -123,7 +124,7 @@ class EngineChain:
             before = self._plan
             policy = policy or before.policy
             options = before.options if options is None else dict(options)
-            self._check_names(options)
+            self._check(options)
             budget = before.budget
             if (policy.retry_budget, policy.retry_budget_floor) != (
                 before.policy.retry_budget,
@@ -267,11 +268,13 @@ class EngineChain:
     def _budget(self, policy: ChainPolicy) -> RetryBudget:
         return RetryBudget(policy.retry_budget, policy.retry_budget_floor, self._monotonic())
 
-    def _check_names(self, options: Mapping[str, EngineOptions]) -> None:
-        known = [seat.name for seat in self._seats]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+    def _check(self, options: Mapping[str, EngineOptions]) -> None:
+        known = {seat.name: seat for seat in self._seats}
+        for name, said in options.items():
+            if name in known:
+                known[name].check(said)
+            else:
+                near = difflib.get_close_matches(name, list(known), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
                 raise ConfigError(
                     f"chain {self.name!r}: engines", name, f"no engine has that name; {hint}"

@@ -1,10 +1,11 @@
-"""Breakers by name: engines of several chains that stand for one host share one breaker."""
+"""What engines of several chains share: breakers by name, and the bulkhead of an engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ..policies.breaker import Breaker
+from ..policies.bulkhead import Bulkhead
 
 __all__ = ["BreakerKey", "BreakerRegistry", "Made"]
 
@@ -15,10 +16,11 @@ Made = Callable[[BreakerKey, Breaker], None]
 
 
 class BreakerRegistry:
-    """The breakers of one application."""
+    """The breakers and bulkheads of one application."""
 
     def __init__(self) -> None:
         self._breakers: dict[BreakerKey, Breaker] = {}
+        self._bulkheads: dict[int, tuple[object, Bulkhead]] = {}
         self._made: list[Made] = []
 
     def get(self, chain: str, engine: str, shared_key: str, make: Callable[[], Breaker]) -> Breaker:
@@ -39,6 +41,21 @@ class BreakerRegistry:
         if found is mine:
             for tell in self._made:
                 tell(key, found)
+        return found
+
+    def bulkhead(self, engine: object, max_concurrency: int, max_wait_s: float) -> Bulkhead:
+        """The bulkhead of an engine, the same one in every chain that it belongs to.
+
+        Args:
+            engine: the very object.
+            max_concurrency, max_wait_s: what holds from now on, in all of these chains.
+        """
+        # the engine is kept, so that no other one gets its id
+        mine = engine, Bulkhead(max_concurrency, max_wait_s)
+        _, found = self._bulkheads.setdefault(id(engine), mine)
+        if found is not mine[1]:
+            found.max_wait_s = max_wait_s
+            found.resize(max_concurrency)
         return found
 
     def find(self, key: BreakerKey) -> Breaker | None:

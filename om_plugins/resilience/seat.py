@@ -20,6 +20,7 @@ from .balance import Ejection
 from .condition import Condition
 from .latencies import Load, Quantile
 from .policy import ChainPolicy
+from .registry import BreakerRegistry
 
 FORCED: Mapping[str, Forced] = {"open": "open", "closed": "closed"}
 
@@ -30,6 +31,7 @@ class Seat:
     Args:
         spec: the engine, its chain and tier.
         breaker: the engine's own, or the one it shares.
+        registry: the application's.
         clock: time.
         emit: tells the application's signals.
 
@@ -40,11 +42,18 @@ class Seat:
         times: when a hedge is due; ``None`` while there is no hedging.
     """
 
-    __slots__ = ("_breaker_option", "_chaos_options", "_clock", "ask", "breaker", "bulkhead",
-                 "chaos", "condition", "cooldown", "ejection", "engine", "load", "name", "spec",
-                 "times")  # fmt: skip
+    __slots__ = ("_breaker_option", "_chaos_options", "_clock", "_registry", "ask", "breaker",
+                 "bulkhead", "chaos", "condition", "cooldown", "ejection", "engine", "load",
+                 "name", "spec", "times")  # fmt: skip
 
-    def __init__(self, spec: EngineSpec, breaker: Breaker, clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self,
+        spec: EngineSpec,
+        breaker: Breaker,
+        registry: BreakerRegistry,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
         self.spec = spec
         self.engine = engine = cast(Engine, spec.engine)
         self.name = engine.name
@@ -61,6 +70,7 @@ class Seat:
         self.chaos: Chaos | None = None
         self._breaker_option = "auto"
         self._chaos_options: Mapping[str, object] | None = None
+        self._registry = registry
         self._clock = clock
 
     def prepare(self, policy: ChainPolicy, options: EngineOptions, *, equals: bool) -> None:
@@ -71,13 +81,9 @@ class Seat:
         """
         limit = options.max_concurrency
         limit = self.engine.traits.max_concurrency if limit is None else limit
-        if not limit:
-            self.bulkhead = None
-        elif self.bulkhead is None:
-            self.bulkhead = Bulkhead(limit, policy.bulkhead_wait)
-        else:
-            self.bulkhead.max_wait_s = policy.bulkhead_wait
-            self.bulkhead.resize(limit)
+        self.bulkhead = (
+            self._registry.bulkhead(self.engine, limit, policy.bulkhead_wait) if limit else None
+        )
         if equals and self.load is None:
             self.load = Load()
         if not policy.hedge or policy.at_most_once or not self.engine.traits.hedge_safe:
@@ -90,13 +96,23 @@ class Seat:
             self.breaker.force(FORCED.get(options.breaker), heard=True)
         if options.chaos != self._chaos_options:
             self._chaos_options = options.chaos
-            self.chaos = self._chaos(options.chaos)
+            self.chaos = self._chaos(options)
             self.ask = self.chaos or self.engine.call
 
-    def _chaos(self, options: Mapping[str, object] | None) -> Chaos | None:
-        if not options:
+    def check(self, options: EngineOptions) -> ChaosOptions | None:
+        """What is checked only here, before anything is changed.
+
+        Raises:
+            ConfigError: chaos cannot be as the options say.
+        """
+        if not options.chaos:
             return None
-        checked = ChaosOptions.from_mapping(options, where=f"chaos of engine {self.name!r}: ")
+        return ChaosOptions.from_mapping(options.chaos, where=f"chaos of engine {self.name!r}: ")
+
+    def _chaos(self, options: EngineOptions) -> Chaos | None:
+        checked = self.check(options)
+        if checked is None:
+            return None
         return Chaos(self.engine.call, checked, clock=self._clock, name=self.name)
 
 

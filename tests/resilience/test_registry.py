@@ -1,4 +1,4 @@
-"""Breakers by name: one for each engine, or one for all that share a key."""
+"""Breakers by name, one for each engine or one for all that share a key; and bulkheads."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ def test_who_watches_is_told_of_those_there_are_and_those_to_come():
     assert breakers.find(("", "host")) is second
     assert breakers.find(("chain", "two")) is None
     assert not breakers.empty
+
+
+class Engine:
+    pass
+
+
+def test_an_engine_has_one_bulkhead_in_all_its_chains():
+    registry, one, two = BreakerRegistry(), Engine(), Engine()
+    bulkhead = registry.bulkhead(one, 3, 0.0)
+    assert registry.bulkhead(one, 5, 1.0) is bulkhead
+    assert (bulkhead.max_concurrency, bulkhead.max_wait_s) == (5, 1.0)
+    assert registry.bulkhead(two, 3, 0.0) is not bulkhead
