@@ -1,6 +1,6 @@
 """``flask om …``: what an operator asks on the command line.
 
-Each command takes ``--json`` for machines. Nothing here changes anything.
+Each command takes ``--json`` for machines. Only ``flask om cache purge`` changes anything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flask import Flask
 from flask.cli import AppGroup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .cli_cache import cache_group
 from .cli_csp import csp_group
 from .cli_parts import as_json_option, current_host, current_runtime, plain, print_json, print_table
 from .doctor import Finding, examine
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["om_group"]
 
 om_group = AppGroup("om", help="Look at om_plugins: its plugins, settings, engines, set-up.")
+om_group.add_command(cache_group)
 om_group.add_command(csp_group)
 
 

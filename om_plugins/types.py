@@ -27,6 +27,7 @@ __all__ = [
     "EngineTraits",
     "ErrorPattern",
     "Health",
+    "HttpCacheStats",
     "HttpRequest",
     "HttpResponse",
     "HubMessage",
@@ -154,6 +155,52 @@ class CacheStats:
 
     def add(self, other: CacheStats) -> None:
         """Add another's counters to these."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class HttpCacheStats:
+    """Counted in this process, exact.
+
+    Attributes:
+        hits: answered fresh from memory or the store; stale: answered stale; validated: answered
+            after a 304 of the application.
+        misses: requests that went to the application and might have been answered.
+        passed: requests that the cache had nothing to do with (``bypass``).
+        coalesced: answered from another request's trip to the application.
+        stored: responses kept; refreshes: of these in the background; failures: refreshes and
+            validations that failed; dropped: refreshes that found no room in the queue.
+        evictions: pushed out of memory by its bound.
+        entries, size_bytes: what memory holds now.
+        bytes_saved, fetch_s_saved: what hits sent without the application, and the time that it
+            would have taken.
+    """
+
+    hits: int = 0
+    stale: int = 0
+    validated: int = 0
+    misses: int = 0
+    passed: int = 0
+    coalesced: int = 0
+    stored: int = 0
+    refreshes: int = 0
+    failures: int = 0
+    dropped: int = 0
+    evictions: int = 0
+    entries: int = 0
+    size_bytes: int = 0
+    bytes_saved: int = 0
+    fetch_s_saved: float = 0.0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of hits, stale and coalesced ones too; ``None`` when nothing was asked for."""
+        good = self.hits + self.stale + self.coalesced
+        return good / (good + self.misses) if good + self.misses else None
+
+    def add(self, other: HttpCacheStats) -> None:
+        """Add another process's counters."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 

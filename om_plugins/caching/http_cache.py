@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .. import signals
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
+from ..types import HttpCacheStats
 from .http_keys import origin_and_path, query_of
-from .http_store import HttpCacheStats, ResponseStore
+from .http_store import ResponseStore
 from .invalidation import tags_of
 from .purges import Purge
 from .responses import Hooks, ResponsesLayer, Rule, Rules

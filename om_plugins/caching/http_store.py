@@ -13,17 +13,18 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..policies.forks import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
+from ..types import HttpCacheStats
 from .entry import Entry, Record
 from .local import Local
 from .purges import Purge, Purged, Purges, as_data, read_purge
 from .shared import L1_TTL_S, Shared
 from .stored import PackMarks, ReadMarks, Stored, Variants, read, written
 
-__all__ = ["Held", "HttpCacheStats", "ResponseStore"]
+__all__ = ["Held", "ResponseStore"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -33,41 +34,6 @@ HEAR_S = 1.0
 KEEP_STALE_S = 3600.0
 """How long a stale response with a validator is kept at least: a 304 is cheap."""
 _HEADER_BYTES = 150
-
-
-@dataclass(slots=True)
-class HttpCacheStats:
-    """Counted in this process, exact.
-
-    Attributes:
-        hits: answered fresh from memory or the store; stale: answered stale; validated: answered
-            after a 304 of the application.
-        misses: requests that went to the application and might have been answered.
-        passed: requests that the cache had nothing to do with (``bypass``).
-        coalesced: answered from another request's trip to the application.
-        stored: responses kept; refreshes: of these in the background; failures: refreshes and
-            validations that failed; dropped: refreshes that found no room in the queue.
-        evictions: pushed out of memory by its bound.
-        entries, size_bytes: what memory holds now.
-        bytes_saved, fetch_s_saved: what hits sent without the application, and the time that it
-            would have taken.
-    """
-
-    hits: int = 0
-    stale: int = 0
-    validated: int = 0
-    misses: int = 0
-    passed: int = 0
-    coalesced: int = 0
-    stored: int = 0
-    refreshes: int = 0
-    failures: int = 0
-    dropped: int = 0
-    evictions: int = 0
-    entries: int = 0
-    size_bytes: int = 0
-    bytes_saved: int = 0
-    fetch_s_saved: float = 0.0
 
 
 class Held(Entry):

@@ -98,6 +98,7 @@ class Console:
             "/console/login": _Endpoint(self._login, "POST", page=self._turned_away),
             "/console/logout": _Endpoint(self._logout, "POST", page=self._turned_away),
             "/console/recover": _Endpoint(self._recover, "POST"),
+            "/console/purge": _Endpoint(self._purge, "POST"),
         }
 
     # --- looking ------------------------------------------------------------------------------
@@ -174,16 +175,9 @@ class Console:
         return _to_page(request, self._sessions.ended(request.environ))
 
     def _recover(self, request: Request) -> Response:
-        body = _body(request)
-        access = self._auth.check(request.environ, body)
-        if isinstance(access, Response):
-            return access
-        said = request.headers.get("X-OM-Form-Token", "")
-        self._auth.check_action(request.environ, access, said)
-        try:
-            asked = msgspec.json.decode(body, type=dict[str, str])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Refusal(400, "Send a JSON object with a 'subject'.") from None
+        asked = self._asked(request, "Send a JSON object with a 'subject'.")
+        if isinstance(asked, Response):
+            return asked
         subject = asked.get("subject", "")
         if not self._runtime.recovery.recover(subject):
             raise Refusal(
@@ -192,6 +186,34 @@ class Console:
                 "Look at the engines, then try again.",
             )
         return _json({"subject": subject}, 202)
+
+    def _purge(self, request: Request) -> Response:
+        """Take stored pages back in all workers: a ``url``, a ``prefix`` or a ``tag``."""
+        hint = "Send a JSON object with a 'url', a 'prefix' or a 'tag'."
+        asked = self._asked(request, hint)
+        if isinstance(asked, Response):
+            return asked
+        tags = [asked["tag"]] if asked.get("tag") else []
+        try:
+            count = self._runtime.http_cache.purge(
+                asked.get("url", ""), prefix=asked.get("prefix") or None, tags=tags
+            )
+        except ValueError as error:
+            raise Refusal(400, f"{hint} Here, {error}.") from None
+        return _json({"purged": count}, 200)
+
+    def _asked(self, request: Request, hint: str) -> dict[str, str] | Response:
+        """What an action is to be done on, when the operator may do it."""
+        body = _body(request)
+        access = self._auth.check(request.environ, body)
+        if isinstance(access, Response):
+            return access
+        said = request.headers.get("X-OM-Form-Token", "")
+        self._auth.check_action(request.environ, access, said)
+        try:
+            return msgspec.json.decode(body, type=dict[str, str])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise Refusal(400, hint) from None
 
     # --- how answers are made -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import signals
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
-from ..types import CacheStats, EngineHealth, Notification
+from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification
 from .alerts import REPEAT_S, Alerts, Event
 from .collector import Collector
 from .delivery import Delivery, Guarded
@@ -61,6 +61,7 @@ class Monitoring:
         guarded: calls into a plugin, counting its failures.
         engines: the health of every chain's engines, in this process.
         cache_stats: the cache's counters, in this process.
+        page_stats: those of the shared HTTP cache.
         rules: the thresholds.
         own_routes: routes left out of rates and durations: this package's own pages.
         repeat_s: how often people are told again of an alert that goes on.
@@ -82,6 +83,7 @@ class Monitoring:
         guarded: Guarded,
         engines: Callable[[], list[EngineHealth]],
         cache_stats: Callable[[], CacheStats],
+        page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
         rules: Sequence[Rule] = RULES,
         own_routes: frozenset[str] = frozenset(),
         repeat_s: float = REPEAT_S,
@@ -96,6 +98,7 @@ class Monitoring:
         self._guarded = guarded
         self._engines = engines
         self._cache_stats = cache_stats
+        self._page_stats = page_stats
         self._rules = {rule.name: rule for rule in rules}
         self._sampler = sampler or SystemSampler()
         self._exchange = Exchange(hub)
@@ -283,4 +286,5 @@ class Monitoring:
             rss_bytes=self._rss_bytes,
             cache=stats,
             engines=self._engines(),
+            pages=self._page_stats(),
         )

@@ -20,7 +20,7 @@ import msgspec
 from ..checks import converted
 from ..histogram import Histogram
 from ..protocols import Hub
-from ..types import CacheStats, EngineHealth
+from ..types import CacheStats, EngineHealth, HttpCacheStats
 from .collector import Collector
 from .engines import as_dicts, decoded_health
 from .windows import Slot, decoded
@@ -42,6 +42,7 @@ _PAST = "monitor/past/"
 _WATCHING = "monitor/watching"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Amount = _Count | Annotated[float, msgspec.Meta(ge=0, le=2**53)]
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
 
 
@@ -79,6 +80,7 @@ class WorkerView:
     rss_bytes: int = 0
     dropped: int = 0
     cache: CacheStats = field(default_factory=CacheStats)
+    pages: HttpCacheStats = field(default_factory=HttpCacheStats)
     engines: list[EngineHealth] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     seconds: list[Slot] = field(default_factory=list)
@@ -106,6 +108,7 @@ class _NowWire(msgspec.Struct):
     engines: object
     routes: Annotated[list[_RouteWire], msgspec.Meta(max_length=MAX_PUBLISHED_ROUTES)]
     seconds: object
+    pages: dict[str, _Amount] = {}
 
 
 class _PastWire(msgspec.Struct):
@@ -162,6 +165,7 @@ class Exchange:
             "rss_bytes": view.rss_bytes,
             "dropped": view.dropped,
             "cache": asdict(view.cache),
+            "pages": asdict(view.pages),
             "engines": as_dicts(view.engines),
             "routes": [
                 [*row.key, row.requests, row.size_bytes, row.recent.encode()]
@@ -215,11 +219,13 @@ def own_view(
     rss_bytes: int,
     cache: CacheStats,
     engines: Iterable[EngineHealth],
+    pages: HttpCacheStats | None = None,
 ) -> WorkerView:
     """This worker's own view, live."""
     view = WorkerView(
         uid, os.getpid(), dropped=dropped, rss_bytes=rss_bytes, cache=cache, engines=list(engines)
     )
+    view.pages = pages or HttpCacheStats()
 
     def look(counted: Collector, now: float) -> None:
         view.at = now
@@ -262,8 +268,8 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         wire.rss_bytes,
         wire.dropped,
         converted(wire.cache, CacheStats),
-        decoded_health(wire.engines),
-        [
+        engines=decoded_health(wire.engines),
+        routes=[
             Route(
                 row.method,
                 row.route,
@@ -274,8 +280,9 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
             )
             for row in wire.routes
         ],
-        decoded(wire.seconds),
+        seconds=decoded(wire.seconds),
     )
+    view.pages = converted(wire.pages, HttpCacheStats)
     if past is not None:
         long_ago = converted(past, _PastWire)
         view.tens, view.fives = decoded(long_ago.tens), decoded(long_ago.fives)

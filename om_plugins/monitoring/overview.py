@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from ..histogram import Histogram
-from ..types import CacheStats
+from ..types import CacheStats, HttpCacheStats
 from . import alerts, trend
 from .engines import as_dicts, merged_health
 from .exchange import Route, WorkerView
@@ -53,6 +53,7 @@ def overview(
         "routes": _routes(row for worker in workers for row in worker.routes),
         "engines": as_dicts(merged_health(worker.engines for worker in workers)),
         "cache": _cache([worker.cache for worker in workers]),
+        "pages": _pages([worker.pages for worker in workers]),
         "alerts": alerts.shown(state.get("alerts")),
         "trends": trend.shown(state.get("trends")),
         "history": {
@@ -131,6 +132,14 @@ def _cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
     found["hits"] = total.hits
     found["hit_rate"] = None if total.hit_rate is None else round(total.hit_rate, 4)
     return found
+
+
+def _pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
+    total = HttpCacheStats()
+    for one in stats:
+        total.add(one)
+    rate = total.hit_rate
+    return {**asdict(total), "hit_rate": None if rate is None else round(rate, 4)}
 
 
 def _success(slot: Slot) -> float | None:

@@ -264,6 +264,23 @@ def test_actions_are_posts_and_small(serve):
     assert recover(client, said, subject="chain:nothing").status_code == 409
 
 
+def purge(client, said, **what):
+    headers = {"X-OM-Form-Token": said} if said else {}
+    return client.post("/_om/console/purge", data=json.dumps(what), headers=headers)
+
+
+def test_pages_are_taken_back_by_who_may_act(serve):
+    client = serve(lambda request: True)
+    said = form_token(client)
+    assert purge(client, "", url="/page").status_code == 403
+    for what in ({"url": "/page"}, {"prefix": "/"}, {"tag": "news"}):
+        assert purge(client, said, **what).json == {"purged": 0}
+    for what in ({}, {"url": "page"}, {"url": 5}):
+        found = purge(client, said, **what)
+        assert found.status_code == 400
+        assert "'tag'" in found.json["detail"]
+
+
 def test_signing_out_ends_it(serve):
     client = serve(TOKEN)
     sign_in(client)

@@ -46,6 +46,11 @@ def local(call):
 def up():
     return str(os.getpid())
 
+@app.get("/shared")
+@om.cached(shared=True)
+def shared():
+    return "shared"
+
 @app.get("/ask")
 def ask():
     return om.chain("assistant").call({}).payload
@@ -154,6 +159,19 @@ def test_a_fallback_is_seen_live_in_light_dark_and_on_a_phone(page):
     for width in (360, 768, 1600):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_shared_pages_are_shown_and_taken_back(page):
+    from playwright.sync_api import expect
+
+    site = page.url.partition("/_om")[0]
+    for _ in range(8):
+        get(site + "/shared")
+    expect(page.locator("#pages dl")).to_contain_text("Hit rate", timeout=8000)
+    page.get_by_label("Path, URL or tag").fill("/shared")
+    page.keyboard.press("Enter")
+    expect(page.locator("om-toasts li").first).to_contain_text("Taken back in all workers")
 
 
 @pytest.mark.browser

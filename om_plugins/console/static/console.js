@@ -80,6 +80,32 @@ async function recover(button) {
   setTimeout(() => (button.disabled = false), 1500);
 }
 
+async function purge(form) {
+  const { what, value } = Object.fromEntries(new FormData(form));
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const answer = await fetch(`${BASE}console/purge`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-OM-Form-Token": FORM_TOKEN },
+      body: JSON.stringify({ [what]: value.trim() }),
+      signal: AbortSignal.timeout(10_000),
+    });
+    const said = await answer.json();
+    if (answer.ok) toast.success(`Taken back in all workers; this one had ${said.purged}.`);
+    else toast.error(said.detail ?? "It could not be taken back.");
+  } catch {
+    toast.error("The server could not be reached. Please try again.");
+  }
+  button.disabled = false;
+}
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-purge]")) return;
+  event.preventDefault();
+  purge(event.target);
+});
+
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button");
   if (button?.dataset.recover) recover(button);

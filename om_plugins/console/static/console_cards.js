@@ -144,6 +144,28 @@ export const cards = {
     };
   },
 
+  pages({ pages }) {
+    const good = pages.hits + pages.stale + pages.coalesced;
+    const total = good + pages.misses;
+    if (!total) return { content: [empty("No page was shared yet: put ", code("@om.cached(shared=True)"), " on a view, or set ", code("OM_HTTP_CACHE"), ".")] };
+    const part = (kind, amount) => bar(kind, amount / total);
+    const pairs = {
+      "Hit rate": joined(percent(pages.hit_rate)), Hits: number(pages.hits), Stale: number(pages.stale),
+      Shared: number(pages.coalesced), Missed: number(pages.misses), Validated: number(pages.validated),
+      Refreshed: number(pages.refreshes), Failed: number(pages.failures), Entries: number(pages.entries),
+      Size: joined(bytes(pages.size_bytes)), Saved: joined(bytes(pages.bytes_saved)),
+      "Time saved": joined(duration(1000 * pages.fetch_s_saved)),
+    };
+    return {
+      content: [
+        make("div", { class: "share", role: "img", "aria-label": `${pairs["Hit rate"]} of requests were hits` },
+          part("fresh", pages.hits + pages.coalesced), part("stale", pages.stale), part("missed", pages.misses)),
+        make("dl", { class: "pairs" }, ...Object.entries(pairs).map(([name, value]) => (
+          make("div", {}, make("dt", {}, name), make("dd", {}, value))))),
+      ],
+    };
+  },
+
   problems({ problems, at }) {
     if (!problems.length) return { content: [empty("Nobody reported a problem.")] };
     return {
