@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from om_plugins.builtin.engine_stale import StaleEngine
-from om_plugins.errors import ConfigError, Unsupported
+from om_plugins.errors import ChainExhausted, ConfigError, Transient, Unsupported
 from om_plugins.runtime import Runtime
 from om_plugins.testing import EngineContract, FakeClock
-from om_plugins.types import Answer, Call, EngineSpec
+from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 
 class House:
@@ -277,3 +277,33 @@ def test_many_threads_learn_without_a_lost_answer(house):
 def test_a_wrong_argument_is_a_config_error(options, said):
     with pytest.raises(ConfigError, match=said):
         StaleEngine("memory", **options)
+
+
+def test_in_a_chain_it_answers_what_was_answered_before(house):
+    it = house()
+    down = []
+
+    class Model:
+        name = "model"
+        traits = EngineTraits(idempotent=True)
+
+        def call(self, call):
+            if down:
+                raise Transient("down", sent="no")
+            return {"answer": call.payload}
+
+    it.runtime.add_engine(EngineSpec(Model(), "c", tier=1))
+    chain = it.runtime.chain("c")
+    assert not chain.call("q").stale
+    it.runtime.scheduler.run_pending()
+    down.append(True)
+    it.clock.advance(5)
+    answer = chain.call("q")
+    assert answer.payload == {"answer": "q"}
+    assert answer.stale
+    assert answer.degraded
+    assert answer.engine == "memory"
+    assert answer.metadata["answered_by"] == "model"
+    assert it.engine.stats()["learned"] == 1, "it does not learn from itself"
+    with pytest.raises(ChainExhausted):
+        chain.call("never asked before")
