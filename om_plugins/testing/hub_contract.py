@@ -124,7 +124,11 @@ class HubContract:
         assert hub.read("news")[0].data == {"list": [1]}
         assert hub.get("key") == {"list": [1]}
 
-    @pytest.mark.parametrize("data", [object(), {"f": print}, 2**70, "\ud800"], ids=repr)
+    @pytest.mark.parametrize(
+        "data",
+        [object(), {"f": print}, 2**70, "\ud800"],
+        ids=["object", "function", "large number", "surrogate"],
+    )
     def test_data_without_an_encoding_is_a_value_error(self, hub: Hub, data: object) -> None:
         with pytest.raises(ValueError, match="key"):
             hub.put("key", data, 60)
