@@ -42,6 +42,8 @@ def create_app(config: DemoConfig | None = None) -> Flask:
         TRUSTED_HOSTS=["localhost", "127.0.0.1", "[::1]"],
         MAX_CONTENT_LENGTH=64 * 1024,
         OM_CSP_MODE="enforce",
+        # no script of the demo, or of the package, writes markup
+        OM_CSP={"require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"]},
         OM_HUB_URL=f"sqlite:///{config.state / 'hub.sqlite3'}",
         OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": from_this_machine}},
         OM_CHAINS={

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flask import Flask, has_request_context, request
+from flask import Flask, request
 from markupsafe import Markup
 
 from .flask_static import static_helper
@@ -53,7 +53,10 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
 
 def current_environ() -> WSGIEnvironment | None:
     """The WSGI environ of the request under way, ``None`` outside one."""
-    return request.environ if has_request_context() else None
+    try:
+        return request.environ
+    except RuntimeError:  # asking first would cost every tag of every page
+        return None
 
 
 def _head(

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from jinja2.lexer import TokenStream
 
 ATTRIBUTE = "om_nonce_attribute"
-"""The template global that the inserted tokens call."""
+"""The template global that the inserted tokens name."""
+
+_SINGLE = "om_nonce_attribute_single"
 
 _ENVIRON = "om_environ"
 _HEAD = "om_head_html"
@@ -41,7 +43,7 @@ _ATTRIBUTES = "om_hash_attributes"
 
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-2"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-3"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -163,17 +165,6 @@ def _add_globals(environment: Environment) -> None:
         environ = current()
         return "" if environ is None else nonce(environ)
 
-    def nonce_attribute(quote: str = '"', hashed: str = "") -> Markup:
-        environ = current()
-        if environ is None:  # a mail, a job: there is no header to agree with
-            return Markup()
-        if hashed and (noted(environ, hashed) or quote == ""):
-            return Markup()
-        value = tag_nonce(environ)
-        if value is None:
-            return Markup()
-        return Markup(f" nonce={quote}{value}{quote}")  # noqa: S704 - hexadecimal digits
-
     def om_head(**parts: object) -> Markup:
         environ = current()
         html = getattr(environment, _HEAD)
@@ -183,8 +174,50 @@ def _add_globals(environment: Environment) -> None:
 
     # a "csp_nonce" that is there already belongs to whoever sets the header
     environment.globals.setdefault("csp_nonce", csp_nonce)
-    environment.globals[ATTRIBUTE] = nonce_attribute
-    environment.globals["om_head"] = om_head
+    environment.globals.update(
+        {
+            ATTRIBUTE: _NonceAttribute(current, '"'),
+            _SINGLE: _NonceAttribute(current, "'"),
+            "om_head": om_head,
+        }
+    )
+
+
+class _NonceAttribute:
+    """What the inserted tokens put out: a name that is looked up costs half of a call."""
+
+    __slots__ = ("_current", "_kept", "_quote")
+
+    def __init__(self, current: Callable[[], WSGIEnvironment | None], quote: str) -> None:
+        self._current = current
+        self._quote = quote
+        self._kept = f"om_plugins.attribute{quote}"
+
+    def __html__(self) -> str:
+        environ = self._current()
+        if environ is None:  # a mail, a job: there is no header to agree with
+            return ""
+        made: str | None = environ.get(self._kept)
+        if made is None:
+            value = tag_nonce(environ)
+            if value is None:
+                return ""
+            made = environ[self._kept] = f" nonce={self._quote}{value}{self._quote}"
+        return made
+
+    __str__ = __html__
+
+    def __call__(self, what: str, tag: bool = True) -> Markup:
+        """Note a hash, or what else stands for a nonce.
+
+        Args:
+            what: as :func:`~.hashes.hashed` gives it.
+            tag: a tag gets its nonce when nothing can be noted any more; an attribute has none.
+        """
+        environ = self._current()
+        if environ is None or noted(environ, what) or not tag:
+            return Markup()
+        return Markup(self.__html__())  # noqa: S704 - hexadecimal digits
 
 
 class SaltedBytecodeCache(BytecodeCache):
@@ -271,14 +304,14 @@ def _with_nonces(
             line = token.lineno + before.count("\n")
             yield Token(token.lineno, "data", before[start:])
             yield Token(line, "variable_begin", "{{")
-            yield Token(line, "name", ATTRIBUTE)
-            yield Token(line, "lparen", "(")
-            if quote != '"' or what:
-                yield Token(line, "string", quote)
+            yield Token(line, "name", _SINGLE if quote == "'" else ATTRIBUTE)
             if what:
-                yield Token(line, "comma", ",")
+                yield Token(line, "lparen", "(")
                 yield Token(line, "string", what)
-            yield Token(line, "rparen", ")")
+                if not quote:
+                    yield Token(line, "comma", ",")
+                    yield Token(line, "name", "false")
+                yield Token(line, "rparen", ")")
             yield Token(line, "variable_end", "}}")
             start = offset
         yield Token(token.lineno, token.type, token.value[start:]) if start else token

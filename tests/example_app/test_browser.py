@@ -83,6 +83,16 @@ def test_no_page_violates_the_policy(path: str, opened: Open, address: str) -> N
         assert demo.said == []
 
 
+def test_the_console_violates_nothing(opened: Open, address: str) -> None:
+    with opened() as demo:
+        demo.page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.log('CSP', e.blockedURI))"
+        )
+        demo.page.goto(address + "/_om/")
+        demo.page.locator("#violations li, #violations .empty").first.wait_for()
+        assert demo.said == []
+
+
 def test_a_missing_page_violates_nothing_either(opened: Open, address: str) -> None:
     with opened() as demo:
         demo.page.goto(f"{address}/nothing-here")

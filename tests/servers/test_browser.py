@@ -24,7 +24,7 @@ app.config["OM_CSP_REPORT_SAMPLE"] = 1.0
 app.config["OM_HUB_URL"] = "memory://"
 app.debug = {debug!r}
 app.config.update({config!r})
-OpenManager(app)
+om = OpenManager(app)
 
 LITERAL = '''<!doctype html><title>no</title>
 <style>#p {{ color: rgb(4, 5, 6) }}</style>
@@ -61,6 +61,28 @@ def hashed():
         "<style>\\r\\n#p {{ color: rgb(7, 7, 7) }}\\n</style>"
         "<p id=p style='font-weight: 900' onclick='document.title = &quot;clicked ü&quot;'>a</p>"
         "{{% raw %}}<script>\\r\\n document.title = 'hash {{{{ ran }}}}';\\n</script>{{% endraw %}}"
+    )
+
+calls = []
+
+@app.get("/shared")
+@om.cached(shared=True)
+def shared():
+    calls.append(1)
+    return render_template_string(
+        "<!doctype html><title>no</title><style>#p {{ color: rgb(8, 8, 8) }}</style><p id=p>"
+        + str(len(calls)) + "</p><script>document.title = 'run ' + {{{{ n }}}}</script>",
+        n=len(calls),
+    )
+
+@app.get("/told")
+def told():
+    om.notify.success("Saved <b>it</b>")
+    return render_template_string(
+        "<!doctype html><title>no</title>{{{{ om_head() }}}}"
+        "<script type=module>import {{ toast }} from '/_om/static/om.js';"
+        "toast.progress('Going <i>on</i>', {{ percent: 20 }}); toast.error('Broken', {{"
+        "actions: [{{ label: 'Report problem', action: 'report' }}] }});</script>"
     )
 
 @app.get("/injected")
@@ -168,3 +190,38 @@ def test_what_is_allowed_by_its_hash_runs(open_page):
     page.click("#p")
     assert page.title() == "clicked ü"
     assert page.violations == []
+
+
+@pytest.mark.parametrize("preset", ["strict", "hash"])
+def test_a_cached_page_has_another_nonce_each_time_and_still_works(open_page, preset):
+    first = open_page("enforce", OM_CSP_PRESET=preset)("/shared")
+    nonces = set()
+    for _ in range(3):  # browsers that have nothing yet; one that has the page gets a 304
+        context = first.context.browser.new_context()
+        page = context.new_page()
+        page.on("console", lambda message: first.violations.append(message.text))
+        page.goto(first.url)
+        assert page.title() == "run 1"
+        assert page.evaluate(COLOR) == "rgb(8, 8, 8)"
+        nonces.add(page.evaluate("document.querySelector('script').nonce"))
+        context.close()
+    assert len(nonces) == 3
+    assert [one for one in first.violations if "favicon" not in one] == []
+    first.reload()
+    assert first.title() == "run 1"
+
+
+def test_the_shipped_scripts_run_with_trusted_types_required(open_page):
+    page = open_page(
+        "enforce",
+        debug=True,
+        OM_CSP={"require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"]},
+    )("/told")
+    toasts = page.locator("om-toasts li")
+    toasts.filter(has_text="Going <i>on</i>").wait_for()
+    toasts.filter(has_text="Broken").wait_for()
+    page.get_by_role("button", name="Report problem").click()
+    page.wait_for_timeout(300)
+    assert page.violations == []
+    write = "(() => { try { document.body.innerHTML = '<b>' } catch { return 'stopped' } })()"
+    assert page.evaluate(write) == "stopped"
