@@ -124,25 +124,37 @@ class LiveSettings:
 
     # --- what a chain gets ---
 
-    def policy_of(self, chain: str) -> ChainPolicy:
-        """The policy of a chain, with what is changed of it."""
-        return ChainPolicy.from_settings(self._settings, chain, self._options_of(chain))
+    def policy_of(self, chain: str, *, own: bool = True) -> ChainPolicy:
+        """The policy of a chain, with what is changed of it.
 
-    def engines_of(self, chain: str) -> dict[str, EngineOptions]:
-        """What is said of the chain's engines alone, by name."""
-        merged: dict[str, dict[str, object]] = {}
-        for table in (self._settings.chain(chain).engines, self._options_of(chain).engines):
-            for name, options in table.items():
-                merged.setdefault(name, {}).update(options.given())
-        return {name: EngineOptions.from_mapping(said) for name, said in merged.items()}
+        Args:
+            own: false leaves out what is changed of this chain alone.
+        """
+        live = ChainOptions.from_mapping(self._said_of(chain, own=own))
+        return ChainPolicy.from_settings(self._settings, chain, live)
 
-    def _options_of(self, chain: str) -> ChainOptions:
+    def engines_of(self, chain: str, *, own: bool = True) -> dict[str, EngineOptions]:
+        """What is said of the chain's engines alone, by name; ``own`` as in :meth:`policy_of`."""
+        merged: dict[str, dict[str, object]] = {
+            name: dict(options.given())
+            for name, options in self._settings.chain(chain).engines.items()
+        }
+        live = _mapping(self._said_of(chain, own=own).get("engines"), "engines")
+        for name, said in live.items():
+            # as it was said: `enabled=True` is a change where the settings say False
+            merged.setdefault(name, {}).update(_mapping(said, f"engines[{name!r}]"))
+        return {
+            name: EngineOptions.from_mapping(said, where=f"engines[{name!r}].")
+            for name, said in merged.items()
+        }
+
+    def _said_of(self, chain: str, *, own: bool) -> dict[str, object]:
         merged: dict[str, object] = {}
         changes = self.changes()
-        for name in (EVERY_CHAIN, chain):
+        for name in (EVERY_CHAIN, chain) if own else (EVERY_CHAIN,):
             if name in changes:
                 merged = _merged(merged, changes[name].options)
-        return ChainOptions.from_mapping(merged)
+        return merged
 
     # --- how changes get about ---
 

@@ -96,6 +96,27 @@ def test_an_engine_is_switched_off_and_moved(worker):
     assert [place.name for place in chain.places] == ["model", "local"]
 
 
+def test_what_the_settings_switched_off_or_forced_is_switched_on_again(worker):
+    said = {"model": {"enabled": False}, "local": {"breaker": "open"}}
+    one = worker(chains={"assistant": {"engines": said}})
+    chain = one.chains["assistant"]
+    assert [place.name for place in chain.places] == ["local"]
+    one.live.configure(
+        "assistant", engines={"model": {"enabled": True}, "local": {"breaker": "auto"}}
+    )
+    assert [place.name for place in chain.places] == ["model", "local"]
+    assert chain.places[1].breaker.view(0.0).forced is None
+
+
+def test_what_would_hold_without_a_chains_own_changes_can_be_asked(worker):
+    one = worker(chains={"assistant": {"retries": 2}})
+    one.live.configure("*", timeout=4)
+    one.live.configure("assistant", timeout=3, retries=0, engines={"model": {"tier": 7}})
+    base = one.live.policy_of("assistant", own=False)
+    assert (base.timeout, base.retries) == (4, 2)
+    assert one.live.engines_of("assistant", own=False) == {}
+
+
 def test_changes_add_up_and_none_takes_one_back(worker):
     one = worker()
     one.live.configure("assistant", timeout=3)

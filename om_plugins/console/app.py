@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from ..runtime import Runtime
 from ..security.nonce import nonce
 from ..settings import RouteOptions
 from .auth import Access, ConsoleAuth, Denied
+from .engines import Engines
 from .picture import Picture
 from .session import Sessions
 from .stream import Streams
@@ -34,10 +36,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE_NONCE", "Console"]
 
+logger = logging.getLogger("om_plugins")
+
 PAGE_NONCE = "om_plugins.page_nonce"
 """Where the layer that mounts the console keeps what gives this response's nonce."""
 
 MAX_BODY_BYTES = 4_096
+MAX_FORM_BYTES = 16_384
+"""Of a form with many fields, as the engines' page has them."""
+MAX_FIELDS = 100
+LONGEST_SILENCE_S = 7 * 86_400.0
 
 _POLICY = "; ".join(
     (
@@ -81,6 +89,7 @@ class Console:
             host_context=runtime.host_context,
         )
         self._picture = Picture(runtime)
+        self._engines = Engines(runtime, self._picture)
         self._streams = Streams(
             self._picture.take,
             clock=runtime.clock,
@@ -93,6 +102,10 @@ class Console:
         return {
             "/": _Endpoint(self._page, "GET", page=self._turned_away),
             "/ready": self._ready,
+            "/engines": _Endpoint(self._engines_page, "GET", page=self._turned_away),
+            "/engines.json": _Endpoint(self._engines_data, "GET"),
+            "/console/engines": _Endpoint(self._change_engines, "POST", page=self._turned_away),
+            "/console/silence": _Endpoint(self._silence, "POST"),
             "/overview.json": _Endpoint(self._overview, "GET"),
             "/console/stream": _Endpoint(self._stream, "GET"),
             "/console/login": _Endpoint(self._login, "POST", page=self._turned_away),
@@ -107,19 +120,20 @@ class Console:
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
-        session, cookie = access.session, ""
-        if session is None:
-            session, cookie = self._sessions.made(request.environ, signed_in=False)
-        response = self._render(
-            request,
-            "console.html",
-            form_token=self._sessions.form_token(session),
-            may_leave=access.by == "cookie",
-            picture=self._picture.take(),
-        )
-        if cookie:
-            response.headers.add("Set-Cookie", cookie)
-        return response
+        return self._page_for(request, access, "console.html", picture=self._picture.take())
+
+    def _engines_page(self, request: Request) -> Response:
+        access = self._auth.check(request.environ)
+        if isinstance(access, Response):
+            return access
+        told = self._engines.page(done=request.args.get("done", ""))
+        return self._page_for(request, access, "engines.html", **told)
+
+    def _engines_data(self, request: Request) -> Response:
+        access = self._checked(request)
+        if isinstance(access, Response):
+            return access
+        return _json(self._engines.board().as_data())
 
     def _overview(self, request: Request) -> Response:
         access = self._checked(request)
@@ -174,6 +188,27 @@ class Console:
         self._auth.check_action(request.environ, access, form.get("form_token", ""))
         return _to_page(request, self._sessions.ended(request.environ))
 
+    def _change_engines(self, request: Request) -> Response:
+        body = _body(request, MAX_FORM_BYTES)
+        form = _fields(body)
+        access = self._auth.check(request.environ, body)
+        if isinstance(access, Response):
+            return access
+        said = request.headers.get("X-OM-Form-Token") or form.get("form_token", "")
+        self._auth.check_action(request.environ, access, said)
+        outcome = self._engines.change(form, access.by)
+        status = 422 if outcome.errors else 200
+        if "application/json" in request.headers.get("Accept", ""):
+            told = {"message": outcome.message, "errors": outcome.errors}
+            return _json({**told, "board": self._engines.board().as_data()}, status)
+        if not outcome.errors:
+            return _to_page(request, to="../engines?done=changed")
+        response = self._page_for(
+            request, access, "engines.html", **self._engines.page(outcome=outcome)
+        )
+        response.status_code = status
+        return response
+
     def _recover(self, request: Request) -> Response:
         asked = self._asked(request, "Send a JSON object with a 'subject'.")
         if isinstance(asked, Response):
@@ -202,6 +237,18 @@ class Console:
             raise Refusal(400, f"{hint} Here, {error}.") from None
         return _json({"purged": count}, 200)
 
+    def _silence(self, request: Request) -> Response:
+        asked = self._asked(request, "Send a JSON object with a 'rule' and 'seconds'.")
+        if isinstance(asked, Response):
+            return asked
+        try:
+            seconds = min(max(float(asked.get("seconds", "")), 0.0), LONGEST_SILENCE_S)
+            self._runtime.monitoring.silence(asked.get("rule", ""), seconds)
+        except ValueError as error:
+            raise Refusal(422, f"Nothing was silenced: {error}.") from None
+        logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)
+        return _json({"rule": asked["rule"], "seconds": seconds})
+
     def _asked(self, request: Request, hint: str) -> dict[str, str] | Response:
         """What an action is to be done on, when the operator may do it."""
         body = _body(request)
@@ -221,6 +268,24 @@ class Console:
         """For data: refuses other sites' pages, too."""
         check_site(request.environ, request.host, _SAME_SITE)
         return self._auth.check(request.environ)
+
+    def _page_for(
+        self, request: Request, access: Access, template: str, **values: object
+    ) -> Response:
+        """A page with actions: its form token, and the cookie that it is bound to."""
+        session, cookie = access.session, ""
+        if session is None:
+            session, cookie = self._sessions.made(request.environ, signed_in=False)
+        response = self._render(
+            request,
+            template,
+            form_token=self._sessions.form_token(session),
+            may_leave=access.by == "cookie",
+            **values,
+        )
+        if cookie:
+            response.headers.add("Set-Cookie", cookie)
+        return response
 
     def _turned_away(self, request: Request, refusal: Refusal) -> Response:
         """A refusal as a page."""
@@ -245,7 +310,7 @@ class Console:
         text = (
             _templates()
             .get_template(template)
-            .render(nonce=number, base="" if request.path == "/" else "../", **values)
+            .render(nonce=number, base="../" * (request.path.count("/") - 1), **values)
         )
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = _POLICY.format(nonce=number)
@@ -304,15 +369,16 @@ def _refused(refusal: Refusal) -> Response:
     return Response(body, status, headers)
 
 
-def _to_page(request: Request, cookie: str) -> Response:
+def _to_page(request: Request, cookie: str = "", to: str = "../") -> Response:
     answer = Response(status=HTTPStatus.SEE_OTHER)
     answer.autocorrect_location_header = False
-    answer.headers["Location"] = "../"  # relative: nothing of the request is repeated in it
-    answer.headers.add("Set-Cookie", cookie)
+    answer.headers["Location"] = to  # relative: nothing of the request is repeated in it
+    if cookie:
+        answer.headers.add("Set-Cookie", cookie)
     return answer
 
 
-def _body(request: Request) -> bytes:
+def _body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     """The body, if it is small and its length is told.
 
     Raises:
@@ -321,14 +387,26 @@ def _body(request: Request) -> bytes:
     length = request.content_length
     if length is None:
         raise Refusal(411, "Say how long the body is.")
-    if length > MAX_BODY_BYTES:
-        raise Refusal(413, f"A body may have {MAX_BODY_BYTES} bytes.")
+    if length > most:
+        raise Refusal(413, f"A body may have {most} bytes.")
     body: bytes = request.environ["wsgi.input"].read(length)
     request.environ["wsgi.input"] = io.BytesIO(body)
     return body
 
 
 def _form(request: Request) -> dict[str, str]:
-    body = _body(request).decode("latin-1")
-    found = parse_qs(body, encoding="utf-8", errors="replace", max_num_fields=10)
+    return _fields(_body(request))
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    try:
+        found = parse_qs(
+            body.decode("latin-1"),
+            keep_blank_values=True,
+            encoding="utf-8",
+            errors="replace",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        raise Refusal(400, f"A form may have {MAX_FIELDS} fields.") from None
     return {name: values[0] for name, values in found.items()}

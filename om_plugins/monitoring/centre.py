@@ -179,12 +179,8 @@ class Monitoring:
         seconds = side_by_side(worker.seconds for worker in workers)
         hour = side_by_side(worker.tens for worker in workers)
         engines = merged_health(worker.engines for worker in workers)
-        silenced = {
-            key.removeprefix(_SILENCE): float(until)
-            for key, until in self._hub.scan(_SILENCE).items()
-            if isinstance(until, int | float)
-        }
-        events = self._alerts.update(read_all(seconds, hour, engines, now), now, silenced)
+        readings = read_all(seconds, hour, engines, now)
+        events = self._alerts.update(readings, now, self.silences())
         trends = self._trends(hour, now)
         self._hub.put(
             _STATE,
@@ -269,6 +265,15 @@ class Monitoring:
             raise ValueError(f"no alert is named {rule!r}; known are {', '.join(self._rules)}")
         until = self._clock.time() + seconds if seconds > 0 else None
         self._hub.put(_SILENCE + rule, until, max(1.0, seconds))
+
+    def silences(self) -> dict[str, float]:
+        """The rules that are silenced, and until when (Unix time)."""
+        now = self._clock.time()
+        return {
+            key.removeprefix(_SILENCE): float(until)
+            for key, until in self._hub.scan(_SILENCE).items()
+            if isinstance(until, int | float) and until > now
+        }
 
     def _state(self) -> Mapping[str, Any]:
         found = self._hub.get(_STATE)

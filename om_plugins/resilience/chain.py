@@ -157,6 +157,11 @@ class EngineChain:
         return self._plan.places
 
     @property
+    def everyone(self) -> tuple[Place, ...]:
+        """As :attr:`places`, with the engines that are switched off."""
+        return self._plan.everyone
+
+    @property
     def idempotent(self) -> bool:
         """True when every engine of every tier is idempotent."""
         places = self._plan.places

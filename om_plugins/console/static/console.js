@@ -64,40 +64,28 @@ function tell(state) {
   settle(shown, [make("a", { href: BASE }, "Signed out: sign in again")]);
 }
 
-async function recover(button) {
+/** Have the server do something; what came of it shows as a toast. `done(said)` makes the words. */
+async function act(button, path, body, done) {
   button.disabled = true;
   try {
-    const answer = await fetch(`${BASE}console/recover`, {
+    const answer = await fetch(`${BASE}console/${path}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-OM-Form-Token": FORM_TOKEN },
-      body: JSON.stringify({ subject: button.dataset.recover }),
+      body: JSON.stringify(body),
       signal: AbortSignal.timeout(10_000),
     });
-    if (!answer.ok) toast.error((await answer.json()).detail ?? "It could not be begun.");
+    const said = await answer.json();
+    if (!answer.ok) toast.error(said.detail ?? "It could not be done.");
+    else if (done) toast.success(done(said));
   } catch {
     toast.error("The server could not be reached. Please try again.");
   }
   setTimeout(() => (button.disabled = false), 1500);
 }
 
-async function purge(form) {
+function purge(form) {
   const { what, value } = Object.fromEntries(new FormData(form));
-  const button = form.querySelector("button");
-  button.disabled = true;
-  try {
-    const answer = await fetch(`${BASE}console/purge`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-OM-Form-Token": FORM_TOKEN },
-      body: JSON.stringify({ [what]: value.trim() }),
-      signal: AbortSignal.timeout(10_000),
-    });
-    const said = await answer.json();
-    if (answer.ok) toast.success(`Taken back in all workers; this one had ${said.purged}.`);
-    else toast.error(said.detail ?? "It could not be taken back.");
-  } catch {
-    toast.error("The server could not be reached. Please try again.");
-  }
-  button.disabled = false;
+  act(form.querySelector("button"), "purge", { [what]: value.trim() }, ({ purged }) => `Taken back in all workers; this one had ${purged}.`);
 }
 
 document.addEventListener("submit", (event) => {
@@ -108,7 +96,12 @@ document.addEventListener("submit", (event) => {
 
 document.addEventListener("click", ({ target }) => {
   const button = target.closest("button");
-  if (button?.dataset.recover) recover(button);
+  const { recover, silence, seconds } = button?.dataset ?? {};
+  if (recover) act(button, "recover", { subject: recover });
+  if (silence) {
+    const words = seconds === "0" ? `${silence} is told of again.` : `Nobody is told of ${silence} for an hour.`;
+    act(button, "silence", { rule: silence, seconds }, () => words);
+  }
   if (button?.dataset.span) {
     for (const one of document.querySelectorAll("[data-span]")) one.setAttribute("aria-pressed", one === button);
     feed.look(button.dataset.span);

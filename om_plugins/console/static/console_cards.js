@@ -11,6 +11,15 @@ const recover = (subject) => make(
   "button", { type: "button", class: "small", "data-recover": subject, "aria-label": `Recover ${place(subject)} now` }, "Recover now",
 );
 
+/** Tell nobody of a rule's alerts for an hour, or tell them again. */
+function silence(rule, until, at) {
+  const button = (seconds, words) => make(
+    "button", { type: "button", class: "small", "data-silence": rule, "data-seconds": seconds, "aria-label": `${words}: ${rule}` }, words,
+  );
+  if (!until) return button(3600, "Silence for 1 h");
+  return make("span", {}, `nobody is told for ${Math.max(1, Math.round((until - at) / 60))} min `, button(0, "Tell again"));
+}
+
 /** `chain:assistant` and `route:/ask` as people say it. */
 function place(subject) {
   const [kind, ...rest] = subject.split(":");
@@ -74,7 +83,9 @@ export const cards = {
         mark: badge(one.succeeded ? "recovered" : "failed", one.succeeded ? "good" : "bad"),
         text: `${place(one.subject)}, in ${joined(duration(1000 * one.duration_s))}`,
         when: ago(one.started_at, at),
-        more: one.steps.join("; "),
+        more: make("span", {},
+          one.fingerprint ? "after errors of the kind " : "begun by hand", one.fingerprint ? code(one.fingerprint) : null,
+          one.steps.length ? make("ol", { class: "steps" }, ...one.steps.map((step) => make("li", {}, step))) : ", no step was done"),
       })))],
     };
   },
@@ -91,7 +102,7 @@ export const cards = {
     };
   },
 
-  alerts({ alerts, at }) {
+  alerts({ alerts, at, silences = {} }) {
     const past = alerts.history.filter(({ state }) => state === "resolved").reverse().slice(0, 20);
     const content = [];
     if (alerts.active.length) {
@@ -99,7 +110,7 @@ export const cards = {
         mark: badge(one.state, one.state === "pending" ? "info" : one.kind === "error" ? "bad" : "warn"),
         text: one.message,
         when: ago(one.fired_at || one.since, at),
-        more: [one.subject, one.silenced ? "silenced" : ""].filter(Boolean).join(", "),
+        more: make("span", {}, one.subject ? `${one.subject} ` : null, silence(one.name, silences[one.name], at)),
       }))));
     } else content.push(empty("No alert is firing."));
     if (past.length) {

@@ -6,14 +6,18 @@ const LOST_MS = 6000;
 const STREAM_AGAIN_MS = 10_000;
 const PAGE = Math.random().toString(36).slice(2);
 
-/** Calls `show(picture)` and `tell(state)`: live, polling, paused, lost or away (signed out). */
+/**
+ * Calls `show(picture)` and `tell(state)`: live, polling, paused, lost or away (signed out).
+ * `from` is what to ask for; where it is not the overview, there is no stream of it.
+ */
 export class Feed {
-  constructor(base, { show, tell }) {
+  constructor(base, { show, tell, from = "overview.json" }) {
     this.base = base;
+    this.from = from;
     this.show = show;
     this.tell = tell;
     this.span = "minutes";
-    this.noStreamUntil = 0;
+    this.noStreamUntil = from === "overview.json" ? 0 : Infinity;
     document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.begin()));
   }
 
@@ -69,7 +73,7 @@ export class Feed {
     this.expect();
     const asking = (this.asking = new AbortController());
     try {
-      const answer = await fetch(`${this.base}overview.json?span=${this.span}`, { signal: asking.signal });
+      const answer = await fetch(`${this.base}${this.from}?span=${this.span}`, { signal: asking.signal });
       if ([401, 403, 404].includes(answer.status)) {
         this.stop();
         return this.tell("away");

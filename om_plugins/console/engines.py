@@ -1,0 +1,232 @@
+"""The engines' page: what is asked of an engine or a chain there, and how it is answered.
+
+Each action is a form. A browser without scripts gets the page again; the page's script, and a
+script of somebody's own, asks for JSON. What is changed goes through
+:class:`~om_plugins.live.LiveSettings`, which checks it and carries it to every worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from ..live import EVERY_CHAIN, LASTS_S
+from ..routes.refusal import Refusal
+from ..runtime import Runtime
+from ..settings import EngineOptions
+from .engine_board import Board, board, engine_values
+from .engine_forms import (
+    BREAKER,
+    CALLS,
+    CHAOS,
+    LASTS,
+    PLACE,
+    SWITCH,
+    Field,
+    asked_chaos,
+    changed,
+    explained,
+    shown,
+)
+from .picture import Picture
+
+__all__ = ["Engines", "Outcome"]
+
+logger = logging.getLogger("om_plugins")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of an action.
+
+    Attributes:
+        message: for a toast; "" when nothing was done.
+        form: which form was sent.
+        errors: by field, "" for the form as a whole.
+        values: what was typed.
+    """
+
+    message: str = ""
+    form: str = ""
+    errors: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+
+
+class Engines:
+    """The engines' page of one application.
+
+    Args:
+        runtime: its parts.
+        picture: what all workers know.
+    """
+
+    def __init__(self, runtime: Runtime, picture: Picture) -> None:
+        self._runtime = runtime
+        self._picture = picture
+
+    def board(self) -> Board:
+        """What the page shows."""
+        return board(self._runtime, self._picture.take())
+
+    def page(self, outcome: Outcome | None = None, done: str = "") -> dict[str, Any]:
+        """What the template needs.
+
+        Args:
+            outcome: of a form that was refused.
+            done: what the address says was done; one of a few words that are known.
+        """
+        return {
+            "board": self.board(),
+            "outcome": outcome or Outcome(),
+            "done": _DONE.get(done, ""),
+            "debug": self._runtime.debug,
+            "fields": {"calls": CALLS, "breaker": BREAKER, "place": PLACE, "chaos": CHAOS},
+            "lasts": LASTS,
+        }
+
+    def change(self, form: Mapping[str, str], by: str) -> Outcome:
+        """Do what a form asks for.
+
+        Args:
+            form: its fields.
+            by: how whoever sent it came in, for the log.
+
+        Raises:
+            Refusal: 400, 403 or 404.
+        """
+        kind = form.get("do", "")
+        outcome = Outcome(form=form.get("form", "")[:40])
+        fields: tuple[Field, ...] = ()
+        try:
+            if kind == "reset":
+                outcome.message = self._reset(form, by)
+            elif kind == "settings":
+                fields = (*CALLS, *BREAKER)
+                outcome.message = self._settings(form, by)
+            elif kind in ("place", "switch"):
+                fields = PLACE if kind == "place" else SWITCH
+                outcome.message = self._engine(form, by, fields)
+            elif kind == "chaos":
+                fields = CHAOS
+                outcome.message = self._chaos(form, by)
+            else:
+                raise Refusal(400, "Send a form of the engines' page.")
+        except ConfigError as error:
+            outcome.errors = explained(error, fields)
+            outcome.values = {one.name: form.get(one.name, "")[:200] for one in fields}
+        return outcome
+
+    # --- the forms ----------------------------------------------------------------------------
+
+    def _reset(self, form: Mapping[str, str], by: str) -> str:
+        name = form.get("chain", "")
+        if not name:
+            self._runtime.live.reset()
+            return self._told("all live changes", "taken back", by)
+        if name != EVERY_CHAIN:
+            self._chain(form)
+        self._runtime.live.reset(name)
+        where = "every chain" if name == EVERY_CHAIN else f"chain {name!r}"
+        return self._told(f"the live changes of {where}", "taken back", by)
+
+    def _settings(self, form: Mapping[str, str], by: str) -> str:
+        name = self._chain(form)
+        back = form.get("back", "")
+        if any(one.name == back for one in (*CALLS, *BREAKER)):
+            return self._take_back(name, {back: None}, f"{back} of chain {name!r}", by)
+        policy = self._runtime.live.policy_of(name, own=False)
+        fields = (*CALLS, *BREAKER)
+        base = {one.name: getattr(policy, one.name) for one in fields}
+        return self._configure(form, by, name, "", changed(form, fields, base))
+
+    def _engine(self, form: Mapping[str, str], by: str, fields: tuple[Field, ...]) -> str:
+        name, engine = self._chain(form), self._engine_of(form)
+        where = f"engine {engine!r} of chain {name!r}"
+        if form.get("back"):
+            return self._take_back(name, {"engines": {engine: None}}, where, by)
+        everyone = self._runtime.chains[name].everyone
+        place = next(one for one in everyone if one.name == engine)
+        options = self._runtime.live.engines_of(name, own=False).get(engine, EngineOptions())
+        base = engine_values(place, options)
+        return self._configure(form, by, name, engine, changed(form, fields, base))
+
+    def _chaos(self, form: Mapping[str, str], by: str) -> str:
+        if not self._runtime.debug:
+            raise Refusal(403, "Chaos is for debug mode alone.")
+        name, engine = self._chain(form), self._engine_of(form)
+        if form.get("back"):
+            options: dict[str, object] = {"engines": {engine: {"chaos": None}}}
+            return self._take_back(name, options, f"chaos of engine {engine!r}", by)
+        return self._configure(form, by, name, engine, {"chaos": asked_chaos(form)})
+
+    # --- what they do -------------------------------------------------------------------------
+
+    def _configure(
+        self,
+        form: Mapping[str, str],
+        by: str,
+        name: str,
+        engine: str,
+        options: dict[str, object],
+    ) -> str:
+        if not options:
+            return "Nothing was changed."
+        lasts = form.get("lasts", "")
+        lasts_s = float(lasts) if lasts in LASTS else LASTS_S
+        asked = {"engines": {engine: options}} if engine else options
+        self._runtime.live.configure(name, lasts_s=lasts_s, **asked)
+        where = f"engine {engine!r} of chain {name!r}" if engine else f"chain {name!r}"
+        what = ", ".join(_said(key, value) for key, value in options.items())
+        until = LASTS.get(lasts, LASTS["86400"])
+        return self._told(where, f"{what}; for {until}", by)
+
+    def _take_back(self, name: str, options: dict[str, object], what: str, by: str) -> str:
+        live = self._runtime.live
+        change = live.changes().get(name)
+        if change is None:
+            return "Nothing was changed."
+        # the others of this chain end as they would have
+        left_s = change.until - self._runtime.clock.time()
+        live.configure(name, lasts_s=max(left_s, 1.0), **options)
+        return self._told(what, "taken back", by)
+
+    def _told(self, where: str, what: str, by: str) -> str:
+        logger.warning("console (%s): %s: %s", by, where, what)
+        return f"{where[:1].upper()}{where[1:]}: {what}."
+
+    def _chain(self, form: Mapping[str, str]) -> str:
+        name = form.get("chain", "")
+        if name not in self._runtime.chains:
+            raise Refusal(404, "There is no such chain any more. Load the page again.")
+        return name
+
+    def _engine_of(self, form: Mapping[str, str]) -> str:
+        name = form.get("engine", "")
+        if all(one.name != name for one in self._runtime.chains[form["chain"]].everyone):
+            raise Refusal(404, "There is no such engine any more. Load the page again.")
+        return name
+
+
+_DONE = {"changed": "Done: it holds in every worker within a second."}
+
+
+_SAID = {
+    ("enabled", True): "switched on",
+    ("enabled", False): "switched off",
+    ("breaker", "open"): "breaker forced open",
+    ("breaker", "closed"): "breaker held closed",
+    ("breaker", "auto"): "breaker decides by itself",
+}
+
+
+def _said(name: str, value: object) -> str:
+    """One change, in words."""
+    if value is None:
+        return f"{name} as without a change"
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key} {shown(one)}" for key, one in value.items() if one is not None)
+        return f"{name} ({inside or 'none'})"
+    return _SAID.get((name, value), f"{name} {shown(value)}")
