@@ -19,6 +19,8 @@ from .stored import Stored
 __all__ = ["CutOffError", "Flight", "FlightBoard", "Landing"]
 
 PASS_S = 60.0
+LOST_S = 300.0
+"""Nobody joins a trip that is older: whoever went has vanished, or streams without end."""
 STALL_S = 30.0
 _MOST_PASSES = 10_000
 
@@ -44,7 +46,7 @@ class Flight:
 
     Args:
         limit: bytes that those who send along may be behind.
-        environ_values: gives the request fields that select the response, for comparison.
+        began: the monotonic time at which it began.
 
     Attributes:
         head: the response without its body, once it is open.
@@ -52,7 +54,8 @@ class Flight:
         failed: it ended before its end.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, began: float = 0.0) -> None:
+        self.began = began
         self._changed = threading.Condition()
         self._limit = limit
         self._chunks: list[bytes] = []
@@ -234,12 +237,13 @@ class FlightBoard:
                 if self._now() < until:
                     return None, True
                 del self._passes[ident]
+            now = self._now()
             found = self._flights.get(ident)
-            if found is not None:
+            if found is not None and now - found.began < LOST_S:
                 if found.owner == threading.get_ident():
                     return None, True  # the application asks itself
                 return found, False
-            made = self._flights[ident] = Flight(self._limit)
+            made = self._flights[ident] = Flight(self._limit, now)
             return made, True
 
     def leave(self, ident: str, flight: Flight, *, private: bool) -> None:
@@ -248,9 +252,17 @@ class FlightBoard:
             if self._flights.get(ident) is flight:
                 del self._flights[ident]
             if private:
-                self._passes[ident] = self._now() + PASS_S
-                if len(self._passes) > _MOST_PASSES:
-                    self._passes.popitem(last=False)
+                self._pass(ident)
+
+    def pass_by(self, ident: str) -> None:
+        """Nobody waits there for a while."""
+        with self._lock:
+            self._pass(ident)
+
+    def _pass(self, ident: str) -> None:
+        self._passes[ident] = self._now() + PASS_S
+        if len(self._passes) > _MOST_PASSES:
+            self._passes.popitem(last=False)
 
     def forget(self, ident: str) -> None:
         """Something was stored there: it is worth waiting again."""

@@ -283,13 +283,15 @@ class ResponseStore:
         self.start()
         at = self._clock.time()
         found = self._apply(purge, at)
-        if self.shared is not None and not purge.soft:
-            for ident in {*purge.idents, *found}:
-                self.shared.delete(ident)
-        if later:
-            self._scheduler.submit(lambda: self._publish(purge, at), name="http-purge")
-        else:
+
+        def tell() -> None:
+            if self.shared is not None and not purge.soft:
+                for ident in {*purge.idents, *found}:
+                    self.shared.delete(ident)
             self._publish(purge, at)
+
+        if not later or not self._scheduler.submit(tell, name="http-purge"):
+            tell()
         return len(found)
 
     def _apply(self, purge: Purge, at: float) -> list[str]:

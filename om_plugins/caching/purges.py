@@ -8,16 +8,18 @@ missing (or, after a soft one, as stale).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from .http_keys import origin_and_path, query_of
 
-__all__ = ["Purge", "Purged", "Purges", "read_purge"]
+__all__ = ["Purge", "Purged", "Purges", "as_data", "read_purge"]
 
-_MOST = 5_000
+_MOST_IDENTS = 10_000
+_MOST_OTHERS = 1_000
+_K = TypeVar("_K")
 _LONGEST = 8_192
 _MOST_NAMES = 1_000
 
@@ -78,46 +80,58 @@ class Purges:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Purge, tuple[float, int]] = OrderedDict()
+        # single addresses are many, where an application takes POSTs: these are looked up
+        self._idents: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._others: OrderedDict[Purge, tuple[float, int]] = OrderedDict()
         self._floor = (0.0, 0)
         self.count = 0
 
     def add(self, purge: Purge, at: float) -> None:
         """Remember that ``purge`` happened at this Unix time."""
         self.count += 1
-        self._known[purge] = (at, self.count)
-        self._known.move_to_end(purge)
-        if len(self._known) > _MOST:
-            _, (forgotten, number) = self._known.popitem(last=False)
+        if purge.url or purge.prefix is not None or purge.tags or purge.soft:
+            self._put(self._others, purge, at, _MOST_OTHERS)
+        else:
+            for ident in purge.idents:
+                self._put(self._idents, ident, at, _MOST_IDENTS)
+
+    def _put(
+        self, table: OrderedDict[_K, tuple[float, int]], key: _K, at: float, most: int
+    ) -> None:
+        at = max(at, table.pop(key, (0.0, 0))[0])
+        table[key] = (at, self.count)
+        if len(table) > most:
+            _, (forgotten, number) = table.popitem(last=False)
             self._floor = (max(self._floor[0], forgotten), max(self._floor[1], number))
 
     def since(self, count: int, ident: str, tags: Iterable[str]) -> Purged:
         """What happened to a response that was asked for when ``count`` purges were known."""
-        if count < self._floor[1]:
-            return Purged.GONE
         if count == self.count:
             return Purged.NO
-        return self._worst(
-            ident, tags, (purge for purge, (_, number) in self._known.items() if number > count)
-        )
+        if count < self._floor[1]:
+            return Purged.GONE
+        return self._worst(ident, tags, lambda found: found[1] > count)
 
     def after(self, began: float, ident: str, tags: Iterable[str]) -> Purged:
         """What happened to a response that was asked for at this Unix time, here or elsewhere."""
         if began <= self._floor[0]:
             return Purged.GONE
-        return self._worst(
-            ident, tags, (purge for purge, (at, _) in self._known.items() if began <= at)
-        )
+        return self._worst(ident, tags, lambda found: began <= found[0])
 
-    @staticmethod
-    def _worst(ident: str, tags: Iterable[str], purges: Iterable[Purge]) -> Purged:
-        found = Purged.NO
-        for purge in purges:
-            if purge.matches(ident, tags):
+    def _worst(
+        self, ident: str, tags: Iterable[str], counts: Callable[[tuple[float, int]], bool]
+    ) -> Purged:
+        for one in (ident, ident.rsplit("\n", 2)[0]):  # its own key, and its address's
+            found = self._idents.get(one)
+            if found is not None and counts(found):
+                return Purged.GONE
+        worst = Purged.NO
+        for purge, found in self._others.items():
+            if counts(found) and purge.matches(ident, tags):
                 if not purge.soft:
                     return Purged.GONE
-                found = Purged.STALE
-        return found
+                worst = Purged.STALE
+        return worst
 
 
 def as_data(purge: Purge) -> dict[str, Any]:

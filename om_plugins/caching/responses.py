@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.http import http_date as http_date_of
+
 from ..policies.forks import renew_after_fork
 from ..protocols import Clock, Scheduler
 from . import refresh
@@ -55,7 +57,7 @@ _SPECIAL = frozenset(
     {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"}
     | {"HTTP_RANGE", "HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA"}
 )
-_BYPASSING = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+_BYPASSING = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_UPGRADE")
 _IN_304 = frozenset(
     {"cache-control", "cdn-cache-control", "content-location", "date", "etag", "expires", "vary"}
     | {"last-modified"}
@@ -250,7 +252,7 @@ class ResponsesLayer:
                 if answer is not None:
                     return answer
                 forward = Forward.REQUEST if self._is_fresh(held) else Forward.STALE
-        if "only-if-cached" in asked:
+        if "only-if-cached" in asked and (self.everything or held is not None):
             return self._only_if_cached(start_response)
         if forward is not Forward.BYPASS and (self.everything or held is not None):
             self.store.count("misses")
@@ -436,7 +438,8 @@ class ResponsesLayer:
             before: the one that a 304 freshened; its body stays.
         """
         left_out = verdict.left_out | {"age", "content-length", "cache-status"}
-        headers = [(n, v) for n, v in facts.headers if n.lower() not in left_out]
+        headers = self.dated(facts.headers, facts.received_at)
+        headers = [(n, v) for n, v in headers if n.lower() not in left_out]
         made = http_date(facts.one("date"), facts.received_at)
         made_at = facts.received_at if made is None else made
         found = Stored(facts.status, status, headers, body, verdict, made_at, facts.received_at)
@@ -446,6 +449,13 @@ class ResponsesLayer:
         if before.pieces is None:
             return found
         return in_pieces(found, before.pieces, before.nonce, self.hooks.outgoing)
+
+    @staticmethod
+    def dated(headers: Headers, at: float) -> list[tuple[str, str]]:
+        """The headers with a ``Date``: that of the arrival when there is none (RFC 9110 6.6.1)."""
+        if any(name.lower() == "date" for name, _ in headers):
+            return list(headers)
+        return [*headers, ("Date", http_date_of(at))]
 
     def own_etag(self, kept: Stored) -> str:
         """The entity tag as the application knows it."""

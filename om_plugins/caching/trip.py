@@ -172,7 +172,11 @@ class Trip:
             self._over(failed=True)
             raise
         self._unset_validators(before)
-        return self._arrived(body)
+        try:
+            return self._arrived(body)
+        except BaseException:
+            self._over(failed=True)  # nobody must wait for what never comes
+            raise
 
     def _covers(self, error: Exception) -> None:
         path = self.ident.partition("\n")[0]
@@ -334,7 +338,7 @@ class Trip:
             self.held, self._validating, self._status = None, False, ""
             return self._ask()  # a 304 about something else: ask for the whole
         nonce = self.layer.hooks.used_nonce(self.environ)
-        news = self._headers
+        news = self.layer.dated(self._headers, facts.received_at)
         if nonce is not None and kept.nonce:  # the stored body knows it under another name
             news = [(name, value.replace(nonce, kept.nonce)) for name, value in news]
         fresh = Facts(
@@ -390,7 +394,7 @@ class Trip:
             if same and (length is None or length == str(kept.size)):
                 fresh = Facts(
                     kept.code,
-                    updated(kept.headers, self._headers),
+                    updated(kept.headers, self.layer.dated(self._headers, facts.received_at)),
                     requested_at=self.requested,
                     received_at=facts.received_at,
                 )
@@ -553,6 +557,8 @@ class Trip:
                     return along
         if landing is Landing.OPEN:
             landing = flight.wait(layer.wait_s, whole=True)
+        if landing is Landing.UNDER_WAY:
+            layer.board.pass_by(self.ident)  # it takes too long to wait for
         kept = flight.kept
         if landing is not Landing.WHOLE or kept is None:
             return None
