@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from .errors import ConfigError
 from .plugin_host import PluginHost
+from .security.rules import PolicyRules, preset
 from .settings import Settings
 from .types import EngineSpec
 
@@ -88,6 +89,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_hub(runtime),
         *_namespace(runtime),
         *_policy(runtime),
+        *_sources(runtime),
         *_console(runtime),
         *_uwsgi(),
         *_extras(runtime),
@@ -252,6 +254,51 @@ def _policy(runtime: Examined) -> Iterator[Finding]:
             "No Content-Security-Policy is sent.",
             "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
         )
+
+
+def _sources(runtime: Examined) -> Iterator[Finding]:
+    """What makes a policy weaker than it looks."""
+    settings = runtime.settings
+    if settings.csp_mode == "off":
+        return
+    try:
+        policy = PolicyRules(mode="enforce", base=preset(settings), own=settings.csp).strict
+    except ConfigError:  # an application with such a setting does not start
+        return
+    scripts = policy.get("script-src", policy.get("default-src", ("*",)))
+    guarded = any(one in scripts for one in ("'nonce'", "'hashes'")) or any(
+        one.startswith("'sha") for one in scripts
+    )
+    places = [one for one in scripts if one in ("*", "https:", "http:", "data:", "blob:")]
+    for wrong, message, way_out in (
+        (
+            "'unsafe-inline'" in scripts and not guarded,
+            "Scripts that somebody injects run: 'unsafe-inline' stands without a nonce.",
+            "Put 'nonce' beside it: browsers then ignore 'unsafe-inline'.",
+        ),
+        (
+            "'unsafe-eval'" in scripts,
+            "Whatever text reaches eval runs: 'unsafe-eval'.",
+            "Look for a build of the library that does without.",
+        ),
+        (
+            bool(places) and "'strict-dynamic'" not in scripts,
+            f"Scripts may come from anywhere: {' '.join(places)}.",
+            "Name the hosts, or add 'strict-dynamic'.",
+        ),
+        (
+            not {"object-src", "default-src"} & policy.keys(),
+            "Plug-ins may run: there is no object-src.",
+            "Add object-src 'none'.",
+        ),
+        (
+            "base-uri" not in policy and settings.csp_preset != "api",
+            "An injected <base> decides where relative scripts come from: there is no base-uri.",
+            "Add base-uri 'none'.",
+        ),
+    ):
+        if wrong:
+            yield Finding("warn", "OM_CSP", message, way_out)
 
 
 def _console(runtime: Examined) -> Iterator[Finding]:

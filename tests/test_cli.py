@@ -366,6 +366,28 @@ def test_a_policy_that_is_not_enforced_is_a_warning(mode: str, level: str) -> No
     assert [f.level for f in about(house, "OM_CSP_MODE")] == [level]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, []),
+        ({"csp_preset": "compatible", "csp_script_hosts": ["https://cdn.example"]}, []),
+        ({"csp_preset": "hash"}, []),
+        ({"csp_preset": "api"}, []),
+        ({"csp": {"script-src": ["'self'", "'unsafe-inline'"]}}, ["'unsafe-inline'"]),
+        ({"csp": {"script-src": ["'nonce'", "'unsafe-eval'"]}}, ["eval"]),
+        ({"csp": {"script-src": ["'nonce'", "https:", "data:"]}}, ["anywhere: https: data:"]),
+        ({"csp": {"script-src": ["*"]}, "csp_mode": "off"}, []),
+    ],
+)
+def test_what_makes_a_policy_weak_is_told(settings: dict[str, Any], words: list[str]) -> None:
+    found = about(House(Settings(**settings)), "OM_CSP")
+    assert len(found) == len(words)
+    for finding, said in zip(found, words, strict=True):
+        assert finding.level == "warn"
+        assert said in finding.message
+        assert finding.way_out
+
+
 def test_plugin_failures_fail_and_notes_warn() -> None:
     house = House()
     house.plugins.register(object(), "nothing")

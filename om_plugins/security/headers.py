@@ -104,6 +104,7 @@ class HeaderPolicy:
         self.rules = rules = rules or PolicyRules(mode=mode, own=csp, extra=extra)
         self.mode = rules.mode
         self.paths = paths or Paths({})
+        self.by_path = bool(self.paths)
         self.hashing = self.mode != "off" and (hash_attributes or rules.lists_hashes)
         self._callables = tuple(callables) if self.mode != "off" else ()
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
@@ -214,7 +215,7 @@ class HeaderPolicy:
         present ^= outside
         if environ.get("wsgi.url_scheme") == "https":
             present |= _SECURE_BIT
-        if kind != _OTHER and (status[:3] in _BARE or status[:1] == "1"):
+        if status != "200 OK" and (status[:3] in _BARE or status[:1] == "1"):
             kind = _OTHER
         if kind != _PAGE:
             added = self._others[kind].get(present) or self._other(kind, present)
@@ -222,9 +223,8 @@ class HeaderPolicy:
                 added = self._other(kind, present, environ[OVERRIDE])
         else:
             variant = self._default
-            changes = environ.get(OVERRIDE, ())
-            if changes or self._callables:
-                variant = self._variant(changes, self._asked(environ))
+            if OVERRIDE in environ or self._callables:
+                variant = self._variant(environ.get(OVERRIDE, ()), self._asked(environ))
             if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
                 present |= _REPORTED_BIT
             reporting = PLAIN not in environ if self.may_stay_plain else self.draw()
@@ -236,7 +236,9 @@ class HeaderPolicy:
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
                 value = header_nonce(environ)
-                added = added + [(name, value.join(pieces)) for name, pieces in waiting]
+                added = added.copy()
+                for name, pieces in waiting:
+                    added.append((name, value.join(pieces)))
         if CHANGED in environ:
             added = _changed(added, environ[CHANGED], headers)
         return added, outside
@@ -369,7 +371,7 @@ class HeadersLayer:
             environ[PLAIN] = False
         elif PLAIN in environ:  # of a layer further out, which may be less strict
             del environ[PLAIN]
-        if policy.paths:
+        if policy.by_path:
             changes = policy.paths.changes(environ.get("PATH_INFO", ""))
             if changes:
                 environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), *changes)
