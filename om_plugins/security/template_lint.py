@@ -100,11 +100,11 @@ def lint(environment: Environment, source: str, file: str) -> list[Hint]:
         file: what to call it.
     """
     try:
-        html, values, lines = _as_html(environment, source)
+        html, values, lines, translated = _as_html(environment, source)
     except TemplateSyntaxError as error:
         message = f"It cannot be compiled: {error.message}."
         return [Hint(file, error.lineno, "error", "template", message, "Mend it first.")]
-    reader = _Reader(file, html, values, lines)
+    reader = _Reader(file, html, values, lines, translated)
     reader.feed(html)
     reader.close()
     return sorted(reader.found)
@@ -112,14 +112,17 @@ def lint(environment: Environment, source: str, file: str) -> list[Hint]:
 
 def _as_html(
     environment: Environment, source: str
-) -> tuple[str, list[list[str]], list[tuple[int, int]]]:
-    """The template as HTML, the words of each expression, and where in the HTML a line begins."""
+) -> tuple[str, list[list[str]], list[tuple[int, int]], list[range]]:
+    """The template as HTML, the words of each expression, where in the HTML a line begins, and
+    what of it stands in ``{% trans %}``."""
     parts: list[str] = []
     values: list[list[str]] = []
     lines: list[tuple[int, int]] = []
     length = 0
     inside: list[str] | None = None
     begun = 0
+    translated: list[range] = []
+    trans, before = -1, ""
     environment.parse(source)
     source = environment.preprocess(source)
     for lineno, kind, value in environment.lexer.tokeniter(source, None):
@@ -135,18 +138,30 @@ def _as_html(
             inside = None
         elif kind in ("name", "string", "operator") and inside is not None:
             inside.append(value)
+        elif kind == "name" and before == "block_begin" and value == "trans":
+            trans = length
+        elif kind == "name" and before == "block_begin" and value == "endtrans" and trans >= 0:
+            translated.append(range(trans, length))
+            trans = -1
+        if kind != "whitespace":
+            before = kind
         if piece:
             lines.append((length, lineno))
             parts.append(piece)
             length += len(piece)
-    return "".join(parts), values, lines
+    return "".join(parts), values, lines, translated
 
 
 class _Reader(HTMLParser):
     """Reads the HTML and collects hints."""
 
     def __init__(
-        self, file: str, html: str, values: list[list[str]], lines: list[tuple[int, int]]
+        self,
+        file: str,
+        html: str,
+        values: list[list[str]],
+        lines: list[tuple[int, int]],
+        translated: list[range],
     ) -> None:
         super().__init__(convert_charrefs=False)
         self.found: set[Hint] = set()
@@ -154,6 +169,7 @@ class _Reader(HTMLParser):
         self._html = html
         self._values = values
         self._lines = lines
+        self._translated = translated
         self._starts = [0, *(m.end() for m in re.finditer("\n", html))]
         self._script = False
 
@@ -163,6 +179,12 @@ class _Reader(HTMLParser):
         for name, value in attrs:
             if name:
                 self._attribute(tag, name, value or "", values, at)
+        if tag in ("script", "style") and "nonce" not in values and self._is_translated(at):
+            self._tell(
+                at, "error", "translated-element",
+                f"<{tag}> stands in a text to be translated, where it gets no nonce.",
+                "Take it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
+            )  # fmt: skip
         if tag == "script":
             self._script = bool(_CODE.fullmatch(values.get("type", "").strip().lower()))
         elif tag == "base":
@@ -245,6 +267,9 @@ class _Reader(HTMLParser):
                 "Write url_for('static', filename=…), or choose among known addresses in the "
                 "template. A tag with a nonce attribute of its own is left alone.",
             )  # fmt: skip
+
+    def _is_translated(self, at: int) -> bool:
+        return any(at in one for one in self._translated)
 
     # --- places -----------------------------------------------------------------------------------
 

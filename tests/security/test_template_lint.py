@@ -5,7 +5,7 @@ from jinja2 import BaseLoader, DictLoader, Environment
 
 from om_plugins.security.template_lint import lint, lint_all
 
-ENV = Environment(autoescape=True)
+ENV = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
 
 
 def rules(source):
@@ -34,6 +34,8 @@ def rules(source):
         ("<p style='color: red'>", "style-attribute"),
         ("{% raw %}<p onclick=a>{% endraw %}", "event-handler"),
         ("{% macro m() %}<p onclick=a>{% endmacro %}", "event-handler"),
+        ("{% trans %}a<script>b</script>{% endtrans %}<script>c</script>", "translated-element"),
+        ("{%- trans n=1 %}<style></style>{%- pluralize %}b{% endtrans %}", "translated-element"),
         ("{% if %}", "template"),
     ],
 )
@@ -51,6 +53,7 @@ def test_what_stands_in_the_way_is_named(source, expected):
         "<script nonce='{{ csp_nonce() }}'>n = '{{ csp_nonce() }}'</script>",
         "<script type='application/json'>{{ x }}</script>",
         "<script type='text/x-template'>{{ x }}</script>",
+        "{% trans %}<b>a</b><script nonce='{{ csp_nonce }}'></script>{% endtrans %}<style></style>",
         "{# <p onclick=a> #}<!-- <p onclick=a> -->",
         "<script>'<p onclick=a>'</script><textarea><p onclick=a></textarea>",
         "<p title='<b onclick=a>' data-on=x one=1>",

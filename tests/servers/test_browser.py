@@ -169,6 +169,16 @@ def test_in_debug_mode_a_violation_shows_as_a_toast_with_its_mend_and_is_suggest
     assert found[0]["route"] == "/watched"
     assert found[0]["blocked"] == "inline"
 
+    page.goto(page.url.replace("/watched", "/_om/"))
+    card = page.locator("#violations")
+    card.locator("li").first.wait_for()
+    assert "script-src-attr blocked inline on /watched" in card.inner_text()
+    assert "addEventListener" in card.inner_text()
+    card.get_by_text("As settings").click()
+    settings = card.locator("pre").inner_text()
+    assert "'unsafe-hashes'" in settings
+    assert "'sha256-" in settings
+
 
 def test_without_debug_mode_nothing_is_shown(open_page):
     page = open_page("enforce")("/watched")
