@@ -14,6 +14,9 @@ __all__ = ["NAMES", "Panels"]
 
 STALE_S = 1.5
 KEEP_S = 3600.0
+LONGEST_NOTE = 200
+_NOTE = "demo/note"
+_NOTE_S = 7 * 86_400.0
 _ROWS = 6
 
 
@@ -37,7 +40,8 @@ class Panels:
         self._broken = False
 
     def read(self, name: str) -> dict[str, object]:
-        """One panel: ``data`` (``None`` when there never was any), ``age_s``, ``stale_since``."""
+        """One panel: ``data`` (``None`` when there never was any), when it was read (``at``),
+        ``age_s`` and ``stale_since``."""
         if name == "disks":
             self._notice_mending()
         try:
@@ -47,16 +51,18 @@ class Panels:
                 stale_time=STALE_S,
                 cache_time=KEEP_S,
                 tags=("panels",),
+                live=True,
             )
         except Exception:  # noqa: BLE001 - any failing reading is shown on its panel, not as a 500
             value = None
         now = time.time()
         if not isinstance(value, Mapping):
-            return {"data": None, "age_s": None, "stale_since": now, "failing": True}
+            return {"data": None, "at": None, "age_s": None, "stale_since": now, "failing": True}
         at = float(value["at"])
         stale = name in self._failing and now - at > STALE_S
         return {
             "data": value["data"],
+            "at": at,
             "age_s": round(now - at, 1),
             "stale_since": at if stale else None,
             "failing": stale,
@@ -65,6 +71,18 @@ class Panels:
     def all(self) -> dict[str, dict[str, object]]:
         """Every panel."""
         return {name: self.read(name) for name in NAMES}
+
+    def note(self) -> object:
+        """What somebody wrote for all who look at this machine."""
+        return self._om.cache.query(
+            "note", lambda: {"text": str(self._om.hub.get(_NOTE) or "")}, live=True
+        )
+
+    def write_note(self, text: str) -> None:
+        """Write it; every open page that shows it asks for it again."""
+        self.note()  # this worker knows now that browsers are to be told
+        self._om.hub.put(_NOTE, text[:LONGEST_NOTE].strip() or None, _NOTE_S)
+        self._om.cache.remove("note")
 
     def _notice_mending(self) -> None:
         """Read the disks at once when they were mended, not after the pause that failures earn."""

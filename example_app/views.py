@@ -16,6 +16,7 @@ from .drills import DRILLS, Drills
 from .faults import ACTIONS, Faults
 from .language import language_of
 from .notices import Notices
+from .panels import NAMES as PANELS
 from .panels import Panels
 from .questions.examples import EXAMPLES, TALKS
 from .questions.query import Language
@@ -70,7 +71,7 @@ def make_blueprint(
     def overview() -> Response:
         page = render_template(
             "overview.html",
-            initial=_status(faults, panels, timeline),
+            initial={**_status(faults, panels, timeline), "note": panels.note()},
             examples=_chips(g.language),
             actions=_fault_rows(),
             drills=_drill_rows(),
@@ -86,9 +87,31 @@ def make_blueprint(
 
     @views.get("/api/status")
     def status() -> Response:
-        response = jsonify(_status(faults, panels, timeline))
+        whole = _status(faults, panels, timeline)
+        if request.args.get("panels") == "0":  # the page asks for each of them by itself
+            del whole["panels"]
+        response = jsonify(whole)
         response.headers["Cache-Control"] = "no-store"
         return response
+
+    @views.get("/api/panels/<name>")
+    def panel(name: str) -> Response:
+        if name not in PANELS:
+            raise NotFound
+        found = panels.read(name)
+        del found["age_s"]  # or no answer would be like another
+        return _tagged(jsonify(found))
+
+    @views.get("/api/note")
+    def note() -> Response:
+        return _tagged(jsonify(panels.note()))
+
+    @views.post("/note")
+    def write_note() -> Response:
+        if not same_origin(request):
+            raise Forbidden
+        panels.write_note(request.form.get("note", ""))
+        return _done(faults, done=True)
 
     @views.post("/faults/<action>")
     def fault(action: str) -> Response:
@@ -136,6 +159,13 @@ def _status(faults: Faults, panels: Panels, timeline: Timeline) -> dict[str, obj
         "faults": asdict(faults.state()),
         "timeline": timeline.recent(g.language),
     }
+
+
+def _tagged(response: Response) -> Response:
+    """A response that a page may ask for again by its entity tag."""
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.add_etag()
+    return response.make_conditional(request.environ)
 
 
 def _done(faults: Faults, **told: object) -> Response:

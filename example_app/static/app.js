@@ -1,11 +1,13 @@
-// The overview: poll the readings while the page is seen, and wire its parts.
+// The overview: show the readings while the page is seen, and wire its parts.
 import { Assistant } from "./assistant.js";
 import { Faults } from "./faults.js";
+import { Note } from "./note.js";
 import { Panels } from "./panels.js";
 import { Timeline } from "./timeline.js";
 
 const POLL_MS = 2000;
-const FIRST_MS = 600; // the page may have come with an old reading, which began a new one
+const STALE_S = 1.5;
+const AGAIN_S = 3; // and at once when the server says that a reading is new
 
 const root = document.getElementById("app");
 const words = JSON.parse(root.dataset.words);
@@ -15,7 +17,6 @@ const timeline = new Timeline(root, words);
 let timer = 0;
 
 function show(status) {
-  panels.show(status.panels);
   faults.show(status.faults);
   timeline.show(status.timeline);
 }
@@ -33,9 +34,22 @@ async function poll() {
   if (!document.hidden) timer = setTimeout(poll, POLL_MS);
 }
 
-show(JSON.parse(root.dataset.initial));
-timer = setTimeout(poll, FIRST_MS);
+const initial = JSON.parse(root.dataset.initial);
+show(initial);
+panels.show(initial.panels);
+timer = setTimeout(poll, POLL_MS);
 setInterval(() => document.hidden || panels.tick(), 1000);
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
 
 new Assistant(root, words).askFromAddress();
+
+const { query } = await import(document.querySelector('script[src*="/static/om.js"]').src);
+for (const [name, panel] of Object.entries(initial.panels)) {
+  query(`panel:${name}`, `${root.dataset.panels}${name}`, {
+    stale_time: STALE_S,
+    interval: AGAIN_S,
+    live: true,
+    ...(panel.data && { initial: panel, initial_at: panel.at }),
+  }).subscribe(({ data }) => data && panels.show({ [name]: data }));
+}
+new Note(root, words, query, initial.note);

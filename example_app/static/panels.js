@@ -29,12 +29,11 @@ export class Panels {
 
   // A panel without data keeps what it showed: another worker may have read nothing yet.
   show(panels) {
-    const now = Date.now() / 1000;
     for (const [name, panel] of Object.entries(panels)) {
       const card = this.cards[name];
       if (!card) continue;
       if (panel.data) {
-        card.dataset.at = String(now - panel.age_s);
+        card.dataset.at = String(panel.at);
         this.shown[name] = panel.data;
         if (name === "disks") this.#disks(card, panel.data);
         if (name === "processes") this.#processes(card, panel.data);

@@ -121,8 +121,8 @@ class Opened:
         """The answer's text and its badge."""
         answers = self.page.locator(".turn.answer")
         before = answers.count()
-        self.page.get_by_role("textbox").fill(question)
-        self.page.get_by_role("textbox").press("Enter")
+        self.page.locator("#question").fill(question)
+        self.page.locator("#question").press("Enter")
         answer = answers.nth(before)
         answer.locator(".badge").wait_for()
         return answer.locator(".text").inner_text(), answer.locator(".badge").inner_text()

@@ -97,6 +97,25 @@ def test_the_panels_are_read_and_cached(client: FlaskClient, app: Flask) -> None
     assert stats.fresh >= 5
 
 
+def test_each_panel_is_read_by_itself_and_again_by_its_tag(client: FlaskClient) -> None:
+    first = client.get("/api/panels/memory")
+    assert first.get_json()["data"]["percent"] > 0
+    again = client.get("/api/panels/memory", headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+    assert client.get("/api/panels/nothing").status_code == 404
+    assert "panels" not in client.get("/api/status?panels=0").get_json()
+
+
+def test_a_note_is_written_cut_and_taken_away(client: FlaskClient) -> None:
+    assert client.get("/api/note").get_json() == {"text": ""}
+    client.post("/note", data={"note": f"  {'x' * 300}"})
+    assert client.get("/api/note").get_json() == {"text": "x" * 198}
+    other = client.post("/note", data={"note": "y"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert other.status_code == 403
+    client.post("/note", data={"note": ""})
+    assert client.get("/api/note").get_json() == {"text": ""}
+
+
 def test_a_broken_fetcher_without_any_reading_is_told_and_hurts_no_other_panel(
     client: FlaskClient, faults: Faults
 ) -> None:

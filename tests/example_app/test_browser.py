@@ -67,6 +67,22 @@ def test_a_broken_panel_keeps_its_reading_and_says_since_when(opened: Open, addr
         panel.locator(".age", has_text="ago").wait_for()
 
 
+def test_a_note_that_one_writes_shows_in_every_open_page(opened: Open, address: str) -> None:
+    with opened() as one, opened() as two:
+        for demo in (one, two):
+            demo.page.goto(address)
+            demo.page.get_by_text("Nobody has written anything yet.").wait_for()
+        for writer, text in ((one, "Back at five"), (two, "<b>No, at six</b>")):
+            writer.page.locator(".note input").fill(text)
+            writer.page.locator(".note button").click()
+            for demo in (one, two):
+                demo.page.locator("#note", has_text=text).wait_for()
+        one.page.locator(".note button").click()  # an empty one takes it away
+        for demo in (one, two):
+            demo.page.locator("#note", has_text="Nobody has written").wait_for()
+            assert demo.said == []
+
+
 @pytest.mark.parametrize("path", ["/", "/?lang=ko", "/questions", "/questions?lang=ko"])
 def test_no_page_violates_the_policy(path: str, opened: Open, address: str) -> None:
     with opened() as demo:
