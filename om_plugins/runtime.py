@@ -220,6 +220,7 @@ class Runtime:
             guarded=self.plugins.guarded,
             engines=lambda: [one for chain in self.chains.values() for one in chain.health()],
             cache_stats=self.cache.stats,
+            cache_groups=self.cache.groups,
             page_stats=self.http_cache.stats,
             rules=alerts_from(settings.alerts),
             own_routes=frozenset({own_route(settings.prefix)}),

@@ -60,7 +60,7 @@ class Monitoring:
         monitors: the monitors with the names of their plugins; asked once in each process.
         guarded: calls into a plugin, counting its failures.
         engines: the health of every chain's engines, in this process.
-        cache_stats: the cache's counters, in this process.
+        cache_stats: the cache's counters, in this process; cache_groups: by group of keys.
         page_stats: those of the shared HTTP cache.
         rules: the thresholds.
         own_routes: routes left out of rates and durations: this package's own pages.
@@ -83,6 +83,7 @@ class Monitoring:
         guarded: Guarded,
         engines: Callable[[], list[EngineHealth]],
         cache_stats: Callable[[], CacheStats],
+        cache_groups: Callable[[], dict[str, CacheStats]] = dict,
         page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
         rules: Sequence[Rule] = RULES,
         own_routes: frozenset[str] = frozenset(),
@@ -98,6 +99,7 @@ class Monitoring:
         self._guarded = guarded
         self._engines = engines
         self._cache_stats = cache_stats
+        self._cache_groups = cache_groups
         self._page_stats = page_stats
         self._rules = {rule.name: rule for rule in rules}
         self._sampler = sampler or SystemSampler()
@@ -290,6 +292,7 @@ class Monitoring:
             dropped=self._delivery.dropped if self._delivery is not None else 0,
             rss_bytes=self._rss_bytes,
             cache=stats,
+            groups=self._cache_groups(),
             engines=self._engines(),
             pages=self._page_stats(),
         )

@@ -36,6 +36,7 @@ TTL_S = 25.0
 WATCHED_TTL_S = 15.0
 MAX_PUBLISHED_ROUTES = 200
 MAX_WORKERS = 256
+MAX_GROUPS = 50
 
 _NOW = "monitor/now/"
 _PAST = "monitor/past/"
@@ -69,6 +70,7 @@ class WorkerView:
 
     Attributes:
         uid: unique to the process.
+        groups: the cache's counters by group of keys.
         seconds: the last two minutes; ``tens`` the last hour, ``fives`` the last day.
     """
 
@@ -80,6 +82,7 @@ class WorkerView:
     rss_bytes: int = 0
     dropped: int = 0
     cache: CacheStats = field(default_factory=CacheStats)
+    groups: dict[str, CacheStats] = field(default_factory=dict)
     pages: HttpCacheStats = field(default_factory=HttpCacheStats)
     engines: list[EngineHealth] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
@@ -105,6 +108,7 @@ class _NowWire(msgspec.Struct):
     rss_bytes: _Count
     dropped: _Count
     cache: dict[str, _Count]
+    groups: Annotated[dict[_Text, dict[str, _Count]], msgspec.Meta(max_length=MAX_GROUPS)]
     engines: object
     routes: Annotated[list[_RouteWire], msgspec.Meta(max_length=MAX_PUBLISHED_ROUTES)]
     seconds: object
@@ -165,6 +169,7 @@ class Exchange:
             "rss_bytes": view.rss_bytes,
             "dropped": view.dropped,
             "cache": asdict(view.cache),
+            "groups": _busiest(view.groups),
             "pages": asdict(view.pages),
             "engines": as_dicts(view.engines),
             "routes": [
@@ -218,13 +223,15 @@ def own_view(
     dropped: int,
     rss_bytes: int,
     cache: CacheStats,
+    groups: dict[str, CacheStats] | None = None,
     engines: Iterable[EngineHealth],
     pages: HttpCacheStats | None = None,
 ) -> WorkerView:
     """This worker's own view, live."""
     view = WorkerView(
-        uid, os.getpid(), dropped=dropped, rss_bytes=rss_bytes, cache=cache, engines=list(engines)
-    )
+        uid, os.getpid(), dropped=dropped, rss_bytes=rss_bytes, cache=cache, groups=groups or {},
+        engines=list(engines),
+    )  # fmt: skip
     view.pages = pages or HttpCacheStats()
 
     def look(counted: Collector, now: float) -> None:
@@ -241,6 +248,15 @@ def own_view(
 
     collector.read(look)
     return view
+
+
+def _busiest(groups: dict[str, CacheStats]) -> dict[str, dict[str, int]]:
+    """The groups that are asked for most; of each the counters that have counted."""
+    order = sorted(groups.items(), key=lambda one: -one[1].hits - one[1].misses)
+    return {
+        name: {key: count for key, count in asdict(one).items() if count}
+        for name, one in order[:MAX_GROUPS]
+    }
 
 
 def own_slots(collector: Collector, *, past: bool) -> Slots:
@@ -268,6 +284,7 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         wire.rss_bytes,
         wire.dropped,
         converted(wire.cache, CacheStats),
+        {name: converted(one, CacheStats) for name, one in wire.groups.items()},
         engines=decoded_health(wire.engines),
         routes=[
             Route(

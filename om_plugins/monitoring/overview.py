@@ -10,7 +10,7 @@ from ..histogram import Histogram
 from ..types import CacheStats, HttpCacheStats
 from . import alerts, trend
 from .engines import as_dicts, merged_health
-from .exchange import Route, WorkerView
+from .exchange import MAX_GROUPS, Route, WorkerView
 from .windows import Slot, added_up, side_by_side
 
 __all__ = ["RATE_S", "overview", "point"]
@@ -53,6 +53,7 @@ def overview(
         "routes": _routes(row for worker in workers for row in worker.routes),
         "engines": as_dicts(merged_health(worker.engines for worker in workers)),
         "cache": _cache([worker.cache for worker in workers]),
+        "cache_groups": _groups(workers),
         "pages": _pages([worker.pages for worker in workers]),
         "alerts": alerts.shown(state.get("alerts")),
         "trends": trend.shown(state.get("trends")),
@@ -126,8 +127,7 @@ def _routes(rows: Iterable[Route]) -> list[dict[str, Any]]:
 def _cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
     total = CacheStats()
     for one in stats:
-        for each in fields(CacheStats):
-            setattr(total, each.name, getattr(total, each.name) + getattr(one, each.name))
+        total.add(one)
     found: dict[str, Any] = {each.name: getattr(total, each.name) for each in fields(CacheStats)}
     found["hits"] = total.hits
     found["hit_rate"] = None if total.hit_rate is None else round(total.hit_rate, 4)
@@ -140,6 +140,17 @@ def _pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
         total.add(one)
     rate = total.hit_rate
     return {**asdict(total), "hit_rate": None if rate is None else round(rate, 4)}
+
+
+def _groups(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:
+    """The cache's counters by group of keys, those that are asked for most first."""
+    names = dict.fromkeys(name for worker in workers for name in worker.groups)
+    found = [
+        {"name": name, **_cache([w.groups[name] for w in workers if name in w.groups])}
+        for name in names
+    ]
+    found.sort(key=lambda one: (-one["hits"] - one["misses"], one["name"]))
+    return found[:MAX_GROUPS]
 
 
 def _success(slot: Slot) -> float | None:

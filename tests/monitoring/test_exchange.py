@@ -115,7 +115,11 @@ def test_a_picture_of_a_busy_worker_fits_into_the_hub(clock):
             collector.leave((route, "GET", "200 OK", duration, 10, clock.monotonic(), False))
         collector.fold()
         clock.advance(1)
-    view = exchange.own_view("u", collector, dropped=0, rss_bytes=1, cache=CacheStats(), engines=[])
+    full = CacheStats(*[2**40] * len(CacheStats.__slots__))
+    view = exchange.own_view(
+        "u", collector, dropped=0, rss_bytes=1, cache=full, engines=[],
+        groups={f"{n:080}": full for n in range(200)},
+    )  # fmt: skip
     puts = {}
 
     class Hub:
@@ -125,3 +129,34 @@ def test_a_picture_of_a_busy_worker_fits_into_the_hub(clock):
     exchange.Exchange(Hub()).publish(view, exchange.own_slots(collector, past=True), past=True)
     assert puts["now"] < MAX_VALUE_BYTES / 4, puts
     assert puts["past"] < MAX_VALUE_BYTES / 4, puts
+
+
+def test_the_caches_groups_of_all_workers_are_added_up(clock):
+    from om_plugins.builtin.hub_memory import MemoryHub
+    from om_plugins.monitoring.collector import Collector
+    from om_plugins.monitoring.overview import overview
+    from om_plugins.types import CacheStats
+
+    hub = MemoryHub("memory://", clock)
+    collector = Collector(clock)
+
+    def view(**groups):
+        return exchange.own_view(
+            "u", collector, dropped=0, rss_bytes=1, cache=CacheStats(), engines=[], groups=groups
+        )
+
+    other = view(panel=CacheStats(fresh=3, misses=1, bytes_saved=30), user=CacheStats(misses=1))
+    slots = exchange.own_slots(collector, past=False)
+    exchange.Exchange(hub).publish(other, slots, past=False)
+    mine = view(panel=CacheStats(fresh=2, saved_us=9))
+    everyone = [mine, *exchange.Exchange(hub).others(past=False)]
+    groups = overview(everyone, clock.time(), {}, "")["cache_groups"]
+    assert [one["name"] for one in groups] == ["panel", "user"]
+    panel = groups[0]
+    assert (panel["fresh"], panel["misses"], panel["bytes_saved"], panel["saved_us"]) == (
+        5,
+        1,
+        30,
+        9,
+    )
+    assert panel["hit_rate"] == 0.8333

@@ -6,6 +6,7 @@ const KINDS = { success: "good", info: "info", progress: "info", warning: "warn"
 const PLUGINS = { active: "good", disabled: null, failed: "bad", quarantined: "bad" };
 const LEVELS = { ok: "good", warn: "warn", fail: "bad" };
 const FOUND = { ok: "fine", warn: "look", fail: "broken" };
+const GROUP_HEADS = [["Keys", "name"], ["Hits", "num"], ["Fresh", "num wide"], ["Stale", "num wide"], ["Missed", "num"], ["Failed", "num wide"], ["Entries", "num"], ["Size", "num"], ["Saved", "num wide"], ["Time saved", "num wide"]];
 const code = (text) => make("code", {}, text);
 const recover = (subject) => make(
   "button", { type: "button", class: "small", "data-recover": subject, "aria-label": `Recover ${place(subject)} now` }, "Recover now",
@@ -135,14 +136,16 @@ export const cards = {
     };
   },
 
-  cache({ cache }) {
+  cache({ cache, cache_groups = [] }) {
     const total = cache.hits + cache.misses;
     if (!total) return { content: [empty("Nothing was looked up yet: put ", code("@om.cached()"), " on a view.")] };
     const part = (kind, amount) => bar(kind, amount / total);
     const pairs = {
       "Hit rate": joined(percent(cache.hit_rate)), Fresh: number(cache.fresh), Stale: number(cache.stale),
       Shared: number(cache.coalesced), Missed: number(cache.misses), Refreshed: number(cache.refreshes),
-      Failed: number(cache.failures), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
+      Failed: number(cache.failures), Negative: number(cache.negative), Dropped: number(cache.dropped),
+      Evicted: number(cache.evictions), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
+      "Bytes saved": joined(bytes(cache.bytes_saved)), "Time saved": joined(duration(cache.saved_us / 1000)),
       ...(cache.subscriptions && { Subscriptions: number(cache.subscriptions) }),
     };
     return {
@@ -173,6 +176,11 @@ export const cards = {
           part("fresh", pages.hits + pages.coalesced), part("stale", pages.stale), part("missed", pages.misses)),
         make("dl", { class: "pairs" }, ...Object.entries(pairs).map(([name, value]) => (
           make("div", {}, make("dt", {}, name), make("dd", {}, value))))),
+        ...(cache_groups.length ? [make("div", { class: "long" }, table("Groups of keys", GROUP_HEADS, cache_groups.map((one) => [
+          code(one.name), one.hit_rate === null ? "–" : joined(percent(one.hit_rate)), number(one.fresh), number(one.stale),
+          number(one.misses), number(one.failures), number(one.entries), joined(bytes(one.size_bytes)),
+          joined(bytes(one.bytes_saved)), joined(duration(one.saved_us / 1000)),
+        ])))] : []),
       ],
     };
   },
