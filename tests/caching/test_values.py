@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -112,3 +113,14 @@ def test_nothing_is_unpickled():
     with pytest.raises(Exception, match=r".") as found:  # msgspec's own errors, or a lookup's
         decode(pickle.dumps(Bomb()))
     assert not isinstance(found.value, SystemExit)
+
+
+def test_the_bytes_of_a_value_have_no_slack_behind_them():
+    """A cache that is bounded by what it counts must not hold half as much again."""
+    tracemalloc.start()
+    try:
+        kept = [encode("x" * 5000) for _ in range(200)]
+        held = tracemalloc.get_traced_memory()[0] / len(kept)
+    finally:
+        tracemalloc.stop()
+    assert held < 1.03 * len(kept[0])

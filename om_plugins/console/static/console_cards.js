@@ -154,6 +154,11 @@ export const cards = {
           part("fresh", cache.fresh + cache.coalesced + cache.negative), part("stale", cache.stale), part("missed", cache.misses)),
         make("dl", { class: "pairs" }, ...Object.entries(pairs).map(([name, value]) => (
           make("div", {}, make("dt", {}, name), make("dd", {}, value))))),
+        ...(cache_groups.length ? [make("div", { class: "long" }, table("Groups of keys", GROUP_HEADS, cache_groups.map((one) => [
+          code(one.name), one.hit_rate === null ? "–" : joined(percent(one.hit_rate)), number(one.fresh), number(one.stale),
+          number(one.misses), number(one.failures), number(one.entries), joined(bytes(one.size_bytes)),
+          joined(bytes(one.bytes_saved)), joined(duration(one.saved_us / 1000)),
+        ])))] : []),
       ],
     };
   },
@@ -176,11 +181,6 @@ export const cards = {
           part("fresh", pages.hits + pages.coalesced), part("stale", pages.stale), part("missed", pages.misses)),
         make("dl", { class: "pairs" }, ...Object.entries(pairs).map(([name, value]) => (
           make("div", {}, make("dt", {}, name), make("dd", {}, value))))),
-        ...(cache_groups.length ? [make("div", { class: "long" }, table("Groups of keys", GROUP_HEADS, cache_groups.map((one) => [
-          code(one.name), one.hit_rate === null ? "–" : joined(percent(one.hit_rate)), number(one.fresh), number(one.stale),
-          number(one.misses), number(one.failures), number(one.entries), joined(bytes(one.size_bytes)),
-          joined(bytes(one.bytes_saved)), joined(duration(one.saved_us / 1000)),
-        ])))] : []),
       ],
     };
   },
