@@ -68,6 +68,7 @@ class Examined(Protocol):
     plugins: PluginHost
     testing: bool
     namespace: str
+    trusted_hosts: Sequence[str] | None
 
     @property
     def chains(self) -> Mapping[str, _Chain]: ...
@@ -90,6 +91,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_namespace(runtime),
         *_policy(runtime),
         *_sources(runtime),
+        *_http_cache(runtime),
         *_console(runtime),
         *_uwsgi(),
         *_extras(runtime),
@@ -299,6 +301,26 @@ def _sources(runtime: Examined) -> Iterator[Finding]:
     ):
         if wrong:
             yield Finding("warn", "OM_CSP", message, way_out)
+
+
+def _http_cache(runtime: Examined) -> Iterator[Finding]:
+    settings = runtime.settings
+    if settings.http_cache_compliance:
+        yield Finding(
+            "fail",
+            "OM_HTTP_CACHE_COMPLIANCE",
+            "Responses that set cookies are stored: one visitor's cookie reaches the next.",
+            "Take it out; it is for measuring only.",
+        )
+    if settings.http_cache and not runtime.trusted_hosts:
+        yield Finding(
+            "warn",
+            "OM_HTTP_CACHE",
+            "Every name in a Host header gets pages of its own in memory.",
+            "Set OM_TRUSTED_HOSTS to the names of this site.",
+        )
+    elif settings.http_cache:
+        yield Finding("ok", "OM_HTTP_CACHE", "Responses that allow it are kept, by known hosts.")
 
 
 def _console(runtime: Examined) -> Iterator[Finding]:

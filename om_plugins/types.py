@@ -173,8 +173,8 @@ class HttpCacheStats:
             validations that failed; dropped: refreshes that found no room in the queue.
         evictions: pushed out of memory by its bound.
         entries, size_bytes: what memory holds now.
-        bytes_saved, fetch_s_saved: what hits sent without the application, and the time that it
-            would have taken.
+        bytes_saved, fetch_s_saved: the bodies that the application did not have to make for hits,
+            and the time that it took for them when it did.
     """
 
     hits: int = 0

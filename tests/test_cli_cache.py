@@ -9,6 +9,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from om_plugins import OpenManager
+from om_plugins.doctor import examine
 
 
 def purge(app, *arguments):
@@ -56,3 +57,19 @@ def test_a_purge_must_say_what(tmp_path):
     said = purge(worker(f"sqlite:///{tmp_path}/hub.sqlite3")[0])
     assert said.exit_code == 1
     assert "say what to purge" in said.output
+
+
+def found(**config):
+    """The doctor's findings about the cache, by subject."""
+    app = Flask("examined")
+    app.testing = True
+    app.config.update(config)
+    om = OpenManager(app)
+    return {f.subject: f.level for f in examine(om.runtime) if f.subject.startswith("OM_HTTP_C")}
+
+
+def test_the_doctor_looks_at_the_cache():
+    assert found() == {}
+    assert found(OM_HTTP_CACHE=True) == {"OM_HTTP_CACHE": "warn"}
+    assert found(OM_HTTP_CACHE=True, TRUSTED_HOSTS=["a.example"]) == {"OM_HTTP_CACHE": "ok"}
+    assert found(OM_HTTP_CACHE_COMPLIANCE=True) == {"OM_HTTP_CACHE_COMPLIANCE": "fail"}

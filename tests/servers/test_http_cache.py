@@ -76,7 +76,9 @@ def site(gunicorn):
     return url
 
 
-def test_a_crowd_that_misses_costs_one_trip(site):
+@pytest.mark.parametrize("worker", [["gthread", "--threads", "24"], ["gevent"]])
+def test_a_crowd_that_misses_costs_one_trip(gunicorn, worker):
+    site, _ = gunicorn(APP, "--worker-class", *worker)
     found = crowd(site + "/slow", 20)
     assert {body for body, _ in found} == {b"1"}
     assert get(site + "/slow")[0] == b"1"

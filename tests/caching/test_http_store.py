@@ -1,0 +1,182 @@
+"""Where responses are kept: bounds, forks, another worker's purges, a hub that is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from om_plugins.background import BackgroundScheduler
+from om_plugins.builtin.hub_memory import MemoryHub
+from om_plugins.caching.http_store import KEEP_STALE_S, TOPIC, ResponseStore
+from om_plugins.caching.purges import Purge
+from om_plugins.caching.rfc9111 import Verdict
+from om_plugins.caching.stored import Stored
+from om_plugins.testing.fakes import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def hub(clock):
+    return MemoryHub("memory://", clock)
+
+
+def made(clock, hub, l1_bytes=1_000_000, **more):
+    scheduler = BackgroundScheduler(1, 10, clock, hub, synchronous=True)
+    return ResponseStore(
+        l1_bytes=l1_bytes, max_body=100_000, clock=clock, scheduler=scheduler, hub=hub, **more
+    )
+
+
+def page(clock, body=b"x", **verdict):
+    verdict.setdefault("lifetime_s", 60.0)
+    now = clock.time()
+    return Stored(200, "200 OK", [], body, Verdict(**verdict), now, now)
+
+
+def keep(store, clock, ident="k", **more):
+    return store.keep(ident, page(clock, **more), store.mark())
+
+
+def test_what_is_kept_is_found_until_its_end(clock, hub):
+    store = made(clock, hub)
+    assert keep(store, clock)
+    assert store.find("k") is not None
+    clock.advance(61)
+    assert store.find("k") is None
+
+
+def test_one_with_a_validator_is_kept_longer_for_a_304(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, etag='"a"')
+    clock.advance(61)
+    assert store.find("k") is not None
+    clock.advance(KEEP_STALE_S)
+    assert store.find("k") is None
+
+
+def test_age_that_it_came_with_counts(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, age_s=50.0)
+    held = store.find("k")
+    assert clock.monotonic() - held.stored == 50
+    clock.advance(11)
+    assert store.find("k") is None
+
+
+def test_one_that_is_over_already_is_not_kept(clock, hub):
+    store = made(clock, hub)
+    assert not keep(store, clock, lifetime_s=5.0, age_s=6.0)
+    assert not keep(store, clock, lifetime_s=0.0)
+
+
+def test_memory_is_bounded_and_evictions_are_counted(clock, hub):
+    store = made(clock, hub, l1_bytes=50_000)
+    for number in range(20):
+        keep(store, clock, str(number), body=b"x" * 5_000)
+    stats = store.stats()
+    assert stats.size_bytes <= 50_000
+    assert stats.entries + stats.evictions == 20
+    assert store.shrink() > 0
+
+
+def test_hits_outlive_their_entry(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, body=b"12345")
+    for _ in range(3):
+        store.find("k").count_hit()
+    assert [store.stats().hits for _ in range(2)] == [3, 3]
+    store.drop("k")
+    assert (store.stats().hits, store.stats().bytes_saved) == (3, 15)
+
+
+def test_a_child_keeps_the_pages_and_hears_for_itself(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock)
+    store.lock.acquire()  # as another thread might while the process forks
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        found = store.find("k") is not None and store.stats().entries == 1
+        os.write(writer, b"1" if found else b"0")
+        os._exit(0)
+    store.lock.release()
+    os.waitpid(pid, 0)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_was_kept_after_another_workers_purge_stays(clock, hub):
+    one, two = made(clock, hub), made(clock, hub)
+    keep(one, clock)
+    clock.advance(1)
+    two.purge(Purge(prefix=""))
+    clock.advance(1)
+    one.drop("k")
+    keep(one, clock)
+    one.hear()
+    assert one.find("k") is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, "x", {}, {"at": 1.0}, {"at": True, "url": "/", "soft": False, "tags": [], "idents": []}],
+)
+def test_what_somebody_planted_in_the_hub_is_passed_by(clock, hub, data):
+    store = made(clock, hub)
+    keep(store, clock)
+    hub.publish(TOPIC, data)
+    store.hear()
+    assert store.find("k") is not None
+
+
+def test_a_purge_that_claims_to_come_from_the_future_is_one_of_now(clock, hub):
+    one = made(clock, hub)
+    one.start()
+    hub.publish(
+        TOPIC,
+        {
+            "at": clock.time() + 1e9,
+            "url": "",
+            "prefix": "",
+            "tags": [],
+            "idents": [],
+            "soft": False,
+        },
+    )
+    one.hear()
+    clock.advance(1)
+    keep(one, clock)
+    one.hear()
+    assert one.find("k") is not None
+
+
+def test_a_hub_that_is_away_is_told_once(clock, caplog):
+    class Away:
+        def __getattr__(self, name):
+            raise ConnectionError("away")
+
+    store = made(clock, Away())
+    with caplog.at_level(logging.WARNING, logger="om_plugins"):
+        keep(store, clock)
+        for _ in range(3):
+            store.purge(Purge(url="/a"))
+            store.hear()
+    assert caplog.text.count("the hub cannot be reached") == 1
+    assert store.find("k") is not None
+
+
+def test_it_can_be_closed_and_used_again(clock, hub):
+    store = made(clock, hub)
+    store.start()
+    store.start()
+    store.close()
+    keep(store, clock)
+    assert store.find("k") is not None
+    store.close()
