@@ -103,13 +103,17 @@ class Turns:
             load: asks the store.
         """
         lease = flight.lease
-        if lease is None:
-            return
-        if not _renewed(lease):
+        if lease is not None and not _renewed(lease):
             flight.fence = Fence.DISCARD
             return
         record, _ = load(flight.ident)
-        if record is not None and (record.fence > lease.token or record.began > flight.began):
+        if record is None:
+            return
+        if lease is not None and record.fence:  # one clock for both, the hub's
+            newer = record.fence > lease.token
+        else:
+            newer = record.began > flight.began
+        if newer:
             flight.fence = Fence.DISCARD
 
     def end(self, process: Process, flight: Flight) -> None:

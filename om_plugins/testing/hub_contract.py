@@ -160,6 +160,21 @@ class HubContract:
     def test_waiting_ends_without_a_message_when_the_time_is_over(self, hub: Hub) -> None:
         assert hub.read("news", wait=0.05) == []
 
+    def test_readers_that_wait_hold_up_nobody(self, hub: Hub) -> None:
+        readers = [threading.Thread(target=hub.read, args=("news", "", 20)) for _ in range(8)]
+        for reader in readers:
+            reader.start()
+        began = time.monotonic()
+        for n in range(10):
+            hub.put("key", n, 60)
+            hub.increment("count")
+            assert hub.get("key") == n
+        assert time.monotonic() - began < 5
+        hub.publish("news", "go on")
+        for reader in readers:
+            reader.join(15)
+            assert not reader.is_alive()
+
     # --- the table
 
     def test_a_value_is_kept_until_its_time_is_over(self, hub: Hub) -> None:

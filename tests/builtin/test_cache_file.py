@@ -13,6 +13,13 @@ import pytest
 
 from om_plugins.builtin.cache_file import FileStore
 from om_plugins.errors import ConfigError
+from om_plugins.testing import CacheStoreContract
+
+
+class TestContract(CacheStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return FileStore(tmp_path / "values")
 
 
 class Bomb:

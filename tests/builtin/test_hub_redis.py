@@ -189,22 +189,6 @@ def test_a_reader_that_waits_is_woken_by_the_servers_end(hub, redis_server):
     assert len(errors) == 1
 
 
-def test_readers_that_wait_hold_up_no_command(hub):
-    readers = [threading.Thread(target=hub.read, args=("news", "", 20)) for _ in range(20)]
-    for reader in readers:
-        reader.start()
-    time.sleep(0.1)
-    began = time.monotonic()
-    for n in range(20):
-        hub.increment("count")
-        hub.put("key", n, 60)
-    assert time.monotonic() - began < 5
-    hub.publish("news", 1)
-    for reader in readers:
-        reader.join(10)
-        assert not reader.is_alive()
-
-
 def test_a_wait_may_be_longer_than_one_blocking_read(open_hub, monkeypatch):
     monkeypatch.setattr("om_plugins.builtin.hub_redis.BLOCK_S", 0.05)
     hub = open_hub()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from om_plugins.caching import turns
+from om_plugins.caching.entry import pack, unpack
 from om_plugins.caching.flight import Private
 from om_plugins.caching.keys import store_key
 from om_plugins.testing.fakes import FakeClock
@@ -145,6 +146,16 @@ def test_what_a_leader_brings_after_it_lost_its_turn_is_given_but_not_kept(world
     assert world.cache.get("k") == other.cache.get("k") == "newer"
 
 
+def test_a_leader_that_lost_its_turn_keeps_nothing_while_another_is_at_it(world, store, hub):
+    def asleep():
+        world.clock.advance(turns.LEASE_S + 1)
+        assert hub.lease(FETCH, 60) is not None
+        return "older"
+
+    assert world.cache.query("k", asleep) == "older"
+    assert store_key("k") not in store.data
+
+
 def test_a_value_that_was_set_meanwhile_is_not_overwritten(world, other):
     def slow():
         world.clock.advance(0.1)
@@ -155,9 +166,29 @@ def test_a_value_that_was_set_meanwhile_is_not_overwritten(world, other):
     assert world.cache.get("k") == "set"
 
 
-def test_records_carry_the_token_of_their_lease(world, store, hub):
-    from om_plugins.caching.entry import unpack
+def test_who_fetches_without_a_turn_does_not_overwrite_what_began_later(world, other, hub):
+    hub.lease(FETCH, 600)  # somebody who never ends
 
+    def slow():
+        other.cache.set("k", "set")
+        return "fetched"
+
+    assert world.cache.query("k", slow) == "fetched"
+    assert world.cache.get("k") == "set"
+
+
+def test_tokens_count_more_than_clocks_that_disagree(world, other, store, hub):
+    other.cache.query("k", lambda: "older", stale_time=0)
+    record = unpack(store.data[store_key("k")], world.clock.time())
+    record.began = record.stored = world.clock.time() + 50  # its host's clock is ahead
+    store.data[store_key("k")] = pack(record)
+    assert world.cache.query("k", lambda: world.clock.advance(1) or "newer") == "older"
+    world.run()
+    assert unpack(store.data[store_key("k")], world.clock.time() + 60).fence > record.fence
+    assert world.cache.get("k") == "newer"
+
+
+def test_records_carry_the_token_of_their_lease(world, store, hub):
     before = hub.lease("any", 1).token
     world.cache.query("k", lambda: "value")
     record = unpack(store.data[store_key("k")], world.clock.time())
@@ -175,6 +206,40 @@ def test_a_hub_that_raises_leaves_each_process_to_itself(make_world, store, fetc
     world = make_world(store=store, hub=Broken())
     assert world.cache.query("k", lambda: "value") == "value"
     assert world.cache.get("k") == "value"
+
+
+def test_greenlets_wait_side_by_side_under_gevent(tmp_path):
+    pytest.importorskip("gevent")
+    source = f"""
+from gevent import monkey; monkey.patch_all()
+import gevent, time
+from om_plugins.runtime import Runtime
+from om_plugins.settings import Settings
+runtime = Runtime(Settings(
+    hub_url="sqlite:///{tmp_path}/hub.sqlite3", cache_url="file://{tmp_path}/values",
+    monitoring=False,
+))
+fetches = []
+def fetch():
+    fetches.append(1)
+    gevent.sleep(0.2)
+    return "value"
+theirs = runtime.hub.lease("{FETCH}", 60)
+began = time.monotonic()
+waiting = [gevent.spawn(runtime.cache.query, "k", fetch) for _ in range(50)]
+other = [gevent.spawn(runtime.cache.query, "other", fetch) for _ in range(50)]
+gevent.joinall(other, timeout=10)
+assert not any(one.ready() for one in waiting)
+theirs.release()
+gevent.joinall(waiting, timeout=10)
+assert {{one.value for one in waiting + other}} == {{"value"}}
+assert len(fetches) == 2, fetches
+runtime.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", source], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # --- real processes -------------------------------------------------------------------------------
@@ -278,6 +343,9 @@ def test_nobody_waits_when_a_value_gets_stale_under_the_same_load(make_herd):
     assert any(worker("get", "k") != "old" for worker in herd.workers)
 
 
+@pytest.mark.parametrize(
+    "make_herd", [pytest.param(SQLITE, marks=pytest.mark.proof), REDIS], indirect=True
+)
 def test_a_killed_leader_is_followed_when_its_lease_is_over(make_herd):
     herd = make_herd(2, 4)
     leader, follower = herd.workers
@@ -341,6 +409,7 @@ def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
         time.sleep(0.05)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("make_herd", [SQLITE], indirect=True)
 def test_an_error_is_shared_within_a_process_and_not_waited_for_by_others(make_herd):
     herd = make_herd(3, 8)
