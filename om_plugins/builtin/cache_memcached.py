@@ -66,6 +66,8 @@ class MemcachedStore:
             if error.name != "pymemcache":
                 raise
             raise MissingExtra("OM_CACHE_URL", url, "memcached") from None
+        # Looking up a host imports it; a child forked just then would wait for that for ever.
+        importlib.import_module("encodings.idna")
         self._servers, self._options = _parsed(url)
         self._processes: dict[int, tuple[Any, Any]] = {}
         # an application that is dropped without a word leaves no connection open

@@ -56,6 +56,8 @@ class RedisLink:
             if error.name != "redis":
                 raise
             raise MissingExtra(key, url, "redis") from None
+        # Looking up a host imports it; a child forked just then would wait for that for ever.
+        importlib.import_module("encodings.idna")
         self._url = url
         self._failure = failure
         self.shown = without_password(url.partition("?")[0])
