@@ -35,8 +35,7 @@ from .flask_views import cached
 from .live import LASTS_S
 from .resilience.fingerprint import fingerprint
 from .runtime import Runtime
-from .security.companions import changes
-from .security.headers import CHANGED
+from .security.companions import CHANGED, changes
 from .security.override import Override, override
 from .settings import Settings, ShieldOptions
 from .shield import RAISED, SHIELD

@@ -24,8 +24,8 @@ from .caching.flight import Private
 from .caching.keys import encode
 from .caching.smart import SmartCache
 from .caching.trip import TICKET, Ticket
+from .security.companions import CHANGED
 from .security.hashes import HASHES, noted
-from .security.headers import CHANGED
 from .security.nonce import NONCE, PLAIN
 from .security.override import OVERRIDE as CSP
 

@@ -15,8 +15,8 @@ import msgspec
 from .caching.responses import Hooks
 from .checks import HEADERS
 from .monitoring.observe import ROUTE
+from .security.companions import CHANGED
 from .security.hashes import HASHES, checked_notes
-from .security.headers import CHANGED
 from .security.nonce import PLAIN, stays_plain, stitched_nonce, used_nonce
 from .security.outside import kept_private
 from .security.override import OVERRIDE, Override

@@ -19,7 +19,9 @@ from .permissions import permissions_policy
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["DEFAULTS", "Companion", "changes", "from_settings", "listed"]
+Header = tuple[str, str]
+
+__all__ = ["CHANGED", "DEFAULTS", "Companion", "changed", "changes", "from_settings", "listed"]
 
 DEFAULTS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -27,6 +29,10 @@ DEFAULTS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
 }
 """Headers that go with every response whose application set none."""
+
+CHANGED = "om_plugins.headers"
+"""Where the environ keeps what a view changes about these headers: pairs of a name and a value, or
+``None`` to leave the header out."""
 
 _HTML_ONLY = frozenset(
     {"cross-origin-opener-policy", "cross-origin-embedder-policy", "document-policy"}
@@ -181,3 +187,16 @@ def _hsts(settings: Settings) -> str:
     if options.include_subdomains:
         value += "; includeSubDomains"
     return value + ("; preload" if options.preload else "")
+
+
+def changed(
+    added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
+) -> list[Header]:
+    """``added`` with a view's changes; what the application set itself stays."""
+    wanted = {name.lower(): (name, value) for name, value in changes}
+    kept = [header for header in added if header[0].lower() not in wanted]
+    present = {name.lower() for name, _ in own}
+    for folded, (name, value) in wanted.items():
+        if value is not None and folded not in present:
+            kept.append((name, value))
+    return kept

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from .companions import DEFAULTS, Companion, from_settings, listed
+from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
 from .hashes import HASHES, notes, with_hashes
+from .kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
 from .nonce import NONCE, PLAIN, SENT, STITCHED, header_nonce
-from .outside import MAX_BODY_BYTES, PRIVATE, conditional, kept_private
+from .outside import PRIVATE, LatePage, kept_private
 from .override import OVERRIDE, Override
 from .policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
 from .presets import API, STRICT
@@ -57,14 +58,9 @@ _FRAMING_BIT = 32
 _SECURE_BIT = 64
 _FIRST_COMPANION_BIT = 128
 
-_PAGE, _DATA, _DRAWING, _OTHER, _UNKNOWN = range(5)
 _BARE = frozenset({"304", "204"})
 
 _MEMO_SIZE = 256  # what a host app or a proxy header can make us remember is bounded
-
-CHANGED = "om_plugins.headers"
-"""Where the environ keeps what a view changes about the companion headers: pairs of a name and a
-value, or ``None`` to leave the header out."""
 
 
 class HeaderPolicy:
@@ -128,7 +124,7 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
-        self._kinds: dict[str, int] = {"text/html; charset=utf-8": _PAGE}
+        self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
         self._variants: dict[object, _Variant] = {}
         self._default = self._variant((), ())
@@ -201,25 +197,25 @@ class HeaderPolicy:
         """
         bits = self._bits
         present = 0
-        kind: int = _OTHER
+        kind: int = OTHER
         for name, value in headers:
             bit = bits.get(name.lower())
             if bit is not None:
                 if bit:
                     present |= bit
                 else:
-                    kind = self._kinds.get(value, _UNKNOWN)
-                    if kind == _UNKNOWN:
-                        kind = _remember(self._kinds, value, _kind_of(value))
+                    kind = self._kinds.get(value, UNKNOWN)
+                    if kind == UNKNOWN:
+                        kind = _remember(self._kinds, value, kind_of(value))
         outside = present & _OUTSIDE
         present ^= outside
         if environ.get("wsgi.url_scheme") == "https":
             present |= _SECURE_BIT
         if status != "200 OK" and (status[:3] in _BARE or status[:1] == "1"):
-            kind = _OTHER
-        if kind != _PAGE:
+            kind = OTHER
+        if kind != PAGE:
             added = self._others[kind].get(present) or self._other(kind, present)
-            if kind != _OTHER and OVERRIDE in environ:
+            if kind != OTHER and OVERRIDE in environ:
                 added = self._other(kind, present, environ[OVERRIDE])
         else:
             variant = self._default
@@ -240,7 +236,7 @@ class HeaderPolicy:
                 for name, pieces in waiting:
                     added.append((name, value.join(pieces)))
         if CHANGED in environ:
-            added = _changed(added, environ[CHANGED], headers)
+            added = changed(added, environ[CHANGED], headers)
         return added, outside
 
     def draw(self) -> bool:
@@ -251,8 +247,10 @@ class HeaderPolicy:
     def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
         """What is added to a response that is no page."""
         found = self._companions_for(present, page=False)
-        if kind != _OTHER and not present & _ENFORCED_BIT:
-            policy = self.rules.api(changes, drawing=kind == _DRAWING)
+        if kind != OTHER and not present & _ENFORCED_BIT:
+            policy = self.rules.api(changes, drawing=kind == DRAWING)
+            if present & _FRAMING_BIT:
+                policy = self._without_framing(policy)
             if policy:
                 found.append((_ENFORCED, compiled(policy)[0]))
         return found if changes else _remember(self._others[kind], present, found)
@@ -331,7 +329,7 @@ class HeaderPolicy:
         """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
         ``frame-ancestors``, and a DENY must not become our 'self'."""
         name = "frame-ancestors"
-        if name in self.rules.own or policy.get(name) != STRICT[name]:
+        if name in self.rules.own or policy.get(name) not in (STRICT[name], self.rules.framing):
             return policy
         return {one: sources for one, sources in policy.items() if one != name}
 
@@ -380,7 +378,7 @@ class HeadersLayer:
         elif HASHES in environ:
             del environ[HASHES]
         root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
-        late: _Late | None = None
+        late: LatePage | None = None
         returned = False
 
         def start(
@@ -398,7 +396,7 @@ class HeadersLayer:
                 else:
                     headers.append(PRIVATE)
                 if outside & _ETAG_BIT and not returned and status[:3] == "200":
-                    late = _Late(environ, start_response, status, headers)
+                    late = LatePage(environ, start_response, status, headers)
                     return late.write
             late = None
             if exc_info is None:
@@ -408,77 +406,6 @@ class HeadersLayer:
         body = self.app(environ, start)
         returned = True
         return body if late is None else late.answer(body)
-
-
-class _Late:
-    """A page whose headers wait for its body, because they hold an ETag made from it."""
-
-    def __init__(
-        self,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        status: str,
-        headers: list[Header],
-    ) -> None:
-        self._environ = environ
-        self._start_response = start_response
-        self._status = status
-        self._headers = headers
-        self._write: Callable[[bytes], object] | None = None
-
-    def write(self, data: bytes) -> object:
-        """The callable of PEP 3333: whoever uses it is streaming, so nothing waits any longer."""
-        if self._write is None:
-            self._write = self._start_response(self._status, self._headers)
-        return self._write(data)
-
-    def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The body to send, once the headers are known."""
-        if self._write is not None:
-            return body
-        length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
-        nonce = self._environ.get(NONCE)
-        if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
-            self._start_response(self._status, self._headers)
-            return body
-        if length > MAX_BODY_BYTES:
-            self._start_response(self._status, self._headers)
-            return body
-        try:
-            whole = b"".join(body)
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
-        status, headers, whole = conditional(
-            self._environ, self._status, self._headers, whole, nonce
-        )
-        self._start_response(status, headers)
-        return [whole]
-
-
-def _kind_of(content_type: str) -> int:
-    essence = content_type.partition(";")[0].strip().lower()
-    if essence in ("text/html", "application/xhtml+xml"):
-        return _PAGE
-    if essence == "image/svg+xml":
-        return _DRAWING
-    if essence in ("application/json", "text/css") or essence.endswith("+json"):
-        return _DATA
-    return _DATA if essence.startswith("image/") else _OTHER
-
-
-def _changed(
-    added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
-) -> list[Header]:
-    """``added`` with a view's changes; what the application set itself stays."""
-    wanted = {name.lower(): (name, value) for name, value in changes}
-    kept = [header for header in added if header[0].lower() not in wanted]
-    present = {name.lower() for name, _ in own}
-    for folded, (name, value) in wanted.items():
-        if value is not None and folded not in present:
-            kept.append((name, value))
-    return kept
 
 
 def _quoted_root(root: str) -> str:

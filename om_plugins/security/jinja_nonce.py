@@ -8,22 +8,20 @@ it was before.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from jinja2 import BytecodeCache
 from jinja2.ext import Extension
-from jinja2.filters import FILTERS
 from jinja2.lexer import Token
 from markupsafe import Markup
 
 from .hashes import OWN, hashed, is_own, noted
-from .html_scan import Scanner, State, Tag
+from .html_scan import Tag
 from .nonce import nonce, tag_nonce
+from .template_scan import joined, scan
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -51,15 +49,6 @@ _OTHER_SUFFIXES = (
     ".yaml", ".toml", ".ini", ".sql", ".sh",
 )  # fmt: skip
 _TEMPLATE_SUFFIXES = (".j2", ".jinja", ".jinja2", ".tmpl", ".tpl")
-
-# built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
-_TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
-
-# bodies that are put out elsewhere, or not at all: what stands before them says nothing
-_ELSEWHERE = frozenset({"macro", "call", "set"})
-_BRANCHING = frozenset({"if", "for", "trans"})
-_CONTAINERS = _ELSEWHERE | _BRANCHING | {"filter", "block"}
-_NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
 
 
 class NonceExtension(Extension):
@@ -104,7 +93,7 @@ class NonceExtension(Extension):
             return iter(tokens)
         env = self.environment
         return _with_nonces(
-            _joined(tokens),
+            joined(tokens),
             hashes=getattr(env, _HASHES, False),
             attributes=getattr(env, _ATTRIBUTES, False),
         )
@@ -272,22 +261,10 @@ def is_html(environment: Environment, name: str | None, filename: str | None = N
     return bool(escape(name) if callable(escape) else escape)
 
 
-def _joined(stream: Iterable[Token]) -> list[Token]:
-    """All tokens, with literal text that a comment or ``{% raw %}`` cut put together again."""
-    tokens: list[Token] = []
-    for token in stream:
-        if token.type == "data" and tokens and tokens[-1].type == "data":
-            last = tokens[-1]
-            tokens[-1] = Token(last.lineno, "data", last.value + token.value)
-        else:
-            tokens.append(token)
-    return tokens
-
-
 def _with_nonces(
     tokens: list[Token], *, hashes: bool = False, attributes: bool = False
 ) -> Iterator[Token]:
-    scanner = _scan(tokens)
+    scanner = scan(tokens)
     places: dict[int, list[tuple[int, str, str]]] = {}
     for tag in scanner.tags:
         if tag.found and not tag.has_nonce and not tag.skipped:
@@ -324,114 +301,3 @@ def _noted_for(tag: Tag) -> str:
     if tag.body is None or tag.loose or tag.name == "link":
         return ""
     return hashed(f"{tag.name}-src", tag.body)
-
-
-def _scan(tokens: list[Token]) -> Scanner:
-    scanner = Scanner()
-    flow = _Flow(scanner, child=_extends(tokens))
-    number = 0
-    while number < len(tokens):
-        token = tokens[number]
-        if token.type == "data":
-            scanner.feed(token.value, number)
-        elif token.type in ("variable_begin", "block_begin"):
-            inside = _until(tokens, number + 1, token.type.replace("begin", "end"))
-            names = [one.value for one in inside if one.type == "name"]
-            if token.type == "variable_begin":
-                scanner.gap(
-                    any("nonce" in name.lower() for name in names),
-                    own=bool(names) and names[0] in ("url_for", "om_static"),
-                )
-            elif names:
-                flow.statement(names, inside)
-            number += len(inside)
-        number += 1
-    return scanner
-
-
-def _until(tokens: list[Token], start: int, end: str) -> list[Token]:
-    for number in range(start, len(tokens)):
-        if tokens[number].type == end:
-            return tokens[start:number]
-    return tokens[start:]
-
-
-def _extends(tokens: list[Token]) -> bool:
-    return any(
-        before.type == "block_begin" and token.type == "name" and token.value == "extends"
-        for before, token in itertools.pairwise(tokens)
-    )
-
-
-class _Flow:
-    """Follows a template's statements: each branch of a condition begins in the same state.
-
-    Args:
-        scanner: reads the literal text.
-        child: the template extends another one: its blocks stand at places it does not know.
-    """
-
-    def __init__(self, scanner: Scanner, *, child: bool) -> None:
-        self._scanner = scanner
-        self._child = child
-        self._open: list[_Open] = []
-
-    def statement(self, names: list[str], inside: list[Token]) -> None:
-        """Take one ``{% … %}``: its names in order, and all its tokens."""
-        keyword = names[0]
-        scanner = self._scanner
-        top = self._open[-1] if self._open else None
-        if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
-            top.ends.append(scanner.save())
-            scanner.state = copy.copy(top.before)
-        elif top is not None and keyword == "end" + top.keyword:
-            self._open.pop()
-            self._close(top)
-        elif keyword in _CONTAINERS and not (
-            keyword == "set" and any(one.type == "assign" for one in inside)
-        ):
-            fresh = keyword in _ELSEWHERE or (keyword == "block" and self._child)
-            scanner.gap()
-            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose))
-            if fresh:
-                scanner.state = State()
-            scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
-            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names)
-        else:
-            scanner.gap()
-
-    def _close(self, one: _Open) -> None:
-        scanner = self._scanner
-        scanner.skip, scanner.loose = one.skip, one.loose
-        if one.fresh:
-            scanner.state = one.before
-        elif one.ends:
-            first = one.ends[0]
-            for other in (*one.ends[1:], scanner.state):
-                if other.mode is first.mode and other.raw == first.raw:
-                    first.tags += tuple(tag for tag in other.tags if tag not in first.tags)
-            scanner.state = first
-        scanner.gap()
-
-
-class _Open:
-    """A statement that waits for its end."""
-
-    __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
-
-    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool, loose: bool) -> None:
-        self.keyword = keyword
-        self.before = before
-        self.fresh = fresh
-        self.skip = skip
-        self.loose = loose
-        self.ends: list[State] = []
-
-
-def _spoils(keyword: str, names: list[str]) -> bool:
-    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags."""
-    if keyword == "set":
-        names = names[1:]  # the first is the variable
-    elif keyword != "filter":
-        return False
-    return any(name in FILTERS and name not in _TRANSPARENT_FILTERS for name in names[1:])

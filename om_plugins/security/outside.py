@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_etags
 
+from .nonce import NONCE
+
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Header = tuple[str, str]
 
-__all__ = ["MAX_BODY_BYTES", "PRIVATE", "conditional", "kept_private"]
+__all__ = ["MAX_BODY_BYTES", "PRIVATE", "LatePage", "conditional", "kept_private"]
 
 PRIVATE: Header = ("Cache-Control", "private")
 MAX_BODY_BYTES = 4 * 2**20
@@ -101,3 +103,50 @@ def conditional(
     if asked is None or not parse_etags(asked).contains_weak(value):
         return status, headers, body
     return "304 Not Modified", [one for one in headers if one[0].lower() not in _ENTITY], b""
+
+
+class LatePage:
+    """A page whose headers wait for its body, because they hold an ETag made from it."""
+
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[Header],
+    ) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._status = status
+        self._headers = headers
+        self._write: Callable[[bytes], object] | None = None
+
+    def write(self, data: bytes) -> object:
+        """The callable of PEP 3333: whoever uses it is streaming, so nothing waits any longer."""
+        if self._write is None:
+            self._write = self._start_response(self._status, self._headers)
+        return self._write(data)
+
+    def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The body to send, once the headers are known."""
+        if self._write is not None:
+            return body
+        length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
+        nonce = self._environ.get(NONCE)
+        if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
+            self._start_response(self._status, self._headers)
+            return body
+        if length > MAX_BODY_BYTES:
+            self._start_response(self._status, self._headers)
+            return body
+        try:
+            whole = b"".join(body)
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        status, headers, whole = conditional(
+            self._environ, self._status, self._headers, whole, nonce
+        )
+        self._start_response(status, headers)
+        return [whole]

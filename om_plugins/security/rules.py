@@ -80,7 +80,7 @@ class PolicyRules:
         # two plugins may well ask for the same source
         once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
         self._extra = checked(once, "om_csp")
-        self._framing: tuple[str, ...] = ()
+        self.framing: tuple[str, ...] = ()
 
     @property
     def needs_nonces(self) -> bool:
@@ -110,7 +110,7 @@ class PolicyRules:
         browsers that know both look at ``frame-ancestors`` alone."""
         sources = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}.get(value.upper())
         if sources and "frame-ancestors" not in self.own:
-            self._framing = sources
+            self.framing = sources
 
     def policies(
         self, changes: Sequence[Override] = (), extra: Sequence[Policy] = ()
@@ -126,8 +126,8 @@ class PolicyRules:
             return []
         strict = dict(self._base)
         baseline = replaced(dict(BASELINE), self.own, only_present=True)
-        if self._framing:
-            framing = {"frame-ancestors": self._framing}
+        if self.framing:
+            framing = {"frame-ancestors": self.framing}
             strict = replaced(strict, framing, only_present=True)
             baseline = replaced(baseline, framing)
         reported = list(self._report_also)
@@ -156,6 +156,8 @@ class PolicyRules:
         if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:
             return {}
         policy = self._api
+        if self.framing:
+            policy = replaced(policy, {"frame-ancestors": self.framing}, only_present=True)
         for change in changes:
             policy = change.apply(policy)
         # data has no tags to put a nonce on, so that its headers stay constant

@@ -3,8 +3,8 @@ import re
 import pytest
 
 from om_plugins.errors import ConfigError
-from om_plugins.security.companions import DEFAULTS, from_settings
-from om_plugins.security.headers import CHANGED, HeaderPolicy, HeadersLayer
+from om_plugins.security.companions import CHANGED, DEFAULTS, from_settings
+from om_plugins.security.headers import HeaderPolicy, HeadersLayer
 from om_plugins.security.permissions import FEATURES, permissions_policy
 from om_plugins.settings import Settings
 

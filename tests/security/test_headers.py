@@ -397,6 +397,21 @@ def test_application_s_x_frame_options_is_not_overruled(serve, mode):
     assert seen.get("Reporting-Endpoints")
 
 
+@pytest.mark.parametrize("content_type", ["text/html", "application/json"])
+@pytest.mark.parametrize("headers", [{}, {"X-Frame-Options": "DENY"}])
+def test_data_and_pages_with_an_x_frame_options_of_their_own_keep_it(serve, content_type, headers):
+    own = {"Content-Type": content_type, "X-Frame-Options": "SAMEORIGIN"}
+    seen = serve(HeadersLayer(answer(headers=own), policy(headers=headers)))
+    assert seen.get("X-Frame-Options") == "SAMEORIGIN"
+    assert "frame-ancestors" not in seen.csp
+
+
+def test_x_frame_options_by_setting_is_said_of_data_too(serve):
+    data = answer(headers={"Content-Type": "application/json"})
+    seen = serve(HeadersLayer(data, policy(headers={"X-Frame-Options": "DENY"})))
+    assert seen.csp.endswith("frame-ancestors 'none'")
+
+
 @pytest.mark.parametrize("mode", ["adopt", "enforce"])
 @pytest.mark.parametrize(("value", "source"), [("DENY", "'none'"), ("SAMEORIGIN", "'self'")])
 def test_x_frame_options_by_setting_is_the_fallback_of_the_same_words(serve, mode, value, source):
