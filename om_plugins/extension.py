@@ -193,6 +193,7 @@ class OpenManager:
         dedupe_time: float = 1.0,
         tags: Iterable[str] = (),
         scope: str | Callable[[], str] = "",
+        negative_time: float | None = None,
     ) -> Callable[[Callable[..., Any]], Memoized]:
         """Cache what a function returns, by its arguments.
 
@@ -206,6 +207,7 @@ class OpenManager:
             dedupe_time=dedupe_time,
             tags=tags,
             scope=scope,
+            negative_time=negative_time,
         )
 
     def csp(

@@ -566,3 +566,19 @@ def test_an_error_of_the_view_keeps_its_cause_and_is_not_remembered(site):
             client.get("/page")
         assert isinstance(found.value.__cause__, KeyError)
     assert site.runs == 2
+
+
+def test_a_page_is_invalidated_with_the_data_that_its_view_looked_up(site):
+    rows = [1]
+
+    def body():
+        return str(site.cache.query("rows", lambda: list(rows), tags=["rows"]))
+
+    client = site.view(body)
+    assert client.get("/page").text == "[1]"
+    rows.append(2)
+    site.clock.advance(1.5)
+    assert site.cache.invalidate(tags=["rows"]) == 2
+    assert client.get("/page").text == "[1]"  # stale, and refreshed in the background
+    site.scheduler.run_pending()
+    assert client.get("/page").text == "[1, 2]"

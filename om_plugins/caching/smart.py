@@ -23,10 +23,12 @@ from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
 from . import refresh
-from .answer import Answering, Ask
+from .answer import Answering
+from .ask import Ask
 from .changes import Changes
 from .entry import Entry
 from .invalidation import Invalidation, tags_of
+from .keeping import Keeping
 from .keys import Ident, Key, body_of, identify
 from .levels import Levels
 from .line import Line
@@ -35,6 +37,7 @@ from .memoize import Memoized, memoize
 from .pickles import Pickles
 from .process import Process, process_of
 from .refresh import Fetcher
+from .refreshing import Refreshing
 from .shared import TOPIC, News, Shared
 from .store_stats import CountedStore
 from .subscriptions import Subscriptions, Watch
@@ -115,10 +118,15 @@ class SmartCache:
         self._changes = Changes(self._process, self._levels, self._subscriptions, self._live, clock)
         self._trackers = Trackers()
         self._turns = Turns(hub, clock, namespace)
+        self._keeping = Keeping(
+            self._levels, clock, max_value, self._tell, self._changes.made, self._turns
+        )
+        refreshing = Refreshing(
+            self._levels, self._keeping, clock, context, self._tell, self._trackers, self._turns
+        )
         self._answering = Answering(
-            self._levels, clock, context, max_value, self._tell, self._changes.made,
-            self._trackers, self._turns,
-        )  # fmt: skip
+            self._levels, self._keeping, refreshing, clock, self._tell, self._trackers, self._turns
+        )
         self._make_line = partial(Line, scheduler, refreshes, queue)
         self._emit = emit
         self._namespace = namespace
@@ -239,7 +247,7 @@ class SmartCache:
             self._tell(signals.cache_missed, key=key)
             return default
         entry.visited = True
-        fresh = self._answering.count_kind(process, entry, None, key)
+        fresh = self._keeping.count_kind(process, entry, None, key)
         self._note(entry, fresh)
         return decode(entry.data)
 
@@ -266,7 +274,7 @@ class SmartCache:
         process = self._process()
         ident = identify(key, scope)
         data = self._levels.encode(value)
-        if not self._answering.fits(process, data, key):
+        if not self._keeping.fits(process, data, key):
             self.remove(key, scope=scope)
             return
         began = self.clock.time()

@@ -139,3 +139,16 @@ def test_without_a_cache_the_function_is_simply_called():
 
     assert [count(), count()] == [1, 2]
     assert count.invalidate() == 0
+
+
+def test_an_answer_of_none_may_have_its_own_time(world):
+    calls = []
+
+    @world.cache.memoize(negative_time=5)
+    def find(name):
+        calls.append(name)
+
+    assert [find("a"), find("a")] == [None, None]
+    world.clock.advance(6)
+    find("a")
+    assert calls == ["a", "a"]
