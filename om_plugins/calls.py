@@ -5,6 +5,7 @@ Plugins find these names in :mod:`om_plugins.types`, beside the other values tha
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -148,9 +149,11 @@ class Call:
             self._callbacks = []
         callbacks = self._callbacks
         callbacks.append(callback)
+        if self._cancelled or self._callbacks is not callbacks:  # by another thread, just now
+            _run(callbacks)
 
         def remove() -> None:
-            if callback in callbacks:
+            with contextlib.suppress(ValueError):  # it has run, or runs just now
                 callbacks.remove(callback)
 
         return remove
@@ -162,18 +165,30 @@ class Call:
         next attempt or tier.
         """
         callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            callback()
+        _run(callbacks)
 
     def cancel(self) -> None:
         """Tell the engine at work that nobody waits any more. Safe to call twice."""
         self._cancelled = True
         callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            callback()
+        _run(callbacks)
 
     def __repr__(self) -> str:
         return f"<Call {self.id} chain={self.chain!r} tier={self.tier} attempt={self.attempt}>"
+
+
+def _run(callbacks: list[Callable[[], None]] | None) -> None:
+    """Run each once, whoever else does the same; one that raises does not keep the others."""
+    if not callbacks:
+        return
+    try:
+        callback = callbacks.pop(0)
+    except IndexError:  # another thread took the last one
+        return
+    try:
+        callback()
+    finally:
+        _run(callbacks)
 
 
 class Answer:

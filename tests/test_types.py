@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
@@ -93,6 +94,33 @@ def test_a_callback_on_a_cancelled_call_runs_at_once() -> None:
 
 
 # --- answers ------------------------------------------------------------------------------------
+
+
+def test_a_callback_that_fails_keeps_none_of_the_others() -> None:
+    one, ran = Call(), []
+    one.on_cancel(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    one.on_cancel(lambda: ran.append("b"))
+    with pytest.raises(ZeroDivisionError):
+        one.cancel()
+    assert ran == ["b"]
+
+
+@pytest.mark.parametrize("stop", [Call.cancel, Call.cut])
+def test_a_callback_given_at_the_moment_of_the_end_runs_once(stop: Callable[[Call], None]) -> None:
+    one, ran = Call(), []
+
+    class Meanwhile(list):  # type: ignore[type-arg]
+        """Lets another thread end the call just before the callback is kept."""
+
+        def append(self, callback: object) -> None:
+            stop(one)
+            super().append(callback)
+
+    one._callbacks = Meanwhile()
+    one.on_cancel(lambda: ran.append("a"))
+    assert ran == ["a"]
+    one.cancel()
+    assert ran == ["a"]
 
 
 def test_a_plain_answer_iterates_over_its_payload() -> None:
