@@ -16,11 +16,14 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
+
+import msgspec
 
 from .checks import converted
 from .errors import ConfigError
 from .policies.forks import renew_after_fork
-from .protocols import Clock, Hub, Scheduler
+from .protocols import Clock, Hub, Lease, Scheduler
 from .resilience.chain import ChainPolicy, EngineChain
 from .settings import ChainOptions, EngineOptions, Settings
 
@@ -35,8 +38,12 @@ LOOK_S = 1.0
 """How often a worker looks what others have changed."""
 _KEY = "live:settings"
 _LEASE_S = 5.0
+_LEASE_LOOK_S = 0.05
 _MOST_CHAINS = 1000
+_MOST_BYTES = 200_000
 _LONGEST_S = 30 * 86_400.0
+_SKEW_S = 300.0
+"""The clocks of two hosts differ by this much, at most: a change from further ahead is none."""
 
 
 @dataclass(slots=True)
@@ -50,6 +57,18 @@ class LiveChange:
 
     options: dict[str, object]
     until: float
+
+
+class _Change(TypedDict):
+    options: dict[str, object]
+    until: float
+
+
+class _Wire(TypedDict):
+    """All changes as they lie in the hub; of two, the one made later holds."""
+
+    at: float
+    changes: dict[str, _Change]
 
 
 class LiveSettings:
@@ -78,12 +97,14 @@ class LiveSettings:
         self._clock = clock
         self._chains = chains
         self._changes: dict[str, LiveChange] = {}
-        self._seen: object = None
+        self._at = 0.0
+        """When they were last changed (Unix time); 0.0 while nobody has."""
         self._lock = threading.RLock()
         renew_after_fork(self)
 
     def start(self) -> None:
-        """Look each second for what other workers have changed."""
+        """Look now, and each second, for what other workers have changed."""
+        self._scheduler.submit(self.look, name="live settings")
         self._scheduler.every(LOOK_S, self.look, name="live settings")
 
     # --- what operators do ---
@@ -106,6 +127,7 @@ class LiveSettings:
         if not 0 < lasts_s <= _LONGEST_S:
             raise ConfigError("lasts_s", lasts_s, "must be above 0 and at most 30 days (2592000)")
         _checked(options, f"chain {chain!r}: ")
+        self._check_engines(chain, _mapping(options.get("engines"), chain))
         now = self._clock.time()
         self._change(lambda changes: _with(changes, chain, options, now + lasts_s))
 
@@ -159,46 +181,84 @@ class LiveSettings:
     # --- how changes get about ---
 
     def look(self) -> None:
-        """Take over what other workers have changed, and end what is over."""
-        wire = self._hub.get(_KEY)
+        """Take over what other workers have changed, and end what is over.
+
+        A hub that has lost its memory, or was away while this worker was told of a change, gets
+        back what holds here.
+        """
+        found = self._hub.get(_KEY)
         with self._lock:
-            over = len(self.changes()) != len(self._changes)
-            if wire == self._seen and not over:
-                return
-            self._seen = wire
-            self._changes = _from_wire(wire)
-            self._changes = self.changes()
-            self._apply(checking=False)
+            at = _at(found, self._clock.time())
+            if at < self._at:
+                self._share()
+            elif at > self._at:
+                self._at, self._changes = at, self._read(found)
+                self._apply(checking=False)
+            if len(now := self.changes()) != len(self._changes):
+                self._changes = now
+                self._apply(checking=False)
 
     def after_fork(self) -> None:
         self._lock = threading.RLock()
 
     def _change(self, change: Callable[[dict[str, LiveChange]], dict[str, LiveChange]]) -> None:
-        lease = self._hub.lease("live", _LEASE_S)  # two operators at once: one after the other
+        lease = self._turn()
         try:
+            self.look()
             with self._lock:
                 before = self._changes
-                self._changes = change(_from_wire(self._hub.get(_KEY)))
+                self._changes = change(self.changes())
                 try:
+                    if len(msgspec.json.encode(self._wire())) > _MOST_BYTES:
+                        raise ConfigError("live settings", "…", f"are over {_MOST_BYTES} bytes")
                     self._apply(checking=True)
-                except ConfigError:
+                except Exception:
                     self._changes = before
                     self._apply(checking=False)
                     raise
-                wire = {
-                    name: {"options": one.options, "until": one.until}
-                    for name, one in self._changes.items()
-                }
-                self._hub.put(_KEY, wire or None, ttl=_LONGEST_S)
-                self._seen = wire or None
+                # later than what it replaces, also where this host's clock is behind
+                self._at = max(self._clock.time(), self._at + 0.001)
+                self._share()
         finally:
             if lease is not None:
                 lease.release()
 
+    def _turn(self) -> Lease | None:
+        """Wait until no other operator is at it; the turn of one who died ends by itself."""
+        until = self._clock.monotonic() + _LEASE_S
+        while (lease := self._hub.lease("live", _LEASE_S)) is None:
+            if self._clock.monotonic() >= until:
+                return None
+            self._clock.sleep(_LEASE_LOOK_S)
+        return lease
+
+    def _share(self) -> None:
+        self._hub.put(_KEY, self._wire(), ttl=_LONGEST_S)
+
+    def _wire(self) -> _Wire:
+        return {
+            "at": self._at,
+            "changes": {
+                name: {"options": one.options, "until": one.until}
+                for name, one in self._changes.items()
+            },
+        }
+
+    def _read(self, found: object) -> dict[str, LiveChange]:
+        """What the hub holds, as far as it can be believed; no change outlasts what may be."""
+        latest = self._clock.time() + _LONGEST_S
+        read = _from_wire(found)
+        for one in read.values():
+            one.until = min(one.until, latest)
+        return read
+
     def _apply(self, *, checking: bool) -> None:
-        for name, chain in self._chains().items():
+        for name, chain in list(self._chains().items()):
             try:
+                # what is said of engines that are gone, or are another chain's, is not for it
+                known = {place.name for place in chain.everyone} | chain.options.keys()
                 policy, engines = self.policy_of(name), self.engines_of(name)
+                engines = {engine: said for engine, said in engines.items() if engine in known}
                 if (policy, engines) != (chain.policy, chain.options):
                     chain.configure(policy, engines)
             except ConfigError as error:
@@ -212,6 +272,19 @@ class LiveSettings:
             near = difflib.get_close_matches(str(chain), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)} and '*'"
             raise ConfigError("chain", chain, f"no engine belongs to it; {hint}")
+
+    def _check_engines(self, chain: str, engines: Mapping[str, object]) -> None:
+        names = {
+            one.name
+            for name, found in list(self._chains().items())
+            if chain in (name, EVERY_CHAIN)
+            for one in found.everyone
+        }
+        for engine, said in engines.items():
+            if said is not None and engine not in names:
+                near = difflib.get_close_matches(str(engine), names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+                raise ConfigError(f"chain {chain!r}: engines", engine, f"no such engine; {hint}")
 
 
 def _checked(options: Mapping[str, object], where: str) -> ChainOptions:
@@ -264,18 +337,25 @@ def _merged(before: Mapping[str, object], more: Mapping[str, object]) -> dict[st
     return merged
 
 
+def _at(wire: object, now: float) -> float:
+    """When what the hub holds was written; 0.0 for what nobody can have written."""
+    at = wire.get("at") if isinstance(wire, dict) else None
+    return at if isinstance(at, int | float) and 0.0 < at <= now + _SKEW_S else 0.0
+
+
 def _from_wire(wire: object) -> dict[str, LiveChange]:
     """What the hub holds, as far as it can be believed."""
     found: dict[str, LiveChange] = {}
+    changes = wire.get("changes") if isinstance(wire, dict) else None
     try:
-        read = converted(wire or {}, dict[str, LiveChange])
-    except ValueError as error:
+        read = converted(changes or {}, dict[str, LiveChange])
+    except (ValueError, RecursionError) as error:
         logger.warning("the hub holds live settings that cannot be read: %s", error)
         return found
     for name, one in list(read.items())[:_MOST_CHAINS]:
         try:
             _checked(one.options, f"chain {name!r}: ")
-        except ConfigError as error:
+        except (ConfigError, RecursionError) as error:
             logger.warning("a live change is left out: %s", error)
         else:
             found[name] = one
