@@ -51,6 +51,15 @@ class RetryBudget:
             self._balance -= 1.0
             return True
 
+    def charge(self, now: float) -> None:
+        """Take one for a hedge that is under way; what is owed then is paid before the next.
+
+        Many calls may have been found slow at the same moment, each when there was one left.
+        """
+        with self._lock:
+            self._settle(now)
+            self._balance -= 1.0
+
     def balance(self, now: float) -> float:
         """How many retries are allowed at this moment."""
         with self._lock:

@@ -48,7 +48,8 @@ class Probes:
     def room(self, now: float) -> bool:
         """Whether one more may be let through."""
         self.any_out(now)
-        return len(self._out) + self.succeeded < self.permits
+        # at least one, also when fewer are asked for than have succeeded already
+        return len(self._out) < max(self.permits - self.succeeded, 1)
 
 
 class GrowingCooldown:

@@ -90,7 +90,8 @@ class Tier:
             return
         with self._lock:
             ejected = sum(now < one.ejection.until for one in self.places)
-            if ejected + 1 <= len(self.places) // 2:
+            already = now < place.ejection.until  # by a call that failed at the same moment
+            if not already and ejected + 1 <= len(self.places) // 2:
                 place.ejection.begin(now)
 
     def after_fork(self) -> None:

@@ -78,7 +78,7 @@ class EngineChain:
         self._lock = threading.Lock()
         self._seats: tuple[Seat, ...] = ()
         policy = policy or ChainPolicy()
-        self._plan = self._planned(policy, self._budget(policy), dict(options or {}))
+        self._plan = self._planned(policy, self._budget(policy), dict(options or {}), ())
         renew_after_fork(self)
 
     # --- what it is made of ---
@@ -102,8 +102,11 @@ class EngineChain:
                 self.name, engine.name, engine.traits.breaker_key, self.policy.breaker
             )
             seat = Seat(spec, breaker, self._breakers, self._clock, self._emit)
-            self._seats = (*self._seats, seat)
-            self._plan = self._planned(self.policy, self._plan.budget, self._plan.options)
+            if engine.name in self.options:
+                seat.check(self.options[engine.name])
+            seats = (*self._seats, seat)
+            self._plan = self._planned(self.policy, self._plan.budget, self.options, seats)
+            self._seats = seats
 
     def configure(
         self, policy: ChainPolicy | None = None, options: Mapping[str, EngineOptions] | None = None
@@ -124,14 +127,14 @@ class EngineChain:
             before = self._plan
             policy = policy or before.policy
             options = before.options if options is None else dict(options)
-            self._check(options)
+            self._check(options, before.options)
             budget = before.budget
             if (policy.retry_budget, policy.retry_budget_floor) != (
                 before.policy.retry_budget,
                 before.policy.retry_budget_floor,
             ):
                 budget = self._budget(policy)
-            self._plan = self._planned(policy, budget, options)
+            self._plan = self._planned(policy, budget, options, self._seats)
             like = policy.breaker()
             for seat in self._seats:
                 seat.breaker.tune(like)
@@ -247,18 +250,24 @@ class EngineChain:
         """As :meth:`call`, for a prepared :class:`Call` (which another thread may cancel)."""
         if call.cancelled:
             raise Cancelled(f"call {call.id} was cancelled")
+        if self._ambient is not None:
+            call.deadline = min(call.deadline, self._ambient())
         started = self._monotonic()
         return run(self._plan, call, started, reserve_s(call.deadline - started))
 
     # --- how a plan is made ---
 
     def _planned(
-        self, policy: ChainPolicy, budget: RetryBudget, options: Mapping[str, EngineOptions]
+        self,
+        policy: ChainPolicy,
+        budget: RetryBudget,
+        options: Mapping[str, EngineOptions],
+        seats: Sequence[Seat],
     ) -> Plan:
         return Plan(
             self.name,
             policy,
-            self._seats,
+            seats,
             options,
             budget=budget,
             clock=self._clock,
@@ -273,12 +282,14 @@ class EngineChain:
     def _budget(self, policy: ChainPolicy) -> RetryBudget:
         return RetryBudget(policy.retry_budget, policy.retry_budget_floor, self._monotonic())
 
-    def _check(self, options: Mapping[str, EngineOptions]) -> None:
+    def _check(
+        self, options: Mapping[str, EngineOptions], before: Mapping[str, EngineOptions]
+    ) -> None:
         known = {seat.name: seat for seat in self._seats}
         for name, said in options.items():
             if name in known:
                 known[name].check(said)
-            else:
+            elif name not in before:  # what was said from the start may be of one yet to come
                 near = difflib.get_close_matches(name, list(known), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
                 raise ConfigError(

@@ -57,7 +57,7 @@ class Condition:
         """The health at this moment; a change since the last look is told."""
         with self._lock:
             view = self._breaker.view(now)
-            before, state = self._health, health_of(self._breaker, view, self._cooldown, now)
+            before, state = self._health, health_of(view, self._cooldown, now)
             if state is Health.HEALTHY and now < self._ejection.until:
                 state = Health.DEGRADED
             if state is not before:

@@ -17,7 +17,7 @@ cooldown alone, so a degraded engine is still asked, the last one too.
 
 from __future__ import annotations
 
-from ..policies.breaker import Breaker, BreakerView
+from ..policies.breaker_view import BreakerView
 from ..policies.cooldown import Cooldown
 from ..types import Health
 
@@ -27,12 +27,11 @@ PROBES_TO_OFFLINE = 2
 """A single probe that fails may have met a moment of bad luck."""
 
 
-def health_of(breaker: Breaker, view: BreakerView, cooldown: Cooldown, now: float) -> Health:
+def health_of(view: BreakerView, cooldown: Cooldown, now: float) -> Health:
     """The state of an engine.
 
     Args:
-        breaker: the one that ``view`` is of.
-        view: what it counted, and whether a rate is raised.
+        view: what its breaker counted, and whether a rate is raised.
         cooldown: the engine's own.
         now: the monotonic time.
     """

@@ -83,7 +83,9 @@ class Load:
         self.failures_in_a_row = 0
         self._expected_s = 0.0
         self._at = 0.0
-        self._lock = threading.Lock()
+        # Re-entrant, because a stream that is garbage-collected leaves here, and the collector
+        # may run in the middle of anything.
+        self._lock = threading.RLock()
         renew_after_fork(self)
 
     def enter(self) -> None:
@@ -94,7 +96,8 @@ class Load:
     def leave(self) -> None:
         """A call ended, whatever it says about the engine."""
         with self._lock:
-            self.in_flight -= 1
+            if self.in_flight:  # else it began before a fork, in the parent
+                self.in_flight -= 1
 
     def answered(self, duration_s: float, now: float) -> None:
         """The engine answered."""
@@ -118,7 +121,7 @@ class Load:
         return (self.expected_s(now) + 1e-6) * (self.in_flight + 1)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.in_flight = 0  # those calls are the parent's
 
     def _take(self, duration_s: float, now: float) -> None:

@@ -33,6 +33,7 @@ from ..policies.backoff import full_jitter
 from ..signals import engine_called, engine_fell_back, retry_scheduled
 from ..types import Answer, Attempt, Call
 from .outcomes import (
+    RATE_LIMIT_MAX_S,
     NextTier,
     asked_wait_s,
     cooling_s,
@@ -95,23 +96,30 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
                     _skip(place, attempt, history, admitted)
                     break
                 permit = admitted
+            if traffic is not None:
+                try:
+                    entered = traffic.enter(limit - now)
+                except BaseException:  # something ended its wait
+                    place.breaker.release(permit, monotonic())
+                    raise
+                now = monotonic()
+                if not entered or now >= limit or call.cancelled:
+                    place.breaker.release(permit, now)
+                    if entered:
+                        traffic.leave()
+                    _stop_if_cancelled(call)
+                    _skip(place, attempt, history, "no time left" if entered else "bulkhead full")
+                    break
             call.attempt_deadline = (
                 limit if attempt_timeout is None else min(limit, now + attempt_timeout)
             )
-            cut = 0.0
-            if traffic is not None:
-                if not traffic.enter(limit - now):
-                    now = monotonic()
-                    place.breaker.release(permit, now)
-                    _skip(place, attempt, history, "bulkhead full")
-                    break
-                now = monotonic()
-                if traffic.times is not None and hedged is None:
-                    cut = _hedge(plan, place, call, now)
             attempt += 1
             call.attempt = attempt
             call.tier = place.tier
+            cut = 0.0
             try:
+                if traffic is not None and traffic.times is not None and hedged is None:
+                    cut = _hedge(plan, place, call, now)
                 result = place.ask(call)
                 if isinstance(result, Answer):
                     answer = result
@@ -129,9 +137,9 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
                     hedged = place, began
                     place.breaker.release(permit, now)
                     _note(place, attempt, history, error, now - began)
+                    plan.budget.charge(now)
                     _tell_retry(plan, place, call, 0.0, error)
-                    plan.budget.withdraw(now)
-                    if _equal_after(places, place):
+                    if _equal_after(places, place, now):
                         break
                     continue
                 place.failed(call, permit, error, now - began, now)
@@ -143,7 +151,7 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
                     spent = True
                 retry += 1
                 delay_s = _delay_s(plan, place, call, error, retry, now, limit, spent)
-                if delay_s is None or _equal_after(places, place):
+                if delay_s is None or _equal_after(places, place, now):
                     break
                 if slept_s + delay_s > plan.most_sleep_s() or not plan.budget.withdraw(now):
                     break
@@ -164,11 +172,11 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
                 if answer.chunks is not None:
                     place.streams(cast(ChunkStream, answer.chunks), call, permit, now, ended)
                 else:
-                    if place.breaker.leave(permit, ended, ended - now) or place.cooldown.until:
-                        place.recovered(ended)
                     if traffic is not None:
                         traffic.leave()
                         traffic.answered(ended - now, ended)
+                    if place.breaker.leave(permit, ended, ended - now) or place.cooldown.until:
+                        place.recovered(ended)
                     if engine_called.receivers:
                         place.tell_called(call, ended - now)
                 answer.engine = place.name
@@ -233,18 +241,21 @@ def _delay_s(
     if (spent and not place.local) or not place.breaker.permit:
         return None
     asked_s = asked_wait_s(error) or 0.0
+    if asked_s > RATE_LIMIT_MAX_S:  # not believed, nor slept by a call without a deadline
+        return None
     if outcome_of(error).cools:
         asked_s = max(asked_s, cooling_s(error))
     delay_s = full_jitter(retry, policy.delays, at_least_s=asked_s)
     return None if now + delay_s >= limit else delay_s
 
 
-def _equal_after(places: Sequence[Place], place: Place) -> bool:
-    """Whether another engine of the same tier is asked next: rather it than the same one again."""
+def _equal_after(places: Sequence[Place], place: Place, now: float) -> bool:
+    """Whether another engine of the same tier can be asked: rather it than the same one again."""
     if place.peers is None:
         return False
-    after = places.index(place) + 1
-    return after < len(places) and places[after].tier == place.tier
+    return any(
+        one.tier == place.tier and one.askable(now) for one in places[places.index(place) + 1 :]
+    )
 
 
 def _tell_retry(plan: Plan, place: Place, call: Call, delay_s: float, error: Exception) -> None:
@@ -272,7 +283,7 @@ def _skip(
     history.append(Attempt(place.name, place.tier, attempt, error, "no", 0.0, skipped=True))
 
 
-def _stop_if_cancelled(call: Call, error: Exception) -> None:
+def _stop_if_cancelled(call: Call, error: Exception | None = None) -> None:
     if call.cancelled and not isinstance(error, Cancelled):
         raise Cancelled(f"call {call.id} was cancelled") from error
 

@@ -19,7 +19,7 @@ from .balance import Tier
 from .outcomes import NextTier, cooling_s, outcome_of
 from .policy import ChainPolicy
 from .seat import Seat, tier_of
-from .stream import ChunkStream, End
+from .stream import ChunkStream, End, close_upstream
 from .traffic import Traffic
 
 logger = logging.getLogger("om_plugins")
@@ -44,8 +44,8 @@ class Place:
     """
 
     __slots__ = ("_clock", "_condition", "_cooldown_s", "_emit", "_fair_share_s", "ask",
-                 "breaker", "cooldown", "ejection", "hedge_safe", "idempotent", "learn",
-                 "local", "name", "peers", "saves_time", "spec", "streaming", "tier", "traffic",
+                 "breaker", "cooldown", "ejection", "idempotent", "learn", "local", "name",
+                 "peers", "saves_time", "spec", "streaming", "tier", "traffic",
                  "weight")  # fmt: skip
 
     def __init__(
@@ -64,7 +64,6 @@ class Place:
         self.tier = tier_of(seat.spec, options)
         self.weight = seat.spec.weight if options.weight is None else options.weight
         self.idempotent = traits.idempotent
-        self.hedge_safe = traits.hedge_safe
         self.local = traits.local
         self.streaming = traits.streaming
         self.ask = seat.ask
@@ -76,7 +75,7 @@ class Place:
         self.peers: Tier | None = None
         load = seat.load if equals else None
         self.traffic = (
-            Traffic(seat.bulkhead, load, seat.times)
+            Traffic(seat.bulkhead, load, seat.times, policy.bulkhead_wait)
             if seat.bulkhead or load or seat.times
             else None
         )
@@ -121,6 +120,12 @@ class Place:
                 retry_after=max(self.cooldown.until - now, 0.0),
             )
         return permit
+
+    def askable(self, now: float) -> bool:
+        """Whether a call would be let in at this moment, as far as can be seen from outside."""
+        if now < self.cooldown.until or (self.traffic is not None and self.traffic.full):
+            return False
+        return bool(self.breaker.permit) or self.breaker.view(now).retry_after_s == 0.0
 
     # --- what its end changes ---
 
@@ -175,10 +180,7 @@ class Place:
         self, stream: ChunkStream, call: Call, permit: int, began: float, now: float
     ) -> None:
         """The engine's first chunk is here: how it ends is recorded when it ends."""
-
         traffic = self.traffic
-        if traffic is not None:
-            traffic.answered(now - began, now)
 
         def ended(end: End, error: Exception | None) -> None:
             at = self._clock.monotonic()
@@ -195,6 +197,8 @@ class Place:
                 self.failed(call, permit, error, at - began, at)
 
         stream.on_end(ended)
+        if traffic is not None:
+            traffic.answered(now - began, now)
 
     def _cut_short(self, call: Call, error: Exception, duration_s: float, now: float) -> bool:
         """True for a timeout that tells of the caller's haste and not of the engine.
@@ -237,9 +241,7 @@ class Place:
         now = self._clock.monotonic()
         self.breaker.leave(permit, now, now - began)
         self.recovered(now)
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        close_upstream(result)
         if not self.breaker.permit:
             raise AttemptTimeout(f"{self.name}: answered, but too slowly")
 

@@ -7,6 +7,7 @@ changes meanwhile; the next call finds the next plan.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from ..policies.budget import RetryBudget
@@ -22,6 +23,8 @@ from .policy import ChainPolicy
 from .seat import Seat, tier_of
 
 __all__ = ["OnFailure", "Plan"]
+
+logger = logging.getLogger("om_plugins")
 
 OnFailure = Callable[[Call, Sequence[Attempt]], None]
 """Told of a call that no engine, or only a lower tier answered, and what was tried. Must not
@@ -128,7 +131,10 @@ class Plan:
             return
         for name, learn in self.learners:
             if name != answer.engine:
-                learn(call, answer)
+                try:
+                    learn(call, answer)
+                except Exception:  # the caller has its answer; this must not take it away
+                    logger.exception("engine %r: learn failed", name)
 
     def _options_of(self, one: Seat | Place) -> EngineOptions:
         return self.options.get(one.name, NO_OPTIONS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..policies.breaker import Breaker
 from ..policies.bulkhead import Bulkhead
+from ..policies.forks import renew_after_fork
 
 __all__ = ["BreakerKey", "BreakerRegistry", "Made"]
 
@@ -15,13 +18,25 @@ BreakerKey = tuple[str, str]
 Made = Callable[[BreakerKey, Breaker], None]
 
 
+@dataclass(slots=True)
+class _Shared:
+    """One engine's bulkhead, and what each of its chains says of it."""
+
+    engine: object
+    """Kept, so that no other object gets its id."""
+    bulkhead: Bulkhead
+    limits: dict[str, int]
+
+
 class BreakerRegistry:
     """The breakers and bulkheads of one application."""
 
     def __init__(self) -> None:
         self._breakers: dict[BreakerKey, Breaker] = {}
-        self._bulkheads: dict[int, tuple[object, Bulkhead]] = {}
+        self._bulkheads: dict[int, _Shared] = {}
         self._made: list[Made] = []
+        self._lock = threading.Lock()
+        renew_after_fork(self)
 
     def get(self, chain: str, engine: str, shared_key: str, make: Callable[[], Breaker]) -> Breaker:
         """The breaker of an engine, made on first use.
@@ -43,20 +58,39 @@ class BreakerRegistry:
                 tell(key, found)
         return found
 
-    def bulkhead(self, engine: object, max_concurrency: int, max_wait_s: float) -> Bulkhead:
+    def bulkhead(self, engine: object, chain: str, limit: int) -> Bulkhead | None:
         """The bulkhead of an engine, the same one in every chain that it belongs to.
+
+        The least of what its chains say holds for all of them: it is the engine that bears no
+        more.
 
         Args:
             engine: the very object.
-            max_concurrency, max_wait_s: what holds from now on, in all of these chains.
+            chain: who asks.
+            limit: calls at once, as this chain says from now on; 0 for no limit.
+
+        Returns:
+            ``None`` when this chain has no limit: its calls are not counted.
         """
-        # the engine is kept, so that no other one gets its id
-        mine = engine, Bulkhead(max_concurrency, max_wait_s)
-        _, found = self._bulkheads.setdefault(id(engine), mine)
-        if found is not mine[1]:
-            found.max_wait_s = max_wait_s
-            found.resize(max_concurrency)
-        return found
+        with self._lock:
+            shared = self._bulkheads.get(id(engine))
+            if shared is None:
+                if not limit:
+                    return None
+                # a caller's patience is its chain's: each enter says how long it waits
+                shared = _Shared(engine, Bulkhead(limit, float("inf")), {})
+                self._bulkheads[id(engine)] = shared
+            if limit:
+                shared.limits[chain] = limit
+            else:
+                shared.limits.pop(chain, None)
+            least = min(shared.limits.values(), default=shared.bulkhead.max_concurrency)
+            if least != shared.bulkhead.max_concurrency:
+                shared.bulkhead.resize(least)
+            return shared.bulkhead if limit else None
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def find(self, key: BreakerKey) -> Breaker | None:
         """The breaker of that key, if there is one."""

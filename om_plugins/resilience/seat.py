@@ -81,9 +81,7 @@ class Seat:
         """
         limit = options.max_concurrency
         limit = self.engine.traits.max_concurrency if limit is None else limit
-        self.bulkhead = (
-            self._registry.bulkhead(self.engine, limit, policy.bulkhead_wait) if limit else None
-        )
+        self.bulkhead = self._registry.bulkhead(self.engine, self.spec.chain, limit or 0)
         if equals and self.load is None:
             self.load = Load()
         if not policy.hedge or policy.at_most_once or not self.engine.traits.hedge_safe:
@@ -147,4 +145,10 @@ def check_engine(spec: EngineSpec, chain: str) -> Engine:
         )
     if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
         raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
+    try:
+        EngineOptions.from_mapping(
+            {"weight": spec.weight, "max_concurrency": cast(Engine, engine).traits.max_concurrency}
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{error.key} of engine {name!r}", error.value, error.reason) from None
     return cast(Engine, engine)

@@ -89,8 +89,12 @@ class ChunkStream:
         """Give the rest up. Safe to call at any time, also twice."""
         if not self._ended:
             if self._on_end:  # committed: nobody else works on this call
-                self._call.cancel()
-            self._end("closed", None)
+                try:
+                    self._call.cancel()
+                finally:  # what an engine does on it must not keep a permit
+                    self._end("closed", None)
+            else:
+                self._end("closed", None)
 
     def __del__(self) -> None:
         self.close()
@@ -98,12 +102,15 @@ class ChunkStream:
     def _end(self, end: End, error: Exception | None) -> None:
         self._ended = True
         self._first.clear()
-        close_upstream(self._chunks)
         try:
-            tell = self._on_end.pop()  # one step: a reader and a closer may meet here
-        except IndexError:
-            return
-        tell(end, error)
+            close_upstream(self._chunks)
+        finally:
+            try:
+                tell = self._on_end.pop()  # one step: a reader and a closer may meet here
+            except IndexError:
+                pass
+            else:
+                tell(end, error)
 
 
 def close_upstream(chunks: object) -> None:

@@ -18,18 +18,29 @@ class Traffic:
         bulkhead: bounds the calls at work.
         load: for a tier of several engines.
         times: for hedging.
+        longest_wait_s: how long a call waits for its turn at the bulkhead, at most.
 
     Every call that :meth:`enter` let in says :meth:`leave` exactly once.
     """
 
-    __slots__ = ("bulkhead", "load", "times")
+    __slots__ = ("bulkhead", "load", "longest_wait_s", "times")
 
     def __init__(
-        self, bulkhead: Bulkhead | None, load: Load | None, times: Quantile | None
+        self,
+        bulkhead: Bulkhead | None,
+        load: Load | None,
+        times: Quantile | None,
+        longest_wait_s: float = 0.0,
     ) -> None:
         self.bulkhead = bulkhead
         self.load = load
         self.times = times
+        self.longest_wait_s = longest_wait_s
+
+    @property
+    def full(self) -> bool:
+        """True while nobody more is let in at once."""
+        return self.bulkhead is not None and self.bulkhead.in_use >= self.bulkhead.max_concurrency
 
     def enter(self, wait_s: float) -> bool:
         """Let a call in; False when the engine is full and stays so.
@@ -37,7 +48,10 @@ class Traffic:
         Args:
             wait_s: the time that the call has left.
         """
-        if self.bulkhead is not None and not self.bulkhead.enter(wait_s):
+        longest_s = self.longest_wait_s
+        if self.bulkhead is not None and not self.bulkhead.enter(
+            wait_s if wait_s < longest_s else longest_s  # noqa: FURB136 - min() costs a call
+        ):
             return False
         if self.load is not None:
             self.load.enter()

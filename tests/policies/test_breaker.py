@@ -654,3 +654,16 @@ def test_a_child_keeps_what_is_forced_and_has_none_of_the_parents_probes():
         os._exit(0 if one.enter(5) and two.view(5).forced == "open" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert one.enter(5) == 0
+
+
+def test_fewer_permits_than_have_succeeded_still_let_the_last_probe_through():
+    breaker = Breaker(min_calls=1, half_open_permits=3)
+    breaker.leave(breaker.permit, 0.0, 0.1, failed=True)
+    for _ in range(2):
+        breaker.leave(breaker.enter(10.0), 10.0, 0.1)
+    breaker.tune(Breaker(min_calls=1, half_open_permits=1))
+    probe = breaker.enter(10.0)
+    assert probe
+    assert not breaker.enter(10.0)
+    breaker.leave(probe, 10.0, 0.1)
+    assert breaker.permit

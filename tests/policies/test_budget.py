@@ -77,3 +77,13 @@ def test_threads_never_draw_more_than_there_is():
     for thread in threads:
         thread.join()
     assert sum(got) == pytest.approx(800, abs=1)
+
+
+def test_what_is_owed_is_paid_before_the_next_retry():
+    budget = RetryBudget(0.0, 1.0, now=0)
+    drawn(budget, 0)
+    budget.charge(0)
+    budget.charge(0)
+    assert budget.balance(0) == pytest.approx(-2.0)
+    assert drawn(budget, 1.0) == 0
+    assert drawn(budget, 5.0) in (1, 2)

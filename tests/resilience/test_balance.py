@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from om_plugins.errors import ChainExhausted, Transient
+from om_plugins.errors import ChainExhausted, ConfigError, Transient
 from om_plugins.resilience.balance import smooth_cycle
 from om_plugins.types import EngineSpec, Health
 
@@ -115,6 +116,34 @@ def test_the_last_of_the_equals_is_retried(engine, chain_of, clock):
     assert (answer.payload, a.times, b.times, len(clock.slept)) == ("back", 1, 2, 1)
 
 
+def test_when_no_equal_can_be_asked_the_same_engine_is_asked_again(engine, chain_of, clock):
+    a = engine("a", Transient("down"), "back", idempotent=True)
+    b = engine("b")
+    chain = chain_of([a, b], engine("lower"))
+    chain.places[1].breaker.force("open")
+    answer = chain.call()
+    assert (answer.engine, answer.attempts, answer.degraded) == ("a", 2, False)
+    assert (b.times, len(clock.slept)) == (0, 1)
+
+
+@pytest.mark.parametrize("why", ["cooling down", "full", "half-open"])
+def test_an_equal_can_be_asked_unless_it_cools_or_is_full(engine, chain_of, clock, why):
+    a, b = engine("a"), engine("b", max_concurrency=1)
+    place = chain_of([a, b], breaker_min_calls=1).places[1]
+    now = clock.monotonic()
+    assert place.askable(now)
+    if why == "cooling down":
+        place.cooldown.begin("cooling down", 5, now)
+    elif why == "full":
+        place.traffic.enter(0.0)
+    else:
+        place.breaker.leave(place.breaker.permit, now, 0.1, failed=True)
+    assert not place.askable(now)
+    if why == "full":
+        place.traffic.leave()
+    assert place.askable(now + 11)
+
+
 def test_one_that_fails_five_times_in_a_row_is_asked_last_for_a_while(engine, chain_of, clock):
     broken = engine("a", Transient("down"))
     chain = chain_of([broken, engine("b"), engine("c")], breaker_min_calls=10_000)
@@ -139,6 +168,25 @@ def test_each_ejection_takes_longer(engine, chain_of, clock):
     clock.advance(31)
     answered_by(chain, 3)
     assert broken.times == 7
+
+
+def test_calls_that_fail_at_the_same_moment_eject_once(engine, chain_of, clock):
+    chain = chain_of([engine(name) for name in "abcd"])
+    (place, *_), now = chain.places, clock.monotonic()
+
+    class Late:
+        """Lets another call of the engine fail between the look and the lock."""
+
+        def __enter__(self):
+            place.peers._lock = threading.Lock()
+            place.peers.failed(place, 5, now)
+
+        def __exit__(self, *_):
+            pass
+
+    place.peers._lock = Late()
+    place.peers.failed(place, 5, now)
+    assert (place.ejection.times, place.ejection.until) == (1, now + 30)
 
 
 def test_never_more_than_half_of_a_tier_is_ejected(engine, chain_of):
@@ -195,6 +243,16 @@ def test_a_tier_that_fails_as_a_whole_falls_to_the_next(engine, chain_of):
 def test_exhaustion_names_all_equals(engine, chain_of):
     with pytest.raises(ChainExhausted, match="a: ValueError, b: ValueError"):
         chain_of([engine("a", ValueError()), engine("b", ValueError())]).call()
+
+
+def test_a_weight_that_is_none_is_refused(engine, chain_of):
+    chain = chain_of(engine("a"))
+    for weight in (0, -1.0, float("nan"), float("inf"), "x"):
+        with pytest.raises(ConfigError, match="weight of engine 'b'"):
+            chain.add(EngineSpec(engine("b"), "chain", 1, weight))
+    with pytest.raises(ConfigError, match="max_concurrency of engine 'b'"):
+        chain.add(EngineSpec(engine("b", max_concurrency=-1), "chain", 1))
+    assert [spec.engine.name for spec in chain.engines] == ["a"]
 
 
 def test_a_probing_turn_reaches_an_engine_whose_breaker_is_half_open(engine, chain_of, clock):

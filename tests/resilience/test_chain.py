@@ -24,6 +24,7 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
+from om_plugins.settings import EngineOptions
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 
@@ -569,3 +570,26 @@ def test_a_chain_is_idempotent_when_every_engine_is(engine, chain_of):
     assert chain_of(a, b).idempotent
     assert not chain_of(engine("a", idempotent=True), engine("b")).idempotent
     assert not chain_of().idempotent
+
+
+def test_an_engine_that_is_refused_leaves_the_chain_as_it_was(engine, chain_of, clock):
+    said = {"two": EngineOptions.from_mapping({"chaos": {"rate": 2}})}
+    chain = EngineChain("c", options=said, clock=clock)
+    chain.add(EngineSpec(engine("one"), "c"))
+    with pytest.raises(ConfigError, match="rate 2"):
+        chain.add(EngineSpec(engine("two"), "c", 2))
+    assert [spec.engine.name for spec in chain.engines] == ["one"]
+    chain.add(EngineSpec(engine("three"), "c", 3))
+    assert chain.call().engine == "one"
+
+
+def test_what_was_said_of_an_engine_yet_to_come_is_in_nobodys_way(engine, clock):
+    said = {"later": EngineOptions.from_mapping({"tier": 9})}
+    chain = EngineChain("c", options=said, clock=clock)
+    chain.add(EngineSpec(engine("one"), "c"))
+    chain.configure(ChainPolicy(timeout=3), {**said, "one": EngineOptions(tier=5)})
+    assert chain.policy.timeout == 3
+    with pytest.raises(ConfigError, match="'late'"):
+        chain.configure(options={**said, "late": EngineOptions()})
+    chain.add(EngineSpec(engine("later"), "c"))
+    assert [place.tier for place in chain.places] == [5, 9]

@@ -21,7 +21,7 @@ def breaker(fine: int = 0, failed: int = 0, slow: int = 0) -> Breaker:
 
 
 def state(one: Breaker, cooldown: Cooldown | None = None, now: float = 0) -> Health:
-    return health_of(one, one.view(now), cooldown or Cooldown(), now)
+    return health_of(one.view(now), cooldown or Cooldown(), now)
 
 
 @pytest.mark.parametrize(

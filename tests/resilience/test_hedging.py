@@ -92,6 +92,15 @@ def test_a_hedge_is_asked_of_an_equal(service, chain_of):
     assert (answer.engine, answer.attempts) == ("b", 2)
 
 
+def test_without_an_equal_to_ask_a_hedge_stays_on_its_engine(service, chain_of, engine):
+    a, b = service("a"), service("b")
+    chain = warmed(chain_of([a.engine, b.engine], engine("lower"), hedge=0.95), 4 * ENOUGH)
+    chain.places[1].breaker.force("open")
+    a.durations = [0.270]
+    answer = chain.call()
+    assert (answer.engine, answer.attempts, answer.degraded) == ("a", 2, False)
+
+
 def test_a_cut_is_nobodys_failure(service, chain_of, clock, listening, events):
     a = service()
     chain = warmed(chain_of(a.engine, hedge=0.95))
@@ -121,6 +130,23 @@ def test_hedges_drink_from_the_retry_budget(service, chain_of):
         a.durations = [0.270]
         answers.append(chain.call().attempts)
     assert answers.count(2) <= 4  # 3 saved up, and one that came meanwhile
+
+
+def test_a_hedge_that_others_left_nothing_for_is_owed(service, chain_of, clock):
+    """Many calls may begin while there is one left: together they must not have one each."""
+    a = service()
+    chain = warmed(chain_of(a.engine, hedge=0.95))
+    budget = chain._plan.budget
+
+    def slow_while_others_take_all(call):
+        while budget.withdraw(clock.monotonic()):
+            pass
+        clock.advance(call.remaining())
+        raise AttemptTimeout("no answer in time", sent="yes")
+
+    a.engine.steps = [slow_while_others_take_all, a.answer]
+    assert chain.call().attempts == 2
+    assert budget.balance(clock.monotonic()) < 0.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from om_plugins import signals
 from om_plugins.builtin.engine_callable import CallableEngine
 from om_plugins.errors import (
     CallerDeadline,
@@ -16,7 +17,7 @@ from om_plugins.errors import (
     RateLimited,
     Transient,
 )
-from om_plugins.resilience.chain import ChainPolicy, EngineChain
+from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 
@@ -124,6 +125,12 @@ def test_a_cancelled_call_does_not_go_on_waiting():
     assert len(errors) == 1
 
 
+def test_what_is_not_believed_of_a_retry_after_is_not_slept(engine, chain_of, clock):
+    a = engine("a", RateLimited("wait", retry_after=1e9), idempotent=True)
+    answer = chain_of(a, engine("b")).call(timeout=float("inf"))
+    assert (answer.engine, a.times, clock.slept) == ("b", 1, [])
+
+
 # --- the deadline of the request around it ------------------------------------------------------
 
 
@@ -147,6 +154,14 @@ def test_a_request_whose_time_is_over_asks_nobody(engine, clock):
     with pytest.raises(CallerDeadline):
         chain.call()
     assert one.times == 0
+
+
+def test_a_prepared_call_does_not_outlast_the_request_either(engine, clock):
+    chain = EngineChain("c", clock=clock, ambient_deadline=lambda: clock.monotonic() + 3)
+    one = engine("a")
+    chain.add(EngineSpec(one, "c"))
+    chain.ask(Call(chain="c", deadline=clock.monotonic() + 30, monotonic=clock.monotonic))
+    assert one.calls[0]["remaining"] == 3
 
 
 # --- how many at once ---------------------------------------------------------------------------
@@ -237,6 +252,124 @@ def test_a_stream_keeps_its_room_until_it_ends(engine, chain_of):
     assert list(chain.call(stream=True)) == ["x", "y"]
 
 
+class Interrupted(BaseException):
+    """As a timeout of gevent is: no ``Exception``, raised where a thread waits."""
+
+
+def test_who_is_interrupted_while_waiting_for_a_turn_gives_the_probe_back(
+    engine, chain_of, clock, monkeypatch
+):
+    a = engine("a", *[Transient("x")] * 3, "back", max_concurrency=1)
+    chain = chain_of(a, retries=0, breaker_min_calls=3)
+    for _ in range(3):
+        with pytest.raises(ChainExhausted):
+            chain.call()
+    clock.advance(11)
+    bulkhead = chain.places[0].traffic.bulkhead
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bulkhead), "enter", lambda self, wait_s: exec("raise Interrupted", {
+            "Interrupted": Interrupted}))  # fmt: skip
+        with pytest.raises(Interrupted):
+            chain.call()
+    assert chain.call().payload == "back"
+
+
+def test_a_call_cancelled_while_it_waits_for_its_turn_asks_nobody():
+    held = Held(max_concurrency=1)
+    chain = EngineChain("real", ChainPolicy(bulkhead_wait=10.0))
+    chain.add(EngineSpec(held, "real"))
+    (thread,) = crowd(chain, held, 1)
+    call, errors = Call(chain="real", deadline=time.monotonic() + 30), []
+
+    def ask():
+        try:
+            chain.ask(call)
+        except Cancelled as error:
+            errors.append(error)
+
+    waiter = threading.Thread(target=ask)
+    waiter.start()
+    bulkhead = chain.places[0].traffic.bulkhead
+    while not bulkhead.waiting:
+        time.sleep(0.001)
+    call.cancel()
+    held.go.set()
+    for one in (thread, waiter):
+        one.join(10)
+    assert len(errors) == 1
+    assert not held.inside.acquire(blocking=False)  # nobody else was inside
+    assert bulkhead.in_use == 0
+
+
+def test_the_time_of_an_attempt_begins_when_its_turn_has_come(engine, clock, monkeypatch):
+    a = engine("a", max_concurrency=1)
+    chain = EngineChain("c", ChainPolicy(attempt_timeout=1.0, bulkhead_wait=5.0), clock=clock)
+    chain.add(EngineSpec(a, "c"))
+    bulkhead = chain.places[0].traffic.bulkhead
+    enter = type(bulkhead).enter
+
+    def late(self, wait_s):
+        clock.advance(4)
+        return enter(self, wait_s)
+
+    monkeypatch.setattr(type(bulkhead), "enter", late)
+    chain.call()
+    assert a.calls[0]["remaining"] == 1.0
+
+
+def test_whose_turn_comes_when_its_time_is_over_asks_nobody(engine, clock, monkeypatch):
+    a = engine("a", max_concurrency=1)
+    chain = EngineChain("c", ChainPolicy(timeout=3.0, bulkhead_wait=5.0), clock=clock)
+    chain.add(EngineSpec(a, "c"))
+    bulkhead = chain.places[0].traffic.bulkhead
+    enter = type(bulkhead).enter
+
+    def late(self, wait_s):
+        clock.advance(wait_s)
+        return enter(self, wait_s)
+
+    monkeypatch.setattr(type(bulkhead), "enter", late)
+    with pytest.raises(CallerDeadline, match="no time left"):
+        chain.call()
+    assert (a.times, bulkhead.in_use) == (0, 0)
+
+
+def test_each_chain_of_a_shared_engine_waits_as_long_as_it_says_itself(engine, clock):
+    held = Held(max_concurrency=1)
+    registry = BreakerRegistry()
+    patient = EngineChain("patient", ChainPolicy(bulkhead_wait=10.0), breakers=registry)
+    patient.add(EngineSpec(held, "patient"))
+    hasty = EngineChain("hasty", breakers=registry)
+    hasty.add(EngineSpec(held, "hasty"))
+    threads = crowd(patient, held, 1)
+    with pytest.raises(ChainExhausted, match="bulkhead full"):
+        hasty.call()
+    threads.append(threading.Thread(target=patient.call))
+    threads[1].start()
+    held.go.set()
+    for thread in threads:
+        thread.join(10)
+    assert patient.places[0].traffic.bulkhead.in_use == 0
+
+
+def test_whoever_is_told_of_a_recovery_cannot_keep_its_room(engine, clock):
+    def emit(signal, **details):
+        raise Interrupted
+
+    def listener(sender, **details):
+        pass
+
+    chain = EngineChain("c", clock=clock, emit=emit)
+    chain.add(EngineSpec(engine("a", max_concurrency=1), "c"))
+    signals.engine_health_changed.connect(listener)
+    try:
+        with pytest.raises(Interrupted):
+            chain.call()
+    finally:
+        signals.engine_health_changed.disconnect(listener)
+    assert chain.places[0].traffic.bulkhead.in_use == 0
+
+
 # --- engines that learn -------------------------------------------------------------------------
 
 
@@ -261,6 +394,13 @@ def test_an_engine_learns_what_the_others_answered(engine, chain_of):
     assert learner.seen == [("q", "a", "one")]
     assert chain.call("q").stale
     assert len(learner.seen) == 1  # not from itself, nor anything stale
+
+
+def test_an_engine_that_cannot_learn_takes_no_answer_away(engine, chain_of, caplog):
+    learner = Learner()
+    learner.learn = lambda call, answer: 1 / 0
+    assert chain_of(engine("a", "one"), learner).call("q").payload == "one"
+    assert "'learner': learn failed" in caplog.text
 
 
 def test_streams_are_not_learnt(engine, chain_of):

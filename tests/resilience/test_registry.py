@@ -44,7 +44,17 @@ class Engine:
 
 def test_an_engine_has_one_bulkhead_in_all_its_chains():
     registry, one, two = BreakerRegistry(), Engine(), Engine()
-    bulkhead = registry.bulkhead(one, 3, 0.0)
-    assert registry.bulkhead(one, 5, 1.0) is bulkhead
-    assert (bulkhead.max_concurrency, bulkhead.max_wait_s) == (5, 1.0)
-    assert registry.bulkhead(two, 3, 0.0) is not bulkhead
+    bulkhead = registry.bulkhead(one, "chain", 5)
+    assert registry.bulkhead(one, "other", 5) is bulkhead
+    assert registry.bulkhead(two, "chain", 5) is not bulkhead
+
+
+def test_the_least_limit_of_its_chains_holds_for_all_whoever_spoke_last():
+    registry, one = BreakerRegistry(), Engine()
+    bulkhead = registry.bulkhead(one, "strict", 3)
+    registry.bulkhead(one, "generous", 8)
+    assert bulkhead.max_concurrency == 3
+    registry.bulkhead(one, "strict", 10)
+    assert bulkhead.max_concurrency == 8
+    assert registry.bulkhead(one, "generous", 0) is None
+    assert bulkhead.max_concurrency == 10

@@ -154,6 +154,45 @@ def test_an_error_while_closing_the_upstream_is_nobodys_problem(engine, chain_of
     assert list(chain_of(streaming(engine, chunks)).call(stream=True)) == ["a"]
 
 
+class Interrupted(BaseException):
+    pass
+
+
+def test_what_goes_wrong_at_the_end_keeps_no_permit_and_no_room(engine, chain_of, clock):
+    class Stuck(Chunks):
+        def close(self):
+            raise Interrupted
+
+    chain = chain_of(streaming(engine, Stuck("a", "b"), Chunks("c"), max_concurrency=1))
+    with pytest.raises(Interrupted):
+        chain.call(stream=True).close()
+    assert list(chain.call(stream=True)) == ["c"]
+
+
+def test_a_callback_that_fails_does_not_keep_a_stream_open(engine, chain_of):
+    chunks = Chunks("a", "b")
+
+    def stream(call):
+        call.on_cancel(lambda: 1 / 0)
+        return chunks
+
+    chain = chain_of(engine("one", stream, streaming=True, max_concurrency=1))
+    answer = chain.call(stream=True)
+    with pytest.raises(ZeroDivisionError):
+        answer.close()
+    assert chunks.closed
+    assert chain.places[0].traffic.bulkhead.in_use == 0
+
+
+def test_a_load_counts_a_forgotten_stream_out(engine, chain_of):
+    chain = chain_of([streaming(engine, Chunks("a", "b")), engine("two")])
+    answer = chain.call(stream=True)
+    assert [place.in_flight for place in chain.places] == [1, 0]
+    del answer
+    gc.collect()
+    assert [place.in_flight for place in chain.places] == [0, 0]
+
+
 def test_an_empty_stream_is_an_answer(engine, chain_of):
     chain = chain_of(streaming(engine, Chunks()))
     assert list(chain.call(stream=True)) == []
