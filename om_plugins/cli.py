@@ -220,7 +220,7 @@ _SECRET_NAME = re.compile(
     r"secret|token|passw|credential|private|dsn|authorization|cookie|(^|[_-])(api_?)?key($|[_-])",
     re.IGNORECASE,
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=password=)[^&#\s]+")
 MASK = "********"
 
 

@@ -233,8 +233,9 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
 
 
 def without_password(text: str) -> str:
-    """``redis://user:secret@host`` without the secret, for logs and errors."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
+    """``redis://user:secret@host`` and ``?password=secret`` without it, for logs and errors."""
+    text = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&]\w*password=)[^&#\s'\"]*", r"\1***", text)
 
 
 def _short(value: object, limit: int = 120) -> str:

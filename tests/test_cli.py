@@ -150,6 +150,7 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
         ("db_password", None, None),
         ("monkey", "abc", "abc"),
         ("url", "redis://user:pw@host/0", f"redis://{MASK}@host/0"),
+        ("url", "unix:///run/s?password=pw&db=1", f"unix:///run/s?password={MASK}&db=1"),
         ("urls", ["https://u:p@h", "https://h"], [f"https://{MASK}@h", "https://h"]),
         ("anything", b"bytes", MASK),
         ("anything", object(), MASK),

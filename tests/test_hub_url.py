@@ -47,6 +47,10 @@ def test_an_unknown_scheme_without_a_near_one_names_all_and_no_password(resolve)
     assert "unknown scheme 'amqp'; known are memory, sqlite" in str(error.value)
     assert "secret" not in str(error.value)
     assert without_password("redis://:secret@host:6379/0") == "redis://:***@host:6379/0"
+    assert (
+        without_password("unix:///run/s?db=1&password=secret&sentinel_password=x")
+        == "unix:///run/s?db=1&password=***&sentinel_password=***"
+    )
 
 
 def test_auto_is_memory_when_testing(resolve, tmp_path):
