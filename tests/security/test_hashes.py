@@ -59,6 +59,14 @@ def test_a_script_that_never_changes_is_noted_by_its_hash(render, source, text):
     assert found == [f"script-src {sha(text)}"]
 
 
+def test_newlines_are_those_that_a_browser_sees():
+    environ = {HASHES: {}}
+    env = Environment(newline_sequence="\r\n", autoescape=True)
+    install(env, environ=lambda: environ, hashes=True)
+    assert env.from_string("<script>a\nb</script>").render() == "<script>a\r\nb</script>"
+    assert list(environ[HASHES]) == ["script-src " + sha("a\nb")]
+
+
 def test_a_style_is_noted_for_its_own_directive(render):
     assert render("<style>p{}</style>")[1] == [f"style-src {sha('p{}')}"]
 
