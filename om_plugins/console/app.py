@@ -62,6 +62,8 @@ _POLICY = "; ".join(
     )
 )
 _SAME_SITE = RouteOptions()
+_PAGES = frozenset({"engines"})
+"""What signing in may lead to, beside the overview."""
 
 _View = Callable[[Request], Response]
 
@@ -178,7 +180,7 @@ class Console:
         check_site(request.environ, request.host, _SAME_SITE)
         self._auth.check_token(request.environ, _form(request).get("token", ""))
         _, cookie = self._sessions.made(request.environ, signed_in=True)
-        return _to_page(request, cookie)
+        return _to_page(request, cookie, to=f"../{_page_of(request)}")
 
     def _logout(self, request: Request) -> Response:
         form = _form(request)
@@ -288,7 +290,7 @@ class Console:
         return response
 
     def _turned_away(self, request: Request, refusal: Refusal) -> Response:
-        """A refusal as a page."""
+        """A refusal as a page; signing in there leads on to the one that was asked for."""
         response = self._render(
             request,
             "away.html",
@@ -296,6 +298,7 @@ class Console:
             title=refusal.document["title"],
             detail=refusal.document["detail"],
             login=self._auth.uses_token and refusal.status in (401, 429),
+            page=_page_of(request),
             wrong=isinstance(refusal, Denied) and request.method == "POST",
         )
         response.status_code = refusal.status
@@ -367,6 +370,12 @@ def _json(data: Mapping[str, Any], status: int = 200) -> Response:
 def _refused(refusal: Refusal) -> Response:
     status, headers, body = as_problem(refusal)
     return Response(body, status, headers)
+
+
+def _page_of(request: Request) -> str:
+    """The page that somebody wants who signs in; "" for the overview."""
+    said = request.args.get("page") or request.path.lstrip("/")
+    return said if said in _PAGES else ""
 
 
 def _to_page(request: Request, cookie: str = "", to: str = "../") -> Response:

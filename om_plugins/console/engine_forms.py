@@ -38,7 +38,7 @@ class Field:
 
 CALLS = (
     Field("timeout", "Timeout of a call", "s"),
-    Field("attempt_timeout", "Timeout of an attempt", "s", empty="none"),
+    Field("attempt_timeout", "Attempt's timeout", "s", empty="none"),
     Field("retries", "Retries"),
     Field("retry_budget", "Retry budget", "per call"),
     Field("retry_budget_floor", "Budget's floor", "per s"),
@@ -49,7 +49,7 @@ CALLS = (
 )
 BREAKER = (
     Field("breaker_failure_rate", "Opens at failures", "share"),
-    Field("breaker_slow_rate", "Opens at slow calls", "share"),
+    Field("breaker_slow_rate", "Opens at slow", "share"),
     Field("breaker_slow_s", "Slow from", "s"),
     Field("breaker_min_calls", "Fewest calls"),
     Field("breaker_window_s", "Window", "s"),
@@ -70,7 +70,7 @@ SWITCH = (
     Field("enabled", "Enabled", choices=("true", "false")),
 )
 CHAOS = (
-    Field("rate", "Share of calls hit", "0 to 1"),
+    Field("rate", "Calls hit", "0 to 1"),
     Field("latency_s", "Wait before asking", "s"),
     Field("error", "Raise", choices=("", *ERRORS)),
     Field("garble", "Spoil the answer", choices=("", *GARBLES)),

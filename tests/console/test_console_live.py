@@ -57,8 +57,8 @@ def ask():
 """
 
 
-def get(url, **headers):
-    request = urllib.request.Request(url, headers=headers)
+def get(url, data=None, **headers):
+    request = urllib.request.Request(url, data, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.read().decode()
 
@@ -152,6 +152,10 @@ def test_a_fallback_is_seen_live_in_light_dark_and_on_a_phone(page):
     expect(health).to_have_text("offline", timeout=8000)
     assert "<b>remote</b>" in page.inner_text("#engines")
     expect(page.locator("#errors")).to_contain_text("ConnectionError")
+    page.get_by_role("button", name="Silence for 1 h: engine_offline").click(timeout=15_000)
+    expect(page.locator("#alerts")).to_contain_text("nobody is told for 60 min")
+    page.get_by_role("button", name="Tell again: engine_offline").click()
+    expect(page.locator("#alerts")).not_to_contain_text("nobody is told")
     assert page.locator("#errors img").count() == 0
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="dark")
@@ -178,10 +182,17 @@ def test_shared_pages_are_shown_and_taken_back(page):
 def test_a_recovery_is_begun_by_keyboard_and_followed(page):
     from playwright.sync_api import expect
 
+    for _ in range(5):
+        with pytest.raises(urllib.error.HTTPError):
+            get(page.url_of_app + "/ask", b"x")
+    mistakes = "clients send POST to a GET-only route; it allows GET, HEAD, OPTIONS"
+    expect(page.locator("#errors")).to_contain_text(mistakes, timeout=8000)
     button = page.locator("#engines button[data-recover]")
     button.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#recoveries")).to_contain_text("chain assistant", timeout=8000)
+    expect(page.locator("#recoveries")).to_contain_text("begun by hand")
+    assert page.locator("#recoveries ol li").count() >= 1
     expect(page.locator("om-toasts li").first).to_be_visible()
     page.locator("button[data-span=hour]").click()
     page.wait_for_selector("#state[data-state=live]")

@@ -223,6 +223,21 @@ def test_who_has_not_signed_in_sees_and_does_nothing(open_console):
     assert console.changes == {"engines": {"model": {"breaker": "open"}}}
 
 
+@pytest.mark.parametrize(
+    ("page", "leads_to"), [("engines", "../engines"), ("//evil.example", "../"), ("", "../")]
+)
+def test_signing_in_leads_to_the_page_that_was_asked_for_and_nowhere_else(
+    open_console, page, leads_to
+):
+    console = open_console(console_auth="a-token-of-the-console")
+    assert 'action="console/login?page=engines"' in console.page().text
+    address = f"/_om/console/login?page={page}"
+    wrong = console.client.post(address, data={"token": "wrong"})
+    assert ("page=engines" in wrong.text) == (page == "engines")
+    answer = console.client.post(address, data={"token": "a-token-of-the-console"})
+    assert answer.headers["Location"] == leads_to
+
+
 def test_chaos_is_refused_outside_debug_mode_and_not_shown(console):
     answer = console.send("chaos", engine="model", rate="1", error="Transient")
     assert answer.status_code == 403

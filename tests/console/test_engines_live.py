@@ -80,10 +80,9 @@ def opened(browser, gunicorn, request):
     said = []
     page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(url + "/_om/")
+    page.goto(url + "/_om/engines")
     page.fill("#token", TOKEN)
     page.keyboard.press("Enter")
-    page.get_by_role("link", name="Engines").click()
     page.wait_for_selector("#state[data-state=live]")
     yield Opened(page, url)
     context.close()
@@ -106,8 +105,12 @@ def test_a_breaker_forced_open_keeps_calls_away_in_every_worker(opened):
     expect(model).to_contain_text("breaker forced open")
     expect(page.locator("om-toasts li").first).to_contain_text("breaker forced open")
     expect(button).to_be_focused()
+    off = model.get_by_role("button", name="Switch <b>model</b> off")
+    off.click()
+    expect(model.get_by_role("button", name="Switch <b>model</b> on")).to_be_focused()
     page.get_by_role("button", name="Take everything back").click()
     expect(button).to_have_attribute("aria-pressed", "false")
+    expect(off).to_be_visible()
     assert opened.all_workers(2.5, lambda said: said["engine"] == "<b>model</b>")
 
 
@@ -155,6 +158,25 @@ def test_it_fits_every_width_in_light_and_dark(opened):
     assert unnamed == 0
 
 
+def test_without_scripts_the_forms_do_the_same(opened, browser):
+    from playwright.sync_api import expect
+
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(opened.url + "/_om/engines")
+    page.fill("#token", TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("article.engine").first.get_by_role("button", name="Force open").click()
+    expect(page.get_by_text("Done: it holds in every worker")).to_be_visible()
+    assert opened.all_workers(2.5, lambda said: said["engine"] == "local")
+    page.locator("summary", has_text="Settings in force").click()
+    page.get_by_role("textbox", name="Timeout of a call").fill("soon")
+    page.keyboard.press("Enter")
+    expect(page.locator("#c0-settings-timeout-why")).to_contain_text("Must be a number of seconds")
+    expect(page.get_by_role("textbox", name="Timeout of a call")).to_have_value("soon")
+    context.close()
+
+
 @pytest.mark.parametrize("opened", [True], indirect=True)
 def test_chaos_begins_and_stops_in_debug_mode(opened):
     from playwright.sync_api import expect
@@ -162,7 +184,7 @@ def test_chaos_begins_and_stops_in_debug_mode(opened):
     page = opened.page
     model = page.locator("article.engine").first
     model.locator("summary", has_text="Chaos").click()
-    model.get_by_label("Share of calls hit").fill("1")
+    model.get_by_label("Calls hit").fill("1")
     model.get_by_label("Raise").select_option("Transient")
     model.get_by_role("button", name="Begin").click()
     expect(model).to_contain_text("chaos, no call yet")

@@ -111,7 +111,7 @@ export const cards = {
         mark: badge(one.state, one.state === "pending" ? "info" : one.kind === "error" ? "bad" : "warn"),
         text: one.message,
         when: ago(one.fired_at || one.since, at),
-        more: make("span", {}, one.subject ? `${one.subject} ` : null, silence(one.name, silences[one.name], at)),
+        more: make("span", {}, one.subject ? `${one.subject} · ` : null, silence(one.name, silences[one.name], at)),
       }))));
     } else content.push(empty("No alert is firing."));
     if (past.length) {

@@ -57,6 +57,13 @@ function complain(form, errors = {}) {
   form.querySelector("[aria-invalid]")?.focus();
 }
 
+/** Where the focus goes when the button that had it is gone. */
+function next(form, { name, value }) {
+  const same = name && all(`button[name="${name}"]`, form).find((one) => one.value !== value && one.checkVisibility());
+  const [field] = [form.elements[value]].flat().filter((one) => one?.checkVisibility?.());
+  return same || field || document.getElementById("main");
+}
+
 async function send(form, button) {
   const body = new URLSearchParams(new FormData(form, button));
   if (button) button.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
@@ -73,6 +80,7 @@ async function send(form, button) {
         input.value = input.parentElement.querySelector("[data-was]").value;
       }
       show(told.board);
+      if (button && !button.checkVisibility()) next(form, button).focus();
       toast.success(told.message);
     } else if (told.errors) complain(form, told.errors);
     else toast.error(told.detail ?? "It could not be changed.");
