@@ -74,12 +74,11 @@ class Flight:
 
     def open(self, head: Stored, variant: str) -> None:
         """Let those who wait for ``variant`` send the body along from now on."""
-        self._land(Landing.OPEN, head=head, variant=variant)
-
-    def refuse(self) -> None:
-        """Those who wait go on their own."""
-        if self.landing is Landing.UNDER_WAY:
-            self._land(Landing.PRIVATE)
+        with self._changed:
+            self.landing = Landing.OPEN
+            self.head = head
+            self.variant = variant
+            self._changed.notify_all()
 
     def add(self, chunk: bytes) -> None:
         """The next piece of the body; waits when somebody is too far behind."""
@@ -118,13 +117,6 @@ class Flight:
         """Too large to be stored: keep only what somebody still has to send."""
         with self._changed:
             self.landing = Landing.OPEN if self._readers else Landing.PRIVATE
-            self._changed.notify_all()
-
-    def _land(self, landing: Landing, head: Stored | None = None, variant: str = "") -> None:
-        with self._changed:
-            self.landing = landing
-            self.head = head
-            self.variant = variant
             self._changed.notify_all()
 
     def _end(self) -> int:

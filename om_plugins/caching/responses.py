@@ -457,10 +457,6 @@ class ResponsesLayer:
             return list(headers)
         return [*headers, ("Date", http_date_of(at))]
 
-    def own_etag(self, kept: Stored) -> str:
-        """The entity tag as the application knows it."""
-        return kept.verdict.etag
-
     def keep(
         self, ident: str, made: Stored, environ: Mapping[str, object], mark: tuple[int, float]
     ) -> bool:

@@ -32,8 +32,10 @@ __all__ = [
     "allows",
     "cache_status",
     "hop_by_hop",
+    "is_unsafe",
     "judge",
     "matches",
+    "same_response",
     "updated",
 ]
 
@@ -65,12 +67,10 @@ class Forward(StrEnum):
     """Why a request went to the application: the values of ``fwd`` (RFC 9211 section 2.2)."""
 
     BYPASS = "bypass"
-    METHOD = "method"
     MISS = "uri-miss"
     VARY = "vary-miss"
     REQUEST = "request"
     STALE = "stale"
-    PARTIAL = "partial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,8 +373,3 @@ def same_response(stored_etag: str, stored_modified: float | None, facts: Facts)
 def is_unsafe(method: str, safe: Collection[str] = ("GET", "HEAD", "OPTIONS", "TRACE")) -> bool:
     """Whether a method may change what is stored (RFC 9110 section 9.2.1); unknown ones may."""
     return method not in safe
-
-
-def retry_left(lifetime_s: float, age_s: float) -> int:
-    """Seconds of freshness left, for ``ttl``; negative once it is stale."""
-    return math.floor(lifetime_s - age_s)

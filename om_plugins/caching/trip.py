@@ -199,7 +199,7 @@ class Trip:
         verdict = kept.verdict
         modified = next((v for n, v in kept.headers if n.lower() == "last-modified"), "")
         new = {
-            "HTTP_IF_NONE_MATCH": self.layer.own_etag(kept),
+            "HTTP_IF_NONE_MATCH": verdict.etag,
             "HTTP_IF_MODIFIED_SINCE": modified if verdict.modified is not None else "",
         }
         if not any(new.values()):

@@ -111,7 +111,7 @@ def test_one_that_breaks_off_cuts_those_who_send_along():
 
 def test_who_waits_is_told_when_it_is_private():
     flight = Flight(100)
-    flight.refuse()
+    flight.end(None)
     assert flight.wait(0) is Landing.PRIVATE
     assert Flight(100).wait(0) is Landing.UNDER_WAY
 
