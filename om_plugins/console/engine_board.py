@@ -307,7 +307,7 @@ def _words(name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g}\u00a0%"
+    return f"{round(100 * share, 1):g}\u00a0%"
 
 
 def _count(amount: int, one: str, many: str = "") -> str:

@@ -110,6 +110,15 @@ def test_what_is_set_aside_says_why_and_for_how_long(runtime, look):
     assert look().texts["c0e0.aside"] == "cooling down, 29 s"
 
 
+def test_one_of_several_equals_is_ejected_for_a_while(runtime, look):
+    add(runtime, "model")
+    add(runtime, "other")
+    runtime.chain("assistant").places[0].ejection.begin(runtime.clock.monotonic())
+    made = look()
+    assert made.texts["c0e0.aside"] == "asked last, 29 s"
+    assert (made.texts["c0e0.flight"], made.texts["c0e1.flight"]) == ("0 of 8", "0")
+
+
 def test_the_last_probe_is_told(runtime, look):
     add(runtime, "bare")
     add(runtime, "model", tier=2, kind=Probed)
