@@ -389,7 +389,9 @@ class HeadersLayer:
             # a new list: the application may use its own for the next response too
             headers = [*headers, *added]
             if (
-                NONCE in environ or (SENT in environ and not outside & _LENGTH_BIT)
+                # a stream may use its nonce late; where nothing is enforced that harms nobody
+                NONCE in environ
+                or (SENT in environ and not outside & _LENGTH_BIT and PLAIN not in environ)
             ) and STITCHED not in environ:
                 if outside & _CACHING_BIT:
                     headers = kept_private(headers)

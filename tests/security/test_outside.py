@@ -7,7 +7,7 @@ from flask import Flask, render_template_string, request
 
 from om_plugins import OpenManager
 from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.security.nonce import nonce, stitched_nonce
+from om_plugins.security.nonce import nonce, stitched_nonce, tag_nonce
 from om_plugins.security.outside import MAX_BODY_BYTES, conditional, kept_private
 
 
@@ -70,6 +70,17 @@ def test_a_stream_is_private_because_it_may_use_its_nonce_late(enforced):
     assert enforced(page(ask=None, body="<p>", length=False)).get("Cache-Control") == "private"
     data = page(ask=None, body="x", length=False, content_type="application/json")
     assert enforced(data).get("Cache-Control") is None
+
+
+def test_by_default_a_stream_may_be_kept_by_whoever_kept_it(serve):
+    for mode, said in (("adopt", None), ("learn", "private")):
+        rules = HeaderPolicy(mode=mode, report_sample=float(mode == "learn"))
+        stream = page(ask=None, body="<p>", length=False)
+        assert serve(HeadersLayer(stream, rules)).get("Cache-Control") == said
+    public = ("Cache-Control", "public, s-maxage=60")
+    rules = HeaderPolicy(mode="adopt", report_sample=0)
+    seen = serve(HeadersLayer(page(public, ask=tag_nonce, length=False), rules))
+    assert seen.get("Cache-Control") == public[1]
 
 
 def test_what_our_own_cache_stitches_stays_as_that_cache_says(enforced):
