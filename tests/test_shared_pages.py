@@ -297,6 +297,26 @@ def test_hits_are_counted_under_their_route(site):
     assert environs[1][ROUTE] == "/page"
 
 
+def test_workers_share_pages_with_their_policies_and_nonces(tmp_path):
+    config = {"OM_CACHE_URL": f"file://{tmp_path}/cache", "OM_CSP_MODE": "enforce"}
+    sites = [Site(**config) for _ in range(2)]
+    seen = set()
+    for site in sites:
+
+        def body(number, site=site):
+            return render_template_string(PAGE, number=number)
+
+        client = site.view(site.om.csp(update={"script-src": ["https://cdn.example"]})(body))
+        for _ in range(2):
+            found = client.get("/page")
+            policy, page = nonces(found)
+            assert policy == page
+            assert "https://cdn.example" in found.headers["Content-Security-Policy"]
+            seen |= page
+    assert len(seen) == 4
+    assert [site.runs for site in sites] == [1, 0]
+
+
 def test_marks_are_written_for_a_store_and_read_back():
     change = Override(update={"img-src": ["https://x.example"]}, report_only=True)
     marks = {PLAIN: True, ROUTE: "/page", OVERRIDE: (change, Override(exempt=True))}
