@@ -307,6 +307,15 @@ class Cache(Protocol):
     def shrink(self) -> int:
         """Memory is short: keep about half in this process. Returns how many entries went."""
 
+    def purge(
+        self,
+        prefix: str | tuple[object, ...] | None = None,
+        *,
+        tags: Iterable[str] = (),
+        scope: str = "",
+    ) -> int:
+        """Forget entries at once, in all workers. Returns how many in this process."""
+
     def remove(self, key: str, *, scope: str = "") -> None:
         """Forget one entry."""
 

@@ -115,6 +115,26 @@ def test_the_head_helper_brings_the_module_below_the_script_root():
     )
 
 
+def test_the_head_helper_brings_the_modules_for_queries_where_a_page_asks_for_them():
+    app = make_app(OM_CSP_MODE="enforce")
+    OpenManager(app)
+
+    @app.get("/head")
+    def head():
+        return render_template_string("{{ om_head(queries=True) }}")
+
+    client = app.test_client()
+    answer = client.get("/head")
+    nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
+    early = [
+        f'<link rel="modulepreload" href="/_om/static/{name}" nonce="{nonce}">'
+        for name in ("query.js", "query-core.js")
+    ]
+    assert answer.text.startswith("".join(early) + "<script ")
+    for name in ("query.js", "query-core.js"):
+        assert client.get(f"/_om/static/{name}").mimetype == "text/javascript"
+
+
 def test_nonce_helpers_work_in_mode_off():
     app = make_app(OM_CSP_MODE="off")
     OpenManager(app)
