@@ -48,6 +48,7 @@ class Entry:
         began: Unix time at which its fetch began: an invalidation from then on concerns it.
         stored: when it was stored; its age counts from here.
         base: ``stored``, or ``-inf`` once it was invalidated.
+        share: of its times, by which it is used; what was stored together ends at different times.
         fresh_until: until when it is fresh by its own stale time.
         valid_until: until when memory may answer at all (its own end, or a shared store's turn).
         gone_at: its own end.
@@ -78,6 +79,7 @@ class Entry:
         "newer",
         "older",
         "retry_at",
+        "share",
         "stored",
         "tags",
         "valid_until",
@@ -105,12 +107,10 @@ class Entry:
         self.tags = tags
         self.began = began
         self.stored = self.base = stored
-        if shorten:  # a share of both times; endless ones stay endless
-            self.base -= shorten * stale_time if stale_time < math.inf else 0.0
-            cache_time *= 1 - shorten
-        self.gone_at = stored + cache_time
+        self.share = 1 - shorten
+        self.gone_at = stored + cache_time * self.share
         self.valid_until = min(self.gone_at, valid_until)
-        self.fresh_until = min(self.base + stale_time, self.valid_until)
+        self.fresh_until = min(stored + stale_time * self.share, self.valid_until)
         if data == ABSENT:  # never a fresh hit: those who look are counted apart
             self.base = self.fresh_until = -math.inf
         self.deps = deps
@@ -158,7 +158,7 @@ class Entry:
         """Fresh by its own stale time, or by the caller's."""
         if stale_time is None:
             return now < self.fresh_until
-        return now < self.base + stale_time and now < self.valid_until
+        return now < self.base + stale_time * self.share and now < self.valid_until
 
 
 @dataclass(slots=True)

@@ -153,7 +153,9 @@ class Levels:
             if current is not None and current.began > record.began and now < current.valid_until:
                 return current  # this process has stored a newer one meanwhile
             found = self._loaded(ident, record, now)
-            if process.memory.is_stale(ident, record.tags, record.began, record.deps):
+            invalidated = process.memory.is_stale(ident, record.tags, record.began, record.deps)
+            # a time of none was stored: it was stale already, whatever time a caller asks for
+            if invalidated or not record.stale_time:
                 found.mark_stale()
                 if now >= found.gone_at:  # an absence is never served stale
                     return None

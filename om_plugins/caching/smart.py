@@ -205,7 +205,7 @@ class SmartCache:
             if (
                 now < entry.fresh_until
                 if stale_time is None
-                else now < entry.base + stale_time and now < entry.valid_until
+                else now < entry.base + stale_time * entry.share and now < entry.valid_until
             ):
                 entry.hit()
                 if entry.epoch != self._epoch:

@@ -594,8 +594,21 @@ def test_what_was_stored_together_does_not_end_together(make_world):
     gone = sorted(entry.gone_at - now for entry in entries)
     assert 9 <= fresh[0] < 9.3 < 9.7 < fresh[-1] <= 10
     assert 90 <= gone[0] < 93 < 97 < gone[-1] <= 100
-    world.clock.advance(8.9)
-    assert all(entry.is_fresh(world.clock.monotonic(), 10) for entry in entries)
+
+
+def test_jitter_is_a_share_of_the_time_that_the_caller_asked_for(make_world, fetcher):
+    world = make_world(jitter=0.5)
+    for n in range(50):
+        world.cache.query(("k", n), fetcher(n), stale_time=3600, cache_time=7200)
+    world.clock.advance(2)
+    before = world.cache.stats().fresh
+    for n in range(50):
+        world.cache.query(("k", n), fetcher(n), stale_time=5)
+    assert world.cache.stats().fresh == before + 50
+    world.clock.advance(1.5)
+    for n in range(50):
+        world.cache.query(("k", n), fetcher(n), stale_time=5)
+    assert 0 < world.cache.stats().stale < 50
 
 
 def test_endless_times_have_no_jitter(make_world):

@@ -253,3 +253,4 @@ def test_an_entry_of_the_store_tells_that_it_was_computed_from_a_stale_one(worke
     one.cache.query("total", total(one, price))
     two.cache.get("total")
     assert stale(two, "total")
+    assert not two.cache._entries["total"].is_fresh(two.clock.monotonic(), 1000)
