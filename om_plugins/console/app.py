@@ -7,12 +7,10 @@ page brings a policy of its own, stricter than any mode of ``OM_CSP_MODE``.
 from __future__ import annotations
 
 import functools
-import io
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING
 
 import msgspec
 from werkzeug.wrappers import Request, Response
@@ -20,11 +18,11 @@ from werkzeug.wrappers import Request, Response
 from ..notifying.servers import stopping
 from ..routes.guards import check_site
 from ..routes.refusal import Refusal
-from ..routes.replies import as_problem
 from ..runtime import Runtime
 from ..security.nonce import nonce
 from ..settings import RouteOptions
 from .auth import Access, ConsoleAuth, Denied
+from .endpoint import MAX_FORM_BYTES, Endpoint, body_of, fields_of, json_answer, refused
 from .engines import Engines
 from .picture import Picture
 from .session import Sessions
@@ -41,10 +39,6 @@ logger = logging.getLogger("om_plugins")
 PAGE_NONCE = "om_plugins.page_nonce"
 """Where the layer that mounts the console keeps what gives this response's nonce."""
 
-MAX_BODY_BYTES = 4_096
-MAX_FORM_BYTES = 16_384
-"""Of a form with many fields, as the engines' page has them."""
-MAX_FIELDS = 100
 LONGEST_SILENCE_S = 7 * 86_400.0
 
 _POLICY = "; ".join(
@@ -64,8 +58,6 @@ _POLICY = "; ".join(
 _SAME_SITE = RouteOptions()
 _PAGES = frozenset({"engines"})
 """What signing in may lead to, beside the overview."""
-
-_View = Callable[[Request], Response]
 
 
 class Console:
@@ -102,18 +94,18 @@ class Console:
     def endpoints(self) -> dict[str, WSGIApplication]:
         """Every address and what answers it."""
         return {
-            "/": _Endpoint(self._page, "GET", page=self._turned_away),
+            "/": Endpoint(self._page, "GET", page=self._turned_away),
             "/ready": self._ready,
-            "/engines": _Endpoint(self._engines_page, "GET", page=self._turned_away),
-            "/engines.json": _Endpoint(self._engines_data, "GET"),
-            "/console/engines": _Endpoint(self._change_engines, "POST", page=self._turned_away),
-            "/console/silence": _Endpoint(self._silence, "POST"),
-            "/overview.json": _Endpoint(self._overview, "GET"),
-            "/console/stream": _Endpoint(self._stream, "GET"),
-            "/console/login": _Endpoint(self._login, "POST", page=self._turned_away),
-            "/console/logout": _Endpoint(self._logout, "POST", page=self._turned_away),
-            "/console/recover": _Endpoint(self._recover, "POST"),
-            "/console/purge": _Endpoint(self._purge, "POST"),
+            "/engines": Endpoint(self._engines_page, "GET", page=self._turned_away),
+            "/engines.json": Endpoint(self._engines_data, "GET"),
+            "/console/engines": Endpoint(self._change_engines, "POST", page=self._turned_away),
+            "/console/silence": Endpoint(self._silence, "POST"),
+            "/overview.json": Endpoint(self._overview, "GET"),
+            "/console/stream": Endpoint(self._stream, "GET"),
+            "/console/login": Endpoint(self._login, "POST", page=self._turned_away),
+            "/console/logout": Endpoint(self._logout, "POST", page=self._turned_away),
+            "/console/recover": Endpoint(self._recover, "POST"),
+            "/console/purge": Endpoint(self._purge, "POST"),
         }
 
     # --- looking ------------------------------------------------------------------------------
@@ -135,13 +127,13 @@ class Console:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        return _json(self._engines.board().as_data())
+        return json_answer(self._engines.board().as_data())
 
     def _overview(self, request: Request) -> Response:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        return _json(self._picture.take(request.args.get("span", "")[:20]))
+        return json_answer(self._picture.take(request.args.get("span", "")[:20]))
 
     def _stream(self, request: Request) -> Response:
         access = self._checked(request)
@@ -162,7 +154,7 @@ class Console:
         an app whose upstream is away still answers, from its cache and its lower tiers."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             ending = self._runtime.closed or stopping()
-            response = _json(
+            response = json_answer(
                 {
                     "status": "ending" if ending else "ready",
                     "hub": "alone" if self._runtime.hub.alone else "shared",
@@ -170,7 +162,7 @@ class Console:
                 503 if ending else 200,
             )
         else:
-            response = _refused(Refusal(405, "Use GET here.", [("Allow", "GET, HEAD")]))
+            response = refused(Refusal(405, "Use GET here.", [("Allow", "GET, HEAD")]))
         response.headers["Cache-Control"] = "no-store"
         return response(environ, start_response)
 
@@ -178,12 +170,12 @@ class Console:
 
     def _login(self, request: Request) -> Response:
         check_site(request.environ, request.host, _SAME_SITE)
-        self._auth.check_token(request.environ, _form(request).get("token", ""))
+        self._auth.check_token(request.environ, fields_of(body_of(request)).get("token", ""))
         _, cookie = self._sessions.made(request.environ, signed_in=True)
         return _to_page(request, cookie, to=f"../{_page_of(request)}")
 
     def _logout(self, request: Request) -> Response:
-        form = _form(request)
+        form = fields_of(body_of(request))
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
@@ -191,8 +183,8 @@ class Console:
         return _to_page(request, self._sessions.ended(request.environ))
 
     def _change_engines(self, request: Request) -> Response:
-        body = _body(request, MAX_FORM_BYTES)
-        form = _fields(body)
+        body = body_of(request, MAX_FORM_BYTES)
+        form = fields_of(body)
         access = self._auth.check(request.environ, body)
         if isinstance(access, Response):
             return access
@@ -202,7 +194,7 @@ class Console:
         status = 422 if outcome.errors else 200
         if "application/json" in request.headers.get("Accept", ""):
             told = {"message": outcome.message, "errors": outcome.errors}
-            return _json({**told, "board": self._engines.board().as_data()}, status)
+            return json_answer({**told, "board": self._engines.board().as_data()}, status)
         if not outcome.errors:
             return _to_page(request, to="../engines?done=changed")
         response = self._page_for(
@@ -222,7 +214,7 @@ class Console:
                 "Nothing was begun: there is no such chain, or too much is under way. "
                 "Look at the engines, then try again.",
             )
-        return _json({"subject": subject}, 202)
+        return json_answer({"subject": subject}, 202)
 
     def _purge(self, request: Request) -> Response:
         """Take stored pages back in all workers: a ``url``, a ``prefix`` or a ``tag``."""
@@ -237,7 +229,7 @@ class Console:
             )
         except ValueError as error:
             raise Refusal(400, f"{hint} Here, {error}.") from None
-        return _json({"purged": count}, 200)
+        return json_answer({"purged": count}, 200)
 
     def _silence(self, request: Request) -> Response:
         asked = self._asked(request, "Send a JSON object with a 'rule' and 'seconds'.")
@@ -249,11 +241,11 @@ class Console:
         except ValueError as error:
             raise Refusal(422, f"Nothing was silenced: {error}.") from None
         logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)
-        return _json({"rule": asked["rule"], "seconds": seconds})
+        return json_answer({"rule": asked["rule"], "seconds": seconds})
 
     def _asked(self, request: Request, hint: str) -> dict[str, str] | Response:
         """What an action is to be done on, when the operator may do it."""
-        body = _body(request)
+        body = body_of(request)
         access = self._auth.check(request.environ, body)
         if isinstance(access, Response):
             return access
@@ -322,38 +314,6 @@ class Console:
         return response
 
 
-class _Endpoint:
-    """One address: its method, and what becomes of a refusal.
-
-    Args:
-        view: answers, or raises a :class:`Refusal`.
-        method: the one that is answered, GET together with HEAD.
-        page: makes a refusal's page for people; a problem document is sent without.
-    """
-
-    def __init__(
-        self,
-        view: _View,
-        method: str,
-        page: Callable[[Request, Refusal], Response] | None = None,
-    ) -> None:
-        self._view = view
-        self._methods = ("GET", "HEAD") if method == "GET" else (method,)
-        self._page = page
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            if request.method not in self._methods:
-                allowed = ", ".join(self._methods)
-                raise Refusal(405, f"Use {self._methods[0]} here.", [("Allow", allowed)])
-            response = self._view(request)
-        except Refusal as refusal:
-            response = self._page(request, refusal) if self._page else _refused(refusal)
-        response.headers["Cache-Control"] = "no-store"
-        return response(environ, start_response)
-
-
 @functools.cache
 def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -361,15 +321,6 @@ def _templates() -> Environment:
     return Environment(
         loader=PackageLoader("om_plugins.console"), autoescape=True, undefined=StrictUndefined
     )
-
-
-def _json(data: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(msgspec.json.encode(data), status, content_type="application/json")
-
-
-def _refused(refusal: Refusal) -> Response:
-    status, headers, body = as_problem(refusal)
-    return Response(body, status, headers)
 
 
 def _page_of(request: Request) -> str:
@@ -385,37 +336,3 @@ def _to_page(request: Request, cookie: str = "", to: str = "../") -> Response:
     if cookie:
         answer.headers.add("Set-Cookie", cookie)
     return answer
-
-
-def _body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """The body, if it is small and its length is told.
-
-    Raises:
-        Refusal: 411 or 413.
-    """
-    length = request.content_length
-    if length is None:
-        raise Refusal(411, "Say how long the body is.")
-    if length > most:
-        raise Refusal(413, f"A body may have {most} bytes.")
-    body: bytes = request.environ["wsgi.input"].read(length)
-    request.environ["wsgi.input"] = io.BytesIO(body)
-    return body
-
-
-def _form(request: Request) -> dict[str, str]:
-    return _fields(_body(request))
-
-
-def _fields(body: bytes) -> dict[str, str]:
-    try:
-        found = parse_qs(
-            body.decode("latin-1"),
-            keep_blank_values=True,
-            encoding="utf-8",
-            errors="replace",
-            max_num_fields=MAX_FIELDS,
-        )
-    except ValueError:
-        raise Refusal(400, f"A form may have {MAX_FIELDS} fields.") from None
-    return {name: values[0] for name, values in found.items()}
