@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .caching.responses import Hooks
+from .caching.http_rules import Hooks
 from .checks import HEADERS
 from .monitoring.observe import ROUTE
 from .security.companions import CHANGED

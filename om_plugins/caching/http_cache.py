@@ -11,10 +11,11 @@ from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats
 from .http_keys import origin_and_path, query_of
+from .http_rules import Hooks, Rule, Rules
 from .http_store import ResponseStore
 from .invalidation import tags_of
 from .purges import Purge
-from .responses import Hooks, ResponsesLayer, Rule, Rules
+from .responses import ResponsesLayer
 from .rfc9111 import Options
 from .stored import PackMarks, ReadMarks, Stored
 

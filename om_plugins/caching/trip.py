@@ -10,12 +10,12 @@ application's own iterable untouched, so that ``wsgi.file_wrapper`` stays what i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from .coalescing import Flight, Landing
 from .http_store import Held
+from .recording import Recorder, Resumed, close_body, is_file
 from .rfc9111 import Facts, Forward, Headers, Verdict, judge, matches, same_response, updated
 from .stored import Stored, nonced_headers, split
 
@@ -169,13 +169,13 @@ class Trip:
                 if answer is not None:
                     self._covers(error)
                     return answer
-            self._over(failed=True)
+            self.over(failed=True)
             raise
         self._unset_validators(before)
         try:
             return self._arrived(body)
         except BaseException:
-            self._over(failed=True)  # nobody must wait for what never comes
+            self.over(failed=True)  # nobody must wait for what never comes
             raise
 
     def _covers(self, error: Exception) -> None:
@@ -230,9 +230,9 @@ class Trip:
             except StopIteration:
                 break
             except BaseException:
-                _close(body)
+                close_body(body)
                 raise
-        return _Resumed(body, first, iterator)
+        return Resumed(body, first, iterator)
 
     # --- start_response ---------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class Trip:
             self._sent = True
             self._real_write = self._call(self._status, list(self._headers), None)
             self.layer.store.refuse("write")
-            self._over(private=True)
+            self.over(private=True)
         return self._real_write(data)
 
     def _call(
@@ -281,7 +281,7 @@ class Trip:
         if self._following is not None and not self._sent:
             return self._sent_along(body)
         if self._sent or not self._status:
-            self._over(private=True)
+            self.over(private=True)
             return body
         code = _number(self._status)
         facts = self._facts(code)
@@ -290,7 +290,7 @@ class Trip:
         if code in _ERRORS:
             answer = self._covered(code)
             if answer is not None:
-                _close(body)
+                close_body(body)
                 return answer
         if not self._get:
             return self._head(body, facts)
@@ -321,7 +321,7 @@ class Trip:
             return "route"
         if self.forward is Forward.BYPASS or "HTTP_RANGE" in self.environ:
             return "request"
-        if _is_file(self.environ.get("wsgi.file_wrapper"), body):
+        if is_file(self.environ.get("wsgi.file_wrapper"), body):
             return "file"  # the server sends it faster than anything here could
         length = facts.one("content-length")
         if length is not None and length.isdigit() and int(length) > layer.max_body:
@@ -330,7 +330,7 @@ class Trip:
 
     def _validated(self, body: Iterable[bytes], facts: Facts) -> Iterable[bytes]:
         """The application says that what is stored still holds."""
-        _close(body)
+        close_body(body)
         held = self.held
         assert held is not None and isinstance(held.kept, Stored)  # noqa: S101 - for mypy
         kept = held.kept
@@ -355,10 +355,10 @@ class Trip:
         if reason:
             self.layer.store.refuse(reason)
             self.layer.forget(self.ident, held)
-            self._over(private=True)
+            self.over(private=True)
         else:
             self.layer.keep(self.ident, made, self.environ, self.mark)
-            self._over(made)
+            self.over(made)
             self.outcome = "validated"
         details = [("fwd", Forward.STALE), ("fwd-status", 304)]
         return self.layer.answer(self.environ, self._start_response, made, details)
@@ -376,7 +376,7 @@ class Trip:
         if "HTTP_RANGE" in self.environ or now >= held.gone_at:
             return None
         self.outcome = "failed"
-        self._over(held.kept)
+        self.over(held.kept)
         self.layer.store.count("stale")
         left = int(verdict.lifetime_s - age)
         details: list[tuple[str, object]] = [("hit", True), ("ttl", left), ("fwd", Forward.STALE)]
@@ -404,7 +404,7 @@ class Trip:
                     self.layer.keep(self.ident, made, self.environ, self.mark)
             else:
                 self.layer.forget(self.ident, held)
-        self._over(private=True)
+        self.over(private=True)
         self._send(self._told(facts.status))
         return body
 
@@ -416,7 +416,7 @@ class Trip:
             layer.store.refuse(reason)
         if self.held is not None and facts.status < 500 and "HTTP_RANGE" not in self.environ:
             layer.forget(self.ident, self.held)  # what replaced it is not for everybody
-        self._over(private=facts.status < 500)
+        self.over(private=facts.status < 500)
         self._send(self._told(facts.status))
         if facts.status == 304 and self.held is None and layer.everything:
             self._fill(facts)
@@ -447,7 +447,7 @@ class Trip:
         head = layer.made(self._status, facts, verdict, b"", None)
         if self.flight is not None and self._may_be_sent_along(facts):
             self.flight.open(head, layer.variant_of(verdict.vary, self.environ))
-        recorder = _Recorder(self, body, facts, verdict)
+        recorder = Recorder(self, body, facts, verdict)
         conditional = (
             "HTTP_IF_NONE_MATCH" in self.environ or "HTTP_IF_MODIFIED_SINCE" in self.environ
         )
@@ -464,7 +464,7 @@ class Trip:
         self._send(self._told(facts.status, stored=True))
         return recorder
 
-    def _known(self, recorder: _Recorder, head: Stored) -> Iterable[bytes]:
+    def _known(self, recorder: Recorder, head: Stored) -> Iterable[bytes]:
         """The client has this very response: it gets a 304, and the cache the body."""
         try:
             for _ in recorder:
@@ -495,18 +495,18 @@ class Trip:
         if reason or made is None:
             layer.store.refuse(reason)
             self.outcome = "refused"
-            self._over(private=True)
+            self.over(private=True)
             return
         kept = layer.keep(self.ident, made, self.environ, self.mark)
         self.outcome = "stored" if kept else "refused"
-        self._over(made)
+        self.over(made)
 
     def broke_off(self, reason: str) -> None:
         """The body did not end well, or grew too large."""
         if reason:
             self.layer.store.refuse(reason)
         self.outcome = "failed"
-        self._over(failed=True)
+        self.over(failed=True)
 
     def too_large(self) -> None:
         """The body grew over the limit: it goes on to those who have begun to send it."""
@@ -515,7 +515,7 @@ class Trip:
             self.flight.forget_chunks()
             self.layer.board.leave(self._boarded, self.flight, private=True)
 
-    def _over(
+    def over(
         self, kept: Stored | None = None, *, private: bool = False, failed: bool = False
     ) -> None:
         flight, self.flight = self.flight, None
@@ -529,7 +529,7 @@ class Trip:
 
     def _sent_along(self, own: Iterable[bytes]) -> Iterable[bytes]:
         """The view has left this request to another's trip: its own response is dropped."""
-        _close(own)
+        close_body(own)
         flight, self._following = self._following, None
         assert flight is not None  # noqa: S101 - for mypy
         answer = self._follow(flight)
@@ -567,115 +567,6 @@ class Trip:
         layer.store.count("coalesced")
         details = [("fwd", self.forward), ("collapsed", True)]
         return layer.answer(environ, self._start_response, kept, details)
-
-
-class _Recorder:
-    """The application's body on its way to the client, and into the cache."""
-
-    def __init__(self, trip: Trip, body: Iterable[bytes], facts: Facts, verdict: Verdict) -> None:
-        self._trip = trip
-        self._body = body
-        self._facts = facts
-        self._verdict = verdict
-        self._chunks: list[bytes] | None = []
-        self._size = 0
-        self._done = False
-        length = facts.one("content-length")
-        self._length = int(length) if length is not None and length.isdigit() else None
-        if facts.status in (204, 205):
-            self._length = 0
-        if self._length == 0:
-            self._finish()
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._body:
-                self._take(chunk)
-                yield chunk
-        except Exception:
-            self._broke_off("broken")
-            raise
-        self._ended()
-
-    def close(self) -> None:
-        """The server is done with the body, wholly sent or not."""
-        flight = self._trip.flight
-        try:
-            if not self._done and flight is not None and flight.followed:
-                for chunk in self._body:  # this client left; those who send along have not
-                    self._take(chunk)
-                self._ended()
-        finally:
-            self._broke_off("unfinished")
-            _close(self._body)
-
-    def _take(self, chunk: bytes) -> None:
-        trip = self._trip
-        if trip.flight is not None:
-            trip.flight.add(chunk)
-        if self._chunks is None or self._done:
-            return
-        self._size += len(chunk)
-        self._chunks.append(chunk)
-        if self._size > trip.layer.max_body:
-            self._chunks = None
-            trip.too_large()
-        elif self._length is not None and self._size >= self._length:
-            # before the last piece leaves: the client may ask again as soon as it has it
-            self._finish()
-
-    def _ended(self) -> None:
-        if self._done:
-            return
-        if self._chunks is None:
-            self._done = True
-            self._trip._over(private=True)
-        elif self._length is not None and self._size != self._length:
-            self._broke_off("broken")
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._done = True
-        chunks = self._chunks or []
-        if self._length is not None and self._size != self._length:
-            self._trip.broke_off("broken")
-            return
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._trip.finish(body, self._facts, self._verdict)
-
-    def _broke_off(self, reason: str) -> None:
-        if not self._done:
-            self._done = True
-            self._trip.broke_off(reason)
-
-
-class _Resumed:
-    """An iterable whose first pieces were taken already."""
-
-    def __init__(self, body: Iterable[bytes], first: list[bytes], rest: Iterator[bytes]) -> None:
-        self._body = body
-        self._pieces = chain(first, rest)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        _close(self._body)
-
-
-def _close(body: object) -> None:
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
-
-
-def _is_file(wrapper: object, body: object) -> bool:
-    """Whether the server's file wrapper made this body: a class, or a function as in uWSGI, which
-    returns the file itself."""
-    if isinstance(wrapper, type):
-        return isinstance(body, wrapper)
-    return wrapper is not None and hasattr(body, "read")
 
 
 def _number(status: str) -> int:

@@ -11,7 +11,7 @@ from werkzeug.test import Client
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.caching.http_cache import HttpCache
-from om_plugins.caching.responses import Hooks, Rule, Rules
+from om_plugins.caching.http_rules import Hooks, Rule, Rules
 from om_plugins.caching.rfc9111 import Options
 from om_plugins.testing.fakes import FakeClock
 
