@@ -355,6 +355,9 @@ class EngineHealth:
         samples: calls in the window.
         since: when the state began (Unix time).
         last_error: class name of the newest failure, "" for none.
+        forced: what an operator decided of its breaker, ``"open"`` or ``"closed"``; "": nothing.
+        ejected: its equals do better, so it is asked last for a while.
+        probed_at: when a prober last looked at it (Unix time), ``None`` for never.
     """
 
     engine: str
@@ -366,3 +369,6 @@ class EngineHealth:
     samples: int
     since: float
     last_error: str = ""
+    forced: str = ""
+    ejected: bool = False
+    probed_at: float | None = None

@@ -111,15 +111,15 @@ def engines(as_json: bool) -> None:
 def _engine_rows(runtime: Runtime) -> Iterator[dict[str, Any]]:
     for name, chain in sorted(runtime.chains.items()):
         health = {(one.engine, one.tier): str(one.state) for one in chain.health()}
-        for spec in sorted(chain.engines, key=lambda spec: spec.tier):
-            engine = str(getattr(spec.engine, "name", spec.engine))
+        for place in chain.everyone:
+            traits = getattr(place.spec.engine, "traits", EngineTraits())
             yield {
                 "chain": name,
-                "tier": spec.tier,
-                "engine": engine,
-                "weight": spec.weight,
-                "health": health.get((engine, spec.tier), "no data"),
-                "traits": list(_traits(getattr(spec.engine, "traits", EngineTraits()))),
+                "tier": place.tier,
+                "engine": place.name,
+                "weight": place.weight,
+                "health": health.get((place.name, place.tier), "switched off"),
+                "traits": list(_traits(traits)),
             }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -33,6 +33,10 @@ class _Wire(msgspec.Struct):
     samples: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     since: float
     last_error: _Name = ""
+    # workers of an earlier version, which serve during a deployment, do not say these
+    forced: Literal["", "open", "closed"] = ""
+    ejected: bool = False
+    probed_at: float | None = None
 
 
 def as_dicts(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
@@ -48,6 +52,9 @@ def as_dicts(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
             "samples": one.samples,
             "since": one.since,
             "last_error": one.last_error[:200],
+            "forced": one.forced,
+            "ejected": one.ejected,
+            "probed_at": one.probed_at,
         }
         for one in health
     ]
@@ -88,6 +95,9 @@ def _merged(rows: list[EngineHealth]) -> EngineHealth:
         samples=samples,
         since=min((r.since for r in rows if r.state is state), default=first.since),
         last_error=next((r.last_error for r in rows if r.last_error), ""),
+        forced=next((r.forced for r in rows if r.forced), ""),
+        ejected=any(r.ejected for r in rows),
+        probed_at=max((r.probed_at for r in rows if r.probed_at is not None), default=None),
     )
 
 

@@ -58,7 +58,8 @@ class Condition:
         with self._lock:
             view = self._breaker.view(now)
             before, state = self._health, health_of(view, self._cooldown, now)
-            if state is Health.HEALTHY and now < self._ejection.until:
+            ejected = now < self._ejection.until
+            if state is Health.HEALTHY and ejected:
                 state = Health.DEGRADED
             if state is not before:
                 self._health, self._since = state, self._clock.time()
@@ -82,6 +83,11 @@ class Condition:
             samples=view.calls,
             since=since,
             last_error=self.last_error,
+            forced=view.forced or "",
+            ejected=ejected,
+            probed_at=None
+            if view.probed_at is None
+            else self._clock.time() - (now - view.probed_at),
         )
 
     def after_fork(self) -> None:

@@ -50,8 +50,33 @@ def test_health_passes_through_the_hub():
     assert decoded_health(as_dicts(worker)) == worker
 
 
+def test_what_operators_and_probers_did_is_told_of_any_worker():
+    forced, probed = health(OFF), health(OK)
+    forced.forced, forced.ejected, forced.probed_at = "open", True, 3.0
+    probed.probed_at = 9.0
+    assert decoded_health(as_dicts([forced])) == [forced]
+    (one,) = merged_health([[health(OK)], [forced], [probed]])
+    assert (one.forced, one.ejected, one.probed_at) == ("open", True, 9.0)
+
+
+def test_workers_of_an_earlier_version_are_understood_and_understand():
+    """During a deployment both serve: what one does not know is left out, not refused."""
+    (told,) = as_dicts([health(OK)])
+    for name in ("forced", "ejected", "probed_at"):
+        del told[name]
+    assert decoded_health([told]) == [health(OK)]
+    assert decoded_health([{**told, "of_a_later_version": 1}]) == [health(OK)]
+
+
 @pytest.mark.parametrize(
-    "hostile", [None, [1], [{}], [{**as_dicts([health(OK)])[0], "state": "fine"}]]
+    "hostile",
+    [
+        None,
+        [1],
+        [{}],
+        [{**as_dicts([health(OK)])[0], "state": "fine"}],
+        [{**as_dicts([health(OK)])[0], "forced": "shut"}],
+    ],
 )
 def test_what_is_no_health_is_refused(hostile):
     with pytest.raises(ValueError):

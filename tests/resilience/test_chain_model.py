@@ -1,4 +1,4 @@
-"""What holds for every chain, however it is made up, and whatever operators change between calls."""
+"""What holds for every call of every chain, whatever operators change meanwhile."""
 
 from __future__ import annotations
 
