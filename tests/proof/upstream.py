@@ -1,8 +1,10 @@
 """A real HTTP upstream for the soak: fails, hangs and rate-limits at the rates it is told.
 
-``python upstream.py PORT FAIL HANG LIMIT``: shares of calls, 0 to 1.
+``python upstream.py PORT FAIL HANG LIMIT``: shares of calls, 0 to 1. ``GET`` tells how many there
+were.
 """
 
+import itertools
 import json
 import random
 import sys
@@ -10,13 +12,18 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 port, fail, hang, limit = int(sys.argv[1]), *map(float, sys.argv[2:5])
+posts, looks = itertools.count(1), itertools.count()
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def do_GET(self):
+        self.answer(200, next(posts) - 1 - next(looks))  # looking counts one, too
+
     def do_POST(self):
+        next(posts)
         self.rfile.read(int(self.headers["Content-Length"]))
         dice = random.random()
         if dice < hang:

@@ -572,6 +572,16 @@ def test_a_chain_is_idempotent_when_every_engine_is(engine, chain_of):
     assert not chain_of().idempotent
 
 
+def test_a_local_engine_that_looks_at_its_time_has_some_after_an_overrun(engine, chain_of, clock):
+    def looks(call):
+        call.raise_if_done()
+        return call.remaining()
+
+    overruns = engine("one", Transient("late"), takes_s=20.0)
+    answer = chain_of(overruns, engine("local", looks, local=True)).call(timeout=2.0)
+    assert answer.payload == pytest.approx(0.1)
+
+
 def test_an_engine_that_is_refused_leaves_the_chain_as_it_was(engine, chain_of, clock):
     said = {"two": EngineOptions.from_mapping({"chaos": {"rate": 2}})}
     chain = EngineChain("c", options=said, clock=clock)

@@ -218,6 +218,20 @@ def test_a_full_engine_does_not_keep_a_permit_of_its_breaker(clock):
     thread.join(10)
 
 
+def test_a_full_engine_gives_the_probe_of_its_breaker_back(engine, chain_of, clock):
+    a = engine("a", Transient("x"), "back", max_concurrency=1)
+    chain = chain_of(a, retries=0, breaker_min_calls=1)
+    with pytest.raises(ChainExhausted):
+        chain.call()
+    clock.advance(11)
+    bulkhead = chain.places[0].traffic.bulkhead
+    assert bulkhead.enter(0.0)  # a call of another chain
+    with pytest.raises(ChainExhausted, match="bulkhead full"):
+        chain.call()
+    bulkhead.leave()
+    assert chain.call().payload == "back"
+
+
 def test_a_call_may_wait_for_its_turn():
     held = Held(max_concurrency=1)
     chain = EngineChain("real", ChainPolicy(bulkhead_wait=10.0))

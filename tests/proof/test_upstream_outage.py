@@ -1,0 +1,154 @@
+"""What an upstream bears while it is down, and how soon it is back in use: real processes."""
+
+from __future__ import annotations
+
+import collections
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from om_plugins import HttpEngine, Settings, StaticEngine
+from om_plugins.runtime import Runtime
+from om_plugins.types import EngineSpec
+
+pytestmark = [pytest.mark.proof, pytest.mark.server]
+
+SCRIPT = Path(__file__).with_name("upstream.py")
+LOAD_PER_S = 100
+SECONDS = 8
+INTERVAL_S = 2
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Upstream:
+    """A process of its own that counts what it is asked."""
+
+    def __init__(self, port, fail=0.0):
+        self.port = port
+        self.process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(port), str(fail), "0", "0"], stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                self.asked()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError("the upstream did not start")
+
+    def asked(self):
+        return read(f"http://127.0.0.1:{self.port}/")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(5)
+
+
+def read(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"breaker_min_calls": 100_000, "retry_budget_floor": 0.0}],
+    ids=["as shipped", "without its breaker"],
+)
+def test_a_total_outage_costs_at_most_one_and_a_fifth(capsys, policy):
+    upstream = Upstream(free_port(), fail=1.0)
+    runtime = Runtime(Settings(**policy))
+    url = f"http://127.0.0.1:{upstream.port}/"
+    runtime.add_engine(EngineSpec(HttpEngine("up", url, idempotent=True, pool_size=64), "c", 1))
+    runtime.add_engine(EngineSpec(StaticEngine("local", "resting"), "c", 2))
+    chain = runtime.chain("c")
+    answers = collections.Counter()
+    began = time.monotonic()
+
+    def client(number, clients=50):
+        """Asks at its own times, so that those who wait do not slow the others down."""
+        for turn in range(LOAD_PER_S * SECONDS // clients):
+            due = began + (turn * clients + number) / LOAD_PER_S
+            time.sleep(max(due - time.monotonic(), 0.0))
+            answers[chain.call({}).engine] += 1
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(50)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        calls_each = upstream.asked() / answers.total()
+    finally:
+        upstream.kill()
+        runtime.close()
+    with capsys.disabled():
+        print(f"\noutage: {calls_each:.3f} upstream calls a request, {answers.total()} requests")
+    assert answers == {"local": LOAD_PER_S * SECONDS}
+    assert calls_each <= 1.2
+
+
+APP = """
+import os
+from pathlib import Path
+from flask import Flask
+from om_plugins import HttpEngine, OpenManager, StaticEngine
+
+app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
+app.config.update(OM_PROBE_INTERVAL=%d, OM_BREAKER_COOLDOWN_S=60,
+    OM_BREAKER_SHARED=%r, OM_RETRIES=0)
+om = OpenManager(app)
+om.add_engine(HttpEngine("up", "http://127.0.0.1:%d/", timeout=1, idempotent=True), chain="c")
+om.add_engine(StaticEngine("local", "resting"), chain="c", tier=2)
+
+@app.get("/up")
+def up():
+    return ""
+
+@app.get("/ask")
+def ask():
+    return {"pid": os.getpid(), "tier": om.chain("c").call({}).tier,
+            "open": not om.chain("c").places[0].breaker.permit}
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["breakers alone", "breakers shared"])
+def test_traffic_is_back_within_a_probe_interval_and_a_second(gunicorn, capsys, shared):
+    port = free_port()
+    upstream = Upstream(port)
+    url, _ = gunicorn(APP % (INTERVAL_S, shared, port), "--workers", "2", "--threads", "4")
+    try:
+        tiers = {}  # of the newest answer of each worker
+
+        def until(reached, seconds):
+            began = time.monotonic()
+            while not (len(tiers) == 2 and all(map(reached, tiers.values()))):
+                assert time.monotonic() < began + seconds, tiers
+                answer = read(url + "/ask")
+                tiers[answer["pid"]] = answer
+                time.sleep(0.01)
+            return time.monotonic() - began
+
+        until(lambda one: one["tier"] == 1, 20)
+        upstream.kill()
+        until(lambda one: one["open"], 30)
+        time.sleep(2 * INTERVAL_S)
+        upstream = Upstream(port)
+        took_s = until(lambda one: one["tier"] == 1, 30)
+    finally:
+        upstream.kill()
+    with capsys.disabled():
+        print(f"\nrecovery: both workers back after {took_s:.2f} s, probes each {INTERVAL_S} s")
+    assert took_s <= INTERVAL_S + 1
