@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from om_plugins.errors import AttemptTimeout, Transient
+from om_plugins.errors import AttemptTimeout, Cancelled, Transient
 from om_plugins.resilience.latencies import ENOUGH, Quantile
+from om_plugins.types import Call
 
 QUICK_S = 0.020
 
@@ -178,6 +179,42 @@ def test_a_failure_before_the_cut_is_a_failure(engine, chain_of, clock):
     chain = warmed(chain_of(flaky, hedge=0.95))
     answer = chain.call()
     assert (answer.attempts, len(clock.slept)) == (2, 1)
+
+
+def test_a_timeout_of_its_own_before_the_cut_is_a_failure(engine, chain_of, clock):
+    steps = ["x"] * (2 * ENOUGH) + [AttemptTimeout("its own limit"), "back"]
+    flaky = engine("a", *steps, takes_s=QUICK_S, idempotent=True, hedge_safe=True)
+    chain = warmed(chain_of(flaky, hedge=0.95))
+    flaky.takes_s = QUICK_S / 2
+    answer = chain.call()
+    assert (answer.attempts, len(clock.slept)) == (2, 1)
+
+
+def test_a_call_cancelled_at_its_cut_is_not_asked_anew(service, chain_of, clock):
+    a = service()
+    chain = warmed(chain_of(a.engine, hedge=0.95))
+    asked = a.asked
+
+    def cancelled_meanwhile(call):
+        call.cancel()
+        a.durations = [0.270]
+        return a.answer(call)
+
+    a.engine.steps = [cancelled_meanwhile]
+    call = Call(chain="chain", deadline=clock.monotonic() + 10, monotonic=clock.monotonic)
+    with pytest.raises(Cancelled):
+        chain.ask(call)
+    assert a.asked == asked + 1
+
+
+def test_what_was_cut_counts_with_its_hedge(service, chain_of):
+    a, b = service("a"), service("b")
+    chain = warmed(chain_of([a.engine, b.engine], hedge=0.95), 4 * ENOUGH)
+    a.durations = [0.270]
+    chain.call()
+    times = chain.places[0].traffic.times
+    cut_s = 1.1 * QUICK_S
+    assert times._newer.quantile(1.0) == pytest.approx(cut_s + QUICK_S, rel=0.05)
 
 
 def test_streams_are_hedged_until_their_first_chunk(service, chain_of, clock, engine):

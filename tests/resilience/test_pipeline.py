@@ -106,6 +106,25 @@ def test_callers_who_wait_are_answered_by_the_next_tier_when_the_chain_is_closed
     assert [answer.engine for answer in answers] == ["local"]
 
 
+def test_whose_wait_was_ended_does_not_ask_the_same_engine_again():
+    asked = []
+
+    def down(call):
+        asked.append(call.attempt)
+        raise Transient("down", sent="no")
+
+    chain = real_chain(
+        CallableEngine("a", down, idempotent=True),
+        CallableEngine("local", lambda call: "resting", local=True),
+    )
+    thread = threading.Thread(target=chain.call)
+    thread.start()
+    asleep(chain)
+    chain.close()
+    thread.join(5)
+    assert asked == [1]
+
+
 def test_a_cancelled_call_does_not_go_on_waiting():
     chain = real_chain(CallableEngine("a", patient, idempotent=True))
     call = Call(chain="real", deadline=time.monotonic() + 60)
