@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
@@ -104,7 +105,15 @@ class LiveSettings:
 
     def start(self) -> None:
         """Look now, and each second, for what other workers have changed."""
-        self._scheduler.submit(self.look, name="live settings")
+        # weakly: an application that is dropped before it ran must not be kept by it
+        look = weakref.WeakMethod(self.look)
+
+        def look_if_living() -> None:
+            living = look()
+            if living is not None:
+                living()
+
+        self._scheduler.submit(look_if_living, name="live settings")
         self._scheduler.every(LOOK_S, self.look, name="live settings")
 
     # --- what operators do ---
