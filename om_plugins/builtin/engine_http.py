@@ -249,7 +249,7 @@ class HttpEngine:
 
     def _json(self, exchange: Exchange) -> object:
         if exchange.status in (204, 205):
-            exchange.read(0)
+            exchange.read(0, decoded=False)
             return None
         kind = _kind(exchange)
         if not _JSON.fullmatch(kind):

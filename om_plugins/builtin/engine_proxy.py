@@ -278,7 +278,7 @@ class ProxyEngine(HttpEngine):
     def _answer(self, exchange: Exchange, call: Call) -> Answer:
         head = self._head(exchange)
         if exchange.framing.length == 0:
-            exchange.read(0)
+            exchange.read(0, decoded=False)
             return Answer(head, status=head.status)
         if call.stream:
             chunks = _Body(exchange, self._idle_timeout)

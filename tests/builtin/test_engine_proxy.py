@@ -303,6 +303,17 @@ def test_an_answer_comes_back_as_it_is(proxied):
     assert answer.payload.body == body
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "length"), [("GET", 200, 0), ("GET", 304, 7), ("HEAD", 200, 7)]
+)
+def test_an_answer_without_a_body_may_name_any_encoding(proxied, method, status, length):
+    engine, _ = proxied(
+        b"HTTP/1.1 %d X\r\nContent-Encoding: br\r\nContent-Length: %d\r\n\r\n" % (status, length)
+    )
+    answer = ask(engine, method, "/")
+    assert (answer.status, answer.payload.body) == (status, b"")
+
+
 def test_folded_lines_and_trailers_end_here(proxied):
     engine, upstream = proxied(
         b"HTTP/1.1 200 OK\r\nX-Fold: a\r\n  b\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n"
