@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from om_plugins.errors import ChainExhausted, ConfigError, Transient
-from om_plugins.resilience.balance import smooth_cycle
+from om_plugins.resilience.balance import Ejection, smooth_cycle
 from om_plugins.types import EngineSpec, Health
 
 
@@ -74,6 +74,29 @@ def test_the_quick_one_gets_most_calls(engine, chain_of, clock):
         [engine("slow", takes_s=0.2), engine("quick", takes_s=0.01)], balance="lowest_latency"
     )
     assert answered_by(chain, 100)["quick"] > 80
+
+
+def test_of_two_that_are_drawn_the_quicker_one_is_asked_whoever_was_first(engine, chain_of, clock):
+    chain = chain_of([engine("a"), engine("b")], balance="lowest_latency")
+    a, b = chain.places
+    now = clock.monotonic()
+    a.traffic.load.answered(0.2, now)
+    b.traffic.load.answered(0.1, now)
+    assert {a.peers.order(now)[0].name for _ in range(20)} == {"b"}
+    b.traffic.load.enter()
+    b.traffic.load.enter()  # three times a tenth is more than a fifth
+    assert {a.peers.order(now)[0].name for _ in range(20)} == {"a"}
+
+
+def test_the_least_busy_is_so_by_its_weight(engine, chain_of, clock):
+    chain = chain_with({"big": 4, "small": 1}, engine, chain_of, balance="least_in_flight")
+    big, _small = chain.places
+    for _ in range(2):
+        big.traffic.load.enter()
+    assert {big.peers.order(0.0)[0].name for _ in range(4)} == {"big"}
+    for _ in range(2):
+        big.traffic.load.enter()
+    assert {big.peers.order(0.0)[0].name for _ in range(4)} == {"small"}
 
 
 def test_an_engine_that_fails_fast_does_not_look_quick(engine, chain_of, clock):
@@ -168,6 +191,27 @@ def test_each_ejection_takes_longer(engine, chain_of, clock):
     clock.advance(31)
     answered_by(chain, 3)
     assert broken.times == 7
+
+
+def test_ejections_grow_to_five_minutes_and_are_forgiven_after_ten():
+    ejection, now, waits = Ejection(), 0.0, []
+    for _ in range(12):
+        ejection.begin(now)
+        waits.append(ejection.until - now)
+        now = ejection.until + 599
+    assert waits == [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300]
+    ejection.begin(now + 2)
+    assert ejection.until - now == 32
+
+
+def test_a_rate_of_few_calls_makes_no_outlier(engine, chain_of, clock):
+    chain = chain_of(
+        [engine("a", *[Transient("down")] * 19, "fine"), engine("b")],
+        breaker_failure_rate=1.0, breaker_min_calls=100, eject_after=1000,
+    )  # fmt: skip
+    answered_by(chain, 36)
+    assert chain.places[0].breaker.view(clock.monotonic()).calls == 18
+    assert not clock.monotonic() < chain.places[0].ejection.until
 
 
 def test_calls_that_fail_at_the_same_moment_eject_once(engine, chain_of, clock):
