@@ -98,7 +98,12 @@ class Tier:
         self._lock = threading.Lock()
 
     def _round_robin(self, now: float) -> tuple[Place, ...]:
-        return self._rings[self._cycle[self._turn() % len(self._cycle)]]
+        cycles, turn = divmod(self._turn(), len(self._cycle))
+        first, *others = self._rings[self._cycle[turn]]
+        # those after it take turns, too: the turns of one that cannot be asked must not all go
+        # to its neighbour
+        at = cycles % len(others)
+        return (first, *others[at:], *others[:at])
 
     def _least_in_flight(self, now: float) -> tuple[Place, ...]:
         ring = self._rings[self._turn() % len(self._rings)]  # equals take turns

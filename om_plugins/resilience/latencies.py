@@ -117,7 +117,12 @@ class Load:
         return self._expected_s * math.exp(-max(now - self._at, 0.0) / MEMORY_S)
 
     def cost(self, now: float) -> float:
-        """Expected seconds of all that is at work, and of one call more."""
+        """Expected seconds of all that is at work, and of one call more.
+
+        Of an engine that has not answered yet one call finds out, and not everybody's.
+        """
+        if not self._expected_s and self.in_flight:
+            return PENALTY_S * (self.in_flight + 1)
         return (self.expected_s(now) + 1e-6) * (self.in_flight + 1)
 
     def after_fork(self) -> None:

@@ -30,6 +30,12 @@ def test_equals_take_turns(engine, chain_of):
     assert [chain.call().engine for _ in range(6)] == ["a", "b", "c"] * 2
 
 
+def test_the_turns_of_one_that_cannot_be_asked_go_to_all_others(engine, chain_of):
+    chain = chain_of([engine(name) for name in "abcd"])
+    chain.places[1].breaker.force("open")
+    assert answered_by(chain, 120) == {"a": 40, "c": 40, "d": 40}
+
+
 def test_turns_follow_the_weights_and_are_spread(engine, chain_of):
     chain = chain_with({"big": 3, "small": 1}, engine, chain_of)
     turns = [chain.call().engine for _ in range(8)]

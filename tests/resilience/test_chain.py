@@ -582,6 +582,34 @@ def test_a_local_engine_that_looks_at_its_time_has_some_after_an_overrun(engine,
     assert answer.payload == pytest.approx(0.1)
 
 
+def test_what_is_at_work_stays_counted_when_settings_change(engine, chain_of):
+    one = engine("one", lambda call: iter("xy"), streaming=True, max_concurrency=2)
+    chain = chain_of([one, engine("two")])
+    answer = chain.call(stream=True)
+    bulkhead = chain.places[0].traffic.bulkhead
+    chain.configure(ChainPolicy(timeout=3))
+    assert chain.places[0].traffic.bulkhead is bulkhead
+    assert (chain.places[0].in_flight, bulkhead.in_use) == (1, 1)
+    answer.close()
+    assert (chain.places[0].in_flight, bulkhead.in_use) == (0, 0)
+
+
+def test_what_an_operator_forced_is_left_alone_by_other_changes(engine, chain_of):
+    chain = chain_of(engine("one"), engine("two"))
+    chain.places[0].breaker.force("open")
+    chain.configure(options={"one": EngineOptions(tier=3)})
+    assert chain.call().engine == "two"
+    assert not chain.places[1].breaker.permit
+
+
+def test_a_timeout_of_the_engines_own_is_a_failure_also_when_the_caller_is_in_a_hurry(
+    engine, chain_of, clock
+):
+    chain = chain_of(engine("one", AttemptTimeout("its own limit"), takes_s=1.0), engine("two"))
+    assert chain.call(timeout=2.0).engine == "two"
+    assert chain.places[0].breaker.view(clock.monotonic()).failures == 1
+
+
 def test_an_engine_that_is_refused_leaves_the_chain_as_it_was(engine, chain_of, clock):
     said = {"two": EngineOptions.from_mapping({"chaos": {"rate": 2}})}
     chain = EngineChain("c", options=said, clock=clock)

@@ -59,3 +59,13 @@ def test_each_failure_makes_an_engine_look_slower_and_a_quick_one_not_quick():
     assert load.expected_s(0.0) == 2.0
     load.failed(9.0, 0.0)
     assert load.expected_s(0.0) == 9.0
+
+
+def test_of_an_engine_that_has_not_answered_yet_one_call_finds_out():
+    known, new = Load(), Load()
+    known.answered(0.1, 0.0)
+    assert new.cost(0.0) < known.cost(0.0)
+    new.enter()
+    assert new.cost(0.0) > known.cost(0.0)
+    new.answered(0.01, 0.0)
+    assert new.cost(0.0) < known.cost(0.0)
