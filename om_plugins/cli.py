@@ -20,6 +20,7 @@ from .cli_cache import cache_group
 from .cli_csp import csp_group
 from .cli_parts import as_json_option, current_host, current_runtime, plain, print_json, print_table
 from .doctor import Finding, examine
+from .flask_entry import Entry
 from .types import EngineTraits
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _proxy_fixes(app: Flask) -> tuple[bool, bool]:
     for _ in range(50):
         if isinstance(layer, ProxyFix):
             inner, outer = inner or passed, outer or not passed
-        passed = passed or type(layer).__module__ == "om_plugins.extension"
+        passed = passed or isinstance(layer, Entry)
         names = ("_wsgi_app", "wsgi_app", "app")
         within = next((vars(layer)[n] for n in names if n in getattr(layer, "__dict__", ())), None)
         if within is None or within is app:

@@ -12,39 +12,31 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import (
     Blueprint,
     Flask,
-    Request,
     current_app,
     got_request_exception,
     has_app_context,
     request,
 )
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .builtin.engine_callable import CallableEngine
 from .caching.memoize import Memoized, memoize
-from .errors import ConfigError
-from .flask_templates import current_environ, prepare_templates
+from .flask_entry import KEY, Entry, hear_of_wrong_methods, runtime_of
+from .flask_templates import prepare_templates
 from .flask_views import cached
 from .live import LASTS_S
-from .resilience.fingerprint import fingerprint
+from .options import ShieldOptions
 from .runtime import Runtime
 from .security.companions import CHANGED, changes
 from .security.override import Override, override
-from .settings import Settings, ShieldOptions
-from .shield import RAISED, SHIELD
+from .shield import SHIELD
 from .types import EngineSpec
-from .wsgi import OpenManagerMiddleware
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
     from .caching.http_cache import HttpCache
     from .caching.smart import SmartCache
     from .notifying.centre import NotificationCentre
@@ -53,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenManager"]
 
-KEY = "om_plugins"
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 V = TypeVar("V")
@@ -98,14 +89,20 @@ class OpenManager:
             raise RuntimeError(
                 "this app has an OpenManager already: call OpenManager(app) or init_app(app) once"
             )
-        entry = _Entry(self, app)
+        entry = Entry(
+            app,
+            engines=self._engines,
+            plugins=self._plugins,
+            shields=self._shields,
+            shares=self._shares,
+        )
         app.extensions[KEY] = entry.build()
         app.wsgi_app = entry  # type: ignore[method-assign]
         self._apps.add(app)
-        prepare_templates(app, lambda: _runtime(app))
+        prepare_templates(app, lambda: runtime_of(app))
         # weak: the entry lives as long as the app, and must not keep it alive
         got_request_exception.connect(entry.failed, sender=app)
-        _hear_of_wrong_methods(app)
+        hear_of_wrong_methods(app)
 
     # --- registering --------------------------------------------------------------------------
 
@@ -136,7 +133,7 @@ class OpenManager:
         """Add an engine object to a chain of every app that this ``OpenManager`` serves."""
         spec = EngineSpec(engine, chain, tier, weight)
         for app in list(self._apps):
-            _runtime(app).add_engine(spec)
+            runtime_of(app).add_engine(spec)
         self._engines.append(spec)
 
     def register_plugin(self, plugin: object, name: str | None = None) -> None:
@@ -172,7 +169,7 @@ class OpenManager:
         if shared:
             self._shares.append(True)
             for app in list(self._apps):
-                _runtime(app).http_cache.wanted = True
+                runtime_of(app).http_cache.wanted = True
         return cached(
             self._cache_if_enabled,
             stale_time=stale_time,
@@ -308,7 +305,7 @@ class OpenManager:
         if has_app_context():
             app = current_app._get_current_object()  # type: ignore[attr-defined]
             if app in self._apps:
-                return _runtime(app)
+                return runtime_of(app)
             if not self._apps:
                 raise RuntimeError("this app is not bound: call om.init_app(app) first")
             raise RuntimeError(
@@ -317,7 +314,7 @@ class OpenManager:
             )
         apps = list(self._apps)
         if len(apps) == 1:
-            return _runtime(apps[0])
+            return runtime_of(apps[0])
         if apps:
             names = ", ".join(sorted(repr(app.name) for app in apps))
             raise RuntimeError(
@@ -382,159 +379,3 @@ def _before_each(act: Callable[[], None]) -> Callable[[V], V]:
         return cast("V", acting)
 
     return decorate
-
-
-class _Entry:
-    """The app's ``wsgi_app``: builds anew when settings were changed before the first request."""
-
-    def __init__(self, om: OpenManager, app: Flask) -> None:
-        self._engines = om._engines
-        self._plugins = om._plugins
-        self._shields = om._shields
-        self._shares = om._shares
-        self._app = app
-        self._wsgi_app = app.wsgi_app
-        self._seen: dict[str, object] = {}
-        self._middleware: OpenManagerMiddleware | None = None
-
-    def failed(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
-        """A view raised what nobody handled."""
-        runtime = _runtime(app)
-        if runtime.settings.enabled:
-            rule = request.url_rule
-            subject = f"route:{rule.rule if rule else '<unmatched>'}"
-            request.environ[RAISED] = id(exception), fingerprint(exception, subject)
-            runtime.recovery.note(subject, exception)
-
-    def build(self) -> Runtime:
-        """Make the app's runtime from its configuration as it is now."""
-        app = self._app
-        self._seen = _relevant(app.config)
-        runtime = Runtime(
-            Settings.from_mapping(app.config),
-            sender=app,
-            testing=bool(app.testing),
-            debug=bool(app.debug),
-            instance_path=Path(app.instance_path),
-            secret_key=lambda: app.secret_key,
-            trusted_hosts=app.config.get("TRUSTED_HOSTS"),
-            host_context=app.request_context,
-            work_context=app.app_context,
-            current_environ=current_environ,
-            route_of=functools.partial(_route_of, weakref.ref(app)),
-            name=app.name,
-            plugins=self._plugins,
-        )
-        for spec in self._engines:
-            runtime.add_engine(spec)
-        runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
-        _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
-        # composed now, so that a wrong route stops the start, too
-        self._composed = self._compose(runtime)
-        return runtime
-
-    def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
-        self._shielded = bool(self._shields)
-        self._caching = runtime.http_cache.wanted
-        return OpenManagerMiddleware(self._wsgi_app, runtime=runtime, views_shielded=self._shielded)
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        middleware = self._middleware or self._first()
-        return middleware(environ, start_response)
-
-    def _first(self) -> OpenManagerMiddleware:
-        now = _relevant(self._app.config)
-        if now != self._seen:
-            changed = sorted(
-                k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
-            )
-            logger.debug("%s changed after init_app: built anew", ", ".join(changed))
-            old = _runtime(self._app)
-            self._app.extensions[KEY] = self.build()
-            old.close()
-        caching = _runtime(self._app).http_cache.wanted
-        # views may have been decorated after init_app
-        if bool(self._shields) != self._shielded or caching != self._caching:
-            self._composed = self._compose(_runtime(self._app))
-        settings = _runtime(self._app).settings
-        if settings.enabled and settings.secure_cookies:
-            _secure_cookies(self._app)
-        self._middleware = self._composed
-        return self._middleware
-
-
-def _hear_of_wrong_methods(app: Flask) -> None:
-    """Count 405s where Flask raises what its routing found: other requests pay nothing."""
-    raise_it = app.raise_routing_exception
-
-    def raise_routing_exception(asked: Request) -> NoReturn:
-        error = asked.routing_exception
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            _note_wrong_method(_runtime(app), asked, error.valid_methods)
-        raise_it(asked)
-
-    app.raise_routing_exception = raise_routing_exception  # type: ignore[method-assign, assignment]
-
-
-def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str]) -> None:
-    allowed = list(allowed)
-    try:
-        adapter = current_app.create_url_adapter(asked)
-        if adapter is not None and runtime.settings.enabled:
-            rule, _ = adapter.match(method=allowed[0], return_rule=True)
-            runtime.wrong_methods.note(rule.rule, asked.method, allowed)
-    except HTTPException:
-        logger.debug("no rule is known for a 405", exc_info=True)
-
-
-def _runtime(app: Flask) -> Runtime:
-    runtime = app.extensions[KEY]
-    assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
-    return runtime
-
-
-def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
-    living = app()
-    if living is None:
-        return ""
-    urls = living.url_map.bind(host or "localhost")
-    for method in ("GET", "POST"):
-        try:
-            rule, _ = urls.match(path, method, return_rule=True)
-        except HTTPException:
-            continue
-        return rule.rule
-    return ""
-
-
-def _secure_cookies(app: Flask) -> None:
-    """Flags of the session cookie and of Flask-Login's; what the app chose itself stays."""
-    config = app.config
-    over_https = not (app.debug or app.testing)
-    config["SESSION_COOKIE_SECURE"] = config["SESSION_COOKIE_SECURE"] or over_https
-    config["SESSION_COOKIE_SAMESITE"] = config["SESSION_COOKIE_SAMESITE"] or "Lax"
-    config.setdefault("REMEMBER_COOKIE_SECURE", over_https)
-    config.setdefault("REMEMBER_COOKIE_HTTPONLY", True)
-    config.setdefault("REMEMBER_COOKIE_SAMESITE", "Lax")
-
-
-def _relevant(config: Mapping[str, object]) -> dict[str, object]:
-    names = ("DEBUG", "TESTING", "TRUSTED_HOSTS")
-    return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
-
-
-def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:
-    if not isinstance(app, ProxyFix):
-        return
-    if settings.proxies:
-        raise ConfigError(
-            "OM_PROXIES",
-            settings.proxies,
-            "this app applies ProxyFix itself, so X-Forwarded-* would be read twice; "
-            "remove app.wsgi_app = ProxyFix(...) or OM_PROXIES",
-        )
-    logger.warning(
-        "ProxyFix is inside OpenManager, whose layers see the proxy's address: remove "
-        "app.wsgi_app = ProxyFix(...) and set OM_PROXIES to the number of proxies, "
-        "or apply ProxyFix after OpenManager(app)"
-    )

@@ -23,10 +23,11 @@ import msgspec
 
 from .checks import converted
 from .errors import ConfigError
+from .options import ChainOptions, EngineOptions
 from .policies.forks import renew_after_fork
 from .protocols import Clock, Hub, Lease, Scheduler
 from .resilience.chain import ChainPolicy, EngineChain
-from .settings import ChainOptions, EngineOptions, Settings
+from .settings import Settings
 
 __all__ = ["EVERY_CHAIN", "LASTS_S", "LiveChange", "LiveSettings"]
 

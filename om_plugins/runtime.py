@@ -29,8 +29,8 @@ from .caching.smart import SmartCache
 from .checks import check_url
 from .clock import SystemClock
 from .errors import ConfigError
-from .hookspecs import CspSources
 from .hub_url import resolve_hub_url
+from .late_store import LateStore
 from .live import LiveSettings
 from .monitoring.centre import Monitoring
 from .monitoring.observe import own_route
@@ -41,17 +41,12 @@ from .notifying.centre import NotificationCentre
 from .notifying.servers import has_one_thread, stopping
 from .notifying.words import Words, display_name, words
 from .plugin_host import PluginHost
+from .plugin_parts import PluginParts
 from .protocols import (
-    CacheStore,
-    CacheStoreFactory,
     Clock,
     HostContext,
     Hub,
-    HubFactory,
-    Monitor,
-    Notifier,
     PluginContext,
-    RecoveryStep,
 )
 from .resilience.chain import BreakerRegistry, EngineChain
 from .resilience.engine_exchange import EngineExchange
@@ -63,7 +58,6 @@ from .routes.deadline import DEADLINE
 from .routes.under_way import ENVIRON
 from .secret import Secret
 from .security.headers import HeaderPolicy
-from .security.policy import checked
 from .settings import Settings
 from .shared_hub import SharedHub
 from .shared_pages import HOOKS, pack_marks, read_marks
@@ -78,8 +72,6 @@ logger = logging.getLogger("om_plugins")
 
 ONE_THREAD_SLEEP_S = 1.0
 """How long a call may wait between attempts where the server has one thread."""
-
-AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
 
 
 class Runtime:
@@ -167,13 +159,17 @@ class Runtime:
             scheduler=self.scheduler,
             clock=self.clock,
             emit=self.emit,
-            notifiers=self._collect_notifiers,
+            notifiers=lambda: self.parts.notifiers,
             guarded=self.plugins.guarded,
             browsers=self.browsers,
             environ=self._environ,
         )
         in_memory = settings.cache_url.startswith("memory:")
-        store = None if in_memory else _LateStore(self._open_store, self.namespace)
+        store = (
+            None
+            if in_memory
+            else LateStore(lambda: self.parts.open_store(settings.cache_url), self.namespace)
+        )
         self._store = store
         self.cache = SmartCache(
             stale_time=settings.cache_stale_time,
@@ -216,7 +212,7 @@ class Runtime:
             scheduler=self.scheduler,
             emit=self.emit,
             notify=self.notify,
-            monitors=self._collect_monitors,
+            monitors=lambda: self.parts.monitors,
             guarded=self.plugins.guarded,
             engines=lambda: [one for chain in self.chains.values() for one in chain.health()],
             cache_stats=self.cache.stats,
@@ -231,7 +227,7 @@ class Runtime:
             scheduler=self.scheduler,
             emit=self.emit,
             notify=self.notify,
-            steps=self._collect_steps,
+            steps=lambda: self.parts.steps,
             guarded=self.plugins.guarded,
             chains=lambda: self.chains,
             words=words(),
@@ -265,25 +261,16 @@ class Runtime:
             clock=self.clock,
             chains=lambda: self.chains,
         )
-        self._notifiers: list[tuple[str, Notifier]] | None = None
-        self._steps: list[tuple[str, RecoveryStep]] | None = None
-        self._hub_factories: dict[str, HubFactory] = {}
-        self._store_factories: dict[str, CacheStoreFactory] = {}
-
         self.plugins.load()
         for plugin, called in plugins:
             self.plugins.register(plugin, called)
-        # third parties are asked first, so that theirs win over a built-in of the same scheme
-        for _, hubs in self.plugins.collect("om_hubs"):
-            self._hub_factories = {**hubs, **self._hub_factories}
-        for _, stores in self.plugins.collect("om_caches"):
-            self._store_factories = {**stores, **self._store_factories}
+        self.parts: PluginParts = PluginParts(self.plugins)
         if settings.hub_url != "auto":
-            check_url("OM_HUB_URL", settings.hub_url, self._hub_factories)
+            check_url("OM_HUB_URL", settings.hub_url, self.parts.hubs)
         if not in_memory:
-            known = {"memory": None, **self._store_factories}
+            known = {"memory": None, **self.parts.stores}
             check_url("OM_CACHE_URL", settings.cache_url, known)
-        extra, asked = self._csp_contributions()
+        extra, asked = self.parts.csp()
         self.header_policy = HeaderPolicy.from_settings(
             settings, debug=debug, testing=testing, extra=extra, callables=asked
         )
@@ -369,7 +356,7 @@ class Runtime:
             testing=self.testing,
             cache_url=self.settings.cache_url,
             instance_path=self._instance_path,
-            schemes=self._hub_factories,
+            schemes=self.parts.hubs,
         )
 
     def _attached(self, spec: EngineSpec) -> EngineSpec:
@@ -399,37 +386,7 @@ class Runtime:
         )
 
     def _open_hub(self) -> Hub:
-        url = self.hub_url()
-        return self._hub_factories[url.partition(":")[0]](url, self.clock)
-
-    def _open_store(self) -> CacheStore:
-        url = self.settings.cache_url
-        return self._store_factories[url.partition(":")[0]](url)
-
-    def _collect_notifiers(self) -> list[tuple[str, Notifier]]:
-        if self._notifiers is None:
-            self._notifiers = [
-                (plugin, notifier)
-                for plugin, found in self.plugins.collect("om_notifiers")
-                for notifier in found
-            ]
-        return self._notifiers
-
-    def _collect_monitors(self) -> list[tuple[str, Monitor]]:
-        return [
-            (plugin, monitor)
-            for plugin, found in self.plugins.collect("om_monitors")
-            for monitor in found
-        ]
-
-    def _collect_steps(self) -> list[tuple[str, RecoveryStep]]:
-        if self._steps is None:
-            self._steps = [
-                (plugin, step)
-                for plugin, found in self.plugins.collect("om_recovery_steps")
-                for step in found
-            ]
-        return self._steps
+        return self.parts.open_hub(self.hub_url(), self.clock)
 
     def _environ(self) -> WSGIEnvironment | None:
         return ENVIRON.get() or self._host_environ()
@@ -450,54 +407,6 @@ class Runtime:
     def _name_of(self, subject: str, said: object) -> str:
         language = said if isinstance(said, Words) else None
         return display_name(subject, self.settings.display_names, language)
-
-    def _csp_contributions(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
-        merged: dict[str, list[str]] = {}
-        asked: list[AskCsp] = []
-        for plugin, found in self.plugins.collect("om_csp"):
-            if callable(found):
-                asked.append(self._guarded_csp(plugin, found))
-                continue
-            ok, sources = self.plugins.guarded(plugin, checked, found, "om_csp")
-            for directive, allowed in sources.items() if ok else ():
-                merged.setdefault(directive, []).extend(allowed)
-        return merged, asked
-
-    def _guarded_csp(self, plugin: str, ask: AskCsp) -> AskCsp:
-        def guarded(environ: WSGIEnvironment) -> CspSources | None:
-            ok, sources = self.plugins.guarded(plugin, ask, environ)
-            return sources if ok else None
-
-        return guarded
-
-
-class _LateStore:
-    """A cache store that is opened when it is first used; keys begin with the namespace."""
-
-    def __init__(self, open_store: Callable[[], CacheStore], namespace: str) -> None:
-        self._open = open_store
-        self._prefix = f"{namespace}:"
-        self._store: CacheStore | None = None
-
-    def _opened(self) -> CacheStore:
-        if self._store is None:
-            self._store = self._open()
-        return self._store
-
-    def get(self, key: str) -> bytes | None:
-        return self._opened().get(self._prefix + key)
-
-    def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._opened().set(self._prefix + key, value, ttl)
-
-    def delete(self, key: str) -> None:
-        self._opened().delete(self._prefix + key)
-
-    def close(self) -> None:
-        """Give connections back, where the store has a ``close()``; it may be used again."""
-        close = getattr(self._store, "close", None)
-        if close is not None:
-            close()
 
 
 def _close_at_exit(runtime: Runtime) -> None:

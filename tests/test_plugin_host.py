@@ -526,7 +526,7 @@ def test_settings_for_a_plugin_that_has_none_are_refused() -> None:
 
 
 def test_a_settings_table_of_this_package_may_be_the_config_class() -> None:
-    from om_plugins.settings import ChainOptions
+    from om_plugins.options import ChainOptions
 
     _, config = configured({"retries": "2"}, config_class=ChainOptions)
     assert config == ChainOptions(retries=2)

@@ -12,7 +12,7 @@ from flask import Flask
 
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
-from om_plugins.settings import (
+from om_plugins.options import (
     AlertOptions,
     ChainOptions,
     EngineOptions,
@@ -20,8 +20,8 @@ from om_plugins.settings import (
     HttpCacheOptions,
     RouteOptions,
     ShieldOptions,
-    as_markdown,
 )
+from om_plugins.settings_page import as_markdown
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 

@@ -16,11 +16,11 @@ import msgspec
 from werkzeug.wrappers import Request, Response
 
 from ..notifying.servers import stopping
+from ..options import RouteOptions
 from ..routes.guards import check_site
 from ..routes.refusal import Refusal
 from ..runtime import Runtime
 from ..security.nonce import nonce
-from ..settings import RouteOptions
 from .auth import Access, ConsoleAuth, Denied
 from .endpoint import MAX_FORM_BYTES, Endpoint, body_of, fields_of, json_answer, refused
 from .engines import Engines

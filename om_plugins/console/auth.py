@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_host
 
+from ..options import RouteOptions
 from ..protocols import Clock, HostContext, Hub
 from ..routes.guards import check_auth, check_site
 from ..routes.refusal import Refusal
-from ..settings import RouteOptions
 from .session import Session, Sessions
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import Any
 
 from ..builtin.chaos import Chaos
 from ..live import EVERY_CHAIN, LiveChange
+from ..options import EngineOptions
 from ..policies.breaker_view import BreakerView
 from ..resilience.chain import EngineChain
 from ..resilience.place import Place
 from ..runtime import Runtime
-from ..settings import EngineOptions
 from .engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
 
 __all__ = ["Board", "board", "engine_values"]

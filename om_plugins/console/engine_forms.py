@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..builtin.chaos import ERRORS, GARBLES, ChaosOptions
 from ..errors import ConfigError
-from ..settings import BALANCES
+from ..options import BALANCES
 
 __all__ = ["BREAKER", "CALLS", "CHAOS", "LASTS", "PLACE", "SWITCH", "Field", "asked_chaos",
            "changed", "explained", "shown"]  # fmt: skip

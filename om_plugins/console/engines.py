@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..live import EVERY_CHAIN, LASTS_S
+from ..options import EngineOptions
 from ..routes.refusal import Refusal
 from ..runtime import Runtime
-from ..settings import EngineOptions
 from .engine_board import Board, board, engine_values
 from .engine_forms import (
     BREAKER,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import get_host
 
+from ..options import RouteOptions
 from ..routes.guards import RateLimit, check_site
 from ..routes.refusal import Refusal
 from ..routes.replies import as_problem
-from ..settings import RouteOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

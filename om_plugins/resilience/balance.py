@@ -44,7 +44,7 @@ class Tier:
 
     Args:
         places: in the order of registration.
-        balance: how the first one is chosen, one of :data:`om_plugins.settings.BALANCES`.
+        balance: how the first one is chosen, one of :data:`om_plugins.options.BALANCES`.
         eject_after: failures in a row that eject an engine; 0 ejects none.
         draw: a uniform random number from 0 to 1.
     """

@@ -16,12 +16,12 @@ from blinker import NamedSignal
 
 from ..clock import SystemClock
 from ..errors import Cancelled, ConfigError
+from ..options import EngineOptions
 from ..policies.budget import RetryBudget
 from ..policies.deadline import reserve_s
 from ..policies.forks import renew_after_fork
 from ..policies.pauses import Pauses
 from ..protocols import Clock
-from ..settings import EngineOptions
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec
 from .pipeline import run

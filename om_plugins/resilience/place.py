@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable
 
 from ..errors import AttemptTimeout, EngineUnavailable
+from ..options import EngineOptions
 from ..policies.deadline import reserve_s
 from ..protocols import Clock
-from ..settings import EngineOptions
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth
 from .balance import Tier

@@ -10,11 +10,11 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from ..options import EngineOptions
 from ..policies.budget import RetryBudget
 from ..policies.deadline import reserve_s
 from ..policies.pauses import Pauses
 from ..protocols import Clock
-from ..settings import EngineOptions
 from ..signals import Emit
 from ..types import Answer, Attempt, Call
 from .balance import Tier

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from ..options import ChainOptions
 from ..policies.breaker import Breaker
-from ..settings import ChainOptions, Settings
+from ..settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class ChainPolicy:
         retry_sleep: how long a call may wait between attempts in all; ``None``: as the server's
             threads allow.
         balance: which engine of a tier is asked first, one of
-            :data:`om_plugins.settings.BALANCES`.
+            :data:`om_plugins.options.BALANCES`.
         eject_after: failures in a row after which one of several equals is asked last; 0: never.
         hedge: the quantile of answer times after which a call is asked anew; 0.0: never.
         bulkhead_wait: how long a call waits at an engine that is full.

@@ -8,12 +8,12 @@ from typing import cast
 
 from ..builtin.chaos import Chaos, ChaosOptions
 from ..errors import ConfigError
+from ..options import EngineOptions
 from ..policies.breaker import Breaker
 from ..policies.breaker_view import Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
 from ..protocols import Clock, Engine
-from ..settings import EngineOptions
 from ..signals import Emit
 from ..types import Call, EngineSpec, EngineTraits
 from .balance import Ejection

@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
+from ..options import RouteOptions
 from ..protocols import Clock, HostContext, Hub
-from ..settings import RouteOptions
 from .refusal import Headers, Refusal
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from werkzeug.wrappers import Response
 from ..builtin.client_socket import watch_client
 from ..calls import caller_gone
 from ..errors import ConfigError
+from ..options import RouteOptions
 from ..protocols import Chain, Clock, HostContext, Hub
-from ..settings import RouteOptions
 from ..types import Answer
 from . import question
 from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site

@@ -14,9 +14,9 @@ from werkzeug.wrappers import Response
 from ..builtin.proxy_app import ProxyApp
 from ..errors import ConfigError
 from ..monitoring.observe import ROUTE
+from ..options import RouteOptions
 from ..problem import phrase
 from ..protocols import Chain, HostContext
-from ..settings import RouteOptions
 from ..types import Answer
 from .guards import RateLimit, ask_auth, check_host
 from .refusal import Headers, refusal_for

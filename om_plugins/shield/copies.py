@@ -18,10 +18,10 @@ from werkzeug.http import parse_cookie
 
 from ..checks import converted
 from ..notifying.address import COOKIE
+from ..options import ShieldOptions
 from ..policies.forks import renew_after_fork
 from ..protocols import Cache, Clock, Scheduler
 from ..security.nonce import NONCE, PLAIN, nonce
-from ..settings import ShieldOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..options import ShieldOptions
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..routes.question import passed_headers
 from ..routes.replies import about, as_answered
 from ..routes.under_way import ENVIRON
-from ..settings import ShieldOptions
 from ..types import Answer
 from .copies import Copies
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
 from ..monitoring.observe import made_by
+from ..options import ShieldOptions
 from ..problem import phrase
 from ..protocols import Cache, Chain, Clock, Scheduler
-from ..settings import ShieldOptions
 from .copies import Copying
 from .guard import Guard
 from .page import Friendly

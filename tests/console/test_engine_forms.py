@@ -16,8 +16,8 @@ from om_plugins.console.engine_forms import (
     shown,
 )
 from om_plugins.errors import ConfigError
+from om_plugins.options import ChainOptions, EngineOptions
 from om_plugins.resilience.policy import ChainPolicy
-from om_plugins.settings import ChainOptions, EngineOptions
 
 
 def test_every_field_is_an_option_that_a_chain_or_an_engine_has():

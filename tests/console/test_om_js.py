@@ -11,8 +11,8 @@ from werkzeug.serving import make_server
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.clock import SystemClock
 from om_plugins.errors import ChainExhausted, Transient
+from om_plugins.options import RouteOptions
 from om_plugins.routes import EngineRoutes
-from om_plugins.settings import RouteOptions
 from om_plugins.types import Answer
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,8 @@ import pytest
 from om_plugins.errors import ConfigError
 from om_plugins.monitoring.rules import RULES, read_all, rules_from, wilson_lower
 from om_plugins.monitoring.windows import Slot
-from om_plugins.settings import AlertOptions, Settings
+from om_plugins.options import AlertOptions
+from om_plugins.settings import Settings
 from om_plugins.types import EngineHealth, Health
 
 NOW = 1_700_000_000.0

@@ -23,8 +23,8 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
+from om_plugins.options import EngineOptions
 from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
-from om_plugins.settings import EngineOptions
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 

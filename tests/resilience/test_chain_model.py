@@ -24,9 +24,9 @@ from om_plugins.errors import (
     TooLong,
     Transient,
 )
+from om_plugins.options import BALANCES, EngineOptions
 from om_plugins.resilience.chain import ChainPolicy, EngineChain
 from om_plugins.resilience.outcomes import may_have_run, may_retry
-from om_plugins.settings import BALANCES, EngineOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
 

@@ -26,8 +26,8 @@ from om_plugins.errors import (
     TooLong,
     Transient,
 )
+from om_plugins.options import RouteOptions
 from om_plugins.routes import EngineRoutes
-from om_plugins.settings import RouteOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer
 

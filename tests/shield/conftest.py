@@ -13,7 +13,7 @@ from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.caching.smart import SmartCache
 from om_plugins.errors import Transient
-from om_plugins.settings import ShieldOptions
+from om_plugins.options import ShieldOptions
 from om_plugins.shield import Shield
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer

@@ -9,7 +9,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from om_plugins.errors import ConfigError
-from om_plugins.settings import ShieldOptions
+from om_plugins.options import ShieldOptions
 from om_plugins.shield import RAISED, SHIELD
 from om_plugins.types import Answer
 
