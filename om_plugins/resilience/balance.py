@@ -113,7 +113,10 @@ class Tier:
         count = len(self.places)
         one = int(draw() * count) % count
         other = (one + 1 + int(draw() * (count - 1)) % (count - 1)) % count
-        if self.places[other].cost(now) < self.places[one].cost(now):
+        # one that is not closed keeps its turn, so that it is probed however slow it looked
+        if self.places[one].breaker.permit and (
+            self.places[other].cost(now) < self.places[one].cost(now)
+        ):
             one, other = other, one
         rest = [place for i, place in enumerate(self.places) if i not in (one, other)]
         return (self.places[one], self.places[other], *rest)

@@ -24,6 +24,8 @@ MEMORY_S = 10.0
 """How long a slow answer is held against an engine: the time constant of the decay."""
 PENALTY_S = 1.0
 """What a failure counts as, at least: an engine that fails fast must not look fast."""
+PENALTY_MAX_S = 5.0
+"""What failures in a row count as, at most: one that is back must be found out in time."""
 
 
 class Quantile:
@@ -109,7 +111,8 @@ class Load:
         """The engine failed; returns how often in a row."""
         with self._lock:
             self.failures_in_a_row += 1
-            self._take(max(duration_s, PENALTY_S, 2 * self._expected_s), now)
+            penalty_s = min(max(PENALTY_S, 2 * self._expected_s), PENALTY_MAX_S)
+            self._take(max(duration_s, penalty_s), now)
             return self.failures_in_a_row
 
     def expected_s(self, now: float) -> float:

@@ -105,6 +105,22 @@ def test_the_least_busy_is_so_by_its_weight(engine, chain_of, clock):
     assert {big.peers.order(0.0)[0].name for _ in range(4)} == {"small"}
 
 
+def test_an_engine_that_failed_a_crowd_is_found_out_and_used_again(engine, chain_of, clock):
+    chain = chain_of([engine("a", takes_s=0.05), engine("b", takes_s=0.05)],
+                     balance="lowest_latency", eject_after=0)  # fmt: skip
+    a = chain.places[0]
+    now = clock.monotonic()
+    permit = a.breaker.permit
+    for _ in range(64):  # all at work when it went down
+        a.breaker.leave(permit, now, 0.001, failed=True)
+        a.traffic.load.failed(0.001, now)
+    clock.advance(11)
+    answered_by(chain, 20)
+    assert a.breaker.permit
+    clock.advance(40)
+    assert answered_by(chain, 40)["a"] > 5
+
+
 def test_an_engine_that_fails_fast_does_not_look_quick(engine, chain_of, clock):
     chain = chain_of(
         [engine("broken", Transient("down")), engine("slow", takes_s=0.2)],

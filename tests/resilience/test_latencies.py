@@ -69,3 +69,12 @@ def test_of_an_engine_that_has_not_answered_yet_one_call_finds_out():
     assert new.cost(0.0) > known.cost(0.0)
     new.answered(0.01, 0.0)
     assert new.cost(0.0) < known.cost(0.0)
+
+
+def test_failures_of_a_crowd_do_not_make_an_engine_slow_for_ever():
+    load = Load()
+    for _ in range(64):
+        load.failed(0.001, 0.0)
+    assert load.expected_s(0.0) == 5.0
+    load.failed(9.0, 0.0)
+    assert load.expected_s(0.0) == 9.0

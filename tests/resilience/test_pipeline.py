@@ -367,6 +367,19 @@ def test_whose_turn_comes_when_its_time_is_over_asks_nobody(engine, clock, monke
     assert (a.times, bulkhead.in_use) == (0, 0)
 
 
+def test_nobody_waits_for_a_turn_beyond_the_deadline():
+    held = Held(max_concurrency=1)
+    chain = EngineChain("real", ChainPolicy(bulkhead_wait=20.0))
+    chain.add(EngineSpec(held, "real"))
+    (thread,) = crowd(chain, held, 1)
+    began = time.monotonic()
+    with pytest.raises(CallerDeadline, match="bulkhead full"):
+        chain.call(timeout=0.1)
+    assert 0.1 <= time.monotonic() - began < 5
+    held.go.set()
+    thread.join(10)
+
+
 def test_each_chain_of_a_shared_engine_waits_as_long_as_it_says_itself(engine, clock):
     held = Held(max_concurrency=1)
     registry = BreakerRegistry()
