@@ -374,6 +374,8 @@ def _extras(runtime: Examined) -> Iterator[Finding]:
         extra = "memcached" if found and found[1] == "memcached" else "redis"
         if found and extra in missing:
             yield Finding("fail", key, "Its package is not installed.", _install(extra))
+    if runtime.settings.metrics and "prometheus" in missing:
+        yield Finding("fail", "OM_METRICS", "Its package is not installed.", _install("prometheus"))
     if missing:
         yield Finding(
             "ok",

@@ -33,6 +33,7 @@ from .hub_url import resolve_hub_url
 from .late_store import LateStore
 from .live import LiveSettings
 from .monitoring.centre import Monitoring
+from .monitoring.engine_counts import EngineCounts
 from .monitoring.observe import own_route
 from .monitoring.rules import rules_from as alerts_from
 from .notifying.address import Browsers, check_address
@@ -218,6 +219,10 @@ class Runtime:
             cache_stats=self.cache.stats,
             cache_groups=self.cache.groups,
             page_stats=self.http_cache.stats,
+            store_stats=self.cache.store_stats,
+            engine_counts=EngineCounts(self if sender is None else sender)
+            if settings.metrics
+            else None,
             rules=alerts_from(settings.alerts),
             own_routes=frozenset({own_route(settings.prefix)}),
         )

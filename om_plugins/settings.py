@@ -401,6 +401,13 @@ class Settings(Table):
         "`fallback_rate` and `cache_hits`",
         "Monitoring",
     )
+    metrics: bool = key(
+        False,
+        BOOL,
+        "serve counters of all workers at `/_om/metrics` in Prometheus's formats, to whoever may "
+        "open the console; needs the extra `prometheus`",
+        "Monitoring",
+    )
     console_auth: Callable[..., Any] | str | None = key(
         None,
         ACCESS,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from werkzeug.wrappers import Request, Response
 
+from ..errors import MissingExtra
 from ..notifying.servers import stopping
 from ..options import RouteOptions
 from ..routes.guards import check_site
@@ -24,6 +25,7 @@ from ..security.nonce import nonce
 from .auth import Access, ConsoleAuth, Denied
 from .endpoint import MAX_FORM_BYTES, Endpoint, body_of, fields_of, json_answer, refused
 from .engines import Engines
+from .metrics import exposition
 from .picture import Picture
 from .session import Sessions
 from .stream import Streams
@@ -93,7 +95,11 @@ class Console:
 
     def endpoints(self) -> dict[str, WSGIApplication]:
         """Every address and what answers it."""
+        metrics: dict[str, WSGIApplication] = {}
+        if self._runtime.settings.metrics:
+            metrics["/metrics"] = Endpoint(self._metrics, "GET")
         return {
+            **metrics,
             "/": Endpoint(self._page, "GET", page=self._turned_away),
             "/ready": self._ready,
             "/engines": Endpoint(self._engines_page, "GET", page=self._turned_away),
@@ -134,6 +140,20 @@ class Console:
         if isinstance(access, Response):
             return access
         return json_answer(self._picture.take(request.args.get("span", "")[:20]))
+
+    def _metrics(self, request: Request) -> Response:
+        access = self._checked(request)
+        if isinstance(access, Response):
+            return access
+        if not self._runtime.settings.monitoring:
+            raise Refusal(404, "There are no metrics: OM_MONITORING is off.")
+        try:
+            body, content_type = exposition(self._runtime, request.headers.get("Accept", ""))
+        except MissingExtra as error:
+            raise Refusal(404, f"There are no metrics: {error}.") from None
+        response = Response(body, content_type=content_type)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     def _stream(self, request: Request) -> Response:
         access = self._checked(request)

@@ -11,19 +11,22 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from .. import signals
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
-from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification
+from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
 from .alerts import REPEAT_S, Alerts, Event
 from .collector import Collector
 from .delivery import Delivery, Guarded
+from .engine_counts import EngineCounts
 from .engines import merged_health
 from .exchange import EVERY_S, Exchange, WorkerView, own_slots, own_view
 from .overview import overview
 from .rules import RULES, Rule, read_all
 from .system import SystemSample, SystemSampler
+from .totals import Ledger, Totals, counters, of_requests
 from .trend import POINTS, Gate
 from .windows import Slot, side_by_side
 
@@ -61,7 +64,8 @@ class Monitoring:
         guarded: calls into a plugin, counting its failures.
         engines: the health of every chain's engines, in this process.
         cache_stats: the cache's counters, in this process; cache_groups: by group of keys.
-        page_stats: those of the shared HTTP cache.
+        page_stats: those of the shared HTTP cache; store_stats: those of the cache's store.
+        engine_counts: what engines did; given when totals are to be kept for :meth:`totals`.
         rules: the thresholds.
         own_routes: routes left out of rates and durations: this package's own pages.
         repeat_s: how often people are told again of an alert that goes on.
@@ -85,6 +89,8 @@ class Monitoring:
         cache_stats: Callable[[], CacheStats],
         cache_groups: Callable[[], dict[str, CacheStats]] = dict,
         page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
+        store_stats: Callable[[], StoreStats | None] = lambda: None,
+        engine_counts: EngineCounts | None = None,
         rules: Sequence[Rule] = RULES,
         own_routes: frozenset[str] = frozenset(),
         repeat_s: float = REPEAT_S,
@@ -101,6 +107,10 @@ class Monitoring:
         self._cache_stats = cache_stats
         self._cache_groups = cache_groups
         self._page_stats = page_stats
+        self._store_stats = store_stats
+        self._engine_counts = engine_counts
+        self._ledger = Ledger(hub, clock)
+        self._cpu = 0, 0.0
         self._rules = {rule.name: rule for rule in rules}
         self._sampler = sampler or SystemSampler()
         self._exchange = Exchange(hub)
@@ -137,6 +147,7 @@ class Monitoring:
             stop()
         self._stops = []
         self.collector.unlisten()
+        self._put_totals()
         self._exchange.withdraw()
 
     def tick(self) -> None:
@@ -157,10 +168,13 @@ class Monitoring:
             slots = own_slots(self.collector, past=due)
             self._exchange.publish(self._own(stats), slots, past=due)
             if due:
+                self._put_totals()
                 self._published_at = now
 
     def _note(self, slot: Slot, sample: SystemSample, stats: CacheStats) -> None:
         slot.cpu_s += sample.cpu_s
+        pid, spent = self._cpu
+        self._cpu = os.getpid(), sample.cpu_s + (spent if pid == os.getpid() else 0.0)
         slot.rss_bytes = sample.rss_bytes
         slot.memory = sample.memory
         hits, misses = self._cache_seen
@@ -192,6 +206,8 @@ class Monitoring:
         )
         for event in events:
             self._tell(event)
+        if self._engine_counts is not None:
+            self._ledger.settle()
 
     def _trends(self, hour: list[Slot], now: float) -> dict[str, object]:
         by_index = {slot.index: slot for slot in hour}
@@ -252,6 +268,30 @@ class Monitoring:
         if not history:
             del picture["history"]
         return picture
+
+    def totals(self) -> Totals:
+        """What all workers counted since the application began, also those that have ended."""
+        self._put_totals()  # what is told once must be known to the others
+        return self._ledger.read()
+
+    def _put_totals(self) -> None:
+        if self._engine_counts is not None:
+            self._ledger.put(self._exchange.uid, partial(self._own_totals, self._engine_counts))
+
+    def _own_totals(self, engines: EngineCounts) -> Totals:
+        levels = ("entries", "size_bytes", "subscriptions")
+        found = of_requests(self.collector)
+        found |= engines.totals()
+        found |= counters("cache", self._cache_stats(), levels=levels)
+        for name, one in self._cache_groups().items():
+            found |= counters("group", one, name[:200], levels=levels)
+        found |= counters("page", self._page_stats(), levels=levels)
+        store = self._store_stats()
+        if store is not None:
+            found |= counters("store", store)
+        if self._cpu[0] == os.getpid():
+            found["cpu",] = [self._cpu[1]]
+        return found
 
     def silence(self, rule: str, seconds: float) -> None:
         """Tell nobody of a rule's alerts for a while; they are listed and signalled all the same.

@@ -49,8 +49,8 @@ class RouteRow:
         recent: durations of the last five to ten minutes.
     """
 
-    __slots__ = ("_before", "_current", "_period", "method", "requests", "route", "size_bytes",
-                 "status_class")  # fmt: skip
+    __slots__ = ("_before", "_current", "_older", "_period", "method", "requests", "route",
+                 "size_bytes", "status_class")  # fmt: skip
 
     def __init__(self, method: str, route: str, status_class: int) -> None:
         self.method = method
@@ -61,12 +61,18 @@ class RouteRow:
         self._period = 0
         self._current = Histogram()
         self._before = Histogram()
+        self._older = Histogram()
 
     def at(self, now: float) -> Histogram:
         """Where durations at Unix time ``now`` are recorded."""
         period = int(now) // _ROUTE_WINDOW_S
         if period != self._period:
-            self._before = self._current if period == self._period + 1 else Histogram()
+            self._older.add(self._before)
+            if period == self._period + 1:
+                self._before = self._current
+            else:
+                self._older.add(self._current)
+                self._before = Histogram()
             self._current = Histogram()
             self._period = period
         return self._current
@@ -76,6 +82,12 @@ class RouteRow:
         made = Histogram()
         made.add(self.at(now))
         made.add(self._before)
+        return made
+
+    def durations(self, now: float) -> Histogram:
+        """All durations since the process began."""
+        made = self.recent(now)
+        made.add(self._older)
         return made
 
 

@@ -1,0 +1,50 @@
+"""Counts what engines did since the process began, from the signals that tell of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from .. import signals
+from ..policies.forks import renew_after_fork
+from .totals import Totals
+
+__all__ = ["EngineCounts"]
+
+
+class EngineCounts:
+    """A receiver of three signals; it lives as long as whoever keeps it.
+
+    Args:
+        sender: the application.
+    """
+
+    def __init__(self, sender: object) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+        signals.engine_called.connect(self._called, sender=sender)
+        signals.engine_failed.connect(self._failed, sender=sender)
+        signals.engine_fell_back.connect(self._fell_back, sender=sender)
+
+    def after_fork(self) -> None:
+        """A child counts for itself."""
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, ...]] = Counter()
+
+    def totals(self) -> Totals:
+        """Attempts that were answered and that failed, and answers of lower tiers."""
+        with self._lock:
+            return {("engine", *key): [count] for key, count in self._counts.items()}
+
+    def _count(self, chain: str, engine: str, what: str) -> None:
+        with self._lock:
+            self._counts[chain[:200], engine[:200], what] += 1
+
+    def _called(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count(chain, engine, "answered")
+
+    def _failed(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count(chain, engine, "failed")
+
+    def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count(chain, engine, "fallbacks")

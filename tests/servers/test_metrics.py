@@ -1,0 +1,67 @@
+"""Two workers under gunicorn tell their sums, whichever is asked, and when one has ended, too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.server
+
+TOKEN = "Kq7vR2mX9pL4nB8wZ3tY"
+APP = f"""
+import os
+from pathlib import Path
+from flask import Flask
+from om_plugins import OpenManager
+from om_plugins.monitoring import centre
+
+centre.EVERY_S = 0.5
+app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
+app.config.update(OM_METRICS=True, OM_CONSOLE_AUTH="{TOKEN}")
+om = OpenManager(app)
+
+@app.get("/up")
+def up():
+    return "up"
+
+@app.get("/pid")
+def pid():
+    return str(os.getpid())
+"""
+
+
+def read(url, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+        return answer.read().decode()
+
+
+def counted(url):
+    text = read(url + "/_om/metrics", Authorization=f"Bearer {TOKEN}")
+    found = {one.name: one for one in text_string_to_metric_families(text)}
+    of_route = [one for one in found["om_http_requests"].samples if one.labels["route"] == "/pid"]
+    return sum(one.value for one in of_route)
+
+
+def until(url, wanted):
+    deadline = time.monotonic() + 15
+    while (found := counted(url)) != wanted and time.monotonic() < deadline:
+        assert found < wanted
+        time.sleep(0.1)
+    assert found == wanted
+
+
+def test_the_sums_are_those_of_all_workers(gunicorn):
+    url, _ = gunicorn(APP, "--workers", "2", "--threads", "2")
+    pids = [read(url + "/pid") for _ in range(20)]
+    while len(set(pids)) < 2:
+        pids.append(read(url + "/pid"))
+    until(url, len(pids))
+    assert {counted(url) for _ in range(20)} == {len(pids)}  # whoever answers
+    os.kill(int(pids[0]), signal.SIGTERM)
+    time.sleep(0.5)
+    assert {counted(url) for _ in range(20)} == {len(pids)}  # it took nothing along
