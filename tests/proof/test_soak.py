@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import collections
 import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -28,40 +25,6 @@ THREADS = 16
 DEADLINE_S = 5.0
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Upstream:
-    """A process of its own, killed without warning and started again."""
-
-    def __init__(self, fail=0.0, hang=0.0, limit=0.0):
-        self.port = free_port()
-        self._rates = [str(fail), str(hang), str(limit)]
-        self.start()
-
-    def start(self):
-        script = Path(__file__).with_name("upstream.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.port), *self._rates],
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError("the upstream did not start")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(5)
-
-
 def open_files():
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -70,14 +33,13 @@ def open_threads():
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(capsys):
-    first, second = Upstream(fail=0.30, hang=0.05, limit=0.05), Upstream()
+def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(upstream, capsys):
+    first, second = upstream(fail=0.30, hang=0.05, limit=0.05), upstream()
     runtime = Runtime(Settings(timeout=DEADLINE_S, attempt_timeout=1.0, retries=1))
-    url = "http://127.0.0.1:{}/"
     for tier, engine in enumerate(
         [
-            HttpEngine("first", url.format(first.port), idempotent=True, pool_size=THREADS),
-            HttpEngine("second", url.format(second.port), idempotent=True, pool_size=THREADS),
+            HttpEngine("first", first.url, idempotent=True, pool_size=THREADS),
+            HttpEngine("second", second.url, idempotent=True, pool_size=THREADS),
             StaticEngine("local", {"answer": "resting"}),
         ],
         start=1,
@@ -138,8 +100,6 @@ def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(capsys):
     done.set()
     for worker in workers:
         worker.join()
-    first.kill()
-    second.kill()
     total = sum(results.values())
     answered = total - sum(n for name, n in results.items() if name[0].isupper())
     times.sort()

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import collections
 import json
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -20,41 +16,9 @@ from om_plugins.types import EngineSpec
 
 pytestmark = [pytest.mark.proof, pytest.mark.server]
 
-SCRIPT = Path(__file__).with_name("upstream.py")
 LOAD_PER_S = 100
 SECONDS = 8
 INTERVAL_S = 2
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Upstream:
-    """A process of its own that counts what it is asked."""
-
-    def __init__(self, port, fail=0.0):
-        self.port = port
-        self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(port), str(fail), "0", "0"], stderr=subprocess.DEVNULL
-        )
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                self.asked()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError("the upstream did not start")
-
-    def asked(self):
-        return read(f"http://127.0.0.1:{self.port}/")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(5)
 
 
 def read(url):
@@ -67,11 +31,12 @@ def read(url):
     [{}, {"breaker_min_calls": 100_000, "retry_budget_floor": 0.0}],
     ids=["as shipped", "without its breaker"],
 )
-def test_a_total_outage_costs_at_most_one_and_a_fifth(capsys, policy):
-    upstream = Upstream(free_port(), fail=1.0)
+def test_a_total_outage_costs_at_most_one_and_a_fifth(upstream, capsys, policy):
+    down = upstream(fail=1.0)
     runtime = Runtime(Settings(**policy))
-    url = f"http://127.0.0.1:{upstream.port}/"
-    runtime.add_engine(EngineSpec(HttpEngine("up", url, idempotent=True, pool_size=64), "c", 1))
+    runtime.add_engine(
+        EngineSpec(HttpEngine("up", down.url, idempotent=True, pool_size=64), "c", 1)
+    )
     runtime.add_engine(EngineSpec(StaticEngine("local", "resting"), "c", 2))
     chain = runtime.chain("c")
     answers = collections.Counter()
@@ -85,15 +50,12 @@ def test_a_total_outage_costs_at_most_one_and_a_fifth(capsys, policy):
             answers[chain.call({}).engine] += 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(50)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        calls_each = upstream.asked() / answers.total()
-    finally:
-        upstream.kill()
-        runtime.close()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    calls_each = down.asked() / answers.total()
+    runtime.close()
     with capsys.disabled():
         print(f"\noutage: {calls_each:.3f} upstream calls a request, {answers.total()} requests")
     assert answers == {"local": LOAD_PER_S * SECONDS}
@@ -110,7 +72,7 @@ app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
 app.config.update(OM_PROBE_INTERVAL=%d, OM_BREAKER_COOLDOWN_S=60,
     OM_BREAKER_SHARED=%r, OM_RETRIES=0)
 om = OpenManager(app)
-om.add_engine(HttpEngine("up", "http://127.0.0.1:%d/", timeout=1, idempotent=True), chain="c")
+om.add_engine(HttpEngine("up", %r, timeout=1, idempotent=True), chain="c")
 om.add_engine(StaticEngine("local", "resting"), chain="c", tier=2)
 
 @app.get("/up")
@@ -125,30 +87,26 @@ def ask():
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["breakers alone", "breakers shared"])
-def test_traffic_is_back_within_a_probe_interval_and_a_second(gunicorn, capsys, shared):
-    port = free_port()
-    upstream = Upstream(port)
-    url, _ = gunicorn(APP % (INTERVAL_S, shared, port), "--workers", "2", "--threads", "4")
-    try:
-        tiers = {}  # of the newest answer of each worker
+def test_traffic_is_back_within_a_probe_interval_and_a_second(upstream, gunicorn, capsys, shared):
+    up = upstream()
+    url, _ = gunicorn(APP % (INTERVAL_S, shared, up.url), "--workers", "2", "--threads", "4")
+    newest = {}  # what each worker answered last
 
-        def until(reached, seconds):
-            began = time.monotonic()
-            while not (len(tiers) == 2 and all(map(reached, tiers.values()))):
-                assert time.monotonic() < began + seconds, tiers
-                answer = read(url + "/ask")
-                tiers[answer["pid"]] = answer
-                time.sleep(0.01)
-            return time.monotonic() - began
+    def until(reached, seconds):
+        began = time.monotonic()
+        while not (len(newest) == 2 and all(map(reached, newest.values()))):
+            assert time.monotonic() < began + seconds, newest
+            answer = read(url + "/ask")
+            newest[answer["pid"]] = answer
+            time.sleep(0.01)
+        return time.monotonic() - began
 
-        until(lambda one: one["tier"] == 1, 20)
-        upstream.kill()
-        until(lambda one: one["open"], 30)
-        time.sleep(2 * INTERVAL_S)
-        upstream = Upstream(port)
-        took_s = until(lambda one: one["tier"] == 1, 30)
-    finally:
-        upstream.kill()
+    until(lambda one: one["tier"] == 1, 20)
+    up.kill()
+    until(lambda one: one["open"], 30)
+    time.sleep(2 * INTERVAL_S)
+    up.start()
+    took_s = until(lambda one: one["tier"] == 1, 30)
     with capsys.disabled():
         print(f"\nrecovery: both workers back after {took_s:.2f} s, probes each {INTERVAL_S} s")
     assert took_s <= INTERVAL_S + 1
