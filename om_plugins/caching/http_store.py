@@ -2,7 +2,8 @@
 
 The same two levels as for data: :class:`.local.Local` evicts by SIEVE within a bound of bytes, and
 :class:`.shared.Shared` keeps records in the store that ``OM_CACHE_URL`` names, in front of which
-memory answers for at most five seconds on its own. Purges reach other workers over the hub.
+memory answers for at most five seconds on its own. Purges reach other workers over the hub; while
+this process cannot hear of them, each look-up asks the store.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..types import HttpCacheStats
 from .entry import Entry, Record
 from .local import Local
 from .purges import Purge, Purged, Purges, as_data, read_purge
-from .shared import L1_TTL_S, Shared
+from .shared import DEAF_TTL_S, L1_TTL_S, Shared
 from .stored import PackMarks, ReadMarks, Stored, Variants, read, written
 
 __all__ = ["Held", "ResponseStore"]
@@ -33,6 +34,8 @@ NAMESPACE = "http"
 HEAR_S = 1.0
 KEEP_STALE_S = 3600.0
 """How long a stale response with a validator is kept at least: a 304 is cheap."""
+DEAF_AND_ALONE_S = 1.0
+"""How long a response of one's own is trusted while neither hub nor store can be asked."""
 _HEADER_BYTES = 150
 
 
@@ -155,6 +158,7 @@ class ResponseStore:
         self._stop: Callable[[], None] | None = None
         self._started = False
         self._hub_down = False
+        self._deaf = False
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -173,12 +177,16 @@ class ResponseStore:
             return held
         if self.shared is None:
             return None
+        self.start()  # what comes from the store into memory is to be purged as well
         record, asked = self.shared.load(ident)
         if not asked:  # the store is away: memory answers alone, as long as it may
             if not isinstance(held, Held) or now >= held.gone_at:
                 return None
-            held.valid_until = min(held.gone_at, now + L1_TTL_S)
-            held.fresh_until = min(held.expires, held.valid_until)
+            with self.lock:
+                if self._deaf and self._clock.time() - held.began >= DEAF_AND_ALONE_S:
+                    held.doubt()
+                held.valid_until = min(held.gone_at, self._trusted_until(now))
+                held.fresh_until = min(held.expires, held.valid_until)
             return held
         kept = None if record is None else read(record.body, self._read_marks)
         if record is None or kept is None:
@@ -196,13 +204,18 @@ class ResponseStore:
             born=now - age,
             lifetime_s=record.stale_time,
             keep_s=record.cache_time,
-            valid_until=now + L1_TTL_S,
+            valid_until=self._trusted_until(now),
         )
         if purged is Purged.STALE:
             found.mark_stale()
         with self.lock:
             self._table.put(found)
         return found
+
+    def _trusted_until(self, now: float) -> float:
+        if self.shared is None:
+            return math.inf
+        return now + (DEAF_TTL_S if self._deaf else L1_TTL_S)
 
     def mark(self) -> tuple[int, float]:
         """Taken before the application is asked; :meth:`keep` wants it back."""
@@ -236,7 +249,7 @@ class ResponseStore:
             )
         held = Held(
             ident, kept, tags=tags, began=began, born=born, lifetime_s=lifetime, keep_s=keep,
-            valid_until=math.inf if self.shared is None else now + L1_TTL_S,
+            valid_until=self._trusted_until(now),
         )  # fmt: skip
         with self.lock:
             purged = self._purges.since(count, ident, tags)
@@ -332,8 +345,21 @@ class ResponseStore:
                     self._last = message.id
                     self._heard(message.data)
             self._hub_down = False
+            # a hub that goes on alone while its backend is away says so
+            self._listen(getattr(self._hub, "alone", False) is True)
         except Exception as error:  # noqa: BLE001
             self._failed(error)
+            self._listen(True)
+
+    def _listen(self, deaf: bool) -> None:
+        """Purges are heard, or no more: then memory is not asked before the store."""
+        if deaf == self._deaf:
+            return
+        self._deaf = deaf
+        if deaf and self.shared is not None:
+            with self.lock:
+                for held in self.entries.values():
+                    held.distrust()
 
     def _heard(self, data: object) -> None:
         if not isinstance(data, dict) or data.get("from") == self._origin:

@@ -28,9 +28,11 @@ def hub(clock):
 
 def made(clock, hub, l1_bytes=1_000_000, **more):
     scheduler = BackgroundScheduler(1, 10, clock, hub, synchronous=True)
-    return ResponseStore(
+    store = ResponseStore(
         l1_bytes=l1_bytes, max_body=100_000, clock=clock, scheduler=scheduler, hub=hub, **more
     )
+    store.scheduler = scheduler
+    return store
 
 
 def page(clock, body=b"x", **verdict):
@@ -170,6 +172,114 @@ def test_a_hub_that_is_away_is_told_once(clock, caplog):
             store.hear()
     assert caplog.text.count("the hub cannot be reached") == 1
     assert store.find("k") is not None
+
+
+class SharedBytes:
+    """A store that workers share; ``down`` while it cannot be reached."""
+
+    def __init__(self):
+        self.values, self.down, self.reads = {}, False, 0
+
+    def get(self, key):
+        self.reads += 1
+        if self.down:
+            raise ConnectionError("away")
+        return self.values.get(key)
+
+    def set(self, key, value, ttl):
+        if self.down:
+            raise ConnectionError("away")
+        self.values[key] = value
+
+    def delete(self, key):
+        if self.down:
+            raise ConnectionError("away")
+        self.values.pop(key, None)
+
+
+class LossyHub:
+    """A hub that goes on alone while its backend is away, as an application's does."""
+
+    def __init__(self, hub):
+        self.hub, self.alone = hub, False
+
+    def __getattr__(self, name):
+        return getattr(self.hub, name)
+
+    def read(self, *args, **options):
+        return [] if self.alone else self.hub.read(*args, **options)
+
+
+@pytest.fixture
+def workers(clock, hub):
+    """One that may lose the hub, the other, and what they share."""
+    lossy, store = LossyHub(hub), SharedBytes()
+    one, two = made(clock, lossy, store=store), made(clock, hub, store=store)
+    keep(one, clock)
+    return one, two, lossy, store
+
+
+def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
+    one, _, _, store = workers
+    clock.advance(4)
+    one.hear()
+    assert one.find("k") is not None
+    assert store.reads == 0
+
+
+def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
+    one, two, lossy, _ = workers
+    lossy.alone = True
+    one.hear()
+    for body in (b"1", b"2", b"3"):
+        two.drop("k")
+        two.keep("k", page(clock, body), two.mark())
+        found = one.find("k")
+        assert found.kept.body == body
+        assert found.fresh_until > clock.monotonic()
+        clock.advance(0.1)
+    two.purge(Purge(idents=("k",)))
+    assert one.find("k") is None
+
+
+def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers, clock):
+    one, two, lossy, store = workers
+    lossy.alone = True
+    one.hear()
+    one.drop("k")
+    keep(one, clock)
+    clock.advance(0.1)
+    two.purge(Purge(idents=("k",)))
+    assert one.find("k") is None
+    lossy.alone = False
+    one.hear()
+    keep(one, clock)
+    reads = store.reads
+    clock.advance(4)
+    assert one.find("k") is not None
+    assert store.reads == reads
+
+
+def test_when_the_store_is_away_as_well_memory_answers_with_what_it_has_as_stale(workers, clock):
+    one, _, lossy, store = workers
+    lossy.alone = store.down = True
+    one.hear()
+    assert one.find("k").fresh_until > clock.monotonic()  # not asked for again within a second
+    clock.advance(1.1)
+    found = one.find("k")
+    assert found is not None
+    assert found.fresh_until < clock.monotonic()
+    assert found.expires < clock.monotonic()
+
+
+def test_a_worker_that_only_reads_hears_of_purges_as_well(workers, clock):
+    one, two, _, store = workers
+    assert two.find("k") is not None
+    one.purge(Purge(idents=("k",)))
+    clock.advance(1)
+    two.scheduler.run_due()
+    store.down = True
+    assert two.find("k") is None
 
 
 def test_it_can_be_closed_and_used_again(clock, hub):
