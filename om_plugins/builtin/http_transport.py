@@ -116,6 +116,7 @@ class Exchange:
             self._open = False
             self._attempt.detach()
             self._response.close()
+            self._raw.close()
             self._response.release_conn()
 
     def _release(self) -> None:
@@ -241,6 +242,8 @@ class Transport:
             )
         except BaseException as error:
             attempt.detach()
+            if attempt.raw is not None:
+                attempt.raw.close()  # what it reads from holds the socket open
             if isinstance(error, Exception):
                 raise attempt.error(error) from error
             raise
