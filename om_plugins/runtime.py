@@ -190,6 +190,7 @@ class Runtime:
             if settings.cache_pickle
             else None,
             publishing=Publishing(Announcements(self.hub), check_address),
+            shrink_also=self._shrink_pages,
         )
         self.http_cache = HttpCache(
             rules_from(settings),
@@ -389,6 +390,9 @@ class Runtime:
             prober=self.recovery.probes,
             namespace=self.namespace,
         )
+
+    def _shrink_pages(self) -> int:
+        return self.http_cache.store.shrink()
 
     def _open_hub(self) -> Hub:
         return self.parts.open_hub(self.hub_url(), self.clock)

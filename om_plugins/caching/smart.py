@@ -78,6 +78,7 @@ class SmartCache:
         refreshes: fetchers at work in the background at once. queue: those that wait, at most.
         publishing: tells browsers of changes; ``None`` where there are none to tell.
         pickles: writes values of types that nothing else can write; ``None`` refuses them.
+        shrink_also: shrinks what else lies in this process's memory; gives how many entries went.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class SmartCache:
         queue: int = 256,
         publishing: Publishing | None = None,
         pickles: Pickles | None = None,
+        shrink_also: Callable[[], int] = int,
     ) -> None:
         self._l1_bytes = l1_bytes
+        self._shrink_also = shrink_also
         self.clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
@@ -378,13 +381,16 @@ class SmartCache:
     def shrink(self) -> int:
         """Memory is short: expired entries go, then the least used until half is left.
 
+        In an application, the shared HTTP cache gives half of its memory back as well.
+
         Returns:
             How many went. A store that workers share keeps its copies.
         """
         process = self._process()
         swept = self.sweep()
         with process.lock:
-            return swept + process.local.shrink(process.local.weight // 2)
+            swept += process.local.shrink(process.local.weight // 2)
+        return swept + self._shrink_also()
 
     def close(self) -> None:
         """Stop the background jobs of this process; the cache may be used again afterwards."""

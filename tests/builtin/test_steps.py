@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
+from om_plugins import OpenManagerMiddleware
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin import BUILTINS
 from om_plugins.builtin.hub_memory import MemoryHub
@@ -65,6 +68,28 @@ def test_half_of_the_cache_goes_when_memory_is_short(cache):
     size = cache.stats().size_bytes
     assert "put out of memory" in FreeMemory(cache, lambda: 0.95).run("chain:a", 10)
     assert 0 < cache.stats().size_bytes <= size / 2
+
+
+def test_the_shared_http_cache_is_halved_as_well():
+    runtime = Runtime(Settings(http_cache=True), testing=True)
+    page = Response("x" * 1_000, headers={"Cache-Control": "public, max-age=60"})
+    client = Client(OpenManagerMiddleware(page, runtime=runtime))
+    for number in range(20):
+        client.get(f"/{number}").close()
+        runtime.cache.set(f"k{number}", "v" * 100)
+    size = runtime.http_cache.stats().size_bytes
+    (step,) = [
+        step
+        for _, found in runtime.plugins.collect("om_recovery_steps")
+        for step in found
+        if isinstance(step, FreeMemory)
+    ]
+    step._pressure = lambda: 0.95
+    told = step.run("chain:a", 10)
+    assert 0 < runtime.http_cache.stats().size_bytes <= size / 2
+    gone = 40 - runtime.http_cache.stats().entries - runtime.cache.stats().entries
+    assert f"{gone} cached values put out of memory" in told
+    runtime.close()
 
 
 def test_garbage_in_circles_is_collected(cache):
