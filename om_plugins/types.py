@@ -224,6 +224,11 @@ class StoreStats:
     read_bytes: int = 0
     written_bytes: int = 0
 
+    def add(self, other: StoreStats) -> None:
+        """Add another process's counters."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 Kind = Literal["success", "error", "warning", "info", "progress"]
 

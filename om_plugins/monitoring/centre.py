@@ -335,4 +335,5 @@ class Monitoring:
             groups=self._cache_groups(),
             engines=self._engines(),
             pages=self._page_stats(),
+            store=self._store_stats(),
         )

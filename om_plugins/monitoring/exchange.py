@@ -20,7 +20,7 @@ import msgspec
 from ..checks import converted
 from ..histogram import Histogram
 from ..protocols import Hub
-from ..types import CacheStats, EngineHealth, HttpCacheStats
+from ..types import CacheStats, EngineHealth, HttpCacheStats, StoreStats
 from .collector import Collector
 from .engines import as_dicts, decoded_health
 from .windows import Slot, decoded
@@ -71,6 +71,7 @@ class WorkerView:
     Attributes:
         uid: unique to the process.
         groups: the cache's counters by group of keys.
+        store: what it asked of a shared store; ``None`` when there is none.
         seconds: the last two minutes; ``tens`` the last hour, ``fives`` the last day.
     """
 
@@ -84,6 +85,7 @@ class WorkerView:
     cache: CacheStats = field(default_factory=CacheStats)
     groups: dict[str, CacheStats] = field(default_factory=dict)
     pages: HttpCacheStats = field(default_factory=HttpCacheStats)
+    store: StoreStats | None = None
     engines: list[EngineHealth] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     seconds: list[Slot] = field(default_factory=list)
@@ -113,6 +115,7 @@ class _NowWire(msgspec.Struct):
     routes: Annotated[list[_RouteWire], msgspec.Meta(max_length=MAX_PUBLISHED_ROUTES)]
     seconds: object
     pages: dict[str, _Amount] = {}
+    store: dict[str, _Count] | None = None
 
 
 class _PastWire(msgspec.Struct):
@@ -171,6 +174,7 @@ class Exchange:
             "cache": asdict(view.cache),
             "groups": _busiest(view.groups),
             "pages": asdict(view.pages),
+            "store": None if view.store is None else asdict(view.store),
             "engines": as_dicts(view.engines),
             "routes": [
                 [*row.key, row.requests, row.size_bytes, row.recent.encode()]
@@ -226,6 +230,7 @@ def own_view(
     groups: dict[str, CacheStats] | None = None,
     engines: Iterable[EngineHealth],
     pages: HttpCacheStats | None = None,
+    store: StoreStats | None = None,
 ) -> WorkerView:
     """This worker's own view, live."""
     view = WorkerView(
@@ -233,6 +238,7 @@ def own_view(
         engines=list(engines),
     )  # fmt: skip
     view.pages = pages or HttpCacheStats()
+    view.store = store
 
     def look(counted: Collector, now: float) -> None:
         view.at = now
@@ -300,6 +306,7 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         seconds=decoded(wire.seconds),
     )
     view.pages = converted(wire.pages, HttpCacheStats)
+    view.store = None if wire.store is None else converted(wire.store, StoreStats)
     if past is not None:
         long_ago = converted(past, _PastWire)
         view.tens, view.fives = decoded(long_ago.tens), decoded(long_ago.fives)

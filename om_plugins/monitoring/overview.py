@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ..histogram import Histogram
-from ..types import CacheStats, HttpCacheStats
+from ..types import CacheStats, HttpCacheStats, StoreStats
 from . import alerts, trend
 from .engines import as_dicts, merged_health
 from .exchange import MAX_GROUPS, Route, WorkerView
@@ -54,6 +54,7 @@ def overview(
         "engines": as_dicts(merged_health(worker.engines for worker in workers)),
         "cache": _cache([worker.cache for worker in workers]),
         "cache_groups": _groups(workers),
+        "cache_store": _store([worker.store for worker in workers]),
         "pages": _pages([worker.pages for worker in workers]),
         "alerts": alerts.shown(state.get("alerts")),
         "trends": trend.shown(state.get("trends")),
@@ -140,6 +141,16 @@ def _pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
         total.add(one)
     rate = total.hit_rate
     return {**asdict(total), "hit_rate": None if rate is None else round(rate, 4)}
+
+
+def _store(stats: Sequence[StoreStats | None]) -> dict[str, int] | None:
+    known = [one for one in stats if one is not None]
+    if not known:
+        return None
+    total = StoreStats()
+    for one in known:
+        total.add(one)
+    return asdict(total)
 
 
 def _groups(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ app.config.update(
     OM_CONSOLE_AUTH="kX2v-9QmZt7Lr4Wb",
     OM_CHAINS={"assistant": {"retries": 0}},
     OM_BREAKER_MIN_CALLS=3,
+    OM_CACHE_URL=f"file://{Path(__file__).parent}/store",
     SECRET_KEY="x" * 32,
 )
 om = OpenManager(app)
@@ -50,6 +51,10 @@ def up():
 @om.cached(shared=True)
 def shared():
     return "shared"
+
+@app.get("/data")
+def data():
+    return om.cache.query("data", lambda: "kept")
 
 @app.get("/ask")
 def ask():
@@ -176,6 +181,16 @@ def test_shared_pages_are_shown_and_taken_back(page):
     page.get_by_label("Path, URL or tag").fill("/shared")
     page.keyboard.press("Enter")
     expect(page.locator("om-toasts li").first).to_contain_text("Taken back in all workers")
+
+
+@pytest.mark.browser
+def test_the_cache_and_its_store_are_shown(page):
+    from playwright.sync_api import expect
+
+    for _ in range(4):
+        get(page.url_of_app + "/data")
+    expect(page.locator("#cache dl")).to_contain_text("Hit rate", timeout=8000)
+    expect(page.locator("#cache dl")).to_contain_text("Store hits")
 
 
 @pytest.mark.browser

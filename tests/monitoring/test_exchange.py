@@ -160,3 +160,30 @@ def test_the_caches_groups_of_all_workers_are_added_up(clock):
         9,
     )
     assert panel["hit_rate"] == 0.8333
+
+
+def test_what_all_workers_asked_of_the_store_is_added_up(clock):
+    from om_plugins.builtin.hub_memory import MemoryHub
+    from om_plugins.monitoring.collector import Collector
+    from om_plugins.monitoring.overview import overview
+    from om_plugins.types import CacheStats, StoreStats
+
+    hub = MemoryHub("memory://", clock)
+    collector = Collector(clock)
+
+    def everyone(mine, other):
+        views = [
+            exchange.own_view(
+                "u", collector, dropped=0, rss_bytes=1, cache=CacheStats(), engines=[], store=store
+            )
+            for store in (mine, other)
+        ]
+        slots = exchange.own_slots(collector, past=False)
+        exchange.Exchange(hub).publish(views[1], slots, past=False)
+        found = [views[0], *exchange.Exchange(hub).others(past=False)]
+        return overview(found, clock.time(), {}, "")["cache_store"]
+
+    assert everyone(None, None) is None
+    clock.advance(exchange.TTL_S + 1)
+    found = everyone(StoreStats(hits=3, read_bytes=30), StoreStats(hits=2, failures=1))
+    assert (found["hits"], found["read_bytes"], found["failures"]) == (5, 30, 1)

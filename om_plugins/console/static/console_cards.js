@@ -136,7 +136,7 @@ export const cards = {
     };
   },
 
-  cache({ cache, cache_groups = [] }) {
+  cache({ cache, cache_groups = [], cache_store: store }) {
     const total = cache.hits + cache.misses;
     if (!total) return { content: [empty("Nothing was looked up yet: put ", code("@om.cached()"), " on a view.")] };
     const part = (kind, amount) => bar(kind, amount / total);
@@ -147,6 +147,10 @@ export const cards = {
       Evicted: number(cache.evictions), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
       "Bytes saved": joined(bytes(cache.bytes_saved)), "Time saved": joined(duration(cache.saved_us / 1000)),
       ...(cache.subscriptions && { Subscriptions: number(cache.subscriptions) }),
+      ...(store && {
+        "Store read": joined(bytes(store.read_bytes)), "Store hits": `${number(store.hits)} of ${number(store.hits + store.misses)}`,
+        "Store written": joined(bytes(store.written_bytes)), "Store deletes": number(store.deletes), "Store failed": number(store.failures),
+      }),
     };
     return {
       content: [
