@@ -51,6 +51,7 @@ _OF_STORE = {
 _OF_ENGINE = {
     "answered": ("answers", "Attempts that an engine answered"),
     "failed": ("failures", "Attempts that failed"),
+    "outages": ("outages", "Times that one worker found an engine offline"),
     "fallbacks": ("fallbacks", "Answers of an engine that is not on its chain's first tier"),
 }
 

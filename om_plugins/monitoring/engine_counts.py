@@ -7,13 +7,14 @@ from collections import Counter
 
 from .. import signals
 from ..policies.forks import renew_after_fork
+from ..types import Health
 from .totals import Totals
 
 __all__ = ["EngineCounts"]
 
 
 class EngineCounts:
-    """A receiver of three signals; it lives as long as whoever keeps it.
+    """A receiver of four signals; it lives as long as whoever keeps it.
 
     Args:
         sender: the application.
@@ -25,6 +26,7 @@ class EngineCounts:
         signals.engine_called.connect(self._called, sender=sender)
         signals.engine_failed.connect(self._failed, sender=sender)
         signals.engine_fell_back.connect(self._fell_back, sender=sender)
+        signals.engine_health_changed.connect(self._changed, sender=sender)
 
     def after_fork(self) -> None:
         """A child counts for itself."""
@@ -32,7 +34,7 @@ class EngineCounts:
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def totals(self) -> Totals:
-        """Attempts that were answered and that failed, and answers of lower tiers."""
+        """Attempts answered and failed, answers of lower tiers, and times that one went offline."""
         with self._lock:
             return {("engine", *key): [count] for key, count in self._counts.items()}
 
@@ -48,3 +50,9 @@ class EngineCounts:
 
     def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
         self._count(chain, engine, "fallbacks")
+
+    def _changed(
+        self, _: object, *, chain: str, engine: str, after: Health, **_more: object
+    ) -> None:
+        if after is Health.OFFLINE:
+            self._count(chain, engine, "outages")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from prometheus_client.parser import text_string_to_metric_families as families
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
@@ -14,6 +12,11 @@ from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
+
+families = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
+open_metrics = pytest.importorskip(
+    "prometheus_client.openmetrics.parser"
+).text_string_to_metric_families
 
 TOKEN = "Kq7vR2mX9pL4nB8wZ3tY"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -105,6 +108,7 @@ def test_engines_tell_what_they_did_and_how_they_are(runtime, client):
     found = scraped(client)
     engine = [("chain", "c"), ("engine", Engine.name)]
     assert found["om_engine_failures_total", *engine] >= 1
+    assert ("om_engine_outages_total", *engine) not in found
     states = {
         dict(labels)["state"]: value
         for (name, *labels), value in found.items()
@@ -112,6 +116,20 @@ def test_engines_tell_what_they_did_and_how_they_are(runtime, client):
     }
     assert sum(states.values()) == 1
     assert set(states) == {"healthy", "degraded", "offline", "no data"}
+
+
+def test_an_engine_that_goes_offline_is_an_outage():
+    runtime = made(breaker_min_calls=2, retries=0)
+    client = client_of(runtime)
+    runtime.add_engine(EngineSpec(Engine(), "c"))
+    for _ in range(5):
+        with pytest.raises(Exception, match="engine"):
+            runtime.chain("c").call({})
+    found = scraped(client)
+    engine = [("chain", "c"), ("engine", Engine.name)]
+    assert found["om_engine_outages_total", *engine] == 1
+    assert found["om_engine_health", *engine, ("state", "offline"), ("tier", "1")] == 1
+    runtime.close()
 
 
 def test_both_caches_are_told_by_kind_and_by_group(tmp_path):
@@ -140,7 +158,7 @@ def test_openmetrics_is_sent_where_it_is_asked_for(client):
     client.get("/").close()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
     answer = client.get("/_om/metrics", headers={**BEARER, "Accept": accept})
-    assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.content_type.startswith("application/openmetrics-text; version=")
     assert answer.text.endswith("# EOF\n")
     assert scraped(client, open_metrics, Accept=accept).keys() >= {("om_workers",)}
     plain = client.get("/_om/metrics", headers=BEARER)
