@@ -416,6 +416,8 @@ def test_missing_extras_are_told_with_their_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("om_plugins.doctor._importable", lambda module: False)
     (one,) = about(House(settings=Settings(cache_url="memcached://h")), "OM_CACHE_URL")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[memcached]'")
+    (one,) = about(House(settings=Settings(metrics=True)), "OM_METRICS")
+    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[prometheus]'")
 
 
 def test_a_common_name_on_a_server_that_others_may_use_is_a_warning() -> None:

@@ -50,9 +50,9 @@ _EACH = "monitor/totals/"
 _COMMON = "monitor/totals-ended"
 
 _Text = Annotated[str, msgspec.Meta(max_length=300)]
-_Labels = Annotated[tuple[_Text, ...], msgspec.Meta(max_length=5)]
+_Labels = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=5)]
 _Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
-_Numbers = Annotated[list[_Amount], msgspec.Meta(max_length=32)]
+_Numbers = Annotated[list[_Amount], msgspec.Meta(min_length=1, max_length=32)]
 
 
 class _Wire(msgspec.Struct):

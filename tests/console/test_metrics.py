@@ -166,6 +166,21 @@ def test_openmetrics_is_sent_where_it_is_asked_for(client):
     assert plain.headers["Cache-Control"] == "no-store"
 
 
+def test_what_somebody_planted_in_the_hub_is_passed_by(runtime, client):
+    rows = [
+        [["request", "GET"], [1]],
+        [["request", "GET", "/planted", "2xx"], [1, 2]],
+        [["cache", "planted"], [1]],
+        [["engine", "planted"], [1]],
+        [["planted"], [1]],
+        [["group", 'a"\n', "fresh"], [7]],
+    ]
+    runtime.hub.put("monitor/totals/x", {"at": runtime.clock.time(), "rows": rows}, 60)
+    found = scraped(client)
+    assert "planted" not in str(found)
+    assert found["om_cache_group_lookups_total", ("group", 'a"\n'), ("kind", "fresh")] == 7
+
+
 def test_while_the_hub_is_away_no_counter_is_told(runtime, client, monkeypatch):
     client.get("/").close()
     monkeypatch.setattr(type(runtime.hub), "alone", property(lambda hub: True))
