@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
+from om_plugins.caching import refresh
 from om_plugins.caching.smart import SmartCache
 from om_plugins.testing.fakes import FakeClock
 
@@ -27,6 +30,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     @initialize(shared=st.booleans())
     def begin(self, shared: bool) -> None:
+        # of its own: threads that other tests left behind draw from the common one, too
+        refresh.random = random.Random(7)  # type: ignore[assignment]
         self.clock = FakeClock()
         hub = MemoryHub("memory://", self.clock)
         self.scheduler = BackgroundScheduler(1, 1000, self.clock, hub, synchronous=True)
@@ -59,6 +64,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.absent_until = 0.0
         self.version = 0  # of "a", which "sum" is computed from
         self.summed: int | None = None
+
+    def teardown(self) -> None:
+        refresh.random = random
 
     def place(self, key: object, scope: str) -> object:
         return (scope, type(key).__name__, repr(key))

@@ -384,10 +384,10 @@ def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
 ):
     herd = make_herd(2, 8)
     for worker in herd.workers:
-        worker.begin("load", 6)
+        worker.begin("load", 7)
     time.sleep(1)
     redis_server.kill()
-    time.sleep(3)
+    time.sleep(2)
     redis_server.start()
     back = time.time()
     one, two = (worker.answer() for worker in herd.workers)
