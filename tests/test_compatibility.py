@@ -473,6 +473,7 @@ def test_fifty_apps_of_one_factory_do_not_mix_and_are_let_go(tmp_path):
     assert [one() for one in apps] == [None] * 50
 
 
+@pytest.mark.server  # counts threads: what other tests left behind must have ended
 def test_apps_that_are_dropped_leave_no_thread_and_no_file_open(tmp_path):
     # not under TESTING, as in many test suites that make an app for each test
     opened = Path("/proc/self/fd")

@@ -317,6 +317,7 @@ def make_herd(request, tmp_path):
             worker.end()
 
 
+@pytest.mark.server
 def test_a_cold_key_is_fetched_once_by_four_processes_of_32_threads(make_herd):
     herd = make_herd()
     slowest = []
@@ -329,6 +330,7 @@ def test_a_cold_key_is_fetched_once_by_four_processes_of_32_threads(make_herd):
     assert min(slowest) <= 0.35
 
 
+@pytest.mark.server
 def test_nobody_waits_when_a_value_gets_stale_under_the_same_load(make_herd):
     herd = make_herd()
     herd.workers[0]("set", "k", "old")
@@ -343,6 +345,7 @@ def test_nobody_waits_when_a_value_gets_stale_under_the_same_load(make_herd):
     assert any(worker("get", "k") != "old" for worker in herd.workers)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     "make_herd", [pytest.param(SQLITE, marks=pytest.mark.proof), REDIS], indirect=True
 )
@@ -359,6 +362,7 @@ def test_a_killed_leader_is_followed_when_its_lease_is_over(make_herd):
     assert len(herd.fetches()) == 2
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("make_herd", [REDIS], indirect=True)
 def test_a_paused_leader_does_not_overwrite_what_came_after_it(make_herd):
     herd = make_herd(2, 1)
@@ -378,6 +382,7 @@ def test_a_paused_leader_does_not_overwrite_what_came_after_it(make_herd):
     assert third("get", "k").startswith("newer")
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("make_herd", [REDIS], indirect=True)
 def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
     make_herd, redis_server
@@ -410,6 +415,7 @@ def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
 
 
 @pytest.mark.proof
+@pytest.mark.server
 @pytest.mark.parametrize("make_herd", [SQLITE], indirect=True)
 def test_an_error_is_shared_within_a_process_and_not_waited_for_by_others(make_herd):
     herd = make_herd(3, 8)

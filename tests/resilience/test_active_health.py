@@ -453,6 +453,7 @@ while True:
 """
 
 
+@pytest.mark.server
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_one_of_several_processes_probes_all_see_it_and_another_takes_over(tmp_path):
     parent = subprocess.Popen(
