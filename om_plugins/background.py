@@ -32,6 +32,9 @@ __all__ = ["BackgroundScheduler", "SchedulerStats"]
 _logger = logging.getLogger("om_plugins")
 _DRAIN_S = 1.0
 _SHORTEST_LEASE_S = 5.0
+_RANDOM = random.SystemRandom()
+"""Without a state: threads must not draw from the application's own source, which it may have
+seeded, and forked workers must not draw the same."""
 
 
 @dataclass(slots=True, eq=False)
@@ -254,7 +257,7 @@ class BackgroundScheduler:
         return sorted(due, key=lambda job: job.name)
 
     def _next(self, job: _Periodic) -> float:
-        share = random.uniform(1 - self._jitter, 1 + self._jitter)
+        share = _RANDOM.uniform(1 - self._jitter, 1 + self._jitter)
         return self._clock.monotonic() + job.seconds * share
 
     # --- one run of a periodic job --------------------------------------------------------------

@@ -20,6 +20,7 @@ __all__ = ["Fetcher", "backoff", "fetch", "pauses", "run"]
 
 Fetcher: TypeAlias = Callable[[], Any]
 
+_RANDOM = random.SystemRandom()  # background threads leave the common source alone
 FOREGROUND_SLEEP_S = 1.0
 COOLDOWN_S = 30.0
 
@@ -29,7 +30,7 @@ def pauses(retry: int, retry_delay: float) -> list[float]:
     times 1, 2, 4, …, scaled down so that they never exceed one second together."""
     caps = [retry_delay * 2.0**n for n in range(min(retry, 20))]
     scale = min(1.0, FOREGROUND_SLEEP_S / total) if (total := sum(caps)) > 0 else 0.0
-    return [random.uniform(0, cap * scale) for cap in caps]
+    return [_RANDOM.uniform(0, cap * scale) for cap in caps]
 
 
 def backoff(failures: int, retry: int, retry_delay: float) -> float:
@@ -37,7 +38,7 @@ def backoff(failures: int, retry: int, retry_delay: float) -> float:
     ``retry_delay`` times 1, 2, 4, … for the first ``retry`` ones, then a cooldown."""
     if failures > retry:
         return COOLDOWN_S
-    return random.uniform(0, min(COOLDOWN_S, retry_delay * 2.0 ** min(failures - 1, 20)))
+    return _RANDOM.uniform(0, min(COOLDOWN_S, retry_delay * 2.0 ** min(failures - 1, 20)))
 
 
 def fetch(
