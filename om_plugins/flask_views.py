@@ -336,7 +336,7 @@ class _Watch:
         self._after_before = len(context._after_request_functions)
         self._csp_before = self._changes()
         self._session = session = _session_of(context)
-        self._session_before = getattr(session, "accessed", False)
+        self.session_before = getattr(session, "accessed", False)
         if session is not None:
             session.accessed = False
         # a cached property: when it is there again afterwards, the view has read the cookies
@@ -348,7 +348,7 @@ class _Watch:
         self.used_session = False
         if session is not None:
             self.used_session = bool(session.accessed) or not _is_tracked(self._context, session)
-            session.accessed = bool(session.accessed) or self._session_before
+            session.accessed = bool(session.accessed) or self.session_before
         self.used_cookies = "cookies" in request.__dict__
         if not self.used_cookies and self._cookies_before is not None:
             request.__dict__["cookies"] = self._cookies_before
@@ -403,7 +403,14 @@ def _refusal(
             "it is private; scope= keeps users apart",
         ),
         (
-            (watch.used_session or watch.used_cookies or watch.flashed) and not user,
+            # Flask before 2.3.2 says nothing of a session that was looked at and is empty
+            (
+                (outside and watch.session_before)
+                or watch.used_session
+                or watch.used_cookies
+                or watch.flashed
+            )
+            and not user,
             "session",
             "it used the session, a cookie or a flashed message; scope= keeps users apart",
         ),
