@@ -39,13 +39,14 @@ class Place:
     Attributes:
         saves_time: a local engine comes later in the chain, so this one leaves it a slice of the
             deadline.
+        attempt_s: the longest time of one attempt, in seconds.
         traffic: bulkhead, load and answer times, where somebody asked for them.
         peers: its tier, where it has equals.
     """
 
     __slots__ = ("_clock", "_condition", "_cooldown_s", "_emit", "_fair_share_s", "ask",
-                 "breaker", "cooldown", "ejection", "idempotent", "learn", "local", "name",
-                 "peers", "saves_time", "spec", "streaming", "tier", "traffic",
+                 "attempt_s", "breaker", "cooldown", "ejection", "idempotent", "learn", "local",
+                 "name", "peers", "saves_time", "spec", "streaming", "tier", "traffic",
                  "weight")  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Place:
         self._condition = seat.condition
         self._cooldown_s = policy.breaker_cooldown_s
         self._fair_share_s = fair_share_s(policy)
+        self.attempt_s = policy.attempt_timeout or policy.timeout
 
     @property
     def last_error(self) -> str:

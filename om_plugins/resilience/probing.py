@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from ..errors import EngineUnavailable
 from ..policies.forks import renew_after_fork
@@ -23,6 +25,8 @@ __all__ = ["REACH_S", "EngineProbes", "question"]
 REACH_S = 3.0
 """How long one engine may take to say that it is there."""
 _MOST_CALLS = 32
+
+_Asked = TypeVar("_Asked")
 
 
 class EngineProbes:
@@ -39,6 +43,8 @@ class EngineProbes:
         self._lock = threading.Lock()
         self._failed: OrderedDict[str, Call] = OrderedDict()
         self._answered: set[str] = set()
+        self._out: set[Call] = set()
+        self._closed = False
         renew_after_fork(self)
 
     def remember(self, call: Call) -> None:
@@ -50,7 +56,7 @@ class EngineProbes:
                 self._failed.popitem(last=False)
 
     def reach(self, subject: str, timeout: float) -> str:
-        """Have every engine that has a ``probe`` say that it is there, three seconds each.
+        """Have every engine that has a ``probe`` say that it is there, three seconds each at most.
 
         Returns:
             What each said, in one line.
@@ -58,15 +64,18 @@ class EngineProbes:
         Raises:
             EngineUnavailable: no engine of the first tier is there.
         """
-        until = self._clock.monotonic() + timeout
+        until = self._until(timeout)
+        asked = [
+            (place, probe)
+            for place in self._places(subject)
+            if (probe := getattr(place.spec.engine, "probe", None)) is not None
+        ]
         lines, first = [], _First()
-        for place in self._places(subject):
-            probe = getattr(place.spec.engine, "probe", None)
-            if probe is None:
-                continue
-            limit_s = min(REACH_S, until - self._clock.monotonic())
+        for left, (place, probe) in _counted_down(asked):
+            limit_s = min(REACH_S, self._share(until, left))
+            call = question(place, self._clock, limit_s)
             try:
-                probe(question(place, self._clock, limit_s))
+                self._in_flight(call, probe)
             except Exception as error:  # noqa: BLE001 - an engine may raise anything
                 first.add(place, error)
                 lines.append(f"{place.name}: {type(error).__name__}")
@@ -80,7 +89,8 @@ class EngineProbes:
         """Ask the engines of the first tier, and all that are shut, a real question.
 
         An idempotent engine is asked the chain's last failed question again; another one's own
-        ``probe`` is called; one that has none is left to its next caller.
+        ``probe`` is called; one that has none is left to its next caller. Each has as long as the
+        chain gives an attempt, and never more than its share of ``timeout``.
 
         Returns:
             What each did, in one line.
@@ -88,17 +98,25 @@ class EngineProbes:
         Raises:
             EngineUnavailable: no engine of the first tier answered.
         """
+        until = self._until(timeout)
         places = self._places(subject)
-        until = self._clock.monotonic() + timeout
+        asked = [
+            (place, ask, like)
+            for place in places
+            if place.tier == places[0].tier or not place.breaker.permit or place.cooldown.until
+            for ask, like in [self._question(place)]
+            if ask is not None
+        ]
         lines, first = [], _First()
-        for place in places:
-            now = self._clock.monotonic()
-            shut = not place.breaker.permit or place.cooldown.until
-            ask, call = self._question(place, until - now)
-            if ask is None or (place.tier != places[0].tier and not shut):
-                continue
+        for left, (place, ask, like) in _counted_down(asked):
+            limit_s = self._share(until, left)
+            call = question(place, self._clock, limit_s, like)
+            # Its own time is over before the step's: an engine that hangs is to blame for it.
+            call.attempt_deadline = min(
+                call.deadline, self._clock.monotonic() + min(place.attempt_s, limit_s * 0.99)
+            )
             try:
-                place.probe(call, ask)
+                self._in_flight(call, partial(place.probe, ask=ask))
             except Exception as error:  # noqa: BLE001 - an engine may raise anything
                 first.add(place, error)
                 lines.append(f"{place.name}: {type(error).__name__}")
@@ -119,20 +137,45 @@ class EngineProbes:
             self._answered.discard(subject)
         return answered
 
+    def close(self) -> None:
+        """Stop the probes under way; later ones are stopped as they begin."""
+        self._closed = True
+        for call in list(self._out):
+            call.cancel()
+
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._out = set()
 
     def _places(self, subject: str) -> tuple[Place, ...]:
         chain = self._chains().get(_chain_of(subject))
         return chain.places if chain is not None else ()
 
-    def _question(
-        self, place: Place, limit_s: float
-    ) -> tuple[Callable[[Call], object] | None, Call]:
+    def _question(self, place: Place) -> tuple[Callable[[Call], object] | None, Call | None]:
+        """What is asked of an engine, and the call that failed if it is that again."""
         failed = self._failed.get(place.spec.chain) if place.idempotent else None
         if failed is not None:
-            return place.ask, question(place, self._clock, limit_s, failed)
-        return getattr(place.spec.engine, "probe", None), question(place, self._clock, limit_s)
+            return place.ask, failed
+        return getattr(place.spec.engine, "probe", None), None
+
+    def _until(self, timeout: float) -> float:
+        """When to stop, so early that who set ``timeout`` still hears of it."""
+        return self._clock.monotonic() + timeout * 0.95
+
+    def _share(self, until: float, left: int) -> float:
+        """The seconds that one of ``left`` engines has; what others did not need is shared."""
+        return max(until - self._clock.monotonic(), 0.0) / left
+
+    def _in_flight(self, call: Call, ask: Callable[[Call], object]) -> None:
+        """Ask; :meth:`close` stops it."""
+        self._out.add(call)
+        try:
+            if self._closed:
+                call.cancel()
+            call.raise_if_done()
+            ask(call)
+        finally:
+            self._out.discard(call)
 
 
 class _First:
@@ -156,6 +199,10 @@ class _First:
         if self._lost is not None and not self.well:
             place, error = self._lost
             raise EngineUnavailable(place.name, f"{how} ({type(error).__name__})") from error
+
+
+def _counted_down(asked: Sequence[_Asked]) -> Iterator[tuple[int, _Asked]]:
+    return zip(range(len(asked), 0, -1), asked, strict=True)
 
 
 def _chain_of(subject: str) -> str:

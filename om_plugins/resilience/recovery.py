@@ -218,8 +218,9 @@ class Recovery:
         return self._scheduler.submit(lambda: self._recover(noted, by_hand=True), name="recovery")
 
     def close(self) -> None:
-        """Count no more."""
+        """Count no more, and stop the probes of a recovery under way."""
         self._closed = True
+        self.probes.close()
         with self._lock:
             self._waiting.clear()
 
@@ -316,6 +317,8 @@ class Recovery:
 
         self.probes.take_answer(subject)  # what was found out earlier does not count
         report = self._repair.run(subject, kind, steps, lease, tell)
+        if self._closed:
+            return  # cut off by the end of the process, which says nothing of the engines
         if kind:
             self._hub.put(_cooldown(kind), report.started_at, COOLDOWN_S)
         self._hub.publish(TOPIC, {**asdict(report), "fence": lease.token})

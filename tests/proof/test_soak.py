@@ -117,5 +117,5 @@ def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(upstream, c
     assert late == 0
     runtime.close()
     assert with_two["above"] / with_two.total() >= 0.999
-    assert open_threads() <= threads
+    assert open_threads() <= threads, [one.name for one in threading.enumerate()]
     assert open_files() <= files

@@ -14,12 +14,14 @@ import pytest
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.builtin.hub_sqlite import SqliteHub
+from om_plugins.builtin.steps import AskEngines
 from om_plugins.clock import SystemClock
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,
     Cancelled,
     ChainExhausted,
+    EngineUnavailable,
     InvalidRequest,
     TooLong,
     Transient,
@@ -27,7 +29,7 @@ from om_plugins.errors import (
 from om_plugins.resilience.chain import ChainPolicy, EngineChain
 from om_plugins.resilience.recovery import Recovery
 from om_plugins.resilience.wording import Reader
-from om_plugins.types import EngineSpec
+from om_plugins.types import Call, EngineSpec
 
 ANN = "sid:aaaaaaaaaaaaaaaaaaaaaa"
 
@@ -504,6 +506,7 @@ WORKER = """
 import sys, time
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_sqlite import SqliteHub
+from om_plugins.builtin.steps import AskEngines
 from om_plugins.clock import SystemClock
 from om_plugins.resilience.recovery import Recovery
 
@@ -651,8 +654,6 @@ def test_a_probe_asks_the_failed_question_again(house, engine):
 
 
 def test_a_breaker_stays_open_when_the_probe_fails(house, engine):
-    from om_plugins.errors import EngineUnavailable
-
     chain = opened(house, engine("one", Transient(), idempotent=True))
     with pytest.raises(EngineUnavailable, match="did not answer"):
         house.recovery.probes.probe("chain:assistant", 10)
@@ -676,15 +677,71 @@ def test_an_engines_own_probe_is_used_where_asking_again_is_not_allowed(house, e
     assert not chain.places[0].breaker.permit  # to be in reach is not to answer
     assert house.recovery.probes.probe("chain:assistant", 10) == "one: answered"
     assert chain.places[0].breaker.permit
-    assert probed == pytest.approx([3, 10])
+    assert probed == pytest.approx([3, 9.5 * 0.99])  # before the step's time is over
 
 
 def test_only_one_probe_is_out_at_a_time(house, engine):
-    from om_plugins.errors import EngineUnavailable
-
     chain = opened(house, engine("one", Transient(), idempotent=True))
     assert chain.places[0].breaker.enter_early(house.clock.monotonic())
     with pytest.raises(EngineUnavailable):
+        house.recovery.probes.probe("chain:assistant", 10)
+
+
+def test_an_engine_that_hangs_leaves_the_others_their_time_and_is_to_blame(house, engine):
+    def hang(call):
+        house.clock.advance(call.remaining())
+        call.raise_if_done()
+
+    one = engine("one", *[Transient()] * 5, hang, idempotent=True)
+    two = engine("two", idempotent=True)
+    chain = house.chain(one, attempt_timeout=1.0, breaker_min_calls=5)
+    chain.add(EngineSpec(two, "assistant", 1))
+    for _ in range(5):
+        house.recovery.probes.remember(Call({}, "assistant"))
+        with contextlib.suppress(Transient):
+            chain.places[0].probe(Call({}, "assistant"), one.call)
+    began = house.clock.monotonic()
+    assert (
+        house.recovery.probes.probe("chain:assistant", 10) == "one: AttemptTimeout, two: answered"
+    )
+    assert house.clock.monotonic() - began == pytest.approx(1.0)
+    assert chain.places[0].last_error == "AttemptTimeout"
+    assert not chain.places[0].breaker.permit
+
+
+def test_engines_that_all_hang_end_before_the_step_is_left_behind(house, engine):
+    def hang(call):
+        house.clock.advance(call.remaining())
+        call.raise_if_done()
+
+    chain = house.chain(engine("one"))
+    for name in ("two", "three", "four"):
+        chain.add(EngineSpec(engine(name), "assistant", 1))
+    for place in chain.places:
+        place.spec.engine.probe = hang
+    for look in (house.recovery.probes.reach, house.recovery.probes.probe):
+        began = house.clock.monotonic()
+        with pytest.raises(EngineUnavailable):
+            look("chain:assistant", 10)
+        assert house.clock.monotonic() - began < 10
+
+
+def test_closing_stops_a_probe_under_way_and_says_nothing_of_the_engine(house, engine):
+    def until_closed(call):
+        stopped = threading.Event()
+        call.on_cancel(stopped.set)
+        house.recovery.close()
+        assert stopped.is_set()
+        call.raise_if_done()
+
+    one = engine("one")
+    one.probe = until_closed
+    house.chain(one)
+    house.steps = [("plugin", AskEngines(house.recovery.probes))]
+    house.recovery.recover("chain:assistant")
+    house.scheduler.run_pending()
+    assert house.recovery.history() == []
+    with pytest.raises(EngineUnavailable, match="Cancelled"):
         house.recovery.probes.probe("chain:assistant", 10)
 
 
