@@ -7,6 +7,7 @@ A :class:`Table` reads a mapping as users write it and raises
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import json
 import math
@@ -335,7 +336,7 @@ def _cors(value: Any) -> tuple[str, ...]:
     return origins
 
 
-def _csp(value: Any) -> dict[str, tuple[str, ...]]:
+def _csp(value: Any, removes: bool = False) -> dict[str, Any]:
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         parts = [part.split() for part in value.split(";") if part.strip()]
         names = [part[0] for part in parts]
@@ -343,11 +344,22 @@ def _csp(value: Any) -> dict[str, tuple[str, ...]]:
         if twice:
             raise ValueError(f"{twice[0]!r} stands there twice; browsers read the first one only")
         return {part[0]: tuple(part[1:]) for part in parts}
-    result = {}
+    result: dict[str, Any] = {}
     for directive, sources in _mapping(value).items():
-        result[directive] = (
-            tuple(sources.split()) if isinstance(sources, str) else _strings(sources)
-        )
+        try:
+            result[directive] = (
+                tuple(sources.split())
+                if isinstance(sources, str)
+                else None
+                if sources is None and removes
+                else _strings(sources)
+            )
+        except ValueError:
+            raise ValueError(
+                f"{directive!r} has {sources!r}: write a list of texts, [] where no value belongs"
+            ) from None
+    if removes:  # what a builder was told to leave out
+        result.update(dict.fromkeys(getattr(value, "dropped", ())))
     return result
 
 
@@ -388,6 +400,10 @@ EXCEPTIONS = Check(
     _exceptions,
 )
 CSP = Check("a policy as text, or a dict from a directive to its sources", _csp)
+CSP_CHANGES = Check(
+    "a policy as text, or a dict from a directive to its sources, or to None to leave it out",
+    functools.partial(_csp, removes=True),
+)
 
 
 def _policies(value: Any) -> tuple[dict[str, tuple[str, ...]], ...]:

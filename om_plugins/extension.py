@@ -210,8 +210,8 @@ class OpenManager:
     def csp(
         self,
         *,
-        update: Mapping[str, object] | None = None,
-        replace: Mapping[str, object] | None = None,
+        update: Mapping[str, object] | str | None = None,
+        replace: Mapping[str, object] | str | None = None,
         exempt: bool = False,
         report_only: bool | Mapping[str, object] | str | None = None,
     ) -> Callable[[V], V]:

@@ -17,6 +17,7 @@ from .checks import (
     BOOL,
     CALLBACK,
     CSP,
+    CSP_CHANGES,
     CSP_PATHS,
     EXCEPTIONS,
     FEATURES,
@@ -436,8 +437,11 @@ class Settings(Table):
         (), STRINGS, "hosts of the presets `compatible` and `hash`, such as `https://cdn.example`",
         "Security headers"
     )  # fmt: skip
-    csp: dict[str, tuple[str, ...]] = key(
-        {}, CSP, "directives that replace those of the preset", "Security headers"
+    csp: dict[str, tuple[str, ...] | None] = key(
+        {},
+        CSP_CHANGES,
+        "directives that replace those of the preset; `None` leaves one out",
+        "Security headers",
     )
     csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = key(
         (), POLICIES, "more policies to enforce; in mode `learn` they are reported on",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .policy import Policy, widened
+from .sources import wrong
 from .violations import ViolationGroup
 
 __all__ = ["RISKS", "Risk", "Suggestion", "as_settings", "suggest"]
@@ -245,6 +246,6 @@ def _source(blocked: str) -> str:
         return "'self'"
     if blocked in ("data", "blob", "filesystem", "mediastream"):
         return f"{blocked}:"
-    if "://" in blocked and not set(blocked) & set("'\";, "):
+    if "://" in blocked and not wrong("img-src", blocked, source_list=True):
         return blocked
     return ""

@@ -34,7 +34,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
         )
     """
 
-    __slots__ = ("_policy",)
+    __slots__ = ("_dropped", "_policy")
 
     SELF: Final = "'self'"
     NONE: Final = "'none'"
@@ -51,6 +51,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
 
     def __init__(self, policy: Mapping[str, object] | str = "") -> None:
         self._policy: Policy = checked(policy, "Csp")
+        self._dropped: tuple[str, ...] = ()
 
     @classmethod
     def strict(cls) -> Self:
@@ -82,13 +83,24 @@ class Csp(Mapping[str, tuple[str, ...]]):
         return self._made(widened(self._policy, extra, set_missing=True))
 
     def without(self, *directives: str) -> Self:
-        """Without these directives."""
+        """Without these directives. In ``OM_CSP`` and ``@om.csp(replace=…)`` they are taken out of
+        what is sent there otherwise, too."""
         for name in directives:
             check_directive(name, None, "Csp.without")
-        return self._made({k: v for k, v in self._policy.items() if k not in directives})
+        left = {k: v for k, v in self._policy.items() if k not in directives}
+        return self._made(left, directives)
 
-    def _made(self, policy: Policy) -> Self:
-        return type(self)(policy)
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The directives that :meth:`without` took out, and that nothing put back."""
+        return self._dropped
+
+    def _made(self, policy: Policy, dropped: tuple[str, ...] = ()) -> Self:
+        made = type(self)(policy)
+        made._dropped = tuple(
+            name for name in dict.fromkeys((*self._dropped, *dropped)) if name not in policy
+        )
+        return made
 
     def __getitem__(self, directive: str) -> tuple[str, ...]:
         return self._policy[directive]

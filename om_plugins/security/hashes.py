@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .policy import NONCE_SOURCE, Policy
+from .policy import Policy
+from .sources import NONCE_SOURCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .policy import Policy, check_directive, checked, replaced, widened
+from .policy import Policy, checked, checked_changes, replaced, widened
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -36,19 +36,15 @@ class Override:
     def __init__(
         self,
         *,
-        update: Mapping[str, object] | None = None,
-        replace: Mapping[str, object] | None = None,
+        update: Mapping[str, object] | str | None = None,
+        replace: Mapping[str, object] | str | None = None,
         exempt: bool = False,
         report_only: bool | Mapping[str, object] | str | None = None,
     ) -> None:
         if exempt and (update or replace or report_only is not None):
             raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
         self.update: Policy = checked(update or {}, "csp(update)")
-        kept = {name: value for name, value in (replace or {}).items() if value is not None}
-        self.replace: Policy = checked(kept, "csp(replace)")
-        self.remove = tuple(name for name, value in (replace or {}).items() if value is None)
-        for name in self.remove:
-            check_directive(name, None, "csp(replace)")
+        self.replace, self.remove = checked_changes(replace or {}, "csp(replace)")
         self.exempt = exempt
         self.report_only = report_only if isinstance(report_only, bool) else None
         self.reported: tuple[Policy, ...] = ()
@@ -103,8 +99,8 @@ def override(
     environ: WSGIEnvironment,
     change: Override | None = None,
     *,
-    update: Mapping[str, object] | None = None,
-    replace: Mapping[str, object] | None = None,
+    update: Mapping[str, object] | str | None = None,
+    replace: Mapping[str, object] | str | None = None,
     exempt: bool = False,
     report_only: bool | Mapping[str, object] | str | None = None,
 ) -> None:

@@ -7,17 +7,14 @@ Source: Content Security Policy Level 3, sections 2.3.1 (grammar) and 6 (directi
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
+from .sources import NONCE_SOURCE, folded, unknown, wrong
 
 Directives = Mapping[str, Sequence[str]]
 Policy = dict[str, tuple[str, ...]]
 Pieces = tuple[str, ...]
-
-NONCE_SOURCE = "'nonce'"
 
 _FETCH_FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "child-src": ("default-src",),
@@ -49,24 +46,6 @@ _SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
 }
 _WITHOUT_VALUE = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
 _MAY_BE_EMPTY = frozenset({"sandbox", "trusted-types"})
-_SANDBOX = frozenset(
-    {
-        "allow-downloads",
-        "allow-forms",
-        "allow-modals",
-        "allow-orientation-lock",
-        "allow-pointer-lock",
-        "allow-popups",
-        "allow-popups-to-escape-sandbox",
-        "allow-presentation",
-        "allow-same-origin",
-        "allow-scripts",
-        "allow-storage-access-by-user-activation",
-        "allow-top-navigation",
-        "allow-top-navigation-by-user-activation",
-        "allow-top-navigation-to-custom-protocols",
-    }
-)
 HTTPS_ONLY = frozenset({"upgrade-insecure-requests"})
 """Directives that would break a site which is served over plain HTTP, and are left out there."""
 _DIRECTIVES = (
@@ -75,30 +54,14 @@ _DIRECTIVES = (
     | _MAY_BE_EMPTY
     | {"report-to", "report-uri", "require-trusted-types-for", "webrtc"}
 )
-_KEYWORDS = frozenset(
-    {
-        "'none'",
-        "'self'",
-        "'unsafe-inline'",
-        "'unsafe-eval'",
-        "'unsafe-hashes'",
-        "'strict-dynamic'",
-        "'report-sample'",
-        "'wasm-unsafe-eval'",
-        "'inline-speculation-rules'",
-        "'trusted-types-eval'",
-        NONCE_SOURCE,
-        "'hashes'",  # stands for those that a page used; see hashes.py
-    }
-)
-_OTHER_QUOTED: Mapping[str, frozenset[str]] = {
-    "require-trusted-types-for": frozenset({"'script'"}),
-    "trusted-types": frozenset({"'none'", "'allow-duplicates'"}),
-    "webrtc": frozenset({"'allow'", "'block'"}),
+_ONE_VALUE = frozenset({"report-to", "webrtc"})
+_GONE: Mapping[str, str] = {
+    "plugin-types": "object-src \"'none'\" does what it did",
+    "referrer": "set OM_HEADERS['Referrer-Policy']",
+    "reflected-xss": "a policy for scripts does what it did",
+    "require-sri-for": "om_static(…) writes integrity on a tag",
 }
-_BARE_KEYWORDS = frozenset(word.strip("'") for word in _KEYWORDS)
-_HASH = re.compile(r"'sha(256|384|512)-[A-Za-z0-9+/_-]+={0,2}'")
-_FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
+"""Directives that browsers have dropped, and what to do instead."""
 
 
 def parsed(text: str, where: str) -> dict[str, tuple[str, ...]]:
@@ -153,10 +116,32 @@ def checked(directives: Mapping[str, object] | str, where: str) -> Policy:
     return policy
 
 
+def checked_changes(
+    directives: Mapping[str, object] | str, where: str
+) -> tuple[Policy, tuple[str, ...]]:
+    """Read and check changes to a policy: directives to replace, and those to leave out, which
+    have ``None``, or which a builder was told to do without.
+
+    Raises:
+        ConfigError: names ``where['directive']``, the value and the way out.
+    """
+    gone = tuple(getattr(directives, "dropped", ()))
+    if isinstance(directives, Mapping):
+        gone += tuple(name for name, value in directives.items() if value is None)
+        directives = {name: value for name, value in directives.items() if value is not None}
+    for name in gone:
+        check_directive(name, None, where)
+    return checked(directives, where), gone
+
+
 def check_directive(name: str, value: object, where: str) -> None:
     """Raise :class:`ConfigError` when no browser knows a directive of this name."""
     if name not in _DIRECTIVES:
-        raise ConfigError(f"{where}[{name!r}]", value, _unknown("directive", name, _DIRECTIVES))
+        gone = _GONE.get(name)
+        reason = (
+            f"browsers know it no more; {gone}" if gone else unknown("directive", name, _DIRECTIVES)
+        )
+        raise ConfigError(f"{where}[{name!r}]", value, reason)
 
 
 def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> None:
@@ -168,56 +153,17 @@ def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> Non
         raise ConfigError(key, sources, "needs at least one value" + hint)
     seen: set[str] = set()
     for source in sources:
-        reason = _wrong(directive, source)
+        reason = wrong(directive, source, source_list=directive in _SOURCE_LISTS)
         if reason:
             raise ConfigError(key, source, reason)
-        folded = str(source).lower() if str(source).lower() in _KEYWORDS else str(source)
-        if folded in seen:
+        same = folded(str(source))
+        if same in seen:
             raise ConfigError(key, source, "stands there twice; remove one")
-        seen.add(folded)
+        seen.add(same)
+    if directive in _ONE_VALUE and len(seen) > 1:
+        raise ConfigError(key, sources, "takes one value; remove the others")
     if "'none'" in seen and len(seen) > 1:
         raise ConfigError(key, sources, "'none' must stand alone; remove it or the other sources")
-
-
-def _wrong(directive: str, source: object) -> str:
-    """What is wrong with one source, or ''."""
-    if not isinstance(source, str) or not source:
-        return "every source must be text that is not empty"
-    for character in source:
-        if character in ";,":
-            return f"{character!r} would end the value; give each source and directive its own item"
-        if character.isspace():
-            return "white space separates sources; give each source its own item"
-        if not "!" <= character <= "~":
-            return (
-                f"{character!r} is not printable ASCII; write host names in Punycode and "
-                "percent-encode paths"
-            )
-    if source in _OTHER_QUOTED.get(directive, ()):
-        return ""
-    if directive == "require-trusted-types-for":
-        return "the only value is \"'script'\""
-    if directive == "sandbox":
-        return "" if source in _SANDBOX else _unknown("sandbox flag", source, _SANDBOX)
-    if f"'{source}'" in _OTHER_QUOTED.get(directive, ()):
-        return f"a keyword stands in quotes: write \"'{source}'\""
-    if directive not in _SOURCE_LISTS:
-        return "" if "'" not in source else "quotes have no meaning in this directive"
-    if source.lower() in _BARE_KEYWORDS:
-        return f"a keyword stands in quotes: write \"'{source.lower()}'\""
-    if _FIXED_NONCE.fullmatch(source):
-        return "a fixed nonce protects nothing; write \"'nonce'\" for the nonce of each response"
-    if re.match(r"sha(256|384|512)-", source):
-        return f"a hash stands in quotes: write \"'{source}'\""
-    if "'" in source and source.lower() not in _KEYWORDS and not _HASH.fullmatch(source):
-        return _unknown("keyword", source, _KEYWORDS)
-    return ""
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    folded = str(name).strip().lower()
-    near = difflib.get_close_matches(folded, sorted(known), n=1, cutoff=0.6)
-    return f"unknown {kind}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def replaced(policy: Policy, changes: Policy, *, only_present: bool = False) -> Policy:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .hashes import HASHES_SOURCE
 from .override import Override
-from .policy import NONCE_SOURCE, Policy, checked, replaced, widened
+from .policy import Policy, checked, checked_changes, replaced, widened
 from .presets import API, BASELINE, STRICT, by_hash, compatible
+from .sources import NONCE_SOURCE
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -50,7 +51,7 @@ class PolicyRules:
     Args:
         mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
         base: the preset.
-        own: directives that replace those of the preset.
+        own: directives that replace those of the preset; ``None`` leaves one out.
         enforce_also: policies to enforce beside the first one.
         report_also: policies to report on beside it.
         api: the policy of what is no page; empty for none.
@@ -72,8 +73,9 @@ class PolicyRules:
         extra: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.mode = mode
-        self.own = checked(own or {}, "OM_CSP")
-        self._base = replaced(checked(base, "OM_CSP_PRESET"), self.own)
+        self.own, self._gone = checked_changes(own or {}, "OM_CSP")
+        self._base = self._changed(checked(base, "OM_CSP_PRESET"))
+        _check_dynamic(self._base)
         self._enforce_also = _list(enforce_also, "OM_CSP_ENFORCE_ALSO")
         self._report_also = _list(report_also, "OM_CSP_REPORT_ALSO")
         self._api = checked(api, "OM_CSP_API")
@@ -109,7 +111,7 @@ class PolicyRules:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
         browsers that know both look at ``frame-ancestors`` alone."""
         sources = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}.get(value.upper())
-        if sources and "frame-ancestors" not in self.own:
+        if sources and "frame-ancestors" not in (*self.own, *self._gone):
             self.framing = sources
 
     def policies(
@@ -125,7 +127,7 @@ class PolicyRules:
         if mode == "off":
             return []
         strict = dict(self._base)
-        baseline = replaced(dict(BASELINE), self.own, only_present=True)
+        baseline = self._changed(BASELINE, only_present=True)
         if self.framing:
             framing = {"frame-ancestors": self.framing}
             strict = replaced(strict, framing, only_present=True)
@@ -165,6 +167,11 @@ class PolicyRules:
             name: tuple(one for one in sources if one not in _OF_PAGES) or (sources and ("'none'",))
             for name, sources in policy.items()
         }
+
+    def _changed(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
+        """A shipped policy with the owner's changes."""
+        changed = replaced(dict(policy), self.own, **kept)
+        return {name: value for name, value in changed.items() if name not in self._gone}
 
     def _mode_of(self, changes: Sequence[Override]) -> str:
         mode = self.mode
@@ -230,6 +237,20 @@ def preset(settings: Settings) -> _Directives:
             "'compatible' or 'hash', or give the <script> tags their nonces",
         )
     return API if settings.csp_preset == "api" else STRICT
+
+
+def _check_dynamic(policy: Policy) -> None:
+    """Refuse a policy by which no script could ever run."""
+    for name in ("script-src", "script-src-elem", "default-src"):
+        sources = policy.get(name, ())
+        if "'strict-dynamic'" in sources and not any(
+            one in _OF_PAGES or one.startswith("'sha") for one in sources
+        ):
+            raise ConfigError(
+                f"OM_CSP[{name!r}]",
+                sources,
+                "beside 'strict-dynamic' only what has a nonce or a hash runs: add \"'nonce'\"",
+            )
 
 
 def _plain(pattern: str) -> str:

@@ -6,6 +6,7 @@ from om_plugins.security.presets import STRICT, compatible
 from om_plugins.security.violations import ViolationGroup
 
 CDN = "https://cdn.example"
+HASH = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
 def advice(directive, blocked="inline", **more):
@@ -17,8 +18,8 @@ def advice(directive, blocked="inline", **more):
     ("directive", "blocked", "more", "change", "risk"),
     [
         ("script-src-elem", "inline", {}, {}, "none"),
-        ("script-src-elem", "inline", {"hash": "sha256-AA=="},
-         {"script-src": ("'sha256-AA=='",)}, "low"),
+        ("script-src-elem", "inline", {"hash": HASH},
+         {"script-src": (f"'{HASH}'",)}, "low"),
         ("script-src", "eval", {}, {"script-src": ("'unsafe-eval'",)}, "high"),
         ("script-src", "wasm-eval", {}, {"script-src": ("'wasm-unsafe-eval'",)}, "low"),
         ("script-src-elem", CDN, {}, {"script-src": (CDN,)}, "medium"),
@@ -27,8 +28,8 @@ def advice(directive, blocked="inline", **more):
         ("script-src-elem", "self", {}, {"script-src": ("'self'",)}, "medium"),
         ("script-src-elem", "data", {}, {"script-src": ("data:",)}, "high"),
         ("script-src-attr", "inline", {}, {"script-src-attr": ("'unsafe-inline'",)}, "high"),
-        ("script-src-attr", "inline", {"hash": "sha256-AA=="},
-         {"script-src-attr": ("'unsafe-hashes'", "'sha256-AA=='")}, "medium"),
+        ("script-src-attr", "inline", {"hash": HASH},
+         {"script-src-attr": ("'unsafe-hashes'", f"'{HASH}'")}, "medium"),
         ("style-src-attr", "inline", {}, {"style-src-attr": ("'unsafe-inline'",)}, "low"),
         ("style-src-elem", "inline", {}, {}, "none"),
         ("style-src-elem", CDN, {}, {"style-src-elem": (CDN,)}, "low"),
@@ -41,6 +42,7 @@ def advice(directive, blocked="inline", **more):
         ("base-uri", "self", {}, {"base-uri": ("'self'",)}, "high"),
         ("frame-ancestors", "", {}, {}, "none"),
         ("img-src", "https://a';b", {}, {}, "none"),
+        ("img-src", "http://[::1]:80", {}, {}, "none"),  # which no policy can name
         ("require-trusted-types-for", "trusted-types-sink", {}, {}, "none"),
         ("trusted-types", "trusted-types-policy", {"sample": "my-policy"},
          {"trusted-types": ("my-policy",)}, "medium"),

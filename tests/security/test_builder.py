@@ -2,7 +2,9 @@ import pytest
 
 from om_plugins.errors import ConfigError
 from om_plugins.security.builder import Csp
+from om_plugins.security.override import Override
 from om_plugins.security.presets import API, STRICT, compatible
+from om_plugins.security.rules import PolicyRules
 from om_plugins.settings import Settings
 
 
@@ -45,3 +47,17 @@ def test_a_wrong_step_fails_where_it_is_written(step, message):
     with pytest.raises(ConfigError) as caught:
         step()
     assert message in str(caught.value)
+
+
+def test_what_a_builder_does_without_is_not_sent():
+    own = Csp.strict().without("frame-ancestors", "style-src-attr").set("style-src-attr", "'none'")
+    assert own.dropped == ("frame-ancestors",)
+    settings = Settings(csp=own)
+    assert settings.csp["frame-ancestors"] is None
+    for mode in ("enforce", "adopt"):
+        for sent in PolicyRules(mode=mode, own=settings.csp).policies():
+            assert "frame-ancestors" not in sent.policy
+            assert sent.policy["object-src"] == ("'none'",)
+    changed = Override(replace=own).apply(dict(STRICT))
+    assert "frame-ancestors" not in changed
+    assert changed["style-src-attr"] == ("'none'",)

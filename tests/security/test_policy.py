@@ -16,6 +16,11 @@ GOOD = [
     {"default-src": "'self' https:"},
     {"img-src": ("'SELF'",)},
     {"webrtc": ["'block'"]},
+    {"img-src": ["*", "https://*", "*.example:*", "http://localhost:8080/a/b.png", "app://x"]},
+    {"connect-src": ["wss://my_host.example.", "blob:", "mediastream:", "capacitor:"]},
+    {"frame-ancestors": ["'self'", "https://a.example"]},
+    {"trusted-types": ["*"]},
+    {"script-src": ["'sha512-" + "A" * 86 + "=='", "'sha384-" + "-" * 64 + "'"]},
 ]
 
 BAD = [
@@ -53,7 +58,11 @@ BAD = [
     ({"trusted-types": ["allow-duplicates"]}, "trusted-types", "a keyword stands in quotes"),
     ({"scrip-src": ["'self'"]}, "scrip-src", "did you mean 'script-src'"),
     ({"Script-Src": ["'self'"]}, "Script-Src", "did you mean 'script-src'"),
-    ({"wholly wrong": ["'self'"]}, "wholly wrong", "unknown directive"),
+    ({"wholly wrong": ["'self'"]}, "wholly wrong", "known are base-uri, "),
+    ({"plugin-types": ["a/b"]}, "plugin-types", "browsers know it no more; object-src"),
+    ({"img-src": ["https://A.example/x", "https://a.example/x"]}, "img-src", "twice"),
+    ({"report-to": ["a", "b"]}, "report-to", "takes one value"),
+    ({"webrtc": ["'allow'", "'block'"]}, "webrtc", "takes one value"),
 ]
 
 
@@ -70,6 +79,11 @@ def test_bad_policy_is_refused_with_key_value_and_way_out(policy, directive, rea
         checked(policy, "OM_CSP")
     assert caught.value.key == f"OM_CSP[{directive!r}]"
     assert reason in caught.value.reason
+
+
+def test_hosts_differ_by_their_path_with_regard_to_case():
+    same = {"img-src": ["https://a.example/X", "https://a.example/x"]}
+    assert checked(same, "OM_CSP") == {"img-src": tuple(same["img-src"])}
 
 
 def test_shipped_policies_pass_their_own_check():

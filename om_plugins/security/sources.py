@@ -1,0 +1,218 @@
+"""One source of a directive: is it what a browser reads there?
+
+A browser leaves out what it cannot read and says so in a console that nobody looks at; here it is
+an error that says what to write instead.
+Source: Content Security Policy Level 3, section 2.3.1 (grammar); Trusted Types, section 4.3.2.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+__all__ = ["KEYWORDS", "NONCE_SOURCE", "folded", "unknown", "wrong"]
+
+NONCE_SOURCE = "'nonce'"
+
+KEYWORDS = frozenset(
+    {
+        "'none'",
+        "'self'",
+        "'unsafe-inline'",
+        "'unsafe-eval'",
+        "'unsafe-hashes'",
+        "'strict-dynamic'",
+        "'report-sample'",
+        "'wasm-unsafe-eval'",
+        "'inline-speculation-rules'",
+        "'trusted-types-eval'",
+        NONCE_SOURCE,
+        "'hashes'",  # stands for those that a page used; see hashes.py
+    }
+)
+_BARE_KEYWORDS = frozenset(word.strip("'") for word in KEYWORDS)
+_OTHER_QUOTED: Mapping[str, frozenset[str]] = {
+    "require-trusted-types-for": frozenset({"'script'"}),
+    "trusted-types": frozenset({"'none'", "'allow-duplicates'"}),
+    "webrtc": frozenset({"'allow'", "'block'"}),
+}
+_SANDBOX = frozenset(
+    {
+        "allow-downloads",
+        "allow-forms",
+        "allow-modals",
+        "allow-orientation-lock",
+        "allow-pointer-lock",
+        "allow-popups",
+        "allow-popups-to-escape-sandbox",
+        "allow-presentation",
+        "allow-same-origin",
+        "allow-scripts",
+        "allow-storage-access-by-user-activation",
+        "allow-top-navigation",
+        "allow-top-navigation-by-user-activation",
+        "allow-top-navigation-to-custom-protocols",
+    }
+)
+_HASH = re.compile(r"'sha(256|384|512)-([A-Za-z0-9+/_-]+={0,2})'")
+_FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
+
+_SCHEMES = frozenset({"blob", "data", "filesystem", "http", "https", "mediastream", "ws", "wss"})
+_SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_WITH_PLACE = re.compile(r"(https?|wss?)[:/]+(?!/)", re.IGNORECASE)
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_PORT = re.compile(r":([0-9]{1,5}|\*)")
+_POLICY_NAME = re.compile(r"[A-Za-z0-9#=_/@.%-]+|\*")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def wrong(directive: str, source: object, *, source_list: bool) -> str:
+    """What is wrong with one source, or "".
+
+    Args:
+        directive: where it stands.
+        source: as it was written.
+        source_list: the directive takes sources, not words of its own.
+    """
+    if not isinstance(source, str) or not source:
+        return "every source must be text that is not empty"
+    for character in source:
+        if character in ";,":
+            return f"{character!r} would end the value; give each source and directive its own item"
+        if character.isspace():
+            return "white space separates sources; give each source its own item"
+        if not "!" <= character <= "~":
+            return (
+                f"{character!r} is not printable ASCII; write host names in Punycode and "
+                "percent-encode paths"
+            )
+    return _wrong_source(directive, source) if source_list else _wrong_word(directive, source)
+
+
+def folded(source: str) -> str:
+    """A source as browsers compare it: keywords, schemes and hosts without regard to case."""
+    if source.startswith("'"):
+        return source.lower() if source.lower() in KEYWORDS else source
+    scheme = _SCHEME.match(source)
+    path = source.find("/", scheme.end() if scheme else 0)
+    return source.lower() if path < 0 else source[:path].lower() + source[path:]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The reason of an error: what is near a name, or all that is known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name).strip().lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f"unknown {kind}; did you mean {near[0]!r}?"
+    return f"unknown {kind}; known are {', '.join(known)}"
+
+
+def _wrong_word(directive: str, word: str) -> str:
+    """What is wrong in a directive whose values are no sources."""
+    quoted = _OTHER_QUOTED.get(directive, frozenset())
+    if word in quoted:
+        return ""
+    if directive == "require-trusted-types-for":
+        return "the only value is \"'script'\""
+    if directive == "sandbox":
+        return "" if word in _SANDBOX else unknown("sandbox flag", word, _SANDBOX)
+    if f"'{word}'" in quoted:
+        return f"a keyword stands in quotes: write \"'{word}'\""
+    if directive == "webrtc":
+        return unknown("value", word, quoted)
+    if "'" in word or '"' in word:
+        return "quotes have no meaning in this directive"
+    if directive == "trusted-types" and not _POLICY_NAME.fullmatch(word):
+        return "a policy's name has letters, digits and - # = _ / @ . % alone"
+    if directive == "report-to" and not _TOKEN.fullmatch(word):
+        return "write the name of one endpoint of Reporting-Endpoints; addresses are for report-uri"
+    return ""
+
+
+def _wrong_source(directive: str, source: str) -> str:
+    bare = source.strip("\"'").lower()
+    if source.lower() in _BARE_KEYWORDS or ('"' in source and bare in _BARE_KEYWORDS):
+        return f"a keyword stands in quotes: write \"'{bare}'\""
+    if _FIXED_NONCE.fullmatch(source):
+        return "a fixed nonce protects nothing; write \"'nonce'\" for the nonce of each response"
+    if re.match(r"sha(256|384|512)-", source):
+        return f"a hash stands in quotes: write \"'{source}'\""
+    if "'" in source:
+        hashed = _HASH.fullmatch(source)
+        if hashed:
+            return _wrong_hash(int(hashed[1]), hashed[2])
+        if source.lower() not in KEYWORDS:
+            return unknown("keyword", source, KEYWORDS)
+        if directive == "frame-ancestors" and source.lower() not in ("'self'", "'none'"):
+            return "who may frame a page is said with \"'self'\", \"'none'\", hosts and schemes"
+        return ""
+    return _wrong_place(source)
+
+
+def _wrong_hash(bits: int, text: str) -> str:
+    try:
+        digest = base64.b64decode(text, altchars="-_" if set(text) & set("-_") else None)
+    except binascii.Error:
+        digest = b""
+    if len(digest) * 8 == bits:
+        return ""
+    length = 4 * -(-bits // 24)
+    return f"this is no SHA-{bits} hash: one has {length} characters of base64, with '=' at its end"
+
+
+def _wrong_place(source: str) -> str:
+    """What is wrong with a scheme, a host, or an address."""
+    alone = _SCHEME_ALONE.fullmatch(source)
+    if alone:
+        return _wrong_scheme(alone[1])
+    if source.lower() in _SCHEMES:
+        return f"a scheme has a colon: write '{source.lower()}:'"
+    if source.startswith("//"):
+        return f"write 'https:{source}', or the host alone: {source.strip('/')!r}"
+    if source.startswith("/"):
+        return f"a path needs its host: write \"'self'\", or 'https://your.example{source}'"
+    scheme = _SCHEME.match(source)
+    if scheme is None:
+        slip = _WITH_PLACE.match(source)
+        if slip and not source[: slip.end()].endswith(":"):
+            return f"write '{slip[1].lower()}://{source[slip.end() :]}'"
+    elif _wrong_scheme(scheme[1]):
+        return _wrong_scheme(scheme[1])
+    rest = source[scheme.end() :] if scheme else source
+    host, slash, path = rest.partition("/")
+    name, colon, port = host.partition(":")
+    if re.search(r"[?#]", rest):
+        return "browsers look at host and path alone: leave out what follows '?' and '#'"
+    if "@" in host:
+        return "a host has no user name: leave out what stands before '@'"
+    if "[" in host:
+        return "browsers know no IPv6 addresses here: write a host name"
+    if not _HOST.fullmatch(name):
+        if "*" in name:
+            return "'*' stands for a whole host, or as '*.' for all that is below one"
+        return (
+            "must be a keyword in quotes, a scheme such as 'data:', or a host such as "
+            "'https://cdn.example' or '*.example'"
+        )
+    if colon and not _PORT.fullmatch(colon + port):
+        if scheme is None and name.lower() in ("http", "https", "ws", "wss"):
+            return f"write '{name.lower()}://{rest[len(name) + 1 :]}'"
+        if scheme is None and name.lower() in _SCHEMES:
+            return f"write '{name.lower()}:'; what follows it is not looked at"
+        return "a port is a number, or '*' for any"
+    if "*" in path:
+        return f"a path has no '*': {source[: source.index('/', -len(slash + path))]}/ is all below"
+    if path.startswith("/"):
+        return "a path begins with one '/'"
+    return ""
+
+
+def _wrong_scheme(scheme: str) -> str:
+    near = difflib.get_close_matches(scheme.lower(), sorted(_SCHEMES), n=1, cutoff=0.85)
+    if near and near[0] != scheme.lower():
+        return unknown("scheme", scheme, _SCHEMES)
+    return ""
