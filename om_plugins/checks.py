@@ -233,6 +233,17 @@ def _strings(value: Any) -> tuple[str, ...]:
 STRINGS = Check("a list of texts, or one text with commas", _strings)
 
 
+def _path_patterns(value: Any) -> tuple[str, ...]:
+    paths = _strings(value)
+    for path in paths:
+        if not re.fullmatch(r"/[^*]*\*?", path):
+            raise ValueError(f"{path!r} does not begin with '/', or has a '*' before its end")
+    return paths
+
+
+PATH_PATTERNS = Check("a list of paths such as '/up' or '/status/*'", _path_patterns)
+
+
 def _statuses(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -446,10 +457,14 @@ def _headers(value: Any) -> dict[str, str | None]:
     for name, one in result.items():
         if not re.fullmatch(r"[A-Za-z0-9-]+", name):
             raise ValueError(f"{name!r} is not a header name")
+        if sum(other.lower() == name.lower() for other in result) > 1:
+            raise ValueError(f"{name!r} stands there twice")
         if one is not None and (
             not isinstance(one, str) or not one.isascii() or not one.isprintable()
         ):
             raise ValueError(f"the value of {name!r} must be one line of ASCII text, or None")
+        if one is not None and not one.strip():
+            raise ValueError(f"the value of {name!r} is empty; None leaves the header out")
     return result
 
 

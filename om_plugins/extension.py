@@ -25,7 +25,9 @@ from flask import (
 
 from .builtin.engine_callable import CallableEngine
 from .caching.memoize import Memoized, memoize
+from .errors import ConfigError
 from .flask_entry import KEY, Entry, hear_of_wrong_methods, runtime_of
+from .flask_https import say
 from .flask_templates import prepare_templates
 from .flask_views import cached
 from .live import LASTS_S
@@ -73,6 +75,7 @@ class OpenManager:
         self._plugins: list[tuple[object, str | None]] = []
         self._shields: list[ShieldOptions] = []
         self._shares: list[bool] = []  # filled once a view is shared
+        self._https: list[bool] = []  # filled once a view says something about plain HTTP
         if app is not None:
             self.init_app(app)
 
@@ -95,6 +98,7 @@ class OpenManager:
             plugins=self._plugins,
             shields=self._shields,
             shares=self._shares,
+            https=self._https,
         )
         app.extensions[KEY] = entry.build()
         app.wsgi_app = entry  # type: ignore[method-assign]
@@ -263,14 +267,18 @@ class OpenManager:
         headers: Mapping[str, str | None] | None = None,
         *,
         permissions_policy: Mapping[str, Sequence[str]] | None = None,
+        force_https: bool | None = None,
     ) -> Callable[[V], V]:
         """Change the companion headers of one view's responses, or of a blueprint's.
 
-        What the view itself sets on its response is kept.
+        What the view itself sets on its response is kept. Given a blueprint, it is for all of the
+        blueprint's views: ``om.headers(force_https=False)(blueprint)``.
 
         Args:
             headers: from a name to its value, or ``None`` to leave it out.
             permissions_policy: in place of ``OM_PERMISSIONS_POLICY``; ``{}`` sends none.
+            force_https: ``False`` answers over plain HTTP, too, ``True`` redirects to HTTPS,
+                whatever ``OM_FORCE_HTTPS`` says (except in debug mode).
 
         Raises:
             ConfigError: a name or value is not allowed (when the view is defined).
@@ -287,7 +295,19 @@ class OpenManager:
             environ = request.environ
             environ[CHANGED] = (*environ.get(CHANGED, ()), *changed)
 
-        return _before_each(act)
+        decorate: Callable[[V], V] = _before_each(act)
+        if force_https is None:
+            return decorate
+        if not isinstance(force_https, bool):
+            raise ConfigError("headers(force_https)", force_https, "must be True or False")
+        self._https.append(force_https)
+
+        def decorate_and_say(view: V) -> V:
+            decorated = decorate(view)
+            say(decorated, force_https)
+            return decorated
+
+        return decorate_and_say
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime

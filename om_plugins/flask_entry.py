@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .errors import ConfigError
+from .flask_https import wish_of
 from .flask_templates import current_environ
 from .options import ShieldOptions
 from .resilience.fingerprint import fingerprint
@@ -44,8 +45,8 @@ class Entry:
 
     Args:
         app: the app; its own ``wsgi_app`` is wrapped.
-        engines, plugins, shields, shares: what was registered on the ``OpenManager``; read when
-            the parts are built, so more may come until then.
+        engines, plugins, shields, shares, https: what was registered on the ``OpenManager``; read
+            when the parts are built, so more may come until then.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Entry:
         plugins: Sequence[tuple[object, str | None]],
         shields: Sequence[ShieldOptions],
         shares: Sequence[bool],
+        https: Sequence[bool],
     ) -> None:
         self._engines = engines
         self._plugins = plugins
         self._shields = shields
         self._shares = shares
+        self._https = https
         self._app = app
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
@@ -105,7 +108,13 @@ class Entry:
     def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
         self._shielded = bool(self._shields)
         self._caching = runtime.http_cache.wanted
-        return OpenManagerMiddleware(self._wsgi_app, runtime=runtime, views_shielded=self._shielded)
+        self._choosing = bool(self._https)
+        return OpenManagerMiddleware(
+            self._wsgi_app,
+            runtime=runtime,
+            views_shielded=self._shielded,
+            https_wish=wish_of(self._app) if self._choosing else None,
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         middleware = self._middleware or self._first()
@@ -123,7 +132,11 @@ class Entry:
             old.close()
         caching = runtime_of(self._app).http_cache.wanted
         # views may have been decorated after init_app
-        if bool(self._shields) != self._shielded or caching != self._caching:
+        if (bool(self._shields), caching, bool(self._https)) != (
+            self._shielded,
+            self._caching,
+            self._choosing,
+        ):
             self._composed = self._compose(runtime_of(self._app))
         settings = runtime_of(self._app).settings
         if settings.enabled and settings.secure_cookies:

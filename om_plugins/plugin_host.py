@@ -181,11 +181,14 @@ class PluginHost:
 
     # --- calling ------------------------------------------------------------------------------
 
-    def collect(self, hook: str) -> list[tuple[str, Any]]:
+    def collect(
+        self, hook: str, check: Callable[[Any], Any] | None = None
+    ) -> list[tuple[str, Any]]:
         """Call a hook plugin by plugin under guard, each with its own context.
 
         Args:
             hook: one of :mod:`om_plugins.hookspecs`.
+            check: reads what a plugin returned; what it raises counts as the plugin's failure.
 
         Returns:
             (plugin name, result) in pluggy's order: ``tryfirst`` first, then the plugin that was
@@ -196,7 +199,7 @@ class PluginHost:
             PluginError: a plugin failed and the host is strict.
         """
         results = []
-        for record, result, error in self._call(hook, ("active",)):
+        for record, result, error in self._call(hook, ("active",), check):
             if error is not None:
                 self._report(record.status.name, record.status.reason, error)
             elif result is not None:
@@ -204,7 +207,10 @@ class PluginHost:
         return results
 
     def _call(
-        self, hook: str, states: tuple[str, ...]
+        self,
+        hook: str,
+        states: tuple[str, ...],
+        check: Callable[[Any], Any] | None = None,
     ) -> Iterator[tuple[_Record, Any, BaseException | None]]:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         for implementation in reversed(caller.get_hookimpls()):
@@ -214,6 +220,8 @@ class PluginHost:
             arguments = [self._context_of(record) for _ in implementation.argnames]
             try:
                 result = check_result(hook, implementation.function(*arguments))
+                if check is not None and result is not None:
+                    result = check(result)
             except FAILURES as error:
                 happened = str(error) if isinstance(error, BadResult) else f"raised {words(error)}"
                 self._count(record, f"{hook} {happened}")

@@ -76,12 +76,11 @@ class PluginParts:
         """Sources that plugins add to the policy, merged, and those who are asked each time."""
         merged: dict[str, list[str]] = {}
         asked: list[AskCsp] = []
-        for plugin, found in self._plugins.collect("om_csp"):
+        for plugin, found in self._plugins.collect("om_csp", _checked_sources):
             if callable(found):
                 asked.append(self._guarded(plugin, found))
                 continue
-            ok, sources = self._plugins.guarded(plugin, checked, found, "om_csp")
-            for directive, allowed in sources.items() if ok else ():
+            for directive, allowed in found.items():
                 merged.setdefault(directive, []).extend(allowed)
         return merged, asked
 
@@ -93,4 +92,9 @@ class PluginParts:
             ok, sources = self._plugins.guarded(plugin, ask, environ)
             return sources if ok else None
 
+        guarded.__name__ = f"om_csp of the plugin {plugin!r}"
         return guarded
+
+
+def _checked_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
+    return found if callable(found) else checked(found, "om_csp")

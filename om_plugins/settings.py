@@ -24,6 +24,7 @@ from .checks import (
     HEADERS,
     MAPPING,
     NAMES,
+    PATH_PATTERNS,
     POLICIES,
     PROXIES,
     SECRET,
@@ -500,7 +501,7 @@ class Settings(Table):
     )
     force_https_exempt: tuple[str, ...] = key(
         (),
-        STRINGS,
+        PATH_PATTERNS,
         "paths that are answered over plain HTTP, too, such as `/up` or `/status/*`; this "
         "package's own health checks always are",
         "Security headers",

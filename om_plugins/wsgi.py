@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,17 @@ __all__ = ["OpenManagerMiddleware", "compose"]
 
 
 def compose(
-    app: WSGIApplication, runtime: Runtime, *, views_shielded: bool = False
+    app: WSGIApplication,
+    runtime: Runtime,
+    *,
+    views_shielded: bool = False,
+    https_wish: Callable[[WSGIEnvironment], bool | None] | None = None,
 ) -> WSGIApplication:
     """Put the layers that the settings ask for around ``app``.
 
     Args:
         views_shielded: some views bring a shield of their own.
+        https_wish: what views say about plain HTTP; see :class:`~.security.https.HttpsLayer`.
     """
     settings = runtime.settings
     if not settings.enabled:
@@ -95,7 +100,7 @@ def compose(
         **_notifying(runtime),
     }
     app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
-    if settings.force_https and not runtime.debug:
+    if (settings.force_https or https_wish is not None) and not runtime.debug:
         app = HttpsLayer(
             app,
             permanent=settings.force_https_permanent,
@@ -104,6 +109,8 @@ def compose(
                 *(settings.prefix + path for path in ("/health", "/ready")),
             ),
             trusted_hosts=runtime.trusted_hosts,
+            everywhere=settings.force_https,
+            wish=https_wish,
         )
     app = HeadersLayer(app, runtime.header_policy)
     if settings.monitoring:
@@ -176,6 +183,7 @@ class OpenManagerMiddleware:
         settings: ``Settings(...)``; the defaults when not given.
         runtime: parts that were built already; made from the settings when not given.
         views_shielded: some views of the app bring a shield of their own.
+        https_wish: what views say about plain HTTP; ``None`` when none of them says anything.
 
     Attributes:
         runtime: the application's parts: ``runtime.chain(name)``, ``runtime.add_engine(spec)``,
@@ -195,10 +203,13 @@ class OpenManagerMiddleware:
         *,
         runtime: Runtime | None = None,
         views_shielded: bool = False,
+        https_wish: Callable[[WSGIEnvironment], bool | None] | None = None,
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(settings, sender=self)
-        self._layers = compose(app, self.runtime, views_shielded=views_shielded)
+        self._layers = compose(
+            app, self.runtime, views_shielded=views_shielded, https_wish=https_wish
+        )
         self._answer: WSGIApplication = self._first
         _again_after_fork(self)
 

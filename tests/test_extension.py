@@ -14,7 +14,7 @@ from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from om_plugins import OpenManager, hookimpl, signals
-from om_plugins.errors import ConfigError
+from om_plugins.errors import ConfigError, PluginError
 from om_plugins.types import EngineSpec, EngineTraits, PluginInfo
 
 PAGE = """<!doctype html><title>{{ title }}</title>
@@ -297,6 +297,40 @@ def test_a_plugin_object_brings_engines_and_policy():
     assert "frame-src 'self' https://player.example" in policy
     with pytest.raises(RuntimeError, match="before init_app"):
         om.register_plugin(Plugin(), "again")
+
+
+def test_a_plugin_with_a_wrong_policy_is_named_and_left_out_or_stops_a_strict_app(caplog):
+    class Plugin:
+        @hookimpl
+        def om_csp(self, context):
+            return {"script-src": ["self"]}
+
+    def bound(**config):
+        om = OpenManager()
+        om.register_plugin(Plugin(), "careless")
+        app = make_app(OM_CSP_MODE="enforce", **config)
+        om.init_app(app)
+        return app.test_client().get("/")
+
+    with pytest.raises(PluginError, match=r"careless.*om_csp\['script-src'\] 'self'.*\"'self'\""):
+        bound()
+    assert " self" not in bound(OM_STRICT=False).headers["Content-Security-Policy"]
+    assert "plugin careless: om_csp raised ConfigError" in caplog.text
+
+
+def test_a_plugin_whose_policy_is_wrong_for_a_response_is_named(caplog):
+    class Plugin:
+        @hookimpl
+        def om_csp(self, context):
+            return lambda environ: {"script-src": ["self"]}
+
+    om = OpenManager()
+    om.register_plugin(Plugin(), "careless")
+    app = make_app(OM_CSP_MODE="enforce")
+    om.init_app(app)
+    assert app.test_client().get("/").status_code == 200
+    assert "om_csp of the plugin 'careless' failed; its sources are left out" in caplog.text
+    assert "write \"'self'\"" in caplog.text
 
 
 def test_signals_are_sent_by_the_app():

@@ -123,6 +123,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("OM_HEADERS", {"X Y": "z"}, "'X Y' is not a header name"),
     ("OM_HEADERS", {"X-Y": "a\r\nSet-Cookie: b"}, "one line of ASCII text"),
     ("OM_HEADERS", {"X-Y": 5}, "one line of ASCII text"),
+    ("OM_HEADERS", {"X-Y": " "}, "None leaves the header out"),
+    ("OM_HEADERS", {"X-Y": "a", "x-y": "b"}, "stands there twice"),
+    ("OM_FORCE_HTTPS_EXEMPT", ["up"], "'up' does not begin with '/'"),
+    ("OM_FORCE_HTTPS_EXEMPT", ["/a*/b"], "a '*' before its end"),
     ("OM_ROUTES", ["/api"], "a dict from a name to a dict"),
 ]
 

@@ -275,7 +275,9 @@ class HeaderPolicy:
             except Exception:
                 if ask not in self._failed:  # once: a page a second would fill the log
                     self._failed.append(ask)
-                    logger.exception("an om_csp callable failed; its sources are left out")
+                    logger.exception(
+                        "%s failed; its sources are left out", getattr(ask, "__name__", ask)
+                    )
         return tuple(answers)
 
     def _variant(

@@ -7,7 +7,7 @@ send, counts only where a trusted proxy's was put there (``OM_PROXIES``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -35,6 +35,9 @@ class HttpsLayer:
         exempt: paths that are answered over plain HTTP, too, such as those of health checks;
             ``/status/*`` stands for all that is below ``/status/``.
         trusted_hosts: host names to redirect to; ``None`` for whatever was asked for.
+        everywhere: redirect where nothing else is said.
+        wish: what the view that a request is for says: ``True`` (over HTTPS alone), ``False``
+            (over plain HTTP, too) or ``None``. It is asked for plain HTTP only.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class HttpsLayer:
         permanent: bool = False,
         exempt: Iterable[str] = (),
         trusted_hosts: Sequence[str] | None = None,
+        everywhere: bool = True,
+        wish: Callable[[WSGIEnvironment], bool | None] | None = None,
     ) -> None:
         self._app = app
         self._codes = (
@@ -54,12 +59,17 @@ class HttpsLayer:
         self._exempt = frozenset(path for path in exempt if not path.endswith("*"))
         self._below = tuple(path[:-1] for path in exempt if path.endswith("*"))
         self._trusted_hosts = trusted_hosts
+        self._everywhere = everywhere
+        self._wish = wish
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.url_scheme") == "https":
             return self._app(environ, start_response)
         path = environ.get("PATH_INFO", "")
         if path in self._exempt or (self._below and path.startswith(self._below)):
+            return self._app(environ, start_response)
+        said = self._wish(environ) if self._wish is not None else None
+        if not (self._everywhere if said is None else said):
             return self._app(environ, start_response)
         try:
             host = get_host(environ, self._trusted_hosts)

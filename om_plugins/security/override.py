@@ -41,6 +41,8 @@ class Override:
         exempt: bool = False,
         report_only: bool | Mapping[str, object] | str | None = None,
     ) -> None:
+        if not isinstance(exempt, bool):
+            raise ConfigError("csp(exempt)", exempt, "must be True or False")
         if exempt and (update or replace or report_only is not None):
             raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
         self.update: Policy = checked(update or {}, "csp(update)")

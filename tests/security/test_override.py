@@ -108,6 +108,7 @@ def test_one_response_s_change_does_not_reach_the_next(serve):
         {"replace": {"scrip-src": None}},
         {"replace": "script-src self"},
         {"replace": 5},
+        {"exempt": "false"},
         {"replace": ["script-src 'self'"]},
         {"exempt": True, "update": {"img-src": ["a.example"]}},
     ],
