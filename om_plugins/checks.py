@@ -91,7 +91,13 @@ class Table:
             found = known.get(name)
             if found is None:
                 raise ConfigError(where + name, value, _unknown(name, known))
-            read[found.name] = _read(where + name, value, found)
+            try:
+                read[found.name] = _read(where + name, value, found)
+            except ConfigError as error:
+                if error.key.startswith(where):
+                    raise
+                # of a table inside this one, which does not know where it stands
+                raise ConfigError(where + error.key, error.value, error.reason) from None
         return cls(**read)
 
     def given(self) -> dict[str, Any]:
@@ -244,6 +250,20 @@ def _path_patterns(value: Any) -> tuple[str, ...]:
 PATH_PATTERNS = Check("a list of paths such as '/up' or '/status/*'", _path_patterns)
 
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _methods(value: Any) -> tuple[str, ...]:
+    found = tuple(one.upper() for one in _strings(value))
+    unknown = next((one for one in found if one not in _METHODS), None)
+    if unknown is not None:
+        raise ValueError(f"there is no {unknown!r}")
+    return found
+
+
+METHODS = Check(f"a list of {', '.join(_METHODS)}", _methods)
+
+
 def _statuses(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -288,7 +308,16 @@ def table(cls: type[Table], name: str) -> Check:
             return options
         if cls.SHORT and isinstance(options, list | tuple):
             options = {cls.SHORT: options}
-        return cls.from_mapping(_mapping(options), where=f"{name}[{inner!r}].")
+        try:
+            options = _mapping(options)
+        except ValueError:
+            short = f"a list of {cls.SHORT}, or " if cls.SHORT else ""
+            raise ConfigError(
+                f"{name}[{inner!r}]",
+                options,
+                f"must be {short}a dict with the keys {', '.join(cls.keys())}",
+            ) from None
+        return cls.from_mapping(options, where=f"{name}[{inner!r}].")
 
     def read(value: Any) -> dict[str, Any]:
         return {inner: one(inner, options) for inner, options in _mapping(value).items()}

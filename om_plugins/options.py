@@ -16,6 +16,7 @@ from .checks import (
     CORS,
     EXCEPTIONS,
     MAPPING,
+    METHODS,
     RATE,
     STATUSES,
     STRINGS,
@@ -219,7 +220,7 @@ class ShieldOptions(Table):
     )
     methods: tuple[str, ...] = key(
         ("GET", "HEAD"),
-        STRINGS,
+        METHODS,
         "methods for which chains are asked; a copy answers GET and HEAD alone",
     )
     own_body: str = key(

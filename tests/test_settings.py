@@ -262,6 +262,8 @@ def test_an_error_in_a_route_names_the_route_and_its_key(
 def test_an_error_in_a_chain_names_the_chain_and_its_key() -> None:
     error = refusal(OM_CHAINS={"assistant": {"retries": -1}})
     assert error.key == "OM_CHAINS['assistant'].retries"
+    error = refusal(OM_CHAINS={"assistant": {"engines": {"model": {"tier": 0}}}})
+    assert error.key == "OM_CHAINS['assistant'].engines['model'].tier"
 
 
 def test_a_chain_without_options_has_none() -> None:
@@ -304,10 +306,16 @@ def test_a_list_stands_for_the_answers_of_a_shield():
     assert settings.shield["/b"].page is False
 
 
+def test_the_methods_of_a_shield_may_be_written_small():
+    settings = Settings.from_mapping({"OM_SHIELD": {"/a": {"methods": ["get", "Post"]}}})
+    assert settings.shield["/a"].methods == ("GET", "POST")
+
+
 @pytest.mark.parametrize(
     ("wrong", "key"),
     [
-        ({"/a": "stale"}, "OM_SHIELD"),
+        ({"/a": "stale"}, r"OM_SHIELD\['/a'\] 'stale': must be a list of answers, or a dict with"),
+        ({"/a": {"methods": ["PSOT"]}}, r"OM_SHIELD\['/a'\]\.methods .*there is no 'PSOT'"),
         ({"/a": {"answer": []}}, r"OM_SHIELD\['/a'\]\.answer"),
         ({"/a": {"statuses": [404]}}, r"OM_SHIELD\['/a'\]\.statuses"),
         ({"/a": {"statuses": 500}}, r"OM_SHIELD\['/a'\]\.statuses"),

@@ -54,7 +54,6 @@ _BY_CODE: Mapping[str, type[EngineError]] = {
     "content_filter": Unsupported,
     "content_policy_violation": Unsupported,
     "invalid_prompt": Unsupported,
-    "insufficient_quota": RateLimited,
     "rate_limit_exceeded": RateLimited,
     "rate_limit_error": RateLimited,
     "requests": RateLimited,
@@ -64,6 +63,7 @@ _BY_CODE: Mapping[str, type[EngineError]] = {
     "authentication_error": Misconfigured,
     "permission_error": Misconfigured,
     "billing_not_active": Misconfigured,
+    "insufficient_quota": Misconfigured,  # with a 429, but no wait ends it: somebody must pay
     "server_error": Transient,
     "overloaded_error": Transient,
     "engine_overloaded": Transient,
@@ -73,7 +73,10 @@ _BY_CODE: Mapping[str, type[EngineError]] = {
 
 _BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
     (
-        re.compile(r"(maximum|exceeds?|longer than)\b.{0,60}\bcontext|context (length|window)"),
+        re.compile(
+            r"(maximum|exceeds?|longer than)\b.{0,60}\bcontext|context (length|window)"
+            r"|(prompt|input|question) is too long|input token count.{0,60}\bexceeds?\b"
+        ),
         TooLong,
     ),
     (re.compile(r"content (filter|polic|management)"), Unsupported),

@@ -26,6 +26,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
+from ..errors import ConfigError
 from .breaker_view import BreakerView, Forced, State
 from .forks import renew_after_fork
 from .half_open import GrowingCooldown, Probes
@@ -216,7 +217,12 @@ class Breaker:
 
         Returns:
             True when that is a change.
+
+        Raises:
+            ConfigError: ``state`` is something else.
         """
+        if state not in ("open", "closed", None):
+            raise ConfigError("breaker", state, "must be 'open', 'closed' or None")
         with self._lock:
             if state == self._forced:
                 return False

@@ -128,6 +128,8 @@ def check_engine(spec: EngineSpec, chain: str) -> Engine:
     """
     engine = spec.engine
     key = f"engine of chain {chain!r}"
+    if not chain or chain == "*":
+        raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
     if spec.chain != chain:
         raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
     name = getattr(engine, "name", None)

@@ -192,7 +192,7 @@ def test_answer_that_is_no_completion_is_an_error(upstream, engine_for, body, er
     ("status", "code", "error"),
     [
         (400, "context_length_exceeded", TooLong), (400, "content_filter", Unsupported),
-        (400, "content_policy_violation", Unsupported), (429, "insufficient_quota", RateLimited),
+        (400, "content_policy_violation", Unsupported), (429, "insufficient_quota", Misconfigured),
         (403, "rate_limit_exceeded", RateLimited), (401, "invalid_api_key", Misconfigured),
         (400, "something_new", InvalidRequest), (500, "something_new", Transient),
     ],
@@ -441,6 +441,8 @@ def test_an_answer_that_was_cut_off_says_so(upstream, engine_for):
     [
         (400, "This model's maximum context length is 8192 tokens, however", TooLong),
         (400, "the request exceeds the available context size", TooLong),
+        (400, "prompt is too long: 217891 tokens > 200000 maximum", TooLong),
+        (400, "The input token count (1048600) exceeds the maximum allowed (1048576).", TooLong),
         (400, "Triggered the content management policy", Unsupported),
         (400, "temperature must be below 2", InvalidRequest),
         (401, "your context length key is wrong", Misconfigured),

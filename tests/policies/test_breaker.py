@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from om_plugins.errors import ConfigError
 from om_plugins.policies.breaker import Breaker
 
 
@@ -425,6 +426,13 @@ def test_forced_closed_it_counts_and_never_opens():
     assert one.view(1).state == "closed"
     run(one, 1, failed=True)
     assert one.view(1).state == "open"
+
+
+def test_what_it_cannot_be_forced_to_is_refused():
+    one = breaker()
+    with pytest.raises(ConfigError, match="breaker 'opne': must be 'open', 'closed' or None"):
+        one.force("opne")
+    assert one.view(1).forced is None
 
 
 def test_a_probe_that_was_out_changes_nothing_of_what_was_forced():

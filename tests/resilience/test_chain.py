@@ -120,6 +120,12 @@ def test_a_spec_of_another_chain_or_no_tier_is_refused(engine, chain_of):
         chain.add(EngineSpec(engine("two"), "chain", 0))
 
 
+@pytest.mark.parametrize("name", ["", "*"])
+def test_what_is_no_name_of_a_chain_is_refused(engine, name):
+    with pytest.raises(ConfigError, match="must be a name"):
+        EngineChain(name).add(EngineSpec(engine("one"), name))
+
+
 def test_an_idempotent_engine_is_retried_with_the_same_call(engine, chain_of, clock):
     flaky = engine("one", Transient("a"), Transient("b"), "fine", idempotent=True)
     answer = chain_of(flaky).call()
