@@ -9,7 +9,9 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 from flask import Flask
@@ -19,8 +21,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .cli_cache import cache_group
 from .cli_csp import csp_group
 from .cli_parts import as_json_option, current_host, current_runtime, plain, print_json, print_table
+from .console.engine_board import ago
 from .doctor import Finding, examine
 from .flask_entry import Entry
+from .monitoring.engines import as_dicts
 from .types import EngineTraits
 
 if TYPE_CHECKING:
@@ -93,35 +97,75 @@ def settings(as_json: bool) -> None:
 @om_group.command("engines")
 @as_json_option
 def engines(as_json: bool) -> None:
-    """List the engines of every chain, in the order in which they are asked."""
-    rows = list(_engine_rows(current_runtime()))
+    """List the engines of every chain, in the order in which they are asked, and how they are."""
+    runtime = current_runtime()
+    workers = 0
+    if heard := _workers_may_be_heard(runtime):
+        runtime.live.look()
+        picture = runtime.monitoring.overview(watch=False, history=False)
+        told = picture["engines"]
+        workers = len(picture["workers"]) - 1  # this process is none
+    else:
+        told = as_dicts(one for chain in runtime.chains.values() for one in chain.health())
+    rows = list(_engine_rows(runtime, told))
     if as_json:
         print_json(rows)
-    elif rows:
-        print_table(
-            ("chain", "tier", "engine", "health", "traits"),
-            [
-                (r["chain"], str(r["tier"]), r["engine"], r["health"], ", ".join(r["traits"]))
-                for r in rows
-            ],
-        )
-    else:
+        return
+    if not rows:
         click.echo("No engine: add one with @om.engine(name, chain=…, tier=…).")
+        return
+    print_table(
+        ("chain", "tier", "engine", "health", "and", "traits"),
+        [
+            (r["chain"], str(r["tier"]), r["engine"], r["health"],
+             ", ".join(_notes(r, runtime.clock.time())), ", ".join(r["traits"]))
+            for r in rows
+        ],
+    )  # fmt: skip
+    if workers:
+        click.echo(f"Health: as {workers} worker{'s' if workers > 1 else ''} told.")
+    elif heard and runtime.hub.alone:
+        click.echo("Health: of this process alone; the hub is out of reach.")
+    else:
+        click.echo("Health: of this process alone; no worker is heard of.")
 
 
-def _engine_rows(runtime: Runtime) -> Iterator[dict[str, Any]]:
+def _workers_may_be_heard(runtime: Runtime) -> bool:
+    """Whether there is a hub that workers write to; looking must not make one."""
+    url = runtime.hub_url()
+    if url.startswith("sqlite:"):
+        return Path(urlsplit(url).path).exists()
+    return not url.startswith("memory:")
+
+
+def _engine_rows(runtime: Runtime, told: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    health = {(one["chain"], one["engine"]): one for one in told}
     for name, chain in sorted(runtime.chains.items()):
-        health = {(one.engine, one.tier): str(one.state) for one in chain.health()}
+        on = {place.name for place in chain.places}
         for place in chain.everyone:
+            one = health.get((name, place.name), {})
             traits = getattr(place.spec.engine, "traits", EngineTraits())
             yield {
                 "chain": name,
                 "tier": place.tier,
                 "engine": place.name,
                 "weight": place.weight,
-                "health": health.get((place.name, place.tier), "switched off"),
+                "health": one.get("state", "no data") if place.name in on else "switched off",
+                "forced": one.get("forced", ""),
+                "ejected": one.get("ejected", False),
+                "probed_at": one.get("probed_at"),
                 "traits": list(_traits(traits)),
             }
+
+
+def _notes(row: Mapping[str, Any], at: float) -> Iterator[str]:
+    """What else is to be said of an engine, in plain words."""
+    if row["forced"]:
+        yield "breaker forced open" if row["forced"] == "open" else "breaker held closed"
+    if row["ejected"]:
+        yield "asked last"
+    if row["probed_at"] is not None:
+        yield f"probed {ago(at - row['probed_at'])}"
 
 
 def _traits(traits: EngineTraits) -> Iterator[str]:

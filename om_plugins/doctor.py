@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .errors import ConfigError
+from .options import STALE, ShieldOptions
 from .plugin_host import PluginHost
 from .security.rules import PolicyRules, preset
 from .settings import Settings
@@ -69,6 +70,7 @@ class Examined(Protocol):
     testing: bool
     namespace: str
     trusted_hosts: Sequence[str] | None
+    view_shields: Sequence[ShieldOptions]
 
     @property
     def chains(self) -> Mapping[str, _Chain]: ...
@@ -87,6 +89,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_plugins(runtime),
         *_routes(runtime),
         *_chains(runtime),
+        *_shields(runtime),
         *_hub(runtime),
         *_namespace(runtime),
         *_policy(runtime),
@@ -195,6 +198,24 @@ def _chains(runtime: Examined) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", f"chain {name}", f"It has {len(chain.engines)} engines.")
+
+
+def _shields(runtime: Examined) -> Iterator[Finding]:
+    for subject, options in (
+        *((f"OM_SHIELD[{path!r}]", one) for path, one in runtime.settings.shield.items()),
+        *((f"@om.shield({', '.join(map(repr, o.answers))})", o) for o in runtime.view_shields),
+    ):
+        unknown = [n for n in options.answers if n != STALE and n not in runtime.chains]
+        for name in unknown:
+            yield Finding(
+                "fail",
+                subject,
+                f"No engine belongs to the chain {name!r}, so it never answers for a view.",
+                _nearest(name, {STALE: None, **runtime.chains})
+                or f"Add an engine to it: om.engine(…, chain={name!r}).",
+            )
+        if not unknown:
+            yield Finding("ok", subject, "What it asks for an answer is there.")
 
 
 def _hub(runtime: Examined) -> Iterator[Finding]:

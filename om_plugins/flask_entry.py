@@ -21,6 +21,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .errors import ConfigError
 from .flask_https import wish_of
 from .flask_templates import current_environ
+from .monitoring.observe import WRONG_METHOD
 from .options import ShieldOptions
 from .resilience.fingerprint import fingerprint
 from .runtime import Runtime
@@ -97,6 +98,7 @@ class Entry:
             name=app.name,
             plugins=self._plugins,
         )
+        runtime.view_shields = self._shields
         for spec in self._engines:
             runtime.add_engine(spec)
         runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
@@ -164,6 +166,7 @@ def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str])
         adapter = current_app.create_url_adapter(asked)
         if adapter is not None and runtime.settings.enabled:
             rule, _ = adapter.match(method=allowed[0], return_rule=True)
+            asked.environ[WRONG_METHOD] = True
             runtime.wrong_methods.note(rule.rule, asked.method, allowed)
     except HTTPException:
         logger.debug("no rule is known for a 405", exc_info=True)

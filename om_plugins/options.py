@@ -31,6 +31,7 @@ from .checks import (
 
 __all__ = [
     "BALANCES",
+    "STALE",
     "AlertOptions",
     "ChainOptions",
     "EngineOptions",
@@ -42,6 +43,9 @@ __all__ = [
 
 BALANCES = ("round_robin", "least_in_flight", "lowest_latency", "in_order")
 """How an engine of a tier is chosen."""
+
+STALE = "stale"
+"""Among what answers for a shielded view: the copy of the last good answer."""
 
 _SECONDS = number(0.001, 3600, "seconds")
 
@@ -210,7 +214,7 @@ class ShieldOptions(Table):
     SHORT: ClassVar[str] = "answers"
 
     answers: tuple[str, ...] = key(
-        ("stale",),
+        (STALE,),
         STRINGS,
         "what answers instead, in this order: `stale` (the last good answer of that very address) "
         "or the name of a chain; a friendly page comes after the last one",

@@ -33,14 +33,15 @@ from .hub_url import resolve_hub_url
 from .late_store import LateStore
 from .live import LiveSettings
 from .monitoring.centre import Monitoring
-from .monitoring.engine_counts import EngineCounts
 from .monitoring.observe import own_route
 from .monitoring.rules import rules_from as alerts_from
+from .monitoring.signal_counts import SignalCounts
 from .notifying.address import Browsers, check_address
 from .notifying.announcements import Announcements
 from .notifying.centre import NotificationCentre
 from .notifying.servers import has_one_thread, stopping
 from .notifying.words import Words, display_name, words
+from .options import ShieldOptions
 from .plugin_host import PluginHost
 from .plugin_parts import PluginParts
 from .protocols import (
@@ -131,6 +132,7 @@ class Runtime:
         self._started: dict[int, object] = {}
         self.closed = False
         self.chains: dict[str, EngineChain] = {}
+        self.view_shields: Sequence[ShieldOptions] = ()
         self._breakers = BreakerRegistry()
 
         self.hub = SharedHub(self._open_hub, lambda: MemoryHub("memory://", self.clock), self.clock)
@@ -221,7 +223,7 @@ class Runtime:
             cache_groups=self.cache.groups,
             page_stats=self.http_cache.stats,
             store_stats=self.cache.store_stats,
-            engine_counts=EngineCounts(self if sender is None else sender)
+            signal_counts=SignalCounts(self if sender is None else sender)
             if settings.metrics
             else None,
             rules=alerts_from(settings.alerts),

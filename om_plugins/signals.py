@@ -53,6 +53,10 @@ engine_health_changed = _signal(
 retry_scheduled = _signal(
     "retry_scheduled", "The same engine is asked again: ``chain, engine, attempt, delay_s, error``."
 )
+shield_answered = _signal(
+    "shield_answered",
+    "The shield answered for a view: ``kind, route, status, failed, engine, chain``.",
+)
 recovery_started = _signal("recovery_started", "Recovery began: ``subject, fingerprint``.")
 recovery_finished = _signal("recovery_finished", "Recovery ended: ``report``.")
 error_pattern_found = _signal("error_pattern_found", "Errors of a kind pile up: ``pattern``.")

@@ -69,6 +69,7 @@ def compose(
             views=views_shielded,
             show_errors=runtime.testing or runtime.debug,
             note=partial(_note_route, runtime),
+            emit=runtime.emit,
         )
     if runtime.http_cache.wanted:
         app = runtime.http_cache.layer(app)
@@ -120,6 +121,7 @@ def compose(
             clock=runtime.clock,
             paths=settings.routes,
             prefix=settings.prefix,
+            on_wrong_method=runtime.wrong_methods.note,
         )
     if settings.proxies:
         app = DeadlineLayer(app, runtime.clock)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from om_plugins import EngineSpec, EngineTraits, OpenManager, Settings, hookimpl
 from om_plugins.cli import MASK, masked
 from om_plugins.doctor import Finding, examine
 from om_plugins.errors import ConfigError
+from om_plugins.options import ShieldOptions
 from om_plugins.plugin_host import PluginHost
 
 
@@ -177,6 +180,43 @@ def test_engines_are_listed_in_the_order_in_which_they_are_asked() -> None:
     assert "first" in run(app, "engines").output
 
 
+def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live(
+    tmp_path: Path,
+) -> None:
+    class Probed(Echo):
+        def probe(self, call: object) -> None: ...
+
+    hub = {"OM_HUB_URL": f"sqlite:///{tmp_path}/hub.sqlite3"}
+    worker, om = make_app(**hub)
+    command, same = make_app(**hub)
+    for one in (om, same):
+        for name in ("first", "second"):
+            one.add_engine(Probed(name), chain="assistant")
+        one.add_engine(Echo("third"), chain="assistant", tier=2)
+    assert "Health: of this process alone; no worker is heard of." in run(command, "engines").output
+    assert not list(tmp_path.iterdir()), "looking makes no hub"
+    with worker.app_context():
+        engines = {"first": {"breaker": "open"}, "third": {"enabled": False}}
+        om.configure("assistant", engines=engines)
+        om.chain("assistant").call("hello")
+        place = om.chain("assistant").places[1]
+        now = om.runtime.clock.monotonic()
+        place.breaker.note_probe(True, 1000.0, now - 60)
+        place.ejection.begin(now)
+        om.runtime.monitoring.tick()
+    rows = {row["engine"]: row for row in run_json(command, "engines")}
+    assert [rows[name]["health"] for name in rows] == ["offline", "degraded", "switched off"]
+    assert [rows[name]["forced"] for name in rows] == ["open", "", ""]
+    assert [rows[name]["ejected"] for name in rows] == [False, True, False]
+    assert time.time() - rows["second"]["probed_at"] == pytest.approx(60, abs=5)
+    output = run(command, "engines").output
+    assert re.search(r"first +offline +breaker forced open +", output)
+    assert re.search(r"second +degraded +asked last, probed 1 min ago +", output)
+    assert "Health: as 1 worker told." in output
+    om.runtime.close()
+    same.runtime.close()
+
+
 def test_an_app_without_engines_is_told_how_to_add_one() -> None:
     app, _ = make_app()
     assert "@om.engine(" in run(app, "engines").output
@@ -272,6 +312,7 @@ class House:
 
     settings: Settings = field(default_factory=Settings)
     chains: dict[str, Chain] = field(default_factory=dict)
+    view_shields: list[ShieldOptions] = field(default_factory=list)
     url: str = "sqlite:////srv/hub.sqlite3"
     testing: bool = False
     namespace: str = "shop"
@@ -337,6 +378,29 @@ def test_a_route_to_a_chain_without_engine_fails_with_the_nearest() -> None:
     house = House(settings=Settings(routes=route), chains={"chat": Chain([])})
     (one,) = about(house, "OM_ROUTES['/a']")
     assert (one.level, one.way_out) == ("fail", "Did you mean 'chat'?")
+
+
+def test_a_shield_that_asks_a_chain_without_engine_fails_with_the_nearest() -> None:
+    shields: Any = {"/a": ["stale", "raports"], "/b": ["stael"], "/c": ["stale", "reports"]}
+    house = House(
+        settings=Settings(shield=shields),
+        chains={"reports": Chain([])},
+        view_shields=[ShieldOptions(answers=("other",)), ShieldOptions(answers=("reports",))],
+    )
+    (one,) = about(house, "OM_SHIELD['/a']")
+    assert (one.level, one.way_out) == ("fail", "Did you mean 'reports'?")
+    assert "the chain 'raports'" in one.message
+    assert about(house, "OM_SHIELD['/b']")[0].way_out == "Did you mean 'stale'?"
+    assert about(house, "OM_SHIELD['/c']")[0].level == "ok"
+    (one,) = about(house, "@om.shield('other')")
+    assert one.way_out == "Add an engine to it: om.engine(…, chain='other')."
+    assert about(house, "@om.shield('reports')")[0].level == "ok"
+
+
+def test_the_doctor_sees_the_shields_of_views() -> None:
+    app, om = make_app()
+    om.shield(chain="gone")  # after the app was bound, too
+    assert found(app, "@om.shield('gone')")["level"] == "fail"
 
 
 def test_a_chain_with_one_engine_is_a_warning() -> None:

@@ -21,7 +21,7 @@ from ..resilience.place import Place
 from ..runtime import Runtime
 from .engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
 
-__all__ = ["Board", "board", "engine_values"]
+__all__ = ["Board", "ago", "board", "engine_values"]
 
 _HEALTH = {"healthy": "good", "degraded": "warn", "offline": "bad"}
 _STATES = {"closed": "good", "half-open": "warn", "open": "bad"}
@@ -232,7 +232,7 @@ def _of_all_workers(
     made.say(f"{spot}.failed", _percent(shared["failure_rate"]) if calls else _NONE)
     made.say(f"{spot}.slow", _percent(shared["slow_rate"]) if calls else _NONE)
     made.say(f"{spot}.calls", f"{calls:,}")
-    made.say(f"{spot}.since", _ago(made.at - shared["since"]))
+    made.say(f"{spot}.since", ago(made.at - shared["since"]))
     made.say(f"{spot}.error", shared["last_error"] or _NONE)
 
 
@@ -257,7 +257,7 @@ def _of_this_worker(made: Board, spot: str, place: Place, view: BreakerView, now
     probe = _NONE if hasattr(place.spec.engine, "probe") else "has none"
     if view.probed_at is not None:
         failed = f"failed {view.probes_failed} ×" if view.probes_failed else "well"
-        probe = f"{failed}, {_ago(now - view.probed_at)}"
+        probe = f"{failed}, {ago(now - view.probed_at)}"
     made.say(f"{spot}.probe", probe)
 
 
@@ -324,5 +324,6 @@ def _span(seconds: float) -> str:
     return _count(round(seconds / 86_400), "day")
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
+    """How long ago, in plain words."""
     return "now" if seconds < 3 else f"{_span(seconds)} ago"

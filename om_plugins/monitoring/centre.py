@@ -20,11 +20,11 @@ from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, Stor
 from .alerts import REPEAT_S, Alerts, Event
 from .collector import Collector
 from .delivery import Delivery, Guarded
-from .engine_counts import EngineCounts
 from .engines import merged_health
 from .exchange import EVERY_S, Exchange, WorkerView, own_slots, own_view
 from .overview import overview
 from .rules import RULES, Rule, read_all
+from .signal_counts import SignalCounts
 from .system import SystemSample, SystemSampler
 from .totals import Ledger, Totals, counters, of_requests
 from .trend import POINTS, Gate
@@ -65,7 +65,8 @@ class Monitoring:
         engines: the health of every chain's engines, in this process.
         cache_stats: the cache's counters, in this process; cache_groups: by group of keys.
         page_stats: those of the shared HTTP cache; store_stats: those of the cache's store.
-        engine_counts: what engines did; given when totals are to be kept for :meth:`totals`.
+        signal_counts: what engines and the shield did; given when totals are to be kept for
+            :meth:`totals`.
         rules: the thresholds.
         own_routes: routes left out of rates and durations: this package's own pages.
         repeat_s: how often people are told again of an alert that goes on.
@@ -90,7 +91,7 @@ class Monitoring:
         cache_groups: Callable[[], dict[str, CacheStats]] = dict,
         page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
         store_stats: Callable[[], StoreStats | None] = lambda: None,
-        engine_counts: EngineCounts | None = None,
+        signal_counts: SignalCounts | None = None,
         rules: Sequence[Rule] = RULES,
         own_routes: frozenset[str] = frozenset(),
         repeat_s: float = REPEAT_S,
@@ -108,7 +109,7 @@ class Monitoring:
         self._cache_groups = cache_groups
         self._page_stats = page_stats
         self._store_stats = store_stats
-        self._engine_counts = engine_counts
+        self._signal_counts = signal_counts
         self._ledger = Ledger(hub, clock)
         self._cpu = 0, 0.0
         self._rules = {rule.name: rule for rule in rules}
@@ -206,7 +207,7 @@ class Monitoring:
         )
         for event in events:
             self._tell(event)
-        if self._engine_counts is not None:
+        if self._signal_counts is not None:
             self._ledger.settle()
 
     def _trends(self, hour: list[Slot], now: float) -> dict[str, object]:
@@ -275,13 +276,13 @@ class Monitoring:
         return self._ledger.read()
 
     def _put_totals(self) -> None:
-        if self._engine_counts is not None:
-            self._ledger.put(self._exchange.uid, partial(self._own_totals, self._engine_counts))
+        if self._signal_counts is not None:
+            self._ledger.put(self._exchange.uid, partial(self._own_totals, self._signal_counts))
 
-    def _own_totals(self, engines: EngineCounts) -> Totals:
+    def _own_totals(self, told: SignalCounts) -> Totals:
         levels = ("entries", "size_bytes", "subscriptions")
         found = of_requests(self.collector)
-        found |= engines.totals()
+        found |= told.totals()
         found |= counters("cache", self._cache_stats(), levels=levels)
         for name, one in self._cache_groups().items():
             found |= counters("group", one, name[:200], levels=levels)

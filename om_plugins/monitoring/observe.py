@@ -8,27 +8,32 @@ the time ends there; its bytes are those of ``Content-Length``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..protocols import Clock
-from .collector import FOLD_AT, Collector
+from .collector import FOLD_AT, UNMATCHED, Collector
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     RouteOf = Callable[[WSGIEnvironment], str | None]
+    OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["ROUTE", "ObserveLayer", "made_by", "own_route"]
+__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "made_by", "own_route"]
 
 ROUTE = "om_plugins.route"
 """The environ key under which an app without werkzeug routing may name its route."""
+
+WRONG_METHOD = "om_plugins.wrong_method"
+"""The environ key by which whoever has counted a 405 says so."""
 
 Headers = list[tuple[str, str]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _LONG_S = 1.0
+_MOST_ALLOW = 200
 
 
 class ObserveLayer:
@@ -43,6 +48,8 @@ class ObserveLayer:
             environ as :data:`ROUTE`.
         paths: exact paths with a name of their own where ``route_of`` knows none.
         prefix: what is below this path is one route, ``<prefix>/*``.
+        on_wrong_method: told of 405s that nobody else has counted, this package's own left out:
+            the route, the method, and what the response's ``Allow`` says.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class ObserveLayer:
         route_of: RouteOf | None = None,
         paths: Collection[str] = (),
         prefix: str = "",
+        on_wrong_method: OnWrongMethod | None = None,
     ) -> None:
         self._app = app
         self._collector = collector
@@ -66,6 +74,7 @@ class ObserveLayer:
         self._prefix = prefix
         self._below = prefix + "/"
         self._own = own_route(prefix)
+        self._on_wrong_method = on_wrong_method
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         observed = _Observed(self, environ, start_response, self._monotonic())
@@ -94,6 +103,18 @@ class ObserveLayer:
         if self._prefix and (path.startswith(self._below) or path == self._prefix):
             return self._own
         return environ.get(ROUTE)
+
+    def refused(self, environ: WSGIEnvironment, route: str | None, allow: str) -> None:
+        """Tell of a 405."""
+        if (
+            self._on_wrong_method is None
+            or WRONG_METHOD in environ
+            or environ.get("PATH_INFO", "") in self._paths
+            or route == self._own
+        ):
+            return
+        allowed = [one.strip() for one in allow[:_MOST_ALLOW].split(",")]
+        self._on_wrong_method(route or UNMATCHED, environ.get("REQUEST_METHOD", ""), allowed)
 
 
 def own_route(prefix: str) -> str:
@@ -194,6 +215,8 @@ class _Observed:
                 duration > _LONG_S and self.is_event_stream(),
             )
         )
+        if self.status[:3] == "405":
+            layer.refused(environ, route, self._header("allow"))
         if len(layer._waiting) > FOLD_AT:
             layer._collector.fold()
 

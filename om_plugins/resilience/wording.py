@@ -16,6 +16,7 @@ TIDIED = "{name} was tidied up. Please try again."
 WRONG_METHOD = (
     "Clients send {method} to {name}, which allows {allowed} only: {times} times in five minutes."
 )
+REFUSED_METHOD = "Clients send {method} to {name}, which refuses it: {times} times in five minutes."
 REFRESH = "Refresh"
 REPORT = "Report problem"
 

@@ -2,7 +2,8 @@
 
 A 405 is the client's mistake, so it begins no recovery and no visitor hears of it. Many of one kind
 are a pattern that operators want to know: a form or a script has the wrong address. Only routes
-that exist answer 405, so their names are bounded; methods are the known ones or ``_OTHER``.
+that exist answer 405, so their names are bounded; methods are the known ones or ``_OTHER``. A 405
+that a view made itself need not say what is allowed.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class WrongMethods:
         Args:
             rule: the route, never a raw path.
             method: what the client sent.
-            allowed: what the route answers.
+            allowed: what the route answers; empty when it does not say.
         """
         try:
             known = method if method in _KNOWN else "_OTHER"
@@ -108,7 +109,11 @@ class WrongMethods:
     def _counted(self, kind: _Kind, count: int) -> None:
         rule, method, allowed = kind
         words = self._words
-        example = f"clients send {method} to a {_nature(allowed)} route; it allows {allowed}"
+        example = (
+            f"clients send {method} to a {_nature(allowed)} route; it allows {allowed}"
+            if allowed
+            else f"clients send {method} to a route that refuses it"
+        )
         pattern, reached = self._patterns.add(f"route:{rule}", f"405-{method}", example, count)
         if not reached:
             return
@@ -117,7 +122,7 @@ class WrongMethods:
             Notification(
                 kind="warning",
                 message=words(
-                    wording.WRONG_METHOD,
+                    wording.WRONG_METHOD if allowed else wording.REFUSED_METHOD,
                     method=method,
                     name=rule,
                     allowed=allowed,

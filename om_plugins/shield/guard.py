@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..options import ShieldOptions
+from ..errors import ConfigError
+from ..options import STALE, ShieldOptions
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..routes.question import passed_headers
 from ..routes.replies import about, as_answered
@@ -17,14 +19,28 @@ from .copies import Copies
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["STALE", "Guard"]
+__all__ = ["Found", "Guard"]
 
 logger = logging.getLogger("om_plugins")
 
-STALE = "stale"
-"""The name that stands for the copy of the last good answer."""
-
 Headers = list[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Found:
+    """What answers instead of a view.
+
+    Attributes:
+        kind: ``stale``, ``engine`` or ``page``.
+        engine, chain: the names of the engine and its chain; "" when it was none.
+    """
+
+    kind: str
+    status: int
+    headers: Headers
+    body: bytes
+    engine: str = ""
+    chain: str = ""
 
 
 class Guard:
@@ -58,8 +74,8 @@ class Guard:
         self.failing = frozenset(str(one) for one in options.statuses)
         self.copies = Copies(options, cache, scheduler, clock) if STALE in options.answers else None
 
-    def answer(self, environ: WSGIEnvironment) -> tuple[int, Headers, bytes] | None:
-        """Status, headers and body of the first that answers; ``None`` when nothing does."""
+    def answer(self, environ: WSGIEnvironment) -> Found | None:
+        """The answer of the first that has one; ``None`` when nothing does."""
         method = environ.get("REQUEST_METHOD", "")
         for place, name in enumerate(self.options.answers, 1):
             try:
@@ -67,9 +83,11 @@ class Guard:
                     copy = self._copy(environ, method)
                     if copy is not None:
                         answer = Answer(engine=STALE, tier=place, stale=True, degraded=True)
-                        return 200, [*copy[0], *about(answer)], copy[1]
+                        return Found("stale", 200, [*copy[0], *about(answer)], copy[1])
                 elif method in self.options.methods:
                     return self._ask(environ, name, method)
+            except ConfigError as error:  # it never will; the next one may
+                logger.warning("the shield of %s cannot ask %r: %s", self.path, name, error)
             except Exception:  # the next one may know
                 logger.info("the shield of %s: %r did not answer", self.path, name, exc_info=True)
         return None
@@ -79,7 +97,7 @@ class Guard:
             return None
         return self.copies.find(environ)
 
-    def _ask(self, environ: WSGIEnvironment, name: str, method: str) -> tuple[int, Headers, bytes]:
+    def _ask(self, environ: WSGIEnvironment, name: str, method: str) -> Found:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         payload = {
             "method": method,
@@ -97,4 +115,4 @@ class Guard:
         finally:
             ENVIRON.reset(before)
         answer.degraded = True
-        return as_answered(answer)
+        return Found("engine", *as_answered(answer), answer.engine, name)

@@ -16,12 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError
-from ..monitoring.observe import made_by
+from ..monitoring.observe import ROUTE, made_by
 from ..options import ShieldOptions
 from ..problem import phrase
 from ..protocols import Cache, Chain, Clock, Scheduler
+from ..signals import Emit, shield_answered
 from .copies import Copying
-from .guard import Guard
+from .guard import Found, Guard
 from .page import Friendly
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Shield:
         views: whether views bring options of their own under :data:`SHIELD`.
         show_errors: let every exception through, for debuggers and tests.
         note: told of exceptions that nobody else has told of.
+        emit: tells ``shield_answered``.
 
     Raises:
         ConfigError: a path does not begin with a slash, or a list of answers is wrong.
@@ -75,6 +77,7 @@ class Shield:
         views: bool = False,
         show_errors: bool = False,
         note: Note | None = None,
+        emit: Emit | None = None,
     ) -> None:
         self._app = app
         self._make = partial(Guard, chain=chain, cache=cache, scheduler=scheduler, clock=clock)
@@ -82,6 +85,7 @@ class Shield:
         self._views = views
         self.show_errors = show_errors
         self._note = note
+        self.emit = emit
         self._of_views: dict[int, Guard] = {}
         self._exact: dict[str, Guard] = {}
         below: dict[str, Guard] = {}
@@ -141,6 +145,8 @@ class _Shielded:
     """The server was told a status."""
     held: tuple[str, Headers, OptExcInfo | None] | None = None
     """A failed start that the server was not told of."""
+    request: Any = None
+    """Flask's, of a failed start: it is in the environ until its context is popped."""
     copying: Copying | None = None
 
     def __init__(
@@ -169,7 +175,7 @@ class _Shielded:
         if guard is not None:
             code = status[:3]
             if code in guard.failing:
-                self.held = status, headers, None
+                self._hold(status, headers, None)
                 return self.write
             if guard.copies is not None and code == "200":
                 self.copying = guard.copies.begin(self._environ, headers)
@@ -187,10 +193,14 @@ class _Shielded:
         self._give_up_copy()
         guard = self._guard
         if guard is not None and not self.begun and status[:3] in guard.failing:
-            self.held = status, headers, exc_info
+            self._hold(status, headers, exc_info)
         else:
             self._forward(status, headers, exc_info)
         return self.write
+
+    def _hold(self, status: str, headers: Headers, exc_info: OptExcInfo | None) -> None:
+        self.held = status, headers, exc_info
+        self.request = self._environ.get("werkzeug.request")
 
     def write(self, data: bytes) -> object:
         """The old imperative way of sending: what goes this way is not replaced or copied."""
@@ -271,7 +281,7 @@ class _Shielded:
             return None
         found = guard.answer(environ)
         if found is not None:
-            return self._send(*found, error)
+            return self._send(found, error)
         held = self.held
         headers: Headers = [] if held is None else held[1]
         if not guard.options.page or (
@@ -282,11 +292,9 @@ class _Shielded:
         told = environ.get(RAISED)
         status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
         made = self._shield.friendly.answer(environ, status, headers, told[1] if told else "")
-        return self._send(*made, error)
+        return self._send(Found("page", *made), error)
 
-    def _send(
-        self, status: int, headers: Headers, body: bytes, error: Exception | None
-    ) -> list[bytes]:
+    def _send(self, found: Found, error: Exception | None) -> list[bytes]:
         held, self.held = self.held, None
         exc_info: OptExcInfo | None = None
         if self.started:  # what the server was told before holds no more (PEP 3333)
@@ -295,10 +303,26 @@ class _Shielded:
             elif held is not None:
                 exc_info = held[2]
         cors = [] if held is None else [h for h in held[1] if _is_cors(h[0])]
-        size = ("Content-Length", str(len(body)))
-        kept = [h for h in headers if h[0].lower() != "content-length"]
-        self._forward(f"{status} {phrase(status)}", [*kept, *cors, size], exc_info)
-        return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [body]
+        size = ("Content-Length", str(len(found.body)))
+        kept = [h for h in found.headers if h[0].lower() != "content-length"]
+        self._forward(f"{found.status} {phrase(found.status)}", [*kept, *cors, size], exc_info)
+        self._tell(found, 500 if held is None else int(held[0][:3]))
+        return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
+
+    def _tell(self, found: Found, failed: int) -> None:
+        if self._shield.emit is None or not shield_answered.receivers:
+            return
+        rule = getattr(self.request, "url_rule", None)
+        path = "" if self._guard is None else self._guard.path
+        self._shield.emit(
+            shield_answered,
+            kind=found.kind,
+            route=rule.rule if rule is not None else self._environ.get(ROUTE) or path,
+            status=found.status,
+            failed=failed,
+            engine=found.engine,
+            chain=found.chain,
+        )
 
 
 class _Body:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import flask
 import pytest
+from werkzeug.test import Client
 
-from om_plugins import OpenManager
+from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.background import BackgroundScheduler
 from om_plugins.builtin.hub_memory import MemoryHub
 from om_plugins.notifying.centre import TOPIC
 from om_plugins.resilience.wrong_methods import WrongMethods
+from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 
 
@@ -111,6 +113,13 @@ def test_a_route_of_several_methods_is_named_by_them(worker):
     assert "to a GET/PUT route; it allows GET, HEAD, PUT" in worker.wrong.current()[0].example
 
 
+def test_where_nothing_says_what_is_allowed_it_is_told_without(worker):
+    worker.note(10, allowed=["", "<script>"])
+    (note,) = worker.notes
+    assert note.message == "Clients send POST to /x, which refuses it: 10 times in five minutes."
+    assert worker.wrong.current()[0].example == "clients send POST to a route that refuses it"
+
+
 # --- in an app ------------------------------------------------------------------------------------
 
 
@@ -155,6 +164,38 @@ def test_an_engine_routes_405s_are_counted_too(app):
         reply.close()
     (pattern,) = app.om.runtime.wrong_methods.current()
     assert (pattern.subject, pattern.fingerprint, pattern.count) == ("route:/ask", "405-PUT", 3)
+
+
+def test_a_views_own_405_is_counted_by_its_rule_with_what_it_allows(app):
+    @app.route("/form/<int:number>", methods=["GET", "POST"])
+    def form(number):
+        said = {"Allow": "GET, HEAD" + ", X" * 1000} if flask.request.method == "POST" else {}
+        return "no", 405, said
+
+    client = app.test_client()
+    for number in range(3):
+        client.post(f"/form/{number}").close()
+        client.get(f"/form/{number}").close()
+        client.put("/_om/health").close()  # this package's own pages do not count
+    found = {one.fingerprint: one for one in app.om.runtime.wrong_methods.current()}
+    assert {(one.subject, one.count) for one in found.values()} == {("route:/form/<int:number>", 3)}
+    assert found["405-POST"].example == "clients send POST to a GET-only route; it allows GET, HEAD"
+    assert found["405-GET"].example == "clients send GET to a route that refuses it"
+
+
+def test_a_plain_apps_405s_are_counted_without_their_paths():
+    def plain(environ, start_response):
+        start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Type", "text/plain")])
+        return [b"no"]
+
+    runtime = Runtime(Settings(hub_url="memory://"), testing=True)
+    client = Client(OpenManagerMiddleware(plain, runtime=runtime))
+    for number in range(3):
+        client.post(f"/secret/{number}").close()
+    (pattern,) = runtime.wrong_methods.current()
+    assert (pattern.subject, pattern.count) == ("route:<unmatched>", 3)
+    assert pattern.example == "clients send POST to a GET-only route; it allows GET"
+    runtime.close()
 
 
 def test_the_console_shows_them(app):

@@ -63,7 +63,9 @@ class House:
         )  # fmt: skip
         self.chain = chain or AChain(Transient("nobody home"))
         self.noted = []
-        layer = {name: options.pop(name) for name in ("views", "show_errors") if name in options}
+        layer = {
+            name: options.pop(name) for name in ("views", "show_errors", "emit") if name in options
+        }
         self.app = app
         self.shield = Shield(
             lambda environ, start: self.app(environ, start),

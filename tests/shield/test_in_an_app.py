@@ -70,6 +70,33 @@ def test_a_view_is_shielded_without_any_setting():
     assert app.test_client().get("/reports/day").status_code == 500
 
 
+def test_what_answered_is_signalled_and_counted_by_kind():
+    app, om = made(OM_SHIELD={"/reports/": ["stale"]}, OM_METRICS=True)
+    told = []
+
+    def hear(sender, **details):
+        told.append(details)
+
+    client = app.test_client()
+    app.broken = False
+    client.get("/reports/day", buffered=True)
+    app.broken = True
+    with signals.shield_answered.connected_to(hear, sender=app):
+        for path in ("/reports/day", "/reports/day?other", "/view", "/api/data"):
+            client.get(path).close()
+    common = {"engine": "", "chain": ""}
+    assert told == [
+        {"kind": "stale", "route": "/reports/day", "status": 200, "failed": 500, **common},
+        {"kind": "page", "route": "/reports/day", "status": 503, "failed": 500, **common},
+        {"kind": "engine", "route": "/view", "status": 200, "failed": 502,
+         "engine": "archive", "chain": "reports"},
+    ]  # fmt: skip
+    totals = om.runtime.monitoring.totals()
+    assert {key[1]: count for key, count in totals.items() if key[0] == "shield"} == {
+        "stale": [1], "page": [1], "engine": [1],
+    }  # fmt: skip
+
+
 def test_the_kill_switch_switches_the_shield_off():
     app, _ = made(OM_ENABLED=False, OM_SHIELD={"/": ["stale"]})
     assert app.test_client().get("/reports/day").status_code == 500

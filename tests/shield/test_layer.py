@@ -8,6 +8,7 @@ from wsgiref.util import FileWrapper
 
 import pytest
 
+from om_plugins import signals
 from om_plugins.errors import ConfigError
 from om_plugins.options import ShieldOptions
 from om_plugins.shield import RAISED, SHIELD
@@ -242,6 +243,23 @@ def test_an_exception_that_the_framework_lets_through_on_purpose_passes(house):
 
     with pytest.raises(ValueError, match="meant to be seen"):
         house(app).ask()
+
+
+def test_an_exception_is_told_with_the_shielded_path(house):
+    told = []
+    shield = house(raises(), emit=lambda signal, **details: told.append((signal.name, details)))
+    with signals.shield_answered.connected_to(lambda *_, **__: None):
+        shield.ask()
+    details = {"kind": "page", "route": "/reports/", "status": 503, "failed": 500}
+    assert told == [("shield_answered", {**details, "engine": "", "chain": ""})]
+
+
+def test_a_chain_that_is_not_there_is_a_warning(house, caplog):
+    shield = house(raises(), answers=("raports",))
+    shield.chain.answer = ConfigError("chain", "raports", "did you mean 'reports'?")
+    assert shield.ask().status == 503
+    (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert "the shield of /reports/ cannot ask 'raports': chain" in warning.getMessage()
 
 
 # --- chains ---------------------------------------------------------------------------------------

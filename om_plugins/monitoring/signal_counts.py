@@ -1,4 +1,4 @@
-"""Counts what engines did since the process began, from the signals that tell of it."""
+"""Counts, by the signals that tell of it, what engines and the shield did in this process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..policies.forks import renew_after_fork
 from ..types import Health
 from .totals import Totals
 
-__all__ = ["EngineCounts"]
+__all__ = ["SignalCounts"]
 
 
-class EngineCounts:
-    """A receiver of four signals; it lives as long as whoever keeps it.
+class SignalCounts:
+    """A receiver of signals; it lives as long as whoever keeps it.
 
     Args:
         sender: the application.
@@ -27,6 +27,7 @@ class EngineCounts:
         signals.engine_failed.connect(self._failed, sender=sender)
         signals.engine_fell_back.connect(self._fell_back, sender=sender)
         signals.engine_health_changed.connect(self._changed, sender=sender)
+        signals.shield_answered.connect(self._shielded, sender=sender)
 
     def after_fork(self) -> None:
         """A child counts for itself."""
@@ -34,25 +35,32 @@ class EngineCounts:
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def totals(self) -> Totals:
-        """Attempts answered and failed, answers of lower tiers, and times that one went offline."""
+        """Of engines: attempts answered and failed, answers of lower tiers, and times that one
+        went offline; of the shield: answers by kind."""
         with self._lock:
-            return {("engine", *key): [count] for key, count in self._counts.items()}
+            return {key: [count] for key, count in self._counts.items()}
 
-    def _count(self, chain: str, engine: str, what: str) -> None:
+    def _count(self, *key: str) -> None:
         with self._lock:
-            self._counts[chain[:200], engine[:200], what] += 1
+            self._counts[key] += 1
+
+    def _of_engine(self, chain: str, engine: str, what: str) -> None:
+        self._count("engine", chain[:200], engine[:200], what)
 
     def _called(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._count(chain, engine, "answered")
+        self._of_engine(chain, engine, "answered")
 
     def _failed(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._count(chain, engine, "failed")
+        self._of_engine(chain, engine, "failed")
 
     def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._count(chain, engine, "fallbacks")
+        self._of_engine(chain, engine, "fallbacks")
+
+    def _shielded(self, _: object, *, kind: str, **_more: object) -> None:
+        self._count("shield", kind)
 
     def _changed(
         self, _: object, *, chain: str, engine: str, after: Health, **_more: object
     ) -> None:
         if after is Health.OFFLINE:
-            self._count(chain, engine, "outages")
+            self._of_engine(chain, engine, "outages")
