@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 
@@ -9,6 +10,7 @@ import pytest
 from flask import Flask, make_response, render_template_string, request, session
 
 from om_plugins import OpenManager
+from om_plugins.errors import ConfigError
 from om_plugins.monitoring.observe import ROUTE
 from om_plugins.security.nonce import PLAIN
 from om_plugins.security.override import OVERRIDE, Override
@@ -39,7 +41,7 @@ class Site:
         options.setdefault("shared", True)
 
         @self.om.cached(**options)
-        def page():
+        def page(**_):
             number = next(self.numbers)
             return body(number) if body else f"run {number}"
 
@@ -241,6 +243,24 @@ def test_each_hit_has_a_nonce_of_its_own_in_page_and_policy(strict):
     assert strict.runs == 1
 
 
+def test_a_page_with_a_nonce_that_the_application_compressed_is_not_kept_and_is_said_once(
+    strict, caplog
+):
+    @strict.app.after_request
+    def compress(response):
+        response.set_data(gzip.compress(response.get_data()))
+        response.headers["Content-Encoding"] = "gzip"
+        return response
+
+    for _ in range(2):
+        response = strict.client.get("/page")
+        assert response.headers["Cache-Status"] == "OpenManager; fwd=uri-miss"
+    assert strict.runs == 2
+    assert strict.om.http_cache.refusals() == {"nonce": 2}
+    (said,) = [r.getMessage() for r in caplog.records if "compressed" in r.getMessage()]
+    assert said.startswith("http://localhost/page is not kept")
+
+
 def test_no_cache_further_out_keeps_a_nonce(strict):
     for _ in range(2):
         control = strict.client.get("/page").cache_control
@@ -293,8 +313,21 @@ def test_hits_are_counted_under_their_route(site):
     site.app.wsgi_app = lambda environ, start: (environs.append(environ), layer(environ, start))[1]
     client.get("/page")
     client.get("/page")
-    assert ROUTE not in environs[0]
-    assert environs[1][ROUTE] == "/page"
+    assert [environ[ROUTE] for environ in environs] == ["/page", "/page"]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_reaches_the_application_is_counted_under_its_route(everything):
+    site = Site(OM_HTTP_CACHE=everything)
+    client = site.view(path="/page/<int:number>")
+    site.app.add_url_rule("/own", "own", lambda: "mine")
+    samples = []
+    collector = site.om.runtime.monitoring.collector
+    collector.listen(samples.append)
+    for path in ("/page/1", "/page/1", "/page/2", "/own"):
+        client.get(path, buffered=True)
+    collector.fold()
+    assert [one.route for one in samples] == ["/page/<int:number>"] * 3 + ["/own"]
 
 
 def test_workers_share_pages_with_their_policies_and_nonces(tmp_path):
@@ -328,3 +361,9 @@ def test_marks_are_written_for_a_store_and_read_back():
 def test_marks_that_were_planted_are_refused(data):
     with pytest.raises(ValueError, match=r"."):
         read_marks(data)
+
+
+@pytest.mark.parametrize("path", ["news", "*", "/news/*/old"])
+def test_a_path_that_can_never_match_is_refused(path):
+    with pytest.raises(ConfigError, match=r"OM_HTTP_CACHE_ROUTES.*begins with '/'"):
+        Site(OM_HTTP_CACHE_ROUTES={path: {"store": False}})

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
+from ..errors import ConfigError
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats
@@ -203,6 +204,12 @@ def rules_from(settings: Settings) -> Rules:
 
 def _rules_of(routes: Mapping[str, Any], options: Options) -> Iterable[Rule]:
     for path, route in routes.items():
+        if not path.startswith("/") or "*" in path[:-1]:
+            raise ConfigError(
+                "OM_HTTP_CACHE_ROUTES",
+                path,
+                "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
+            )
         changes = {
             name: value
             for name, value in (

@@ -11,6 +11,7 @@ A fresh hit is one look-up by key and a few checks; everything else goes on in :
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,7 @@ _IN_304 = frozenset(
 )
 _NOT_IN_206 = frozenset({"content-length", "content-range"})
 _NONE: Directives = {}
+_ENCODED = ("accept-encoding",)
 
 
 class ResponsesLayer:
@@ -112,6 +114,7 @@ class ResponsesLayer:
         self._some_without_query = any(not rule.query for rule in rules.routes)
         self._lock = threading.Lock()
         self._refreshing: set[str] = set()
+        self._said_compressed = False
         self._hit = f"{rules.name}; hit; ttl=%d" if rules.name else ""
         renew_after_fork(self)
 
@@ -251,7 +254,7 @@ class ResponsesLayer:
         now = self._now()
         age, verdict = now - held.stored, kept.verdict
         left = verdict.lifetime_s - age
-        details = [("hit", True), ("ttl", int(left))]
+        details = [("hit", True), ("ttl", math.floor(left))]
         if self.rules.client_directives and not _usable(asked, environ, age, verdict):
             return None
         if verdict.validate:
@@ -291,13 +294,14 @@ class ResponsesLayer:
             return []
         nonce = "" if kept.pieces is None else self.hooks.fresh_nonce(environ)
         headers, body = kept.answer(nonce)
-        if "HTTP_RANGE" in environ and kept.code == 200 and kept.pieces is None:
+        ranged = "HTTP_RANGE" in environ and environ["REQUEST_METHOD"] == "GET"
+        if ranged and kept.code == 200 and kept.pieces is None:
             part = self._part(environ, kept)
             if part is not None:
                 status, changed, body = part
                 headers = [(n, v) for n, v in headers if n.lower() not in _NOT_IN_206] + changed
                 start_response(status, headers + more)
-                return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+                return [body]
         start_response(kept.status, headers + more)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -395,7 +399,10 @@ class ResponsesLayer:
         self.board.forget(ident)
         names = made.verdict.vary
         if not names:
-            return self.store.keep(ident, made, mark)
+            held: Any = self.store.entries.get(ident)
+            if held is None or _ENCODED not in getattr(held.kept, "names", ()):
+                return self.store.keep(ident, made, mark)
+            names = _ENCODED  # the plain one beside those that are compressed
         with self._lock:
             index = self.store.find(ident)
             kept = index.kept if index is not None else None
@@ -418,6 +425,17 @@ class ResponsesLayer:
                     self.store.drop(oldest)
                 self.store.keep(ident, kept, mark)
         return self.store.keep(one, made, mark)
+
+    def say_compressed(self, ident: str) -> None:
+        """The application compresses pages that it puts nonces into: say so once."""
+        if not self._said_compressed:
+            self._said_compressed = True
+            logger.warning(
+                "%s is not kept by the shared HTTP cache: it has a CSP nonce and the application "
+                "compressed it, so hits could not get a new one; compress HTML in the server in "
+                "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
+                ident.partition("\n")[0],
+            )
 
     def forget(self, ident: str, held: Held) -> None:
         """What is stored is no longer what the application answers."""

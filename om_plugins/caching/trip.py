@@ -10,6 +10,7 @@ application's own iterable untouched, so that ``wsgi.file_wrapper`` stays what i
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +247,9 @@ class Trip:
         if self._is_none_of_ours():
             self._sent = True
             return self._call(status, headers, None)
-        self._marks = self.layer.hooks.marks(self.environ)  # some are gone when the body ends
+        self._marks = self.layer.hooks.marks(self.environ)
+        for name, value in self._marks.items():  # what some are read from is gone by then
+            self.environ.setdefault(name, value)
         return self._write
 
     def _is_none_of_ours(self) -> bool:
@@ -326,6 +329,10 @@ class Trip:
         length = facts.one("content-length")
         if length is not None and length.isdigit() and int(length) > layer.max_body:
             return "size"
+        encoded = "content-encoding" in facts.fields
+        if encoded and layer.hooks.used_nonce(self.environ) is not None:
+            layer.say_compressed(self.ident)
+            return "nonce"  # it cannot be found in there
         return ""
 
     def _validated(self, body: Iterable[bytes], facts: Facts) -> Iterable[bytes]:
@@ -378,7 +385,7 @@ class Trip:
         self.outcome = "failed"
         self.over(held.kept)
         self.layer.store.count("stale")
-        left = int(verdict.lifetime_s - age)
+        left = math.floor(verdict.lifetime_s - age)
         details: list[tuple[str, object]] = [("hit", True), ("ttl", left), ("fwd", Forward.STALE)]
         if code:
             details.append(("fwd-status", code))
