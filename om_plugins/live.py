@@ -160,7 +160,7 @@ class LiveSettings:
         """The policy of a chain, with what is changed of it.
 
         Args:
-            own: false leaves out what is changed of this chain alone.
+            own: false leaves out what is changed of this chain alone; for ``*``, everything.
         """
         live = ChainOptions.from_mapping(self._said_of(chain, own=own))
         return ChainPolicy.from_settings(self._settings, chain, live)
@@ -183,8 +183,8 @@ class LiveSettings:
     def _said_of(self, chain: str, *, own: bool) -> dict[str, object]:
         merged: dict[str, object] = {}
         changes = self.changes()
-        for name in (EVERY_CHAIN, chain) if own else (EVERY_CHAIN,):
-            if name in changes:
+        for name in (EVERY_CHAIN, chain):
+            if name in changes and (own or name != chain):
                 merged = _merged(merged, changes[name].options)
         return merged
 

@@ -18,10 +18,14 @@ from ..options import EngineOptions
 from ..policies.breaker_view import BreakerView
 from ..resilience.chain import EngineChain
 from ..resilience.place import Place
+from ..resilience.policy import ChainPolicy
 from ..runtime import Runtime
 from .engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
 
 __all__ = ["Board", "ago", "board", "engine_values"]
+
+EVERY = "every"
+"""The place of what is said of every chain at once."""
 
 _HEALTH = {"healthy": "good", "degraded": "warn", "offline": "bad"}
 _STATES = {"closed": "good", "half-open": "warn", "open": "bad"}
@@ -75,6 +79,7 @@ def board(runtime: Runtime, picture: Mapping[str, Any]) -> Board:
     made.flags["any_changed"] = bool(changes)
     made.flags["every"] = EVERY_CHAIN in changes
     made.say("every", _of_every(made.at, changes.get(EVERY_CHAIN)))
+    _settings(made, runtime, EVERY, EVERY_CHAIN, runtime.live.policy_of(EVERY_CHAIN), changes)
     shared = {(one["chain"], one["engine"]): one for one in picture["engines"]}
     for number, (name, chain) in enumerate(sorted(runtime.chains.items())):
         _chain(made, runtime, f"c{number}", name, chain, changes, shared)
@@ -126,7 +131,7 @@ def _chain(
     own = changes.get(name)
     made.flags[f"{spot}.changed"] = own is not None
     made.say(f"{spot}.until", f"changed live, {_until(made.at, own.until)}" if own else "", "info")
-    _settings(made, runtime, spot, name, chain, changes)
+    _settings(made, runtime, spot, name, chain.policy, changes)
     said = own.options.get("engines") if own else None
     bases = runtime.live.engines_of(name, own=False)
     for place in everyone:
@@ -148,10 +153,10 @@ def _settings(
     runtime: Runtime,
     spot: str,
     name: str,
-    chain: EngineChain,
+    policy: ChainPolicy,
     changes: Mapping[str, LiveChange],
 ) -> None:
-    policy, base = chain.policy, runtime.live.policy_of(name, own=False)
+    base = runtime.live.policy_of(name, own=False)
     own, every = changes.get(name), changes.get(EVERY_CHAIN)
     amount = 0
     for one in (*CALLS, *BREAKER):
@@ -162,8 +167,10 @@ def _settings(
         amount += mine or of_all
         made.flags[at] = mine
         if mine and own is not None:
-            before = shown(getattr(base, one.name)) or one.empty
-            made.say(f"{at}.note", f"{_until(made.at, own.until)}; otherwise {_words(before)}")
+            before = _words(shown(getattr(base, one.name)) or one.empty)
+            if spot == EVERY:
+                before += ", or as a chain says"
+            made.say(f"{at}.note", f"{_until(made.at, own.until)}; otherwise {before}")
         elif of_all and every is not None:
             made.say(f"{at}.note", f"for every chain, {_until(made.at, every.until)}")
         else:
@@ -208,6 +215,8 @@ def _engine(
     made.flags[f"{spot}.changed"] = bool(said)
     _of_all_workers(made, spot, shared if options.enabled else None, options.enabled)
     _of_this_worker(made, spot, place, view, now)
+    if view.probed_at is None and shared is not None and shared["probed_at"] is not None:
+        made.say(f"{spot}.probe", f"elsewhere, {ago(made.at - shared['probed_at'])}")
     values, before = engine_values(place, options), engine_values(place, base)
     for one in PLACE:
         at = f"{spot}.{one.name}"
@@ -224,7 +233,7 @@ def _of_all_workers(
 ) -> None:
     if shared is None:
         made.say(f"{spot}.health", "no data" if enabled else "switched off")
-        for name in ("failed", "slow", "calls", "since", "error"):
+        for name in ("failed", "slow", "calls", "since", "error", "asked"):
             made.say(f"{spot}.{name}", _NONE)
         return
     made.say(f"{spot}.health", shared["state"], _HEALTH.get(shared["state"], ""))
@@ -234,11 +243,22 @@ def _of_all_workers(
     made.say(f"{spot}.calls", f"{calls:,}")
     made.say(f"{spot}.since", ago(made.at - shared["since"]))
     made.say(f"{spot}.error", shared["last_error"] or _NONE)
+    made.say(f"{spot}.asked", _asked(shared))
+
+
+def _asked(shared: Mapping[str, Any]) -> str:
+    """Whether it gets calls, by what operators decided and how its equals do."""
+    if shared["forced"] == "open":
+        return "never, forced open"
+    last = ", last of its tier" if shared["ejected"] else ""
+    if shared["forced"] == "closed":
+        return f"always, held closed{last}"
+    return "last of its tier" if last else "in its turn"
 
 
 def _of_this_worker(made: Board, spot: str, place: Place, view: BreakerView, now: float) -> None:
-    forced = f"forced {view.forced}" if view.forced else view.state
-    made.say(f"{spot}.breaker", f"breaker {forced}", _STATES[view.state])
+    state = {"open": "forced open", "closed": "held closed"}.get(view.forced or "", view.state)
+    made.say(f"{spot}.breaker", f"breaker {state}", _STATES[view.state])
     wait = _NONE
     if view.retry_after_s is not None:
         wait = f"in {_span(view.retry_after_s)}" if view.retry_after_s > 0 else "the next call"

@@ -129,17 +129,18 @@ class Engines:
         if name != EVERY_CHAIN:
             self._chain(form)
         self._runtime.live.reset(name)
-        where = "every chain" if name == EVERY_CHAIN else f"chain {name!r}"
-        return self._told(f"the live changes of {where}", "taken back", by)
+        return self._told(f"the live changes of {_called(name)}", "taken back", by)
 
     def _settings(self, form: Mapping[str, str], by: str) -> str:
-        name = self._chain(form)
+        every = form.get("chain") == EVERY_CHAIN
+        name = EVERY_CHAIN if every else self._chain(form)
         back = form.get("back", "")
-        if any(one.name == back for one in (*CALLS, *BREAKER)):
-            return self._take_back(name, {back: None}, f"{back} of chain {name!r}", by)
-        policy = self._runtime.live.policy_of(name, own=False)
         fields = (*CALLS, *BREAKER)
-        base = {one.name: getattr(policy, one.name) for one in fields}
+        if any(one.name == back for one in fields):
+            return self._take_back(name, {back: None}, f"{back} of {_called(name)}", by)
+        policy = self._runtime.live.policy_of(name, own=False)
+        # a chain's own setting may differ from that of all: to ask for the latter is a change
+        base = {} if every else {one.name: getattr(policy, one.name) for one in fields}
         return self._configure(form, by, name, "", changed(form, fields, base))
 
     def _engine(self, form: Mapping[str, str], by: str, fields: tuple[Field, ...]) -> str:
@@ -178,7 +179,7 @@ class Engines:
         lasts_s = float(lasts) if lasts in LASTS else LASTS_S
         asked = {"engines": {engine: options}} if engine else options
         self._runtime.live.configure(name, lasts_s=lasts_s, **asked)
-        where = f"engine {engine!r} of chain {name!r}" if engine else f"chain {name!r}"
+        where = f"engine {engine!r} of chain {name!r}" if engine else _called(name)
         what = ", ".join(_said(key, value) for key, value in options.items())
         until = LASTS.get(lasts, LASTS["86400"])
         return self._told(where, f"{what}; for {until}", by)
@@ -208,6 +209,10 @@ class Engines:
         if all(one.name != name for one in self._runtime.chains[form["chain"]].everyone):
             raise Refusal(404, "There is no such engine any more. Load the page again.")
         return name
+
+
+def _called(chain: str) -> str:
+    return "every chain" if chain == EVERY_CHAIN else f"chain {chain!r}"
 
 
 _DONE = {"changed": "Done: it holds in every worker within a second."}

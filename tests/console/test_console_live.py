@@ -56,6 +56,11 @@ def shared():
 def data():
     return om.cache.query("data", lambda: "kept")
 
+@app.get("/force")
+def force():
+    om.configure("assistant", engines={"local": {"breaker": "open"}})
+    return ""
+
 @app.get("/ask")
 def ask():
     return om.chain("assistant").call({}).payload
@@ -161,6 +166,8 @@ def test_a_fallback_is_seen_live_in_light_dark_and_on_a_phone(page):
     expect(page.locator("#alerts")).to_contain_text("nobody is told for 60 min")
     page.get_by_role("button", name="Tell again: engine_offline").click()
     expect(page.locator("#alerts")).not_to_contain_text("nobody is told")
+    get(page.url_of_app + "/force")
+    expect(page.locator("#engines")).to_contain_text("forced open", timeout=8000)
     assert page.locator("#errors img").count() == 0
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="dark")

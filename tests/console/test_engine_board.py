@@ -155,6 +155,40 @@ def test_a_change_of_every_chain_is_told_where_it_holds(runtime, look):
     assert made.texts["every"].startswith("For every chain: timeout 3; until")
 
 
+def test_all_chains_have_settings_of_their_own_to_change_at_once(runtime, look):
+    add(runtime, "model")
+    assert (look().values["every.timeout"], look().flags["every.timeout"]) == ("10", False)
+    runtime.live.configure("*", timeout=3, lasts_s=3600)
+    runtime.live.configure("assistant", retries=2)
+    made = look()
+    assert (made.values["every.timeout"], made.flags["every.timeout"]) == ("3", True)
+    note = "until 23:13 UTC; otherwise 10, or as a chain says"
+    assert made.texts["every.timeout.note"] == note
+    assert (made.texts["every.amount"], made.values["every.retries"]) == ("1 changed", "3")
+
+
+def test_what_all_workers_know_says_whether_an_engine_is_asked(runtime, look):
+    add(runtime, "model")
+    add(runtime, "other")
+    assert look().texts["c0e0.asked"] == "in its turn"
+    runtime.chain("assistant").places[0].ejection.begin(runtime.clock.monotonic())
+    runtime.live.configure("assistant", engines={"other": {"breaker": "open"}})
+    made = look()
+    assert made.texts["c0e0.asked"] == "last of its tier"
+    assert made.texts["c0e1.asked"] == "never, forced open"
+    runtime.live.configure("assistant", engines={"model": {"breaker": "closed"}})
+    made = look()
+    assert made.texts["c0e0.asked"] == "always, held closed, last of its tier"
+    assert made.texts["c0e0.breaker"] == "breaker held closed"
+
+
+def test_a_probe_that_only_another_worker_has_heard_of_is_told_too(runtime):
+    add(runtime, "model", kind=Probed)
+    picture = Picture(runtime).take()
+    picture["engines"][0]["probed_at"] = runtime.clock.time() - 60
+    assert board(runtime, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
+
+
 def test_chaos_says_how_many_calls_it_hit(runtime, look):
     add(runtime, "model")
     runtime.live.configure("assistant", engines={"model": {"chaos": {"rate": 1, "garble": "type"}}})

@@ -140,6 +140,22 @@ def test_changes_of_a_chain_and_of_all_are_taken_back(console):
     assert console.runtime.live.changes() == {}
 
 
+def test_every_chain_is_changed_at_once_also_where_its_own_settings_differ(open_console):
+    console = open_console(chains={"assistant": {"timeout": 3}})
+    fields = {"timeout": "10", "was:timeout": "", "retries": "1", "was:retries": "3"}
+    answer = console.send("settings", chain="*", **fields, lasts="3600")
+    assert answer.json["message"] == "Every chain: timeout 10, retries 1; for 1 hour."
+    assert (console.chain.policy.timeout, console.chain.policy.retries) == (10, 1)
+    assert console.send("settings", chain="*", timeout="-3").status_code == 422
+    console.send("settings", chain="*", back="timeout")
+    assert (console.chain.policy.timeout, console.chain.policy.retries) == (3, 1)
+    assert "every chain" in console.send("reset", chain="*").json["message"]
+    assert console.runtime.live.changes() == {}
+    for kind in ("switch", "place"):
+        refused = console.send(kind, chain="*", engine="model", breaker="open")
+        assert refused.status_code == 404, kind
+
+
 def test_nothing_is_changed_by_a_form_that_nobody_touched(console):
     answer = console.send("settings", timeout="10", **{"was:timeout": "10"})
     assert answer.json["message"] == "Nothing was changed."

@@ -138,6 +138,11 @@ def test_a_timeout_is_changed_and_what_cannot_work_is_told_beside_the_field(open
     page.get_by_role("button", name="Take Timeout of a call back").click()
     expect(field).to_have_value("10")
     assert opened.all_workers(2.5, lambda said: said["timeout"] == 10)
+    page.locator("summary", has_text="Change all chains at once").click()
+    page.locator("#every-settings-timeout").fill("4")
+    page.keyboard.press("Enter")
+    expect(page.locator("#c0")).to_contain_text("for every chain, until")
+    assert opened.all_workers(2.5, lambda said: said["timeout"] == 4)
     assert page.get_by_text("Chaos").count() == 0
 
 

@@ -27,20 +27,28 @@ function place(subject) {
   return kind === "chain" ? `chain ${rest.join(":")}` : rest.join(":");
 }
 
+/** What decides beside its health whether an engine is asked. */
+function asked({ forced, ejected }) {
+  return [
+    forced === "open" ? badge("forced open", "bad") : forced ? badge("held closed", "warn") : null,
+    ejected ? badge("asked last", "warn") : null,
+  ];
+}
+
 export const cards = {
   engines({ engines, at }) {
     if (!engines.length) {
       return { about: "", content: [empty("No engine yet: add one with ", code('om.engine("local", chain="assistant")'), ".")] };
     }
     const chains = grouped(engines);
-    const heads = [["Engine", "name"], ["Tier", "num"], ["Health"], ["Failed", "num"], ["Slow", "num wide"], ["Calls", "num wide"], ["Since", "tight wide"], ["Newest failure", "wide"]];
+    const heads = [["Engine", "name"], ["Tier", "num"], ["Health"], ["Failed", "num"], ["Slow", "num wide"], ["Calls", "num wide"], ["Since", "tight wide"], ["Probed", "tight wide"], ["Newest failure", "wide"]];
     const content = [...chains].flatMap(([chain, members]) => [
       make("header", { class: "chain" }, make("h3", {}, `Chain ${chain}`), recover(`chain:${chain}`)),
       table(`Engines of ${chain}`, heads, members.map((one) => [
-        one.engine, number(one.tier), badge(one.state, HEALTH[one.state]),
+        one.engine, number(one.tier), make("span", { class: "badges" }, badge(one.state, HEALTH[one.state]), ...asked(one)),
         one.samples ? joined(percent(one.failure_rate, 0)) : "–",
         one.samples ? joined(percent(one.slow_rate, 0)) : "–",
-        number(one.samples), [ago(one.since, at), "muted"], [one.last_error || "–", "muted"],
+        number(one.samples), [ago(one.since, at), "muted"], [ago(one.probed_at, at) || "–", "muted"], [one.last_error || "–", "muted"],
       ])),
     ]);
     return { about: `${count(engines.length, "engine")} in ${count(chains.size, "chain")}`, content };
