@@ -299,7 +299,7 @@ class Herd:
 SQLITE, REDIS = "sqlite and a folder", "redis"
 
 
-@pytest.fixture(params=[SQLITE, REDIS])
+@pytest.fixture(params=[pytest.param(SQLITE, marks=pytest.mark.proof), REDIS])
 def make_herd(request, tmp_path):
     if request.param == REDIS:
         hub = store = request.getfixturevalue("redis_server").url

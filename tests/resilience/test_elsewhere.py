@@ -12,6 +12,8 @@ import pytest
 
 HERE = Path(__file__).parent
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.mark.parametrize("where", ["forked", "gevent"])
 def test_all_of_this_holds_elsewhere(where):
@@ -29,7 +31,7 @@ def test_all_of_this_holds_elsewhere(where):
         env={**os.environ, "OM_TESTS_ELSEWHERE": where},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-4000:]

@@ -93,6 +93,6 @@ def test_a_notification_is_shown_on_the_next_page_and_its_report_arrives(open_pa
 def test_a_progress_is_one_toast(open_page):
     page = open_page()
     page.evaluate("fetch('work', {method: 'POST'})")
-    page.get_by_text("All done").wait_for()
+    page.get_by_text("All done", exact=True).wait_for()
     assert page.locator("om-toasts li").count() == 1
     assert page.errors == []
