@@ -42,7 +42,7 @@ def lint_command(context: click.Context, errors: bool, as_json: bool) -> None:
             place = f"{_near(one.file)}:{one.line}"
             click.echo(f"{place}: {one.level} {one.rule}: {plain(one.message)}")
             click.echo(f"    → {plain(one.fix)}")
-        click.echo(f"{wrong} errors, {len(hints) - wrong} notes.")
+        click.echo(f"{_number(wrong, 'error')}, {_number(len(hints) - wrong, 'note')}.")
     if wrong:
         context.exit(1)
 
@@ -97,6 +97,10 @@ def _print_suggestion(one: Suggestion) -> None:
     for directive, sources in one.change.items():
         click.echo(f"    or {plain(directive)} {plain(' '.join(sources))}")
         click.echo(f"       risk: {one.risk}. {one.cost}")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _near(file: str) -> str:

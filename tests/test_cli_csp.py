@@ -41,10 +41,10 @@ def test_lint_names_file_and_line_and_the_fix(shop: Flask) -> None:
     result = run(shop, "lint")
     assert result.exit_code == 1
     assert "templates/index.html:2: error event-handler: onclick" in result.output
-    assert "→ In a script: the element.addEventListener('click', …)." in result.output
+    assert "→ In a script: element.addEventListener('click', …)." in result.output
     assert "admin/list.html:1: note style-attribute" in result.output
     assert "mail.txt" not in result.output
-    assert result.output.endswith("1 errors, 1 notes.\n")
+    assert result.output.endswith("1 error, 1 note.\n")
 
 
 def test_lint_for_machines(shop: Flask) -> None:

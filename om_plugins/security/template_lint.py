@@ -8,6 +8,7 @@ seen.
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -45,9 +46,12 @@ _HANDLER = re.compile(
 )
 """The event handlers of HTML and SVG; another attribute may well begin with "on"."""
 _OWN_ADDRESSES = frozenset({"url_for", "om_static"})
-_SAFE_IN_SCRIPTS = frozenset(
-    {"tojson", "int", "float", "round", "length", "count", "csp_nonce", "url_for", "om_static"}
+_SAFE_CALLS = _OWN_ADDRESSES | {"csp_nonce"}
+_SAFE_FILTERS = frozenset({"tojson", "int", "float", "round", "length", "count"})
+_RUNS_TEXT = re.compile(
+    r"(?<![\w.$])(eval\s*\(|new\s+Function\s*\(|set(?:Timeout|Interval)\s*\(\s*[\"'`])"
 )
+"""Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
 _CODE = re.compile(rf"|module|(text|application)/(x-)?(java|ecma)script.*|.*{_OPEN}.*")
 
 
@@ -102,11 +106,11 @@ def lint(environment: Environment, source: str, file: str) -> list[Hint]:
     try:
         html, values, lines, translated = _as_html(environment, source)
     except TemplateSyntaxError as error:
-        message = f"It cannot be compiled: {error.message}."
+        message = f"It cannot be compiled: {(error.message or '').rstrip('.')}."
         return [Hint(file, error.lineno, "error", "template", message, "Mend it first.")]
     reader = _Reader(file, html, values, lines, translated)
     reader.feed(html)
-    reader.close()
+    reader.end()
     return sorted(reader.found)
 
 
@@ -172,6 +176,19 @@ class _Reader(HTMLParser):
         self._translated = translated
         self._starts = [0, *(m.end() for m in re.finditer("\n", html))]
         self._script = False
+        self._opened: tuple[str, int] | None = None
+
+    def end(self) -> None:
+        """The template ends here."""
+        opened, inside = self._opened, self.cdata_elem
+        self.close()
+        if opened is not None and inside == opened[0]:
+            self._tell(
+                opened[1], "error", "open-element",
+                f"<{opened[0]}> has no end tag in this template, so it gets no nonce.",
+                f"End it here, or write nonce=\"{{{{ csp_nonce() }}}}\" on it: {opened[0]} and "
+                "its end in two templates cannot be told from text.",
+            )  # fmt: skip
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         at = self._at()
@@ -184,6 +201,14 @@ class _Reader(HTMLParser):
                 at, "error", "translated-element",
                 f"<{tag}> stands in a text to be translated, where it gets no nonce.",
                 "Take it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
+            )  # fmt: skip
+        self._opened = (tag, at) if "nonce" not in values else None
+        nonce = values.get("nonce", "").strip()
+        if nonce and not _VALUE.search(nonce):
+            self._tell(
+                at, "error", "fixed-nonce",
+                f"nonce=\"{nonce[:40]}\" on <{tag}> is never that of the response.",
+                "Leave it out, it is written by itself; or write nonce=\"{{ csp_nonce() }}\".",
             )  # fmt: skip
         if tag == "script":
             self._script = bool(_CODE.fullmatch(values.get("type", "").strip().lower()))
@@ -212,9 +237,17 @@ class _Reader(HTMLParser):
         if not self._script or self.cdata_elem != "script":
             return
         start = self._at()
+        for match in _RUNS_TEXT.finditer(data):
+            self._tell(
+                start + match.start(), "error", "text-as-code",
+                f"{match[1].partition('(')[0].strip()}(…) makes code of a text, which the strict "
+                "policy stops.",
+                "Give a function instead of a text, and read data with JSON.parse; or allow it: "
+                "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
+            )  # fmt: skip
         for match in _VALUE.finditer(data):
             words = self._values[int(match[1])]
-            if _SAFE_IN_SCRIPTS.isdisjoint(words):
+            if not _is_safe(words):
                 written = _written(words)
                 self._tell(
                     start + match.start(), "error", "script-interpolation",
@@ -231,7 +264,9 @@ class _Reader(HTMLParser):
             target = (
                 f"document.getElementById('{others['id']}')"
                 if _plain(others.get("id"))
-                else ("the element")
+                else "window"
+                if tag == "body"
+                else "element"
             )
             self._tell(
                 at, "error", "event-handler",
@@ -259,7 +294,7 @@ class _Reader(HTMLParser):
         if match is None:
             return
         words = self._values[int(match[3])]
-        if _OWN_ADDRESSES.isdisjoint(words):
+        if words[:1] and words[0] not in _OWN_ADDRESSES:
             self._tell(
                 at, "error", "script-src-variable",
                 f"<script src=\"{{{{ {_written(words)} }}}}\"> gets a nonce, so whoever chooses "
@@ -281,6 +316,14 @@ class _Reader(HTMLParser):
         begin, lineno = self._lines[bisect.bisect(self._lines, (at, 1 << 60)) - 1]
         line = lineno + self._html.count("\n", begin, at)
         self.found.add(Hint(self._file, line, level, rule, message, fix))
+
+
+def _is_safe(words: list[str]) -> bool:
+    """Whether what an expression gives may stand in a script as it is."""
+    if words and words[0] in _SAFE_CALLS:
+        return True
+    pairs = itertools.pairwise(words)
+    return any(before == "|" and word in _SAFE_FILTERS for before, word in pairs)
 
 
 def _plain(value: str | None) -> bool:

@@ -37,6 +37,15 @@ def rules(source):
         ("{% trans %}a<script>b</script>{% endtrans %}<script>c</script>", "translated-element"),
         ("{%- trans n=1 %}<style></style>{%- pluralize %}b{% endtrans %}", "translated-element"),
         ("{% if %}", "template"),
+        ("<script>a = {{ count }}</script>", "script-interpolation"),
+        ("<script>a = {{ x ~ url_for('a') }}</script>", "script-interpolation"),
+        ("<script src='{{ x or url_for('a') }}'></script>", "script-src-variable"),
+        ("<script nonce='abc'>a</script>", "fixed-nonce"),
+        ("<p>{% if a %}<script>a{% endif %}", "open-element"),
+        ("<style>{{ a }}", "open-element"),
+        ("<script>a = eval ('b')</script>", "text-as-code"),
+        ("<script>a = new Function('b')</script>", "text-as-code"),
+        ("<script>setTimeout( 'a()', 10)</script>", "text-as-code"),
     ],
 )
 def test_what_stands_in_the_way_is_named(source, expected):
@@ -55,6 +64,9 @@ def test_what_stands_in_the_way_is_named(source, expected):
         "<script type='text/x-template'>{{ x }}</script>",
         "{% trans %}<b>a</b><script nonce='{{ csp_nonce }}'></script>{% endtrans %}<style></style>",
         "{# <p onclick=a> #}<!-- <p onclick=a> -->",
+        "<script>medieval(); a.eval(b); setTimeout(a, 1); n = {{ rows|count }}</script>",
+        "<script nonce='{{ csp_nonce() }}'>a",
+        "{% if a %}<script>{% else %}<script async>{% endif %}a</script><style></style>",
         "<script>'<p onclick=a>'</script><textarea><p onclick=a></textarea>",
         "<p title='<b onclick=a>' data-on=x one=1>",
         "{% raw %}<script>{{ a }}</script>{% endraw %}",
@@ -80,6 +92,8 @@ def test_lines_are_those_of_the_source():
 def test_a_fix_can_be_copied():
     (handler,) = lint(ENV, "<a id=save onclick='x()'>", "a.html")
     assert "document.getElementById('save').addEventListener('click', …)" in handler.fix
+    (load,) = lint(ENV, "<body onload='x()'>", "a.html")
+    assert "window.addEventListener('load', …)" in load.fix
     (script,) = lint(ENV, "<script>a = '{{ user.name|safe }}'</script>", "a.html")
     assert "{{ user.name|tojson }}" in script.fix
 
