@@ -255,7 +255,8 @@ def _namespace(runtime: Examined) -> Iterator[Finding]:
 def _policy(runtime: Examined) -> Iterator[Finding]:
     mode = runtime.settings.csp_mode
     if mode == "enforce":
-        yield Finding("ok", "OM_CSP_MODE", "The strict policy is enforced.")
+        which = runtime.settings.csp_preset
+        yield Finding("ok", "OM_CSP_MODE", f"The policy of OM_CSP_PRESET = '{which}' is enforced.")
     elif mode == "adopt":
         yield Finding(
             "ok",

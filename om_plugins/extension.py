@@ -33,7 +33,7 @@ from .flask_views import cached
 from .live import LASTS_S
 from .options import ShieldOptions
 from .runtime import Runtime
-from .security.companions import CHANGED, changes
+from .security.companions import CHANGED, FRAMED, changes
 from .security.override import Override, override
 from .shield import SHIELD
 from .types import EngineSpec
@@ -275,7 +275,8 @@ class OpenManager:
         blueprint's views: ``om.headers(force_https=False)(blueprint)``.
 
         Args:
-            headers: from a name to its value, or ``None`` to leave it out.
+            headers: from a name to its value, or ``None`` to leave it out. ``X-Frame-Options``
+                also decides the policy's ``frame-ancestors``.
             permissions_policy: in place of ``OM_PERMISSIONS_POLICY``; ``{}`` sends none.
             force_https: ``False`` answers over plain HTTP, too, ``True`` redirects to HTTPS,
                 whatever ``OM_FORCE_HTTPS`` says (except in debug mode).
@@ -290,10 +291,15 @@ class OpenManager:
             def embed(): ...
         """
         changed = changes(headers or {}, permissions_policy)
+        framing = next((one for name, one in changed if name.lower() == "x-frame-options"), None)
+        # browsers that know frame-ancestors do not look at X-Frame-Options beside it
+        policy = Override(replace={"frame-ancestors": FRAMED[framing]}) if framing else None
 
         def act() -> None:
             environ = request.environ
             environ[CHANGED] = (*environ.get(CHANGED, ()), *changed)
+            if policy is not None:
+                override(environ, policy)
 
         decorate: Callable[[V], V] = _before_each(act)
         if force_https is None:

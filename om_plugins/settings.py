@@ -428,10 +428,10 @@ class Settings(Table):
     )
     csp_preset: str = key(
         "strict",
-        choice("strict", "compatible", "hash", "api"),
+        choice("strict", "compatible", "hash", "api", "own"),
         "`strict`: scripts need a nonce; `compatible`: external ones of the site and of "
         "`OM_CSP_SCRIPT_HOSTS` do not; `hash`: inline ones that never change do not either; "
-        "`api`: pages may hold nothing at all",
+        "`api`: pages may hold nothing at all; `own`: `OM_CSP` is the whole policy",
         "Security headers",
     )
     csp_script_hosts: tuple[str, ...] = key(

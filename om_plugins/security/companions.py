@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 Header = tuple[str, str]
 
-__all__ = ["CHANGED", "DEFAULTS", "Companion", "changed", "changes", "from_settings", "listed"]
+__all__ = [
+    "CHANGED",
+    "DEFAULTS",
+    "FRAMED",
+    "Companion",
+    "changed",
+    "changes",
+    "from_settings",
+    "listed",
+]
 
 DEFAULTS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -29,6 +38,9 @@ DEFAULTS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
 }
 """Headers that go with every response whose application set none."""
+
+FRAMED: Mapping[str, tuple[str, ...]] = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}
+"""The ``frame-ancestors`` that say what ``X-Frame-Options`` says."""
 
 CHANGED = "om_plugins.headers"
 """Where the environ keeps what a view changes about these headers: pairs of a name and a value, or

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .companions import FRAMED
 from .hashes import HASHES_SOURCE
 from .override import Override
 from .policy import Policy, checked, checked_changes, replaced, widened
@@ -110,7 +111,7 @@ class PolicyRules:
     def frame_by(self, value: str) -> None:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
         browsers that know both look at ``frame-ancestors`` alone."""
-        sources = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}.get(value.upper())
+        sources = FRAMED.get(value.upper())
         if sources and "frame-ancestors" not in (*self.own, *self._gone):
             self.framing = sources
 
@@ -223,7 +224,8 @@ def preset(settings: Settings) -> _Directives:
     """The directives of ``OM_CSP_PRESET``.
 
     Raises:
-        ConfigError: script hosts were named, and the preset does not look at them.
+        ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
+            to be the whole policy and is empty.
     """
     where, hosts = "OM_CSP_SCRIPT_HOSTS", settings.csp_script_hosts
     if settings.csp_preset in ("compatible", "hash"):
@@ -236,6 +238,12 @@ def preset(settings: Settings) -> _Directives:
             f"the preset {settings.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
             "'compatible' or 'hash', or give the <script> tags their nonces",
         )
+    if settings.csp_preset == "own":
+        if settings.csp_mode != "off" and not settings.csp:
+            raise ConfigError(
+                "OM_CSP_PRESET", "own", "nothing is in OM_CSP, which would be the whole policy"
+            )
+        return {}
     return API if settings.csp_preset == "api" else STRICT
 
 

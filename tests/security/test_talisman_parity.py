@@ -25,7 +25,8 @@ NONCE = re.compile(r"'nonce-([^']+)'")
 
 def make_app(om=None, **config):
     app = Flask(__name__)
-    app.config.update(TESTING=True, SECRET_KEY="for tests only", OM_CSP_MODE="enforce", **config)
+    defaults = {"TESTING": True, "SECRET_KEY": "for tests only", "OM_CSP_MODE": "enforce"}
+    app.config.update(defaults | config)
     om = om or OpenManager()
     om.init_app(app)
     app.om = om
@@ -87,6 +88,31 @@ def test_the_nonce_of_the_template_is_the_header_s_and_new_each_time():
     assert NONCE.search(first.headers[CSP])[1] == re.search("<p>(.*?)</p>", first.text)[1]
     assert first.text.count(NONCE.search(first.headers[CSP])[1]) == 2
     assert first.text != second.text
+
+
+def test_a_policy_may_be_brought_along_whole():
+    policy = {"default-src": "'self' *.gstatic.com", "object-src": "'none'"}
+    headers = get(make_app(OM_CSP_PRESET="own", OM_CSP=policy)).headers
+    assert headers[CSP] == "default-src 'self' *.gstatic.com; object-src 'none'"
+    with pytest.raises(ConfigError, match="OM_CSP_PRESET 'own': nothing is in OM_CSP"):
+        make_app(OM_CSP_PRESET="own")
+
+
+@pytest.mark.parametrize(("value", "sources"), [("DENY", "'none'"), ("SAMEORIGIN", "'self'")])
+def test_a_view_that_says_who_may_frame_it_is_heard_by_new_and_old_browsers(value, sources):
+    om = OpenManager()
+    for mode in ("adopt", "enforce"):
+        app = make_app(om, OM_CSP_MODE=mode, OM_CSP={"frame-ancestors": ["https://a.example"]})
+
+        @app.get("/framed")
+        @om.headers({"x-frame-options": value})
+        def framed():
+            return "<p>"
+
+        headers = get(app, "/framed").headers
+        assert headers["X-Frame-Options"] == value
+        assert f"frame-ancestors {sources}" in headers[CSP]
+        assert "frame-ancestors https://a.example" in get(app).headers[CSP]
 
 
 def test_report_only_and_an_address_of_one_s_own():
