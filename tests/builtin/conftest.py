@@ -1,10 +1,12 @@
-"""Upstreams that engines are tested against: real sockets, well-behaved and hostile."""
+"""What the tests of shipped parts share: upstreams, well-behaved and hostile; two processes."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,3 +158,34 @@ def refused_url() -> str:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     return f"http://127.0.0.1:{port}"
+
+
+FORKING = """
+import os, sys
+from importlib import import_module
+module, name, url = sys.argv[1:]
+store = getattr(import_module(module), name)(url)
+store.set("k", b"parent", 60)
+pid = os.fork()
+for _ in range(200):
+    me = b"%d" % os.getpid()
+    store.set(me.decode(), me, 60)
+    assert store.get(me.decode()) == me
+if pid == 0:
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.fixture
+def used_by_parent_and_child():
+    """Have a store used by a process and its fork at once; each must read what it wrote."""
+
+    def use(kind, url):
+        done = subprocess.run(
+            [sys.executable, "-c", FORKING, kind.__module__, kind.__name__, url],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    return use

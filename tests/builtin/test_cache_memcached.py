@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
 import time
 
@@ -143,22 +142,5 @@ def test_an_address_names_servers_a_socket_and_times():
     assert MemcachedStore("memcached:///run/memcached.sock")._servers == ["/run/memcached.sock"]
 
 
-def test_a_child_has_connections_of_its_own(memcached_server):
-    source = f"""
-import os
-from om_plugins.builtin.cache_memcached import MemcachedStore
-store = MemcachedStore("{memcached_server.url}")
-store.set("k", b"parent", 60)
-pid = os.fork()
-for _ in range(200):
-    me = b"%d" % os.getpid()
-    store.set(me.decode(), me, 60)
-    assert store.get(me.decode()) == me
-if pid == 0:
-    os._exit(0)
-assert os.waitpid(pid, 0)[1] == 0
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_child_has_connections_of_its_own(memcached_server, used_by_parent_and_child):
+    used_by_parent_and_child(MemcachedStore, memcached_server.url)
