@@ -1,7 +1,6 @@
-"""Checked tables of settings: dataclasses whose fields know what is allowed.
+"""What a value of a setting may be: a number, a choice, a policy, a table within the table.
 
-A :class:`Table` reads a mapping as users write it and raises
-:class:`~om_plugins.errors.ConfigError` with the key, the value and the way out.
+Each check is a :class:`~om_plugins.tables.Check`.
 """
 
 from __future__ import annotations
@@ -12,141 +11,12 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar, overload
-
-import msgspec
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from . import errors
 from .errors import ConfigError
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@overload
-def converted(data: object, kind: type[T]) -> T: ...
-@overload
-def converted(data: object, kind: Any) -> Any: ...
-def converted(data: object, kind: Any) -> Any:
-    """``msgspec.convert`` for what may have been written by anybody.
-
-    Raises:
-        ValueError: it is not of that kind. Of msgspec's own error this is true since 0.22 only.
-    """
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How one kind of value is read.
-
-    Attributes:
-        allowed: what is allowed, in words; used in errors and in the documentation.
-        read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
-        secret: a value that is no function is shown to nobody: not in an error, not in a list.
-    """
-
-    allowed: str
-    read: Callable[[Any], Any]
-    secret: bool = False
-
-
-class Table:
-    """A frozen dataclass whose fields were made by :func:`key`."""
-
-    PREFIX: ClassVar[str] = ""
-    SHORT: ClassVar[str] = ""
-    """The one key that a list stands for; "" where a table must be a dict."""
-
-    @classmethod
-    def keys(cls) -> dict[str, Field[Any]]:
-        """The fields by the names that users write."""
-        return {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
-
-    @classmethod
-    def _written(cls, name: str) -> str:
-        return cls.PREFIX + name.upper() if cls.PREFIX else name
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object], where: str = "") -> Self:
-        """Read and check ``values``.
-
-        Args:
-            values: keys as users write them; with a :attr:`PREFIX`, others are ignored.
-            where: what stands before the key in errors, for nested tables.
-
-        Raises:
-            ConfigError: a key is unknown or a value is not allowed.
-        """
-        known = cls.keys()
-        read: dict[str, Any] = {}
-        for name, value in values.items():
-            if not isinstance(name, str) or (cls.PREFIX and not name.startswith(cls.PREFIX)):
-                continue
-            found = known.get(name)
-            if found is None:
-                raise ConfigError(where + name, value, _unknown(name, known))
-            try:
-                read[found.name] = _read(where + name, value, found)
-            except ConfigError as error:
-                if error.key.startswith(where):
-                    raise
-                # of a table inside this one, which does not know where it stands
-                raise ConfigError(where + error.key, error.value, error.reason) from None
-        return cls(**read)
-
-    def given(self) -> dict[str, Any]:
-        """The values that differ from the defaults, by the names that users write."""
-        default = type(self)()
-        return {
-            written: value
-            for written, one in self.keys().items()
-            if (value := getattr(self, one.name)) != getattr(default, one.name)
-        }
-
-    def __post_init__(self) -> None:
-        for written, one in self.keys().items():
-            value = getattr(self, one.name)
-            if one.default is MISSING or value is not one.default:
-                object.__setattr__(self, one.name, _read(written, value, one))
-
-
-def _read(written: str, value: object, found: Field[Any]) -> Any:
-    check: Check = found.metadata["check"]
-    if value is None and found.default is None:
-        return None
-    try:
-        return check.read(value)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError) as error:
-        detail = str(error)
-        reason = f"must be {check.allowed}" + (f" ({detail})" if detail else "")
-        shown = "…" if check.secret else value  # a secret never reaches a log
-        raise ConfigError(written, shown, reason) from None
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return (
-        f"unknown key; did you mean {near[0]!r}?"
-        if near
-        else ("unknown key; known are " + ", ".join(sorted(known)))
-    )
-
-
-def key(default: Any, check: Check, doc: str, group: str = "") -> Any:
-    """One row of a settings table."""
-    metadata = {"check": check, "doc": doc, "group": group}
-    if isinstance(default, dict | list):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
+from .tables import Check, Table
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False, "false": False, "no": False, "off": False
@@ -532,48 +402,3 @@ ACCESS = Check(
     _access,
     secret=True,
 )
-
-
-def check_scheme(key: str, url: str, known: Collection[str]) -> None:
-    """Check that something is known for a URL's scheme.
-
-    Raises:
-        ConfigError: names the nearest known scheme, or all of them.
-    """
-    scheme = url.partition(":")[0]
-    if scheme in known:
-        return
-    near = difflib.get_close_matches(scheme, sorted(known), n=1)
-    way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {way_out}")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedFactory(Generic[P, T]):
-    """Makes a part from its URL, and says beforehand whether the URL makes sense.
-
-    Attributes:
-        make: makes it.
-        check: raises :class:`~om_plugins.errors.ConfigError`, and opens nothing.
-    """
-
-    make: Callable[P, T]
-    check: Callable[[str], object]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.make(*args, **kwargs)
-
-
-def check_url(key: str, url: str, factories: Mapping[str, object]) -> None:
-    """Check that something is known for a URL's scheme, and what that says of the rest.
-
-    Args:
-        factories: by scheme; one with a ``check(url)`` is asked.
-
-    Raises:
-        ConfigError: names the way out.
-    """
-    check_scheme(key, url, list(factories))
-    check = getattr(factories[url.partition(":")[0]], "check", None)
-    if check is not None:
-        check(url)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from .checks import check_scheme
+from .schemes import check_scheme
 
 _logger = logging.getLogger("om_plugins")
 _NETWORK_FILESYSTEMS = re.compile(

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 import msgspec
 
-from .checks import converted
+from .conversion import converted
 from .errors import ConfigError
 from .options import ChainOptions, EngineOptions
 from .policies.forks import renew_after_fork

@@ -20,14 +20,13 @@ from .checks import (
     RATE,
     STATUSES,
     STRINGS,
-    Table,
     choice,
     integer,
-    key,
     number,
     table,
     text,
 )
+from .tables import Table, key
 
 __all__ = [
     "BALANCES",

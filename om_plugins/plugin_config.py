@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from .checks import Table
 from .errors import ConfigError
+from .tables import Table
 
 __all__ = ["make_config"]
 

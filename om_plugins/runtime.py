@@ -26,7 +26,6 @@ from .caching.http_cache import HttpCache, rules_from
 from .caching.live import Publishing
 from .caching.pickles import Pickles
 from .caching.smart import SmartCache
-from .checks import check_url
 from .clock import SystemClock
 from .errors import ConfigError
 from .hub_url import resolve_hub_url
@@ -58,6 +57,7 @@ from .resilience.wording import Reader
 from .resilience.wrong_methods import WrongMethods
 from .routes.deadline import DEADLINE
 from .routes.under_way import ENVIRON
+from .schemes import check_url
 from .secret import Secret
 from .security.headers import HeaderPolicy
 from .settings import Settings

@@ -29,11 +29,9 @@ from .checks import (
     PROXIES,
     SECRET,
     STRINGS,
-    Table,
     auto_or,
     choice,
     integer,
-    key,
     number,
     single,
     table,
@@ -48,6 +46,7 @@ from .options import (
     RouteOptions,
     ShieldOptions,
 )
+from .tables import Table, key
 
 __all__ = ["Settings"]
 

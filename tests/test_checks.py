@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from om_plugins import checks
-from om_plugins.checks import BOOL, MAPPING, Check, Table, choice, integer, key, number, text
+from om_plugins.checks import BOOL, MAPPING, choice, integer, number, text
 from om_plugins.errors import ConfigError
+from om_plugins.tables import Check, Table, key
 
 CHECKS = {name: one for name, one in vars(checks).items() if isinstance(one, Check)} | {
     "number": number(0, 10),

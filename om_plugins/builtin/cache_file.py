@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cachelib.file import FileSystemCache
 
-from ..checks import CheckedFactory
 from ..errors import ConfigError
 from ..hookspecs import hookimpl
 from ..protocols import CacheStoreFactory, PluginContext
+from ..schemes import CheckedFactory
 from ..types import PluginInfo
 
 __all__ = ["FileStore"]

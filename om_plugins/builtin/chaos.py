@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import msgspec
 
 from .. import errors
-from ..checks import BOOL, Table, choice, integer, key, number
+from ..checks import BOOL, choice, integer, number
 from ..clock import SystemClock
 from ..errors import AttemptTimeout, EngineError, Sent, Transient
 from ..protocols import Clock
+from ..tables import Table, key
 from ..types import Answer, Call
 from .counts import Counts
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..checks import CheckedFactory
 from ..errors import HubError
 from ..hookspecs import hookimpl
 from ..protocols import Clock, Hub, HubFactory, PluginContext
+from ..schemes import CheckedFactory
 from ..types import HubMessage, PluginInfo
 from . import hub_redis_lua as lua
 from .hub_values import (

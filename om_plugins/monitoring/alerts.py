@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..types import Alert
 from .rules import Reading, Rule
 

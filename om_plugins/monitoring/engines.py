@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..types import EngineHealth, Health
 
 __all__ = ["Fallbacks", "as_dicts", "decoded_health", "fallbacks", "merged_health"]

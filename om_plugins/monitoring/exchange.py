@@ -17,7 +17,7 @@ from typing import Annotated
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..histogram import Histogram
 from ..protocols import Hub
 from ..types import CacheStats, EngineHealth, HttpCacheStats, StoreStats

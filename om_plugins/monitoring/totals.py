@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..histogram import Histogram, bucket_of
 from ..policies.forks import renew_after_fork
 from ..protocols import Clock, Hub

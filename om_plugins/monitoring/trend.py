@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 
 __all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate", "shown"]
 

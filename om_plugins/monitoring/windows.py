@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..histogram import Histogram
 
 __all__ = ["LEVELS", "Slot", "Windows", "added_up", "decoded", "side_by_side"]

@@ -23,7 +23,7 @@ from typing import Annotated
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..errors import RateLimited
 from ..policies.forks import renew_after_fork
 from ..protocols import Clock, Hub, Scheduler

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..policies.breaker import Breaker, Change
 from ..protocols import Clock
 from .engine_news import EngineNews, Kept, News

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..checks import converted
+from ..conversion import converted
 from ..errors import CallerDeadline, ChainExhausted, EngineError
 from ..protocols import Clock, Hub, Lease
 from ..resilience.outcomes import may_have_run

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..checks import converted
+from ..conversion import converted
 
 if TYPE_CHECKING:
     from ..protocols import Clock, Hub

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_cookie
 
-from ..checks import converted
+from ..conversion import converted
 from ..notifying.address import COOKIE
 from ..options import ShieldOptions
 from ..policies.forks import renew_after_fork
