@@ -100,6 +100,9 @@ def as_settings(
         hosts = dynamic and any(_is_place(source) for source in one.change.get("script-src", ()))
         # beside 'strict-dynamic' browsers do not look at hosts
         if one.change and not hosts and RISKS.index(one.risk) <= RISKS.index(allowed):
+            for name in one.change:
+                if name.endswith("-attr"):  # nonces and hosts of what it falls back to say nothing
+                    changed.setdefault(name, ("'report-sample'",))
             changed = widened(changed, one.change, set_missing=True)
     return {name: list(value) for name, value in changed.items() if policy.get(name) != value}
 
@@ -144,6 +147,12 @@ def _attribute(group: ViolationGroup) -> Suggestion:
 
 def _script(group: ViolationGroup) -> Suggestion:
     directive, blocked = "script-src", group.blocked
+    if blocked == "inline" and group.sample.lower().startswith("javascript:"):
+        return Suggestion(
+            group,
+            "Use a <button> and addEventListener in a script in place of the javascript: address; "
+            "'flask om csp lint' finds those in templates.",
+        )
     if blocked == "inline":
         mend = (
             "Write the <script> in a template, where it gets its nonce, or give it "
@@ -153,8 +162,8 @@ def _script(group: ViolationGroup) -> Suggestion:
     if blocked == "eval":
         return Suggestion(
             group,
-            "Replace eval, new Function and timers with text; many libraries have a build "
-            "that does without.",
+            "Do without eval, new Function and timers that are given text; many libraries have a "
+            "build for that.",
             {directive: ("'unsafe-eval'",)},
             "high",
             "Whatever text reaches eval runs.",
@@ -200,7 +209,8 @@ def _by_hash(
 ) -> tuple[Mapping[str, tuple[str, ...]], Risk, str]:
     if not group.hash:
         return {}, "none", ""
-    cost = "Exactly this text may run; it must not change, not by a space."
+    may = "run" if directive.startswith("script") else "style the page"
+    cost = f"Exactly this text may {may}; it must not change, not by a space."
     return {directive: (f"'{group.hash}'",)}, "low", cost
 
 

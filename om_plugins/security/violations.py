@@ -1,4 +1,5 @@
-"""What browsers reported, counted: one group for each directive, blocked origin, source and route.
+"""What browsers reported, counted: one group for each directive, blocked origin, source and route,
+and for each inline text that is known as a whole.
 
 The groups live in the hub, so every worker and the command line see the same. A stranger can make
 groups up; their number and their life are bounded, and nothing is ever done because of them.
@@ -25,6 +26,9 @@ KEEP_S = 7 * 86_400.0
 MAX_GROUPS = 300
 """Of one process; whoever sends more kinds than a site can have is inventing them."""
 
+MAX_TEXTS = 10
+"""Inline texts that are told apart at one place; a text that differs each time is one group."""
+
 _PREFIX = "csp-group/"
 _COUNTS = "csp-count/"
 
@@ -38,7 +42,8 @@ class ViolationGroup:
         blocked: the origin that was blocked, or a word: ``inline``, ``eval``, ``data``.
         source: the script that did it, without host for the site's own; "" for the page itself.
         route: the url rule of the page, ``<unmatched>`` for a page that no rule leads to.
-        line, sample, hash: of the newest report; the hash is that of the whole text, if known.
+        line, sample, hash: of the newest report; the hash is that of the whole text, if known, and
+            the same in all reports of a group that has one.
         count: how often, in the last seven days.
         first_at, last_at: Unix times.
         enforced: it was stopped; otherwise only reported.
@@ -76,6 +81,7 @@ class Violations:
         self._window_end = -math.inf
         self._taken = 0
         self._first: dict[str, float] = {}
+        self._texts: dict[tuple[str, ...], set[str]] = {}
 
     def count(self, one: CspViolation) -> None:
         """Count one report; a hub that fails may raise."""
@@ -86,13 +92,18 @@ class Violations:
             return
         source = "" if one.source_file == one.document else _without_host(one)
         blocked = _origin(one.blocked, one.document)
-        digest = hashlib.blake2b(
-            "\0".join((one.directive, blocked, source, one.route)).encode(), digest_size=12
-        ).hexdigest()
+        place = (one.directive, blocked, source, one.route)
+        known = self._texts.get(place, set())
+        text = one.hash if blocked == "inline" else ""
+        if text not in known and len(known) >= MAX_TEXTS:
+            text = ""
+        digest = hashlib.blake2b("\0".join((*place, text)).encode(), digest_size=12).hexdigest()
         if digest not in self._first:
             if len(self._first) >= MAX_GROUPS:
                 return
             self._first[digest] = one.at
+            if text:
+                self._texts.setdefault(place, set()).add(text)
         self._taken += 1
         count = self._hub.increment(_COUNTS + digest, ttl=KEEP_S)
         group = ViolationGroup(
@@ -105,7 +116,7 @@ class Violations:
             last_at=one.at,
             line=one.line,
             sample=one.sample,
-            hash=one.hash,
+            hash=text,
             enforced=one.disposition == "enforce",
             address=one.blocked,
         )

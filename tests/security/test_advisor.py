@@ -20,6 +20,7 @@ def advice(directive, blocked="inline", **more):
         ("script-src-elem", "inline", {}, {}, "none"),
         ("script-src-elem", "inline", {"hash": HASH},
          {"script-src": (f"'{HASH}'",)}, "low"),
+        ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"}, {}, "none"),
         ("script-src", "eval", {}, {"script-src": ("'unsafe-eval'",)}, "high"),
         ("script-src", "wasm-eval", {}, {"script-src": ("'wasm-unsafe-eval'",)}, "low"),
         ("script-src-elem", CDN, {}, {"script-src": (CDN,)}, "medium"),
@@ -80,6 +81,18 @@ def test_settings_are_whole_directives_of_changes_that_cost_little():
     assert high["script-src"][-1] == "'unsafe-eval'"
     assert policy == dict(STRICT)
     checked(high, "OM_CSP")
+
+
+def test_an_attribute_is_allowed_by_its_hash_and_nothing_else():
+    found = suggest(
+        [
+            ViolationGroup("script-src-attr", "inline", "", "/", hash=HASH),
+            ViolationGroup("script-src-elem", "inline", "", "/", hash=HASH),
+        ]
+    )
+    settings = as_settings(found, dict(STRICT))
+    assert settings["script-src-attr"] == ["'report-sample'", "'unsafe-hashes'", f"'{HASH}'"]
+    assert settings["script-src"] == [*STRICT["script-src"], f"'{HASH}'"]
 
 
 def test_script_hosts_are_suggested_only_where_browsers_look_at_them():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from om_plugins.builtin.hub_memory import MemoryHub
-from om_plugins.security.violations import KEEP_S, MAX_GROUPS, Violations, groups
+from om_plugins.security.violations import KEEP_S, MAX_GROUPS, MAX_TEXTS, Violations, groups
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import CspViolation
 
@@ -50,6 +50,21 @@ def test_reports_are_grouped_by_directive_blocked_origin_source_and_route(room):
         ("self", "/static/app.js"),
         ("https://cdn.example:8443", "https://other.example/x.js"),
     }
+
+
+def test_inline_texts_are_told_apart_as_long_as_they_are_few(room):
+    violations, hub, _ = room
+    inline = replace(ONE, blocked="inline", source_file=ONE.document)
+    for number in range(MAX_TEXTS + 5):
+        violations.count(replace(inline, hash=f"sha256-{number}", line=number))
+    violations.count(replace(inline, hash="sha256-3"))
+    violations.count(inline)
+    found = {one.hash: one.count for one in groups(hub)}
+    assert found == {f"sha256-{number}": 1 for number in range(MAX_TEXTS)} | {"sha256-3": 2, "": 6}
+    assert all(one.route == "/page" for one in groups(hub))
+    violations.count(replace(ONE, blocked="eval", hash="sha256-1"))
+    violations.count(replace(ONE, blocked="eval", hash="sha256-2"))
+    assert [one.count for one in groups(hub) if one.blocked == "eval"] == [2]
 
 
 def test_workers_count_together_and_old_reports_are_forgotten(room):

@@ -178,6 +178,18 @@ def test_in_debug_mode_a_violation_shows_as_a_toast_with_its_mend_and_is_suggest
     settings = card.locator("pre").inner_text()
     assert "'unsafe-hashes'" in settings
     assert "'sha256-" in settings
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # what somebody opened stays open when the card's text is renewed
+    assert page.evaluate(
+        """async () => {
+            const { make, settle } = await import("/_om/static/console_parts.js");
+            const card = document.querySelector("#violations details").parentElement;
+            settle(card, [make("p", {}, "1 s ago"), make("details", {}, make("summary", {}, "s"))]);
+            settle(card, [make("p", {}, "2 s ago"), make("details", {}, make("summary", {}, "s"))]);
+            return card.querySelector("details").open;
+        }"""
+    )
 
 
 def test_without_debug_mode_nothing_is_shown(open_page):

@@ -218,12 +218,12 @@ export const cards = {
         text: make("span", {}, code(group.directive), ` blocked ${group.blocked || "something"} on `, code(group.route || "a page")),
         when: ago(group.last_at, at),
         more: make("span", {},
-          [group.source && `${group.source}:${group.line}`, group.sample].filter(Boolean).join(" · "), make("br"), mend,
+          [group.source ? `${group.source}:${group.line}` : group.line && `line ${group.line}`, group.sample].filter(Boolean).join(" · "), make("br"), mend,
           ...changes.flatMap((one) => [make("br"), "Or allow ", code(one), ` – risk: ${risk}. ${cost}`])),
       };
     })))];
     if (Object.keys(settings).length) {
-      content.push(make("details", {}, make("summary", {}, "As settings"), make("pre", { tabindex: 0 }, `OM_CSP = ${JSON.stringify(settings, null, 4)}`)));
+      content.push(make("details", {}, make("summary", {}, "As settings, with changes of medium risk at most"), make("pre", { tabindex: 0 }, `OM_CSP = ${JSON.stringify(settings, null, 4)}`)));
     }
     return { about: `mode ${mode}; allow only what you know`, content };
   },

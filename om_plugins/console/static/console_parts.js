@@ -18,7 +18,10 @@ export function settle(parent, children) {
     if (!present) parent.append(child);
     else if (!present.isEqualNode(child)) {
       if (mergeable(present, child)) {
-        for (const name of present.getAttributeNames()) if (!child.hasAttribute(name)) present.removeAttribute(name);
+        for (const name of present.getAttributeNames()) {
+          const opened = name === "open" && present.nodeName === "DETAILS"; // by whoever reads it
+          if (!child.hasAttribute(name) && !opened) present.removeAttribute(name);
+        }
         for (const name of child.getAttributeNames()) {
           // a policy forbids the attribute, not the object model
           if (name === "style") present.style.cssText = child.style.cssText;

@@ -5,8 +5,9 @@ const HANDLER = "Take the event handler (onclick=…) out and call addEventListe
 const SCRIPT = "Write the <script> in a template, where it gets its nonce, or give it nonce=\"{{ csp_nonce() }}\".";
 const MENDS = [
   [/^script-src-attr/, /./, HANDLER],
+  [/^script-src/, /^javascript:/i, "Use a <button> and addEventListener in place of the javascript: address."],
   [/^script-src/, /^inline$/, SCRIPT],
-  [/^script-src/, /eval$/, "Replace eval and new Function; many libraries have a build that does without."],
+  [/^script-src/, /eval$/, "Do without eval and new Function; many libraries have a build for that."],
   [/^script-src/, /./, "Give the <script> tag its nonce, or load the file from a script that has one."],
   [/^style-src-attr/, /./, "Give the element a class, or set element.style in a script."],
   [/^style-src/, /^inline$/, "Write the <style> in a template, where it gets its nonce."],
@@ -25,7 +26,8 @@ function tell({ effectiveDirective: directive, blockedURL, blockedURI = blockedU
   const key = `csp ${directive} ${blocked} ${sourceFile} ${lineNumber}`;
   if (shown.has(key) || shown.size >= MAX_SHOWN) return;
   shown.add(key);
-  const mend = MENDS.find(([rule, what]) => rule.test(directive) && what.test(blocked))[2];
+  const text = /^javascript:/i.test(sample) ? sample : blocked; // such an address is told as "inline"
+  const mend = MENDS.find(([rule, what]) => rule.test(directive) && what.test(text))[2];
   const place = sourceFile ? ` (${String(sourceFile).split(/[?#]/)[0].replace(location.origin, "")}:${lineNumber})` : "";
   toast.warning(`${blocked}${place}${sample ? `: ${sample}` : ""}. ${mend}`, {
     title: `${directive} ${disposition === "enforce" ? "blocked" : "would block"}`,
