@@ -23,7 +23,15 @@ from ..routes.refusal import Refusal
 from ..runtime import Runtime
 from ..security.nonce import nonce
 from .auth import Access, ConsoleAuth, Denied
-from .endpoint import MAX_FORM_BYTES, Endpoint, body_of, fields_of, json_answer, refused
+from .endpoint import (
+    MAX_FORM_BYTES,
+    Endpoint,
+    body_of,
+    fields_of,
+    json_answer,
+    refused,
+    wants_json,
+)
 from .engines import Engines
 from .metrics import exposition
 from .picture import Picture
@@ -212,7 +220,7 @@ class Console:
         self._auth.check_action(request.environ, access, said)
         outcome = self._engines.change(form, access.by)
         status = 422 if outcome.errors else 200
-        if "application/json" in request.headers.get("Accept", ""):
+        if wants_json(request):
             told = {"message": outcome.message, "errors": outcome.errors}
             return json_answer({**told, "board": self._engines.board().as_data()}, status)
         if not outcome.errors:

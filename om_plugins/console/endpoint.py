@@ -32,7 +32,8 @@ class Endpoint:
     Args:
         view: answers, or raises a :class:`Refusal`.
         method: the one that is answered, GET together with HEAD.
-        page: makes a refusal's page for people; a problem document is sent without.
+        page: makes a refusal's page for people; a problem document is sent without, and to a
+            script that asks for JSON.
     """
 
     def __init__(
@@ -53,9 +54,17 @@ class Endpoint:
                 raise Refusal(405, f"Use {self._methods[0]} here.", [("Allow", allowed)])
             response = self._view(request)
         except Refusal as refusal:
-            response = self._page(request, refusal) if self._page else refused(refusal)
+            if self._page is None or wants_json(request):
+                response = refused(refusal)
+            else:
+                response = self._page(request, refusal)
         response.headers["Cache-Control"] = "no-store"
         return response(environ, start_response)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether a script asks, that reads JSON."""
+    return "application/json" in request.headers.get("Accept", "")
 
 
 def json_answer(data: Mapping[str, Any], status: int = 200) -> Response:

@@ -63,7 +63,7 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
     # what only failures need is in functions of its own.
     places = plan.places if plan.steps is None else plan.order(started)
     if not places:
-        raise ConfigError("chain", plan.name, "has no engine to ask; add one, or switch one on")
+        raise _nobody(plan, call)
     deadline = call.deadline
     if not deadline > started:
         raise CallerDeadline(f"chain {plan.name!r}: the call came when its time was over")
@@ -312,6 +312,15 @@ def _fell_back(
             history=history,
             call=call,
         )
+
+
+def _nobody(plan: Plan, call: Call) -> Exception:
+    if not plan.everyone:
+        return ConfigError("chain", plan.name, "has no engine to ask; add one")
+    history: list[Attempt] = []
+    for place in plan.everyone:  # an operator's doing, and no mistake in the settings
+        _skip(place, 0, history, "switched off")
+    return _exhausted(plan, call, history, late=False)
 
 
 def _exhausted(plan: Plan, call: Call, history: list[Attempt], late: bool) -> Exception:

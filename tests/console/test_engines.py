@@ -292,6 +292,9 @@ def test_chaos_begins_and_stops_in_debug_mode(open_console):
 def test_what_makes_no_sense_changes_nothing(console, fields, status):
     answer = console.send(fields.pop("do", "switch"), **{"engine": "model", **fields})
     assert answer.status_code == status
+    if status != 422:  # the page's script shows people its words
+        assert answer.content_type == "application/problem+json"
+        assert answer.json["detail"]
     assert console.changes == {}
 
 

@@ -24,6 +24,7 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.options import EngineOptions
+from om_plugins.resilience.blame import blamed, shut
 from om_plugins.resilience.chain import BreakerRegistry, ChainPolicy, EngineChain
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
@@ -68,6 +69,20 @@ def test_an_engines_own_answer_is_completed_not_replaced(engine, chain_of):
 def test_a_chain_without_engines_names_itself(chain_of):
     with pytest.raises(ConfigError, match="chain 'chain': has no engine"):
         chain_of().call()
+
+
+def test_a_chain_whose_engines_are_all_switched_off_is_exhausted(engine):
+    failures = []
+    chain = EngineChain("chain", on_failure=lambda *args: failures.append(args))
+    for name in ("one", "two"):
+        chain.add(EngineSpec(engine(name), "chain"))
+    off = EngineOptions(enabled=False)
+    chain.configure(chain.policy, {"one": off, "two": off})
+    with pytest.raises(ChainExhausted, match="one: switched off, two: switched off") as caught:
+        chain.call()
+    assert [one.skipped for one in caught.value.attempts] == [True, True]
+    ((_, attempts),) = failures
+    assert blamed(attempts, 0.0) is shut(attempts) is None, "there is nothing to recover"
 
 
 def test_two_engines_of_one_name_are_refused(engine, chain_of):
