@@ -16,6 +16,7 @@ from flask import Flask, current_app, has_request_context, request, url_for
 from markupsafe import Markup
 from werkzeug.security import safe_join
 
+from .security.hashes import OWN, noted
 from .security.nonce import tag_nonce
 
 if TYPE_CHECKING:
@@ -39,14 +40,23 @@ class StaticFile:
         self._attributes = attributes
 
     def __html__(self) -> str:
-        script = not self._name.endswith(".css")
-        given: dict[str, object] = {"src": self.url} if script else {"href": self.url}
+        sheet = self._name.endswith(".css")
+        link = sheet or "rel" in self._attributes
+        if not link and not self._name.endswith((".js", ".mjs")):
+            raise ValueError(
+                f"om_static({self._name!r}) writes the tags of scripts and style sheets: for "
+                "another file say rel=…, or write its tag with om_static(…).url"
+            )
+        given: dict[str, object] = {"rel": "stylesheet"} if sheet else {}
+        given["href" if link else "src"] = self.url
         given["integrity"] = self.integrity
         if "://" in self.url:
             given["crossorigin"] = "anonymous"  # without it another host's file cannot be checked
-        value = tag_nonce(request.environ) if has_request_context() else None
-        if value is not None:
-            given["nonce"] = value
+        if has_request_context():
+            environ = request.environ
+            # where a policy lists hashes, it allows the site's own files as well
+            own = "://" not in self.url and noted(environ, OWN)
+            given["nonce"] = None if own else tag_nonce(environ)
         given |= self._attributes
         text = Markup()
         for name, one in given.items():
@@ -54,9 +64,9 @@ class StaticFile:
                 text += Markup(" {}").format(name)
             elif one is not None and one is not False:
                 text += Markup(' {}="{}"').format(name, one)
-        if script:
-            return Markup("<script{}></script>").format(text)
-        return Markup('<link rel="stylesheet"{}>').format(text)
+        if link:
+            return Markup("<link{}>").format(text)
+        return Markup("<script{}></script>").format(text)
 
     def __str__(self) -> str:
         return str(self.__html__())
@@ -72,7 +82,8 @@ def static_helper() -> Callable[..., StaticFile]:
         Args:
             filename: below the static folder, such as ``js/app.js``.
             endpoint: ``blueprint.static`` for a blueprint's file.
-            attributes: of the tag, such as ``type="module"`` or ``defer=True``.
+            attributes: of the tag, such as ``type="module"`` or ``defer=True``; with ``rel`` it is
+                a ``<link>``, as in ``rel="preload", as="script"``.
 
         Raises:
             FileNotFoundError: there is no such file.

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from .flask_static import static_helper
 from .runtime import Runtime
+from .security.hashes import OWN, noted
 from .security.jinja_nonce import install
 from .security.nonce import tag_nonce
 
@@ -75,7 +76,8 @@ def _head(
     if not settings.enabled:
         return Markup()
     static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
-    value = tag_nonce(environ)
+    # where a policy lists hashes, it allows the site's own files as well
+    value = None if noted(environ, OWN) else tag_nonce(environ)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
     early = Markup('<link rel="modulepreload" href="{}"{}>')
     tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []

@@ -53,6 +53,33 @@ def test_a_style_sheet_gets_a_link(app):
     assert "nonce=" in html
 
 
+def test_with_rel_it_is_a_link(app):
+    html = rendered(app, "{{ om_static('js/app.js', rel='preload', **{'as': 'script'}) }}")
+    assert html.startswith('<link href="/static/js/app.js?v=')
+    assert 'rel="preload" as="script">' in html
+    sheet = rendered(app, "{{ om_static('a.css', rel='preload', **{'as': 'style'}) }}")
+    assert sheet.count("rel=") == 1
+
+
+def test_a_picture_has_no_tag_but_an_address(app, tmp_path):
+    (tmp_path / "static/a.png").write_bytes(b"png")
+    assert rendered(app, "{{ om_static('a.png').url }}").startswith("/static/a.png?v=")
+    with pytest.raises(ValueError, match=r"om_static\('a.png'\) writes the tags of scripts"):
+        rendered(app, "{{ om_static('a.png') }}")
+
+
+def test_where_hashes_are_listed_a_page_of_own_files_has_no_nonce(app):
+    app.config["OM_CSP_PRESET"] = "hash"
+    app.add_url_rule(
+        "/", view_func=lambda: render_template_string("{{ om_head() }}{{ om_static('a.css') }}")
+    )
+    first, second = (app.test_client().get("/") for _ in range(2))
+    assert first.data == second.data
+    assert b"nonce" not in first.data
+    assert "nonce" not in first.headers["Content-Security-Policy"]
+    assert "Cache-Control" not in first.headers
+
+
 def test_address_and_integrity_can_be_had_alone(app):
     parts = "{{ om_static('a.css').url }} {{ om_static('a.css').integrity }}"
     url, integrity = rendered(app, parts).split()
