@@ -20,7 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .errors import ConfigError
 from .flask_https import wish_of
-from .flask_templates import current_environ
+from .flask_templates import before_first_request, current_environ
 from .monitoring.observe import WRONG_METHOD
 from .options import ShieldOptions
 from .resilience.fingerprint import fingerprint
@@ -143,6 +143,7 @@ class Entry:
         settings = runtime_of(self._app).settings
         if settings.enabled and settings.secure_cookies:
             _secure_cookies(self._app)
+        before_first_request(self._app)
         self._middleware = self._composed
         return self._middleware
 

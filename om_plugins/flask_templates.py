@@ -12,7 +12,7 @@ from markupsafe import Markup
 from .flask_static import static_helper
 from .runtime import Runtime
 from .security.hashes import OWN, noted
-from .security.jinja_nonce import install
+from .security.jinja_nonce import install, salt_bytecode
 from .security.nonce import tag_nonce
 
 _QUERIES = ("query.js", "query-core.js")
@@ -50,6 +50,12 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
     make = app.create_jinja_environment
 
     app.create_jinja_environment = lambda: prepare(make())  # type: ignore[method-assign]
+
+
+def before_first_request(app: Flask) -> None:
+    """Look at the environment again: it may have got a bytecode cache after it was prepared."""
+    if "jinja_env" in app.__dict__:
+        salt_bytecode(app.jinja_env)
 
 
 def current_environ() -> WSGIEnvironment | None:

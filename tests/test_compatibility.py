@@ -621,11 +621,15 @@ def test_an_app_s_own_jinja_set_up_stays(tmp_path, mode, early):
         assert pages[1].count(b" nonce=") == 3
 
 
-def test_a_bytecode_cache_that_was_filled_before_the_line_is_no_trap(tmp_path):
+@pytest.mark.parametrize("late", [False, True])
+def test_a_bytecode_cache_that_was_filled_before_the_line_is_no_trap(tmp_path, late):
     cache = Memory()
     for mode in (None, "enforce", "off", "enforce"):
         app = host(tmp_path, mode)
-        app.jinja_options = {"bytecode_cache": cache}
+        if late:
+            app.jinja_env.bytecode_cache = cache
+        else:
+            app.jinja_options = {"bytecode_cache": cache}
         body = app.test_client().get("/page").data
         assert (b" nonce=" in body) is (mode == "enforce")
 

@@ -56,6 +56,7 @@ class HttpsLayer:
             if permanent
             else ("302 Found", "307 Temporary Redirect")
         )
+        exempt = [path.encode().decode("latin-1") for path in exempt]  # as in PATH_INFO
         self._exempt = frozenset(path for path in exempt if not path.endswith("*"))
         self._below = tuple(path[:-1] for path in exempt if path.endswith("*"))
         self._trusted_hosts = trusted_hosts

@@ -111,8 +111,9 @@ def install(
     """Connect an environment to a host; it may already have compiled templates.
 
     Templates that were compiled without the extension are forgotten, and a bytecode cache is made
-    to use keys of its own: set ``environment.bytecode_cache`` before calling this. Templates
-    that were compiled ahead of time (``ModuleLoader``) stay as they are.
+    to use keys of its own: set ``environment.bytecode_cache`` before calling this, or call
+    :func:`salt_bytecode`. Templates that were compiled ahead of time (``ModuleLoader``) stay as
+    they are.
 
     Args:
         environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
@@ -135,9 +136,21 @@ def install(
     environment.add_extension(NonceExtension)
     if environment.cache is not None:
         environment.cache.clear()
-    if environment.bytecode_cache is not None:
-        salt = f"{_SALT}{'h' * hashes}{'a' * attributes}"
-        environment.bytecode_cache = SaltedBytecodeCache(environment.bytecode_cache, salt)
+    salt_bytecode(environment)
+
+
+def salt_bytecode(environment: Environment) -> None:
+    """Keep what the environment's bytecode cache holds apart from what was compiled without the
+    extension. Call it again when the environment may have got another bytecode cache.
+    """
+    inner = environment.bytecode_cache
+    if inner is None or isinstance(inner, SaltedBytecodeCache):
+        return
+    if NonceExtension.identifier not in environment.extensions:
+        return
+    hashes, attributes = (getattr(environment, name) for name in (_HASHES, _ATTRIBUTES))
+    salt = f"{_SALT}{'h' * hashes}{'a' * attributes}"
+    environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
 
 
 def _add_globals(environment: Environment) -> None:

@@ -210,7 +210,9 @@ class Paths:
                 ) from None
             except ConfigError as error:
                 raise ConfigError(f"{key}: {error.key}", error.value, error.reason) from None
-            self._rules.append((re.compile(fnmatch.translate(_plain(pattern))), change))
+            # as PATH_INFO has it (PEP 3333)
+            plain = _plain(pattern).encode().decode("latin-1")
+            self._rules.append((re.compile(fnmatch.translate(plain)), change))
 
     def __bool__(self) -> bool:
         return bool(self._rules)

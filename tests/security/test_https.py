@@ -43,7 +43,8 @@ def test_a_header_that_anybody_can_send_changes_nothing():
 
 
 def test_what_is_exempt_is_answered_over_plain_http():
-    layer = HttpsLayer(host, exempt=["/up", "/status/*"])
+    layer = HttpsLayer(host, exempt=["/up", "/status/*", "/größe"])
+    assert ask(layer, "/größe")[2] == b"host"
     assert ask(layer, "/up")[2] == ask(layer, "/status/a/b")[2] == b"host"
     assert [ask(layer, path)[0] for path in ("/up/", "/upper", "/status")] == ["302"] * 3
 
