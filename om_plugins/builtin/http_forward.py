@@ -92,6 +92,7 @@ def forwarded(
     host: str,
     scheme: str,
     prefix: str = "",
+    peer: str = "",
     trusted: bool = False,
 ) -> Headers:
     """The headers of a request with what a gateway tells of the client.
@@ -100,9 +101,11 @@ def forwarded(
     ``-Prefix`` say the same.
 
     Args:
-        client: the peer's address, "" when it is not known.
+        client: who asks, "" when it is not known.
         host, scheme: as the client asked.
         prefix: the path under which the gateway stands.
+        peer: the proxy that asks for ``client``, where its ``X-Forwarded-For`` said who that is;
+            "" when ``client`` asks itself.
         trusted: the peer is a proxy that is believed: what it told is kept and added to. What
             anybody else told is dropped, with all other headers by which proxies tell.
     """
@@ -117,10 +120,16 @@ def forwarded(
         elif trusted:
             told.setdefault(lower, value)
             kept.append((name, value))
-    element = f"for={_node(client)};host={_quoted(host)};proto={scheme}"
-    for name, new in (("Forwarded", element), ("X-Forwarded-For", client or "unknown")):
-        before = told.get(name.lower())
-        kept.append((name, f"{before}, {new}" if before else new))
+    elements = [f"for={_node(client)};host={_quoted(host)};proto={scheme}"]
+    if peer:  # speaks X-Forwarded-*: a Forwarded beside it may be the client's own
+        elements.append(f"for={_node(peer)}")
+    elif "forwarded" in told:
+        elements.insert(0, told["forwarded"])
+    addresses = [peer or client or "unknown"]  # each station adds whom it was asked by
+    if "x-forwarded-for" in told:
+        addresses.insert(0, told["x-forwarded-for"])
+    kept.append(("Forwarded", ", ".join(elements)))
+    kept.append(("X-Forwarded-For", ", ".join(addresses)))
     for name, value in (
         ("X-Forwarded-Host", host),
         ("X-Forwarded-Proto", scheme),

@@ -124,6 +124,9 @@ def request_from(
     if wants_websocket(environ.get("HTTP_CONNECTION", ""), environ.get("HTTP_UPGRADE", "")):
         raise RefusedRequest(501, "WebSockets are not passed on here.")
     host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    client = environ.get("REMOTE_ADDR", "")
+    # werkzeug's ProxyFix has put the client in the place of the proxy that it asks through
+    asked_by = environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or client
     try:
         body, length = _body(environ, max_body, replay_bytes)
     except Cancelled:
@@ -134,10 +137,11 @@ def request_from(
         forwarded(
             # before what is added here: a client could name it in its Connection header
             end_to_end(_headers(environ, host)),
-            client=environ.get("REMOTE_ADDR", ""),
+            client=client,
             host=host,
             scheme=environ["wsgi.url_scheme"],
             prefix=environ.get("SCRIPT_NAME", ""),
+            peer="" if asked_by == client else asked_by,
             trusted=trust_forwarded,
         ),
         body,

@@ -93,6 +93,15 @@ def test_what_a_trusted_proxy_tells_is_added_to():
     assert ("X-Real-IP", "1.1.1.1") in found
 
 
+def test_a_proxy_whose_client_is_known_is_added_after_it_and_a_forwarded_beside_it_is_dropped():
+    told = [("X-Forwarded-For", "6.6.6.6, 1.1.1.1"), ("Forwarded", "for=6.6.6.6")]
+    found = forwarded(
+        told, client="1.1.1.1", host="shop", scheme="https", peer="10.0.0.9", trusted=True
+    )
+    assert ("Forwarded", "for=1.1.1.1;host=shop;proto=https, for=10.0.0.9") in found
+    assert ("X-Forwarded-For", "6.6.6.6, 1.1.1.1, 10.0.0.9") in found
+
+
 @pytest.mark.parametrize(
     ("client", "node"),
     [("2001:db8::1", '"[2001:db8::1]"'), ("", "unknown"), ("10.0.0.1", "10.0.0.1")],

@@ -44,10 +44,11 @@ def url():
 def make(url):
     made = []
 
-    def build(path="/api/", **options):
+    def build(path="/api/", proxies=0, **options):
         app = flask.Flask("front")
         app.config.update(
             TESTING=True,
+            OM_PROXIES=proxies,
             OM_ROUTES={
                 path: {"chain": "web", "raw": True, **options},
                 "/api/own": {"chain": "web", "rate": None},
@@ -70,6 +71,15 @@ def make(url):
     yield build
     for om in made:
         om.runtime.close()
+
+
+def test_behind_a_proxy_it_is_the_proxy_that_is_added_after_its_client(make):
+    told = {"X-Forwarded-For": "6.6.6.6, 1.1.1.1"}
+    reply = make(proxies=1).test_client().get("/api/x", headers=told)
+    assert "for=6.6.6.6, 1.1.1.1, 127.0.0.1 key" in reply.text
+    reply.close()
+    reply = make().test_client().get("/api/x", headers=told)
+    assert "for=127.0.0.1 key" in reply.text
 
 
 def test_every_method_and_path_below_goes_to_the_first_upstream_that_answers(make):
