@@ -24,6 +24,7 @@ from .flask_templates import before_first_request, current_environ
 from .monitoring.observe import WRONG_METHOD
 from .options import ShieldOptions
 from .resilience.fingerprint import fingerprint
+from .resilience.outcomes import asked_wait_s
 from .runtime import Runtime
 from .settings import Settings
 from .shield import RAISED
@@ -76,7 +77,11 @@ class Entry:
         if runtime.settings.enabled:
             rule = request.url_rule
             subject = f"route:{rule.rule if rule else '<unmatched>'}"
-            request.environ[RAISED] = id(exception), fingerprint(exception, subject)
+            request.environ[RAISED] = (
+                id(exception),
+                fingerprint(exception, subject),
+                asked_wait_s(exception),
+            )
             runtime.recovery.note(subject, exception)
 
     def build(self) -> Runtime:

@@ -103,7 +103,7 @@ def sent_of(error: Exception) -> Sent:
     return cast(Sent, sent) if sent in ("no", "yes") else "maybe"
 
 
-def asked_wait_s(error: Exception) -> float | None:
+def asked_wait_s(error: BaseException) -> float | None:
     """The seconds that an engine asked to wait; ``None`` when it did not say a number."""
     seconds = getattr(error, "retry_after", None)
     if not isinstance(seconds, int | float) or math.isnan(seconds):

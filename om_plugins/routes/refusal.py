@@ -63,7 +63,7 @@ def refusal_for(error: Exception, where: str) -> Refusal:
     if isinstance(error, ChainExhausted):
         if all(isinstance(one, TooLong) for one in error.exceptions):
             return Refusal(413, "The question is too long. Please shorten it.")
-        seconds = _whole(error.retry_after)
+        seconds = whole_seconds(error.retry_after)
         text = (
             "Too many questions at the moment."
             if error.all_rate_limited
@@ -82,7 +82,8 @@ def refusal_for(error: Exception, where: str) -> Refusal:
     return refusal
 
 
-def _whole(seconds: float | None) -> int:
+def whole_seconds(seconds: float | None) -> int:
+    """A ``Retry-After``: at least a second and at most an hour."""
     if seconds is None or math.isnan(seconds):
         return RETRY_AFTER_S
     return math.ceil(min(max(seconds, 1.0), 3600.0))

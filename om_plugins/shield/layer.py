@@ -20,6 +20,7 @@ from ..monitoring.observe import ROUTE, made_by
 from ..options import ShieldOptions
 from ..problem import phrase
 from ..protocols import Cache, Chain, Clock, Scheduler
+from ..resilience.outcomes import asked_wait_s
 from ..signals import Emit, shield_answered
 from .copies import Copying
 from .guard import Found, Guard
@@ -37,8 +38,9 @@ SHIELD = "om_plugins.shield"
 """Where a view's own :class:`~om_plugins.settings.ShieldOptions` are put into the environ."""
 
 RAISED = "om_plugins.raised"
-"""Where the host framework tells of an exception that no view handled: its ``id`` and its
-fingerprint. An exception that leaves the app although it was told of is meant to be seen."""
+"""Where the host framework tells of an exception that no view handled: its ``id``, its fingerprint
+and the seconds that it asks to wait, if it does. An exception that leaves the app although it was
+told of is meant to be seen."""
 
 Headers = list[tuple[str, str]]
 Note = Callable[["WSGIEnvironment", str, Exception], None]
@@ -289,9 +291,10 @@ class _Shielded:
         ):
             self._release()
             return None
-        told = environ.get(RAISED)
+        nobody = 0, "", None if error is None else asked_wait_s(error)
+        _, reference, wait_s = environ.get(RAISED) or nobody
         status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
-        made = self._shield.friendly.answer(environ, status, headers, told[1] if told else "")
+        made = self._shield.friendly.answer(environ, status, headers, reference, wait_s)
         return self._send(Found("page", *made), error)
 
     def _send(self, found: Found, error: Exception | None) -> list[bytes]:

@@ -16,7 +16,7 @@ from werkzeug.wsgi import get_host
 
 from ..notifying.words import words
 from ..problem import CONTENT_TYPE, encoded, problem
-from ..routes.refusal import RETRY_AFTER_S
+from ..routes.refusal import whole_seconds
 from ..security.nonce import nonce
 from . import wording
 
@@ -56,7 +56,12 @@ class Friendly:
         self._prefix = prefix
 
     def answer(
-        self, environ: WSGIEnvironment, status: int, failed: Headers, reference: str
+        self,
+        environ: WSGIEnvironment,
+        status: int,
+        failed: Headers,
+        reference: str,
+        wait_s: float | None = None,
     ) -> tuple[int, Headers, bytes]:
         """The answer to a request whose view failed.
 
@@ -65,6 +70,7 @@ class Friendly:
             status: the true status.
             failed: the headers of the failed answer, of which ``Retry-After`` is kept.
             reference: goes with a report, such as the fingerprint of the error; "" for none.
+            wait_s: what the error asks to wait, in seconds, such as a chain that nobody answered.
         """
         say = words(environ)
         safe = environ.get("REQUEST_METHOD") in _SAFE
@@ -74,7 +80,7 @@ class Friendly:
         extra: Headers = [("Content-Language", say.language), ("Vary", "Accept, Accept-Language")]
         wait = next((v for n, v in failed if n.lower() == "retry-after"), "")
         if wait or status == 503:
-            extra.append(("Retry-After", wait or str(RETRY_AFTER_S)))
+            extra.append(("Retry-After", wait or str(whole_seconds(wait_s))))
         if not wants_page(environ.get("HTTP_ACCEPT")):
             document = problem(status, "", text)
             headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), *extra]

@@ -9,6 +9,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings, signals
+from om_plugins.errors import RateLimited
 from om_plugins.notifying.problems import problems
 
 BROWSER = {"Accept": "text/html,*/*;q=0.8"}
@@ -61,6 +62,21 @@ def test_a_view_and_a_path_are_shielded(late):
     reply = app.test_client().get("/reports/day?other", headers=BROWSER)
     assert reply.status_code == 503
     assert "Report problem" in reply.text
+
+
+def test_a_chain_that_nobody_answered_says_when_to_come_back():
+    app, om = made(OM_SHIELD={"/": []}, OM_RETRIES=0, OM_TIMEOUT=0.2)
+
+    @om.engine("busy", chain="busy")
+    def busy(call):
+        raise RateLimited("slow down", retry_after=42)
+
+    @app.get("/asks")
+    def asks():
+        return om.chain("busy").call().payload
+
+    reply = app.test_client().get("/asks")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "42")
 
 
 def test_a_view_is_shielded_without_any_setting():

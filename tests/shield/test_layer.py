@@ -9,7 +9,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from om_plugins import signals
-from om_plugins.errors import ConfigError
+from om_plugins.errors import ConfigError, RateLimited
 from om_plugins.options import ShieldOptions
 from om_plugins.shield import RAISED, SHIELD
 from om_plugins.types import Answer
@@ -109,6 +109,14 @@ def test_the_apps_own_retry_after_and_cors_headers_are_kept(house):
     assert reply.headers["retry-after"] == "77"
     assert reply.headers["access-control-allow-origin"] == "*"
     assert "set-cookie" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "said"), [(30, "30"), (0.2, "1"), (1e9, "3600"), (None, "5"), (float("nan"), "5")]
+)
+def test_what_a_chain_asks_to_wait_is_told(house, asked_s, said):
+    reply = house(raises(RateLimited("slow down", retry_after=asked_s))).ask()
+    assert (reply.status, reply.headers["retry-after"]) == (503, said)
 
 
 @pytest.mark.parametrize("status", ["501 Not Implemented", "404 Not Found", "302 Found"])
@@ -238,7 +246,7 @@ def test_under_a_debugger_every_exception_passes(house):
 def test_an_exception_that_the_framework_lets_through_on_purpose_passes(house):
     def app(environ, start_response):
         error = ValueError("meant to be seen")
-        environ[RAISED] = id(error), "f1"
+        environ[RAISED] = id(error), "f1", None
         raise error
 
     with pytest.raises(ValueError, match="meant to be seen"):
@@ -338,7 +346,7 @@ def test_the_apps_own_json_can_be_replaced(house):
 def test_every_error_that_the_app_made_on_purpose_can_be_kept(house):
     shield = house(answers("500 Oh", b"<h1>Sorry</h1>"), own_body="always")
     assert shield.ask().body == b"<h1>Sorry</h1>"
-    environ = {**shield.environ(), RAISED: (1, "f1")}
+    environ = {**shield.environ(), RAISED: (1, "f1", None)}
     assert shield.ask(environ=environ).status == 503
 
 

@@ -125,7 +125,7 @@ def test_the_problem_document_says_the_same():
 
 def test_the_reference_is_the_errors_fingerprint(house):
     def app(environ, start_response):
-        environ[RAISED] = 1, "f1e2d3"
+        environ[RAISED] = 1, "f1e2d3", None
         start_response("500 Oh", [("Content-Type", "text/html")])
         return [b""]
 
