@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from .protocols import CacheStore
 
-__all__ = ["LateStore"]
+__all__ = ["LateStore", "compare_and_set"]
+
+
+def compare_and_set(
+    store: CacheStore, key: str, before: bytes | None, value: bytes, ttl: float
+) -> bool:
+    """See :class:`om_plugins.protocols.FencedStore`; a store that is none writes in any case."""
+    fenced = getattr(store, "compare_and_set", None)
+    if fenced is None:
+        store.set(key, value, ttl)
+        return True
+    return bool(fenced(key, before, value, ttl))
 
 
 class LateStore:
@@ -36,6 +47,10 @@ class LateStore:
 
     def delete(self, key: str) -> None:
         self._opened().delete(self._prefix + key)
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        """See :class:`om_plugins.protocols.FencedStore`."""
+        return compare_and_set(self._opened(), self._prefix + key, before, value, ttl)
 
     def close(self) -> None:
         """Give connections back, where the store has a ``close()``; it may be used again."""

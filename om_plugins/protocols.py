@@ -33,6 +33,7 @@ __all__ = [
     "Chain",
     "Clock",
     "Engine",
+    "FencedStore",
     "HostContext",
     "Hub",
     "HubFactory",
@@ -129,6 +130,7 @@ class CacheStore(Protocol):
 
     A store never raises for a missing or damaged entry, and may raise anything when it is out of
     reach: the cache then goes on without it. A ``close()`` is optional: it gives connections back.
+    So is what a :class:`FencedStore` has.
     """
 
     def get(self, key: str) -> bytes | None:
@@ -139,6 +141,24 @@ class CacheStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
+
+
+class FencedStore(CacheStore, Protocol):
+    """A store that can refuse a write that comes too late, in one step with it.
+
+    Without it the cache looks before it writes, and a process that is paused between the two puts
+    an old value over a newer one.
+    """
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        """Keep ``value`` if what is there begins with ``before``, or for ``None`` is not there.
+
+        Args:
+            before: the first bytes of what :meth:`CacheStore.get` gave; entries differ in them.
+
+        Returns:
+            False when something else is there: nothing was written.
+        """
 
 
 class Lease(Protocol):

@@ -11,8 +11,9 @@ import importlib
 import math
 import os
 import re
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -89,14 +90,28 @@ class MemcachedStore:
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones."""
-        # one more: cachelib adds them to the whole second that the clock shows
-        seconds = min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S) + 1
+        self._written(key, lambda: self._here().set(_named(key), value, timeout=_seconds(ttl)))
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        """See :class:`om_plugins.protocols.FencedStore`; by memcached's own ``cas``."""
+        name, client = _named(key), self._pair()[1]
+        ends = int(time.time()) + _seconds(ttl)  # longer than a month must be a Unix time
+        if before is None:
+            return self._written(key, lambda: client.add(name, value, expire=ends))
+        there, number = client.gets(name)
+        if not isinstance(there, bytes) or not there.startswith(before):
+            return False
+        return self._written(key, lambda: client.cas(name, value, number, expire=ends))
+
+    def _written(self, key: str, write: Callable[[], object]) -> bool:
+        """What a write answered; of a value that the server does not take, nothing is there."""
         try:
-            self._here().set(_named(key), value, timeout=seconds)
+            return bool(write())
         except self._pymemcache.MemcacheServerError as error:
             if b"too large" not in error.args[0]:
                 raise
             self.delete(key)  # the one before must not stay in its place
+            return True
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
@@ -107,12 +122,16 @@ class MemcachedStore:
         _close(self._processes)
 
     def _here(self) -> Any:
+        return self._pair()[0]
+
+    def _pair(self) -> tuple[Any, Any]:
+        """cachelib's cache, and the client that it asks."""
         pid = os.getpid()
         found = self._processes.get(pid)
         if found is None:
             client = self._client()
             found = self._processes.setdefault(pid, (MemcachedCache(client), client))
-        return found[0]
+        return found
 
     def _client(self) -> Any:
         options = {"no_delay": True, "default_noreply": False, **self._options}
@@ -155,6 +174,11 @@ def _parsed(url: str) -> tuple[list[str | tuple[str, int]], dict[str, float]]:
             )
         servers.append((found[1].strip("[]"), int(found[2] or _PORT)))
     return servers, options
+
+
+def _seconds(ttl: float) -> int:
+    # one more: they are added to the whole second that the clock shows
+    return min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S) + 1
 
 
 def _named(key: str) -> str:

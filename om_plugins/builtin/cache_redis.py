@@ -22,6 +22,19 @@ __all__ = ["RedisStore"]
 _YEAR_S = 366 * 86400
 _MAX_VALUE = 256 * 2**20
 
+_IF_THERE = """
+-- KEYS: value. ARGV: how what is there begins ('' for nothing), new value, seconds
+local size = redis.pcall('STRLEN', KEYS[1])
+if type(size) == 'number' and size > 0 then  -- what is no text is nothing of ours
+  local there = redis.call('GETRANGE', KEYS[1], 0, math.max(#ARGV[1], 1) - 1)
+  if there ~= ARGV[1] then return 0 end
+elseif ARGV[1] ~= '' then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+
 
 @hookimpl
 def om_plugin_info() -> PluginInfo:
@@ -100,8 +113,16 @@ class RedisStore:
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones."""
-        seconds = min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
-        self._values.set(_named(key), b"=" + value, timeout=seconds)
+        self._values.set(_named(key), b"=" + value, timeout=_seconds(ttl))
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        """See :class:`om_plugins.protocols.FencedStore`; one step on the server."""
+        there = b"" if before is None else b"=" + before
+
+        def ask(client: Any) -> Any:
+            return client.eval(_IF_THERE, 1, _named(key), there, b"=" + value, _seconds(ttl))
+
+        return bool(self._link.call(ask))
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
@@ -110,6 +131,10 @@ class RedisStore:
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
         self._link.close()
+
+
+def _seconds(ttl: float) -> int:
+    return min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
 
 
 def _named(key: str) -> str:

@@ -15,11 +15,15 @@ from .groups import count_saved
 from .keys import Ident, Key
 from .levels import Levels
 from .process import Process
+from .shared import Seen
 from .tracking import Tracker
 from .turns import Turns
 from .values import ABSENT
 
 __all__ = ["Keeping"]
+
+_TRIES = 3
+"""Writes of one value to the store; each but the first because another process wrote just then."""
 
 
 class Keeping:
@@ -65,8 +69,7 @@ class Keeping:
             tracker: what it was computed from.
         """
         tags = flight.tags
-        if self._levels.shared is not None:
-            self._turns.confirm(flight, self._levels.shared.load)
+        seen = self._confirmed(flight)
         fence = 0 if flight.lease is None else flight.lease.token
         stale_time, cache_time = ask.times(flight.data)
         entry = self._levels.make(
@@ -82,7 +85,12 @@ class Keeping:
             return flight.fence is not Fence.DISCARD
 
         # the store first: who is woken by the end of this flight must find the value somewhere
-        self._levels.save(process, entry, stale_time, cache_time, still_wanted, fence)
+        for _ in range(_TRIES):
+            if self._levels.save(process, entry, stale_time, cache_time, still_wanted, fence, seen):
+                break
+            seen = self._confirmed(flight)  # somebody wrote meanwhile: is that newer?
+        else:
+            flight.fence = Fence.DISCARD
         with process.lock:
             if flight.fence is Fence.DISCARD:
                 return
@@ -98,6 +106,10 @@ class Keeping:
             process.failed.pop(ask.ident, None)
         if kept:
             self._changed(process, ask.ident, kind, tags, same)
+
+    def _confirmed(self, flight: Flight) -> Seen | None:
+        shared = self._levels.shared
+        return None if shared is None else self._turns.confirm(flight, shared.look)
 
     def data_of(self, process: Process, value: object, ask: Ask) -> bytes | None:
         """The bytes of a value; ``None``, counted and warned of, when it has none."""

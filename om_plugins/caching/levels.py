@@ -12,7 +12,7 @@ from .flight import Fence
 from .invalidation import ANY, Invalidation
 from .keys import Ident
 from .process import Process
-from .shared import DEAF_TTL_S, L1_TTL_S, Shared
+from .shared import DEAF_TTL_S, L1_TTL_S, Seen, Shared
 from .values import decode, encode
 
 __all__ = ["Levels"]
@@ -103,10 +103,15 @@ class Levels:
         cache_time: float | None,
         wanted: Callable[[], bool],
         fence: int = 0,
-    ) -> None:
-        """Keep an entry in the store, if it is still ``wanted`` when its turn comes."""
+        over: Seen | None = None,
+    ) -> bool:
+        """Keep an entry in the store, if it is still ``wanted`` when its turn comes.
+
+        Args:
+            over: see :meth:`.shared.Shared.save`; so is what is returned.
+        """
         if self.shared is None or entry.gone_at <= entry.stored:
-            return
+            return True
         fresh, kept = self.times(stale_time, cache_time)
         record = Record(
             began=entry.began,
@@ -120,8 +125,7 @@ class Levels:
             cost_us=entry.cost_us,
         )
         with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
-            if wanted():
-                self.shared.save(entry.ident, record)
+            return not wanted() or self.shared.save(entry.ident, record, over)
 
     def look(self, process: Process, ident: Ident, *, again: bool = False) -> Entry | None:
         """The entry in memory, or the one in the store, which then is in memory too.

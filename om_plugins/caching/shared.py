@@ -10,9 +10,10 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import CacheError
+from ..late_store import compare_and_set
 from ..policies.outage import Outage
 from ..protocols import CacheStore, Clock, Hub
 from ..types import ChangeKind
@@ -23,7 +24,7 @@ from .pickles import PICKLED, Pickles
 from .subscriptions import KINDS
 from .values import Pickled
 
-__all__ = ["TOPIC", "Listener", "News", "Shared"]
+__all__ = ["TOPIC", "Listener", "News", "Seen", "Shared"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -33,7 +34,23 @@ DEAF_TTL_S = 0.05
 """How long memory answers on its own while nobody hears of invalidations."""
 _MOST_TAGS = 1000
 _MOST_OWED = 10_000
+_BEGINNING = 64
+"""Bytes in which a record differs from every other: they hold its fence and when it began."""
 _LONGEST = 64 * 1024
+
+
+class Seen(NamedTuple):
+    """What was found under a key.
+
+    Attributes:
+        record: ``None`` where there is none of ours.
+        asked: whether the store could be asked.
+        beginning: the first bytes, whosever they are; ``None`` for nothing.
+    """
+
+    record: Record | None
+    asked: bool
+    beginning: bytes | None
 
 
 class Shared:
@@ -69,27 +86,49 @@ class Shared:
 
     def load(self, ident: Ident) -> tuple[Record | None, bool]:
         """The record, and whether the store could be asked."""
-        key = store_key(ident, self._namespace)
-        data: object = None
-        asked = self._ask(lambda: self._store.get(key))
-        if asked is not None:
-            (data,) = asked
-        if not isinstance(data, bytes) or len(data) > self._max_record:
-            return None, asked is not None
-        return self._trusted(key, unpack(data, self._clock.time())), True
+        seen = self.look(ident)
+        return seen.record, seen.asked
 
-    def save(self, ident: Ident, record: Record) -> None:
-        """Keep a record."""
+    def look(self, ident: Ident) -> Seen:
+        """What is there now."""
+        key = store_key(ident, self._namespace)
+        asked = self._ask(lambda: self._store.get(key))
+        data = None if asked is None else asked[0]
+        if not isinstance(data, bytes):
+            return Seen(None, asked is not None, None)
+        if len(data) > self._max_record:
+            return Seen(None, True, data[:_BEGINNING])
+        record = self._trusted(key, unpack(data, self._clock.time()))
+        return Seen(record, True, data[:_BEGINNING])
+
+    def save(self, ident: Ident, record: Record, over: Seen | None = None) -> bool:
+        """Keep a record.
+
+        Args:
+            over: only in the place of this, where the store can tell.
+
+        Returns:
+            False when something else is there by now: look again.
+        """
         key = store_key(ident, self._namespace)
         if isinstance(record.body, Pickled):
             signed = self._signed(key, record)
             if signed is None:
                 self.delete(ident)  # the one before must not stay in its place
-                return
+                return True
             record = signed
         data = pack(record)
-        if self._ask(lambda: self._store.set(key, data, record.cache_time)) is None:
+
+        def write() -> bool:
+            if over is None or not over.asked:
+                self._store.set(key, data, record.cache_time)
+                return True
+            return compare_and_set(self._store, key, over.beginning, data, record.cache_time)
+
+        written = self._ask(write)
+        if written is None:
             self._owe(key)
+        return written is None or bool(written[0])
 
     def delete(self, ident: Ident) -> None:
         """Forget a record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+from ..late_store import compare_and_set
 from ..policies.forks import renew_after_fork
 from ..protocols import CacheStore
 from ..types import StoreStats
@@ -57,6 +58,18 @@ class CountedStore:
         with self._lock:
             self._counts.writes += 1
             self._counts.written_bytes += len(value)
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        try:
+            written = compare_and_set(self._store, key, before, value, ttl)
+        except Exception:
+            self._failed()
+            raise
+        if written:
+            with self._lock:
+                self._counts.writes += 1
+                self._counts.written_bytes += len(value)
+        return written
 
     def delete(self, key: str) -> None:
         try:

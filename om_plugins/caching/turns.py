@@ -19,8 +19,9 @@ from .flight import Fence, Flight
 from .keys import Ident, store_key
 
 if TYPE_CHECKING:
-    from .entry import Entry, Record
+    from .entry import Entry
     from .process import Process
+    from .shared import Seen
 
 __all__ = ["LEASE_S", "Turns"]
 
@@ -96,25 +97,30 @@ class Turns:
         for lease in leases:
             _renewed(lease)
 
-    def confirm(self, flight: Flight, load: Callable[[Ident], tuple[Record | None, bool]]) -> None:
+    def confirm(self, flight: Flight, look: Callable[[Ident], Seen]) -> Seen | None:
         """Discard what a flight brought if somebody has brought or set a newer value.
 
         Args:
-            load: asks the store.
+            look: asks the store.
+
+        Returns:
+            What is in the store, which the new value may take the place of.
         """
         lease = flight.lease
         if lease is not None and not _renewed(lease):
             flight.fence = Fence.DISCARD
-            return
-        record, _ = load(flight.ident)
+            return None
+        seen = look(flight.ident)
+        record = seen.record
         if record is None:
-            return
+            return seen
         if lease is not None and record.fence:  # one clock for both, the hub's
             newer = record.fence > lease.token
         else:
             newer = record.began > flight.began
         if newer:
             flight.fence = Fence.DISCARD
+        return seen
 
     def end(self, process: Process, flight: Flight) -> None:
         """Give the turn back; those who wait then fetch at once when there is nothing to share."""

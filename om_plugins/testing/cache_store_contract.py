@@ -68,6 +68,45 @@ class CacheStoreContract:
         store.set("key", b"value", 0.5)
         assert store.get("key") in (b"value", None)
 
+    def test_a_fenced_store_writes_over_what_was_seen_and_nothing_else(
+        self, store: CacheStore
+    ) -> None:
+        write = getattr(store, "compare_and_set", None)
+        if write is None:
+            return  # it need not be one: see FencedStore
+        assert write("key", None, b"one" + b"x" * 1000, 60)
+        assert not write("key", None, b"late", 60)
+        assert not write("key", b"two", b"late", 60)
+        assert not write("key", b"one" + b"x" * 1001, b"late", 60)
+        assert store.get("key") == b"one" + b"x" * 1000
+        assert write("key", b"one", b"two", 60)
+        assert store.get("key") == b"two"
+        assert write("key", b"two", b"", 60)
+        assert write("key", b"", b"three", 0.5)
+        store.set("key", b"two", 60)
+        store.delete("key")
+        assert not write("key", b"two", b"late", 60)
+        assert store.get("key") is None
+
+    def test_of_many_that_saw_the_same_one_writes(self, store: CacheStore) -> None:
+        write = getattr(store, "compare_and_set", None)
+        if write is None:
+            return
+        store.set("key", b"seen", 60)
+        wrote: list[bytes] = []
+
+        def work(number: int) -> None:
+            value = b"%d" % number
+            if write("key", b"seen", value, 60):
+                wrote.append(value)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert wrote == [store.get("key")]
+
     def test_several_threads_may_use_it_at_once(self, store: CacheStore) -> None:
         failures: list[BaseException] = []
 

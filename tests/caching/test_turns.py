@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,39 @@ LEASE_S = 2.0
 """Of the real processes, which are to be waited for."""
 FETCH = f"cache/fetch/{store_key('k')}"
 OWN = f"cache/own/{store_key('k')}"
+
+
+class FencedDictStore:
+    """One that refuses what comes too late.
+
+    Attributes:
+        before_write: called once, after a writer has looked and before it writes.
+    """
+
+    def __init__(self, *, refuse=False):
+        self.data = {}
+        self.get = self.data.get
+        self.before_write = None
+        self.refused = 0
+        self._refuse = refuse
+
+    def set(self, key, value, ttl):
+        self.data[key] = value
+
+    def delete(self, key):
+        self.data.pop(key, None)
+
+    def compare_and_set(self, key, before, value, ttl):
+        action, self.before_write = self.before_write, None
+        if action:
+            action()
+        there = self.data.get(key)
+        same = there is None if before is None else there is not None and there.startswith(before)
+        if not same or self._refuse:
+            self.refused += 1
+            return False
+        self.data[key] = value
+        return True
 
 
 @pytest.fixture
@@ -144,6 +178,54 @@ def test_what_a_leader_brings_after_it_lost_its_turn_is_given_but_not_kept(world
 
     assert world.cache.query("k", asleep) == "older"
     assert world.cache.get("k") == other.cache.get("k") == "newer"
+
+
+@pytest.mark.parametrize("newer", ["fetched", "set", "removed"])
+def test_a_leader_that_is_paused_between_its_look_and_its_write_changes_nothing_newer(
+    make_world, hub, newer
+):
+    store = FencedDictStore()
+    one, other = make_world(store=store), make_world(store=store)
+    one.cache.set("k", "old", cache_time=1)
+    one.clock.advance(2)
+
+    def asleep():
+        one.clock.advance(turns.LEASE_S + 1)
+        if newer == "fetched":
+            assert other.cache.query("k", lambda: "newer") == "newer"
+        elif newer == "set":
+            other.cache.set("k", "newer")
+        else:
+            store.delete(next(iter(store.data)))
+
+    store.before_write = asleep
+    fetched = []
+    assert one.cache.query("k", lambda: fetched.append(1) or "older") == "older"
+    assert fetched == [1]
+    found = None if newer == "removed" else "newer"
+    assert one.cache.get("k") == other.cache.get("k") == found
+
+
+def test_a_leader_that_still_has_its_turn_writes_over_an_older_value_that_came_between(make_world):
+    store = FencedDictStore()
+    one, other = make_world(store=store), make_world(store=store)
+
+    other.cache.set("k", "late")
+    ((key, late),) = store.data.items()
+    late = replace(unpack(late, one.clock.time()), fence=1)
+    store.data.clear()
+    store.before_write = lambda: store.data.update({key: pack(late)})
+    assert one.cache.query("k", lambda: "mine") == "mine"
+    one.clock.advance(6)
+    assert one.cache.get("k") == "mine"
+
+
+def test_a_value_that_others_always_overtake_is_given_and_not_kept(make_world):
+    store = FencedDictStore(refuse=True)
+    world = make_world(store=store)
+    assert world.cache.query("k", lambda: "value") == "value"
+    assert store.refused == 3
+    assert world.cache.get("k") is None
 
 
 def test_a_leader_that_lost_its_turn_keeps_nothing_while_another_is_at_it(world, store, hub):
