@@ -28,6 +28,7 @@ from .caching.memoize import Memoized, memoize
 from .errors import ConfigError
 from .flask_entry import KEY, Entry, hear_of_wrong_methods, runtime_of
 from .flask_https import say
+from .flask_order import Decorated
 from .flask_templates import prepare_templates
 from .flask_views import cached
 from .live import LASTS_S
@@ -75,6 +76,7 @@ class OpenManager:
         self._plugins: list[tuple[object, str | None]] = []
         self._shields: list[ShieldOptions] = []
         self._shares: list[bool] = []  # filled once a view is shared
+        self._decorated = Decorated()
         self._https: list[bool] = []  # filled once a view says something about plain HTTP
         if app is not None:
             self.init_app(app)
@@ -99,6 +101,7 @@ class OpenManager:
             shields=self._shields,
             shares=self._shares,
             https=self._https,
+            decorated=self._decorated,
         )
         app.extensions[KEY] = entry.build()
         app.wsgi_app = entry  # type: ignore[method-assign]
@@ -174,7 +177,7 @@ class OpenManager:
             self._shares.append(True)
             for app in list(self._apps):
                 runtime_of(app).http_cache.wanted = True
-        return cached(
+        decorate = cached(
             self._cache_if_enabled,
             stale_time=stale_time,
             cache_time=cache_time,
@@ -184,6 +187,13 @@ class OpenManager:
             shared=shared,
             vary=vary,
         )
+
+        def decorate_and_keep(view: Callable[P, Any]) -> Callable[P, Any]:
+            decorated = decorate(view)
+            self._decorated.keep("cached", view, decorated)
+            return decorated
+
+        return decorate_and_keep
 
     def memoize(
         self,
@@ -228,7 +238,7 @@ class OpenManager:
             ConfigError: a directive or source is not allowed (when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
-        return _before_each(lambda: override(request.environ, change))
+        return self._before_each("csp", lambda: override(request.environ, change))
 
     def shield(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
         """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
@@ -260,13 +270,13 @@ class OpenManager:
         def bring() -> None:
             request.environ[SHIELD] = shield
 
-        return _before_each(bring)
+        return self._before_each("shield", bring)
 
     def headers(
         self,
         headers: Mapping[str, str | None] | None = None,
         *,
-        permissions_policy: Mapping[str, Sequence[str]] | None = None,
+        permissions_policy: Mapping[str, Sequence[str] | str] | None = None,
         force_https: bool | None = None,
     ) -> Callable[[V], V]:
         """Change the companion headers of one view's responses, or of a blueprint's.
@@ -301,7 +311,7 @@ class OpenManager:
             if policy is not None:
                 override(environ, policy)
 
-        decorate: Callable[[V], V] = _before_each(act)
+        decorate: Callable[[V], V] = self._before_each("headers", act)
         if force_https is None:
             return decorate
         if not isinstance(force_https, bool):
@@ -314,6 +324,26 @@ class OpenManager:
             return decorated
 
         return decorate_and_say
+
+    def _before_each(self, what: str, act: Callable[[], None]) -> Callable[[V], V]:
+        """A decorator of views and blueprints that acts before each of their requests."""
+
+        def decorate(view: V) -> V:
+            if isinstance(view, Blueprint):
+                view.before_request(act)
+                return view
+
+            called = cast("Callable[..., Any]", view)
+
+            @functools.wraps(called)
+            def acting(*args: Any, **kwargs: Any) -> Any:
+                act()
+                return current_app.ensure_sync(called)(*args, **kwargs)
+
+            self._decorated.keep(what, called, acting)
+            return cast("V", acting)
+
+        return decorate
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
@@ -385,23 +415,3 @@ class OpenManager:
     def hub(self) -> Hub:
         """What this app's workers share."""
         return self.runtime.hub
-
-
-def _before_each(act: Callable[[], None]) -> Callable[[V], V]:
-    """A decorator of views and blueprints that acts before each of their requests."""
-
-    def decorate(view: V) -> V:
-        if isinstance(view, Blueprint):
-            view.before_request(act)
-            return view
-
-        called = cast("Callable[..., Any]", view)
-
-        @functools.wraps(called)
-        def acting(*args: Any, **kwargs: Any) -> Any:
-            act()
-            return current_app.ensure_sync(called)(*args, **kwargs)
-
-        return cast("V", acting)
-
-    return decorate

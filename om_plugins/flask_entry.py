@@ -20,6 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .errors import ConfigError
 from .flask_https import wish_of
+from .flask_order import Decorated
 from .flask_templates import before_first_request, current_environ
 from .monitoring.observe import WRONG_METHOD
 from .options import ShieldOptions
@@ -49,6 +50,7 @@ class Entry:
         app: the app; its own ``wsgi_app`` is wrapped.
         engines, plugins, shields, shares, https: what was registered on the ``OpenManager``; read
             when the parts are built, so more may come until then.
+        decorated: the views that the ``OpenManager`` put something around.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Entry:
         shields: Sequence[ShieldOptions],
         shares: Sequence[bool],
         https: Sequence[bool],
+        decorated: Decorated,
     ) -> None:
         self._engines = engines
         self._plugins = plugins
         self._shields = shields
         self._shares = shares
         self._https = https
+        self._decorated = decorated
         self._app = app
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
@@ -149,6 +153,7 @@ class Entry:
         if settings.enabled and settings.secure_cookies:
             _secure_cookies(self._app)
         before_first_request(self._app)
+        self._decorated.warn(self._app)
         self._middleware = self._composed
         return self._middleware
 

@@ -432,11 +432,15 @@ def test_a_view_may_change_its_other_headers():
     for wrong in (
         {"X-Frame-Options": "ALLOWALL"},
         {"Content-Security-Policy": None},
+        {"X-A": " "},
         {"a b": "c"},
         {"X-A": "b\nc"},
     ):
         with pytest.raises(ConfigError, match="headers"):
             om.headers(wrong)
+    for policy in ({"camer": []}, {"camera": None}, "camera=()", {"camera": "slef"}):
+        with pytest.raises(ConfigError, match=r"headers\(permissions_policy\)"):
+            om.headers(permissions_policy=policy)
 
 
 @pytest.mark.parametrize(

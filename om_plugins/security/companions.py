@@ -10,10 +10,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..checks import HEADERS
+from ..checks import FEATURES, HEADERS
 from ..errors import ConfigError
+from ..tables import Check
 from .permissions import permissions_policy
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def from_settings(settings: Settings) -> dict[str, str]:
 
 def changes(
     headers: Mapping[str, str | None],
-    permissions: Mapping[str, Sequence[str]] | None = None,
+    permissions: Mapping[str, Sequence[str] | str] | None = None,
 ) -> tuple[tuple[str, str | None], ...]:
     """What a view changes, for ``environ[CHANGED]``.
 
@@ -143,17 +144,25 @@ def changes(
     """
     where = "headers"
     result: list[tuple[str, str | None]] = []
-    try:
-        headers = HEADERS.read(headers)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(where, headers, str(error) or f"must be {HEADERS.allowed}") from None
+    headers = _read(HEADERS, headers, where)
     for name, value in headers.items():
-        if value is not None or name.lower() in (*_POLICIES, *_NOT_OURS):
+        if name.lower() in _POLICIES:
+            raise ConfigError(f"{where}[{name!r}]", value, "use @om.csp(…) instead")
+        if value is not None or name.lower() in _NOT_OURS:
             _check(name, value or "", where)
         result.append((name, value))
     if permissions is not None:
-        result.append(("Permissions-Policy", permissions_policy(permissions) or None))
+        where = f"{where}(permissions_policy)"
+        policy = permissions_policy(_read(FEATURES, permissions, where), where)
+        result.append(("Permissions-Policy", policy or None))
     return tuple(result)
+
+
+def _read(check: Check, value: object, where: str) -> Any:
+    try:
+        return check.read(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, value, str(error) or f"must be {check.allowed}") from None
 
 
 def _check(name: str, value: str, where: str = "OM_HEADERS") -> None:

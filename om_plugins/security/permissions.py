@@ -44,19 +44,22 @@ _ORIGIN = re.compile(r"(https?|wss?)://(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?")
 _WORDS = {"self": "self", "'self'": "self", "src": "src", "'src'": "src"}
 
 
-def permissions_policy(features: Mapping[str, Sequence[str]]) -> str:
+def permissions_policy(
+    features: Mapping[str, Sequence[str]], where: str = "OM_PERMISSIONS_POLICY"
+) -> str:
     """The header's value.
 
     Args:
         features: from a feature to who may use it: ``()`` or ``["none"]`` for nobody, ``["*"]``
             for everybody, or ``self`` and origins such as ``https://maps.example``.
+        where: the key for errors.
 
     Raises:
         ConfigError: a feature is unknown, or a value is not allowed.
     """
     parts = []
     for feature, allowed in features.items():
-        key = f"OM_PERMISSIONS_POLICY[{feature!r}]"
+        key = f"{where}[{feature!r}]"
         if feature not in FEATURES:
             near = difflib.get_close_matches(feature.lower(), sorted(FEATURES), n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else ""
