@@ -72,6 +72,8 @@ class Changes:
 
     def put(self, process: Process, ident: Ident, at: float) -> None:
         """An entry was put by hand: what was computed from the old one is out of date."""
+        if self._levels.shared is not None:
+            process.news.put(ident)
         with process.lock:
             found = self._levels.mark_dependents(process, ident, at)
             if found and self._levels.shared is not None:
@@ -128,6 +130,12 @@ class Changes:
                 process.memory.add(what, at)
             found = self._levels.mark(process, what, at)
         self._tell(process, what, said_at, [*also, *found], heard_at)
+
+    def heard_put(self, idents: list[Ident]) -> None:
+        """Another worker put entries by hand: the store has newer ones than this memory."""
+        process = self._process()
+        for ident in idents:
+            self._levels.distrust(process, ident)
 
     def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None:
         """Another worker put an entry by hand, from which others were computed."""

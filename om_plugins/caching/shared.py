@@ -37,6 +37,8 @@ _MOST_OWED = 10_000
 _BEGINNING = 64
 """Bytes in which a record differs from every other: they hold its fence and when it began."""
 _LONGEST = 64 * 1024
+_MOST_PUT = 10_000
+_MOST_NAMED = 500
 
 
 class Seen(NamedTuple):
@@ -209,6 +211,8 @@ class Listener(Protocol):
         self, what: Invalidation, at: float, also: list[Ident], heard_at: float
     ) -> None: ...
 
+    def heard_put(self, idents: list[Ident]) -> None: ...
+
     def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None: ...
 
     def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None: ...
@@ -235,6 +239,7 @@ class News:
         self._last = ""
         self._deaf = False
         self._down = False
+        self._put: dict[Ident, None] = {}
 
     def tell(self, what: Invalidation, at: float, found: Sequence[Ident] = ()) -> None:
         """Publish an invalidation, and those it found whose tags others may not know."""
@@ -256,6 +261,21 @@ class News:
         """Publish that an entry was kept; only for keys that somebody watches."""
         self._publish({"changed": ident, "kind": kind, "tags": list(tags), "at": at, "same": same})
 
+    def put(self, ident: Ident) -> None:
+        """Publish with the next :meth:`hear` that the store has another value of an entry."""
+        if self._hub is not None and len(self._put) < _MOST_PUT:
+            self._put[ident] = None
+
+    def _tell_put(self) -> None:
+        put, self._put = self._put, {}
+        while put:
+            told: list[Ident] = []
+            size = 0
+            while put and len(told) < _MOST_NAMED and size < _LONGEST:
+                told.append(put.popitem()[0])
+                size += len(told[-1])
+            self._publish({"put": told})
+
     def tell_outdated(self, ident: Ident, at: float) -> None:
         """Publish that what was computed from an entry is out of date."""
         self._publish({"outdated": ident, "at": at})
@@ -272,6 +292,7 @@ class News:
         """Read what is new, and apply it."""
         if self._hub is None:
             return
+        self._tell_put()
         try:
             while messages := self._hub.read(self._topic, after=self._last, limit=500):
                 for message in messages:
@@ -312,6 +333,9 @@ class News:
     def _apply(self, data: object, heard_at: float) -> None:
         # a message is as little to be trusted as any other input: what does not fit is passed by
         if not isinstance(data, dict) or data.get("from") == self.origin:
+            return
+        if isinstance(put := data.get("put"), list):
+            self._listener.heard_put([one for one in put[:_MOST_NAMED] if _is_ident(one)])
             return
         at = data.get("at")
         if not isinstance(at, float | int) or isinstance(at, bool) or at != at:

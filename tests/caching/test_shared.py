@@ -55,6 +55,40 @@ def test_memory_answers_alone_for_five_seconds_at_most(workers, store):
     assert two.cache.query("k", int) == 2
 
 
+def test_what_one_worker_sets_by_hand_the_other_asks_the_store_for(workers, hub):
+    one, two = workers
+    keys = [("k", number) for number in range(700)]
+    for key in keys:
+        one.cache.set(key, "old")
+        assert two.cache.get(key) == "old"
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    two.scheduler.run_due()
+    before = hub.last_id(TOPIC)
+    for key in keys:
+        one.cache.set(key, "new")
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    two.scheduler.run_due()
+    assert [two.cache.get(key) for key in keys] == ["new"] * 700
+    assert len(hub.read(TOPIC, after=before)) == 2  # told in few messages
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    assert len(hub.read(TOPIC, after=before)) == 2
+
+
+def test_the_same_value_set_once_more_is_no_news(workers, hub):
+    one, _ = workers
+    one.cache.set("k", "value")
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    before = hub.last_id(TOPIC)
+    one.cache.set("k", "value")
+    one.clock.advance(1)
+    one.scheduler.run_due()
+    assert hub.last_id(TOPIC) == before
+
+
 def test_an_invalidation_is_heard_within_a_second(workers, fetcher):
     one, two = workers
     one.cache.set("k", "old", tags=["t"])
@@ -294,6 +328,8 @@ def test_a_body_that_cannot_be_read_is_a_miss(workers, store, fetcher):
         {"at": 9e12, "prefix": b"", "tags": "t", "scope": ""},
         {"at": 9e12, "prefix": None, "tags": [1, None], "scope": ""},
         {"at": 9e12, "removed": 5},
+        {"put": "k"},
+        {"put": [None, 5, "x" * 100_000]},
     ],
 )
 def test_news_of_no_sense_is_passed_by(make_world, store, hub, message):

@@ -46,7 +46,8 @@ def kinds(told):
 
 
 def published(hub):
-    return [m.data for m in hub.read(TOPIC, limit=500)]
+    """What was told of changes; that a shared store has another value is told in any case."""
+    return [m.data for m in hub.read(TOPIC, limit=500) if "put" not in m.data]
 
 
 # --- in one process -------------------------------------------------------------------------------
