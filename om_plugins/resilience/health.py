@@ -3,7 +3,7 @@
 | state | when |
 |---|---|
 | offline | its breaker is open or half-open, or an operator must act; or nobody's call succeeded and two probes in a row failed |
-| degraded | it cools down; or a rate is at half of what would open the breaker; or each of the last calls failed, three at least; or nobody's call succeeded and the last probe failed; or a prober found it well since its breaker opened, and nobody has called yet |
+| degraded | it cools down; or a rate is at half of what would open the breaker; or there were calls and none succeeded; or nobody's call succeeded and the last probe failed; or a prober found it well since its breaker opened, and nobody has called yet |
 | no data | nothing was counted and nobody probed |
 | healthy | else |
 
@@ -25,8 +25,6 @@ __all__ = ["PROBES_TO_OFFLINE", "health_of"]
 
 PROBES_TO_OFFLINE = 2
 """A single probe that fails may have met a moment of bad luck."""
-CALLS_TO_DEGRADED = 3
-"""So few calls open no breaker, but when none of them succeeds the engine is not well."""
 
 
 def health_of(view: BreakerView, cooldown: Cooldown, now: float) -> Health:
@@ -50,5 +48,5 @@ def health_of(view: BreakerView, cooldown: Cooldown, now: float) -> Health:
         return Health.OFFLINE if offline else Health.DEGRADED
     if not view.calls:
         return Health.NO_DATA if view.probed_at is None else Health.HEALTHY
-    none_succeeded = view.calls == view.failures and view.calls >= CALLS_TO_DEGRADED
-    return Health.DEGRADED if view.raised or none_succeeded else Health.HEALTHY
+    # too few calls to open the breaker say enough when none of them succeeded
+    return Health.DEGRADED if view.raised or view.calls == view.failures else Health.HEALTHY

@@ -34,9 +34,8 @@ def state(one: Breaker, cooldown: Cooldown | None = None, now: float = 0) -> Hea
         ({"fine": 15, "failed": 5}, Health.DEGRADED),
         ({"fine": 11, "slow": 9}, Health.DEGRADED),
         ({"fine": 12, "slow": 8}, Health.HEALTHY),
-        ({"failed": 2}, Health.HEALTHY),
-        ({"failed": 3}, Health.DEGRADED),  # too few to open the breaker, but none succeeded
-        ({"fine": 1, "failed": 3}, Health.HEALTHY),
+        ({"failed": 1}, Health.DEGRADED),  # too few to open the breaker, but none succeeded
+        ({"fine": 1, "failed": 1}, Health.HEALTHY),
         ({"failed": 10}, Health.OFFLINE),
     ],
 )
