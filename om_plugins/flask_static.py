@@ -33,11 +33,20 @@ class StaticFile:
         integrity: such as ``sha384-…``.
     """
 
-    def __init__(self, name: str, url: str, integrity: str, attributes: dict[str, object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        integrity: str,
+        attributes: dict[str, object],
+        *,
+        hashes: bool = False,
+    ) -> None:
         self.url = url
         self.integrity = integrity
         self._name = name
         self._attributes = attributes
+        self._hashes = hashes
 
     def __html__(self) -> str:
         sheet = self._name.endswith(".css")
@@ -55,7 +64,7 @@ class StaticFile:
         if has_request_context():
             environ = request.environ
             # where a policy lists hashes, it allows the site's own files as well
-            own = "://" not in self.url and noted(environ, OWN)
+            own = self._hashes and "://" not in self.url and noted(environ, OWN)
             given["nonce"] = None if own else tag_nonce(environ)
         given |= self._attributes
         text = Markup()
@@ -72,8 +81,12 @@ class StaticFile:
         return str(self.__html__())
 
 
-def static_helper() -> Callable[..., StaticFile]:
-    """The template global, with a memory of its own: one per app."""
+def static_helper(hashes: Callable[[], bool] = lambda: False) -> Callable[..., StaticFile]:
+    """The template global, with a memory of its own: one per app.
+
+    Args:
+        hashes: whether a policy of the app lists hashes.
+    """
     known: dict[tuple[str, str], tuple[float, int, str]] = {}
 
     def om_static(filename: str, *, endpoint: str = "static", **attributes: object) -> StaticFile:
@@ -100,7 +113,7 @@ def static_helper() -> Callable[..., StaticFile]:
             known[endpoint, filename] = stamp
         short = stamp[2].translate(_IN_ADDRESS)[:12]
         url = url_for(endpoint, filename=filename, v=short)
-        return StaticFile(filename, url, f"sha384-{stamp[2]}", attributes)
+        return StaticFile(filename, url, f"sha384-{stamp[2]}", attributes, hashes=hashes())
 
     return om_static
 

@@ -41,7 +41,9 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
             hashes=runtime().header_policy.rules.lists_hashes,
             attributes=settings.csp_hash_attributes,
         )
-        environment.globals.setdefault("om_static", static_helper())
+        environment.globals.setdefault(
+            "om_static", static_helper(lambda: runtime().header_policy.rules.lists_hashes)
+        )
         return environment
 
     if "jinja_env" in app.__dict__:
@@ -83,7 +85,8 @@ def _head(
         return Markup()
     static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
     # where a policy lists hashes, it allows the site's own files as well
-    value = None if noted(environ, OWN) else tag_nonce(environ)
+    own = runtime().header_policy.rules.lists_hashes and noted(environ, OWN)
+    value = None if own else tag_nonce(environ)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
     early = Markup('<link rel="modulepreload" href="{}"{}>')
     tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []

@@ -80,6 +80,14 @@ def test_where_hashes_are_listed_a_page_of_own_files_has_no_nonce(app):
     assert "Cache-Control" not in first.headers
 
 
+def test_where_hashes_are_those_of_attributes_alone_a_tag_has_its_nonce(app):
+    app.config["OM_CSP_HASH_ATTRIBUTES"] = True
+    app.add_url_rule(
+        "/", view_func=lambda: render_template_string("{{ om_head() }}{{ om_static('a.css') }}")
+    )
+    assert app.test_client().get("/").data.count(b"nonce=") == 2
+
+
 def test_address_and_integrity_can_be_had_alone(app):
     parts = "{{ om_static('a.css').url }} {{ om_static('a.css').integrity }}"
     url, integrity = rendered(app, parts).split()

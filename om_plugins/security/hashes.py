@@ -15,15 +15,15 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from .override import OVERRIDE
 from .policy import Policy
-from .sources import NONCE_SOURCE
+from .sources import HASHES_SOURCE, NONCE_SOURCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
     "HASHES",
-    "HASHES_SOURCE",
     "OWN",
     "checked_notes",
     "hashed",
@@ -37,9 +37,6 @@ HASHES = "om_plugins.hashes"
 """Where the environ keeps what a page used, as ``directive 'sha256-…'``: a dict while it may still
 grow, a tuple once the headers are sent. Absent where no policy lists hashes. A cache that sends a
 page again puts it back before the response starts."""
-
-HASHES_SOURCE = "'hashes'"
-"""Stands in a policy for the hashes that its page used."""
 
 OWN = "'self'"
 """Noted for a tag that loads a file of the site itself, which the policy allows anyway."""
@@ -83,10 +80,12 @@ def checked_notes(notes: Iterable[str]) -> tuple[str, ...]:
 
 
 def noted(environ: WSGIEnvironment, what: str) -> bool:
-    """Note what a tag needs; false when it must have a nonce, because the header is sent or lists
-    no hashes."""
+    """Note what a tag needs; false when it must have a nonce, because the header is sent, lists no
+    hashes, or a view changed its policy to one of nonces."""
     found = environ.get(HASHES)
     if not isinstance(found, dict):
+        return False
+    if "-attr " not in what and any(one.needs_nonces for one in environ.get(OVERRIDE, ())):
         return False
     if what != OWN:
         found[what] = None

@@ -107,7 +107,7 @@ class HeaderPolicy:
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
         self.may_stay_plain = (
-            self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.needs_nonces
+            self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.wants_nonces
         )
         self._bits = {
             "content-type": _CONTENT_TYPE,

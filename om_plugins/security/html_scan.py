@@ -317,7 +317,7 @@ class Scanner:
         state = self.state
         state.mode = Mode.BEFORE_ATTRIBUTE
         name = state.attribute.lower()
-        if state.value and state.opening and not self.skip and not self.loose:
+        if state.value and state.opening and not self.skip:
             if name == "style":
                 self.inline.append(Inline(piece, offset, "style-src-attr", state.value))
             elif name.startswith("on") and name.isalpha():

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .policy import Policy, checked, checked_changes, replaced, widened
+from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
+from .sources import NONCE_SOURCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -31,7 +32,16 @@ class Override:
         ConfigError: a directive or source is not allowed.
     """
 
-    __slots__ = ("_key", "exempt", "remove", "replace", "report_only", "reported", "update")
+    __slots__ = (
+        "_key",
+        "exempt",
+        "needs_nonces",
+        "remove",
+        "replace",
+        "report_only",
+        "reported",
+        "update",
+    )
 
     def __init__(
         self,
@@ -52,6 +62,12 @@ class Override:
         self.reported: tuple[Policy, ...] = ()
         if report_only is not None and not isinstance(report_only, bool):
             self.reported = (checked(report_only, "csp(report_only)"),)
+        # what is added to sources leaves their hashes there
+        added = {
+            name: [one for one in value if one != NONCE_SOURCE]
+            for name, value in self.update.items()
+        }
+        self.needs_nonces = any(map(needs_nonces, (added, self.replace, *self.reported)))
         self._key = (
             tuple(self.update.items()),
             tuple(self.replace.items()),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
-from .sources import NONCE_SOURCE, folded, unknown, wrong
+from .sources import HASHES_SOURCE, NONCE_SOURCE, folded, unknown, wrong
 
 Directives = Mapping[str, Sequence[str]]
 Policy = dict[str, tuple[str, ...]]
@@ -62,6 +62,21 @@ _GONE: Mapping[str, str] = {
     "require-sri-for": "om_static(…) writes integrity on a tag",
 }
 """Directives that browsers have dropped, and what to do instead."""
+
+
+_OF_TAGS = ("script-src", "script-src-elem", "style-src", "style-src-elem", "default-src")
+
+
+def needs_nonces(policy: Directives) -> str:
+    """The directive, if any, by which a tag needs its nonce although its hash is listed, or it
+    loads a file of the site: beside ``'strict-dynamic'`` browsers do not look at ``'self'``."""
+    for name in _OF_TAGS:
+        sources = policy.get(name, ())
+        if "'strict-dynamic'" in sources or (
+            NONCE_SOURCE in sources and HASHES_SOURCE not in sources
+        ):
+            return name
+    return ""
 
 
 def parsed(text: str, where: str) -> dict[str, tuple[str, ...]]:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .companions import FRAMED
-from .hashes import HASHES_SOURCE
 from .override import Override
-from .policy import Policy, checked, checked_changes, replaced, widened
+from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
 from .presets import API, BASELINE, STRICT, by_hash, compatible
-from .sources import NONCE_SOURCE
+from .sources import HASHES_SOURCE, NONCE_SOURCE
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -79,6 +78,12 @@ class PolicyRules:
         _check_dynamic(self._base)
         self._enforce_also = _list(enforce_also, "OM_CSP_ENFORCE_ALSO")
         self._report_also = _list(report_also, "OM_CSP_REPORT_ALSO")
+        if self.lists_hashes:
+            _check_hashes(self._base, "OM_CSP")
+            for number, one in enumerate(self._enforce_also):
+                _check_hashes(one, f"OM_CSP_ENFORCE_ALSO[{number}]")
+            for number, one in enumerate(self._report_also):
+                _check_hashes(one, f"OM_CSP_REPORT_ALSO[{number}]")
         self._api = checked(api, "OM_CSP_API")
         # two plugins may well ask for the same source
         once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
@@ -86,7 +91,7 @@ class PolicyRules:
         self.framing: tuple[str, ...] = ()
 
     @property
-    def needs_nonces(self) -> bool:
+    def wants_nonces(self) -> bool:
         """Whether every page needs its nonces, even in a mode that only observes: it asks for
         reports by itself, or has one more policy that is enforced."""
         policies = (self._base, *self._report_also, *self._enforce_also)
@@ -261,6 +266,25 @@ def _check_dynamic(policy: Policy) -> None:
                 sources,
                 "beside 'strict-dynamic' only what has a nonce or a hash runs: add \"'nonce'\"",
             )
+
+
+def _check_hashes(policy: Policy, where: str) -> None:
+    """Refuse a policy that wants nonces where tags are noted by their hashes instead."""
+    name = needs_nonces(policy)
+    if name and "'strict-dynamic'" in policy[name]:
+        raise ConfigError(
+            f"{where}[{name!r}]",
+            policy[name],
+            "beside 'strict-dynamic' browsers do not look at \"'self'\", by which the site's files "
+            "are allowed where hashes are listed: take OM_CSP_PRESET = 'strict', or leave it out",
+        )
+    if name:
+        raise ConfigError(
+            f"{where}[{name!r}]",
+            policy[name],
+            "tags whose hash is listed get no nonce: write \"'hashes'\" beside \"'nonce'\", or "
+            "take another OM_CSP_PRESET than 'hash'",
+        )
 
 
 def _plain(pattern: str) -> str:

@@ -13,9 +13,13 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["KEYWORDS", "NONCE_SOURCE", "folded", "unknown", "wrong"]
+__all__ = ["HASHES_SOURCE", "KEYWORDS", "NONCE_SOURCE", "folded", "unknown", "wrong"]
 
 NONCE_SOURCE = "'nonce'"
+"""Stands in a policy for the nonce of its response."""
+
+HASHES_SOURCE = "'hashes'"
+"""Stands in a policy for the hashes that its page used; see hashes.py."""
 
 KEYWORDS = frozenset(
     {
@@ -30,7 +34,7 @@ KEYWORDS = frozenset(
         "'inline-speculation-rules'",
         "'trusted-types-eval'",
         NONCE_SOURCE,
-        "'hashes'",  # stands for those that a page used; see hashes.py
+        HASHES_SOURCE,
     }
 )
 _BARE_KEYWORDS = frozenset(word.strip("'") for word in KEYWORDS)

@@ -20,6 +20,8 @@ __all__ = ["joined", "scan"]
 # built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
 _TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
 
+_OF_A_NONCE = frozenset("0123456789abcdef nonce='\"")
+
 # bodies that are put out elsewhere, or not at all: what stands before them says nothing
 _ELSEWHERE = frozenset({"macro", "call", "set"})
 _BRANCHING = frozenset({"if", "for", "trans"})
@@ -110,7 +112,7 @@ class _Flow:
             if fresh:
                 scanner.state = State()
             scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
-            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names)
+            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names, inside)
         else:
             scanner.gap()
 
@@ -142,10 +144,15 @@ class _Open:
         self.ends: list[State] = []
 
 
-def _spoils(keyword: str, names: list[str]) -> bool:
-    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags."""
+def _spoils(keyword: str, names: list[str], inside: list[Token]) -> bool:
+    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags, or may replace
+    something in a nonce, which would then be wrong now and then."""
     if keyword == "set":
         names = names[1:]  # the first is the variable
     elif keyword != "filter":
         return False
+    if "replace" in names[1:]:
+        searched = next((one.value for one in inside if one.type == "string"), "")
+        if not set(searched) - _OF_A_NONCE:
+            return True
     return any(name in FILTERS and name not in _TRANSPARENT_FILTERS for name in names[1:])

@@ -9,6 +9,7 @@ from flask import Flask, Response, render_template_string, stream_template_strin
 from jinja2 import Environment, FileSystemBytecodeCache
 
 from om_plugins import OpenManager
+from om_plugins.errors import ConfigError
 from om_plugins.security.hashes import (
     HASHES,
     OWN,
@@ -131,6 +132,13 @@ def test_attributes_are_noted_on_request(render):
     assert render(source, hashes=True, x=1)[1] == []
 
 
+def test_attributes_of_a_macro_are_noted_when_it_is_called(render):
+    macro = "{% macro b(x) %}<b onclick='go()'>{{ x }}</b>{% endmacro %}"
+    found = [f"script-src-attr {sha('go()')}"]
+    assert render(macro + "{{ b(1) }}", attributes=True) == ("<b onclick='go()'>1</b>", found)
+    assert render(macro, attributes=True)[1] == []
+
+
 @pytest.mark.parametrize(
     ("policy", "nonce", "expected"),
     [
@@ -180,10 +188,27 @@ def app():
     app.config.update(
         TESTING=True, OM_CSP_MODE="enforce", OM_CSP_PRESET="hash", OM_HUB_URL="memory://"
     )
+    app.config["OM_CSP_PATHS"] = {"/dynamic": {"update": {"script-src": ["'strict-dynamic'"]}}}
     app.om = OpenManager(app)
 
     @app.get("/")
+    @app.get("/dynamic")
     def index():
+        return render_template_string(PAGE, x=1)
+
+    @app.get("/own")
+    @app.om.csp(replace={"script-src": ["'nonce'", "'strict-dynamic'"]})
+    def own():
+        return render_template_string(PAGE, x=1)
+
+    @app.get("/watched")
+    @app.om.csp(report_only="script-src 'nonce'")
+    def watched():
+        return render_template_string(PAGE, x=1)
+
+    @app.get("/wider")
+    @app.om.csp(update={"script-src": ["'nonce'", "https://a.example"]})
+    def wider():
         return render_template_string(PAGE, x=1)
 
     @app.get("/mixed")
@@ -239,6 +264,39 @@ def test_a_page_that_needs_both_has_both(app):
     assert response.data.count(b"nonce=") == 1
     assert f"{sha('start()')} 'nonce-{value}'" in csp(response)
     assert response.headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("path", ["/own", "/dynamic", "/watched"])
+def test_a_view_whose_policy_is_one_of_nonces_has_nonces(app, path):
+    response = app.test_client().get(path)
+    value = re.search(rb'nonce="(\w+)"', response.data)[1].decode()
+    assert response.data.count(b"nonce=") == 2
+    assert all(
+        value in one for name, one in response.headers if name.startswith("Content-Security")
+    )
+
+
+def test_a_view_that_adds_a_host_has_none(app):
+    response = app.test_client().get("/wider")
+    assert b"nonce" not in response.data
+    assert f"{sha('start()')} 'report-sample' https://a.example" in csp(response)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"OM_CSP": {"style-src": ["'self'", "'nonce'"]}},
+        {"OM_CSP": {"script-src": ["'hashes'", "'nonce'", "'strict-dynamic'"]}},
+        {"OM_CSP_REPORT_ALSO": ["script-src 'nonce'"]},
+        {"OM_CSP_PRESET": "strict", "OM_CSP_ENFORCE_ALSO": ["style-src 'hashes'"]},
+    ],
+    ids=repr,
+)
+def test_a_policy_of_nonces_beside_hashes_is_an_error(config):
+    app = Flask("both")
+    app.config.update({"OM_CSP_MODE": "enforce", "OM_CSP_PRESET": "hash"} | config)
+    with pytest.raises(ConfigError, match=r"where hashes are listed|write \"'hashes'\" beside"):
+        OpenManager(app)
 
 
 def test_a_stream_has_its_nonce(app):

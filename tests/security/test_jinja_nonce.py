@@ -98,6 +98,11 @@ SHAPES = [
     ("{% filter upper %}<style></style>{% endfilter %}", "<STYLE></STYLE>"),
     ("{% set a | upper %}<style></style>{% endset %}{{ a }}", "<STYLE></STYLE>"),
     ("{% filter trim %} <style></style> {% endfilter %}", '<style nonce="N"></style>'),
+    ("{% filter replace('p', 'q') %}<style>p</style>{% endfilter %}",
+     '<style nonce="N">q</style>'),
+    # "a" may stand in a nonce: with one, the page would work now and then
+    ("{% filter replace('a', 'b') %}<style>a</style>{% endfilter %}", "<style>b</style>"),
+    ("{% set s | replace('0', '') %}<style>0</style>{% endset %}{{ s }}", "<style></style>"),
     ("{% block b %}<style></style>{% endblock %}", '<style nonce="N"></style>'),
     ("{% with a = 1 %}<style></style>{% endwith %}", '<style nonce="N"></style>'),
     ("{% trans %}<script></script>{% endtrans %}<style></style>",
