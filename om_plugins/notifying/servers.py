@@ -47,6 +47,13 @@ def stopping() -> bool:
     return getattr(_worker(), "alive", True) is False
 
 
+def grace_s() -> float:
+    """How long a server that was told to stop waits for its threads: gunicorn's
+    ``graceful_timeout``, which is 30 seconds unless it says otherwise."""
+    said = getattr(getattr(_worker(), "cfg", None), "graceful_timeout", 30)
+    return float(said) if isinstance(said, int | float) else 30.0
+
+
 def _worker() -> object:
     return getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
 

@@ -28,6 +28,7 @@ from ..options import RouteOptions
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..types import Answer
 from . import question
+from .ending import Ending
 from .guards import RateLimit, allowed_origin, ask_auth, check_host, check_site
 from .idempotency import KeptStream, Keys, Replay, Ticket
 from .raw import RawRoute
@@ -94,6 +95,7 @@ class EngineRoutes:
         self._trusted = trusted_hosts
         self._on_error = on_error
         self._on_wrong_method = on_wrong_method
+        self._ending = Ending(clock)
         self._routes: dict[str, _Route] = {}
         raw: dict[str, RawRoute] = {}
         for path, options in routes.items():
@@ -168,7 +170,9 @@ class EngineRoutes:
             elif stream:
                 own = event_headers(found)
                 start_response("200 OK", [*own, *asked.headers])
-                events = EventStream(found, lambda error: self._refused(environ, route, error))
+                events = EventStream(
+                    found, lambda error: self._refused(environ, route, error), self._ending.over
+                )
                 if asked.ticket is None:
                     return events
                 return KeptStream(asked.ticket, events, own, asked.idempotent)
@@ -228,7 +232,7 @@ class EngineRoutes:
             else:
                 key = route.keys.name(environ, key, said)
         before = ENVIRON.set(environ)
-        watching = caller_gone.set(watch_client(environ))
+        watching = caller_gone.set(self._nobody_waits(environ))
         try:
             return chain.call(
                 payload,
@@ -241,6 +245,12 @@ class EngineRoutes:
         finally:
             caller_gone.reset(watching)
             ENVIRON.reset(before)
+
+    def _nobody_waits(self, environ: WSGIEnvironment) -> Callable[[], bool]:
+        """Says that the client has gone, or that the server is about to."""
+        over = self._ending.over
+        gone = watch_client(environ)
+        return over if gone is None else lambda: gone() or over()
 
     def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
         refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")

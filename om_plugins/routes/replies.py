@@ -10,8 +10,10 @@ import msgspec
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from ..errors import Cancelled
 from ..problem import CONTENT_TYPE, encoded
 from ..types import Answer
+from .ending import restarted
 from .refusal import Headers, Refusal
 
 _NOT_TOKEN = re.compile(r"[^A-Za-z0-9._~-]")
@@ -93,11 +95,18 @@ class EventStream:
     Args:
         answer: closed when the stream ends, also when the client leaves early.
         refuse: what a client is told of an error that comes in the middle.
+        ending: says that answers under way must end, because the server does.
     """
 
-    def __init__(self, answer: Answer, refuse: Callable[[Exception], Refusal]) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        refuse: Callable[[Exception], Refusal],
+        ending: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._answer = answer
         self._refuse = refuse
+        self._ending = ending
         self._events = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -116,9 +125,14 @@ class EventStream:
         try:
             for chunk in _texts(answer):
                 yield event("chunk", chunk)
-            last = event("done", {})
+                if self._ending():
+                    last = event("error", restarted().document)
+                    break
+            else:
+                last = event("done", {})
         except Exception as error:  # noqa: BLE001 - the client gets a typed event, the log the rest
-            last = event("error", self._refuse(error).document)
+            cut = isinstance(error, Cancelled) and self._ending()
+            last = event("error", (restarted() if cut else self._refuse(error)).document)
         finally:
             answer.close()
         yield last

@@ -92,11 +92,13 @@ class Upstream:
 def served(gunicorn):
     upstreams = []
 
-    def start(script, timeout=20):
+    def start(script, timeout=20, grace=30):
         upstream = Upstream(script)
         upstreams.append(upstream)
         source = APP % {"port": upstream.port, "timeout": timeout}
-        url, _ = gunicorn(source, "--workers", "1", "--threads", "4")
+        url, upstream.server = gunicorn(
+            source, "--workers", "1", "--threads", "4", "--graceful-timeout", str(grace)
+        )
         return upstream, url
 
     yield start
@@ -220,3 +222,26 @@ def test_a_stream_that_falls_silent_ends_with_a_typed_error(served, ask):
     assert upstream.done.wait(5)
     client.close()
     assert state(url)["error"] == "AttemptTimeout"
+
+
+def endless():
+    yield HEAD
+    while True:
+        yield piece("one")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("script", [endless(), [HEAD, piece("one")]], ids=["busy", "silent"])
+def test_a_stream_that_outlasts_the_servers_patience_ends_with_a_typed_error(served, ask, script):
+    upstream, url = served(script, grace=3)
+    client = ask(url)
+    read_until(client, b"one")
+    began = time.monotonic()
+    upstream.server.terminate()
+    text = read_until(client, b"\r\n0\r\n\r\n").decode()
+    assert 1.4 < time.monotonic() - began < 3
+    document = json.loads(text.partition("event: error\ndata: ")[2].partition("\n")[0])
+    assert document["status"] == 503
+    assert document["detail"].startswith("The server is being restarted.")
+    assert upstream.done.wait(5)
+    assert upstream.server.wait(5) == 0
