@@ -11,13 +11,18 @@ __all__ = ["LateStore", "compare_and_set"]
 
 def compare_and_set(
     store: CacheStore, key: str, before: bytes | None, value: bytes, ttl: float
-) -> bool:
-    """See :class:`om_plugins.protocols.FencedStore`; a store that is none writes in any case."""
+) -> bool | None:
+    """See :class:`om_plugins.protocols.FencedStore`.
+
+    Returns:
+        ``None`` for a store that is none: it wrote, whatever was there.
+    """
     fenced = getattr(store, "compare_and_set", None)
     if fenced is None:
         store.set(key, value, ttl)
-        return True
-    return bool(fenced(key, before, value, ttl))
+        return None
+    written: bool | None = fenced(key, before, value, ttl)
+    return written
 
 
 class LateStore:
@@ -48,8 +53,10 @@ class LateStore:
     def delete(self, key: str) -> None:
         self._opened().delete(self._prefix + key)
 
-    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
-        """See :class:`om_plugins.protocols.FencedStore`."""
+    def compare_and_set(
+        self, key: str, before: bytes | None, value: bytes, ttl: float
+    ) -> bool | None:
+        """See :func:`compare_and_set`."""
         return compare_and_set(self._opened(), self._prefix + key, before, value, ttl)
 
     def close(self) -> None:

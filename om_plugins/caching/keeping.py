@@ -86,7 +86,10 @@ class Keeping:
 
         # the store first: who is woken by the end of this flight must find the value somewhere
         for _ in range(_TRIES):
-            if self._levels.save(process, entry, stale_time, cache_time, still_wanted, fence, seen):
+            if self._levels.save(
+                process, entry, stale_time, cache_time, still_wanted, fence, seen,
+                lambda: self._turns.still(flight),
+            ):  # fmt: skip
                 break
             seen = self._confirmed(flight)  # somebody wrote meanwhile: is that newer?
         else:

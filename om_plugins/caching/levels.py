@@ -104,11 +104,12 @@ class Levels:
         wanted: Callable[[], bool],
         fence: int = 0,
         over: Seen | None = None,
+        still: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Keep an entry in the store, if it is still ``wanted`` when its turn comes.
 
         Args:
-            over: see :meth:`.shared.Shared.save`; so is what is returned.
+            over, still: see :meth:`.shared.Shared.save`; so is what is returned.
         """
         if self.shared is None or entry.gone_at <= entry.stored:
             return True
@@ -125,7 +126,7 @@ class Levels:
             cost_us=entry.cost_us,
         )
         with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
-            return not wanted() or self.shared.save(entry.ident, record, over)
+            return not wanted() or self.shared.save(entry.ident, record, over, still)
 
     def look(self, process: Process, ident: Ident, *, again: bool = False) -> Entry | None:
         """The entry in memory, or the one in the store, which then is in memory too.

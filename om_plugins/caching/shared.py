@@ -103,11 +103,19 @@ class Shared:
         record = self._trusted(key, unpack(data, self._clock.time()))
         return Seen(record, True, data[:_BEGINNING])
 
-    def save(self, ident: Ident, record: Record, over: Seen | None = None) -> bool:
+    def save(
+        self,
+        ident: Ident,
+        record: Record,
+        over: Seen | None = None,
+        still: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Keep a record.
 
         Args:
-            over: only in the place of this, where the store can tell.
+            over: only in the place of this.
+            still: asked after a write for which the store could not tell: whether nobody can have
+                written a newer one meanwhile. Else nothing stays there, which is never old.
 
         Returns:
             False when something else is there by now: look again.
@@ -121,7 +129,7 @@ class Shared:
             record = signed
         data = pack(record)
 
-        def write() -> bool:
+        def write() -> bool | None:
             if over is None or not over.asked:
                 self._store.set(key, data, record.cache_time)
                 return True
@@ -130,7 +138,9 @@ class Shared:
         written = self._ask(write)
         if written is None:
             self._owe(key)
-        return written is None or bool(written[0])
+        elif written[0] is None and not still():
+            self.delete(ident)
+        return written is None or written[0] is not False
 
     def delete(self, ident: Ident) -> None:
         """Forget a record."""

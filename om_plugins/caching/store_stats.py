@@ -59,13 +59,15 @@ class CountedStore:
             self._counts.writes += 1
             self._counts.written_bytes += len(value)
 
-    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+    def compare_and_set(
+        self, key: str, before: bytes | None, value: bytes, ttl: float
+    ) -> bool | None:
         try:
             written = compare_and_set(self._store, key, before, value, ttl)
         except Exception:
             self._failed()
             raise
-        if written:
+        if written is not False:
             with self._lock:
                 self._counts.writes += 1
                 self._counts.written_bytes += len(value)

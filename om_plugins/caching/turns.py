@@ -106,10 +106,9 @@ class Turns:
         Returns:
             What is in the store, which the new value may take the place of.
         """
-        lease = flight.lease
-        if lease is not None and not _renewed(lease):
-            flight.fence = Fence.DISCARD
+        if not self.still(flight):
             return None
+        lease = flight.lease
         seen = look(flight.ident)
         record = seen.record
         if record is None:
@@ -121,6 +120,13 @@ class Turns:
         if newer:
             flight.fence = Fence.DISCARD
         return seen
+
+    @staticmethod
+    def still(flight: Flight) -> bool:
+        """Whether the turn was never lost; else what the flight brought is discarded."""
+        if flight.lease is not None and not _renewed(flight.lease):
+            flight.fence = Fence.DISCARD
+        return flight.fence is not Fence.DISCARD
 
     def end(self, process: Process, flight: Flight) -> None:
         """Give the turn back; those who wait then fetch at once when there is nothing to share."""

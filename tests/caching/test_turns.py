@@ -42,6 +42,9 @@ class FencedDictStore:
         self._refuse = refuse
 
     def set(self, key, value, ttl):
+        action, self.before_write = self.before_write, None
+        if action:
+            action()
         self.data[key] = value
 
     def delete(self, key):
@@ -204,6 +207,26 @@ def test_a_leader_that_is_paused_between_its_look_and_its_write_changes_nothing_
     assert fetched == [1]
     found = None if newer == "removed" else "newer"
     assert one.cache.get("k") == other.cache.get("k") == found
+
+
+def test_in_a_store_that_cannot_tell_a_paused_leader_leaves_nothing_rather_than_an_old_value(
+    make_world,
+):
+    store = FencedDictStore()
+    store.compare_and_set = None
+    one, other = make_world(store=store), make_world(store=store)
+
+    def asleep():
+        one.clock.advance(turns.LEASE_S + 1)
+        assert other.cache.query("k", lambda: "newer") == "newer"
+
+    store.before_write = asleep
+    assert one.cache.query("k", lambda: "older") == "older"
+    assert store.data == {}
+    assert one.cache.get("k") is None
+    assert one.cache.query("k", lambda: "newest") == "newest"
+    one.clock.advance(6)
+    assert other.cache.get("k") == "newest"
 
 
 def test_a_leader_that_still_has_its_turn_writes_over_an_older_value_that_came_between(make_world):
