@@ -320,6 +320,12 @@ def _sources(runtime: Examined) -> Iterator[Finding]:
             "An injected <base> decides where relative scripts come from: there is no base-uri.",
             "Add base-uri 'none'.",
         ),
+        (
+            "frame-ancestors" not in policy
+            and not any(name.lower() == "x-frame-options" for name in settings.headers),
+            "Every site may show the pages in a frame: there is no frame-ancestors.",
+            "Add frame-ancestors 'self'; let single views differ with @om.csp.",
+        ),
     ):
         if wrong:
             yield Finding("warn", "OM_CSP", message, way_out)

@@ -441,6 +441,11 @@ def test_a_policy_that_is_not_enforced_is_a_warning(mode: str, level: str) -> No
         ({"csp": {"script-src": ["'self'", "'unsafe-inline'"]}}, ["'unsafe-inline'"]),
         ({"csp": {"script-src": ["'nonce'", "'unsafe-eval'"]}}, ["eval"]),
         ({"csp": {"script-src": ["'nonce'", "https:", "data:"]}}, ["anywhere: https: data:"]),
+        ({"csp": {"frame-ancestors": None}}, ["Every site may show the pages in a frame"]),
+        (
+            {"csp": {"frame-ancestors": None}, "headers": {"x-frame-options": "DENY"}},
+            [],
+        ),
         ({"csp": {"script-src": ["*"]}, "csp_mode": "off"}, []),
     ],
 )
