@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["DATA", "DRAWING", "OTHER", "PAGE", "UNKNOWN", "kind_of"]
 
 PAGE, DATA, DRAWING, OTHER, UNKNOWN = range(5)
-"""A page; data that never runs anything; an SVG image, which may; what is left alone; not known."""
+"""A page; data that never runs anything; an SVG image or XML, which may; what is left alone; not
+known."""
 
 
 def kind_of(content_type: str) -> int:
@@ -13,8 +14,8 @@ def kind_of(content_type: str) -> int:
     essence = content_type.partition(";")[0].strip().lower()
     if essence in ("text/html", "application/xhtml+xml"):
         return PAGE
-    if essence == "image/svg+xml":
-        return DRAWING
+    if essence in ("image/svg+xml", "application/xml", "text/xml"):
+        return DRAWING  # opened as documents, they run scripts
     if essence in ("application/json", "text/css") or essence.endswith("+json"):
         return DATA
     return DATA if essence.startswith("image/") else OTHER

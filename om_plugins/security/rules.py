@@ -157,8 +157,8 @@ class PolicyRules:
 
         Args:
             changes: of its path and its view, in order.
-            drawing: it is an SVG image, which may be opened as a document with scripts of its
-                own: mode ``adopt`` leaves it as it is.
+            drawing: it is an SVG image or XML, which may be opened as a document with scripts of
+                its own: mode ``adopt`` leaves it as it is.
         """
         mode = self._mode_of(changes)
         if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:

@@ -291,6 +291,8 @@ API = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
         ("image/svg+xml", {"enforce"}),  # it may have scripts, and adopt breaks nothing
         ("text/javascript", set()),  # a worker obeys the policy of its own file
         ("application/pdf", set()),
+        ("text/xml; charset=utf-8", {"enforce"}),
+        ("application/xml", {"enforce"}),
         ("application/rss+xml", set()),
     ],
 )
