@@ -171,7 +171,9 @@ class Attempt:
             return AttemptTimeout(f"{self.where}: no complete answer in time", sent=sent)
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Misconfigured(f"{self.where}: its certificate is not trusted", sent="no")
-        return Transient(f"{self.where}: {type(error).__name__}: {error}"[:300], sent=self.sent)
+        # what the upstream sent may stand in it, and must steer no terminal that shows a log
+        text = "".join(c if c.isprintable() else "\ufffd" for c in str(error)[:300])
+        return Transient(f"{self.where}: {type(error).__name__}: {text}"[:300], sent=self.sent)
 
 
 def connect(host: str, port: int, attempt: Attempt) -> socket.socket:
@@ -267,14 +269,21 @@ class DeadlineHTTPSPool(HTTPSConnectionPool):
 class _Response(http.client.HTTPResponse):
     """Skips every interim answer (RFC 9110 section 15.2); ``http.client`` knows only 100."""
 
+    _heads = 0
+
     def begin(self) -> None:
         super().begin()
-        for _ in range(_MAX_INTERIM):
-            if not 100 <= self.status < 200 or self.status == 101:
-                return
+        while 100 <= self.status < 200 and self.status != 101:
             self.headers = self.msg = None  # type: ignore[assignment]  # as before the first one
             super().begin()
-        raise http.client.HTTPException(f"more than {_MAX_INTERIM} interim answers")
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The one step of ``begin`` that each answer passes, also those it skips itself."""
+        self._heads += 1
+        if self._heads > _MAX_INTERIM + 1:
+            raise http.client.HTTPException(f"more than {_MAX_INTERIM} interim answers")
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        return found
 
 
 class _Readable:

@@ -262,6 +262,28 @@ def test_reset_while_sending_may_have_been_sent(raw_upstream, engine_for):
     assert caught.value.sent == "maybe"
 
 
+@pytest.mark.parametrize("status", [b"100 Continue", b"103 Early Hints"])
+def test_an_endless_row_of_interim_answers_is_cut_after_twenty(raw_upstream, engine_for, status):
+    def script(connection, number):
+        request_of(connection)
+        while True:
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+    with pytest.raises(Transient, match="more than 20 interim answers"):
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+
+
+def test_what_an_upstream_sends_steers_no_terminal_that_shows_the_error(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"\x1b[2J forged\x07\r\n\r\n")
+
+    with pytest.raises(Transient) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+    assert "forged" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_close_before_the_answer_was_sent_on_a_new_connection(raw_upstream, engine_for):
     def script(connection, number):
         request_of(connection)
