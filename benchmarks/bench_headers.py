@@ -7,14 +7,11 @@ from typing import Any
 
 from flask import Flask, request
 from flask_talisman import Talisman
-from jinja2 import Environment, Template
 from measure import alternate
 from werkzeug.test import create_environ
 
-from om_plugins.security.hashes import HASHES
 from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.security.jinja_nonce import install
-from om_plugins.security.nonce import NONCE, nonce
+from om_plugins.security.nonce import nonce
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ENVIRON = create_environ("/", "http://localhost/")
@@ -108,56 +105,6 @@ def measure(repeats: int = 30) -> dict[str, float]:
     return alternate({name: _serve(app) for name, app in subjects().items()}, repeats)
 
 
-PAGE = "".join(
-    [
-        "<!doctype html><html><head><title>{{ title }}</title>",
-        '<link rel="stylesheet" href="/static/a.css"><style>p { color: teal }</style>',
-        '<script src="/static/a.js"></script></head><body>',
-        *(
-            f'<p class="a{number}" title="{{{{ title }}}}">{{{{ rows[{number}] }}}}</p>'
-            "{% if title %}<b>1</b>{% endif %}\n"
-            for number in range(100)
-        ),
-        "<script>start()</script></body></html>",
-    ]
-)
-VALUES = {"title": "A & B", "rows": [f"row {number}" for number in range(100)]}
-
-
-def measure_templates(repeats: int = 30) -> dict[str, float]:
-    """Microseconds to compile and to render a page of a hundred rows, with and without nonces."""
-    plain, ours, by_hash = (Environment(autoescape=True) for _ in range(3))
-    # the nonce itself is part of what the headers cost
-    environ: dict[str, Any] = {NONCE: "0" * 32, HASHES: {}}
-    install(ours, environ=lambda: environ)
-    install(by_hash, environ=lambda: environ, hashes=True, attributes=True)
-    environments = {"": plain, ", nonces": ours, ", hashes": by_hash}
-    templates = {name: env.from_string(PAGE) for name, env in environments.items()}
-
-    def compiling(env: Environment) -> Callable[[], object]:
-        return lambda: env.compile(PAGE)
-
-    def rendering(template: Template) -> Callable[[], object]:
-        return lambda: template.render(VALUES)
-
-    return {
-        **alternate(
-            {_row("compile", name): compiling(env) for name, env in environments.items()},
-            repeats,
-            number=3,
-        ),
-        **alternate(
-            {_row("render", name): rendering(one) for name, one in templates.items()},
-            repeats,
-            number=200,
-        ),
-    }
-
-
-def _row(what: str, name: str) -> str:
-    return f"{what}{name}" if name else f"bare {what}"
-
-
 if __name__ == "__main__":
-    for subject, cost in {**measure(), **measure_templates()}.items():
+    for subject, cost in measure().items():
         print(f"{subject:<40} {cost:8.2f} µs")

@@ -7,10 +7,9 @@ text comes in pieces; between two pieces there may be a gap whose content is unk
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 _MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*)|(/))")
 _ABRUPT = re.compile(r"-?>")
@@ -18,6 +17,8 @@ _COMMENT_END = re.compile(r"--!?>")
 _NAME = re.compile(r"[^\s/>=]*")
 _UNQUOTED = re.compile(r"[^\s>]*")
 _SPACE = re.compile(r"\s*")
+# attributes in quotes that are of interest neither to a tag without nonce nor to a policy
+_PLAIN = re.compile(r"""(?:\s+(?!style|on)[a-z][a-z-]*=(?:"[^"]*"|'[^']*'))*\s*""")
 _RAW_END = {
     name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
     for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
@@ -26,7 +27,7 @@ _LOADING_RELS = frozenset({"stylesheet", "preload", "modulepreload"})
 _FOREIGN = frozenset({"svg", "math"})
 
 
-class Mode(Enum):
+class Mode(IntEnum):
     """Where in the markup the scanner stands."""
 
     TEXT = auto()
@@ -105,6 +106,13 @@ class State:
     tail: str = ""
     value: str | None = ""
 
+    def copy(self) -> State:
+        """One that is changed on its own."""
+        return State(
+            self.mode, self.tags, self.attribute, self.raw, self.slash, self.foreign,
+            self.opening, self.tail, self.value,
+        )  # fmt: skip
+
 
 @dataclass(slots=True)
 class Scanner:
@@ -125,7 +133,7 @@ class Scanner:
 
     def save(self) -> State:
         """A copy of the state."""
-        return copy.copy(self.state)
+        return self.state.copy()
 
     def gap(self, mentions_nonce: bool = False, own: bool = False) -> None:
         """Something unknown stands here.
@@ -226,6 +234,11 @@ class Scanner:
 
     def _before_attribute(self, text: str, at: int, piece: int) -> int:
         state = self.state
+        known = state.tags or state.slash
+        match = (_SPACE if known else _PLAIN).match(text, at)
+        at = match.end() if match else at
+        if at == len(text):
+            return at
         character = text[at]
         if character == ">":
             for tag in state.tags:
@@ -233,7 +246,7 @@ class Scanner:
             self._end_tag()
         elif character == "/":
             state.slash = True
-        elif not character.isspace():
+        else:
             state.mode, state.attribute, state.slash = Mode.ATTRIBUTE_NAME, character, False
         return at + 1
 

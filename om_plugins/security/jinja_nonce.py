@@ -4,6 +4,9 @@ Only tags that stand in a template's *source* get one: what is interpolated is d
 gets a nonce. A template that begins with ``{# om: no nonces #}`` is left alone. The extension
 works on the lexer's tokens, after white space was dealt with, so the output without nonces is what
 it was before.
+
+A tag costs one call when its page is rendered: Jinja would escape what that returns, which takes
+several times as long, and :class:`NonceCodeGenerator` leaves it out, for these calls alone.
 """
 
 from __future__ import annotations
@@ -11,37 +14,41 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import BytecodeCache
+from jinja2 import BytecodeCache, nodes
+from jinja2.compiler import CodeGenerator
 from jinja2.ext import Extension
 from jinja2.lexer import Token
 from markupsafe import Markup
 
 from .hashes import OWN, hashed, is_own, noted
 from .html_scan import Tag
-from .nonce import nonce, tag_nonce
+from .nonce import NONCE, nonce, tag_nonce
 from .template_scan import joined, scan
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from jinja2 import Environment
     from jinja2.bccache import Bucket
+    from jinja2.compiler import Frame
     from jinja2.lexer import TokenStream
+    from jinja2.parser import Parser
 
-ATTRIBUTE = "om_nonce_attribute"
-"""The template global that the inserted tokens name."""
+_TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
 
-_SINGLE = "om_nonce_attribute_single"
+_STATEMENT = "om nonce"  # with a space in it, no author can write it
 
-_ENVIRON = "om_environ"
-_HEAD = "om_head_html"
-_HASHES = "om_hashes"
-_ATTRIBUTES = "om_hash_attributes"
+# Where the environment keeps its host. An attribute of its own would make every look-up of a method
+# on the environment slower: CPython keeps the attributes of one class's objects together as long as
+# they are few, and Jinja's are as many as can be but for one, which is code_generator_class.
+_HOST = "om_plugins"
+_CALLED = f"policies[{_HOST!r}]."
 
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-3"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-4"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -52,21 +59,17 @@ _TEMPLATE_SUFFIXES = (".j2", ".jinja", ".jinja2", ".tmpl", ".tpl")
 
 
 class NonceExtension(Extension):
-    """Adds nonces to literal tags, and the globals ``csp_nonce`` and ``om_head``.
-
-    Two attributes of the environment connect it to a host:
-
-    - ``om_environ``: a function without arguments that returns the WSGI environ of the request at
-      hand, or ``None``.
-    - ``om_head_html``: a function from that environ, and what else ``om_head()`` was given, to the
-      HTML of ``om_head()``.
-    """
+    """Adds nonces to literal tags; :func:`install` connects it to a host."""
 
     priority = 1000  # after the extensions that change the text
+    tags = frozenset({_STATEMENT})  # type: ignore[assignment]
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        _add_globals(environment)
+        _host_of(environment)
+        # another one keeps its place, and what is inserted is put out as all else is
+        if environment.code_generator_class is CodeGenerator:
+            environment.code_generator_class = NonceCodeGenerator
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Make a statement of the comment by which a template wants no nonces."""
@@ -83,7 +86,7 @@ class NonceExtension(Extension):
         return before + statement + source[comment.end() :]
 
     def filter_stream(self, stream: TokenStream) -> TokenStream | Iterator[Token]:
-        """Insert a call of the nonce attribute into each literal tag that should have one."""
+        """Insert a statement into each literal tag that should have a nonce."""
         tokens = list(stream)
         for at in (0, 1):  # white space may stand before it
             kinds = [token.type for token in tokens[at : at + 2]]
@@ -91,12 +94,49 @@ class NonceExtension(Extension):
                 return iter(tokens[:at] + tokens[at + 3 :])
         if not is_html(self.environment, stream.name, stream.filename):
             return iter(tokens)
-        env = self.environment
-        return _with_nonces(
-            joined(tokens),
-            hashes=getattr(env, _HASHES, False),
-            attributes=getattr(env, _ATTRIBUTES, False),
+        host = _host_of(self.environment)
+        tokens = joined(tokens)
+        if not host.attributes and not any(
+            token.type == "data" and _TAG.search(token.value) for token in tokens
+        ):
+            return iter(tokens)
+        return _with_nonces(tokens, hashes=host.hashes, attributes=host.attributes)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The output of one inserted statement: a method of the host and its arguments."""
+        line = next(parser.stream).lineno
+        words = []
+        while parser.stream.current.type == "string":
+            words.append(next(parser.stream).value)
+        method, *arguments = words
+        # code generators write the name as it is, so it may be a call
+        call: nodes.Expr = nodes.EnvironmentAttribute(
+            f"{_CALLED}{method}({', '.join(map(repr, arguments))})"
         )
+        if not issubclass(self.environment.code_generator_class, NonceCodeGenerator):
+            call = nodes.MarkSafe(call)
+        return nodes.Output([call]).set_lineno(line)
+
+
+class NonceCodeGenerator(CodeGenerator):
+    """Jinja's own, but puts out what the inserted statements call as it is."""
+
+    def _output_child_pre(
+        self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
+    ) -> None:
+        if not _is_inserted(node):
+            super()._output_child_pre(node, frame, finalize)
+
+    def _output_child_post(
+        self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
+    ) -> None:
+        if not _is_inserted(node):
+            super()._output_child_post(node, frame, finalize)
+
+
+def _is_inserted(node: nodes.Expr) -> bool:
+    """Whether it is what a statement of ours puts out; nothing that a template says is."""
+    return isinstance(node, nodes.EnvironmentAttribute) and node.name.startswith(_CALLED)
 
 
 def install(
@@ -124,13 +164,11 @@ def install(
             and get no nonce.
         attributes: event handlers and ``style`` attributes are noted by their hashes.
     """
-    _add_globals(environment)
-    if environ is not None:
-        setattr(environment, _ENVIRON, environ)
-    if head is not None:
-        setattr(environment, _HEAD, head)
-    setattr(environment, _HASHES, hashes)
-    setattr(environment, _ATTRIBUTES, attributes)
+    host = _host_of(environment)
+    host.environ = environ or host.environ
+    host.head = head or host.head
+    host.hashes = hashes
+    host.attributes = attributes
     if not automatic or NonceExtension.identifier in environment.extensions:
         return
     environment.add_extension(NonceExtension)
@@ -148,78 +186,62 @@ def salt_bytecode(environment: Environment) -> None:
         return
     if NonceExtension.identifier not in environment.extensions:
         return
-    hashes, attributes = (getattr(environment, name) for name in (_HASHES, _ATTRIBUTES))
-    salt = f"{_SALT}{'h' * hashes}{'a' * attributes}"
+    host = _host_of(environment)
+    salt = f"{_SALT}{'h' * host.hashes}{'a' * host.attributes}"
     environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
 
 
-def _add_globals(environment: Environment) -> None:
-    """The template globals; they ask the environment's attributes on each call."""
-    if ATTRIBUTE in environment.globals:
-        return
-    environment.extend(**{_ENVIRON: None, _HEAD: None})
+@dataclass(slots=True)
+class _Host:
+    """What an environment's templates ask, whichever they are: those that the inserted statements
+    call, and the globals."""
 
-    def current() -> WSGIEnvironment | None:
-        provider = getattr(environment, _ENVIRON)
-        return provider() if provider is not None else None
+    environ: Callable[[], WSGIEnvironment | None] = lambda: None
+    head: Callable[..., str] = lambda environ, **parts: ""
+    hashes: bool = False
+    attributes: bool = False
 
-    def csp_nonce() -> str:
-        environ = current()
-        return "" if environ is None else nonce(environ)
-
-    def om_head(**parts: object) -> Markup:
-        environ = current()
-        html = getattr(environment, _HEAD)
-        if environ is None or html is None:
-            return Markup()
-        return Markup(html(environ, **parts))  # noqa: S704 - the host's own markup
-
-    # a "csp_nonce" that is there already belongs to whoever sets the header
-    environment.globals.setdefault("csp_nonce", csp_nonce)
-    environment.globals.update(
-        {
-            ATTRIBUTE: _NonceAttribute(current, '"'),
-            _SINGLE: _NonceAttribute(current, "'"),
-            "om_head": om_head,
-        }
-    )
-
-
-class _NonceAttribute:
-    """What the inserted tokens put out: a name that is looked up costs half of a call."""
-
-    __slots__ = ("_current", "_kept", "_quote")
-
-    def __init__(self, current: Callable[[], WSGIEnvironment | None], quote: str) -> None:
-        self._current = current
-        self._quote = quote
-        self._kept = f"om_plugins.attribute{quote}"
-
-    def __html__(self) -> str:
-        environ = self._current()
+    def attribute(self, quote: str = '"') -> str:
+        """The nonce attribute with a space before it; nothing for a tag that stays as it is."""
+        environ = self.environ()
         if environ is None:  # a mail, a job: there is no header to agree with
             return ""
-        made: str | None = environ.get(self._kept)
-        if made is None:
-            value = tag_nonce(environ)
-            if value is None:
-                return ""
-            made = environ[self._kept] = f" nonce={self._quote}{value}{self._quote}"
-        return made
+        value = environ.get(NONCE) or tag_nonce(environ)
+        return "" if value is None else f" nonce={quote}{value}{quote}"
 
-    __str__ = __html__
-
-    def __call__(self, what: str, tag: bool = True) -> Markup:
+    def noted(self, what: str, quote: str = "") -> str:
         """Note a hash, or what else stands for a nonce.
 
         Args:
             what: as :func:`~.hashes.hashed` gives it.
-            tag: a tag gets its nonce when nothing can be noted any more; an attribute has none.
+            quote: of the nonce that is put out when nothing can be noted any more; "" for none.
         """
-        environ = self._current()
-        if environ is None or noted(environ, what) or not tag:
-            return Markup()
-        return Markup(self.__html__())  # noqa: S704 - hexadecimal digits
+        environ = self.environ()
+        if environ is None or noted(environ, what) or not quote:
+            return ""
+        return self.attribute(quote)
+
+    def csp_nonce(self) -> str:
+        """For ``{{ csp_nonce() }}``."""
+        environ = self.environ()
+        return "" if environ is None else nonce(environ)
+
+    def om_head(self, **parts: object) -> Markup:
+        """For ``{{ om_head() }}``."""
+        environ = self.environ()
+        html = "" if environ is None else self.head(environ, **parts)
+        return Markup(html)  # noqa: S704 - the host's own markup
+
+
+def _host_of(environment: Environment) -> _Host:
+    """The environment's host, made and put in its place at the first call."""
+    found: _Host | None = environment.policies.get(_HOST)
+    if found is None:
+        found = environment.policies[_HOST] = _Host()
+        # a "csp_nonce" that is there already belongs to whoever sets the header
+        environment.globals.setdefault("csp_nonce", found.csp_nonce)
+        environment.globals["om_head"] = found.om_head
+    return found
 
 
 class SaltedBytecodeCache(BytecodeCache):
@@ -293,16 +315,11 @@ def _with_nonces(
             before = token.value[:offset]
             line = token.lineno + before.count("\n")
             yield Token(token.lineno, "data", before[start:])
-            yield Token(line, "variable_begin", "{{")
-            yield Token(line, "name", _SINGLE if quote == "'" else ATTRIBUTE)
-            if what:
-                yield Token(line, "lparen", "(")
-                yield Token(line, "string", what)
-                if not quote:
-                    yield Token(line, "comma", ",")
-                    yield Token(line, "name", "false")
-                yield Token(line, "rparen", ")")
-            yield Token(line, "variable_end", "}}")
+            yield Token(line, "block_begin", "{%")
+            yield Token(line, "name", _STATEMENT)
+            for word in ("noted", what, quote) if what else ("attribute", quote):
+                yield Token(line, "string", word)
+            yield Token(line, "block_end", "%}")
             start = offset
         yield Token(token.lineno, token.type, token.value[start:]) if start else token
 

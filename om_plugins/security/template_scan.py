@@ -6,7 +6,6 @@ begins anew; and what a filter would make text of is not touched.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterable
 
@@ -99,7 +98,7 @@ class _Flow:
         top = self._open[-1] if self._open else None
         if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
             top.ends.append(scanner.save())
-            scanner.state = copy.copy(top.before)
+            scanner.state = top.before.copy()
         elif top is not None and keyword == "end" + top.keyword:
             self._open.pop()
             self._close(top)

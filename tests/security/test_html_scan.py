@@ -55,6 +55,8 @@ def found(*pieces, gap_mentions_nonce=False):
         (["</", " ><script></script>"], ["script"]),
         (["a < b <script></script>"], ["script"]),
         (["<svg><script/><style/></svg><script></script>"], ["script", "style", "script"]),
+        (['<svg / class="a"><script/></svg>'], ["script"]),
+        (["<p class='a' title='<script>' hidden><script></script>"], ["script"]),
         (["<script/>1</script>"], ["script"]),
         (['"<script src=\\"a\\"></script>"'], []),
     ],
@@ -81,3 +83,13 @@ def test_saved_state_is_not_changed_by_what_follows():
     scanner.feed("<script>", 0)
     assert before.mode is Mode.TEXT
     assert scanner.state.mode is Mode.RAW
+
+
+def test_attributes_for_a_policy_are_found_among_others():
+    scanner = Scanner()
+    scanner.feed("<p class='a' onclick=\"go()\" id='b' STYLE='c' data-on='d' online='e'>", 0)
+    assert [(one.directive, one.value) for one in scanner.inline] == [
+        ("script-src-attr", "go()"),
+        ("style-src-attr", "c"),
+        ("script-src-attr", "e"),
+    ]

@@ -10,9 +10,14 @@ from jinja2 import (
     DictLoader,
     Environment,
     FileSystemBytecodeCache,
+    ModuleLoader,
     StrictUndefined,
+    TemplateSyntaxError,
+    meta,
     select_autoescape,
 )
+from jinja2.compiler import CodeGenerator
+from jinja2.nativetypes import NativeEnvironment
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
@@ -223,19 +228,20 @@ def test_only_the_first_comment_can_say_so():
 
 def test_outside_a_request_there_is_no_attribute_at_all():
     env = environment()
-    env.om_environ = lambda: None
+    install(env, environ=lambda: None)
     assert render("<script></script>[{{ csp_nonce() }}]", env) == "<script></script>[]"
-    env.om_environ = None
-    assert render("<script></script>{{ om_head() }}", env) == "<script></script>"
+    env = Environment(autoescape=True)
+    install(env)
+    assert render("<script></script>{{ om_head(queries=True) }}", env) == "<script></script>"
 
 
 def test_nonce_is_asked_anew_for_each_response():
     env = environment()
     template = env.from_string("<script></script>{{ csp_nonce() }}")
     first, second = {}, {}
-    env.om_environ = lambda: first
+    install(env, environ=lambda: first)
     one = template.render()
-    env.om_environ = lambda: second
+    install(env, environ=lambda: second)
     two = template.render()
     assert one == f'<script nonce="{first[NONCE]}"></script>{first[NONCE]}'
     assert two == f'<script nonce="{second[NONCE]}"></script>{second[NONCE]}'
@@ -278,6 +284,112 @@ def test_overlay_keeps_the_nonces():
 def test_async_environment():
     env = environment(enable_async=True)
     assert render("<script></script>", env) == '<script nonce="N"></script>'
+
+
+def compiled(env, source):
+    return env.compile(source, raw=True)
+
+
+def test_a_nonce_is_put_out_as_it_is_and_everything_else_escaped():
+    code = compiled(environment(), "<script></script>{{ x }}{% macro m() %}<style>{% endmacro %}")
+    assert "yield environment.policies['om_plugins'].attribute('\"')\n" in code
+    assert code.count("escape(") == 1
+
+
+class Loud(CodeGenerator):
+    """Somebody's own, which puts a mark before what it puts out."""
+
+    def _output_child_pre(self, node, frame, finalize):
+        self.write("'!' + ")
+        super()._output_child_pre(node, frame, finalize)
+
+
+@pytest.mark.parametrize("hashes", [{}, {HASHES: {}}, {HASHES: ()}])
+def test_an_environment_s_own_code_generator_is_kept(hashes):
+    class Own(Environment):
+        code_generator_class = Loud
+
+    env = Own(autoescape=True)
+    install(env, environ=lambda: {NONCE: "N", **hashes}, hashes=bool(hashes))
+    assert env.code_generator_class is Loud
+    nonce = "" if hashes == {HASHES: {}} else ' nonce="N"'
+    source = "<script>a</script>{{ x }}"
+    assert render(source, env, x="<") == f"<script!{nonce}>a</script>!&lt;"
+
+
+def test_native_environment():
+    env = environment(cls=NativeEnvironment)
+    assert render("<script></script>", env) == '<script nonce="N"></script>'
+    assert render("{{ 1 }}", env) == 1
+
+
+@pytest.mark.parametrize("escape_it", [True, False])
+def test_volatile_autoescape(escape_it):
+    source = "{% autoescape flag %}<script></script>{{ x }}{% endautoescape %}"
+    found = render(source, flag=escape_it, x="<")
+    assert found == '<script nonce="N"></script>' + ("&lt;" if escape_it else "<")
+
+
+def test_what_macros_and_callers_give_is_markup_as_before():
+    source = (
+        "{% macro m() %}<style>{{ caller() }}</style>{% endmacro %}"
+        "{% set made %}{% call m() %}<script>1</script>{% endcall %}{% endset %}"
+        "{{ made ~ '<b>' }}|{{ '<i>' + made }}"
+    )
+    made = '<style nonce="N"><script nonce="N">1</script></style>'
+    assert render(source) == f"{made}&lt;b&gt;|&lt;i&gt;{made}"
+
+
+def test_finalize_is_asked_about_values_alone():
+    env = environment(finalize=lambda value: f"({value})")
+    assert render("<script></script>{{ 1 }}", env) == '<script nonce="N"></script>(1)'
+
+
+def test_a_page_that_is_streamed_asks_when_its_tag_is_due():
+    env = environment()
+    environ = {}
+    install(env, environ=lambda: environ)
+    pieces = env.from_string("<p>{{ 1 }}</p><script></script>").generate()
+    assert next(pieces) == "<p>1</p><script"
+    assert not environ
+    assert "".join(pieces) == f' nonce="{environ[NONCE]}"></script>'
+
+
+def test_async_macros_includes_and_imports():
+    templates = {
+        "page.html": "{% import 'm.html' as m %}{% include 'p.html' %}{{ m.s() }}"
+        "{% for i in [1, 2] %}<style></style>{% endfor %}",
+        "p.html": "<link rel=stylesheet>",
+        "m.html": "{% macro s() %}<script src='a'></script>{% endmacro %}",
+    }
+    rendered = environment(templates, enable_async=True).get_template("page.html").render()
+    assert rendered == (
+        "<link nonce=\"N\" rel=stylesheet><script nonce='N' src='a'></script>"
+        + '<style nonce="N"></style>' * 2
+    )
+
+
+def test_no_author_can_write_the_inserted_statement():
+    for statement in ("{% om nonce 'attribute' %}", "{% 'om nonce' %}", "{% om_nonce %}"):
+        with pytest.raises(TemplateSyntaxError):
+            environment().from_string(statement)
+
+
+def test_literal_tags_bring_no_variables():
+    parsed = environment().parse("<script></script>{{ x }}")
+    assert meta.find_undeclared_variables(parsed) == {"x"}
+
+
+def test_environment_gets_no_more_attributes_than_cpython_keeps_together():
+    plain = Environment()
+    assert set(vars(environment())) - set(vars(plain)) <= {"code_generator_class"}
+
+
+def test_templates_compiled_ahead_of_time_work_where_nonces_are_switched_off(tmp_path):
+    environment({"a.html": "<script></script>"}).compile_templates(str(tmp_path), zip=None)
+    env = Environment(autoescape=True, loader=ModuleLoader(str(tmp_path)))
+    install(env, automatic=False)
+    assert env.get_template("a.html").render() == "<script></script>"
 
 
 def test_lines_of_errors_stay_right():
