@@ -26,7 +26,6 @@ _FETCH_FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "manifest-src": ("default-src",),
     "media-src": ("default-src",),
     "object-src": ("default-src",),
-    "prefetch-src": ("default-src",),
     "script-src": ("default-src",),
     "script-src-attr": ("script-src", "default-src"),
     "script-src-elem": ("script-src", "default-src"),
@@ -42,7 +41,6 @@ _SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
     "default-src",
     "form-action",
     "frame-ancestors",
-    "navigate-to",
 }
 _WITHOUT_VALUE = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
 _MAY_BE_EMPTY = frozenset({"sandbox", "trusted-types"})
@@ -56,7 +54,9 @@ _DIRECTIVES = (
 )
 _ONE_VALUE = frozenset({"report-to", "webrtc"})
 _GONE: Mapping[str, str] = {
+    "navigate-to": "leave it out",
     "plugin-types": "object-src \"'none'\" does what it did",
+    "prefetch-src": "default-src says where pages are fetched beforehand from",
     "referrer": "set OM_HEADERS['Referrer-Policy']",
     "reflected-xss": "a policy for scripts does what it did",
     "require-sri-for": "om_static(…) writes integrity on a tag",

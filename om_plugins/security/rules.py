@@ -259,7 +259,7 @@ def _check_dynamic(policy: Policy) -> None:
     for name in ("script-src", "script-src-elem", "default-src"):
         sources = policy.get(name, ())
         if "'strict-dynamic'" in sources and not any(
-            one in _OF_PAGES or one.startswith("'sha") for one in sources
+            one in _OF_PAGES or one.startswith(("'sha", "'url-sha")) for one in sources
         ):
             raise ConfigError(
                 f"OM_CSP[{name!r}]",

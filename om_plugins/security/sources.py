@@ -30,6 +30,9 @@ KEYWORDS = frozenset(
         "'unsafe-hashes'",
         "'strict-dynamic'",
         "'report-sample'",
+        "'report-sha256'",
+        "'report-sha384'",
+        "'report-sha512'",
         "'wasm-unsafe-eval'",
         "'inline-speculation-rules'",
         "'trusted-types-eval'",
@@ -54,6 +57,7 @@ _SANDBOX = frozenset(
         "allow-popups-to-escape-sandbox",
         "allow-presentation",
         "allow-same-origin",
+        "allow-same-site-none-cookies",
         "allow-scripts",
         "allow-storage-access-by-user-activation",
         "allow-top-navigation",
@@ -61,14 +65,14 @@ _SANDBOX = frozenset(
         "allow-top-navigation-to-custom-protocols",
     }
 )
-_HASH = re.compile(r"'sha(256|384|512)-([A-Za-z0-9+/_-]+={0,2})'")
+_HASH = re.compile(r"'(?:url-|eval-)?sha(256|384|512)-([A-Za-z0-9+/_-]+={0,2})'")
 _FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
 
 _SCHEMES = frozenset({"blob", "data", "filesystem", "http", "https", "mediastream", "ws", "wss"})
 _SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _WITH_PLACE = re.compile(r"(https?|wss?)[:/]+(?!/)", re.IGNORECASE)
-_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?")
 _PORT = re.compile(r":([0-9]{1,5}|\*)")
 _POLICY_NAME = re.compile(r"[A-Za-z0-9#=_/@.%-]+|\*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -143,7 +147,7 @@ def _wrong_source(directive: str, source: str) -> str:
         return f"a keyword stands in quotes: write \"'{bare}'\""
     if _FIXED_NONCE.fullmatch(source):
         return "a fixed nonce protects nothing; write \"'nonce'\" for the nonce of each response"
-    if re.match(r"sha(256|384|512)-", source):
+    if re.match(r"(url-|eval-)?sha(256|384|512)-", source):
         return f"a hash stands in quotes: write \"'{source}'\""
     if "'" in source:
         hashed = _HASH.fullmatch(source)
@@ -196,6 +200,8 @@ def _wrong_place(source: str) -> str:
     if "[" in host:
         return "browsers know no IPv6 addresses here: write a host name"
     if not _HOST.fullmatch(name):
+        if _HOST.fullmatch(name.replace("_", "-")):
+            return "browsers read no host name that has a '_'"
         if "*" in name:
             return "'*' stands for a whole host, or as '*.' for all that is below one"
         return (

@@ -17,9 +17,10 @@ GOOD = [
     {"img-src": ("'SELF'",)},
     {"webrtc": ["'block'"]},
     {"img-src": ["*", "https://*", "*.example:*", "http://localhost:8080/a/b.png", "app://x"]},
-    {"connect-src": ["wss://my_host.example.", "blob:", "mediastream:", "capacitor:"]},
+    {"connect-src": ["wss://my-host.example.", "blob:", "mediastream:", "capacitor:"]},
     {"frame-ancestors": ["'self'", "https://a.example"]},
     {"trusted-types": ["*"]},
+    {"script-src": ["'report-sha256'", "'url-sha256-" + "A" * 43 + "='"]},
     {"script-src": ["'sha512-" + "A" * 86 + "=='", "'sha384-" + "-" * 64 + "'"]},
 ]
 
@@ -62,6 +63,7 @@ BAD = [
     ({"plugin-types": ["a/b"]}, "plugin-types", "browsers know it no more; object-src"),
     ({"img-src": ["https://A.example/x", "https://a.example/x"]}, "img-src", "twice"),
     ({"report-to": ["a", "b"]}, "report-to", "takes one value"),
+    ({"prefetch-src": ["a.example"]}, "prefetch-src", "browsers know it no more; default-src"),
     ({"webrtc": ["'allow'", "'block'"]}, "webrtc", "takes one value"),
 ]
 

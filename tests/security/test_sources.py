@@ -23,6 +23,8 @@ WRONG = [
     ("script-src", "*cdn.example", "'*' stands for a whole host"),
     ("script-src", "https://cdn.*", "'*' stands for a whole host"),
     ("script-src", "http://[::1]:80", "IPv6"),
+    ("script-src", "https://my_cdn.example", "no host name that has a '_'"),
+    ("script-src", "url-sha256-" + "A" * 43 + "=", "a hash stands in quotes"),
     ("script-src", "<script>", "must be a keyword in quotes, a scheme"),
     ("img-src", "data", "write 'data:'"),
     ("img-src", "data:image/png", "write 'data:'"),
