@@ -1,14 +1,17 @@
 """What a hit of the shared HTTP cache costs: a page of 50 KB with twenty nonces, renewed.
 
 :func:`measure` is part of ``make bench``. ``python benchmarks/bench_http_cache.py --servers``
-serves the page under wrk: gunicorn's threads with and without the cache, granian and nginx's
-proxy_cache, as far as they are installed.
+serves the page under wrk: gunicorn's threads with the cache and with a bare WSGI callable, granian
+and nginx's proxy_cache, as far as they are installed. The limit is the callable that returns the
+same bytes: status, header fields and body of the cache's own answer, its nonce a constant. One
+that returns the same body with three header fields is printed beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -21,7 +24,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flask import Flask
@@ -33,12 +36,14 @@ from om_plugins import OpenManager
 
 BLOCK = "<p>" + "word " * 480 + '</p>\n<script nonce="{{ csp_nonce() }}">start()</script>\n'
 PAGE = "<!doctype html><title>Report</title>" + BLOCK * 20
-PLAIN = PAGE.replace("{{ csp_nonce() }}", "0" * 32).encode()
+PLAIN = PAGE.replace("{{ csp_nonce() }}", "0" * 32).rstrip("\n").encode()  # as Jinja leaves it
 HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "public, max-age=3600"),
     ("Content-Length", str(len(PLAIN))),
 ]
+NONCE = re.compile("nonce-[0-9a-f]{32}")
+OWN_HEADERS = [tuple(one) for one in json.loads(os.environ.get("BENCH_HEADERS", "[]"))]
 
 
 def hello() -> Flask:
@@ -78,9 +83,26 @@ def with_flask_caching() -> Flask:
 
 
 def bare(environ: object, start_response: Callable[..., object]) -> list[bytes]:
-    """The same bytes from a WSGI callable that does nothing else: the limit."""
+    """The same body from a WSGI callable that does nothing else."""
     start_response("200 OK", list(HEADERS))
     return [PLAIN]
+
+
+def same(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+    """The same bytes, header fields included: the limit. For a server, which is told the fields."""
+    start_response("200 OK", list(OWN_HEADERS))
+    return [PLAIN]
+
+
+def headers_of_a_hit() -> list[tuple[str, str]]:
+    """The header fields of the cache's own answer, with the nonce of :data:`PLAIN`."""
+    app, _ = with_ours()
+    client = app.test_client()
+    for _ in range(2):
+        answer = client.get("/")
+    assert "hit" in answer.headers["Cache-Status"]
+    assert len(answer.data) == len(PLAIN)
+    return [(name, NONCE.sub("nonce-" + "0" * 32, value)) for name, value in answer.headers]
 
 
 def ask(app: Callable[..., object]) -> Callable[[], object]:
@@ -160,7 +182,7 @@ def measure(repeats: int = 30) -> dict[str, float]:
 # --- under real servers -------------------------------------------------------------------------
 
 HERE = Path(__file__).resolve().parent
-application = None  # for servers: python -m gunicorn bench_http_cache:cached or :bare
+application = None  # for servers: python -m gunicorn bench_http_cache:cached, :same or :bare
 
 
 def cached(environ: object, start_response: object) -> object:
@@ -178,10 +200,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(command: list[str], port: int) -> Iterator[None]:
+def served(command: list[str], port: int, headers: str) -> Iterator[None]:
     """The server while it runs; it is warm when the block begins."""
     process = subprocess.Popen(
-        command, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=HERE,
+        env={**os.environ, "BENCH_HEADERS": headers},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         for _ in range(100):
@@ -190,6 +216,7 @@ def served(command: list[str], port: int) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.1)
+        wrk(port, 1)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
@@ -227,10 +254,10 @@ def gunicorn(app: str, port: int) -> list[str]:
     return [*command, "--threads", "8", "-b", f"127.0.0.1:{port}", "--log-level", "error"]
 
 
-def servers(rounds: int, seconds: int) -> dict[str, float]:
-    """Requests a second of each server, median of alternating rounds."""
-    ports = {name: free_port() for name in ("bare", "cached", "granian", "nginx")}
-    found: dict[str, list[float]] = {}
+def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
+    """Requests a second of each server in each round; every other round in reverse."""
+    ports = {name: free_port() for name in ("same", "bare", "cached", "granian", "nginx")}
+    headers = json.dumps(headers_of_a_hit())
     granian = shutil.which("granian", path=str(Path(sys.executable).parent))
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     with tempfile.TemporaryDirectory() as folder:
@@ -238,8 +265,12 @@ def servers(rounds: int, seconds: int) -> dict[str, float]:
         text = NGINX.format(user=user, folder=folder, port=ports["nginx"], origin=ports["bare"])
         Path(folder, "nginx.conf").write_text(text, encoding="utf-8")
         commands = {
-            "gunicorn gthread, bare WSGI callable": ("bare", gunicorn("bare", ports["bare"])),
-            "gunicorn gthread, shared HTTP cache": ("cached", gunicorn("cached", ports["cached"])),
+            f"gunicorn gthread, {text}": (name, gunicorn(name, ports[name]))
+            for name, text in (
+                ("same", "bare callable, same bytes"),
+                ("bare", "bare callable, same body"),
+                ("cached", "shared HTTP cache"),
+            )
         }
         if granian:
             line = [granian, "--interface", "wsgi", "--host", "127.0.0.1", "--no-ws"]
@@ -248,16 +279,14 @@ def servers(rounds: int, seconds: int) -> dict[str, float]:
         if nginx:
             line = [nginx, "-c", f"{folder}/nginx.conf", "-p", folder]
             commands["nginx proxy_cache, nonces not renewed"] = ("nginx", line)
-        with served(commands["gunicorn gthread, bare WSGI callable"][1], ports["bare"]):
-            for _ in range(rounds):
-                for name, (which, command) in commands.items():
-                    if which == "bare":
-                        rate = wrk(ports[which], seconds)
-                    else:
-                        with served(command, ports[which]):
-                            rate = wrk(ports[which], seconds)
-                    found.setdefault(name, []).append(rate)
-    return {name: statistics.median(rates) for name, rates in found.items()}
+        found: dict[str, list[float]] = {name: [] for name in commands}
+        with ExitStack() as running:
+            for which, command in commands.values():
+                running.enter_context(served(command, ports[which], headers))
+            for number in range(rounds):
+                for name in list(commands)[:: -1 if number % 2 else 1]:
+                    found[name].append(wrk(ports[commands[name][0]], seconds))
+    return found
 
 
 def main() -> None:
@@ -266,11 +295,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.servers:
+        rounds = servers(arguments.rounds, arguments.seconds)
+        rows = {name: statistics.median(rates) for name, rates in rounds.items()}
+    else:
+        rounds, rows = {}, measure()
     unit = "requests/s" if arguments.servers else "µs"
-    rows = servers(arguments.rounds, arguments.seconds) if arguments.servers else measure()
     base = next(iter(rows.values()))
     for name, value in rows.items():
-        print(f"{name:50} {value:10.1f} {unit}  {value / base:5.2f} ×")
+        each = " ".join(f"{rate:.0f}" for rate in rounds.get(name, ()))
+        print(f"{name:50} {value:10.1f} {unit}  {value / base:5.2f} ×  {each}")
 
 
 if __name__ == "__main__":
