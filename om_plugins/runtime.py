@@ -62,7 +62,7 @@ from .secret import Secret
 from .security.headers import HeaderPolicy
 from .settings import Settings
 from .shared_hub import SharedHub
-from .shared_pages import HOOKS, pack_marks, read_marks
+from .shared_pages import hooks, pack_marks, read_marks
 from .types import EngineSpec
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Runtime:
             hub=self.hub,
             store=store,
             trusted_hosts=self.trusted_hosts,
-            hooks=HOOKS,
+            hooks=hooks(),
             pack_marks=pack_marks,
             read_marks=read_marks,
             emit=self.emit,

@@ -17,14 +17,14 @@ from .checks import HEADERS
 from .monitoring.observe import ROUTE
 from .security.companions import CHANGED
 from .security.hashes import HASHES, checked_notes
-from .security.nonce import PLAIN, stays_plain, stitched_nonce, used_nonce
+from .security.nonce import PLAIN, Nonces, stays_plain, used_nonce
 from .security.outside import kept_private
 from .security.override import OVERRIDE, Override
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["HOOKS", "pack_marks", "read_marks"]
+__all__ = ["hooks", "pack_marks", "read_marks"]
 
 
 def _marks(environ: WSGIEnvironment) -> dict[str, Any]:
@@ -54,14 +54,17 @@ def _carried(environ: WSGIEnvironment) -> dict[str, Any]:
     return carried
 
 
-HOOKS = Hooks(
-    used_nonce=used_nonce,
-    fresh_nonce=stitched_nonce,
-    marks=_marks,
-    fits=_fits,
-    carried=_carried,
-    outgoing=kept_private,
-)
+def hooks() -> Hooks:
+    """What one application's cache asks."""
+    return Hooks(
+        used_nonce=used_nonce,
+        fresh_nonce=Nonces().stitched,
+        marks=_marks,
+        fits=_fits,
+        carried=_carried,
+        outgoing=kept_private,
+    )
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _Packed = tuple[

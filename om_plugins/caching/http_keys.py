@@ -31,6 +31,7 @@ _PORTS = {"http": ":80", "https": ":443"}
 _FORWARDED = ("HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_PROTO")
 # ... and these ask for another resource than the address says, so nothing is looked up
 _OVERRIDING = ("HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL", "HTTP_X_HTTP_METHOD_OVERRIDE")
+_TELLING = frozenset((*_FORWARDED, *_OVERRIDING))
 
 
 class Keys:
@@ -65,13 +66,10 @@ class Keys:
         if raw != path:
             path = _two_paths(raw, path, environ.get("SCRIPT_NAME", ""))
         query = environ.get("QUERY_STRING", "")
-        for name in _OVERRIDING:
-            if name in environ:
+        if not environ.keys().isdisjoint(_TELLING):
+            if any(name in environ for name in _OVERRIDING):
                 return None
-        for name in _FORWARDED:
-            if name in environ:
-                query = _with_forwarded(environ, query)
-                break
+            query = _with_forwarded(environ, query)
         return f"{origin}{path}\n{query}\n{len(path)}.{len(query)}"
 
     def of_url(self, environ: WSGIEnvironment, location: str) -> str | None:

@@ -34,6 +34,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 
 _LONG_S = 1.0
 _MOST_ALLOW = 200
+_NO_HEADERS: Headers = []
 
 
 class ObserveLayer:
@@ -123,18 +124,10 @@ def own_route(prefix: str) -> str:
 
 
 class _Observed:
-    """One request under way: its ``start_response``, then its body.
+    """One request under way: its ``start_response``, then its body."""
 
-    What few requests change are class attributes: storing nothing is the cheapest.
-    """
-
-    body: Any = ()
-    failed = False
-    headers: Headers = []  # noqa: RUF012 - replaced, never changed
-    request: Any = None
-    route: str | None = None
-    size = 0
-    status = "500"
+    __slots__ = ("_write", "body", "environ", "failed", "headers", "layer", "request", "route",
+                 "size", "start_response", "started", "status")  # fmt: skip
 
     def __init__(
         self,
@@ -147,6 +140,13 @@ class _Observed:
         self.environ = environ
         self.start_response = start_response
         self.started = started
+        self.body: Any = ()
+        self.failed = False
+        self.headers: Headers = _NO_HEADERS
+        self.request: Any = None
+        self.route: str | None = None
+        self.size = 0
+        self.status = "500"
 
     def start(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -235,6 +235,12 @@ class _Observed:
 
 class _Sized(_Observed):
     """A body of known length: servers set ``Content-Length`` themselves for a list of one."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.size += sum(map(len, self.body))
+        return iter(self.body)
 
     def __len__(self) -> int:
         return len(self.body)

@@ -47,16 +47,17 @@ _FRAMING = "x-frame-options"
 _GROUP = "om-csp"
 
 # what a response has already, as bits; those up to _OUTSIDE say nothing about what to add
-_CONTENT_TYPE = 0
+_NOTHING = 0
 _CACHING_BIT = 1
 _LENGTH_BIT = 2
 _ETAG_BIT = 4
-_OUTSIDE = 7
-_ENFORCED_BIT = 8
-_REPORTED_BIT = 16
-_FRAMING_BIT = 32
-_SECURE_BIT = 64
-_FIRST_COMPANION_BIT = 128
+_TYPE_BIT = 8
+_OUTSIDE = 15
+_ENFORCED_BIT = 16
+_REPORTED_BIT = 32
+_FRAMING_BIT = 64
+_SECURE_BIT = 128
+_FIRST_COMPANION_BIT = 256
 
 _BARE = frozenset({"304", "204"})
 
@@ -110,7 +111,7 @@ class HeaderPolicy:
             self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.wants_nonces
         )
         self._bits = {
-            "content-type": _CONTENT_TYPE,
+            "content-type": _TYPE_BIT,
             "cache-control": _CACHING_BIT,
             "content-length": _LENGTH_BIT,
             "etag": _ETAG_BIT,
@@ -124,6 +125,7 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
+        self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
         self._variants: dict[object, _Variant] = {}
@@ -195,15 +197,16 @@ class HeaderPolicy:
             A list that the caller must not change, and which of the headers that speak to caches
             the application set, as bits.
         """
-        bits = self._bits
+        bits = self._names
         present = 0
         kind: int = OTHER
         for name, value in headers:
-            bit = bits.get(name.lower())
-            if bit is not None:
-                if bit:
-                    present |= bit
-                else:
+            bit = bits.get(name)
+            if bit is None:
+                bit = _remember(bits, name, self._bits.get(name.lower(), _NOTHING))
+            if bit:
+                present |= bit
+                if bit == _TYPE_BIT:
                     kind = self._kinds.get(value, UNKNOWN)
                     if kind == UNKNOWN:
                         kind = _remember(self._kinds, value, kind_of(value))

@@ -12,8 +12,9 @@ the application's own tests see no difference.
 A cache that keeps whole pages and sends them again speaks to this module through
 :func:`used_nonce`, :func:`stitched_nonce`, :func:`stays_plain` and :func:`sent_plain`.
 
-Each nonce comes straight from ``os.urandom``: a pool would save a quarter of a microsecond and
-would have to be guarded against forks.
+The nonce of a page comes straight from ``os.urandom``. That call gives other threads the
+interpreter, and a hit of the page cache, which is over in less time than it takes to get it back,
+would wait for them: :class:`Nonces` makes many at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from ..policies.forks import renew_after_fork
 from .override import OVERRIDE
 
 if TYPE_CHECKING:
@@ -120,6 +122,37 @@ def stitched_nonce(environ: WSGIEnvironment, value: str | None = None) -> str:
         environ[NONCE] = value
     environ[STITCHED] = True
     return nonce(environ)
+
+
+class Nonces:
+    """Nonces that are made before they are needed; each leaves once, in one process only."""
+
+    _AT_ONCE = 64
+
+    def __init__(self) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a child: what lies ready here is the parent's to send."""
+        self._ready: list[str] = []
+
+    def take(self) -> str:
+        """The next one, for one response. Any thread may ask."""
+        try:
+            return self._ready.pop()
+        except IndexError:
+            made = os.urandom(16 * self._AT_ONCE).hex()
+            self._ready += [made[at : at + 32] for at in range(32, len(made), 32)]
+            return made[:32]
+
+    def stitched(self, environ: WSGIEnvironment) -> str:
+        """:func:`stitched_nonce` with one of these."""
+        environ[STITCHED] = True
+        value: str | None = environ.get(NONCE)
+        if value is None:
+            value = environ[NONCE] = environ.get(SENT) or self.take()
+        return value
 
 
 def stays_plain(environ: WSGIEnvironment) -> bool:

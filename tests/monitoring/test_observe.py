@@ -72,6 +72,19 @@ def test_a_list_is_counted_with_its_bytes(around, collector):
     assert collector.in_flight() == 0
 
 
+def test_a_list_that_holds_what_is_no_bytes_fails_where_it_is_sent_and_is_counted(
+    around, collector
+):
+    def app(environ, start_response):
+        start_response("200 OK", PLAIN)
+        return [b"one", None]
+
+    with pytest.raises(TypeError):
+        get(around(app, validated=False))
+    assert only(collector).requests == 1
+    assert collector.in_flight() == 0
+
+
 def test_time_runs_to_the_end_of_the_body_and_of_its_close(around, collector, clock):
     class Body:
         def __iter__(self):

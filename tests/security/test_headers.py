@@ -71,6 +71,19 @@ def test_off_sends_no_policy_and_keeps_the_companions(serve):
     assert NONCE not in seen.environ
 
 
+def test_the_names_of_headers_count_however_they_are_spelt(serve):
+    own = {
+        "CONTENT-type": "text/html",
+        "content-Security-policy": "img-src *",
+        "x-FRAME-options": "DENY",
+    }
+    layer = HeadersLayer(answer(headers=own), policy())
+    for _ in range(2):
+        seen = serve(layer)
+        assert seen.csp == "img-src *"
+        assert seen.get("Cross-Origin-Opener-Policy") == "same-origin-allow-popups"
+
+
 @pytest.mark.parametrize("mode", ["adopt", "enforce"])
 def test_reports_are_asked_for_on_a_share_of_responses(serve, mode):
     layer = HeadersLayer(answer(), policy(mode, csp_report_sample=0.5))

@@ -1,9 +1,14 @@
+import os
+import threading
+
 import pytest
 
 from om_plugins.security.nonce import (
     NONCE,
     PLAIN,
     SENT,
+    STITCHED,
+    Nonces,
     header_nonce,
     nonce,
     sent_plain,
@@ -105,3 +110,56 @@ def test_a_stored_page_without_nonces_is_blamed_for_nothing():
     assert not stays_plain(reporting)
     sent_plain(reporting)
     assert reporting == {}
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+def test_nonces_made_ahead_are_as_long_and_never_the_same():
+    nonces = Nonces()
+    taken = [nonces.take() for _ in range(1000)]
+    assert len(set(taken)) == 1000
+    assert {len(bytes.fromhex(one)) for one in taken} == {16}
+
+
+def test_threads_never_get_the_same_nonce():
+    nonces = Nonces()
+    taken = []
+
+    def take():
+        taken.extend([nonces.take() for _ in range(2000)])
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(taken)) == 8 * 2000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_sends_none_of_its_parent_s_nonces():
+    nonces = Nonces()
+    nonces.take()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "".join(nonces.take() for _ in range(64)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="ascii") as pipe:
+        said = pipe.read()
+    theirs = {said[at : at + 32] for at in range(0, len(said), 32)}
+    assert len(theirs) == 64
+    assert theirs.isdisjoint(nonces.take() for _ in range(64))
+
+
+def test_a_page_stitched_with_one_of_them_has_the_header_s_nonce():
+    nonces = Nonces()
+    environ = {}
+    value = nonces.stitched(environ)
+    assert nonces.stitched(environ) == header_nonce(environ) == used_nonce(environ) == value
+    assert environ[STITCHED] is True
+    sent = {}
+    assert header_nonce(sent) == nonces.stitched(sent)
