@@ -167,6 +167,7 @@ class OpenManager:
         query: bool = True,
         shared: bool = False,
         vary: Iterable[str] = (),
+        negative_time: float | None = None,
     ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
         """Answer a view's GET and HEAD requests from the smart cache.
 
@@ -186,6 +187,7 @@ class OpenManager:
             query=query,
             shared=shared,
             vary=vary,
+            negative_time=negative_time,
         )
 
         def decorate_and_keep(view: Callable[P, Any]) -> Callable[P, Any]:

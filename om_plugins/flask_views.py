@@ -51,6 +51,7 @@ def cached(
     query: bool = True,
     shared: bool = False,
     vary: Iterable[str] = (),
+    negative_time: float | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Answer a view's GET and HEAD requests from the smart cache.
 
@@ -80,6 +81,9 @@ def cached(
             and says ``public`` with its times, so that CDNs keep it as well. A page with CSP
             nonces gets new ones on each hit.
         vary: names of request headers that the view looks at, such as ``Accept-Language``.
+        negative_time: seconds for which "there is none" is kept: a 404 or 410, one that the view
+            raised (``abort(404)``) as well. It is gone then, and never served older. ``None``: one
+            that was returned is kept like any response, one that was raised is not.
 
     Returns:
         A decorator for functions, methods of class-based views and ``async def`` views.
@@ -91,7 +95,9 @@ def cached(
         raise ValueError("shared=True is for everybody: it cannot be combined with scope=")
     if isinstance(tags, str) or isinstance(vary, str):
         raise TypeError("tags and vary are lists of texts, as ['report']")
-    rules = _Rules(stale_time, cache_time, tuple(tags), scope, query, shared, tuple(vary))
+    rules = _Rules(
+        stale_time, cache_time, tuple(tags), scope, query, shared, tuple(vary), negative_time
+    )
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
         name = f"{view.__module__}.{getattr(view, '__qualname__', '')}"
@@ -130,6 +136,7 @@ class _Rules:
         query: bool,
         shared: bool,
         vary: tuple[str, ...],
+        negative_time: float | None,
     ) -> None:
         self.stale_time = stale_time
         self.cache_time = cache_time
@@ -138,6 +145,19 @@ class _Rules:
         self.query = query
         self.shared = shared
         self.vary = vary
+        self.negative_time = negative_time
+
+    def made(self, call: Callable[[], Any]) -> AnyResponse:
+        """What the view answers."""
+        try:
+            return make_response(call())
+        except HTTPException as error:
+            if self.negative_time is None or error.code not in _GONE:
+                raise
+            answered = current_app.handle_user_exception(error)
+            if isinstance(answered, HTTPException):  # as a WSGI app it would be a stream
+                answered = answered.get_response(request.environ)
+            return make_response(answered)
 
     def user(self) -> str:
         """The scope of this request; "" for nobody in particular."""
@@ -163,10 +183,12 @@ class _Rules:
         )
 
 
-def _cache_control(cache: SmartCache, rules: _Rules) -> str:
+def _cache_control(cache: SmartCache, rules: _Rules, status: int) -> str:
     """What the response says when the view said nothing."""
     if not rules.shared:
         return "private, max-age=0"
+    if rules.negative_time is not None and status in _GONE:
+        return f"public, max-age=0, s-maxage={int(rules.negative_time)}"
     fresh, kept = cache.times(rules.stale_time, rules.cache_time)
     after = int(max(0.0, kept - fresh))
     return (
@@ -182,7 +204,7 @@ def _for_everybody(
     if request.method == "GET" and ticket.join():
         return current_app.response_class()  # another request's response is sent instead
     with _Watch() as watch:
-        made = make_response(call())
+        made = rules.made(call)
     reason, advice = _refusal(made, watch, "", rules, outside=True)
     if reason:
         if advice:
@@ -193,7 +215,7 @@ def _for_everybody(
         body = made.get_data().replace(str(request.environ.get(NONCE, "\n")).encode(), b"")
         made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
     if "Cache-Control" not in made.headers:
-        made.headers["Cache-Control"] = _cache_control(cache, rules)
+        made.headers["Cache-Control"] = _cache_control(cache, rules, made.status_code)
     for name in rules.vary:
         made.vary.add(name)
     ticket.allow(rules.tags, query=rules.query)
@@ -225,6 +247,8 @@ class _Look:
             cache_time=self.rules.cache_time,
             tags=self.rules.tags,
             scope=self.user,
+            negative_time=self.rules.negative_time,
+            negative=_is_gone,
             background=self.in_background,
         )
         if isinstance(found, AnyResponse):
@@ -243,7 +267,7 @@ class _Look:
 
     def run(self) -> _Stored:
         with _Watch() as watch:
-            made = make_response(self.call())
+            made = self.rules.made(self.call)
         reason, advice = _refusal(made, watch, self.user, self.rules)
         if reason:
             if advice:
@@ -272,7 +296,7 @@ class _Look:
                 if name == HASHES:
                     noted(request.environ, value)
         if "Cache-Control" not in made.headers:
-            made.headers["Cache-Control"] = _cache_control(self.cache, self.rules)
+            made.headers["Cache-Control"] = _cache_control(self.cache, self.rules, status)
         for name in self.rules.vary:
             made.vary.add(name)
         if self.rules.shared:
@@ -312,6 +336,10 @@ class _Look:
                     self.made = None
 
         return fetch
+
+
+def _is_gone(stored: _Stored) -> bool:
+    return stored[0] in _GONE
 
 
 def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:

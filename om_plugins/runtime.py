@@ -63,7 +63,7 @@ from .security.headers import HeaderPolicy
 from .settings import Settings
 from .shared_hub import SharedHub
 from .shared_pages import hooks, pack_marks, read_marks
-from .types import EngineSpec
+from .types import EngineSpec, StoreStats
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -222,7 +222,7 @@ class Runtime:
             cache_stats=self.cache.stats,
             cache_groups=self.cache.groups,
             page_stats=self.http_cache.stats,
-            store_stats=self.cache.store_stats,
+            store_stats=self._store_stats,
             signal_counts=SignalCounts(self if sender is None else sender)
             if settings.metrics
             else None,
@@ -395,6 +395,13 @@ class Runtime:
 
     def _shrink_pages(self) -> int:
         return self.http_cache.store.shrink()
+
+    def _store_stats(self) -> StoreStats | None:
+        """What this process asked of the cache's store, for data and for pages."""
+        found, pages = self.cache.store_stats(), self.http_cache.store_stats()
+        if found is not None and pages is not None:
+            found.add(pages)
+        return found
 
     def _open_hub(self) -> Hub:
         return self.parts.open_hub(self.hub_url(), self.clock)

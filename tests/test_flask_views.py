@@ -451,6 +451,49 @@ def test_a_page_that_may_not_be_kept_any_more_goes(site, wrong):
     assert client.get("/page").text == "next"
 
 
+@pytest.mark.parametrize("gone", [lambda: abort(404), lambda: ("none", 404), lambda: abort(410)])
+def test_that_there_is_none_is_kept_for_its_own_time(site, gone):
+    answers = [gone, lambda: "there"]
+    client = site.view(lambda: answers.pop(0)(), negative_time=3)
+    found = [client.get("/page") for _ in range(3)]
+    assert len(answers) == 1
+    assert {one.status_code for one in found} <= {404, 410}
+    assert len({one.text for one in found}) == 1
+    site.clock.advance(4)
+    assert client.get("/page").text == "there"  # not the old answer once more
+    site.clock.advance(4)
+    assert client.get("/page").text == "there"  # what there is has its own times
+
+
+def test_the_application_s_own_404_page_is_what_is_kept(site):
+    site.app.register_error_handler(404, lambda error: ("nothing here", 404))
+    client = site.view(lambda: abort(404), negative_time=30)
+    assert [client.get("/page").text for _ in range(2)] == ["nothing here"] * 2
+    assert site.runs == 1
+    site.cache.invalidate(("view", "/page"))
+    client.get("/page")
+    site.scheduler.run_pending()
+    assert site.runs == 2
+
+
+def test_a_page_that_is_gone_takes_the_place_of_the_stale_one(site):
+    answers = [lambda: "good", lambda: abort(404)]
+    client = site.view(lambda: answers.pop(0)(), negative_time=30)
+    client.get("/page")
+    site.clock.advance(11)
+    assert client.get("/page").text == "good"
+    site.scheduler.run_pending()
+    assert client.get("/page").status_code == 404
+    assert stored(site) == 1
+
+
+@pytest.mark.parametrize("error", [403, 500])
+def test_other_errors_are_not_kept_as_there_is_none(site, error):
+    client = site.view(lambda: abort(error), negative_time=30)
+    assert [client.get("/page").status_code for _ in range(2)] == [error] * 2
+    assert site.runs == 2
+
+
 def test_a_before_request_that_answers_the_refresh_leaves_the_stale_page(site, caplog):
     @site.app.before_request
     def login():

@@ -7,7 +7,7 @@ import itertools
 import re
 
 import pytest
-from flask import Flask, make_response, render_template_string, request, session
+from flask import Flask, abort, make_response, render_template_string, request, session
 
 from om_plugins import OpenManager
 from om_plugins.errors import ConfigError
@@ -71,6 +71,14 @@ def test_a_shared_page_is_answered_before_the_application(site):
     )
     assert "hit" in second.headers["Cache-Status"]
     assert first.headers["ETag"] == second.headers["ETag"]
+
+
+def test_a_shared_page_that_is_not_there_is_kept_for_its_own_time(site):
+    client = site.view(lambda number: abort(404), negative_time=5)
+    found = [client.get("/page") for _ in range(2)]
+    assert [one.status_code for one in found] == [404, 404]
+    assert site.runs == 1
+    assert found[1].headers["Cache-Control"] == "public, max-age=0, s-maxage=5"
 
 
 def test_without_a_shared_view_there_is_no_layer():

@@ -178,6 +178,7 @@ class Answering:
                 process.mark_private(ask.ident, self._now())
                 return value
             flight.data = data
+            flight.negative = ask.is_negative(value)
             landing = Landing.VALUE
             if self._keeping.fits(process, data, ask.key):
                 self._keeping.keep(process, flight, ask, "set", tracker)

@@ -59,6 +59,7 @@ class Flight:
         fence: see :class:`Fence`.
         landing: ``None`` until it ended.
         data: the encoded value. error: what the fetcher raised.
+        negative: the value says that there is none.
         alone: nobody waits for it, in any process.
         lease: the turn among processes that it flies by (see :mod:`.turns`).
         deps: what its value is computed from, with their tags; grows while the fetcher runs.
@@ -77,6 +78,7 @@ class Flight:
         "ident",
         "landing",
         "lease",
+        "negative",
         "owner",
         "tags",
     )
@@ -89,6 +91,7 @@ class Flight:
         self.fence = Fence.CLEAR
         self.landing: Landing | None = None
         self.data = b""
+        self.negative = False
         self.error: Exception | None = None
         self.alone = False
         self.lease: Lease | None = None

@@ -10,7 +10,7 @@ from .. import signals
 from ..errors import ConfigError
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
-from ..types import HttpCacheStats
+from ..types import HttpCacheStats, StoreStats
 from .http_keys import origin_and_path, query_of
 from .http_rules import Hooks, Rule, Rules
 from .http_store import ResponseStore
@@ -149,6 +149,10 @@ class HttpCache:
     def stats(self) -> HttpCacheStats:
         """The counters of this process, exact."""
         return self.store.stats()
+
+    def store_stats(self) -> StoreStats | None:
+        """What this process asked of the shared store for pages; ``None`` when there is none."""
+        return self.store.store_stats()
 
     def refusals(self) -> dict[str, int]:
         """How many responses were not stored, by reason, exact."""

@@ -18,11 +18,12 @@ from dataclasses import replace
 
 from ..policies.forks import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
-from ..types import HttpCacheStats
+from ..types import HttpCacheStats, StoreStats
 from .entry import Entry, Record
 from .local import Local
 from .purges import Purge, Purged, Purges, as_data, read_purge
 from .shared import DEAF_TTL_S, L1_TTL_S, Shared
+from .store_stats import CountedStore
 from .stored import PackMarks, ReadMarks, Stored, Variants, read, written
 
 __all__ = ["Held", "ResponseStore"]
@@ -144,7 +145,10 @@ class ResponseStore:
         self._now = clock.monotonic
         self._scheduler = scheduler
         self._hub = hub
-        self.shared = None if store is None else Shared(store, clock, NAMESPACE, max_body * 2)
+        self._store = None if store is None else CountedStore(store)
+        self.shared = (
+            None if self._store is None else Shared(self._store, clock, NAMESPACE, max_body * 2)
+        )
         self._pack_marks = pack_marks
         self._read_marks = read_marks
         self.lock = threading.Lock()
@@ -428,6 +432,10 @@ class ResponseStore:
                 bytes_saved=self.counts.bytes_saved + saved,
                 fetch_s_saved=self.counts.fetch_s_saved + seconds,
             )
+
+    def store_stats(self) -> StoreStats | None:
+        """What this process asked of the shared store; ``None`` when there is none."""
+        return None if self._store is None else self._store.stats()
 
     def urls(self) -> Iterable[tuple[str, Held]]:
         """Every response that memory holds, by key."""

@@ -71,7 +71,7 @@ class Keeping:
         tags = flight.tags
         seen = self._confirmed(flight)
         fence = 0 if flight.lease is None else flight.lease.token
-        stale_time, cache_time = ask.times(flight.data)
+        stale_time, cache_time = ask.times(flight.negative)
         entry = self._levels.make(
             ask.ident, flight.data, tags, flight.began, stale_time, cache_time,
             tracker.deps, flight.cost_us,

@@ -111,7 +111,8 @@ class Refreshing:
             with self._trackers.run(flight, background=True) as tracker, self._context():
                 value = refresh.run(fetcher)
             flight.cost_us = round((self._now() - started) * 1e6)
-            absent = value is None and ask.negative_time is not None
+            flight.negative = ask.is_negative(value)
+            absent = value is None and flight.negative
             flight.data = ABSENT if absent else self._levels.encode(value)
             landing = Landing.VALUE
             self._keeping.count(process, ask.ident, "refreshes")

@@ -164,6 +164,7 @@ class SmartCache:
         scope: str = "",
         negative_time: float | None = None,
         negative_errors: tuple[type[Exception], ...] = (LookupError,),
+        negative: Callable[[Any], bool] | None = None,
         live: bool | str | Iterable[str] = False,
         background: Callable[[], Fetcher] | None = None,
     ) -> Any:
@@ -191,6 +192,8 @@ class SmartCache:
                 answer is a value, such an error a failure, like any other.
             negative_errors: errors that mean "there is none", such as ``KeyError``. They are
                 remembered in this process only.
+            negative: tells which other values say that there is none. They are kept for
+                ``negative_time`` and come back as they are.
             live: browsers are told when the value changes: True for every open page, else an
                 address such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
@@ -229,6 +232,7 @@ class SmartCache:
             Ask(
                 key, ident, fetcher, background, stale_time, cache_time,
                 retry, retry_delay, dedupe_time, tags, negative_time, negative_errors,
+                negative,
             )
         )  # fmt: skip
 

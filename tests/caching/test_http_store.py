@@ -53,6 +53,17 @@ def test_what_is_kept_is_found_until_its_end(clock, hub):
     assert store.find("k") is None
 
 
+def test_what_pages_ask_of_a_store_is_counted(clock, hub, store):
+    one, two = (made(clock, hub, store=store) for _ in range(2))
+    keep(one, clock)
+    assert two.find("k") is not None
+    one.drop("k")
+    said, heard = one.store_stats(), two.store_stats()
+    assert (said.writes, said.deletes, heard.hits) == (1, 1, 1)
+    assert heard.read_bytes == said.written_bytes > 0
+    assert made(clock, hub).store_stats() is None
+
+
 def test_one_with_a_validator_is_kept_longer_for_a_304(clock, hub):
     store = made(clock, hub)
     keep(store, clock, etag='"a"')
