@@ -175,8 +175,8 @@ class EngineUnavailable(EngineError):
 
     Args:
         engine: its name.
-        reason: ``"offline"``, ``"breaker open"``, ``"bulkhead full"``, ``"cooling down"``,
-            ``"switched off"``.
+        reason: ``"offline"``, ``"breaker open"``, ``"forced open"``, ``"bulkhead full"``,
+            ``"cooling down"``, ``"switched off"``.
         retry_after: seconds until it may be asked again, when known.
     """
 

@@ -115,11 +115,9 @@ class BreakerSharing:
         key = (said.chain, said.engine)
         breaker = self._breakers.find(key)
         if breaker is not None and breaker.force(said.state, heard=True):
-            logger.warning(
-                "the breaker of %s was forced to be %s in another worker",
-                " / ".join(part[:200] for part in key if part),
-                said.state or "as it finds",
-            )
+            what = f"was forced {said.state}" if said.state else "decides by itself again"
+            named = " / ".join(part[:200] for part in key if part)
+            logger.warning("the breaker of %s %s, as another worker was told", named, what)
         if said.state is None:
             self._forced.pop(key, None)
         elif breaker is not None or len(self._forced) < 1000:

@@ -111,9 +111,9 @@ class Place:
         """A permit of the breaker, or why the engine must not be asked now."""
         permit = self.breaker.permit or self.breaker.enter(now)
         if not permit:
-            return EngineUnavailable(
-                self.name, "breaker open", retry_after=self.breaker.view(now).retry_after_s
-            )
+            view = self.breaker.view(now)
+            reason = "forced open" if view.forced == "open" else "breaker open"
+            return EngineUnavailable(self.name, reason, retry_after=view.retry_after_s)
         if self.cooldown.until and self.cooldown.refused(now):
             self.breaker.release(permit, now)
             return EngineUnavailable(

@@ -148,8 +148,14 @@ class EngineProbes:
         self._out = set()
 
     def _places(self, subject: str) -> tuple[Place, ...]:
+        """The chain's engines, without those that an operator keeps calls away from."""
         chain = self._chains().get(_chain_of(subject))
-        return chain.places if chain is not None else ()
+        now = self._clock.monotonic()
+        return tuple(
+            place
+            for place in (chain.places if chain is not None else ())
+            if place.breaker.permit or place.breaker.view(now).forced != "open"
+        )
 
     def _question(self, place: Place) -> tuple[Callable[[Call], object] | None, Call | None]:
         """What is asked of an engine, and the call that failed if it is that again."""

@@ -313,6 +313,16 @@ def test_calls_that_an_open_breaker_refuses_are_the_same_trouble_going_on(house,
     assert [(p.example, p.count) for p in house.recovery.patterns()] == [("Transient: x <n>", 3)]
 
 
+def test_what_an_operator_keeps_calls_away_from_is_no_trouble(house, engine):
+    chain = house.chain(engine("one"), engine("two"))
+    chain.places[0].breaker.force("open")
+    for _ in range(6):
+        assert chain.call().history[0].error.reason == "forced open"
+    house.scheduler.run_pending()
+    assert house.recovery.patterns() == []
+    assert house.recovery.history() == []
+
+
 # --- the way of a recovery
 
 
@@ -754,6 +764,15 @@ def test_one_engine_of_the_first_tier_is_enough(house, engine):
         house.recovery.probes.reach("chain:assistant", 10)
         == "one: ZeroDivisionError, two: in reach"
     )
+
+
+def test_what_an_operator_keeps_calls_away_from_is_not_asked_and_fails_no_recovery(house, engine):
+    one, two = engine("one"), engine("two")
+    one.probe = two.probe = lambda call: None
+    chain = house.chain(one, two)
+    chain.places[0].breaker.force("open")
+    assert house.recovery.probes.reach("chain:assistant", 10) == "two: in reach"
+    assert house.recovery.probes.probe("chain:assistant", 10) == "two: answered"
 
 
 @pytest.mark.parametrize("subject", ["route:/page", "chain:other", "", "chain:"])
