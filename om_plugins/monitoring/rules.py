@@ -197,7 +197,8 @@ def _share(rule: str, subject: str, hits: int, total: int) -> Reading:
 
 
 def _offline(one: EngineHealth) -> Reading:
-    offline = one.state is Health.OFFLINE
+    # what an operator forced open is known to be so
+    offline = one.state is Health.OFFLINE and one.forced != "open"
     return Reading(
         "engine_offline",
         f"{one.chain}/{one.engine}",

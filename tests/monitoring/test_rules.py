@@ -66,6 +66,15 @@ def test_a_fallback_rate_is_answers_of_later_tiers_per_answer():
     assert not found["engine_offline", "c/second"].crossed(0.5)
 
 
+def test_an_engine_that_an_operator_forced_open_is_no_alert():
+    one = health("first", 1, 0, Health.OFFLINE)
+    one.forced = "open"
+    found = readings(engines=[one])
+    assert not found["engine_offline", "c/first"].crossed(0.5)
+    one.forced = "closed"
+    assert readings(engines=[one])["engine_offline", "c/first"].crossed(0.5)
+
+
 def test_a_hit_rate_collapses_against_its_own_past_only():
     past = Slot(int(NOW) // 10 - 60)
     past.cache_hits, past.cache_misses = 900, 100
