@@ -22,24 +22,26 @@ FEATURES = frozenset(
     ch-prefers-reduced-transparency ch-rtt ch-save-data ch-ua ch-ua-arch ch-ua-bitness
     ch-ua-form-factors ch-ua-full-version ch-ua-full-version-list ch-ua-high-entropy-values
     ch-ua-mobile ch-ua-model ch-ua-platform ch-ua-platform-version ch-ua-wow64 ch-viewport-height
-    ch-viewport-width ch-width clipboard-read clipboard-write compute-pressure
-    controlled-frame cross-origin-isolated deferred-fetch deferred-fetch-minimal
+    ch-viewport-width ch-width clipboard-read clipboard-write compute-pressure controlled-frame
+    cross-origin-isolated deferred-fetch deferred-fetch-minimal device-attributes
     digital-credentials-create digital-credentials-get direct-sockets direct-sockets-private
     display-capture document-domain encrypted-media execution-while-not-rendered
     execution-while-out-of-viewport focus-without-user-activation fullscreen gamepad geolocation
-    gyroscope hid identity-credentials-get idle-detection interest-cohort join-ad-interest-group
-    keyboard-map language-detector language-model local-fonts local-network-access magnetometer
-    manual-text mediasession microphone midi navigation-override on-device-speech-recognition
-    otp-credentials payment picture-in-picture private-aggregation private-state-token-issuance
-    private-state-token-redemption publickey-credentials-create publickey-credentials-get
-    rewriter run-ad-auction screen-wake-lock serial shared-autofill shared-storage
-    shared-storage-select-url smart-card speaker-selection speculation-rules storage-access
-    summarizer sync-xhr translator unload usb usb-unrestricted vertical-scroll web-app-installation
-    web-share window-management writer xr-spatial-tracking
+    gyroscope haptics hid identity-credentials-get idle-detection interest-cohort
+    join-ad-interest-group keyboard-map language-detector language-model local-fonts local-network
+    local-network-access loopback-network magnetometer manual-text media-playback-while-not-visible
+    mediasession microphone midi navigation-override on-device-speech-recognition otp-credentials
+    payment picture-in-picture private-aggregation private-state-token-issuance
+    private-state-token-redemption publickey-credentials-create publickey-credentials-get rewriter
+    run-ad-auction screen-wake-lock serial shared-autofill shared-storage shared-storage-select-url
+    smart-card speaker-selection speculation-rules storage-access summarizer sync-xhr tools
+    translator unload usb usb-unrestricted vertical-scroll web-app-installation web-share
+    window-management writer xr-spatial-tracking
     """.split()  # noqa: SIM905 - a hundred quotes say nothing
 )
 """Names that a browser knows, or knew; a header may turn off what is no longer there."""
 
+_LIST = "https://github.com/w3c/webappsec-permissions-policy/blob/main/features.md"
 _ORIGIN = re.compile(r"(https?|wss?)://(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?")
 _WORDS = {"self": "self", "'self'": "self", "src": "src", "'src'": "src"}
 
@@ -62,8 +64,8 @@ def permissions_policy(
         key = f"{where}[{feature!r}]"
         if feature not in FEATURES:
             near = difflib.get_close_matches(feature.lower(), sorted(FEATURES), n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(key, list(allowed), f"unknown feature{hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"they are listed at {_LIST}"
+            raise ConfigError(key, list(allowed), f"unknown feature; {hint}")
         words = [_word(key, one) for one in allowed]
         if "*" in words:
             if len(words) > 1:
