@@ -34,7 +34,7 @@ from .flask_views import cached
 from .live import LASTS_S
 from .options import ShieldOptions
 from .runtime import Runtime
-from .security.companions import CHANGED, FRAMED, changes
+from .security.companions import CHANGED, changes
 from .security.override import Override, override
 from .shield import SHIELD
 from .types import EngineSpec
@@ -303,15 +303,10 @@ class OpenManager:
             def embed(): ...
         """
         changed = changes(headers or {}, permissions_policy)
-        framing = next((one for name, one in changed if name.lower() == "x-frame-options"), None)
-        # browsers that know frame-ancestors do not look at X-Frame-Options beside it
-        policy = Override(replace={"frame-ancestors": FRAMED[framing]}) if framing else None
 
         def act() -> None:
             environ = request.environ
             environ[CHANGED] = (*environ.get(CHANGED, ()), *changed)
-            if policy is not None:
-                override(environ, policy)
 
         decorate: Callable[[V], V] = self._before_each("headers", act)
         if force_https is None:

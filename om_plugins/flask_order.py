@@ -17,6 +17,8 @@ __all__ = ["Decorated"]
 
 logger = logging.getLogger("om_plugins")
 
+_MOST = 10_000
+
 
 class Decorated:
     """The views that one ``OpenManager`` put something around."""
@@ -30,6 +32,8 @@ class Decorated:
         Args:
             what: the decorator, such as ``csp``.
         """
+        if len(self._kept) >= _MOST:  # made anew in each request
+            return
         try:
             self._kept.append((what, weakref.ref(view), weakref.ref(around)))
         except TypeError:  # a bound method, or an object of a class with slots

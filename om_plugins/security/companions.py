@@ -62,6 +62,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "strict-transport-security": "OM_HSTS",
     "permissions-policy": "OM_PERMISSIONS_POLICY",
 }
+_FRAMING = re.compile(r"\bframe-ancestors [^;]*")
 _REFERRERS = (
     "no-referrer no-referrer-when-downgrade origin origin-when-cross-origin same-origin "
     "strict-origin strict-origin-when-cross-origin unsafe-url"
@@ -213,10 +214,21 @@ def _hsts(settings: Settings) -> str:
 def changed(
     added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
 ) -> list[Header]:
-    """``added`` with a view's changes; what the application set itself stays."""
+    """``added`` with a view's changes; what the application set itself stays.
+
+    Browsers that know ``frame-ancestors`` do not look at ``X-Frame-Options`` beside it, so that one
+    says the same.
+    """
     wanted = {name.lower(): (name, value) for name, value in changes}
     kept = [header for header in added if header[0].lower() not in wanted]
     present = {name.lower() for name, _ in own}
+    sources = FRAMED.get((wanted.get("x-frame-options", ("", None))[1] or "").upper())
+    if sources and "x-frame-options" not in present:
+        said = "frame-ancestors " + " ".join(sources)
+        kept = [
+            (name, _FRAMING.sub(said, value) if name.lower() in _POLICIES else value)
+            for name, value in kept
+        ]
     for folded, (name, value) in wanted.items():
         if value is not None and folded not in present:
             kept.append((name, value))

@@ -113,6 +113,9 @@ def test_a_view_that_says_who_may_frame_it_is_heard_by_new_and_old_browsers(valu
         assert headers["X-Frame-Options"] == value
         assert f"frame-ancestors {sources}" in headers[CSP]
         assert "frame-ancestors https://a.example" in get(app).headers[CSP]
+        if mode == "adopt":  # nothing else of the page is another one
+            assert "Cache-Control" not in headers
+            assert headers[CSP] == get(app).headers[CSP].replace("https://a.example", sources)
 
 
 def test_report_only_and_an_address_of_one_s_own():
