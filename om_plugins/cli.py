@@ -115,7 +115,7 @@ def engines(as_json: bool) -> None:
         click.echo("No engine: add one with @om.engine(name, chain=…, tier=…).")
         return
     print_table(
-        ("chain", "tier", "engine", "health", "and", "traits"),
+        ("chain", "tier", "engine", "health", "notes", "traits"),
         [
             (r["chain"], str(r["tier"]), r["engine"], r["health"],
              ", ".join(_notes(r, runtime.clock.time())), ", ".join(r["traits"]))

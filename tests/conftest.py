@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,26 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+class Worker:
+    """What gunicorn's workers say of themselves, by their handler of SIGTERM."""
+
+    def __init__(self):
+        self.alive = True
+        self.cfg = SimpleNamespace(threads=4, graceful_timeout=10)
+
+    def handle_exit(self, number, frame):
+        """Never called."""
+
+
+@pytest.fixture
+def gunicorn_worker():
+    """This process, taken for a worker of gunicorn."""
+    made = Worker()
+    before = signal.signal(signal.SIGTERM, made.handle_exit)
+    yield made
+    signal.signal(signal.SIGTERM, before)
 
 
 class StoreServer:
