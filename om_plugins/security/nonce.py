@@ -65,8 +65,15 @@ def tag_nonce(environ: WSGIEnvironment) -> str | None:
 
     Returns:
         The nonce, or ``None``: leave the tag as it is. It is ``None`` only while nothing else asked
-        for the nonce and nothing changed the policy of this response.
+        for the nonce, and when this response may stay plain and nothing changed its policy, or
+        has no policy at all.
     """
+    if (
+        OVERRIDE in environ
+        and NONCE not in environ
+        and any(one.exempt for one in environ[OVERRIDE])
+    ):
+        return None
     if PLAIN not in environ or NONCE in environ or SENT in environ or OVERRIDE in environ:
         return nonce(environ)
     environ[PLAIN] = True

@@ -52,6 +52,15 @@ def test_header_gets_the_nonce_that_the_page_asked_for():
     assert SENT not in environ
 
 
+def test_a_tag_of_a_response_without_policy_is_left_alone():
+    environ = {}
+    override(environ, exempt=True)
+    assert tag_nonce(environ) is None
+    assert NONCE not in environ
+    asked = nonce(environ)  # for a header of the application's own
+    assert tag_nonce(environ) == asked
+
+
 def test_a_tag_is_left_alone_while_nothing_asks_for_the_nonce():
     environ = {PLAIN: False}
     assert tag_nonce(environ) is None
