@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ from .security.hashes import OWN, noted
 from .security.jinja_nonce import install, salt_bytecode
 from .security.nonce import tag_nonce
 
-_QUERIES = ("query.js", "query-core.js")
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask.templating import Environment as Env
+
+logger = logging.getLogger("om_plugins")
+
+_QUERIES = ("query.js", "query-core.js")
 
 
 def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
@@ -30,13 +33,15 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
         runtime: gives the app's parts as they are at that moment.
     """
 
+    told: list[bool] = []
+
     def prepare(environment: Env) -> Env:
         settings = runtime().settings
         nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
         install(
             environment,
             environ=current_environ,
-            head=partial(_head, runtime),
+            head=partial(_head, runtime, told),
             automatic=nonces,
             hashes=runtime().header_policy.rules.lists_hashes,
             attributes=settings.csp_hash_attributes,
@@ -70,7 +75,11 @@ def current_environ() -> WSGIEnvironment | None:
 
 
 def _head(
-    runtime: Callable[[], Runtime], environ: WSGIEnvironment, *, queries: bool = False
+    runtime: Callable[[], Runtime],
+    told: list[bool],
+    environ: WSGIEnvironment,
+    *,
+    queries: bool = False,
 ) -> str:
     """What ``{{ om_head() }}`` puts into a page's head: the browser module.
 
@@ -78,12 +87,22 @@ def _head(
     shows what the policy stops.
 
     Args:
+        told: filled once it was said that workers do not share what queries ask for.
         queries: the page uses ``query()``: its modules are fetched along with the rest, instead
             of when it is first called.
     """
     settings = runtime().settings
     if not settings.enabled:
         return Markup()
+    apart = settings.cache_url.startswith("memory:") and environ.get("wsgi.multiprocess")
+    if queries and apart and not told:
+        told.append(True)
+        logger.warning(
+            "a page uses query(), there are several workers, and with OM_CACHE_URL %r each of them "
+            "keeps its own values: a page may be shown an old one by a worker that another did not "
+            "change; use file:///path or redis://host, which workers share",
+            settings.cache_url,
+        )
     static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
     # where a policy lists hashes, it allows the site's own files as well
     own = runtime().header_policy.rules.lists_hashes and noted(environ, OWN)

@@ -135,6 +135,24 @@ def test_the_head_helper_brings_the_modules_for_queries_where_a_page_asks_for_th
         assert client.get(f"/_om/static/{name}").mimetype == "text/javascript"
 
 
+@pytest.mark.parametrize(
+    ("url", "multiprocess", "times"),
+    [("memory://", True, 1), ("memory://", False, 0), (None, True, 0)],
+)
+def test_it_is_said_once_when_queries_ask_workers_that_share_nothing(
+    caplog, tmp_path, url, multiprocess, times
+):
+    app = make_app(OM_CACHE_URL=url or f"file://{tmp_path}")
+    OpenManager(app)
+    app.add_url_rule("/head", "head", lambda: render_template_string("{{ om_head(queries=True) }}"))
+    client = app.test_client()
+    for _ in range(2):
+        client.get("/head", environ_overrides={"wsgi.multiprocess": multiprocess})
+    said = [r.getMessage() for r in caplog.records if "several workers" in r.getMessage()]
+    assert len(said) == times
+    assert all("OM_CACHE_URL 'memory://'" in one for one in said)
+
+
 def test_nonce_helpers_work_in_mode_off():
     app = make_app(OM_CSP_MODE="off")
     OpenManager(app)
