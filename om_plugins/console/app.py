@@ -256,7 +256,7 @@ class Console:
                 asked.get("url", ""), prefix=asked.get("prefix") or None, tags=tags
             )
         except ValueError as error:
-            raise Refusal(400, f"{hint} Here, {error}.") from None
+            raise Refusal(400, f"Nothing was taken back: {error}.") from None
         return json_answer({"purged": count}, 200)
 
     def _silence(self, request: Request) -> Response:

@@ -150,7 +150,7 @@ export const cards = {
     const part = (kind, amount) => bar(kind, amount / total);
     const pairs = {
       "Hit rate": joined(percent(cache.hit_rate)), Fresh: number(cache.fresh), Stale: number(cache.stale),
-      Shared: number(cache.coalesced), Missed: number(cache.misses), Refreshed: number(cache.refreshes),
+      Coalesced: number(cache.coalesced), Missed: number(cache.misses), Refreshed: number(cache.refreshes),
       Failed: number(cache.failures), Negative: number(cache.negative), Dropped: number(cache.dropped),
       Evicted: number(cache.evictions), Entries: number(cache.entries), Size: joined(bytes(cache.size_bytes)),
       "Bytes saved": joined(bytes(cache.bytes_saved)), "Time saved": joined(duration(cache.saved_us / 1000)),
@@ -182,8 +182,9 @@ export const cards = {
     const part = (kind, amount) => bar(kind, amount / total);
     const pairs = {
       "Hit rate": joined(percent(pages.hit_rate)), Hits: number(pages.hits), Stale: number(pages.stale),
-      Shared: number(pages.coalesced), Missed: number(pages.misses), Validated: number(pages.validated),
-      Refreshed: number(pages.refreshes), Failed: number(pages.failures), Entries: number(pages.entries),
+      Coalesced: number(pages.coalesced), Missed: number(pages.misses), Validated: number(pages.validated),
+      Refreshed: number(pages.refreshes), Failed: number(pages.failures), Dropped: number(pages.dropped),
+      Stored: number(pages.stored), Evicted: number(pages.evictions), Entries: number(pages.entries),
       Size: joined(bytes(pages.size_bytes)), Saved: joined(bytes(pages.bytes_saved)),
       "Time saved": joined(duration(1000 * pages.fetch_s_saved)),
     };
