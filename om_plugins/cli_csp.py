@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -21,18 +22,23 @@ csp_group = AppGroup("csp", help="Look at templates and reports for the Content-
 
 @csp_group.command("lint")
 @click.option("--errors", is_flag=True, help="Only what does not work under the strict policy.")
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @as_json_option
 @click.pass_context
-def lint_command(context: click.Context, errors: bool, as_json: bool) -> None:
+def lint_command(
+    context: click.Context, folders: tuple[Path, ...], errors: bool, as_json: bool
+) -> None:
     """Say what the strict policy would stop in the templates, and what to write instead.
 
-    Looks at every HTML template that the app can load, blueprints' too. Exits with 1 when there
-    are errors.
+    Looks at every HTML template that the app can load, blueprints' and extensions' too, or only at
+    those below FOLDERS. Exits with 1 when there are errors.
     """
     try:
         hints = lint_all(current_host().jinja_env)
     except TypeError as error:
         raise click.ClickException(f"the templates cannot be listed: {error}") from None
+    if folders:
+        hints = [one for one in hints if _is_below(Path(one.file), folders)]
     wrong = sum(hint.level == "error" for hint in hints)
     shown = [hint for hint in hints if hint.level == "error"] if errors else hints
     if as_json:
@@ -101,6 +107,10 @@ def _print_suggestion(one: Suggestion) -> None:
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _is_below(file: Path, folders: Iterable[Path]) -> bool:
+    return any(file.resolve().is_relative_to(one.resolve()) for one in folders)
 
 
 def _near(file: str) -> str:

@@ -52,6 +52,15 @@ def test_lint_for_machines(shop: Flask) -> None:
     assert [(one["line"], one["rule"]) for one in found] == [(2, "event-handler")]
 
 
+def test_lint_may_look_at_some_folders_alone(shop: Flask, tmp_path: Any) -> None:
+    own = tmp_path / "templates"
+    assert "templates/index.html:2" in run(shop, "lint", str(own)).output
+    assert "admin/" not in run(shop, "lint", str(own)).output
+    (tmp_path / "other").mkdir()
+    result = run(shop, "lint", str(tmp_path / "other"))
+    assert (result.exit_code, result.output) == (0, "0 errors, 0 notes.\n")
+
+
 def test_lint_is_content_with_notes(shop: Flask, tmp_path: Any) -> None:
     (tmp_path / "templates/index.html").write_text("<p style='a'>")
     assert run(shop, "lint").exit_code == 0
