@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -100,11 +101,7 @@ class CacheStoreContract:
             if write("key", b"seen", value, 60):
                 wrote.append(value)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        _together(work, 8)
         assert wrote == [store.get("key")]
 
     def test_several_threads_may_use_it_at_once(self, store: CacheStore) -> None:
@@ -122,9 +119,14 @@ class CacheStoreContract:
             except BaseException as error:  # noqa: BLE001 - told below, in the test's own thread
                 failures.append(error)
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        _together(work, 4)
         assert not failures
+
+
+def _together(work: Callable[[int], object], count: int) -> None:
+    """Call ``work`` in so many threads at once, each with its number."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
