@@ -1,9 +1,11 @@
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
+from werkzeug.test import create_environ
 
 from om_plugins import OpenManager
 from om_plugins.errors import ConfigError
+from om_plugins.flask_https import wish_of
 
 
 def answer(*args, **kwargs):
@@ -79,6 +81,15 @@ def test_views_of_classes_and_addresses_with_values(make):
 
     app.add_url_rule("/item/<int:number>", view_func=View.as_view("item"))
     assert [ask(app, "/item/7"), ask(app, "/item/x")] == [200, 302]
+
+
+def test_asking_the_routing_leaves_nothing_in_the_environ(make):
+    app, om = make(OM_FORCE_HTTPS=True)
+    app.add_url_rule("/up", view_func=om.headers(force_https=False)(answer))
+    environ = create_environ("/up", "http://shop.example")
+    before = dict(environ)
+    assert wish_of(app)(environ) is False
+    assert environ == before
 
 
 def test_who_asks_for_a_host_that_is_not_trusted_gets_no_exemption(make):

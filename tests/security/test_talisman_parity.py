@@ -109,6 +109,14 @@ def test_a_view_that_says_who_may_frame_it_is_heard_by_new_and_old_browsers(valu
         def framed():
             return "<p>"
 
+        @app.get("/own-word")
+        @om.headers({"X-Frame-Options": value})
+        def own_word():
+            return Response("<p>", headers={"X-Frame-Options": "its own"})
+
+        kept = get(app, "/own-word").headers
+        assert kept["X-Frame-Options"] == "its own"
+        assert "frame-ancestors https://a.example" in kept[CSP]
         headers = get(app, "/framed").headers
         assert headers["X-Frame-Options"] == value
         assert f"frame-ancestors {sources}" in headers[CSP]
