@@ -26,8 +26,9 @@ _IF_THERE = """
 -- KEYS: value. ARGV: how what is there begins ('' for nothing), new value, seconds
 local size = redis.pcall('STRLEN', KEYS[1])
 if type(size) == 'number' and size > 0 then  -- what is no text is nothing of ours
-  local there = redis.call('GETRANGE', KEYS[1], 0, math.max(#ARGV[1], 1) - 1)
-  if there ~= ARGV[1] then return 0 end
+  if ARGV[1] == '' then return 0 end
+  local there = redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1)
+  if string.sub(there, 2) ~= string.sub(ARGV[1], 2) then return 0 end  -- whatever its mark is
 elseif ARGV[1] ~= '' then
   return 0
 end

@@ -92,8 +92,9 @@ class Keeping:
             ):  # fmt: skip
                 break
             seen = self._confirmed(flight)  # somebody wrote meanwhile: is that newer?
-        else:
+        else:  # or what is there cannot be seen: then it must not stay in the way
             flight.fence = Fence.DISCARD
+            self._levels.drop(process, ask.ident)
         with process.lock:
             if flight.fence is Fence.DISCARD:
                 return

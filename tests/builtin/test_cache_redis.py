@@ -55,6 +55,17 @@ def test_a_planted_pickle_is_bytes_like_any_other_and_nothing_runs(store, redis_
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("planted", [b"!pickle", b"x", b"", b"=", b"=ours"])
+def test_what_others_planted_is_written_over(store, redis_server, planted):
+    redis_server.client.set("om:cache:k", planted)
+    assert store.compare_and_set("k", store.get("k"), b"mine", 60)
+    assert store.get("k") == b"mine"
+    redis_server.client.delete("om:cache:k")
+    redis_server.client.lpush("om:cache:k", 1)
+    assert store.compare_and_set("k", store.get("k"), b"mine", 60)
+    assert store.get("k") == b"mine"
+
+
 def test_what_is_no_value_of_a_store_is_a_miss(store, redis_server, monkeypatch):
     redis_server.client.lpush("om:cache:k", 1)
     assert store.get("k") is None

@@ -245,10 +245,13 @@ def test_a_leader_that_still_has_its_turn_writes_over_an_older_value_that_came_b
 
 def test_a_value_that_others_always_overtake_is_given_and_not_kept(make_world):
     store = FencedDictStore(refuse=True)
+    store.data[store_key("k")] = b"what cannot be seen"
+    store.get = lambda key: None
     world = make_world(store=store)
     assert world.cache.query("k", lambda: "value") == "value"
     assert store.refused == 3
     assert world.cache.get("k") is None
+    assert store.data == {}  # it is not in the way for ever
 
 
 def test_a_leader_that_lost_its_turn_keeps_nothing_while_another_is_at_it(world, store, hub):
