@@ -125,9 +125,12 @@ def identify(key: Key, scope: str = "") -> Ident:
     """
     if type(scope) is not str:
         raise UnsupportedKey(f"a cache scope must be str, not {_name(type(scope))}")
-    if not scope and type(key) is str:
-        return key
+    if not scope:
+        return key if type(key) is str else _FOR_ALL + body_of(key)
     return encode(scope) + body_of(key)
+
+
+_FOR_ALL = encode("")
 
 
 def split(ident: Ident) -> tuple[str, bytes]:
