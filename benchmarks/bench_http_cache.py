@@ -56,8 +56,8 @@ def hello() -> Flask:
     return app
 
 
-def with_ours() -> tuple[Flask, OpenManager]:
-    """The page in a Flask app, rendered with its nonces, behind the whole stack."""
+def with_ours(*, nonces: bool = True) -> tuple[Flask, OpenManager]:
+    """The page in a Flask app, rendered with nonces or a constant, behind the whole stack."""
     app = Flask("ours")
     app.config.update(OM_HUB_URL="memory://", OM_CSP_MODE="enforce", OM_HTTP_CACHE=True)
     om = OpenManager(app)
@@ -65,7 +65,8 @@ def with_ours() -> tuple[Flask, OpenManager]:
 
     @app.get("/")
     def page() -> tuple[str, dict[str, str]]:
-        return template.render(), {"Cache-Control": "public, max-age=3600"}
+        text = template.render() if nonces else PLAIN.decode()
+        return text, {"Cache-Control": "public, max-age=3600"}
 
     return app, om
 
@@ -193,6 +194,14 @@ def cached(environ: object, start_response: object) -> object:
     return application(environ, start_response)
 
 
+def constant(environ: object, start_response: object) -> object:
+    """A page without nonces from the cache."""
+    global application
+    if application is None:
+        application = with_ours(nonces=False)[0]
+    return application(environ, start_response)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -256,7 +265,9 @@ def gunicorn(app: str, port: int) -> list[str]:
 
 def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
     """Requests a second of each server in each round; every other round in reverse."""
-    ports = {name: free_port() for name in ("same", "bare", "cached", "granian", "nginx")}
+    ports = {
+        name: free_port() for name in ("same", "bare", "constant", "cached", "granian", "nginx")
+    }
     headers = json.dumps(headers_of_a_hit())
     granian = shutil.which("granian", path=str(Path(sys.executable).parent))
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
@@ -269,6 +280,7 @@ def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
             for name, text in (
                 ("same", "bare callable, same bytes"),
                 ("bare", "bare callable, same body"),
+                ("constant", "shared HTTP cache, no nonces"),
                 ("cached", "shared HTTP cache"),
             )
         }

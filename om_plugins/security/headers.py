@@ -16,7 +16,7 @@ from urllib.parse import quote
 from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
 from .hashes import HASHES, notes, with_hashes
 from .kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
-from .nonce import NONCE, PLAIN, SENT, STITCHED, header_nonce
+from .nonce import NONCE, PLAIN, SENT, STITCHED, Nonces, header_nonce
 from .outside import PRIVATE, LatePage, kept_private
 from .override import OVERRIDE, Override
 from .policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
@@ -125,6 +125,7 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
+        self._nonces = Nonces()
         self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
@@ -234,7 +235,7 @@ class HeaderPolicy:
             key = (present, reporting, root, hashes)
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
-                value = header_nonce(environ)
+                value = header_nonce(environ, self._nonces)
                 added = added.copy()
                 for name, pieces in waiting:
                     added.append((name, value.join(pieces)))

@@ -12,9 +12,9 @@ the application's own tests see no difference.
 A cache that keeps whole pages and sends them again speaks to this module through
 :func:`used_nonce`, :func:`stitched_nonce`, :func:`stays_plain` and :func:`sent_plain`.
 
-The nonce of a page comes straight from ``os.urandom``. That call gives other threads the
-interpreter, and a hit of the page cache, which is over in less time than it takes to get it back,
-would wait for them: :class:`Nonces` makes many at once.
+The nonce that a page asks for comes straight from ``os.urandom``. That call gives other threads the
+interpreter, and what else is over in less time than it takes to get it back, a header and a hit of
+the page cache, would wait for them: :class:`Nonces` makes many at once.
 """
 
 from __future__ import annotations
@@ -80,11 +80,16 @@ def tag_nonce(environ: WSGIEnvironment) -> str | None:
     return None
 
 
-def header_nonce(environ: WSGIEnvironment) -> str:
-    """This response's nonce, for use in a header: does not count as used by the page."""
+def header_nonce(environ: WSGIEnvironment, nonces: Nonces | None = None) -> str:
+    """This response's nonce, for use in a header: does not count as used by the page.
+
+    Args:
+        environ: the WSGI environ of the request.
+        nonces: where a new one comes from.
+    """
     value: str | None = environ.get(NONCE) or environ.get(SENT)
     if value is None:
-        value = environ[SENT] = os.urandom(16).hex()
+        value = environ[SENT] = os.urandom(16).hex() if nonces is None else nonces.take()
     return value
 
 

@@ -171,4 +171,4 @@ def test_a_page_stitched_with_one_of_them_has_the_header_s_nonce():
     assert nonces.stitched(environ) == header_nonce(environ) == used_nonce(environ) == value
     assert environ[STITCHED] is True
     sent = {}
-    assert header_nonce(sent) == nonces.stitched(sent)
+    assert header_nonce(sent, nonces) == nonces.stitched(sent)
