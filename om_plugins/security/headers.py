@@ -8,8 +8,8 @@ returns the application's own iterable, so that ``wsgi.file_wrapper`` keeps work
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -245,8 +245,7 @@ class HeaderPolicy:
 
     def draw(self) -> bool:
         """Whether this response asks for reports."""
-        sample = self._sample
-        return sample >= 1.0 or (sample > 0.0 and random.random() < sample)
+        return random() < self._sample  # below 1, and never below 0
 
     def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
         """What is added to a response that is no page."""
