@@ -16,7 +16,7 @@ from urllib.parse import quote
 from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
 from .hashes import HASHES, notes, with_hashes
 from .kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
-from .nonce import NONCE, PLAIN, SENT, STITCHED, Nonces, header_nonce
+from .nonce import NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
 from .outside import PRIVATE, LatePage, kept_private
 from .override import OVERRIDE, Override
 from .policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
@@ -125,7 +125,7 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
-        self._nonces = Nonces()
+        self.nonces = Nonces()
         self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
@@ -235,7 +235,7 @@ class HeaderPolicy:
             key = (present, reporting, root, hashes)
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
-                value = header_nonce(environ, self._nonces)
+                value = header_nonce(environ)
                 added = added.copy()
                 for name, pieces in waiting:
                     added.append((name, value.join(pieces)))
@@ -370,6 +370,7 @@ class HeadersLayer:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         policy = self.policy
         additions = policy.additions
+        environ[NONCES] = policy.nonces
         if policy.may_stay_plain and not policy.draw():
             environ[PLAIN] = False
         elif PLAIN in environ:  # of a layer further out, which may be less strict

@@ -12,9 +12,9 @@ the application's own tests see no difference.
 A cache that keeps whole pages and sends them again speaks to this module through
 :func:`used_nonce`, :func:`stitched_nonce`, :func:`stays_plain` and :func:`sent_plain`.
 
-The nonce that a page asks for comes straight from ``os.urandom``. That call gives other threads the
-interpreter, and what else is over in less time than it takes to get it back, a header and a hit of
-the page cache, would wait for them: :class:`Nonces` makes many at once.
+One call of ``os.urandom`` for each nonce would cost more than all else that the headers do, and it
+gives other threads the interpreter: what is over in less time than it takes to get it back, such as
+a hit of the page cache, would wait for them. :class:`Nonces` makes many at once.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ NONCE = "om_plugins.nonce"
 SENT = "om_plugins.nonce_sent"
 """Where the environ keeps a nonce that was sent in a header before the page asked."""
 
+NONCES = "om_plugins.nonces"
+"""Where the environ keeps the :class:`Nonces` that this response's own is taken from."""
+
 PLAIN = "om_plugins.plain"
 """There when this response's tags may stay as they are; true once one was left without a nonce."""
 
@@ -56,7 +59,7 @@ def nonce(environ: WSGIEnvironment) -> str:
     """
     value: str | None = environ.get(NONCE)
     if value is None:
-        value = environ[NONCE] = environ.get(SENT) or os.urandom(16).hex()
+        value = environ[NONCE] = environ.get(SENT) or _new(environ)
     return value
 
 
@@ -80,17 +83,17 @@ def tag_nonce(environ: WSGIEnvironment) -> str | None:
     return None
 
 
-def header_nonce(environ: WSGIEnvironment, nonces: Nonces | None = None) -> str:
-    """This response's nonce, for use in a header: does not count as used by the page.
-
-    Args:
-        environ: the WSGI environ of the request.
-        nonces: where a new one comes from.
-    """
+def header_nonce(environ: WSGIEnvironment) -> str:
+    """This response's nonce, for use in a header: does not count as used by the page."""
     value: str | None = environ.get(NONCE) or environ.get(SENT)
     if value is None:
-        value = environ[SENT] = os.urandom(16).hex() if nonces is None else nonces.take()
+        value = environ[SENT] = _new(environ)
     return value
+
+
+def _new(environ: WSGIEnvironment) -> str:
+    nonces: Nonces | None = environ.get(NONCES)
+    return os.urandom(16).hex() if nonces is None else nonces.take()
 
 
 # --- for a cache of pages -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 
 from om_plugins.security.nonce import (
     NONCE,
+    NONCES,
     PLAIN,
     SENT,
     STITCHED,
@@ -170,5 +171,14 @@ def test_a_page_stitched_with_one_of_them_has_the_header_s_nonce():
     value = nonces.stitched(environ)
     assert nonces.stitched(environ) == header_nonce(environ) == used_nonce(environ) == value
     assert environ[STITCHED] is True
-    sent = {}
-    assert header_nonce(sent, nonces) == nonces.stitched(sent)
+    sent = {NONCES: nonces}
+    assert header_nonce(sent) == nonces.stitched(sent)
+
+
+@pytest.mark.parametrize("ask", [nonce, header_nonce])
+def test_page_and_header_take_theirs_from_those_of_the_layer(ask, monkeypatch):
+    nonces = Nonces()
+    nonces.take()
+    monkeypatch.setattr(os, "urandom", lambda size: pytest.fail("asked the system for one"))
+    taken = {ask({NONCES: nonces}) for _ in range(20)}
+    assert len(taken) == 20
