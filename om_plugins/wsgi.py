@@ -1,8 +1,8 @@
 """The WSGI middleware: the layers below, composed once.
 
-Outermost first: proxies → observe → headers → pages under ``OM_PREFIX`` → engine routes → shared
-HTTP cache → shield → the host app. A layer that a setting switches off is not composed, so it costs
-nothing.
+Outermost first: proxies → express → observe → headers → pages under ``OM_PREFIX`` → engine routes →
+shared HTTP cache → shield → the host app. A layer that a setting switches off is not composed, so
+it costs nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
+from .caching.responses import ResponsesLayer
 from .console.app import Console
 from .console.guarded import Guarded
 from .console.mount import Pages, PrefixLayer
 from .errors import ConfigError, EngineError
+from .express import Express
 from .monitoring.observe import ObserveLayer
 from .notifying.problems import ProblemEndpoint
 from .notifying.stream import EventStream
@@ -71,8 +73,9 @@ def compose(
             note=partial(_note_route, runtime),
             emit=runtime.emit,
         )
+    pages: ResponsesLayer | None = None
     if runtime.http_cache.wanted:
-        app = runtime.http_cache.layer(app)
+        app = pages = runtime.http_cache.layer(app)
     if settings.routes:
         _none_is_below(settings.prefix, settings.routes)
         app = EngineRoutes(
@@ -101,7 +104,8 @@ def compose(
         **_notifying(runtime),
     }
     app = PrefixLayer(app, settings.prefix, Pages(endpoints, runtime.trusted_hosts))
-    if (settings.force_https or https_wish is not None) and not runtime.debug:
+    redirecting = (settings.force_https or https_wish is not None) and not runtime.debug
+    if redirecting:
         app = HttpsLayer(
             app,
             permanent=settings.force_https_permanent,
@@ -114,8 +118,9 @@ def compose(
             wish=https_wish,
         )
     app = HeadersLayer(app, runtime.header_policy)
+    observe: ObserveLayer | None = None
     if settings.monitoring:
-        app = ObserveLayer(
+        app = observe = ObserveLayer(
             app,
             runtime.monitoring.collector,
             clock=runtime.clock,
@@ -123,6 +128,8 @@ def compose(
             prefix=settings.prefix,
             on_wrong_method=runtime.wrong_methods.note,
         )
+    if pages is not None and runtime.header_policy.alike and not redirecting:
+        app = Express(app, pages, runtime.header_policy, observe)
     if settings.proxies:
         app = DeadlineLayer(app, runtime.clock)
         app = ProxyFix(app, **settings.proxies)

@@ -314,16 +314,6 @@ def test_a_page_left_without_nonces_is_made_anew_where_they_are_asked_for():
     assert site.runs == 2
 
 
-def test_hits_are_counted_under_their_route(site):
-    client = site.view(path="/page")
-    environs = []
-    layer = site.app.wsgi_app
-    site.app.wsgi_app = lambda environ, start: (environs.append(environ), layer(environ, start))[1]
-    client.get("/page")
-    client.get("/page")
-    assert [environ[ROUTE] for environ in environs] == ["/page", "/page"]
-
-
 @pytest.mark.parametrize("everything", [False, True])
 def test_what_reaches_the_application_is_counted_under_its_route(everything):
     site = Site(OM_HTTP_CACHE=everything)

@@ -125,6 +125,18 @@ class ResponsesLayer:
         self.board.after_fork()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        found = self.fresh(environ)
+        if found is not None:
+            held, kept, now = found
+            if not kept.marks or self._fits(environ, kept.marks):
+                return self._fresh(environ, start_response, held, kept, now)
+        return self._other(environ, start_response)
+
+    def fresh(self, environ: WSGIEnvironment) -> tuple[Held, Stored, float] | None:
+        """The whole response in memory that answers this request, and the monotonic time now.
+
+        It is not counted yet; see :meth:`said_of`.
+        """
         if environ["REQUEST_METHOD"] == "GET":
             ident = self._key(environ)
             held: Any = self._entries.get(ident) if ident is not None else None
@@ -132,9 +144,19 @@ class ResponsesLayer:
                 now = self._now()
                 if now < held.fresh_until and environ.keys().isdisjoint(_SPECIAL):
                     kept = held.kept
-                    if type(kept) is Stored and (not kept.marks or self._fits(environ, kept.marks)):
-                        return self._fresh(environ, start_response, held, kept, now)
-        return self._other(environ, start_response)
+                    if type(kept) is Stored:
+                        return held, kept, now
+        return None
+
+    def said_of(self, held: Held, kept: Stored, now: float) -> Headers:
+        """Count a hit; returns the header fields that tell of it."""
+        held.count_hit()
+        held.visited = True
+        age = now - held.stored
+        said = [("Age", str(int(age)))]
+        if self._hit:
+            said.append(("Cache-Status", self._hit % (kept.verdict.lifetime_s - age)))
+        return said
 
     def _fresh(
         self,
@@ -144,17 +166,12 @@ class ResponsesLayer:
         kept: Stored,
         now: float,
     ) -> Iterable[bytes]:
-        """The whole stored response: the one path that must be fast."""
-        held.count_hit()
-        held.visited = True
+        """The whole stored response."""
         if kept.marks:
             environ.update(kept.marks)
         nonce = "" if kept.pieces is None else self.hooks.fresh_nonce(environ)
         headers, body = kept.answer(nonce)
-        age = now - held.stored
-        headers.append(("Age", str(int(age))))
-        if self._hit:
-            headers.append(("Cache-Status", self._hit % (kept.verdict.lifetime_s - age)))
+        headers += self.said_of(held, kept, now)
         start_response(kept.status, headers)
         return [body]
 

@@ -60,6 +60,7 @@ class Stored:
     tags: tuple[str, ...] = ()
     marks: dict[str, Any] = field(default_factory=dict)
     size: int = field(init=False)
+    plan: Any = field(init=False, default=None, repr=False, compare=False)
     _fixed: list[Header] = field(init=False)
     _nonced: list[tuple[int, list[str]]] = field(init=False)
 
@@ -83,6 +84,12 @@ class Stored:
         """Its ``Content-Language`` in lower case, when it has one."""
         found = [v.strip().lower() for n, v in self.headers if n.lower() == "content-language"]
         return found[0] if len(found) == 1 and "," not in found[0] else ""
+
+    def outline(self) -> tuple[list[Header], list[tuple[int, str, tuple[str, ...]]]]:
+        """The headers, and index, name and pieces of those in which a nonce belongs."""
+        return self._fixed, [
+            (index, self._fixed[index][0], tuple(pieces)) for index, pieces in self._nonced
+        ]
 
     def answer(self, nonce: str) -> tuple[list[Header], bytes]:
         """The headers, in a new list, and the body of one answer.

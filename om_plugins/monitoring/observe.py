@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..protocols import Clock
-from .collector import FOLD_AT, UNMATCHED, Collector
+from .collector import FOLD_AT, UNMATCHED, Collector, Seen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     RouteOf = Callable[[WSGIEnvironment], str | None]
     OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "made_by", "own_route"]
+__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "WholeBody", "made_by", "own_route"]
 
 ROUTE = "om_plugins.route"
 """The environ key under which an app without werkzeug routing may name its route."""
@@ -95,6 +95,17 @@ class ObserveLayer:
         if type(body) is list or type(body) is tuple:
             observed.__class__ = _Sized
         return observed
+
+    def whole(self, body: bytes, route: str | None, started: float) -> WholeBody:
+        """The body of a ``GET`` that is answered by 200: counted from now until it is closed."""
+        self._enter()
+        return WholeBody(self, body, route, started)
+
+    def left(self, seen: Seen) -> None:
+        """Count a request that has ended."""
+        self._leave(seen)
+        if len(self._waiting) > FOLD_AT:
+            self._collector.fold()
 
     def named(self, environ: WSGIEnvironment) -> str | None:
         """The route of a request that no rule matched: of this package, or named by the app."""
@@ -204,7 +215,7 @@ class _Observed:
         if route is None:
             rule = getattr(self.request, "url_rule", None)
             route = rule.rule if rule is not None else layer.named(environ)
-        layer._leave(
+        layer.left(
             (
                 route,
                 environ.get("REQUEST_METHOD", ""),
@@ -217,8 +228,6 @@ class _Observed:
         )
         if self.status[:3] == "405":
             layer.refused(environ, route, self._header("allow"))
-        if len(layer._waiting) > FOLD_AT:
-            layer._collector.fold()
 
     def is_event_stream(self) -> bool:
         """Whether the body lasts for as long as the client stays."""
@@ -244,6 +253,26 @@ class _Sized(_Observed):
 
     def __len__(self) -> int:
         return len(self.body)
+
+
+class WholeBody(list[bytes]):
+    """A body that is here in one piece, for which nothing but its end is waited for."""
+
+    __slots__ = ("_layer", "_route", "_started")
+
+    def __init__(self, layer: ObserveLayer, body: bytes, route: str | None, started: float) -> None:
+        super().__init__((body,))
+        self._layer: ObserveLayer | None = layer
+        self._route = route
+        self._started = started
+
+    def close(self) -> None:
+        """The server is done with it."""
+        layer, self._layer = self._layer, None
+        if layer is not None:
+            ended = layer._monotonic()
+            duration = ended - self._started
+            layer.left((self._route, "GET", "200 OK", duration, len(self[0]), ended, False))
 
 
 def made_by(wrapper: Any, body: object) -> bool:

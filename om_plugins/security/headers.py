@@ -16,7 +16,7 @@ from urllib.parse import quote
 from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
 from .hashes import HASHES, notes, with_hashes
 from .kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
-from .nonce import NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
+from .nonce import ASKS, NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
 from .outside import PRIVATE, LatePage, kept_private
 from .override import OVERRIDE, Override
 from .policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
@@ -80,6 +80,10 @@ class HeaderPolicy:
         paths: what changes by path.
         hash_attributes: pages note their event handlers and style attributes, too.
 
+    Attributes:
+        alike: what a response gets follows from its headers, its address and chance, where nothing
+            changed it for one request; see :meth:`lasting`.
+
     Raises:
         ConfigError: names the key, the value and the way out.
     """
@@ -107,6 +111,7 @@ class HeaderPolicy:
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
+        self.alike = not (self._callables or self.hashing)
         self.may_stay_plain = (
             self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.wants_nonces
         )
@@ -227,7 +232,9 @@ class HeaderPolicy:
                 variant = self._variant(environ.get(OVERRIDE, ()), self._asked(environ))
             if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
                 present |= _REPORTED_BIT
-            reporting = PLAIN not in environ if self.may_stay_plain else self.draw()
+            reporting = PLAIN not in environ and (
+                self.may_stay_plain or ASKS in environ or self.draw()
+            )
             hashes: Hashes = None
             if HASHES in environ:
                 # a page that is streamed may still need its nonce
@@ -242,6 +249,28 @@ class HeaderPolicy:
         if CHANGED in environ:
             added = changed(added, environ[CHANGED], headers)
         return added, outside
+
+    def lasting(
+        self, scheme: str, root: str, status: str, headers: list[Header], *, plain: bool
+    ) -> tuple[list[Header], list[tuple[str, Pieces]]]:
+        """What is added to every response with these headers that asks for no reports.
+
+        Only where :attr:`alike`, and for a response whose request changed nothing.
+
+        Args:
+            scheme: ``http`` or ``https``.
+            root: ``SCRIPT_NAME``.
+            status, headers: as for :meth:`additions`.
+            plain: its tags were left without nonces.
+
+        Returns:
+            Whole headers, and those in whose pieces' joints a nonce belongs.
+        """
+        mark = self.nonces.take()
+        environ = {"wsgi.url_scheme": scheme, PLAIN: plain, SENT: mark}
+        added, _ = self.additions(environ, root, status, headers)
+        whole = [one for one in added if mark not in one[1]]
+        return whole, [(name, tuple(value.split(mark))) for name, value in added if mark in value]
 
     def draw(self) -> bool:
         """Whether this response asks for reports."""
@@ -371,7 +400,7 @@ class HeadersLayer:
         policy = self.policy
         additions = policy.additions
         environ[NONCES] = policy.nonces
-        if policy.may_stay_plain and not policy.draw():
+        if policy.may_stay_plain and ASKS not in environ and not policy.draw():
             environ[PLAIN] = False
         elif PLAIN in environ:  # of a layer further out, which may be less strict
             del environ[PLAIN]

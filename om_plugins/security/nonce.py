@@ -38,6 +38,8 @@ SENT = "om_plugins.nonce_sent"
 """Where the environ keeps a nonce that was sent in a header before the page asked."""
 
 NONCES = "om_plugins.nonces"
+ASKS = "om_plugins.asks_for_reports"
+"""Chance has chosen already that this response asks for reports."""
 """Where the environ keeps the :class:`Nonces` that this response's own is taken from."""
 
 PLAIN = "om_plugins.plain"
