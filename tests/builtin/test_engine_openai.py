@@ -460,7 +460,7 @@ def test_a_refusal_without_a_code_is_classed_by_its_text(
 
 def test_silence_in_a_stream_has_a_limit_of_its_own(raw_upstream, engine_for):
     def script(connection, number):
-        connection.recv(65536)
+        asked(connection)
         connection.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
             b'data: {"choices": [{"delta": {"content": "hi"}}]}\n\n'
