@@ -70,13 +70,12 @@ class HttpsLayer:
         if path in self._exempt or (self._below and path.startswith(self._below)):
             return self._app(environ, start_response)
         said = self._wish(environ) if self._wish is not None else None
+        if said is False and not self._host(environ):
+            said = None  # no exemption for a host that is not trusted
         if not (self._everywhere if said is None else said):
             return self._app(environ, start_response)
-        try:
-            host = get_host(environ, self._trusted_hosts)
-        except SecurityError:
-            host = ""
-        if not _HOST.fullmatch(host):
+        host = self._host(environ)
+        if not host:
             start_response("400 Bad Request", [("Content-Length", "0")])
             return []
         address = f"https://{host}" + quote(
@@ -88,3 +87,11 @@ class HttpsLayer:
         status = self._codes[environ.get("REQUEST_METHOD") not in ("GET", "HEAD")]
         start_response(status, [("Location", address), ("Content-Length", "0")])
         return []
+
+    def _host(self, environ: WSGIEnvironment) -> str:
+        """The host that is asked for; "" for one that is malformed or not trusted."""
+        try:
+            host = get_host(environ, self._trusted_hosts)
+        except SecurityError:
+            return ""
+        return host if _HOST.fullmatch(host) else ""
