@@ -143,6 +143,8 @@ def main() -> None:
     if shutil.which("node") is None:
         sys.exit("node is missing: apt-get install nodejs npm")
     suite = arguments.suite or installed()
+    if not (suite / "package.json").exists():
+        sys.exit(f"{suite} is no checkout of the suite: it has no package.json")
     for _ in range(arguments.runs):
         ended = run(suite, arguments.id)
         total = Counter(one.kind for one in ended)
