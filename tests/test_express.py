@@ -48,7 +48,7 @@ class Site:
 
     def __init__(self, view, **config):
         self.app = app = Flask("app")
-        app.config.update(OM_HUB_URL="memory://", **config)
+        app.config.update(OM_HUB_URL="memory://", **{"OM_CSP_REPORT_SAMPLE": 0, **config})
         self.om = om = OpenManager(app)
         self.runs = 0
 
