@@ -45,6 +45,7 @@ def create_app(config: DemoConfig | None = None) -> Flask:
         # no script of the demo, or of the package, writes markup
         OM_CSP={"require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"]},
         OM_HUB_URL=f"sqlite:///{config.state / 'hub.sqlite3'}",
+        OM_CACHE_URL=f"file://{config.state / 'cache'}",
         OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": from_this_machine}},
         OM_CHAINS={
             CHAIN: {"retries": 1, "timeout": 60, "attempt_timeout": 25}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,7 +55,8 @@ class StateDir:
         return os.open(self.path / "analyst.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
     def remove(self) -> None:
-        """Delete the folder; only files that this class makes are touched."""
+        """Delete the folder; only what the demo put there is touched."""
+        shutil.rmtree(self.path / "cache", ignore_errors=True)
         for pattern in ("*.json", ".*", "lock", "analyst.log", "hub.sqlite3*"):
             for file in self.path.glob(pattern):
                 with suppress(OSError):
