@@ -2,7 +2,8 @@
 
 The look-up happens inside the view, after ``before_request``: logins, rate limits and the like
 see every request. What a view returns is stored when it is one complete response that is the
-same for all who get it; what gives away that it is personal is the table in ``_refusal``.
+same for all who get it; what gives away that it is personal is in
+:mod:`.flask_personal`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from operator import itemgetter
 from typing import Any, ParamSpec, TypeAlias
 
 from flask import Flask, current_app, make_response, request
-from flask.globals import request_ctx
-from flask.sessions import SecureCookieSession
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -24,17 +23,15 @@ from .caching.flight import Private
 from .caching.keys import encode
 from .caching.smart import SmartCache
 from .caching.trip import TICKET, Ticket
-from .security.companions import CHANGED
+from .flask_personal import Watch, refusal
 from .security.hashes import HASHES, noted
 from .security.nonce import NONCE, PLAIN
-from .security.override import OVERRIDE as CSP
 
 __all__ = ["cached"]
 
 P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
 
-STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
 _GONE = frozenset({404, 410})
 
 # what is stored of a response: status, headers, body, Unix time of its making
@@ -203,9 +200,9 @@ def _for_everybody(
     """Run a shared view whose response the layer outside of the application keeps."""
     if request.method == "GET" and ticket.join():
         return current_app.response_class()  # another request's response is sent instead
-    with _Watch() as watch:
+    with Watch() as watch:
         made = rules.made(call)
-    reason, advice = _refusal(made, watch, "", rules, outside=True)
+    reason, advice = refusal(made, watch, "", rules.vary, outside=True)
     if reason:
         if advice:
             cache.refuse(reason, f"the view {request.endpoint!r}", advice)
@@ -266,9 +263,9 @@ class _Look:
             raise Private(error=error) from None
 
     def run(self) -> _Stored:
-        with _Watch() as watch:
+        with Watch() as watch:
             made = self.rules.made(self.call)
-        reason, advice = _refusal(made, watch, self.user, self.rules)
+        reason, advice = refusal(made, watch, self.user, self.rules.vary)
         if reason:
             if advice:
                 self.cache.refuse(reason, f"the view {request.endpoint!r}", advice)
@@ -349,119 +346,3 @@ def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
     if HASHES in environ:
         fresh[HASHES] = {}
     return fresh
-
-
-# --- what must not be stored --------------------------------------------------------------------
-
-
-class _Watch:
-    """Notices what a view does that makes its answer personal."""
-
-    def __enter__(self) -> _Watch:
-        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-        self._context = context
-        self._flashes_before = context.flashes
-        self._after_before = len(context._after_request_functions)
-        self._csp_before = self._changes()
-        self._session = session = _session_of(context)
-        self.session_before = getattr(session, "accessed", False)
-        if session is not None:
-            session.accessed = False
-        # a cached property: when it is there again afterwards, the view has read the cookies
-        self._cookies_before = request.__dict__.pop("cookies", None)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        session = self._session
-        self.used_session = False
-        if session is not None:
-            self.used_session = bool(session.accessed) or not _is_tracked(self._context, session)
-            session.accessed = bool(session.accessed) or self.session_before
-        self.used_cookies = "cookies" in request.__dict__
-        if not self.used_cookies and self._cookies_before is not None:
-            request.__dict__["cookies"] = self._cookies_before
-        self.flashed = bool(self._flashes_before) or bool(self._context.flashes)
-        self.hooked = len(self._context._after_request_functions) != self._after_before
-        self.nonce = NONCE in request.environ
-        self.csp = self._changes() != self._csp_before
-
-    def _changes(self) -> int:
-        return sum(len(request.environ.get(name, ())) for name in (CSP, CHANGED))
-
-
-def _session_of(context: Any) -> Any:
-    # Flask >= 3.1.3 counts a look at context.session as access, so look behind it
-    found = context.__dict__.get("_session")
-    return found if found is not None else context.__dict__.get("session")
-
-
-def _is_tracked(context: Any, session: object) -> bool:
-    """Whether access to this session can be noticed: by the context, or by the session itself."""
-    return "_session" in context.__dict__ or isinstance(session, SecureCookieSession)
-
-
-def _refusal(
-    made: AnyResponse, watch: _Watch, user: str, rules: _Rules, *, outside: bool = False
-) -> tuple[str, str]:
-    """Why a response is not stored, and what to say about it; two empty texts when it is.
-
-    Args:
-        outside: it is for the layer outside of the application, which renews nonces, brings back
-            changes of the policy, records streams and reads ``Vary`` itself.
-    """
-    control = made.cache_control
-    vary = {name.lower() for name in made.vary}
-    unknown = vary - {name.lower() for name in rules.vary} - {"cookie" if user else ""}
-    table = (
-        (made.status_code not in STORABLE, "status", ""),
-        (
-            (made.is_streamed or made.direct_passthrough) and not outside,
-            "streamed",
-            "it is streamed",
-        ),
-        (bool(control.no_store or control.no_cache), "no-store", ""),
-        (
-            "Set-Cookie" in made.headers or watch.hooked,
-            "cookie",
-            "it sets a cookie, or registers an after_this_request function",
-        ),
-        (
-            bool(control.private) and not user,
-            "private",
-            "it is private; scope= keeps users apart",
-        ),
-        (
-            # Flask before 2.3.2 says nothing of a session that was looked at and is empty
-            (
-                (outside and watch.session_before)
-                or watch.used_session
-                or watch.used_cookies
-                or watch.flashed
-            )
-            and not user,
-            "session",
-            "it used the session, a cookie or a flashed message; scope= keeps users apart",
-        ),
-        (watch.flashed, "session", "it shows flashed messages, which are meant for one request"),
-        (
-            bool(unknown) and not outside,
-            "vary",
-            f"it depends on {', '.join(sorted(unknown))}; name the headers with vary=",
-        ),
-        (
-            watch.nonce and not outside,
-            "nonce",
-            "it asked for a CSP nonce, which must not be sent twice; cache the data it shows "
-            "instead, with cache.query",
-        ),
-        (
-            watch.csp and not outside,
-            "csp",
-            "it changes its policy or security headers, which a stored response would not; put "
-            "that decorator above this one",
-        ),
-    )
-    for refused, reason, advice in table:
-        if refused:
-            return reason, advice
-    return "", ""
