@@ -15,13 +15,13 @@ from flask_caching import Cache as FlaskCache
 from measure import alternate
 from redis_server import redis_server
 
-from om_plugins.background import BackgroundScheduler
-from om_plugins.builtin.cache_redis import RedisStore
-from om_plugins.builtin.hub_memory import MemoryHub
-from om_plugins.caching.smart import SmartCache
-from om_plugins.caching.values import decode, encode
-from om_plugins.clock import SystemClock
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.builtin.stores.redis import RedisStore
+from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.values import decode, encode
+from om_plugins.core.clock import SystemClock
 from om_plugins.protocols import CacheStore
+from om_plugins.workers.scheduler import BackgroundScheduler
 
 VALUES: dict[str, object] = {
     "5 bytes": "hello",

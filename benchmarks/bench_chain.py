@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from measure import alternate
 
-from om_plugins.builtin.engine_callable import CallableEngine
-from om_plugins.builtin.engine_static import StaticEngine
-from om_plugins.clock import SystemClock
-from om_plugins.resilience.chain import ChainPolicy, EngineChain
+from om_plugins.builtin.engines.callable import CallableEngine
+from om_plugins.builtin.engines.static import StaticEngine
+from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.core.clock import SystemClock
 from om_plugins.types import EngineSpec
 
 PAYLOAD = {"question": "how much memory is free?"}

@@ -1,7 +1,7 @@
 """How often each eviction policy finds what is asked for: ours, LRU and two others, on two traces.
 
 The policies are given the same number of entries of one size and see every look-up of a trace; a
-miss puts the entry. Ours is the very table of the cache (:class:`om_plugins.caching.local.Local`).
+miss puts the entry. Ours is the very table of the cache (:class:`om_plugins.cache.memory.Local`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, count
 
-from om_plugins.caching.entry import Entry
-from om_plugins.caching.local import Local
+from om_plugins.cache.entry import Entry
+from om_plugins.cache.memory import Local
 
 Access = Callable[[int], bool]
 """Looks a key up and puts it when it is missing; says whether it was there."""

@@ -10,9 +10,9 @@ from flask_talisman import Talisman
 from measure import alternate
 from werkzeug.test import create_environ
 
-from om_plugins.flask_templates import current_environ
-from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.security.nonce import nonce
+from om_plugins.csp.nonce import nonce
+from om_plugins.flask.templates import current_environ
+from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ENVIRON = create_environ("/", "http://localhost/")

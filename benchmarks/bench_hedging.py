@@ -8,7 +8,7 @@ import threading
 import time
 
 from om_plugins import HttpEngine
-from om_plugins.resilience.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.types import EngineSpec
 
 QUICK_S = 0.002

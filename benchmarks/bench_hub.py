@@ -8,10 +8,10 @@ from collections.abc import Callable
 from measure import alternate
 from redis_server import redis_server
 
-from om_plugins.builtin.hub_memory import MemoryHub
-from om_plugins.builtin.hub_redis import RedisHub
-from om_plugins.builtin.hub_sqlite import SqliteHub
-from om_plugins.clock import SystemClock
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.builtin.hubs.redis import RedisHub
+from om_plugins.builtin.hubs.sqlite import SqliteHub
+from om_plugins.core.clock import SystemClock
 from om_plugins.protocols import Hub
 
 MESSAGE = {"text": "x" * 40}

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from om_plugins.background import BackgroundScheduler
-from om_plugins.builtin.hub_memory import MemoryHub
-from om_plugins.caching.smart import SmartCache
-from om_plugins.clock import SystemClock
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.cache.cache import SmartCache
+from om_plugins.core.clock import SystemClock
+from om_plugins.workers.scheduler import BackgroundScheduler
 
 LIMIT = 256 * 2**20
 SETS = 2_000_000

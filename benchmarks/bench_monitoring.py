@@ -9,9 +9,9 @@ from flask import Flask
 from measure import alternate
 from werkzeug.test import EnvironBuilder
 
-from om_plugins.clock import SystemClock
+from om_plugins.core.clock import SystemClock
 from om_plugins.monitoring.collector import Collector
-from om_plugins.monitoring.observe import ObserveLayer
+from om_plugins.monitoring.layer import ObserveLayer
 
 CLOCK = SystemClock()
 BATCH = 1000

@@ -9,10 +9,10 @@ from flask import Flask, render_template
 from jinja2 import DictLoader, Environment
 from measure import alternate
 
-from om_plugins.flask_templates import current_environ
-from om_plugins.security.hashes import HASHES
-from om_plugins.security.jinja_nonce import install
-from om_plugins.security.nonce import NONCE, PLAIN
+from om_plugins.csp.hashes import HASHES
+from om_plugins.csp.jinja.extension import install
+from om_plugins.csp.nonce import NONCE, PLAIN
+from om_plugins.flask.templates import current_environ
 
 LONG = "".join(
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from om_plugins.settings_page import as_markdown
+from om_plugins.settings.reference import as_markdown
 
 PAGE = Path(__file__).parent / "settings.md"
 

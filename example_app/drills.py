@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from om_plugins import OpenManager
-from om_plugins.resilience.recovery import COOLDOWN_S
+from om_plugins.recovery.recovery import COOLDOWN_S
 
 from .faults import Faults
 

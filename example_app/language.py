@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import has_request_context, request
 from werkzeug.wrappers import Request
 
-from om_plugins.routes.under_way import ENVIRON
+from om_plugins.gateway.deadline__under_way import ENVIRON
 
 from .questions.query import Language
 

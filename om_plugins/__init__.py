@@ -14,18 +14,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import errors as errors
     from . import signals as signals
-    from .builtin.engine_callable import CallableEngine as CallableEngine
-    from .builtin.engine_http import HttpEngine as HttpEngine
-    from .builtin.engine_openai import OpenAIEngine as OpenAIEngine
-    from .builtin.engine_proxy import ProxyEngine as ProxyEngine
-    from .builtin.engine_stale import StaleEngine as StaleEngine
-    from .builtin.engine_static import StaticEngine as StaticEngine
-    from .builtin.engine_wsgi import WsgiEngine as WsgiEngine
-    from .builtin.proxy_app import ProxyApp as ProxyApp
-    from .extension import OpenManager as OpenManager
+    from .builtin.engines.callable import CallableEngine as CallableEngine
+    from .builtin.engines.http import HttpEngine as HttpEngine
+    from .builtin.engines.last_good import StaleEngine as StaleEngine
+    from .builtin.engines.openai import OpenAIEngine as OpenAIEngine
+    from .builtin.engines.proxy import ProxyEngine as ProxyEngine
+    from .builtin.engines.proxy_app import ProxyApp as ProxyApp
+    from .builtin.engines.static import StaticEngine as StaticEngine
+    from .builtin.engines.wsgi import WsgiEngine as WsgiEngine
+    from .csp.policy__builder import Csp as Csp
+    from .flask.extension import OpenManager as OpenManager
     from .hookspecs import hookimpl as hookimpl
-    from .security.builder import Csp as Csp
-    from .settings import Settings as Settings
+    from .settings.settings import Settings as Settings
     from .types import Answer as Answer
     from .types import Call as Call
     from .types import EngineSpec as EngineSpec
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "types",
     "Call": "types",
-    "CallableEngine": "builtin.engine_callable",
-    "Csp": "security.builder",
+    "CallableEngine": "builtin.engines.callable",
+    "Csp": "csp.policy__builder",
     "EngineSpec": "types",
     "EngineTraits": "types",
-    "HttpEngine": "builtin.engine_http",
+    "HttpEngine": "builtin.engines.http",
     "Notification": "types",
-    "OpenAIEngine": "builtin.engine_openai",
-    "OpenManager": "extension",
+    "OpenAIEngine": "builtin.engines.openai",
+    "OpenManager": "flask.extension",
     "OpenManagerMiddleware": "wsgi",
     "PluginInfo": "types",
-    "ProxyApp": "builtin.proxy_app",
-    "ProxyEngine": "builtin.engine_proxy",
-    "Settings": "settings",
-    "StaleEngine": "builtin.engine_stale",
-    "StaticEngine": "builtin.engine_static",
-    "WsgiEngine": "builtin.engine_wsgi",
+    "ProxyApp": "builtin.engines.proxy_app",
+    "ProxyEngine": "builtin.engines.proxy",
+    "Settings": "settings.settings",
+    "StaleEngine": "builtin.engines.last_good",
+    "StaticEngine": "builtin.engines.static",
+    "WsgiEngine": "builtin.engines.wsgi",
     "errors": "",
     "hookimpl": "hookspecs",
     "signals": "",

@@ -22,7 +22,7 @@
     └── ChainExhausted (ExceptionGroup)  every engine of a chain failed or was skipped
 
 What a chain does with each engine error (retry, next tier, breaker) is the table in
-:mod:`om_plugins.resilience.outcomes`.
+:mod:`om_plugins.chains.error_table`.
 """
 
 from __future__ import annotations

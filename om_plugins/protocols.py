@@ -286,7 +286,7 @@ class Scheduler(Protocol):
 
 
 class Cache(Protocol):
-    """What other rooms and plugins may ask of the cache (see :mod:`om_plugins.caching.smart`)."""
+    """What other rooms and plugins may ask of the cache (see :mod:`om_plugins.cache.cache`)."""
 
     def query(
         self,

@@ -20,50 +20,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import signals
-from .background import BackgroundScheduler
-from .builtin.hub_memory import MemoryHub
-from .caching.http_cache import HttpCache, rules_from
-from .caching.live import Publishing
-from .caching.pickles import Pickles
-from .caching.smart import SmartCache
-from .clock import SystemClock
+from .builtin.hubs.memory import MemoryHub
+from .cache.cache import SmartCache
+from .cache.subscriptions__live import Publishing
+from .cache.values__pickles import Pickles
+from .chains.chain import BreakerRegistry, EngineChain
+from .chains.engine_state import check_engine
+from .chains.live_settings import LiveSettings
+from .chains.sharing__engine_exchange import EngineExchange
+from .core.clock import SystemClock
 from .errors import ConfigError
-from .hub_url import resolve_hub_url
-from .late_store import LateStore
-from .live import LiveSettings
-from .monitoring.centre import Monitoring
-from .monitoring.observe import own_route
-from .monitoring.rules import rules_from as alerts_from
-from .monitoring.signal_counts import SignalCounts
-from .notifying.address import Browsers, check_address
-from .notifying.announcements import Announcements
-from .notifying.centre import NotificationCentre
-from .notifying.servers import has_one_thread, stopping
-from .notifying.words import Words, display_name, words
-from .options import ShieldOptions
-from .plugin_host import PluginHost
-from .plugin_parts import PluginParts
-from .protocols import (
-    Clock,
-    HostContext,
-    Hub,
-    PluginContext,
-)
-from .resilience.chain import BreakerRegistry, EngineChain
-from .resilience.engine_exchange import EngineExchange
-from .resilience.recovery import Recovery
-from .resilience.seat import check_engine
-from .resilience.wording import Reader
-from .resilience.wrong_methods import WrongMethods
-from .routes.deadline import DEADLINE
-from .routes.under_way import ENVIRON
-from .schemes import check_url
-from .secret import Secret
-from .security.headers import HeaderPolicy
-from .settings import Settings
-from .shared_hub import SharedHub
-from .shared_pages import hooks, pack_marks, read_marks
+from .gateway.deadline import DEADLINE
+from .gateway.deadline__under_way import ENVIRON
+from .headers.layer import HeaderPolicy
+from .http_cache.cache import HttpCache, rules_from
+from .http_cache.layer__shared_pages import hooks, pack_marks, read_marks
+from .monitoring.alert_rules import rules_from as alerts_from
+from .monitoring.collector__signal_counts import SignalCounts
+from .monitoring.layer import own_route
+from .monitoring.monitoring import Monitoring
+from .notifications.audience import Browsers, check_address
+from .notifications.changed_keys import Announcements
+from .notifications.events__servers import has_one_thread, stopping
+from .notifications.notifications import NotificationCentre
+from .notifications.translations import Words, display_name, words
+from .plugins.host import PluginHost
+from .plugins.parts import PluginParts
+from .protocols import Clock, HostContext, Hub, PluginContext
+from .recovery.messages import Reader
+from .recovery.recovery import Recovery
+from .recovery.wrong_methods import WrongMethods
+from .settings.kinds__schemes import check_url
+from .settings.settings import Settings
+from .settings.settings__options import ShieldOptions
 from .types import EngineSpec, StoreStats
+from .workers.hub import SharedHub
+from .workers.hub_url import resolve_hub_url
+from .workers.lazy_store import LateStore
+from .workers.scheduler import BackgroundScheduler
+from .workers.secret import Secret
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .calls import Answer, Attempt, Call, EngineHealth, EngineSpec, EngineTraits, Health
+from .core.call import Answer, Attempt, Call, EngineHealth, EngineSpec, EngineTraits, Health
 
 __all__ = [
     "Action",

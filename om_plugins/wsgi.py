@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
-from .caching.responses import ResponsesLayer
 from .console.app import Console
-from .console.guarded import Guarded
-from .console.mount import Pages, PrefixLayer
+from .console.prefix import Pages, PrefixLayer
+from .console.prefix__guarded import Guarded
+from .csp.reports import ReportEndpoint
 from .errors import ConfigError, EngineError
-from .express import Express
-from .monitoring.observe import ObserveLayer
-from .notifying.problems import ProblemEndpoint
-from .notifying.stream import EventStream
-from .routes import EngineRoutes
-from .routes.deadline import DeadlineLayer
-from .routes.guards import RateLimit
-from .routes.under_way import ENVIRON
+from .fallback import Shield
+from .fallback.report_form import ReportForm
+from .gateway import EngineRoutes
+from .gateway.access import RateLimit
+from .gateway.deadline import DeadlineLayer
+from .gateway.deadline__under_way import ENVIRON
+from .headers.https import HttpsLayer
+from .headers.layer import HeadersLayer
+from .http_cache.fast_path import Express
+from .http_cache.layer import ResponsesLayer
+from .monitoring.layer import ObserveLayer
+from .notifications.events import EventStream
+from .notifications.problem_reports import ProblemEndpoint
 from .runtime import Runtime
-from .security.headers import HeadersLayer
-from .security.https import HttpsLayer
-from .security.reports import ReportEndpoint
-from .settings import Settings
-from .shield import Shield
-from .shield.report import ReportForm
+from .settings.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -12,7 +12,7 @@ import pluggy
 import pytest
 
 from om_plugins import hookimpl, hookspecs
-from om_plugins.plugin_checks import HOOKS
+from om_plugins.plugins.checks import HOOKS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text("utf-8")
 SECTIONS = {

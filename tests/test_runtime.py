@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins import hookimpl
+from om_plugins import Settings, hookimpl
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.runtime import Runtime
-from om_plugins.settings import Settings
 from om_plugins.types import EngineSpec, EngineTraits
 
 

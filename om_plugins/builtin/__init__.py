@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 BUILTINS: dict[str, str] = {
-    "cache-file": "om_plugins.builtin.cache_file",
-    "cache-memcached": "om_plugins.builtin.cache_memcached",
-    "cache-redis": "om_plugins.builtin.cache_redis",
-    "hub-memory": "om_plugins.builtin.hub_memory",
-    "hub-redis": "om_plugins.builtin.hub_redis",
-    "hub-sqlite": "om_plugins.builtin.hub_sqlite",
-    "monitor-log": "om_plugins.builtin.monitor_log",
-    "notifier-log": "om_plugins.builtin.notifier_log",
-    "recovery-steps": "om_plugins.builtin.steps",
-    "notifier-webhook": "om_plugins.builtin.notifier_webhook",
+    "cache-file": "om_plugins.builtin.stores.file",
+    "cache-memcached": "om_plugins.builtin.stores.memcached",
+    "cache-redis": "om_plugins.builtin.stores.redis",
+    "hub-memory": "om_plugins.builtin.hubs.memory",
+    "hub-redis": "om_plugins.builtin.hubs.redis",
+    "hub-sqlite": "om_plugins.builtin.hubs.sqlite",
+    "monitor-log": "om_plugins.builtin.logging",
+    "notifier-log": "om_plugins.builtin.logging__notifier_log",
+    "recovery-steps": "om_plugins.builtin.recovery_steps",
+    "notifier-webhook": "om_plugins.builtin.webhook",
 }
 """Name of each built-in plugin, and the module that is the plugin."""

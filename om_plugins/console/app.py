@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import msgspec
 from werkzeug.wrappers import Request, Response
 
+from ..csp.nonce import nonce
 from ..errors import MissingExtra
-from ..notifying.servers import stopping
-from ..options import RouteOptions
-from ..routes.guards import check_site
-from ..routes.refusal import Refusal
+from ..gateway.access import check_site
+from ..gateway.response__refusal import Refusal
+from ..notifications.events__servers import stopping
 from ..runtime import Runtime
-from ..security.nonce import nonce
-from .auth import Access, ConsoleAuth, Denied
-from .endpoint import (
+from ..settings.settings__options import RouteOptions
+from .access import Access, ConsoleAuth, Denied
+from .access__session import Sessions
+from .app__endpoint import (
     MAX_FORM_BYTES,
     Endpoint,
     body_of,
@@ -32,11 +33,10 @@ from .endpoint import (
     refused,
     wants_json,
 )
+from .dashboard import Picture
 from .engines import Engines
-from .metrics import exposition
-from .picture import Picture
-from .session import Sessions
-from .stream import Streams
+from .live import Streams
+from .prometheus import exposition
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

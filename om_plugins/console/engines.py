@@ -2,7 +2,8 @@
 
 Each action is a form. A browser without scripts gets the page again; the page's script, and a
 script of somebody's own, asks for JSON. What is changed goes through
-:class:`~om_plugins.live.LiveSettings`, which checks it and carries it to every worker.
+:class:`~om_plugins.chains.live_settings.LiveSettings`, which checks it and carries it to every
+worker.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..chains.live_settings import EVERY_CHAIN, LASTS_S
 from ..errors import ConfigError
-from ..live import EVERY_CHAIN, LASTS_S
-from ..options import EngineOptions
-from ..routes.refusal import Refusal
+from ..gateway.response__refusal import Refusal
 from ..runtime import Runtime
-from .engine_board import Board, board, engine_values
-from .engine_forms import (
+from ..settings.settings__options import EngineOptions
+from .dashboard import Picture
+from .engines__engine_forms import (
     BREAKER,
     CALLS,
     CHAOS,
@@ -31,7 +32,7 @@ from .engine_forms import (
     explained,
     shown,
 )
-from .picture import Picture
+from .engines_view import Board, board, engine_values
 
 __all__ = ["Engines", "Outcome"]
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..conversion import converted
+from ..core.problem__conversion import converted
 from ..types import Alert
-from .rules import Reading, Rule
+from .alert_rules import Reading, Rule
 
 __all__ = ["HISTORY", "REPEAT_S", "Alerts", "Event", "shown"]
 

@@ -12,8 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from ..histogram import Histogram, bucket_of
-from ..policies.forks import renew_after_fork
+from ..core.fork import renew_after_fork
+from ..core.histogram import Histogram, bucket_of
 from ..protocols import Clock
 from ..types import Sample
 from .windows import Slot, Windows

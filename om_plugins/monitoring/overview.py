@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from ..histogram import Histogram
+from ..core.histogram import Histogram
 from ..types import CacheStats, HttpCacheStats, StoreStats
 from . import alerts, trend
-from .engines import as_dicts, merged_health
-from .exchange import MAX_GROUPS, Route, WorkerView
+from .snapshots import MAX_GROUPS, Route, WorkerView
+from .snapshots__engines import as_dicts, merged_health
 from .windows import Slot, added_up, side_by_side
 
 __all__ = ["RATE_S", "overview", "point"]

@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from ..conversion import converted
+from ..core.problem__conversion import converted
 
 __all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate", "shown"]
 

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import msgspec
 
-from ..conversion import converted
-from ..histogram import Histogram
+from ..core.histogram import Histogram
+from ..core.problem__conversion import converted
 
 __all__ = ["LEVELS", "Slot", "Windows", "added_up", "decoded", "side_by_side"]
 

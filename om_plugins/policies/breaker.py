@@ -26,9 +26,9 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
+from ..core.fork import renew_after_fork
 from ..errors import ConfigError
-from .breaker_view import BreakerView, Forced, State
-from .forks import renew_after_fork
+from .breaker__breaker_view import BreakerView, Forced, State
 from .half_open import GrowingCooldown, Probes
 from .window import NEVER, CountWindow, TimeWindow, Window
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from ..core.fork import renew_after_fork
 from ..errors import ConfigError
-from .forks import renew_after_fork
 
 
 class _Waiter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
-from .forks import renew_after_fork
+from ..core.fork import renew_after_fork
 
 Reason = Literal["cooling down", "offline"]
 

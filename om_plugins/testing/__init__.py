@@ -11,22 +11,22 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cache_store_contract import CacheStoreContract as CacheStoreContract
-    from .engine_contract import EngineContract as EngineContract
+    from .cache_store import CacheStoreContract as CacheStoreContract
+    from .engine import EngineContract as EngineContract
     from .fakes import FakeClock as FakeClock
-    from .hub_contract import HubContract as HubContract
-    from .hub_contract import ProcessHubContract as ProcessHubContract
-    from .notifier_contract import NotifierContract as NotifierContract
-    from .plugin_contract import PluginContract as PluginContract
+    from .hub import HubContract as HubContract
+    from .hub import ProcessHubContract as ProcessHubContract
+    from .notifier import NotifierContract as NotifierContract
+    from .plugin import PluginContract as PluginContract
 
 _HOMES = {
-    "CacheStoreContract": "cache_store_contract",
-    "EngineContract": "engine_contract",
+    "CacheStoreContract": "cache_store",
+    "EngineContract": "engine",
     "FakeClock": "fakes",
-    "HubContract": "hub_contract",
-    "NotifierContract": "notifier_contract",
-    "PluginContract": "plugin_contract",
-    "ProcessHubContract": "hub_contract",
+    "HubContract": "hub",
+    "NotifierContract": "notifier",
+    "PluginContract": "plugin",
+    "ProcessHubContract": "hub",
 }
 
 __all__ = [  # noqa: PLE0604 - the table above is the list
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{home}"
-    if home.endswith("_contract") and module not in sys.modules:
+    if home != "fakes" and module not in sys.modules:
         import pytest
 
         pytest.register_assert_rewrite(module)  # so that a failing contract shows the values

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from om_plugins.console.mount import Pages, PrefixLayer
+from om_plugins.console.prefix import Pages, PrefixLayer
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-abc' 'strict-dynamic'; connect-src 'self'; "

@@ -12,7 +12,7 @@ from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
-from om_plugins.builtin.engine_callable import CallableEngine
+from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec

@@ -1,273 +1,69 @@
-"""Notifications from a server to the browser's tabs, and the word about a lost connection."""
+"""The console's stream."""
 
 from __future__ import annotations
 
-import time
+import json
 
 import pytest
 
-pytestmark = pytest.mark.browser
+from om_plugins.console.live import ROTATE_S, Streams
+from om_plugins.testing.fakes import FakeClock
 
-TEXTS = """() => [...document.querySelectorAll('om-toasts')].flatMap((home) =>
-  [...home.shadowRoot.querySelectorAll('li:not([inert]) .text span')]
-    .map((one) => one.textContent))"""
-HIDE = """(hidden) => {
-  Object.defineProperty(document, 'hidden', {get: () => hidden, configurable: true});
-  document.dispatchEvent(new Event('visibilitychange'));
-}"""
-NETWORK = ("Failed to load resource", "net::ERR", "EventSource")
+THREADED = {"wsgi.multithread": True}
 
 
-def texts(page):
-    return page.evaluate(TEXTS)
+@pytest.fixture
+def clock():
+    return FakeClock()
 
 
-def until(happened, seconds=8):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-
-
-def shows(page, *expected):
-    until(lambda: texts(page) == list(expected))
-
-
-def leads(backend):
-    until(lambda: backend.streams == 1)
-
-
-def test_page_that_is_not_live_asks_nothing(open_page, backend):
-    open_page()
-    time.sleep(0.3)
-    assert backend.asked == []
-
-
-def test_notification_arrives_as_a_toast_with_its_actions(open_page, backend):
-    page = open_page("?live")
-    leads(backend)
-    backend.send(
-        "error",
-        "<img src=x onerror=alert(1)>",
-        title="Broken",
-        actions=[
-            {"label": "Refresh", "action": "refresh", "value": ""},
-            {"label": "Evil", "action": "eval", "value": "alert(1)"},
-        ],
+def streams(clock, limit="auto", ending=lambda: False):
+    return Streams(
+        lambda span: {"span": span, "at": clock.time()}, clock=clock, limit=limit, ending=ending
     )
-    shows(page, "<img src=x onerror=alert(1)>")
-    assert page.locator("om-toasts li").get_attribute("class") == "error"
-    assert page.locator("om-toasts .actions button").all_inner_texts() == ["Refresh"]
 
 
-def test_progress_with_a_key_is_one_toast_to_its_end(open_page, backend):
-    page = open_page("?live")
-    leads(backend)
-    for percent in (20, 70):
-        backend.send("progress", "Recovering…", key="r", progress=percent)
-    until(lambda: page.locator("om-toasts [aria-valuenow='70']").count())
-    backend.send("success", "Recovered", key="r", progress=100)
-    shows(page, "Recovered")
+def data(event):
+    return json.loads(event.partition(b"data: ")[2])
 
 
-def test_two_tabs_share_one_stream_and_the_next_leads_when_the_first_closes(open_page, backend):
-    first = open_page("?live")
-    leads(backend)
-    second = open_page("?live", beside=first)
-    backend.send("info", "one")
-    shows(first, "one")
-    shows(second, "one")
-    assert backend.streams == 1
+def test_it_tells_at_once_and_then_every_second_until_it_is_rotated(clock):
+    began = clock.monotonic()
+    found = [data(event) for event in streams(clock).open(THREADED, "hour")]
+    assert len(found) == ROTATE_S
+    assert {one["span"] for one in found} == {"hour"}
+    assert found[1]["at"] - found[0]["at"] == pytest.approx(1.0)
+    assert clock.monotonic() - began == ROTATE_S
+
+
+def test_there_is_one_place_and_it_is_given_back(clock):
+    all_of_them = streams(clock)
+    first = all_of_them.open(THREADED, "")
+    assert all_of_them.open(THREADED, "") is None
     first.close()
-    backend.send("info", "two")
-    shows(second, "one", "two")
-    assert backend.asked[-1] == "n1"  # goes on where the first one ended
-    leads(backend)
+    first.close()
+    assert all_of_them.open(THREADED, "") is not None
 
 
-def test_stream_that_ends_is_opened_again_and_nothing_is_lost_or_doubled(open_page, backend):
-    page = open_page("?live")
-    leads(backend)
-    backend.send("info", "one")
-    shows(page, "one")
-    backend.end_streams()
-    backend.send("info", "two")
-    shows(page, "one", "two")
+def test_there_is_none_where_a_server_has_one_thread_or_is_told_so(clock):
+    assert streams(clock).open({"wsgi.multithread": False}, "") is None
+    assert streams(clock, 0).open(THREADED, "") is None
 
 
-def test_notification_that_is_sent_again_is_shown_once(open_page, backend):
-    backend.forgetful = True
-    page = open_page("?live")
-    leads(backend)
-    backend.send("info", "one")
-    shows(page, "one")
-    backend.end_streams()
-    backend.send("info", "two")
-    shows(page, "one", "two")
-    assert page.locator("om-toasts .count:visible").count() == 0
+def test_a_server_that_stops_does_not_wait_for_it(clock):
+    over = False
+    stream = streams(clock, ending=lambda: over).open(THREADED, "")
+    next(stream)
+    over = True
+    assert list(stream) == []
+    assert streams(clock, ending=lambda: True).open(THREADED, "") is None
 
 
-def test_stream_on_a_dead_line_is_given_up_for_a_new_one(open_page, backend):
-    page = open_page("?live", clock=True)
-    leads(backend)
-    page.clock.run_for(89_000)
-    assert len(backend.asked) == 1
-    page.clock.run_for(3000)
-    until(lambda: len(backend.asked) == 2)
-
-
-def test_next_page_of_a_tab_gets_what_came_in_between(open_page, backend):
-    backend.send("info", "before all")
-    page = open_page("?live")
-    leads(backend)
-    page.goto("about:blank")
-    backend.send("success", "Saved")
-    page.go_back()
-    shows(page, "Saved")
-
-
-def test_server_without_a_stream_to_give_is_polled(open_page, backend):
-    backend.streaming = False
-    page = open_page("?live", clock=True)
-    until(lambda: backend.polls == 1)
-    time.sleep(0.2)  # the answer is read
-    backend.send("info", "one")
-    shows(page, "one")  # soon, since the page is new
-    assert "n0" in backend.asked
-    for _ in range(15):
-        page.clock.run_for(1000)
-        time.sleep(0.05)
-    polls = backend.polls
-    page.clock.run_for(14_000)
-    time.sleep(0.1)
-    page.clock.run_for(1000)
-    until(lambda: backend.polls == polls + 1)
-    assert backend.streams == 0
-
-
-def test_stream_is_tried_again_when_the_server_may_have_one(open_page, backend):
-    backend.streaming = False
-    page = open_page("?live", clock=True)
-    until(lambda: backend.polls == 1)
-    backend.streaming = True
-    for _ in range(13):
-        page.clock.run_for(1000)
-        time.sleep(0.05)
-    leads(backend)
-
-
-def test_hidden_tab_gives_the_stream_up_and_catches_up_later(open_page, backend):
-    page = open_page("?live", clock=True)
-    leads(backend)
-    backend.send("info", "one")
-    shows(page, "one")
-    page.evaluate(HIDE, True)
-    page.clock.run_for(31_000)
-    until(lambda: backend.streams == 0)
-    backend.send("info", "two")
-    page.evaluate(HIDE, False)
-    shows(page, "one", "two")
-
-
-def test_hidden_tab_does_not_repeat_what_another_tab_has_shown(open_page, backend):
-    first = open_page("?live")
-    leads(backend)
-    second = open_page("?live", beside=first)
-    second.evaluate(HIDE, True)
-    backend.send("info", "one")
-    shows(first, "one")
-    first.evaluate(HIDE, True)
-    backend.send("info", "two")
-    until(lambda: backend.streams)
-    time.sleep(0.3)
-    second.evaluate(HIDE, False)
-    shows(second, "two")
-
-
-def test_lost_connection_shows_a_toast_and_a_restored_one_replaces_it(open_page, backend):
-    page = open_page("?live", allow=NETWORK)
-    leads(backend)
-    page.context.set_offline(True)
-    shows(page, "The connection was lost. Trying again…")
-    page.context.set_offline(False)
-    shows(page, "The connection is back.")
-    backend.send("info", "one")
-    until(lambda: "one" in texts(page))
-
-
-def test_server_that_goes_down_is_noticed_by_its_failing_answers(open_page, backend):
-    page = open_page("?live&lang=ko", allow=NETWORK)
-    leads(backend)
-    backend.down = True
-    shows(page, "연결이 끊어졌습니다. 다시 연결하는 중…")
-    backend.down = False
-    page.get_by_role("button", name="지금 연결").click()
-    shows(page, "다시 연결되었습니다.")
-    leads(backend)
-
-
-def test_one_failed_request_of_a_living_server_says_nothing(open_page, backend):
-    page = open_page("?live")
-    leads(backend)
-    with page.expect_response("**/_om/health"):
-        page.evaluate("dispatchEvent(new Event('om-unreachable'))")
-    assert texts(page) == []
-
-
-def report_of(backend, open_page, **options):
-    page = open_page("?live", **options)
-    leads(backend)
-    actions = [{"label": "Report problem", "action": "report", "value": "chain:assistant"}]
-    backend.send("error", "It broke", title="Assistant", actions=actions)
-    page.get_by_role("button", name="Report problem").click()
-    return page
-
-
-def test_report_is_sent_and_its_number_shown(open_page, backend):
-    page = report_of(backend, open_page)
-    shows(page, "Thank you: report 12 was sent.")
-    assert backend.reports == [
-        {
-            "message": "Assistant: It broke",
-            "reference": "chain:assistant",
-            "url": "/page",
-            "language": "en",
-        }
-    ]
-
-
-def test_report_that_fails_says_so_and_can_be_sent_again(open_page, backend):
-    backend.refuse_reports = True
-    page = report_of(backend, open_page, allow=NETWORK)
-    shows(page, "The report could not be sent.")
-    backend.refuse_reports = False
-    page.get_by_role("button", name="Try again").click()
-    shows(page, "Thank you: report 12 was sent.")
-    assert backend.reports[0]["message"] == "Assistant: It broke"
-
-
-def test_report_works_on_a_page_that_is_not_live(open_page, backend):
-    page = open_page()
-    page.evaluate("""() => {
-      toast.error("It broke", { actions: [{ label: "Report", action: "report", value: "x" }] });
-    }""")
-    page.get_by_role("button", name="Report").click()
-    shows(page, "Thank you: report 12 was sent.")
-
-
-def test_page_may_show_notifications_itself_in_its_own_words(open_page, backend):
-    page = open_page("?live")
-    leads(backend)
-    page.evaluate("""async () => {
-      const { setWords } = await import("/_om/static/words.js");
-      setWords({ close: "Fermer" });
-      toast.info("own words");
-      addEventListener("om-notification", (event) => {
-        event.preventDefault();
-        document.title = event.detail.message;
-      });
-    }""")
-    backend.send("info", "one")
-    until(lambda: page.title() == "one")
-    assert texts(page) == ["own words"]
-    assert page.get_by_role("button", name="Fermer").count() == 1
+def test_a_page_that_asks_again_gives_up_the_stream_it_had(clock):
+    all_of_them = streams(clock)
+    first = all_of_them.open(THREADED, "minutes", "one page")
+    assert all_of_them.open(THREADED, "hour", "another page") is None
+    second = all_of_them.open(THREADED, "hour", "one page")
+    assert list(first) == []
+    assert data(next(second))["span"] == "hour"
+    assert all_of_them.open(THREADED, "hour") is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from om_plugins.monitoring.alert_rules import Reading, Rule
 from om_plugins.monitoring.alerts import HISTORY, MAX_ACTIVE, Alerts, shown
-from om_plugins.monitoring.rules import Reading, Rule
 
 RULE = Rule("load", 10.0, 8.0, 60, 60, "error", "Load is {value:g} (limit {limit:g})")
 

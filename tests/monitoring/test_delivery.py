@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from om_plugins.background import BackgroundScheduler
-from om_plugins.builtin.hub_memory import MemoryHub
-from om_plugins.clock import SystemClock
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.core.clock import SystemClock
 from om_plugins.monitoring.delivery import Delivery
 from om_plugins.types import Sample
+from om_plugins.workers.scheduler import BackgroundScheduler
 
 SAMPLES = [Sample("/", "GET", 200, 0.1, number, 0.0) for number in range(10)]
 

@@ -13,8 +13,8 @@ import pytest
 
 from example_app import create_app
 from example_app.config import ROOT, DemoConfig
-from om_plugins.security.headers import HeaderPolicy, HeadersLayer
-from om_plugins.settings import Settings
+from om_plugins import Settings
+from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 from tests.conftest import lacking
 
 pytestmark = pytest.mark.proof

@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from flask import Flask
 from om_plugins import OpenManager
-from om_plugins.monitoring import centre
+from om_plugins.monitoring import monitoring as centre
 
 centre.EVERY_S = 0.5
 app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from om_plugins import OpenManagerMiddleware, Settings
-from om_plugins.builtin.engine_proxy import ProxyEngine
-from om_plugins.builtin.proxy_app import ProxyApp
+from om_plugins.builtin.engines.proxy import ProxyEngine
+from om_plugins.builtin.engines.proxy_app import ProxyApp
 
 COMPANIONS = ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy")
 

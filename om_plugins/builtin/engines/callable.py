@@ -1,0 +1,218 @@
+"""The callable engine: any Python function as an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import fields
+from types import CoroutineType
+from typing import Any
+
+from ...errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
+from ...types import Call, EngineTraits
+from .pool import BoundedPool
+from .pool__attempt_timer import AttemptTimer
+
+Function = Callable[..., Any]
+
+
+class CallableEngine:
+    """Answers with what a function returns.
+
+    Args:
+        name: its name in the chain.
+        function: takes the call (or nothing at all) and returns a payload, an ``Answer``, or,
+            being a generator function, chunks. A coroutine function is run to its end in the
+            calling thread, inside ``call.remaining()``; where that thread runs an event loop
+            already (an async view), in a thread of its own.
+        **traits: fields of :class:`~om_plugins.types.EngineTraits`. ``streaming`` is True for a
+            generator function and ``cancellable`` for a coroutine function unless said otherwise;
+            the rest is False: say ``idempotent=True`` when asking twice does no harm, and
+            ``local=True`` when it has no effect outside this process.
+        max_threads: run the function in one of at most so many threads of each process, and leave
+            it there at the deadline. For functions that cannot be interrupted; when all threads
+            are busy, calls fail at once with ``EngineUnavailable``.
+        interrupt: have what the function gave to ``call.on_cancel`` run at the attempt's deadline
+            too, by a timer thread. For functions that wait where only another thread can stop
+            them: ``call.on_cancel(connection.cancel)`` of a database, a subprocess's ``kill``.
+
+    Raises:
+        TypeError: it cannot be called so, or a trait is unknown.
+        ConfigError: ``max_threads`` is no number from 1 to 1000.
+
+    A plain function is not interrupted otherwise: one that waits should pass ``call.remaining()``
+    to what it waits on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Function,
+        *,
+        max_threads: int | None = None,
+        interrupt: bool = False,
+        **traits: Any,
+    ) -> None:
+        known = [field.name for field in fields(EngineTraits)]
+        for trait in traits:
+            if trait not in known:
+                raise TypeError(
+                    f"engine {name!r}: unknown trait {trait!r}; known are {', '.join(known)}"
+                )
+        kind = function if inspect.isroutine(function) else _unwrapped(name, function)
+        if inspect.isasyncgenfunction(kind):
+            raise TypeError(
+                f"engine {name!r}: an async generator cannot stream through a chain, which is "
+                "not async; use a plain generator, or a coroutine that returns the whole answer"
+            )
+        traits.setdefault("streaming", inspect.isgeneratorfunction(kind))
+        asynchronous = inspect.iscoroutinefunction(kind)
+        traits.setdefault("cancellable", asynchronous or max_threads is not None or interrupt)
+        self.name = name
+        self.traits = EngineTraits(**traits)
+        taking_call = function if _takes_call(name, function) else _ignoring_call(function)
+        ask = _in_event_loop(taking_call) if asynchronous else taking_call
+        if interrupt:
+            ask = _interrupted(name, ask)
+        self.pool: BoundedPool | None = None
+        if max_threads is not None:
+            if inspect.isgeneratorfunction(kind):
+                raise TypeError(
+                    f"engine {name!r}: a generator cannot run in a pool, for it is read in the "
+                    "caller's thread; return the whole answer"
+                )
+            if isinstance(max_threads, bool) or not 1 <= max_threads <= 1000:
+                raise ConfigError(
+                    f"engine {name!r}: max_threads", max_threads, "must be from 1 to 1000"
+                )
+            self.pool = BoundedPool(name, max_threads)
+            ask = _pooled(self.pool, ask)
+        self._ask = ask
+
+    def call(self, call: Call) -> object:
+        """What the function returns.
+
+        Raises:
+            TypeError: it returned a coroutine without being a coroutine function.
+        """
+        result = self._ask(call)
+        if type(result) is CoroutineType:
+            result.close()
+            raise TypeError(
+                f"engine {self.name!r} returned a coroutine; register the coroutine function "
+                "itself ('async def'), and it will be awaited"
+            )
+        return result
+
+
+def _unwrapped(name: str, function: object) -> Function:
+    """What tells a function's kind: of a callable object its ``__call__``."""
+    if not callable(function):
+        raise TypeError(f"engine {name!r}: {function!r} is not a function")
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _takes_call(name: str, function: Function) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions do not tell
+        return True
+    for arguments in ((None,), ()):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return bool(arguments)
+    raise TypeError(
+        f"engine {name!r}: the function must take one argument, the call, or none; "
+        f"it takes {signature}"
+    )
+
+
+def _ignoring_call(function: Function) -> Function:
+    return lambda call: function()
+
+
+def _pooled(pool: BoundedPool, function: Function) -> Function:
+    return lambda call: pool.run(lambda: function(call), call)
+
+
+def _interrupted(name: str, function: Function) -> Function:
+    timer = AttemptTimer(name)
+
+    def ask(call: Call) -> object:
+        with timer.watching(call):
+            try:
+                return function(call)
+            except (Cancelled, CallerDeadline, AttemptTimeout):
+                raise
+            except Exception as error:
+                # What a function raises that was interrupted is the interruption.
+                try:
+                    call.raise_if_done()
+                except Exception as over:
+                    raise over from error
+                raise
+
+    return ask
+
+
+def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:
+    async def bounded(call: Call) -> object:
+        task = asyncio.ensure_future(function(call))
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        remove = call.on_cancel(cancel)
+        remaining_s = call.remaining()
+        limit = asyncio.timeout(None if remaining_s == float("inf") else remaining_s)
+        try:
+            async with limit:
+                return await task
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # its own
+            call.raise_if_done()
+            raise AttemptTimeout(f"call {call.id}: attempt {call.attempt} took too long") from error
+        except asyncio.CancelledError:
+            if call.cancelled:
+                raise Cancelled(f"call {call.id} was cancelled") from None
+            raise
+        finally:
+            remove()
+
+    def run(call: Call) -> object:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(bounded(call))
+        return _in_thread(lambda: asyncio.run(bounded(call)))
+
+    return run
+
+
+def _in_thread(work: Callable[[], object]) -> object:
+    """Run ``work`` in a new thread with the caller's context variables, and wait for it."""
+    context = contextvars.copy_context()
+    outcome: list[tuple[bool, Any]] = []
+
+    def target() -> None:
+        try:
+            outcome.append((True, context.run(work)))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome.append((False, error))
+
+    thread = threading.Thread(target=target, name="om-async-engine", daemon=True)
+    thread.start()
+    thread.join()
+    succeeded, result = outcome[0]
+    if succeeded:
+        return result
+    raise result

@@ -1,0 +1,383 @@
+"""An engine that asks an HTTP upstream: JSON in, JSON out.
+
+::
+
+    HttpEngine("search", "https://search.internal/api/ask", timeout=2.0)
+
+Needs the extra ``http``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
+from ...types import Answer, Call, EngineTraits
+from ..http.sse import server_events
+from ..http.status import error_for
+
+if TYPE_CHECKING:
+    from ..http.transport import Exchange, Transport
+
+PASSED_ON = ("traceparent", "tracestate", "accept-language", "x-request-id")
+"""Headers of a call that an upstream gets, unless said otherwise."""
+
+DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
+"""Milliseconds that the one who asks still waits: what Envoy tells an upstream."""
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
+_ERROR_BODY = 65_536
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)")
+_STREAMS = "text/event-stream, application/json;q=0.9, text/*;q=0.5"
+
+
+class HttpEngine:
+    """Asks one address of an HTTP upstream.
+
+    Args:
+        name: how the engine is called in a chain, in logs and on the console.
+        url: where to ask, ``http`` or ``https``. Redirects are not followed.
+        method: the HTTP method. ``GET`` puts the payload's keys in the query; the others send
+            it as a JSON body.
+        headers: sent with every request (credentials, for example). They are never shown.
+        idempotent: whether the same call may be asked twice; ``None`` takes it from the method
+            (RFC 9110 section 9.2.2: GET, PUT and DELETE may, POST and PATCH may not).
+        timeout: seconds that one attempt may take, end to end; a call's own deadline counts when
+            it is earlier.
+        connect_timeout: seconds for a new connection.
+        pool_size: idle connections that are kept per process.
+        health_url: answers 2xx when the upstream is well; a TCP connection is enough when not
+            given.
+        max_answer: largest answer in bytes, after decompression.
+        pass_headers: names of headers of the call that are passed on.
+        pass_deadline: tell the upstream how long its answer is waited for, in
+            ``x-envoy-expected-rq-timeout-ms``.
+        streaming: the upstream may answer a call that streams with server-sent events (each
+            event's data is a chunk) or with text (passed as it comes); JSON is answered at once.
+        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+            given.
+        max_concurrency: calls that the upstream takes at once; ``None`` for no limit.
+        ssl_context: for ``https`` with certificates of your own.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        MissingExtra: urllib3 is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+        timeout: float = 30.0,
+        connect_timeout: float = 3.0,
+        pool_size: int = 16,
+        health_url: str | None = None,
+        max_answer: int = 8 * 2**20,
+        pass_headers: Iterable[str] = PASSED_ON,
+        pass_deadline: bool = True,
+        streaming: bool = False,
+        idle_timeout: float | None = None,
+        max_concurrency: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        method = method.upper()
+        if method not in _METHODS:
+            raise ConfigError(f"engine {name!r}: method", method, f"must be one of {_METHODS}")
+        self.name = name
+        may_repeat = method in _IDEMPOTENT if idempotent is None else idempotent
+        self.traits = EngineTraits(
+            streaming=streaming,
+            idempotent=may_repeat,
+            hedge_safe=may_repeat,
+            cancellable=True,
+            max_concurrency=max_concurrency,
+        )
+        self._method = method
+        self._origin, self._target = _parse(f"engine {name!r}: url", url)
+        self._headers = _checked(name, headers or {})
+        self._pass = tuple(header.lower() for header in pass_headers)
+        self._timeout = _positive(name, "timeout", timeout)
+        self._idle_timeout = _positive(
+            name, "idle_timeout", timeout if idle_timeout is None else idle_timeout
+        )
+        self._pass_deadline = pass_deadline
+        self._max_answer = int(_positive(name, "max_answer", max_answer))
+        self._transport = _transport(name, self._origin, pool_size, connect_timeout, ssl_context)
+        self._health: tuple[Transport, str] | None = None
+        if health_url is not None:
+            origin, target = _parse(f"engine {name!r}: health_url", health_url)
+            same = origin == self._origin
+            self._health = (
+                self._transport
+                if same
+                else _transport(name, origin, 1, connect_timeout, ssl_context),
+                target,
+            )
+
+    def call(self, call: Call) -> Answer | object:
+        """Ask the upstream.
+
+        Returns:
+            Its JSON; ``None`` for a 204; ``chunks`` of text when the call and the upstream stream.
+
+        Raises:
+            EngineError: what went wrong, as :mod:`om_plugins.builtin.http.status` maps it.
+            Cancelled: the call was cancelled meanwhile.
+        """
+        stream = call.stream and self.traits.streaming
+        accept = _STREAMS if stream else "application/json"
+        encoding = "identity" if stream else "gzip"
+        if self._method == "GET":
+            query = query_of(call.payload, self._where())
+            joint = "&" if "?" in self._target else "?"
+            target = self._target + joint + query if query else self._target
+            exchange = self._open(call, target, None, accept, encoding)
+        else:
+            body = self._encode(call.payload)
+            exchange = self._open(call, self._target, body, accept, encoding)
+        if stream and (kind := _kind(exchange)).startswith("text/"):
+            return Answer(
+                chunks=Streamed(_texts(exchange, kind, self._idle_timeout), exchange),
+                status=exchange.status,
+            )
+        payload = self._json(exchange)
+        return Answer(payload, status=exchange.status)
+
+    def probe(self, call: Call) -> None:
+        """Ask ``health_url``, or open a TCP connection.
+
+        Raises:
+            EngineError: the upstream is not well.
+        """
+        if self._health is None:
+            self._transport.reach(call, self._where(), self._timeout)
+            return
+        transport, target = self._health
+        where = f"engine {self.name!r}, health"
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", **self._headers}
+        exchange = transport.open(
+            "GET", target, body=None, headers=headers, call=call, where=where,
+            limit_s=self._timeout,
+        )  # fmt: skip
+        if not 200 <= exchange.status < 300:
+            exchange.close()
+            raise error_for(exchange.status, exchange.headers, where)
+        exchange.read(_ERROR_BODY)
+
+    def close(self) -> None:
+        """Give idle connections back. The engine may be used again."""
+        self._transport.close()
+        if self._health is not None:
+            self._health[0].close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._where()}>"
+
+    # --- for engines built on this one ---
+
+    def _open(
+        self, call: Call, target: str, body: bytes | None, accept: str, encoding: str = "gzip"
+    ) -> Exchange:
+        """Send the request; returns the exchange of a 2xx, raises for anything else."""
+        where = self._where()
+        headers = {"Accept": accept, "Accept-Encoding": encoding, "User-Agent": "om-plugins"}
+        for name in self._pass:
+            value = call.headers.get(name) if call.headers else None
+            if value is not None and _HEADER_VALUE.fullmatch(value):
+                headers[name] = value
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._method in ("POST", "PATCH"):
+            headers["Idempotency-Key"] = call.idempotency_key
+        headers.update(self._deadline(call))
+        headers.update(self._headers)
+        exchange = self._transport.open(
+            self._method, target, body=body, headers=headers, call=call, where=where,
+            limit_s=self._timeout,
+        )  # fmt: skip
+        if 200 <= exchange.status < 300:
+            return exchange
+        raise self._refused(exchange, where)
+
+    def _deadline(self, call: Call) -> dict[str, str]:
+        """The header that tells how long the answer is waited for, unless that is switched off."""
+        if not self._pass_deadline:
+            return {}
+        left_s = min(call.remaining(), self._timeout)
+        return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
+
+    def _refused(self, exchange: Exchange, where: str) -> EngineError:
+        """The error for an answer that is not a 2xx. Reads its body, so that the connection
+        can be used again, and closes it when that takes too much."""
+        error = error_for(exchange.status, exchange.headers, where)
+        try:
+            return self._explained(error, exchange.read(_ERROR_BODY))
+        except EngineError:
+            return error
+
+    def _explained(self, error: EngineError, body: bytes) -> EngineError:
+        """A more telling error, read from the body of the refusal."""
+        return error
+
+    def _encode(self, payload: object) -> bytes:
+        try:
+            return msgspec.json.encode(payload)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(
+                f"{self._where()}: the payload is not JSON: {error}", sent="no"
+            ) from None
+
+    def _json(self, exchange: Exchange) -> object:
+        if exchange.status in (204, 205):
+            exchange.read(0, decoded=False)
+            return None
+        kind = _kind(exchange)
+        if not _JSON.fullmatch(kind):
+            exchange.close()
+            raise self._garbled(exchange, f"answered {kind[:60]!r}, not JSON")
+        body = exchange.read(self._max_answer)
+        try:
+            return msgspec.json.decode(body)
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:
+            raise self._garbled(exchange, f"answered broken JSON: {error}"[:200]) from None
+
+    def _garbled(self, exchange: Exchange, what: str) -> Transient:
+        return Transient(f"{self._where()}: {what}", sent="yes", status=exchange.status)
+
+    def _where(self) -> str:
+        scheme, host, port = self._origin
+        path = self._target.partition("?")[0]  # a query may hold a key
+        return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
+
+
+class Streamed:
+    """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
+
+    def __init__(self, pieces: Iterator[str], exchange: Exchange) -> None:
+        self._pieces: Any = pieces
+        self._exchange = exchange
+
+    def __iter__(self) -> Streamed:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return self._pieces.__next__()  # type: ignore[no-any-return]
+        except BaseException:
+            # Ended or failed. A stream that was read to its end has been released to the pool
+            # already; here its own end came before the body's.
+            self._exchange.close()
+            raise
+
+    def close(self) -> None:
+        self._pieces.close()
+        self._exchange.close()
+
+
+def _kind(exchange: Exchange) -> str:
+    return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+def _texts(exchange: Exchange, kind: str, silence_s: float) -> Iterator[str]:
+    pieces = exchange.chunks(silence_s=silence_s)
+    if kind == "text/event-stream":
+        for event in server_events(pieces):
+            yield event.data
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in pieces:
+        if text := decoder.decode(piece):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
+
+
+def _transport(
+    name: str,
+    origin: tuple[str, str, int],
+    pool_size: int,
+    connect_timeout: float,
+    ssl_context: ssl.SSLContext | None,
+) -> Transport:
+    try:
+        from ..http.transport import Transport
+    except ImportError as error:
+        if not (error.name or "").startswith("urllib3"):
+            raise
+        raise MissingExtra(f"engine {name!r}", f"{origin[0]}://{origin[1]}", "http") from None
+    return Transport(
+        *origin,
+        pool_size=int(_positive(name, "pool_size", pool_size)),
+        connect_timeout=_positive(name, "connect_timeout", connect_timeout),
+        ssl_context=ssl_context,
+    )
+
+
+def _parse(key: str, url: str) -> tuple[tuple[str, str, int], str]:
+    """The origin and the target of a URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError as error:
+        raise ConfigError(key, url, f"is not a URL: {error}") from None
+    if parts.username or parts.password:
+        raise ConfigError(key, "…", "must not hold credentials; put them in headers")
+    if not port or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(key, url, "must be a URL such as 'https://host/path'")
+    target = parts.path or "/"
+    return (parts.scheme, parts.hostname, port), target + (f"?{parts.query}" if parts.query else "")
+
+
+def _checked(name: str, headers: Mapping[str, str]) -> dict[str, str]:
+    for header, value in headers.items():
+        if not _HEADER_NAME.fullmatch(header):
+            raise ConfigError(f"engine {name!r}: headers", header, "is not a header name")
+        if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]*", value):
+            # The value stays out of the message: it may be a credential.
+            raise ConfigError(
+                f"engine {name!r}: headers", header, "its value must be one line of ASCII text"
+            )
+    return dict(headers)
+
+
+def _positive(name: str, key: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**40:
+        raise ConfigError(f"engine {name!r}: {key}", value, "must be a number above 0")
+    return value
+
+
+def query_of(payload: object, where: str) -> str:
+    """A payload as a query string: a list repeats its key, what is nested becomes JSON."""
+    if payload is None:
+        return ""
+    if not isinstance(payload, Mapping):
+        raise InvalidRequest(
+            f"{where}: a GET engine takes a dict, not {type(payload).__name__}", sent="no"
+        )
+    pairs: list[tuple[str, str]] = []
+    try:
+        for key, value in payload.items():
+            for item in value if isinstance(value, list | tuple) else (value,):
+                if item is not None:
+                    text = item if isinstance(item, str) else msgspec.json.encode(item).decode()
+                    pairs.append((str(key), text))
+        query = urlencode(pairs)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{where}: the payload fits no query: {error}", sent="no") from None
+    if len(query) > 32_000:
+        raise InvalidRequest(f"{where}: the payload is too long for a query", sent="no")
+    return query

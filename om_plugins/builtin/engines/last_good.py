@@ -1,0 +1,240 @@
+"""The stale engine: the last good answer to the same question, for when nobody else answers.
+
+::
+
+    om.add_engine(StaleEngine("memory"), chain="assistant", tier=9)
+
+It learns what the other engines of its chain answer, keeps it in the application's cache, and
+gives it back, marked ``stale``, when it is asked itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ...errors import ConfigError, Unsupported
+from ...protocols import PluginContext
+from ...types import Answer, Call, EngineTraits
+from .last_good__counts import Counts
+from .last_good__question import is_plain, question_of
+
+_PERSONAL = ("authorization", "cookie", "proxy-authorization")
+_LEARN_EVERY_S = 1.0
+_MAX_WAITING = 256
+_MAX_SEEN = 4096
+_to_bytes = msgspec.msgpack.Encoder().encode
+_from_bytes: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+
+
+class StaleEngine:
+    """Answers with the last good answer to the same question, whichever engine gave it.
+
+    The same question is the same chain, method and payload, compared by type and value. Only
+    answers that are **the same for everybody who asks it** may be kept: when they depend on who
+    asks (or on a language, or a header), say so with ``vary``. A call that carries credentials
+    (``Authorization``, ``Cookie``) is neither learned from nor answered unless ``vary`` is given.
+
+    Args:
+        name: its name in the chain.
+        keep_s: seconds for which an answer is kept.
+        max_age_s: seconds after which a kept answer is not given any more; ``keep_s`` when not
+            given.
+        key: makes what is asked from a call: plain data, compared instead of the payload;
+            ``None`` for a call that is not to be kept. For payloads that are no plain data, or
+            that hold what does not matter to the answer (an id, a time).
+        vary: makes from a call what keeps equal questions apart, as plain data:
+            ``vary=lambda call: call.headers.get("x-user")``.
+        learn_degraded: also keep what a lower tier answered for a higher one.
+        max_bytes: a larger answer is not kept.
+
+    Raises:
+        ConfigError: an argument is wrong.
+
+    Answers are kept in the background, at most once a second for each question, so that a chain
+    that answers well pays for a hash and no more. How many there are is bounded by the cache, which
+    drops the least used. A restart loses them with ``memory://``, and not with a store that
+    workers share.
+    """
+
+    traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        keep_s: float = 86_400.0,
+        max_age_s: float | None = None,
+        key: Callable[[Call], object] | None = None,
+        vary: Callable[[Call], object] | None = None,
+        learn_degraded: bool = False,
+        max_bytes: int = 262_144,
+    ) -> None:
+        for option, value in (
+            ("keep_s", keep_s),
+            ("max_age_s", max_age_s),
+            ("max_bytes", max_bytes),
+        ):
+            if value is not None and (isinstance(value, bool) or not 0 < value < 2**40):
+                raise ConfigError(f"engine {name!r}: {option}", value, "must be a number above 0")
+        for option, function in (("key", key), ("vary", vary)):
+            if function is not None and not callable(function):
+                raise ConfigError(
+                    f"engine {name!r}: {option}", function, "must be a function of the call"
+                )
+        self.name = name
+        self._keep_s = keep_s
+        self._max_age_s = keep_s if max_age_s is None else max_age_s
+        self._key = key
+        self._vary = vary
+        self._learn_degraded = learn_degraded
+        self._max_bytes = max_bytes
+        self._context: PluginContext | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._waiting: deque[tuple[str, str, dict[str, object]]] = deque()
+        self._queued_in = 0  # the process whose pool has the job that empties it
+        self._seen: dict[str, float] = {}
+        self._counts = Counts("learned", "refused", "dropped", "answered", "unknown")
+
+    def attach(self, context: PluginContext) -> StaleEngine:
+        """A copy of this engine that keeps its answers in that application's cache."""
+        mine = copy.copy(self)
+        mine._context = context
+        mine._begin()
+        return mine
+
+    def call(self, call: Call) -> Answer:
+        """The last good answer, marked stale; ``metadata`` has ``age_s`` and ``answered_by``.
+
+        Raises:
+            Unsupported: nothing is known, or it is too old.
+        """
+        context = self._context
+        if context is None:
+            raise Unsupported(f"engine {self.name!r}: it has no application's cache", sent="no")
+        question = self._question(call)
+        if question is None:
+            raise Unsupported(f"engine {self.name!r}: a question that is not kept", sent="no")
+        found = context.cache.get(self._cache_key(question))
+        known = self._read(found, context.clock.time())
+        if known is None:
+            self._counts.add(unknown=1)
+            raise Unsupported(f"engine {self.name!r}: no answer is known", sent="no")
+        self._counts.add(answered=1)
+        return known
+
+    def learn(self, call: Call, answer: Answer) -> None:
+        """Keep a good answer of another engine, soon, in the background."""
+        try:
+            self._take(call, answer)
+        except Exception:  # the caller has its answer; this must not take it away
+            self._counts.add(refused=1)
+            if self._context is not None:
+                self._context.logger.debug("an answer was not learned", exc_info=True)
+
+    def stats(self) -> dict[str, int]:
+        """What happened in this process: ``learned``, ``refused`` (not plain, too large),
+        ``dropped`` (the background was busy), ``answered``, ``unknown``."""
+        return self._counts.snapshot()
+
+    # --- learning ---
+
+    def _take(self, call: Call, answer: Answer) -> None:
+        context = self._context
+        if context is None or answer.stale or answer.chunks is not None or answer.payload is None:
+            return
+        if (answer.degraded and not self._learn_degraded) or not 200 <= answer.status < 300:
+            return
+        question = self._question(call)
+        if question is None:
+            return
+        now = context.clock.monotonic()
+        last = self._seen.get(question)
+        if last is not None and now - last < _LEARN_EVERY_S:
+            return
+        if len(self._waiting) >= _MAX_WAITING:
+            self._counts.add(dropped=1)
+            return
+        if len(self._seen) >= _MAX_SEEN:
+            self._seen.clear()
+        self._seen[question] = now
+        payload = answer.payload
+        if not is_plain(payload):
+            self._counts.add(refused=1)
+            return
+        data = _to_bytes(payload)  # now: the caller may change it
+        if len(data) > self._max_bytes:
+            self._counts.add(refused=1)
+            return
+        kept: dict[str, object] = {
+            "data": data,
+            "status": answer.status,
+            "by": answer.engine,
+            "at": context.clock.time(),
+        }
+        self._waiting.append((question, call.chain, kept))
+        pid = os.getpid()
+        if self._queued_in != pid:
+            self._queued_in = pid
+            if not context.scheduler.submit(self._keep, name=f"learn:{self.name}"):
+                self._queued_in = 0
+
+    def _keep(self) -> None:
+        """Put what waits into the cache. Runs in the background."""
+        context = self._context
+        assert context is not None  # noqa: S101 - for mypy; only an attached engine learns
+        self._queued_in = 0
+        while self._waiting:
+            try:
+                question, chain, kept = self._waiting.popleft()
+            except IndexError:  # another job took the last one
+                return
+            context.cache.set(
+                self._cache_key(question),
+                kept,
+                stale_time=self._keep_s,
+                cache_time=self._keep_s,
+                tags=(f"chain:{chain}",),
+            )
+            self._counts.add(learned=1)
+
+    # --- questions and answers ---
+
+    def _question(self, call: Call) -> str | None:
+        if self._vary is None:
+            if call.headers and any(name in call.headers for name in _PERSONAL):
+                return None
+            apart = None
+        else:
+            apart = self._vary(call)
+        if self._key is None:
+            return question_of(call, call.payload, apart)
+        asked = self._key(call)
+        return None if asked is None else question_of(call, asked, apart)
+
+    def _cache_key(self, question: str) -> str:
+        return f"om-stale:{self.name}:{question}"
+
+    def _read(self, found: object, now: float) -> Answer | None:
+        """The answer of a kept entry, which may come from a store that others write to."""
+        if not isinstance(found, dict):
+            return None
+        data, at, status, by = (found.get(name) for name in ("data", "at", "status", "by"))
+        if not isinstance(data, bytes) or not isinstance(at, float) or not isinstance(status, int):
+            return None
+        age_s = max(now - at, 0.0)
+        if age_s > self._max_age_s:
+            return None
+        try:
+            payload = _from_bytes(data)
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            return None
+        metadata = {"age_s": round(age_s, 3), "answered_by": str(by or "")[:200]}
+        return Answer(payload, status=status, stale=True, metadata=metadata)

@@ -1,0 +1,415 @@
+"""An engine that asks any OpenAI-compatible chat service, streaming or not.
+
+::
+
+    OpenAIEngine("llm", "https://llm.internal/v1", "small-8b", api_key=os.environ["LLM_KEY"])
+
+Needs the extra ``http``.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ...errors import (
+    ConfigError,
+    EngineError,
+    InvalidRequest,
+    Misconfigured,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+from ...types import Answer, Call, EngineTraits
+from ..http.sse import server_events
+from .http import HttpEngine, Streamed
+from .last_good__counts import Counts
+
+if TYPE_CHECKING:
+    from ..http.transport import Exchange
+
+PARAMETERS = (
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed",
+    "presence_penalty", "frequency_penalty", "response_format",
+)  # fmt: skip
+"""What a payload may set. The model, the number of answers and tools are the engine's affair:
+a payload often comes straight from a browser, and they decide what an answer costs."""
+
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_MOST_TOKENS = 10**9
+
+_ROLES = ("user", "assistant", "system", "developer")
+
+_BY_CODE: Mapping[str, type[EngineError]] = {
+    "context_length_exceeded": TooLong,
+    "string_above_max_length": TooLong,
+    "exceed_context_size_error": TooLong,
+    "request_too_large": TooLong,
+    "content_filter": Unsupported,
+    "content_policy_violation": Unsupported,
+    "invalid_prompt": Unsupported,
+    "rate_limit_exceeded": RateLimited,
+    "rate_limit_error": RateLimited,
+    "requests": RateLimited,
+    "tokens": RateLimited,
+    "invalid_api_key": Misconfigured,
+    "model_not_found": Misconfigured,
+    "authentication_error": Misconfigured,
+    "permission_error": Misconfigured,
+    "billing_not_active": Misconfigured,
+    "insufficient_quota": Misconfigured,  # with a 429, but no wait ends it: somebody must pay
+    "server_error": Transient,
+    "overloaded_error": Transient,
+    "engine_overloaded": Transient,
+    "api_error": Transient,
+}
+"""``error.code`` and ``error.type`` of a refusal, where they say more than the status."""
+
+_BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
+    (
+        re.compile(
+            r"(maximum|exceeds?|longer than)\b.{0,60}\bcontext|context (length|window)"
+            r"|(prompt|input|question) is too long|input token count.{0,60}\bexceeds?\b"
+        ),
+        TooLong,
+    ),
+    (re.compile(r"content (filter|polic|management)"), Unsupported),
+)
+"""What the text of a refused question says, for the services that give it no code of its own."""
+
+
+class OpenAIEngine(HttpEngine):
+    """Chat completions of one model.
+
+    A payload is a text, a dict with ``question`` or ``prompt``, or a dict with ``messages``;
+    :data:`PARAMETERS` may stand beside them. The answer is ``{"answer": text, "model": name}``;
+    when the call streams, pieces of text. ``answer.metadata`` has ``model``, ``usage`` and
+    ``finish_reason`` (of a stream: once it has ended), and ``truncated`` when the answer was cut
+    off because it reached its most tokens.
+
+    Args:
+        name: how the engine is called in a chain.
+        base_url: the address before ``/chat/completions``, mostly ending in ``/v1``.
+        model: the model's name at the service.
+        models: other models that may be asked, by the alias that a payload's ``model`` or the
+            chain's name is: ``{"fast": "small-8b", "assistant": "big-70b"}``. An alias that is not
+            there is refused with ``Unsupported``, so another tier may know it. Without this, what
+            a payload says of a model does not count.
+        api_key: sent as a bearer token; never shown.
+        system: the system message. When set, a payload may not bring one of its own.
+        stream_usage: have a streamed answer say what it used (``stream_options``); switch it off
+            for a service that refuses the option.
+        headers: more headers for every request.
+        max_tokens: most tokens of an answer; a payload may ask for fewer, never for more.
+        timeout: seconds an attempt may take; of a streamed answer, until its head is there.
+        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+            given.
+        pass_deadline: tell the service how long its answer is waited for; see there.
+        connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context: as for
+            :class:`~om_plugins.builtin.engines.http.HttpEngine`.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        MissingExtra: urllib3 is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        model: str,
+        *,
+        models: Mapping[str, str] | None = None,
+        stream_usage: bool = True,
+        api_key: str | None = None,
+        system: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
+        timeout: float = 60.0,
+        connect_timeout: float = 3.0,
+        pool_size: int = 16,
+        health_url: str | None = None,
+        max_answer: int = 8 * 2**20,
+        pass_deadline: bool = False,
+        idle_timeout: float | None = None,
+        max_concurrency: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        if not model:
+            raise ConfigError(f"engine {name!r}: model", model, "must name a model")
+        if max_tokens is not None and max_tokens < 1:
+            raise ConfigError(f"engine {name!r}: max_tokens", max_tokens, "must be at least 1")
+        for alias, one in (models or {}).items():
+            if not isinstance(alias, str) or not isinstance(one, str) or not one:
+                raise ConfigError(f"engine {name!r}: models", alias, "must name a model")
+        bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        super().__init__(
+            name,
+            base_url.rstrip("/") + "/chat/completions",
+            headers={**bearer, **(headers or {})},
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            pool_size=pool_size,
+            health_url=health_url,
+            max_answer=max_answer,
+            pass_deadline=pass_deadline,
+            idle_timeout=idle_timeout,
+            ssl_context=ssl_context,
+        )
+        # Asking again costs tokens but changes nothing: safe to repeat (the design's table).
+        self.traits = EngineTraits(
+            streaming=True,
+            idempotent=True,
+            hedge_safe=True,
+            cancellable=True,
+            max_concurrency=max_concurrency,
+        )
+        self.model = model
+        self._models = dict(models) if models is not None else None
+        self._stream_usage = stream_usage
+        self._usage = Counts("answers", *_TOKENS)
+        self._system = system
+        self._max_tokens = max_tokens
+
+    def call(self, call: Call) -> Answer:
+        """Ask the model.
+
+        Returns:
+            An :class:`~om_plugins.types.Answer`; with ``chunks`` of text when ``call.stream``
+            and the service streams.
+
+        Raises:
+            EngineError: what went wrong; ``error.code`` of the service counts over the status.
+            Cancelled: the call was cancelled meanwhile.
+        """
+        request = self._request(call)
+        if not call.stream:
+            body = self._encode(request)
+            return self._whole(self._open(call, self._target, body, "application/json"))
+        request["stream"] = True
+        if self._stream_usage:
+            request["stream_options"] = {"include_usage": True}
+        body = self._encode(request)
+        exchange = self._open(
+            call, self._target, body, "text/event-stream, application/json;q=0.5", "identity"
+        )
+        kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "text/event-stream":
+            return self._whole(exchange)  # it cannot stream; raises for what is not JSON
+        metadata: dict[str, object] = {"model": request["model"]}
+        return Answer(chunks=Streamed(self._texts(exchange, metadata), exchange), metadata=metadata)
+
+    def usage(self) -> dict[str, int]:
+        """What was used in this process: ``answers`` that told it, ``prompt_tokens``,
+        ``completion_tokens`` and ``total_tokens``, as the service counts them."""
+        return self._usage.snapshot()
+
+    # --- the question ---
+
+    def _request(self, call: Call) -> dict[str, object]:
+        payload = call.payload
+        request: dict[str, object] = {
+            "model": self._model_for(call),
+            "messages": self._messages(payload),
+        }
+        if isinstance(payload, Mapping):
+            for name in PARAMETERS:
+                if payload.get(name) is not None:
+                    request[name] = payload[name]
+        if self._max_tokens is not None:
+            name = "max_completion_tokens" if "max_completion_tokens" in request else "max_tokens"
+            asked = request.get(name)
+            fewer = isinstance(asked, int) and 0 < asked < self._max_tokens
+            request[name] = asked if fewer else self._max_tokens
+            if name == "max_completion_tokens":
+                request.pop("max_tokens", None)
+        return request
+
+    def _model_for(self, call: Call) -> str:
+        if self._models is None:
+            return self.model
+        asked = call.payload.get("model") if isinstance(call.payload, Mapping) else None
+        if asked is None:
+            return self._models.get(call.chain, self.model)
+        found = self._models.get(asked) if isinstance(asked, str) else None
+        if found is None:
+            raise Unsupported(f"engine {self.name!r}: knows no model of that name", sent="no")
+        return found
+
+    def _messages(self, payload: object) -> list[object]:
+        messages: list[object] = []
+        if self._system is not None:
+            messages.append({"role": "system", "content": self._system})
+        if isinstance(payload, Mapping) and "messages" in payload:
+            return messages + self._given(payload["messages"])
+        question = payload
+        if isinstance(payload, Mapping):
+            question = payload.get("question", payload.get("prompt"))
+        if not isinstance(question, str) or not question.strip():
+            raise self._invalid("needs a text, or a dict with 'question', 'prompt' or 'messages'")
+        messages.append({"role": "user", "content": question})
+        return messages
+
+    def _given(self, given: object) -> list[object]:
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
+            raise self._invalid("'messages' must be a list with at least one message")
+        messages: list[object] = []
+        for message in given:
+            fields = message if isinstance(message, Mapping) else {}
+            role, content = fields.get("role"), fields.get("content")
+            if role not in _ROLES or not isinstance(content, str | list):
+                raise self._invalid(f"every message needs a role ({', '.join(_ROLES)}) and content")
+            if self._system is not None and role in ("system", "developer"):
+                raise self._invalid(f"a message may not have the role {role!r} here")
+            messages.append({"role": role, "content": content})
+        return messages
+
+    def _invalid(self, what: str) -> InvalidRequest:
+        return InvalidRequest(f"engine {self.name!r}: {what}", sent="no")
+
+    # --- the answer ---
+
+    def _whole(self, exchange: Exchange) -> Answer:
+        document = self._json(exchange)
+        if isinstance(document, Mapping) and document.get("error"):
+            raise self._from_error(document["error"], None)
+        choice = _first_choice(document)
+        message = choice.get("message") if choice is not None else None
+        if choice is None or not isinstance(message, Mapping):
+            raise self._garbled(exchange, "answered JSON that is no chat completion")
+        document = document if isinstance(document, Mapping) else {}
+        used = self._count(document.get("usage"))
+        text = _text(message.get("content")) or _text(message.get("refusal"))
+        finish = choice.get("finish_reason")
+        if finish == "content_filter":  # what is there of a text was cut off
+            raise self._filtered()
+        if finish == "length" and not text:
+            raise self._cut_off()
+        if text is None:
+            raise Unsupported(f"{self._where()}: answered without a text", sent="yes")
+        model = document.get("model")
+        model = model if isinstance(model, str) else self.model
+        metadata: dict[str, object] = {"model": model, "finish_reason": finish}
+        if used is not None:
+            metadata["usage"] = used
+        if finish == "length":
+            metadata["truncated"] = True
+        return Answer({"answer": text, "model": model}, metadata=metadata)
+
+    def _texts(self, exchange: Exchange, metadata: dict[str, object]) -> Iterator[str]:
+        finish: object = None
+        size = 0
+        for event in server_events(exchange.chunks(silence_s=self._idle_timeout)):
+            if event.data.strip() == "[DONE]":
+                finish = finish or "stop"
+                break
+            try:
+                document = msgspec.json.decode(event.data)
+            except (ValueError, RecursionError, msgspec.DecodeError):
+                raise self._garbled(exchange, "streamed broken JSON") from None
+            if not isinstance(document, Mapping):
+                raise self._garbled(exchange, "streamed JSON that is no chat completion")
+            if document.get("error"):
+                raise self._from_error(document["error"], None)
+            if isinstance(document.get("model"), str):
+                metadata["model"] = document["model"]
+            if isinstance(document.get("usage"), Mapping):
+                metadata["usage"] = document["usage"]  # some send it with every piece, growing
+            choice = _first_choice(document)
+            if choice is None:
+                continue  # a piece with only usage in it
+            finish = choice.get("finish_reason") or finish
+            delta = choice.get("delta")
+            text = _text(delta.get("content")) if isinstance(delta, Mapping) else None
+            if text:
+                size += len(text)
+                if size > self._max_answer:
+                    raise self._garbled(exchange, f"streamed more than {self._max_answer} letters")
+                yield text
+        if finish is None:
+            raise self._garbled(exchange, "the stream ended before the answer did")
+        metadata["finish_reason"] = finish
+        self._count(metadata.get("usage"))
+        if finish == "length":
+            metadata["truncated"] = True
+            if not size:
+                raise self._cut_off()
+        if not size and finish == "content_filter":
+            raise self._filtered()
+
+    def _count(self, usage: object) -> Mapping[str, object] | None:
+        if not isinstance(usage, Mapping):
+            return None
+        told = {name: usage.get(name) for name in _TOKENS}
+        self._usage.add(
+            answers=1,
+            **{
+                name: min(max(number, 0), _MOST_TOKENS)
+                for name, number in told.items()
+                if isinstance(number, int)
+            },
+        )
+        return usage
+
+    def _filtered(self) -> Unsupported:
+        return Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+
+    def _cut_off(self) -> TooLong:
+        return TooLong(f"{self._where()}: used up its tokens before it answered a word", sent="yes")
+
+    # --- refusals ---
+
+    def _explained(self, error: EngineError, body: bytes) -> EngineError:
+        try:
+            document = msgspec.json.decode(body)
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            return error
+        found = document.get("error") if isinstance(document, Mapping) else None
+        return self._from_error(found, error) if found else error
+
+    def _from_error(self, found: object, known: EngineError | None) -> EngineError:
+        """The error that the service's own code means; its text is never repeated (it may
+        quote the key)."""
+        codes = []
+        if isinstance(found, Mapping):
+            codes = [c for c in (found.get("code"), found.get("type")) if isinstance(c, str)]
+        for code in codes:
+            cls = _BY_CODE.get(code)
+            if cls is not None:
+                return cls(
+                    f"{self._where()}: refused with {code!r}",
+                    sent="yes",
+                    retry_after=known.retry_after if known else None,
+                    status=known.status if known else None,
+                )
+        text = found.get("message") if isinstance(found, Mapping) else found
+        if isinstance(text, str) and (known is None or known.status in (400, 413, 422)):
+            for pattern, cls in _BY_TEXT:
+                if pattern.search(text[:2000].lower()):
+                    return cls(
+                        f"{self._where()}: refused by what its text says",
+                        sent="yes",
+                        status=known.status if known else None,
+                    )
+        return known or Transient(f"{self._where()}: failed while it answered", sent="yes")
+
+
+def _first_choice(document: object) -> Mapping[str, Any] | None:
+    choices = document.get("choices") if isinstance(document, Mapping) else None
+    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+        return choices[0]
+    return None
+
+
+def _text(content: object) -> str | None:
+    """A message's text: plain, or in parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else None

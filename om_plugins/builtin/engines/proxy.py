@@ -1,0 +1,341 @@
+"""An engine that passes whole HTTP requests on: a reverse proxy.
+
+::
+
+    ProxyEngine("app-1", "http://10.0.0.7:8000")
+
+A call's payload is an :class:`~om_plugins.types.HttpRequest`, its answer's an
+:class:`~om_plugins.types.HttpResponse`; :class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`
+makes the one from a WSGI request and serves the other. Needs the extra ``http``.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from ...errors import (
+    CallerDeadline,
+    Cancelled,
+    ConfigError,
+    EngineError,
+    InvalidRequest,
+    Misconfigured,
+    Unsupported,
+)
+from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
+from ..http.forwarding import (
+    BadHeaderError,
+    checked_request,
+    end_to_end,
+    mended_answer,
+    times_seen,
+    wants_websocket,
+    with_via,
+)
+from ..http.status import error_for
+from .http import HttpEngine
+
+if TYPE_CHECKING:
+    from ..http.transport import Exchange
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110 section 9.2.2; TRACE is not passed on."""
+
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,40}")
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
+_DOTS = re.compile(r"(^|[/\\])\.{1,2}([/\\;]|$)")
+_NOT_SENT_ON = ("content-length", "expect", "max-forwards", "proxy")  # httpoxy: CVE-2016-5385
+_SHOWN_BODY = 65_536
+_MOST_ROUNDS = 8
+
+
+class ProxyEngine(HttpEngine):
+    """Passes whole HTTP requests on to an upstream, and its answers back, as they are.
+
+    - Headers that belong to one connection end here (RFC 9110 section 7.6.1), all others go on:
+      repeated ones apart, empty ones too, ``Set-Cookie`` and ``Location`` unchanged.
+    - Bodies keep their Content-Encoding. They are streamed when the call streams, the answer's as
+      fast as it is read.
+    - WebSockets, ``CONNECT`` and ``TRACE`` are refused, other upgrades ignored, trailers dropped,
+      interim answers skipped.
+    - A body that is an iterable is sent once: a second attempt raises ``Unsupported``.
+
+    Args:
+        name: how the engine is called in a chain.
+        base_url: the upstream; a path in it is put before the path of every request, and a
+            request cannot leave it by ``..``.
+        host: which ``Host`` the upstream gets: its own (``upstream``), the client's (``client``),
+            or this text.
+        fail_on: statuses of the upstream that are failures of the engine; every other status
+            is an answer. A failure's error has the upstream's answer as ``response``.
+        via: what this gateway calls itself in ``Via``; ``None`` to stay silent.
+        headers: set on every request, in place of the client's of that name.
+        pass_deadline: tell the upstream how long its answer is waited for, in
+            ``x-envoy-expected-rq-timeout-ms``.
+        timeout: seconds until the head of the answer, the request's body included; also for the
+            body of an answer that is not streamed.
+        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+            given.
+        max_answer: largest body of an answer that is not streamed, in bytes.
+        connect_timeout, pool_size, health_url, max_concurrency, ssl_context: as for
+            :class:`~om_plugins.builtin.engines.http.HttpEngine`.
+
+    Raises:
+        ConfigError: an argument is wrong.
+        MissingExtra: urllib3 is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        host: str = "upstream",
+        fail_on: Iterable[int] = (502, 503, 504),
+        via: str | None = "om-plugins",
+        headers: Mapping[str, str] | None = None,
+        pass_deadline: bool = True,
+        timeout: float = 30.0,
+        idle_timeout: float | None = None,
+        connect_timeout: float = 3.0,
+        pool_size: int = 16,
+        health_url: str | None = None,
+        max_answer: int = 8 * 2**20,
+        max_concurrency: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(
+            name, base_url, method="GET", headers=headers, timeout=timeout,
+            idle_timeout=idle_timeout, connect_timeout=connect_timeout, pool_size=pool_size,
+            health_url=health_url, max_answer=max_answer, pass_headers=(),
+            pass_deadline=pass_deadline, ssl_context=ssl_context,
+        )  # fmt: skip
+        if "?" in self._target:
+            raise ConfigError(f"engine {name!r}: base_url", base_url, "must have no query")
+        if via is not None and not _METHOD.fullmatch(via):
+            raise ConfigError(f"engine {name!r}: via", via, "must be one word, or None")
+        if not host or not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", host):
+            raise ConfigError(
+                f"engine {name!r}: host", host, "must be 'upstream', 'client' or a host"
+            )
+        self._fail_on = frozenset(fail_on)
+        for status in self._fail_on:
+            if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
+                raise ConfigError(
+                    f"engine {name!r}: fail_on", status, "must be statuses from 400 to 599"
+                )
+        self.traits = EngineTraits(
+            streaming=True, cancellable=True, max_concurrency=max_concurrency
+        )
+        self._base = self._target.rstrip("/")
+        self._host = host
+        self._via = via
+
+    def call(self, call: Call) -> Answer:
+        """Pass the request on.
+
+        Returns:
+            An answer whose payload is an :class:`~om_plugins.types.HttpResponse`, with ``chunks``
+            as its body when ``call.stream`` and there is one.
+
+        Raises:
+            InvalidRequest: the request must not be sent on.
+            Unsupported: the payload is no ``HttpRequest``, its method or a WebSocket is not
+                passed on, or its body is gone.
+            EngineError: what went wrong, ``fail_on`` included.
+            Cancelled: the call was cancelled meanwhile, or the client's body broke off.
+        """
+        request = call.payload
+        if not isinstance(request, HttpRequest):
+            raise Unsupported(
+                f"engine {self.name!r}: takes an HttpRequest, not {type(request).__name__}",
+                sent="no",
+            )
+        target = self._target_of(request)
+        headers, final = self._headers_of(request)
+        if final:
+            return Answer(HttpResponse(200, [("Content-Length", "0")]))
+        exchange = self._transport.open(
+            request.method,
+            target,
+            body=self._body_of(request, call),
+            headers=self._sent(request, headers, call),
+            call=call,
+            where=self._where(),
+            limit_s=self._timeout,
+        )
+        if exchange.status in self._fail_on or exchange.status > 599:
+            raise self._failure(exchange)
+        return self._answer(exchange, call)
+
+    # --- the request ---
+
+    def _target_of(self, request: HttpRequest) -> str:
+        method, target = request.method, request.target
+        if not _METHOD.fullmatch(method):
+            raise self._bad("its method is no token")
+        if method in ("CONNECT", "TRACE"):
+            raise Unsupported(f"{self._where()}: {method} is not passed on", sent="no")
+        if target == "*" and method == "OPTIONS":
+            return target
+        if not _TARGET.fullmatch(target):
+            raise self._bad("its target is no path")
+        if self._base and _DOTS.search(unquote(target.partition("?")[0])):
+            raise self._bad("its path leads out of the upstream's own")
+        return self._base + target
+
+    def _headers_of(self, request: HttpRequest) -> tuple[list[tuple[str, str]], bool]:
+        """The headers to send, and whether the request ends here (Max-Forwards)."""
+        try:
+            headers = checked_request(request.headers)
+        except BadHeaderError as error:
+            raise self._bad(str(error)) from None
+        lower = {name.lower(): value for name, value in headers}
+        if wants_websocket(lower.get("connection", ""), lower.get("upgrade", "")):
+            raise Unsupported(f"{self._where()}: a WebSocket is not passed on", sent="no")
+        if self._via and times_seen(headers, self._via) >= _MOST_ROUNDS:
+            raise Misconfigured(
+                f"{self._where()}: the request goes in a circle; base_url leads back here",
+                sent="no",
+            )
+        kept = end_to_end(headers, drop=_NOT_SENT_ON)
+        if request.method == "OPTIONS" and (hops := lower.get("max-forwards", "")).isdecimal():
+            if int(hops[:9]) == 0:
+                return kept, True
+            kept.append(("Max-Forwards", str(int(hops[:9]) - 1)))
+        if self._via:
+            kept = with_via(kept, "1.1", self._via)
+        if self._host != "client":
+            kept = [(name, value) for name, value in kept if name.lower() != "host"]
+            if self._host != "upstream":
+                kept.insert(0, ("Host", self._host))
+        return kept, False
+
+    def _sent(
+        self, request: HttpRequest, headers: list[tuple[str, str]], call: Call
+    ) -> Mapping[str, str]:
+        from urllib3 import HTTPHeaderDict
+        from urllib3.util import SKIP_HEADER
+
+        own = {name.lower() for name in self._headers}
+        sent = HTTPHeaderDict()
+        for name, value in headers:
+            if name.lower() not in own:
+                sent.add(name, value)
+        for name, value in {**self._headers, **self._deadline(call)}.items():
+            sent[name] = value
+        for name in ("Accept-Encoding", "User-Agent"):
+            if name not in sent:
+                sent[name] = SKIP_HEADER  # else http.client and urllib3 put in their own
+        body = request.body
+        if isinstance(body, bytes):
+            if body or request.method in ("POST", "PUT", "PATCH"):
+                sent["Content-Length"] = str(len(body))
+        elif request.length is not None:
+            sent["Content-Length"] = str(request.length)
+        return sent
+
+    def _body_of(self, request: HttpRequest, call: Call) -> bytes | Iterator[bytes] | None:
+        body = request.body
+        if isinstance(body, bytes):
+            return body or None
+        if getattr(body, "started", False):
+            raise Unsupported(
+                f"{self._where()}: the request's body was sent before and is gone", sent="no"
+            )
+        return self._measured(body, request.length, call)
+
+    def _measured(self, body: Iterable[bytes], length: int | None, call: Call) -> Iterator[bytes]:
+        """A body that comes as it was declared, or ends the call."""
+        from ..http.network import current_attempt
+
+        left = length
+        attempt = current_attempt.get()
+        pieces = iter(body)
+        while True:
+            began = time.monotonic()
+            data = next(pieces, None)
+            if data is None:
+                break
+            attempt.extend(time.monotonic() - began)
+            if call.remaining() <= 0:  # waiting for the client is not the upstream's fault
+                raise CallerDeadline(f"{self._where()}: the request's body came too slowly")
+            if left is not None:
+                left -= len(data)
+                if left < 0:
+                    raise self._bad("its body is longer than it says", sent="maybe")
+            yield data
+        if left:
+            raise Cancelled(f"{self._where()}: the client's body broke off")
+
+    # --- the answer ---
+
+    def _answer(self, exchange: Exchange, call: Call) -> Answer:
+        head = self._head(exchange)
+        if exchange.framing.length == 0:
+            exchange.read(0, decoded=False)
+            return Answer(head, status=head.status)
+        if call.stream:
+            chunks = _Body(exchange, self._idle_timeout)
+            return Answer(head, chunks=chunks, status=head.status)
+        head.body = exchange.read(self._max_answer, decoded=False)
+        return Answer(head, status=head.status)
+
+    def _head(self, exchange: Exchange) -> HttpResponse:
+        framing = exchange.framing
+        drop = ["content-length"]
+        headers = exchange.header_items
+        kept = end_to_end(mended_answer(headers), drop=drop)
+        declared = exchange.headers.get("content-length")
+        if framing.length:
+            kept.append(("Content-Length", str(framing.length)))
+        elif framing.length == 0 and declared is not None and exchange.status != 204:
+            length = declared.partition(",")[0].strip()  # of a HEAD or 304: what GET would have
+            if length.isdecimal():
+                kept.append(("Content-Length", length))
+        return HttpResponse(exchange.status, kept)
+
+    def _failure(self, exchange: Exchange) -> EngineError:
+        where = self._where()
+        error = error_for(exchange.status, exchange.headers, where)
+        head = self._head(exchange)
+        try:
+            head.body = exchange.read(_SHOWN_BODY, decoded=False)
+        except (EngineError, Cancelled):
+            return error
+        if exchange.status <= 599:
+            error.response = head
+        return error
+
+    def _bad(self, what: str, sent: str = "no") -> InvalidRequest:
+        return InvalidRequest(
+            f"{self._where()}: the request is not passed on: {what}",
+            sent="maybe" if sent == "maybe" else "no",
+        )
+
+    def _where(self) -> str:
+        scheme, host, port = self._origin
+        return f"{self.name!r} {scheme}://{host}:{port}{self._target}"
+
+
+class _Body:
+    """The pieces of a streamed body. Closing it closes the connection, begun or not."""
+
+    def __init__(self, exchange: Exchange, idle_s: float) -> None:
+        self._exchange = exchange
+        self._chunks = exchange.chunks(silence_s=idle_s, decoded=False)
+
+    def __iter__(self) -> _Body:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self._chunks.close()  # type: ignore[attr-defined]  # a generator
+        self._exchange.close()

@@ -1,0 +1,398 @@
+"""A WSGI app that answers every request through a chain of engines that speak HTTP.
+
+::
+
+    chain = EngineChain("web")
+    chain.add(EngineSpec(ProxyEngine("app-1", "http://10.0.0.7:8000"), "web", tier=1))
+    chain.add(EngineSpec(ProxyEngine("app-2", "http://10.0.0.8:8000"), "web", tier=2))
+    application = ProxyApp(chain)
+
+or, of one engine without retries, ``application = ProxyApp(ProxyEngine(...))``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+import msgspec
+from werkzeug.wsgi import ClosingIterator
+
+from ...core.call import caller_gone
+from ...core.problem import CONTENT_TYPE, encoded, phrase, problem
+from ...errors import (
+    AttemptTimeout,
+    CallerDeadline,
+    Cancelled,
+    ChainExhausted,
+    EngineError,
+    InvalidRequest,
+    OpenManagerError,
+    TooLong,
+    Unsupported,
+)
+from ...protocols import Chain, Engine
+from ...types import Answer, Call, HttpRequest, HttpResponse
+from ..http.forwarding import Headers, end_to_end, forwarded, wants_websocket
+from .proxy import IDEMPOTENT_METHODS
+from .proxy_app__client_socket import watch_client
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_READ = 65_536
+_LENGTH = re.compile(r"[0-9]{1,15}")
+_TOLD_OTHERWISE = ("HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
+_PATH_SAFE = "/:@!$&'()*+,;=~-._"
+
+
+class RefusedRequest(Exception):
+    """A request that no upstream gets: its status and why."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class ProxyApp:
+    """Answers WSGI requests through a chain, or one engine, that speaks HTTP raw.
+
+    Args:
+        ask: a chain of engines that take :class:`~om_plugins.types.HttpRequest`, or one engine.
+        trust_forwarded: the peer is a proxy that is believed: ``Forwarded`` and ``X-Forwarded-*``
+            are added to, else they are replaced.
+        max_body: largest body of a request, in bytes.
+        replay_bytes: a body up to here is read before the first attempt, so that it can be sent
+            again; a longer one is streamed, and its call is retried only where it was not sent.
+
+    The methods GET, HEAD, OPTIONS, PUT and DELETE are idempotent (RFC 9110 section 9.2.2). When no
+    engine answers, the client gets the last upstream's own refusal if there is one, else a problem
+    document (RFC 9457) with 502, 503 or 504.
+    """
+
+    def __init__(
+        self,
+        ask: Chain | Engine,
+        *,
+        trust_forwarded: bool = False,
+        max_body: int = 64 * 2**20,
+        replay_bytes: int = 65_536,
+    ) -> None:
+        self._ask = _asking(ask)
+        self._trusted = trust_forwarded
+        self._max_body = max_body
+        self._replay = replay_bytes
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            request = request_from(
+                environ,
+                trust_forwarded=self._trusted,
+                max_body=self._max_body,
+                replay_bytes=self._replay,
+            )
+        except RefusedRequest as refusal:
+            return _problem(start_response, environ, refusal.status, refusal.detail)
+        watching = caller_gone.set(watch_client(environ))
+        try:
+            answer = self._ask(request)
+        except OpenManagerError as error:
+            return _failed(start_response, environ, error)
+        finally:
+            caller_gone.reset(watching)
+        return respond(answer, start_response, head_only=request.method == "HEAD")
+
+
+def request_from(
+    environ: WSGIEnvironment,
+    *,
+    trust_forwarded: bool = False,
+    max_body: int = 64 * 2**20,
+    replay_bytes: int = 65_536,
+) -> HttpRequest:
+    """The whole request of an environ, with what a gateway tells of the client.
+
+    Args: as for :class:`ProxyApp`.
+
+    Raises:
+        RefusedRequest: its body is framed in two ways or none, is too large or broke off, or it
+            wants a WebSocket.
+    """
+    if wants_websocket(environ.get("HTTP_CONNECTION", ""), environ.get("HTTP_UPGRADE", "")):
+        raise RefusedRequest(501, "WebSockets are not passed on here.")
+    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    client = environ.get("REMOTE_ADDR", "")
+    # werkzeug's ProxyFix has put the client in the place of the proxy that it asks through
+    asked_by = environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or client
+    try:
+        body, length = _body(environ, max_body, replay_bytes)
+    except Cancelled:
+        raise RefusedRequest(400, "The request's body broke off.") from None
+    return HttpRequest(
+        environ["REQUEST_METHOD"],
+        _target(environ),
+        forwarded(
+            # before what is added here: a client could name it in its Connection header
+            end_to_end(_headers(environ, host)),
+            client=client,
+            host=host,
+            scheme=environ["wsgi.url_scheme"],
+            prefix=environ.get("SCRIPT_NAME", ""),
+            peer="" if asked_by == client else asked_by,
+            trusted=trust_forwarded,
+        ),
+        body,
+        length,
+    )
+
+
+def respond(
+    answer: Answer, start_response: StartResponse, *, head_only: bool = False
+) -> Iterable[bytes]:
+    """Serve an answer whose payload is an :class:`~om_plugins.types.HttpResponse`.
+
+    An answer of another kind (a static engine's, say) is served as text or JSON.
+    """
+    head = answer.payload
+    if not isinstance(head, HttpResponse):
+        head = _made_up(answer)
+    start_response(f"{head.status} {phrase(head.status)}", list(head.headers))
+    if answer.chunks is None:
+        return [head.body] if head.body and not head_only else []
+    if answer.payload is head:
+        return cast(Iterable[bytes], answer.chunks)
+    return ClosingIterator(map(_as_bytes, answer.chunks), [answer.close])
+
+
+class StreamedBody:
+    """A request's body that can be read once.
+
+    Attributes:
+        started: some of it may have been taken.
+    """
+
+    def __init__(self, before: bytes, read: Callable[[int], bytes], limit: int) -> None:
+        self.started = False
+        self._before = before
+        self._read = read
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body in pieces.
+
+        Raises:
+            Cancelled: the client left.
+            TooLong: it is larger than allowed.
+        """
+        self.started = True
+        size = len(self._before)
+        yield self._before
+        while data := _read(self._read, _READ):
+            size += len(data)
+            if size > self._limit:
+                raise InvalidRequest("the request's body is too large", status=413)
+            yield data
+
+
+# --- the request ---
+
+
+def _headers(environ: WSGIEnvironment, host: str) -> Headers:
+    headers = [("Host", host)]
+    for key, value in environ.items():
+        if key.startswith("HTTP_") and key not in _TOLD_OTHERWISE:
+            headers.append((key[5:].replace("_", "-").title(), value))
+    if environ.get("CONTENT_TYPE"):
+        headers.append(("Content-Type", environ["CONTENT_TYPE"]))
+    return headers
+
+
+def _target(environ: WSGIEnvironment) -> str:
+    """Path and query as they were sent, where the server keeps them and nobody changed the path
+    since; else as PEP 3333 has them."""
+    path = environ.get("PATH_INFO", "")
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if raw == "*":
+        return raw
+    if not raw.startswith("/") and "://" in raw:
+        parts = urlsplit(raw)
+        raw = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    query = environ.get("QUERY_STRING", "")  # undecoded in every server
+    rest = f"?{_visible(query)}" if query else "?" if raw.endswith("?") else ""
+    raw_path = raw.partition("?")[0]
+    prefix = quote(environ.get("SCRIPT_NAME", ""), _PATH_SAFE, "latin-1")
+    if raw_path.startswith(prefix or "/"):
+        mine = raw_path[len(prefix) :]
+        if unquote_to_bytes(mine) == path.encode("latin-1", "replace"):
+            return (_visible(mine) or "/") + rest
+    return (quote(path, _PATH_SAFE, "latin-1") or "/") + rest
+
+
+def _visible(text: str) -> str:
+    """Bytes that may not stand in a request line, percent-encoded; what is encoded stays."""
+    return re.sub(r"[^\x21\x22\x24-\x7e]", lambda found: quote(found[0], "", "latin-1"), text)
+
+
+def _body(
+    environ: WSGIEnvironment, max_body: int, replay_bytes: int
+) -> tuple[bytes | Iterable[bytes], int | None]:
+    declared = environ.get("CONTENT_LENGTH") or ""
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    stream = environ["wsgi.input"]
+    left: int | None
+    if coding:
+        if declared:
+            raise RefusedRequest(400, "The request's body is framed in two ways.")
+        if coding != "chunked":
+            raise RefusedRequest(501, "The request's Transfer-Encoding is not known here.")
+        if not environ.get("wsgi.input_terminated"):
+            raise RefusedRequest(411, "This server needs the length of the request's body.")
+        left = None
+    elif not declared:
+        return b"", None
+    elif not _LENGTH.fullmatch(declared):
+        raise RefusedRequest(400, "The request's Content-Length is no number.")
+    else:
+        left = int(declared)
+        if left > max_body:
+            raise RefusedRequest(413, f"The request is too large: at most {max_body:,} bytes.")
+    read = stream.read if left is None else _Bounded(stream.read, left).read
+    parts: list[bytes] = []
+    size = 0
+    while size <= replay_bytes and (data := _read(read, replay_bytes + 1 - size)):
+        parts.append(data)
+        size += len(data)
+    before = b"".join(parts)
+    if left is None and size > max_body:
+        raise RefusedRequest(413, f"The request is too large: at most {max_body:,} bytes.")
+    if size <= replay_bytes:
+        if left is not None and size < left:
+            raise RefusedRequest(400, "The request's body broke off.")
+        return before, None
+    if left == size:
+        return before, None
+    return StreamedBody(before, read, max_body), left
+
+
+class _Bounded:
+    """Reads no further than the declared length: the server may not know an end."""
+
+    def __init__(self, read: Callable[[int], bytes], length: int) -> None:
+        self._read = read
+        self._left = length
+
+    def read(self, size: int) -> bytes:
+        if self._left <= 0:
+            return b""
+        data = self._read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _read(read: Callable[[int], bytes], size: int) -> bytes:
+    try:
+        return read(size)
+    except Exception as error:  # servers raise errors of their own when a client leaves
+        raise Cancelled(f"the request's body broke off: {type(error).__name__}") from error
+
+
+# --- the answer ---
+
+
+def _asking(ask: Chain | Engine) -> Callable[[HttpRequest], Answer]:
+    if isinstance(ask, Engine):
+        engine = ask
+
+        def of_engine(request: HttpRequest) -> Answer:
+            result = engine.call(Call(request, stream=True, method=request.method))
+            return result if isinstance(result, Answer) else Answer(result)
+
+        return of_engine
+    chain = ask
+
+    def of_chain(request: HttpRequest) -> Answer:
+        again = request.method in IDEMPOTENT_METHODS and isinstance(request.body, bytes)
+        return chain.call(request, stream=True, idempotent=again, method=request.method)
+
+    return of_chain
+
+
+def _made_up(answer: Answer) -> HttpResponse:
+    payload = answer.payload
+    if isinstance(payload, bytes | str):
+        body = payload.encode() if isinstance(payload, str) else payload
+        kind = "text/plain; charset=utf-8" if isinstance(payload, str) else _BYTES
+    elif answer.chunks is not None:
+        return HttpResponse(answer.status, [("Content-Type", _BYTES)])
+    else:
+        body, kind = msgspec.json.encode(payload), "application/json"
+    length = ("Content-Length", str(len(body)))
+    return HttpResponse(answer.status, [("Content-Type", kind), length], body)
+
+
+_BYTES = "application/octet-stream"
+
+
+def _as_bytes(chunk: object) -> bytes:
+    if isinstance(chunk, bytes):
+        return chunk
+    return chunk.encode() if isinstance(chunk, str) else msgspec.json.encode(chunk) + b"\n"
+
+
+def _failed(
+    start_response: StartResponse, environ: WSGIEnvironment, error: Exception
+) -> Iterable[bytes]:
+    errors: Sequence[Exception] = (
+        error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+    )
+    own = [one.response for one in errors if isinstance(one, EngineError) and one.response]
+    if own:
+        head_only = environ["REQUEST_METHOD"] == "HEAD"
+        return respond(Answer(own[-1]), start_response, head_only=head_only)
+    status, detail = _status_of(error, errors)
+    headers: Headers = []
+    wait = getattr(error, "retry_after", None)
+    if status == 503 and wait is not None:
+        headers.append(("Retry-After", str(max(round(wait), 1))))
+    return _problem(start_response, environ, status, detail, headers)
+
+
+def _status_of(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]:
+    if isinstance(error, InvalidRequest):
+        return (413 if error.status == 413 else 400), "The request cannot be passed on."
+    if isinstance(error, CallerDeadline):
+        return 504, "No upstream answered in time."
+    if isinstance(error, Cancelled):
+        return 400, "The request broke off."
+    if isinstance(error, ChainExhausted) and error.all_rate_limited:
+        return 503, "Every upstream asks for patience. Try again later."
+    if all(isinstance(one, Unsupported) for one in errors):
+        return 501, "No upstream takes such a request."
+    if all(isinstance(one, TooLong) for one in errors):
+        return 413, "The request is too large for every upstream."
+    if all(isinstance(one, AttemptTimeout) for one in errors):
+        return 504, "No upstream answered in time."
+    return 502, "No upstream answered."
+
+
+def _problem(
+    start_response: StartResponse,
+    environ: WSGIEnvironment,
+    status: int,
+    detail: str,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    body = encoded(problem(status, "", detail))
+    start_response(
+        f"{status} {phrase(status)}",
+        [
+            ("Content-Type", CONTENT_TYPE),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            *headers,
+        ],
+    )
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

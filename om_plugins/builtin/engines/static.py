@@ -1,0 +1,43 @@
+"""The static engine: always the same answer, from memory. The last tier that cannot fail."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import cast
+
+from ...types import Answer, Call, EngineTraits
+
+_PLAIN = (str, bytes, int, float, bool, type(None))
+
+
+class StaticEngine:
+    """Answers with a fixed payload.
+
+    Args:
+        name: its name in the chain.
+        payload: the answer; each caller gets a copy of its own, so that nobody can change the
+            others'. Or a function that takes the call and makes the payload: it must be quick,
+            and have no effect outside this process.
+
+    Raises:
+        TypeError: ``payload`` is an ``Answer``, which belongs to one call only.
+    """
+
+    traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
+
+    def __init__(self, name: str, payload: object) -> None:
+        if isinstance(payload, Answer):
+            raise TypeError(
+                f"engine {name!r}: an Answer belongs to one call; "
+                "pass its payload, or a function that makes a new Answer"
+            )
+        self.name = name
+        self.payload = payload
+
+    def call(self, call: Call) -> object:
+        """The payload."""
+        payload = self.payload
+        if callable(payload):
+            return cast(Callable[[Call], object], payload)(call)
+        return payload if isinstance(payload, _PLAIN) else copy.deepcopy(payload)

@@ -1,0 +1,358 @@
+"""An engine that asks a WSGI app in this process: another app, or the host app itself.
+
+::
+
+    WsgiEngine("old-app", legacy.wsgi_app)
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import msgspec
+
+from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
+from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
+from ..http.forwarding import BadHeaderError, Headers, checked_request, end_to_end, mended_answer
+from ..http.status import error_for
+from .http import PASSED_ON, query_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+_MOST_DEEP = 4
+_depth: ContextVar[int] = ContextVar("om_plugins.wsgi_engine_depth", default=0)
+
+
+class WsgiEngine:
+    """Asks a WSGI app (PEP 3333) without a network.
+
+    A payload that is an :class:`~om_plugins.types.HttpRequest` is passed whole, and answered with
+    an :class:`~om_plugins.types.HttpResponse` (streamed when the call streams). Any other payload
+    is sent as JSON to ``path``, and the app's JSON is the answer.
+
+    Args:
+        name: how the engine is called in a chain.
+        app: the app. Of a Flask app, ``app.wsgi_app`` as it was before ``OpenManager(app)`` leaves
+            this package's own layers out.
+        path: where JSON payloads are sent.
+        method: with which method; ``GET`` puts the payload's keys in the query.
+        headers: more headers for every request.
+        url: scheme and host of the requests: ``http://localhost``.
+        fail_on: statuses that are failures of the engine when whole requests are passed; JSON
+            takes only 2xx for an answer.
+        max_answer: largest answer that is not streamed, in bytes.
+        **traits: fields of :class:`~om_plugins.types.EngineTraits`: say ``idempotent=True`` when
+            asking twice does no harm.
+
+    Raises:
+        ConfigError: an argument is wrong.
+
+    The app finds the call in ``environ["om_plugins.call"]``, whose ``remaining()`` it may ask. It
+    cannot be interrupted; between the pieces of its body the call's time is kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: WSGIApplication,
+        *,
+        path: str = "/",
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        url: str = "http://localhost",
+        fail_on: Iterable[int] = range(500, 600),
+        max_answer: int = 8 * 2**20,
+        **traits: Any,
+    ) -> None:
+        parts = urlsplit(url)
+        if not callable(app):
+            raise ConfigError(f"engine {name!r}: app", app, "must be a WSGI app")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"engine {name!r}: url", url, "must be such as 'https://host'")
+        if not path.startswith("/"):
+            raise ConfigError(f"engine {name!r}: path", path, "must begin with '/'")
+        try:
+            self._headers = checked_request((headers or {}).items())
+        except BadHeaderError as error:
+            raise ConfigError(f"engine {name!r}: headers", "…", str(error)) from None
+        self.name = name
+        self.traits = EngineTraits(**{"streaming": True, **traits})
+        self._app = app
+        self._path = path
+        self._method = method.upper()
+        self._scheme = parts.scheme
+        self._host = parts.hostname
+        self._port = str(parts.port or {"http": 80, "https": 443}[parts.scheme])
+        self._netloc = parts.netloc
+        self._fail_on = frozenset(fail_on)
+        self._max_answer = max_answer
+
+    def call(self, call: Call) -> Answer:
+        """Ask the app.
+
+        Raises:
+            EngineError: its status is a failure, as :mod:`om_plugins.builtin.http.status` maps
+                it, or it did not keep to PEP 3333.
+            Exception: what the app raised.
+        """
+        call.raise_if_done()
+        payload = call.payload
+        if isinstance(payload, HttpRequest):
+            return self._whole(payload, call)
+        target, body = self._path, b""
+        headers = [("Accept", "application/json")]
+        if self._method == "GET":
+            joint = "&" if "?" in target else "?"
+            query = query_of(payload, self._where())
+            target = target + joint + query if query else target
+        else:
+            headers.append(("Content-Type", "application/json"))
+            try:
+                body = msgspec.json.encode(payload)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidRequest(
+                    f"{self._where()}: the payload is not JSON: {error}", sent="no"
+                ) from None
+        headers += [
+            (name, value) for name in PASSED_ON if (value := (call.headers or {}).get(name))
+        ]
+        if self._method in ("POST", "PATCH"):
+            headers.append(("Idempotency-Key", call.idempotency_key))
+        run = self._run(HttpRequest(self._method, target, headers, body), call)
+        if not 200 <= run.status < 300:
+            run.close()
+            raise error_for(run.status, dict(run.lower_headers()), self._where())
+        content = run.read(self._max_answer)
+        if not content and run.status in (204, 205):
+            return Answer(None, status=run.status)
+        try:
+            return Answer(msgspec.json.decode(content), status=run.status)
+        except (ValueError, RecursionError, msgspec.DecodeError):
+            raise Transient(
+                f"{self._where()}: answered what is not JSON", sent="yes", status=run.status
+            ) from None
+
+    def _whole(self, request: HttpRequest, call: Call) -> Answer:
+        run = self._run(request, call)
+        head = HttpResponse(run.status, end_to_end(mended_answer(run.headers)))
+        if run.status in self._fail_on:
+            error = error_for(run.status, dict(run.lower_headers()), self._where())
+            try:
+                head.body = run.read(self._max_answer)
+                error.response = head
+            except Transient:  # too large to keep
+                run.close()
+            raise error
+        if request.method == "HEAD" or run.status in (204, 304):
+            run.close()
+            return Answer(head, status=run.status)
+        if call.stream:
+            return Answer(head, chunks=run, status=run.status)
+        head.body = run.read(self._max_answer)
+        return Answer(head, status=run.status)
+
+    def _run(self, request: HttpRequest, call: Call) -> _Run:
+        depth = _depth.get()
+        if depth >= _MOST_DEEP:
+            raise Misconfigured(
+                f"{self._where()}: the app asks this engine again; give it the app without the "
+                "layer that does",
+                sent="no",
+            )
+        environ = self._environ(request, call)
+        token = _depth.set(depth + 1)
+        try:
+            return _Run(self._app, environ, call, self._where())
+        finally:
+            _depth.reset(token)
+
+    def _environ(self, request: HttpRequest, call: Call) -> WSGIEnvironment:
+        path, _, query = request.target.partition("?")
+        body = request.body
+        length = len(body) if isinstance(body, bytes) else request.length
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+            "QUERY_STRING": query,
+            "RAW_URI": request.target,
+            "REMOTE_ADDR": "",
+            "SERVER_NAME": self._host,
+            "SERVER_PORT": self._port,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": self._netloc,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": self._scheme,
+            "wsgi.input": _input(body, self._where()),
+            "wsgi.input_terminated": True,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "om_plugins.call": call,
+        }
+        if length is not None:
+            environ["CONTENT_LENGTH"] = str(length)
+        else:
+            environ["HTTP_TRANSFER_ENCODING"] = "chunked"
+        try:
+            headers = end_to_end(checked_request(request.headers), drop=("content-length",))
+        except BadHeaderError as error:
+            raise InvalidRequest(f"{self._where()}: {error}", sent="no") from None
+        own = {name.lower() for name, _ in self._headers}
+        given = [(name, value) for name, value in headers if name.lower() not in own]
+        environ.update(_as_environ([*given, *self._headers]))
+        return environ
+
+    def _where(self) -> str:
+        return f"engine {self.name!r}"
+
+
+class _Run:
+    """One request to an app: its head is here; the body is iterated. Close it, or read it whole.
+
+    Attributes:
+        status, headers: as the app gave them to ``start_response``.
+    """
+
+    def __init__(
+        self, app: WSGIApplication, environ: WSGIEnvironment, call: Call, where: str
+    ) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self._call = call
+        self._where = where
+        self._written: list[bytes] = []
+        self._sent = False  # a piece of the body has left: the head stands
+        self._close: Callable[[], object] | None = None
+        result = app(environ, self._start_response)
+        self._close = getattr(result, "close", None)
+        self._pieces = iter(result)
+        try:
+            # An app may call start_response as late as with its first piece that is not empty.
+            while not self.status or not any(self._written):
+                call.raise_if_done()
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                if piece:
+                    self._written.append(piece)
+                    if not self.status:
+                        break
+            if not self.status:
+                raise Transient(f"{where}: the app did not call start_response", sent="yes")
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        if exc_info is not None and self._sent:
+            raise exc_info[1].with_traceback(exc_info[2])
+        if self.status and exc_info is None:
+            raise AssertionError("start_response was called twice without exc_info")
+        try:
+            self.status = int(status[:3])
+        except ValueError:
+            raise AssertionError(f"{status!r} is not an HTTP status") from None
+        self.headers = list(headers)
+        return self._written.append
+
+    def lower_headers(self) -> Headers:
+        """The headers with their names in lower case."""
+        return [(name.lower(), value) for name, value in self.headers]
+
+    def read(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            Transient: it is over ``limit`` bytes.
+        """
+        parts: list[bytes] = []
+        size = 0
+        try:
+            for piece in self:
+                size += len(piece)
+                if size > limit:
+                    raise Transient(
+                        f"{self._where}: the answer is larger than {limit} bytes",
+                        sent="yes",
+                        status=self.status,
+                    )
+                parts.append(piece)
+                self._call.raise_if_done()
+        finally:
+            self.close()
+        return b"".join(parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._sent = True
+        while True:
+            if self._written:
+                return self._written.pop(0)
+            try:
+                piece = next(self._pieces)
+            except BaseException:
+                self.close()
+                raise
+            if piece:
+                self._written.append(piece)
+
+    def close(self) -> None:
+        """Tell the app that nothing more is wanted, once."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
+def _input(body: bytes | Iterable[bytes], where: str) -> io.BufferedIOBase:
+    if isinstance(body, bytes):
+        return io.BytesIO(body)
+    if getattr(body, "started", False):
+        raise Unsupported(f"{where}: the request's body was sent before and is gone", sent="no")
+    return io.BufferedReader(_Pieces(iter(body)))
+
+
+class _Pieces(io.RawIOBase):
+    """A file of bytes that come in pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _as_environ(headers: Headers) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.upper().replace("-", "_")
+        if "_" in name:
+            continue  # X_Real_IP must not pass for X-Real-IP
+        if key != "CONTENT_TYPE":
+            key = f"HTTP_{key}"
+        joint = "; " if key == "HTTP_COOKIE" else ", "
+        found[key] = f"{found[key]}{joint}{value}" if key in found else value
+    return found

@@ -1,0 +1,102 @@
+"""What an upstream's HTTP status means to a chain of engines: one table."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from ...errors import (
+    AttemptTimeout,
+    EngineError,
+    InvalidRequest,
+    Misconfigured,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+
+MAX_RETRY_AFTER_S = 3600.0
+"""A longer Retry-After is cut to this: no header may switch an engine off for good."""
+
+_BY_STATUS: Mapping[int, type[EngineError]] = {
+    400: InvalidRequest,
+    401: Misconfigured,
+    402: Misconfigured,
+    403: Misconfigured,
+    404: Misconfigured,
+    405: Misconfigured,
+    407: Misconfigured,
+    408: AttemptTimeout,
+    409: InvalidRequest,
+    410: Misconfigured,
+    413: TooLong,
+    414: TooLong,
+    415: Unsupported,
+    421: Misconfigured,
+    422: InvalidRequest,
+    425: Transient,
+    426: Misconfigured,
+    429: RateLimited,
+    431: TooLong,
+    501: Unsupported,
+    505: Unsupported,
+    511: Misconfigured,
+}
+
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+
+
+def error_for(status: int, headers: Mapping[str, str], where: str) -> EngineError:
+    """The engine error for an answer that is not a 2xx.
+
+    Args:
+        status: the upstream's status (RFC 9110 section 15).
+        headers: the upstream's headers, looked up without regard to case.
+        where: which engine and address, for the message.
+    """
+    wait = retry_after(headers)
+    cls = _BY_STATUS.get(status)
+    if cls is None:
+        if status == 503 and wait is not None:
+            cls = RateLimited
+        elif 300 <= status < 400:
+            cls = Misconfigured
+        elif 400 <= status < 500:
+            cls = Unsupported  # refused for a reason of its own; another engine may take it
+        else:
+            cls = Transient
+    text = f"{where}: answered {status}"
+    if 300 <= status < 400:
+        text += "; redirects are not followed: give the engine the final address"
+    return cls(text, sent="yes", retry_after=wait, status=status)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from a ``Retry-After`` header (RFC 9110 section 10.2.3), 0 to 3600.
+
+    A date is compared with the answer's own ``Date``, so that clocks which disagree do not
+    matter. Anything unreadable counts as not said.
+    """
+    value = (headers.get("retry-after") or "").strip()
+    if not value or len(value) > 64:
+        return None
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+    else:
+        until = _timestamp(value)
+        if until is None:
+            return None
+        now = _timestamp((headers.get("date") or "").strip()[:64])
+        seconds = until - (time.time() if now is None else now)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def _timestamp(value: str) -> float | None:
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError, OSError):
+        return None

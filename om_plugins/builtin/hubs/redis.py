@@ -1,0 +1,256 @@
+"""Plugin ``hub-redis``: the hub of many hosts, in a Redis or Valkey (6.2 or later).
+
+Topics are streams; values, counters and leases are keys that run out by themselves. All of one
+application begin with ``om:{namespace}:``, so that several applications may share a server.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ...errors import HubError
+from ...hookspecs import hookimpl
+from ...protocols import Clock, Hub, HubFactory, PluginContext
+from ...settings.kinds__schemes import CheckedFactory
+from ...types import HubMessage, PluginInfo
+from . import redis_lua as lua
+from .encoding import (
+    MAX_READ,
+    MAX_VALUE_BYTES,
+    HubLease,
+    check_amount,
+    check_name,
+    check_ttl,
+    decode,
+    encode,
+    read_id,
+    write_id,
+)
+from .redis_connection import BLOCK_S, SCHEMES, RedisLink
+
+__all__ = ["RedisHub"]
+
+_KEY = "OM_HUB_URL"
+_LONGEST_TTL_S = 10 * 366 * 86_400.0
+_PAGE = 500
+_BEYOND = 2**53
+"""Lua cannot count further, and no message of ours is there before the year 2255."""
+_ID = re.compile(rb"(\d{1,18})-0")
+
+
+class RedisHub:
+    """A :class:`~om_plugins.protocols.Hub` in a Redis.
+
+    Time is the server's. Every method raises :class:`~om_plugins.errors.HubError` when the server
+    does not answer within a second. What others wrote under its keys is passed by.
+
+    Args:
+        url: see :class:`.redis_link.RedisLink`.
+        clock: how long readers wait.
+        namespace: keeps applications apart.
+        max_messages: messages kept per topic. The server drops old ones in batches of a hundred.
+        max_age: seconds a message is kept.
+
+    Raises:
+        MissingExtra: redis-py is not installed.
+        ConfigError: the URL means nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        namespace: str = "app",
+        max_messages: int = 10_000,
+        max_age: float = 86_400.0,
+    ) -> None:
+        self.url = url
+        self._clock = clock
+        self._max_messages = max_messages
+        self._max_age = max_age
+        self._link = RedisLink(_KEY, url, HubError)
+        # The braces keep all keys in one slot, where a cluster's proxy wants that of a script.
+        prefix = f"om:{{{namespace}}}:"
+        self._last = f"{prefix}last"
+        self._names = f"{prefix}names"
+        self._ends = f"{prefix}ends"
+        self._stream, self._value, self._counter, self._lease = (
+            f"{prefix}{kind}:" for kind in ("topic", "value", "counter", "lease")
+        )
+        self._scripts: dict[tuple[int, str], Any] = {}
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    def publish(self, topic: str, data: object) -> str:
+        check_name(topic)
+        arguments = (encode(topic, data), self._max_messages, self._max_age)
+        number = self._run(lua.PUBLISH, (self._last, self._stream + topic), arguments)
+        return write_id(int(number))
+
+    def read(
+        self, topic: str, after: str = "", wait: float = 0.0, limit: int = 100
+    ) -> list[HubMessage]:
+        check_name(topic)
+        limit = max(1, min(limit, MAX_READ))
+        stream = self._stream + topic
+        number, found = self._kept(topic, stream, read_id(after), limit)
+        deadline = self._clock.monotonic() + wait
+        while not found and (remaining := deadline - self._clock.monotonic()) > 0:
+            entries = self._wait(stream, number, limit, min(remaining, BLOCK_S))
+            number, found = _messages(topic, entries, number)
+        return found
+
+    def _kept(
+        self, topic: str, stream: str, number: int, limit: int
+    ) -> tuple[int, list[HubMessage]]:
+        """What is there after a number, and the number up to which all was seen."""
+        found: list[HubMessage] = []
+        while True:
+            wanted = limit - len(found)
+            entries = self._run(lua.READ, (stream,), (number, wanted, self._max_age))
+            number, some = _messages(topic, entries, number)
+            found += some
+            if len(entries) < wanted or len(found) >= limit or number >= _BEYOND:
+                return number, found
+
+    def _wait(self, stream: str, number: int, limit: int, seconds: float) -> Sequence[Any]:
+        def ask(client: Any) -> Any:
+            client.set_response_callback("XREAD", _raw)
+            return client.execute_command(
+                "XREAD", "COUNT", limit, "BLOCK", math.ceil(seconds * 1000),
+                "STREAMS", stream, f"{number}-{2**64 - 1}",
+            )  # fmt: skip
+
+        answer = self._link.call(ask, blocking=True)
+        return answer[0][1] if answer else ()
+
+    def last_id(self, topic: str) -> str:
+        check_name(topic)
+
+        def ask(client: Any) -> Any:
+            client.set_response_callback("XREVRANGE", _raw)
+            return client.execute_command("XREVRANGE", self._stream + topic, "+", "-", "COUNT", 1)
+
+        for message, _ in _entries(self._link.call(ask)):
+            return write_id(message)
+        return ""
+
+    # --- the table ------------------------------------------------------------------------------
+
+    def put(self, key: str, value: object, ttl: float) -> None:
+        check_name(key)
+        keys = (self._value + key, self._names, self._ends)
+        if value is None:
+            self._run(lua.REMOVE, keys, (key,))
+            return
+        check_ttl(key, ttl)
+        self._run(lua.PUT, keys, (key, encode(key, value), _milliseconds(ttl)))
+
+    def get(self, key: str) -> object:
+        check_name(key)
+        return _decoded(self._link.bytes_at(self._value + key, MAX_VALUE_BYTES))[1]
+
+    def scan(self, prefix: str) -> dict[str, object]:
+        begin = prefix.encode()
+        first = b"[" + begin if begin else b"-"
+        beyond = b"(" + begin + b"\xff" if begin else b"+"  # no UTF-8 has this byte
+        result: dict[str, object] = {}
+        while True:
+            arguments = (self._value, first, beyond, _PAGE, MAX_VALUE_BYTES)
+            names, values = self._run(lua.SCAN, (self._names,), arguments)
+            for name, encoded in zip(names, values, strict=True):
+                readable, value = _decoded(encoded)
+                if readable:
+                    result[name.decode(errors="replace")] = value
+            if len(names) < _PAGE:
+                return result
+            first = b"(" + names[-1]
+
+    def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
+        check_name(key)
+        check_ttl(key, ttl)
+        check_amount(key, amount)
+        return int(self._run(lua.COUNT, (self._counter + key,), (amount, _milliseconds(ttl))))
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    def lease(self, name: str, ttl: float) -> HubLease | None:
+        check_name(name)
+        check_ttl(name, ttl)
+        token = self._run(lua.LEASE, (self._last, self._lease + name), (_milliseconds(ttl),))
+        return None if token is None else HubLease(self, name, int(token))
+
+    def renew_lease(self, name: str, token: int, ttl: float) -> bool:
+        check_ttl(name, ttl)
+        return bool(self._run(lua.RENEW, (self._lease + name,), (token, _milliseconds(ttl))))
+
+    def release_lease(self, name: str, token: int) -> None:
+        self._run(lua.RELEASE, (self._lease + name,), (token,))
+
+    def close(self) -> None:
+        self._link.close()
+        self._scripts.clear()
+
+    # --- the server -----------------------------------------------------------------------------
+
+    def _run(self, source: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        def ask(client: Any) -> Any:
+            mine = (os.getpid(), source)
+            script = self._scripts.get(mine)
+            if script is None:
+                script = self._scripts[mine] = client.register_script(source)
+            return script(keys=keys, args=arguments, client=client)
+
+        return self._link.call(ask)
+
+
+def _raw(response: Any, **options: Any) -> Any:
+    """redis-py's own reading of streams differs from release to release."""
+    return response
+
+
+def _entries(response: Any) -> Iterator[tuple[int, object]]:
+    """The entries of a stream that may be a hub's: id and encoded data."""
+    for name, fields in response or ():
+        found = _ID.fullmatch(name)
+        if found is not None and fields is not None and len(fields) == 2 and fields[0] == b"d":
+            yield int(found[1]), fields[1]
+
+
+def _messages(topic: str, response: Any, number: int) -> tuple[int, list[HubMessage]]:
+    """The readable messages, and the number of the last entry, readable or not."""
+    messages: list[HubMessage] = []
+    for message, encoded in _entries(response):
+        readable, data = _decoded(encoded)
+        if readable:
+            messages.append(HubMessage(write_id(message), topic, data, message / 1e6))
+    if response:
+        number = max(number, int(response[-1][0].partition(b"-")[0]))
+    return number, messages
+
+
+def _decoded(encoded: object) -> tuple[bool, object]:
+    if not isinstance(encoded, bytes) or not 0 < len(encoded) <= MAX_VALUE_BYTES:
+        return False, None
+    return decode(encoded)
+
+
+def _milliseconds(ttl: float) -> int:
+    return max(1, math.ceil(min(ttl, _LONGEST_TTL_S) * 1000))
+
+
+@hookimpl
+def om_plugin_info() -> PluginInfo:
+    return PluginInfo(summary="A hub in a Redis or Valkey, for many hosts (redis://host)")
+
+
+@hookimpl
+def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:
+    make: Callable[[str, Clock], Hub] = partial(RedisHub, namespace=context.namespace)
+    return dict.fromkeys(SCHEMES, CheckedFactory(make, partial(RedisLink, _KEY, failure=HubError)))

@@ -1,0 +1,176 @@
+"""Connections to a Redis or Valkey: what a URL means, and who may use which connection.
+
+Reads that block have connections of their own, so that no command waits behind one. Nothing is
+tried again here, and timeouts are short: whoever uses a link knows how to go on without it. Each
+process has its own connections; those of a parent are never touched in a child.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from ...errors import ConfigError, MissingExtra, without_password
+
+__all__ = ["SCHEMES", "RedisLink"]
+
+T = TypeVar("T")
+
+_SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+_ALIASES = {"valkey": "redis", "valkeys": "rediss"}
+SCHEMES: Collection[str] = ("redis", "rediss", "unix", *_ALIASES, *_SENTINEL)
+"""What a URL may begin with."""
+
+BLOCK_S = 5.0
+"""Longest time of one blocking read; longer ones are made of several."""
+_CONNECT_S = 0.5
+_ANSWER_S = 1.0
+_SENTINEL_PORT = 26379
+
+
+class RedisLink:
+    """The clients of one URL, made on first use in each process.
+
+    Args:
+        key: the setting that the URL comes from, for errors.
+        url: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` for TLS,
+            ``unix://[user:password@]/path?db=0``, or
+            ``redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]``.
+            After it the options of redis-py, as ``?socket_timeout=2&ssl_ca_certs=/path``; for
+            Sentinel also ``sentinel_username`` and ``sentinel_password``.
+        failure: raised when the server does not do what it is asked.
+
+    Raises:
+        MissingExtra: redis-py is not installed.
+        ConfigError: the URL, or an option in it, means nothing.
+    """
+
+    def __init__(self, key: str, url: str, failure: type[Exception]) -> None:
+        try:
+            self._redis: Any = importlib.import_module("redis")
+        except ModuleNotFoundError as error:
+            if error.name != "redis":
+                raise
+            raise MissingExtra(key, url, "redis") from None
+        # Looking up a host imports it; a child forked just then would wait for that for ever.
+        importlib.import_module("encodings.idna")
+        self._url = url
+        self._failure = failure
+        self.shown = without_password(url.partition("?")[0])
+        self._clients: dict[int, tuple[Any, Any]] = {}
+        try:
+            self._make()  # connects nowhere; tells what the URL means
+        except (ValueError, TypeError, self._redis.RedisError) as error:
+            raise ConfigError(key, url, f"is no address of a Redis ({error})") from None
+
+    @property
+    def commands(self) -> Any:
+        """A ``redis.Redis`` for what is answered at once."""
+        return self._here()[0]
+
+    @property
+    def blocking(self) -> Any:
+        """A ``redis.Redis`` for reads of up to :data:`BLOCK_S` seconds."""
+        return self._here()[1]
+
+    def call(self, ask: Callable[[Any], T], *, blocking: bool = False) -> T:
+        """Ask with one of the clients.
+
+        Raises:
+            Exception: of the kind that this link was made with; the message names the URL.
+        """
+        try:
+            return ask(self.blocking if blocking else self.commands)
+        except (self._redis.RedisError, OSError) as error:
+            raise self._failure(f"{self.shown}: {error}") from error
+
+    def bytes_at(self, name: str, longest: int) -> bytes | None:
+        """The text kept under a name, or its first ``longest + 1`` bytes; ``None`` for nothing.
+
+        What holds something else than text was put there by others, and is nothing.
+        """
+
+        def ask(client: Any) -> bytes:
+            try:
+                return client.getrange(name, 0, longest)  # type: ignore[no-any-return]
+            except self._redis.ResponseError as error:
+                if "WRONGTYPE" in str(error):
+                    return b""
+                raise
+
+        return self.call(ask) or None
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        for client in self._clients.pop(os.getpid(), ()):
+            client.connection_pool.disconnect()
+
+    def _here(self) -> tuple[Any, Any]:
+        pid = os.getpid()
+        found = self._clients.get(pid)
+        return found if found is not None else self._clients.setdefault(pid, self._make())
+
+    def _make(self) -> tuple[Any, Any]:
+        options = {
+            "socket_timeout": _ANSWER_S,
+            "socket_connect_timeout": _CONNECT_S,
+            "retry": importlib.import_module("redis.retry").Retry(
+                importlib.import_module("redis.backoff").NoBackoff(), 0
+            ),
+            "protocol": 2,
+        }
+        scheme, _, rest = self._url.partition("://")
+        if scheme in _SENTINEL:
+            return self._through_sentinel(scheme, options)
+        url = f"{_ALIASES.get(scheme, scheme)}://{rest}"
+        pool = self._redis.ConnectionPool.from_url(url, **options)
+        kinds = {"connection_class": pool.connection_class, **pool.connection_kwargs}
+        patient = self._redis.ConnectionPool(**_patient(kinds))
+        return self._checked(pool), self._checked(patient)
+
+    def _through_sentinel(self, scheme: str, options: dict[str, Any]) -> tuple[Any, Any]:
+        parts = urlsplit(self._url)
+        login, at, hosts = parts.netloc.rpartition("@")
+        _, service, *rest = [*parts.path.split("/"), ""]
+        if not service:
+            raise ValueError("it names no service, as in redis+sentinel://host:26379/service")
+        # redis-py reads all but the hosts
+        plain = f"{_SENTINEL[scheme]}://{login}{at}host/{rest[0]}?{parts.query}"
+        pool = self._redis.ConnectionPool.from_url(plain, **options)
+        kinds = dict(pool.connection_kwargs)
+        kinds.pop("host", None)
+        asking = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
+        for name in ("username", "password"):
+            given = kinds.pop(f"sentinel_{name}", None)
+            if given:
+                asking[name] = given
+        sentinel = importlib.import_module("redis.sentinel").Sentinel(
+            [_address(host) for host in hosts.split(",")], sentinel_kwargs=asking
+        )
+        secure = scheme == "rediss+sentinel"
+
+        def client(kinds: dict[str, Any]) -> Any:
+            return sentinel.master_for(unquote(service), ssl=secure, **kinds)
+
+        self._checked(self._redis.ConnectionPool(connection_class=pool.connection_class, **kinds))
+        return client(kinds), client(_patient(kinds))
+
+    def _checked(self, pool: Any) -> Any:
+        pool.connection_class(**pool.connection_kwargs)  # an unknown option is a TypeError
+        return self._redis.Redis(connection_pool=pool)
+
+
+def _patient(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a connection whose answer may take as long as a blocking read."""
+    return {**options, "socket_timeout": BLOCK_S + float(options["socket_timeout"])}
+
+
+def _address(host: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", host)
+    if found is None:
+        raise ValueError(f"{host!r} is no host")
+    return found[1].strip("[]"), int(found[2] or _SENTINEL_PORT)

@@ -1,0 +1,247 @@
+"""The SQLite file of a hub: made once, opened by each process for itself, closed while forking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import HubError
+from ...protocols import Clock
+
+_APPLICATION_ID = 0x4F4D4855  # "OMHU": tells a hub from any other SQLite file
+_SCHEMA_VERSION = 1
+_SCHEMA = (
+    # AUTOINCREMENT keeps the largest id ever given, also when its row is gone.
+    "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " topic TEXT NOT NULL, at REAL NOT NULL, data BLOB NOT NULL)",
+    "CREATE INDEX messages_of_topic ON messages (topic, id)",
+    "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL)",
+    "CREATE INDEX entries_by_expiry ON entries (expires)",
+    "CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL)",
+    "CREATE INDEX counters_by_expiry ON counters (expires)",
+    "CREATE TABLE leases (name TEXT PRIMARY KEY, token INTEGER NOT NULL,"
+    " granted REAL NOT NULL, expires REAL NOT NULL)",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
+_BUSY_S = 2.0
+_FILE_CHECK_EVERY_S = 1.0
+
+
+class _Slot:
+    """One connection and its lock."""
+
+    __slots__ = ("checked", "db", "file", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.db: sqlite3.Connection | None = None
+        self.file: tuple[int, int] = (0, 0)
+        self.checked = 0.0
+
+    def close(self) -> None:
+        db, self.db = self.db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+
+class _Slots:
+    """What one process has open: readers need not wait for a writer that waits for its turn."""
+
+    __slots__ = ("reader", "writer")
+
+    def __init__(self) -> None:
+        self.reader = _Slot()
+        self.writer = _Slot()
+
+
+class HubFile:
+    """A file with a hub's tables; every use of it raises ``HubError`` when it cannot be used.
+
+    Args:
+        path: where it is; made on first use with its directory.
+        clock: its monotonic time says when to look whether the file is still the same.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._slots: dict[int, _Slots] = {}
+        self._stopped: dict[int, list[_Slot]] = {}
+
+    def reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """The connection for readers, for one thread at a time."""
+        return self._use(self._here().reader)
+
+    def writing(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """The connection for writers, for one thread at a time."""
+        return self._use(self._here().writer)
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens them again."""
+        slots = self._slots.get(os.getpid())
+        if slots is not None:
+            for slot in (slots.reader, slots.writer):
+                with slot.lock:
+                    slot.close()
+
+    @contextlib.contextmanager
+    def _use(self, slot: _Slot) -> Iterator[sqlite3.Connection]:
+        with slot.lock:
+            try:
+                now = self._clock.monotonic()
+                if slot.db is not None and now - slot.checked >= _FILE_CHECK_EVERY_S:
+                    slot.checked = now
+                    if self._identity() != slot.file:  # deleted or replaced: others use a new one
+                        slot.close()
+                if slot.db is None:
+                    slot.db = self._connect()
+                    slot.file = self._identity()
+                    slot.checked = now
+                yield slot.db
+            except (sqlite3.Error, OSError) as error:
+                slot.close()
+                raise HubError(f"hub file {self.path}: {error}") from error
+
+    def _here(self) -> _Slots:
+        """This process's connections, and no other's: SQLite must not be used across a fork."""
+        pid = os.getpid()
+        slots = self._slots.get(pid)
+        if slots is None:
+            mine = _Slots()
+            slots = self._slots.setdefault(pid, mine)
+            if slots is mine and len(self._slots) == 1:  # a child inherits the hooks
+                _close_before_fork(self)
+        return slots
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (found.st_dev, found.st_ino)
+
+    def _connect(self) -> sqlite3.Connection:
+        self._make_file()
+        db = sqlite3.connect(
+            self.path,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            with transaction(db, "DEFERRED"):  # one view: another process may make them just now
+                made = self._is_hub(db)
+            if not made:
+                self._make_tables(db)
+            elif (version := db.execute("PRAGMA user_version").fetchone()[0]) != _SCHEMA_VERSION:
+                raise HubError(
+                    f"hub file {self.path}: made by another release (schema {version}, this one "
+                    f"has {_SCHEMA_VERSION}); delete the file or set OM_HUB_URL to another"
+                )
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA journal_size_limit = 8388608")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _make_file(self) -> None:
+        if self.path.exists():
+            return
+        directory = self.path.parent
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(directory.iterdir()):  # ours alone: it must not end up in a repository
+            (directory / ".gitignore").write_text("*\n")
+        # O_EXCL: opening and closing a file that a connection of this process has open would
+        # give that connection's POSIX locks away. The WAL gets this file's mode from SQLite.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def _is_hub(self, db: sqlite3.Connection) -> bool:
+        application: int = db.execute("PRAGMA application_id").fetchone()[0]
+        if application == _APPLICATION_ID:
+            return True
+        if application or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise HubError(
+                f"hub file {self.path}: is another application's database; "
+                "set OM_HUB_URL to a file of its own"
+            )
+        return False
+
+    def _make_tables(self, db: sqlite3.Connection) -> None:
+        for attempt in range(100):
+            try:
+                mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError:
+                # Changing the mode does not wait for a process that does the same just now.
+                if attempt == 99:
+                    raise
+                self._clock.sleep(0.02)
+        if mode != "wal":
+            raise HubError(f"hub file {self.path}: its filesystem has no shared memory for WAL")
+        with transaction(db):
+            if not self._is_hub(db):  # else another process was faster
+                for statement in _SCHEMA:
+                    db.execute(statement)
+
+    # --- fork -----------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        # SQLite keeps a process-wide list of locks it holds on a file. A child would inherit the
+        # list without the locks, so no connection may be open while the process forks.
+        slots = self._slots.get(os.getpid())
+        if slots is not None:
+            stopped = self._stopped.setdefault(threading.get_ident(), [])
+            for slot in (slots.reader, slots.writer):
+                if slot.lock.acquire(timeout=2 * _BUSY_S):
+                    slot.close()
+                    stopped.append(slot)
+
+    def _after_fork_in_parent(self) -> None:
+        for slot in self._stopped.pop(threading.get_ident(), ()):
+            slot.lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        # The parent's slots stay in self._slots, unused: closing one here would be wrong.
+        self._stopped.clear()
+
+
+def _close_before_fork(file: HubFile) -> None:
+    """Have a file close its connections before each fork of this process, while it lives."""
+    if not hasattr(os, "register_at_fork"):  # Windows does not fork
+        return
+    weak = weakref.ref(file)
+
+    def call(name: str) -> None:
+        found = weak()
+        if found is not None:
+            getattr(found, name)()
+
+    os.register_at_fork(
+        before=lambda: call("_before_fork"),
+        after_in_parent=lambda: call("_after_fork_in_parent"),
+        after_in_child=lambda: call("_after_fork_in_child"),
+    )
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    """A transaction; an immediate one may write from its beginning, so that it never has to be
+    done again."""
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -1,0 +1,177 @@
+"""Plugin ``cache-file``: a cache store in a folder, for all workers of a host (``file:///path``).
+
+cachelib's file cache does the writing (a new file, then an atomic rename), with a serializer that
+passes bytes through: cachelib's own would unpickle whatever lies in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from cachelib.file import FileSystemCache
+
+from ...errors import ConfigError
+from ...hookspecs import hookimpl
+from ...protocols import CacheStoreFactory, PluginContext
+from ...settings.kinds__schemes import CheckedFactory
+from ...types import PluginInfo
+
+__all__ = ["FileStore"]
+
+_YEAR_S = 366 * 86400
+_MAX_FILE = 256 * 2**20
+_SWEEP_S = 600.0
+_EXPIRY = struct.Struct("I")
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+@hookimpl
+def om_plugin_info() -> PluginInfo:
+    """Say what this plugin is."""
+    return PluginInfo(summary="Keeps cached values in a folder that all workers of a host share")
+
+
+@hookimpl
+def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
+    """Bring the store for ``file://`` addresses."""
+    return {"file": CheckedFactory(FileStore.from_url, FileStore.from_url)}
+
+
+class _RawBytes:
+    """cachelib's serializer interface for bytes that are bytes already."""
+
+    @staticmethod
+    def dump(value: bytes, file: IO[bytes]) -> None:
+        file.write(value)
+
+    @staticmethod
+    def load(file: IO[bytes]) -> bytes | None:
+        data = file.read(_MAX_FILE + 1)
+        return data if len(data) <= _MAX_FILE else None
+
+
+class FileStore:
+    """Bytes in files of mode 0600, in a folder of mode 0700 that is made on first use.
+
+    Expired files are removed every ten minutes by whichever worker writes then; when the rest is
+    over ``max_bytes``, those that end first go too.
+
+    Args:
+        folder: where the files are. Nobody else should write there.
+        max_bytes: bound on the size of all files, kept at each sweep and after every eighth of
+            it that this process wrote.
+        now: Unix time.
+    """
+
+    def __init__(
+        self, folder: Path, *, max_bytes: int = 2**30, now: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._now = now
+        self._files: FileSystemCache | None = None
+        self._next_sweep = -math.inf
+        self._written = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> FileStore:
+        """Make a store from ``file:///absolute/path``, ``file:relative/path``, with
+        ``?max_bytes=`` after it if need be.
+
+        Raises:
+            ConfigError: no path, or something in the address that means nothing here.
+        """
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(
+                "OM_CACHE_URL",
+                url,
+                f"a file address has no host, found {parts.netloc!r}; did you mean "
+                f"'file:///{parts.netloc}{parts.path}'?",
+            )
+        if not parts.path.strip("/"):
+            raise ConfigError("OM_CACHE_URL", url, "names no folder, as 'file:///var/cache/app'")
+        options = parse_qs(parts.query, keep_blank_values=True)
+        unknown = set(options) - {"max_bytes"}
+        if unknown:
+            raise ConfigError(
+                "OM_CACHE_URL", url, f"unknown option {min(unknown)!r}; known is max_bytes"
+            )
+        largest = options.get("max_bytes", [str(2**30)])[-1]
+        if not re.fullmatch(r"[1-9]\d{0,15}", largest):
+            raise ConfigError(
+                "OM_CACHE_URL", url, f"max_bytes must be a number of bytes, not {largest!r}"
+            )
+        return cls(Path(unquote(parts.path)), max_bytes=int(largest))
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes last set, or ``None``."""
+        found = self._opened().get(key)
+        return found if isinstance(found, bytes) else None
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        files = self._opened()
+        # 0 would mean for ever to cachelib, and the expiry has 32 bits in the file
+        seconds = min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
+        if not files.set(key, value, timeout=seconds):
+            raise OSError(f"cannot write to the cache folder {str(self._folder)!r}")
+        self._written += len(value)
+        now = self._now()
+        if now >= self._next_sweep or self._written >= self._max_bytes // 8:
+            self._next_sweep, self._written = now + _SWEEP_S, 0
+            self.sweep()
+
+    def delete(self, key: str) -> None:
+        """Forget it; a missing key is fine."""
+        self._opened().delete(key)
+
+    def sweep(self) -> int:
+        """Remove what is expired, and what is too much. Returns how many files went."""
+        now = self._now()
+        gone: list[Path] = []
+        kept: list[tuple[float, int, Path]] = []
+        for path in self._folder.iterdir():
+            if not _NAME.fullmatch(path.name):
+                continue  # not a value of ours, or one that is being written
+            try:
+                with path.open("rb") as file:
+                    (ends,) = _EXPIRY.unpack(file.read(_EXPIRY.size))
+                size = path.stat().st_size
+            except (OSError, struct.error):
+                gone.append(path)
+                continue
+            if ends < now:
+                gone.append(path)
+            else:
+                kept.append((ends, size, path))
+        total = sum(size for _, size, _ in kept)
+        for _, size, path in sorted(kept, key=lambda one: one[0]):
+            if total <= self._max_bytes:
+                break
+            gone.append(path)
+            total -= size
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _opened(self) -> FileSystemCache:
+        if self._files is None:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # threshold 0: cachelib's own pruning counts in a file, which workers overwrite
+            files: Any = FileSystemCache(str(self._folder), threshold=0, hash_method=hashlib.sha256)
+            files.serializer = _RawBytes
+            self._files = files
+        return self._files

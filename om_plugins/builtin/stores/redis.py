@@ -1,0 +1,142 @@
+"""Plugin ``cache-redis``: a cache store in a Redis or Valkey, for many hosts (``redis://host``).
+
+cachelib is asked for get, set and delete, with a serializer that passes bytes through: its own
+would unpickle whatever lies there. What it may ask of the server is this module's own client.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cachelib.redis import RedisCache
+
+from ...hookspecs import hookimpl
+from ...protocols import CacheStoreFactory, PluginContext
+from ...types import PluginInfo
+from ..hubs.redis_connection import SCHEMES, RedisLink
+
+__all__ = ["RedisStore"]
+
+_YEAR_S = 366 * 86400
+_MAX_VALUE = 256 * 2**20
+
+_IF_THERE = """
+-- KEYS: value. ARGV: how what is there begins ('' for nothing), new value, seconds
+local size = redis.pcall('STRLEN', KEYS[1])
+if type(size) == 'number' and size > 0 then  -- what is no text is nothing of ours
+  if ARGV[1] == '' then return 0 end
+  local there = redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1)
+  if string.sub(there, 2) ~= string.sub(ARGV[1], 2) then return 0 end  -- whatever its mark is
+elseif ARGV[1] ~= '' then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+
+
+@hookimpl
+def om_plugin_info() -> PluginInfo:
+    """Say what this plugin is."""
+    return PluginInfo(summary="Keeps cached values in a Redis that many hosts share")
+
+
+@hookimpl
+def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
+    """Bring the store for the addresses of a Redis."""
+    return dict.fromkeys(SCHEMES, RedisStore)
+
+
+class _RawBytes:
+    """cachelib's serializer interface for bytes that are bytes already."""
+
+    @staticmethod
+    def dumps(value: bytes) -> bytes:
+        return value
+
+    @staticmethod
+    def loads(value: bytes | None) -> bytes | None:
+        return value
+
+
+class _Client:
+    """What cachelib asks of redis-py; nothing that is larger than a value may be is read."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self._link = link
+
+    def get(self, name: str) -> bytes | None:
+        found = self._link.bytes_at(name, _MAX_VALUE)
+        return found if found is not None and len(found) <= _MAX_VALUE else None
+
+    def set(self, name: str, value: bytes, ex: int) -> Any:
+        return self._link.call(lambda client: client.set(name, value, ex=ex))
+
+    def setex(self, name: str, value: bytes, time: int) -> Any:
+        return self.set(name, value, time)  # what cachelib called before 0.14
+
+    def delete(self, name: str) -> Any:
+        return self._link.call(lambda client: client.delete(name))
+
+
+class RedisStore:
+    """Bytes under keys that run out by themselves.
+
+    Args:
+        url: see :class:`.redis_link.RedisLink`.
+
+    Raises:
+        MissingExtra: redis-py is not installed.
+        ConfigError: the URL means nothing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._link = RedisLink("OM_CACHE_URL", url, ConnectionError)
+        values: Any = RedisCache(host=_Client(self._link))
+        values.serializer = _RawBytes
+        self._values = values
+
+    @staticmethod
+    def check(url: str) -> None:
+        """Say whether a URL makes sense; nothing is opened."""
+        RedisLink("OM_CACHE_URL", url, ConnectionError)
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes last set, or ``None``.
+
+        Raises:
+            ConnectionError: the server does not answer; so do the other methods.
+        """
+        found: bytes | None = self._values.get(_named(key))
+        return None if found is None else found[1:]
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones."""
+        self._values.set(_named(key), b"=" + value, timeout=_seconds(ttl))
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
+        """See :class:`om_plugins.protocols.FencedStore`; one step on the server."""
+        there = b"" if before is None else b"=" + before
+
+        def ask(client: Any) -> Any:
+            return client.eval(_IF_THERE, 1, _named(key), there, b"=" + value, _seconds(ttl))
+
+        return bool(self._link.call(ask))
+
+    def delete(self, key: str) -> None:
+        """Forget it; a missing key is fine."""
+        self._values.delete(_named(key))
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self._link.close()
+
+
+def _seconds(ttl: float) -> int:
+    return min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
+
+
+def _named(key: str) -> str:
+    return f"om:cache:{key}"

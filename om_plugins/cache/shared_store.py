@@ -1,0 +1,384 @@
+"""The second level: a store that all workers share, and the news of invalidations between them.
+
+The store holds bytes; the hub's topic ``cache-invalidations`` tells what happened elsewhere. Both
+may be gone at any time: the process then goes on with its own memory and says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import CacheError
+from ..protocols import CacheStore, Clock, Hub
+from ..types import ChangeKind
+from ..workers.lazy_store import compare_and_set
+from ..workers.outbox__outage import Outage
+from .entry import Record, pack, unpack
+from .invalidation import Invalidation
+from .keys import Ident, store_key
+from .subscriptions import KINDS
+from .values import Pickled
+from .values__pickles import PICKLED, Pickles
+
+__all__ = ["TOPIC", "Listener", "News", "Seen", "Shared"]
+
+logger = logging.getLogger("om_plugins")
+
+TOPIC = "cache-invalidations"
+L1_TTL_S = 5.0
+DEAF_TTL_S = 0.05
+"""How long memory answers on its own while nobody hears of invalidations."""
+_MOST_TAGS = 1000
+_MOST_OWED = 10_000
+_BEGINNING = 64
+"""Bytes in which a record differs from every other: they hold its fence and when it began."""
+_LONGEST = 64 * 1024
+_MOST_PUT = 10_000
+_MOST_NAMED = 500
+
+
+class Seen(NamedTuple):
+    """What was found under a key.
+
+    Attributes:
+        record: ``None`` where there is none of ours.
+        asked: whether the store could be asked.
+        beginning: the first bytes, whosever they are; ``None`` for nothing.
+    """
+
+    record: Record | None
+    asked: bool
+    beginning: bytes | None
+
+
+class Shared:
+    """A store under the cache's own keys; it never raises, and costs nothing while it is away.
+
+    What could not be written or deleted meanwhile is deleted when the store is back: it must not
+    answer with what was replaced long ago.
+
+    Args:
+        store: the bytes.
+        clock: time.
+        namespace: keeps two caches in one store apart.
+        max_value: larger records are not read (a shared store is not trusted).
+        pickles: signs pickles, and checks them; ``None`` where there are none.
+    """
+
+    def __init__(
+        self,
+        store: CacheStore,
+        clock: Clock,
+        namespace: str,
+        max_value: int,
+        pickles: Pickles | None = None,
+    ) -> None:
+        self._pickles = pickles
+        self._store = store
+        self._clock = clock
+        self._namespace = namespace
+        self._max_record = max_value + (1 << 20)
+        self._outage = Outage()
+        self._owed: dict[str, None] = {}
+        self._unsigned = False
+
+    def load(self, ident: Ident) -> tuple[Record | None, bool]:
+        """The record, and whether the store could be asked."""
+        seen = self.look(ident)
+        return seen.record, seen.asked
+
+    def look(self, ident: Ident) -> Seen:
+        """What is there now."""
+        key = store_key(ident, self._namespace)
+        asked = self._ask(lambda: self._store.get(key))
+        data = None if asked is None else asked[0]
+        if not isinstance(data, bytes):
+            return Seen(None, asked is not None, None)
+        if len(data) > self._max_record:
+            return Seen(None, True, data[:_BEGINNING])
+        record = self._trusted(key, unpack(data, self._clock.time()))
+        return Seen(record, True, data[:_BEGINNING])
+
+    def save(
+        self,
+        ident: Ident,
+        record: Record,
+        over: Seen | None = None,
+        still: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Keep a record.
+
+        Args:
+            over: only in the place of this.
+            still: asked after a write for which the store could not tell: whether nobody can have
+                written a newer one meanwhile. Else nothing stays there, which is never old.
+
+        Returns:
+            False when something else is there by now: look again.
+        """
+        key = store_key(ident, self._namespace)
+        if isinstance(record.body, Pickled):
+            signed = self._signed(key, record)
+            if signed is None:
+                self.delete(ident)  # the one before must not stay in its place
+                return True
+            record = signed
+        data = pack(record)
+
+        def write() -> bool | None:
+            if over is None or not over.asked:
+                self._store.set(key, data, record.cache_time)
+                return True
+            return compare_and_set(self._store, key, over.beginning, data, record.cache_time)
+
+        written = self._ask(write)
+        if written is None:
+            self._owe(key)
+        elif written[0] is None and not still():
+            self.delete(ident)
+        return written is None or written[0] is not False
+
+    def delete(self, ident: Ident) -> None:
+        """Forget a record."""
+        key = store_key(ident, self._namespace)
+        if self._ask(lambda: self._store.delete(key)) is None:
+            self._owe(key)
+
+    def _trusted(self, key: str, record: Record | None) -> Record | None:
+        """The record, its pickle checked; ``None`` where that is not ours."""
+        if record is None or not record.flags:
+            return record
+        if record.flags != PICKLED or self._pickles is None:
+            return None
+        body = self._pickles.verified(key, record.body)
+        return None if body is None else replace(record, body=body, flags=0)
+
+    def _signed(self, key: str, record: Record) -> Record | None:
+        try:
+            if self._pickles is not None:
+                body = self._pickles.sign(key, record.body)
+                return replace(record, body=body, flags=PICKLED)
+        except CacheError as error:
+            if not self._unsigned:
+                self._unsigned = True
+                logger.warning("%s; such values stay in this process's memory", error)
+        return None
+
+    def _ask(self, ask: Callable[[], object]) -> tuple[object] | None:
+        """What the store answered; ``None`` while it is away."""
+        outage = self._outage
+        began = self._clock.monotonic()
+        if outage.down and not outage.due(began):
+            return None
+        try:
+            if self._owed:
+                self._pay()
+            answer = ask()
+        except Exception as error:  # noqa: BLE001 - a store may raise anything when it is away
+            now = self._clock.monotonic()
+            if outage.failed(now, now - began):
+                logger.warning(
+                    "the cache store cannot be reached (%s: %s); values are kept in this process "
+                    "only",
+                    type(error).__name__,
+                    error,
+                )
+            return None
+        if outage.down:
+            outage.over(self._clock.monotonic())
+            logger.info("the cache store is back")
+        return (answer,)
+
+    def _owe(self, key: str) -> None:
+        self._owed[key] = None
+        if len(self._owed) > _MOST_OWED:
+            self._owed.pop(next(iter(self._owed)), None)
+
+    def _pay(self) -> None:
+        for key in list(self._owed):
+            self._store.delete(key)
+            self._owed.pop(key, None)
+
+
+class Listener(Protocol):
+    """Applies what other workers did; ``heard_at`` is the Unix time of the news."""
+
+    def heard_change(
+        self,
+        ident: Ident,
+        kind: ChangeKind,
+        tags: tuple[str, ...],
+        at: float,
+        same: bool,
+        heard_at: float,
+    ) -> None: ...
+
+    def heard_invalidation(
+        self, what: Invalidation, at: float, also: list[Ident], heard_at: float
+    ) -> None: ...
+
+    def heard_put(self, idents: list[Ident]) -> None: ...
+
+    def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None: ...
+
+    def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None: ...
+
+    def heard_clearing(self, at: float, heard_at: float) -> None: ...
+
+    def listening(self, deaf: bool) -> None: ...
+
+
+class News:
+    """Tells other workers of invalidations, and hears theirs.
+
+    Args:
+        hub: what carries them; ``None`` when there is none.
+        topic: the hub's topic, one per namespace.
+        listener: told what other workers did.
+    """
+
+    def __init__(self, hub: Hub | None, topic: str, listener: Listener) -> None:
+        self._hub = hub
+        self._topic = topic
+        self._listener = listener
+        self.origin = os.urandom(8)
+        self._last = ""
+        self._deaf = False
+        self._down = False
+        self._put: dict[Ident, None] = {}
+
+    def tell(self, what: Invalidation, at: float, found: Sequence[Ident] = ()) -> None:
+        """Publish an invalidation, and those it found whose tags others may not know."""
+        news: dict[str, object] = {
+            "prefix": what.prefix,
+            "tags": list(what.tags),
+            "scope": what.scope,
+            "at": at,
+        }
+        if what.hard:
+            news["hard"] = True
+        if found:
+            news["found"] = list(found)
+        self._publish(news)
+
+    def tell_changed(
+        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...], at: float, same: bool = False
+    ) -> None:
+        """Publish that an entry was kept; only for keys that somebody watches."""
+        self._publish({"changed": ident, "kind": kind, "tags": list(tags), "at": at, "same": same})
+
+    def put(self, ident: Ident) -> None:
+        """Publish with the next :meth:`hear` that the store has another value of an entry."""
+        if self._hub is not None and len(self._put) < _MOST_PUT:
+            self._put[ident] = None
+
+    def _tell_put(self) -> None:
+        put, self._put = self._put, {}
+        while put:
+            told: list[Ident] = []
+            size = 0
+            while put and len(told) < _MOST_NAMED and size < _LONGEST:
+                told.append(put.popitem()[0])
+                size += len(told[-1])
+            self._publish({"put": told})
+
+    def tell_outdated(self, ident: Ident, at: float) -> None:
+        """Publish that what was computed from an entry is out of date."""
+        self._publish({"outdated": ident, "at": at})
+
+    def tell_removed(self, ident: Ident, at: float) -> None:
+        """Publish that an entry was removed."""
+        self._publish({"removed": ident, "at": at})
+
+    def tell_cleared(self, at: float) -> None:
+        """Publish that everything was removed."""
+        self._publish({"cleared": True, "at": at})
+
+    def hear(self) -> None:
+        """Read what is new, and apply it."""
+        if self._hub is None:
+            return
+        self._tell_put()
+        try:
+            while messages := self._hub.read(self._topic, after=self._last, limit=500):
+                for message in messages:
+                    self._last = message.id
+                    self._apply(message.data, message.at)
+            self._down = False
+            # a hub that goes on alone while its backend is away says so
+            self._listen(getattr(self._hub, "alone", False) is True)
+        except Exception as error:  # noqa: BLE001 - a hub that is away must not end the job
+            self._failed(error)
+            self._listen(True)
+
+    def _listen(self, deaf: bool) -> None:
+        if deaf != self._deaf:
+            self._deaf = deaf
+            self._listener.listening(deaf)
+
+    def _publish(self, data: dict[str, object]) -> None:
+        if self._hub is None:
+            return
+        try:
+            self._hub.publish(self._topic, {"from": self.origin, **data})
+            self._down = False
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._down:
+            self._down = True
+            logger.warning(
+                "the hub cannot be reached (%s: %s); other workers hear of cache invalidations "
+                "only when their own copies end, after at most %g s in memory",
+                type(error).__name__,
+                error,
+                L1_TTL_S,
+            )
+
+    def _apply(self, data: object, heard_at: float) -> None:
+        # a message is as little to be trusted as any other input: what does not fit is passed by
+        if not isinstance(data, dict) or data.get("from") == self.origin:
+            return
+        if isinstance(put := data.get("put"), list):
+            self._listener.heard_put([one for one in put[:_MOST_NAMED] if _is_ident(one)])
+            return
+        at = data.get("at")
+        if not isinstance(at, float | int) or isinstance(at, bool) or at != at:
+            return
+        if data.get("cleared") is True:
+            self._listener.heard_clearing(at, heard_at)
+            return
+        if (ident := data.get("removed")) is not None:
+            if _is_ident(ident):
+                self._listener.heard_removal(ident, at, heard_at)
+            return
+        if (ident := data.get("outdated")) is not None:
+            if _is_ident(ident):
+                self._listener.heard_outdated(ident, at, heard_at)
+            return
+        tags = data.get("tags")
+        if not isinstance(tags, list) or len(tags) > _MOST_TAGS:
+            return
+        tags = tuple(tag for tag in tags if isinstance(tag, str))
+        if (ident := data.get("changed")) is not None:
+            kind = KINDS.get(str(data.get("kind")))
+            if _is_ident(ident) and kind is not None:
+                same = data.get("same") is True
+                self._listener.heard_change(ident, kind, tags, at, same, heard_at)
+            return
+        prefix, scope, found = data.get("prefix"), data.get("scope"), data.get("found")
+        if not (prefix is None or (isinstance(prefix, bytes) and len(prefix) <= _LONGEST)):
+            return
+        if isinstance(scope, str):
+            also = [i for i in found if _is_ident(i)] if isinstance(found, list) else []
+            what = Invalidation(prefix, tags, scope, data.get("hard") is True)
+            self._listener.heard_invalidation(what, at, also, heard_at)
+
+
+def _is_ident(value: Any) -> bool:
+    return isinstance(value, str | bytes) and len(value) <= _LONGEST

@@ -1,0 +1,333 @@
+"""Puts nonces on the literal tags of Jinja templates, when they are compiled.
+
+Only tags that stand in a template's *source* get one: what is interpolated is data, and data never
+gets a nonce. A template that begins with ``{# om: no nonces #}`` is left alone. The extension
+works on the lexer's tokens, after white space was dealt with, so the output without nonces is what
+it was before.
+
+A tag costs one call when its page is rendered: Jinja would escape what that returns, which takes
+several times as long, and :class:`NonceCodeGenerator` leaves it out, for these calls alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import BytecodeCache, nodes
+from jinja2.compiler import CodeGenerator
+from jinja2.ext import Extension
+from jinja2.lexer import Token
+from markupsafe import Markup
+
+from ..hashes import OWN, hashed, is_own, noted
+from ..html_scan import Tag
+from ..nonce import NONCE, nonce, tag_nonce
+from .scan import joined, scan
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from jinja2 import Environment
+    from jinja2.bccache import Bucket
+    from jinja2.compiler import Frame
+    from jinja2.lexer import TokenStream
+    from jinja2.parser import Parser
+
+_TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
+
+_STATEMENT = "om nonce"  # with a space in it, no author can write it
+
+# Where the environment keeps its host. An attribute of its own would make every look-up of a method
+# on the environment slower: CPython keeps the attributes of one class's objects together as long as
+# they are few, and Jinja's are as many as can be but for one, which is code_generator_class.
+_HOST = "om_plugins"
+_CALLED = f"policies[{_HOST!r}]."
+
+_NO_NONCES = "om_no_nonces"
+
+_SALT = "om_plugins-nonce-4"  # change it when the compiled form of a template changes
+
+_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+_OTHER_SUFFIXES = (
+    ".txt", ".text", ".xml", ".js", ".mjs", ".css", ".json", ".md", ".rst", ".csv", ".yml",
+    ".yaml", ".toml", ".ini", ".sql", ".sh",
+)  # fmt: skip
+_TEMPLATE_SUFFIXES = (".j2", ".jinja", ".jinja2", ".tmpl", ".tpl")
+
+
+class NonceExtension(Extension):
+    """Adds nonces to literal tags; :func:`install` connects it to a host."""
+
+    priority = 1000  # after the extensions that change the text
+    tags = frozenset({_STATEMENT})  # type: ignore[assignment]
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        _host_of(environment)
+        # another one keeps its place, and what is inserted is put out as all else is
+        if environment.code_generator_class is CodeGenerator:
+            environment.code_generator_class = NonceCodeGenerator
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Make a statement of the comment by which a template wants no nonces."""
+        env = self.environment
+        comment = re.match(
+            rf"(\s*){re.escape(env.comment_start_string)}([-+]?)\s*om:\s*no nonces\s*([-+]?)"
+            rf"{re.escape(env.comment_end_string)}",
+            source,
+        )
+        if comment is None:
+            return source
+        before, start, end = comment.groups()
+        statement = f"{env.block_start_string}{start} {_NO_NONCES} {end}{env.block_end_string}"
+        return before + statement + source[comment.end() :]
+
+    def filter_stream(self, stream: TokenStream) -> TokenStream | Iterator[Token]:
+        """Insert a statement into each literal tag that should have a nonce."""
+        tokens = list(stream)
+        for at in (0, 1):  # white space may stand before it
+            kinds = [token.type for token in tokens[at : at + 2]]
+            if kinds == ["block_begin", "name"] and tokens[at + 1].value == _NO_NONCES:
+                return iter(tokens[:at] + tokens[at + 3 :])
+        if not is_html(self.environment, stream.name, stream.filename):
+            return iter(tokens)
+        host = _host_of(self.environment)
+        tokens = joined(tokens)
+        if not host.attributes and not any(
+            token.type == "data" and _TAG.search(token.value) for token in tokens
+        ):
+            return iter(tokens)
+        return _with_nonces(tokens, hashes=host.hashes, attributes=host.attributes)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The output of one inserted statement: a method of the host and its arguments."""
+        line = next(parser.stream).lineno
+        words = []
+        while parser.stream.current.type == "string":
+            words.append(next(parser.stream).value)
+        method, *arguments = words
+        # code generators write the name as it is, so it may be a call
+        call: nodes.Expr = nodes.EnvironmentAttribute(
+            f"{_CALLED}{method}({', '.join(map(repr, arguments))})"
+        )
+        if not issubclass(self.environment.code_generator_class, NonceCodeGenerator):
+            call = nodes.MarkSafe(call)
+        return nodes.Output([call]).set_lineno(line)
+
+
+class NonceCodeGenerator(CodeGenerator):
+    """Jinja's own, but puts out what the inserted statements call as it is."""
+
+    def _output_child_pre(
+        self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
+    ) -> None:
+        if not _is_inserted(node):
+            super()._output_child_pre(node, frame, finalize)
+
+    def _output_child_post(
+        self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
+    ) -> None:
+        if not _is_inserted(node):
+            super()._output_child_post(node, frame, finalize)
+
+
+def _is_inserted(node: nodes.Expr) -> bool:
+    """Whether it is what a statement of ours puts out; nothing that a template says is."""
+    return isinstance(node, nodes.EnvironmentAttribute) and node.name.startswith(_CALLED)
+
+
+def install(
+    environment: Environment,
+    *,
+    environ: Callable[[], WSGIEnvironment | None] | None = None,
+    head: Callable[..., str] | None = None,
+    automatic: bool = True,
+    hashes: bool = False,
+    attributes: bool = False,
+) -> None:
+    """Connect an environment to a host; it may already have compiled templates.
+
+    Templates that were compiled without the extension are forgotten, and a bytecode cache is made
+    to use keys of its own: set ``environment.bytecode_cache`` before calling this, or call
+    :func:`salt_bytecode`. Templates that were compiled ahead of time (``ModuleLoader``) stay as
+    they are.
+
+    Args:
+        environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
+        environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
+        head: makes the HTML of ``om_head()`` from an environ and what ``om_head()`` was given.
+        automatic: put nonces on literal tags; otherwise only the globals are added.
+        hashes: where a policy lists hashes, tags whose text never changes are noted by their hash,
+            and get no nonce.
+        attributes: event handlers and ``style`` attributes are noted by their hashes.
+    """
+    host = _host_of(environment)
+    host.environ = environ or host.environ
+    host.head = head or host.head
+    host.hashes = hashes
+    host.attributes = attributes
+    if not automatic or NonceExtension.identifier in environment.extensions:
+        return
+    environment.add_extension(NonceExtension)
+    if environment.cache is not None:
+        environment.cache.clear()
+    salt_bytecode(environment)
+
+
+def salt_bytecode(environment: Environment) -> None:
+    """Keep what the environment's bytecode cache holds apart from what was compiled without the
+    extension. Call it again when the environment may have got another bytecode cache.
+    """
+    inner = environment.bytecode_cache
+    if inner is None or isinstance(inner, SaltedBytecodeCache):
+        return
+    if NonceExtension.identifier not in environment.extensions:
+        return
+    host = _host_of(environment)
+    salt = f"{_SALT}{'h' * host.hashes}{'a' * host.attributes}"
+    environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
+
+
+@dataclass(slots=True)
+class _Host:
+    """What an environment's templates ask, whichever they are: those that the inserted statements
+    call, and the globals."""
+
+    environ: Callable[[], WSGIEnvironment | None] = lambda: None
+    head: Callable[..., str] = lambda environ, **parts: ""
+    hashes: bool = False
+    attributes: bool = False
+
+    def attribute(self, quote: str = '"') -> str:
+        """The nonce attribute with a space before it; nothing for a tag that stays as it is."""
+        environ = self.environ()
+        if environ is None:  # a mail, a job: there is no header to agree with
+            return ""
+        value = environ.get(NONCE) or tag_nonce(environ)
+        return "" if value is None else f" nonce={quote}{value}{quote}"
+
+    def noted(self, what: str, quote: str = "") -> str:
+        """Note a hash, or what else stands for a nonce.
+
+        Args:
+            what: as :func:`~.hashes.hashed` gives it.
+            quote: of the nonce that is put out when nothing can be noted any more; "" for none.
+        """
+        environ = self.environ()
+        if environ is None or noted(environ, what) or not quote:
+            return ""
+        return self.attribute(quote)
+
+    def csp_nonce(self) -> str:
+        """For ``{{ csp_nonce() }}``."""
+        environ = self.environ()
+        return "" if environ is None else nonce(environ)
+
+    def om_head(self, **parts: object) -> Markup:
+        """For ``{{ om_head() }}``."""
+        environ = self.environ()
+        html = "" if environ is None else self.head(environ, **parts)
+        return Markup(html)  # noqa: S704 - the host's own markup
+
+
+def _host_of(environment: Environment) -> _Host:
+    """The environment's host, made and put in its place at the first call."""
+    found: _Host | None = environment.policies.get(_HOST)
+    if found is None:
+        found = environment.policies[_HOST] = _Host()
+        # a "csp_nonce" that is there already belongs to whoever sets the header
+        environment.globals.setdefault("csp_nonce", found.csp_nonce)
+        environment.globals["om_head"] = found.om_head
+    return found
+
+
+class SaltedBytecodeCache(BytecodeCache):
+    """Another bytecode cache under keys of its own, for this environment alone.
+
+    The inner cache may be shared with environments that do not have the extension, or may hold
+    what was compiled before it was added.
+
+    Args:
+        inner: the cache that stores.
+        salt: of the keys; another one where templates are compiled differently.
+    """
+
+    def __init__(self, inner: BytecodeCache, salt: str = _SALT) -> None:
+        self.inner = inner
+        self.salt = salt
+
+    def get_cache_key(self, name: str, filename: str | None = None) -> str:
+        key = f"{self.salt}|{self.inner.get_cache_key(name, filename)}"
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def get_source_checksum(self, source: str) -> str:
+        return self.inner.get_source_checksum(source)
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        self.inner.load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.inner.dump_bytecode(bucket)
+
+    def clear(self) -> None:
+        self.inner.clear()
+
+
+def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:
+    """Whether a template is HTML: by its suffix, else by whether it is escaped.
+
+    ``page.html.j2`` counts as ``page.html``.
+
+    Args:
+        name: the template's name; ``None`` for one made from a string.
+        filename: its file, asked when it has no name.
+    """
+    folded = (name or filename or "").lower()
+    while folded.endswith(_TEMPLATE_SUFFIXES):
+        folded = folded.rpartition(".")[0]
+    if folded.endswith(_HTML_SUFFIXES):
+        return True
+    if folded.endswith(_OTHER_SUFFIXES):
+        return False
+    escape = environment.autoescape
+    return bool(escape(name) if callable(escape) else escape)
+
+
+def _with_nonces(
+    tokens: list[Token], *, hashes: bool = False, attributes: bool = False
+) -> Iterator[Token]:
+    scanner = scan(tokens)
+    places: dict[int, list[tuple[int, str, str]]] = {}
+    for tag in scanner.tags:
+        if tag.found and not tag.has_nonce and not tag.skipped:
+            what = _noted_for(tag) if hashes else ""
+            places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"', what))
+    for one in scanner.inline if attributes else ():
+        what = hashed(one.directive, one.value, attribute=True)
+        # put out as nothing, so it may stand inside the value
+        places.setdefault(one.piece, []).append((one.offset, "", what))
+    for number, token in enumerate(tokens):
+        start = 0
+        for offset, quote, what in sorted(places.get(number, ())):
+            before = token.value[:offset]
+            line = token.lineno + before.count("\n")
+            yield Token(token.lineno, "data", before[start:])
+            yield Token(line, "block_begin", "{%")
+            yield Token(line, "name", _STATEMENT)
+            for word in ("noted", what, quote) if what else ("attribute", quote):
+                yield Token(line, "string", word)
+            yield Token(line, "block_end", "%}")
+            start = offset
+        yield Token(token.lineno, token.type, token.value[start:]) if start else token
+
+
+def _noted_for(tag: Tag) -> str:
+    """What a tag may have instead of a nonce; "" when it must have one."""
+    if tag.address:
+        return OWN if is_own(tag.address) else ""
+    if tag.body is None or tag.loose or tag.name == "link":
+        return ""
+    return hashed(f"{tag.name}-src", tag.body)

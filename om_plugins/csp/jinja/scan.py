@@ -1,0 +1,157 @@
+"""Reads a Jinja template's literal text as HTML, through its branches, blocks and macros.
+
+Each branch of a condition begins in the same state; what is put out elsewhere, as a macro is,
+begins anew; and what a filter would make text of is not touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from jinja2.filters import FILTERS
+from jinja2.lexer import Token
+
+from ..html_scan import Scanner, State
+
+__all__ = ["joined", "scan"]
+
+# built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
+_TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
+
+_OF_A_NONCE = frozenset("0123456789abcdef nonce='\"")
+
+# bodies that are put out elsewhere, or not at all: what stands before them says nothing
+_ELSEWHERE = frozenset({"macro", "call", "set"})
+_BRANCHING = frozenset({"if", "for", "trans"})
+_CONTAINERS = _ELSEWHERE | _BRANCHING | {"filter", "block"}
+_NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
+
+
+def joined(stream: Iterable[Token]) -> list[Token]:
+    """All tokens, with literal text that a comment or ``{% raw %}`` cut put together again."""
+    tokens: list[Token] = []
+    for token in stream:
+        if token.type == "data" and tokens and tokens[-1].type == "data":
+            last = tokens[-1]
+            tokens[-1] = Token(last.lineno, "data", last.value + token.value)
+        else:
+            tokens.append(token)
+    return tokens
+
+
+def scan(tokens: list[Token]) -> Scanner:
+    """A template's tokens, read as HTML with gaps."""
+    scanner = Scanner()
+    flow = _Flow(scanner, child=_extends(tokens))
+    number = 0
+    while number < len(tokens):
+        token = tokens[number]
+        if token.type == "data":
+            scanner.feed(token.value, number)
+        elif token.type in ("variable_begin", "block_begin"):
+            inside = _until(tokens, number + 1, token.type.replace("begin", "end"))
+            names = [one.value for one in inside if one.type == "name"]
+            if token.type == "variable_begin":
+                scanner.gap(
+                    any("nonce" in name.lower() for name in names),
+                    own=bool(names) and names[0] in ("url_for", "om_static"),
+                )
+            elif names:
+                flow.statement(names, inside)
+            number += len(inside)
+        number += 1
+    return scanner
+
+
+def _until(tokens: list[Token], start: int, end: str) -> list[Token]:
+    for number in range(start, len(tokens)):
+        if tokens[number].type == end:
+            return tokens[start:number]
+    return tokens[start:]
+
+
+def _extends(tokens: list[Token]) -> bool:
+    return any(
+        before.type == "block_begin" and token.type == "name" and token.value == "extends"
+        for before, token in itertools.pairwise(tokens)
+    )
+
+
+class _Flow:
+    """Follows a template's statements: each branch of a condition begins in the same state.
+
+    Args:
+        scanner: reads the literal text.
+        child: the template extends another one: its blocks stand at places it does not know.
+    """
+
+    def __init__(self, scanner: Scanner, *, child: bool) -> None:
+        self._scanner = scanner
+        self._child = child
+        self._open: list[_Open] = []
+
+    def statement(self, names: list[str], inside: list[Token]) -> None:
+        """Take one ``{% … %}``: its names in order, and all its tokens."""
+        keyword = names[0]
+        scanner = self._scanner
+        top = self._open[-1] if self._open else None
+        if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
+            top.ends.append(scanner.save())
+            scanner.state = top.before.copy()
+        elif top is not None and keyword == "end" + top.keyword:
+            self._open.pop()
+            self._close(top)
+        elif keyword in _CONTAINERS and not (
+            keyword == "set" and any(one.type == "assign" for one in inside)
+        ):
+            fresh = keyword in _ELSEWHERE or (keyword == "block" and self._child)
+            scanner.gap()
+            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose))
+            if fresh:
+                scanner.state = State()
+            scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
+            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names, inside)
+        else:
+            scanner.gap()
+
+    def _close(self, one: _Open) -> None:
+        scanner = self._scanner
+        scanner.skip, scanner.loose = one.skip, one.loose
+        if one.fresh:
+            scanner.state = one.before
+        elif one.ends:
+            first = one.ends[0]
+            for other in (*one.ends[1:], scanner.state):
+                if other.mode is first.mode and other.raw == first.raw:
+                    first.tags += tuple(tag for tag in other.tags if tag not in first.tags)
+            scanner.state = first
+        scanner.gap()
+
+
+class _Open:
+    """A statement that waits for its end."""
+
+    __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
+
+    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool, loose: bool) -> None:
+        self.keyword = keyword
+        self.before = before
+        self.fresh = fresh
+        self.skip = skip
+        self.loose = loose
+        self.ends: list[State] = []
+
+
+def _spoils(keyword: str, names: list[str], inside: list[Token]) -> bool:
+    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags, or may replace
+    something in a nonce, which would then be wrong now and then."""
+    if keyword == "set":
+        names = names[1:]  # the first is the variable
+    elif keyword != "filter":
+        return False
+    if "replace" in names[1:]:
+        searched = next((one.value for one in inside if one.type == "string"), "")
+        if not set(searched) - _OF_A_NONCE:
+            return True
+    return any(name in FILTERS and name not in _TRANSPARENT_FILTERS for name in names[1:])

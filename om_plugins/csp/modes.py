@@ -1,0 +1,296 @@
+"""Which policies go with a response: a mode, a preset, an owner's changes, and a view's.
+
+A page may have several policies of each kind; a browser obeys all of them. The first one is what
+presets, ``OM_CSP``, views and plugins shape; the others are sent as they were written.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..headers.companions import FRAMED
+from .override import Override
+from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
+from .presets import API, BASELINE, STRICT, by_hash, compatible
+from .sources import HASHES_SOURCE, NONCE_SOURCE
+
+if TYPE_CHECKING:
+    from ..settings.settings import Settings
+
+__all__ = ["Paths", "PolicyRules", "Sent", "preset"]
+
+_OF_PAGES = (NONCE_SOURCE, HASHES_SOURCE)
+
+_Directives = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One policy of a response.
+
+    Attributes:
+        policy: its directives.
+        enforced: it is obeyed; otherwise it is only reported on.
+        asks: browsers may be asked to report on it. The baseline never asks: it is there to
+            protect, and stays one constant line.
+    """
+
+    policy: Policy
+    enforced: bool
+    asks: bool = True
+
+
+class PolicyRules:
+    """What an application's settings say about its policies. Checked once, at start.
+
+    Args:
+        mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
+        base: the preset.
+        own: directives that replace those of the preset; ``None`` leaves one out.
+        enforce_also: policies to enforce beside the first one.
+        report_also: policies to report on beside it.
+        api: the policy of what is no page; empty for none.
+        extra: sources to add to the first policy, from plugins; they only ever allow more.
+
+    Raises:
+        ConfigError: names the key, the value and the way out.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str,
+        base: _Directives = STRICT,
+        own: _Directives | str | None = None,
+        enforce_also: Sequence[_Directives | str] = (),
+        report_also: Sequence[_Directives | str] = (),
+        api: _Directives | str = API,
+        extra: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.mode = mode
+        self.own, self._gone = checked_changes(own or {}, "OM_CSP")
+        self._base = self._changed(checked(base, "OM_CSP_PRESET"))
+        _check_dynamic(self._base)
+        self._enforce_also = _list(enforce_also, "OM_CSP_ENFORCE_ALSO")
+        self._report_also = _list(report_also, "OM_CSP_REPORT_ALSO")
+        if self.lists_hashes:
+            _check_hashes(self._base, "OM_CSP")
+            for number, one in enumerate(self._enforce_also):
+                _check_hashes(one, f"OM_CSP_ENFORCE_ALSO[{number}]")
+            for number, one in enumerate(self._report_also):
+                _check_hashes(one, f"OM_CSP_REPORT_ALSO[{number}]")
+        self._api = checked(api, "OM_CSP_API")
+        # two plugins may well ask for the same source
+        once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
+        self._extra = checked(once, "om_csp")
+        self.framing: tuple[str, ...] = ()
+
+    @property
+    def wants_nonces(self) -> bool:
+        """Whether every page needs its nonces, even in a mode that only observes: it asks for
+        reports by itself, or has one more policy that is enforced."""
+        policies = (self._base, *self._report_also, *self._enforce_also)
+        return any(
+            name in policy for policy in policies for name in ("report-uri", "report-to")
+        ) or any(NONCE_SOURCE in sources for one in self._enforce_also for sources in one.values())
+
+    @property
+    def strict(self) -> Policy:
+        """The first policy of a page that changes nothing: the preset with ``OM_CSP``."""
+        return dict(self._base)
+
+    @property
+    def lists_hashes(self) -> bool:
+        """Whether a policy lists the hashes that its page used."""
+        return any(
+            HASHES_SOURCE in sources
+            for policy in (self._base, *self._report_also, *self._enforce_also)
+            for sources in policy.values()
+        )
+
+    def frame_by(self, value: str) -> None:
+        """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
+        browsers that know both look at ``frame-ancestors`` alone."""
+        sources = FRAMED.get(value.upper())
+        if sources and "frame-ancestors" not in (*self.own, *self._gone):
+            self.framing = sources
+
+    def policies(
+        self, changes: Sequence[Override] = (), extra: Sequence[Policy] = ()
+    ) -> list[Sent]:
+        """The policies of a page.
+
+        Args:
+            changes: of its path and its view, in order.
+            extra: sources that plugins' callables gave for this response.
+        """
+        mode = self._mode_of(changes)
+        if mode == "off":
+            return []
+        strict = dict(self._base)
+        baseline = self._changed(BASELINE, only_present=True)
+        if self.framing:
+            framing = {"frame-ancestors": self.framing}
+            strict = replaced(strict, framing, only_present=True)
+            baseline = replaced(baseline, framing)
+        reported = list(self._report_also)
+        for change in changes:
+            strict = change.apply(strict)
+            baseline = change.apply(baseline, only_present=True)
+            reported += change.reported
+        for one in (self._extra, *extra):
+            strict, baseline = widened(strict, one), widened(baseline, one)
+        enforcing = mode != "learn"
+        sent = [Sent(baseline, enforced=True, asks=False)] if mode == "adopt" else []
+        sent.append(Sent(strict, enforced=mode == "enforce"))
+        sent += [Sent(one, enforced=enforcing) for one in self._enforce_also]
+        sent += [Sent(one, enforced=False) for one in reported]
+        return [one for one in sent if one.policy]
+
+    def api(self, changes: Sequence[Override] = (), *, drawing: bool = False) -> Policy:
+        """The policy of what is no page; empty for none.
+
+        Args:
+            changes: of its path and its view, in order.
+            drawing: it is an SVG image or XML, which may be opened as a document with scripts of
+                its own: mode ``adopt`` leaves it as it is.
+        """
+        mode = self._mode_of(changes)
+        if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:
+            return {}
+        policy = self._api
+        if self.framing:
+            policy = replaced(policy, {"frame-ancestors": self.framing}, only_present=True)
+        for change in changes:
+            policy = change.apply(policy)
+        # data has no tags to put a nonce on, so that its headers stay constant
+        return {
+            name: tuple(one for one in sources if one not in _OF_PAGES) or (sources and ("'none'",))
+            for name, sources in policy.items()
+        }
+
+    def _changed(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
+        """A shipped policy with the owner's changes."""
+        changed = replaced(dict(policy), self.own, **kept)
+        return {name: value for name, value in changed.items() if name not in self._gone}
+
+    def _mode_of(self, changes: Sequence[Override]) -> str:
+        mode = self.mode
+        for change in changes:
+            if change.exempt:
+                return "off"
+            if change.report_only is not None and mode != "off":
+                mode = "learn" if change.report_only else "enforce"
+        return mode
+
+
+class Paths:
+    """Changes by path: ``{"/admin/*": {"replace": {…}}, "/embed": {"exempt": True}}``.
+
+    ``*`` stands for any characters. When several match, all apply, the longest pattern last.
+
+    Args:
+        table: from a pattern to the arguments of :class:`Override`.
+
+    Raises:
+        ConfigError: names the pattern, the value and the way out.
+    """
+
+    def __init__(self, table: Mapping[str, Mapping[str, Any]]) -> None:
+        self._rules: list[tuple[re.Pattern[str], Override]] = []
+        for pattern in sorted(table, key=len):
+            key = f"OM_CSP_PATHS[{pattern!r}]"
+            if not pattern.startswith(("/", "*")):
+                raise ConfigError(key, table[pattern], "a path begins with '/'")
+            try:
+                change = Override(**table[pattern])
+            except TypeError:
+                raise ConfigError(
+                    key, table[pattern], "known are update, replace, exempt and report_only"
+                ) from None
+            except ConfigError as error:
+                raise ConfigError(f"{key}: {error.key}", error.value, error.reason) from None
+            # as PATH_INFO has it (PEP 3333)
+            plain = _plain(pattern).encode().decode("latin-1")
+            self._rules.append((re.compile(fnmatch.translate(plain)), change))
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def changes(self, path: str) -> tuple[Override, ...]:
+        """The changes of one path (``PATH_INFO``), in order."""
+        return tuple(change for pattern, change in self._rules if pattern.match(path))
+
+
+def preset(settings: Settings) -> _Directives:
+    """The directives of ``OM_CSP_PRESET``.
+
+    Raises:
+        ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
+            to be the whole policy and is empty.
+    """
+    where, hosts = "OM_CSP_SCRIPT_HOSTS", settings.csp_script_hosts
+    if settings.csp_preset in ("compatible", "hash"):
+        make = compatible if settings.csp_preset == "compatible" else by_hash
+        return make(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
+    if hosts:
+        raise ConfigError(
+            where,
+            hosts,
+            f"the preset {settings.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
+            "'compatible' or 'hash', or give the <script> tags their nonces",
+        )
+    if settings.csp_preset == "own":
+        if settings.csp_mode != "off" and not settings.csp:
+            raise ConfigError(
+                "OM_CSP_PRESET", "own", "nothing is in OM_CSP, which would be the whole policy"
+            )
+        return {}
+    return API if settings.csp_preset == "api" else STRICT
+
+
+def _check_dynamic(policy: Policy) -> None:
+    """Refuse a policy by which no script could ever run."""
+    for name in ("script-src", "script-src-elem", "default-src"):
+        sources = policy.get(name, ())
+        if "'strict-dynamic'" in sources and not any(
+            one in _OF_PAGES or one.startswith(("'sha", "'url-sha")) for one in sources
+        ):
+            raise ConfigError(
+                f"OM_CSP[{name!r}]",
+                sources,
+                "beside 'strict-dynamic' only what has a nonce or a hash runs: add \"'nonce'\"",
+            )
+
+
+def _check_hashes(policy: Policy, where: str) -> None:
+    """Refuse a policy that wants nonces where tags are noted by their hashes instead."""
+    name = needs_nonces(policy)
+    if name and "'strict-dynamic'" in policy[name]:
+        raise ConfigError(
+            f"{where}[{name!r}]",
+            policy[name],
+            "beside 'strict-dynamic' browsers do not look at \"'self'\", by which the site's files "
+            "are allowed where hashes are listed: take OM_CSP_PRESET = 'strict', or leave it out",
+        )
+    if name:
+        raise ConfigError(
+            f"{where}[{name!r}]",
+            policy[name],
+            "tags whose hash is listed get no nonce: write \"'hashes'\" beside \"'nonce'\", or "
+            "take another OM_CSP_PRESET than 'hash'",
+        )
+
+
+def _plain(pattern: str) -> str:
+    """Of fnmatch's signs only ``*`` keeps its meaning."""
+    return "".join(f"[{one}]" if one in "?[" else one for one in pattern)
+
+
+def _list(policies: Sequence[_Directives | str], where: str) -> list[Policy]:
+    return [checked(policy, f"{where}[{number}]") for number, policy in enumerate(policies)]

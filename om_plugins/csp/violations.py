@@ -1,0 +1,164 @@
+"""What browsers reported, counted: one group for each directive, blocked origin, source and route,
+and for each inline text that is known as a whole.
+
+The groups live in the hub, so every worker and the command line see the same. A stranger can make
+groups up; their number and their life are bounded, and nothing is ever done because of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..core.problem__conversion import converted
+
+if TYPE_CHECKING:
+    from ..protocols import Clock, Hub
+    from ..types import CspViolation
+
+__all__ = ["ViolationGroup", "Violations"]
+
+KEEP_S = 7 * 86_400.0
+MAX_GROUPS = 300
+"""Of one process; whoever sends more kinds than a site can have is inventing them."""
+
+MAX_TEXTS = 10
+"""Inline texts that are told apart at one place; a text that differs each time is one group."""
+
+_PREFIX = "csp-group/"
+_COUNTS = "csp-count/"
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationGroup:
+    """Reports of one kind.
+
+    Attributes:
+        directive: the one that does not allow it, such as ``script-src-elem``.
+        blocked: the origin that was blocked, or a word: ``inline``, ``eval``, ``data``.
+        source: the script that did it, without host for the site's own; "" for the page itself.
+        route: the url rule of the page, ``<unmatched>`` for a page that no rule leads to.
+        line, sample, hash: of the newest report; the hash is that of the whole text, if known, and
+            the same in all reports of a group that has one.
+        count: how often, in the last seven days.
+        first_at, last_at: Unix times.
+        enforced: it was stopped; otherwise only reported.
+        address: the newest blocked address, without its query.
+    """
+
+    directive: str
+    blocked: str
+    source: str
+    route: str
+    count: int = 0
+    first_at: float = 0.0
+    last_at: float = 0.0
+    line: int = 0
+    sample: str = ""
+    hash: str = ""
+    enforced: bool = False
+    address: str = ""
+
+
+class Violations:
+    """Counts reports and lists what was counted.
+
+    Args:
+        hub: where the counts are kept.
+        clock: the time.
+        per_minute: at most so many are counted in this process; the rest is not.
+    """
+
+    def __init__(self, hub: Hub, clock: Clock, *, per_minute: int = 600) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._per_minute = per_minute
+        # no lock: two threads may let one report too many pass, which harms nothing
+        self._window_end = -math.inf
+        self._taken = 0
+        self._first: dict[str, float] = {}
+        self._texts: dict[tuple[str, ...], set[str]] = {}
+
+    def count(self, one: CspViolation) -> None:
+        """Count one report; a hub that fails may raise."""
+        now = self._clock.monotonic()
+        if now >= self._window_end:
+            self._window_end, self._taken = now + 60.0, 0
+        if self._taken >= self._per_minute:
+            return
+        source = "" if one.source_file == one.document else _without_host(one)
+        blocked = _origin(one.blocked, one.document)
+        place = (one.directive, blocked, source, one.route)
+        known = self._texts.get(place, set())
+        text = one.hash if blocked == "inline" else ""
+        if text not in known and len(known) >= MAX_TEXTS:
+            text = ""
+        digest = hashlib.blake2b("\0".join((*place, text)).encode(), digest_size=12).hexdigest()
+        if digest not in self._first:
+            if len(self._first) >= MAX_GROUPS:
+                return
+            self._first[digest] = one.at
+            if text:
+                self._texts.setdefault(place, set()).add(text)
+        self._taken += 1
+        count = self._hub.increment(_COUNTS + digest, ttl=KEEP_S)
+        group = ViolationGroup(
+            directive=one.directive,
+            blocked=blocked,
+            source=source,
+            route=one.route,
+            count=count,
+            first_at=self._first[digest],
+            last_at=one.at,
+            line=one.line,
+            sample=one.sample,
+            hash=text,
+            enforced=one.disposition == "enforce",
+            address=one.blocked,
+        )
+        self._hub.put(_PREFIX + digest, asdict(group), KEEP_S)
+
+    def groups(self) -> list[ViolationGroup]:
+        """All groups, the most frequent first."""
+        return groups(self._hub)
+
+
+def groups(hub: Hub) -> list[ViolationGroup]:
+    """All groups that a hub knows, the most frequent first."""
+    found = []
+    for value in hub.scan(_PREFIX).values():
+        group = _read(value)
+        if group is not None:
+            found.append(group)
+    return sorted(found, key=lambda one: (-one.count, one.directive, one.blocked, one.route))
+
+
+def _read(value: object) -> ViolationGroup | None:
+    """A group from the hub, which other versions may have written."""
+    known = ViolationGroup.__dataclass_fields__
+    if not isinstance(value, Mapping):
+        return None
+    given: dict[str, Any] = {str(k): v for k, v in value.items() if k in known}
+    try:
+        return converted(given, ViolationGroup)
+    except ValueError:
+        return None
+
+
+def _origin(blocked: str, document: str) -> str:
+    """The origin of an address, ``self`` for the page's own; words stay as they are."""
+    if "://" not in blocked:
+        return blocked
+    parts, own = urlsplit(blocked), urlsplit(document)
+    if (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
+        return "self"
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _without_host(one: CspViolation) -> str:
+    source, own = urlsplit(one.source_file), urlsplit(one.document)
+    return source.path if source.netloc == own.netloc else one.source_file

@@ -1,0 +1,399 @@
+"""The WSGI layer around the host app: when a view fails, something else answers.
+
+A failure is an exception that leaves the app, or one of the statuses that the options name. Until
+the first byte of a body was sent it can be replaced: by a copy of the last good answer, by a chain
+of engines, or by a friendly page that keeps the true status. After that nothing is replaced.
+
+What the app answers well passes as it is: the server's own ``wsgi.file_wrapper`` and lists
+untouched, other bodies chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from ..chains.error_table import asked_wait_s
+from ..core.problem import phrase
+from ..errors import ConfigError
+from ..monitoring.layer import ROUTE, made_by
+from ..protocols import Cache, Chain, Clock, Scheduler
+from ..settings.settings__options import ShieldOptions
+from ..signals import Emit, shield_answered
+from .last_good import Copying
+from .options import Found, Guard
+from .page import Friendly
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["RAISED", "SHIELD", "Shield"]
+
+logger = logging.getLogger("om_plugins")
+
+SHIELD = "om_plugins.shield"
+"""Where a view's own :class:`~om_plugins.settings.ShieldOptions` are put into the environ."""
+
+RAISED = "om_plugins.raised"
+"""Where the host framework tells of an exception that no view handled: its ``id``, its fingerprint
+and the seconds that it asks to wait, if it does. An exception that leaves the app although it was
+told of is meant to be seen."""
+
+Headers = list[tuple[str, str]]
+Note = Callable[["WSGIEnvironment", str, Exception], None]
+"""Told of the environ, the shielded path and what the app raised."""
+
+
+class Shield:
+    """Answers for views that fail.
+
+    Args:
+        app: the host app.
+        shields: options by path; a path stands for itself and all that is below it, the longest
+            wins.
+        chain: gives the chain of a name.
+        cache, scheduler, clock: for copies of good answers.
+        prefix: where this package's own pages are.
+        views: whether views bring options of their own under :data:`SHIELD`.
+        show_errors: let every exception through, for debuggers and tests.
+        note: told of exceptions that nobody else has told of.
+        emit: tells ``shield_answered``.
+
+    Raises:
+        ConfigError: a path does not begin with a slash, or a list of answers is wrong.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        shields: Mapping[str, ShieldOptions],
+        chain: Callable[[str], Chain],
+        *,
+        cache: Cache,
+        scheduler: Scheduler,
+        clock: Clock,
+        prefix: str = "/_om",
+        views: bool = False,
+        show_errors: bool = False,
+        note: Note | None = None,
+        emit: Emit | None = None,
+    ) -> None:
+        self._app = app
+        self._make = partial(Guard, chain=chain, cache=cache, scheduler=scheduler, clock=clock)
+        self.friendly = Friendly(prefix)
+        self._views = views
+        self.show_errors = show_errors
+        self._note = note
+        self.emit = emit
+        self._of_views: dict[int, Guard] = {}
+        self._exact: dict[str, Guard] = {}
+        below: dict[str, Guard] = {}
+        for path, options in shields.items():
+            if not path.startswith("/"):
+                raise ConfigError(f"OM_SHIELD[{path!r}]", path, "a path must begin with '/'")
+            guard = self._make(path, options)
+            written = path.encode().decode("latin-1")  # PEP 3333: UTF-8 bytes as latin-1
+            if not path.endswith("/"):
+                self._exact[written] = guard
+                written += "/"
+            below[written] = guard
+        self._below = sorted(below.items(), key=lambda one: -len(one[0]))
+        self._starts = tuple(below)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        guard = self._exact.get(path)
+        if guard is None and path.startswith(self._starts):
+            for start, found in self._below:
+                if path.startswith(start):
+                    guard = found
+                    break
+        if guard is None and not self._views:
+            return self._app(environ, start_response)
+        shielded = _Shielded(self, environ, start_response, guard)
+        try:
+            body = self._app(environ, shielded.start)
+        except Exception as error:  # noqa: BLE001 - answered, or raised again
+            return shielded.raised(error)
+        return shielded.returned(body)
+
+    def of_view(self, options: ShieldOptions) -> Guard:
+        """The guard of a view's own options, made once."""
+        found = self._of_views.get(id(options))
+        if found is None:
+            found = self._make("a view", options)
+            found = self._of_views.setdefault(id(options), found)
+        return found
+
+    def tell(self, environ: WSGIEnvironment, path: str, error: Exception) -> None:
+        """An exception left the app, and nobody has told of it."""
+        logger.error("%s raised, and something else answers", path, exc_info=error)
+        if self._note is not None:
+            self._note(environ, path, error)
+
+
+class _Shielded:
+    """One request under way.
+
+    What only failures need are class attributes: storing nothing is the cheapest.
+    """
+
+    begun = False
+    """Bytes of the body may have been sent."""
+    started = False
+    """The server was told a status."""
+    held: tuple[str, Headers, OptExcInfo | None] | None = None
+    """A failed start that the server was not told of."""
+    request: Any = None
+    """Flask's, of a failed start: it is in the environ until its context is popped."""
+    copying: Copying | None = None
+
+    def __init__(
+        self,
+        shield: Shield,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        guard: Guard | None,
+    ) -> None:
+        self._shield = shield
+        self._environ = environ
+        self._start_response = start_response
+        self._guard = guard
+
+    # --- what the app calls -----------------------------------------------------------------------
+
+    def start(
+        self, status: str, headers: Headers, exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """The app's ``start_response``."""
+        if exc_info is not None or self.started or self.held is not None:
+            return self._start_again(status, headers, exc_info)
+        guard = self._guard
+        if SHIELD in self._environ:
+            guard = self._guard = self._shield.of_view(self._environ[SHIELD])
+        if guard is not None:
+            code = status[:3]
+            if code in guard.failing:
+                self._hold(status, headers, None)
+                return self.write
+            if guard.copies is not None and code == "200":
+                self.copying = guard.copies.begin(self._environ, headers)
+        self.started = True
+        self._write = self._start_response(status, headers)
+        return self.write
+
+    def _start_again(
+        self, status: str, headers: Headers, exc_info: OptExcInfo | None
+    ) -> Callable[[bytes], object]:
+        """The app thought better of it: only what it says last counts, and is not copied."""
+        if SHIELD in self._environ:
+            self._guard = self._shield.of_view(self._environ[SHIELD])
+        self.held = None
+        self._give_up_copy()
+        guard = self._guard
+        if guard is not None and not self.begun and status[:3] in guard.failing:
+            self._hold(status, headers, exc_info)
+        else:
+            self._forward(status, headers, exc_info)
+        return self.write
+
+    def _hold(self, status: str, headers: Headers, exc_info: OptExcInfo | None) -> None:
+        self.held = status, headers, exc_info
+        self.request = self._environ.get("werkzeug.request")
+
+    def write(self, data: bytes) -> object:
+        """The old imperative way of sending: what goes this way is not replaced or copied."""
+        if self.held is not None:
+            self._release()
+        self.begun = True
+        self._give_up_copy()
+        return self._write(data)
+
+    def _forward(self, status: str, headers: Headers, exc_info: OptExcInfo | None) -> None:
+        self.started = True
+        if exc_info is None:
+            self._write = self._start_response(status, headers)
+        else:
+            self._write = self._start_response(status, headers, exc_info)
+
+    def _release(self) -> None:
+        """Send the app's own failure after all."""
+        held, self.held = self.held, None
+        if held is not None:
+            self._forward(*held)
+
+    def _give_up_copy(self) -> None:
+        copying, self.copying = self.copying, None
+        if copying is not None:
+            copying.give_up()
+
+    # --- how the app ended ------------------------------------------------------------------------
+
+    def returned(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The app returned ``body``."""
+        if self.held is not None:
+            made = self.answer(None)
+            if made is None:
+                return body
+            _close(body)
+            return made
+        if self.started:
+            kind = type(body)
+            if kind is list or kind is tuple:
+                if self.copying is not None:
+                    for chunk in body:
+                        self.copying.add(chunk)
+                    self.copying.end()
+                return body
+            wrapper = self._environ.get("wsgi.file_wrapper")
+            if wrapper is not None and made_by(wrapper, body):
+                self._give_up_copy()
+                return body
+        return _Body(self, body)
+
+    def raised(self, error: Exception) -> list[bytes]:
+        """The app raised.
+
+        Raises:
+            Exception: the same, when nothing answers instead.
+        """
+        self._give_up_copy()
+        told = self._environ.get(RAISED)
+        meant = told is not None and told[0] == id(error)
+        if SHIELD in self._environ:
+            self._guard = self._shield.of_view(self._environ[SHIELD])
+        guard = self._guard
+        if self.begun or meant or self._shield.show_errors or guard is None:
+            raise error
+        self._shield.tell(self._environ, guard.path, error)
+        made = self.answer(error)
+        if made is None:
+            raise error
+        return made
+
+    # --- what answers instead ---------------------------------------------------------------------
+
+    def answer(self, error: Exception | None) -> list[bytes] | None:
+        """Answer instead, and give the body; ``None``: the app's own is to be sent."""
+        guard, environ = self._guard, self._environ
+        if guard is None:  # for mypy: only what is guarded is held
+            return None
+        found = guard.answer(environ)
+        if found is not None:
+            return self._send(found, error)
+        held = self.held
+        headers: Headers = [] if held is None else held[1]
+        if not guard.options.page or (
+            held is not None and _is_own(headers, guard.options.own_body, RAISED in environ)
+        ):
+            self._release()
+            return None
+        nobody = 0, "", None if error is None else asked_wait_s(error)
+        _, reference, wait_s = environ.get(RAISED) or nobody
+        status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
+        made = self._shield.friendly.answer(environ, status, headers, reference, wait_s)
+        return self._send(Found("page", *made), error)
+
+    def _send(self, found: Found, error: Exception | None) -> list[bytes]:
+        held, self.held = self.held, None
+        exc_info: OptExcInfo | None = None
+        if self.started:  # what the server was told before holds no more (PEP 3333)
+            if error is not None:
+                exc_info = cast("OptExcInfo", (type(error), error, error.__traceback__))
+            elif held is not None:
+                exc_info = held[2]
+        cors = [] if held is None else [h for h in held[1] if _is_cors(h[0])]
+        size = ("Content-Length", str(len(found.body)))
+        kept = [h for h in found.headers if h[0].lower() != "content-length"]
+        self._forward(f"{found.status} {phrase(found.status)}", [*kept, *cors, size], exc_info)
+        self._tell(found, 500 if held is None else int(held[0][:3]))
+        return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
+
+    def _tell(self, found: Found, failed: int) -> None:
+        if self._shield.emit is None or not shield_answered.receivers:
+            return
+        rule = getattr(self.request, "url_rule", None)
+        path = "" if self._guard is None else self._guard.path
+        self._shield.emit(
+            shield_answered,
+            kind=found.kind,
+            route=rule.rule if rule is not None else self._environ.get(ROUTE) or path,
+            status=found.status,
+            failed=failed,
+            engine=found.engine,
+            chain=found.chain,
+        )
+
+
+class _Body:
+    """A body that may still fail before its first byte, or is being copied."""
+
+    __slots__ = ("_body", "_shielded")
+
+    def __init__(self, shielded: _Shielded, body: Iterable[bytes]) -> None:
+        self._shielded = shielded
+        self._body: Any = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        shielded = self._shielded
+        chunks = iter(self._body)
+        while not shielded.begun:
+            try:
+                chunk = next(chunks, None)
+            except Exception as error:  # noqa: BLE001 - answered, or raised again
+                yield from shielded.raised(error)
+                return
+            if shielded.held is not None:
+                made = shielded.answer(None)
+                if made is not None:
+                    yield from made
+                    return
+            if chunk is None:
+                break
+            if chunk:
+                shielded.begun = True
+                if shielded.copying is not None:
+                    shielded.copying.add(chunk)
+            yield chunk
+        copying = shielded.copying
+        for chunk in chunks:  # `yield from` would close what close() closes again
+            if copying is not None:
+                copying.add(chunk)
+            yield chunk
+        if copying is not None:
+            shielded.copying = None
+            copying.end()
+
+    def close(self) -> None:
+        """The server is done: an unfinished copy is none."""
+        self._shielded._give_up_copy()
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
+
+
+def _close(body: object) -> None:
+    """Close a body that nobody will read."""
+    close = getattr(body, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception:
+        logger.exception("closing the body of a failed answer failed")
+
+
+def _is_own(headers: Headers, wanted: str, raised: bool) -> bool:
+    """Whether the app made this error's body for its clients, and it is to be sent."""
+    if wanted == "always":
+        return not raised
+    kind = next((v for n, v in headers if n.lower() == "content-type"), "")
+    kind = kind.partition(";")[0].strip().lower()
+    return wanted == "json" and (kind == "application/json" or kind.endswith("+json"))
+
+
+def _is_cors(name: str) -> bool:
+    return name.lower().startswith("access-control-")

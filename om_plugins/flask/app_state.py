@@ -1,0 +1,237 @@
+"""One Flask app's way in: its ``wsgi_app``, its parts, and what Flask tells of each request."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from flask import (
+    Flask,
+    Request,
+    current_app,
+    request,
+)
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from ..chains.error_table import asked_wait_s
+from ..errors import ConfigError
+from ..fallback import RAISED
+from ..monitoring.layer import WRONG_METHOD
+from ..recovery.fingerprint import fingerprint
+from ..runtime import Runtime
+from ..settings.settings import Settings
+from ..settings.settings__options import ShieldOptions
+from ..types import EngineSpec
+from ..wsgi import OpenManagerMiddleware
+from .app_state__flask_https import wish_of
+from .app_state__flask_order import Decorated
+from .templates import before_first_request, current_environ
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["KEY", "Entry", "hear_of_wrong_methods", "runtime_of"]
+
+KEY = "om_plugins"
+"""Where ``app.extensions`` keeps the parts."""
+
+logger = logging.getLogger("om_plugins")
+
+
+class Entry:
+    """The app's ``wsgi_app``: builds anew when settings were changed before the first request.
+
+    Args:
+        app: the app; its own ``wsgi_app`` is wrapped.
+        engines, plugins, shields, shares, https: what was registered on the ``OpenManager``; read
+            when the parts are built, so more may come until then.
+        decorated: the views that the ``OpenManager`` put something around.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        *,
+        engines: Sequence[EngineSpec],
+        plugins: Sequence[tuple[object, str | None]],
+        shields: Sequence[ShieldOptions],
+        shares: Sequence[bool],
+        https: Sequence[bool],
+        decorated: Decorated,
+    ) -> None:
+        self._engines = engines
+        self._plugins = plugins
+        self._shields = shields
+        self._shares = shares
+        self._https = https
+        self._decorated = decorated
+        self._app = app
+        self._wsgi_app = app.wsgi_app
+        self._seen: dict[str, object] = {}
+        self._middleware: OpenManagerMiddleware | None = None
+
+    def failed(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
+        """A view raised what nobody handled."""
+        runtime = runtime_of(app)
+        if runtime.settings.enabled:
+            rule = request.url_rule
+            subject = f"route:{rule.rule if rule else '<unmatched>'}"
+            request.environ[RAISED] = (
+                id(exception),
+                fingerprint(exception, subject),
+                asked_wait_s(exception),
+            )
+            runtime.recovery.note(subject, exception)
+
+    def build(self) -> Runtime:
+        """Make the app's runtime from its configuration as it is now."""
+        app = self._app
+        self._seen = _relevant(app.config)
+        runtime = Runtime(
+            Settings.from_mapping(app.config),
+            sender=app,
+            testing=bool(app.testing),
+            debug=bool(app.debug),
+            instance_path=Path(app.instance_path),
+            secret_key=lambda: app.secret_key,
+            trusted_hosts=app.config.get("TRUSTED_HOSTS"),
+            host_context=app.request_context,
+            work_context=app.app_context,
+            current_environ=current_environ,
+            route_of=functools.partial(_route_of, weakref.ref(app)),
+            name=app.name,
+            plugins=self._plugins,
+        )
+        runtime.view_shields = self._shields
+        for spec in self._engines:
+            runtime.add_engine(spec)
+        runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
+        _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
+        # composed now, so that a wrong route stops the start, too
+        self._composed = self._compose(runtime)
+        return runtime
+
+    def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
+        self._shielded = bool(self._shields)
+        self._caching = runtime.http_cache.wanted
+        self._choosing = bool(self._https)
+        return OpenManagerMiddleware(
+            self._wsgi_app,
+            runtime=runtime,
+            views_shielded=self._shielded,
+            https_wish=wish_of(self._app) if self._choosing else None,
+        )
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        middleware = self._middleware or self._first()
+        return middleware(environ, start_response)
+
+    def _first(self) -> OpenManagerMiddleware:
+        now = _relevant(self._app.config)
+        if now != self._seen:
+            changed = sorted(
+                k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
+            )
+            logger.debug("%s changed after init_app: built anew", ", ".join(changed))
+            old = runtime_of(self._app)
+            self._app.extensions[KEY] = self.build()
+            old.close()
+        caching = runtime_of(self._app).http_cache.wanted
+        # views may have been decorated after init_app
+        if (bool(self._shields), caching, bool(self._https)) != (
+            self._shielded,
+            self._caching,
+            self._choosing,
+        ):
+            self._composed = self._compose(runtime_of(self._app))
+        settings = runtime_of(self._app).settings
+        if settings.enabled and settings.secure_cookies:
+            _secure_cookies(self._app)
+        before_first_request(self._app)
+        self._decorated.warn(self._app)
+        self._middleware = self._composed
+        return self._middleware
+
+
+def hear_of_wrong_methods(app: Flask) -> None:
+    """Count 405s where Flask raises what its routing found: other requests pay nothing."""
+    raise_it = app.raise_routing_exception
+
+    def raise_routing_exception(asked: Request) -> NoReturn:
+        error = asked.routing_exception
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            _note_wrong_method(runtime_of(app), asked, error.valid_methods)
+        raise_it(asked)
+
+    app.raise_routing_exception = raise_routing_exception  # type: ignore[method-assign, assignment]
+
+
+def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    try:
+        adapter = current_app.create_url_adapter(asked)
+        if adapter is not None and runtime.settings.enabled:
+            rule, _ = adapter.match(method=allowed[0], return_rule=True)
+            asked.environ[WRONG_METHOD] = True
+            runtime.wrong_methods.note(rule.rule, asked.method, allowed)
+    except HTTPException:
+        logger.debug("no rule is known for a 405", exc_info=True)
+
+
+def runtime_of(app: Flask) -> Runtime:
+    """The parts of an app that is bound."""
+    runtime = app.extensions[KEY]
+    assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
+    return runtime
+
+
+def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
+    living = app()
+    if living is None:
+        return ""
+    urls = living.url_map.bind(host or "localhost")
+    for method in ("GET", "POST"):
+        try:
+            rule, _ = urls.match(path, method, return_rule=True)
+        except HTTPException:
+            continue
+        return rule.rule
+    return ""
+
+
+def _secure_cookies(app: Flask) -> None:
+    """Flags of the session cookie and of Flask-Login's; what the app chose itself stays."""
+    config = app.config
+    over_https = not (app.debug or app.testing)
+    config["SESSION_COOKIE_SECURE"] = config["SESSION_COOKIE_SECURE"] or over_https
+    config["SESSION_COOKIE_SAMESITE"] = config["SESSION_COOKIE_SAMESITE"] or "Lax"
+    config.setdefault("REMEMBER_COOKIE_SECURE", over_https)
+    config.setdefault("REMEMBER_COOKIE_HTTPONLY", True)
+    config.setdefault("REMEMBER_COOKIE_SAMESITE", "Lax")
+
+
+def _relevant(config: Mapping[str, object]) -> dict[str, object]:
+    names = ("DEBUG", "TESTING", "TRUSTED_HOSTS")
+    return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
+
+
+def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:
+    if not isinstance(app, ProxyFix):
+        return
+    if settings.proxies:
+        raise ConfigError(
+            "OM_PROXIES",
+            settings.proxies,
+            "this app applies ProxyFix itself, so X-Forwarded-* would be read twice; "
+            "remove app.wsgi_app = ProxyFix(...) or OM_PROXIES",
+        )
+    logger.warning(
+        "ProxyFix is inside OpenManager, whose layers see the proxy's address: remove "
+        "app.wsgi_app = ProxyFix(...) and set OM_PROXIES to the number of proxies, "
+        "or apply ProxyFix after OpenManager(app)"
+    )

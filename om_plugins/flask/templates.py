@@ -1,0 +1,115 @@
+"""What an app's templates get: nonces on literal tags, ``csp_nonce()`` and ``om_head()``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flask import Flask, request
+from markupsafe import Markup
+
+from ..csp.hashes import OWN, noted
+from ..csp.jinja.extension import install, salt_bytecode
+from ..csp.nonce import tag_nonce
+from ..runtime import Runtime
+from .static import static_helper
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from flask.templating import Environment as Env
+
+logger = logging.getLogger("om_plugins")
+
+_QUERIES = ("query.js", "query-core.js")
+
+
+def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
+    """Add nonces and globals when the app makes its Jinja environment, which may be never.
+
+    Args:
+        app: the app.
+        runtime: gives the app's parts as they are at that moment.
+    """
+
+    told: list[bool] = []
+
+    def prepare(environment: Env) -> Env:
+        settings = runtime().settings
+        nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
+        install(
+            environment,
+            environ=current_environ,
+            head=partial(_head, runtime, told),
+            automatic=nonces,
+            hashes=runtime().header_policy.rules.lists_hashes,
+            attributes=settings.csp_hash_attributes,
+        )
+        environment.globals.setdefault(
+            "om_static", static_helper(lambda: runtime().header_policy.rules.lists_hashes)
+        )
+        return environment
+
+    if "jinja_env" in app.__dict__:
+        prepare(app.jinja_env)
+        return
+    make = app.create_jinja_environment
+
+    app.create_jinja_environment = lambda: prepare(make())  # type: ignore[method-assign]
+
+
+def before_first_request(app: Flask) -> None:
+    """Look at the environment again: it may have got a bytecode cache after it was prepared."""
+    if "jinja_env" in app.__dict__:
+        salt_bytecode(app.jinja_env)
+
+
+def current_environ() -> WSGIEnvironment | None:
+    """The WSGI environ of the request under way, ``None`` outside one."""
+    try:
+        # what the proxy itself does with each attribute costs every tag of every page
+        return request._get_current_object().environ  # type: ignore[attr-defined,no-any-return]
+    except RuntimeError:  # and so would asking first
+        return None
+
+
+def _head(
+    runtime: Callable[[], Runtime],
+    told: list[bool],
+    environ: WSGIEnvironment,
+    *,
+    queries: bool = False,
+) -> str:
+    """What ``{{ om_head() }}`` puts into a page's head: the browser module.
+
+    ``data-om-live`` tells it that there are notifications to ask for, ``data-om-watch`` that it
+    shows what the policy stops.
+
+    Args:
+        told: filled once it was said that workers do not share what queries ask for.
+        queries: the page uses ``query()``: its modules are fetched along with the rest, instead
+            of when it is first called.
+    """
+    settings = runtime().settings
+    if not settings.enabled:
+        return Markup()
+    apart = settings.cache_url.startswith("memory:") and environ.get("wsgi.multiprocess")
+    if queries and apart and not told:
+        told.append(True)
+        logger.warning(
+            "a page uses query(), there are several workers, and with OM_CACHE_URL %r each of them "
+            "keeps its own values: a page may be shown an old one by a worker that another did not "
+            "change; use file:///path or redis://host, which workers share",
+            settings.cache_url,
+        )
+    static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
+    # where a policy lists hashes, it allows the site's own files as well
+    own = runtime().header_policy.rules.lists_hashes and noted(environ, OWN)
+    value = None if own else tag_nonce(environ)
+    nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
+    early = Markup('<link rel="modulepreload" href="{}"{}>')
+    tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []
+    watch = Markup(" data-om-watch") if runtime().debug else Markup()
+    script = Markup('<script type="module" src="{}"{}{} data-om-live></script>')
+    return Markup().join([*tags, script.format(static + "om.js", nonce, watch)])

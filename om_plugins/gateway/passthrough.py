@@ -1,0 +1,117 @@
+"""A raw engine route: whole HTTP requests below a path go to a chain of proxy engines.
+
+What upstreams answer goes back as it is (see
+:class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`);
+this adds what an engine route has: trusted hosts, the rate per client, ``auth`` and the deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Response
+
+from ..builtin.engines.proxy_app import ProxyApp
+from ..core.problem import phrase
+from ..errors import ConfigError
+from ..monitoring.layer import ROUTE
+from ..protocols import Chain, HostContext
+from ..settings.settings__options import RouteOptions
+from ..types import Answer
+from .access import RateLimit, ask_auth, check_host
+from .deadline__under_way import ENVIRON
+from .response import as_problem
+from .response__refusal import Headers, refusal_for
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["RawRoute"]
+
+
+class RawRoute:
+    """A WSGI application for one path and all that is below it.
+
+    Args:
+        path: ends with a slash.
+        options: those of the route; ``cors`` and ``require_key`` are the upstream's business.
+        chain: gives the chain of a name.
+        limit: counts calls per client; ``None`` for no limit.
+        host_context, trusted_hosts: see :class:`~om_plugins.gateway.layer.EngineRoutes`.
+        trust_forwarded: the peer is a proxy whose ``X-Forwarded-*`` is added to.
+
+    Raises:
+        ConfigError: the path does not end with a slash, or an option has no meaning here.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        options: RouteOptions,
+        chain: Callable[[str], Chain],
+        limit: RateLimit | None,
+        *,
+        host_context: HostContext | None = None,
+        trusted_hosts: Sequence[str] | None = None,
+        trust_forwarded: bool = False,
+    ) -> None:
+        where = f"OM_ROUTES[{path!r}]"
+        if not path.endswith("/"):
+            raise ConfigError(where, path, "a raw route is for all below a path: end it with '/'")
+        for name in ("cors", "require_key"):
+            if getattr(options, name):
+                raise ConfigError(
+                    f"{where}.{name}",
+                    getattr(options, name),
+                    "a raw route passes requests on as they are; leave this to the upstream",
+                )
+        self._path = path
+        self._options = options
+        self._chain = chain
+        self._limit = limit
+        self._host_context = host_context
+        self._trusted_hosts = trusted_hosts
+        self._trust_forwarded = trust_forwarded
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[ROUTE] = f"{self._path}*"
+        headers: Headers = []
+        try:
+            check_host(environ, self._trusted_hosts)
+            if self._limit is not None:
+                headers = self._limit.take(environ)
+            # the body is not read for it: it may be large, and goes on as a stream
+            said = ask_auth(environ, b"", self._options, self._host_context)
+            if isinstance(said, Response):
+                return said(environ, start_response)
+            chain = self._chain(self._options.chain)
+        except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
+            refusal = refusal_for(error, f"route {self._path} (chain {self._options.chain!r})")
+            status, own, content = as_problem(refusal)
+            start_response(f"{status} {phrase(status)}", [*own, *headers])
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
+        app = ProxyApp(
+            _InTime(chain, self._options.timeout),
+            trust_forwarded=self._trust_forwarded,
+            max_body=self._options.max_body,
+        )
+        before = ENVIRON.set(environ)
+        try:
+            return app(environ, start_response)
+        finally:
+            ENVIRON.reset(before)
+
+
+class _InTime:
+    """A chain whose calls have the route's deadline."""
+
+    def __init__(self, chain: Chain, timeout: float | None) -> None:
+        self.name = chain.name
+        self.idempotent = chain.idempotent
+        self._chain = chain
+        self._limit_s = timeout
+
+    def call(self, payload: object = None, **options: Any) -> Answer:
+        options["timeout"] = self._limit_s
+        return self._chain.call(payload, **options)

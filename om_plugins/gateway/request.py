@@ -1,0 +1,154 @@
+"""Read the question out of a request that nobody has checked: its body, query and headers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from .response__refusal import Refusal
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+MAX_QUERY = 16_384
+MAX_FIELDS = 200
+_PIECE = 65_536
+
+_PASSED_ON = {
+    "HTTP_TRACEPARENT": "traceparent",
+    "HTTP_TRACESTATE": "tracestate",
+    "HTTP_ACCEPT_LANGUAGE": "accept-language",
+    "HTTP_X_REQUEST_ID": "x-request-id",
+}
+_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
+
+
+def body_of(environ: WSGIEnvironment, max_body: int) -> bytes:
+    """The request's body, of at most ``max_body`` bytes.
+
+    Raises:
+        Refusal: 400 (no readable length, cut off), 411 (no length), 413 (too large).
+    """
+    declared = environ.get("CONTENT_LENGTH") or ""
+    stream = environ["wsgi.input"]
+    if declared:
+        if not _LENGTH.fullmatch(declared):
+            raise Refusal(400, "The request has a Content-Length that is not a number.")
+        left = int(declared)
+        if left > max_body:
+            raise _too_large(max_body)
+    elif environ.get("wsgi.input_terminated"):
+        left = max_body + 1  # one more than allowed is enough to know
+    else:
+        raise Refusal(411, "The request must say how long it is: send a Content-Length header.")
+    parts: list[bytes] = []
+    size = 0
+    while left > 0:
+        try:
+            part = stream.read(min(left, _PIECE))
+        except Exception:  # noqa: BLE001 - every server has its own error for a client that left
+            raise Refusal(400, "The request could not be read to its end.") from None
+        if not part:
+            break
+        size += len(part)
+        left -= len(part)
+        parts.append(part)
+    if declared and left > 0:
+        raise Refusal(400, "The request ended before its stated length.")
+    if size > max_body:
+        raise _too_large(max_body)
+    return b"".join(parts)
+
+
+def json_payload(environ: WSGIEnvironment, body: bytes) -> object:
+    """The payload of a POST.
+
+    Raises:
+        Refusal: 415 (not JSON), 400 (no body, broken, or nested too deep).
+    """
+    kind = (environ.get("CONTENT_TYPE") or "").partition(";")[0].strip()
+    if not _JSON.fullmatch(kind):
+        raise Refusal(
+            415,
+            "This address reads JSON. Send your question with Content-Type: application/json.",
+            [("Accept-Post", "application/json")],
+        )
+    if not body:
+        raise Refusal(400, "The request is empty. Send your question as JSON.")
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise Refusal(400, "The JSON of the request is nested too deep.") from None
+    except (ValueError, msgspec.DecodeError):  # which is a ValueError in new versions only
+        raise Refusal(400, "The request is not valid JSON.") from None
+
+
+def query_payload(environ: WSGIEnvironment) -> dict[str, object]:
+    """The payload of a GET: the query's fields, a list where a name is repeated.
+
+    Raises:
+        Refusal: 414 (too long), 400 (too many fields).
+    """
+    query = environ.get("QUERY_STRING") or ""
+    if len(query) > MAX_QUERY:
+        raise Refusal(414, "The address is too long. Send your question with POST as JSON.")
+    raw = query.encode("latin-1", "replace").decode("utf-8", "replace")  # PEP 3333's strings
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise Refusal(400, f"The address has more than {MAX_FIELDS} fields.") from None
+    payload: dict[str, object] = {}
+    for name, value in pairs:
+        before = payload.get(name)
+        if before is None:
+            payload[name] = value
+        elif isinstance(before, list):
+            before.append(value)
+        else:
+            payload[name] = [before, value]
+    return payload
+
+
+def passed_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """The few headers that a call carries on, where they are one line of plain ASCII."""
+    headers = {}
+    for name, lower in _PASSED_ON.items():
+        value = environ.get(name)
+        if value and _VALUE.fullmatch(value):
+            headers[lower] = value
+    return headers
+
+
+def idempotency_key(environ: WSGIEnvironment, required: bool = False) -> str | None:
+    """The client's ``Idempotency-Key``; the quotes of a structured field are left out.
+
+    Args:
+        required: a POST must have one.
+
+    Raises:
+        Refusal: 400, it is longer than 255 or not printable ASCII, or missing.
+    """
+    key = environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        if required and environ["REQUEST_METHOD"] == "POST":
+            raise Refusal(
+                400,
+                "This address needs an Idempotency-Key: a new random value for each question, the "
+                "same when it is sent again.",
+            )
+        return None
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not _KEY.fullmatch(key):
+        raise Refusal(400, "The Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return str(key)
+
+
+def _too_large(max_body: int) -> Refusal:
+    return Refusal(413, f"The request is too large: at most {max_body:,} bytes are read.")

@@ -1,0 +1,152 @@
+"""What caches and browsers outside are told about a page that has a nonce in it.
+
+Such a page differs each time it is sent. A shared cache would give one nonce to many, so it is told
+that the page is private. And an ETag made from its bytes would never match again: the one here is
+made from what does not change, so that browsers that have the page get their 304, keep the page
+*and* the policy that it came with, and the two still agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.http import parse_etags
+
+from ..csp.nonce import NONCE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+Header = tuple[str, str]
+
+__all__ = ["MAX_BODY_BYTES", "PRIVATE", "LatePage", "conditional", "kept_private"]
+
+PRIVATE: Header = ("Cache-Control", "private")
+MAX_BODY_BYTES = 4 * 2**20
+"""Larger pages keep the ETag that they have: nothing is held back for longer than it must."""
+
+_TARGETED = ("-cache-control", "surrogate-control", "x-accel-expires")
+_ENTITY = frozenset(
+    {"content-length", "content-type", "content-encoding", "content-language", "content-range"}
+    | {"content-security-policy", "content-security-policy-report-only", "reporting-endpoints"}
+)
+_ETAG = re.compile(r'(?:W/)?"([^"]*)"')
+# what frameworks make an ETag of a body with; a hash that somebody else made of it is no secret
+_MADE_WITH = {32: "md5", 40: "sha1", 64: "sha256"}
+
+
+def kept_private(headers: Iterable[Header]) -> list[Header]:
+    """``headers`` with ``Cache-Control: private`` (RFC 9111, section 5.2.2.7).
+
+    ``public``, ``s-maxage`` and headers that speak to one kind of cache (RFC 9213) are left out;
+    what browsers are told stays.
+    """
+    result: list[Header] = []
+    said: list[str] = []
+    for name, value in headers:
+        folded = name.lower()
+        if folded == "cache-control":
+            said += [one.strip() for one in _directives(value)]
+        elif not folded.endswith(_TARGETED):
+            result.append((name, value))
+    kept = [
+        one
+        for one in said
+        if one and one.lower().partition("=")[0].strip() not in ("public", "s-maxage", "private")
+    ]
+    if not any(one.lower() == "no-store" for one in kept):
+        kept.insert(0, "private")
+    result.append(("Cache-Control", ", ".join(kept)))
+    return result
+
+
+def _directives(value: str) -> list[str]:
+    """Split at commas that stand in no quotes: ``private="a, b"`` is one directive."""
+    return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', value)
+
+
+def conditional(
+    environ: WSGIEnvironment, status: str, headers: list[Header], body: bytes, nonce: str
+) -> tuple[str, list[Header], bytes]:
+    """The response with an ETag that does not depend on its nonce, or a 304.
+
+    An ETag that was not made from the body's bytes is left as it is: whoever made it from the data
+    answers 304 without help.
+
+    Args:
+        environ: of the request.
+        status, headers, body: the response as it would be sent.
+        nonce: the one in its body.
+
+    Returns:
+        What to send: status, headers, body.
+    """
+    tag = next((value for name, value in headers if name.lower() == "etag"), "")
+    match = _ETAG.fullmatch(tag)
+    algorithm = _MADE_WITH.get(len(match[1])) if match else None
+    if match is None or algorithm is None:
+        return status, headers, body
+    made = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
+    if made != match[1].lower():
+        return status, headers, body
+    digest = hashlib.blake2b(body.replace(nonce.encode(), b""), digest_size=16)
+    for name, value in headers:
+        if name.lower() in _ENTITY:  # another policy is another answer
+            digest.update(f"{name}:{value}\n".replace(nonce, "").encode("latin-1", "replace"))
+    value = digest.hexdigest()
+    headers = [one for one in headers if one[0].lower() != "etag"]
+    headers.append(("ETag", f'W/"{value}"'))
+    asked = environ.get("HTTP_IF_NONE_MATCH")
+    if asked is None or not parse_etags(asked).contains_weak(value):
+        return status, headers, body
+    return "304 Not Modified", [one for one in headers if one[0].lower() not in _ENTITY], b""
+
+
+class LatePage:
+    """A page whose headers wait for its body, because they hold an ETag made from it."""
+
+    def __init__(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[Header],
+    ) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._status = status
+        self._headers = headers
+        self._write: Callable[[bytes], object] | None = None
+
+    def write(self, data: bytes) -> object:
+        """The callable of PEP 3333: whoever uses it is streaming, so nothing waits any longer."""
+        if self._write is None:
+            self._write = self._start_response(self._status, self._headers)
+        return self._write(data)
+
+    def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """The body to send, once the headers are known."""
+        if self._write is not None:
+            return body
+        length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
+        nonce = self._environ.get(NONCE)
+        if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
+            self._start_response(self._status, self._headers)
+            return body
+        if length > MAX_BODY_BYTES:
+            self._start_response(self._status, self._headers)
+            return body
+        try:
+            whole = b"".join(body)
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        status, headers, whole = conditional(
+            self._environ, self._status, self._headers, whole, nonce
+        )
+        self._start_response(status, headers)
+        return [whole]

@@ -1,0 +1,235 @@
+"""The headers beside the Content-Security-Policy: which there are, and what they may say.
+
+A header goes with a response whose application set none of that name. Some are of use on pages
+alone, and ``Strict-Transport-Security`` on HTTPS alone (RFC 6797, section 7.2).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..settings.kinds import FEATURES, HEADERS
+from ..settings.table import Check
+from .companions__permissions import permissions_policy
+
+if TYPE_CHECKING:
+    from ..settings.settings import Settings
+
+Header = tuple[str, str]
+
+__all__ = [
+    "CHANGED",
+    "DEFAULTS",
+    "FRAMED",
+    "Companion",
+    "changed",
+    "changes",
+    "from_settings",
+    "listed",
+]
+
+DEFAULTS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
+}
+"""Headers that go with every response whose application set none."""
+
+FRAMED: Mapping[str, tuple[str, ...]] = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}
+"""The ``frame-ancestors`` that say what ``X-Frame-Options`` says."""
+
+CHANGED = "om_plugins.headers"
+"""Where the environ keeps what a view changes about these headers: pairs of a name and a value, or
+``None`` to leave the header out."""
+
+_HTML_ONLY = frozenset(
+    {"cross-origin-opener-policy", "cross-origin-embedder-policy", "document-policy"}
+    | {"permissions-policy"}
+)
+_HTTPS_ONLY = frozenset({"strict-transport-security"})
+_NOT_OURS = frozenset(
+    {"cache-control", "connection", "content-encoding", "content-length", "content-type", "etag"}
+    | {"location", "set-cookie", "transfer-encoding"}
+)
+_POLICIES = ("content-security-policy", "content-security-policy-report-only")
+_ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(_POLICIES, "OM_CSP and OM_CSP_MODE"),
+    "strict-transport-security": "OM_HSTS",
+    "permissions-policy": "OM_PERMISSIONS_POLICY",
+}
+_FRAMING = re.compile(r"\bframe-ancestors [^;]*")
+_REFERRERS = (
+    "no-referrer no-referrer-when-downgrade origin origin-when-cross-origin same-origin "
+    "strict-origin strict-origin-when-cross-origin unsafe-url"
+)
+_ALLOWED: Mapping[str, frozenset[str]] = {
+    name: frozenset(values.split())
+    for name, values in {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY SAMEORIGIN",
+        "referrer-policy": _REFERRERS,
+        "cross-origin-opener-policy": "unsafe-none same-origin-allow-popups same-origin "
+        "noopener-allow-popups",
+        "cross-origin-embedder-policy": "unsafe-none require-corp credentialless",
+        "cross-origin-resource-policy": "same-site same-origin cross-origin",
+        "origin-agent-cluster": "?0 ?1",
+        "x-dns-prefetch-control": "on off",
+        "x-permitted-cross-domain-policies": "none master-only by-content-type all",
+    }.items()
+}
+_DOCUMENT_POLICY = re.compile(
+    r"[a-z*][a-z0-9_.*-]*(=(\?[01]|[0-9.]+|\"[^\"]*\"))?(;[a-z-]+=[a-z0-9-]+)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """One header, and the responses that it goes with."""
+
+    name: str
+    value: str
+    html_only: bool = False
+    https_only: bool = False
+
+
+def listed(headers: Mapping[str, str]) -> list[Companion]:
+    """Headers with the responses that they go with."""
+    return [
+        Companion(name, value, name.lower() in _HTML_ONLY, name.lower() in _HTTPS_ONLY)
+        for name, value in headers.items()
+    ]
+
+
+def from_settings(settings: Settings) -> dict[str, str]:
+    """The headers that the ``OM_`` keys ask for.
+
+    Raises:
+        ConfigError: names the key, the value and the way out.
+    """
+    merged = {name.lower(): (name, value) for name, value in DEFAULTS.items()}
+    for name, value in settings.headers.items():
+        folded = name.lower()
+        if value is not None:
+            _check(name, value)
+            merged[folded] = (name, value)
+        elif folded in _ELSEWHERE or folded in _NOT_OURS:
+            _check(name, "")
+        else:
+            merged.pop(folded, None)
+    for name, value in (
+        ("Strict-Transport-Security", _hsts(settings)),
+        ("Permissions-Policy", permissions_policy(settings.permissions_policy)),
+    ):
+        if value:
+            merged[name.lower()] = (name, value)
+    return dict(merged.values())
+
+
+def changes(
+    headers: Mapping[str, str | None],
+    permissions: Mapping[str, Sequence[str] | str] | None = None,
+) -> tuple[tuple[str, str | None], ...]:
+    """What a view changes, for ``environ[CHANGED]``.
+
+    Args:
+        headers: from a name to the value, or ``None`` to leave the header out.
+        permissions: what ``OM_PERMISSIONS_POLICY`` would be for this view.
+
+    Raises:
+        ConfigError: a name or value is not allowed.
+    """
+    where = "headers"
+    result: list[tuple[str, str | None]] = []
+    headers = _read(HEADERS, headers, where)
+    for name, value in headers.items():
+        if name.lower() in _POLICIES:
+            raise ConfigError(f"{where}[{name!r}]", value, "use @om.csp(…) instead")
+        if value is not None or name.lower() in _NOT_OURS:
+            _check(name, value or "", where)
+        result.append((name, value))
+    if permissions is not None:
+        where = f"{where}(permissions_policy)"
+        policy = permissions_policy(_read(FEATURES, permissions, where), where)
+        result.append(("Permissions-Policy", policy or None))
+    return tuple(result)
+
+
+def _read(check: Check, value: object, where: str) -> Any:
+    try:
+        return check.read(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, value, str(error) or f"must be {check.allowed}") from None
+
+
+def _check(name: str, value: str, where: str = "OM_HEADERS") -> None:
+    key, folded = f"{where}[{name!r}]", name.lower()
+    if folded in _ELSEWHERE:
+        raise ConfigError(key, value or None, f"set {_ELSEWHERE[folded]} instead")
+    if folded in _NOT_OURS:
+        raise ConfigError(key, value or None, "belongs to each response; the application sets it")
+    if folded == "document-policy":
+        for one in value.split(","):
+            if not _DOCUMENT_POLICY.fullmatch(one.strip()):
+                raise ConfigError(key, value, f"{one.strip()!r} is not like 'document-write=?0'")
+        return
+    allowed = _ALLOWED.get(folded)
+    if allowed is None:
+        return
+    words = value.split(",") if folded == "referrer-policy" else [value.partition(";")[0]]
+    for word in words:
+        if word.strip() not in allowed:
+            raise ConfigError(key, value, _known(word.strip(), allowed))
+
+
+def _known(word: str, allowed: Iterable[str]) -> str:
+    folded = {one.lower(): one for one in allowed}
+    near = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
+    if near:
+        return f"unknown value {word!r}; did you mean {folded[near[0]]!r}?"
+    return f"unknown value {word!r}; known are {', '.join(sorted(allowed))}"
+
+
+def _hsts(settings: Settings) -> str:
+    if settings.hsts is None:
+        return ""
+    options = settings.hsts
+    if options.preload and not (options.include_subdomains and options.max_age >= 31_536_000):
+        raise ConfigError(
+            "OM_HSTS['preload']",
+            True,
+            "the list takes a site only with include_subdomains and a max_age of at least "
+            "31536000 (hstspreload.org)",
+        )
+    value = f"max-age={options.max_age}"
+    if options.include_subdomains:
+        value += "; includeSubDomains"
+    return value + ("; preload" if options.preload else "")
+
+
+def changed(
+    added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
+) -> list[Header]:
+    """``added`` with a view's changes; what the application set itself stays.
+
+    Browsers that know ``frame-ancestors`` do not look at ``X-Frame-Options`` beside it, so that one
+    says the same.
+    """
+    wanted = {name.lower(): (name, value) for name, value in changes}
+    kept = [header for header in added if header[0].lower() not in wanted]
+    present = {name.lower() for name, _ in own}
+    sources = FRAMED.get((wanted.get("x-frame-options", ("", None))[1] or "").upper())
+    if sources and "x-frame-options" not in present:
+        said = "frame-ancestors " + " ".join(sources)
+        kept = [
+            (name, _FRAMING.sub(said, value) if name.lower() in _POLICIES else value)
+            for name, value in kept
+        ]
+    for folded, (name, value) in wanted.items():
+        if value is not None and folded not in present:
+            kept.append((name, value))
+    return kept

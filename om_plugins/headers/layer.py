@@ -1,0 +1,463 @@
+"""The layer that adds security headers to responses, and the policy that it follows.
+
+Everything that can be decided when the application starts is decided then: a response costs one
+pass over its headers, a look-up and a random nonce. The layer wraps ``start_response`` only and
+returns the application's own iterable, so that ``wsgi.file_wrapper`` keeps working.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import random
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from ..csp.hashes import HASHES, notes, with_hashes
+from ..csp.modes import Paths, PolicyRules, Sent, preset
+from ..csp.nonce import ASKS, NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
+from ..csp.override import OVERRIDE, Override
+from ..csp.policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
+from ..csp.presets import API, STRICT
+from ..csp.presets__kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
+from .caching import PRIVATE, LatePage, kept_private
+from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ..settings.settings import Settings
+
+logger = logging.getLogger("om_plugins")
+
+_Key = TypeVar("_Key")
+_Made = TypeVar("_Made")
+
+Header = tuple[str, str]
+Plan = tuple[list[Header], list[tuple[str, Pieces]]]
+"""What a response gets: complete headers, and policies that wait for the nonce."""
+
+Hashes = tuple[tuple[str, ...], bool] | None
+"""What a page noted, and whether it needs its nonce, too; ``None`` where no hashes are listed."""
+
+_ENFORCED = "Content-Security-Policy"
+_REPORTED = "Content-Security-Policy-Report-Only"
+_FRAMING = "x-frame-options"
+_GROUP = "om-csp"
+
+# what a response has already, as bits; those up to _OUTSIDE say nothing about what to add
+_NOTHING = 0
+_CACHING_BIT = 1
+_LENGTH_BIT = 2
+_ETAG_BIT = 4
+_TYPE_BIT = 8
+_OUTSIDE = 15
+_ENFORCED_BIT = 16
+_REPORTED_BIT = 32
+_FRAMING_BIT = 64
+_SECURE_BIT = 128
+_FIRST_COMPANION_BIT = 256
+
+_BARE = frozenset({"304", "204"})
+
+_MEMO_SIZE = 256  # what a host app or a proxy header can make us remember is bounded
+
+
+class HeaderPolicy:
+    """Which headers an application's responses get. Built and checked once, at start.
+
+    Args:
+        rules: which policies a response gets; those of a mode when it is only named.
+        mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
+        csp: directives that replace those of the strict policy.
+        companions: headers that are added where the application set none.
+        report_path: the report endpoint's path below the application's root; "" for none.
+        report_sample: share of HTML responses, 0 to 1, that ask browsers for reports. In modes
+            that only observe, the pages of all others need no nonces.
+        extra: sources to add, from plugins; they only ever allow more.
+        callables: asked for such sources for each HTML response; one that raises is logged.
+        paths: what changes by path.
+        hash_attributes: pages note their event handlers and style attributes, too.
+
+    Attributes:
+        alike: what a response gets follows from its headers, its address and chance, where nothing
+            changed it for one request; see :meth:`lasting`.
+
+    Raises:
+        ConfigError: names the key, the value and the way out.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: PolicyRules | None = None,
+        mode: str = "adopt",
+        csp: Mapping[str, object] | str | None = None,
+        companions: Mapping[str, str] | None = None,
+        report_path: str = "/_om/csp",
+        report_sample: float = 0.01,
+        extra: Mapping[str, Sequence[str]] | None = None,
+        callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
+        paths: Paths | None = None,
+        hash_attributes: bool = False,
+    ) -> None:
+        self.rules = rules = rules or PolicyRules(mode=mode, own=csp, extra=extra)
+        self.mode = rules.mode
+        self.paths = paths or Paths({})
+        self.by_path = bool(self.paths)
+        self.hashing = self.mode != "off" and (hash_attributes or rules.lists_hashes)
+        self._callables = tuple(callables) if self.mode != "off" else ()
+        self._failed: list[Callable[[WSGIEnvironment], Any]] = []
+        self._report_path = report_path
+        self._sample = report_sample if report_path else 0.0
+        self.alike = not (self._callables or self.hashing)
+        self.may_stay_plain = (
+            self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.wants_nonces
+        )
+        self._bits = {
+            "content-type": _TYPE_BIT,
+            "cache-control": _CACHING_BIT,
+            "content-length": _LENGTH_BIT,
+            "etag": _ETAG_BIT,
+            _ENFORCED.lower(): _ENFORCED_BIT,
+            _REPORTED.lower(): _REPORTED_BIT,
+            _FRAMING: _FRAMING_BIT,
+        }
+        self._companions: list[tuple[int, Companion]] = []
+        for number, one in enumerate(listed(DEFAULTS if companions is None else companions)):
+            bit = self._bits.setdefault(one.name.lower(), _FIRST_COMPANION_BIT << number)
+            self._companions.append((bit, one))
+            if one.name.lower() == _FRAMING:
+                rules.frame_by(one.value)
+        self.nonces = Nonces()
+        self._names: dict[str, int] = {}  # the bits of names as applications spell them
+        self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
+        self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
+        self._variants: dict[object, _Variant] = {}
+        self._default = self._variant((), ())
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        debug: bool,
+        testing: bool = False,
+        extra: Mapping[str, Sequence[str]] | None = None,
+        callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
+    ) -> HeaderPolicy:
+        """The policy that the ``OM_`` keys ask for.
+
+        Args:
+            debug: the host application runs in debug mode: every HTML response asks for reports.
+            testing: the host application is under test, where chance has no place: no response
+                asks for reports, unless all do by their own setting.
+            extra, callables: what plugins gave for ``om_csp``.
+
+        Raises:
+            ConfigError: names the key, the value and the way out.
+        """
+        sample = settings.csp_report_sample
+        if settings.csp_mode == "learn":
+            sample = 1.0
+        elif testing:
+            sample = float(sample >= 1.0)
+        elif debug:
+            sample = 1.0
+        rules = PolicyRules(
+            mode=settings.csp_mode,
+            base=preset(settings),
+            own=settings.csp,
+            enforce_also=settings.csp_enforce_also,
+            report_also=settings.csp_report_also,
+            api=API if settings.csp_api is None else settings.csp_api,
+            extra=extra,
+        )
+        return cls(
+            rules=rules,
+            companions=from_settings(settings),
+            report_path=f"{settings.prefix}/csp",
+            report_sample=sample,
+            callables=callables,
+            paths=Paths(settings.csp_paths),
+            hash_attributes=settings.csp_hash_attributes,
+        )
+
+    def additions(
+        self,
+        environ: WSGIEnvironment,
+        root: str,
+        status: str,
+        headers: Iterable[Header],
+    ) -> tuple[list[Header], int]:
+        """The headers to add to one response.
+
+        Args:
+            environ: of the request; gets the nonce when a policy with one is sent.
+            root: ``SCRIPT_NAME`` as it was when the request came in.
+            status: such as ``200 OK``.
+            headers: the application's own; not changed.
+
+        Returns:
+            A list that the caller must not change, and which of the headers that speak to caches
+            the application set, as bits.
+        """
+        bits = self._names
+        present = 0
+        kind: int = OTHER
+        for name, value in headers:
+            bit = bits.get(name)
+            if bit is None:
+                bit = _remember(bits, name, self._bits.get(name.lower(), _NOTHING))
+            if bit:
+                present |= bit
+                if bit == _TYPE_BIT:
+                    kind = self._kinds.get(value, UNKNOWN)
+                    if kind == UNKNOWN:
+                        kind = _remember(self._kinds, value, kind_of(value))
+        outside = present & _OUTSIDE
+        present ^= outside
+        if environ.get("wsgi.url_scheme") == "https":
+            present |= _SECURE_BIT
+        if status != "200 OK" and (status[:3] in _BARE or status[:1] == "1"):
+            kind = OTHER
+        if kind != PAGE:
+            added = self._others[kind].get(present) or self._other(kind, present)
+            if kind != OTHER and OVERRIDE in environ:
+                added = self._other(kind, present, environ[OVERRIDE])
+        else:
+            variant = self._default
+            if OVERRIDE in environ or self._callables:
+                variant = self._variant(environ.get(OVERRIDE, ()), self._asked(environ))
+            if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
+                present |= _REPORTED_BIT
+            reporting = PLAIN not in environ and (
+                self.may_stay_plain or ASKS in environ or self.draw()
+            )
+            hashes: Hashes = None
+            if HASHES in environ:
+                # a page that is streamed may still need its nonce
+                hashes = notes(environ), NONCE in environ or not outside & _LENGTH_BIT
+            key = (present, reporting, root, hashes)
+            added, waiting = variant.plans.get(key) or self._plan(variant, *key)
+            if waiting:
+                value = header_nonce(environ)
+                added = added.copy()
+                for name, pieces in waiting:
+                    added.append((name, value.join(pieces)))
+        if CHANGED in environ:
+            added = changed(added, environ[CHANGED], headers)
+        return added, outside
+
+    def lasting(
+        self, scheme: str, root: str, status: str, headers: list[Header], *, plain: bool
+    ) -> tuple[list[Header], list[tuple[str, Pieces]]]:
+        """What is added to every response with these headers that asks for no reports.
+
+        Only where :attr:`alike`, and for a response whose request changed nothing.
+
+        Args:
+            scheme: ``http`` or ``https``.
+            root: ``SCRIPT_NAME``.
+            status, headers: as for :meth:`additions`.
+            plain: its tags were left without nonces.
+
+        Returns:
+            Whole headers, and those in whose pieces' joints a nonce belongs.
+        """
+        mark = self.nonces.take()
+        environ = {"wsgi.url_scheme": scheme, PLAIN: plain, SENT: mark}
+        added, _ = self.additions(environ, root, status, headers)
+        whole = [one for one in added if mark not in one[1]]
+        return whole, [(name, tuple(value.split(mark))) for name, value in added if mark in value]
+
+    def draw(self) -> bool:
+        """Whether this response asks for reports."""
+        return random() < self._sample  # below 1, and never below 0
+
+    def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
+        """What is added to a response that is no page."""
+        found = self._companions_for(present, page=False)
+        if kind != OTHER and not present & _ENFORCED_BIT:
+            policy = self.rules.api(changes, drawing=kind == DRAWING)
+            if present & _FRAMING_BIT:
+                policy = self._without_framing(policy)
+            if policy:
+                found.append((_ENFORCED, compiled(policy)[0]))
+        return found if changes else _remember(self._others[kind], present, found)
+
+    def _companions_for(self, present: int, *, page: bool) -> list[Header]:
+        secure = bool(present & _SECURE_BIT)
+        return [
+            (one.name, one.value)
+            for bit, one in self._companions
+            if not present & bit and (page or not one.html_only) and (secure or not one.https_only)
+        ]
+
+    def _asked(
+        self, environ: WSGIEnvironment
+    ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]:
+        answers = []
+        for ask in self._callables:
+            try:
+                answer = ask(environ)
+                if answer:
+                    answers.append(tuple(checked(answer, "om_csp").items()))
+            except Exception:
+                if ask not in self._failed:  # once: a page a second would fill the log
+                    self._failed.append(ask)
+                    logger.exception(
+                        "%s failed; its sources are left out", getattr(ask, "__name__", ask)
+                    )
+        return tuple(answers)
+
+    def _variant(
+        self,
+        changes: tuple[Override, ...],
+        extra: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...],
+    ) -> _Variant:
+        key = (changes, extra)
+        found = self._variants.get(key)
+        if found is None:
+            made = _Variant(self.rules.policies(changes, [dict(one) for one in extra]))
+            found = _remember(self._variants, key, made)
+        return found
+
+    def _plan(
+        self, variant: _Variant, present: int, reporting: bool, root: str, hashes: Hashes
+    ) -> Plan:
+        complete = self._companions_for(present, page=True)
+        waiting: list[tuple[str, Pieces]] = []
+        endpoint = _quoted_root(root) + self._report_path
+        secure = bool(present & _SECURE_BIT)
+        asks = False
+        for sent in variant.sent:
+            name, bit = (_ENFORCED, _ENFORCED_BIT) if sent.enforced else (_REPORTED, _REPORTED_BIT)
+            if present & bit:
+                continue
+            policy = sent.policy
+            if sent.enforced and present & _FRAMING_BIT:
+                policy = self._without_framing(policy)
+            noted, nonce = hashes or ((), True)
+            policy = with_hashes(policy, noted, nonce=nonce)
+            if not secure:
+                policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
+            if reporting and sent.asks and not _reports_elsewhere(policy):
+                policy = {**policy, "report-uri": (endpoint,)}
+                # browsers take endpoints from HTTPS responses alone, but "report-to" makes them
+                # ignore "report-uri" everywhere: over plain HTTP no report would ever arrive
+                if secure:
+                    policy["report-to"] = (_GROUP,)
+                    asks = True
+            pieces = compiled(policy)
+            if len(pieces) > 1:
+                waiting.append((name, pieces))
+            elif pieces[0]:
+                complete.append((name, pieces[0]))
+        if asks:
+            complete.append(("Reporting-Endpoints", f'{_GROUP}="{endpoint}"'))
+        return _remember(variant.plans, (present, reporting, root, hashes), (complete, waiting))
+
+    def _without_framing(self, policy: Policy) -> Policy:
+        """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
+        ``frame-ancestors``, and a DENY must not become our 'self'."""
+        name = "frame-ancestors"
+        if name in self.rules.own or policy.get(name) not in (STRICT[name], self.rules.framing):
+            return policy
+        return {one: sources for one, sources in policy.items() if one != name}
+
+
+class _Variant:
+    """The policies of one kind of response, and the headers made of them so far."""
+
+    __slots__ = ("plans", "sent")
+
+    def __init__(self, sent: list[Sent]) -> None:
+        self.sent = sent
+        self.plans: dict[tuple[int, bool, str, Hashes], Plan] = {}
+
+
+class HeadersLayer:
+    """Plain WSGI middleware that adds a :class:`HeaderPolicy`'s headers.
+
+    ::
+
+        app = HeadersLayer(app, HeaderPolicy(mode="enforce"))
+
+    Args:
+        app: the WSGI application.
+        policy: what to add.
+    """
+
+    __slots__ = ("app", "policy")
+
+    def __init__(self, app: WSGIApplication, policy: HeaderPolicy) -> None:
+        self.app = app
+        self.policy = policy
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        policy = self.policy
+        additions = policy.additions
+        environ[NONCES] = policy.nonces
+        if policy.may_stay_plain and ASKS not in environ and not policy.draw():
+            environ[PLAIN] = False
+        elif PLAIN in environ:  # of a layer further out, which may be less strict
+            del environ[PLAIN]
+        if policy.by_path:
+            changes = policy.paths.changes(environ.get("PATH_INFO", ""))
+            if changes:
+                environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), *changes)
+        if policy.hashing:
+            environ[HASHES] = {}
+        elif HASHES in environ:
+            del environ[HASHES]
+        root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
+        late: LatePage | None = None
+        returned = False
+
+        def start(
+            status: str, headers: list[Header], exc_info: OptExcInfo | None = None
+        ) -> Callable[[bytes], object]:
+            nonlocal late
+            added, outside = additions(environ, root, status, headers)
+            # a new list: the application may use its own for the next response too
+            headers = [*headers, *added]
+            if (
+                # a stream may use its nonce late; where nothing is enforced that harms nobody
+                NONCE in environ
+                or (SENT in environ and not outside & _LENGTH_BIT and PLAIN not in environ)
+            ) and STITCHED not in environ:
+                if outside & _CACHING_BIT:
+                    headers = kept_private(headers)
+                else:
+                    headers.append(PRIVATE)
+                if outside & _ETAG_BIT and not returned and status[:3] == "200":
+                    late = LatePage(environ, start_response, status, headers)
+                    return late.write
+            late = None
+            if exc_info is None:
+                return start_response(status, headers)
+            return start_response(status, headers, exc_info)
+
+        body = self.app(environ, start)
+        returned = True
+        return body if late is None else late.answer(body)
+
+
+def _quoted_root(root: str) -> str:
+    """``SCRIPT_NAME`` as part of an address: it may come from a proxy's header, so nothing of it
+    may end a value or, with two slashes, name another host."""
+    base = root.strip("/")
+    return "/" + quote(base, safe="/", encoding="latin-1", errors="replace") if base else ""
+
+
+def _reports_elsewhere(policy: Policy) -> bool:
+    return "report-uri" in policy or "report-to" in policy
+
+
+def _remember(memo: dict[_Key, _Made], key: _Key, value: _Made) -> _Made:
+    if len(memo) >= _MEMO_SIZE:
+        memo.clear()
+    memo[key] = value
+    return value

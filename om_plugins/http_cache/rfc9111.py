@@ -1,0 +1,375 @@
+"""What a shared HTTP cache may store, for how long, and when it may use what it has stored.
+
+Pure decisions, as RFC 9111 makes them, with RFC 5861 (``stale-while-revalidate``,
+``stale-if-error``), RFC 9213 (targeted fields) and RFC 9211 (``Cache-Status``). No time is asked
+for, nothing is read or written: all facts come in as arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .fields import (
+    Directives,
+    age_seconds,
+    delta_seconds,
+    dictionary,
+    directives,
+    entity_tags,
+    field_names,
+    http_date,
+    same_tag,
+)
+
+__all__ = [
+    "Facts",
+    "Forward",
+    "Options",
+    "Verdict",
+    "allows",
+    "cache_status",
+    "hop_by_hop",
+    "is_unsafe",
+    "judge",
+    "matches",
+    "same_response",
+    "updated",
+]
+
+Header = tuple[str, str]
+Headers = Sequence[Header]
+
+UNDERSTOOD = frozenset(
+    {200, 203, 204, 300, 301, 302, 303, 304, 307, 308}
+    | {400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 421, 422, 429}
+    | {500, 501, 502, 503, 504}
+)
+"""Status codes whose caching this cache understands, for ``must-understand``."""
+
+HEURISTIC = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""RFC 9110 section 15.1: cacheable without explicit freshness."""
+
+_NEVER = frozenset({206, 304, 416})
+_HEURISTIC_SHARE = 0.1
+_HEURISTIC_MOST_S = 86_400.0
+
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
+    | {"trailer", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization"}
+)
+_OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"})
+
+
+class Forward(StrEnum):
+    """Why a request went to the application: the values of ``fwd`` (RFC 9211 section 2.2)."""
+
+    BYPASS = "bypass"
+    MISS = "uri-miss"
+    VARY = "vary-miss"
+    REQUEST = "request"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the settings say about storing.
+
+    Attributes:
+        heuristic: responses that say nothing get 10 % of their age since ``Last-Modified``.
+        cookies: store responses that set cookies, as the specification allows.
+        targets: names of targeted fields, in lower case, the first that is there wins.
+        longest_s: no freshness is longer.
+        default_s: freshness of responses that do not say their own; 0 for none.
+        stale_while_revalidate_s, stale_if_error_s: for responses that do not say their own.
+    """
+
+    heuristic: bool = False
+    cookies: bool = False
+    targets: tuple[str, ...] = ("cdn-cache-control",)
+    longest_s: float = 2.0**31
+    default_s: float = 0.0
+    stale_while_revalidate_s: float = 0.0
+    stale_if_error_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Facts:
+    """One response, and what must be known of its request.
+
+    Attributes:
+        status: its number.
+        headers: the application's own.
+        authorized: the request had an ``Authorization`` field.
+        no_store: the request said ``no-store``.
+        requested_at, received_at: Unix time.
+    """
+
+    status: int
+    headers: Headers
+    authorized: bool = False
+    no_store: bool = False
+    requested_at: float = 0.0
+    received_at: float = 0.0
+    fields: dict[str, list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fields = {}
+        for name, value in self.headers:
+            self.fields.setdefault(name.lower(), []).append(value)
+
+    def one(self, name: str) -> str | None:
+        """A field's value; ``None`` when it is missing or there twice."""
+        values = self.fields.get(name, ())
+        return values[0].strip(" \t") if len(values) == 1 else None
+
+    def joined(self, name: str) -> str:
+        """A list field, its lines joined."""
+        return ", ".join(self.fields.get(name, ()))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What may be done with a response.
+
+    Attributes:
+        refused: why it is not stored, in one word; "" when it is.
+        lifetime_s: for how long it is fresh, from the moment it was made.
+        age_s: how old it was when it was received.
+        while_revalidating_s, if_error_s: how long after that it may be served stale.
+        validate: never used without asking the application (``no-cache``).
+        public: may answer requests with ``Authorization``.
+        vary: names of the request fields that select it.
+        left_out: fields that are not stored.
+        etag, modified: its validators.
+    """
+
+    refused: str = ""
+    lifetime_s: float = 0.0
+    age_s: float = 0.0
+    while_revalidating_s: float = 0.0
+    if_error_s: float = 0.0
+    validate: bool = False
+    public: bool = False
+    vary: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    etag: str = ""
+    modified: float | None = None
+
+
+def judge(facts: Facts, options: Options) -> Verdict:
+    """Whether a response to a GET may be stored in a shared cache, and for how long it is good.
+
+    RFC 9111 section 3; what is refused is a table, first reason first.
+    """
+    control, targeted = _control(facts, options.targets)
+    understood = facts.status in UNDERSTOOD
+    no_store = "no-store" in control and not ("must-understand" in control and understood)
+    named = {
+        name
+        for directive in ("no-cache", "private")
+        if control.get(directive)
+        for name in field_names(control[directive] or "")
+    } - {"*"}
+    public = not {"public", "s-maxage", "must-revalidate"}.isdisjoint(control)
+    explicit = _explicit(facts, control, targeted=targeted)
+    etag = facts.one("etag") or ""
+    modified = http_date(facts.one("last-modified"), facts.received_at)
+    validate = "no-cache" in control and not control["no-cache"]
+    usable = validate and bool(etag or modified is not None)
+    lifetime = explicit
+    if lifetime is None:
+        lifetime = _implied(facts, control, modified, options)
+    vary = field_names(facts.joined("vary"))
+    if "content-encoding" in facts.fields and vary != ("*",):
+        # a compressed variant whose author forgot to say so
+        vary = tuple(sorted({*vary, "accept-encoding"}))
+    sets_cookie = "set-cookie" in facts.fields and "set-cookie" not in named
+
+    table = (
+        (facts.status < 200 or facts.status in _NEVER, "status"),
+        ("must-understand" in control and not understood, "status"),
+        (no_store or facts.no_store, "no-store"),
+        ("private" in control and not control["private"], "private"),
+        (sets_cookie and not options.cookies, "cookie"),
+        (vary == ("*",), "vary"),
+        ("cookie" in vary and not options.cookies, "vary-cookie"),
+        (facts.authorized and not public, "authorization"),
+        (lifetime is None and not usable, "no-freshness"),
+    )
+    reason = next((reason for refused, reason in table if refused), "")
+    lifetime = 0.0 if lifetime is None else min(lifetime, options.longest_s)
+    swr, sie = _stale_windows(control, lifetime, options)
+    return Verdict(
+        refused=reason,
+        lifetime_s=lifetime,
+        age_s=_age(facts),
+        while_revalidating_s=swr,
+        if_error_s=sie,
+        validate=validate,
+        public=public,
+        vary=vary,
+        left_out=frozenset(named) | hop_by_hop(facts.joined("connection")),
+        etag=etag,
+        modified=modified,
+    )
+
+
+def _control(facts: Facts, targets: Iterable[str]) -> tuple[Directives, bool]:
+    """The directives that count, and whether a targeted field gave them (RFC 9213 2.2)."""
+    for name in targets:
+        if name in facts.fields:
+            found = dictionary(facts.joined(name))
+            if found is not None:
+                return found, True
+    return directives(facts.joined("cache-control")), False
+
+
+def _explicit(facts: Facts, control: Directives, *, targeted: bool) -> float | None:
+    """Explicit freshness in seconds: RFC 9111 section 4.2.1. A malformed one is 0: stale."""
+    for name in ("s-maxage", "max-age"):
+        if name in control:
+            return float(delta_seconds(control[name]) or 0)
+    if targeted or "expires" not in facts.fields:
+        return None
+    expires = http_date(facts.one("expires"), facts.received_at)
+    if expires is None:
+        return 0.0
+    made = http_date(facts.one("date"), facts.received_at)
+    return max(0.0, expires - (facts.received_at if made is None else made))
+
+
+def _implied(
+    facts: Facts, control: Directives, modified: float | None, options: Options
+) -> float | None:
+    """Freshness of a response that does not say its own."""
+    if facts.status not in HEURISTIC and "public" not in control:
+        return None
+    if options.default_s > 0:
+        return options.default_s
+    if not options.heuristic or modified is None:
+        return None
+    made = http_date(facts.one("date"), facts.received_at) or facts.received_at
+    return min(max(0.0, made - modified) * _HEURISTIC_SHARE, _HEURISTIC_MOST_S)
+
+
+def _age(facts: Facts) -> float:
+    """The corrected initial age: RFC 9111 section 4.2.3."""
+    made = http_date(facts.one("date"), facts.received_at)
+    apparent = 0.0
+    # a date has no fractions: one of the second in which the request began is of this exchange
+    if made is not None and made < math.floor(facts.requested_at):
+        apparent = facts.received_at - made
+    delay = max(0.0, facts.received_at - facts.requested_at)
+    said = age_seconds(facts.fields.get("age", ()))
+    return max(apparent, said + delay)
+
+
+def _stale_windows(control: Directives, lifetime: float, options: Options) -> tuple[float, float]:
+    """How long a stale response may be served while it is revalidated, and on errors."""
+    if not {"must-revalidate", "proxy-revalidate", "no-cache"}.isdisjoint(control):
+        return 0.0, 0.0
+    windows = []
+    for name, default in (
+        ("stale-while-revalidate", options.stale_while_revalidate_s),
+        ("stale-if-error", options.stale_if_error_s),
+    ):
+        if name in control:
+            windows.append(float(delta_seconds(control[name]) or 0))
+        else:
+            # s-maxage alone forbids it (RFC 9111 5.2.2.10); what the author wrote beside it counts
+            windows.append(0.0 if "s-maxage" in control else default)
+    return windows[0], windows[1]
+
+
+def hop_by_hop(connection: str = "") -> frozenset[str]:
+    """Fields of one connection, which are never stored (RFC 9110 section 7.6.1)."""
+    if not connection:
+        return HOP_BY_HOP
+    return HOP_BY_HOP | {name.strip(" \t").lower() for name in connection.split(",")} - {""}
+
+
+# --- using what is stored -----------------------------------------------------------------------
+
+
+def allows(request: Directives, *, age_s: float, lifetime_s: float, stale_allowed: bool) -> bool:
+    """Whether a request's own ``Cache-Control`` lets a stored response answer it.
+
+    Args:
+        request: its directives (RFC 9111 section 5.2.1).
+        age_s: the response's age now.
+        lifetime_s: how long it is fresh.
+        stale_allowed: the response does not forbid to be served stale.
+    """
+    if "no-cache" in request or "no-store" in request:
+        return False
+    if "max-age" in request and age_s > (delta_seconds(request["max-age"]) or 0):
+        return False
+    left = lifetime_s - age_s
+    if "min-fresh" in request:
+        return left >= (delta_seconds(request["min-fresh"]) or 0)
+    if left > 0:
+        return True
+    if "max-stale" not in request or not stale_allowed:
+        return False
+    most = request["max-stale"]
+    return most is None or -left <= (delta_seconds(most) or 0)
+
+
+def matches(environ: Mapping[str, object], etag: str, modified: float | None, made: float) -> bool:
+    """Whether the client has a stored response already: it gets 304 (RFC 9111 section 4.3.2).
+
+    Args:
+        environ: ``HTTP_IF_NONE_MATCH`` counts before ``HTTP_IF_MODIFIED_SINCE``.
+        modified: its ``Last-Modified``; without one, ``made`` stands in.
+        made: its ``Date``.
+    """
+    wanted = environ.get("HTTP_IF_NONE_MATCH")
+    if isinstance(wanted, str):
+        tags = entity_tags(wanted)
+        return tags == ("*",) or (bool(etag) and any(same_tag(tag, etag) for tag in tags))
+    since = environ.get("HTTP_IF_MODIFIED_SINCE")
+    if not isinstance(since, str):
+        return False
+    at = http_date(since.strip(" \t"), made)
+    return at is not None and (made if modified is None else modified) <= at
+
+
+def updated(stored: Headers, fresh: Headers) -> list[Header]:
+    """A stored response's headers after a 304 brought new ones (RFC 9111 section 3.2).
+
+    What describes the stored body stays as it is; a field that the 304 has replaces all lines of
+    that name.
+    """
+    connection = ", ".join(v for n, v in fresh if n.lower() == "connection")
+    kept_out = _OF_THE_BODY | hop_by_hop(connection)
+    new = [(n, v) for n, v in fresh if n.lower() not in kept_out]
+    names = {name.lower() for name, _ in new} | {"age"}
+    return [(n, v) for n, v in stored if n.lower() not in names] + new
+
+
+def cache_status(name: str, details: Iterable[tuple[str, object]]) -> str:
+    """One member of ``Cache-Status`` (RFC 9211): ``name; hit; ttl=30``."""
+    parts = [name]
+    for key, value in details:
+        parts.append(key if value is True else f"{key}={value}")
+    return "; ".join(parts)
+
+
+def same_response(stored_etag: str, stored_modified: float | None, facts: Facts) -> bool:
+    """Whether a 304 is about the stored response (RFC 9111 section 4.3.4): it has the same strong
+    tag, or no validator that says otherwise."""
+    etag = facts.one("etag")
+    if etag and stored_etag:
+        return same_tag(etag, stored_etag)
+    modified = http_date(facts.one("last-modified"), facts.received_at)
+    if modified is not None and stored_modified is not None:
+        return modified == stored_modified
+    return True
+
+
+def is_unsafe(method: str, safe: Collection[str] = ("GET", "HEAD", "OPTIONS", "TRACE")) -> bool:
+    """Whether a method may change what is stored (RFC 9110 section 9.2.1); unknown ones may."""
+    return method not in safe

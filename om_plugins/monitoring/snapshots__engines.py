@@ -1,0 +1,136 @@
+"""The health of engines as all workers see it.
+
+Each worker has breakers of its own. An engine is offline when most of the workers that know
+something of it say so, degraded when any has a complaint, healthy when any has used it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from ..core.problem__conversion import converted
+from ..types import EngineHealth, Health
+
+__all__ = ["Fallbacks", "as_dicts", "decoded_health", "fallbacks", "merged_health"]
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class _Wire(msgspec.Struct):
+    """One engine's health as it lies in the hub."""
+
+    engine: _Name
+    chain: _Name
+    tier: int
+    state: Health
+    failure_rate: _Share
+    slow_rate: _Share
+    samples: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    since: float
+    last_error: _Name = ""
+    # workers of an earlier version, which serve during a deployment, do not say these
+    forced: Literal["", "open", "closed"] = ""
+    ejected: bool = False
+    probed_at: float | None = None
+
+
+def as_dicts(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
+    """For the hub and for JSON."""
+    return [
+        {
+            "engine": one.engine[:200],
+            "chain": one.chain[:200],
+            "tier": one.tier,
+            "state": one.state.value,
+            "failure_rate": round(one.failure_rate, 4),
+            "slow_rate": round(one.slow_rate, 4),
+            "samples": one.samples,
+            "since": one.since,
+            "last_error": one.last_error[:200],
+            "forced": one.forced,
+            "ejected": one.ejected,
+            "probed_at": one.probed_at,
+        }
+        for one in health
+    ]
+
+
+def decoded_health(data: object) -> list[EngineHealth]:
+    """Read what :func:`as_dicts` wrote.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    wires = converted(data, Annotated[list[_Wire], msgspec.Meta(max_length=1000)])
+    return [EngineHealth(*(getattr(w, name) for name in _Wire.__struct_fields__)) for w in wires]
+
+
+def merged_health(workers: Iterable[Iterable[EngineHealth]]) -> list[EngineHealth]:
+    """One row an engine, in the order of chain and tier."""
+    found: dict[tuple[str, str, int], list[EngineHealth]] = {}
+    for worker in workers:
+        for one in worker:
+            found.setdefault((one.chain, one.engine, one.tier), []).append(one)
+    merged = [_merged(rows) for rows in found.values()]
+    # sorted() keeps the order of engines of one tier, which is the order in which they are asked
+    return sorted(merged, key=lambda one: (one.chain, one.tier))
+
+
+def _merged(rows: list[EngineHealth]) -> EngineHealth:
+    first = rows[0]
+    samples = sum(row.samples for row in rows)
+    state = _state([row.state for row in rows])
+    return EngineHealth(
+        engine=first.engine,
+        chain=first.chain,
+        tier=first.tier,
+        state=state,
+        failure_rate=sum(r.failure_rate * r.samples for r in rows) / samples if samples else 0.0,
+        slow_rate=sum(r.slow_rate * r.samples for r in rows) / samples if samples else 0.0,
+        samples=samples,
+        since=min((r.since for r in rows if r.state is state), default=first.since),
+        last_error=next((r.last_error for r in rows if r.last_error), ""),
+        forced=next((r.forced for r in rows if r.forced), ""),
+        ejected=any(r.ejected for r in rows),
+        probed_at=max((r.probed_at for r in rows if r.probed_at is not None), default=None),
+    )
+
+
+def _state(states: list[Health]) -> Health:
+    known = [state for state in states if state is not Health.NO_DATA]
+    if not known:
+        return Health.NO_DATA
+    if 2 * known.count(Health.OFFLINE) >= len(known):
+        return Health.OFFLINE
+    if Health.OFFLINE in known or Health.DEGRADED in known:
+        return Health.DEGRADED
+    return Health.HEALTHY
+
+
+@dataclass(slots=True)
+class Fallbacks:
+    """How often a chain was answered by another than its first tier, in the breakers' window."""
+
+    answered: int = 0
+    fell_back: int = 0
+
+
+def fallbacks(health: Iterable[EngineHealth]) -> dict[str, Fallbacks]:
+    """Count answers by chain: what a breaker counted and did not fail was an answer."""
+    first: dict[str, int] = {}
+    counted: dict[str, Fallbacks] = {}
+    rows = list(health)
+    for one in rows:
+        first[one.chain] = min(first.get(one.chain, one.tier), one.tier)
+    for one in rows:
+        answers = round(one.samples * (1 - one.failure_rate))
+        total = counted.setdefault(one.chain, Fallbacks())
+        total.answered += answers
+        if one.tier > first[one.chain]:
+            total.fell_back += answers
+    return counted

@@ -1,0 +1,171 @@
+"""What a plugin must keep to: its hook functions are checked before any is called.
+
+Pluggy itself ignores a hook that it does not know and calls an ``async def`` without awaiting it.
+Here both are found when the plugin is loaded, and named in words that say what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from .. import hookspecs
+from ..protocols import Engine
+from ..types import EngineSpec
+
+__all__ = ["HOOKS", "BadResult", "HookFunction", "check_result", "hook_functions", "unmarked"]
+
+HOOKS: dict[str, tuple[str, ...]] = {
+    name: tuple(inspect.signature(value).parameters)
+    for name, value in vars(hookspecs).items()
+    if hasattr(value, f"{hookspecs.PROJECT}_spec")
+}
+"""Every hook with the arguments that it gives."""
+
+
+class BadResult(Exception):
+    """A hook returned what it must not; the text says what to return."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookFunction:
+    """One function of a plugin that is marked ``@hookimpl``.
+
+    Attributes:
+        name: how the plugin calls it.
+        hook: the hook that it means: its name, or the marker's ``specname``.
+        problem: why it cannot be called, with the way out; "" when it can.
+        known: False for a hook that is missing here and that the plugin marked as optional.
+    """
+
+    name: str
+    hook: str
+    problem: str = ""
+    known: bool = True
+
+
+def hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[HookFunction]:
+    """The marked functions of ``plugin``, each with what is wrong with it.
+
+    Raises:
+        Exception: whatever the plugin's own attributes raise when they are looked at.
+    """
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None:
+            continue
+        hook = options.get("specname") or name
+        function = getattr(plugin, name)
+        if hook not in HOOKS:
+            problem = "" if options.get("optionalhook") else _unknown_hook(name, hook)
+        elif options.get("wrapper") or options.get("hookwrapper"):
+            problem = (
+                f"{name} is a hook wrapper; hooks are called plugin by plugin, so there is "
+                "nothing to wrap: mark it with a plain @hookimpl"
+            )
+        elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            problem = (
+                f"{name} is an async def; hooks are called once, when the application starts: "
+                "write it with a plain def"
+            )
+        else:
+            problem = _bad_arguments(name, function, HOOKS[hook])
+        yield HookFunction(name, hook, problem, hook in HOOKS)
+
+
+def unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
+    """Functions that are named like a hook and are not marked ``@hookimpl``."""
+    own = getattr(plugin, "__dict__", {})
+    return [
+        name
+        for name in HOOKS
+        if name not in marked
+        and inspect.isfunction(own.get(name, getattr(type(plugin), name, None)))
+        and not hasattr(own.get(name), f"{hookspecs.PROJECT}_spec")
+    ]
+
+
+def _unknown_hook(name: str, hook: str) -> str:
+    shown = hook if hook == name else f"{hook} (specname of {name})"
+    near = difflib.get_close_matches(hook, list(HOOKS), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "hooks are " + ", ".join(HOOKS)
+    return f"{shown} is not a hook; {hint}"
+
+
+def _bad_arguments(name: str, function: Callable[..., object], given: tuple[str, ...]) -> str:
+    """What is wrong with the arguments; they are passed by position, those with a default never."""
+    for one in inspect.signature(function).parameters.values():
+        if one.name in given or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            continue
+        if one.default is not one.empty:
+            continue
+        if one.name == "self":
+            return f"{name} needs self: the plugin is a class; name an instance of it instead"
+        near = difflib.get_close_matches(one.name, given, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"it gets {', '.join(given) or 'nothing'}"
+        return f"{name} asks for an argument {one.name!r} that the hook does not give; {hint}"
+    return ""
+
+
+def check_result(hook: str, result: Any) -> Any:
+    """What a hook returned, with iterators run to their end, or an error that says what is wrong.
+
+    Raises:
+        BadResult: it is not what the hook returns.
+        Exception: whatever an iterator of the plugin raises.
+    """
+    if inspect.isawaitable(result):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+        raise BadResult("returned something to await; return the value itself")
+    if result is None:
+        return None
+    if hook == "om_csp":
+        if not isinstance(result, Mapping) and not callable(result):
+            raise BadResult(f"returned {_kind(result)}; return a dict or a function")
+        return result
+    if hook in ("om_caches", "om_hubs"):
+        if not isinstance(result, Mapping):
+            raise BadResult(f"returned {_kind(result)}; return a dict from URL scheme to factory")
+        for scheme, factory in result.items():
+            if not isinstance(scheme, str) or not callable(factory):
+                raise BadResult(f"returned {scheme!r}: {_kind(factory)}; a factory is a function")
+        return dict(result)
+    wanted = _PARTS.get(hook)
+    if wanted is None:
+        return result
+    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        raise BadResult(f"returned {_kind(result)}; return a list")
+    parts = list(result)
+    for part in parts:
+        if hook == "om_engines":
+            if not isinstance(part, EngineSpec):
+                raise BadResult(f"returned {_kind(part)} in its list; return EngineSpec objects")
+            if not isinstance(part.engine, Engine):
+                part = part.engine
+            else:
+                continue
+        missing = [name for name in wanted if not hasattr(part, name)]
+        if missing:
+            raise BadResult(f"returned {_kind(part)}, which has no {' and no '.join(missing)}")
+    return parts
+
+
+_PARTS = {
+    "om_engines": ("name", "traits", "call"),
+    "om_monitors": ("record",),
+    "om_notifiers": ("name", "send"),
+    "om_recovery_steps": ("name", "percent", "run"),
+}
+"""The attributes that the parts of a hook's list must have."""
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"

@@ -1,0 +1,115 @@
+"""A plugin's own settings: ``OM_PLUGIN_CONFIG["name"]`` through its ``config_class``.
+
+Errors name the key as the operator wrote it and never repeat a value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import difflib
+import inspect
+import re
+import typing
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigError
+from ..settings.table import Table
+
+__all__ = ["make_config"]
+
+_NATIVE = (
+    bytes, bytearray, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+    decimal.Decimal, uuid.UUID,
+)  # fmt: skip
+
+
+def make_config(
+    plugin: str, config_class: Callable[..., object] | None, values: object
+) -> object | None:
+    """The plugin's settings as its own object.
+
+    Values are checked against the annotations of ``config_class`` and text is read as the
+    annotated type (``"3"`` for an int), so a plain dataclass is enough.
+
+    Args:
+        plugin: its name.
+        config_class: a dataclass, or anything that takes keywords; ``None`` for no settings.
+        values: what the operator wrote; ``None`` for nothing.
+
+    Returns:
+        What ``config_class`` made, ``None`` without one.
+
+    Raises:
+        ValueError: a key is unknown or missing, or a value is not allowed; the text names the key.
+    """
+    where = f"OM_PLUGIN_CONFIG[{plugin!r}]"
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"{where} must be a dict with text keys, not {type(values).__name__}")
+    if config_class is None:
+        if values:
+            raise ValueError(f"{where}: this plugin has no settings; take it out")
+        return None
+    parameters = inspect.signature(config_class).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [
+        p.name for p in parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    for name in values:
+        if name not in known and not open_ended:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
+            raise ValueError(f"{where}[{name!r}]: unknown key; {hint}")
+    for name in known:
+        if name not in values and parameters[name].default is inspect.Parameter.empty:
+            raise ValueError(f"{where}[{name!r}]: is required; set it")
+    hints = _hints(config_class)
+    read = {name: _read(f"{where}[{name!r}]", v, hints.get(name)) for name, v in values.items()}
+    try:
+        return config_class(**read)
+    except ConfigError as error:
+        raise ValueError(f"{where}[{error.key!r}]: {error.reason}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{_culprit(where, read, str(error))}: {error}") from error
+
+
+def _hints(config_class: Callable[..., object]) -> dict[str, Any]:
+    """The annotations of the keywords; none when they cannot be resolved from here."""
+    source: Any = config_class
+    if inspect.isclass(config_class):
+        if issubclass(config_class, Table):  # checks its own values
+            return {}
+        source = config_class if dataclasses.is_dataclass(config_class) else config_class.__init__
+    try:
+        return typing.get_type_hints(source, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _read(key: str, value: object, hint: Any) -> object:
+    if hint is None:
+        return value
+    try:
+        return msgspec.convert(value, hint, strict=False, builtin_types=_NATIVE)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{key}: {_lower(str(error))}") from None
+    except TypeError:  # an annotation that msgspec has no check for
+        return value
+
+
+def _culprit(where: str, read: Mapping[str, object], message: str) -> str:
+    """The one key that the plugin's own error can mean, else the whole table."""
+    named = [name for name in read if re.search(rf"\b{re.escape(name)}\b", message)]
+    keys = named or list(read)
+    return f"{where}[{keys[0]!r}]" if len(keys) == 1 else where
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

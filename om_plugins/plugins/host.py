@@ -1,0 +1,339 @@
+"""The plugins of one application: found, filtered, called under guard, quarantined, told about.
+
+Built-in plugins and third parties' take the same path: an entry point is filtered by name
+*before* its module is imported, imported under guard, checked, and registered with a pluggy
+manager of this application's own. One bad plugin is reported by name and the others go on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any, Literal
+
+import pluggy
+
+from .. import hookspecs, signals
+from ..errors import PluginError
+from ..protocols import PluginContext
+from ..types import PluginStatus
+from .checks import BadResult, check_result
+from .loading import (
+    FAILURES,
+    Origin,
+    Refused,
+    import_plugin,
+    installed_plugins,
+    load_plugin,
+    name_of,
+    words,
+)
+
+__all__ = ["PluginHost"]
+
+logger = logging.getLogger("om_plugins")
+
+MakeContext = Callable[[str, object, logging.Logger], PluginContext]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What the host knows of one plugin; ``in_a_row`` counts failures since the last success."""
+
+    status: PluginStatus
+    config: object = None
+    context: PluginContext | None = None
+    in_a_row: int = 0
+
+
+class PluginHost:
+    """The plugins of one application.
+
+    Args:
+        context: makes a plugin's context from its name, its config object and its logger.
+        builtins: the shipped plugins, name to module path; those of
+            :mod:`om_plugins.builtin` when ``None``.
+        only: names of third parties' plugins to load; ``None`` for all that are installed.
+        disabled: names of plugins to leave out, built-in ones too.
+        configs: settings of plugins by name.
+        strict: raise on the first broken plugin instead of going on without it.
+        max_failures: failures in a row after which a plugin is quarantined.
+        emit: tells what happened.
+        entry_points: finds third parties' plugins.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: MakeContext,
+        builtins: Mapping[str, str] | None = None,
+        only: Sequence[str] | None = None,
+        disabled: Sequence[str] = (),
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        strict: bool = False,
+        max_failures: int = 5,
+        emit: signals.Emit,
+        entry_points: Callable[[], Iterable[EntryPoint]] = installed_plugins,
+    ) -> None:
+        self._make_context = context
+        self._builtins = builtins
+        self._only = None if only is None else tuple(only)
+        self._disabled = tuple(disabled)
+        self._configs = dict(configs or {})
+        self._strict = strict
+        self._max_failures = max_failures
+        self._emit = emit
+        self._entry_points = entry_points
+        self._records: list[_Record] = []
+        self._registered: dict[str, _Record] = {}
+        self._loaded = False
+        self._started_pid = 0
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+
+    # --- loading ------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Find and load the built-in and the installed plugins. A second call does nothing.
+
+        Raises:
+            PluginError: a plugin is broken, or ``OM_PLUGINS`` names one that is not installed,
+                and the host is strict.
+        """
+        if self._loaded:
+            return
+        self._loaded = True
+        builtins = self._builtins
+        if builtins is None:
+            from ..builtin import BUILTINS
+
+            builtins = BUILTINS
+        for name, path in builtins.items():
+            entry_point = EntryPoint(name=name, value=path, group=hookspecs.GROUP)
+            self._admit(name, Origin("built-in"), entry_point.load)
+        for entry_point in sorted(self._entry_points(), key=lambda e: (e.name, e.value)):
+            filtered = self._only is not None and entry_point.name not in self._only
+            self._admit(
+                entry_point.name,
+                Origin.of(entry_point),
+                entry_point.load,
+                "not listed in OM_PLUGINS" if filtered else "",
+            )
+        for status in self._unmatched("OM_PLUGINS", self._only or (), "failed"):
+            self._report(status.name, status.reason, None)
+        for status in self._unmatched("OM_PLUGINS_DISABLED", self._disabled, "disabled"):
+            logger.warning("plugin %s: %s", status.name, status.reason)
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin object under the same checks and guard as an installed one.
+
+        Args:
+            plugin: a module, or any object with functions marked ``@hookimpl``.
+            name: its name; when not given, its ``name`` attribute, or the module's or the
+                class's name.
+
+        Raises:
+            PluginError: it is broken and the host is strict.
+        """
+        self._admit(name or name_of(plugin), Origin("the application"), lambda: plugin)
+
+    def _admit(
+        self, name: str, origin: Origin, load: Callable[[], object], filtered: str = ""
+    ) -> None:
+        """Filter, import, check and register one plugin; what goes wrong stands in its status."""
+        status = PluginStatus(name, "active", origin.source, origin.version)
+        record = _Record(status)
+        self._records.append(record)
+        if name in self._disabled:
+            filtered = "named in OM_PLUGINS_DISABLED"
+        if filtered:
+            status.state, status.reason = "disabled", filtered
+            return
+        try:
+            other = self._registered.get(name)
+            if other is not None:
+                raise Refused(
+                    f"another plugin has this name already (from {other.status.source}); rename "
+                    "one of them, or uninstall it"
+                )
+            plugin = import_plugin(load, origin)
+            loaded = load_plugin(name, plugin, self._manager, origin, self._configs.get(name))
+            self._manager.register(plugin, name)
+        except FAILURES as error:
+            known = isinstance(error, Refused)
+            status.state = "failed"
+            status.reason = str(error) if known else words(error)
+            self._report(name, status.reason, error.__cause__ if known else error)
+            return
+        status.version = loaded.info.version or status.version
+        status.summary = loaded.info.summary
+        status.hooks = loaded.hooks
+        status.reason = "; ".join(loaded.notes)
+        record.config = loaded.config
+        self._registered[name] = record
+        for note in loaded.notes:
+            logger.warning("plugin %s: %s", name, note)
+        self._emit(signals.plugin_loaded, name=name, version=status.version)
+
+    # --- calling ------------------------------------------------------------------------------
+
+    def collect(
+        self, hook: str, check: Callable[[Any], Any] | None = None
+    ) -> list[tuple[str, Any]]:
+        """Call a hook plugin by plugin under guard, each with its own context.
+
+        Args:
+            hook: one of :mod:`om_plugins.hookspecs`.
+            check: reads what a plugin returned; what it raises counts as the plugin's failure.
+
+        Returns:
+            (plugin name, result) in pluggy's order: ``tryfirst`` first, then the plugin that was
+            loaded last, ``trylast`` last. So a third party's comes before a built-in one.
+            Iterators are lists; a result of ``None`` is left out.
+
+        Raises:
+            PluginError: a plugin failed and the host is strict.
+        """
+        results = []
+        for record, result, error in self._call(hook, ("active",), check):
+            if error is not None:
+                self._report(record.status.name, record.status.reason, error)
+            elif result is not None:
+                results.append((record.status.name, result))
+        return results
+
+    def _call(
+        self,
+        hook: str,
+        states: tuple[str, ...],
+        check: Callable[[Any], Any] | None = None,
+    ) -> Iterator[tuple[_Record, Any, BaseException | None]]:
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        for implementation in reversed(caller.get_hookimpls()):
+            record = self._registered[implementation.plugin_name]
+            if record.status.state not in states:
+                continue
+            arguments = [self._context_of(record) for _ in implementation.argnames]
+            try:
+                result = check_result(hook, implementation.function(*arguments))
+                if check is not None and result is not None:
+                    result = check(result)
+            except FAILURES as error:
+                happened = str(error) if isinstance(error, BadResult) else f"raised {words(error)}"
+                self._count(record, f"{hook} {happened}")
+                yield record, None, error
+            else:
+                yield record, result, None
+
+    def _context_of(self, record: _Record) -> PluginContext:
+        if record.context is None:
+            name = record.status.name
+            log = logging.getLogger(f"om_plugins.plugin.{name}")
+            record.context = self._make_context(name, record.config, log)
+        return record.context
+
+    def guarded(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> tuple[bool, Any]:
+        """Call into a plugin later on: its notifier, its monitor, its engine.
+
+        A failure is logged and counted; a success forgets the failures before it. After
+        ``max_failures`` in a row the plugin is quarantined and no longer called. What the plugin
+        raised is never raised here, strict or not.
+
+        Args:
+            name: the plugin's name. One that the host does not know is called under guard alone.
+
+        Returns:
+            Whether it worked, and the result.
+        """
+        record = self._registered.get(name)
+        if record is not None and record.status.state != "active":
+            return False, None
+        try:
+            result = function(*args, **kwargs)
+        except FAILURES as error:
+            what = getattr(function, "__qualname__", type(function).__name__)
+            reason = f"{what} raised {words(error)}"
+            logger.error("plugin %s: %s", name, reason, exc_info=error)
+            if record is not None:
+                self._count(record, reason)
+            return False, None
+        if record is not None:
+            record.in_a_row = 0
+        return True, result
+
+    def startup(self) -> None:
+        """Call ``om_startup``, once in each process.
+
+        Raises:
+            PluginError: a plugin failed and the host is strict.
+        """
+        if self._started_pid == os.getpid():
+            return
+        self._started_pid = os.getpid()
+        for status in self._unmatched("OM_PLUGIN_CONFIG", self._configs, "failed"):
+            logger.warning("plugin %s: %s", status.name, status.reason)
+        self.collect("om_startup")
+
+    def shutdown(self) -> None:
+        """Call ``om_shutdown`` in a process that was started; quarantined plugins get it too.
+
+        What a plugin raises is logged, strict or not: the others must get their turn.
+        """
+        if self._started_pid != os.getpid():
+            return
+        self._started_pid = 0
+        for record, _, error in self._call("om_shutdown", ("active", "quarantined")):
+            if error is not None:
+                logger.error(
+                    "plugin %s: %s", record.status.name, record.status.reason, exc_info=error
+                )
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def statuses(self) -> list[PluginStatus]:
+        """Every plugin that was found, and every name in the settings that matches none.
+
+        Active ones first, then failed, quarantined and disabled ones.
+        """
+        every = [
+            *(record.status for record in self._records),
+            *self._unmatched("OM_PLUGINS", self._only or (), "failed"),
+            *self._unmatched("OM_PLUGIN_CONFIG", self._configs, "failed"),
+            *self._unmatched("OM_PLUGINS_DISABLED", self._disabled, "disabled"),
+        ]
+        order = ("active", "failed", "quarantined", "disabled")
+        return sorted(every, key=lambda status: order.index(status.state))
+
+    def _unmatched(
+        self, key: str, names: Iterable[str], state: Literal["failed", "disabled"]
+    ) -> Iterator[PluginStatus]:
+        known = sorted({record.status.name for record in self._records})
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "install it, or take the name out"
+                reason = f"{key} names {name!r}, and no plugin has this name; {hint}"
+                yield PluginStatus(name, state, source=key, reason=reason)
+
+    def _report(self, name: str, reason: str, cause: BaseException | None) -> None:
+        if self._strict:
+            raise PluginError(name, reason) from cause
+        logger.error("plugin %s: %s", name, reason, exc_info=cause)
+        self._emit(signals.plugin_failed, name=name, reason=reason)
+
+    def _count(self, record: _Record, reason: str) -> None:
+        status = record.status
+        status.failures += 1
+        status.reason = reason
+        record.in_a_row += 1
+        if record.in_a_row >= self._max_failures and status.state == "active":
+            status.state = "quarantined"
+            status.reason = f"failed {record.in_a_row} times in a row; the last: {reason}"
+            logger.error("plugin %s: quarantined: %s", status.name, status.reason)
+            self._emit(signals.plugin_quarantined, name=status.name, failures=status.failures)

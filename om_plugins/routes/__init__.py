@@ -1,7 +1,0 @@
-"""Engine routes: paths of a WSGI application that an engine chain answers."""
-
-from __future__ import annotations
-
-from .middleware import EngineRoutes
-
-__all__ = ["EngineRoutes"]

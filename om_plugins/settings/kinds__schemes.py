@@ -1,0 +1,60 @@
+"""Parts that are named by a URL: is the scheme known, and does the rest make sense?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, TypeVar
+
+from ..errors import ConfigError
+
+__all__ = ["CheckedFactory", "check_scheme", "check_url"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def check_scheme(key: str, url: str, known: Collection[str]) -> None:
+    """Check that something is known for a URL's scheme.
+
+    Raises:
+        ConfigError: names the nearest known scheme, or all of them.
+    """
+    scheme = url.partition(":")[0]
+    if scheme in known:
+        return
+    near = difflib.get_close_matches(scheme, sorted(known), n=1)
+    way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {way_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFactory(Generic[P, T]):
+    """Makes a part from its URL, and says beforehand whether the URL makes sense.
+
+    Attributes:
+        make: makes it.
+        check: raises :class:`~om_plugins.errors.ConfigError`, and opens nothing.
+    """
+
+    make: Callable[P, T]
+    check: Callable[[str], object]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.make(*args, **kwargs)
+
+
+def check_url(key: str, url: str, factories: Mapping[str, object]) -> None:
+    """Check that something is known for a URL's scheme, and what that says of the rest.
+
+    Args:
+        factories: by scheme; one with a ``check(url)`` is asked.
+
+    Raises:
+        ConfigError: names the way out.
+    """
+    check_scheme(key, url, list(factories))
+    check = getattr(factories[url.partition(":")[0]], "check", None)
+    if check is not None:
+        check(url)

@@ -1,0 +1,124 @@
+"""Tables of settings: dataclasses whose fields know what is allowed.
+
+A :class:`Table` reads a mapping as users write it and raises
+:class:`~om_plugins.errors.ConfigError` with the key, the value and the way out. What is allowed is
+said by the checks of :mod:`om_plugins.settings.kinds`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from ..errors import ConfigError
+
+__all__ = ["Check", "Table", "key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How one kind of value is read.
+
+    Attributes:
+        allowed: what is allowed, in words; used in errors and in the documentation.
+        read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
+        secret: a value that is no function is shown to nobody: not in an error, not in a list.
+    """
+
+    allowed: str
+    read: Callable[[Any], Any]
+    secret: bool = False
+
+
+class Table:
+    """A frozen dataclass whose fields were made by :func:`key`."""
+
+    PREFIX: ClassVar[str] = ""
+    SHORT: ClassVar[str] = ""
+    """The one key that a list stands for; "" where a table must be a dict."""
+
+    @classmethod
+    def keys(cls) -> dict[str, Field[Any]]:
+        """The fields by the names that users write."""
+        return {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def _written(cls, name: str) -> str:
+        return cls.PREFIX + name.upper() if cls.PREFIX else name
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object], where: str = "") -> Self:
+        """Read and check ``values``.
+
+        Args:
+            values: keys as users write them; with a :attr:`PREFIX`, others are ignored.
+            where: what stands before the key in errors, for nested tables.
+
+        Raises:
+            ConfigError: a key is unknown or a value is not allowed.
+        """
+        known = cls.keys()
+        read: dict[str, Any] = {}
+        for name, value in values.items():
+            if not isinstance(name, str) or (cls.PREFIX and not name.startswith(cls.PREFIX)):
+                continue
+            found = known.get(name)
+            if found is None:
+                raise ConfigError(where + name, value, _unknown(name, known))
+            try:
+                read[found.name] = _read(where + name, value, found)
+            except ConfigError as error:
+                if error.key.startswith(where):
+                    raise
+                # of a table inside this one, which does not know where it stands
+                raise ConfigError(where + error.key, error.value, error.reason) from None
+        return cls(**read)
+
+    def given(self) -> dict[str, Any]:
+        """The values that differ from the defaults, by the names that users write."""
+        default = type(self)()
+        return {
+            written: value
+            for written, one in self.keys().items()
+            if (value := getattr(self, one.name)) != getattr(default, one.name)
+        }
+
+    def __post_init__(self) -> None:
+        for written, one in self.keys().items():
+            value = getattr(self, one.name)
+            if one.default is MISSING or value is not one.default:
+                object.__setattr__(self, one.name, _read(written, value, one))
+
+
+def _read(written: str, value: object, found: Field[Any]) -> Any:
+    check: Check = found.metadata["check"]
+    if value is None and found.default is None:
+        return None
+    try:
+        return check.read(value)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        detail = str(error)
+        reason = f"must be {check.allowed}" + (f" ({detail})" if detail else "")
+        shown = "…" if check.secret else value  # a secret never reaches a log
+        raise ConfigError(written, shown, reason) from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return (
+        f"unknown key; did you mean {near[0]!r}?"
+        if near
+        else ("unknown key; known are " + ", ".join(sorted(known)))
+    )
+
+
+def key(default: Any, check: Check, doc: str, group: str = "") -> Any:
+    """One row of a settings table."""
+    metadata = {"check": check, "doc": doc, "group": group}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)

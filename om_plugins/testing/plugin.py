@@ -1,0 +1,87 @@
+"""What every plugin must keep, as pytest tests: it is loaded into a real application."""
+
+# ruff: noqa: S101 - these are tests
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from ..hookspecs import HOOK_API
+from ..plugins.checks import HOOKS
+from ..runtime import Runtime
+from ..settings.settings import Settings
+from ..types import PluginStatus
+
+__all__ = ["PluginContract"]
+
+
+class PluginContract:
+    """Inherit, and name your plugin::
+
+        class TestWiki(PluginContract):
+            config = {"language": "ko"}
+
+            @pytest.fixture
+            def plugin(self):
+                return om_plugins_wiki
+
+    Attributes:
+        config: its settings, as under ``OM_PLUGIN_CONFIG``.
+    """
+
+    config: Mapping[str, Any] = {}
+
+    @pytest.fixture
+    def plugin(self) -> object:
+        """The plugin: its module, or an object."""
+        raise NotImplementedError("name your plugin in a fixture named 'plugin'")
+
+    @pytest.fixture
+    def runtime(self, plugin: object) -> Iterator[Runtime]:
+        """A real application's parts with this plugin and the built-in ones, strict."""
+        settings = Settings(plugins=(), plugin_config={_NAME: dict(self.config)}, strict=True)
+        runtime = Runtime(settings, testing=True, plugins=[(plugin, _NAME)])
+        yield runtime
+        runtime.close()
+
+    def test_it_is_loaded(self, runtime: Runtime) -> None:
+        status = _status(runtime)
+        assert (status.state, status.reason) == ("active", "")
+        assert status.hooks
+
+    def test_it_says_what_it_is(self, runtime: Runtime) -> None:
+        assert _status(runtime).summary, "om_plugin_info should return PluginInfo(summary=…)"
+
+    def test_its_hooks_answer(self, runtime: Runtime) -> None:
+        for hook in HOOKS:
+            if hook not in ("om_plugin_info", "om_startup", "om_shutdown"):
+                runtime.plugins.collect(hook)
+        assert _status(runtime).failures == 0
+
+    def test_it_starts_and_ends(self, runtime: Runtime) -> None:
+        runtime.start()
+        runtime.close()
+        assert _status(runtime).failures == 0
+
+    def test_an_unknown_setting_is_told(self, plugin: object) -> None:
+        wrong = Settings(plugins=(), plugin_config={_NAME: {**self.config, "no-such-key": 1}})
+        runtime = Runtime(wrong, testing=False, plugins=[(plugin, _NAME)])
+        try:
+            status = _status(runtime)
+            assert (status.state, "OM_PLUGIN_CONFIG" in status.reason) == ("failed", True)
+        finally:
+            runtime.close()
+
+    def test_it_is_written_for_a_hook_api_that_exists(self, plugin: object) -> None:
+        info = getattr(plugin, "om_plugin_info", None)
+        assert info is None or 1 <= info().hook_api <= HOOK_API
+
+
+_NAME = "under-test"
+
+
+def _status(runtime: Runtime) -> PluginStatus:
+    return next(status for status in runtime.plugins.statuses() if status.name == _NAME)

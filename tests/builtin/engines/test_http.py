@@ -1,0 +1,756 @@
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from email.utils import formatdate
+
+import pytest
+
+from om_plugins.builtin.engines.http import HttpEngine
+from om_plugins.builtin.http.status import retry_after
+from om_plugins.chains.chain import EngineChain
+from om_plugins.errors import (
+    AttemptTimeout,
+    Cancelled,
+    ConfigError,
+    InvalidRequest,
+    Misconfigured,
+    MissingExtra,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+from om_plugins.protocols import Engine
+from om_plugins.testing import EngineContract
+from om_plugins.types import Call, EngineSpec
+from tests.conftest import lacking
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture
+def engine_for():
+    engines = []
+
+    def make(url, **options):
+        engines.append(HttpEngine("up", url, **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def in_seconds(seconds, payload=None, **options):
+    return Call(payload, deadline=time.monotonic() + seconds, **options)
+
+
+def request_of(connection):
+    """Read one request to its end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = connection.recv(65536)
+        if not part:
+            return data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n")
+         if line.startswith(b"content-length:")), 0
+    )  # fmt: skip
+    while len(body) < length:
+        body += connection.recv(65536)
+    return data
+
+
+def reset(connection):
+    """Close with a RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+# --- a good upstream ----------------------------------------------------------------------------
+
+
+def test_post_sends_json_and_returns_the_json_answer(upstream, engine_for):
+    engine = engine_for(f"{upstream.url}/ask?v=2")
+    answer = engine.call(Call({"q": "디스크?"}))
+    assert answer.payload == {"q": "디스크?"}
+    sent = upstream.requests[0]
+    assert (sent["method"], sent["path"]) == ("POST", "/ask?v=2")
+    assert sent["headers"]["content-type"] == "application/json"
+
+
+def test_engine_keeps_the_contract(upstream, engine_for):
+    assert isinstance(engine_for(upstream.url), Engine)
+    assert not engine_for(upstream.url).traits.idempotent
+    assert engine_for(upstream.url, method="GET").traits.idempotent
+    assert engine_for(upstream.url, idempotent=True).traits.idempotent
+
+
+def test_get_puts_the_payload_into_the_query(upstream, engine_for):
+    engine = engine_for(f"{upstream.url}/s?a=1", method="GET")
+    engine.call(Call({"q": "x y&z", "tag": ["p", "q"], "n": 3, "deep": {"k": True}, "none": None}))
+    sent = upstream.requests[0]
+    assert sent["path"] == "/s?a=1&q=x+y%26z&tag=p&tag=q&n=3&deep=%7B%22k%22%3Atrue%7D"
+    assert "idempotency-key" not in sent["headers"]
+    with pytest.raises(InvalidRequest) as caught:
+        engine.call(Call("text"))
+    assert caught.value.sent == "no"
+
+
+def test_post_sends_the_same_idempotency_key_on_every_attempt(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    call = Call({})
+    engine.call(call)
+    engine.call(call)
+    assert [r["headers"]["idempotency-key"] for r in upstream.requests] == [
+        call.idempotency_key
+    ] * 2
+
+
+def test_only_allowed_headers_of_the_call_are_passed_on(upstream, engine_for):
+    engine = engine_for(upstream.url, headers={"Authorization": "Bearer own"})
+    headers = {
+        "traceparent": "00-1-2-01",
+        "cookie": "session=1",
+        "authorization": "Bearer theirs",
+        "x-request-id": "a\r\nX-Evil: 1",
+    }
+    engine.call(Call({}, headers=headers))
+    sent = upstream.requests[0]["headers"]
+    assert sent["traceparent"] == "00-1-2-01"
+    assert sent["authorization"] == "Bearer own"
+    assert not {"cookie", "x-evil", "x-request-id"} & set(sent)
+
+
+def test_connections_are_reused(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    for _ in range(5):
+        engine.call(Call({}))
+    upstream.answers(500)
+    with pytest.raises(Transient):
+        engine.call(Call({}))
+    upstream.answers(200)
+    engine.call(Call({}))
+    assert upstream.connections == 1
+
+
+def test_204_is_none_and_201_keeps_its_status(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    upstream.answers(204, b"")
+    assert engine.call(Call({})).payload is None
+    upstream.answers(201, b'{"id":1}')
+    assert engine.call(Call({})).status == 201
+
+
+def test_gzip_answers_are_read(upstream, engine_for):
+    packed = gzip.compress(b'{"a":') + gzip.compress(b"[1]}")
+    upstream.answers(200, packed, Content_Encoding="gzip")
+    assert engine_for(upstream.url).call(Call({})).payload == {"a": [1]}
+
+
+def test_payload_that_is_not_json_is_an_invalid_request(upstream, engine_for):
+    for payload in (object(), "\ud800"):
+        with pytest.raises(InvalidRequest) as caught:
+            engine_for(upstream.url).call(Call(payload))
+        assert caught.value.sent == "no"
+    assert not upstream.requests
+
+
+# --- statuses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (301, Misconfigured), (308, Misconfigured), (400, InvalidRequest), (401, Misconfigured),
+        (403, Misconfigured), (404, Misconfigured), (405, Misconfigured), (408, AttemptTimeout),
+        (409, InvalidRequest), (413, TooLong), (415, Unsupported), (418, Unsupported),
+        (422, InvalidRequest), (425, Transient), (429, RateLimited), (500, Transient),
+        (501, Unsupported), (502, Transient), (503, Transient), (504, Transient),
+    ],
+)  # fmt: skip
+def test_status_becomes_an_error(upstream, engine_for, status, error):
+    upstream.answers(status, b'{"secret":"upstream text"}', Location=f"{upstream.url}/else")
+    with pytest.raises(error) as caught:
+        engine_for(upstream.url).call(Call({}))
+    assert type(caught.value) is error
+    assert (caught.value.status, caught.value.sent) == (status, "yes")
+    assert "upstream text" not in str(caught.value)
+    assert len(upstream.requests) == 1, "nothing is retried or followed here"
+
+
+def test_503_with_retry_after_is_rate_limited(upstream, engine_for):
+    upstream.answers(503, Retry_After="7")
+    with pytest.raises(RateLimited) as caught:
+        engine_for(upstream.url).call(Call({}))
+    assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0), ("12", 12), ("1.5", 1.5), ("999999", 3600), ("-5", None), ("soon", None),
+        ("", None), ("5, 6", None), ("٣", None), ("nan", None), ("1" * 500, None),
+        ("Mon, 99 Foo 9999 99:99:99 GMT", None), ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+    ],
+)  # fmt: skip
+def test_retry_after_is_clamped_and_garbage_is_ignored(value, seconds):
+    assert retry_after({"retry-after": value}) == seconds
+
+
+def test_retry_after_date_is_compared_with_the_answers_own_date():
+    headers = {"retry-after": formatdate(1_000_090, usegmt=True)}
+    headers["date"] = formatdate(1_000_000, usegmt=True)
+    assert retry_after(headers) == 90
+
+
+# --- what is sent, and whether ------------------------------------------------------------------
+
+
+def test_refused_connection_was_not_sent(refused_url, engine_for):
+    with pytest.raises(Transient) as caught:
+        engine_for(refused_url).call(Call({}))
+    assert caught.value.sent == "no"
+
+
+def test_unknown_host_was_not_sent(engine_for):
+    with pytest.raises(Transient) as caught:
+        engine_for("http://nothing.invalid/").call(in_seconds(5, {}))
+    assert caught.value.sent == "no"
+
+
+def test_connect_timeout_was_not_sent(engine_for):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:  # fill the queue: further connections get no answer
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        time.sleep(0.05)
+        engine = engine_for(f"http://127.0.0.1:{port}", connect_timeout=0.2)
+        began = time.monotonic()
+        with pytest.raises(Transient) as caught:
+            engine.call(Call({}))
+        assert 0.15 < time.monotonic() - began < 0.4
+        assert caught.value.sent == "no"
+        with pytest.raises(AttemptTimeout) as timed_out:
+            engine.call(in_seconds(0.1, {}))
+        assert timed_out.value.sent == "no"
+        for one in waiting:
+            one.close()
+
+
+def test_reset_while_sending_may_have_been_sent(raw_upstream, engine_for):
+    def script(connection, number):
+        connection.recv(100)
+        reset(connection)
+
+    with pytest.raises(Transient) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {"big": "x" * 20_000_000}))
+    assert caught.value.sent == "maybe"
+
+
+@pytest.mark.parametrize("status", [b"100 Continue", b"103 Early Hints"])
+def test_an_endless_row_of_interim_answers_is_cut_after_twenty(raw_upstream, engine_for, status):
+    def script(connection, number):
+        request_of(connection)
+        while True:
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+    with pytest.raises(Transient, match="more than 20 interim answers"):
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+
+
+def test_what_an_upstream_sends_steers_no_terminal_that_shows_the_error(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"\x1b[2J forged\x07\r\n\r\n")
+
+    with pytest.raises(Transient) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+    assert "forged" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_close_before_the_answer_was_sent_on_a_new_connection(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+
+    with pytest.raises(Transient) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+    assert caught.value.sent == "yes"
+
+
+def test_stale_pooled_connection_may_have_been_sent(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        connection.recv(1)  # the next request arrives, and is thrown away unread
+        reset(connection)
+
+    engine = engine_for(raw_upstream(script).url)
+    engine.call(in_seconds(5, {}))
+    with pytest.raises(Transient) as caught:
+        engine.call(in_seconds(5, {}))
+    assert caught.value.sent == "maybe"
+    assert engine.call(in_seconds(5, {})).payload == {}, "the next one gets a new connection"
+
+
+def test_connection_that_was_closed_while_idle_is_not_used(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+    engine = engine_for(raw_upstream(script).url)
+    engine.call(in_seconds(5, {}))
+    time.sleep(0.05)
+    assert engine.call(in_seconds(5, {})).payload == {}
+
+
+# --- garbled answers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x00\xff garbage\r\n\r\n", "BadStatusLine"),
+        (HEAD + b"Content-Length: 5\r\n\r\n{\"a\":", "broken JSON"),
+        (HEAD + b"Content-Length: 0\r\n\r\n", "broken JSON"),
+        (HEAD + b"Content-Length: 100\r\n\r\n{}", "98 bytes early"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}", "early|without a size"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}", "early|without a size"),
+        (HEAD + b"Content-Length: 10000\r\n\r\n" + b"[" * 10000, "broken JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>", "not JSON"),
+        (b"HTTP/1.1 200 OK\r\n\r\n{}", "not JSON"),
+        (HEAD + b"Content-Encoding: br\r\n\r\nxx", "not asked for"),
+        (HEAD + b"Content-Encoding: gzip\r\n\r\nxx", "gzip"),
+        (HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}", mtime=0)[:-4], "early"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n", "100 headers"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "line"),
+    ],
+)  # fmt: skip
+def test_garbled_answer_is_transient(raw_upstream, engine_for, answer, said):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(answer)
+
+    with pytest.raises(Transient, match=said) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+    assert caught.value.sent == "yes"
+
+
+def test_reset_inside_the_body_is_transient(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        time.sleep(0.05)
+        reset(connection)
+
+    with pytest.raises(Transient) as caught:
+        engine_for(raw_upstream(script).url).call(in_seconds(5, {}))
+    assert caught.value.sent == "yes"
+
+
+def endless(connection, number):
+    request_of(connection)
+    connection.sendall(HEAD + b"\r\n")
+    while True:
+        connection.sendall(b"[1]," * 16_384)
+
+
+def declared_huge(connection, number):
+    request_of(connection)
+    connection.sendall(HEAD + b"Content-Length: 99999999999999\r\n\r\n")
+    while True:
+        connection.sendall(b"[1]," * 16_384)
+
+
+def huge_chunk(connection, number):
+    request_of(connection)
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n7fffffffff\r\n")
+    while True:
+        connection.sendall(b"[1]," * 16_384)
+
+
+BOMB = gzip.compress(b" " * 200_000_000, 9)
+
+
+def bomb(connection, number):
+    request_of(connection)
+    connection.sendall(HEAD + b"Content-Encoding: gzip\r\n\r\n" + BOMB)
+
+
+@pytest.mark.parametrize("script", [endless, declared_huge, huge_chunk, bomb])
+def test_answer_over_the_limit_is_cut_with_bounded_memory(raw_upstream, engine_for, script):
+    engine = engine_for(raw_upstream(script).url, max_answer=2_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Transient, match="larger than 2000000"):
+            engine.call(in_seconds(20, {}))
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def dripping(start):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(start)
+        while True:
+            connection.sendall(b" ")
+            time.sleep(0.1)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        HEAD + b"Content-Length: 1000\r\n\r\n",
+        HEAD + b"\r\n",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 1000\r\n\r\n",
+    ],
+    ids=["status line", "header", "body", "body without length", "error body"],
+)
+def test_dripping_upstream_is_cut_at_the_deadline(raw_upstream, engine_for, start):
+    engine = engine_for(raw_upstream(dripping(start)).url)
+    began = time.monotonic()
+    with pytest.raises((AttemptTimeout, Transient)) as caught:
+        engine.call(in_seconds(0.45, {}))
+    assert abs(time.monotonic() - began - 0.45) < 0.05
+    if b"500" in start:
+        assert caught.value.status == 500, "what is known beats what is not"
+    else:
+        assert isinstance(caught.value, AttemptTimeout)
+        assert caught.value.sent == "yes"
+
+
+def test_own_timeout_holds_without_a_deadline(raw_upstream, engine_for):
+    engine = engine_for(raw_upstream(dripping(HEAD + b"\r\n")).url, timeout=0.3)
+    began = time.monotonic()
+    with pytest.raises(AttemptTimeout):
+        engine.call(Call({}))
+    assert abs(time.monotonic() - began - 0.3) < 0.05
+
+
+def test_upstream_that_does_not_read_is_cut_at_the_deadline(raw_upstream, engine_for):
+    server = raw_upstream(lambda connection, number: server.over.wait())
+    began = time.monotonic()
+    with pytest.raises(AttemptTimeout) as caught:
+        engine_for(server.url).call(in_seconds(0.3, {"big": "x" * 20_000_000}))
+    assert time.monotonic() - began < 0.5
+    assert caught.value.sent == "yes"
+
+
+def test_call_whose_time_is_over_is_not_sent(upstream, engine_for):
+    with pytest.raises(AttemptTimeout) as caught:
+        engine_for(upstream.url).call(in_seconds(-1, {}))
+    assert caught.value.sent == "no"
+    assert not upstream.requests
+
+
+@pytest.mark.parametrize("start", [b"", HEAD + b"\r\n{"], ids=["no answer", "inside the body"])
+def test_cancelled_call_ends_at_once(raw_upstream, engine_for, start):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(start)
+        server.over.wait()
+
+    server = raw_upstream(script)
+    engine = engine_for(server.url)
+    call = in_seconds(20, {})
+    timer = threading.Timer(0.2, call.cancel)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        engine.call(call)
+    assert time.monotonic() - began < 0.4
+    timer.join()
+
+
+def test_cancelling_afterwards_leaves_the_pooled_connection_alone(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    call = Call({})
+    engine.call(call)
+    call.cancel()
+    engine.call(Call({}))
+    assert upstream.connections == 1
+
+
+# --- health, processes, configuration -----------------------------------------------------------
+
+
+def test_probe_opens_a_connection_or_asks_the_health_address(upstream, refused_url, engine_for):
+    engine_for(upstream.url).probe(in_seconds(2))
+    with pytest.raises(Transient):
+        engine_for(refused_url).probe(in_seconds(2))
+    assert not upstream.requests
+    engine = engine_for(refused_url, health_url=f"{upstream.url}/health")
+    engine.probe(in_seconds(2))
+    assert (upstream.requests[0]["method"], upstream.requests[0]["path"]) == ("GET", "/health")
+    upstream.answers(503)
+    with pytest.raises(Transient):
+        engine.probe(in_seconds(2))
+
+
+def test_engine_may_be_used_again_after_close(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    engine.call(Call({}))
+    engine.close()
+    assert engine.call(Call({})).payload == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_child_of_a_fork_makes_its_own_connections(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    engine.call(Call({}))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if engine.call(in_seconds(5, {"from": "child"})).payload else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert engine.call(Call({"from": "parent"})).payload == {"from": "parent"}
+    assert upstream.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("ftp://x/", {}), ("/path", {}), ("http://", {}), ("http://x:99999/", {}),
+        ("http://x/a b", {}), ("http://x/\n", {}), ("http://x", {"method": "BREW"}),
+        ("http://x", {"timeout": 0}), ("http://x", {"max_answer": -1}),
+        ("http://x", {"headers": {"X-Key": "a\r\nb"}}), ("http://x", {"headers": {"a b": "c"}}),
+        ("http://x", {"health_url": "nowhere"}),
+    ],
+)  # fmt: skip
+def test_wrong_argument_is_a_config_error(url, options):
+    with pytest.raises(ConfigError):
+        HttpEngine("up", url, **options)
+
+
+def test_credentials_are_never_shown():
+    engine = HttpEngine("up", "https://x/ask?key=s3cret", headers={"Authorization": "s3cret"})
+    assert "s3cret" not in repr(engine)
+    with pytest.raises(ConfigError) as caught:
+        HttpEngine("up", "https://user:s3cret@x/")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_missing_urllib3_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    monkeypatch.delitem(sys.modules, "om_plugins.builtin.http.transport", raising=False)
+    with pytest.raises(MissingExtra, match=r"om-plugins\[http\]"):
+        HttpEngine("up", "http://x/")
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        lacking("openssl (apt-get install openssl)")
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+def over_tls(certificate, script):
+    cert, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    def play(connection, number):
+        with context.wrap_socket(connection, server_side=True) as secure:
+            script(secure, number)
+
+    return play
+
+
+def test_tls_upstream_answers_when_its_certificate_is_trusted(
+    raw_upstream, engine_for, certificate
+):
+    def script(connection, number):
+        while request_of(connection):
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+
+    url = raw_upstream(over_tls(certificate, script)).url.replace("http:", "https:")
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    engine = engine_for(url, ssl_context=trusting)
+    for _ in range(2):
+        assert engine.call(in_seconds(5, {})).payload == {}
+    with pytest.raises(Misconfigured, match="not trusted") as caught:
+        engine_for(url).call(in_seconds(5, {}))
+    assert caught.value.sent == "no"
+
+
+def test_dripping_tls_upstream_is_cut_at_the_deadline(raw_upstream, engine_for, certificate):
+    script = over_tls(certificate, dripping(HEAD + b"Content-Length: 1000\r\n\r\n"))
+    url = raw_upstream(script).url.replace("http:", "https:")
+    engine = engine_for(url, ssl_context=ssl.create_default_context(cafile=certificate[0]))
+    began = time.monotonic()
+    with pytest.raises(AttemptTimeout):
+        engine.call(in_seconds(0.45, {}))
+    assert abs(time.monotonic() - began - 0.45) < 0.05
+
+
+def test_cancelled_tls_call_ends_at_once(raw_upstream, engine_for, certificate):
+    def script(connection, number):
+        request_of(connection)
+        server.over.wait()
+
+    server = raw_upstream(over_tls(certificate, script))
+    url = server.url.replace("http:", "https:")
+    engine = engine_for(url, ssl_context=ssl.create_default_context(cafile=certificate[0]))
+    call = in_seconds(20, {})
+    timer = threading.Timer(0.2, call.cancel)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        engine.call(call)
+    assert time.monotonic() - began < 0.5
+    timer.join()
+
+
+def test_server_that_never_ends_the_handshake_is_cut(raw_upstream, engine_for):
+    server = raw_upstream(lambda connection, number: server.over.wait())
+    engine = engine_for(server.url.replace("http:", "https:"), connect_timeout=0.3)
+    began = time.monotonic()
+    with pytest.raises((Transient, AttemptTimeout)) as caught:
+        engine.call(in_seconds(5, {}))
+    assert time.monotonic() - began < 0.5
+    assert caught.value.sent == "no"
+
+
+# --- in a chain ---------------------------------------------------------------------------------
+
+
+class TestContract(EngineContract):
+    @pytest.fixture
+    def engine(self, upstream, engine_for):
+        return engine_for(upstream.url)
+
+
+def test_chain_retries_an_idempotent_call_on_a_stale_connection(raw_upstream, engine_for):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        if number == 0:
+            connection.recv(1)
+            reset(connection)
+
+    chain = EngineChain("c")
+    engine = engine_for(raw_upstream(script).url, idempotent=True)
+    chain.add(EngineSpec(engine, chain="c"))
+    assert chain.call({}).attempts == 1
+    assert chain.call({}).attempts == 2
+
+
+def test_the_upstream_is_told_the_time_that_is_left(upstream, engine_for):
+    name = "x-envoy-expected-rq-timeout-ms"
+    engine_for(upstream.url, timeout=3).call(in_seconds(9, {}))
+    engine_for(upstream.url).call(in_seconds(2, {}))
+    engine_for(upstream.url, pass_deadline=False).call(in_seconds(2, {}))
+    told = [request["headers"].get(name) for request in upstream.requests]
+    assert 2500 <= int(told[0]) <= 3000
+    assert 1500 <= int(told[1]) <= 2000
+    assert told[2] is None
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def streams(kind, *pieces, gone=None):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n")
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01)
+        if gone is not None and not connection.recv(1):
+            gone.set()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("kind", "pieces", "chunks"),
+    [
+        (b"text/event-stream", [b"data: on", b"e\n\nevent: x\ndata: two\n\n"], ["one", "two"]),
+        (b"text/plain", ["가".encode()[:2], "가".encode()[2:] + b"!"], ["가!"]),
+        (b"text/plain; charset=utf-8", [b"one", b"two", b"\xff"], ["one", "two", "\ufffd"]),
+    ],
+)
+def test_a_stream_passes_as_it_comes(raw_upstream, engine_for, kind, pieces, chunks):
+    engine = engine_for(raw_upstream(streams(kind, *pieces)).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    assert list(answer.chunks) == chunks
+
+
+def test_an_upstream_that_does_not_stream_answers_at_once(upstream, engine_for):
+    engine = engine_for(upstream.url, streaming=True)
+    assert engine.call(in_seconds(5, {"a": 1}, stream=True)).payload == {"a": 1}
+    engine.call(in_seconds(5, {}))
+    accepted = [request["headers"]["accept"] for request in upstream.requests]
+    assert accepted[0].startswith("text/event-stream")
+    assert accepted[1] == "application/json"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_closing_a_stream_closes_the_upstream_within_a_second(raw_upstream, engine_for, begun):
+    gone = threading.Event()
+    script = streams(b"text/event-stream", b"data: one\n\n", gone=gone)
+    engine = engine_for(raw_upstream(script).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    if begun:
+        assert next(answer.chunks) == "one"
+    answer.close()
+    assert gone.wait(1)
+
+
+def test_a_reader_that_waits_holds_the_upstream_back(raw_upstream, engine_for):
+    sent = [0]
+
+    def endless(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65_536)
+            sent[0] += 65_536
+
+    engine = engine_for(raw_upstream(endless).url, streaming=True)
+    answer = engine.call(in_seconds(5, {}, stream=True))
+    next(answer.chunks)
+    before = -1
+    while before != sent[0]:
+        before = sent[0]
+        time.sleep(0.1)
+    assert before < 16 * 2**20, "what the sockets hold, and no more"
+    answer.close()

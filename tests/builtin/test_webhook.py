@@ -1,0 +1,111 @@
+"""The webhook notifier posts JSON to a real server, and tells no secret when it cannot."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from om_plugins import Settings
+from om_plugins.builtin.webhook import WebhookConfig, WebhookNotifier
+from om_plugins.errors import ConfigError
+from om_plugins.runtime import Runtime
+from om_plugins.testing.notifier import NotifierContract
+from om_plugins.types import Action, Notification
+
+pytest.importorskip("urllib3")
+
+
+class TestWebhook(NotifierContract):
+    @pytest.fixture
+    def notifier(self, upstream):
+        self.upstream = upstream
+        return WebhookNotifier(WebhookConfig(url=upstream.url + "/in"))
+
+    def delivered(self, notifier):
+        return "\n".join(
+            json.dumps(json.loads(request["body"]), ensure_ascii=False)
+            for request in self.upstream.requests
+        )
+
+
+def note(**more):
+    return Notification(**{"kind": "error", "message": "It broke", "id": "7", "at": 5.0} | more)
+
+
+def test_all_fields_are_sent_with_the_headers_of_the_configuration(upstream):
+    config = WebhookConfig(url=upstream.url + "/in?k=1", headers={"Authorization": "Bearer t"})
+    WebhookNotifier(config).send(note(actions=(Action("Try", "refresh"),)), 5)
+    (request,) = upstream.requests
+    assert (request["method"], request["path"]) == ("POST", "/in?k=1")
+    assert request["headers"]["authorization"] == "Bearer t"
+    assert request["headers"]["content-type"] == "application/json"
+    said = upstream.json()
+    assert (said["kind"], said["message"], said["id"]) == ("error", "It broke", "7")
+    assert said["actions"] == [{"label": "Try", "action": "refresh", "value": ""}]
+
+
+def test_a_template_is_filled_once_and_what_people_wrote_is_no_template(upstream):
+    config = WebhookConfig(
+        url=upstream.url,
+        template={"text": "[{kind}] {text} {unknown} {", "blocks": [{"id": "{id}"}], "n": 1},
+    )
+    WebhookNotifier(config).send(note(title="Oh", message='a "{to}" {kind}'), 5)
+    assert upstream.json() == {
+        "text": '[error] Oh: a "{to}" {kind} {unknown} {',
+        "blocks": [{"id": "7"}],
+        "n": 1,
+    }
+
+
+def test_what_is_said_to_one_browser_stays_in_the_house(upstream):
+    notifier = WebhookNotifier(WebhookConfig(url=upstream.url))
+    for to in ("sid:" + "A" * 22, "user:7", "role:editor", "sid:"):
+        notifier.send(note(to=to), 5)
+    assert upstream.requests == []
+    notifier.send(note(to="everyone"), 5)
+    assert len(upstream.requests) == 1
+    WebhookNotifier(WebhookConfig(url=upstream.url, to=["role:editor"])).send(
+        note(to="role:editor"), 5
+    )
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500, 503])
+def test_an_answer_that_is_no_success_is_a_failure(upstream, status):
+    upstream.answers(status, Location=upstream.url + "/elsewhere")
+    with pytest.raises(ConnectionError, match=f"127.0.0.1 answered {status}"):
+        WebhookNotifier(WebhookConfig(url=upstream.url + "/secret-token")).send(note(), 5)
+    assert len(upstream.requests) == 1  # neither followed nor tried again here
+
+
+def test_a_failure_does_not_tell_the_address(refused_url):
+    with pytest.raises(ConnectionError) as caught:
+        WebhookNotifier(WebhookConfig(url=refused_url + "/secret-token")).send(note(), 5)
+    assert "secret-token" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_server_that_says_nothing_is_given_up_in_time(raw_upstream):
+    silent = raw_upstream(lambda sock, number: time.sleep(1))
+    began = time.monotonic()
+    with pytest.raises(ConnectionError, match="Timeout"):
+        WebhookNotifier(WebhookConfig(url=silent.url)).send(note(), 0.2)
+    assert time.monotonic() - began < 0.9
+
+
+@pytest.mark.parametrize("url", ["hooks.example", "file:///etc/passwd", "ftp://x/", "https://"])
+def test_only_web_addresses_are_taken(url):
+    with pytest.raises(ConfigError, match="must be an address such as") as caught:
+        WebhookConfig(url=url)
+    assert str(caught.value).startswith("url '…':")
+
+
+def test_it_is_off_until_it_has_an_address(upstream):
+    for config, expected in (({}, 0), ({"notifier-webhook": {"url": upstream.url}}, 1)):
+        runtime = Runtime(Settings(plugin_config=config), testing=True)
+        runtime.notify.error("It broke")
+        runtime.scheduler.run_pending()
+        runtime.close()
+        assert len(upstream.requests) == expected

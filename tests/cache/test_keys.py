@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from itertools import combinations
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from om_plugins.cache.keys import (
+    UnsupportedKey,
+    body_of,
+    encode,
+    group_of,
+    identify,
+    split,
+    store_key,
+)
+from om_plugins.errors import CacheError
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+def test_values_that_look_alike_are_different_keys():
+    alike = [
+        1, True, "1", 1.0, b"1", Decimal(1), Number.ONE, (1,), ("1",), ((1,),), None, "None", "",
+        b"", (), frozenset(), 0, False, 0.0, -0.0, Colour.RED, "Colour.RED",
+        date(2024, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), "2024-01-01",
+        UUID(int=1), timedelta(seconds=1), Decimal("1.0"),
+    ]  # fmt: skip
+    for one, other in combinations([(value,) for value in alike], 2):
+        assert identify(one, "") != identify(other, ""), (one, other)
+
+
+def test_members_cannot_run_into_each_other():
+    assert identify(("ab", "c"), "") != identify(("a", "bc"), "")
+    assert identify(("a", ("b", "c")), "") != identify((("a", "b"), "c"), "")
+    assert identify(("a", "b"), "c") != identify(("a",), "bc")
+
+
+atoms = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats(allow_nan=False)
+    | st.uuids() | st.dates() | st.datetimes() | st.decimals(allow_nan=False),
+    lambda inner: st.tuples(inner, inner) | st.tuples(inner),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def typed(value: object) -> object:
+    if isinstance(value, tuple):
+        return (tuple, *map(typed, value))
+    return (type(value), repr(value))
+
+
+@given(atoms, atoms)
+def test_two_atoms_have_the_same_encoding_only_if_they_are_the_same(one, other):
+    assert (encode(one) == encode(other)) == (typed(one) == typed(other))
+
+
+@given(st.text(), st.text() | st.tuples(atoms, atoms))
+def test_scope_and_body_can_be_told_apart_again(scope, key):
+    assert split(identify(key, scope)) == (scope, body_of(key))
+
+
+def test_a_tuple_prefix_begins_the_bodies_of_its_keys_and_of_no_others():
+    assert body_of(("users", 1, "mail")).startswith(body_of(("users", 1)))
+    assert not body_of(("users", 12)).startswith(body_of(("users", 1)))
+    assert not body_of("users").startswith(body_of(("users",)))
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, object(), bytearray(b"x"), 1j])
+def test_an_unsupported_type_is_named_with_the_way_out(value):
+    with pytest.raises(UnsupportedKey, match=type(value).__name__) as found:
+        identify(("key", value), "")
+    assert "__cache_key__" in str(found.value)
+    assert isinstance(found.value, TypeError)
+    assert isinstance(found.value, CacheError)
+
+
+def test_a_subclass_of_text_is_not_taken_for_text():
+    class Marked(str):
+        __slots__ = ()
+
+    with pytest.raises(UnsupportedKey, match="Marked"):
+        identify(Marked("x"), "")
+
+
+def test_an_object_can_name_itself():
+    class User:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __cache_key__(self) -> int:
+            return self.number
+
+    assert identify((User(1),), "") == identify((User(1),), "")
+    assert identify((User(1),), "") != identify((User(2),), "")
+    assert identify((User(1),), "") != identify((1,), "")
+
+
+def test_a_scope_that_is_not_text_is_refused():
+    with pytest.raises(UnsupportedKey, match="scope must be str"):
+        identify("key", 7)  # type: ignore[arg-type]
+
+
+def test_another_process_derives_the_same_store_key():
+    code = (
+        "from om_plugins.cache.keys import identify, store_key\n"
+        "print(store_key(identify(('a', 1), 'me'), 'app'))"
+    )
+    environment = {"PYTHONHASHSEED": "77"}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert out.stdout.decode().strip() == store_key(identify(("a", 1), "me"), "app")
+    assert store_key("x", "app") != store_key("x", "other")
+
+
+@pytest.mark.parametrize(
+    ("key", "group"),
+    [
+        ("servers", "servers"),
+        ("panel:cpu", "panel"),
+        ("users/7/mail", "users"),
+        (("user", 7), "user"),
+        ((7, "user"), "other"),
+        ((), "other"),
+        (("memoize", "shop.price", 7), "shop.price"),
+        (("view", "/report", "http", "localhost", "report", "app.report"), "view report"),
+        (("view", 1), "view"),
+        ("", ""),
+        ("x" * 200, "x" * 80),
+    ],
+)
+def test_a_group_is_the_part_of_a_key_that_names_a_kind(key, group):
+    assert group_of(identify(key)) == group
+    assert group_of(identify(key, "a scope")) == group

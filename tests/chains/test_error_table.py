@@ -1,0 +1,145 @@
+"""Every row of the error table, as the table says it and as a chain does it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from om_plugins import errors
+from om_plugins.chains.error_table import (
+    TABLE,
+    asked_wait_s,
+    cooling_s,
+    may_have_run,
+    may_retry,
+    outcome_of,
+    sent_of,
+)
+from om_plugins.errors import (
+    AttemptTimeout,
+    CallerDeadline,
+    Cancelled,
+    ChainExhausted,
+    EngineError,
+    EngineUnavailable,
+    InvalidRequest,
+    Misconfigured,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+
+
+def group() -> ChainExhausted:
+    return ChainExhausted("inner", [ValueError()])
+
+
+# error, retried when not idempotent, retried when idempotent, next tier, next tier under
+# at_most_once, trips the breaker
+ROWS = [
+    (Transient(sent="no"), True, True, True, True, True),
+    (Transient(sent="maybe"), False, True, True, False, True),
+    (Transient(sent="yes"), False, True, True, False, True),
+    (RateLimited(retry_after=1), True, True, True, True, False),
+    (RateLimited(retry_after=60), False, False, True, True, False),
+    (RateLimited(), True, True, True, True, False),
+    (AttemptTimeout(), False, True, True, False, True),
+    (CallerDeadline(), False, False, False, False, False),
+    (Cancelled(), False, False, False, False, False),
+    (InvalidRequest(), False, False, False, False, False),
+    (Unsupported(), False, False, True, True, False),
+    (TooLong(), False, False, True, True, False),
+    (Misconfigured(), False, False, True, True, False),
+    (EngineUnavailable("x", "bulkhead full"), False, False, True, True, False),
+    (EngineError(), False, True, True, False, True),
+    (ValueError(), False, True, True, False, True),
+    (group(), False, False, True, False, True),
+]
+IDS = [
+    f"{type(row[0]).__name__}-{getattr(row[0], 'sent', '')}-{getattr(row[0], 'retry_after', '')}"
+    for row in ROWS
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_chain_does_what_the_table_says(row, engine, chain_of, clock):
+    error, retried, retried_if_idempotent, next_tier, next_if_at_most_once, trips = row
+
+    def run(idempotent: bool, at_most_once: bool):
+        one, two = engine("one", error, idempotent=idempotent), engine("two")
+        chain = chain_of(one, two, retries=1, at_most_once=at_most_once, breaker_min_calls=100)
+        with contextlib.suppress(ChainExhausted, CallerDeadline, Cancelled, InvalidRequest):
+            chain.call()
+        return one.times > 1, two.times == 1, chain.health()[0]
+
+    again, fell_back, health = run(idempotent=False, at_most_once=False)
+    assert (again, fell_back) == (retried, next_tier)
+    assert health.failure_rate == (1.0 if trips else 0.0)
+    assert health.samples == (1 + again if trips else 0)
+    assert run(idempotent=True, at_most_once=False)[:2] == (retried_if_idempotent, next_tier)
+    assert run(idempotent=False, at_most_once=True)[1] == next_if_at_most_once
+
+
+@pytest.mark.parametrize("error", [row[0] for row in ROWS], ids=IDS)
+def test_only_misconfigured_is_offline_and_only_rate_limited_cools(error, engine, chain_of):
+    chain = chain_of(engine("one", error), engine("two"), retries=0, breaker_min_calls=100)
+    with contextlib.suppress(CallerDeadline, Cancelled, InvalidRequest):
+        chain.call()
+    state = chain.health()[0].state.value
+    assert (state == "offline") == isinstance(error, Misconfigured)
+    assert outcome_of(error).cools == isinstance(error, RateLimited)
+
+
+def test_every_error_an_engine_may_raise_has_a_row():
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, EngineError):
+            assert kind in TABLE or kind is EngineError
+
+
+def test_a_subclass_has_the_row_of_its_nearest_base():
+    class Overloaded(RateLimited):
+        pass
+
+    class Both(Misconfigured, ValueError):
+        pass
+
+    assert outcome_of(Overloaded()) is TABLE[RateLimited]
+    assert outcome_of(Both()) is TABLE[Misconfigured]
+    assert outcome_of(KeyError()) is TABLE[Exception]
+
+
+def test_at_most_once_retries_only_what_was_not_sent(engine, chain_of):
+    for sent, times in (("no", 2), ("maybe", 1), ("yes", 1)):
+        one = engine("one", Transient(sent=sent), idempotent=True)
+        with pytest.raises(ChainExhausted):
+            chain_of(one, at_most_once=True, retries=1).call()
+        assert one.times == times
+
+
+def test_an_unknown_error_may_have_been_sent():
+    assert sent_of(ValueError()) == "maybe"
+    strange = ValueError()
+    strange.sent = object()
+    assert sent_of(strange) == "maybe"
+    assert may_have_run(strange)
+    assert not may_retry(strange, idempotent=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "believed", "cools"),
+    [
+        (None, None, 1.0),
+        (float("nan"), None, 1.0),
+        ("soon", None, 1.0),
+        (-5, 0.0, 0.0),
+        (7, 7.0, 7.0),
+        (1e12, 1e12, 300.0),
+        (float("inf"), float("inf"), 300.0),
+    ],
+)
+def test_a_hostile_retry_after_is_made_harmless(said, believed, cools):
+    error = RateLimited(retry_after=said)
+    assert asked_wait_s(error) == believed
+    assert cooling_s(error) == cools

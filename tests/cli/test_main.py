@@ -1,0 +1,541 @@
+"""``flask om``: what it prints, and what the doctor finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+from flask.cli import FlaskGroup
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from om_plugins import EngineSpec, EngineTraits, OpenManager, Settings, hookimpl
+from om_plugins.cli.main import MASK, masked
+from om_plugins.console.doctor import Finding, examine
+from om_plugins.errors import ConfigError
+from om_plugins.plugins.host import PluginHost
+from om_plugins.settings.settings__options import ShieldOptions
+
+
+class Echo:
+    traits = EngineTraits(idempotent=True, local=True, max_concurrency=4)
+
+    def __init__(self, name: str = "echo") -> None:
+        self.name = name
+
+    def call(self, call: Any) -> object:
+        return call.payload
+
+
+class Broken:
+    """A plugin whose hook raises; its name and its words try to steer the terminal."""
+
+    @hookimpl
+    def om_engines(self) -> list[Any]:
+        raise RuntimeError("no luck\x1b[2J\nforged line")
+
+
+def make_app(*plugins: object, **config: Any) -> tuple[Flask, OpenManager]:
+    app = Flask("shop")
+    app.config.update(TESTING=True, OM_STRICT=False, SECRET_KEY="x" * 32, OM_PLUGINS=())
+    app.config.update(config)
+    om = OpenManager()
+    for plugin in plugins:
+        om.register_plugin(plugin)
+    om.init_app(app)
+    return app, om
+
+
+def run(app: Flask, *arguments: str) -> Result:
+    """As the ``flask`` command runs it: the group is found by its entry point."""
+    group = FlaskGroup(create_app=lambda: app)
+    return CliRunner().invoke(group, ["om", *arguments], catch_exceptions=False)
+
+
+def run_json(app: Flask, *arguments: str) -> Any:
+    return json.loads(run(app, *arguments, "--json").stdout)
+
+
+def found(app: Flask, subject: str) -> dict[str, str]:
+    """The doctor's finding about one subject."""
+    (one,) = [f for f in run_json(app, "doctor") if f["subject"] == subject]
+    return one
+
+
+# --- every command ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["plugins", "doctor", "settings", "engines"])
+def test_an_app_without_openmanager_is_told_so(command: str) -> None:
+    result = run(Flask("bare"), command)
+    assert result.exit_code == 1
+    assert "the app 'bare' has no OpenManager: add OpenManager(app)" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["plugins", "doctor", "settings", "engines"])
+def test_every_command_prints_text_and_json(command: str) -> None:
+    app, om = make_app()
+    om.add_engine(Echo(), chain="assistant")
+    result = run(app, command)
+    assert result.exit_code == 0
+    assert result.output.strip()
+    assert run_json(app, command)
+
+
+def test_the_commands_are_described() -> None:
+    app, _ = make_app()
+    output = run(app, "--help").output
+    for command in ("plugins", "doctor", "settings", "engines"):
+        assert command in output
+
+
+# --- plugins ------------------------------------------------------------------------------------
+
+
+def test_plugins_lists_built_in_ones_with_their_state() -> None:
+    app, _ = make_app(OM_PLUGINS_DISABLED=["notifier-log"])
+    rows = {row["name"]: row for row in run_json(app, "plugins")}
+    assert rows["hub-memory"]["state"] == "active"
+    assert rows["hub-memory"]["source"] == "built-in"
+    assert rows["notifier-log"]["state"] == "disabled"
+
+
+def test_a_broken_plugin_is_named_and_stays_on_its_line() -> None:
+    app, _ = make_app(Broken())
+    output = run(app, "plugins").output
+    (line,) = [line for line in output.splitlines() if line.startswith("Broken")]
+    assert "om_engines raised RuntimeError: no luck [2J forged line" in line
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
+    app, _ = make_app(
+        OM_CSP_MODE="enforce",
+        OM_SECRET_KEY="hunter2-hunter2",
+        OM_CONSOLE_AUTH="hunter2-hunter2-hunter2",
+        OM_PLUGIN_CONFIG={"wiki": {"api_key": "sk-123456", "limit": 3}},
+        OM_ROUTES={"/api/ask": {"chain": "c", "auth": make_app}},
+    )
+    result = run(app, "settings")
+    values = run_json(app, "settings")
+    for output in (result.output, json.dumps(values)):
+        assert "hunter2" not in output
+        assert "sk-123456" not in output
+    assert values["OM_CSP_MODE"] == "enforce"
+    assert values["OM_SECRET_KEY"] == MASK
+    assert values["OM_CONSOLE_AUTH"] == MASK
+    assert values["OM_PLUGIN_CONFIG"] == {"wiki": {"api_key": MASK, "limit": 3}}
+    assert values["OM_ROUTES"]["/api/ask"]["auth"].endswith(".make_app")
+    assert values["OM_STRICT"] is False
+    assert values["OM_ATTEMPT_TIMEOUT"] is None
+    assert list(values) == list(Settings.keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("token", "abc", MASK),
+        ("tokens", {"a": "abc"}, MASK),
+        ("Authorization", "Bearer abc", MASK),
+        ("X-Api-Key", "abc", MASK),
+        ("db_password", None, None),
+        ("monkey", "abc", "abc"),
+        ("url", "redis://user:pw@host/0", f"redis://{MASK}@host/0"),
+        ("url", "unix:///run/s?password=pw&db=1", f"unix:///run/s?password={MASK}&db=1"),
+        ("urls", ["https://u:p@h", "https://h"], [f"https://{MASK}@h", "https://h"]),
+        ("anything", b"bytes", MASK),
+        ("anything", object(), MASK),
+        ("nested", {"inner": {"secret": "abc", "n": 1.5}}, {"inner": {"secret": MASK, "n": 1.5}}),
+    ],
+)
+def test_what_may_be_a_secret_is_masked(name: str, value: object, shown: object) -> None:
+    assert masked(value, name) == shown
+
+
+# --- engines ------------------------------------------------------------------------------------
+
+
+def test_engines_are_listed_in_the_order_in_which_they_are_asked() -> None:
+    app, om = make_app()
+    om.add_engine(Echo("second"), chain="assistant", tier=2)
+    om.add_engine(Echo("first"), chain="assistant", tier=1)
+    with app.app_context():
+        om.chain("assistant").call("hello")
+    rows = run_json(app, "engines")
+    assert [(row["tier"], row["engine"]) for row in rows] == [(1, "first"), (2, "second")]
+    assert [row["health"] for row in rows] == ["healthy", "no data"]
+    assert rows[0]["traits"] == ["idempotent", "local", "max_concurrency=4"]
+    assert "first" in run(app, "engines").output
+
+
+def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live(
+    tmp_path: Path,
+) -> None:
+    class Probed(Echo):
+        def probe(self, call: object) -> None: ...
+
+    hub = {"OM_HUB_URL": f"sqlite:///{tmp_path}/hub.sqlite3"}
+    worker, om = make_app(**hub)
+    command, same = make_app(**hub)
+    for one in (om, same):
+        for name in ("first", "second"):
+            one.add_engine(Probed(name), chain="assistant")
+        one.add_engine(Echo("third"), chain="assistant", tier=2)
+    assert "Health: of this process alone; no worker is heard of." in run(command, "engines").output
+    assert not list(tmp_path.iterdir()), "looking makes no hub"
+    with worker.app_context():
+        engines = {"first": {"breaker": "open"}, "third": {"enabled": False}}
+        om.configure("assistant", engines=engines)
+        om.chain("assistant").call("hello")
+        place = om.chain("assistant").places[1]
+        now = om.runtime.clock.monotonic()
+        place.breaker.note_probe(True, 1000.0, now - 60)
+        place.ejection.begin(now)
+        om.runtime.monitoring.tick()
+    rows = {row["engine"]: row for row in run_json(command, "engines")}
+    assert [rows[name]["health"] for name in rows] == ["offline", "degraded", "switched off"]
+    assert [rows[name]["forced"] for name in rows] == ["open", "", ""]
+    assert [rows[name]["ejected"] for name in rows] == [False, True, False]
+    assert time.time() - rows["second"]["probed_at"] == pytest.approx(60, abs=5)
+    output = run(command, "engines").output
+    assert re.search(r"first +offline +breaker forced open +", output)
+    assert re.search(r"second +degraded +asked last, probed 1 min ago +", output)
+    assert "Health: as 1 worker told." in output
+    om.runtime.close()
+    same.runtime.close()
+
+
+def test_an_app_without_engines_is_told_how_to_add_one() -> None:
+    app, _ = make_app()
+    assert "@om.engine(" in run(app, "engines").output
+    assert run_json(app, "engines") == []
+
+
+# --- the doctor, with Flask ---------------------------------------------------------------------
+
+
+def test_the_doctor_exits_with_1_when_something_fails() -> None:
+    app, _ = make_app(OM_ROUTES={"/api": {"chain": "gone"}})
+    result = run(app, "doctor")
+    assert result.exit_code == 1
+    assert result.output.startswith("fail  OM_ROUTES['/api']: The chain 'gone' has no engine")
+    assert run(app, "doctor", "--json").exit_code == 1
+
+
+def test_the_doctor_tells_failures_first() -> None:
+    app, _ = make_app(Broken(), OM_CSP_MODE="off")
+    levels = [finding["level"] for finding in run_json(app, "doctor")]
+    assert levels == sorted(levels, key=["fail", "warn", "ok"].index)
+
+
+def test_the_console_is_off_by_default_which_is_no_fault() -> None:
+    assert found(make_app()[0], "OM_CONSOLE_AUTH")["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("token", "level"),
+    [("kX2v-9QmZt7Lr4Wb", "ok"), ("aaaaaaaaaaaaaaaa", "warn"), ("my-admin-password", "warn")],
+)
+def test_a_console_token_that_can_be_guessed_is_a_warning(token: str, level: str) -> None:
+    told = found(make_app(OM_CONSOLE_AUTH=token)[0], "OM_CONSOLE_AUTH")
+    assert told["level"] == level
+    assert token not in str(told)
+
+
+def test_a_missing_secret_key_is_a_warning() -> None:
+    assert found(make_app()[0], "OM_SECRET_KEY")["level"] == "ok"
+    assert found(make_app(SECRET_KEY=None)[0], "OM_SECRET_KEY")["level"] == "warn"
+    own = make_app(SECRET_KEY=None, OM_SECRET_KEY="y" * 32)[0]
+    assert found(own, "OM_SECRET_KEY")["level"] == "ok"
+
+
+def test_a_proxyfix_inside_is_a_warning() -> None:
+    app = Flask("shop")
+    app.config.update(TESTING=True, OM_STRICT=False, OM_PLUGINS=())
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    OpenManager(app)
+    assert "ProxyFix is inside OpenManager" in found(app, "OM_PROXIES")["message"]
+
+
+def test_a_proxyfix_outside_is_fine_until_proxies_are_counted_too() -> None:
+    app, _ = make_app()
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    assert found(app, "OM_PROXIES")["level"] == "ok"
+    app, _ = make_app(OM_PROXIES=1)
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    assert found(app, "OM_PROXIES")["level"] == "fail"
+
+
+def test_https_without_a_trusted_proxy_is_a_warning() -> None:
+    assert found(make_app()[0], "OM_PROXIES")["level"] == "ok"
+    app, _ = make_app(PREFERRED_URL_SCHEME="https")
+    assert found(app, "OM_PROXIES")["level"] == "warn"
+    app, _ = make_app(PREFERRED_URL_SCHEME="https", OM_PROXIES=1)
+    assert found(app, "OM_PROXIES")["level"] == "ok"
+
+
+@pytest.mark.parametrize(("mode", "warned"), [("enforce", True), ("adopt", False)])
+def test_the_doctor_warns_of_whole_pages_that_are_cached_under_an_enforced_policy(
+    mode: str, warned: bool
+) -> None:
+    app = Flask("cached")
+    app.config.update(TESTING=True, OM_CSP_MODE=mode)
+    app.extensions["cache"] = {}
+    OpenManager(app)
+    subjects = [finding["subject"] for finding in run_json(app, "doctor")]
+    assert ("Flask-Caching" in subjects) is warned
+
+
+# --- the doctor, without ------------------------------------------------------------------------
+
+
+@dataclass
+class Chain:
+    engines: list[EngineSpec]
+
+
+@dataclass
+class House:
+    """What the doctor looks at, without an application."""
+
+    settings: Settings = field(default_factory=Settings)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    view_shields: list[ShieldOptions] = field(default_factory=list)
+    url: str = "sqlite:////srv/hub.sqlite3"
+    testing: bool = False
+    namespace: str = "shop"
+    plugins: PluginHost = field(
+        default_factory=lambda: PluginHost(
+            context=lambda *args: pytest.fail("not asked"),
+            builtins={},
+            entry_points=list,
+            emit=lambda *args, **details: None,
+        )
+    )
+
+    def hub_url(self) -> str:
+        if not self.url:
+            raise ConfigError("OM_HUB_URL", "redsi://h", "unknown scheme 'redsi'")
+        return self.url
+
+
+def about(house: House, subject: str) -> list[Finding]:
+    return [finding for finding in examine(house) if finding.subject == subject]
+
+
+def test_a_plain_house_has_nothing_to_warn_of() -> None:
+    assert [f for f in examine(House()) if f.level != "ok" and f.subject != "uWSGI"] == []
+
+
+def test_every_finding_is_a_sentence_and_every_warning_has_a_way_out() -> None:
+    house = House(
+        settings=Settings(
+            enabled=False,
+            csp_mode="off",
+            routes={"/a": {"chain": "chat", "rate": None, "cors": "*"}},  # type: ignore[dict-item]
+            chains={"caht": {}},  # type: ignore[dict-item]
+        ),
+        chains={"chat": Chain([EngineSpec(Echo(), "chat")])},
+        url="memory://",
+    )
+    findings = examine(house)
+    assert len([f for f in findings if f.level == "warn"]) >= 8
+    for one in findings:
+        assert one.message.endswith((".", "?"))
+        assert one.level == "ok" or one.way_out
+
+
+def test_the_kill_switch_is_told() -> None:
+    (one,) = about(House(settings=Settings(enabled=False)), "OM_ENABLED")
+    assert one.level == "warn"
+    assert about(House(), "OM_ENABLED") == []
+
+
+def test_a_route_without_auth_is_a_warning() -> None:
+    chains = {"c": Chain([EngineSpec(Echo(), "c"), EngineSpec(Echo(), "c", 2)])}
+    route: Any = {"/a": {"chain": "c"}}
+    (one,) = about(House(settings=Settings(routes=route), chains=chains), "OM_ROUTES['/a']")
+    assert (one.level, "anybody may call it" in one.message) == ("warn", True)
+    route = {"/a": {"chain": "c", "auth": bool}}
+    (one,) = about(House(settings=Settings(routes=route), chains=chains), "OM_ROUTES['/a']")
+    assert one.level == "ok"
+
+
+def test_a_route_to_a_chain_without_engine_fails_with_the_nearest() -> None:
+    route: Any = {"/a": {"chain": "caht", "auth": bool}}
+    house = House(settings=Settings(routes=route), chains={"chat": Chain([])})
+    (one,) = about(house, "OM_ROUTES['/a']")
+    assert (one.level, one.way_out) == ("fail", "Did you mean 'chat'?")
+
+
+def test_a_shield_that_asks_a_chain_without_engine_fails_with_the_nearest() -> None:
+    shields: Any = {"/a": ["stale", "raports"], "/b": ["stael"], "/c": ["stale", "reports"]}
+    house = House(
+        settings=Settings(shield=shields),
+        chains={"reports": Chain([])},
+        view_shields=[ShieldOptions(answers=("other",)), ShieldOptions(answers=("reports",))],
+    )
+    (one,) = about(house, "OM_SHIELD['/a']")
+    assert (one.level, one.way_out) == ("fail", "Did you mean 'reports'?")
+    assert "the chain 'raports'" in one.message
+    assert about(house, "OM_SHIELD['/b']")[0].way_out == "Did you mean 'stale'?"
+    assert about(house, "OM_SHIELD['/c']")[0].level == "ok"
+    (one,) = about(house, "@om.shield('other')")
+    assert one.way_out == "Add an engine to it: om.engine(…, chain='other')."
+    assert about(house, "@om.shield('reports')")[0].level == "ok"
+
+
+def test_the_doctor_sees_the_shields_of_views() -> None:
+    app, om = make_app()
+    om.shield(chain="gone")  # after the app was bound, too
+    assert found(app, "@om.shield('gone')")["level"] == "fail"
+
+
+def test_a_chain_with_one_engine_is_a_warning() -> None:
+    house = House(chains={"c": Chain([EngineSpec(Echo(), "c")])})
+    assert [f.level for f in about(house, "chain c")] == ["warn"]
+    house.chains["c"].engines.append(EngineSpec(Echo(), "c", 2))
+    assert [f.level for f in about(house, "chain c")] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("url", "testing", "level"),
+    [
+        ("memory://", False, "warn"),
+        ("memory://", True, "ok"),
+        ("sqlite:///x", False, "ok"),
+        ("", False, "fail"),
+    ],
+)
+def test_a_hub_in_memory_is_a_warning_unless_testing(url: str, testing: bool, level: str) -> None:
+    assert [f.level for f in about(House(url=url, testing=testing), "OM_HUB_URL")] == [level]
+
+
+@pytest.mark.parametrize(
+    ("mode", "level"), [("enforce", "ok"), ("adopt", "ok"), ("learn", "warn"), ("off", "warn")]
+)
+def test_a_policy_that_is_not_enforced_is_a_warning(mode: str, level: str) -> None:
+    house = House(settings=Settings(csp_mode=mode))
+    assert [f.level for f in about(house, "OM_CSP_MODE")] == [level]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, []),
+        ({"csp_preset": "compatible", "csp_script_hosts": ["https://cdn.example"]}, []),
+        ({"csp_preset": "hash"}, []),
+        ({"csp_preset": "api"}, []),
+        ({"csp": {"script-src": ["'self'", "'unsafe-inline'"]}}, ["'unsafe-inline'"]),
+        ({"csp": {"script-src": ["'nonce'", "'unsafe-eval'"]}}, ["eval"]),
+        ({"csp": {"script-src": ["'nonce'", "https:", "data:"]}}, ["anywhere: https: data:"]),
+        ({"csp": {"frame-ancestors": None}}, ["Every site may show the pages in a frame"]),
+        (
+            {"csp": {"frame-ancestors": None}, "headers": {"x-frame-options": "DENY"}},
+            [],
+        ),
+        ({"csp": {"script-src": ["*"]}, "csp_mode": "off"}, []),
+    ],
+)
+def test_what_makes_a_policy_weak_is_told(settings: dict[str, Any], words: list[str]) -> None:
+    found = about(House(Settings(**settings)), "OM_CSP")
+    assert len(found) == len(words)
+    for finding, said in zip(found, words, strict=True):
+        assert finding.level == "warn"
+        assert said in finding.message
+        assert finding.way_out
+
+
+def test_plugin_failures_fail_and_notes_warn() -> None:
+    house = House()
+    house.plugins.register(object(), "nothing")
+    house.plugins.register(Echo("half"), "half")
+    levels = {f.subject: f.level for f in examine(house) if f.subject.startswith("plugin ")}
+    assert levels == {"plugin nothing": "fail", "plugin half": "fail"}
+
+
+def test_uwsgi_without_threads_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Uwsgi:
+        opt: dict[str, bytes] = {}
+
+    monkeypatch.setitem(sys.modules, "uwsgi", Uwsgi())  # type: ignore[arg-type]
+    assert [f.level for f in about(House(), "uWSGI")] == ["fail"]
+    Uwsgi.opt = {"enable-threads": b"true"}
+    assert [f.level for f in about(House(), "uWSGI")] == ["ok"]
+
+
+def test_missing_extras_are_told_with_their_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("om_plugins.console.doctor._importable", lambda module: module != "redis")
+    (one,) = about(House(), "extras")
+    assert (one.level, one.way_out) == ("ok", "pip install 'om-plugins[redis]' brings them.")
+    (one,) = about(House(settings=Settings(cache_url="redis://h")), "OM_CACHE_URL")
+    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[redis]'")
+    monkeypatch.setattr("om_plugins.console.doctor._importable", lambda module: False)
+    (one,) = about(House(settings=Settings(cache_url="memcached://h")), "OM_CACHE_URL")
+    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[memcached]'")
+    (one,) = about(House(settings=Settings(metrics=True)), "OM_METRICS")
+    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[prometheus]'")
+
+
+def test_a_common_name_on_a_server_that_others_may_use_is_a_warning() -> None:
+    shared = Settings(cache_url="redis://h")
+    assert [f.level for f in about(House(settings=shared, namespace="app"), "OM_NAMESPACE")] == [
+        "warn"
+    ]
+    assert about(House(settings=shared), "OM_NAMESPACE") == []
+    assert about(House(namespace="app"), "OM_NAMESPACE") == []
+    chosen = Settings(hub_url="redis://h", namespace="app")
+    assert about(House(settings=chosen, namespace="app"), "OM_NAMESPACE") == []
+
+
+# --- as an operator types it --------------------------------------------------------------------
+
+APP = """
+from flask import Flask
+from om_plugins import OpenManager
+
+app = Flask(__name__)
+app.config["OM_CSP_MODE"] = "enforce"
+om = OpenManager(app)
+
+@om.engine("local", chain="assistant", tier=1, local=True)
+def local_answer(call):
+    return "resting"
+"""
+
+
+def test_the_real_command_finds_the_group_and_opens_nothing(tmp_path: Path) -> None:
+    tmp_path.joinpath("shop.py").write_text(APP)
+    flask = [sys.executable, "-m", "flask", "--app", "shop", "om"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLASK_")}
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*flask, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    done = ask("engines", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["engine"] for row in json.loads(done.stdout)] == ["local"]
+    done = ask("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warn  OM_SECRET_KEY: There is no secret key" in done.stdout
+    assert not list(tmp_path.rglob("*.sqlite3*"))

@@ -1,0 +1,114 @@
+import re
+
+import pytest
+from jinja2 import BaseLoader, DictLoader, Environment
+
+from om_plugins.csp.jinja.lint import lint, lint_all
+
+ENV = Environment(autoescape=True, extensions=["jinja2.ext.i18n"])
+
+
+def rules(source):
+    return [(hint.line, hint.rule) for hint in lint(ENV, source, "a.html")]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("<a onclick='go()'>", "event-handler"),
+        ("<body ONLOAD=go()>", "event-handler"),
+        ("<img {% if x %}onerror='a'{% endif %}>", "event-handler"),
+        ("<a href='javascript:go()'>", "javascript-url"),
+        ("<a href=' java\nscript:go()'>", "javascript-url"),
+        ("<form action=\"javascript:go('{{ x }}')\">", "javascript-url"),
+        ("<script>a = {{ x }}</script>", "script-interpolation"),
+        ("<script>a = '{{ x|e }}'</script>", "script-interpolation"),
+        ("<script type=module>a = {{ x|safe }}</script>", "script-interpolation"),
+        ("<script type='{{ t }}'>a = {{ x }}</script>", "script-interpolation"),
+        ("<script src='{{ x }}'></script>", "script-src-variable"),
+        ("<script src='https://{{ host }}/a.js'></script>", "script-src-variable"),
+        ("<script src={{ x }}></script>", "script-src-variable"),
+        ("<base href='/'>", "base-element"),
+        ("<object data=a></object>", "plugin-element"),
+        ("<embed src=a>", "plugin-element"),
+        ("<p style='color: red'>", "style-attribute"),
+        ("{% raw %}<p onclick=a>{% endraw %}", "event-handler"),
+        ("{% macro m() %}<p onclick=a>{% endmacro %}", "event-handler"),
+        ("{% trans %}a<script>b</script>{% endtrans %}<script>c</script>", "translated-element"),
+        ("{%- trans n=1 %}<style></style>{%- pluralize %}b{% endtrans %}", "translated-element"),
+        ("{% if %}", "template"),
+        ("<script>a = {{ count }}</script>", "script-interpolation"),
+        ("<script>a = {{ x ~ url_for('a') }}</script>", "script-interpolation"),
+        ("<script src='{{ x or url_for('a') }}'></script>", "script-src-variable"),
+        ("<script nonce='abc'>a</script>", "fixed-nonce"),
+        ("<p>{% if a %}<script>a{% endif %}", "open-element"),
+        ("<style>{{ a }}", "open-element"),
+        ("<script>a = eval ('b')</script>", "text-as-code"),
+        ("<script>a = new Function('b')</script>", "text-as-code"),
+        ("<script>setTimeout( 'a()', 10)</script>", "text-as-code"),
+    ],
+)
+def test_what_stands_in_the_way_is_named(source, expected):
+    assert rules(source) == [(1, expected)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<p>{{ x }}</p><a href='{{ url }}'>",
+        "<script src='{{ url_for('static', filename=x) }}'></script>",
+        "<script src='/static/{{ x }}.js'></script>",
+        "<script>a = {{ x|tojson }}; b = {{ n|int }}; u = '{{ url_for('a') }}'</script>",
+        "<script nonce='{{ csp_nonce() }}'>n = '{{ csp_nonce() }}'</script>",
+        "<script type='application/json'>{{ x }}</script>",
+        "<script type='text/x-template'>{{ x }}</script>",
+        "{% trans %}<b>a</b><script nonce='{{ csp_nonce }}'></script>{% endtrans %}<style></style>",
+        "{# <p onclick=a> #}<!-- <p onclick=a> -->",
+        "<script>medieval(); a.eval(b); setTimeout(a, 1); n = {{ rows|count }}</script>",
+        "<script nonce='{{ csp_nonce() }}'>a",
+        "{% if a %}<script>{% else %}<script async>{% endif %}a</script><style></style>",
+        "<script>'<p onclick=a>'</script><textarea><p onclick=a></textarea>",
+        "<p title='<b onclick=a>' data-on=x one=1>",
+        "{% raw %}<script>{{ a }}</script>{% endraw %}",
+        "\ue0007\ue001<script>\ue0007\ue001</script>",
+    ],
+)
+def test_what_is_in_order_is_left_alone(source):
+    assert rules(source.replace("<textarea><p onclick=a></textarea>", "")) == []
+
+
+def test_lines_are_those_of_the_source():
+    source = (
+        "{# one\ntwo #}\n{%- if x -%}\n\n<p\n  onclick=a>\n{% endif %}\n<script>\n\n"
+        "  {{ a\n }} {{ b }}</script>\n{% raw %}\n\n<p onclick=a>{% endraw %}"
+    )
+    lines = source.split("\n")
+    found = lint(ENV, source, "a.html")
+    assert [hint.line for hint in found] == [5, 10, 11, 14]
+    assert lines[4] == "<p"
+    assert "onclick" in lines[13]
+
+
+def test_a_fix_can_be_copied():
+    (handler,) = lint(ENV, "<a id=save onclick='x()'>", "a.html")
+    assert "document.getElementById('save').addEventListener('click', …)" in handler.fix
+    (load,) = lint(ENV, "<body onload='x()'>", "a.html")
+    assert "window.addEventListener('load', …)" in load.fix
+    (script,) = lint(ENV, "<script>a = '{{ user.name|safe }}'</script>", "a.html")
+    assert "{{ user.name|tojson }}" in script.fix
+
+
+def test_all_html_templates_of_the_loader_are_read():
+    env = Environment(
+        autoescape=True,
+        loader=DictLoader({"b.html": "\n<p onclick=a>", "a.html": "<base>", "a.txt": "<base>"}),
+    )
+    assert [(hint.file, hint.line) for hint in lint_all(env)] == [("a.html", 1), ("b.html", 2)]
+
+
+def test_a_loader_that_lists_nothing_is_told():
+    class Silent(BaseLoader):
+        pass
+
+    with pytest.raises(TypeError, match=re.escape("this loader cannot iterate")):
+        lint_all(Environment(loader=Silent()))

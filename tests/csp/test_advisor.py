@@ -1,0 +1,102 @@
+import pytest
+
+from om_plugins.csp.advisor import RISKS, as_settings, suggest
+from om_plugins.csp.policy import checked
+from om_plugins.csp.presets import STRICT, compatible
+from om_plugins.csp.violations import ViolationGroup
+
+CDN = "https://cdn.example"
+HASH = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+
+def advice(directive, blocked="inline", **more):
+    (found,) = suggest([ViolationGroup(directive, blocked, "", "/", **more)])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("directive", "blocked", "more", "change", "risk"),
+    [
+        ("script-src-elem", "inline", {}, {}, "none"),
+        ("script-src-elem", "inline", {"hash": HASH},
+         {"script-src": (f"'{HASH}'",)}, "low"),
+        ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"}, {}, "none"),
+        ("script-src", "eval", {}, {"script-src": ("'unsafe-eval'",)}, "high"),
+        ("script-src", "wasm-eval", {}, {"script-src": ("'wasm-unsafe-eval'",)}, "low"),
+        ("script-src-elem", CDN, {}, {"script-src": (CDN,)}, "medium"),
+        ("script-src-elem", "https://unpkg.com", {},
+         {"script-src": ("https://unpkg.com",)}, "high"),
+        ("script-src-elem", "self", {}, {"script-src": ("'self'",)}, "medium"),
+        ("script-src-elem", "data", {}, {"script-src": ("data:",)}, "high"),
+        ("script-src-attr", "inline", {}, {"script-src-attr": ("'unsafe-inline'",)}, "high"),
+        ("script-src-attr", "inline", {"hash": HASH},
+         {"script-src-attr": ("'unsafe-hashes'", f"'{HASH}'")}, "medium"),
+        ("style-src-attr", "inline", {}, {"style-src-attr": ("'unsafe-inline'",)}, "low"),
+        ("style-src-elem", "inline", {}, {}, "none"),
+        ("style-src-elem", CDN, {}, {"style-src-elem": (CDN,)}, "low"),
+        ("img-src", CDN, {}, {"img-src": (CDN,)}, "low"),
+        ("img-src", "data", {}, {"img-src": ("data:",)}, "low"),
+        ("connect-src", CDN, {}, {"connect-src": (CDN,)}, "medium"),
+        ("frame-src", "self", {}, {"frame-src": ("'self'",)}, "medium"),
+        ("worker-src", "blob", {}, {"worker-src": ("blob:",)}, "medium"),
+        ("object-src", CDN, {}, {"object-src": (CDN,)}, "high"),
+        ("base-uri", "self", {}, {"base-uri": ("'self'",)}, "high"),
+        ("frame-ancestors", "", {}, {}, "none"),
+        ("img-src", "https://a';b", {}, {}, "none"),
+        ("img-src", "http://[::1]:80", {}, {}, "none"),  # which no policy can name
+        ("require-trusted-types-for", "trusted-types-sink", {}, {}, "none"),
+        ("trusted-types", "trusted-types-policy", {"sample": "my-policy"},
+         {"trusted-types": ("my-policy",)}, "medium"),
+        ("trusted-types", "trusted-types-policy", {"sample": "a;b"}, {}, "none"),
+    ],
+)  # fmt: skip
+def test_each_kind_has_a_mend_and_the_smallest_change(directive, blocked, more, change, risk):
+    found = advice(directive, blocked, **more)
+    assert found.mend
+    assert found.change == change
+    assert found.risk == risk
+    assert bool(found.cost) is bool(change)
+    assert risk in RISKS
+    if change:
+        checked(found.change, "suggested")
+
+
+def test_settings_are_whole_directives_of_changes_that_cost_little():
+    found = suggest(
+        [
+            ViolationGroup("style-src-elem", CDN, "", "/"),
+            ViolationGroup("img-src", "data", "", "/"),
+            ViolationGroup("script-src", "eval", "", "/"),
+            ViolationGroup("object-src", CDN, "", "/"),
+        ]
+    )
+    policy = dict(STRICT)
+    low = as_settings(found, policy, "low")
+    assert low == {
+        "style-src-elem": ["'self'", "'nonce'", "'report-sample'", CDN],
+        "img-src": ["data:"],
+    }
+    high = as_settings(found, policy, "high")
+    assert high["object-src"] == [CDN]
+    assert high["script-src"][-1] == "'unsafe-eval'"
+    assert policy == dict(STRICT)
+    checked(high, "OM_CSP")
+
+
+def test_an_attribute_is_allowed_by_its_hash_and_nothing_else():
+    found = suggest(
+        [
+            ViolationGroup("script-src-attr", "inline", "", "/", hash=HASH),
+            ViolationGroup("script-src-elem", "inline", "", "/", hash=HASH),
+        ]
+    )
+    settings = as_settings(found, dict(STRICT))
+    assert settings["script-src-attr"] == ["'report-sample'", "'unsafe-hashes'", f"'{HASH}'"]
+    assert settings["script-src"] == [*STRICT["script-src"], f"'{HASH}'"]
+
+
+def test_script_hosts_are_suggested_only_where_browsers_look_at_them():
+    found = suggest([ViolationGroup("script-src-elem", CDN, "", "/")])
+    assert "compatible" in found[0].cost
+    assert as_settings(found, dict(STRICT)) == {}
+    assert CDN in as_settings(found, dict(compatible()))["script-src"]

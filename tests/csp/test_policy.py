@@ -1,0 +1,142 @@
+import pytest
+
+from om_plugins.csp.policy import checked, compiled, replaced, widened
+from om_plugins.csp.presets import BASELINE, STRICT
+from om_plugins.errors import ConfigError
+
+GOOD = [
+    {"script-src": ["'self'", "https://cdn.example:8443/js/", "*.example", "data:", "'nonce'"]},
+    {"script-src": ["'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"]},
+    {"upgrade-insecure-requests": ()},
+    {"sandbox": ()},
+    {"sandbox": ["allow-scripts", "allow-forms"]},
+    {"require-trusted-types-for": ["'script'"], "trusted-types": ["om", "'allow-duplicates'"]},
+    {"trusted-types": ["'none'"]},
+    {"report-uri": ["/csp?x=1"], "report-to": ["group"]},
+    {"default-src": "'self' https:"},
+    {"img-src": ("'SELF'",)},
+    {"webrtc": ["'block'"]},
+    {"img-src": ["*", "https://*", "*.example:*", "http://localhost:8080/a/b.png", "app://x"]},
+    {"connect-src": ["wss://my-host.example.", "blob:", "mediastream:", "capacitor:"]},
+    {"frame-ancestors": ["'self'", "https://a.example"]},
+    {"trusted-types": ["*"]},
+    {"script-src": ["'report-sha256'", "'url-sha256-" + "A" * 43 + "='"]},
+    {"script-src": ["'sha512-" + "A" * 86 + "=='", "'sha384-" + "-" * 64 + "'"]},
+]
+
+BAD = [
+    ({"script-src": ["'self'; img-src *"]}, "script-src", "';' would end the value"),
+    ({"script-src": ["https://a.example,https://b.example"]}, "script-src", "','"),
+    ({"script-src": ["a.example\r\nX-Evil: 1"]}, "script-src", "white space"),
+    ({"script-src": ["a.example\nb"]}, "script-src", "white space"),
+    ({"script-src": ["'self' https:"]}, "script-src", "its own item"),
+    ({"script-src": ["a\u00a0b"]}, "script-src", "white space"),
+    ({"script-src": ["b\u00fccher.example"]}, "script-src", "Punycode"),
+    ({"script-src": ["a\x00b"]}, "script-src", "not printable"),
+    ({"script-src": ["a\x7fb"]}, "script-src", "not printable"),
+    ({"script-src": [""]}, "script-src", "not empty"),
+    ({"script-src": [7]}, "script-src", "must be text"),
+    ({"script-src": ["self"]}, "script-src", "write \"'self'\""),
+    ({"script-src": ["UNSAFE-INLINE"]}, "script-src", "write \"'unsafe-inline'\""),
+    ({"script-src": ["nonce"]}, "script-src", "write \"'nonce'\""),
+    ({"script-src": ["'nonce-abc'"]}, "script-src", "a fixed nonce protects nothing"),
+    ({"script-src": ["nonce-abc"]}, "script-src", "a fixed nonce protects nothing"),
+    ({"script-src": ["sha256-abc"]}, "script-src", "a hash stands in quotes"),
+    ({"script-src": ["'unsafe-inlin'"]}, "script-src", "did you mean \"'unsafe-inline'\""),
+    ({"script-src": ["'none'", "'self'"]}, "script-src", "must stand alone"),
+    ({"script-src": ["'nonce'", "'none'"]}, "script-src", "must stand alone"),
+    ({"script-src": ["'self'", "'SELF'"]}, "script-src", "twice"),
+    ({"script-src": ["a.example", "a.example"]}, "script-src", "twice"),
+    ({"script-src": []}, "script-src", "write \"'none'\""),
+    ({"script-src": None}, "script-src", "list of sources"),
+    ({"upgrade-insecure-requests": ["1"]}, "upgrade-insecure-requests", "takes no value"),
+    ({"report-to": []}, "report-to", "at least one value"),
+    ({"report-to": ["'self'"]}, "report-to", "quotes have no meaning"),
+    ({"require-trusted-types-for": ["script"]}, "require-trusted-types-for", "'script'"),
+    ({"sandbox": ["allow-script"]}, "sandbox", "did you mean 'allow-scripts'"),
+    ({"trusted-types": ["none"]}, "trusted-types", "write \"'none'\""),
+    ({"trusted-types": ["'none'", "app"]}, "trusted-types", "must stand alone"),
+    ({"trusted-types": ["allow-duplicates"]}, "trusted-types", "a keyword stands in quotes"),
+    ({"scrip-src": ["'self'"]}, "scrip-src", "did you mean 'script-src'"),
+    ({"Script-Src": ["'self'"]}, "Script-Src", "did you mean 'script-src'"),
+    ({"wholly wrong": ["'self'"]}, "wholly wrong", "known are base-uri, "),
+    ({"plugin-types": ["a/b"]}, "plugin-types", "browsers know it no more; object-src"),
+    ({"img-src": ["https://A.example/x", "https://a.example/x"]}, "img-src", "twice"),
+    ({"report-to": ["a", "b"]}, "report-to", "takes one value"),
+    ({"prefetch-src": ["a.example"]}, "prefetch-src", "browsers know it no more; default-src"),
+    ({"webrtc": ["'allow'", "'block'"]}, "webrtc", "takes one value"),
+]
+
+
+@pytest.mark.parametrize("policy", GOOD, ids=repr)
+def test_good_policy_is_accepted(policy):
+    result = checked(policy, "OM_CSP")
+    assert list(result) == list(policy)
+    assert all(isinstance(sources, tuple) for sources in result.values())
+
+
+@pytest.mark.parametrize(("policy", "directive", "reason"), BAD, ids=lambda one: repr(one)[:60])
+def test_bad_policy_is_refused_with_key_value_and_way_out(policy, directive, reason):
+    with pytest.raises(ConfigError) as caught:
+        checked(policy, "OM_CSP")
+    assert caught.value.key == f"OM_CSP[{directive!r}]"
+    assert reason in caught.value.reason
+
+
+def test_hosts_differ_by_their_path_with_regard_to_case():
+    same = {"img-src": ["https://a.example/X", "https://a.example/x"]}
+    assert checked(same, "OM_CSP") == {"img-src": tuple(same["img-src"])}
+
+
+def test_shipped_policies_pass_their_own_check():
+    assert checked(dict(STRICT), "x") == dict(STRICT)
+    assert checked(dict(BASELINE), "x") == dict(BASELINE)
+
+
+def test_compiled_policy_waits_for_the_nonce_in_every_place():
+    pieces = compiled({"script-src": ("'nonce'", "https:"), "style-src": ("'nonce'",)})
+    assert "N1".join(pieces) == "script-src 'nonce-N1' https:; style-src 'nonce-N1'"
+
+
+def test_policy_without_nonce_compiles_to_one_piece():
+    assert compiled({"upgrade-insecure-requests": (), "base-uri": ("'none'",)}) == (
+        "upgrade-insecure-requests; base-uri 'none'",
+    )
+
+
+def test_replacing_sets_whole_directives():
+    policy = {"img-src": ("a.example",), "base-uri": ("'self'",)}
+    changes = {"img-src": ("b.example",), "font-src": ("c.example",)}
+    assert replaced(policy, changes) == {**policy, **changes}
+    assert "font-src" not in replaced(policy, changes, only_present=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "extra", "result"),
+    [
+        ({"img-src": ("a",)}, {"img-src": ["b", "a"]}, {"img-src": ("a", "b")}),
+        ({"img-src": ("'none'",)}, {"img-src": ["b"]}, {"img-src": ("b",)}),
+        ({"img-src": ("'none'",)}, {"img-src": ["'none'"]}, {"img-src": ("'none'",)}),
+        ({"img-src": ("a",)}, {"img-src": ["'none'"]}, {"img-src": ("a",)}),
+        # a missing directive begins as what browsers fall back to: nothing gets stricter
+        (
+            {"default-src": ("'self'",)},
+            {"img-src": ["b"]},
+            {"default-src": ("'self'",), "img-src": ("'self'", "b")},
+        ),
+        (
+            {"script-src": ("s",), "default-src": ("d",)},
+            {"script-src-elem": ["b"]},
+            {"script-src": ("s",), "default-src": ("d",), "script-src-elem": ("s", "b")},
+        ),
+        # with nothing to fall back to, all is allowed already
+        ({"base-uri": ("'self'",)}, {"frame-src": ["b"]}, {"base-uri": ("'self'",)}),
+    ],
+    ids=repr,
+)
+def test_widening_allows_more_and_never_less(policy, extra, result):
+    assert widened(policy, extra) == result
+
+
+def test_widening_sets_a_missing_directive_only_when_told_to():
+    assert widened({}, {"frame-src": ["b"]}, set_missing=True) == {"frame-src": ("b",)}

@@ -1,0 +1,152 @@
+"""Keys: two addresses never share one, and what is not trusted has none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import create_environ
+
+from om_plugins.http_cache.keys import Keys, favourite_language, origin_and_path, query_of, variant
+
+
+def environ(path="/", query="", host="example.com", scheme="http", **fields):
+    made = create_environ(path, f"{scheme}://{host}", query_string=query)
+    return {**made, **fields}
+
+
+def key(*arguments, trusted=None, **fields):
+    return Keys(trusted).of(environ(*arguments, **fields))
+
+
+def test_a_key_begins_with_the_url():
+    assert origin_and_path(key("/a/b", "x=1")) == ("http://example.com", "/a/b")
+    assert query_of(key("/a/b", "x=1")) == "x=1"
+
+
+def test_scheme_host_path_and_query_all_count():
+    keys = {
+        key("/a"), key("/b"), key("/a", "x=1"), key("/a", host="other.example"),
+        key("/a", scheme="https"),
+    }  # fmt: skip
+    assert len(keys) == 5
+
+
+def test_the_default_port_and_the_case_of_the_host_do_not_count():
+    assert key("/", host="EXAMPLE.com:80") == key("/")
+    assert key("/", host="example.com:8080") != key("/")
+
+
+def test_the_raw_path_counts_as_well_as_the_decoded_one():
+    encoded = key("/a", RAW_URI="/%61", REQUEST_URI="/%61")
+    assert encoded != key("/a")
+    assert origin_and_path(encoded)[1] == "/%61"
+    slash = key("/a/b", RAW_URI="/a%2Fb", REQUEST_URI="/a%2Fb")
+    assert slash != key("/a/b")
+
+
+def test_a_server_that_does_not_tell_the_raw_path_gets_the_same_keys():
+    sent = "/a%20b"
+    assert key("/a b", RAW_URI="", REQUEST_URI="") == key("/a b", RAW_URI=sent, REQUEST_URI=sent)
+    assert key("/a", RAW_URI="http://evil.example/x", REQUEST_URI="") == key("/a")
+
+
+def test_a_prefix_of_a_proxy_is_part_of_the_path():
+    assert origin_and_path(key("/a", SCRIPT_NAME="/app"))[1] == "/app/a"
+
+
+@pytest.mark.parametrize("host", ["exa mple.com", "example.com/evil", "a\nb", "user@example.com"])
+def test_a_malformed_host_has_no_key(host):
+    assert key("/", HTTP_HOST=host) is None
+
+
+def test_only_trusted_hosts_have_keys():
+    assert key("/", trusted=["example.com"]) is not None
+    assert key("/", host="evil.example", trusted=["example.com"]) is None
+
+
+def test_a_request_for_another_resource_by_header_has_no_key():
+    assert key("/", HTTP_X_ORIGINAL_URL="/admin") is None
+    assert key("/", HTTP_X_HTTP_METHOD_OVERRIDE="DELETE") is None
+
+
+def test_what_an_application_may_take_for_its_host_is_part_of_the_key():
+    assert key("/", HTTP_X_FORWARDED_HOST="evil.example") != key("/")
+    assert query_of(key("/", "x=1", HTTP_X_FORWARDED_HOST="evil.example")) == "x=1"
+
+
+def test_hosts_that_are_remembered_are_bounded():
+    keys = Keys()
+    for number in range(2000):
+        keys.of(environ(host=f"h{number}.example"))
+    assert len(keys._origins) <= 256
+
+
+@given(st.tuples(st.text(max_size=20), st.text(max_size=20)), st.tuples(st.text(), st.text()))
+def test_two_addresses_never_share_a_key(one, other):
+    keys = Keys()
+
+    def of(path, query):
+        raw = "/" + path
+        fields = {"PATH_INFO": raw, "QUERY_STRING": query, "RAW_URI": "", "REQUEST_URI": ""}
+        return keys.of({**environ(), **fields})
+
+    def clean(pair):
+        return tuple(text.encode("ascii", "replace").decode() for text in pair)
+
+    one, other = clean(one), clean(other)
+    assert (of(*one) == of(*other)) == (one == other)
+    assert query_of(variant(of(*one), "ab12", ("a",), {})) == one[1].partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/other", "/other"),
+        ("other", "/a/other"),
+        ("../other", "/other"),
+        ("http://example.com/other", "/other"),
+        ("//example.com:80/other", "/other"),
+        ("", "/a/page"),
+        ("?x=1", "/a/page"),
+    ],
+)
+def test_locations_of_the_same_origin_have_keys(location, path):
+    found = Keys().of_url(environ("/a/page"), location)
+    assert origin_and_path(found) == ("http://example.com", path)
+    query = "x=1" if "?" in location else ""
+    assert found == key(path, query)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://other.example/", "https://example.com/", "//[", "http://[x/", "x" * 9000]
+)
+def test_locations_of_another_origin_have_none(location):
+    assert Keys().of_url(environ("/a/page"), location) is None
+
+
+def same(name, one, other):
+    field = "HTTP_" + name.upper().replace("-", "_")
+    return variant("k", "g", (name,), {field: one}) == variant("k", "g", (name,), {field: other})
+
+
+def test_variants_are_told_apart_by_the_values_of_their_fields():
+    assert same("foo", "1", "1")
+    assert not same("foo", "1", "2")
+    assert variant("k", "g", ("foo",), {}) != variant("k", "g", ("foo",), {"HTTP_FOO": ""})
+    assert variant("k", "g", ("a",), {}) != variant("k", "h", ("a",), {})
+
+
+def test_values_are_brought_to_one_form():
+    assert same("foo", "1,2", " 1 , 2 ")
+    assert same("accept-encoding", "gzip, br", "br,gzip;q=0.5, zstd;q=0")
+    assert same("accept-language", "en, de", "DE,eN")
+    assert not same("accept-language", "en, de;q=0.5", "de, en;q=0.5")
+    assert not same("foo", "A", "a")
+
+
+def test_the_favourite_language_is_the_one_above_all_others():
+    assert favourite_language("fr;q=0.5, de;q=1.0") == "de"
+    assert favourite_language("fr, de") == ""
+    assert favourite_language("fr;q=0") == ""
+    assert favourite_language("") == ""

@@ -1,0 +1,303 @@
+"""Where responses are kept: bounds, forks, another worker's purges, a hub that is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.http_cache.rfc9111 import Verdict
+from om_plugins.http_cache.store import KEEP_STALE_S, TOPIC, ResponseStore
+from om_plugins.http_cache.store__purges import Purge
+from om_plugins.http_cache.stored_response import Stored
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.scheduler import BackgroundScheduler
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def hub(clock):
+    return MemoryHub("memory://", clock)
+
+
+def made(clock, hub, l1_bytes=1_000_000, **more):
+    scheduler = BackgroundScheduler(1, 10, clock, hub, synchronous=True)
+    store = ResponseStore(
+        l1_bytes=l1_bytes, max_body=100_000, clock=clock, scheduler=scheduler, hub=hub, **more
+    )
+    store.scheduler = scheduler
+    return store
+
+
+def page(clock, body=b"x", **verdict):
+    verdict.setdefault("lifetime_s", 60.0)
+    now = clock.time()
+    return Stored(200, "200 OK", [], body, Verdict(**verdict), now, now)
+
+
+def keep(store, clock, ident="k", **more):
+    return store.keep(ident, page(clock, **more), store.mark())
+
+
+def test_what_is_kept_is_found_until_its_end(clock, hub):
+    store = made(clock, hub)
+    assert keep(store, clock)
+    assert store.find("k") is not None
+    clock.advance(61)
+    assert store.find("k") is None
+
+
+def test_what_pages_ask_of_a_store_is_counted(clock, hub, store):
+    one, two = (made(clock, hub, store=store) for _ in range(2))
+    keep(one, clock)
+    assert two.find("k") is not None
+    one.drop("k")
+    said, heard = one.store_stats(), two.store_stats()
+    assert (said.writes, said.deletes, heard.hits) == (1, 1, 1)
+    assert heard.read_bytes == said.written_bytes > 0
+    assert made(clock, hub).store_stats() is None
+
+
+def test_one_with_a_validator_is_kept_longer_for_a_304(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, etag='"a"')
+    clock.advance(61)
+    assert store.find("k") is not None
+    clock.advance(KEEP_STALE_S)
+    assert store.find("k") is None
+
+
+def test_age_that_it_came_with_counts(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, age_s=50.0)
+    held = store.find("k")
+    assert clock.monotonic() - held.stored == 50
+    clock.advance(11)
+    assert store.find("k") is None
+
+
+def test_one_that_is_over_already_is_not_kept(clock, hub):
+    store = made(clock, hub)
+    assert not keep(store, clock, lifetime_s=5.0, age_s=6.0)
+    assert not keep(store, clock, lifetime_s=0.0)
+
+
+def test_memory_is_bounded_and_evictions_are_counted(clock, hub):
+    store = made(clock, hub, l1_bytes=50_000)
+    for number in range(20):
+        keep(store, clock, str(number), body=b"x" * 5_000)
+    stats = store.stats()
+    assert stats.size_bytes <= 50_000
+    assert stats.entries + stats.evictions == 20
+    assert store.shrink() > 0
+
+
+def test_hits_outlive_their_entry(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock, body=b"12345")
+    for _ in range(3):
+        store.find("k").count_hit()
+    assert [store.stats().hits for _ in range(2)] == [3, 3]
+    store.drop("k")
+    assert (store.stats().hits, store.stats().bytes_saved) == (3, 15)
+
+
+def test_a_child_keeps_the_pages_and_hears_for_itself(clock, hub):
+    store = made(clock, hub)
+    keep(store, clock)
+    store.lock.acquire()  # as another thread might while the process forks
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        found = store.find("k") is not None and store.stats().entries == 1
+        os.write(writer, b"1" if found else b"0")
+        os._exit(0)
+    store.lock.release()
+    os.waitpid(pid, 0)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_was_kept_after_another_workers_purge_stays(clock, hub):
+    one, two = made(clock, hub), made(clock, hub)
+    keep(one, clock)
+    clock.advance(1)
+    two.purge(Purge(prefix=""))
+    clock.advance(1)
+    one.drop("k")
+    keep(one, clock)
+    one.hear()
+    assert one.find("k") is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, "x", {}, {"at": 1.0}, {"at": True, "url": "/", "soft": False, "tags": [], "idents": []}],
+)
+def test_what_somebody_planted_in_the_hub_is_passed_by(clock, hub, data):
+    store = made(clock, hub)
+    keep(store, clock)
+    hub.publish(TOPIC, data)
+    store.hear()
+    assert store.find("k") is not None
+
+
+def test_a_purge_that_claims_to_come_from_the_future_is_one_of_now(clock, hub):
+    one = made(clock, hub)
+    one.start()
+    hub.publish(
+        TOPIC,
+        {
+            "at": clock.time() + 1e9,
+            "url": "",
+            "prefix": "",
+            "tags": [],
+            "idents": [],
+            "soft": False,
+        },
+    )
+    one.hear()
+    clock.advance(1)
+    keep(one, clock)
+    one.hear()
+    assert one.find("k") is not None
+
+
+def test_a_hub_that_is_away_is_told_once(clock, caplog):
+    class Away:
+        def __getattr__(self, name):
+            raise ConnectionError("away")
+
+    store = made(clock, Away())
+    with caplog.at_level(logging.WARNING, logger="om_plugins"):
+        keep(store, clock)
+        for _ in range(3):
+            store.purge(Purge(url="/a"))
+            store.hear()
+    assert caplog.text.count("the hub cannot be reached") == 1
+    assert store.find("k") is not None
+
+
+class SharedBytes:
+    """A store that workers share; ``down`` while it cannot be reached."""
+
+    def __init__(self):
+        self.values, self.down, self.reads = {}, False, 0
+
+    def get(self, key):
+        self.reads += 1
+        if self.down:
+            raise ConnectionError("away")
+        return self.values.get(key)
+
+    def set(self, key, value, ttl):
+        if self.down:
+            raise ConnectionError("away")
+        self.values[key] = value
+
+    def delete(self, key):
+        if self.down:
+            raise ConnectionError("away")
+        self.values.pop(key, None)
+
+
+class LossyHub:
+    """A hub that goes on alone while its backend is away, as an application's does."""
+
+    def __init__(self, hub):
+        self.hub, self.alone = hub, False
+
+    def __getattr__(self, name):
+        return getattr(self.hub, name)
+
+    def read(self, *args, **options):
+        return [] if self.alone else self.hub.read(*args, **options)
+
+
+@pytest.fixture
+def workers(clock, hub):
+    """One that may lose the hub, the other, and what they share."""
+    lossy, store = LossyHub(hub), SharedBytes()
+    one, two = made(clock, lossy, store=store), made(clock, hub, store=store)
+    keep(one, clock)
+    return one, two, lossy, store
+
+
+def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
+    one, _, _, store = workers
+    clock.advance(4)
+    one.hear()
+    assert one.find("k") is not None
+    assert store.reads == 0
+
+
+def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
+    one, two, lossy, _ = workers
+    lossy.alone = True
+    one.hear()
+    for body in (b"1", b"2", b"3"):
+        two.drop("k")
+        two.keep("k", page(clock, body), two.mark())
+        found = one.find("k")
+        assert found.kept.body == body
+        assert found.fresh_until > clock.monotonic()
+        clock.advance(0.1)
+    two.purge(Purge(idents=("k",)))
+    assert one.find("k") is None
+
+
+def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers, clock):
+    one, two, lossy, store = workers
+    lossy.alone = True
+    one.hear()
+    one.drop("k")
+    keep(one, clock)
+    clock.advance(0.1)
+    two.purge(Purge(idents=("k",)))
+    assert one.find("k") is None
+    lossy.alone = False
+    one.hear()
+    keep(one, clock)
+    reads = store.reads
+    clock.advance(4)
+    assert one.find("k") is not None
+    assert store.reads == reads
+
+
+def test_when_the_store_is_away_as_well_memory_answers_with_what_it_has_as_stale(workers, clock):
+    one, _, lossy, store = workers
+    lossy.alone = store.down = True
+    one.hear()
+    assert one.find("k").fresh_until > clock.monotonic()  # not asked for again within a second
+    clock.advance(1.1)
+    found = one.find("k")
+    assert found is not None
+    assert found.fresh_until < clock.monotonic()
+    assert found.expires < clock.monotonic()
+
+
+def test_a_worker_that_only_reads_hears_of_purges_as_well(workers, clock):
+    one, two, _, store = workers
+    assert two.find("k") is not None
+    one.purge(Purge(idents=("k",)))
+    clock.advance(1)
+    two.scheduler.run_due()
+    store.down = True
+    assert two.find("k") is None
+
+
+def test_it_can_be_closed_and_used_again(clock, hub):
+    store = made(clock, hub)
+    store.start()
+    store.start()
+    store.close()
+    keep(store, clock)
+    assert store.find("k") is not None
+    store.close()

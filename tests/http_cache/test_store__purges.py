@@ -1,0 +1,101 @@
+"""Purges are remembered for what is on its way or lies in a store."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import create_environ
+
+from om_plugins.http_cache import store__purges as purges
+from om_plugins.http_cache.keys import Keys, variant
+from om_plugins.http_cache.store__purges import Purge, Purged, Purges, as_data, read_purge
+
+KEY = Keys().of(create_environ("/a/b", "http://h.example", query_string="x=1"))
+
+
+@pytest.mark.parametrize(
+    "purge",
+    [
+        Purge(url="/a/b"),
+        Purge(url="/a/b?x=1"),
+        Purge(url="http://h.example/a/b"),
+        Purge(prefix="/a/"),
+        Purge(prefix="http://h.example/"),
+        Purge(prefix=""),
+        Purge(tags=("t",)),
+        Purge(idents=(KEY,)),
+    ],
+)
+def test_what_is_meant(purge):
+    for ident in (KEY, variant(KEY, "ab12", ("accept",), {})):
+        assert purge.matches(ident, ("t", "u"))
+
+
+@pytest.mark.parametrize(
+    "purge",
+    [
+        Purge(url="/a"),
+        Purge(url="/a/b?x=2"),
+        Purge(url="https://h.example/a/b"),
+        Purge(prefix="/b"),
+        Purge(tags=("v",)),
+        Purge(idents=(KEY + "0",)),
+    ],
+)
+def test_what_is_not_meant(purge):
+    assert not purge.matches(KEY, ("t", "u"))
+
+
+def test_what_began_before_a_purge_is_gone_and_what_began_after_is_not():
+    known = Purges()
+    before = known.count
+    known.add(Purge(url="/a/b"), 100.0)
+    assert known.since(before, KEY, ()) is Purged.GONE
+    assert known.since(known.count, KEY, ()) is Purged.NO
+    assert known.after(100.0, KEY, ()) is Purged.GONE
+    assert known.after(100.1, KEY, ()) is Purged.NO
+
+
+def test_single_addresses_take_their_variants_along():
+    known = Purges()
+    before = known.count
+    known.add(Purge(idents=(KEY,)), 100.0)
+    assert known.since(before, variant(KEY, "ab12", ("accept",), {}), ()) is Purged.GONE
+    assert known.since(before, KEY.replace("/a/b", "/a/c"), ()) is Purged.NO
+
+
+def test_a_soft_purge_makes_stale_and_a_hard_one_wins():
+    known = Purges()
+    known.add(Purge(tags=("t",), soft=True), 100.0)
+    assert known.after(99.0, KEY, ("t",)) is Purged.STALE
+    known.add(Purge(prefix="/a"), 100.0)
+    assert known.after(99.0, KEY, ("t",)) is Purged.GONE
+
+
+def test_what_is_forgotten_counts_as_purged(monkeypatch):
+    monkeypatch.setattr(purges, "_MOST_IDENTS", 3)
+    known = Purges()
+    before = known.count
+    for number in range(5):
+        known.add(Purge(idents=(str(number),)), 100.0 + number)
+    assert known.since(before, "other", ()) is Purged.GONE
+    assert known.since(3, "other", ()) is Purged.NO
+    assert known.after(101.0, "other", ()) is Purged.GONE
+    assert known.after(103.0, "other", ()) is Purged.NO
+
+
+def test_a_purge_passes_the_hub():
+    purge = Purge("/a", "/b", ("t",), ("i",), soft=True)
+    assert read_purge(as_data(purge)) == purge
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["url", "prefix", "tags", "idents", "soft"]),
+        st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers() | st.text()),
+    )
+)
+def test_what_somebody_planted_in_the_hub_is_passed_by(data):
+    found = read_purge(data)
+    assert found is None or isinstance(found, Purge)

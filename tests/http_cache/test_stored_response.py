@@ -1,0 +1,99 @@
+"""Stored responses: joined with a new nonce, and written for a store."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from om_plugins.http_cache.rfc9111 import Verdict
+from om_plugins.http_cache.stored_response import Stored, Variants, read, split, written
+
+NONCE = "0123456789abcdef" * 2
+OTHER = "f" * 32
+
+
+def stored(body=b"hello", *headers, **more):
+    verdict = Verdict(lifetime_s=60.0, etag=dict(headers).get("ETag", ""), vary=("accept",))
+    return Stored(200, "200 OK", list(headers), body, verdict, 10.0, 11.0, **more)
+
+
+def private(headers):
+    return [(n, "private" if n == "Cache-Control" else v) for n, v in headers]
+
+
+def test_an_answer_has_its_length():
+    headers, body = stored(b"hello", ("A", "1")).answer("")
+    assert headers == [("A", "1"), ("Content-Length", "5")]
+    assert body == b"hello"
+
+
+def test_answers_do_not_share_their_headers():
+    one = stored()
+    one.answer("")[0].append(("Age", "1"))
+    assert len(one.answer("")[0]) == 1
+
+
+def test_a_page_is_joined_with_a_new_nonce_in_body_and_headers():
+    body = b"<script nonce=%b></script>" % NONCE.encode() * 3
+    found = split(
+        stored(body, ("ETag", '"a"'), ("P", f"n-{NONCE}"), ("Cache-Control", "public")),
+        NONCE,
+        private,
+    )
+    headers, joined = found.answer(OTHER)
+    assert joined == body.replace(NONCE.encode(), OTHER.encode())
+    assert dict(headers) == {
+        "ETag": 'W/"a"',
+        "P": f"n-{OTHER}",
+        "Cache-Control": "private",
+        "Content-Length": str(len(body)),
+    }
+    assert found.verdict.etag == 'W/"a"'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "nonce"),
+    [
+        (b"no nonce here", (), NONCE),
+        (NONCE.encode(), (("Content-Encoding", "gzip"),), NONCE),
+        (b"short", (), "short"),
+        (b"", (), "ü" * 32),
+    ],
+)
+def test_a_page_whose_nonce_cannot_be_renewed_is_refused(body, headers, nonce):
+    assert split(stored(body, *headers), nonce, list) is None
+
+
+def test_a_response_without_a_body_has_no_length():
+    one = Stored(204, "204 No Content", [("A", "1")], b"", Verdict(), 0.0, 0.0)
+    assert one.answer("") == ([("A", "1")], b"")
+
+
+def test_its_language_is_known_when_it_is_one():
+    assert stored(b"", ("Content-Language", "De")).language == "de"
+    assert stored(b"", ("Content-Language", "de, en")).language == ""
+
+
+@pytest.mark.parametrize("nonced", [False, True])
+def test_it_is_written_for_a_store_and_read_back(nonced):
+    one = stored(NONCE.encode() * 2, ("ETag", '"a"'), tags=("t",), marks={"m": 1}, fetch_s=0.5)
+    if nonced:
+        one = split(one, NONCE, private)
+    found = read(written(one, lambda marks: b"m"), lambda data: {"m": 1})
+    assert found == one
+    assert found.answer(OTHER) == one.answer(OTHER)
+
+
+def test_variants_are_written_without_what_is_only_remembered():
+    one = Variants([("a", "b")], "gen", ["i"], {"de": "i"}, {("x",): "i"})
+    found = read(written(one, lambda marks: b""), lambda data: {})
+    assert (found.names, found.generation, found.idents) == (one.names, one.generation, one.idents)
+    assert found.languages == one.languages
+    assert found.memo == {}
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"R", b"V", b"X"]))
+def test_what_is_not_ours_is_nothing(data, kind):
+    found = read(kind + data, lambda marks: {})
+    assert found is None or isinstance(found, Stored | Variants)

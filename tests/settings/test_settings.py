@@ -1,0 +1,327 @@
+"""Settings: unknown keys, bad values, environment text, nested tables, the reference page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from om_plugins import Settings
+from om_plugins.errors import ConfigError
+from om_plugins.settings.reference import as_markdown
+from om_plugins.settings.settings__options import (
+    AlertOptions,
+    ChainOptions,
+    EngineOptions,
+    HstsOptions,
+    HttpCacheOptions,
+    RouteOptions,
+    ShieldOptions,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def read(**values: Any) -> Settings:
+    return Settings.from_mapping(values)
+
+
+def refusal(**values: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read(**values)
+    return caught.value
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert Settings.from_mapping({}) == Settings()
+
+
+def test_keys_of_others_are_ignored() -> None:
+    assert Settings.from_mapping({"SECRET_KEY": "x", "DEBUG": True, "om_prefix": 3, 5: 6}) == (  # type: ignore[dict-item]
+        Settings()
+    )
+
+
+@pytest.mark.parametrize("written", Settings.keys())
+def test_every_key_is_upper_case_documented_and_grouped(written: str) -> None:
+    field = Settings.keys()[written]
+    assert written == f"OM_{field.name.upper()}"
+    assert field.metadata["doc"]
+    assert field.metadata["group"]
+    assert field.metadata["check"].allowed
+
+
+@pytest.mark.parametrize("written", Settings.keys())
+def test_every_default_passes_its_own_check(written: str) -> None:
+    value = getattr(Settings(), Settings.keys()[written].name)
+    if value is not None:
+        assert read(**{written: value}) == Settings()
+
+
+# --- unknown keys -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "nearest"),
+    [
+        ("OM_CSP_MOD", "OM_CSP_MODE"),
+        ("OM_CACHE_STALETIME", "OM_CACHE_STALE_TIME"),
+        ("OM_PLUGIN_DISABLED", "OM_PLUGINS_DISABLED"),
+        ("OM_RETRIE", "OM_RETRIES"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(written: str, nearest: str) -> None:
+    error = refusal(**{written: 1})
+    assert error.key == written
+    assert error.reason == f"unknown key; did you mean {nearest!r}?"
+
+
+def test_a_key_that_is_near_to_none_lists_them_all() -> None:
+    reason = refusal(OM_XYZZY=1).reason
+    assert reason.startswith("unknown key; known are OM_")
+    assert "OM_CSP_MODE" in reason
+
+
+# --- bad values ---------------------------------------------------------------------------------
+
+BAD: list[tuple[str, Any, str]] = [
+    ("OM_ENABLED", "maybe", "true or false"),
+    ("OM_ENABLED", 1, "true or false"),
+    ("OM_PREFIX", "_om", "a path such as '/_om'"),
+    ("OM_PREFIX", "/", "a path such as '/_om'"),
+    ("OM_PREFIX", "/_om/", "without a slash at its end"),
+    ("OM_PREFIX", "/a\nb", "a path such as"),
+    ("OM_PROXIES", -1, "a number of proxies from 0 to 16"),
+    ("OM_PROXIES", True, "a number of proxies"),
+    ("OM_PROXIES", {"x_four": 1}, "unknown 'x_four'; known are x_for, x_proto"),
+    ("OM_PROXIES", {"x_for": 99}, "a number of proxies"),
+    ("OM_TRUSTED_HOSTS", 5, "a list of texts"),
+    ("OM_TRUSTED_HOSTS", ["a", 5], "every item must be text"),
+    ("OM_SECRET_KEY", "short", "at least 8 characters"),
+    ("OM_HUB_URL", "sqlite", "'auto', 'memory://', 'sqlite:///path' or 'redis://host'"),
+    ("OM_WORKERS", 0, "a whole number from 1 to 64"),
+    ("OM_WORKERS", 1.5, "a whole number"),
+    ("OM_WORKERS", "four", "a whole number"),
+    ("OM_PLUGIN_CONFIG", "{", "as text it must be a JSON object"),
+    ("OM_PLUGIN_CONFIG", [1], "a dict with text keys"),
+    ("OM_PLUGIN_CONFIG", {1: 2}, "a dict with text keys"),
+    ("OM_TIMEOUT", 0, "a number of seconds from 0.001 to 3600"),
+    ("OM_TIMEOUT", "soon", "a number of seconds"),
+    ("OM_TIMEOUT", float("nan"), "a number of seconds"),
+    ("OM_TIMEOUT", "inf", "a number of seconds"),
+    ("OM_TIMEOUT", None, "a number of seconds"),
+    ("OM_RETRIES", 21, "a whole number from 0 to 20"),
+    ("OM_RETRIES", 10**400, "a whole number from 0 to 20"),
+    ("OM_CACHE_URL", "memory", "a URL such as 'memory://'"),
+    ("OM_CSP_MODE", "enforced", "did you mean 'enforce'?"),
+    ("OM_CSP_MODE", None, "'adopt', 'enforce', 'learn' or 'off'"),
+    ("OM_CSP_REPORT_SAMPLE", 2, "a number from 0 to 1"),
+    ("OM_HEADERS", {"X Y": "z"}, "'X Y' is not a header name"),
+    ("OM_HEADERS", {"X-Y": "a\r\nSet-Cookie: b"}, "one line of ASCII text"),
+    ("OM_HEADERS", {"X-Y": 5}, "one line of ASCII text"),
+    ("OM_HEADERS", {"X-Y": " "}, "None leaves the header out"),
+    ("OM_HEADERS", {"X-Y": "a", "x-y": "b"}, "stands there twice"),
+    ("OM_FORCE_HTTPS_EXEMPT", ["up"], "'up' does not begin with '/'"),
+    ("OM_FORCE_HTTPS_EXEMPT", ["/a*/b"], "a '*' before its end"),
+    ("OM_ROUTES", ["/api"], "a dict from a name to a dict"),
+]
+
+
+@pytest.mark.parametrize(("written", "value", "reason"), BAD)
+def test_a_bad_value_names_the_key_and_what_is_allowed(
+    written: str, value: Any, reason: str
+) -> None:
+    error = refusal(**{written: value})
+    assert error.key == written
+    assert reason in error.reason
+    assert str(error).startswith(written)
+
+
+def test_the_check_holds_for_keywords_too() -> None:
+    with pytest.raises(ConfigError, match="OM_CSP_MODE 'loud': must be 'adopt'"):
+        Settings(csp_mode="loud")
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="csp_mod"):
+        Settings(csp_mod="off")  # type: ignore[call-arg]
+
+
+def test_a_console_token_is_long_and_never_in_the_error() -> None:
+    assert "hunter2" not in str(refusal(OM_CONSOLE_AUTH="hunter2"))
+    assert "at least 16" in str(refusal(OM_CONSOLE_AUTH="hunter2"))
+    refusal(OM_CONSOLE_AUTH="a token with white space")
+    refusal(OM_CONSOLE_AUTH=17)
+
+
+def test_a_secret_is_never_in_the_error() -> None:
+    assert "hunter2" not in str(refusal(OM_SECRET_KEY="hunter2"))
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Settings().csp_mode = "off"  # type: ignore[misc]
+
+
+# --- text, as from the environment --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "value"),
+    [
+        ("OM_ENABLED", "off", False),
+        ("OM_ENABLED", " TRUE ", True),
+        ("OM_ENABLED", "0", False),
+        ("OM_WORKERS", "8", 8),
+        ("OM_TIMEOUT", "2.5", 2.5),
+        ("OM_PROXIES", "2", {"x_for": 2, "x_proto": 2, "x_host": 2}),
+        ("OM_PROXIES", "0", {}),
+        ("OM_TRUSTED_HOSTS", "a.example, b.example,", ("a.example", "b.example")),
+        ("OM_PLUGINS", "", ()),
+        ("OM_PLUGIN_CONFIG", '{"wiki": {"limit": 3}}', {"wiki": {"limit": 3}}),
+        ("OM_SECRET_KEY", "a long secret", b"a long secret"),
+        ("OM_CSP", "img-src 'self' https:; font-src *", {
+            "img-src": ("'self'", "https:"), "font-src": ("*",)
+        }),
+        ("OM_CSP", '{"img-src": ["*"]}', {"img-src": ("*",)}),
+        ("OM_HEADERS", '{"X-Content-Type-Options": null}', {"X-Content-Type-Options": None}),
+    ],
+)  # fmt: skip
+def test_text_is_read_as_the_keys_type(written: str, text: str, value: object) -> None:
+    assert getattr(read(**{written: text}), Settings.keys()[written].name) == value
+
+
+def test_flask_reads_them_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_OM_CSP_MODE", "enforce")
+    monkeypatch.setenv("FLASK_OM_ENABLED", "false")
+    monkeypatch.setenv("FLASK_OM_TIMEOUT", "3")
+    monkeypatch.setenv("FLASK_OM_ROUTES", '{"/api": {"chain": "c", "rate": "5/s"}}')
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    settings = Settings.from_mapping(app.config)
+    assert (settings.csp_mode, settings.enabled, settings.timeout) == ("enforce", False, 3.0)
+    assert settings.routes == {"/api": RouteOptions(chain="c", rate=(5, 1))}
+
+
+# --- nested tables ------------------------------------------------------------------------------
+
+
+def allow(request: object) -> bool:
+    return True
+
+
+def test_a_route_is_read_with_its_defaults() -> None:
+    route = read(OM_ROUTES={"/api": {"chain": "assistant", "auth": allow}}).routes["/api"]
+    assert (route.chain, route.auth, route.rate, route.max_body) == (
+        "assistant",
+        allow,
+        (60, 60),
+        1_000_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        ("5/s", (5, 1)),
+        ("60/min", (60, 60)),
+        ("100 / hour", (100, 3600)),
+        (None, None),
+        ("off", None),
+        ((7, 30), (7, 30)),
+    ],
+)
+def test_a_rate_is_calls_per_seconds(rate: object, expected: tuple[int, int] | None) -> None:
+    assert read(OM_ROUTES={"/api": {"chain": "c", "rate": rate}}).routes["/api"].rate == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "reason"),
+    [
+        ({"chian": "c"}, "OM_ROUTES['/api'].chian", "unknown key; did you mean 'chain'?"),
+        ({"chain": ""}, "OM_ROUTES['/api'].chain", "must be the name of a chain"),
+        ({"chain": "c", "rate": "lots"}, "OM_ROUTES['/api'].rate", "a rate such as '60/min'"),
+        ({"chain": "c", "auth": "yes"}, "OM_ROUTES['/api'].auth", "a function that takes"),
+        ({"chain": "c", "cors": "app.example"}, "OM_ROUTES['/api'].cors", "is not an origin"),
+        ({"chain": "c", "cors": ["https://a/b"]}, "OM_ROUTES['/api'].cors", "is not an origin"),
+        ({"chain": "c", "max_body": 0}, "OM_ROUTES['/api'].max_body", "a whole number of bytes"),
+    ],
+)
+def test_an_error_in_a_route_names_the_route_and_its_key(
+    options: Mapping[str, object], key: str, reason: str
+) -> None:
+    error = refusal(OM_ROUTES={"/api": options})
+    assert error.key == key
+    assert reason in error.reason
+
+
+def test_an_error_in_a_chain_names_the_chain_and_its_key() -> None:
+    error = refusal(OM_CHAINS={"assistant": {"retries": -1}})
+    assert error.key == "OM_CHAINS['assistant'].retries"
+    error = refusal(OM_CHAINS={"assistant": {"engines": {"model": {"tier": 0}}}})
+    assert error.key == "OM_CHAINS['assistant'].engines['model'].tier"
+
+
+def test_a_chain_without_options_has_none() -> None:
+    settings = read(OM_CHAINS={"a": {"timeout": "5", "at_most_once": "yes"}})
+    assert settings.chain("a") == ChainOptions(timeout=5.0, at_most_once=True)
+    assert settings.chain("b") == ChainOptions()
+
+
+def test_ready_made_tables_are_taken_as_they_are() -> None:
+    route = RouteOptions(chain="c")
+    assert Settings(routes={"/api": route}).routes["/api"] is route
+
+
+# --- the reference page -------------------------------------------------------------------------
+
+
+def test_the_reference_page_is_up_to_date() -> None:
+    assert PAGE.read_text("utf-8") == as_markdown(), "run: python docs/generate_settings.py"
+
+
+def test_the_reference_page_has_a_row_for_every_key() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
+    tables = (
+        Settings, ChainOptions, EngineOptions, RouteOptions, ShieldOptions, AlertOptions,
+        HstsOptions, HttpCacheOptions,
+    )  # fmt: skip
+    assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
+
+
+def test_the_reference_page_is_a_table_that_renders() -> None:
+    for line in as_markdown().splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 5, line
+
+
+def test_a_list_stands_for_the_answers_of_a_shield():
+    settings = Settings.from_mapping({"OM_SHIELD": {"/a": ["stale", "x"], "/b": {"page": False}}})
+    assert settings.shield["/a"].answers == ("stale", "x")
+    assert settings.shield["/b"].answers == ("stale",)
+    assert settings.shield["/b"].page is False
+
+
+def test_the_methods_of_a_shield_may_be_written_small():
+    settings = Settings.from_mapping({"OM_SHIELD": {"/a": {"methods": ["get", "Post"]}}})
+    assert settings.shield["/a"].methods == ("GET", "POST")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"/a": "stale"}, r"OM_SHIELD\['/a'\] 'stale': must be a list of answers, or a dict with"),
+        ({"/a": {"methods": ["PSOT"]}}, r"OM_SHIELD\['/a'\]\.methods .*there is no 'PSOT'"),
+        ({"/a": {"answer": []}}, r"OM_SHIELD\['/a'\]\.answer"),
+        ({"/a": {"statuses": [404]}}, r"OM_SHIELD\['/a'\]\.statuses"),
+        ({"/a": {"statuses": 500}}, r"OM_SHIELD\['/a'\]\.statuses"),
+        ({"/a": {"own_body": "html"}}, r"OM_SHIELD\['/a'\]\.own_body"),
+    ],
+)
+def test_a_wrong_shield_stops_the_start(wrong, key):
+    with pytest.raises(ConfigError, match=key):
+        Settings.from_mapping({"OM_SHIELD": wrong})

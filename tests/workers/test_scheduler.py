@@ -1,0 +1,515 @@
+"""The background worker pool of a process."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+import weakref
+from itertools import pairwise
+
+import pytest
+
+from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.core.clock import SystemClock
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.pool import uwsgi_without_threads
+from om_plugins.workers.scheduler import BackgroundScheduler
+
+logger = logging.getLogger("om_plugins")
+
+
+@pytest.fixture
+def hub():
+    return MemoryHub("memory://", SystemClock())
+
+
+@pytest.fixture
+def make(hub):
+    made = []
+
+    def make(workers=2, queue_size=10, clock=None, **options):
+        made.append(
+            BackgroundScheduler(workers, queue_size, clock or SystemClock(), hub, **options)
+        )
+        return made[-1]
+
+    before = set(threading.enumerate())
+    yield make
+    for scheduler in made:
+        scheduler.close(5)
+    assert set(threading.enumerate()) <= before
+
+
+def wait_until(condition, timeout=10):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def test_no_thread_is_begun_before_the_first_job(make):
+    before = threading.active_count()
+    scheduler = make()
+    assert threading.active_count() == before
+    done = threading.Event()
+    assert scheduler.submit(done.set)
+    assert done.wait(10)
+    (worker,) = [t for t in threading.enumerate() if t.name.startswith("om-worker")]
+    assert worker.daemon
+
+
+def test_no_more_threads_than_workers_run_jobs(make):
+    scheduler = make(workers=3, queue_size=50)
+    gate = threading.Event()
+    running = []
+    most = []
+
+    def job():
+        running.append(1)
+        most.append(len(running))
+        gate.wait(10)
+        running.pop()
+
+    for _ in range(20):
+        assert scheduler.submit(job)
+    wait_until(lambda: len(running) == 3)
+    stats = scheduler.stats()
+    assert (stats.running, stats.queued) == (3, 17)
+    gate.set()
+    wait_until(lambda: scheduler.stats().done == 20)
+    assert max(most) == 3
+
+
+def test_an_idle_worker_is_used_before_another_is_begun(make):
+    scheduler = make(workers=8)
+    names = set()
+    for n in range(10):
+        scheduler.submit(lambda: names.add(threading.current_thread().name))
+        wait_until(lambda n=n: scheduler.stats().done == n + 1)
+        time.sleep(0.005)  # until the worker waits again
+    assert len(names) == 1
+
+
+def test_a_full_queue_refuses_and_counts(make):
+    scheduler = make(workers=1, queue_size=2)
+    gate = threading.Event()
+    scheduler.submit(lambda: gate.wait(10))
+    wait_until(lambda: scheduler.stats().running == 1)
+    assert [scheduler.submit(int) for _ in range(5)] == [True, True, False, False, False]
+    assert scheduler.stats().dropped == 3
+    gate.set()
+    wait_until(lambda: scheduler.stats().done == 3)
+
+
+def test_a_job_that_raises_is_logged_and_ends_no_worker(make, caplog):
+    scheduler = make(workers=1)
+
+    def broken():
+        raise ValueError("broken pipe dream")
+
+    scheduler.submit(broken, name="a broken job")
+    scheduler.submit(lambda: sys.exit(3))
+    done = threading.Event()
+    scheduler.submit(done.set)
+    assert done.wait(10)
+    wait_until(lambda: scheduler.stats().done == 1)
+    assert scheduler.stats().failed == 2
+    assert "background job 'a broken job' failed" in caplog.text
+    assert "broken pipe dream" in caplog.text
+
+
+def test_jobs_do_not_see_each_others_context(make):
+    variable = contextvars.ContextVar("variable", default="clean")
+    scheduler = make(workers=1)
+    seen = []
+    scheduler.submit(lambda: variable.set("dirty"))
+    scheduler.submit(lambda: seen.append(variable.get()))
+    wait_until(lambda: seen)
+    assert seen == ["clean"]
+
+
+def test_a_job_may_submit_jobs_also_to_a_full_queue(make):
+    scheduler = make(workers=1, queue_size=1)
+    answers = []
+    scheduler.submit(lambda: answers.extend(scheduler.submit(int) for _ in range(3)))
+    wait_until(lambda: len(answers) == 3)
+    assert answers == [True, False, False]
+
+
+def test_closing_gives_queued_jobs_time_and_ends_the_threads(make):
+    scheduler = make(workers=2)
+    done = []
+    for n in range(6):
+        scheduler.submit(lambda n=n: (time.sleep(0.02), done.append(n)))
+    scheduler.close(5)
+    assert sorted(done) == [0, 1, 2, 3, 4, 5]
+    assert not scheduler.submit(int)
+    assert not [t for t in threading.enumerate() if t.name.startswith("om-")]
+    scheduler.close()
+
+
+def test_closing_leaves_what_takes_too_long(make):
+    scheduler = make(workers=1)
+    gate = threading.Event()
+    scheduler.submit(lambda: gate.wait(30))
+    scheduler.submit(int)
+    wait_until(lambda: scheduler.stats().running == 1)
+    began = time.monotonic()
+    scheduler.close(0.1)
+    assert time.monotonic() - began < 2
+    assert scheduler.stats().dropped == 1
+    gate.set()
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("om-")])
+
+
+def test_a_scheduler_that_was_never_used_can_be_collected(hub):
+    scheduler = BackgroundScheduler(1, 1, SystemClock(), hub)
+    weak = weakref.ref(scheduler)
+    scheduler.stats()
+    del scheduler
+    gc.collect()
+    assert weak() is None
+
+
+# --- again and again ------------------------------------------------------------------------------
+
+
+def test_a_periodic_job_runs_until_it_is_stopped(make):
+    scheduler = make()
+    runs = []
+    stop = scheduler.every(0.02, lambda: runs.append(time.monotonic()), name="tick")
+    wait_until(lambda: len(runs) >= 4)
+    assert min(b - a for a, b in pairwise(runs)) > 0.005
+    stop()
+    time.sleep(0.05)
+    count = len(runs)
+    time.sleep(0.1)
+    assert len(runs) == count
+    stop()
+
+
+def test_a_periodic_job_never_runs_twice_at_once(make):
+    scheduler = make(workers=4)
+    running, most, runs = [], [], []
+
+    def slow():
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        runs.append(1)
+
+    scheduler.every(0.01, slow, name="slow")
+    wait_until(lambda: len(runs) >= 3)
+    assert max(most) == 1
+
+
+def test_a_periodic_job_that_raises_goes_on_and_is_logged_once(make, caplog):
+    caplog.set_level(logging.INFO, "om_plugins")
+    scheduler = make()
+    runs = []
+
+    def sometimes():
+        runs.append(1)
+        if len(runs) < 4:
+            raise ValueError("not yet")
+
+    scheduler.every(0.01, sometimes, name="sometimes")
+    wait_until(lambda: len(runs) >= 6)
+    messages = [r.getMessage() for r in caplog.records]
+    assert messages == [
+        "background job 'sometimes' failed",
+        "background job 'sometimes' works again",
+    ]
+    assert scheduler.stats().failed == 3
+
+
+def test_a_job_registered_later_with_a_shorter_period_is_not_kept_waiting(make):
+    scheduler = make()
+    scheduler.every(3600, int, name="hourly")
+    done = threading.Event()
+    scheduler.every(0.01, done.set, name="often")
+    assert done.wait(5)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_period_that_is_none_is_a_value_error(make, seconds):
+    with pytest.raises(ValueError, match="above 0"):
+        make().every(seconds, int, name="x")
+
+
+def test_a_name_is_used_once(make):
+    scheduler = make(synchronous=True)
+    stop = scheduler.every(1, int, name="x")
+    with pytest.raises(ValueError, match="'x' is registered already; stop it first"):
+        scheduler.every(1, int, name="x")
+    stop()
+    scheduler.every(1, int, name="x")
+
+
+# --- one process of all ---------------------------------------------------------------------------
+
+
+def test_an_elected_job_stays_with_one_scheduler_until_that_is_closed(hub):
+    clock = FakeClock()
+    hub._clock = clock
+    one, two = (BackgroundScheduler(1, 9, clock, hub, synchronous=True) for _ in range(2))
+    runs = []
+    one.every(10, lambda: runs.append(1), name="sweep", elected=True)
+    two.every(10, lambda: runs.append(2), name="sweep", elected=True)
+    for _ in range(5):
+        clock.advance(10)
+        two.run_due()
+        one.run_due()
+    assert runs == [2] * 5
+    two.close()
+    clock.advance(10)
+    one.run_due()
+    assert runs == [2] * 5 + [1]
+    one.close()
+
+
+def test_an_elected_job_is_taken_over_when_its_process_is_silent(hub):
+    clock = FakeClock()
+    hub._clock = clock
+    one, two = (BackgroundScheduler(1, 9, clock, hub, synchronous=True) for _ in range(2))
+    runs = []
+    one.every(10, lambda: runs.append(1), name="sweep", elected=True)
+    two.every(10, lambda: runs.append(2), name="sweep", elected=True)
+    clock.advance(10)
+    one.run_due()
+    for _ in range(4):  # one is not run any more, as if it were killed
+        clock.advance(10)
+        two.run_due()
+    assert runs == [1, 2, 2]
+
+
+def test_an_elected_job_that_takes_longer_than_its_lease_keeps_it(make, hub):
+    scheduler = make()
+    asked = []
+    gate = threading.Event()
+    real = hub.lease
+    hub.lease = lambda name, ttl: real(name, asked.append(name) or 0.2)
+    scheduler.every(0.02, lambda: gate.wait(10), name="long", elected=True)
+    wait_until(lambda: asked)
+    wait_until(lambda: scheduler.stats().running == 1)
+    time.sleep(0.4)
+    assert real("job:long", 1) is None
+    gate.set()
+
+
+PROCESS = """
+import os, sys, time, logging
+from om_plugins.workers.scheduler import BackgroundScheduler
+from om_plugins.builtin.hubs.sqlite import SqliteHub
+from om_plugins.core.clock import SystemClock
+clock = SystemClock()
+hub = SqliteHub("sqlite:///{path}", clock)
+scheduler = BackgroundScheduler(2, 10, clock, hub)
+"""
+
+
+def process(tmp_path, source):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS.format(path=tmp_path / "hub.sqlite3") + source],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_elected_job_runs_in_one_of_two_processes_and_survives_a_kill(tmp_path):
+    from om_plugins.builtin.hubs.sqlite import SqliteHub
+
+    source = """
+scheduler.every(0.1, lambda: hub.publish("ran", os.getpid()), name="job", elected=True)
+hub.put(f"ready:{os.getpid()}", 1, 600)
+time.sleep(600)
+"""
+    hub = SqliteHub(f"sqlite:///{tmp_path}/hub.sqlite3", SystemClock())
+    children = [process(tmp_path, source) for _ in range(2)]
+    try:
+        wait_until(lambda: len(hub.scan("ready:")) == 2, 30)
+        wait_until(lambda: len(hub.read("ran")) >= 8, 30)
+        (elected,) = {m.data for m in hub.read("ran")}
+        last = hub.last_id("ran")
+        (child,) = [c for c in children if c.pid == elected]
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        after = hub.last_id("ran") or last
+        wait_until(lambda: hub.read("ran", after), 30)  # the lease is 5 s
+        assert {m.data for m in hub.read("ran", after)} == {c.pid for c in children} - {elected}
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+        hub.close()
+
+
+def test_jobs_and_timers_work_in_a_child_and_go_on_in_the_parent_after_a_fork(tmp_path):
+    child = process(
+        tmp_path,
+        """
+runs = []
+scheduler.every(0.02, lambda: runs.append(os.getpid()), name="tick")
+done = []
+scheduler.submit(lambda: done.append(1))
+while not (runs and done): time.sleep(0.01)
+pid = os.fork()
+runs.clear(); done.clear()
+me = os.getpid()
+assert scheduler.stats().done == 0 or pid
+scheduler.submit(lambda: done.append(1))
+scheduler.start()
+end = time.monotonic() + 20
+while not (done and me in runs) and time.monotonic() < end: time.sleep(0.01)
+assert done and set(runs) == {me}, (done, runs)
+if pid == 0:
+    stop = scheduler.every(0.01, lambda: done.append(2), name="tick")
+    while 2 not in done and time.monotonic() < end: time.sleep(0.01)
+    assert 2 in done
+    scheduler.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+scheduler.close()
+hub.close()
+""",
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+
+
+def test_a_child_that_closes_leaves_the_parents_leases_alone(tmp_path):
+    child = process(
+        tmp_path,
+        """
+ran = []
+scheduler.every(0.02, lambda: ran.append(1), name="job", elected=True)
+while not ran: time.sleep(0.01)
+pid = os.fork()
+if pid == 0:
+    scheduler.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert hub.lease("job:job", 1) is None
+scheduler.close()
+assert hub.lease("job:job", 1) is not None
+hub.close()
+""",
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+
+
+def test_a_fork_while_the_queue_is_busy_leaves_the_child_able_to_work(tmp_path):
+    child = process(
+        tmp_path,
+        """
+import threading
+def pester():
+    while not stop.is_set(): scheduler.submit(int); scheduler.stats()
+stop = threading.Event()
+threads = [threading.Thread(target=pester, daemon=True) for _ in range(4)]
+[t.start() for t in threads]
+codes = []
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        done = threading.Event()
+        os._exit(0 if scheduler.submit(done.set) and done.wait(20) else 1)
+    codes.append(os.waitpid(pid, 0)[1])
+stop.set()
+[t.join() for t in threads]
+assert codes == [0] * 20, codes
+""",
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 0, errors
+
+
+def test_the_interpreter_ends_within_a_second_of_draining(tmp_path):
+    child = process(
+        tmp_path,
+        """
+scheduler.submit(lambda: time.sleep(60))
+scheduler.submit(lambda: (time.sleep(0.2), print("drained", flush=True)))
+scheduler.every(60, int, name="tick")
+time.sleep(0.1)
+print(time.monotonic(), flush=True)
+""",
+    )
+    output, errors = child.communicate(timeout=30)
+    ended = time.monotonic()
+    assert (child.returncode, errors) == (0, "")
+    began, drained = output.split()
+    assert drained == "drained"
+    assert ended - float(began) < 3
+
+
+# --- under test and under uWSGI -------------------------------------------------------------------
+
+
+def test_a_synchronous_scheduler_runs_jobs_when_told_and_has_no_threads(make):
+    before = threading.active_count()
+    scheduler = make(queue_size=2, synchronous=True)
+    ran = []
+    assert [scheduler.submit(lambda n=n: ran.append(n)) for n in range(3)] == [True, True, False]
+    assert ran == []
+    assert scheduler.run_pending() == 2
+    assert ran == [0, 1]
+    assert scheduler.run_pending() == 0
+    stats = scheduler.stats()
+    assert (stats.done, stats.dropped, stats.queued, stats.running) == (2, 1, 0, 0)
+    assert threading.active_count() == before
+
+
+def test_a_synchronous_scheduler_runs_what_is_due_on_the_clock(make):
+    clock = FakeClock()
+    scheduler = make(clock=clock, synchronous=True)
+    ran = []
+    scheduler.every(10, lambda: ran.append("ten"), name="ten")
+    stop = scheduler.every(4, lambda: ran.append("four"), name="four")
+    assert scheduler.run_due() == 0
+    clock.advance(4)
+    assert scheduler.run_due() == 1
+    clock.advance(6)
+    assert scheduler.run_due() == 2
+    stop()
+    clock.advance(6)
+    assert scheduler.run_due() == 0
+    assert ran == ["four", "four", "ten"]
+
+
+@pytest.mark.parametrize(
+    ("options", "without"),
+    [
+        ({b"http": b":80"}, True),
+        ({b"enable-threads": True}, False),
+        ({"threads": b"4"}, False),
+        ({b"gevent": b"100"}, False),
+    ],
+)
+def test_uwsgi_without_threads_is_detected(monkeypatch, options, without):
+    monkeypatch.setitem(sys.modules, "uwsgi", types.SimpleNamespace(opt=options))
+    assert uwsgi_without_threads() == without
+
+
+def test_under_uwsgi_without_threads_jobs_are_refused_with_one_warning(make, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "uwsgi", types.SimpleNamespace(opt={}))
+    scheduler = make()
+    assert not scheduler.submit(int)
+    assert not scheduler.submit(int)
+    scheduler.every(1, int, name="x")
+    assert scheduler.stats().dropped == 2
+    (record,) = caplog.records
+    assert "enable-threads = true" in record.getMessage()
