@@ -52,7 +52,7 @@ from .recovery.recovery import Recovery
 from .recovery.wrong_methods import WrongMethods
 from .settings.kinds__schemes import check_url
 from .settings.settings import Settings
-from .settings.settings__options import ShieldOptions
+from .settings.settings__options import FallbackOptions
 from .types import EngineSpec, StoreStats
 from .workers.hub import SharedHub
 from .workers.hub_url import resolve_hub_url
@@ -127,7 +127,7 @@ class Runtime:
         self._started: dict[int, object] = {}
         self.closed = False
         self.chains: dict[str, EngineChain] = {}
-        self.view_shields: Sequence[ShieldOptions] = ()
+        self.view_fallbacks: Sequence[FallbackOptions] = ()
         self._breakers = BreakerRegistry()
 
         self.hub = SharedHub(self._open_hub, lambda: MemoryHub("memory://", self.clock), self.clock)

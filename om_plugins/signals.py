@@ -53,9 +53,9 @@ engine_health_changed = _signal(
 retry_scheduled = _signal(
     "retry_scheduled", "The same engine is asked again: ``chain, engine, attempt, delay_s, error``."
 )
-shield_answered = _signal(
-    "shield_answered",
-    "The shield answered for a view: ``kind, route, status, failed, engine, chain``.",
+fallback_answered = _signal(
+    "fallback_answered",
+    "A fallback answered for a view: ``kind, route, status, failed, engine, chain``.",
 )
 recovery_started = _signal("recovery_started", "Recovery began: ``subject, fingerprint``.")
 recovery_finished = _signal("recovery_finished", "Recovery ended: ``report``.")
@@ -83,6 +83,15 @@ SIGNALS: dict[str, NamedSignal] = {
     name: value for name, value in globals().items() if isinstance(value, NamedSignal)
 }
 """Every signal by name."""
+
+_RENAMED = {"shield_answered": "fallback_answered"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        raise AttributeError(f"om_plugins.signals.{name} was renamed to {_RENAMED[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 Emit = Callable[..., None]
 """``emit(signal, **details)``: what a room gets to tell what happened."""

@@ -1,7 +1,7 @@
 """The WSGI middleware: the layers below, composed once.
 
 Outermost first: proxies → express → observe → headers → pages under ``OM_PREFIX`` → engine routes →
-shared HTTP cache → shield → the host app. A layer that a setting switches off is not composed, so
+shared HTTP cache → fallback → the host app. A layer that a setting switches off is not composed, so
 it costs nothing.
 """
 
@@ -21,7 +21,7 @@ from .console.prefix import Pages, PrefixLayer
 from .console.prefix__guarded import Guarded
 from .csp.reports import ReportEndpoint
 from .errors import ConfigError, EngineError
-from .fallback import Shield
+from .fallback import FallbackLayer
 from .fallback.report_form import ReportForm
 from .gateway import EngineRoutes
 from .gateway.access import RateLimit
@@ -47,28 +47,28 @@ def compose(
     app: WSGIApplication,
     runtime: Runtime,
     *,
-    views_shielded: bool = False,
+    view_fallbacks: bool = False,
     https_wish: Callable[[WSGIEnvironment], bool | None] | None = None,
 ) -> WSGIApplication:
     """Put the layers that the settings ask for around ``app``.
 
     Args:
-        views_shielded: some views bring a shield of their own.
+        view_fallbacks: some views bring a fallback of their own.
         https_wish: what views say about plain HTTP; see :class:`~.security.https.HttpsLayer`.
     """
     settings = runtime.settings
     if not settings.enabled:
         return app
-    if settings.shield or views_shielded:
-        app = Shield(
+    if settings.fallback or view_fallbacks:
+        app = FallbackLayer(
             app,
-            settings.shield,
+            settings.fallback,
             runtime.chain,
             cache=runtime.cache,
             scheduler=runtime.scheduler,
             clock=runtime.clock,
             prefix=settings.prefix,
-            views=views_shielded,
+            views=view_fallbacks,
             show_errors=runtime.testing or runtime.debug,
             note=partial(_note_route, runtime),
             emit=runtime.emit,
@@ -172,7 +172,7 @@ def _note(runtime: Runtime, environ: WSGIEnvironment, chain: str, error: Excepti
 
 
 def _note_route(runtime: Runtime, environ: WSGIEnvironment, path: str, error: Exception) -> None:
-    """Count what a shielded app raised."""
+    """Count what an app with a fallback raised."""
     _noted(runtime, environ, f"route:{path}", error)
 
 
@@ -191,7 +191,7 @@ class OpenManagerMiddleware:
         app: the app to keep answering.
         settings: ``Settings(...)``; the defaults when not given.
         runtime: parts that were built already; made from the settings when not given.
-        views_shielded: some views of the app bring a shield of their own.
+        view_fallbacks: some views of the app bring a fallback of their own.
         https_wish: what views say about plain HTTP; ``None`` when none of them says anything.
 
     Attributes:
@@ -211,13 +211,13 @@ class OpenManagerMiddleware:
         settings: Settings | None = None,
         *,
         runtime: Runtime | None = None,
-        views_shielded: bool = False,
+        view_fallbacks: bool = False,
         https_wish: Callable[[WSGIEnvironment], bool | None] | None = None,
     ) -> None:
         self.app = app
         self.runtime = runtime or Runtime(settings, sender=self)
         self._layers = compose(
-            app, self.runtime, views_shielded=views_shielded, https_wish=https_wish
+            app, self.runtime, view_fallbacks=view_fallbacks, https_wish=https_wish
         )
         self._answer: WSGIApplication = self._first
         _again_after_fork(self)

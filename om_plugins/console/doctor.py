@@ -19,7 +19,7 @@ from ..csp.modes import PolicyRules, preset
 from ..errors import ConfigError
 from ..plugins.host import PluginHost
 from ..settings.settings import Settings
-from ..settings.settings__options import STALE, ShieldOptions
+from ..settings.settings__options import STALE, FallbackOptions
 from ..types import EngineSpec
 
 __all__ = ["EXTRAS", "Examined", "Finding", "examine"]
@@ -70,7 +70,7 @@ class Examined(Protocol):
     testing: bool
     namespace: str
     trusted_hosts: Sequence[str] | None
-    view_shields: Sequence[ShieldOptions]
+    view_fallbacks: Sequence[FallbackOptions]
 
     @property
     def chains(self) -> Mapping[str, _Chain]: ...
@@ -89,7 +89,7 @@ def examine(runtime: Examined) -> list[Finding]:
         *_plugins(runtime),
         *_routes(runtime),
         *_chains(runtime),
-        *_shields(runtime),
+        *_fallbacks(runtime),
         *_hub(runtime),
         *_namespace(runtime),
         *_policy(runtime),
@@ -200,10 +200,10 @@ def _chains(runtime: Examined) -> Iterator[Finding]:
             yield Finding("ok", f"chain {name}", f"It has {len(chain.engines)} engines.")
 
 
-def _shields(runtime: Examined) -> Iterator[Finding]:
+def _fallbacks(runtime: Examined) -> Iterator[Finding]:
     for subject, options in (
-        *((f"OM_SHIELD[{path!r}]", one) for path, one in runtime.settings.shield.items()),
-        *((f"@om.shield({', '.join(map(repr, o.answers))})", o) for o in runtime.view_shields),
+        *((f"OM_FALLBACK[{path!r}]", one) for path, one in runtime.settings.fallback.items()),
+        *((f"@om.fallback({', '.join(map(repr, o.answers))})", o) for o in runtime.view_fallbacks),
     ):
         unknown = [n for n in options.answers if n != STALE and n not in runtime.chains]
         for name in unknown:

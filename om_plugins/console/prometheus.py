@@ -55,7 +55,7 @@ _OF_ENGINE = {
     "fallbacks": ("fallbacks", "Answers of an engine that is not on its chain's first tier"),
 }
 
-_OF_SHIELD = frozenset({"stale", "engine", "page"})
+_FALLBACK_KINDS = frozenset({"stale", "engine", "page"})
 
 
 class _Collected:
@@ -148,8 +148,8 @@ def _named(kind: str, rest: list[str]) -> Iterator[tuple[str, str, dict[str, str
         case "engine", [chain, engine, what] if what in _OF_ENGINE:
             name, about = _OF_ENGINE[what]
             yield f"om_engine_{name}", about, {"chain": chain, "engine": engine}
-        case "shield", [what] if what in _OF_SHIELD:
-            yield "om_shield_answers", "Answers in place of views that failed", {"kind": what}
+        case "fallback", [what] if what in _FALLBACK_KINDS:
+            yield "om_fallback_answers", "Answers in place of views that failed", {"kind": what}
         case "store", [what] if what in _OF_STORE:
             name, about = _OF_STORE[what]
             yield f"om_cache_{name}", about, {}

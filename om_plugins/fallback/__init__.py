@@ -1,7 +1,7 @@
-"""The shield: what answers in place of a view of the host app that failed."""
+"""What answers in place of a view of the host app that failed."""
 
 from __future__ import annotations
 
-from .layer import RAISED, SHIELD, Shield
+from .layer import FALLBACK, RAISED, FallbackLayer
 
-__all__ = ["RAISED", "SHIELD", "Shield"]
+__all__ = ["FALLBACK", "RAISED", "FallbackLayer"]

@@ -21,7 +21,7 @@ from ..core.problem__conversion import converted
 from ..csp.nonce import NONCE, PLAIN, nonce
 from ..notifications.audience import COOKIE
 from ..protocols import Cache, Clock, Scheduler
-from ..settings.settings__options import ShieldOptions
+from ..settings.settings__options import FallbackOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -33,7 +33,7 @@ logger = logging.getLogger("om_plugins")
 Headers = list[tuple[str, str]]
 Key = tuple[str, ...]
 
-TAG = "shield"
+TAG = "fallback"
 _FORBIDDEN = re.compile(r"(?:^|[\s,])(?:private|no-store)(?:$|[\s,=;])", re.IGNORECASE)
 _NEVER = frozenset({"set-cookie", "content-range", "transfer-encoding", "trailer"})
 _NOT_KEPT = frozenset(
@@ -45,7 +45,7 @@ _MAX_VARY = 8
 
 
 class Copies:
-    """The copies below one shielded path.
+    """The copies below one path.
 
     Args:
         options: how large, how old and how many.
@@ -55,7 +55,7 @@ class Copies:
     """
 
     def __init__(
-        self, options: ShieldOptions, cache: Cache, scheduler: Scheduler, clock: Clock
+        self, options: FallbackOptions, cache: Cache, scheduler: Scheduler, clock: Clock
     ) -> None:
         self._options = options
         self._cache = cache
@@ -123,7 +123,10 @@ class Copies:
 
     def _in_background(self, key: Key, copy: Mapping[str, object] | None) -> None:
         def store() -> None:
-            name: object = ("shield", *key)  # the protocol speaks of texts; the cache takes tuples
+            name: object = (
+                "fallback",
+                *key,
+            )  # the cache takes tuples, too
             if copy is None:
                 self._cache.remove(name)  # type: ignore[arg-type]
                 return
@@ -136,14 +139,14 @@ class Copies:
                 tags=(TAG,),
             )
 
-        if not self._scheduler.submit(store, name="shield-copy"):
+        if not self._scheduler.submit(store, name="fallback-copy"):
             self.give_up(key)
 
     # --- using ----------------------------------------------------------------------------------
 
     def find(self, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
         """The copy that may answer this request, with its age; ``None`` when there is none."""
-        name: object = ("shield", *_key(environ))
+        name: object = ("fallback", *_key(environ))
         copy = self._cache.get(name)  # type: ignore[arg-type]
         if not isinstance(copy, Mapping):
             return None
@@ -154,7 +157,7 @@ class Copies:
             at = converted(copy.get("at"), float)
             old = converted(copy.get("nonce"), str)
         except ValueError:
-            logger.debug("a copy of the shield cannot be read", exc_info=True)
+            logger.debug("a copy of a good answer cannot be read", exc_info=True)
             return None
         if any(_header(environ, field) != value for field, value in vary):
             return None

@@ -20,8 +20,8 @@ from ..core.problem import phrase
 from ..errors import ConfigError
 from ..monitoring.layer import ROUTE, made_by
 from ..protocols import Cache, Chain, Clock, Scheduler
-from ..settings.settings__options import ShieldOptions
-from ..signals import Emit, shield_answered
+from ..settings.settings__options import FallbackOptions
+from ..signals import Emit, fallback_answered
 from .last_good import Copying
 from .options import Found, Guard
 from .page import Friendly
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["RAISED", "SHIELD", "Shield"]
+__all__ = ["FALLBACK", "RAISED", "FallbackLayer"]
 
 logger = logging.getLogger("om_plugins")
 
-SHIELD = "om_plugins.shield"
-"""Where a view's own :class:`~om_plugins.settings.ShieldOptions` are put into the environ."""
+FALLBACK = "om_plugins.fallback"
+"""Where a view's own :class:`~om_plugins.settings.FallbackOptions` are put into the environ."""
 
 RAISED = "om_plugins.raised"
 """Where the host framework tells of an exception that no view handled: its ``id``, its fingerprint
@@ -44,23 +44,23 @@ told of is meant to be seen."""
 
 Headers = list[tuple[str, str]]
 Note = Callable[["WSGIEnvironment", str, Exception], None]
-"""Told of the environ, the shielded path and what the app raised."""
+"""Told of the environ, the path of the fallback and what the app raised."""
 
 
-class Shield:
+class FallbackLayer:
     """Answers for views that fail.
 
     Args:
         app: the host app.
-        shields: options by path; a path stands for itself and all that is below it, the longest
+        fallbacks: options by path; a path stands for itself and all that is below it, the longest
             wins.
         chain: gives the chain of a name.
         cache, scheduler, clock: for copies of good answers.
         prefix: where this package's own pages are.
-        views: whether views bring options of their own under :data:`SHIELD`.
+        views: whether views bring options of their own under :data:`FALLBACK`.
         show_errors: let every exception through, for debuggers and tests.
         note: told of exceptions that nobody else has told of.
-        emit: tells ``shield_answered``.
+        emit: tells ``fallback_answered``.
 
     Raises:
         ConfigError: a path does not begin with a slash, or a list of answers is wrong.
@@ -69,7 +69,7 @@ class Shield:
     def __init__(
         self,
         app: WSGIApplication,
-        shields: Mapping[str, ShieldOptions],
+        fallbacks: Mapping[str, FallbackOptions],
         chain: Callable[[str], Chain],
         *,
         cache: Cache,
@@ -91,9 +91,9 @@ class Shield:
         self._of_views: dict[int, Guard] = {}
         self._exact: dict[str, Guard] = {}
         below: dict[str, Guard] = {}
-        for path, options in shields.items():
+        for path, options in fallbacks.items():
             if not path.startswith("/"):
-                raise ConfigError(f"OM_SHIELD[{path!r}]", path, "a path must begin with '/'")
+                raise ConfigError(f"OM_FALLBACK[{path!r}]", path, "a path must begin with '/'")
             guard = self._make(path, options)
             written = path.encode().decode("latin-1")  # PEP 3333: UTF-8 bytes as latin-1
             if not path.endswith("/"):
@@ -113,14 +113,14 @@ class Shield:
                     break
         if guard is None and not self._views:
             return self._app(environ, start_response)
-        shielded = _Shielded(self, environ, start_response, guard)
+        guarded = _GuardedRequest(self, environ, start_response, guard)
         try:
-            body = self._app(environ, shielded.start)
+            body = self._app(environ, guarded.start)
         except Exception as error:  # noqa: BLE001 - answered, or raised again
-            return shielded.raised(error)
-        return shielded.returned(body)
+            return guarded.raised(error)
+        return guarded.returned(body)
 
-    def of_view(self, options: ShieldOptions) -> Guard:
+    def of_view(self, options: FallbackOptions) -> Guard:
         """The guard of a view's own options, made once."""
         found = self._of_views.get(id(options))
         if found is None:
@@ -135,7 +135,7 @@ class Shield:
             self._note(environ, path, error)
 
 
-class _Shielded:
+class _GuardedRequest:
     """One request under way.
 
     What only failures need are class attributes: storing nothing is the cheapest.
@@ -153,12 +153,12 @@ class _Shielded:
 
     def __init__(
         self,
-        shield: Shield,
+        layer: FallbackLayer,
         environ: WSGIEnvironment,
         start_response: StartResponse,
         guard: Guard | None,
     ) -> None:
-        self._shield = shield
+        self._layer = layer
         self._environ = environ
         self._start_response = start_response
         self._guard = guard
@@ -172,8 +172,8 @@ class _Shielded:
         if exc_info is not None or self.started or self.held is not None:
             return self._start_again(status, headers, exc_info)
         guard = self._guard
-        if SHIELD in self._environ:
-            guard = self._guard = self._shield.of_view(self._environ[SHIELD])
+        if FALLBACK in self._environ:
+            guard = self._guard = self._layer.of_view(self._environ[FALLBACK])
         if guard is not None:
             code = status[:3]
             if code in guard.failing:
@@ -189,8 +189,8 @@ class _Shielded:
         self, status: str, headers: Headers, exc_info: OptExcInfo | None
     ) -> Callable[[bytes], object]:
         """The app thought better of it: only what it says last counts, and is not copied."""
-        if SHIELD in self._environ:
-            self._guard = self._shield.of_view(self._environ[SHIELD])
+        if FALLBACK in self._environ:
+            self._guard = self._layer.of_view(self._environ[FALLBACK])
         self.held = None
         self._give_up_copy()
         guard = self._guard
@@ -263,12 +263,12 @@ class _Shielded:
         self._give_up_copy()
         told = self._environ.get(RAISED)
         meant = told is not None and told[0] == id(error)
-        if SHIELD in self._environ:
-            self._guard = self._shield.of_view(self._environ[SHIELD])
+        if FALLBACK in self._environ:
+            self._guard = self._layer.of_view(self._environ[FALLBACK])
         guard = self._guard
-        if self.begun or meant or self._shield.show_errors or guard is None:
+        if self.begun or meant or self._layer.show_errors or guard is None:
             raise error
-        self._shield.tell(self._environ, guard.path, error)
+        self._layer.tell(self._environ, guard.path, error)
         made = self.answer(error)
         if made is None:
             raise error
@@ -294,7 +294,7 @@ class _Shielded:
         nobody = 0, "", None if error is None else asked_wait_s(error)
         _, reference, wait_s = environ.get(RAISED) or nobody
         status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
-        made = self._shield.friendly.answer(environ, status, headers, reference, wait_s)
+        made = self._layer.friendly.answer(environ, status, headers, reference, wait_s)
         return self._send(Found("page", *made), error)
 
     def _send(self, found: Found, error: Exception | None) -> list[bytes]:
@@ -313,12 +313,12 @@ class _Shielded:
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
 
     def _tell(self, found: Found, failed: int) -> None:
-        if self._shield.emit is None or not shield_answered.receivers:
+        if self._layer.emit is None or not fallback_answered.receivers:
             return
         rule = getattr(self.request, "url_rule", None)
         path = "" if self._guard is None else self._guard.path
-        self._shield.emit(
-            shield_answered,
+        self._layer.emit(
+            fallback_answered,
             kind=found.kind,
             route=rule.rule if rule is not None else self._environ.get(ROUTE) or path,
             status=found.status,
@@ -331,45 +331,45 @@ class _Shielded:
 class _Body:
     """A body that may still fail before its first byte, or is being copied."""
 
-    __slots__ = ("_body", "_shielded")
+    __slots__ = ("_body", "_guarded")
 
-    def __init__(self, shielded: _Shielded, body: Iterable[bytes]) -> None:
-        self._shielded = shielded
+    def __init__(self, guarded: _GuardedRequest, body: Iterable[bytes]) -> None:
+        self._guarded = guarded
         self._body: Any = body
 
     def __iter__(self) -> Iterator[bytes]:
-        shielded = self._shielded
+        guarded = self._guarded
         chunks = iter(self._body)
-        while not shielded.begun:
+        while not guarded.begun:
             try:
                 chunk = next(chunks, None)
             except Exception as error:  # noqa: BLE001 - answered, or raised again
-                yield from shielded.raised(error)
+                yield from guarded.raised(error)
                 return
-            if shielded.held is not None:
-                made = shielded.answer(None)
+            if guarded.held is not None:
+                made = guarded.answer(None)
                 if made is not None:
                     yield from made
                     return
             if chunk is None:
                 break
             if chunk:
-                shielded.begun = True
-                if shielded.copying is not None:
-                    shielded.copying.add(chunk)
+                guarded.begun = True
+                if guarded.copying is not None:
+                    guarded.copying.add(chunk)
             yield chunk
-        copying = shielded.copying
+        copying = guarded.copying
         for chunk in chunks:  # `yield from` would close what close() closes again
             if copying is not None:
                 copying.add(chunk)
             yield chunk
         if copying is not None:
-            shielded.copying = None
+            guarded.copying = None
             copying.end()
 
     def close(self) -> None:
         """The server is done: an unfinished copy is none."""
-        self._shielded._give_up_copy()
+        self._guarded._give_up_copy()
         close = getattr(self._body, "close", None)
         if close is not None:
             close()

@@ -1,4 +1,4 @@
-"""What answers for one shielded path or view: copies and chains, in the order of its options."""
+"""What answers in place of one path or view: copies and chains, in the order of its options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..gateway.deadline__under_way import ENVIRON
 from ..gateway.request import passed_headers
 from ..gateway.response import about, as_answered
 from ..protocols import Cache, Chain, Clock, Scheduler
-from ..settings.settings__options import STALE, ShieldOptions
+from ..settings.settings__options import STALE, FallbackOptions
 from ..types import Answer
 from .last_good import Copies
 
@@ -62,7 +62,7 @@ class Guard:
     def __init__(
         self,
         path: str,
-        options: ShieldOptions,
+        options: FallbackOptions,
         chain: Callable[[str], Chain],
         cache: Cache,
         scheduler: Scheduler,
@@ -87,9 +87,9 @@ class Guard:
                 elif method in self.options.methods:
                     return self._ask(environ, name, method)
             except ConfigError as error:  # it never will; the next one may
-                logger.warning("the shield of %s cannot ask %r: %s", self.path, name, error)
+                logger.warning("the fallback of %s cannot ask %r: %s", self.path, name, error)
             except Exception:  # the next one may know
-                logger.info("the shield of %s: %r did not answer", self.path, name, exc_info=True)
+                logger.info("the fallback of %s: %r did not answer", self.path, name, exc_info=True)
         return None
 
     def _copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:

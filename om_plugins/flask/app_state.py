@@ -25,7 +25,7 @@ from ..monitoring.layer import WRONG_METHOD
 from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
 from ..settings.settings import Settings
-from ..settings.settings__options import ShieldOptions
+from ..settings.settings__options import FallbackOptions
 from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .app_state__flask_https import wish_of
@@ -48,7 +48,7 @@ class Entry:
 
     Args:
         app: the app; its own ``wsgi_app`` is wrapped.
-        engines, plugins, shields, shares, https: what was registered on the ``OpenManager``; read
+        engines, plugins, fallbacks, shares, https: what was registered on the ``OpenManager``; read
             when the parts are built, so more may come until then.
         decorated: the views that the ``OpenManager`` put something around.
     """
@@ -59,14 +59,14 @@ class Entry:
         *,
         engines: Sequence[EngineSpec],
         plugins: Sequence[tuple[object, str | None]],
-        shields: Sequence[ShieldOptions],
+        fallbacks: Sequence[FallbackOptions],
         shares: Sequence[bool],
         https: Sequence[bool],
         decorated: Decorated,
     ) -> None:
         self._engines = engines
         self._plugins = plugins
-        self._shields = shields
+        self._fallbacks = fallbacks
         self._shares = shares
         self._https = https
         self._decorated = decorated
@@ -107,7 +107,7 @@ class Entry:
             name=app.name,
             plugins=self._plugins,
         )
-        runtime.view_shields = self._shields
+        runtime.view_fallbacks = self._fallbacks
         for spec in self._engines:
             runtime.add_engine(spec)
         runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
@@ -117,13 +117,13 @@ class Entry:
         return runtime
 
     def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
-        self._shielded = bool(self._shields)
+        self._has_fallbacks = bool(self._fallbacks)
         self._caching = runtime.http_cache.wanted
         self._choosing = bool(self._https)
         return OpenManagerMiddleware(
             self._wsgi_app,
             runtime=runtime,
-            views_shielded=self._shielded,
+            view_fallbacks=self._has_fallbacks,
             https_wish=wish_of(self._app) if self._choosing else None,
         )
 
@@ -143,8 +143,8 @@ class Entry:
             old.close()
         caching = runtime_of(self._app).http_cache.wanted
         # views may have been decorated after init_app
-        if (bool(self._shields), caching, bool(self._https)) != (
-            self._shielded,
+        if (bool(self._fallbacks), caching, bool(self._https)) != (
+            self._has_fallbacks,
             self._caching,
             self._choosing,
         ):

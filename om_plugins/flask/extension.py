@@ -28,10 +28,10 @@ from ..cache.memoize import Memoized, memoize
 from ..chains.live_settings import LASTS_S
 from ..csp.override import Override, override
 from ..errors import ConfigError
-from ..fallback import SHIELD
+from ..fallback import FALLBACK
 from ..headers.companions import CHANGED, changes
 from ..runtime import Runtime
-from ..settings.settings__options import ShieldOptions
+from ..settings.settings__options import FallbackOptions
 from ..types import EngineSpec
 from .app_state import KEY, Entry, hear_of_wrong_methods, runtime_of
 from .app_state__flask_https import say
@@ -74,7 +74,7 @@ class OpenManager:
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._engines: list[EngineSpec] = []
         self._plugins: list[tuple[object, str | None]] = []
-        self._shields: list[ShieldOptions] = []
+        self._fallbacks: list[FallbackOptions] = []
         self._shares: list[bool] = []  # filled once a view is shared
         self._decorated = Decorated()
         self._https: list[bool] = []  # filled once a view says something about plain HTTP
@@ -98,7 +98,7 @@ class OpenManager:
             app,
             engines=self._engines,
             plugins=self._plugins,
-            shields=self._shields,
+            fallbacks=self._fallbacks,
             shares=self._shares,
             https=self._https,
             decorated=self._decorated,
@@ -242,16 +242,16 @@ class OpenManager:
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
         return self._before_each("csp", lambda: override(request.environ, change))
 
-    def shield(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
+    def fallback(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
         """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
 
-        Put it below the route, or give a blueprint to what this returns. ``OM_SHIELD`` does the
-        same for whole paths; a view's own shield comes before a blueprint's and theirs.
+        Put it below the route, or give a blueprint to what this returns. ``OM_FALLBACK`` does the
+        same for whole paths; a view's own fallback comes before a blueprint's and theirs.
 
         Args:
             answers: what answers instead, in this order: ``stale``, or names of chains.
             chain: the same as one more name at their end.
-            options: other fields of :class:`~om_plugins.settings.ShieldOptions`.
+            options: other fields of :class:`~om_plugins.settings.FallbackOptions`.
 
         Raises:
             ConfigError: an option is unknown or not allowed (when the view is defined).
@@ -259,20 +259,20 @@ class OpenManager:
         Example::
 
             @app.get("/report")
-            @om.shield("stale", chain="reports")
+            @om.fallback("stale", chain="reports")
             def report(): ...
         """
         if chain:
             answers = (*answers, chain)
         if answers:
             options["answers"] = answers
-        shield = ShieldOptions.from_mapping(options, where="shield: ")
-        self._shields.append(shield)
+        fallback = FallbackOptions.from_mapping(options, where="fallback: ")
+        self._fallbacks.append(fallback)
 
         def bring() -> None:
-            request.environ[SHIELD] = shield
+            request.environ[FALLBACK] = fallback
 
-        return self._before_each("shield", bring)
+        return self._before_each("fallback", bring)
 
     def headers(
         self,
@@ -321,6 +321,13 @@ class OpenManager:
             return decorated
 
         return decorate_and_say
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "shield":
+                raise AttributeError("OpenManager.shield was renamed to OpenManager.fallback")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _before_each(self, what: str, act: Callable[[], None]) -> Callable[[V], V]:
         """A decorator of views and blueprints that acts before each of their requests."""

@@ -1,4 +1,4 @@
-"""Counts, by the signals that tell of it, what engines and the shield did in this process."""
+"""Counts, by the signals that tell of it, what engines and fallbacks did in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SignalCounts:
         signals.engine_failed.connect(self._failed, sender=sender)
         signals.engine_fell_back.connect(self._fell_back, sender=sender)
         signals.engine_health_changed.connect(self._changed, sender=sender)
-        signals.shield_answered.connect(self._shielded, sender=sender)
+        signals.fallback_answered.connect(self._fallback_answered, sender=sender)
 
     def after_fork(self) -> None:
         """A child counts for itself."""
@@ -36,7 +36,7 @@ class SignalCounts:
 
     def totals(self) -> Totals:
         """Of engines: attempts answered and failed, answers of lower tiers, and times that one
-        went offline; of the shield: answers by kind."""
+        went offline; of fallbacks: answers by kind."""
         with self._lock:
             return {key: [count] for key, count in self._counts.items()}
 
@@ -56,8 +56,8 @@ class SignalCounts:
     def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
         self._of_engine(chain, engine, "fallbacks")
 
-    def _shielded(self, _: object, *, kind: str, **_more: object) -> None:
-        self._count("shield", kind)
+    def _fallback_answered(self, _: object, *, kind: str, **_more: object) -> None:
+        self._count("fallback", kind)
 
     def _changed(
         self, _: object, *, chain: str, engine: str, after: Health, **_more: object

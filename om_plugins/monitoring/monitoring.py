@@ -65,7 +65,7 @@ class Monitoring:
         engines: the health of every chain's engines, in this process.
         cache_stats: the cache's counters, in this process; cache_groups: by group of keys.
         page_stats: those of the shared HTTP cache; store_stats: those of the cache's store.
-        signal_counts: what engines and the shield did; given when totals are to be kept for
+        signal_counts: what engines and fallbacks did; given when totals are to be kept for
             :meth:`totals`.
         rules: the thresholds.
         own_routes: routes left out of rates and durations: this package's own pages.

@@ -10,10 +10,10 @@ from .settings__options import (
     AlertOptions,
     ChainOptions,
     EngineOptions,
+    FallbackOptions,
     HstsOptions,
     HttpCacheOptions,
     RouteOptions,
-    ShieldOptions,
 )
 
 __all__ = ["as_markdown"]
@@ -38,7 +38,7 @@ def as_markdown() -> str:
         ("A chain's options", ChainOptions),
         ("An engine's options", EngineOptions),
         ("A route's options", RouteOptions),
-        ("A shield's options", ShieldOptions),
+        ("A fallback's options", FallbackOptions),
         ("An alert's options", AlertOptions),
         ("HSTS's options", HstsOptions),
         ("Options of a path in the shared HTTP cache", HttpCacheOptions),

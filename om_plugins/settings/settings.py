@@ -8,7 +8,7 @@ and the way out. Text (from ``FLASK_OM_…`` environment variables) is read as t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,10 +41,10 @@ from .settings__options import (
     BALANCES,
     AlertOptions,
     ChainOptions,
+    FallbackOptions,
     HstsOptions,
     HttpCacheOptions,
     RouteOptions,
-    ShieldOptions,
 )
 from .table import Table, key
 
@@ -60,6 +60,7 @@ class Settings(Table):
     """Every setting. Without Flask, pass fields as keywords: ``Settings(csp_mode="enforce")``."""
 
     PREFIX: ClassVar[str] = "OM_"
+    RENAMED: ClassVar[Mapping[str, str]] = {"OM_SHIELD": "OM_FALLBACK"}
 
     # general
     enabled: bool = key(
@@ -126,9 +127,9 @@ class Settings(Table):
     routes: dict[str, RouteOptions] = key(
         {}, table(RouteOptions, "OM_ROUTES"), "paths that an engine chain answers", "Engines"
     )
-    shield: dict[str, ShieldOptions] = key(
+    fallback: dict[str, FallbackOptions] = key(
         {},
-        table(ShieldOptions, "OM_SHIELD"),
+        table(FallbackOptions, "OM_FALLBACK"),
         "paths of the host app, with all that is below them, whose failures are answered: "
         "`{'/reports/': ['stale', 'reports']}`",
         "Engines",

@@ -1,4 +1,4 @@
-"""The tables inside the settings: the options of one chain, engine, route, shield, alert, page.
+"""The tables inside the settings: the options of one chain, engine, route, fallback, alert, page.
 
 Each is read and checked as :class:`~om_plugins.settings.Settings` is; an unknown key or a bad value
 raises :class:`~om_plugins.errors.ConfigError` that names where it stands.
@@ -34,17 +34,17 @@ __all__ = [
     "AlertOptions",
     "ChainOptions",
     "EngineOptions",
+    "FallbackOptions",
     "HstsOptions",
     "HttpCacheOptions",
     "RouteOptions",
-    "ShieldOptions",
 ]
 
 BALANCES = ("round_robin", "least_in_flight", "lowest_latency", "in_order")
 """How an engine of a tier is chosen."""
 
 STALE = "stale"
-"""Among what answers for a shielded view: the copy of the last good answer."""
+"""Among what answers for a view with a fallback: the copy of the last good answer."""
 
 _SECONDS = number(0.001, 3600, "seconds")
 
@@ -207,7 +207,7 @@ class HstsOptions(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShieldOptions(Table):
+class FallbackOptions(Table):
     """What answers in place of a view of the host app that failed."""
 
     SHORT: ClassVar[str] = "answers"

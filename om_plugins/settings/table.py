@@ -38,6 +38,8 @@ class Table:
     PREFIX: ClassVar[str] = ""
     SHORT: ClassVar[str] = ""
     """The one key that a list stands for; "" where a table must be a dict."""
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Keys that were renamed, as users write them: from the old name to the new one."""
 
     @classmethod
     def keys(cls) -> dict[str, Field[Any]]:
@@ -66,7 +68,9 @@ class Table:
                 continue
             found = known.get(name)
             if found is None:
-                raise ConfigError(where + name, value, _unknown(name, known))
+                renamed = cls.RENAMED.get(name)
+                reason = f"renamed to {renamed}" if renamed else _unknown(name, known)
+                raise ConfigError(where + name, value, reason)
             try:
                 read[found.name] = _read(where + name, value, found)
             except ConfigError as error:

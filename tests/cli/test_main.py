@@ -23,7 +23,7 @@ from om_plugins.cli.main import MASK, masked
 from om_plugins.console.doctor import Finding, examine
 from om_plugins.errors import ConfigError
 from om_plugins.plugins.host import PluginHost
-from om_plugins.settings.settings__options import ShieldOptions
+from om_plugins.settings.settings__options import FallbackOptions
 
 
 class Echo:
@@ -312,7 +312,7 @@ class House:
 
     settings: Settings = field(default_factory=Settings)
     chains: dict[str, Chain] = field(default_factory=dict)
-    view_shields: list[ShieldOptions] = field(default_factory=list)
+    view_fallbacks: list[FallbackOptions] = field(default_factory=list)
     url: str = "sqlite:////srv/hub.sqlite3"
     testing: bool = False
     namespace: str = "shop"
@@ -380,27 +380,27 @@ def test_a_route_to_a_chain_without_engine_fails_with_the_nearest() -> None:
     assert (one.level, one.way_out) == ("fail", "Did you mean 'chat'?")
 
 
-def test_a_shield_that_asks_a_chain_without_engine_fails_with_the_nearest() -> None:
-    shields: Any = {"/a": ["stale", "raports"], "/b": ["stael"], "/c": ["stale", "reports"]}
+def test_a_fallback_that_asks_a_chain_without_engine_fails_with_the_nearest() -> None:
+    fallbacks: Any = {"/a": ["stale", "raports"], "/b": ["stael"], "/c": ["stale", "reports"]}
     house = House(
-        settings=Settings(shield=shields),
+        settings=Settings(fallback=fallbacks),
         chains={"reports": Chain([])},
-        view_shields=[ShieldOptions(answers=("other",)), ShieldOptions(answers=("reports",))],
+        view_fallbacks=[FallbackOptions(answers=("other",)), FallbackOptions(answers=("reports",))],
     )
-    (one,) = about(house, "OM_SHIELD['/a']")
+    (one,) = about(house, "OM_FALLBACK['/a']")
     assert (one.level, one.way_out) == ("fail", "Did you mean 'reports'?")
     assert "the chain 'raports'" in one.message
-    assert about(house, "OM_SHIELD['/b']")[0].way_out == "Did you mean 'stale'?"
-    assert about(house, "OM_SHIELD['/c']")[0].level == "ok"
-    (one,) = about(house, "@om.shield('other')")
+    assert about(house, "OM_FALLBACK['/b']")[0].way_out == "Did you mean 'stale'?"
+    assert about(house, "OM_FALLBACK['/c']")[0].level == "ok"
+    (one,) = about(house, "@om.fallback('other')")
     assert one.way_out == "Add an engine to it: om.engine(…, chain='other')."
-    assert about(house, "@om.shield('reports')")[0].level == "ok"
+    assert about(house, "@om.fallback('reports')")[0].level == "ok"
 
 
-def test_the_doctor_sees_the_shields_of_views() -> None:
+def test_the_doctor_sees_the_fallbacks_of_views() -> None:
     app, om = make_app()
-    om.shield(chain="gone")  # after the app was bound, too
-    assert found(app, "@om.shield('gone')")["level"] == "fail"
+    om.fallback(chain="gone")  # after the app was bound, too
+    assert found(app, "@om.fallback('gone')")["level"] == "fail"
 
 
 def test_a_chain_with_one_engine_is_a_warning() -> None:

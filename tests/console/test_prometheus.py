@@ -132,8 +132,8 @@ def test_an_engine_that_goes_offline_is_an_outage():
     runtime.close()
 
 
-def test_answers_of_the_shield_are_told_by_kind():
-    runtime = made(shield={"/": {"answers": []}})
+def test_fallback_answers_are_told_by_kind():
+    runtime = made(fallback={"/": {"answers": []}})
 
     def app(environ, start_response):
         start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
@@ -143,8 +143,8 @@ def test_answers_of_the_shield_are_told_by_kind():
     for _ in range(2):
         client.get("/broken").close()
     found = scraped(client)
-    assert found["om_shield_answers_total", ("kind", "page")] == 2
-    assert ("om_shield_answers_total", ("kind", "stale")) not in found
+    assert found["om_fallback_answers_total", ("kind", "page")] == 2
+    assert ("om_fallback_answers_total", ("kind", "stale")) not in found
     runtime.close()
 
 
@@ -188,7 +188,7 @@ def test_what_somebody_planted_in_the_hub_is_passed_by(runtime, client):
         [["request", "GET", "/planted", "2xx"], [1, 2]],
         [["cache", "planted"], [1]],
         [["engine", "planted"], [1]],
-        [["shield", "planted"], [1]],
+        [["fallback", "planted"], [1]],
         [["planted"], [1]],
         [["group", 'a"\n', "fresh"], [7]],
     ]

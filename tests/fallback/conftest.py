@@ -1,4 +1,4 @@
-"""A host app that does what it is told, behind the shield, checked by ``wsgiref.validate``."""
+"""A host app that does what it is told, behind a fallback, checked by ``wsgiref.validate``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import SmartCache
 from om_plugins.errors import Transient
-from om_plugins.fallback import Shield
-from om_plugins.settings.settings__options import ShieldOptions
+from om_plugins.fallback import FallbackLayer
+from om_plugins.settings.settings__options import FallbackOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -50,7 +50,7 @@ class Reply:
 
 
 class House:
-    """The shield of ``/reports/`` and what is around it."""
+    """The fallback layer of ``/reports/`` and what is around it."""
 
     def __init__(self, app, *, chain=None, paths=("/reports/",), clock=None, **options):
         self.clock = clock or FakeClock()
@@ -67,9 +67,9 @@ class House:
             name: options.pop(name) for name in ("views", "show_errors", "emit") if name in options
         }
         self.app = app
-        self.shield = Shield(
+        self.layer = FallbackLayer(
             lambda environ, start: self.app(environ, start),
-            {path: ShieldOptions(**options) for path in paths},
+            {path: FallbackOptions(**options) for path in paths},
             lambda name: self.chain,
             cache=self.cache,
             scheduler=self.scheduler,
@@ -102,7 +102,7 @@ class House:
             started.append((status, headers))
             return sent.append
 
-        app = validator(self.shield) if checked else self.shield
+        app = validator(self.layer) if checked else self.layer
         body = app(environ, start_response)
         try:
             for chunk in body:

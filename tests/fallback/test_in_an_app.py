@@ -1,4 +1,4 @@
-"""The shield in a Flask app, its report form, and both in a real browser."""
+"""Fallbacks in a Flask app, its report form, and both in a real browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROWSER = {"Accept": "text/html,*/*;q=0.8"}
 
 
 def made(late=False, **config):
-    app = flask.Flask("shielded")
+    app = flask.Flask("fallbacks")
     app.config.update(TESTING=True, PROPAGATE_EXCEPTIONS=False, **config)
     app.logger.disabled = True
     om = OpenManager() if late else OpenManager(app)
@@ -37,7 +37,7 @@ def made(late=False, **config):
         return {"for": call.payload["path"]}
 
     @app.get("/view")
-    @om.shield(chain="reports")
+    @om.fallback(chain="reports")
     def view():
         flask.abort(502)
 
@@ -47,8 +47,8 @@ def made(late=False, **config):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before the views", "after the views"])
-def test_a_view_and_a_path_are_shielded(late):
-    app, _ = made(late, OM_SHIELD={"/reports/": ["stale"]})
+def test_a_view_and_a_path_have_fallbacks(late):
+    app, _ = made(late, OM_FALLBACK={"/reports/": ["stale"]})
     client = app.test_client()
     reply = client.get("/view")
     assert (reply.status_code, reply.json) == (200, {"for": "/view"})
@@ -65,7 +65,7 @@ def test_a_view_and_a_path_are_shielded(late):
 
 
 def test_a_chain_that_nobody_answered_says_when_to_come_back():
-    app, om = made(OM_SHIELD={"/": []}, OM_RETRIES=0, OM_TIMEOUT=0.2)
+    app, om = made(OM_FALLBACK={"/": []}, OM_RETRIES=0, OM_TIMEOUT=0.2)
 
     @om.engine("busy", chain="busy")
     def busy(call):
@@ -79,7 +79,7 @@ def test_a_chain_that_nobody_answered_says_when_to_come_back():
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "42")
 
 
-def test_a_view_is_shielded_without_any_setting():
+def test_a_view_has_a_fallback_without_any_setting():
     app, _ = made()
     assert app.test_client().get("/view").json == {"for": "/view"}
     assert app.test_client().get("/api/data").json == {"own": "word"}
@@ -87,7 +87,7 @@ def test_a_view_is_shielded_without_any_setting():
 
 
 def test_what_answered_is_signalled_and_counted_by_kind():
-    app, om = made(OM_SHIELD={"/reports/": ["stale"]}, OM_METRICS=True)
+    app, om = made(OM_FALLBACK={"/reports/": ["stale"]}, OM_METRICS=True)
     told = []
 
     def hear(sender, **details):
@@ -97,7 +97,7 @@ def test_what_answered_is_signalled_and_counted_by_kind():
     app.broken = False
     client.get("/reports/day", buffered=True)
     app.broken = True
-    with signals.shield_answered.connected_to(hear, sender=app):
+    with signals.fallback_answered.connected_to(hear, sender=app):
         for path in ("/reports/day", "/reports/day?other", "/view", "/api/data"):
             client.get(path).close()
     common = {"engine": "", "chain": ""}
@@ -108,27 +108,34 @@ def test_what_answered_is_signalled_and_counted_by_kind():
          "engine": "archive", "chain": "reports"},
     ]  # fmt: skip
     totals = om.runtime.monitoring.totals()
-    assert {key[1]: count for key, count in totals.items() if key[0] == "shield"} == {
+    assert {key[1]: count for key, count in totals.items() if key[0] == "fallback"} == {
         "stale": [1], "page": [1], "engine": [1],
     }  # fmt: skip
 
 
-def test_the_kill_switch_switches_the_shield_off():
-    app, _ = made(OM_ENABLED=False, OM_SHIELD={"/": ["stale"]})
+def test_the_old_names_say_the_new_ones():
+    with pytest.raises(AttributeError, match=r"renamed to OpenManager\.fallback"):
+        OpenManager().shield  # noqa: B018 - the error is the test
+    with pytest.raises(AttributeError, match="renamed to fallback_answered"):
+        signals.shield_answered  # noqa: B018 - the error is the test
+
+
+def test_the_kill_switch_switches_fallbacks_off():
+    app, _ = made(OM_ENABLED=False, OM_FALLBACK={"/": ["stale"]})
     assert app.test_client().get("/reports/day").status_code == 500
     assert app.test_client().get("/view").status_code == 502
 
 
 @pytest.mark.parametrize("switch", [{"PROPAGATE_EXCEPTIONS": True}, {"PROPAGATE_EXCEPTIONS": None}])
 def test_tests_of_an_app_see_its_exceptions(switch):
-    app, _ = made(OM_SHIELD={"/": ["stale"]})
+    app, _ = made(OM_FALLBACK={"/": ["stale"]})
     app.config.update(switch)
     with pytest.raises(KeyError, match="user 17"):
         app.test_client().get("/reports/day")
 
 
 def test_what_is_told_of_errors_goes_on():
-    app, om = made(OM_SHIELD={"/": ["stale"]})
+    app, om = made(OM_FALLBACK={"/": ["stale"]})
     for _ in range(3):
         app.test_client().get("/reports/day").close()
     (pattern,) = om.runtime.recovery.patterns()
@@ -141,7 +148,7 @@ def test_a_plain_wsgi_app_that_raises_is_counted_too():
     def app(environ, start_response):
         raise ValueError("boom")
 
-    wsgi = OpenManagerMiddleware(app, Settings(shield={"/": ["stale"]}, hub_url="memory://"))
+    wsgi = OpenManagerMiddleware(app, Settings(fallback={"/": ["stale"]}, hub_url="memory://"))
     started = []
     environ = {
         "REQUEST_METHOD": "GET",
@@ -213,7 +220,7 @@ def test_the_form_is_cut_cleaned_and_limited():
 
 @pytest.fixture
 def served():
-    app, om = made(OM_SHIELD={"/": []}, OM_CSP_MODE="enforce")
+    app, om = made(OM_FALLBACK={"/": []}, OM_CSP_MODE="enforce")
     server = make_server("127.0.0.1", 0, app, threaded=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

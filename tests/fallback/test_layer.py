@@ -1,4 +1,4 @@
-"""The shield: what fails before its first byte is answered by something else."""
+"""The fallback layer: what fails before its first byte is answered by something else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.errors import ConfigError, RateLimited
-from om_plugins.fallback import RAISED, SHIELD
-from om_plugins.settings.settings__options import ShieldOptions
+from om_plugins.fallback import FALLBACK, RAISED
+from om_plugins.settings.settings__options import FallbackOptions
 from om_plugins.types import Answer
 
 from .conftest import AChain, Body, answers, raises, told
@@ -20,16 +20,16 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_what_the_app_answers_well_passes_untouched(house):
-    shield = house(answers(headers=[("X-Own", "1")]))
-    reply = shield.ask()
+    fallback = house(answers(headers=[("X-Own", "1")]))
+    reply = fallback.ask()
     assert (reply.status, reply.body, reply.headers["x-own"]) == (200, b"the report", "1")
     assert "om-engine" not in reply.headers
 
 
 def test_a_list_is_returned_as_the_very_object(house):
     body = [b"whole"]
-    shield = house(answers(body=body))
-    assert shield.shield(shield.environ(), lambda *a: None) is body
+    fallback = house(answers(body=body))
+    assert fallback.layer(fallback.environ(), lambda *a: None) is body
 
 
 def test_the_servers_own_file_wrapper_is_returned_as_the_very_object(house):
@@ -40,54 +40,54 @@ def test_the_servers_own_file_wrapper_is_returned_as_the_very_object(house):
         wrapped.append(environ["wsgi.file_wrapper"](io.BytesIO(b"a file")))
         return wrapped[0]
 
-    shield = house(app)
-    environ = {**shield.environ(), "wsgi.file_wrapper": FileWrapper}
-    assert shield.shield(environ, lambda *a: None) is wrapped[0]
+    fallback = house(app)
+    environ = {**fallback.environ(), "wsgi.file_wrapper": FileWrapper}
+    assert fallback.layer(environ, lambda *a: None) is wrapped[0]
 
 
 def test_other_paths_are_not_wrapped(house):
-    shield = house(raises())
+    fallback = house(raises())
     with pytest.raises(KeyError):
-        shield.ask("/reportsx")
+        fallback.ask("/reportsx")
     with pytest.raises(KeyError):
-        shield.ask("/reports")
-    assert shield.ask("/reports/").status == 503
+        fallback.ask("/reports")
+    assert fallback.ask("/reports/").status == 503
 
 
 def test_a_path_without_a_slash_is_itself_and_what_is_below_it(house):
-    shield = house(raises(), paths=("/reports",))
-    assert shield.ask("/reports").status == 503
-    assert shield.ask("/reports/day").status == 503
+    fallback = house(raises(), paths=("/reports",))
+    assert fallback.ask("/reports").status == 503
+    assert fallback.ask("/reports/day").status == 503
     with pytest.raises(KeyError):
-        shield.ask("/reportsx")
+        fallback.ask("/reportsx")
 
 
 def test_the_longest_path_wins(house):
-    from om_plugins.fallback import Shield
+    from om_plugins.fallback import FallbackLayer
 
     chain = AChain({"from": "the archive"})
-    shield = house(raises(), chain=chain)
-    shield.shield = Shield(
-        shield.app,
-        {"/": ShieldOptions(page=False), "/reports/": ShieldOptions(answers=("reports",))},
+    fallback = house(raises(), chain=chain)
+    fallback.layer = FallbackLayer(
+        fallback.app,
+        {"/": FallbackOptions(page=False), "/reports/": FallbackOptions(answers=("reports",))},
         lambda name: chain,
-        cache=shield.cache, scheduler=shield.scheduler, clock=shield.clock,
+        cache=fallback.cache, scheduler=fallback.scheduler, clock=fallback.clock,
     )  # fmt: skip
-    assert shield.ask("/reports/day").json == {"from": "the archive"}
+    assert fallback.ask("/reports/day").json == {"from": "the archive"}
     with pytest.raises(KeyError):
-        shield.ask("/else")
+        fallback.ask("/else")
 
 
 def test_an_app_that_raises_is_answered_with_503_and_told_of(house, caplog):
-    shield = house(raises(ValueError("boom")))
+    fallback = house(raises(ValueError("boom")))
     with caplog.at_level(logging.ERROR, "om_plugins"):
-        reply = shield.ask()
+        reply = fallback.ask()
     assert reply.status == 503
     assert int(reply.headers["retry-after"]) > 0
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json["status"] == 503
     assert "boom" not in reply.body.decode()
-    (noted,) = shield.noted
+    (noted,) = fallback.noted
     assert noted[0] == "/reports/"
     assert isinstance(noted[1], ValueError)
     assert "boom" in caplog.text
@@ -125,11 +125,11 @@ def test_other_statuses_mean_what_they_say(house, status):
 
 
 def test_which_statuses_count_can_be_said(house):
-    shield = house(answers("501 Not Implemented"), statuses=(501,))
-    reply = shield.ask()
+    fallback = house(answers("501 Not Implemented"), statuses=(501,))
+    reply = fallback.ask()
     assert (reply.status, reply.headers["content-type"]) == (501, "application/problem+json")
-    shield.app = answers("500 Oh")
-    assert shield.ask().body == b"the report"
+    fallback.app = answers("500 Oh")
+    assert fallback.ask().body == b"the report"
 
 
 def test_the_replaced_body_is_closed_and_never_read(house):
@@ -177,11 +177,11 @@ def test_a_body_that_fails_before_its_first_byte_is_replaced(house):
 
 def test_a_body_that_has_begun_is_never_replaced(house):
     body = Body(b"half", ValueError("late"))
-    shield = house(answers(body=body))
+    fallback = house(answers(body=body))
     with pytest.raises(ValueError, match="late"):
-        shield.ask()
+        fallback.ask()
     assert body.closed == 1
-    assert shield.noted == []
+    assert fallback.noted == []
 
 
 def test_an_app_that_starts_twice_is_heard_the_second_time(house):
@@ -219,10 +219,10 @@ def test_an_exception_after_a_write_passes(house):
         start_response("200 OK", [("Content-Type", "text/plain")])(b"by hand")
         raise ValueError("late")
 
-    shield = house(app)
+    fallback = house(app)
     with pytest.raises(ValueError, match="late"):
-        shield.ask()
-    assert shield.noted == []  # nothing answered instead
+        fallback.ask()
+    assert fallback.noted == []  # nothing answered instead
 
 
 def test_head_gets_no_body(house):
@@ -253,21 +253,21 @@ def test_an_exception_that_the_framework_lets_through_on_purpose_passes(house):
         house(app).ask()
 
 
-def test_an_exception_is_told_with_the_shielded_path(house):
+def test_an_exception_is_told_with_its_path(house):
     told = []
-    shield = house(raises(), emit=lambda signal, **details: told.append((signal.name, details)))
-    with signals.shield_answered.connected_to(lambda *_, **__: None):
-        shield.ask()
+    fallback = house(raises(), emit=lambda signal, **details: told.append((signal.name, details)))
+    with signals.fallback_answered.connected_to(lambda *_, **__: None):
+        fallback.ask()
     details = {"kind": "page", "route": "/reports/", "status": 503, "failed": 500}
-    assert told == [("shield_answered", {**details, "engine": "", "chain": ""})]
+    assert told == [("fallback_answered", {**details, "engine": "", "chain": ""})]
 
 
 def test_a_chain_that_is_not_there_is_a_warning(house, caplog):
-    shield = house(raises(), answers=("raports",))
-    shield.chain.answer = ConfigError("chain", "raports", "did you mean 'reports'?")
-    assert shield.ask().status == 503
+    fallback = house(raises(), answers=("raports",))
+    fallback.chain.answer = ConfigError("chain", "raports", "did you mean 'reports'?")
+    assert fallback.ask().status == 503
     (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
-    assert "the shield of /reports/ cannot ask 'raports': chain" in warning.getMessage()
+    assert "the fallback of /reports/ cannot ask 'raports': chain" in warning.getMessage()
 
 
 # --- chains ---------------------------------------------------------------------------------------
@@ -275,8 +275,8 @@ def test_a_chain_that_is_not_there_is_a_warning(house, caplog):
 
 def test_a_chain_answers_with_how_it_came_about(house):
     chain = AChain({"day": "fine"})
-    shield = house(raises(), chain=chain, answers=("reports",), timeout=2.0)
-    reply = shield.ask(query="a=1", accept_language="ko")
+    fallback = house(raises(), chain=chain, answers=("reports",), timeout=2.0)
+    reply = fallback.ask(query="a=1", accept_language="ko")
     assert (reply.status, reply.json) == (200, {"day": "fine"})
     assert reply.headers["om-engine"] == "archive"
     assert reply.headers["om-tier"] == "2"
@@ -289,11 +289,11 @@ def test_a_chain_answers_with_how_it_came_about(house):
 
 def test_an_engine_may_answer_in_html(house):
     chain = AChain("<h1>Archive</h1>")
-    shield = house(raises(), chain=chain, answers=("reports",))
+    fallback = house(raises(), chain=chain, answers=("reports",))
     chain.call = lambda payload, **o: Answer(
         chain.answer, engine="archive", metadata={"content_type": "text/html; charset=utf-8"}
     )
-    reply = shield.ask()
+    reply = fallback.ask()
     assert reply.body == b"<h1>Archive</h1>"
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert reply.headers["x-content-type-options"] == "nosniff"
@@ -314,13 +314,13 @@ def test_a_chain_that_fails_too_leaves_the_page(house):
 
 def test_a_post_is_not_replayed_unless_the_operator_names_it(house):
     chain = AChain({"done": True})
-    shield = house(raises(), chain=chain, answers=("reports",))
-    reply = shield.ask(method="POST")
+    fallback = house(raises(), chain=chain, answers=("reports",))
+    reply = fallback.ask(method="POST")
     assert reply.status == 503
     assert chain.calls == []
     assert "may not have been saved" in reply.json["detail"]
-    shield = house(raises(), chain=chain, answers=("reports",), methods=("GET", "POST"))
-    assert shield.ask(method="POST").json == {"done": True}
+    fallback = house(raises(), chain=chain, answers=("reports",), methods=("GET", "POST"))
+    assert fallback.ask(method="POST").json == {"done": True}
 
 
 # --- the app's own errors -------------------------------------------------------------------------
@@ -344,10 +344,10 @@ def test_the_apps_own_json_can_be_replaced(house):
 
 
 def test_every_error_that_the_app_made_on_purpose_can_be_kept(house):
-    shield = house(answers("500 Oh", b"<h1>Sorry</h1>"), own_body="always")
-    assert shield.ask().body == b"<h1>Sorry</h1>"
-    environ = {**shield.environ(), RAISED: (1, "f1", None)}
-    assert shield.ask(environ=environ).status == 503
+    fallback = house(answers("500 Oh", b"<h1>Sorry</h1>"), own_body="always")
+    assert fallback.ask().body == b"<h1>Sorry</h1>"
+    environ = {**fallback.environ(), RAISED: (1, "f1", None)}
+    assert fallback.ask(environ=environ).status == 503
 
 
 def test_without_the_page_the_apps_own_is_sent_or_raised(house):
@@ -368,26 +368,26 @@ def test_an_own_body_of_a_generator_app_is_sent_whole(house):
 # --- views ----------------------------------------------------------------------------------------
 
 
-def test_a_views_own_shield_comes_before_that_of_its_path(house):
-    mine = ShieldOptions(answers=("reports",))
+def test_a_views_own_fallback_comes_before_that_of_its_path(house):
+    mine = FallbackOptions(answers=("reports",))
 
     def app(environ, start_response):
-        environ[SHIELD] = mine
+        environ[FALLBACK] = mine
         raise ValueError("boom")
 
-    shield = house(app, chain=AChain({"for": "the view"}), views=True)
-    assert shield.ask().json == {"for": "the view"}
-    assert shield.ask("/else").json == {"for": "the view"}
+    fallback = house(app, chain=AChain({"for": "the view"}), views=True)
+    assert fallback.ask().json == {"for": "the view"}
+    assert fallback.ask("/else").json == {"for": "the view"}
 
 
 def test_other_views_are_left_alone(house):
-    shield = house(answers("500 Oh"), views=True)
-    assert shield.ask("/else").status == 500
-    shield.app = raises()
+    fallback = house(answers("500 Oh"), views=True)
+    assert fallback.ask("/else").status == 500
+    fallback.app = raises()
     with pytest.raises(KeyError):
-        shield.ask("/else")
+        fallback.ask("/else")
 
 
 def test_a_wrong_path_stops_the_start(house):
-    with pytest.raises(ConfigError, match=r"OM_SHIELD\['reports'\].*must begin with '/'"):
+    with pytest.raises(ConfigError, match=r"OM_FALLBACK\['reports'\].*must begin with '/'"):
         house(raises(), paths=("reports",))

@@ -25,13 +25,13 @@ def make_app():
     return app
 
 
-DECORATORS = ["cached", "csp", "headers", "shield"]
+DECORATORS = ["cached", "csp", "headers", "fallback"]
 
 
 @pytest.mark.parametrize("name", DECORATORS)
 def test_a_decorator_above_the_route_is_told(om, caplog, name):
     app = make_app()
-    decorator = getattr(om, name)(*["stale"] * (name == "shield"))
+    decorator = getattr(om, name)(*["stale"] * (name == "fallback"))
 
     @decorator
     @app.get("/")

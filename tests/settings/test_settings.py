@@ -17,10 +17,10 @@ from om_plugins.settings.settings__options import (
     AlertOptions,
     ChainOptions,
     EngineOptions,
+    FallbackOptions,
     HstsOptions,
     HttpCacheOptions,
     RouteOptions,
-    ShieldOptions,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -287,7 +287,7 @@ def test_the_reference_page_is_up_to_date() -> None:
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(), re.MULTILINE)
     tables = (
-        Settings, ChainOptions, EngineOptions, RouteOptions, ShieldOptions, AlertOptions,
+        Settings, ChainOptions, EngineOptions, RouteOptions, FallbackOptions, AlertOptions,
         HstsOptions, HttpCacheOptions,
     )  # fmt: skip
     assert rows == [key for table in tables for key in table.keys()]  # noqa: SIM118
@@ -299,29 +299,37 @@ def test_the_reference_page_is_a_table_that_renders() -> None:
             assert len(re.findall(r"(?<!\\)\|", line)) == 5, line
 
 
-def test_a_list_stands_for_the_answers_of_a_shield():
-    settings = Settings.from_mapping({"OM_SHIELD": {"/a": ["stale", "x"], "/b": {"page": False}}})
-    assert settings.shield["/a"].answers == ("stale", "x")
-    assert settings.shield["/b"].answers == ("stale",)
-    assert settings.shield["/b"].page is False
+def test_a_renamed_key_names_the_new_one():
+    with pytest.raises(ConfigError, match=r"OM_SHIELD .*: renamed to OM_FALLBACK"):
+        Settings.from_mapping({"OM_SHIELD": {"/": ["stale"]}})
 
 
-def test_the_methods_of_a_shield_may_be_written_small():
-    settings = Settings.from_mapping({"OM_SHIELD": {"/a": {"methods": ["get", "Post"]}}})
-    assert settings.shield["/a"].methods == ("GET", "POST")
+def test_a_list_stands_for_the_answers_of_a_fallback():
+    settings = Settings.from_mapping({"OM_FALLBACK": {"/a": ["stale", "x"], "/b": {"page": False}}})
+    assert settings.fallback["/a"].answers == ("stale", "x")
+    assert settings.fallback["/b"].answers == ("stale",)
+    assert settings.fallback["/b"].page is False
+
+
+def test_the_methods_of_a_fallback_may_be_written_small():
+    settings = Settings.from_mapping({"OM_FALLBACK": {"/a": {"methods": ["get", "Post"]}}})
+    assert settings.fallback["/a"].methods == ("GET", "POST")
 
 
 @pytest.mark.parametrize(
     ("wrong", "key"),
     [
-        ({"/a": "stale"}, r"OM_SHIELD\['/a'\] 'stale': must be a list of answers, or a dict with"),
-        ({"/a": {"methods": ["PSOT"]}}, r"OM_SHIELD\['/a'\]\.methods .*there is no 'PSOT'"),
-        ({"/a": {"answer": []}}, r"OM_SHIELD\['/a'\]\.answer"),
-        ({"/a": {"statuses": [404]}}, r"OM_SHIELD\['/a'\]\.statuses"),
-        ({"/a": {"statuses": 500}}, r"OM_SHIELD\['/a'\]\.statuses"),
-        ({"/a": {"own_body": "html"}}, r"OM_SHIELD\['/a'\]\.own_body"),
+        (
+            {"/a": "stale"},
+            r"OM_FALLBACK\['/a'\] 'stale': must be a list of answers, or a dict with",
+        ),
+        ({"/a": {"methods": ["PSOT"]}}, r"OM_FALLBACK\['/a'\]\.methods .*there is no 'PSOT'"),
+        ({"/a": {"answer": []}}, r"OM_FALLBACK\['/a'\]\.answer"),
+        ({"/a": {"statuses": [404]}}, r"OM_FALLBACK\['/a'\]\.statuses"),
+        ({"/a": {"statuses": 500}}, r"OM_FALLBACK\['/a'\]\.statuses"),
+        ({"/a": {"own_body": "html"}}, r"OM_FALLBACK\['/a'\]\.own_body"),
     ],
 )
-def test_a_wrong_shield_stops_the_start(wrong, key):
+def test_a_wrong_fallback_stops_the_start(wrong, key):
     with pytest.raises(ConfigError, match=key):
-        Settings.from_mapping({"OM_SHIELD": wrong})
+        Settings.from_mapping({"OM_FALLBACK": wrong})
