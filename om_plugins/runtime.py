@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .cache.cache import SmartCache
+from .cache.subscriptions__changed_keys import Announcements
 from .cache.subscriptions__live import Publishing
 from .cache.values__pickles import Pickles
 from .chains.chain import BreakerRegistry, EngineChain
@@ -29,6 +30,7 @@ from .chains.engine_state import check_engine
 from .chains.live_settings import LiveSettings
 from .chains.sharing__engine_exchange import EngineExchange
 from .core.clock import SystemClock
+from .core.translations import Words, display_name, words
 from .errors import ConfigError
 from .gateway.deadline import DEADLINE
 from .gateway.deadline__under_way import ENVIRON
@@ -40,10 +42,7 @@ from .monitoring.collector__signal_counts import SignalCounts
 from .monitoring.layer import own_route
 from .monitoring.monitoring import Monitoring
 from .notifications.audience import Browsers, check_address
-from .notifications.changed_keys import Announcements
-from .notifications.events__servers import has_one_thread, stopping
 from .notifications.notifications import NotificationCentre
-from .notifications.translations import Words, display_name, words
 from .plugins.host import PluginHost
 from .plugins.parts import PluginParts
 from .protocols import Clock, HostContext, Hub, PluginContext
@@ -59,6 +58,7 @@ from .workers.hub_url import resolve_hub_url
 from .workers.lazy_store import LateStore
 from .workers.scheduler import BackgroundScheduler
 from .workers.secret import Secret
+from .workers.servers import has_one_thread, stopping
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -21,8 +21,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..console.doctor import Finding, examine
 from ..console.engines_view import ago
 from ..flask.app_state import Entry
-from ..monitoring.snapshots__engines import as_dicts
 from ..types import EngineTraits
+from ..workers.engine_health import as_dicts
 from .cache import cache_group
 from .csp import csp_group
 from .main__cli_parts import (

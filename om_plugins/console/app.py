@@ -19,9 +19,9 @@ from ..csp.nonce import nonce
 from ..errors import MissingExtra
 from ..gateway.access import check_site
 from ..gateway.response__refusal import Refusal
-from ..notifications.events__servers import stopping
 from ..runtime import Runtime
 from ..settings.settings__options import RouteOptions
+from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied
 from .access__session import Sessions
 from .app__endpoint import (

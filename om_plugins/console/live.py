@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..notifications.events__servers import stream_limit
 from ..protocols import Clock
+from ..workers.servers import stream_limit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
 from ..monitoring.counters import BOUNDS_S, Totals
-from ..monitoring.snapshots__engines import decoded_health, fallbacks
 from ..runtime import Runtime
 from ..types import Health
+from ..workers.engine_health import decoded_health, fallbacks
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

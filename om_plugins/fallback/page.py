@@ -15,9 +15,9 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import get_host
 
 from ..core.problem import CONTENT_TYPE, encoded, problem
+from ..core.translations import words
 from ..csp.nonce import nonce
 from ..gateway.response__refusal import whole_seconds
-from ..notifications.translations import words
 from ..recovery import messages__wording as wording
 
 if TYPE_CHECKING:

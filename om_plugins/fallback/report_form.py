@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from ..core.translations import words
 from ..notifications.problem_reports import ProblemEndpoint, body_of, refuse
-from ..notifications.translations import words
 from ..recovery import messages__wording as wording
 from .page import local_address, rendered
 

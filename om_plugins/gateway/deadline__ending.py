@@ -6,8 +6,8 @@ off, and its client could not tell a broken answer from a whole one. So it is en
 
 from __future__ import annotations
 
-from ..notifications.events__servers import grace_s, stopping
 from ..protocols import Clock
+from ..workers.servers import grace_s, stopping
 from .response__refusal import Refusal
 
 __all__ = ["Ending", "restarted"]

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from ..errors import ConfigError
 from ..types import EngineHealth, Health
-from .snapshots__engines import fallbacks
+from ..workers.engine_health import fallbacks
 from .windows import Slot, added_up
 
 __all__ = ["RULES", "Options", "Reading", "Rule", "read_all", "rules_from", "wilson_lower"]

@@ -17,6 +17,7 @@ from typing import Any
 from .. import signals
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
 from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
+from ..workers.engine_health import merged_health
 from .alert_rules import RULES, Rule, read_all
 from .alerts import REPEAT_S, Alerts, Event
 from .collector import Collector
@@ -25,10 +26,9 @@ from .counters import Ledger, Totals, counters, of_requests
 from .delivery import Delivery, Guarded
 from .overview import overview
 from .process import SystemSample, SystemSampler
-from .snapshots import EVERY_S, Exchange, WorkerView, own_slots, own_view
-from .snapshots__engines import merged_health
 from .trend import POINTS, Gate
 from .windows import Slot, side_by_side
+from .worker_snapshots import EVERY_S, Exchange, WorkerView, own_slots, own_view
 
 __all__ = ["ALERTS_TOPIC", "EVALUATE_S", "Monitoring"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..core.histogram import Histogram
 from ..types import CacheStats, HttpCacheStats, StoreStats
+from ..workers.engine_health import as_dicts, merged_health
 from . import alerts, trend
-from .snapshots import MAX_GROUPS, Route, WorkerView
-from .snapshots__engines import as_dicts, merged_health
 from .windows import Slot, added_up, side_by_side
+from .worker_snapshots import MAX_GROUPS, Route, WorkerView
 
 __all__ = ["RATE_S", "overview", "point"]
 

@@ -13,13 +13,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from ..cache.subscriptions__changed_keys import TOPIC as ANNOUNCED
+from ..cache.subscriptions__changed_keys import Announcements, keys_of
 from ..core.problem import CONTENT_TYPE, encoded, problem
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage
+from ..workers.servers import stopping, stream_limit
 from .audience import EVERYONE, Audience, Browsers, audience_of
-from .changed_keys import TOPIC as ANNOUNCED
-from .changed_keys import Announcements, keys_of
-from .events__servers import stopping, stream_limit
 from .feed import Feed, Reader
 from .notifications import TOPIC
 

@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 from flask import Flask
 from om_plugins import OpenManager
-from om_plugins.monitoring import snapshots as exchange
+from om_plugins.monitoring import worker_snapshots as exchange
 
 exchange.TTL_S = 4.0  # while somebody watches, every worker publishes each second
 app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from om_plugins.core.translations import words
 from om_plugins.fallback import RAISED
 from om_plugins.fallback.page import Friendly, local_address, wants_page
-from om_plugins.notifications.translations import words
 from om_plugins.recovery import messages__wording as wording
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"

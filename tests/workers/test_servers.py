@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import types
 
-from om_plugins.notifications import events__servers as servers
-from om_plugins.notifications.events__servers import grace_s, stopping, stream_limit
+from om_plugins.workers import servers
+from om_plugins.workers.servers import grace_s, stopping, stream_limit
 
 
 def test_a_number_is_the_limit():

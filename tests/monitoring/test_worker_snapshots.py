@@ -11,14 +11,14 @@ import time
 import pytest
 
 from om_plugins import Settings
-from om_plugins.monitoring import snapshots as exchange
+from om_plugins.monitoring import worker_snapshots as exchange
 from om_plugins.runtime import Runtime
 
 WORKER = """
 import sys
 from werkzeug.test import Client
 from om_plugins import OpenManagerMiddleware, Settings
-from om_plugins.monitoring import monitoring as centre, snapshots as exchange
+from om_plugins.monitoring import monitoring as centre, worker_snapshots as exchange
 
 exchange.TTL_S = 3.0
 centre.EVERY_S = 1.0

@@ -10,8 +10,8 @@ import pytest
 import om_plugins
 from om_plugins import Settings
 from om_plugins.builtin import recovery_steps as steps
+from om_plugins.core.translations import display_name, words
 from om_plugins.errors import ConfigError
-from om_plugins.notifications.translations import display_name, words
 from om_plugins.recovery import messages as wording
 
 FOLDER = Path(om_plugins.__file__).parent / "locale" / "ko" / "LC_MESSAGES"

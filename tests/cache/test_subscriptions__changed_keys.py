@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.notifications.changed_keys import KEPT_S, TOPIC, Announcements, keys_of
+from om_plugins.cache.subscriptions__changed_keys import KEPT_S, TOPIC, Announcements, keys_of
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import HubMessage
 

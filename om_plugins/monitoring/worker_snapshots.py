@@ -21,8 +21,8 @@ from ..core.histogram import Histogram
 from ..core.problem__conversion import converted
 from ..protocols import Hub
 from ..types import CacheStats, EngineHealth, HttpCacheStats, StoreStats
+from ..workers.engine_health import as_dicts, decoded_health
 from .collector import Collector
-from .snapshots__engines import as_dicts, decoded_health
 from .windows import Slot, decoded
 
 __all__ = ["EVERY_S", "TTL_S", "Exchange", "Route", "Slots", "WorkerView", "own_slots", "own_view"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.monitoring.snapshots__engines import as_dicts, decoded_health, merged_health
 from om_plugins.types import EngineHealth, Health
+from om_plugins.workers.engine_health import as_dicts, decoded_health, merged_health
 
 OK, BAD, OFF, NONE = Health.HEALTHY, Health.DEGRADED, Health.OFFLINE, Health.NO_DATA
 
