@@ -38,7 +38,7 @@ from .headers.layer import HeaderPolicy
 from .http_cache.cache import HttpCache, rules_from
 from .http_cache.layer__shared_pages import hooks, pack_marks, read_marks
 from .monitoring.alert_rules import rules_from as alerts_from
-from .monitoring.collector__signal_counts import SignalCounts
+from .monitoring.counters import SignalCounts
 from .monitoring.layer import own_route
 from .monitoring.monitoring import Monitoring
 from .notifications.audience import Browsers, check_address

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from itertools import accumulate, zip_longest
@@ -17,13 +18,24 @@ from typing import Annotated, Any
 
 import msgspec
 
+from .. import signals
 from ..core.fork import renew_after_fork
 from ..core.histogram import Histogram, bucket_of
 from ..core.problem__conversion import converted
 from ..protocols import Clock, Hub
+from ..types import Health
 from .collector import OVERFLOW, Collector
 
-__all__ = ["BOUNDS_S", "Ledger", "Totals", "counters", "of_requests", "under_bounds"]
+__all__ = [
+    "BOUNDS_S",
+    "Ledger",
+    "SignalCounts",
+    "Totals",
+    "counters",
+    "of_requests",
+    "under_bounds",
+]
+
 
 BOUNDS_S = (
     0.00390625, 0.0078125, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
@@ -181,3 +193,59 @@ def _add(total: Totals, more: Mapping[tuple[str, ...], list[float]]) -> None:
             if found is None
             else [a + b for a, b in zip_longest(found, numbers, fillvalue=0)]
         )
+
+
+# Counts, by the signals that tell of it, what engines and fallbacks did in this process.
+
+
+class SignalCounts:
+    """A receiver of signals; it lives as long as whoever keeps it.
+
+    Args:
+        sender: the application.
+    """
+
+    def __init__(self, sender: object) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+        signals.engine_called.connect(self._called, sender=sender)
+        signals.engine_failed.connect(self._failed, sender=sender)
+        signals.engine_fell_back.connect(self._fell_back, sender=sender)
+        signals.engine_health_changed.connect(self._changed, sender=sender)
+        signals.fallback_answered.connect(self._fallback, sender=sender)
+
+    def after_fork(self) -> None:
+        """A child counts for itself."""
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, ...]] = Counter()
+
+    def totals(self) -> Totals:
+        """Of engines: attempts answered and failed, answers of lower tiers, and times that one
+        went offline; of the fallback: answers by kind."""
+        with self._lock:
+            return {key: [count] for key, count in self._counts.items()}
+
+    def _count(self, *key: str) -> None:
+        with self._lock:
+            self._counts[key] += 1
+
+    def _of_engine(self, chain: str, engine: str, what: str) -> None:
+        self._count("engine", chain[:200], engine[:200], what)
+
+    def _called(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._of_engine(chain, engine, "answered")
+
+    def _failed(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._of_engine(chain, engine, "failed")
+
+    def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._of_engine(chain, engine, "fallbacks")
+
+    def _fallback(self, _: object, *, kind: str, **_more: object) -> None:
+        self._count("fallback", kind)
+
+    def _changed(
+        self, _: object, *, chain: str, engine: str, after: Health, **_more: object
+    ) -> None:
+        if after is Health.OFFLINE:
+            self._of_engine(chain, engine, "outages")

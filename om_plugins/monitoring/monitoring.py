@@ -20,10 +20,8 @@ from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, Stor
 from ..workers.engine_health import merged_health
 from .alert_rules import RULES, Rule, read_all
 from .alerts import REPEAT_S, Alerts, Event
-from .collector import Collector
-from .collector__signal_counts import SignalCounts
-from .counters import Ledger, Totals, counters, of_requests
-from .delivery import Delivery, Guarded
+from .collector import Collector, Delivery, Guarded
+from .counters import Ledger, SignalCounts, Totals, counters, of_requests
 from .overview import overview
 from .process import SystemSample, SystemSampler
 from .trend import POINTS, Gate

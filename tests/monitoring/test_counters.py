@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins import Settings
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.histogram import Histogram
 from om_plugins.monitoring.collector import Collector
@@ -17,7 +18,9 @@ from om_plugins.monitoring.counters import (
     of_requests,
     under_bounds,
 )
-from om_plugins.types import CacheStats
+from om_plugins.runtime import Runtime
+from om_plugins.testing import FakeClock
+from om_plugins.types import CacheStats, EngineSpec, EngineTraits
 
 HITS = ("cache", "fresh")
 
@@ -119,3 +122,41 @@ def test_a_damaged_entry_is_left_out(ledger, hub, damaged):
     assert ledger.read() == {HITS: [3]}
     hub.put("monitor/totals-ended", damaged, 60)
     assert ledger.read() == {HITS: [3]}
+
+
+# Engines are counted by what the signals of their own application tell.
+
+
+class Engine:
+    traits = EngineTraits(local=True, idempotent=True)
+
+    def __init__(self, name, error=None):
+        self.name = name
+        self._error = error
+
+    def call(self, call):
+        if self._error is not None:
+            raise self._error
+        return "answer"
+
+
+def made(sender):
+    settings = Settings(hub_url="memory://", metrics=True, retries=0)
+    runtime = Runtime(settings, sender=sender, testing=True, clock=FakeClock())
+    runtime.add_engine(EngineSpec(Engine("first", ConnectionError("away")), "c", tier=1))
+    runtime.add_engine(EngineSpec(Engine("second"), "c", tier=2))
+    return runtime
+
+
+def test_answers_failures_and_fallbacks_are_counted_for_each_application():
+    one, other = made("one"), made("other")
+    for _ in range(3):
+        one.chain("c").call({})
+    other.chain("c").call({})
+    found = one.monitoring.totals()
+    assert found["engine", "c", "first", "failed"] == [3]
+    assert found["engine", "c", "second", "answered"] == [3]
+    assert found["engine", "c", "second", "fallbacks"] == [3]
+    assert other.monitoring.totals()["engine", "c", "second", "answered"] == [1]
+    for runtime in (one, other):
+        runtime.close()
