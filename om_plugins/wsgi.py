@@ -29,8 +29,8 @@ from .gateway.deadline import DeadlineLayer
 from .gateway.deadline__under_way import ENVIRON
 from .headers.https import HttpsLayer
 from .headers.layer import HeadersLayer
-from .http_cache.fast_path import Express
-from .http_cache.layer import ResponsesLayer
+from .http_cache.fast_path import FastPath
+from .http_cache.layer import HttpCacheLayer
 from .monitoring.layer import ObserveLayer
 from .notifications.events import EventStream
 from .notifications.problem_reports import ProblemEndpoint
@@ -73,7 +73,7 @@ def compose(
             note=partial(_note_route, runtime),
             emit=runtime.emit,
         )
-    pages: ResponsesLayer | None = None
+    pages: HttpCacheLayer | None = None
     if runtime.http_cache.wanted:
         app = pages = runtime.http_cache.layer(app)
     if settings.routes:
@@ -129,7 +129,7 @@ def compose(
             on_wrong_method=runtime.wrong_methods.note,
         )
     if pages is not None and runtime.header_policy.alike and not redirecting:
-        app = Express(app, pages, runtime.header_policy, observe)
+        app = FastPath(app, pages, runtime.header_policy, observe)
     if settings.proxies:
         app = DeadlineLayer(app, runtime.clock)
         app = ProxyFix(app, **settings.proxies)

@@ -24,7 +24,7 @@ from ..cache.singleflight import Private
 from ..csp.hashes import HASHES, noted
 from ..csp.nonce import NONCE, PLAIN
 from ..http_cache.layer__background_request import anonymous_request
-from ..http_cache.origin_fetch import TICKET, Ticket
+from ..http_cache.origin_fetch import CACHE_INTENT, CacheIntent
 from .personal import Watch, refusal
 
 __all__ = ["cached"]
@@ -111,9 +111,9 @@ def cached(
             user = rules.user()
             if "Range" in request.headers or (not user and "Authorization" in request.headers):
                 return call()
-            ticket = request.environ.get(TICKET)
-            if rules.shared and ticket is not None:
-                return _for_everybody(cache, rules, ticket, call)
+            intent = request.environ.get(CACHE_INTENT)
+            if rules.shared and intent is not None:
+                return _for_everybody(cache, rules, intent, call)
             return _Look(cache, rules, user, name, call).answer()
 
         return answer
@@ -195,10 +195,10 @@ def _cache_control(cache: SmartCache, rules: _Rules, status: int) -> str:
 
 
 def _for_everybody(
-    cache: SmartCache, rules: _Rules, ticket: Ticket, call: Callable[[], Any]
+    cache: SmartCache, rules: _Rules, intent: CacheIntent, call: Callable[[], Any]
 ) -> AnyResponse:
     """Run a shared view whose response the layer outside of the application keeps."""
-    if request.method == "GET" and ticket.join():
+    if request.method == "GET" and intent.join():
         return current_app.response_class()  # another request's response is sent instead
     with Watch() as watch:
         made = rules.made(call)
@@ -206,7 +206,7 @@ def _for_everybody(
     if reason:
         if advice:
             cache.refuse(reason, f"the view {request.endpoint!r}", advice)
-        ticket.refuse(reason)
+        intent.refuse(reason)
         return made
     if not (made.get_etag()[0] or made.is_streamed or made.direct_passthrough):
         body = made.get_data().replace(str(request.environ.get(NONCE, "\n")).encode(), b"")
@@ -215,7 +215,7 @@ def _for_everybody(
         made.headers["Cache-Control"] = _cache_control(cache, rules, made.status_code)
     for name in rules.vary:
         made.vary.add(name)
-    ticket.allow(rules.tags, query=rules.query)
+    intent.allow(rules.tags, query=rules.query)
     return made
 
 

@@ -12,13 +12,13 @@ from ..errors import ConfigError
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
-from .cache__http_rules import Hooks, Rule, Rules
 from .keys import origin_and_path, query_of
-from .layer import ResponsesLayer
-from .rfc9111 import Options
+from .layer import HttpCacheLayer
+from .rfc9111 import StorageOptions
+from .rules import CacheRules, PageHooks, RouteRule
 from .store import ResponseStore
 from .store__purges import Purge
-from .stored_response import PackMarks, ReadMarks, Stored
+from .stored_response import PackMarks, ReadMarks, StoredResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -50,7 +50,7 @@ class HttpCache:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: CacheRules,
         *,
         l1_bytes: int,
         clock: Clock,
@@ -58,7 +58,7 @@ class HttpCache:
         hub: Hub | None = None,
         store: CacheStore | None = None,
         trusted_hosts: Sequence[str] | None = None,
-        hooks: Hooks | None = None,
+        hooks: PageHooks | None = None,
         pack_marks: PackMarks = lambda marks: b"",
         read_marks: ReadMarks = lambda data: {},
         emit: Emit | None = None,
@@ -81,9 +81,9 @@ class HttpCache:
             read_marks=read_marks,
         )
 
-    def layer(self, app: WSGIApplication) -> ResponsesLayer:
+    def layer(self, app: WSGIApplication) -> HttpCacheLayer:
         """The layer around ``app``."""
-        return ResponsesLayer(
+        return HttpCacheLayer(
             app,
             self.store,
             self.rules,
@@ -165,7 +165,7 @@ class HttpCache:
         found = []
         for ident, held in self.store.urls():
             kept = held.kept
-            if isinstance(kept, Stored):
+            if isinstance(kept, StoredResponse):
                 origin, path = origin_and_path(ident)
                 query = query_of(ident)
                 found.append(
@@ -185,16 +185,16 @@ class HttpCache:
         self.store.close()
 
 
-def rules_from(settings: Settings) -> Rules:
+def rules_from(settings: Settings) -> CacheRules:
     """The rules that the ``OM_HTTP_CACHE_…`` keys ask for."""
-    options = Options(
+    options = StorageOptions(
         heuristic=settings.http_cache_heuristic,
         cookies=settings.http_cache_compliance,
         targets=tuple(name.lower() for name in settings.http_cache_targets),
         longest_s=settings.http_cache_max_age,
         stale_if_error_s=settings.http_cache_stale_if_error,
     )
-    return Rules(
+    return CacheRules(
         everything=settings.http_cache,
         client_directives=settings.http_cache_client_directives,
         name=settings.http_cache_status,
@@ -206,7 +206,7 @@ def rules_from(settings: Settings) -> Rules:
     )
 
 
-def _rules_of(routes: Mapping[str, Any], options: Options) -> Iterable[Rule]:
+def _rules_of(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
     for path, route in routes.items():
         if not path.startswith("/") or "*" in path[:-1]:
             raise ConfigError(
@@ -223,4 +223,4 @@ def _rules_of(routes: Mapping[str, Any], options: Options) -> Iterable[Rule]:
             )
             if value is not None
         }
-        yield Rule(path, route.store, route.query, replace(options, **changes))
+        yield RouteRule(path, route.store, route.query, replace(options, **changes))

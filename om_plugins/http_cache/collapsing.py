@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from enum import Enum
 
 from ..protocols import Clock
-from .stored_response import Stored
+from .stored_response import StoredResponse
 
-__all__ = ["CutOffError", "Flight", "FlightBoard", "Landing"]
+__all__ = ["CollapseOutcome", "CollapsedRequest", "CutOffError", "RequestCollapser"]
 
 PASS_S = 60.0
 LOST_S = 300.0
@@ -29,7 +29,7 @@ class CutOffError(Exception):
     """The body that was being sent along ended before its end."""
 
 
-class Landing(Enum):
+class CollapseOutcome(Enum):
     """How a trip went for those who wait."""
 
     UNDER_WAY = 0
@@ -41,7 +41,7 @@ class Landing(Enum):
     """It is the first request's own."""
 
 
-class Flight:
+class CollapsedRequest:
     """One trip to the application.
 
     Args:
@@ -61,28 +61,28 @@ class Flight:
         self._chunks: list[bytes] = []
         self._begin = 0  # number of the first chunk that is still there
         self._size = 0  # bytes in them
-        self._readers: list[_Reader] = []
+        self._readers: list[_Follower] = []
         self._ended = False
         self.owner = threading.get_ident()
-        self.landing = Landing.UNDER_WAY
-        self.head: Stored | None = None
+        self.landing = CollapseOutcome.UNDER_WAY
+        self.head: StoredResponse | None = None
         self.variant = ""
-        self.kept: Stored | None = None
+        self.kept: StoredResponse | None = None
         self.failed = False
 
     # --- for the one that went --------------------------------------------------------------------
 
-    def open(self, head: Stored, variant: str) -> None:
+    def open(self, head: StoredResponse, variant: str) -> None:
         """Let those who wait for ``variant`` send the body along from now on."""
         with self._changed:
-            self.landing = Landing.OPEN
+            self.landing = CollapseOutcome.OPEN
             self.head = head
             self.variant = variant
             self._changed.notify_all()
 
     def add(self, chunk: bytes) -> None:
         """The next piece of the body; waits when somebody is too far behind."""
-        if self.landing is not Landing.OPEN:
+        if self.landing is not CollapseOutcome.OPEN:
             return
         with self._changed:
             self._chunks.append(chunk)
@@ -94,7 +94,7 @@ class Flight:
                 for reader in [r for r in self._readers if r.at < self._end() - 1]:
                     reader.cut = True
 
-    def end(self, kept: Stored | None, *, failed: bool = False) -> None:
+    def end(self, kept: StoredResponse | None, *, failed: bool = False) -> None:
         """The body ended; ``kept`` when it was stored."""
         with self._changed:
             if self._ended:
@@ -103,9 +103,9 @@ class Flight:
             self.kept = kept
             self.failed = failed
             if kept is not None:
-                self.landing = Landing.WHOLE
-            elif self.landing is not Landing.OPEN:
-                self.landing = Landing.PRIVATE
+                self.landing = CollapseOutcome.WHOLE
+            elif self.landing is not CollapseOutcome.OPEN:
+                self.landing = CollapseOutcome.PRIVATE
             self._changed.notify_all()
 
     @property
@@ -116,7 +116,7 @@ class Flight:
     def forget_chunks(self) -> None:
         """Too large to be stored: keep only what somebody still has to send."""
         with self._changed:
-            self.landing = Landing.OPEN if self._readers else Landing.PRIVATE
+            self.landing = CollapseOutcome.OPEN if self._readers else CollapseOutcome.PRIVATE
             self._changed.notify_all()
 
     def _end(self) -> int:
@@ -133,11 +133,11 @@ class Flight:
 
     # --- for those who wait -----------------------------------------------------------------------
 
-    def wait(self, seconds: float, *, whole: bool = False) -> Landing:
+    def wait(self, seconds: float, *, whole: bool = False) -> CollapseOutcome:
         """Wait until the response has begun (or with ``whole`` ended), at most so long."""
 
         def ready() -> bool:
-            return self._ended or (self.landing is not Landing.UNDER_WAY and not whole)
+            return self._ended or (self.landing is not CollapseOutcome.UNDER_WAY and not whole)
 
         with self._changed:
             self._changed.wait_for(ready, seconds)
@@ -152,11 +152,11 @@ class Flight:
         with self._changed:
             if self._begin:
                 return None
-            reader = _Reader(self)
+            reader = _Follower(self)
             self._readers.append(reader)
         return reader
 
-    def next_for(self, reader: _Reader) -> bytes | None:
+    def next_for(self, reader: _Follower) -> bytes | None:
         with self._changed:
             self._changed.wait_for(
                 lambda: reader.cut or self._ended or reader.at < self._end(), STALL_S
@@ -172,17 +172,17 @@ class Flight:
                 return None
             raise CutOffError("the response that was being sent along broke off")
 
-    def leave(self, reader: _Reader) -> None:
+    def leave(self, reader: _Follower) -> None:
         with self._changed:
             if reader in self._readers:
                 self._readers.remove(reader)
                 self._changed.notify_all()
 
 
-class _Reader(Iterator[bytes]):
+class _Follower(Iterator[bytes]):
     """One that sends a body along."""
 
-    def __init__(self, flight: Flight) -> None:
+    def __init__(self, flight: CollapsedRequest) -> None:
         self._flight = flight
         self.at = 0
         self.cut = False
@@ -197,11 +197,11 @@ class _Reader(Iterator[bytes]):
         self._flight.leave(self)
 
 
-class FlightBoard:
+class RequestCollapser:
     """All trips of a process, by key.
 
     Args:
-        limit: see :class:`Flight`.
+        limit: see :class:`CollapsedRequest`.
         clock: time.
     """
 
@@ -209,7 +209,7 @@ class FlightBoard:
         self._limit = limit
         self._now = clock.monotonic
         self._lock = threading.Lock()
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[str, CollapsedRequest] = {}
         self._passes: OrderedDict[str, float] = OrderedDict()
 
     def after_fork(self) -> None:
@@ -217,7 +217,7 @@ class FlightBoard:
         self._lock = threading.Lock()
         self._flights = {}
 
-    def board(self, ident: str) -> tuple[Flight | None, bool]:
+    def board(self, ident: str) -> tuple[CollapsedRequest | None, bool]:
         """The trip to ``ident``, and whether the caller is the one that goes.
 
         Returns:
@@ -235,10 +235,10 @@ class FlightBoard:
                 if found.owner == threading.get_ident():
                     return None, True  # the application asks itself
                 return found, False
-            made = self._flights[ident] = Flight(self._limit, now)
+            made = self._flights[ident] = CollapsedRequest(self._limit, now)
             return made, True
 
-    def leave(self, ident: str, flight: Flight, *, private: bool) -> None:
+    def leave(self, ident: str, flight: CollapsedRequest, *, private: bool) -> None:
         """The trip is over for new requests; with ``private`` nobody waits for a while."""
         with self._lock:
             if self._flights.get(ident) is flight:

@@ -18,13 +18,13 @@ from ..csp.override import OVERRIDE
 from ..headers.companions import CHANGED
 from ..headers.layer import HeaderPolicy
 from ..monitoring.layer import ObserveLayer
-from .layer import ResponsesLayer
-from .stored_response import Stored
+from .layer import HttpCacheLayer
+from .stored_response import StoredResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Express"]
+__all__ = ["FastPath"]
 
 _CHANGES = frozenset({CHANGED, HASHES, OVERRIDE})
 _MARKS = _CHANGES | {ASKS, NONCE, PLAIN, SENT}
@@ -32,7 +32,7 @@ _MARKS = _CHANGES | {ASKS, NONCE, PLAIN, SENT}
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _PreparedHit:
     """How the hits of one page are answered.
 
     Attributes:
@@ -48,7 +48,7 @@ class _Plan:
     route: str | None = None
 
 
-class Express:
+class FastPath:
     """WSGI middleware: answers hits itself, and leaves the rest to ``layers``.
 
     Args:
@@ -61,7 +61,7 @@ class Express:
     def __init__(
         self,
         layers: WSGIApplication,
-        pages: ResponsesLayer,
+        pages: HttpCacheLayer,
         policy: HeaderPolicy,
         observe: ObserveLayer | None,
     ) -> None:
@@ -77,7 +77,7 @@ class Express:
             return self._layers(environ, start_response)
         held, kept, now = found
         root = environ.get("SCRIPT_NAME", "")
-        plan: _Plan | None = kept.plan
+        plan: _PreparedHit | None = kept.plan
         if plan is None or plan.root != root:
             plan = kept.plan = self._planned(environ, root, kept)
         if plan.headers is None or not environ.keys().isdisjoint(_MARKS):
@@ -97,7 +97,7 @@ class Express:
         start_response("200 OK", headers)
         return [body] if self._observe is None else self._observe.whole(body, plan.route, now)
 
-    def _planned(self, environ: WSGIEnvironment, root: str, kept: Stored) -> _Plan:
+    def _planned(self, environ: WSGIEnvironment, root: str, kept: StoredResponse) -> _PreparedHit:
         policy = self._policy
         plain = PLAIN in kept.marks
         if (
@@ -106,7 +106,7 @@ class Express:
             or (plain and not policy.may_stay_plain)
             or (policy.by_path and policy.paths.changes(environ.get("PATH_INFO", "")))
         ):
-            return _Plan(root)
+            return _PreparedHit(root)
         headers, nonced = kept.outline()
         added, waiting = policy.lasting(
             environ["wsgi.url_scheme"], root, kept.status, headers, plain=plain
@@ -114,7 +114,7 @@ class Express:
         headers = [*headers, *added]
         at = len(headers)
         headers += [(name, "") for name, _ in waiting]
-        return _Plan(
+        return _PreparedHit(
             root,
             headers,
             (*nonced, *((at + i, name, pieces) for i, (name, pieces) in enumerate(waiting))),

@@ -20,7 +20,14 @@ from werkzeug.sansio.utils import get_host
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Keys", "environ_name", "favourite_language", "origin_and_path", "query_of", "variant"]
+__all__ = [
+    "AddressKeys",
+    "environ_name",
+    "favourite_language",
+    "origin_and_path",
+    "query_of",
+    "variant",
+]
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _MOST_HOSTS = 256
@@ -34,7 +41,7 @@ _OVERRIDING = ("HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL", "HTTP_X_HTTP_METHOD_
 _TELLING = frozenset((*_FORWARDED, *_OVERRIDING))
 
 
-class Keys:
+class AddressKeys:
     """Makes keys of requests.
 
     Args:

@@ -24,32 +24,32 @@ from werkzeug.http import http_date as http_date_of
 from ..cache import refresh__refresh as refresh
 from ..core.fork import renew_after_fork
 from ..protocols import Clock, Scheduler
-from .cache__http_rules import Hooks, Rule, Rules
-from .collapsing import FlightBoard
+from .collapsing import RequestCollapser
 from .fields import Directives, directives, http_date, ranges, same_tag
-from .keys import Keys, environ_name, favourite_language, variant
+from .keys import AddressKeys, environ_name, favourite_language, variant
 from .layer__background_request import anonymous_request
-from .origin_fetch import Trip
+from .origin_fetch import OriginFetch
 from .rfc9111 import (
-    Facts,
-    Forward,
+    CacheVerdict,
+    ForwardReason,
     Headers,
-    Options,
-    Verdict,
+    ResponseFacts,
+    StorageOptions,
     allows,
     cache_status,
     is_unsafe,
     matches,
 )
-from .store import Held, ResponseStore
+from .rules import CacheRules, PageHooks, RouteRule
+from .store import MemoryEntry, ResponseStore
 from .store__purges import Purge
-from .stored_response import Stored, Variants, in_pieces
+from .stored_response import StoredResponse, Variants, in_pieces
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ResponsesLayer"]
+__all__ = ["HttpCacheLayer"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -69,7 +69,7 @@ _NONE: Directives = {}
 _ENCODED = ("accept-encoding",)
 
 
-class ResponsesLayer:
+class HttpCacheLayer:
     """WSGI middleware: a shared cache in front of ``app``.
 
     Args:
@@ -88,24 +88,24 @@ class ResponsesLayer:
         self,
         app: WSGIApplication,
         store: ResponseStore,
-        rules: Rules,
+        rules: CacheRules,
         *,
         clock: Clock,
         scheduler: Scheduler,
         trusted_hosts: Sequence[str] | None = None,
-        hooks: Hooks | None = None,
+        hooks: PageHooks | None = None,
     ) -> None:
         self.app = app
         self.store = store
         self.rules = rules
         self.clock = clock
-        self.hooks = hooks or Hooks()
+        self.hooks = hooks or PageHooks()
         self.everything = rules.everything
         self.max_body = rules.max_body
         self.wait_s = rules.wait_s
-        self.board = FlightBoard(rules.max_body, clock)
+        self.board = RequestCollapser(rules.max_body, clock)
         self._scheduler = scheduler
-        self._keys = Keys(trusted_hosts)
+        self._keys = AddressKeys(trusted_hosts)
         self._key = self._keys.of
         self._entries = store.entries
         self._now = clock.monotonic
@@ -132,7 +132,7 @@ class ResponsesLayer:
                 return self._fresh(environ, start_response, held, kept, now)
         return self._other(environ, start_response)
 
-    def fresh(self, environ: WSGIEnvironment) -> tuple[Held, Stored, float] | None:
+    def fresh(self, environ: WSGIEnvironment) -> tuple[MemoryEntry, StoredResponse, float] | None:
         """The whole response in memory that answers this request, and the monotonic time now.
 
         It is not counted yet; see :meth:`said_of`.
@@ -144,11 +144,11 @@ class ResponsesLayer:
                 now = self._now()
                 if now < held.fresh_until and environ.keys().isdisjoint(_SPECIAL):
                     kept = held.kept
-                    if type(kept) is Stored:
+                    if type(kept) is StoredResponse:
                         return held, kept, now
         return None
 
-    def said_of(self, held: Held, kept: Stored, now: float) -> Headers:
+    def said_of(self, held: MemoryEntry, kept: StoredResponse, now: float) -> Headers:
         """Count a hit; returns the header fields that tell of it."""
         held.count_hit()
         held.visited = True
@@ -162,8 +162,8 @@ class ResponsesLayer:
         self,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        held: Held,
-        kept: Stored,
+        held: MemoryEntry,
+        kept: StoredResponse,
         now: float,
     ) -> Iterable[bytes]:
         """The whole stored response."""
@@ -195,19 +195,19 @@ class ResponsesLayer:
                 ident = ident if held is None else other
         asked = self.request_directives(environ)
         kept = None if held is None else held.kept
-        if held is not None and isinstance(kept, Stored):
+        if held is not None and isinstance(kept, StoredResponse):
             if "HTTP_AUTHORIZATION" in environ and not kept.verdict.public:
-                held, forward = None, Forward.BYPASS
+                held, forward = None, ForwardReason.BYPASS
             else:
                 answer = self._reused(environ, start_response, ident, held, kept, asked)
                 if answer is not None:
                     return answer
-                forward = Forward.REQUEST if self._is_fresh(held) else Forward.STALE
+                forward = ForwardReason.REQUEST if self._is_fresh(held) else ForwardReason.STALE
         if "only-if-cached" in asked and (self.everything or held is not None):
             return self._only_if_cached(start_response)
-        if forward is not Forward.BYPASS and (self.everything or held is not None):
+        if forward is not ForwardReason.BYPASS and (self.everything or held is not None):
             self.store.count("misses")
-        return Trip(self, environ, start_response, ident, held, forward).go()
+        return OriginFetch(self, environ, start_response, ident, held, forward).go()
 
     def _address(self, environ: WSGIEnvironment) -> str | None:
         for rule in self._routes:
@@ -220,15 +220,17 @@ class ResponsesLayer:
         self._some_without_query = True
         return self._key({**environ, "QUERY_STRING": "", "RAW_URI": _raw_path(environ)})
 
-    def _select(self, ident: str, environ: WSGIEnvironment) -> tuple[Held | None, Forward]:
+    def _select(
+        self, ident: str, environ: WSGIEnvironment
+    ) -> tuple[MemoryEntry | None, ForwardReason]:
         """What is stored for a request, fresh or not, or why there is nothing."""
         held = self.store.find(ident)
         if held is None:
-            return None, Forward.MISS
+            return None, ForwardReason.MISS
         kept = held.kept
-        if isinstance(kept, Stored):
+        if isinstance(kept, StoredResponse):
             fits = self._fits(environ, kept.marks)
-            return (held, Forward.STALE) if fits else (None, Forward.MISS)
+            return (held, ForwardReason.STALE) if fits else (None, ForwardReason.MISS)
         held.visited = True
         idents = [self._variant(ident, kept, names, environ) for names in kept.names]
         wanted = environ.get("HTTP_ACCEPT_LANGUAGE")
@@ -236,11 +238,11 @@ class ResponsesLayer:
             idents.append(kept.languages.get(favourite_language(wanted), ""))
         for one in idents:
             found = self.store.find(one) if one else None
-            if found is not None and isinstance(found.kept, Stored):
+            if found is not None and isinstance(found.kept, StoredResponse):
                 if self._fits(environ, found.kept.marks):
-                    return found, Forward.STALE
+                    return found, ForwardReason.STALE
                 break
-        return None, Forward.VARY
+        return None, ForwardReason.VARY
 
     @staticmethod
     def _variant(
@@ -255,7 +257,7 @@ class ResponsesLayer:
             kept.memo[values] = found
         return found
 
-    def _is_fresh(self, held: Held) -> bool:
+    def _is_fresh(self, held: MemoryEntry) -> bool:
         return self._now() < held.expires
 
     def _reused(
@@ -263,8 +265,8 @@ class ResponsesLayer:
         environ: WSGIEnvironment,
         start_response: StartResponse,
         ident: str,
-        held: Held,
-        kept: Stored,
+        held: MemoryEntry,
+        kept: StoredResponse,
         asked: Directives,
     ) -> Iterable[bytes] | None:
         """The stored response as the answer; ``None`` when the application must be asked."""
@@ -296,7 +298,7 @@ class ResponsesLayer:
         self,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        kept: Stored,
+        kept: StoredResponse,
         details: Details,
     ) -> Iterable[bytes]:
         """Send a stored response: whole, a part of it, or 304."""
@@ -323,7 +325,7 @@ class ResponsesLayer:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _part(
-        self, environ: WSGIEnvironment, kept: Stored
+        self, environ: WSGIEnvironment, kept: StoredResponse
     ) -> tuple[str, list[tuple[str, str]], bytes] | None:
         """A range of a stored response (RFC 9110 section 14); ``None`` for the whole."""
         if_range = environ.get("HTTP_IF_RANGE")
@@ -354,7 +356,7 @@ class ResponsesLayer:
 
     def _only_if_cached(self, start_response: StartResponse) -> Iterable[bytes]:
         headers = [("Content-Length", "0"), ("Cache-Control", "no-store")]
-        start_response("504 Gateway Timeout", headers + self.status([("fwd", Forward.MISS)]))
+        start_response("504 Gateway Timeout", headers + self.status([("fwd", ForwardReason.MISS)]))
         return []
 
     # --- what a trip asks for -------------------------------------------------------------------
@@ -364,7 +366,7 @@ class ResponsesLayer:
         value = environ.get("HTTP_CACHE_CONTROL")
         return directives(value) if value else _NONE
 
-    def judging(self, ident: str) -> Options:
+    def judging(self, ident: str) -> StorageOptions:
         """How responses at an address are judged."""
         rule = self._rule(ident)
         return self.rules.options if rule is None else rule.options
@@ -374,7 +376,7 @@ class ResponsesLayer:
         rule = self._rule(ident)
         return rule is None or rule.store
 
-    def _rule(self, ident: str) -> Rule | None:
+    def _rule(self, ident: str) -> RouteRule | None:
         if not self._routes:
             return None
         path = ident.partition("\n")[0]
@@ -382,8 +384,13 @@ class ResponsesLayer:
         return next((rule for rule in self._routes if rule.matches(path)), None)
 
     def made(
-        self, status: str, facts: Facts, verdict: Verdict, body: bytes, before: Stored | None
-    ) -> Stored:
+        self,
+        status: str,
+        facts: ResponseFacts,
+        verdict: CacheVerdict,
+        body: bytes,
+        before: StoredResponse | None,
+    ) -> StoredResponse:
         """A response as it is stored.
 
         Args:
@@ -394,7 +401,9 @@ class ResponsesLayer:
         headers = [(n, v) for n, v in headers if n.lower() not in left_out]
         made = http_date(facts.one("date"), facts.received_at)
         made_at = facts.received_at if made is None else made
-        found = Stored(facts.status, status, headers, body, verdict, made_at, facts.received_at)
+        found = StoredResponse(
+            facts.status, status, headers, body, verdict, made_at, facts.received_at
+        )
         if before is None:
             return found
         found.fetch_s, found.tags, found.marks = before.fetch_s, before.tags, before.marks
@@ -410,7 +419,11 @@ class ResponsesLayer:
         return [*headers, ("Date", http_date_of(at))]
 
     def keep(
-        self, ident: str, made: Stored, environ: Mapping[str, object], mark: tuple[int, float]
+        self,
+        ident: str,
+        made: StoredResponse,
+        environ: Mapping[str, object],
+        mark: tuple[int, float],
     ) -> bool:
         """Store a response at an address, among its variants when it has some."""
         self.board.forget(ident)
@@ -454,7 +467,7 @@ class ResponsesLayer:
                 ident.partition("\n")[0],
             )
 
-    def forget(self, ident: str, held: Held) -> None:
+    def forget(self, ident: str, held: MemoryEntry) -> None:
         """What is stored is no longer what the application answers."""
         self.store.drop(str(held.ident))
 
@@ -465,7 +478,7 @@ class ResponsesLayer:
 
     # --- refreshing -----------------------------------------------------------------------------
 
-    def refresh_later(self, ident: str, environ: WSGIEnvironment, held: Held | None) -> None:
+    def refresh_later(self, ident: str, environ: WSGIEnvironment, held: MemoryEntry | None) -> None:
         """Fetch a page again in the background: bounded, one at a time per address."""
         now = self._now()
         job = ident if held is None else str(held.ident)
@@ -482,8 +495,12 @@ class ResponsesLayer:
             with self._lock:
                 self._refreshing.discard(job)
 
-    def _refresh(self, job: str, ident: str, environ: WSGIEnvironment, held: Held | None) -> None:
-        trip = Trip(self, environ, _nobody, ident, held, Forward.STALE, background=True)
+    def _refresh(
+        self, job: str, ident: str, environ: WSGIEnvironment, held: MemoryEntry | None
+    ) -> None:
+        trip = OriginFetch(
+            self, environ, _nobody, ident, held, ForwardReason.STALE, background=True
+        )
         try:
             body = trip.go()
             try:
@@ -537,7 +554,7 @@ class ResponsesLayer:
             self.store.purge(Purge(idents=known), later=True)
 
 
-def _usable(asked: Directives, environ: WSGIEnvironment, age: float, verdict: Verdict) -> bool:
+def _usable(asked: Directives, environ: WSGIEnvironment, age: float, verdict: CacheVerdict) -> bool:
     if not asked and "no-cache" in environ.get("HTTP_PRAGMA", "").lower():
         return False
     stale_allowed = verdict.if_error_s > 0 or verdict.while_revalidating_s > 0

@@ -19,7 +19,7 @@ from ..headers.caching import kept_private
 from ..headers.companions import CHANGED
 from ..monitoring.layer import ROUTE
 from ..settings.kinds import HEADERS
-from .cache__http_rules import Hooks
+from .rules import PageHooks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -54,9 +54,9 @@ def _carried(environ: WSGIEnvironment) -> dict[str, Any]:
     return carried
 
 
-def hooks() -> Hooks:
+def hooks() -> PageHooks:
     """What one application's cache asks."""
-    return Hooks(
+    return PageHooks(
         used_nonce=used_nonce,
         fresh_nonce=Nonces().stitched,
         marks=_marks,

@@ -14,30 +14,39 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .collapsing import Flight, Landing
-from .origin_fetch__recording import Recorder, Resumed, close_body, is_file
-from .rfc9111 import Facts, Forward, Headers, Verdict, judge, matches, same_response, updated
-from .store import Held
-from .stored_response import Stored, nonced_headers, split
+from .body_tee import BodyTee, ResumedBody, close_body, is_file
+from .collapsing import CollapsedRequest, CollapseOutcome
+from .rfc9111 import (
+    CacheVerdict,
+    ForwardReason,
+    Headers,
+    ResponseFacts,
+    judge,
+    matches,
+    same_response,
+    updated,
+)
+from .store import MemoryEntry
+from .stored_response import StoredResponse, nonced_headers, split
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from .layer import ResponsesLayer
+    from .layer import HttpCacheLayer
 
-__all__ = ["TICKET", "Ticket", "Trip"]
+__all__ = ["CACHE_INTENT", "CacheIntent", "OriginFetch"]
 
 logger = logging.getLogger("om_plugins")
 
-TICKET = "om_plugins.http_cache"
-"""Where the environ keeps the :class:`Ticket` of a request that may be stored."""
+CACHE_INTENT = "om_plugins.http_cache"
+"""Where the environ keeps the :class:`CacheIntent` of a request that may be stored."""
 
 _ERRORS = frozenset({500, 502, 503, 504})
 _UNSET = object()
 
 
-class Ticket:
+class CacheIntent:
     """What the application and its framework say about a response before it starts.
 
     Attributes:
@@ -49,7 +58,7 @@ class Ticket:
 
     __slots__ = ("_trip", "allowed", "query", "refused", "tags")
 
-    def __init__(self, trip: Trip) -> None:
+    def __init__(self, trip: OriginFetch) -> None:
         self._trip = trip
         self.allowed = False
         self.refused = ""
@@ -72,7 +81,7 @@ class Ticket:
         return self._trip.join()
 
 
-class Trip:
+class OriginFetch:
     """One request on its way to the application and back.
 
     Args:
@@ -89,12 +98,12 @@ class Trip:
 
     def __init__(
         self,
-        layer: ResponsesLayer,
+        layer: HttpCacheLayer,
         environ: WSGIEnvironment,
         start_response: StartResponse,
         ident: str,
-        held: Held | None,
-        forward: Forward,
+        held: MemoryEntry | None,
+        forward: ForwardReason,
         *,
         background: bool = False,
     ) -> None:
@@ -104,18 +113,18 @@ class Trip:
         self.held = held
         self.forward = forward
         self.outcome = ""
-        self.flight: Flight | None = None
+        self.flight: CollapsedRequest | None = None
         self.mark = (0, 0.0)
         self.requested = 0.0
         self.began = 0.0
-        self.ticket = Ticket(self)
+        self.ticket = CacheIntent(self)
         self._start_response = start_response
         self._background = background
         self._status = ""
         self._headers: Headers = []
         self._marks: dict[str, Any] = {}
         self._sent = False
-        self._following: Flight | None = None
+        self._following: CollapsedRequest | None = None
         self._validating = False
         self._alone = False
         self._get = environ["REQUEST_METHOD"] == "GET"
@@ -135,7 +144,7 @@ class Trip:
         return self._ask()
 
     def join(self) -> bool:
-        """See :meth:`Ticket.join`."""
+        """See :meth:`CacheIntent.join`."""
         if self.flight is not None or self._alone or not self._get or self._background:
             return False
         if not self._is_plain():
@@ -156,7 +165,7 @@ class Trip:
         self.mark = layer.store.mark()
         self.requested = layer.clock.time()
         self.began = layer.clock.monotonic()
-        environ[TICKET] = self.ticket
+        environ[CACHE_INTENT] = self.ticket
         before = self._set_validators()
         try:
             body = layer.app(environ, self._start)
@@ -196,7 +205,7 @@ class Trip:
         if held is None or not self._get or "HTTP_RANGE" in self.environ:
             return before
         kept = held.kept
-        assert isinstance(kept, Stored)  # noqa: S101 - for mypy: an index is never validated
+        assert isinstance(kept, StoredResponse)  # noqa: S101 - for mypy: an index is never validated
         verdict = kept.verdict
         modified = next((v for n, v in kept.headers if n.lower() == "last-modified"), "")
         new = {
@@ -233,7 +242,7 @@ class Trip:
             except BaseException:
                 close_body(body)
                 raise
-        return Resumed(body, first, iterator)
+        return ResumedBody(body, first, iterator)
 
     # --- start_response ---------------------------------------------------------------------------
 
@@ -303,8 +312,8 @@ class Trip:
             return self._passed(body, facts, reason)
         return self._recorded(body, facts, verdict)
 
-    def _facts(self, code: int) -> Facts:
-        return Facts(
+    def _facts(self, code: int) -> ResponseFacts:
+        return ResponseFacts(
             code,
             self._headers,
             authorized="HTTP_AUTHORIZATION" in self.environ,
@@ -313,7 +322,7 @@ class Trip:
             received_at=self.layer.clock.time(),
         )
 
-    def _objection(self, body: object, facts: Facts) -> str:
+    def _objection(self, body: object, facts: ResponseFacts) -> str:
         """Why the response is not stored, beyond what its headers say."""
         layer, ticket = self.layer, self.ticket
         if ticket.refused:
@@ -322,7 +331,7 @@ class Trip:
             return "not-shared"
         if not layer.may_store(self.ident):
             return "route"
-        if self.forward is Forward.BYPASS or "HTTP_RANGE" in self.environ:
+        if self.forward is ForwardReason.BYPASS or "HTTP_RANGE" in self.environ:
             return "request"
         if is_file(self.environ.get("wsgi.file_wrapper"), body):
             return "file"  # the server sends it faster than anything here could
@@ -335,11 +344,11 @@ class Trip:
             return "nonce"  # it cannot be found in there
         return ""
 
-    def _validated(self, body: Iterable[bytes], facts: Facts) -> Iterable[bytes]:
+    def _validated(self, body: Iterable[bytes], facts: ResponseFacts) -> Iterable[bytes]:
         """The application says that what is stored still holds."""
         close_body(body)
         held = self.held
-        assert held is not None and isinstance(held.kept, Stored)  # noqa: S101 - for mypy
+        assert held is not None and isinstance(held.kept, StoredResponse)  # noqa: S101 - for mypy
         kept = held.kept
         if not same_response(kept.verdict.etag, kept.verdict.modified, facts):
             self.held, self._validating, self._status = None, False, ""
@@ -348,7 +357,7 @@ class Trip:
         news = self.layer.dated(self._headers, facts.received_at)
         if nonce is not None and kept.nonce:  # the stored body knows it under another name
             news = [(name, value.replace(nonce, kept.nonce)) for name, value in news]
-        fresh = Facts(
+        fresh = ResponseFacts(
             kept.code,
             updated(kept.headers, news),
             authorized=facts.authorized and not kept.verdict.public,
@@ -367,13 +376,13 @@ class Trip:
             self.layer.keep(self.ident, made, self.environ, self.mark)
             self.over(made)
             self.outcome = "validated"
-        details = [("fwd", Forward.STALE), ("fwd-status", 304)]
+        details = [("fwd", ForwardReason.STALE), ("fwd-status", 304)]
         return self.layer.answer(self.environ, self._start_response, made, details)
 
     def _covered(self, code: int) -> Iterable[bytes] | None:
         """A stale response in place of an error, where that is allowed (RFC 5861 section 4)."""
         held = self.held
-        if self._sent or held is None or not isinstance(held.kept, Stored):
+        if self._sent or held is None or not isinstance(held.kept, StoredResponse):
             return None
         now = self.layer.clock.monotonic()
         age, verdict = now - held.stored, held.kept.verdict
@@ -386,20 +395,28 @@ class Trip:
         self.over(held.kept)
         self.layer.store.count("stale")
         left = math.floor(verdict.lifetime_s - age)
-        details: list[tuple[str, object]] = [("hit", True), ("ttl", left), ("fwd", Forward.STALE)]
+        details: list[tuple[str, object]] = [
+            ("hit", True),
+            ("ttl", left),
+            ("fwd", ForwardReason.STALE),
+        ]
         if code:
             details.append(("fwd-status", code))
         return self.layer.answer(self.environ, self._start_response, held.kept, details)
 
-    def _head(self, body: Iterable[bytes], facts: Facts) -> Iterable[bytes]:
+    def _head(self, body: Iterable[bytes], facts: ResponseFacts) -> Iterable[bytes]:
         """A HEAD may bring news of the stored GET (RFC 9111 section 4.3.5)."""
         held = self.held
-        if held is not None and isinstance(held.kept, Stored) and facts.status == held.kept.code:
+        if (
+            held is not None
+            and isinstance(held.kept, StoredResponse)
+            and facts.status == held.kept.code
+        ):
             kept = held.kept
             length = facts.one("content-length")
             same = same_response(kept.verdict.etag, kept.verdict.modified, facts)
             if same and (length is None or length == str(kept.size)):
-                fresh = Facts(
+                fresh = ResponseFacts(
                     kept.code,
                     updated(kept.headers, self.layer.dated(self._headers, facts.received_at)),
                     requested_at=self.requested,
@@ -415,7 +432,7 @@ class Trip:
         self._send(self._told(facts.status))
         return body
 
-    def _passed(self, body: Iterable[bytes], facts: Facts, reason: str) -> Iterable[bytes]:
+    def _passed(self, body: Iterable[bytes], facts: ResponseFacts, reason: str) -> Iterable[bytes]:
         """The response is not stored, and leaves as it came."""
         layer = self.layer
         self.outcome = "failed" if facts.status >= 500 else "refused"
@@ -429,9 +446,9 @@ class Trip:
             self._fill(facts)
         return body
 
-    def _fill(self, facts: Facts) -> None:
+    def _fill(self, facts: ResponseFacts) -> None:
         """A browser has the page and this cache has not: fetch it for the next one."""
-        whole = Facts(200, facts.headers, received_at=facts.received_at)
+        whole = ResponseFacts(200, facts.headers, received_at=facts.received_at)
         if not judge(whole, self.layer.judging(self.ident)).refused and not self.ticket.refused:
             self.layer.refresh_later(self.ident, self.environ, None)
 
@@ -447,14 +464,16 @@ class Trip:
 
     # --- storing ----------------------------------------------------------------------------------
 
-    def _recorded(self, body: Iterable[bytes], facts: Facts, verdict: Verdict) -> Iterable[bytes]:
+    def _recorded(
+        self, body: Iterable[bytes], facts: ResponseFacts, verdict: CacheVerdict
+    ) -> Iterable[bytes]:
         layer = self.layer
         if not self.ticket.query:
             self.ident = layer.without_query(self.environ) or self.ident
         head = layer.made(self._status, facts, verdict, b"", None)
         if self.flight is not None and self._may_be_sent_along(facts):
             self.flight.open(head, layer.variant_of(verdict.vary, self.environ))
-        recorder = Recorder(self, body, facts, verdict)
+        recorder = BodyTee(self, body, facts, verdict)
         conditional = (
             "HTTP_IF_NONE_MATCH" in self.environ or "HTTP_IF_MODIFIED_SINCE" in self.environ
         )
@@ -471,7 +490,7 @@ class Trip:
         self._send(self._told(facts.status, stored=True))
         return recorder
 
-    def _known(self, recorder: Recorder, head: Stored) -> Iterable[bytes]:
+    def _known(self, recorder: BodyTee, head: StoredResponse) -> Iterable[bytes]:
         """The client has this very response: it gets a 304, and the cache the body."""
         try:
             for _ in recorder:
@@ -481,15 +500,15 @@ class Trip:
         details: list[tuple[str, object]] = [("fwd", self.forward), ("stored", True)]
         return self.layer.answer(self.environ, self._start_response, head, details)
 
-    def _may_be_sent_along(self, facts: Facts) -> bool:
+    def _may_be_sent_along(self, facts: ResponseFacts) -> bool:
         """Whether others may begin to send before the end: not what may still use a nonce."""
         content_type = (facts.one("content-type") or "").lower()
         return "html" not in content_type and not self.layer.hooks.used_nonce(self.environ)
 
-    def finish(self, body: bytes, facts: Facts, verdict: Verdict) -> None:
+    def finish(self, body: bytes, facts: ResponseFacts, verdict: CacheVerdict) -> None:
         """The whole body is there: store the response."""
         layer = self.layer
-        made: Stored | None = layer.made(self._status, facts, verdict, body, None)
+        made: StoredResponse | None = layer.made(self._status, facts, verdict, body, None)
         assert made is not None  # noqa: S101 - for mypy
         made.tags = self.ticket.tags
         made.fetch_s = layer.clock.monotonic() - self.began
@@ -523,7 +542,7 @@ class Trip:
             self.layer.board.leave(self._boarded, self.flight, private=True)
 
     def over(
-        self, kept: Stored | None = None, *, private: bool = False, failed: bool = False
+        self, kept: StoredResponse | None = None, *, private: bool = False, failed: bool = False
     ) -> None:
         flight, self.flight = self.flight, None
         if flight is not None:
@@ -543,15 +562,15 @@ class Trip:
         if answer is not None:
             return answer
         self._alone, self._status = True, ""
-        self.ticket = Ticket(self)
+        self.ticket = CacheIntent(self)
         return self._ask()
 
-    def _follow(self, flight: Flight) -> Iterable[bytes] | None:
+    def _follow(self, flight: CollapsedRequest) -> Iterable[bytes] | None:
         """What the other trip brings; ``None`` when it is not for this request."""
         layer, environ = self.layer, self.environ
         landing = flight.wait(layer.wait_s)
         head = flight.head
-        if landing is Landing.OPEN and head is not None and not self._background:
+        if landing is CollapseOutcome.OPEN and head is not None and not self._background:
             wanted = layer.variant_of(head.verdict.vary, environ)
             conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
             if wanted == flight.variant and not conditional:
@@ -562,12 +581,12 @@ class Trip:
                     headers = [*head.headers, ("Age", "0"), *layer.status(details)]
                     self._start_response(head.status, headers)
                     return along
-        if landing is Landing.OPEN:
+        if landing is CollapseOutcome.OPEN:
             landing = flight.wait(layer.wait_s, whole=True)
-        if landing is Landing.UNDER_WAY:
+        if landing is CollapseOutcome.UNDER_WAY:
             layer.board.pass_by(self.ident)  # it takes too long to wait for
         kept = flight.kept
-        if landing is not Landing.WHOLE or kept is None:
+        if landing is not CollapseOutcome.WHOLE or kept is None:
             return None
         if layer.variant_of(kept.verdict.vary, environ) != flight.variant:
             return None

@@ -25,10 +25,10 @@ from .fields import (
 )
 
 __all__ = [
-    "Facts",
-    "Forward",
-    "Options",
-    "Verdict",
+    "CacheVerdict",
+    "ForwardReason",
+    "ResponseFacts",
+    "StorageOptions",
     "allows",
     "cache_status",
     "hop_by_hop",
@@ -63,7 +63,7 @@ HOP_BY_HOP = frozenset(
 _OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"})
 
 
-class Forward(StrEnum):
+class ForwardReason(StrEnum):
     """Why a request went to the application: the values of ``fwd`` (RFC 9211 section 2.2)."""
 
     BYPASS = "bypass"
@@ -74,7 +74,7 @@ class Forward(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StorageOptions:
     """What the settings say about storing.
 
     Attributes:
@@ -96,7 +96,7 @@ class Options:
 
 
 @dataclass(slots=True)
-class Facts:
+class ResponseFacts:
     """One response, and what must be known of its request.
 
     Attributes:
@@ -131,7 +131,7 @@ class Facts:
 
 
 @dataclass(slots=True)
-class Verdict:
+class CacheVerdict:
     """What may be done with a response.
 
     Attributes:
@@ -159,7 +159,7 @@ class Verdict:
     modified: float | None = None
 
 
-def judge(facts: Facts, options: Options) -> Verdict:
+def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
     """Whether a response to a GET may be stored in a shared cache, and for how long it is good.
 
     RFC 9111 section 3; what is refused is a table, first reason first.
@@ -202,7 +202,7 @@ def judge(facts: Facts, options: Options) -> Verdict:
     reason = next((reason for refused, reason in table if refused), "")
     lifetime = 0.0 if lifetime is None else min(lifetime, options.longest_s)
     swr, sie = _stale_windows(control, lifetime, options)
-    return Verdict(
+    return CacheVerdict(
         refused=reason,
         lifetime_s=lifetime,
         age_s=_age(facts),
@@ -217,7 +217,7 @@ def judge(facts: Facts, options: Options) -> Verdict:
     )
 
 
-def _control(facts: Facts, targets: Iterable[str]) -> tuple[Directives, bool]:
+def _control(facts: ResponseFacts, targets: Iterable[str]) -> tuple[Directives, bool]:
     """The directives that count, and whether a targeted field gave them (RFC 9213 2.2)."""
     for name in targets:
         if name in facts.fields:
@@ -227,7 +227,7 @@ def _control(facts: Facts, targets: Iterable[str]) -> tuple[Directives, bool]:
     return directives(facts.joined("cache-control")), False
 
 
-def _explicit(facts: Facts, control: Directives, *, targeted: bool) -> float | None:
+def _explicit(facts: ResponseFacts, control: Directives, *, targeted: bool) -> float | None:
     """Explicit freshness in seconds: RFC 9111 section 4.2.1. A malformed one is 0: stale."""
     for name in ("s-maxage", "max-age"):
         if name in control:
@@ -242,7 +242,7 @@ def _explicit(facts: Facts, control: Directives, *, targeted: bool) -> float | N
 
 
 def _implied(
-    facts: Facts, control: Directives, modified: float | None, options: Options
+    facts: ResponseFacts, control: Directives, modified: float | None, options: StorageOptions
 ) -> float | None:
     """Freshness of a response that does not say its own."""
     if facts.status not in HEURISTIC and "public" not in control:
@@ -255,7 +255,7 @@ def _implied(
     return min(max(0.0, made - modified) * _HEURISTIC_SHARE, _HEURISTIC_MOST_S)
 
 
-def _age(facts: Facts) -> float:
+def _age(facts: ResponseFacts) -> float:
     """The corrected initial age: RFC 9111 section 4.2.3."""
     made = http_date(facts.one("date"), facts.received_at)
     apparent = 0.0
@@ -267,7 +267,9 @@ def _age(facts: Facts) -> float:
     return max(apparent, said + delay)
 
 
-def _stale_windows(control: Directives, lifetime: float, options: Options) -> tuple[float, float]:
+def _stale_windows(
+    control: Directives, lifetime: float, options: StorageOptions
+) -> tuple[float, float]:
     """How long a stale response may be served while it is revalidated, and on errors."""
     if not {"must-revalidate", "proxy-revalidate", "no-cache"}.isdisjoint(control):
         return 0.0, 0.0
@@ -358,7 +360,7 @@ def cache_status(name: str, details: Iterable[tuple[str, object]]) -> str:
     return "; ".join(parts)
 
 
-def same_response(stored_etag: str, stored_modified: float | None, facts: Facts) -> bool:
+def same_response(stored_etag: str, stored_modified: float | None, facts: ResponseFacts) -> bool:
     """Whether a 304 is about the stored response (RFC 9111 section 4.3.4): it has the same strong
     tag, or no validator that says otherwise."""
     etag = facts.one("etag")

@@ -24,9 +24,16 @@ from ..core.fork import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..types import HttpCacheStats, StoreStats
 from .store__purges import Purge, Purged, Purges, as_data, read_purge
-from .stored_response import PackMarks, ReadMarks, Stored, Variants, read, written
+from .stored_response import (
+    PackMarks,
+    ReadMarks,
+    StoredResponse,
+    Variants,
+    decode_stored,
+    encode_stored,
+)
 
-__all__ = ["Held", "ResponseStore"]
+__all__ = ["MemoryEntry", "ResponseStore"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -40,7 +47,7 @@ DEAF_AND_ALONE_S = 1.0
 _HEADER_BYTES = 150
 
 
-class Held(Entry):
+class MemoryEntry(Entry):
     """A response in memory; ``stored`` is the monotonic time at which its age was 0.
 
     Attributes:
@@ -53,7 +60,7 @@ class Held(Entry):
     def __init__(
         self,
         ident: str,
-        kept: Stored | Variants,
+        kept: StoredResponse | Variants,
         *,
         tags: tuple[str, ...],
         began: float,
@@ -64,7 +71,7 @@ class Held(Entry):
     ) -> None:
         super().__init__(
             ident,
-            kept.body if isinstance(kept, Stored) else b"",
+            kept.body if isinstance(kept, StoredResponse) else b"",
             tags=tags,
             began=began,
             stored=born,
@@ -75,14 +82,14 @@ class Held(Entry):
         self.kept = kept
         self.count_hit: Callable[[], int] = itertools.count().__next__
         self._read = 0
-        if isinstance(kept, Stored):
+        if isinstance(kept, StoredResponse):
             self.weight += kept.size - len(kept.body) + _HEADER_BYTES * (len(kept.headers) + 2)
 
     @property
     def expires(self) -> float:
         """The monotonic time until which it is fresh, whatever its place in memory is."""
         kept = self.kept
-        if self.base == -math.inf or not isinstance(kept, Stored):
+        if self.base == -math.inf or not isinstance(kept, StoredResponse):
             return -math.inf
         return self.stored + kept.verdict.lifetime_s
 
@@ -93,7 +100,7 @@ class Held(Entry):
         return found
 
 
-class _Table(Local):
+class _MemoryTable(Local):
     """A table of responses that remembers what those that left had saved."""
 
     __slots__ = ("bytes_saved", "fetch_s_saved", "hits")
@@ -106,7 +113,7 @@ class _Table(Local):
 
     def remove(self, entry: Entry) -> None:
         super().remove(entry)
-        if isinstance(entry, Held) and isinstance(entry.kept, Stored):
+        if isinstance(entry, MemoryEntry) and isinstance(entry.kept, StoredResponse):
             hits = entry.hits()
             self.hits += hits
             self.bytes_saved += hits * entry.kept.size
@@ -152,7 +159,7 @@ class ResponseStore:
         self._pack_marks = pack_marks
         self._read_marks = read_marks
         self.lock = threading.Lock()
-        self._table = _Table(l1_bytes)
+        self._table = _MemoryTable(l1_bytes)
         self.entries = self._table.entries
         self.counts = HttpCacheStats()
         self.refused: dict[str, int] = {}
@@ -173,18 +180,18 @@ class ResponseStore:
 
     # --- finding and keeping --------------------------------------------------------------------
 
-    def find(self, ident: str) -> Held | None:
+    def find(self, ident: str) -> MemoryEntry | None:
         """What is kept under a key, fresh or not, from memory or the store."""
         held = self.entries.get(ident)
         now = self._now()
-        if isinstance(held, Held) and now < held.valid_until:
+        if isinstance(held, MemoryEntry) and now < held.valid_until:
             return held
         if self.shared is None:
             return None
         self.start()  # what comes from the store into memory is to be purged as well
         record, asked = self.shared.load(ident)
         if not asked:  # the store is away: memory answers alone, as long as it may
-            if not isinstance(held, Held) or now >= held.gone_at:
+            if not isinstance(held, MemoryEntry) or now >= held.gone_at:
                 return None
             with self.lock:
                 if self._deaf and self._clock.time() - held.began >= DEAF_AND_ALONE_S:
@@ -192,7 +199,7 @@ class ResponseStore:
                 held.valid_until = min(held.gone_at, self._trusted_until(now))
                 held.fresh_until = min(held.expires, held.valid_until)
             return held
-        kept = None if record is None else read(record.body, self._read_marks)
+        kept = None if record is None else decode_stored(record.body, self._read_marks)
         if record is None or kept is None:
             return None
         with self.lock:
@@ -200,7 +207,7 @@ class ResponseStore:
         if purged is Purged.GONE:
             return None
         age = max(0.0, self._clock.time() - record.stored)
-        found = Held(
+        found = MemoryEntry(
             ident,
             kept,
             tags=record.tags,
@@ -226,7 +233,7 @@ class ResponseStore:
         self.start()
         return self._purges.count, self._clock.time()
 
-    def keep(self, ident: str, kept: Stored | Variants, mark: tuple[int, float]) -> bool:
+    def keep(self, ident: str, kept: StoredResponse | Variants, mark: tuple[int, float]) -> bool:
         """Keep a response, unless it was purged since its request began.
 
         Args:
@@ -239,7 +246,7 @@ class ResponseStore:
         tags: tuple[str, ...] = ()
         now = self._now()
         born, lifetime, keep = now, 86_400.0 * 365, 86_400.0 * 365
-        if isinstance(kept, Stored):
+        if isinstance(kept, StoredResponse):
             tags = kept.tags
             verdict = kept.verdict
             age = verdict.age_s + max(0.0, self._clock.time() - kept.received)
@@ -251,7 +258,7 @@ class ResponseStore:
                 verdict.if_error_s,
                 KEEP_STALE_S if validator else 0.0,
             )
-        held = Held(
+        held = MemoryEntry(
             ident, kept, tags=tags, began=began, born=born, lifetime_s=lifetime, keep_s=keep,
             valid_until=self._trusted_until(now),
         )  # fmt: skip
@@ -263,7 +270,7 @@ class ResponseStore:
                 held.mark_stale()
             if not self._table.put(held) and self.shared is None:
                 return False
-            if isinstance(kept, Stored):
+            if isinstance(kept, StoredResponse):
                 self.counts.stored += 1
         if self.shared is not None:
             record = Record(
@@ -272,7 +279,7 @@ class ResponseStore:
                 stale_time=lifetime,
                 cache_time=keep,
                 tags=tags,
-                body=written(kept, self._pack_marks),
+                body=encode_stored(kept, self._pack_marks),
             )
             self.shared.save(ident, record)
         return True
@@ -416,7 +423,7 @@ class ResponseStore:
             saved, seconds = table.bytes_saved, table.fetch_s_saved
             entries = 0
             for held in table:
-                if isinstance(held, Held) and isinstance(held.kept, Stored):
+                if isinstance(held, MemoryEntry) and isinstance(held.kept, StoredResponse):
                     entries += 1
                     size += held.kept.size
                     own = held.hits()
@@ -437,13 +444,13 @@ class ResponseStore:
         """What this process asked of the shared store; ``None`` when there is none."""
         return None if self._store is None else self._store.stats()
 
-    def urls(self) -> Iterable[tuple[str, Held]]:
+    def urls(self) -> Iterable[tuple[str, MemoryEntry]]:
         """Every response that memory holds, by key."""
         with self.lock:
             return [
                 (str(held.ident), held)
                 for held in self._table
-                if isinstance(held, Held) and isinstance(held.kept, Stored)
+                if isinstance(held, MemoryEntry) and isinstance(held.kept, StoredResponse)
             ]
 
     def shrink(self) -> int:

@@ -12,9 +12,17 @@ from typing import Any
 
 import msgspec
 
-from .rfc9111 import Verdict
+from .rfc9111 import CacheVerdict
 
-__all__ = ["Stored", "Variants", "in_pieces", "nonced_headers", "read", "split", "written"]
+__all__ = [
+    "StoredResponse",
+    "Variants",
+    "decode_stored",
+    "encode_stored",
+    "in_pieces",
+    "nonced_headers",
+    "split",
+]
 
 Header = tuple[str, str]
 
@@ -26,7 +34,7 @@ Outgoing = Callable[[list[Header]], list[Header]]
 
 
 @dataclass(slots=True)
-class Stored:
+class StoredResponse:
     """One response.
 
     Attributes:
@@ -50,7 +58,7 @@ class Stored:
     status: str
     headers: list[Header]
     body: bytes
-    verdict: Verdict
+    verdict: CacheVerdict
     made: float
     received: float
     pieces: list[bytes] | None = None
@@ -108,7 +116,7 @@ class Stored:
 _NONCE_LENGTH = 32
 
 
-def split(stored: Stored, nonce: str, outgoing: Outgoing) -> Stored | None:
+def split(stored: StoredResponse, nonce: str, outgoing: Outgoing) -> StoredResponse | None:
     """The response in pieces, for one that used ``nonce``; ``None`` when it cannot be had.
 
     It cannot when the body is encoded, does not contain the nonce (a tag without a valid nonce
@@ -121,7 +129,9 @@ def split(stored: Stored, nonce: str, outgoing: Outgoing) -> Stored | None:
     return in_pieces(stored, stored.body.split(mark), nonce, outgoing)
 
 
-def in_pieces(stored: Stored, pieces: list[bytes], nonce: str, outgoing: Outgoing) -> Stored:
+def in_pieces(
+    stored: StoredResponse, pieces: list[bytes], nonce: str, outgoing: Outgoing
+) -> StoredResponse:
     """The response with these pieces for its body."""
     sent = nonced_headers(stored.headers, outgoing)
     found = replace(stored, body=b"", pieces=pieces, nonce=nonce, sent=sent)
@@ -177,7 +187,7 @@ PackMarks = Callable[[Mapping[str, Any]], bytes]
 ReadMarks = Callable[[bytes], dict[str, Any]]
 
 
-def written(kept: Stored | Variants, pack_marks: PackMarks) -> bytes:
+def encode_stored(kept: StoredResponse | Variants, pack_marks: PackMarks) -> bytes:
     """The bytes that a store keeps."""
     if isinstance(kept, Variants):
         names = [list(one) for one in kept.names]
@@ -198,7 +208,7 @@ def written(kept: Stored | Variants, pack_marks: PackMarks) -> bytes:
     )  # fmt: skip
 
 
-def read(data: bytes, read_marks: ReadMarks) -> Stored | Variants | None:
+def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | Variants | None:
     """Read what a store gave; ``None`` when it is not ours or damaged."""
     try:
         if data[:1] == b"V":
@@ -212,9 +222,9 @@ def read(data: bytes, read_marks: ReadMarks) -> Stored | Variants | None:
         ) = _read_response(data[1:])  # fmt: skip
         if not pieces or (nonce is None and len(pieces) != 1) or not 200 <= code <= 599:
             return None
-        verdict = Verdict("", v[0], v[1], v[2], v[3], v[4], v[5], tuple(v[6]), etag=v[7])
+        verdict = CacheVerdict("", v[0], v[1], v[2], v[3], v[4], v[5], tuple(v[6]), etag=v[7])
         verdict.modified = v[8]
-        return Stored(
+        return StoredResponse(
             code, status, headers, pieces[0] if nonce is None else b"", verdict, made, received,
             pieces=None if nonce is None else pieces, nonce=nonce or "", sent=sent,
             fetch_s=fetch_s, tags=tuple(tags), marks=read_marks(marks) if marks else {},

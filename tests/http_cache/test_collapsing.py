@@ -9,16 +9,16 @@ import pytest
 from om_plugins.http_cache.collapsing import (
     LOST_S,
     PASS_S,
+    CollapsedRequest,
+    CollapseOutcome,
     CutOffError,
-    Flight,
-    FlightBoard,
-    Landing,
+    RequestCollapser,
 )
-from om_plugins.http_cache.rfc9111 import Verdict
-from om_plugins.http_cache.stored_response import Stored
+from om_plugins.http_cache.rfc9111 import CacheVerdict
+from om_plugins.http_cache.stored_response import StoredResponse
 from om_plugins.testing.fakes import FakeClock
 
-HEAD = Stored(200, "200 OK", [], b"", Verdict(), 0.0, 0.0)
+HEAD = StoredResponse(200, "200 OK", [], b"", CacheVerdict(), 0.0, 0.0)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def board(clock):
-    return FlightBoard(100, clock)
+    return RequestCollapser(100, clock)
 
 
 def elsewhere(function):
@@ -88,18 +88,18 @@ def test_passes_are_bounded(board):
 
 
 def test_chunks_are_sent_along_from_the_beginning():
-    flight = Flight(100)
+    flight = CollapsedRequest(100)
     flight.open(HEAD, "")
     flight.add(b"one")
     along = flight.follow()
     flight.add(b"two")
     flight.end(HEAD)
     assert list(along) == [b"one", b"two"]
-    assert flight.wait(0) is Landing.WHOLE
+    assert flight.wait(0) is CollapseOutcome.WHOLE
 
 
 def test_one_that_breaks_off_cuts_those_who_send_along():
-    flight = Flight(100)
+    flight = CollapsedRequest(100)
     flight.open(HEAD, "")
     flight.add(b"one")
     along = flight.follow()
@@ -110,14 +110,14 @@ def test_one_that_breaks_off_cuts_those_who_send_along():
 
 
 def test_who_waits_is_told_when_it_is_private():
-    flight = Flight(100)
+    flight = CollapsedRequest(100)
     flight.end(None)
-    assert flight.wait(0) is Landing.PRIVATE
-    assert Flight(100).wait(0) is Landing.UNDER_WAY
+    assert flight.wait(0) is CollapseOutcome.PRIVATE
+    assert CollapsedRequest(100).wait(0) is CollapseOutcome.UNDER_WAY
 
 
 def test_a_body_over_the_limit_goes_on_in_step_with_those_who_send_it():
-    flight = Flight(10)
+    flight = CollapsedRequest(10)
     flight.open(HEAD, "")
     along = flight.follow()
     sizes = []
@@ -140,7 +140,7 @@ def test_a_body_over_the_limit_goes_on_in_step_with_those_who_send_it():
 
 def test_one_who_is_stuck_is_cut_and_does_not_hold_the_others(monkeypatch):
     monkeypatch.setattr("om_plugins.http_cache.collapsing.STALL_S", 0.05)
-    flight = Flight(10)
+    flight = CollapsedRequest(10)
     flight.open(HEAD, "")
     stuck = flight.follow()
     for _ in range(5):

@@ -10,7 +10,7 @@ from werkzeug.test import Client
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.csp.nonce import NONCE as NONCE_KEY
-from om_plugins.http_cache.fast_path import Express
+from om_plugins.http_cache.fast_path import FastPath
 
 NONCE = re.compile(r"\b[0-9a-f]{32}\b")
 PAGE = "<!doctype html><script>one()</script><p>{{ number }}</p><style>p{}</style>"
@@ -62,7 +62,7 @@ class Site:
         self.get(path="/page")
         self.get(path="/page")
         self.express = app.wsgi_app._middleware._layers
-        assert isinstance(self.express, Express)
+        assert isinstance(self.express, FastPath)
         self.passed = 0
         layers = self.express._layers
 
@@ -255,5 +255,5 @@ def test_where_http_is_redirected_every_layer_is_asked():
     app.get("/page")(lambda: f"{request.scheme}")
     client = app.test_client()
     client.get("/page", base_url="https://localhost")
-    assert not isinstance(app.wsgi_app._middleware._layers, Express)
+    assert not isinstance(app.wsgi_app._middleware._layers, FastPath)
     assert client.get("/page").status_code in (301, 302, 307, 308)

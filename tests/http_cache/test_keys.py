@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
-from om_plugins.http_cache.keys import Keys, favourite_language, origin_and_path, query_of, variant
+from om_plugins.http_cache.keys import (
+    AddressKeys,
+    favourite_language,
+    origin_and_path,
+    query_of,
+    variant,
+)
 
 
 def environ(path="/", query="", host="example.com", scheme="http", **fields):
@@ -16,7 +22,7 @@ def environ(path="/", query="", host="example.com", scheme="http", **fields):
 
 
 def key(*arguments, trusted=None, **fields):
-    return Keys(trusted).of(environ(*arguments, **fields))
+    return AddressKeys(trusted).of(environ(*arguments, **fields))
 
 
 def test_a_key_begins_with_the_url():
@@ -76,7 +82,7 @@ def test_what_an_application_may_take_for_its_host_is_part_of_the_key():
 
 
 def test_hosts_that_are_remembered_are_bounded():
-    keys = Keys()
+    keys = AddressKeys()
     for number in range(2000):
         keys.of(environ(host=f"h{number}.example"))
     assert len(keys._origins) <= 256
@@ -84,7 +90,7 @@ def test_hosts_that_are_remembered_are_bounded():
 
 @given(st.tuples(st.text(max_size=20), st.text(max_size=20)), st.tuples(st.text(), st.text()))
 def test_two_addresses_never_share_a_key(one, other):
-    keys = Keys()
+    keys = AddressKeys()
 
     def of(path, query):
         raw = "/" + path
@@ -112,7 +118,7 @@ def test_two_addresses_never_share_a_key(one, other):
     ],
 )
 def test_locations_of_the_same_origin_have_keys(location, path):
-    found = Keys().of_url(environ("/a/page"), location)
+    found = AddressKeys().of_url(environ("/a/page"), location)
     assert origin_and_path(found) == ("http://example.com", path)
     query = "x=1" if "?" in location else ""
     assert found == key(path, query)
@@ -122,7 +128,7 @@ def test_locations_of_the_same_origin_have_keys(location, path):
     "location", ["http://other.example/", "https://example.com/", "//[", "http://[x/", "x" * 9000]
 )
 def test_locations_of_another_origin_have_none(location):
-    assert Keys().of_url(environ("/a/page"), location) is None
+    assert AddressKeys().of_url(environ("/a/page"), location) is None
 
 
 def same(name, one, other):

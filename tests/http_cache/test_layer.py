@@ -10,8 +10,8 @@ from werkzeug.test import Client
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.http_cache.cache import HttpCache
-from om_plugins.http_cache.cache__http_rules import Hooks, Rule, Rules
-from om_plugins.http_cache.rfc9111 import Options
+from om_plugins.http_cache.rfc9111 import StorageOptions
+from om_plugins.http_cache.rules import CacheRules, PageHooks, RouteRule
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -73,7 +73,7 @@ class World:
         self.scheduler = BackgroundScheduler(1, 100, self.clock, self.hub, synchronous=True)
         self.origin = Origin()
         self.cache = HttpCache(
-            Rules(**rules),
+            CacheRules(**rules),
             l1_bytes=10_000_000,
             clock=self.clock,
             scheduler=self.scheduler,
@@ -689,7 +689,7 @@ def test_stale_if_error_covers_a_failure(failure):
 
 
 def test_must_revalidate_is_never_covered():
-    world = World(options=Options(stale_if_error_s=300))
+    world = World(options=StorageOptions(stale_if_error_s=300))
     world.origin.headers = [("Cache-Control", "max-age=60, must-revalidate"), ("ETag", '"a"')]
     world.get()
     world.later(61)
@@ -794,7 +794,7 @@ def test_a_page_that_was_on_its_way_when_it_was_taken_back_is_not_stored():
 
 
 def test_a_route_can_be_left_out():
-    world = World(routes=(Rule("/private/*", store=False),))
+    world = World(routes=(RouteRule("/private/*", store=False),))
     world.get("/private/x")
     assert world.number("/private/x") == 2
     world.get("/public")
@@ -802,7 +802,7 @@ def test_a_route_can_be_left_out():
 
 
 def test_a_route_can_have_a_freshness_of_its_own():
-    world = World(routes=(Rule("/news/*", options=Options(default_s=30)),))
+    world = World(routes=(RouteRule("/news/*", options=StorageOptions(default_s=30)),))
     world.origin.headers = []
     world.get("/news/1")
     assert world.number("/news/1") == 1
@@ -811,7 +811,7 @@ def test_a_route_can_have_a_freshness_of_its_own():
 
 
 def test_a_route_can_ignore_its_query():
-    world = World(routes=(Rule("/page", query=False),))
+    world = World(routes=(RouteRule("/page", query=False),))
     world.get("/page?utm=1")
     assert world.number("/page?utm=2") == 1
     assert world.number("/page") == 1
@@ -836,7 +836,7 @@ def fresh(environ):
 
 @pytest.fixture
 def nonced():
-    world = World(hooks=Hooks(used_nonce=used, fresh_nonce=fresh))
+    world = World(hooks=PageHooks(used_nonce=used, fresh_nonce=fresh))
 
     def page(environ, start_response):
         value = fresh(environ)
@@ -894,7 +894,7 @@ def test_a_page_that_is_encoded_or_hides_its_nonce_is_not_stored(nonced, more, s
 
 def test_marks_of_the_page_come_back_with_it():
     seen = []
-    world = World(hooks=Hooks(marks=lambda environ: {"om.mark": environ["PATH_INFO"]}))
+    world = World(hooks=PageHooks(marks=lambda environ: {"om.mark": environ["PATH_INFO"]}))
     layer = world.layer
     world.client.application = lambda environ, start: (
         layer(environ, start),

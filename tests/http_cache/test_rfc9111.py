@@ -8,8 +8,8 @@ import pytest
 
 from om_plugins.http_cache.fields import directives
 from om_plugins.http_cache.rfc9111 import (
-    Facts,
-    Options,
+    ResponseFacts,
+    StorageOptions,
     allows,
     cache_status,
     hop_by_hop,
@@ -29,7 +29,9 @@ def date(seconds=0):
 
 def verdict(*headers, status=200, options=None, **facts):
     facts.setdefault("requested_at", NOW)
-    return judge(Facts(status, headers, received_at=NOW, **facts), options or Options())
+    return judge(
+        ResponseFacts(status, headers, received_at=NOW, **facts), options or StorageOptions()
+    )
 
 
 def control(value, *more, **facts):
@@ -63,7 +65,7 @@ def test_expires_without_a_valid_date_counts_from_the_arrival():
 
 
 def test_the_longest_freshness_is_bounded():
-    assert control("max-age=99999999999", options=Options(longest_s=3600)).lifetime_s == 3600
+    assert control("max-age=99999999999", options=StorageOptions(longest_s=3600)).lifetime_s == 3600
 
 
 @pytest.mark.parametrize(
@@ -119,14 +121,14 @@ def test_fields_that_no_cache_and_private_name_are_left_out():
 
 
 def test_compliance_stores_cookies():
-    options = Options(cookies=True)
+    options = StorageOptions(cookies=True)
     assert control("max-age=60", ("Set-Cookie", "a=b"), options=options).refused == ""
     assert control("max-age=60", ("Vary", "Cookie"), options=options).refused == ""
 
 
 def test_heuristic_freshness_is_a_tenth_of_the_age_and_only_by_setting():
     headers = [("Last-Modified", date(-1000)), ("Date", date())]
-    options = Options(heuristic=True)
+    options = StorageOptions(heuristic=True)
     assert verdict(*headers, options=options).lifetime_s == 100
     assert verdict(*headers, status=201, options=options).refused == "no-freshness"
     public = [*headers, ("Cache-Control", "public")]
@@ -136,7 +138,7 @@ def test_heuristic_freshness_is_a_tenth_of_the_age_and_only_by_setting():
 
 
 def test_a_route_can_have_a_freshness_of_its_own():
-    options = Options(default_s=30)
+    options = StorageOptions(default_s=30)
     assert verdict(options=options).lifetime_s == 30
     assert control("max-age=5", options=options).lifetime_s == 5
     assert control("private", options=options).refused == "private"
@@ -167,7 +169,7 @@ def test_a_date_of_the_second_in_which_the_request_began_is_no_age():
 def test_stale_windows_are_those_of_rfc_5861():
     found = control("max-age=1, stale-while-revalidate=10, stale-if-error=20")
     assert (found.while_revalidating_s, found.if_error_s) == (10, 20)
-    options = Options(stale_if_error_s=300)
+    options = StorageOptions(stale_if_error_s=300)
     assert control("max-age=1", options=options).if_error_s == 300
 
 
@@ -178,7 +180,7 @@ def test_strict_responses_are_never_served_stale(strict):
 
 
 def test_s_maxage_forbids_stale_unless_the_author_says_otherwise():
-    options = Options(stale_if_error_s=300)
+    options = StorageOptions(stale_if_error_s=300)
     assert control("s-maxage=1", options=options).if_error_s == 0
     assert control("s-maxage=1, stale-if-error=9", options=options).if_error_s == 9
 
@@ -246,7 +248,7 @@ def test_a_304_updates_headers_but_not_what_describes_the_body():
 
 def test_a_304_about_another_response_is_recognised():
     def about(*headers):
-        return same_response('"a"', NOW, Facts(304, headers, received_at=NOW))
+        return same_response('"a"', NOW, ResponseFacts(304, headers, received_at=NOW))
 
     assert about()
     assert about(("ETag", 'W/"a"'))

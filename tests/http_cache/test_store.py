@@ -8,10 +8,10 @@ import os
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.http_cache.rfc9111 import Verdict
+from om_plugins.http_cache.rfc9111 import CacheVerdict
 from om_plugins.http_cache.store import KEEP_STALE_S, TOPIC, ResponseStore
 from om_plugins.http_cache.store__purges import Purge
-from om_plugins.http_cache.stored_response import Stored
+from om_plugins.http_cache.stored_response import StoredResponse
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -38,7 +38,7 @@ def made(clock, hub, l1_bytes=1_000_000, **more):
 def page(clock, body=b"x", **verdict):
     verdict.setdefault("lifetime_s", 60.0)
     now = clock.time()
-    return Stored(200, "200 OK", [], body, Verdict(**verdict), now, now)
+    return StoredResponse(200, "200 OK", [], body, CacheVerdict(**verdict), now, now)
 
 
 def keep(store, clock, ident="k", **more):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
 from om_plugins.http_cache import store__purges as purges
-from om_plugins.http_cache.keys import Keys, variant
+from om_plugins.http_cache.keys import AddressKeys, variant
 from om_plugins.http_cache.store__purges import Purge, Purged, Purges, as_data, read_purge
 
-KEY = Keys().of(create_environ("/a/b", "http://h.example", query_string="x=1"))
+KEY = AddressKeys().of(create_environ("/a/b", "http://h.example", query_string="x=1"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Stored responses: joined with a new nonce, and written for a store."""
+"""StoredResponse responses: joined with a new nonce, and written for a store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from om_plugins.http_cache.rfc9111 import Verdict
-from om_plugins.http_cache.stored_response import Stored, Variants, read, split, written
+from om_plugins.http_cache.rfc9111 import CacheVerdict
+from om_plugins.http_cache.stored_response import (
+    StoredResponse,
+    Variants,
+    decode_stored,
+    encode_stored,
+    split,
+)
 
 NONCE = "0123456789abcdef" * 2
 OTHER = "f" * 32
 
 
 def stored(body=b"hello", *headers, **more):
-    verdict = Verdict(lifetime_s=60.0, etag=dict(headers).get("ETag", ""), vary=("accept",))
-    return Stored(200, "200 OK", list(headers), body, verdict, 10.0, 11.0, **more)
+    verdict = CacheVerdict(lifetime_s=60.0, etag=dict(headers).get("ETag", ""), vary=("accept",))
+    return StoredResponse(200, "200 OK", list(headers), body, verdict, 10.0, 11.0, **more)
 
 
 def private(headers):
@@ -66,7 +72,7 @@ def test_a_page_whose_nonce_cannot_be_renewed_is_refused(body, headers, nonce):
 
 
 def test_a_response_without_a_body_has_no_length():
-    one = Stored(204, "204 No Content", [("A", "1")], b"", Verdict(), 0.0, 0.0)
+    one = StoredResponse(204, "204 No Content", [("A", "1")], b"", CacheVerdict(), 0.0, 0.0)
     assert one.answer("") == ([("A", "1")], b"")
 
 
@@ -80,14 +86,14 @@ def test_it_is_written_for_a_store_and_read_back(nonced):
     one = stored(NONCE.encode() * 2, ("ETag", '"a"'), tags=("t",), marks={"m": 1}, fetch_s=0.5)
     if nonced:
         one = split(one, NONCE, private)
-    found = read(written(one, lambda marks: b"m"), lambda data: {"m": 1})
+    found = decode_stored(encode_stored(one, lambda marks: b"m"), lambda data: {"m": 1})
     assert found == one
     assert found.answer(OTHER) == one.answer(OTHER)
 
 
 def test_variants_are_written_without_what_is_only_remembered():
     one = Variants([("a", "b")], "gen", ["i"], {"de": "i"}, {("x",): "i"})
-    found = read(written(one, lambda marks: b""), lambda data: {})
+    found = decode_stored(encode_stored(one, lambda marks: b""), lambda data: {})
     assert (found.names, found.generation, found.idents) == (one.names, one.generation, one.idents)
     assert found.languages == one.languages
     assert found.memo == {}
@@ -95,5 +101,5 @@ def test_variants_are_written_without_what_is_only_remembered():
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"R", b"V", b"X"]))
 def test_what_is_not_ours_is_nothing(data, kind):
-    found = read(kind + data, lambda marks: {})
-    assert found is None or isinstance(found, Stored | Variants)
+    found = decode_stored(kind + data, lambda marks: {})
+    assert found is None or isinstance(found, StoredResponse | Variants)

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .rfc9111 import Options
+from .rfc9111 import StorageOptions
 from .stored_response import Outgoing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Hooks", "Rule", "Rules"]
+__all__ = ["CacheRules", "PageHooks", "RouteRule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class PageHooks:
     """What the layer asks of the rest of the house, about one request's environ.
 
     Attributes:
@@ -38,7 +38,7 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RouteRule:
     """What is different for some paths.
 
     Attributes:
@@ -51,7 +51,7 @@ class Rule:
     path: str
     store: bool = True
     query: bool = True
-    options: Options = field(default_factory=Options)
+    options: StorageOptions = field(default_factory=StorageOptions)
 
     def matches(self, path: str) -> bool:
         """Whether it is about this path."""
@@ -61,7 +61,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CacheRules:
     """What the settings say.
 
     Attributes:
@@ -81,5 +81,5 @@ class Rules:
     max_body: int = 2**21
     variants: int = 20
     wait_s: float = 10.0
-    options: Options = field(default_factory=Options)
-    routes: tuple[Rule, ...] = ()
+    options: StorageOptions = field(default_factory=StorageOptions)
+    routes: tuple[RouteRule, ...] = ()

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .rfc9111 import Facts, Verdict
+from .rfc9111 import CacheVerdict, ResponseFacts
 
 if TYPE_CHECKING:
-    from .origin_fetch import Trip
+    from .origin_fetch import OriginFetch
 
-__all__ = ["Recorder", "Resumed", "close_body", "is_file"]
+__all__ = ["BodyTee", "ResumedBody", "close_body", "is_file"]
 
 
-class Recorder:
+class BodyTee:
     """The application's body on its way to the client, and into the cache."""
 
-    def __init__(self, trip: Trip, body: Iterable[bytes], facts: Facts, verdict: Verdict) -> None:
+    def __init__(
+        self, trip: OriginFetch, body: Iterable[bytes], facts: ResponseFacts, verdict: CacheVerdict
+    ) -> None:
         self._trip = trip
         self._body = body
         self._facts = facts
@@ -95,7 +97,7 @@ class Recorder:
             self._trip.broke_off(reason)
 
 
-class Resumed:
+class ResumedBody:
     """An iterable whose first pieces were taken already."""
 
     def __init__(self, body: Iterable[bytes], first: list[bytes], rest: Iterator[bytes]) -> None:
