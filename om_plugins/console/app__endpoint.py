@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 from werkzeug.wrappers import Request, Response
 
+from ..core.body import BodyError, read_body
 from ..gateway.response import as_problem
 from ..gateway.response__refusal import Refusal
 
@@ -84,12 +85,14 @@ def body_of(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     Raises:
         Refusal: 411 or 413.
     """
-    length = request.content_length
-    if length is None:
-        raise Refusal(411, "Say how long the body is.")
-    if length > most:
-        raise Refusal(413, f"A body may have {most} bytes.")
-    body: bytes = request.environ["wsgi.input"].read(length)
+    try:
+        body = read_body(request.environ, most)
+    except BodyError as error:
+        if error.status == 411:
+            raise Refusal(411, "Say how long the body is.") from None
+        if error.status == 413:
+            raise Refusal(413, f"A body may have {most} bytes.") from None
+        raise Refusal(error.status, str(error)) from None
     request.environ["wsgi.input"] = io.BytesIO(body)
     return body
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ..core.body import read_body
 from ..signals import csp_violation_received
 from ..types import CspViolation
 from .violations import Violations
@@ -111,7 +112,7 @@ class ReportEndpoint:
         try:
             if not self._full():
                 root = environ.get("SCRIPT_NAME", "").removesuffix(self._prefix)
-                self._take(_body(environ), root)
+                self._take(read_body(environ, _MAX_BODY_BYTES), root)
         except Exception:
             # a stranger decides what arrives, so this must not fill the log
             logger.debug("a violation report could not be read", exc_info=True)
@@ -187,28 +188,6 @@ class ReportEndpoint:
         except Exception:
             logger.debug("a violation report could not be published", exc_info=True)
         self._emit(csp_violation_received, violation=violation)
-
-
-def _body(environ: WSGIEnvironment) -> bytes:
-    """The request's body; empty when it is too large, so that half a report is never read."""
-    declared = environ.get("CONTENT_LENGTH")
-    if declared:
-        left = int(declared)
-        if not 0 < left <= _MAX_BODY_BYTES:
-            return b""
-    elif environ.get("wsgi.input_terminated"):
-        left = _MAX_BODY_BYTES + 1
-    else:
-        return b""  # without a length, reading on could wait for ever
-    parts = []
-    while left > 0:
-        part = environ["wsgi.input"].read(left)
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    body = b"".join(parts)
-    return body if len(body) <= _MAX_BODY_BYTES else b""
 
 
 def _reports(data: object) -> Iterator[Mapping[str, object]]:

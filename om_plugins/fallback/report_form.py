@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from ..core.body import BodyError, read_body
 from ..core.translations import words
-from ..notifications.problem_reports import ProblemEndpoint, body_of, refuse
+from ..notifications.problem_reports import (
+    MAX_BODY_BYTES,
+    ProblemEndpoint,
+    refuse,
+    refuse_body,
+)
 from ..recovery import messages__wording as wording
 from .page import local_address, rendered
 
@@ -38,11 +44,9 @@ class ReportForm:
                 start_response, "403 Forbidden", "A browser that sends a report says from where."
             )
         try:
-            body = body_of(environ)
-        except ValueError:
-            return refuse(start_response, "411 Length Required", "Say how long the report is.")
-        if body is None:
-            return refuse(start_response, "413 Content Too Large", "The report is too long.")
+            body = read_body(environ, MAX_BODY_BYTES)
+        except BodyError as error:
+            return refuse_body(start_response, error)
         form = _fields(body)
         here = local_address(form.get("url", ""))
         report = self._problems.keep(

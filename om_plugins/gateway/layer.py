@@ -212,7 +212,7 @@ class EngineRoutes:
         if route.limit is not None:
             asked.headers += route.limit.take(environ)
         key = question.idempotency_key(environ, options.require_key)
-        body = question.body_of(environ, options.max_body) if method == "POST" else b""
+        body = question.read_request_body(environ, options.max_body) if method == "POST" else b""
         said = ask_auth(environ, body, options, self._host_context)
         if isinstance(said, Response):
             return said

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from ..core.body import BodyError, read_body
 from .response__refusal import Refusal
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 MAX_QUERY = 16_384
 MAX_FIELDS = 200
-_PIECE = 65_536
 
 _PASSED_ON = {
     "HTTP_TRACEPARENT": "traceparent",
@@ -25,45 +25,19 @@ _PASSED_ON = {
 }
 _VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
 
 
-def body_of(environ: WSGIEnvironment, max_body: int) -> bytes:
-    """The request's body, of at most ``max_body`` bytes.
+def read_request_body(environ: WSGIEnvironment, max_body: int) -> bytes:
+    """Read the request's body, of at most ``max_body`` bytes.
 
     Raises:
         Refusal: 400 (no readable length, cut off), 411 (no length), 413 (too large).
     """
-    declared = environ.get("CONTENT_LENGTH") or ""
-    stream = environ["wsgi.input"]
-    if declared:
-        if not _LENGTH.fullmatch(declared):
-            raise Refusal(400, "The request has a Content-Length that is not a number.")
-        left = int(declared)
-        if left > max_body:
-            raise _too_large(max_body)
-    elif environ.get("wsgi.input_terminated"):
-        left = max_body + 1  # one more than allowed is enough to know
-    else:
-        raise Refusal(411, "The request must say how long it is: send a Content-Length header.")
-    parts: list[bytes] = []
-    size = 0
-    while left > 0:
-        try:
-            part = stream.read(min(left, _PIECE))
-        except Exception:  # noqa: BLE001 - every server has its own error for a client that left
-            raise Refusal(400, "The request could not be read to its end.") from None
-        if not part:
-            break
-        size += len(part)
-        left -= len(part)
-        parts.append(part)
-    if declared and left > 0:
-        raise Refusal(400, "The request ended before its stated length.")
-    if size > max_body:
-        raise _too_large(max_body)
-    return b"".join(parts)
+    try:
+        return read_body(environ, max_body)
+    except BodyError as error:
+        raise Refusal(error.status, str(error)) from None
 
 
 def json_payload(environ: WSGIEnvironment, body: bytes) -> object:
@@ -148,7 +122,3 @@ def idempotency_key(environ: WSGIEnvironment, required: bool = False) -> str | N
     if not _KEY.fullmatch(key):
         raise Refusal(400, "The Idempotency-Key must be 1 to 255 visible ASCII characters.")
     return str(key)
-
-
-def _too_large(max_body: int) -> Refusal:
-    return Refusal(413, f"The request is too large: at most {max_body:,} bytes are read.")

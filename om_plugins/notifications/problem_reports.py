@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .. import signals
+from ..core.body import BodyError, read_body
 from ..core.problem import CONTENT_TYPE, encoded, problem
 from ..protocols import Clock, Hub, Notify
 from ..types import Notification, ProblemReport
@@ -35,7 +36,7 @@ KEPT = 500
 _KEPT_S = 30 * 86_400.0
 _YEARS_S = 10 * 365 * 86_400.0
 _KEY = "problem:"
-_MAX_BODY_BYTES = 8_192
+MAX_BODY_BYTES = 8_192
 _MAX_DETAILS = 20
 
 
@@ -66,15 +67,9 @@ class ProblemEndpoint:
         if environ.get("HTTP_X_OM") != "1":
             return refuse(start_response, "403 Forbidden", "A report needs the header 'X-OM: 1'.")
         try:
-            body = body_of(environ)
-        except ValueError:
-            return refuse(start_response, "411 Length Required", "Say how long the report is.")
-        if body is None:
-            return refuse(
-                start_response,
-                "413 Content Too Large",
-                f"A report may have {_MAX_BODY_BYTES} bytes.",
-            )
+            body = read_body(environ, MAX_BODY_BYTES)
+        except BodyError as error:
+            return refuse_body(start_response, error)
         try:
             said = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -153,29 +148,12 @@ def refuse(start_response: StartResponse, status: str, detail: str) -> list[byte
     return [body]
 
 
-def body_of(environ: WSGIEnvironment) -> bytes | None:
-    """The request's body; ``None`` when it is too large.
-
-    Raises:
-        ValueError: nobody says where it ends, so reading could wait for ever.
-    """
-    declared = environ.get("CONTENT_LENGTH")
-    if declared:
-        left = int(declared)
-        if left < 0:
-            raise ValueError
-    elif environ.get("wsgi.input_terminated"):
-        left = _MAX_BODY_BYTES + 1
-    else:
-        raise ValueError
-    if left > _MAX_BODY_BYTES + 1:
-        return None
-    parts = []
-    while left > 0 and (part := environ["wsgi.input"].read(left)):
-        parts.append(part)
-        left -= len(part)
-    body = b"".join(parts)
-    return body if len(body) <= _MAX_BODY_BYTES else None
+def refuse_body(start_response: StartResponse, error: BodyError) -> list[bytes]:
+    """Answer a report whose body cannot be read."""
+    if error.status == 413:
+        detail = f"A report may have {MAX_BODY_BYTES} bytes."
+        return refuse(start_response, "413 Content Too Large", detail)
+    return refuse(start_response, "411 Length Required", "Say how long the report is.")
 
 
 def _text(value: object, limit: int) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 import msgspec
 from werkzeug.wsgi import ClosingIterator
 
+from ...core.body import BodyError, limit_reads, parse_length
 from ...core.call import caller_gone
 from ...core.problem import CONTENT_TYPE, encoded, phrase, problem
 from ...errors import (
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _READ = 65_536
-_LENGTH = re.compile(r"[0-9]{1,15}")
 _TOLD_OTHERWISE = ("HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
@@ -253,13 +253,12 @@ def _body(
         left = None
     elif not declared:
         return b"", None
-    elif not _LENGTH.fullmatch(declared):
-        raise RefusedRequest(400, "The request's Content-Length is no number.")
     else:
-        left = int(declared)
-        if left > max_body:
-            raise RefusedRequest(413, f"The request is too large: at most {max_body:,} bytes.")
-    read = stream.read if left is None else _Bounded(stream.read, left).read
+        try:
+            left = parse_length(environ, max_body)
+        except BodyError as error:
+            raise RefusedRequest(error.status, str(error)) from None
+    read = stream.read if left is None else limit_reads(stream.read, left)
     parts: list[bytes] = []
     size = 0
     while size <= replay_bytes and (data := _read(read, replay_bytes + 1 - size)):
@@ -275,21 +274,6 @@ def _body(
     if left == size:
         return before, None
     return StreamedBody(before, read, max_body), left
-
-
-class _Bounded:
-    """Reads no further than the declared length: the server may not know an end."""
-
-    def __init__(self, read: Callable[[int], bytes], length: int) -> None:
-        self._read = read
-        self._left = length
-
-    def read(self, size: int) -> bytes:
-        if self._left <= 0:
-            return b""
-        data = self._read(min(size, self._left))
-        self._left -= len(data)
-        return data
 
 
 def _read(read: Callable[[int], bytes], size: int) -> bytes:
