@@ -17,14 +17,13 @@ from blinker import NamedSignal
 from ..core.clock import SystemClock
 from ..core.fork import renew_after_fork
 from ..errors import Cancelled, ConfigError
-from ..policies.backoff__deadline import reserve_s
-from ..policies.backoff__pauses import Pauses
+from ..policies.backoff import BackoffSleeper, reserve_s
+from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock
 from ..settings.settings__options import EngineOptions
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec
-from .chain__registry import BreakerRegistry
 from .engine_state import Seat, check_engine
 from .engine_state__place import Place
 from .execute import run
@@ -73,7 +72,7 @@ class EngineChain:
         self._breakers = breakers or BreakerRegistry()
         self._on_failure = on_failure
         self._ambient = ambient_deadline
-        self._pauses = Pauses(clock, stopping)
+        self._sleeper = BackoffSleeper(clock, stopping)
         self._most_sleep_s = most_sleep_s
         self._lock = threading.Lock()
         self._seats: tuple[Seat, ...] = ()
@@ -178,7 +177,7 @@ class EngineChain:
     def close(self) -> None:
         """Wake callers who wait for their next attempt, and have every engine give its
         connections back."""
-        self._pauses.end()
+        self._sleeper.wake_all()
         for place in self._plan.everyone:
             place.close()
 
@@ -273,7 +272,7 @@ class EngineChain:
             clock=self._clock,
             emit=self._emit,
             on_failure=self._on_failure,
-            pauses=self._pauses,
+            sleeper=self._sleeper,
             most_sleep_s=self._most_sleep_s
             if policy.retry_sleep is None
             else lambda: cast(float, policy.retry_sleep),

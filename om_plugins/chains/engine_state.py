@@ -8,15 +8,14 @@ from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
 from ..errors import ConfigError
-from ..policies.breaker import Breaker
-from ..policies.breaker__breaker_view import Forced
+from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
+from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
 from ..settings.settings__options import EngineOptions
 from ..signals import Emit
 from ..types import Call, EngineSpec, EngineTraits
-from .chain__registry import BreakerRegistry
 from .engine_state__condition import Condition
 from .load_balancing import Ejection
 from .load_balancing__latencies import Load, Quantile

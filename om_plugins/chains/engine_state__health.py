@@ -17,7 +17,7 @@ cooldown alone, so a degraded engine is still asked, the last one too.
 
 from __future__ import annotations
 
-from ..policies.breaker__breaker_view import BreakerView
+from ..policies.breaker import BreakerView
 from ..policies.cooldown import Cooldown
 from ..types import Health
 

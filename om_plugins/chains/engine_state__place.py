@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from ..errors import AttemptTimeout, EngineUnavailable
-from ..policies.backoff__deadline import reserve_s
+from ..policies.backoff import reserve_s
 from ..protocols import Clock
 from ..settings.settings__options import EngineOptions
 from ..signals import Emit, engine_called, engine_failed

@@ -157,7 +157,7 @@ def run(plan: Plan, call: Call, started: float, reserved_s: float) -> Answer:
                     break
                 _tell_retry(plan, place, call, delay_s, error)
                 slept_s += delay_s
-                rested = plan.pauses.pause(delay_s, call)
+                rested = plan.sleeper.sleep(delay_s, call)
                 _stop_if_cancelled(call, error)
                 now = monotonic()
                 if not rested:

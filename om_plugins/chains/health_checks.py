@@ -26,11 +26,11 @@ import msgspec
 from ..core.fork import renew_after_fork
 from ..core.problem__conversion import converted
 from ..errors import RateLimited
+from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
 from ..types import Call
 from ..workers.pool import begin_thread
 from .chain import EngineChain
-from .chain__registry import BreakerKey, BreakerRegistry
 from .engine_state__place import Place
 from .health_checks__probing import REACH_S, question
 from .sharing import EngineNews, Kept, News

@@ -18,8 +18,8 @@ import msgspec
 
 from ..core.problem__conversion import converted
 from ..policies.breaker import Breaker, Change
+from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock
-from .chain__registry import BreakerKey, BreakerRegistry
 from .sharing import EngineNews, Kept, News
 
 __all__ = ["BreakerSharing"]

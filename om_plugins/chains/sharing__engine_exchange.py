@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
 from .chain import EngineChain
-from .chain__registry import BreakerRegistry
 from .health_checks import ActiveHealth
 from .sharing import EngineNews
 from .sharing__breaker_sharing import BreakerSharing

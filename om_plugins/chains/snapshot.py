@@ -10,8 +10,7 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from ..policies.backoff__deadline import reserve_s
-from ..policies.backoff__pauses import Pauses
+from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock
 from ..settings.settings__options import EngineOptions
@@ -45,7 +44,7 @@ class Plan:
         clock: time.
         emit: tells the application's signals.
         on_failure: told of calls that fell back or failed.
-        pauses: how its callers wait.
+        sleeper: how its callers wait.
         most_sleep_s: how long a call may wait between attempts in all, when the policy leaves
             that open.
 
@@ -55,9 +54,26 @@ class Plan:
         steps: tiers in order, where one has several engines; ``None`` where all calls go alike.
     """
 
-    __slots__ = ("attempt_timeout", "budget", "clock", "deposit", "emit", "everyone",
-                 "learners", "monotonic", "most_sleep_s", "name", "on_failure", "options",
-                 "pauses", "places", "policy", "reserve_s", "steps", "timeout_s")  # fmt: skip
+    __slots__ = (
+        "attempt_timeout",
+        "budget",
+        "clock",
+        "deposit",
+        "emit",
+        "everyone",
+        "learners",
+        "monotonic",
+        "most_sleep_s",
+        "name",
+        "on_failure",
+        "options",
+        "places",
+        "policy",
+        "reserve_s",
+        "sleeper",
+        "steps",
+        "timeout_s",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,7 +86,7 @@ class Plan:
         clock: Clock,
         emit: Emit,
         on_failure: OnFailure | None,
-        pauses: Pauses,
+        sleeper: BackoffSleeper,
         most_sleep_s: Callable[[], float],
     ) -> None:
         self.name = name
@@ -82,7 +98,7 @@ class Plan:
         self.monotonic = clock.monotonic
         self.emit = emit
         self.on_failure = on_failure
-        self.pauses = pauses
+        self.sleeper = sleeper
         self.most_sleep_s = most_sleep_s
         self.attempt_timeout = policy.attempt_timeout
         self.timeout_s = policy.timeout

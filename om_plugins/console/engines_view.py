@@ -17,7 +17,7 @@ from ..chains.chain import EngineChain
 from ..chains.engine_state__place import Place
 from ..chains.live_settings import EVERY_CHAIN, LiveChange
 from ..chains.snapshot__policy import ChainPolicy
-from ..policies.breaker__breaker_view import BreakerView
+from ..policies.breaker import BreakerView
 from ..runtime import Runtime
 from ..settings.settings__options import EngineOptions
 from .engines__engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown

@@ -24,22 +24,67 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from ..core.fork import renew_after_fork
 from ..errors import ConfigError
-from .breaker__breaker_view import BreakerView, Forced, State
 from .half_open import GrowingCooldown, Probes
 from .window import NEVER, CountWindow, TimeWindow, Window
 
 __all__ = ["Breaker", "BreakerView", "Change", "Forced", "State"]
 
+State = Literal["closed", "open", "half-open"]
+Forced = Literal["open", "closed"]
 Change = Literal["opened", "closed", "forced"]
 
 RAISED = 0.5
 """A rate is raised from this share of its threshold on, …"""
 CALM = 0.3
 """… and calm again below this one: between the two, what was before stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerView:
+    """What a breaker knows at one moment.
+
+    Attributes:
+        calls, failures, slow: counted in the window; zero while open.
+        retry_after_s: seconds until the next probe; ``None`` while closed, while all probes are
+            out and while it is forced.
+        forced: what an operator decided; ``None``: it decides by itself.
+        opened: how often it has opened in this process.
+        in_a_row: openings that followed one another soon; each makes the cooldown longer.
+        cooldown_s: the cooldown of the last opening; 0.0 when it never opened.
+        raised: a rate is, or was a moment ago, at half of what opens it.
+        reached: a prober has found the engine well since it opened.
+        probed_at: when a prober last said how the engine is, monotonic; ``None`` for never.
+        probes_failed: how many probers' words in a row, up to that one, were bad.
+    """
+
+    state: State
+    calls: int
+    failures: int
+    slow: int
+    retry_after_s: float | None
+    forced: Forced | None = None
+    opened: int = 0
+    in_a_row: int = 0
+    cooldown_s: float = 0.0
+    raised: bool = False
+    reached: bool = False
+    probed_at: float | None = None
+    probes_failed: int = 0
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of failed calls, 0 to 1."""
+        return self.failures / self.calls if self.calls else 0.0
+
+    @property
+    def slow_rate(self) -> float:
+        """Share of slow calls, 0 to 1."""
+        return self.slow / self.calls if self.calls else 0.0
 
 
 class Breaker:

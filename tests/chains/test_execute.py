@@ -84,7 +84,7 @@ def real_chain(*engines, **options):
 
 
 def asleep(chain):
-    while not chain._pauses._sleepers:
+    while not chain._sleeper.waiting:
         time.sleep(0.001)
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.hubs.sqlite import SqliteHub
-from om_plugins.chains.chain__registry import BreakerRegistry
 from om_plugins.chains.sharing__engine_exchange import EngineExchange
 from om_plugins.core.clock import SystemClock
 from om_plugins.policies.breaker import Breaker
+from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.workers.hub import SharedHub
 from om_plugins.workers.scheduler import BackgroundScheduler
 

@@ -1,12 +1,17 @@
-"""Backoff: full jitter under growing caps, and never less than was asked for."""
+"""Backoff: full jitter, the reserve for local tiers, and waits that end early."""
 
 from __future__ import annotations
 
 import random
+import threading
+import time
 
 import pytest
 
-from om_plugins.policies.backoff import full_jitter
+from om_plugins.core.clock import SystemClock
+from om_plugins.policies.backoff import BackoffSleeper, full_jitter, reserve_s
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.types import Call
 
 CAPS = (1.0, 2.0, 4.0)
 
@@ -32,3 +37,69 @@ def test_what_the_upstream_asked_for_is_the_least():
 
 def test_without_caps_there_is_no_wait():
     assert full_jitter(1, ()) == 0
+
+
+# --- the reserve ---
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "kept_s"), [(1, 0.05), (5, 0.25), (10, 0.25), (float("inf"), 0.25), (0, 0)]
+)
+def test_a_twentieth_is_kept_and_at_most_a_quarter_second(timeout_s, kept_s):
+    assert reserve_s(timeout_s) == pytest.approx(kept_s)
+
+
+# --- waiting ---
+
+
+def in_thread(function):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    return thread, results
+
+
+def test_a_wait_lasts_as_long_as_it_should():
+    began = time.monotonic()
+    assert BackoffSleeper(SystemClock()).sleep(0.05, Call())
+    assert time.monotonic() - began >= 0.05
+
+
+def test_a_cancelled_call_is_woken():
+    sleeper, call = BackoffSleeper(SystemClock()), Call()
+    thread, results = in_thread(lambda: sleeper.sleep(30, call))
+    while not sleeper.waiting:
+        time.sleep(0.001)
+    call.cancel()
+    thread.join(5)
+    assert results == [False]
+    assert not sleeper.waiting
+
+
+def test_everybody_is_woken_at_the_end():
+    sleeper = BackoffSleeper(SystemClock())
+    waiting = [in_thread(lambda: sleeper.sleep(30, Call())) for _ in range(3)]
+    while sleeper.waiting < 3:
+        time.sleep(0.001)
+    sleeper.wake_all()
+    for thread, results in waiting:
+        thread.join(5)
+        assert results == [False]
+
+
+def test_a_server_that_stops_is_noticed_within_a_quarter_of_a_second():
+    stopping = threading.Event()
+    sleeper = BackoffSleeper(SystemClock(), stopping.is_set)
+    thread, results = in_thread(lambda: sleeper.sleep(30, Call()))
+    began = time.monotonic()
+    stopping.set()
+    thread.join(5)
+    assert results == [False]
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_clock_of_its_own_is_asked_to_sleep():
+    clock = FakeClock()
+    assert BackoffSleeper(clock).sleep(2.5, Call())
+    assert clock.slept == [2.5]
+    assert not BackoffSleeper(clock, lambda: True).sleep(2.5, Call())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from om_plugins.chains.chain__registry import BreakerRegistry
 from om_plugins.policies.breaker import Breaker
+from om_plugins.policies.registry import BreakerRegistry
 
 
 def test_each_engine_has_its_own_breaker():

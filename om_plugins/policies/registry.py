@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..core.fork import renew_after_fork
-from ..policies.breaker import Breaker
-from ..policies.bulkhead import Bulkhead
+from .breaker import Breaker
+from .bulkhead import Bulkhead
 
 __all__ = ["BreakerKey", "BreakerRegistry", "Made"]
 
