@@ -29,12 +29,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    from .types import Attempt, HttpResponse
-
-Sent = Literal["no", "maybe", "yes"]
+from .core.engine import Attempt, HttpResponse
+from .core.engine import Sent as Sent
 
 
 class OpenManagerError(Exception):

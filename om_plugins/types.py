@@ -7,11 +7,20 @@ clock of the process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .core.call import Answer, Attempt, Call, EngineHealth, EngineSpec, EngineTraits, Health
+from .core.call import Answer, Call
+from .core.engine import (
+    Attempt,
+    EngineHealth,
+    EngineSpec,
+    EngineTraits,
+    Health,
+    HttpRequest,
+    HttpResponse,
+)
 
 __all__ = [
     "Action",
@@ -39,42 +48,6 @@ __all__ = [
     "Sample",
     "StoreStats",
 ]
-
-
-@dataclass(slots=True)
-class HttpRequest:
-    """A whole HTTP request, as the payload of a call to engines that speak HTTP raw.
-
-    Attributes:
-        method: the HTTP method, upper case.
-        target: path and query as they stand in the request line (RFC 9112 section 3.2.1),
-            percent-encoded.
-        headers: name and value in order, repeated names apart. No line breaks in either.
-        body: bytes, which may be sent again, or an iterable of bytes, which can be read once.
-        length: of a body that is an iterable, in bytes; ``None`` when it is not known.
-    """
-
-    method: str = "GET"
-    target: str = "/"
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes | Iterable[bytes] = b""
-    length: int | None = None
-
-
-@dataclass(slots=True)
-class HttpResponse:
-    """A whole HTTP response, or its head when the answer's ``chunks`` are its body.
-
-    Attributes:
-        status: the HTTP status code.
-        headers: name and value in order, repeated names apart; no hop-by-hop ones (RFC 9110
-            section 7.6.1). ``Content-Length`` is there when it is known.
-        body: the body as it was sent, still with its Content-Encoding; empty when streamed.
-    """
-
-    status: int = 200
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
 
 
 @dataclass(slots=True)
