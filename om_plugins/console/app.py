@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from werkzeug.wrappers import Request, Response
 
+from ..core import sse
 from ..csp.nonce import nonce
 from ..errors import MissingExtra
 from ..gateway.access import check_site
@@ -173,9 +174,7 @@ class Console:
         stream = self._streams.open(request.environ, request.args.get("span", "")[:20], page)
         if stream is None:
             return Response(status=204)  # after which a browser does not connect again
-        response = Response(stream, content_type="text/event-stream; charset=utf-8")
-        response.headers["X-Accel-Buffering"] = "no"
-        return response
+        return Response(stream, headers=sse.HEADERS)
 
     def _ready(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """``GET /ready``: 503 once this process is about to end, else 200. Engines do not count:

@@ -11,8 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from ..core.sse import encode_event, encode_retry
 from ..protocols import Clock
 from ..workers.servers import stream_limit
 
@@ -106,9 +105,9 @@ class _Stream:
             self.close()
             raise StopIteration
         self._next_at = self._clock.monotonic() + EVERY_S
-        head = b"" if self._begun else b"retry: %d\n" % RETRY_MS
+        head = b"" if self._begun else encode_retry(RETRY_MS)
         self._begun = True
-        return head + b"data: %s\n\n" % msgspec.json.encode(self._take(self._span))
+        return head + encode_event(self._take(self._span))
 
     def _over(self) -> bool:
         return self._closed or self._clock.monotonic() >= self._ends_at or self._ending()

@@ -10,7 +10,9 @@ import msgspec
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from ..core import sse
 from ..core.problem import CONTENT_TYPE, encoded
+from ..core.sse import encode_event
 from ..errors import Cancelled
 from ..types import Answer
 from .deadline__ending import restarted
@@ -76,13 +78,8 @@ def as_problem(refusal: Refusal) -> tuple[int, Headers, bytes]:
 
 
 def event_headers(answer: Answer) -> Headers:
-    """The head of a stream. ``X-Accel-Buffering`` has nginx pass pieces on as they come."""
-    return [
-        ("Content-Type", "text/event-stream; charset=utf-8"),
-        *_COMMON,
-        ("X-Accel-Buffering", "no"),
-        *about(answer),
-    ]
+    """The headers of an answer that is sent as events."""
+    return [*sse.HEADERS, *about(answer)]
 
 
 DONE = b"event: done\n"
@@ -121,26 +118,22 @@ class EventStream:
 
     def _run(self) -> Generator[bytes, None, None]:
         answer = self._answer
-        yield event("meta", _meta(answer))
+        yield encode_event(_meta(answer), event="meta")
         try:
             for chunk in _texts(answer):
-                yield event("chunk", chunk)
+                yield encode_event(chunk, event="chunk")
                 if self._ending():
-                    last = event("error", restarted().document)
+                    last = encode_event(restarted().document, event="error")
                     break
             else:
-                last = event("done", {})
+                last = encode_event({}, event="done")
         except Exception as error:  # noqa: BLE001 - the client gets a typed event, the log the rest
             cut = isinstance(error, Cancelled) and self._ending()
-            last = event("error", (restarted() if cut else self._refuse(error)).document)
+            refusal = restarted() if cut else self._refuse(error)
+            last = encode_event(refusal.document, event="error")
         finally:
             answer.close()
         yield last
-
-
-def event(name: str, data: object) -> bytes:
-    """One event. JSON has no line breaks of its own, so one ``data`` line is enough."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data))
 
 
 def _meta(answer: Answer) -> dict[str, object]:
