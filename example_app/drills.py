@@ -52,7 +52,7 @@ class Drills:
 
     def repair(self, cookies: str) -> bool:
         """Recover now, whatever was before; the browser with these cookies follows it."""
-        to = self._om.runtime.browsers.address(cookies) or "operators"
+        to = self._om.runtime.browsers.find_address(cookies) or "operators"
         return self._om.runtime.recovery.recover(_SUBJECT, to)
 
     def _rests_s(self, before: float) -> float:

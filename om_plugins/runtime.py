@@ -410,7 +410,7 @@ class Runtime:
         if environ is None:
             return Reader(words=words())
         cookies = str(environ.get("HTTP_COOKIE", ""))
-        return Reader(lambda: self.browsers.address(cookies), words(environ))
+        return Reader(lambda: self.browsers.find_address(cookies), words(environ))
 
     def _most_sleep_s(self) -> float:
         """How long a call may wait between attempts: it must not hold a server's only thread."""

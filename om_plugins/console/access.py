@@ -1,15 +1,23 @@
-"""Who may open the console: nobody by default, then whoever has the token or the callback's word.
+"""Who may open the console: nobody by default, else who has the token or is let in by a callback.
 
-There are no default credentials. In debug mode this very machine may look without a setting: the
-request comes from a loopback address, was asked for under a loopback name (so that no other
-site's name that resolves here is let in) and passed through no proxy.
+There are no default credentials. In debug mode a browser on the same machine may look without a
+setting: the request must come from a loopback address, name a loopback host (so that another
+site's name that resolves to this machine is not let in) and have passed no proxy.
+
+Who signs in gets a session: a signed cookie that holds its end. A session that nobody signed in
+with opens nothing: the form token is bound to it where a callback or the loopback rule opens the
+console.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 import ipaddress
 import math
+import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,17 +30,22 @@ from ..gateway.access import check_auth, check_site
 from ..gateway.response__refusal import Refusal
 from ..protocols import Clock, HostContext, Hub
 from ..settings.settings__options import RouteOptions
-from .access__session import Session, Sessions
+from ..workers.signed_cookie import SignedCookie
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Access", "ConsoleAuth", "Denied", "Off"]
+__all__ = ["Access", "ConsoleAuth", "Denied", "Off", "Session", "Sessions"]
 
 TRIES = 10
 TRIES_S = 300
 """So many wrong tokens may come from one address in so many seconds."""
 
+COOKIE = "om_console"
+LASTS_S = 12 * 3600
+"""How long a session lasts, whatever the browser does with the cookie."""
+
+_PAYLOAD = re.compile(r"([A-Za-z0-9_-]{22})\.([0-9]{1,12})")
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROXIED = (
     "HTTP_X_FORWARDED_FOR",
@@ -65,6 +78,72 @@ class Denied(Refusal):
             "Sign in on the console's page, or send 'Authorization: Bearer <token>'.",
             [("WWW-Authenticate", "Bearer")],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The session of a browser.
+
+    Attributes:
+        id: 128 random bits.
+        signed_in: somebody gave the right token for it.
+    """
+
+    id: str
+    signed_in: bool = False
+
+
+class Sessions:
+    """Creates sessions and finds them by their cookies.
+
+    Args:
+        secret: gives the secret that cookies are signed with; called on first use.
+        clock: the time, which ends sessions.
+        token: ``OM_CONSOLE_AUTH`` when it is a token. It goes into the signature, so that another
+            token ends the sessions of everybody who signed in.
+    """
+
+    def __init__(self, secret: Callable[[], bytes], clock: Clock, token: str = "") -> None:
+        self._secret = secret
+        self._clock = clock
+        signed_in_salt = b"signed-in:" + hashlib.sha256(token.encode()).digest()
+        self._signed_in = SignedCookie(COOKIE, secret, same_site="Strict", salt=signed_in_salt)
+        self._guest = SignedCookie(COOKIE, secret, same_site="Strict", salt=b"guest")
+
+    def find(self, environ: WSGIEnvironment) -> Session | None:
+        """Return the session of a request; ``None`` when it has none that counts."""
+        cookies = environ.get("HTTP_COOKIE", "")
+        for cookie, signed_in in ((self._signed_in, True), (self._guest, False)):
+            for payload in cookie.read(cookies):
+                match = _PAYLOAD.fullmatch(payload)
+                if match is not None and self._clock.time() < int(match[2]):
+                    return Session(match[1], signed_in)
+        return None
+
+    def create(self, environ: WSGIEnvironment, *, signed_in: bool) -> tuple[Session, str]:
+        """Create a session.
+
+        Returns:
+            The session, and the ``Set-Cookie`` value by which the browser keeps it for 12 hours.
+        """
+        session = Session(_to_text(secrets.token_bytes(16)), signed_in)
+        payload = f"{session.id}.{int(self._clock.time()) + LASTS_S}"
+        cookie = self._signed_in if signed_in else self._guest
+        path = _cookie_path(environ)
+        return session, cookie.write(payload, environ, path=path, max_age_s=LASTS_S)
+
+    def end(self, environ: WSGIEnvironment) -> str:
+        """Return the ``Set-Cookie`` value that removes the session's cookie."""
+        return self._guest.delete(environ, path=_cookie_path(environ))
+
+    def form_token(self, session: Session) -> str:
+        """Return what every action of this session must send (against cross-site forgery)."""
+        text = b"om_console:form:" + session.id.encode()
+        return _to_text(hmac.digest(self._secret(), text, "sha256"))
+
+    def is_form_token(self, session: Session, token: str) -> bool:
+        """Return whether ``token`` is this session's form token."""
+        return hmac.compare_digest(self.form_token(session).encode(), token.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +204,7 @@ class ConsoleAuth:
             Denied: nobody signed in.
             Refusal: 401 by the callback, 429 after too many wrong tokens.
         """
-        session = self._sessions.found(environ)
+        session = self._sessions.find(environ)
         if self._callback is not None:
             route = RouteOptions(chain="console", auth=self._callback, rate=None)
             answer = check_auth(environ, body, route, self._host_context)
@@ -189,6 +268,15 @@ class ConsoleAuth:
             address = str(ipaddress.IPv6Network((found, 64), strict=False))
         text = b"om_console:tries:" + address.encode("utf-8", "surrogateescape")
         return hmac.digest(self._secret(), text, "sha256")[:16].hex()
+
+
+def _cookie_path(environ: WSGIEnvironment) -> str:
+    """The path of ``OM_PREFIX``: the browser does not send the cookie to the host application."""
+    return environ.get("SCRIPT_NAME") or "/"
+
+
+def _to_text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _from_this_machine(environ: WSGIEnvironment) -> bool:

@@ -23,8 +23,7 @@ from ..gateway.response__refusal import Refusal
 from ..runtime import Runtime
 from ..settings.settings__options import RouteOptions
 from ..workers.servers import stopping
-from .access import Access, ConsoleAuth, Denied
-from .access__session import Sessions
+from .access import Access, ConsoleAuth, Denied, Sessions
 from .app__endpoint import (
     MAX_FORM_BYTES,
     Endpoint,
@@ -198,7 +197,7 @@ class Console:
     def _login(self, request: Request) -> Response:
         check_site(request.environ, request.host, _SAME_SITE)
         self._auth.check_token(request.environ, fields_of(body_of(request)).get("token", ""))
-        _, cookie = self._sessions.made(request.environ, signed_in=True)
+        _, cookie = self._sessions.create(request.environ, signed_in=True)
         return _to_page(request, cookie, to=f"../{_page_of(request)}")
 
     def _logout(self, request: Request) -> Response:
@@ -207,7 +206,7 @@ class Console:
         if isinstance(access, Response):
             return access
         self._auth.check_action(request.environ, access, form.get("form_token", ""))
-        return _to_page(request, self._sessions.ended(request.environ))
+        return _to_page(request, self._sessions.end(request.environ))
 
     def _change_engines(self, request: Request) -> Response:
         body = body_of(request, MAX_FORM_BYTES)
@@ -296,7 +295,7 @@ class Console:
         """A page with actions: its form token, and the cookie that it is bound to."""
         session, cookie = access.session, ""
         if session is None:
-            session, cookie = self._sessions.made(request.environ, signed_in=False)
+            session, cookie = self._sessions.create(request.environ, signed_in=False)
         response = self._render(
             request,
             template,

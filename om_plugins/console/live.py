@@ -7,7 +7,6 @@ notifications have their own places, and together they must leave threads to eve
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ EVERY_S = 1.0
 ROTATE_S = 25.0
 """A browser connects again then, and is asked again who it is."""
 RETRY_MS = 1000
-FEWEST_THREADS = 4
+LEAST_THREADS = 4
 
 _TURN_S = 0.25
 """The longest sleep, so that a stream soon sees that its server shuts down."""
@@ -64,7 +63,7 @@ class Streams:
         here = self._open.setdefault(os.getpid(), set())
         for before in [one for one in here if page and one.page == page]:
             before.close()
-        limit = _places(environ, self._limit)
+        limit = stream_limit(environ, self._limit, least_threads=LEAST_THREADS)
         if self._ending() or (limit is not None and len(here) >= limit):
             return None
         stream = _Stream(self._take, span, page, self._clock, self._ending, here)
@@ -116,13 +115,3 @@ class _Stream:
         """Make room for another stream. Safe to call twice."""
         self._closed = True
         self._others.discard(self)
-
-
-def _places(environ: WSGIEnvironment, setting: str | int) -> int | None:
-    """How many streams of the console this process may serve; ``None`` for any number."""
-    limit = stream_limit(environ, setting)
-    if setting == "auto" and limit is not None:
-        worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-        threads = getattr(getattr(worker, "cfg", None), "threads", FEWEST_THREADS)
-        return 0 if isinstance(threads, int) and threads < FEWEST_THREADS else limit
-    return limit

@@ -19,7 +19,7 @@ from ..core.problem import CONTENT_TYPE, encoded, problem
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage
 from ..workers.servers import stopping, stream_limit
-from .audience import EVERYONE, Audience, Browsers, audience_of
+from .audience import EVERYONE, Audience, Browsers, find_audience
 from .feed import Feed, Reader
 from .notifications import TOPIC
 
@@ -134,12 +134,12 @@ class EventStream:
         return stream
 
     def _addresses(self, environ: WSGIEnvironment, headers: Headers) -> set[str]:
-        sid = self._browsers.address(environ.get("HTTP_COOKIE", ""))
+        sid = self._browsers.find_address(environ.get("HTTP_COOKIE", ""))
         if not sid:
             root = environ.get("SCRIPT_NAME", "").removesuffix(self._prefix)
-            sid, cookie = self._browsers.welcome(environ, root)
+            sid, cookie = self._browsers.assign_address(environ, root)
             headers.append(("Set-Cookie", cookie))
-        return {EVERYONE, sid, *audience_of(environ, self._audience, self._host_context)}
+        return {EVERYONE, sid, *find_audience(environ, self._audience, self._host_context)}
 
     def _ending(self) -> bool:
         return self._closed() or stopping()

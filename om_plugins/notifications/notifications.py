@@ -208,7 +208,7 @@ class NotificationCentre:
     def _deliver(self, letter: _Letter, _: int) -> None:
         note = bounded(letter.note, self._clock.time())
         if letter.cookies is not None and self._browsers is not None:
-            note.to = self._browsers.address(letter.cookies) or UNKNOWN_BROWSER
+            note.to = self._browsers.find_address(letter.cookies) or UNKNOWN_BROWSER
         if note.to != UNKNOWN_BROWSER:
             note.id = self._hub.publish(TOPIC, dataclasses.asdict(note))
         if letter.to_notifiers:

@@ -7,11 +7,12 @@ import re
 
 import pytest
 from werkzeug.exceptions import Forbidden
+from werkzeug.http import parse_cookie
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
-from om_plugins.console.access__session import Sessions
+from om_plugins.console.access import COOKIE, LASTS_S, Session, Sessions
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
@@ -141,7 +142,7 @@ def test_after_ten_wrong_tokens_even_the_right_one_waits(serve, clock):
 def test_a_cookie_without_sign_in_opens_nothing(serve):
     client = serve(TOKEN)
     sessions = Sessions(client.runtime.secret, client.runtime.clock, TOKEN)
-    _, cookie = sessions.made({"SCRIPT_NAME": "/_om"}, signed_in=False)
+    _, cookie = sessions.create({"SCRIPT_NAME": "/_om"}, signed_in=False)
     value = cookie.partition(";")[0].partition("=")[2]
     client.set_cookie("om_console", value, path="/_om")
     answer = client.get("/_om/overview.json")
@@ -292,3 +293,72 @@ def test_signing_out_ends_it(serve):
     assert client.post("/_om/console/logout", data={"form_token": "no"}).status_code == 403
     assert client.post("/_om/console/logout", data={"form_token": said}).status_code == 303
     assert client.get("/_om/").status_code == 401
+
+
+# The console's cookie: signed, bound to the token, over after twelve hours.
+
+ENVIRON = {"SCRIPT_NAME": "/app/_om", "wsgi.url_scheme": "http"}
+
+
+def create(sessions, *, signed_in=True, **environ):
+    return sessions.create({**ENVIRON, **environ}, signed_in=signed_in)
+
+
+def asking(cookie):
+    return {"HTTP_COOKIE": cookie.partition(";")[0]}
+
+
+@pytest.fixture
+def sessions(clock):
+    return Sessions(lambda: b"secret", clock, "the token of today")
+
+
+def test_a_cookie_is_known_again(sessions):
+    session, cookie = create(sessions)
+    assert sessions.find(asking(cookie)) == session
+    assert session.signed_in
+
+
+def test_the_cookie_is_for_the_prefix_alone_and_no_script_reads_it(sessions):
+    _, cookie = create(sessions)
+    assert {"HttpOnly", "SameSite=Strict", "Path=/app/_om", f"Max-Age={LASTS_S}"} <= set(
+        cookie.split("; ")
+    )
+    assert "Secure" not in cookie
+    assert "; Secure" in create(sessions, **{"wsgi.url_scheme": "https"})[1]
+
+
+def test_it_runs_out_after_twelve_hours_whatever_the_browser_does(sessions, clock):
+    _, cookie = create(sessions)
+    clock.advance(LASTS_S - 1)
+    assert sessions.find(asking(cookie))
+    clock.advance(1)
+    assert sessions.find(asking(cookie)) is None
+
+
+def test_a_longer_life_or_a_sign_in_cannot_be_written_into_it(sessions):
+    _, cookie = create(sessions, signed_in=False)
+    value = parse_cookie(cookie.partition(";")[0])[COOKIE]
+    version, sid, until, signature = value.split(".")
+    for forged in (
+        f"{version}.{sid}.{int(until) + 1}.{signature}",
+        f"{version}.{sid}.{until}.1.{signature}",
+        f"{version}.{'A' * 22}.{until}.{signature}",
+        f"{version}.{sid}.{until}.{'A' * 43}",
+        "nonsense",
+    ):
+        assert sessions.find({"HTTP_COOKIE": f"{COOKIE}={forged}"}) is None
+    assert sessions.find({"HTTP_COOKIE": f"{COOKIE}={value}"}) == Session(sid, signed_in=False)
+
+
+def test_another_token_signs_everybody_out(sessions, clock):
+    _, cookie = create(sessions)
+    other = Sessions(lambda: b"secret", clock, "the token of tomorrow")
+    assert other.find(asking(cookie)) is None
+
+
+def test_a_form_token_belongs_to_one_session(sessions):
+    one, other = create(sessions)[0], create(sessions)[0]
+    assert sessions.is_form_token(one, sessions.form_token(one))
+    assert not sessions.is_form_token(other, sessions.form_token(one))
+    assert not sessions.is_form_token(one, "ünsinn")

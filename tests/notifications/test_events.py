@@ -118,7 +118,7 @@ def test_a_browser_gets_a_cookie_once_and_then_what_is_said_to_it(runtime, open_
     mine = open_stream(Cookie=cookie)
     assert "Set-Cookie" not in mine.headers
     assert mine.next().startswith(b"retry: 2000\n\nevent: ready\nid: 0\n")
-    tell("for me", runtime.browsers.address(cookie))
+    tell("for me", runtime.browsers.find_address(cookie))
     (item,) = mine.items()
     assert item["message"] == "for me"
     assert set(item) == {
@@ -131,7 +131,7 @@ def test_other_browsers_do_not_hear_what_is_said_to_one(runtime, open_stream, te
     one.next()
     other.next()
     for stream, name in ((one, "one"), (other, "other")):
-        tell(f"for {name}", runtime.browsers.address(cookie_of(stream)))
+        tell(f"for {name}", runtime.browsers.find_address(cookie_of(stream)))
     tell("for operators", "operators")
     tell("for all", "everyone")
     assert [item["message"] for item in one.items()] == ["for one", "for all"]
@@ -150,10 +150,10 @@ def test_users_and_roles_hear_what_is_said_to_them(open_stream, tell):
 
 def test_a_forged_cookie_is_replaced(runtime, open_stream, tell):
     cookie = cookie_of(open_stream())
-    address = runtime.browsers.address(cookie)
+    address = runtime.browsers.find_address(cookie)
     for forged in (cookie[:-3] + "AAA", cookie.partition(".")[0], f"om_sid={address[4:]}."):
         stream = open_stream(Cookie=forged)
-        assert runtime.browsers.address(cookie_of(stream)) not in ("", address)
+        assert runtime.browsers.find_address(cookie_of(stream)) not in ("", address)
         stream.next()
         tell("secret", address)
         tell("for all", "everyone")
@@ -275,7 +275,7 @@ def test_polling_gives_what_is_new_and_where_to_go_on(poll, tell, runtime):
     cookie = answer.headers["Set-Cookie"].partition(";")[0]
     ((cursor),) = answer.json
     assert cursor == {"id": "0", "kind": "cursor"}
-    tell("for me", runtime.browsers.address(cookie))
+    tell("for me", runtime.browsers.find_address(cookie))
     tell("private", "operators")
     mine, cursor = poll("0", cookie).json
     assert (mine["message"], cursor["kind"]) == ("for me", "cursor")

@@ -108,7 +108,7 @@ def test_outside_a_request_it_goes_to_the_operators(make_runtime):
 def test_in_a_request_it_goes_to_the_browser_that_asked(make_runtime):
     asked = {}
     runtime = make_runtime(environ=lambda: asked)
-    address, cookie = runtime.browsers.welcome({}, "")
+    address, cookie = runtime.browsers.assign_address({}, "")
     asked["HTTP_COOKIE"] = cookie.partition(";")[0]
     runtime.notify.success("Saved")
     progress = runtime.notify.progress("Working")

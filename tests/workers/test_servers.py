@@ -13,6 +13,16 @@ def test_a_number_is_the_limit():
     assert stream_limit({"wsgi.multithread": True}, 0) == 0
 
 
+def test_auto_needs_as_many_threads_as_the_caller_says(gunicorn_worker):
+    environ = {"wsgi.multithread": True}
+    assert stream_limit(environ, "auto", least_threads=4) == 1
+    del gunicorn_worker.cfg.threads
+    assert stream_limit(environ, "auto", least_threads=4) == 1
+    gunicorn_worker.cfg.threads = 3
+    assert stream_limit(environ, "auto", least_threads=4) == 0
+    assert stream_limit(environ, 2, least_threads=4) == 2
+
+
 def test_auto_is_none_with_one_thread_and_one_with_more(gunicorn_worker):
     assert stream_limit({}, "auto") == 0
     assert stream_limit({"wsgi.multithread": False}, "auto") == 0
