@@ -9,12 +9,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .core import moved
+
 __version__ = "0.1.0"
+
+moved.install()
 
 if TYPE_CHECKING:
     from . import errors as errors
     from . import signals as signals
     from .builtin.engines.callable import CallableEngine as CallableEngine
+    from .builtin.engines.faults import Chaos as Chaos
+    from .builtin.engines.faults import ChaosOptions as ChaosOptions
     from .builtin.engines.http import HttpEngine as HttpEngine
     from .builtin.engines.last_good import StaleEngine as StaleEngine
     from .builtin.engines.openai import OpenAIEngine as OpenAIEngine
@@ -22,26 +28,65 @@ if TYPE_CHECKING:
     from .builtin.engines.proxy_app import ProxyApp as ProxyApp
     from .builtin.engines.static import StaticEngine as StaticEngine
     from .builtin.engines.wsgi import WsgiEngine as WsgiEngine
+    from .builtin.hubs.memory import MemoryHub as MemoryHub
+    from .chains.chain import EngineChain as EngineChain
+    from .chains.snapshot__policy import ChainPolicy as ChainPolicy
+    from .core.call import caller_gone as caller_gone
+    from .core.clock import SystemClock as SystemClock
+    from .core.translations import words as _words
+    from .csp.jinja.extension import install as _install
+    from .csp.nonce import nonce as nonce
+    from .csp.override import Override as _Override
+    from .csp.override import override as _override
     from .csp.policy__builder import Csp as Csp
     from .flask.extension import OpenManager as OpenManager
+    from .gateway.layer import EngineRoutes as EngineRoutes
+    from .headers.layer import HeaderPolicy as HeaderPolicy
+    from .headers.layer import HeadersLayer as HeadersLayer
     from .hookspecs import hookimpl as hookimpl
+    from .notifications.problem_reports import problems as _problems
+    from .policies.bulkhead import Bulkhead as Bulkhead
+    from .recovery.fingerprint import kind_of as _kind_of
     from .settings.settings import Settings as Settings
+    from .settings.settings__options import RouteOptions as RouteOptions
+    from .types import Action as Action
     from .types import Answer as Answer
     from .types import Call as Call
     from .types import EngineSpec as EngineSpec
     from .types import EngineTraits as EngineTraits
     from .types import Notification as Notification
     from .types import PluginInfo as PluginInfo
+    from .workers.scheduler import BackgroundScheduler as BackgroundScheduler
     from .wsgi import OpenManagerMiddleware as OpenManagerMiddleware
 
+    CspOverride = _Override
+    error_kind = _kind_of
+    install_nonces = _install
+    load_translations = _words
+    override_csp = _override
+    read_problem_reports = _problems
+
+# Public name: the module that has it, and its name there if it is another one.
 _HOMES = {
+    "Action": "types",
     "Answer": "types",
+    "BackgroundScheduler": "workers.scheduler",
+    "Bulkhead": "policies.bulkhead",
     "Call": "types",
     "CallableEngine": "builtin.engines.callable",
+    "ChainPolicy": "chains.snapshot__policy",
+    "Chaos": "builtin.engines.faults",
+    "ChaosOptions": "builtin.engines.faults",
     "Csp": "csp.policy__builder",
+    "CspOverride": "csp.override:Override",
+    "EngineChain": "chains.chain",
+    "EngineRoutes": "gateway.layer",
     "EngineSpec": "types",
     "EngineTraits": "types",
+    "HeaderPolicy": "headers.layer",
+    "HeadersLayer": "headers.layer",
     "HttpEngine": "builtin.engines.http",
+    "MemoryHub": "builtin.hubs.memory",
     "Notification": "types",
     "OpenAIEngine": "builtin.engines.openai",
     "OpenManager": "flask.extension",
@@ -49,12 +94,21 @@ _HOMES = {
     "PluginInfo": "types",
     "ProxyApp": "builtin.engines.proxy_app",
     "ProxyEngine": "builtin.engines.proxy",
+    "RouteOptions": "settings.settings__options",
     "Settings": "settings.settings",
     "StaleEngine": "builtin.engines.last_good",
     "StaticEngine": "builtin.engines.static",
+    "SystemClock": "core.clock",
     "WsgiEngine": "builtin.engines.wsgi",
+    "caller_gone": "core.call",
+    "error_kind": "recovery.fingerprint:kind_of",
     "errors": "",
     "hookimpl": "hookspecs",
+    "install_nonces": "csp.jinja.extension:install",
+    "load_translations": "core.translations:words",
+    "nonce": "csp.nonce",
+    "override_csp": "csp.override:override",
+    "read_problem_reports": "notifications.problem_reports:problems",
     "signals": "",
 }
 
@@ -68,9 +122,10 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, inner = home.partition(":")
     value = (
-        importlib.import_module(f".{home}", __name__).__dict__[name]
-        if home
+        importlib.import_module(f".{module}", __name__).__dict__[inner or name]
+        if module
         else importlib.import_module(f".{name}", __name__)
     )
     globals()[name] = value

@@ -25,7 +25,6 @@ REMAINING: dict[str, set[str]] = {
     "circles": {
         "cache",
         "chains",
-        "core errors types",
         "http_cache",
     },
     "full_folders": {
@@ -111,6 +110,7 @@ REMAINING: dict[str, set[str]] = {
         "console.prefix__guarded",
         "core.call",
         "core.clock",
+        "core.engine",
         "core.problem__conversion",
         "csp.jinja.scan",
         "csp.presets",
@@ -135,7 +135,6 @@ REMAINING: dict[str, set[str]] = {
         "plugins.config",
         "plugins.loading",
         "plugins.parts",
-        "policies.breaker__breaker_view",
         "policies.half_open",
         "policies.window",
         "protocols",
@@ -194,7 +193,6 @@ REMAINING: dict[str, set[str]] = {
         "om_plugins/cache/subscriptions__changed_keys.py",
         "om_plugins/cache/subscriptions__live.py",
         "om_plugins/cache/values__pickles.py",
-        "om_plugins/chains/chain__registry.py",
         "om_plugins/chains/engine_state__condition.py",
         "om_plugins/chains/engine_state__health.py",
         "om_plugins/chains/engine_state__place.py",
@@ -221,9 +219,6 @@ REMAINING: dict[str, set[str]] = {
         "om_plugins/http_cache/layer__background_request.py",
         "om_plugins/http_cache/layer__shared_pages.py",
         "om_plugins/http_cache/store__purges.py",
-        "om_plugins/policies/backoff__deadline.py",
-        "om_plugins/policies/backoff__pauses.py",
-        "om_plugins/policies/breaker__breaker_view.py",
         "om_plugins/recovery/fingerprint__blame.py",
         "om_plugins/recovery/messages__wording.py",
         "om_plugins/settings/kinds__schemes.py",
@@ -239,7 +234,6 @@ REMAINING: dict[str, set[str]] = {
         "tests/cache/test_subscriptions__changed_keys.py",
         "tests/cache/test_subscriptions__live.py",
         "tests/cache/test_values__pickles.py",
-        "tests/chains/test_chain__registry.py",
         "tests/chains/test_engine_state__health.py",
         "tests/chains/test_load_balancing__latencies.py",
         "tests/chains/test_sharing__breaker_sharing.py",
@@ -253,8 +247,6 @@ REMAINING: dict[str, set[str]] = {
         "tests/http_cache/test_layer__background_request.py",
         "tests/http_cache/test_layer__shared_pages.py",
         "tests/http_cache/test_store__purges.py",
-        "tests/policies/test_backoff__deadline.py",
-        "tests/policies/test_backoff__pauses.py",
         "tests/workers/test_outbox__outage.py",
     },
 }
@@ -293,6 +285,9 @@ NAMING_CALLS = frozenset(
     {"ContextVar", "getLogger", "PackageLoader", "import_module", "files", "ModuleType"}
 )
 KEYS_NOT_READ_IN = frozenset({"core.moved"})  # its table lists modules
+
+PUBLIC_FOLDERS = frozenset({"testing"})
+PAGES_ABOUT_THE_INSIDE = frozenset({"architecture.md", "changelog.md"})
 
 # Folders of tests that belong to no folder of the package.
 OTHER_TESTS = frozenset({"servers", "proof", "example_app", "third_party", "typing"})
@@ -354,11 +349,13 @@ class House:
     Args:
         package: the folder of the package.
         tests: the folder of its tests.
+        docs: the folder of its pages.
     """
 
-    def __init__(self, package: Path, tests: Path) -> None:
+    def __init__(self, package: Path, tests: Path, docs: Path) -> None:
         self.package = package
         self.tests = tests
+        self.docs = docs
         self.modules: dict[str, Module] = {}
         for path in sorted(package.rglob("*.py")):
             parts = list(path.relative_to(package).with_suffix("").parts)
@@ -625,6 +622,18 @@ def _called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
+def private_in_pages(house: House) -> Violations:
+    """Pages for users that name a module in a private folder; ``testing/`` is public."""
+    private = {m.name for m in house.modules.values() if m.is_init} - PUBLIC_FOLDERS
+    return {
+        f"{path.name}: {name[0]}": "export it at the top, or say it in other words"
+        for path in house.docs.glob("*.md")
+        if path.name not in PAGES_ABOUT_THE_INSIDE
+        for name in re.finditer(rf"\b{PACKAGE}\.(\w+)[\w.]*", path.read_text(encoding="utf-8"))
+        if name[1] in private
+    }
+
+
 def unfinished_names(house: House) -> Violations:
     """Files with two underscores in their names: they wait for being merged."""
     return {
@@ -645,6 +654,7 @@ CHECKS = {
         shared_class_names,
         untested,
         environ_keys,
+        private_in_pages,
         unfinished_names,
     )
 }
@@ -652,7 +662,7 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def violations():
-    house = House(ROOT / PACKAGE, ROOT / "tests")
+    house = House(ROOT / PACKAGE, ROOT / "tests", ROOT / "docs")
     return {name: check(house) for name, check in CHECKS.items()}
 
 
@@ -688,7 +698,7 @@ def build(tmp_path):
             if path.startswith(PACKAGE):
                 for folder in file.relative_to(tmp_path).parents[:-1]:
                     (tmp_path / folder / "__init__.py").touch()
-        return House(tmp_path / PACKAGE, tmp_path / "tests")
+        return House(tmp_path / PACKAGE, tmp_path / "tests", tmp_path / "docs")
 
     return write
 
@@ -838,6 +848,14 @@ def test_what_is_no_key_of_the_environ_passes(build):
     assert not environ_keys(build({"om_plugins/csp/a.py": text}))
 
 
+def test_a_private_module_on_a_page_is_found(build):
+    text = "`om_plugins.nonce`, `om_plugins.errors`, `om_plugins.testing.fakes`, {}\n"
+    files = {f"om_plugins/{name}.py": "" for name in ("errors", "testing/fakes", "csp/nonce")}
+    assert not private_in_pages(build({**files, "docs/a.md": text}))
+    wrong = {"docs/a.md": text.format("from om_plugins.csp.nonce import nonce")}
+    assert list(private_in_pages(build({**files, **wrong}))) == ["a.md: om_plugins.csp.nonce"]
+
+
 def test_a_name_of_an_unfinished_move_is_found(build):
     house = build(
         {"om_plugins/csp/a__b.py": "", "om_plugins/__main__.py": "", "tests/csp/test_a__b.py": ""}
@@ -884,4 +902,4 @@ def report(house: House) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--report"]:
         sys.exit(f"usage: python {sys.argv[0]} --report")
-    print(report(House(ROOT / PACKAGE, ROOT / "tests")))
+    print(report(House(ROOT / PACKAGE, ROOT / "tests", ROOT / "docs")))
