@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import has_request_context, request
 from werkzeug.wrappers import Request
 
-from om_plugins.gateway.deadline__under_way import ENVIRON
+from om_plugins.core.call import current_request
 
 from .questions.query import Language
 
@@ -44,7 +44,7 @@ def language_of(incoming: Request) -> Language:
 
 def language_now() -> Language | None:
     """The language of the request under way, a view's or an engine route's; ``None`` outside."""
-    environ = ENVIRON.get()
+    environ = current_request.get()
     if environ is not None:
         return language_of(Request(environ))
     return language_of(request) if has_request_context() else None

@@ -29,11 +29,11 @@ from .chains.chain import BreakerRegistry, EngineChain
 from .chains.engine_state import check_engine
 from .chains.live_settings import LiveSettings
 from .chains.sharing__engine_exchange import EngineExchange
+from .core.call import current_request
 from .core.clock import SystemClock
 from .core.translations import Words, display_name, words
 from .errors import ConfigError
 from .gateway.deadline import DEADLINE
-from .gateway.deadline__under_way import ENVIRON
 from .headers.layer import HeaderPolicy
 from .http_cache.cache import HttpCache, rules_from
 from .http_cache.layer__shared_pages import hooks, pack_marks, read_marks
@@ -402,7 +402,7 @@ class Runtime:
         return self.parts.open_hub(self.hub_url(), self.clock)
 
     def _environ(self) -> WSGIEnvironment | None:
-        return ENVIRON.get() or self._host_environ()
+        return current_request.get() or self._host_environ()
 
     def _reader(self) -> Reader:
         """The browser that asks at the moment; its cookie is checked in the background."""

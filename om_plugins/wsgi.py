@@ -19,14 +19,13 @@ from werkzeug.wsgi import ClosingIterator
 from .console.app import Console
 from .console.prefix import Pages, PrefixLayer
 from .console.prefix__guarded import Guarded
+from .core.call import current_request
 from .csp.reports import ReportEndpoint
 from .errors import ConfigError, EngineError
 from .fallback import FallbackLayer
 from .fallback.report_form import ReportForm
 from .gateway import EngineRoutes
-from .gateway.access import RateLimit
 from .gateway.deadline import DeadlineLayer
-from .gateway.deadline__under_way import ENVIRON
 from .headers.https import HttpsLayer
 from .headers.layer import HeadersLayer
 from .http_cache.fast_path import FastPath
@@ -36,6 +35,7 @@ from .notifications.events import EventStream
 from .notifications.problem_reports import ProblemEndpoint
 from .runtime import Runtime
 from .settings.settings import Settings
+from .workers.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -177,11 +177,11 @@ def _note_route(runtime: Runtime, environ: WSGIEnvironment, path: str, error: Ex
 
 
 def _noted(runtime: Runtime, environ: WSGIEnvironment, subject: str, error: Exception) -> None:
-    before = ENVIRON.set(environ)
+    before = current_request.set(environ)
     try:
         runtime.recovery.note(subject, error)
     finally:
-        ENVIRON.reset(before)
+        current_request.reset(before)
 
 
 class OpenManagerMiddleware:

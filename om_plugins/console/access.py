@@ -26,10 +26,9 @@ from urllib.parse import urlsplit
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_host
 
-from ..gateway.access import check_auth, check_site
-from ..gateway.response__refusal import Refusal
+from ..core.access import ask_auth, check_site
+from ..core.problem import Refusal
 from ..protocols import Clock, HostContext, Hub
-from ..settings.settings__options import RouteOptions
 from ..workers.signed_cookie import SignedCookie
 
 if TYPE_CHECKING:
@@ -55,7 +54,6 @@ _PROXIED = (
     "HTTP_VIA",
     "werkzeug.proxy_fix.orig",
 )
-_SAME_SITE = RouteOptions()
 
 
 class Off(Refusal):
@@ -206,9 +204,8 @@ class ConsoleAuth:
         """
         session = self._sessions.find(environ)
         if self._callback is not None:
-            route = RouteOptions(chain="console", auth=self._callback, rate=None)
-            answer = check_auth(environ, body, route, self._host_context)
-            return Access(session, "callback") if answer is None else answer
+            answer = ask_auth(environ, body, self._callback, self._host_context)
+            return answer if isinstance(answer, Response) else Access(session, "callback")
         if self.uses_token:
             said = environ.get("HTTP_AUTHORIZATION", "")
             if said[:7].lower() == "bearer ":
@@ -254,7 +251,7 @@ class ConsoleAuth:
         Raises:
             Refusal: 403.
         """
-        check_site(environ, get_host(environ), _SAME_SITE)
+        check_site(environ, get_host(environ))
         if access.by == "bearer":
             return  # no browser sends that header by itself
         if access.session is None or not self._sessions.is_form_token(access.session, said):

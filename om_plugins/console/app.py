@@ -16,12 +16,11 @@ import msgspec
 from werkzeug.wrappers import Request, Response
 
 from ..core import sse
+from ..core.access import check_site
+from ..core.problem import Refusal
 from ..csp.nonce import nonce
 from ..errors import MissingExtra
-from ..gateway.access import check_site
-from ..gateway.response__refusal import Refusal
 from ..runtime import Runtime
-from ..settings.settings__options import RouteOptions
 from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied, Sessions
 from .app__endpoint import (
@@ -65,7 +64,6 @@ _POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-_SAME_SITE = RouteOptions()
 _PAGES = frozenset({"engines"})
 """What signing in may lead to, beside the overview."""
 
@@ -195,7 +193,7 @@ class Console:
     # --- doing --------------------------------------------------------------------------------
 
     def _login(self, request: Request) -> Response:
-        check_site(request.environ, request.host, _SAME_SITE)
+        check_site(request.environ, request.host)
         self._auth.check_token(request.environ, fields_of(body_of(request)).get("token", ""))
         _, cookie = self._sessions.create(request.environ, signed_in=True)
         return _to_page(request, cookie, to=f"../{_page_of(request)}")
@@ -286,7 +284,7 @@ class Console:
 
     def _checked(self, request: Request) -> Access | Response:
         """For data: refuses other sites' pages, too."""
-        check_site(request.environ, request.host, _SAME_SITE)
+        check_site(request.environ, request.host)
         return self._auth.check(request.environ)
 
     def _page_for(

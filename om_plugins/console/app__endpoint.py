@@ -11,8 +11,7 @@ import msgspec
 from werkzeug.wrappers import Request, Response
 
 from ..core.body import BodyError, read_body
-from ..gateway.response import as_problem
-from ..gateway.response__refusal import Refusal
+from ..core.problem import Refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -75,7 +74,7 @@ def json_answer(data: Mapping[str, Any], status: int = 200) -> Response:
 
 def refused(refusal: Refusal) -> Response:
     """A refusal as a problem document (RFC 9457)."""
-    status, headers, body = as_problem(refusal)
+    status, headers, body = refusal.render()
     return Response(body, status, headers)
 
 

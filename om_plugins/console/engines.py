@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..chains.live_settings import EVERY_CHAIN, LASTS_S
+from ..core.problem import Refusal
 from ..errors import ConfigError
-from ..gateway.response__refusal import Refusal
 from ..runtime import Runtime
 from ..settings.settings__options import EngineOptions
 from .dashboard import Picture

@@ -20,7 +20,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
-from ..core.problem import CONTENT_TYPE, encoded, problem
+from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..csp.nonce import nonce
 from .app import PAGE_NONCE
 
@@ -161,4 +161,6 @@ class StaticFiles:
 
 
 def _problem(status: int, title: str, detail: str) -> Response:
-    return Response(encoded(problem(status, title, detail)), status, content_type=CONTENT_TYPE)
+    return Response(
+        encode_problem(build_problem(status, title, detail)), status, content_type=CONTENT_TYPE
+    )

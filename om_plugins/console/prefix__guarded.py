@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import get_host
 
-from ..gateway.access import RateLimit, check_site
-from ..gateway.response import as_problem
-from ..gateway.response__refusal import Refusal
-from ..settings.settings__options import RouteOptions
+from ..core.access import check_site
+from ..core.problem import Refusal
+from ..workers.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_SAME_SITE = RouteOptions()
 
 
 class Guarded:
@@ -33,11 +29,9 @@ class Guarded:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            check_site(environ, get_host(environ), _SAME_SITE)
+            check_site(environ, get_host(environ))
             if self._limit is not None:
-                self._limit.take(environ)
+                self._limit.count(environ)
         except Refusal as refusal:
-            status, headers, body = as_problem(refusal)
-            start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+            return refusal.send(environ, start_response)
         return self._app(environ, start_response)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["BodyError", "limit_reads", "parse_length", "read_body"]
+__all__ = ["BodyError", "is_file_body", "limit_reads", "parse_length", "read_body"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PIECE_BYTES = 65_536
@@ -100,3 +100,14 @@ def read_body(environ: WSGIEnvironment, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> BodyError:
     return BodyError(413, f"The request is too large: at most {max_bytes:,} bytes are read.")
+
+
+def is_file_body(wrapper: Any, body: object) -> bool:
+    """Whether a response's body was made by the server's ``wsgi.file_wrapper``.
+
+    Args:
+        wrapper: a class, or a function as in uWSGI, which returns the file itself.
+    """
+    if isinstance(wrapper, type):
+        return isinstance(body, wrapper)
+    return hasattr(body, "read")

@@ -11,9 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from ..errors import AttemptTimeout, CallerDeadline, Cancelled
 from .engine import Attempt
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _call_numbers = itertools.count(1)
 
@@ -23,6 +27,12 @@ caller_gone: ContextVar[Callable[[], bool] | None] = ContextVar(
 """Says, without waiting, whether the client for whom a call is made has gone away. Who serves the
 client sets it around the call; the HTTP engines look about twice a second while they wait, also
 for the later chunks of a stream, and cancel the call."""
+
+current_request: ContextVar[WSGIEnvironment | None] = ContextVar(
+    "om_plugins.current_request", default=None
+)
+"""The WSGI environ of the request for which a chain is called, for code that is called from inside
+the chain. ``None`` when no request is known."""
 
 
 class Call:

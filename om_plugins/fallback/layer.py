@@ -16,9 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..chains.error_table import asked_wait_s
-from ..core.problem import phrase
+from ..core.body import is_file_body
+from ..core.problem import get_phrase
 from ..errors import ConfigError
-from ..monitoring.layer import ROUTE, made_by
+from ..monitoring.layer import ROUTE
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..settings.settings__options import FallbackOptions
 from ..signals import Emit, fallback_answered
@@ -249,7 +250,7 @@ class _GuardedRequest:
                     self.copying.end()
                 return body
             wrapper = self._environ.get("wsgi.file_wrapper")
-            if wrapper is not None and made_by(wrapper, body):
+            if wrapper is not None and is_file_body(wrapper, body):
                 self._give_up_copy()
                 return body
         return _Body(self, body)
@@ -308,7 +309,7 @@ class _GuardedRequest:
         cors = [] if held is None else [h for h in held[1] if _is_cors(h[0])]
         size = ("Content-Length", str(len(found.body)))
         kept = [h for h in found.headers if h[0].lower() != "content-length"]
-        self._forward(f"{found.status} {phrase(found.status)}", [*kept, *cors, size], exc_info)
+        self._forward(f"{found.status} {get_phrase(found.status)}", [*kept, *cors, size], exc_info)
         self._tell(found, 500 if held is None else int(held[0][:3]))
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..chains.http_call import call_chain, describe_answer, render_payload
 from ..errors import ConfigError
-from ..gateway.deadline__under_way import ENVIRON
-from ..gateway.request import passed_headers
-from ..gateway.response import about, as_answered
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..settings.settings__options import STALE, FallbackOptions
 from ..types import Answer
@@ -83,7 +81,7 @@ class Guard:
                     copy = self._copy(environ, method)
                     if copy is not None:
                         answer = Answer(engine=STALE, tier=place, stale=True, degraded=True)
-                        return Found("stale", 200, [*copy[0], *about(answer)], copy[1])
+                        return Found("stale", 200, [*copy[0], *describe_answer(answer)], copy[1])
                 elif method in self.options.methods:
                     return self._ask(environ, name, method)
             except ConfigError as error:  # it never will; the next one may
@@ -104,15 +102,6 @@ class Guard:
             "path": path.encode("latin-1", "replace").decode("utf-8", "replace"),
             "query": environ.get("QUERY_STRING", ""),
         }
-        before = ENVIRON.set(environ)
-        try:
-            answer = self._chain(name).call(
-                payload,
-                timeout=self.options.timeout,
-                headers=passed_headers(environ),
-                method=method,
-            )
-        finally:
-            ENVIRON.reset(before)
+        answer = call_chain(self._chain(name), environ, payload, timeout=self.options.timeout)
         answer.degraded = True
-        return Found("engine", *as_answered(answer), answer.engine, name)
+        return Found("engine", *render_payload(answer), answer.engine, name)

@@ -14,10 +14,10 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import get_host
 
-from ..core.problem import CONTENT_TYPE, encoded, problem
+from ..chains.http_call import limit_retry_after
+from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..core.translations import words
 from ..csp.nonce import nonce
-from ..gateway.response__refusal import whole_seconds
 from ..recovery import messages__wording as wording
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class Friendly:
         extra: Headers = [("Content-Language", say.language), ("Vary", "Accept, Accept-Language")]
         wait = next((v for n, v in failed if n.lower() == "retry-after"), "")
         if wait or status == 503:
-            extra.append(("Retry-After", wait or str(whole_seconds(wait_s))))
+            extra.append(("Retry-After", wait or str(limit_retry_after(wait_s))))
         if not wants_page(environ.get("HTTP_ACCEPT")):
-            document = problem(status, "", text)
+            document = build_problem(status, "", text)
             headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), *extra]
-            return status, headers, encoded(document)
+            return status, headers, encode_problem(document)
         root = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
         headers, body = rendered(
             environ,

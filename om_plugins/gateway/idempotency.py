@@ -1,13 +1,14 @@
-"""``Idempotency-Key``: a question that is sent again is answered again, not asked again.
+"""``Idempotency-Key``: a question that is sent again gets the same answer and is not asked again.
 
-draft-ietf-httpapi-idempotency-key-header: same key and same question → the answer that was stored;
-same key, other question → 422; while the first is under way → 409. What is stored is in the hub,
-so it holds in all workers. Names there are made with the secret of the path, the client and the
-key: nobody reads another's answer, and engines get that name instead of the client's own key, so
-that two clients with one key are two calls upstream, too.
+The rules of draft-ietf-httpapi-idempotency-key-header: the same key and the same question get the
+stored answer; the same key and another question get 422; 409 while the first call is running.
+Answers are stored in the hub, so that they hold in all workers. Their names are made with the
+secret, from the path, the client and the key: nobody can read another client's answer. Engines get
+that name instead of the client's own key, so that two clients with one key are two calls upstream,
+too.
 
-A failure is stored only where the work may have been done: when an engine that is not idempotent
-may have got the call. Every other failure leaves the key free for the next try.
+A failure is stored only when the work may have been done, that is, when an engine that is not
+idempotent may have got the call. After every other failure the key can be used again.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..chains.error_table import may_have_run
+from ..core.problem import Headers, Refusal
 from ..core.problem__conversion import converted
 from ..errors import CallerDeadline, ChainExhausted, EngineError
 from ..protocols import Clock, Hub, Lease
-from .response import DONE, EventStream, as_problem
-from .response__refusal import Headers, Refusal
+from .response import DONE, AnswerEvents
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MAX_KEPT_BYTES", "KeptStream", "Keys", "Replay", "Ticket"]
+__all__ = ["MAX_STORED_BYTES", "IdempotencyKeys", "KeyedCall", "RecordedEvents", "StoredAnswer"]
 
 logger = logging.getLogger("om_plugins")
 
-MAX_KEPT_BYTES = 256 * 1024
-"""The largest answer that is kept."""
+MAX_STORED_BYTES = 256 * 1024
+"""The largest answer that is stored."""
 
 MAX_ROUTE_BYTES = 64 * 2**20
-"""What all answers of one route may take within the time that they are kept."""
+"""The most bytes of answers that one route stores within ``idempotency_s``."""
 
 REPLAYED = ("OM-Replayed", "?1")
 
 _SLACK_S = 15.0
 
 
-class Replay:
-    """An answer that is given again."""
+class StoredAnswer:
+    """An answer that is sent again."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -56,20 +57,20 @@ class Replay:
         self.body = body
 
 
-class Keys:
+class IdempotencyKeys:
     """The keys of one route.
 
     Args:
         path: the route's path.
-        kept_s: how long an answer is kept.
+        keep_s: how long an answer is stored, in seconds.
         hub, secret, clock: see :class:`~om_plugins.gateway.layer.EngineRoutes`.
     """
 
     def __init__(
-        self, path: str, kept_s: float, hub: Hub, secret: Callable[[], bytes], clock: Clock
+        self, path: str, keep_s: float, hub: Hub, secret: Callable[[], bytes], clock: Clock
     ) -> None:
         self.path = path
-        self.kept_s = kept_s
+        self.keep_s = keep_s
         self.hub = hub
         self._secret = secret
         self.clock = clock
@@ -79,68 +80,67 @@ class Keys:
         self,
         environ: WSGIEnvironment,
         key: str,
-        said: object,
+        identity: object,
         payload: object,
         stream: bool,
         longest_s: float,
-    ) -> Ticket | Replay:
-        """Take the key for one call.
+    ) -> KeyedCall | StoredAnswer:
+        """Reserve the key for one call.
 
         Args:
             environ: the request.
             key: the client's key.
-            said: what the ``auth`` callback said; a text or number is who the client is.
+            identity: what the ``auth`` callback returned; text or a number identifies the client.
             payload: the question.
             stream: whether its answer is a stream.
             longest_s: how long the call may take, in seconds.
 
         Returns:
-            The stored answer, or a ticket to ask the chain with.
+            The stored answer, or the call for which the chain may now be asked.
 
         Raises:
             Refusal: 422, 409.
         """
-        name = self.name(environ, key, said)
-        mark = _fingerprint(payload, stream)
-        ticket = Ticket(self, name, mark, longest_s + _SLACK_S)
+        name = self.build_name(environ, key, identity)
+        call = KeyedCall(self, name, _fingerprint(payload, stream), longest_s + _SLACK_S)
         try:
-            found = self._stored(ticket)
-            if found is None and not ticket.take():
-                raise _under_way()
-            # Whoever had it until now may just have ended.
-            found = found or self._stored(ticket, mine=True)
+            found = self._find(call)
+            if found is None and not call.acquire():
+                raise _refuse_while_running()
+            # The worker that held the lease until now may just have stored its answer.
+            found = found or self._find(call, has_lease=True)
             if found is not None:
-                ticket.release()
+                call.release()
                 return found
-            ticket.mark_running()
+            call.store_running()
             self._warned = False
         except Refusal:
-            ticket.release()
+            call.release()
             raise
-        except Exception:  # noqa: BLE001 - losing the hub never fails a request
-            ticket.lose()
-            self.trouble()
-        return ticket
+        except Exception:  # noqa: BLE001 - the loss of the hub never fails a request
+            call.give_up()
+            self.warn()
+        return call
 
-    def trouble(self) -> None:
-        """The hub failed: say so once; the call goes on."""
+    def warn(self) -> None:
+        """Log once that the hub failed; the call continues."""
         if not self._warned:
             self._warned = True
             logger.warning(
                 "answers of %s are not kept for their Idempotency-Key", self.path, exc_info=True
             )
 
-    def _stored(self, ticket: Ticket, mine: bool = False) -> Replay | None:
-        record = self.hub.get(ticket.name)
+    def _find(self, call: KeyedCall, has_lease: bool = False) -> StoredAnswer | None:
+        record = self.hub.get(call.name)
         if not isinstance(record, Mapping):
             return None
-        if record.get("mark") != ticket.mark:
+        if record.get("mark") != call.fingerprint:
             raise Refusal(422, "This Idempotency-Key was used for another question. Use a new one.")
         state = record.get("state")
         if state == "running":
-            if mine:  # its worker is gone, and nobody knows how far it came
+            if has_lease:  # the other worker died, and nobody knows what it did
                 return None
-            raise _under_way()
+            raise _refuse_while_running()
         if state != "answered":
             raise Refusal(
                 409,
@@ -150,16 +150,16 @@ class Keys:
         try:
             headers = converted(record.get("headers"), list[tuple[str, str]])
             body = converted(record.get("body"), bytes)
-            return Replay(converted(record.get("status"), int), headers, body)
+            return StoredAnswer(converted(record.get("status"), int), headers, body)
         except ValueError:
             return None
 
-    def name(self, environ: WSGIEnvironment, key: str, said: object) -> str:
-        """A name that says nothing, other for each route, client and key."""
-        if isinstance(said, str | int) and not isinstance(said, bool):
-            client = f"said {said}"
-        elif given := environ.get("HTTP_AUTHORIZATION"):
-            client = f"authorization {given}"
+    def build_name(self, environ: WSGIEnvironment, key: str, identity: object) -> str:
+        """Return a name that reveals nothing, and differs by route, client and key."""
+        if isinstance(identity, str | int) and not isinstance(identity, bool):
+            client = f"said {identity}"
+        elif authorization := environ.get("HTTP_AUTHORIZATION"):
+            client = f"authorization {authorization}"
         else:
             client = f"{environ.get('REMOTE_ADDR', '')} {environ.get('HTTP_COOKIE', '')}"
         digest = hmac.new(self._secret(), digestmod="sha256")
@@ -169,147 +169,150 @@ class Keys:
         return digest.hexdigest()[:32]
 
 
-class Ticket:
-    """One call with a key: it ends by :meth:`answered`, :meth:`failed` or a :class:`KeptStream`.
+class KeyedCall:
+    """One call with a key. It ends by :meth:`store_answer`, :meth:`store_failure` or a
+    :class:`RecordedEvents`.
 
     Attributes:
         key: the key for engines.
-        name: where the record is.
-        mark: the fingerprint of the question.
+        name: the name of the record in the hub.
+        fingerprint: tells this question from others.
     """
 
-    def __init__(self, keys: Keys, name: str, mark: str, lease_s: float) -> None:
+    def __init__(self, keys: IdempotencyKeys, name: str, fingerprint: str, lease_s: float) -> None:
         self._keys = keys
         self.key = name
         self.name = f"idempotency:{name}"
-        self.mark = mark
+        self.fingerprint = fingerprint
         self._lease_s = lease_s
         self._lease: Lease | None = None
         self._renew_at = keys.clock.monotonic() + lease_s / 3
-        self._lost = False
+        self._is_lost = False
 
     # --- the lease --------------------------------------------------------------------------------
 
-    def take(self) -> bool:
-        """Become the only one; False when another is at it."""
+    def acquire(self) -> bool:
+        """Take the lease; False when another call has it."""
         self._lease = self._keys.hub.lease(self.name, self._lease_s)
         return self._lease is not None
 
-    def mark_running(self) -> None:
-        """Let others know which question is under way."""
-        self._put({"mark": self.mark, "state": "running"}, self._lease_s)
+    def store_running(self) -> None:
+        """Store which question is being answered."""
+        self._put({"mark": self.fingerprint, "state": "running"}, self._lease_s)
 
     def renew(self) -> None:
-        """Hold on to it while a stream goes on."""
+        """Renew the lease, when it is time, while a stream continues."""
         now = self._keys.clock.monotonic()
-        if self._lost or self._lease is None or now < self._renew_at:
+        if self._is_lost or self._lease is None or now < self._renew_at:
             return
         self._renew_at = now + self._lease_s / 3
-        self._safely(self._hold)
+        self._try(self._renew_lease)
 
-    def _hold(self) -> None:
+    def _renew_lease(self) -> None:
         if self._lease is not None and self._lease.renew(self._lease_s):
-            self.mark_running()
+            self.store_running()
         else:
-            self.lose()
+            self.give_up()
 
-    def lose(self) -> None:
-        """There is no hub to tell, or another has it: keep nothing."""
-        self._lost = True
+    def give_up(self) -> None:
+        """Store nothing: the hub failed, or another call has the lease."""
+        self._is_lost = True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lease."""
         lease, self._lease = self._lease, None
         if lease is not None:
-            self._safely(lease.release)
+            self._try(lease.release)
 
     # --- how it ended -----------------------------------------------------------------------------
 
-    def answered(self, status: int, headers: Headers, body: bytes, size: int | None = None) -> None:
-        """Keep an answer, if it is not too large.
+    def store_answer(
+        self, status: int, headers: Headers, body: bytes, size: int | None = None
+    ) -> None:
+        """Store an answer, if it is not too large.
 
         Args:
-            size: of the whole body, when ``body`` is only its beginning.
+            size: that of the whole body in bytes, when ``body`` is only its beginning.
         """
         size = len(body) if size is None else size
-        record: dict[str, object] = {"mark": self.mark, "state": "not kept"}
-        if size <= MAX_KEPT_BYTES and self._has_room(size):
-            kept = [list(one) for one in headers]
-            record |= {"state": "answered", "status": status, "headers": kept, "body": body}
+        record: dict[str, object] = {"mark": self.fingerprint, "state": "not kept"}
+        if size <= MAX_STORED_BYTES and self._reserve(size):
+            stored = [list(one) for one in headers]
+            record |= {"state": "answered", "status": status, "headers": stored, "body": body}
         self._end(record)
 
-    def failed(
+    def store_failure(
         self, error: BaseException, idempotent: bool, refusal: Refusal | None = None
     ) -> None:
-        """Keep a failure when the work may have been done all the same; else free the key.
+        """Store a failure when the work may have been done all the same; else free the key.
 
         Args:
             error: why there is no answer.
-            idempotent: asking again would do no harm.
-            refusal: what the client was told; ``None`` when it was told nothing whole.
+            idempotent: the question can be asked again without harm.
+            refusal: the answer to the client; ``None`` when the client got no complete answer.
         """
-        if idempotent or not has_effect(error):
+        if idempotent or not may_have_effect(error):
             self._end(None)
         elif refusal is None:
-            self._end({"mark": self.mark, "state": "broken off"})
+            self._end({"mark": self.fingerprint, "state": "broken off"})
         else:
-            self.answered(*as_problem(refusal))
+            self.store_answer(*refusal.render())
 
     # --- the hub ----------------------------------------------------------------------------------
 
     def _end(self, record: dict[str, object] | None) -> None:
-        if not self._lost:
+        if not self._is_lost:
             if record is None:
-                self._safely(lambda: self._keys.hub.put(self.name, None, 1.0))
+                self._try(lambda: self._keys.hub.put(self.name, None, 1.0))
             else:
-                self._put(record, self._keys.kept_s)
+                self._put(record, self._keys.keep_s)
         self.release()
-        self._lost = True
+        self._is_lost = True
 
-    def _has_room(self, size: int) -> bool:
-        """Whether the route's share of the hub is not used up."""
+    def _reserve(self, size: int) -> bool:
+        """Take ``size`` bytes of the route's share of the hub; False when it is used up."""
         keys = self._keys
-        window = int(keys.clock.time() // keys.kept_s)
+        window = int(keys.clock.time() // keys.keep_s)
         path = hashlib.blake2b(keys.path.encode(), digest_size=8).hexdigest()
         try:
             used = keys.hub.increment(
-                f"idempotency-bytes:{path}:{window}", max(1, size), ttl=keys.kept_s
+                f"idempotency-bytes:{path}:{window}", max(1, size), ttl=keys.keep_s
             )
-        except Exception:  # noqa: BLE001 - as above
-            keys.trouble()
+        except Exception:  # noqa: BLE001 - the loss of the hub never fails a request
+            keys.warn()
             return False
         return used <= MAX_ROUTE_BYTES
 
     def _put(self, record: dict[str, object], ttl: float) -> None:
-        self._safely(lambda: self._keys.hub.put(self.name, record, ttl))
+        self._try(lambda: self._keys.hub.put(self.name, record, ttl))
 
-    def _safely(self, work: Callable[[], object]) -> None:
+    def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except Exception:  # noqa: BLE001 - as above
-            self._keys.trouble()
+        except Exception:  # noqa: BLE001 - the loss of the hub never fails a request
+            self._keys.warn()
 
 
-class KeptStream:
-    """Passes a stream of events on, and keeps it when it ended whole.
+class RecordedEvents:
+    """Passes a stream of events on, and stores it when it ended completely.
 
     Args:
-        ticket: of this call.
+        call: stores the stream.
         events: the stream; closed with this.
-        headers: its head.
-        idempotent: a stream that broke off may be asked for again.
+        headers: the headers of the answer.
+        idempotent: a question whose stream broke off may be asked again.
     """
 
     def __init__(
-        self, ticket: Ticket, events: EventStream, headers: Headers, idempotent: bool
+        self, call: KeyedCall, events: AnswerEvents, headers: Headers, idempotent: bool
     ) -> None:
-        self._ticket: Ticket | None = ticket
+        self._call: KeyedCall | None = call
         self._events = events
         self._headers = headers
         self._idempotent = idempotent
         self._parts: list[bytes] = []
         self._size = 0
-        self._whole = False
+        self._is_complete = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -321,31 +324,31 @@ class KeptStream:
             self._end()
             raise
         self._size += len(event)
-        if self._size <= MAX_KEPT_BYTES:
+        if self._size <= MAX_STORED_BYTES:
             self._parts.append(event)
-        self._whole = event.startswith(DONE)
-        if self._ticket is not None:
-            self._ticket.renew()
+        self._is_complete = event.startswith(DONE)
+        if self._call is not None:
+            self._call.renew()
         return event
 
     def close(self) -> None:
-        """The client has all, or left."""
+        """The client has everything, or left."""
         try:
             self._events.close()
         finally:
             self._end()
 
     def _end(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is None:
+        call, self._call = self._call, None
+        if call is None:
             return
-        if not self._whole:
-            ticket.failed(EngineError("the stream broke off"), self._idempotent)
+        if not self._is_complete:
+            call.store_failure(EngineError("the stream broke off"), self._idempotent)
         else:
-            ticket.answered(200, self._headers, b"".join(self._parts), self._size)
+            call.store_answer(200, self._headers, b"".join(self._parts), self._size)
 
 
-def has_effect(error: BaseException) -> bool:
+def may_have_effect(error: BaseException) -> bool:
     """Whether an engine may have done the work although the call failed."""
     if isinstance(error, ChainExhausted | CallerDeadline):
         return any(not one.skipped and may_have_run(one.error) for one in error.attempts)
@@ -353,12 +356,13 @@ def has_effect(error: BaseException) -> bool:
 
 
 def _fingerprint(payload: object, stream: bool) -> str:
-    """What tells one question from another: its JSON in one order, and how it is answered."""
+    """Return what tells one question from another: a hash of its JSON in one order, and of
+    whether the answer is a stream."""
     data = msgspec.json.encode(payload, order="deterministic")
     return hashlib.blake2b(data, digest_size=16, person=b"stream" if stream else b"").hexdigest()
 
 
-def _under_way() -> Refusal:
+def _refuse_while_running() -> Refusal:
     return Refusal(
         409,
         "This question is being answered. Please ask again in a moment.",

@@ -16,39 +16,42 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
 from ..builtin.engines.proxy_app__client_socket import watch_client
+from ..chains.http_call import call_chain, render_json
+from ..core.access import ask_auth, check_host
 from ..core.call import caller_gone
+from ..core.problem import Headers, Refusal, get_phrase
 from ..errors import ConfigError
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..settings.settings__options import RouteOptions
 from ..types import Answer
-from . import request as question
-from .access import RateLimit, allowed_origin, ask_auth, check_host, check_site
-from .deadline__ending import Ending
-from .deadline__under_way import ENVIRON
-from .idempotency import KeptStream, Keys, Replay, Ticket
-from .passthrough import RawRoute
-from .response import EventStream, as_json, as_problem, event_headers, wants_events
-from .response__refusal import Headers, Refusal, refusal_for
+from ..workers.rate_limit import RateLimit
+from .access import build_cors_headers, build_preflight_headers, check_site
+from .deadline import GracefulStop
+from .idempotency import IdempotencyKeys, KeyedCall, RecordedEvents, StoredAnswer
+from .passthrough import PassthroughRoute
+from .request import parse_json, parse_query, read_idempotency_key, read_request_body
+from .response import AnswerEvents, build_event_headers, explain_error, wants_events
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+__all__ = ["EngineRoutes"]
+
 logger = logging.getLogger("om_plugins")
 
 _LITERAL = re.compile(r"[^<>*?#]*")
-_EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, OM-Replayed, Retry-After"
 _LONGEST_S = 60.0
 
 OnError = Callable[["WSGIEnvironment", str, Exception], None]
-"""Called with the environ, the chain's name and what it raised, when a call failed with a 5xx."""
+"""Called with the environ, the chain's name and its error, when a call failed with a 5xx."""
 
 OnWrongMethod = Callable[[str, str, Sequence[str]], None]
+"""Called with the path, the method and the allowed methods of a 405."""
 
 
 class EngineRoutes:
@@ -56,9 +59,9 @@ class EngineRoutes:
 
     Args:
         app: the app underneath.
-        routes: options by path; a path matches ``PATH_INFO`` exactly, that of a raw route all
-            that is below it, too.
-        chain: gives the chain of a name.
+        routes: options by path. A path matches ``PATH_INFO`` exactly; that of a raw route also
+            matches all paths below it.
+        chain: returns the chain of a name.
         hub: counts calls per client over all workers.
         secret: hides client addresses in the hub; called on first use.
         clock: the time.
@@ -66,8 +69,8 @@ class EngineRoutes:
         trusted_hosts: host names to answer to, ``.example.com`` with its subdomains; every name
             when ``None``.
         trust_forwarded: the peer is a proxy: raw routes add to its ``X-Forwarded-*``.
-        on_error: told of every call that failed on our side; what it raises is logged.
-        on_wrong_method: told of every 405: the path, the method and what is allowed.
+        on_error: called for each call that failed on our side; its own errors are logged.
+        on_wrong_method: called for each 405.
 
     Raises:
         ConfigError: a path or an option is wrong.
@@ -92,32 +95,19 @@ class EngineRoutes:
         self._app = app
         self._chain = chain
         self._host_context = host_context
-        self._trusted = trusted_hosts
+        self._trusted_hosts = trusted_hosts
         self._on_error = on_error
         self._on_wrong_method = on_wrong_method
-        self._ending = Ending(clock)
-        self._routes: dict[str, _Route] = {}
-        raw: dict[str, RawRoute] = {}
+        self._stop = GracefulStop(clock)
+        self._routes: dict[str, _EngineRoute] = {}
+        passthrough: dict[str, PassthroughRoute] = {}
         for path, options in routes.items():
-            if not path.startswith("/"):
-                raise ConfigError(f"OM_ROUTES[{path!r}]", path, "a path must begin with '/'")
-            if not _LITERAL.fullmatch(path):
-                raise ConfigError(
-                    f"OM_ROUTES[{path!r}]",
-                    path,
-                    "a path is matched letter by letter: it has no <placeholder>, '*', '?' or '#'",
-                )
-            if not options.chain:
-                raise ConfigError(f"OM_ROUTES[{path!r}].chain", "", "must name a chain")
-            if inspect.iscoroutinefunction(options.auth):
-                raise TypeError(
-                    f"OM_ROUTES[{path!r}].auth is an async function; it must be a plain one"
-                )
+            _check(path, options)
             limit = options.rate and RateLimit(path, options.rate, hub, secret, clock)
             # PEP 3333: PATH_INFO holds UTF-8 bytes as latin-1.
-            written = path.encode().decode("latin-1")
+            wsgi_path = path.encode().decode("latin-1")
             if options.raw:
-                raw[written] = RawRoute(
+                passthrough[wsgi_path] = PassthroughRoute(
                     path,
                     options,
                     chain,
@@ -127,56 +117,55 @@ class EngineRoutes:
                     trust_forwarded=trust_forwarded,
                 )
                 continue
-            keys = Keys(path, options.idempotency_s, hub, secret, clock)
-            self._routes[written] = _Route(path, options, limit, keys)
-        self._raw = sorted(raw.items(), key=lambda one: -len(one[0]))
-        self._raw_paths = tuple(raw)
+            keys = IdempotencyKeys(path, options.idempotency_s, hub, secret, clock)
+            self._routes[wsgi_path] = _EngineRoute(path, options, limit, keys)
+        self._passthrough = sorted(passthrough.items(), key=lambda one: -len(one[0]))
+        self._passthrough_paths = tuple(passthrough)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         route = self._routes.get(path)
         if route is not None:
             return self._answer(environ, start_response, route)
-        if self._raw_paths and path.startswith(self._raw_paths):
-            raw = next(one for start, one in self._raw if path.startswith(start))
-            return raw(environ, start_response)
+        if self._passthrough_paths and path.startswith(self._passthrough_paths):
+            below = next(one for start, one in self._passthrough if path.startswith(start))
+            return below(environ, start_response)
         return self._app(environ, start_response)
 
     def _answer(
-        self, environ: WSGIEnvironment, start_response: StartResponse, route: _Route
+        self, environ: WSGIEnvironment, start_response: StartResponse, route: _EngineRoute
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         stream = method != "HEAD" and wants_events(environ.get("HTTP_ACCEPT"))
-        asked = _Asked(_cors_headers(environ, route.options))
+        state = _RequestProgress(build_cors_headers(environ, route.options))
         try:
-            found = self._ask(environ, method, stream, route, asked)
+            found = self._ask(environ, method, stream, route, state)
             if isinstance(found, Answer) and not stream:
-                status, own, content = as_json(found)
-                if asked.ticket is not None:
-                    asked.ticket.answered(status, own, content)
+                status, own, content = render_json(found)
+                if state.keyed_call is not None:
+                    state.keyed_call.store_answer(status, own, content)
         except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
-            refusal = self._refused(environ, route, error)
-            if asked.ticket is not None:
-                asked.ticket.failed(error, asked.idempotent, refusal)
-            status, own, content = as_problem(refusal)
-        else:
-            if found is None:
-                start_response("204 No Content", asked.headers)
-                return []
-            if isinstance(found, Response):
-                return found(environ, start_response)
-            if isinstance(found, Replay):
-                status, own, content = found.status, found.headers, found.body
-            elif stream:
-                own = event_headers(found)
-                start_response("200 OK", [*own, *asked.headers])
-                events = EventStream(
-                    found, lambda error: self._refused(environ, route, error), self._ending.over
-                )
-                if asked.ticket is None:
-                    return events
-                return KeptStream(asked.ticket, events, own, asked.idempotent)
-        start_response(_line(status), [*own, *asked.headers])
+            refusal = self._explain(environ, route, error)
+            if state.keyed_call is not None:
+                state.keyed_call.store_failure(error, state.idempotent, refusal)
+            return refusal.send(environ, start_response, state.headers)
+        if found is None:
+            start_response("204 No Content", state.headers)
+            return []
+        if isinstance(found, Response):
+            return found(environ, start_response)
+        if isinstance(found, StoredAnswer):
+            status, own, content = found.status, found.headers, found.body
+        elif stream:
+            own = build_event_headers(found)
+            start_response("200 OK", [*own, *state.headers])
+            events = AnswerEvents(
+                found, lambda error: self._explain(environ, route, error), self._stop.is_over
+            )
+            if state.keyed_call is None:
+                return events
+            return RecordedEvents(state.keyed_call, events, own, state.idempotent)
+        start_response(f"{status} {get_phrase(status)}", [*own, *state.headers])
         return [] if method == "HEAD" else [content]
 
     def _ask(
@@ -184,76 +173,65 @@ class EngineRoutes:
         environ: WSGIEnvironment,
         method: str,
         stream: bool,
-        route: _Route,
-        asked: _Asked,
-    ) -> Answer | Response | Replay | None:
+        route: _EngineRoute,
+        state: _RequestProgress,
+    ) -> Answer | Response | StoredAnswer | None:
         """Check the request and ask the chain.
 
         Returns:
-            The answer, also one that was given before, a response of the auth callback, or
-            ``None`` when all is said in the headers of ``asked``.
+            The answer, new or stored; or the response of the auth callback; or ``None`` when the
+            headers of ``state`` are the whole answer.
 
         Raises:
-            Exception: what :func:`~om_plugins.gateway.response__refusal.refusal_for` explains.
+            Exception: what :func:`~om_plugins.gateway.response.explain_error` explains.
         """
         options = route.options
-        host = check_host(environ, self._trusted)
+        host = check_host(environ, self._trusted_hosts)
         chain = self._chain(options.chain)
-        asked.idempotent = chain.idempotent
+        state.idempotent = chain.idempotent
         methods = ("GET", "HEAD", "POST") if chain.idempotent else ("POST",)
         if method == "OPTIONS":
-            asked.headers += _options(environ, methods, options)
+            state.headers += build_preflight_headers(environ, methods, options)
             return None
         if method not in methods:
             if self._on_wrong_method is not None:
                 self._on_wrong_method(route.path, method, (*methods, "OPTIONS"))
-            raise _wrong_method(method, methods)
+            raise _refuse_method(method, methods)
         check_site(environ, host, options)
         if route.limit is not None:
-            asked.headers += route.limit.take(environ)
-        key = question.idempotency_key(environ, options.require_key)
-        body = question.read_request_body(environ, options.max_body) if method == "POST" else b""
-        said = ask_auth(environ, body, options, self._host_context)
-        if isinstance(said, Response):
-            return said
-        payload = (
-            question.json_payload(environ, body)
-            if method == "POST"
-            else question.query_payload(environ)
-        )
+            state.headers += route.limit.count(environ)
+        key = read_idempotency_key(environ, options.require_key)
+        body = read_request_body(environ, options.max_body) if method == "POST" else b""
+        identity = ask_auth(environ, body, options.auth, self._host_context)
+        if isinstance(identity, Response):
+            return identity
+        payload = parse_json(environ, body) if method == "POST" else parse_query(environ)
         if key is not None:
             if method == "POST" and options.idempotency_s:
-                longest_s = options.timeout or _timeout_of(chain)
-                ticket = route.keys.begin(environ, key, said, payload, stream, longest_s)
-                if isinstance(ticket, Replay):
-                    return ticket
-                asked.ticket = ticket
-                key = ticket.key
+                longest_s = options.timeout or _get_timeout(chain)
+                begun = route.keys.begin(environ, key, identity, payload, stream, longest_s)
+                if isinstance(begun, StoredAnswer):
+                    return begun
+                state.keyed_call = begun
+                key = begun.key
             else:
-                key = route.keys.name(environ, key, said)
-        before = ENVIRON.set(environ)
-        watching = caller_gone.set(self._nobody_waits(environ))
+                key = route.keys.build_name(environ, key, identity)
+        before = caller_gone.set(self._watch(environ))
         try:
-            return chain.call(
-                payload,
-                stream=stream,
-                timeout=options.timeout,
-                idempotency_key=key,
-                headers=question.passed_headers(environ),
-                method=method,
+            return call_chain(
+                chain, environ, payload, stream=stream, timeout=options.timeout, idempotency_key=key
             )
         finally:
-            caller_gone.reset(watching)
-            ENVIRON.reset(before)
+            caller_gone.reset(before)
 
-    def _nobody_waits(self, environ: WSGIEnvironment) -> Callable[[], bool]:
-        """Says that the client has gone, or that the server is about to."""
-        over = self._ending.over
-        gone = watch_client(environ)
-        return over if gone is None else lambda: gone() or over()
+    def _watch(self, environ: WSGIEnvironment) -> Callable[[], bool]:
+        """Return what says whether the client has gone, or the server is about to stop."""
+        is_over = self._stop.is_over
+        is_gone = watch_client(environ)
+        return is_over if is_gone is None else lambda: is_gone() or is_over()
 
-    def _refused(self, environ: WSGIEnvironment, route: _Route, error: Exception) -> Refusal:
-        refusal = refusal_for(error, f"route {route.path} (chain {route.options.chain!r})")
+    def _explain(self, environ: WSGIEnvironment, route: _EngineRoute, error: Exception) -> Refusal:
+        refusal = explain_error(error, f"route {route.path} (chain {route.options.chain!r})")
         if refusal.status >= 500 and self._on_error is not None:
             try:
                 self._on_error(environ, route.options.chain, error)
@@ -262,11 +240,11 @@ class EngineRoutes:
         return refusal
 
 
-class _Route:
+class _EngineRoute:
     __slots__ = ("keys", "limit", "options", "path")
 
     def __init__(
-        self, path: str, options: RouteOptions, limit: RateLimit | None, keys: Keys
+        self, path: str, options: RouteOptions, limit: RateLimit | None, keys: IdempotencyKeys
     ) -> None:
         self.path = path
         self.options = options
@@ -274,57 +252,44 @@ class _Route:
         self.keys = keys
 
 
-class _Asked:
+class _RequestProgress:
     """What is known of a request by the time that its answer is written."""
 
-    __slots__ = ("headers", "idempotent", "ticket")
+    __slots__ = ("headers", "idempotent", "keyed_call")
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
         self.idempotent = False
-        self.ticket: Ticket | None = None
+        self.keyed_call: KeyedCall | None = None
 
 
-def _timeout_of(chain: Chain) -> float:
-    """The total deadline of a call, where the chain tells it."""
+def _check(path: str, options: RouteOptions) -> None:
+    where = f"OM_ROUTES[{path!r}]"
+    if not path.startswith("/"):
+        raise ConfigError(where, path, "a path must begin with '/'")
+    if not _LITERAL.fullmatch(path):
+        raise ConfigError(
+            where,
+            path,
+            "a path is matched letter by letter: it has no <placeholder>, '*', '?' or '#'",
+        )
+    if not options.chain:
+        raise ConfigError(f"{where}.chain", "", "must name a chain")
+    if inspect.iscoroutinefunction(options.auth):
+        raise TypeError(f"{where}.auth is an async function; it must be a plain one")
+
+
+def _get_timeout(chain: Chain) -> float:
+    """Return the total deadline of a call in seconds, where the chain has one."""
     timeout = getattr(getattr(chain, "policy", None), "timeout", None)
     return float(timeout) if isinstance(timeout, int | float) else _LONGEST_S
 
 
-def _wrong_method(method: str, methods: Sequence[str]) -> Refusal:
-    shown = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
+def _refuse_method(method: str, methods: Sequence[str]) -> Refusal:
+    allowed = " and ".join(filter(None, (", ".join(methods[:-1]), methods[-1])))
     used = method if method.isascii() and method.isalpha() and len(method) <= 16 else "this method"
     return Refusal(
         405,
-        f"This address answers {shown}, not {used}. Send your question with POST as JSON.",
+        f"This address answers {allowed}, not {used}. Send your question with POST as JSON.",
         [("Allow", ", ".join((*methods, "OPTIONS")))],
     )
-
-
-def _options(environ: WSGIEnvironment, methods: Sequence[str], route: RouteOptions) -> Headers:
-    headers = [("Allow", ", ".join((*methods, "OPTIONS")))]
-    asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
-    if asked and allowed_origin(environ, route) is not None:
-        headers += [
-            ("Access-Control-Allow-Methods", ", ".join(methods)),
-            ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key"),
-            ("Access-Control-Max-Age", "600"),
-        ]
-    return headers
-
-
-def _cors_headers(environ: WSGIEnvironment, route: RouteOptions) -> Headers:
-    if not route.cors:
-        return []
-    headers = [] if "*" in route.cors else [("Vary", "Origin")]
-    origin = allowed_origin(environ, route)
-    if origin is not None:
-        headers += [
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Expose-Headers", _EXPOSED),
-        ]
-    return headers
-
-
-def _line(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}"

@@ -1,8 +1,8 @@
 """A raw engine route: whole HTTP requests below a path go to a chain of proxy engines.
 
-What upstreams answer goes back as it is (see
-:class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`);
-this adds what an engine route has: trusted hosts, the rate per client, ``auth`` and the deadline.
+The answers of upstreams are sent as they are (see
+:class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`). This module adds what every engine route
+has: trusted hosts, the rate per client, ``auth`` and the deadline.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Response
 
 from ..builtin.engines.proxy_app import ProxyApp
-from ..core.problem import phrase
+from ..core.access import ask_auth, check_host
+from ..core.call import current_request
+from ..core.problem import Headers
 from ..errors import ConfigError
 from ..monitoring.layer import ROUTE
 from ..protocols import Chain, HostContext
 from ..settings.settings__options import RouteOptions
 from ..types import Answer
-from .access import RateLimit, ask_auth, check_host
-from .deadline__under_way import ENVIRON
-from .response import as_problem
-from .response__refusal import Headers, refusal_for
+from ..workers.rate_limit import RateLimit
+from .response import explain_error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["RawRoute"]
+__all__ = ["PassthroughRoute"]
 
 
-class RawRoute:
-    """A WSGI application for one path and all that is below it.
+class PassthroughRoute:
+    """A WSGI application for all paths below one path.
 
     Args:
         path: ends with a slash.
-        options: those of the route; ``cors`` and ``require_key`` are the upstream's business.
-        chain: gives the chain of a name.
+        options: those of the route; ``cors`` and ``require_key`` are left to the upstream.
+        chain: returns the chain of a name.
         limit: counts calls per client; ``None`` for no limit.
         host_context, trusted_hosts: see :class:`~om_plugins.gateway.layer.EngineRoutes`.
-        trust_forwarded: the peer is a proxy whose ``X-Forwarded-*`` is added to.
+        trust_forwarded: the peer is a proxy, and its ``X-Forwarded-*`` are added to.
 
     Raises:
         ConfigError: the path does not end with a slash, or an option has no meaning here.
@@ -80,38 +80,36 @@ class RawRoute:
         try:
             check_host(environ, self._trusted_hosts)
             if self._limit is not None:
-                headers = self._limit.take(environ)
-            # the body is not read for it: it may be large, and goes on as a stream
-            said = ask_auth(environ, b"", self._options, self._host_context)
-            if isinstance(said, Response):
-                return said(environ, start_response)
+                headers = self._limit.count(environ)
+            # The callback gets no body: that may be large, and is passed on as a stream.
+            answer = ask_auth(environ, b"", self._options.auth, self._host_context)
+            if isinstance(answer, Response):
+                return answer(environ, start_response)
             chain = self._chain(self._options.chain)
         except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
-            refusal = refusal_for(error, f"route {self._path} (chain {self._options.chain!r})")
-            status, own, content = as_problem(refusal)
-            start_response(f"{status} {phrase(status)}", [*own, *headers])
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
+            refusal = explain_error(error, f"route {self._path} (chain {self._options.chain!r})")
+            return refusal.send(environ, start_response, headers)
         app = ProxyApp(
-            _InTime(chain, self._options.timeout),
+            _ChainWithTimeout(chain, self._options.timeout),
             trust_forwarded=self._trust_forwarded,
             max_body=self._options.max_body,
         )
-        before = ENVIRON.set(environ)
+        before = current_request.set(environ)
         try:
             return app(environ, start_response)
         finally:
-            ENVIRON.reset(before)
+            current_request.reset(before)
 
 
-class _InTime:
+class _ChainWithTimeout:
     """A chain whose calls have the route's deadline."""
 
     def __init__(self, chain: Chain, timeout: float | None) -> None:
         self.name = chain.name
         self.idempotent = chain.idempotent
         self._chain = chain
-        self._limit_s = timeout
+        self._timeout = timeout
 
     def call(self, payload: object = None, **options: Any) -> Answer:
-        options["timeout"] = self._limit_s
+        options["timeout"] = self._timeout
         return self._chain.call(payload, **options)

@@ -1,4 +1,4 @@
-"""Read the question out of a request that nobody has checked: its body, query and headers."""
+"""Read and check the request to an engine route: its body, query and ``Idempotency-Key``."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ..core.body import BodyError, read_body
-from .response__refusal import Refusal
+from ..core.problem import Refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+__all__ = ["parse_json", "parse_query", "read_idempotency_key", "read_request_body"]
+
 MAX_QUERY = 16_384
 MAX_FIELDS = 200
 
-_PASSED_ON = {
-    "HTTP_TRACEPARENT": "traceparent",
-    "HTTP_TRACESTATE": "tracestate",
-    "HTTP_ACCEPT_LANGUAGE": "accept-language",
-    "HTTP_X_REQUEST_ID": "x-request-id",
-}
-_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
 
@@ -40,11 +35,11 @@ def read_request_body(environ: WSGIEnvironment, max_body: int) -> bytes:
         raise Refusal(error.status, str(error)) from None
 
 
-def json_payload(environ: WSGIEnvironment, body: bytes) -> object:
-    """The payload of a POST.
+def parse_json(environ: WSGIEnvironment, body: bytes) -> object:
+    """Return the payload of a POST.
 
     Raises:
-        Refusal: 415 (not JSON), 400 (no body, broken, or nested too deep).
+        Refusal: 415 (not JSON), 400 (no body, not valid, or nested too deep).
     """
     kind = (environ.get("CONTENT_TYPE") or "").partition(";")[0].strip()
     if not _JSON.fullmatch(kind):
@@ -63,8 +58,8 @@ def json_payload(environ: WSGIEnvironment, body: bytes) -> object:
         raise Refusal(400, "The request is not valid JSON.") from None
 
 
-def query_payload(environ: WSGIEnvironment) -> dict[str, object]:
-    """The payload of a GET: the query's fields, a list where a name is repeated.
+def parse_query(environ: WSGIEnvironment) -> dict[str, object]:
+    """Return the payload of a GET: the fields of the query, a list where a name is repeated.
 
     Raises:
         Refusal: 414 (too long), 400 (too many fields).
@@ -89,24 +84,14 @@ def query_payload(environ: WSGIEnvironment) -> dict[str, object]:
     return payload
 
 
-def passed_headers(environ: WSGIEnvironment) -> dict[str, str]:
-    """The few headers that a call carries on, where they are one line of plain ASCII."""
-    headers = {}
-    for name, lower in _PASSED_ON.items():
-        value = environ.get(name)
-        if value and _VALUE.fullmatch(value):
-            headers[lower] = value
-    return headers
-
-
-def idempotency_key(environ: WSGIEnvironment, required: bool = False) -> str | None:
-    """The client's ``Idempotency-Key``; the quotes of a structured field are left out.
+def read_idempotency_key(environ: WSGIEnvironment, required: bool = False) -> str | None:
+    """Return the client's ``Idempotency-Key``, without the quotes of a structured field.
 
     Args:
-        required: a POST must have one.
+        required: a POST must have a key.
 
     Raises:
-        Refusal: 400, it is longer than 255 or not printable ASCII, or missing.
+        Refusal: 400, the key is longer than 255 characters, not printable ASCII, or missing.
     """
     key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:

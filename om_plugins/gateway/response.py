@@ -1,26 +1,33 @@
-"""Write an answer: as JSON, or as server-sent events while it comes."""
+"""The answer of an engine route: as JSON, as server-sent events, or why there is none."""
 
 from __future__ import annotations
 
-import codecs
-import re
+import logging
+import math
 from collections.abc import Callable, Generator, Iterator
 
-import msgspec
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
 from ..core import sse
-from ..core.problem import CONTENT_TYPE, encoded
+from ..core.problem import Headers, Refusal
 from ..core.sse import encode_event
-from ..errors import Cancelled
+from ..errors import (
+    AttemptTimeout,
+    CallerDeadline,
+    Cancelled,
+    ChainExhausted,
+    EngineError,
+    InvalidRequest,
+    TooLong,
+)
 from ..types import Answer
-from .deadline__ending import restarted
-from .response__refusal import Headers, Refusal
+from .deadline import refuse_at_restart
 
-_NOT_TOKEN = re.compile(r"[^A-Za-z0-9._~-]")
-_KIND = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,80}/[A-Za-z0-9!#$&^_.+-]{1,80}(; ?[\x21-\x7e ]{1,80})?")
-_COMMON = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+__all__ = ["DONE", "AnswerEvents", "build_event_headers", "explain_error", "wants_events"]
+
+logger = logging.getLogger("om_plugins")
 
 
 def wants_events(accept: str | None) -> bool:
@@ -33,77 +40,36 @@ def wants_events(accept: str | None) -> bool:
     return bool(named) and max(named) > 0 and max(named) >= accepted.quality("application/json")
 
 
-def about(answer: Answer) -> Headers:
-    """How the answer came about, as headers (booleans as in RFC 9651)."""
-    headers = [
-        ("OM-Engine", _NOT_TOKEN.sub("-", answer.engine)[:128] or "-"),
-        ("OM-Tier", str(answer.tier)),
-        ("OM-Attempts", str(answer.attempts)),
-    ]
-    if answer.degraded:
-        headers.append(("OM-Degraded", "?1"))
-    if answer.stale:
-        headers.append(("OM-Stale", "?1"))
-    return headers
+# --- events ---------------------------------------------------------------------------------------
 
 
-def as_json(answer: Answer) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of a whole answer. A text becomes ``{"answer": text}``."""
-    try:
-        payload = _joined(answer) if answer.streamed else answer.payload
-    finally:
-        answer.close()
-    body = msgspec.json.encode({"answer": payload} if isinstance(payload, str) else payload)
-    status = answer.status if answer.status in (200, 201, 202, 203) else 200
-    headers = [("Content-Type", "application/json"), *_COMMON, *about(answer)]
-    return status, [*headers, ("Content-Length", str(len(body)))], body
-
-
-def as_answered(answer: Answer) -> tuple[int, Headers, bytes]:
-    """As :func:`as_json`; text and bytes are sent as they are when the engine's ``metadata`` names
-    their ``content_type``."""
-    kind = (answer.metadata or {}).get("content_type")
-    if isinstance(answer.payload, str | bytes) and isinstance(kind, str) and _KIND.fullmatch(kind):
-        body = answer.payload.encode() if isinstance(answer.payload, str) else answer.payload
-        headers = [("Content-Type", kind), *_COMMON, *about(answer)]
-        return 200, [*headers, ("Content-Length", str(len(body)))], body
-    return as_json(answer)
-
-
-def as_problem(refusal: Refusal) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of a refusal."""
-    body = encoded(refusal.document)
-    headers = [("Content-Type", CONTENT_TYPE), *_COMMON, *refusal.headers]
-    return refusal.status, [*headers, ("Content-Length", str(len(body)))], body
-
-
-def event_headers(answer: Answer) -> Headers:
-    """The headers of an answer that is sent as events."""
-    return [*sse.HEADERS, *about(answer)]
+def build_event_headers(answer: Answer) -> Headers:
+    """Return the headers of an answer that is sent as events."""
+    return [*sse.HEADERS, *describe_answer(answer)]
 
 
 DONE = b"event: done\n"
-"""How the last event of a whole stream begins."""
+"""How the last event of a complete stream begins."""
 
 
-class EventStream:
-    """An answer as server-sent events: ``meta``, then a ``chunk`` each, then ``done`` or ``error``.
+class AnswerEvents:
+    """An answer as server-sent events: ``meta``, each ``chunk``, then ``done`` or ``error``.
 
     Args:
         answer: closed when the stream ends, also when the client leaves early.
-        refuse: what a client is told of an error that comes in the middle.
-        ending: says that answers under way must end, because the server does.
+        explain: turns an error in the middle of the stream into the text for the client.
+        is_over: whether answers must end, because the server stops.
     """
 
     def __init__(
         self,
         answer: Answer,
-        refuse: Callable[[Exception], Refusal],
-        ending: Callable[[], bool] = lambda: False,
+        explain: Callable[[Exception], Refusal],
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._answer = answer
-        self._refuse = refuse
-        self._ending = ending
+        self._explain = explain
+        self._is_over = is_over
         self._events = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -118,50 +84,83 @@ class EventStream:
 
     def _run(self) -> Generator[bytes, None, None]:
         answer = self._answer
-        yield encode_event(_meta(answer), event="meta")
+        yield encode_event(
+            {
+                "engine": answer.engine,
+                "tier": answer.tier,
+                "attempts": answer.attempts,
+                "degraded": answer.degraded,
+                "stale": answer.stale,
+            },
+            event="meta",
+        )
         try:
-            for chunk in _texts(answer):
+            for chunk in iterate_text(answer):
                 yield encode_event(chunk, event="chunk")
-                if self._ending():
-                    last = encode_event(restarted().document, event="error")
+                if self._is_over():
+                    last = encode_event(refuse_at_restart().document, event="error")
                     break
             else:
                 last = encode_event({}, event="done")
         except Exception as error:  # noqa: BLE001 - the client gets a typed event, the log the rest
-            cut = isinstance(error, Cancelled) and self._ending()
-            refusal = restarted() if cut else self._refuse(error)
+            cut_off = isinstance(error, Cancelled) and self._is_over()
+            refusal = refuse_at_restart() if cut_off else self._explain(error)
             last = encode_event(refusal.document, event="error")
         finally:
             answer.close()
         yield last
 
 
-def _meta(answer: Answer) -> dict[str, object]:
-    return {
-        "engine": answer.engine,
-        "tier": answer.tier,
-        "attempts": answer.attempts,
-        "degraded": answer.degraded,
-        "stale": answer.stale,
-    }
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def _texts(answer: Answer) -> Iterator[object]:
-    """The chunks; bytes become text, also where a piece ends inside a character."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for chunk in answer:
-        if isinstance(chunk, bytes | bytearray | memoryview):
-            chunk = decoder.decode(bytes(chunk))
-            if not chunk:
-                continue
-        yield chunk
-    if rest := decoder.decode(b"", final=True):
-        yield rest
+def explain_error(error: Exception, where: str) -> Refusal:
+    """Turn an error of a chain into the answer for the client.
+
+    The client never gets the text of the error: that is written for logs, and it may repeat what
+    an upstream said.
+
+    Args:
+        error: what the chain raised.
+        where: the route and its chain, for the log.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, InvalidRequest):
+        return Refusal(400, "The question cannot be answered in this form. Check its fields.")
+    if isinstance(error, CallerDeadline):
+        return Refusal(504, "The answer took too long. Please try again.")
+    if isinstance(error, Cancelled):
+        return Refusal(503, "The answer was cancelled.", _retry_after(1), retry_after=1)
+    if isinstance(error, ChainExhausted):
+        if all(isinstance(one, TooLong) for one in error.exceptions):
+            return Refusal(413, "The question is too long. Please shorten it.")
+        seconds = limit_retry_after(error.retry_after)
+        text = (
+            "Too many questions at the moment."
+            if error.all_rate_limited
+            else "The service cannot answer at the moment."
+        )
+        return Refusal(
+            503,
+            f"{text} Please try again in {_spell_out(seconds)}.",
+            _retry_after(seconds),
+            retry_after=seconds,
+        )
+    if isinstance(error, AttemptTimeout):
+        return Refusal(504, "The answer took too long. Please try again.")
+    if isinstance(error, EngineError):  # of a stream that had begun: no other engine can go on
+        return Refusal(502, "The answer broke off. Please try again.")
+    refusal = Refusal(500, "Something went wrong on our side. Please try again later.")
+    logger.error("%s failed, %s", where, refusal.document["instance"], exc_info=error)
+    return refusal
 
 
-def _joined(answer: Answer) -> object:
-    """A streamed answer as a whole, for a client that takes no stream."""
-    chunks = list(_texts(answer))
-    if all(isinstance(chunk, str) for chunk in chunks):
-        return "".join(str(chunk) for chunk in chunks)
-    return chunks[0] if len(chunks) == 1 else chunks
+def _spell_out(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} second" + ("s" if seconds != 1 else "")
+    return f"{math.ceil(seconds / 60)} minutes"
+
+
+def _retry_after(seconds: int) -> Headers:
+    return [("Retry-After", str(seconds))]

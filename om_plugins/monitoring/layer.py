@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..core.body import is_file_body
 from ..protocols import Clock
 from .collector import FOLD_AT, UNMATCHED, Collector, Seen
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     RouteOf = Callable[[WSGIEnvironment], str | None]
     OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "WholeBody", "made_by", "own_route"]
+__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "WholeBody", "own_route"]
 
 ROUTE = "om_plugins.route"
 """The environ key under which an app without werkzeug routing may name its route."""
@@ -87,7 +88,7 @@ class ObserveLayer:
             observed.ended(self)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
-        if wrapper is not None and made_by(wrapper, body):
+        if wrapper is not None and is_file_body(wrapper, body):
             observed.size = observed.declared_size()
             observed.ended(self)
             return body
@@ -273,11 +274,3 @@ class WholeBody(list[bytes]):
             ended = layer._monotonic()
             duration = ended - self._started
             layer.left((self._route, "GET", "200 OK", duration, len(self[0]), ended, False))
-
-
-def made_by(wrapper: Any, body: object) -> bool:
-    """Whether the server's file wrapper made this body: a class, or a function as in uWSGI, which
-    returns the file itself."""
-    if isinstance(wrapper, type):
-        return isinstance(body, wrapper)
-    return hasattr(body, "read")

@@ -15,7 +15,7 @@ import msgspec
 
 from ..cache.subscriptions__changed_keys import TOPIC as ANNOUNCED
 from ..cache.subscriptions__changed_keys import Announcements, keys_of
-from ..core.problem import CONTENT_TYPE, encoded, problem
+from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage
 from ..workers.servers import stopping, stream_limit
@@ -96,7 +96,7 @@ class EventStream:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "GET":
-            body = encoded(problem(405, "", "Read notifications with GET."))
+            body = encode_problem(build_problem(405, "", "Read notifications with GET."))
             start_response(
                 "405 Method Not Allowed",
                 [

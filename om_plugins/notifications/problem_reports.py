@@ -16,7 +16,7 @@ import msgspec
 
 from .. import signals
 from ..core.body import BodyError, read_body
-from ..core.problem import CONTENT_TYPE, encoded, problem
+from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..protocols import Clock, Hub, Notify
 from ..types import Notification, ProblemReport
 from .audience import OPERATORS
@@ -140,7 +140,7 @@ def _key(number: int) -> str:
 
 def refuse(start_response: StartResponse, status: str, detail: str) -> list[bytes]:
     """Answer with a problem document."""
-    body = encoded(problem(int(status[:3]), status[4:], detail))
+    body = encode_problem(build_problem(int(status[:3]), status[4:], detail))
     headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
     if status.startswith("405"):
         headers.append(("Allow", "POST"))

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-from om_plugins.core.problem import encoded, phrase, problem
+from om_plugins.core.problem import build_problem, encode_problem, get_phrase
 
 
 def test_problem_has_the_members_of_rfc_9457():
-    document = problem(404, "", "There is no such page.")
-    assert document.pop("instance") != problem(404, "", "x")["instance"]
+    document = build_problem(404, "", "There is no such page.")
+    assert document.pop("instance") != build_problem(404, "", "x")["instance"]
     assert document == {
         "type": "about:blank",
         "title": "Not Found",
@@ -17,11 +17,11 @@ def test_problem_has_the_members_of_rfc_9457():
 
 
 def test_more_members_are_added_unless_they_are_none():
-    document = problem(429, "Slow down", "Wait.", retry_after=3, balance=None)
+    document = build_problem(429, "Slow down", "Wait.", retry_after=3, balance=None)
     assert document["title"] == "Slow down"
-    assert json.loads(encoded(document))["retry_after"] == 3
+    assert json.loads(encode_problem(document))["retry_after"] == 3
     assert "balance" not in document
 
 
 def test_status_without_a_phrase_has_a_title_all_the_same():
-    assert (phrase(418), phrase(799)) == ("I'm a Teapot", "Unknown")
+    assert (get_phrase(418), get_phrase(799)) == ("I'm a Teapot", "Unknown")

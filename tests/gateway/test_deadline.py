@@ -10,7 +10,12 @@ import flask
 import pytest
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
-from om_plugins.gateway.deadline import DEADLINE, DeadlineLayer, expected_s
+from om_plugins.gateway.deadline import (
+    DEADLINE,
+    DeadlineLayer,
+    GracefulStop,
+    read_expected_s,
+)
 from om_plugins.testing.fakes import FakeClock
 
 HEADER = "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS"
@@ -35,7 +40,7 @@ HEADER = "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS"
     ],
 )
 def test_the_header_is_milliseconds_and_garbage_is_nothing(said, seconds):
-    assert expected_s({} if said is None else {HEADER: said}) == seconds
+    assert read_expected_s({} if said is None else {HEADER: said}) == seconds
 
 
 def through(app, said="2000", clock=None, **environ):
@@ -145,3 +150,33 @@ def test_the_header_counts_only_behind_a_trusted_proxy(proxies):
     wsgi(environ, lambda *a: None)
     assert (seen[0] < math.inf) == bool(proxies)
     wsgi.runtime.close()
+
+
+# --- a server that stops ------------------------------------------------------------------------
+
+
+def test_answers_go_on_for_most_of_the_servers_patience(gunicorn_worker):
+    clock = FakeClock()
+    stop = GracefulStop(clock)
+    clock.advance(100)
+    assert not stop.is_over()
+    gunicorn_worker.alive = False
+    assert not stop.is_over()
+    clock.advance(7.9)
+    assert not stop.is_over()
+    clock.advance(0.2)
+    assert stop.is_over()
+
+
+def test_a_short_patience_leaves_time_to_say_so(gunicorn_worker):
+    gunicorn_worker.cfg.graceful_timeout = 2
+    gunicorn_worker.alive = False
+    clock = FakeClock()
+    stop = GracefulStop(clock)
+    assert not stop.is_over()
+    clock.advance(0.6)
+    assert stop.is_over()
+
+
+def test_where_no_server_says_so_it_is_never_over():
+    assert not GracefulStop(FakeClock()).is_over()

@@ -247,7 +247,7 @@ def test_without_the_hub_the_call_goes_on_and_it_is_said_once(caplog):
 
 
 def test_what_is_too_large_is_not_asked_again_and_that_is_said(monkeypatch):
-    monkeypatch.setattr(idempotency, "MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr(idempotency, "MAX_STORED_BYTES", 10)
     client = Client(AChain(Answer("x" * 100, engine="e")))
     assert client.ask(headers=KEY).status == 200
     reply = client.ask(headers=KEY)

@@ -1,3 +1,11 @@
+"""Engine routes, asked as a client asks them.
+
+The layer's own parts are seen through it: :mod:`om_plugins.gateway.request`,
+:mod:`om_plugins.gateway.response`, :mod:`om_plugins.gateway.access`,
+:mod:`om_plugins.chains.http_call`, :mod:`om_plugins.core.access` and
+:mod:`om_plugins.workers.rate_limit`.
+"""
+
 from __future__ import annotations
 
 import contextlib

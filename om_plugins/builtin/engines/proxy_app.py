@@ -22,7 +22,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ...core.body import BodyError, limit_reads, parse_length
 from ...core.call import caller_gone
-from ...core.problem import CONTENT_TYPE, encoded, phrase, problem
+from ...core.problem import CONTENT_TYPE, build_problem, encode_problem, get_phrase
 from ...errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -159,7 +159,7 @@ def respond(
     head = answer.payload
     if not isinstance(head, HttpResponse):
         head = _made_up(answer)
-    start_response(f"{head.status} {phrase(head.status)}", list(head.headers))
+    start_response(f"{head.status} {get_phrase(head.status)}", list(head.headers))
     if answer.chunks is None:
         return [head.body] if head.body and not head_only else []
     if answer.payload is head:
@@ -369,9 +369,9 @@ def _problem(
     detail: str,
     headers: Sequence[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
-    body = encoded(problem(status, "", detail))
+    body = encode_problem(build_problem(status, "", detail))
     start_response(
-        f"{status} {phrase(status)}",
+        f"{status} {get_phrase(status)}",
         [
             ("Content-Type", CONTENT_TYPE),
             ("Content-Length", str(len(body))),

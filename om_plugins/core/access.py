@@ -1,0 +1,123 @@
+"""Who may send a request: trusted hosts, other sites' pages, and the operator's own callback."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import get_host
+
+from ..protocols import HostContext
+from .problem import Refusal
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["ask_auth", "check_host", "check_site"]
+
+logger = logging.getLogger("om_plugins")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def check_host(environ: WSGIEnvironment, trusted: Sequence[str] | None) -> str:
+    """Return the request's host, with its port unless that is the scheme's own.
+
+    Raises:
+        Refusal: 400, the host is not one of ``trusted``. ``None`` trusts every host.
+    """
+    try:
+        return get_host(environ, trusted)
+    except SecurityError:
+        raise Refusal(400, "This server does not answer under that host name.") from None
+
+
+def check_site(environ: WSGIEnvironment, host: str) -> None:
+    """Refuse a request that a page of another site sent.
+
+    ``Sec-Fetch-Site`` decides (Fetch Metadata); for older browsers ``Origin`` does.
+
+    Args:
+        host: what :func:`check_host` returned.
+
+    Raises:
+        Refusal: 403.
+    """
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        if site in ("same-origin", "none"):
+            return
+    else:
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is None or _is_same_host(origin, host):
+            return
+    raise Refusal(403, "This address may not be called from other sites.")
+
+
+def _is_same_host(origin: str, host: str) -> bool:
+    try:
+        parts, asked = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(parts.scheme)
+        # The default port is that of the origin: a proxy that speaks TLS may stand in front.
+        return (
+            default is not None
+            and parts.hostname == asked.hostname
+            and (parts.port or default) == (asked.port or default)
+        )
+    except ValueError:
+        return False
+
+
+def ask_auth(
+    environ: WSGIEnvironment,
+    body: bytes,
+    auth: Callable[..., Any] | None,
+    host_context: HostContext | None,
+) -> object:
+    """Ask an ``auth`` callback, in the host's request context.
+
+    The callback gets a copy of the body, so that it can check a signature of it.
+
+    Args:
+        auth: the callback; ``None`` lets everybody in.
+
+    Returns:
+        What the callback returned; ``None`` without one. A response is to be sent instead.
+
+    Raises:
+        Refusal: 401, the callback returned a false value or raised.
+    """
+    if auth is None:
+        return None
+    copy = {
+        **environ,
+        "wsgi.input": io.BytesIO(body),
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input_terminated": True,
+    }
+    copy.pop("werkzeug.request", None)
+    try:
+        with nullcontext() if host_context is None else host_context(copy):
+            # The host's own request, where there is one: two requests would read the same body.
+            request = copy.get("werkzeug.request")
+            answer = auth(request if isinstance(request, Request) else Request(copy))
+    except HTTPException as stop:
+        return Response.force_type(stop.get_response(copy), copy)
+    except Exception as error:
+        refusal = _build_401()
+        logger.error("an auth callback failed, %s", refusal.document["instance"], exc_info=error)
+        raise refusal from None
+    if not isinstance(answer, Response) and not answer:
+        raise _build_401()
+    return answer
+
+
+def _build_401() -> Refusal:
+    # RFC 9110 section 11.6.1: a 401 must name a challenge.
+    return Refusal(401, "Please sign in first.", [("WWW-Authenticate", "Bearer")])

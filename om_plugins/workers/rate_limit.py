@@ -1,0 +1,107 @@
+"""A limit on the calls of each client, over all workers."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core.problem import Headers, Refusal
+from ..protocols import Clock, Hub
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["RateLimit"]
+
+logger = logging.getLogger("om_plugins")
+
+_MAX_BLOCKED = 10_000
+
+
+class RateLimit:
+    """Counts calls per client in fixed windows; the hub adds up the counts of all workers.
+
+    A client is its address; of an IPv6 address the first 64 bits, which one customer has. The
+    hub gets a hash of it that depends on the secret, so that nobody can read addresses from the
+    shared store. When the hub fails, calls are let through: its loss never fails a request.
+
+    Args:
+        path: whose calls are counted.
+        rate: how many calls a client may make in how many seconds.
+        hub: counts.
+        secret: hides client addresses in the hub; called on first use.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        rate: tuple[int, int],
+        hub: Hub,
+        secret: Callable[[], bytes],
+        clock: Clock,
+    ) -> None:
+        self._path = path
+        self._count, self._period_s = rate
+        self._hub = hub
+        self._secret = secret
+        self._clock = clock
+        # The window in which a client used up its calls: a flood need not reach the hub.
+        self._blocked: dict[str, int] = {}
+        self._warned = False
+
+    def count(self, environ: WSGIEnvironment) -> Headers:
+        """Count one call.
+
+        Returns:
+            ``RateLimit`` headers (draft-ietf-httpapi-ratelimit-headers).
+
+        Raises:
+            Refusal: 429 with ``Retry-After``.
+        """
+        now = self._clock.time()
+        window = int(now // self._period_s)
+        left_s = max(1, math.ceil((window + 1) * self._period_s - now))
+        try:
+            client = self._identify(environ)
+            if self._blocked.get(client) == window:
+                used = self._count + 1
+            else:
+                key = f"rate:{window}:{client}"
+                used = self._hub.increment(key, ttl=float(left_s + 1))
+            self._warned = False
+        except Exception:
+            if not self._warned:
+                self._warned = True
+                logger.warning("the rate of %s is not counted", self._path, exc_info=True)
+            return []
+        headers = [
+            ("RateLimit-Policy", f'"default";q={self._count};w={self._period_s}'),
+            ("RateLimit", f'"default";r={max(0, self._count - used)};t={left_s}'),
+        ]
+        if used <= self._count:
+            return headers
+        if len(self._blocked) >= _MAX_BLOCKED:
+            self._blocked.clear()
+        self._blocked[client] = window
+        raise Refusal(
+            429,
+            f"Too many questions. Please try again in {left_s} second{'s' * (left_s != 1)}.",
+            [*headers, ("Retry-After", str(left_s))],
+            retry_after=left_s,
+        )
+
+    def _identify(self, environ: WSGIEnvironment) -> str:
+        address = environ.get("REMOTE_ADDR") or ""
+        if ":" in address:
+            try:
+                found = ipaddress.IPv6Address(address.partition("%")[0])
+                address = str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
+            except ValueError:
+                pass  # whatever the server put there still tells clients apart
+        text = f"{self._path}\0{address}".encode("utf-8", "surrogateescape")
+        return hmac.digest(self._secret(), text, "sha256")[:16].hex()
