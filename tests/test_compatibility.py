@@ -775,7 +775,7 @@ def test_the_plain_middleware_checks_its_routes_at_once():
 def test_a_missing_extra_names_what_to_install():
     code = """
     import sys
-    sys.modules["urllib3"] = None  # as if it were not installed
+    sys.modules["h11"] = None  # as if it were not installed
     from om_plugins import HttpEngine
     from om_plugins.errors import MissingExtra
     try:

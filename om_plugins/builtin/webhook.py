@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, EngineError, MissingExtra
 from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
-from ..types import Notification, PluginInfo
+from ..types import Call, Notification, PluginInfo
 
 if TYPE_CHECKING:
-    import urllib3
+    from .http.transport import Transport
 
 _CONNECT_S = 3.0
 _MAX_TEXT = 4_000
@@ -63,16 +64,16 @@ class WebhookNotifier:
         config: where to and what.
 
     Raises:
-        MissingExtra: urllib3 is not installed.
+        MissingExtra: h11 is not installed.
     """
 
     name = "webhook"
 
     def __init__(self, config: WebhookConfig) -> None:
-        if importlib.util.find_spec("urllib3") is None:
+        if importlib.util.find_spec("h11") is None:
             raise MissingExtra('OM_PLUGIN_CONFIG["notifier-webhook"]', "url", "http") from None
         self._config = config
-        self._pool: urllib3.PoolManager | None = None
+        self._transport: Transport | None = None
 
     def send(self, notification: Notification, timeout: float) -> None:
         """POST it.
@@ -80,29 +81,27 @@ class WebhookNotifier:
         Raises:
             OSError: it did not arrive; the text names the host alone.
         """
-        import urllib3
-
         if notification.to not in self._config.to:
             return
-        if self._pool is None:  # made here, in the process that uses it
-            self._pool = urllib3.PoolManager(retries=False)
+        if self._transport is None:  # made here, in the process that uses it
+            self._transport = _open_transport(self._config.url)
         body = json.dumps(self._body(notification), ensure_ascii=False, default=str)
         try:
-            answer = self._pool.request(
+            exchange = self._transport.open(
                 "POST",
-                self._config.url,
+                _target(self._config.url),
                 body=body.encode("utf-8", "replace"),
-                headers={"Content-Type": "application/json", **self._config.headers},
-                timeout=urllib3.Timeout(connect=min(_CONNECT_S, timeout), total=timeout),
-                redirect=False,
-                preload_content=False,
+                headers={"Content-Type": "application/json", **self._config.headers}.items(),
+                call=Call(None, deadline=time.monotonic() + timeout),
+                where=self._host(),
+                limit_s=timeout,
             )
-        except urllib3.exceptions.HTTPError as error:
-            # urllib3's own text has the address in it, which often is a password
+        except (EngineError, UnicodeError) as error:
+            # not the error's own text: a header or the address often is a password
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
-        answer.close()  # its body is of no use, and may never end
-        if not 200 <= answer.status < 300:
-            raise ConnectionError(f"{self._host()} answered {answer.status}")
+        exchange.close()  # its body is of no use, and may never end
+        if not 200 <= exchange.status < 300:
+            raise ConnectionError(f"{self._host()} answered {exchange.status}")
 
     def _host(self) -> str:
         return urlsplit(self._config.url).hostname or ""
@@ -121,6 +120,23 @@ class WebhookNotifier:
             "text": f"{title}{note.message}"[:_MAX_TEXT],
         }
         return _filled(self._config.template, values)
+
+
+def _open_transport(url: str) -> Transport:
+    from .http.transport import Transport
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Transport(parts.scheme, host, port, connect_timeout_s=_CONNECT_S)
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return quote(target, safe="!#$%&'()*+,/:;=?@[]~")  # what is escaped stays as it is
 
 
 def _filled(template: object, values: Mapping[str, str]) -> object:

@@ -25,7 +25,7 @@ from ..types import EngineSpec
 __all__ = ["EXTRAS", "Examined", "Finding", "examine"]
 
 EXTRAS = {
-    "http": "urllib3",
+    "http": "h11",
     "redis": "redis",
     "memcached": "pymemcache",
     "system": "psutil",

@@ -14,7 +14,7 @@ from om_plugins.runtime import Runtime
 from om_plugins.testing.notifier import NotifierContract
 from om_plugins.types import Action, Notification
 
-pytest.importorskip("urllib3")
+pytest.importorskip("h11")
 
 
 class TestWebhook(NotifierContract):

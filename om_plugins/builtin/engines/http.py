@@ -24,7 +24,7 @@ from ..http.sse import server_events
 from ..http.status import error_for
 
 if TYPE_CHECKING:
-    from ..http.transport import Exchange, Transport
+    from ..http.transport import HttpExchange, Transport
 
 PASSED_ON = ("traceparent", "tracestate", "accept-language", "x-request-id")
 """Headers of a call that an upstream gets, unless said otherwise."""
@@ -71,7 +71,7 @@ class HttpEngine:
 
     Raises:
         ConfigError: an argument is wrong.
-        MissingExtra: urllib3 is not installed.
+        MissingExtra: h11 is not installed.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class HttpEngine:
         where = f"engine {self.name!r}, health"
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", **self._headers}
         exchange = transport.open(
-            "GET", target, body=None, headers=headers, call=call, where=where,
+            "GET", target, body=None, headers=headers.items(), call=call, where=where,
             limit_s=self._timeout,
         )  # fmt: skip
         if not 200 <= exchange.status < 300:
@@ -191,7 +191,7 @@ class HttpEngine:
 
     def _open(
         self, call: Call, target: str, body: bytes | None, accept: str, encoding: str = "gzip"
-    ) -> Exchange:
+    ) -> HttpExchange:
         """Send the request; returns the exchange of a 2xx, raises for anything else."""
         where = self._where()
         headers = {"Accept": accept, "Accept-Encoding": encoding, "User-Agent": "om-plugins"}
@@ -206,7 +206,7 @@ class HttpEngine:
         headers.update(self._deadline(call))
         headers.update(self._headers)
         exchange = self._transport.open(
-            self._method, target, body=body, headers=headers, call=call, where=where,
+            self._method, target, body=body, headers=headers.items(), call=call, where=where,
             limit_s=self._timeout,
         )  # fmt: skip
         if 200 <= exchange.status < 300:
@@ -220,7 +220,7 @@ class HttpEngine:
         left_s = min(call.remaining(), self._timeout)
         return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
 
-    def _refused(self, exchange: Exchange, where: str) -> EngineError:
+    def _refused(self, exchange: HttpExchange, where: str) -> EngineError:
         """The error for an answer that is not a 2xx. Reads its body, so that the connection
         can be used again, and closes it when that takes too much."""
         error = error_for(exchange.status, exchange.headers, where)
@@ -241,7 +241,7 @@ class HttpEngine:
                 f"{self._where()}: the payload is not JSON: {error}", sent="no"
             ) from None
 
-    def _json(self, exchange: Exchange) -> object:
+    def _json(self, exchange: HttpExchange) -> object:
         if exchange.status in (204, 205):
             exchange.read(0, decoded=False)
             return None
@@ -255,7 +255,7 @@ class HttpEngine:
         except (ValueError, RecursionError, msgspec.DecodeError) as error:
             raise self._garbled(exchange, f"answered broken JSON: {error}"[:200]) from None
 
-    def _garbled(self, exchange: Exchange, what: str) -> Transient:
+    def _garbled(self, exchange: HttpExchange, what: str) -> Transient:
         return Transient(f"{self._where()}: {what}", sent="yes", status=exchange.status)
 
     def _where(self) -> str:
@@ -267,7 +267,7 @@ class HttpEngine:
 class Streamed:
     """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
 
-    def __init__(self, pieces: Iterator[str], exchange: Exchange) -> None:
+    def __init__(self, pieces: Iterator[str], exchange: HttpExchange) -> None:
         self._pieces: Any = pieces
         self._exchange = exchange
 
@@ -288,11 +288,11 @@ class Streamed:
         self._exchange.close()
 
 
-def _kind(exchange: Exchange) -> str:
+def _kind(exchange: HttpExchange) -> str:
     return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
-def _texts(exchange: Exchange, kind: str, silence_s: float) -> Iterator[str]:
+def _texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator[str]:
     pieces = exchange.chunks(silence_s=silence_s)
     if kind == "text/event-stream":
         for event in server_events(pieces):
@@ -316,13 +316,13 @@ def _transport(
     try:
         from ..http.transport import Transport
     except ImportError as error:
-        if not (error.name or "").startswith("urllib3"):
+        if not (error.name or "").startswith("h11"):
             raise
         raise MissingExtra(f"engine {name!r}", f"{origin[0]}://{origin[1]}", "http") from None
     return Transport(
         *origin,
         pool_size=int(_positive(name, "pool_size", pool_size)),
-        connect_timeout=_positive(name, "connect_timeout", connect_timeout),
+        connect_timeout_s=_positive(name, "connect_timeout", connect_timeout),
         ssl_context=ssl_context,
     )
 

@@ -32,7 +32,7 @@ from .http import HttpEngine, Streamed
 from .last_good__counts import Counts
 
 if TYPE_CHECKING:
-    from ..http.transport import Exchange
+    from ..http.transport import HttpExchange
 
 PARAMETERS = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed",
@@ -275,7 +275,7 @@ class OpenAIEngine(HttpEngine):
 
     # --- the answer ---
 
-    def _whole(self, exchange: Exchange) -> Answer:
+    def _whole(self, exchange: HttpExchange) -> Answer:
         document = self._json(exchange)
         if isinstance(document, Mapping) and document.get("error"):
             raise self._from_error(document["error"], None)
@@ -302,7 +302,7 @@ class OpenAIEngine(HttpEngine):
             metadata["truncated"] = True
         return Answer({"answer": text, "model": model}, metadata=metadata)
 
-    def _texts(self, exchange: Exchange, metadata: dict[str, object]) -> Iterator[str]:
+    def _texts(self, exchange: HttpExchange, metadata: dict[str, object]) -> Iterator[str]:
         finish: object = None
         size = 0
         for event in server_events(exchange.chunks(silence_s=self._idle_timeout)):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -41,7 +40,7 @@ from ..http.status import error_for
 from .http import HttpEngine
 
 if TYPE_CHECKING:
-    from ..http.transport import Exchange
+    from ..http.transport import HttpExchange
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2; TRACE is not passed on."""
@@ -87,7 +86,7 @@ class ProxyEngine(HttpEngine):
 
     Raises:
         ConfigError: an argument is wrong.
-        MissingExtra: urllib3 is not installed.
+        MissingExtra: h11 is not installed.
     """
 
     def __init__(
@@ -218,26 +217,17 @@ class ProxyEngine(HttpEngine):
 
     def _sent(
         self, request: HttpRequest, headers: list[tuple[str, str]], call: Call
-    ) -> Mapping[str, str]:
-        from urllib3 import HTTPHeaderDict
-        from urllib3.util import SKIP_HEADER
-
-        own = {name.lower() for name in self._headers}
-        sent = HTTPHeaderDict()
-        for name, value in headers:
-            if name.lower() not in own:
-                sent.add(name, value)
-        for name, value in {**self._headers, **self._deadline(call)}.items():
-            sent[name] = value
-        for name in ("Accept-Encoding", "User-Agent"):
-            if name not in sent:
-                sent[name] = SKIP_HEADER  # else http.client and urllib3 put in their own
+    ) -> list[tuple[str, str]]:
+        own = {**self._headers, **self._deadline(call)}
+        replaced = {name.lower() for name in own}
+        sent = [(name, value) for name, value in headers if name.lower() not in replaced]
+        sent += own.items()
         body = request.body
         if isinstance(body, bytes):
             if body or request.method in ("POST", "PUT", "PATCH"):
-                sent["Content-Length"] = str(len(body))
+                sent.append(("Content-Length", str(len(body))))
         elif request.length is not None:
-            sent["Content-Length"] = str(request.length)
+            sent.append(("Content-Length", str(request.length)))
         return sent
 
     def _body_of(self, request: HttpRequest, call: Call) -> bytes | Iterator[bytes] | None:
@@ -252,17 +242,8 @@ class ProxyEngine(HttpEngine):
 
     def _measured(self, body: Iterable[bytes], length: int | None, call: Call) -> Iterator[bytes]:
         """A body that comes as it was declared, or ends the call."""
-        from ..http.network import current_attempt
-
         left = length
-        attempt = current_attempt.get()
-        pieces = iter(body)
-        while True:
-            began = time.monotonic()
-            data = next(pieces, None)
-            if data is None:
-                break
-            attempt.extend(time.monotonic() - began)
+        for data in body:
             if call.remaining() <= 0:  # waiting for the client is not the upstream's fault
                 raise CallerDeadline(f"{self._where()}: the request's body came too slowly")
             if left is not None:
@@ -275,9 +256,9 @@ class ProxyEngine(HttpEngine):
 
     # --- the answer ---
 
-    def _answer(self, exchange: Exchange, call: Call) -> Answer:
+    def _answer(self, exchange: HttpExchange, call: Call) -> Answer:
         head = self._head(exchange)
-        if exchange.framing.length == 0:
+        if exchange.length == 0:
             exchange.read(0, decoded=False)
             return Answer(head, status=head.status)
         if call.stream:
@@ -286,21 +267,20 @@ class ProxyEngine(HttpEngine):
         head.body = exchange.read(self._max_answer, decoded=False)
         return Answer(head, status=head.status)
 
-    def _head(self, exchange: Exchange) -> HttpResponse:
-        framing = exchange.framing
+    def _head(self, exchange: HttpExchange) -> HttpResponse:
         drop = ["content-length"]
         headers = exchange.header_items
         kept = end_to_end(mended_answer(headers), drop=drop)
         declared = exchange.headers.get("content-length")
-        if framing.length:
-            kept.append(("Content-Length", str(framing.length)))
-        elif framing.length == 0 and declared is not None and exchange.status != 204:
+        if exchange.length:
+            kept.append(("Content-Length", str(exchange.length)))
+        elif exchange.length == 0 and declared is not None and exchange.status != 204:
             length = declared.partition(",")[0].strip()  # of a HEAD or 304: what GET would have
             if length.isdecimal():
                 kept.append(("Content-Length", length))
         return HttpResponse(exchange.status, kept)
 
-    def _failure(self, exchange: Exchange) -> EngineError:
+    def _failure(self, exchange: HttpExchange) -> EngineError:
         where = self._where()
         error = error_for(exchange.status, exchange.headers, where)
         head = self._head(exchange)
@@ -326,7 +306,7 @@ class ProxyEngine(HttpEngine):
 class _Body:
     """The pieces of a streamed body. Closing it closes the connection, begun or not."""
 
-    def __init__(self, exchange: Exchange, idle_s: float) -> None:
+    def __init__(self, exchange: HttpExchange, idle_s: float) -> None:
         self._exchange = exchange
         self._chunks = exchange.chunks(silence_s=idle_s, decoded=False)
 

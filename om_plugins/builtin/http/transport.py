@@ -1,65 +1,159 @@
-"""One HTTP exchange over pooled connections, with a bounded answer.
+"""HTTP/1.1 requests over pooled connections, with answers of bounded size.
 
+h11 reads and writes the messages (RFC 9112), strictly: what one side could take for the end of a
+body and the other for the next answer ("response smuggling") is an error. ``http.client`` takes
+``-5``, ``+5`` and ``0x5`` for lengths, the first of several, and anything for the end of a chunk.
 Needs the extra ``http``; import this module inside the function that uses it.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
+import socket
 import ssl
+import time
+import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections import deque
+from collections.abc import Iterable, Iterator
 
-import urllib3
-from urllib3.connectionpool import HTTPConnectionPool
+import h11
 
-from ...errors import Transient
+from ...errors import InvalidRequest, Transient
 from ...types import Call
-from .network import (
-    Attempt,
-    DeadlineHTTPPool,
-    DeadlineHTTPSPool,
-    DeadlineReader,
-    connect,
-    current_attempt,
-)
-from .network__http_body import BadBodyError, Framing, body_chunks, framing_of
+from .network import READ_BYTES, HttpAttempt, can_read, connect, printable
 
-_READ = 65_536
+_MAX_HEAD_BYTES = 65_536
+_MAX_HEADERS = 100
+_MAX_INTERIM = 20
 _LOOK_EVERY = 64
 
+HeaderItems = Iterable[tuple[str, str]]
 
-class Exchange:
+
+class PooledConnection:
+    """A socket and what h11 knows of the messages on it."""
+
+    __slots__ = ("http", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+
+    def is_usable(self) -> bool:
+        """Whether the upstream has neither closed the idle connection nor sent anything."""
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return False
+        return not can_read(self.sock, 0)
+
+    def send(
+        self, request: h11.Request, body: bytes | Iterable[bytes] | None, attempt: HttpAttempt
+    ) -> None:
+        """Write the request. Returns early when the upstream closes: it may have answered."""
+        for data in self._messages(request, body, attempt):
+            try:
+                attempt.send(self.sock, data)
+            except ConnectionError:
+                return
+        attempt.finish_request()
+
+    def _messages(
+        self, request: h11.Request, body: bytes | Iterable[bytes] | None, attempt: HttpAttempt
+    ) -> Iterator[bytes]:
+        head = self.http.send(request)
+        if body is None or isinstance(body, bytes):
+            data = self.http.send(h11.Data(data=body)) if body else b""
+            data += self.http.send(h11.EndOfMessage())
+            if len(data) <= READ_BYTES:  # head and body in one packet
+                yield head + data
+                return
+            yield head
+            yield data
+            return
+        yield head
+        for piece in _timed(body, attempt):
+            yield self.http.send(h11.Data(data=piece))
+        yield self.http.send(h11.EndOfMessage())
+
+    def receive_head(self, attempt: HttpAttempt) -> h11.Response:
+        """The head of the answer, after any interim ones (RFC 9110 section 15.2)."""
+        for _ in range(_MAX_INTERIM + 1):
+            event = self.receive(attempt)
+            if isinstance(event, h11.Response):
+                if len(event.headers) > _MAX_HEADERS:
+                    raise h11.RemoteProtocolError(f"more than {_MAX_HEADERS} headers")
+                return event
+            if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
+                raise h11.RemoteProtocolError("switches to a protocol that nobody asked for")
+        raise h11.RemoteProtocolError(f"more than {_MAX_INTERIM} interim answers")
+
+    def receive(self, attempt: HttpAttempt) -> object:
+        """The next event of the answer."""
+        while (event := self.http.next_event()) is h11.NEED_DATA:
+            data = attempt.receive(self.sock)
+            if not data and self._awaits_first_byte():
+                raise ConnectionResetError("the connection was closed without an answer")
+            self.http.receive_data(data)
+        return event
+
+    def renew(self) -> bool:
+        """Make ready for another request, if both sides are done and nothing is left over."""
+        if self.http.trailing_data[0] or self.http.their_state is not h11.DONE:
+            return False
+        if self.http.our_state is not h11.DONE:
+            return False
+        self.http.start_next_cycle()
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def _awaits_first_byte(self) -> bool:
+        return self.http.their_state is h11.SEND_RESPONSE and not self.http.trailing_data[0]
+
+
+class HttpExchange:
     """An answer whose head has come. Read it to its end, or close it.
 
     Attributes:
         status: the HTTP status.
-        headers: the answer's headers, looked up without regard to case.
-        framing: how its body is delimited.
+        header_items: the answer's headers as they came, in order, repeated ones apart.
+        headers: the same by their names in lower case, repeated ones joined by commas.
+        length: bytes of the body when they are known before it is read; 0 when there is no body.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, attempt: Attempt, method: str) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._raw = raw = cast(http.client.HTTPResponse, attempt.raw)
+    def __init__(
+        self,
+        connection: PooledConnection,
+        attempt: HttpAttempt,
+        method: str,
+        response: h11.Response,
+        pool: ConnectionPool,
+    ) -> None:
+        self.status = response.status_code
+        self.header_items = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in response.headers.raw_items()
+        ]
+        self.headers: dict[str, str] = {}
+        for name, value in self.header_items:
+            lower = name.lower()
+            self.headers[lower] = (
+                f"{self.headers[lower]}, {value}" if lower in self.headers else value
+            )
+        chunked = "transfer-encoding" in self.headers
+        declared = self.headers.get("content-length")
+        self.length: int | None = None
+        if method == "HEAD" or self.status in (204, 304):
+            self.length = 0
+        elif declared is not None and not chunked:
+            self.length = int(declared.partition(",")[0])  # h11 has checked that all are one
+        # RFC 9112 section 6.3: both may be an attempt to smuggle an answer.
+        self._reusable = not (chunked and declared is not None)
+        self._connection = connection
         self._attempt = attempt
+        self._pool = pool
         self._open = True
-        self.framing = Framing(reusable=False)
-        try:
-            if self.status == 101:
-                raise BadBodyError("the answer switches to a protocol that nobody asked for")
-            self.framing = framing_of(method, self.status, raw.version, raw.msg.items())
-        except BadBodyError as error:
-            self.close()
-            raise self._bad(str(error)) from None
-
-    @property
-    def header_items(self) -> list[tuple[str, str]]:
-        """The answer's headers as they came, in order, repeated ones apart."""
-        return self._raw.msg.items()
 
     def read(self, limit: int, *, decoded: bool = True) -> bytes:
         """The whole body, without its Content-Encoding when ``decoded``.
@@ -79,7 +173,7 @@ class Exchange:
         return b"".join(parts)
 
     def chunks(self, *, silence_s: float | None = None, decoded: bool = True) -> Iterator[bytes]:
-        """The body as it comes, in pieces of at most 64 KiB.
+        """The body as it comes, in pieces of at most 128 KiB.
 
         Args:
             silence_s: from here on this bounds each wait for the upstream, and the engine's own
@@ -91,19 +185,19 @@ class Exchange:
             attempt.allow_only_silence(silence_s)
         complete = False
         try:
-            pieces = self._decoded() if decoded else self._raw_chunks()
+            pieces = self._decode() if decoded else self._receive()
             for count, data in enumerate(pieces, 1):
                 yield data
-                attempt.resumed()
+                attempt.resume()
                 if not count % _LOOK_EVERY:  # one read may bring thousands of tiny chunks
                     attempt.left()
             complete = True
         except zlib.error:
             raise self._bad("the answer is not the gzip that it says") from None
-        except BadBodyError as error:
-            raise self._bad(str(error)) from None
+        except h11.RemoteProtocolError as error:
+            raise self._bad(printable(f"the answer's body is garbled: {error}")) from None
         except Exception as error:
-            raise self._attempt.error(error) from error
+            raise attempt.error(error) from error
         finally:
             if complete:
                 self._release()
@@ -115,53 +209,42 @@ class Exchange:
         if self._open:
             self._open = False
             self._attempt.detach()
-            self._response.close()
-            self._raw.close()
-            self._response.release_conn()
+            self._connection.close()
 
     def _release(self) -> None:
-        if not self.framing.reusable or self._more_came():
-            self.close()
         if self._open:
             self._open = False
-            self._attempt.detach()
-            self._raw.close()
-            self._response.release_conn()
+            self._attempt.detach()  # before another attempt can have the connection
+            if self._reusable and self._connection.renew():
+                self._pool.put(self._connection)
+            else:
+                self._connection.close()
 
-    def _more_came(self) -> bool:
-        """Whether bytes after the body are here: the next answer must not begin with them."""
-        file = self._raw.fp
-        cast(DeadlineReader, file.raw).ended = True
-        return bool(file.peek(1))
+    def _receive(self) -> Iterator[bytes]:
+        while isinstance(event := self._connection.receive(self._attempt), h11.Data):
+            yield bytes(event.data)
+        self._attempt.left()
 
-    def _decoded(self) -> Iterator[bytes]:
+    def _decode(self) -> Iterator[bytes]:
         encoding = (self.headers.get("content-encoding") or "identity").strip().lower()
         if encoding == "identity":
-            return self._raw_chunks()
+            return self._receive()
         if encoding in ("gzip", "x-gzip"):
             return self._gunzip()
         raise self._bad("the answer has a Content-Encoding that was not asked for")
 
-    def _raw_chunks(self) -> Iterator[bytes]:
-        try:
-            yield from body_chunks(self._raw.fp, self.framing)
-        except BadBodyError:
-            self._attempt.left()  # a cancelled call looks like the end of the body
-            raise
-        self._attempt.left()
-
     def _gunzip(self) -> Iterator[bytes]:
         # zlib's own max_length keeps a compressed bomb from ever being in memory.
         decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        for data in self._raw_chunks():
+        for data in self._receive():
             while data:
                 if decoder.eof:  # RFC 1952: members may follow each other
                     decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-                if part := decoder.decompress(data, _READ):
+                if part := decoder.decompress(data, READ_BYTES):
                     yield part
                 data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         while not decoder.eof:
-            part = decoder.decompress(b"", _READ)
+            part = decoder.decompress(b"", READ_BYTES)
             if not part:
                 raise self._bad("the answer's gzip ended early")
             yield part
@@ -170,13 +253,48 @@ class Exchange:
         return Transient(f"{self._attempt.where}: {what}", sent="yes", status=self.status)
 
 
+class ConnectionPool:
+    """Idle connections of one process. The newest is used first, so that the others can expire.
+
+    A deque is enough: its own operations are atomic, and no lock can be held at a fork.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: deque[PooledConnection] = deque()
+        weakref.finalize(self, _close_all, self._idle)  # an engine that nobody closed
+
+    def take(self) -> PooledConnection | None:
+        """A connection that the upstream has not closed meanwhile."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread took it
+                break
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return None
+
+    def put(self, connection: PooledConnection) -> None:
+        """Keep the connection, or close it when enough are kept."""
+        if len(self._idle) < self._size:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the idle connections; the pool may be used again."""
+        _close_all(self._idle)
+
+
 class Transport:
     """Requests to one origin over a pool of connections, one pool per process.
 
     Args:
         scheme, host, port: the origin.
         pool_size: idle connections that are kept.
-        connect_timeout: seconds for a new connection, all its addresses together; as many again
+        connect_timeout_s: seconds for a new connection, all its addresses together; as many again
             at most for the TLS handshake.
         ssl_context: for ``https``; one with the system's certificates when not given.
     """
@@ -188,17 +306,19 @@ class Transport:
         port: int,
         *,
         pool_size: int = 16,
-        connect_timeout: float = 3.0,
+        connect_timeout_s: float = 3.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._scheme = scheme
         self._host = host
         self._port = port
+        self._secure = scheme == "https"
         self._pool_size = pool_size
-        self._connect_timeout = connect_timeout
+        self._connect_timeout_s = connect_timeout_s
         self._ssl_context = ssl_context
-        # A child never touches its parent's pool: the lock inside may have been held at the fork.
-        self._pools: dict[int, HTTPConnectionPool] = {}
+        name = f"[{host.partition('%')[0]}]" if ":" in host else host
+        self._host_header = name if port == (443 if self._secure else 80) else f"{name}:{port}"
+        # A child never uses its parent's connections: two processes would read one answer.
+        self._pools: dict[int, ConnectionPool] = {}
 
     def open(
         self,
@@ -206,50 +326,45 @@ class Transport:
         target: str,
         *,
         body: bytes | Iterable[bytes] | None,
-        headers: Mapping[str, str],
+        headers: HeaderItems,
         call: Call,
         where: str,
         limit_s: float,
-    ) -> Exchange:
+    ) -> HttpExchange:
         """Send a request and wait for the head of its answer, whatever its status.
 
         Args:
             target: path and query, sent as they are.
             body: an iterable is sent in chunks unless ``headers`` has its Content-Length.
-            headers: an :class:`urllib3.HTTPHeaderDict` for repeated ones.
+            headers: in order, repeated ones apart. ``Host`` and the framing of the body are added
+                when they are missing, nothing else.
             where: engine and address, for messages.
             limit_s: seconds that this attempt may take, whatever the call allows.
 
         Raises:
-            Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`Attempt.error`.
+            InvalidRequest: a header or the target cannot be sent.
+            Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`HttpAttempt.error`.
         """
-        attempt = Attempt(call, where, limit_s, self._connect_timeout)
-        token = current_attempt.set(attempt)
+        request = self._request(method, target, headers, body, where)
+        attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
+        connection = None
         try:
             attempt.left()
-            attempt.target = target  # urllib3 would write its percent-encoding anew
-            response = self._pool().urlopen(
-                method,
-                "/",
-                body=body,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=None,
-            )
+            pool = self._pool()
+            connection = pool.take()
+            if connection is None:
+                connection = PooledConnection(self._connect(attempt))
+            attempt.attach(connection.sock)
+            connection.send(request, body, attempt)
+            response = connection.receive_head(attempt)
+            return HttpExchange(connection, attempt, method, response, pool)
         except BaseException as error:
             attempt.detach()
-            if attempt.raw is not None:
-                attempt.raw.close()  # what it reads from holds the socket open
+            if connection is not None:
+                connection.close()
             if isinstance(error, Exception):
                 raise attempt.error(error) from error
             raise
-        finally:
-            current_attempt.reset(token)
-        return Exchange(response, attempt, method)
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
         """Open a TCP connection and close it again.
@@ -257,7 +372,7 @@ class Transport:
         Raises:
             Transient, AttemptTimeout, Cancelled: it could not be made.
         """
-        attempt = Attempt(call, where, limit_s, self._connect_timeout)
+        attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
         try:
             connect(self._host, self._port, attempt).close()
         except Exception as error:
@@ -271,19 +386,56 @@ class Transport:
         if pool is not None:
             pool.close()
 
-    def _pool(self) -> HTTPConnectionPool:
+    def _pool(self) -> ConnectionPool:
         pid = os.getpid()
         pool = self._pools.get(pid)
-        if pool is None:
-            made = self._make()
-            pool = self._pools.setdefault(pid, made)  # atomic: of two threads, one's is kept
+        if pool is None:  # setdefault is atomic: of two threads, the pool of one is kept
+            pool = self._pools.setdefault(pid, ConnectionPool(self._pool_size))
         return pool
 
-    def _make(self) -> HTTPConnectionPool:
-        if self._scheme == "http":
-            return DeadlineHTTPPool(self._host, self._port, maxsize=self._pool_size)
-        if self._ssl_context is None:
+    def _connect(self, attempt: HttpAttempt) -> socket.socket:
+        if self._secure and self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()
-        return DeadlineHTTPSPool(
-            self._host, self._port, maxsize=self._pool_size, ssl_context=self._ssl_context
-        )
+        return connect(self._host, self._port, attempt, self._ssl_context if self._secure else None)
+
+    def _request(
+        self,
+        method: str,
+        target: str,
+        headers: HeaderItems,
+        body: bytes | Iterable[bytes] | None,
+        where: str,
+    ) -> h11.Request:
+        items = [
+            (name.encode("latin-1"), value.strip(" \t").encode("latin-1"))
+            for name, value in headers
+        ]
+        names = {name.lower() for name, _ in items}
+        if b"host" not in names:
+            items.insert(0, (b"Host", self._host_header.encode("ascii")))
+        if body is not None and not names & {b"content-length", b"transfer-encoding"}:
+            if isinstance(body, bytes):
+                items.append((b"Content-Length", b"%d" % len(body)))
+            else:
+                items.append((b"Transfer-Encoding", b"chunked"))
+        try:
+            return h11.Request(method=method, target=target, headers=items)
+        except h11.LocalProtocolError as error:
+            raise InvalidRequest(f"{where}: the request is not sent: {error}", sent="no") from None
+
+
+def _close_all(connections: deque[PooledConnection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+def _timed(body: Iterable[bytes], attempt: HttpAttempt) -> Iterator[bytes]:
+    """The pieces of a body; the time that they take to come is not the attempt's."""
+    pieces = iter(body)
+    while True:
+        began = time.monotonic()
+        piece = next(pieces, None)
+        attempt.extend(time.monotonic() - began)
+        if piece is None:
+            return
+        yield piece
