@@ -7,6 +7,7 @@ the imports between folders, and every violation.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 from collections import Counter, defaultdict
@@ -419,6 +420,11 @@ class House:
         return count
 
 
+def read() -> House:
+    """The package of this checkout."""
+    return House(ROOT / PACKAGE, ROOT / "tests", ROOT / "docs")
+
+
 def _unit(name: str) -> str:
     return name.partition(".")[0]
 
@@ -661,8 +667,12 @@ CHECKS = {
 
 
 @pytest.fixture(scope="module")
-def violations():
-    house = House(ROOT / PACKAGE, ROOT / "tests", ROOT / "docs")
+def house():
+    return read()
+
+
+@pytest.fixture(scope="module")
+def violations(house):
     return {name: check(house) for name, check in CHECKS.items()}
 
 
@@ -681,6 +691,15 @@ def test_the_table_of_what_remains_only_shrinks(violations, name):
 
 def test_the_table_names_checks_that_there_are():
     assert REMAINING.keys() <= CHECKS.keys()
+
+
+def test_the_picture_of_the_folders_is_up_to_date(house):
+    spec = importlib.util.spec_from_file_location("structure", ROOT / "docs/generate_structure.py")
+    structure = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(structure)
+    assert structure.PICTURE.read_text(encoding="utf-8") == structure.draw(
+        house, FLOORS, BETWEEN_FEATURES
+    ), "run python docs/generate_structure.py"
 
 
 # Every check finds what it is for, in a small package that is wrong.
@@ -902,4 +921,4 @@ def report(house: House) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--report"]:
         sys.exit(f"usage: python {sys.argv[0]} --report")
-    print(report(House(ROOT / PACKAGE, ROOT / "tests", ROOT / "docs")))
+    print(report(read()))
