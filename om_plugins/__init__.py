@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .headers.layer import HeaderPolicy as HeaderPolicy
     from .headers.layer import HeadersLayer as HeadersLayer
     from .hookspecs import hookimpl as hookimpl
-    from .notifications.problem_reports import problems as _problems
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .recovery.fingerprint import kind_of as _kind_of
     from .settings.settings import Settings as Settings
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
     install_nonces = _install
     load_translations = _words
     override_csp = _override
-    read_problem_reports = _problems
 
 # Public name: the module that has it, and its name there if it is another one.
 _HOMES = {
@@ -108,7 +106,6 @@ _HOMES = {
     "load_translations": "core.translations:words",
     "nonce": "csp.nonce",
     "override_csp": "csp.override:override",
-    "read_problem_reports": "notifications.problem_reports:problems",
     "signals": "",
 }
 

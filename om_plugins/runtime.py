@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .cache.cache import SmartCache
-from .cache.subscriptions__changed_keys import Announcements
+from .cache.subscriptions__changed_keys import ChangedKeys
 from .cache.subscriptions__live import Publishing
 from .cache.values__pickles import Pickles
 from .chains.chain import BreakerRegistry, EngineChain
@@ -42,7 +42,8 @@ from .monitoring.counters import SignalCounts
 from .monitoring.layer import own_route
 from .monitoring.monitoring import Monitoring
 from .notifications.audience import Browsers, check_address
-from .notifications.notifications import NotificationCentre
+from .notifications.notifications import Notifications
+from .notifications.problem_reports import ProblemReports
 from .plugins.host import PluginHost
 from .plugins.parts import PluginParts
 from .protocols import Clock, HostContext, Hub, PluginContext
@@ -152,7 +153,7 @@ class Runtime:
         )
         self.browsers = Browsers(self.secret)
         self._host_environ = current_environ
-        self.notify = NotificationCentre(
+        self.notify = Notifications(
             hub=self.hub,
             scheduler=self.scheduler,
             clock=self.clock,
@@ -162,6 +163,9 @@ class Runtime:
             browsers=self.browsers,
             environ=self._environ,
         )
+        self.problem_reports = ProblemReports(
+            hub=self.hub, clock=self.clock, emit=self.emit, notify=self.notify
+        )
         in_memory = settings.cache_url.startswith("memory:")
         store = (
             None
@@ -169,6 +173,7 @@ class Runtime:
             else LateStore(lambda: self.parts.open_store(settings.cache_url), self.namespace)
         )
         self._store = store
+        self.changed_keys = ChangedKeys(self.hub)
         self.cache = SmartCache(
             stale_time=settings.cache_stale_time,
             cache_time=settings.cache_time,
@@ -186,7 +191,7 @@ class Runtime:
             pickles=Pickles(lambda: settings.secret_key or secret_key())
             if settings.cache_pickle
             else None,
-            publishing=Publishing(Announcements(self.hub), check_address),
+            publishing=Publishing(self.changed_keys.publish, check_address),
             shrink_also=self._shrink_pages,
         )
         self.http_cache = HttpCache(

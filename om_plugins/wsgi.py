@@ -23,7 +23,7 @@ from .core.call import current_request
 from .csp.reports import ReportEndpoint
 from .errors import ConfigError, EngineError
 from .fallback import FallbackLayer
-from .fallback.report_form import ReportForm
+from .fallback.page import thank_for_report
 from .gateway import EngineRoutes
 from .gateway.deadline import DeadlineLayer
 from .headers.https import HttpsLayer
@@ -31,8 +31,9 @@ from .headers.layer import HeadersLayer
 from .http_cache.fast_path import FastPath
 from .http_cache.layer import HttpCacheLayer
 from .monitoring.layer import ObserveLayer
-from .notifications.events import EventStream
+from .notifications.events import EventsEndpoint
 from .notifications.problem_reports import ProblemEndpoint
+from .notifications.report_form import ReportForm
 from .runtime import Runtime
 from .settings.settings import Settings
 from .workers.rate_limit import RateLimit
@@ -141,26 +142,24 @@ def compose(
 def _notifying(runtime: Runtime) -> dict[str, WSGIApplication]:
     """The endpoints by which browsers get notifications and report problems."""
     settings = runtime.settings
-    events = EventStream(
+    events = EventsEndpoint(
         hub=runtime.hub,
         clock=runtime.clock,
         browsers=runtime.browsers,
+        updates=runtime.changed_keys,
         prefix=settings.prefix,
         sse_max=settings.sse_max,
         audience=settings.notify_audience,
         host_context=runtime.host_context,
         closed=lambda: runtime.closed,
     )
-    problems = ProblemEndpoint(
-        hub=runtime.hub, clock=runtime.clock, emit=runtime.emit, notify=runtime.notify
-    )
     limit = RateLimit(
         settings.prefix + "/problems", (10, 60), runtime.hub, runtime.secret, runtime.clock
     )
     return {
         "/events": Guarded(events),
-        "/problems": Guarded(problems, limit),
-        "/report": Guarded(ReportForm(problems), limit),
+        "/problems": Guarded(ProblemEndpoint(runtime.problem_reports), limit),
+        "/report": Guarded(ReportForm(runtime.problem_reports, thank_for_report), limit),
     }
 
 

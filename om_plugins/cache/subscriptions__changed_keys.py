@@ -1,8 +1,8 @@
-"""Announcements: browsers are told that a key of the cache changed, and ask for it again.
+"""Changed keys: tell browsers which keys of the cache changed, so that they ask for them again.
 
-A message names a key that the application made live, and says to whom; a value is never sent. What
-was announced lately is kept for a minute as well, so that a browser whose stream was away for a
-moment, or that only polls, is told of it on its next request.
+A message names a key that the application made live, and the addresses that may know of it. It
+never holds a value. Each message is also kept for a minute, so that a browser whose stream was
+interrupted, or that only polls, gets it with its next request.
 """
 
 from __future__ import annotations
@@ -15,51 +15,62 @@ import msgspec
 from ..protocols import Hub
 from ..types import HubMessage
 
-__all__ = ["KEPT_S", "TOPIC", "Announcements", "keys_of"]
+__all__ = ["KEPT_S", "ChangedKeys"]
 
-TOPIC = "cache-changes"
 KEPT_S = 60.0
-"""How long a browser may be away and still be told."""
+"""How many seconds a browser may be away and still get a message."""
 
 _KEPT = "cache-changed/"
-_MOST_KEYS = 1_000
+_MAX_KEYS = 1_000
 
 
-class Announcements:
-    """What was announced.
+class ChangedKeys:
+    """The keys that changed lately.
 
     Args:
-        hub: carries it to all workers.
+        hub: carries the messages to all workers.
+
+    Attributes:
+        topic: the hub's topic of the messages.
     """
+
+    topic = "cache-changes"
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def __call__(self, key: object, to: Iterable[str]) -> None:
+    def publish(self, key: object, to: Iterable[str]) -> None:
         """Tell the browsers at these addresses that ``key`` changed."""
         data: dict[str, object] = {"key": key, "to": sorted(to)}
         name = hashlib.blake2b(msgspec.json.encode(data), digest_size=16).hexdigest()
         self._hub.put(_KEPT + name, data, KEPT_S)
-        self._hub.publish(TOPIC, data)
+        self._hub.publish(self.topic, data)
 
-    def recent(self, mine: Collection[str]) -> list[object]:
-        """The keys that changed in the last minute, for one browser's addresses."""
-        return _keys(self._hub.scan(_KEPT).values(), mine)
+    def read_recent(self, addresses: Collection[str]) -> list[object]:
+        """Return the keys that changed in the last minute, as far as ``addresses`` may know."""
+        return _select(self._hub.scan(_KEPT).values(), addresses)
+
+    def select(self, messages: Iterable[HubMessage], addresses: Collection[str]) -> list[object]:
+        """Return the keys in messages of :attr:`topic` that ``addresses`` may know, each once.
+
+        Args:
+            messages: messages of any topics.
+            addresses: the addresses of one browser.
+        """
+        found = (message.data for message in messages if message.topic == self.topic)
+        return _select(found, addresses)
 
 
-def keys_of(messages: Iterable[HubMessage], mine: Collection[str]) -> list[object]:
-    """The keys that messages name to one browser, each once."""
-    return _keys((message.data for message in messages), mine)
-
-
-def _keys(said: Iterable[object], mine: Collection[str]) -> list[object]:
-    found: dict[bytes, object] = {}
-    for data in said:
+def _select(messages: Iterable[object], addresses: Collection[str]) -> list[object]:
+    keys: dict[bytes, object] = {}
+    for data in messages:
         if not isinstance(data, dict):
             continue
         key, to = data.get("key"), data.get("to")
-        if isinstance(key, str | list) and isinstance(to, list) and any(one in mine for one in to):
-            found[msgspec.json.encode(key)] = key
-            if len(found) >= _MOST_KEYS:
+        if not isinstance(key, str | list) or not isinstance(to, list):
+            continue
+        if any(isinstance(address, str) and address in addresses for address in to):
+            keys[msgspec.json.encode(key)] = key
+            if len(keys) >= _MAX_KEYS:
                 break
-    return list(found.values())
+    return list(keys.values())

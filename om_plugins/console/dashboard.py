@@ -18,7 +18,6 @@ from ..csp.advisor import as_settings, suggest
 from ..csp.violations import groups
 from ..notifications.audience import EVERYONE, OPERATORS
 from ..notifications.notifications import TOPIC
-from ..notifications.problem_reports import problems
 from ..runtime import Runtime
 from .doctor import examine
 
@@ -129,7 +128,7 @@ class Picture:
         return [dataclasses.asdict(one) for one in reversed(found)]
 
     def _problems(self) -> list[Any]:
-        return [dataclasses.asdict(one) for one in problems(self._runtime.hub, MAX_PROBLEMS)]
+        return [dataclasses.asdict(one) for one in self._runtime.problem_reports.read(MAX_PROBLEMS)]
 
     def _violations(self) -> dict[str, Any]:
         found = suggest(self._part("violations", lambda: groups(self._runtime.hub)))

@@ -25,7 +25,7 @@ MOVED: Final[Mapping[str, str]] = {
     "builtin.hub_values": "max(last_id + 1, int(clock.time() * 1_000_000)) for the next id",
     "calls": "from om_plugins import caller_gone",
     "clock": "from om_plugins import SystemClock",
-    "notifying.problems": "from om_plugins import read_problem_reports",
+    "notifying.problems": "om.problem_reports.read(limit)",
     "notifying.words": "from om_plugins import load_translations",
     "plugin_config": "from om_plugins.testing import make_config",
     "resilience.chain": "from om_plugins import ChainPolicy, EngineChain",

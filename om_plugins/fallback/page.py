@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["Friendly", "rendered"]
+__all__ = ["Friendly", "rendered", "thank_for_report"]
 
 Headers = list[tuple[str, str]]
 
@@ -125,6 +125,26 @@ def rendered(environ: WSGIEnvironment, template: str, **values: object) -> tuple
         ("Cache-Control", "no-store"),
     ]
     return headers, text.encode()
+
+
+def thank_for_report(environ: WSGIEnvironment, report_id: str, url: str) -> tuple[Headers, bytes]:
+    """Headers and body of the page that thanks for a problem report.
+
+    Args:
+        environ: the request that brought the report.
+        report_id: the number of the report.
+        url: the page that the person came from.
+    """
+    say = words(environ)
+    return rendered(
+        environ,
+        "sent.html",
+        language=say.language,
+        title=say(wording.THANKS),
+        text=say(wording.SENT, number=report_id),
+        back=say(wording.BACK),
+        here=local_address(url),
+    )
 
 
 def local_address(address: str) -> str:

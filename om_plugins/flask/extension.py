@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from ..cache.cache import SmartCache
     from ..chains.chain import EngineChain
     from ..http_cache.cache import HttpCache
-    from ..notifications.notifications import NotificationCentre
+    from ..notifications.notifications import Notifications
+    from ..notifications.problem_reports import ProblemReports
     from ..protocols import Hub
 
 __all__ = ["OpenManager"]
@@ -407,13 +408,18 @@ class OpenManager:
         return self.runtime.http_cache
 
     @property
-    def notify(self) -> NotificationCentre:
+    def notify(self) -> Notifications:
         """Tells people something: ``om.notify.success("Saved")``.
 
         In a request it goes to the browser that asked, else to the operators; ``to="everyone"``,
         ``to="user:7"`` or ``to="role:editor"`` says otherwise.
         """
         return self.runtime.notify
+
+    @property
+    def problem_reports(self) -> ProblemReports:
+        """What people reported: ``om.problem_reports.read(limit=20)``."""
+        return self.runtime.problem_reports
 
     @property
     def hub(self) -> Hub:

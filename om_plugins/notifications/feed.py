@@ -1,7 +1,7 @@
-"""The feed: one reader of the hub in each process, for all the streams it serves.
+"""The feed: one reader of the hub in each process, for all event streams of the process.
 
-There is no thread for it. Of the streams that wait, one reads the hub and hands what it found to
-all; when it has something to write, another one takes its place.
+The feed has no thread of its own. One of the waiting streams reads the hub and hands the messages
+to all streams. When it has something to send, another stream takes over.
 """
 
 from __future__ import annotations
@@ -14,114 +14,131 @@ from dataclasses import dataclass, field
 from ..protocols import Clock, Hub
 from ..types import HubMessage
 
-_TURN_S = 0.5
-"""The longest wait, so that a stream soon sees that its server shuts down."""
+_MAX_WAIT_S = 0.5
+"""The longest wait, so that a stream soon sees that its server is stopping."""
 
-_WAITING = 500
+_MAX_QUEUED = 500
 _BATCH = 200
 
 
 @dataclass(slots=True, eq=False)
-class Reader:
-    """One stream's place in a feed. What a slow one does not fetch in time is lost to it."""
+class FeedReader:
+    """The messages that wait for one stream. A slow stream loses the oldest."""
 
-    waiting: deque[HubMessage] = field(default_factory=lambda: deque(maxlen=_WAITING))
+    queue: deque[HubMessage] = field(default_factory=lambda: deque(maxlen=_MAX_QUEUED))
 
 
 @dataclass(slots=True, eq=False)
-class _Process:
+class _FeedState:
+    """The state of a feed in one process."""
+
     condition: threading.Condition = field(default_factory=threading.Condition)
-    readers: set[Reader] = field(default_factory=set)
+    readers: set[FeedReader] = field(default_factory=set)
     reading: bool = False
     cursor: str = ""
-    also_cursor: str = ""
+    second_cursor: str = ""
 
 
 class Feed:
-    """New messages of a topic, for many who wait in this process.
+    """The new messages of a topic, for many streams that wait in this process.
 
     Args:
-        hub: read from the end of the topic at the time the first one joins.
-        topic: which one.
+        hub: where the messages are. Reading begins at the end of the topic at the time the first
+            stream joins.
+        topic: the topic that streams wait for.
         clock: time.
-        also: another topic, looked into whenever the first was waited for: twice a second.
+        second_topic: another topic, looked at each time a wait for the first one has ended: at
+            least twice a second. "" for none.
     """
 
-    def __init__(self, hub: Hub, topic: str, clock: Clock, also: str = "") -> None:
+    def __init__(self, hub: Hub, topic: str, clock: Clock, second_topic: str = "") -> None:
         self._hub = hub
         self._topic = topic
-        self._also = also
+        self._second_topic = second_topic
         self._clock = clock
-        self._processes: dict[int, _Process] = {}
+        self._states: dict[int, _FeedState] = {}
 
-    def _here(self) -> _Process:
-        pid = os.getpid()
-        return self._processes.get(pid) or self._processes.setdefault(pid, _Process())
+    def join(self, limit: int | None = None) -> FeedReader | None:
+        """Join, to get what is published from now on.
 
-    def join(self, limit: int | None = None) -> Reader | None:
-        """Get what is published from now on; ``None`` when ``limit`` have joined already."""
-        process, reader = self._here(), Reader()
-        with process.condition:
-            if limit is not None and len(process.readers) >= limit:
+        Args:
+            limit: how many may have joined at once; ``None`` for any number.
+
+        Returns:
+            ``None`` when so many have joined already.
+        """
+        state, reader = self._state(), FeedReader()
+        with state.condition:
+            if limit is not None and len(state.readers) >= limit:
                 return None
-            # While the first one looks where the topic ends, nobody reads from an older place.
-            first = not process.readers and not process.reading
-            process.readers.add(reader)
-            process.reading = process.reading or first
+            # While the first one asks where the topic ends, nobody reads from an older place.
+            first = not state.readers and not state.reading
+            state.readers.add(reader)
+            state.reading = state.reading or first
         if first:
             try:
-                process.cursor = self._hub.last_id(self._topic)
-                process.also_cursor = self._hub.last_id(self._also) if self._also else ""
+                state.cursor = self._hub.last_id(self._topic)
+                if self._second_topic:
+                    state.second_cursor = self._hub.last_id(self._second_topic)
             finally:
-                with process.condition:
-                    process.reading = False
-                    process.condition.notify_all()
+                with state.condition:
+                    state.reading = False
+                    state.condition.notify_all()
         return reader
 
-    def leave(self, reader: Reader) -> None:
-        """Wait no more. Safe to call twice."""
-        process = self._here()
-        with process.condition:
-            process.readers.discard(reader)
-            process.condition.notify_all()
+    def leave(self, reader: FeedReader) -> None:
+        """Leave the feed. It is safe to call this twice."""
+        state = self._state()
+        with state.condition:
+            state.readers.discard(reader)
+            state.condition.notify_all()
 
-    def wait(self, reader: Reader, seconds: float) -> list[HubMessage]:
-        """What has come for ``reader``; waits ``seconds`` for it, half a second at most."""
-        process = self._here()
-        seconds = max(0.0, min(seconds, _TURN_S))
-        with process.condition:
-            mine = not reader.waiting and not process.reading
-            if mine:
-                process.reading = True
-            elif not reader.waiting:
-                process.condition.wait(seconds)
-        if mine:
-            self._read(process, seconds)
-        with process.condition:
-            found = list(reader.waiting)
-            reader.waiting.clear()
-        return found
+    def wait(self, reader: FeedReader, timeout_s: float) -> list[HubMessage]:
+        """Wait for messages, and take those that have come.
 
-    def _read(self, process: _Process, seconds: float) -> None:
-        """Read the hub for all; the lock is not held meanwhile."""
-        began = self._clock.monotonic()
-        found: list[HubMessage] = []
-        also: list[HubMessage] = []
+        Args:
+            reader: what :meth:`join` returned.
+            timeout_s: the longest wait in seconds; more than half a second counts as half a second.
+        """
+        state = self._state()
+        timeout_s = max(0.0, min(timeout_s, _MAX_WAIT_S))
+        with state.condition:
+            reads_hub = not reader.queue and not state.reading
+            if reads_hub:
+                state.reading = True
+            elif not reader.queue:
+                state.condition.wait(timeout_s)
+        if reads_hub:
+            self._read(state, timeout_s)
+        with state.condition:
+            messages = list(reader.queue)
+            reader.queue.clear()
+        return messages
+
+    def _state(self) -> _FeedState:
+        pid = os.getpid()
+        return self._states.get(pid) or self._states.setdefault(pid, _FeedState())
+
+    def _read(self, state: _FeedState, timeout_s: float) -> None:
+        """Read the hub for all streams, without holding the lock."""
+        began_at = self._clock.monotonic()
+        first: list[HubMessage] = []
+        second: list[HubMessage] = []
         try:
-            found = self._hub.read(self._topic, process.cursor, seconds, _BATCH)
-            if self._also:
-                also = self._hub.read(self._also, process.also_cursor, 0.0, _BATCH)
+            first = self._hub.read(self._topic, state.cursor, timeout_s, _BATCH)
+            if self._second_topic:
+                second = self._hub.read(self._second_topic, state.second_cursor, 0.0, _BATCH)
         finally:
-            with process.condition:
-                process.reading = False
-                if found:
-                    process.cursor = found[-1].id
-                if also:
-                    process.also_cursor = also[-1].id
-                if found or also:
-                    for reader in process.readers:
-                        reader.waiting.extend((*found, *also))
-                elif (left_s := seconds - (self._clock.monotonic() - began)) > 0:
-                    # A hub that is out of reach may answer at once: do not ask it in a loop.
-                    process.condition.wait(min(left_s, _TURN_S / 5))
-                process.condition.notify_all()
+            with state.condition:
+                state.reading = False
+                if first:
+                    state.cursor = first[-1].id
+                if second:
+                    state.second_cursor = second[-1].id
+                if first or second:
+                    for reader in state.readers:
+                        reader.queue.extend((*first, *second))
+                elif (left_s := timeout_s - (self._clock.monotonic() - began_at)) > 0:
+                    # A hub that is out of reach may return at once: do not ask it in a busy loop.
+                    state.condition.wait(min(left_s, _MAX_WAIT_S / 5))
+                state.condition.notify_all()

@@ -1,6 +1,6 @@
-"""What a notification may hold: sizes are cut, characters cleaned, unsafe links left out.
+"""The limits of a notification: cut its size, clean its text, drop links to other sites.
 
-What is told to people often repeats what came from outside, so nothing about it is certain.
+What an application tells people often repeats what came from outside, so nothing in it is trusted.
 """
 
 from __future__ import annotations
@@ -19,47 +19,53 @@ MAX_TITLE = 200
 MAX_KEY = 200
 MAX_ACTIONS = 4
 MAX_DATA_BYTES = 8_192
-LONGEST_S = 3600.0
+MAX_DURATION_S = 3600.0
 
 KINDS = frozenset(get_args(Kind))
 _ACTIONS = frozenset({"refresh", "report", "link", "dismiss"})
 
 
-def bounded(note: Notification, now: float) -> Notification:
-    """A copy within the limits; ``now`` is its time when it has none."""
+def limit_notification(note: Notification, now: float) -> Notification:
+    """Return a copy of a notification that keeps the limits.
+
+    Args:
+        note: the notification.
+        now: Unix time, for a notification without a time.
+    """
     return dataclasses.replace(
         note,
         kind=note.kind if note.kind in KINDS else "info",
-        message=cleaned(note.message, MAX_MESSAGE, lines=True),
-        title=cleaned(note.title, MAX_TITLE),
-        actions=tuple(filter(None, map(_action, tuple(note.actions)[:MAX_ACTIONS]))),
-        progress=None if note.progress is None else percent(note.progress),
-        duration_s=None if note.duration_s is None else _clamped(note.duration_s, LONGEST_S),
-        key=cleaned(note.key, MAX_KEY),
+        message=clean_text(note.message, MAX_MESSAGE, line_breaks=True),
+        title=clean_text(note.title, MAX_TITLE),
+        actions=tuple(filter(None, map(_limit_action, tuple(note.actions)[:MAX_ACTIONS]))),
+        progress=None if note.progress is None else clamp_percent(note.progress),
+        duration_s=None if note.duration_s is None else _clamp(note.duration_s, MAX_DURATION_S),
+        key=clean_text(note.key, MAX_KEY),
         at=note.at or now,
-        data=_data(note.data),
+        data=_limit_data(note.data),
     )
 
 
-def cleaned(value: object, limit: int, *, lines: bool = False) -> str:
-    """``value`` as text without control, format and surrogate characters.
+def clean_text(value: object, limit: int, *, line_breaks: bool = False) -> str:
+    """Return ``value`` as text without control, format and surrogate characters.
 
     Args:
-        limit: characters, at most.
-        lines: whether line ends may stay.
+        value: anything.
+        limit: the greatest number of characters.
+        line_breaks: whether line feeds stay.
     """
     text = str(value)[: 4 * limit]
-    return "".join(c for c in text if c.isprintable() or (lines and c == "\n"))[:limit]
+    return "".join(c for c in text if c.isprintable() or (line_breaks and c == "\n"))[:limit]
 
 
-def percent(value: float) -> float:
-    """A share of 100 that is really one; 0 for what is no number."""
-    return _clamped(value, 100.0)
+def clamp_percent(value: float) -> float:
+    """Return ``value`` within 0 to 100; 0 for what is not a number."""
+    return _clamp(value, 100.0)
 
 
-def same_origin_path(value: str) -> bool:
-    """Whether a browser stays on this site when it follows ``value``."""
-    # "//host" and "/\host" are other sites; white space inside would be dropped by browsers
+def is_same_origin_path(value: str) -> bool:
+    """Return whether a browser that follows ``value`` stays on this site."""
+    # "//host" and "/\host" are other sites; browsers drop white space inside an address
     return (
         value.startswith("/")
         and value[1:2] not in ("/", "\\")
@@ -68,14 +74,16 @@ def same_origin_path(value: str) -> bool:
     )
 
 
-def _action(action: Action) -> Action | None:
+def _limit_action(action: Action) -> Action | None:
     value = str(action.value)[:MAX_MESSAGE]
-    if action.action not in _ACTIONS or (action.action == "link" and not same_origin_path(value)):
+    if action.action not in _ACTIONS:
         return None
-    return Action(cleaned(action.label, 80), action.action, cleaned(value, MAX_MESSAGE))
+    if action.action == "link" and not is_same_origin_path(value):
+        return None
+    return Action(clean_text(action.label, 80), action.action, clean_text(value, MAX_MESSAGE))
 
 
-def _clamped(value: float, high: float) -> float:
+def _clamp(value: float, high: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -83,13 +91,13 @@ def _clamped(value: float, high: float) -> float:
     return 0.0 if math.isnan(number) else max(0.0, min(number, high))
 
 
-def _data(data: Mapping[str, object]) -> dict[str, Any]:
-    """JSON-like values; what JSON cannot say becomes its text, what is too large is left out."""
+def _limit_data(data: Mapping[str, object]) -> dict[str, Any]:
+    """Return data that JSON can hold: other values become text, too much data is dropped."""
     if not data:
         return {}
     try:
         encoded = msgspec.json.encode(dict(data), enc_hook=str)
-        found = msgspec.json.decode(encoded)
+        decoded = msgspec.json.decode(encoded)
     except Exception:  # noqa: BLE001 - a hostile __str__, a cycle: it cannot be sent
         return {}
-    return found if len(encoded) <= MAX_DATA_BYTES and isinstance(found, dict) else {}
+    return decoded if len(encoded) <= MAX_DATA_BYTES and isinstance(decoded, dict) else {}

@@ -1,8 +1,9 @@
-"""The notification centre: from every room and view to browsers and notifiers.
+"""Notifications: from any part of an application to browsers and notifiers.
 
-A notification is published to the hub (topic ``notifications``), where the streams of all workers
-find it, and given to each notifier plugin: in the background, in order, bounded, and tried again
-after 1, 2 and 4 seconds. A notifier that fails too often is left out by the plugin host.
+A notification is published to the hub (topic ``notifications``), where the event streams of all
+workers find it. It also goes to each notifier plugin: in the background, in order, from a bounded
+queue, and with new attempts after 1, 2 and 4 seconds. The plugin host stops calling a notifier
+that fails too often.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
@@ -20,8 +20,7 @@ from ..protocols import Clock, Hub, Notifier, Scheduler
 from ..types import Action, Kind, Notification
 from ..workers.outbox import Outbox
 from .audience import OPERATORS, UNKNOWN_BROWSER, Browsers, check_address
-from .limits import bounded
-from .limits import percent as share
+from .limits import clamp_percent, limit_notification
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -31,24 +30,34 @@ logger = logging.getLogger("om_plugins")
 TOPIC = "notifications"
 SEND_TIMEOUT_S = 5.0
 _RETRIES_S = (1.0, 2.0, 4.0)
-_OUTBOX = 1_000
-_NOTIFIER_QUEUE = 200
+_MAX_QUEUED = 1_000
+_MAX_QUEUED_FOR_NOTIFIER = 200
+
+COMPLETE_S = 3.0
+FAILED_S = 5.0
 
 Guarded = Callable[..., tuple[bool, Any]]
 """``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
-class _Letter:
-    """A notification on its way; ``cookies`` is set when it is for the browser that sent them."""
+class _QueuedNotification:
+    """A notification that waits to be sent.
+
+    Attributes:
+        note: the notification.
+        cookies: the ``Cookie`` header of the browser that it is for; ``None`` when the
+            notification has an address already.
+        to_notifiers: whether notifiers get it, too.
+    """
 
     note: Notification
     cookies: str | None = None
     to_notifiers: bool = True
 
 
-class NotificationCentre:
-    """Implements :class:`~om_plugins.protocols.Notify`, and what applications call.
+class Notifications:
+    """Sends notifications; implements :class:`~om_plugins.protocols.Notify`.
 
     Nothing here blocks, and nothing but a wrong address raises: the work is done in the
     background.
@@ -56,12 +65,14 @@ class NotificationCentre:
     Args:
         hub: where notifications are published.
         scheduler: runs the deliveries.
-        clock: stamps notifications without a time.
-        emit: tells ``notification_sent`` and ``notification_failed``.
-        notifiers: the notifiers with the names of their plugins, asked when something is sent.
-        guarded: calls into a plugin, counting its failures.
-        browsers: knows a browser by its cookie; without it none can be addressed by asking.
-        environ: the WSGI environ of the request under way, ``None`` outside one.
+        clock: the time of notifications without a time.
+        emit: sends the signals ``notification_sent`` and ``notification_failed``.
+        notifiers: returns the notifiers with the names of their plugins; called for each
+            notification.
+        guarded: calls into a plugin and counts its failures.
+        browsers: recognizes a browser by its cookie. Without it, no notification can go to the
+            browser of the request.
+        environ: returns the WSGI environ of the current request, ``None`` outside a request.
     """
 
     def __init__(
@@ -84,26 +95,26 @@ class NotificationCentre:
         self._guarded = guarded
         self._browsers = browsers
         self._environ = environ
-        self._outbox = Outbox("notifications", self._deliver, scheduler, _OUTBOX)
+        self._outbox = Outbox("notifications", self._deliver, scheduler, _MAX_QUEUED)
         self._queues: dict[tuple[str, int], _NotifierQueue] = {}
         self._full = False
 
     # --- what applications call ---------------------------------------------------------------
 
     def success(self, message: str, **more: Any) -> None:
-        """It worked. The keywords are those of :meth:`send`."""
+        """Send a notification of a success. The keywords are those of :meth:`send`."""
         self.send("success", message, **more)
 
     def error(self, message: str, **more: Any) -> None:
-        """It did not work. The keywords are those of :meth:`send`."""
+        """Send a notification of an error. The keywords are those of :meth:`send`."""
         self.send("error", message, **more)
 
     def warning(self, message: str, **more: Any) -> None:
-        """Something needs attention. The keywords are those of :meth:`send`."""
+        """Send a warning. The keywords are those of :meth:`send`."""
         self.send("warning", message, **more)
 
     def info(self, message: str, **more: Any) -> None:
-        """Something is good to know. The keywords are those of :meth:`send`."""
+        """Send an information. The keywords are those of :meth:`send`."""
         self.send("info", message, **more)
 
     def send(
@@ -118,21 +129,21 @@ class NotificationCentre:
         key: str = "",
         data: Mapping[str, object] | None = None,
     ) -> None:
-        """Tell people something.
+        """Send a notification.
 
         Args:
             kind: ``success``, ``error``, ``warning``, ``info`` or ``progress``.
-            message: plain words; never markup.
+            message: plain text, never markup.
             title: a short heading.
             to: ``everyone``, ``operators``, ``user:<id>``, ``role:<name>`` or ``sid:<id>``. When
-                not given: the browser that asked, outside a request the operators.
+                not given: the browser of the request, outside a request the operators.
             actions: buttons.
-            duration_s: seconds that a toast stays; the kind's default when not given.
+            duration_s: seconds that the toast stays; the kind's default when not given.
             key: replaces an earlier notification with the same key.
-            data: more for machines; JSON-like. Browsers get it too.
+            data: more data for programs, JSON-like. Browsers get it, too.
 
         Raises:
-            ValueError: ``to`` is no address.
+            ValueError: ``to`` is not an address.
         """
         note = Notification(
             kind=kind,
@@ -143,7 +154,7 @@ class NotificationCentre:
             key=key,
             data=dict(data or {}),
         )
-        self._put(self._addressed(note, to))
+        self._queue(self._address(note, to))
 
     def progress(
         self,
@@ -154,20 +165,17 @@ class NotificationCentre:
         to: str | None = None,
         key: str = "",
     ) -> Progress:
-        """Show how something goes on, from here to ``complete`` or ``fail``.
+        """Show the progress of some work, until ``complete`` or ``fail`` is called.
 
         Args:
             message: what is done now.
-            percent: how far it is, 0 to 100.
-            title, to: as for :meth:`send`.
+            percent: how much is done, 0 to 100.
+            title: a short heading.
+            to: as for :meth:`send`.
             key: made when not given.
 
-        Returns:
-            A :class:`~om_plugins.notifications.notifications.Progress` with
-            ``update(percent, message)``, ``complete(message)`` and ``fail(message, actions)``.
-
         Raises:
-            ValueError: ``to`` is no address.
+            ValueError: ``to`` is not an address.
         """
         note = Notification(
             kind="progress",
@@ -176,59 +184,139 @@ class NotificationCentre:
             progress=percent,
             key=key or f"progress-{secrets.token_hex(8)}",
         )
-        first = self._addressed(note, to)
-        self._put(first)
+        first = self._address(note, to)
+        self._queue(first)
 
         def send(next_note: Notification, to_notifiers: bool) -> None:
-            self._put(_Letter(next_note, first.cookies, to_notifiers))
+            self._queue(_QueuedNotification(next_note, first.cookies, to_notifiers))
 
         return Progress(first.note, send)
 
     def __call__(self, notification: Notification) -> None:
-        """Queue it as it is addressed; never blocks, never raises."""
-        self._put(_Letter(notification))
+        """Send a notification to the address that it has; never blocks, never raises."""
+        self._queue(_QueuedNotification(notification))
 
     # --- in the background --------------------------------------------------------------------
 
-    def _addressed(self, note: Notification, to: str | None) -> _Letter:
+    def _address(self, note: Notification, to: str | None) -> _QueuedNotification:
         if to is not None:
-            return _Letter(dataclasses.replace(note, to=check_address(to)))
+            return _QueuedNotification(dataclasses.replace(note, to=check_address(to)))
         environ = self._environ()
         if environ is None or self._browsers is None:
-            return _Letter(dataclasses.replace(note, to=OPERATORS))
-        # The cookie is checked in the background: the secret may have to be asked for.
-        return _Letter(note, str(environ.get("HTTP_COOKIE", "")))
+            return _QueuedNotification(dataclasses.replace(note, to=OPERATORS))
+        # The cookie is checked in the background: reading the secret may ask the hub.
+        return _QueuedNotification(note, str(environ.get("HTTP_COOKIE", "")))
 
-    def _put(self, letter: _Letter) -> None:
-        taken = self._outbox.put(letter)
-        if not taken and not self._full:
-            logger.warning("more than %d notifications wait to be sent: some are left out", _OUTBOX)
-        self._full = not taken
+    def _queue(self, queued: _QueuedNotification) -> None:
+        accepted = self._outbox.put(queued)
+        if not accepted and not self._full:
+            logger.warning(
+                "more than %d notifications wait to be sent: some are left out", _MAX_QUEUED
+            )
+        self._full = not accepted
 
-    def _deliver(self, letter: _Letter, _: int) -> None:
-        note = bounded(letter.note, self._clock.time())
-        if letter.cookies is not None and self._browsers is not None:
-            note.to = self._browsers.find_address(letter.cookies) or UNKNOWN_BROWSER
+    def _deliver(self, queued: _QueuedNotification, _attempt: int) -> None:
+        note = limit_notification(queued.note, self._clock.time())
+        if queued.cookies is not None and self._browsers is not None:
+            note.to = self._browsers.find_address(queued.cookies) or UNKNOWN_BROWSER
         if note.to != UNKNOWN_BROWSER:
             note.id = self._hub.publish(TOPIC, dataclasses.asdict(note))
-        if letter.to_notifiers:
+        if queued.to_notifiers:
             for plugin, notifier in self._notifiers():
-                self._queue(plugin, notifier).put(note)
+                self._find_queue(plugin, notifier).put(note)
         self._emit(signals.notification_sent, notification=note)
 
-    def _queue(self, plugin: str, notifier: Notifier) -> _NotifierQueue:
-        found = self._queues.get((plugin, id(notifier)))
-        if found is None:
+    def _find_queue(self, plugin: str, notifier: Notifier) -> _NotifierQueue:
+        queue = self._queues.get((plugin, id(notifier)))
+        if queue is None:
             number = len(self._queues) + 1
-            found = _NotifierQueue(
+            queue = _NotifierQueue(
                 plugin, notifier, number, self._scheduler, self._guarded, self._emit
             )
-            self._queues[plugin, id(notifier)] = found
-        return found
+            self._queues[plugin, id(notifier)] = queue
+        return queue
+
+
+class Progress:
+    """The progress of some work: one toast that is replaced as the work goes on.
+
+    ``om.notify.progress(...)`` returns it. Any thread may use it.
+
+    Args:
+        note: the first notification, which was sent already.
+        send: ``send(notification, to_notifiers)`` sends the next ones to the same address.
+
+    Attributes:
+        key: the key of all its notifications.
+    """
+
+    def __init__(self, note: Notification, send: Callable[[Notification, bool], None]) -> None:
+        self.key = note.key
+        self._note = note
+        self._send = send
+
+    def update(self, percent: float, message: str | None = None) -> None:
+        """Show how much is done.
+
+        Only browsers get this; notifiers get the beginning and the end. An update that would look
+        like the one before is not sent, so a tight loop may call this.
+
+        Args:
+            percent: 0 to 100.
+            message: what is done now; as before when not given.
+        """
+        before = self._note
+        self._note = dataclasses.replace(
+            before,
+            progress=clamp_percent(percent),
+            message=before.message if message is None else message,
+        )
+        if (int(self._note.progress or 0), self._note.message) != (
+            int(before.progress or 0),
+            before.message,
+        ):
+            self._send(self._note, False)
+
+    def complete(self, message: str | None = None) -> None:
+        """End with a success, which disappears after 3 seconds.
+
+        Args:
+            message: the last message; as before when not given.
+        """
+        self._send(
+            dataclasses.replace(
+                self._note,
+                kind="success",
+                progress=100.0,
+                message=self._note.message if message is None else message,
+                duration_s=COMPLETE_S,
+            ),
+            True,
+        )
+
+    def fail(self, message: str | None = None, actions: Iterable[Action] = ()) -> None:
+        """End with an error.
+
+        Args:
+            message: the last message; as before when not given.
+            actions: buttons. With buttons the error stays until somebody closes it, else for 5
+                seconds.
+        """
+        actions = tuple(actions)
+        self._send(
+            dataclasses.replace(
+                self._note,
+                kind="error",
+                message=self._note.message if message is None else message,
+                actions=actions,
+                duration_s=None if actions else FAILED_S,
+            ),
+            True,
+        )
 
 
 class _NotifierQueue:
-    """One notifier's own outbox: a slow or broken notifier holds up nobody else."""
+    """The outbox of one notifier, so that a slow or broken notifier delays no other."""
 
     def __init__(
         self,
@@ -244,11 +332,12 @@ class _NotifierQueue:
         self._guarded = guarded
         self._emit = emit
         name = f"notifier {plugin} {number}"
-        self._outbox = Outbox(name, self._send, scheduler, _NOTIFIER_QUEUE)
+        self._outbox = Outbox(name, self._send, scheduler, _MAX_QUEUED_FOR_NOTIFIER)
 
     def put(self, note: Notification) -> None:
         if not self._outbox.put(note):
-            self._failed(note, OverflowError(f"{_NOTIFIER_QUEUE} notifications wait for it"))
+            error = OverflowError(f"{_MAX_QUEUED_FOR_NOTIFIER} notifications wait for it")
+            self._emit_failure(note, error)
 
     def _send(self, note: Notification, attempt: int) -> float | None:
         errors: list[BaseException] = []
@@ -268,93 +357,18 @@ class _NotifierQueue:
         if ok:
             return None
         if not called:
-            self._failed(note, RuntimeError("its plugin is not active any more"))
+            self._emit_failure(note, RuntimeError("its plugin is not active any more"))
             return None
-        self._failed(note, errors[0] if errors else None)
+        self._emit_failure(note, errors[0] if errors else None)
         if attempt > len(_RETRIES_S):
             return None
         cap_s = _RETRIES_S[attempt - 1]
         return full_jitter(attempt, _RETRIES_S, at_least_s=cap_s / 2)
 
-    def _failed(self, note: Notification, error: BaseException | None) -> None:
+    def _emit_failure(self, note: Notification, error: BaseException | None) -> None:
         self._emit(
             signals.notification_failed,
             notification=note,
             notifier=self._notifier.name,
             error=error,
-        )
-
-
-# A progress that people watch: one toast that is replaced as the work goes on.
-
-COMPLETE_S = 3.0
-FAILED_S = 5.0
-
-Send = Callable[[Notification, bool], None]
-"""``send(notification, to_notifiers)``."""
-
-
-class Progress:
-    """What ``notify.progress(...)`` returns. It may be used from any thread.
-
-    Args:
-        note: the first notification, which was sent already.
-        send: sends the next ones to where the first one went.
-
-    Attributes:
-        key: what all its notifications have in common.
-    """
-
-    def __init__(self, note: Notification, send: Send) -> None:
-        self.key = note.key
-        self._note = note
-        self._send = send
-
-    def update(self, percent: float, message: str | None = None) -> None:
-        """Say how far it is.
-
-        Only browsers get this; notifiers get the beginning and the end. What would look the same
-        as before is not sent, so a tight loop may call it.
-
-        Args:
-            percent: 0 to 100.
-            message: what is done now; as before when not given.
-        """
-        before = self._note
-        self._note = replace(
-            before,
-            progress=share(percent),
-            message=before.message if message is None else message,
-        )
-        if (int(self._note.progress or 0), self._note.message) != (
-            int(before.progress or 0),
-            before.message,
-        ):
-            self._send(self._note, False)
-
-    def complete(self, message: str | None = None) -> None:
-        """It is done: a success that goes away after 3 s."""
-        self._send(
-            replace(
-                self._note,
-                kind="success",
-                progress=100.0,
-                message=self._note.message if message is None else message,
-                duration_s=COMPLETE_S,
-            ),
-            True,
-        )
-
-    def fail(self, message: str | None = None, actions: Iterable[Action] = ()) -> None:
-        """It went wrong: an error that stays for 5 s, or until it is closed if it has actions."""
-        actions = tuple(actions)
-        self._send(
-            replace(
-                self._note,
-                kind="error",
-                message=self._note.message if message is None else message,
-                actions=actions,
-                duration_s=None if actions else FAILED_S,
-            ),
-            True,
         )

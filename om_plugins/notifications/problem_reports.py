@@ -1,7 +1,8 @@
-"""Problem reports: a person presses "Report problem" and it becomes a numbered report.
+"""Problem reports: somebody presses "Report problem", and it becomes a numbered report.
 
-It is kept where all workers find it, told to operators through the notifiers, and listed on the
-console. Whatever arrives is hostile: it is cut while it is read, cleaned and clamped.
+All workers find a report in the hub, notifiers tell operators of it, and the console lists it.
+Nothing in a request is trusted: sizes are cut while it is read, text is cleaned, numbers are
+limited.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,10 +22,12 @@ from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..protocols import Clock, Hub, Notify
 from ..types import Notification, ProblemReport
 from .audience import OPERATORS
-from .limits import cleaned
+from .limits import clean_text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["KEPT", "ProblemEndpoint", "ProblemReports", "read_report", "refuse"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -31,27 +35,23 @@ TOPIC = "problems"
 """The hub's topic that reports are published to."""
 
 KEPT = 500
-"""The newest reports that are kept."""
+"""How many reports are kept: the newest."""
+
+MAX_BODY_BYTES = 8_192
 
 _KEPT_S = 30 * 86_400.0
-_YEARS_S = 10 * 365 * 86_400.0
+_NUMBER_KEPT_S = 10 * 365 * 86_400.0
 _KEY = "problem:"
-MAX_BODY_BYTES = 8_192
 _MAX_DETAILS = 20
 
 
-class ProblemEndpoint:
-    """A WSGI application for ``POST`` with a JSON object and the header ``X-OM: 1``.
-
-    The object may have ``message`` (what was shown, or what the person wrote), ``url`` (the
-    page's path), ``reference`` (the value of the action that was pressed, such as the fingerprint
-    of an error), ``language`` and ``details`` (an object of texts and numbers). The answer is 201
-    with ``{"id": "12"}``. The header is one that no form of another site can send.
+class ProblemReports:
+    """The problem reports of an application.
 
     Args:
-        hub: keeps and numbers the reports.
+        hub: numbers and keeps the reports.
         clock: the time.
-        emit: tells ``problem_reported``.
+        emit: sends the signal ``problem_reported``.
         notify: tells the operators.
     """
 
@@ -61,43 +61,21 @@ class ProblemEndpoint:
         self._emit = emit
         self._notify = notify
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("REQUEST_METHOD") != "POST":
-            return refuse(start_response, "405 Method Not Allowed", "Send a report with POST.")
-        if environ.get("HTTP_X_OM") != "1":
-            return refuse(start_response, "403 Forbidden", "A report needs the header 'X-OM: 1'.")
-        try:
-            body = read_body(environ, MAX_BODY_BYTES)
-        except BodyError as error:
-            return refuse_body(start_response, error)
-        try:
-            said = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            said = None
-        if not isinstance(said, dict):
-            return refuse(start_response, "400 Bad Request", "A report is a JSON object.")
-        report = self.keep(said, environ)
-        answer = msgspec.json.encode({"id": report.id})
-        start_response(
-            "201 Created",
-            [
-                ("Content-Type", "application/json"),
-                ("Content-Length", str(len(answer))),
-                ("Cache-Control", "no-store"),
-            ],
-        )
-        return [answer]
+    def save(self, fields: Mapping[str, object], environ: WSGIEnvironment) -> ProblemReport:
+        """Clean a report, number it, keep it and tell the operators.
 
-    def keep(self, said: Mapping[str, object], environ: WSGIEnvironment) -> ProblemReport:
-        """Clean what was said, number it, keep it and tell of it."""
-        number = self._hub.increment("problems:number", ttl=_YEARS_S)
+        Args:
+            fields: what the browser sent; see :class:`ProblemEndpoint`.
+            environ: the request that brought it.
+        """
+        number = self._hub.increment("problems:number", ttl=_NUMBER_KEPT_S)
         report = ProblemReport(
             id=str(number),
             at=self._clock.time(),
-            message=_text(said.get("message"), 1000) or "Something went wrong",
-            route=_path(said.get("url")),
-            fingerprint=_text(said.get("reference"), 100),
-            details=_details(said, environ),
+            message=_clean(fields.get("message"), 1000) or "Something went wrong",
+            route=_clean_path(fields.get("url")),
+            fingerprint=_clean(fields.get("reference"), 100),
+            details=_clean_details(fields, environ),
         )
         data = dataclasses.asdict(report)
         self._hub.put(_key(number), data, ttl=_KEPT_S)
@@ -117,69 +95,113 @@ class ProblemEndpoint:
         self._emit(signals.problem_reported, report=report)
         return report
 
+    def read(self, limit: int = 50) -> list[ProblemReport]:
+        """Read the newest reports, newest first.
 
-def problems(hub: Hub, limit: int = 50) -> list[ProblemReport]:
-    """The newest reports, newest first.
+        Args:
+            limit: the greatest number of reports.
+        """
+        kept = sorted(self._hub.scan(_KEY).items(), reverse=True)[: max(0, limit)]
+        reports = []
+        for _, data in kept:
+            try:
+                reports.append(msgspec.convert(data, ProblemReport))
+            except msgspec.ValidationError:
+                logger.debug("a kept problem report cannot be read", exc_info=True)
+        return reports
+
+
+class ProblemEndpoint:
+    """A WSGI application for ``POST`` with a JSON object and the header ``X-OM: 1``.
+
+    The object may have ``message`` (the text of the toast, or what the person wrote), ``url`` (the
+    page's path), ``reference`` (the value of the action that was pressed, such as the fingerprint
+    of an error), ``language`` and ``details`` (an object of texts and numbers). The answer is 201
+    with ``{"id": "12"}``. No form of another site can send the header.
 
     Args:
-        limit: how many, at most.
+        reports: keeps the report.
     """
-    found = sorted(hub.scan(_KEY).items(), reverse=True)[: max(0, limit)]
-    reports = []
-    for _, data in found:
+
+    def __init__(self, reports: ProblemReports) -> None:
+        self._reports = reports
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("REQUEST_METHOD") != "POST":
+            return refuse(start_response, 405, "Send a report with POST.")
+        if environ.get("HTTP_X_OM") != "1":
+            return refuse(start_response, 403, "A report needs the header 'X-OM: 1'.")
         try:
-            reports.append(msgspec.convert(data, ProblemReport))
-        except msgspec.ValidationError:
-            logger.debug("a kept problem report cannot be read", exc_info=True)
-    return reports
+            body = read_report(environ)
+        except BodyError as error:
+            return refuse(start_response, error.status, str(error))
+        try:
+            fields = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            fields = None
+        if not isinstance(fields, dict):
+            return refuse(start_response, 400, "A report is a JSON object.")
+        report = self._reports.save(fields, environ)
+        answer = msgspec.json.encode({"id": report.id})
+        start_response(
+            "201 Created",
+            [
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(answer))),
+                ("Cache-Control", "no-store"),
+            ],
+        )
+        return [answer]
+
+
+def read_report(environ: WSGIEnvironment) -> bytes:
+    """Read the body of a request with a report.
+
+    Raises:
+        BodyError: it is too large, or cannot be read.
+    """
+    return read_body(environ, MAX_BODY_BYTES)
+
+
+def refuse(start_response: StartResponse, status: int, detail: str) -> list[bytes]:
+    """Answer a request that is no report with a problem document."""
+    body = encode_problem(build_problem(status, "", detail))
+    headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+    if status == 405:
+        headers.append(("Allow", "POST"))
+    start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+    return [body]
 
 
 def _key(number: int) -> str:
     return f"{_KEY}{number:012d}"
 
 
-def refuse(start_response: StartResponse, status: str, detail: str) -> list[bytes]:
-    """Answer with a problem document."""
-    body = encode_problem(build_problem(int(status[:3]), status[4:], detail))
-    headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-    if status.startswith("405"):
-        headers.append(("Allow", "POST"))
-    start_response(status, headers)
-    return [body]
+def _clean(value: object, limit: int) -> str:
+    return clean_text(value, limit).strip() if isinstance(value, str) else ""
 
 
-def refuse_body(start_response: StartResponse, error: BodyError) -> list[bytes]:
-    """Answer a report whose body cannot be read."""
-    if error.status == 413:
-        detail = f"A report may have {MAX_BODY_BYTES} bytes."
-        return refuse(start_response, "413 Content Too Large", detail)
-    return refuse(start_response, "411 Length Required", "Say how long the report is.")
-
-
-def _text(value: object, limit: int) -> str:
-    return cleaned(value, limit).strip() if isinstance(value, str) else ""
-
-
-def _path(value: object) -> str:
-    """The path of an address: its query may hold secrets."""
+def _clean_path(value: object) -> str:
+    """Return the path of an address, without its query, which may hold secrets."""
     try:
-        return urlsplit(_text(value, 2000)).path[:300]
+        return urlsplit(_clean(value, 2000)).path[:300]
     except ValueError:
         return ""
 
 
-def _details(said: Mapping[str, object], environ: WSGIEnvironment) -> dict[str, object]:
-    value, found = said.get("details"), dict[str, object]()
-    for name, one in list(value.items())[:_MAX_DETAILS] if isinstance(value, dict) else ():
-        if isinstance(one, str):
-            one = _text(one, 300)
-        elif isinstance(one, int):
-            one = max(-(2**53), min(one, 2**53))  # what every reader of JSON can hold
-        elif one is not None and not isinstance(one, bool | float):
+def _clean_details(fields: Mapping[str, object], environ: WSGIEnvironment) -> dict[str, object]:
+    details = fields.get("details")
+    cleaned: dict[str, object] = {}
+    for name, value in list(details.items())[:_MAX_DETAILS] if isinstance(details, dict) else ():
+        if isinstance(value, str):
+            value = _clean(value, 300)
+        elif isinstance(value, int):
+            value = max(-(2**53), min(value, 2**53))  # what every reader of JSON can hold
+        elif value is not None and not isinstance(value, bool | float):
             continue
-        found[_text(name, 60)] = one
-    about = {
-        "language": _text(said.get("language"), 40),
-        "browser": _text(environ.get("HTTP_USER_AGENT"), 200),
+        cleaned[_clean(name, 60)] = value
+    browser = {
+        "language": _clean(fields.get("language"), 40),
+        "browser": _clean(environ.get("HTTP_USER_AGENT"), 200),
     }
-    return found | {name: text for name, text in about.items() if text}
+    return cleaned | {name: text for name, text in browser.items() if text}

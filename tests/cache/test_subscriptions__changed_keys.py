@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.subscriptions__changed_keys import KEPT_S, TOPIC, Announcements, keys_of
+from om_plugins.cache.subscriptions__changed_keys import KEPT_S, ChangedKeys
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import HubMessage
 
@@ -19,33 +19,33 @@ def hub(clock):
 
 
 def test_a_browser_is_told_what_is_addressed_to_it(hub):
-    announce = Announcements(hub)
-    announce("load", ["everyone"])
-    announce(["inbox", 7], ["user:7"])
-    announce("secrets", ["operators", "role:editor"])
-    messages = hub.read(TOPIC)
-    assert keys_of(messages, {"everyone", "sid:a"}) == ["load"]
-    assert keys_of(messages, {"everyone", "user:7"}) == ["load", ["inbox", 7]]
-    assert keys_of(messages, {"role:editor"}) == ["secrets"]
+    changed = ChangedKeys(hub)
+    changed.publish("load", ["everyone"])
+    changed.publish(["inbox", 7], ["user:7"])
+    changed.publish("secrets", ["operators", "role:editor"])
+    messages = hub.read(changed.topic)
+    assert changed.select(messages, {"everyone", "sid:a"}) == ["load"]
+    assert changed.select(messages, {"everyone", "user:7"}) == ["load", ["inbox", 7]]
+    assert changed.select(messages, {"role:editor"}) == ["secrets"]
 
 
 def test_what_was_announced_often_is_told_once(hub):
-    announce = Announcements(hub)
+    changed = ChangedKeys(hub)
     for _ in range(3):
-        announce("load", ["everyone"])
-    assert keys_of(hub.read(TOPIC), {"everyone"}) == ["load"]
-    assert announce.recent({"everyone"}) == ["load"]
+        changed.publish("load", ["everyone"])
+    assert changed.select(hub.read(changed.topic), {"everyone"}) == ["load"]
+    assert changed.read_recent({"everyone"}) == ["load"]
 
 
 def test_what_changed_lately_is_told_to_who_comes_now(hub, clock):
-    announce = Announcements(hub)
-    announce("old", ["everyone"])
+    changed = ChangedKeys(hub)
+    changed.publish("old", ["everyone"])
     clock.advance(KEPT_S - 1)
-    announce("new", ["everyone"])
-    announce("other", ["user:7"])
-    assert sorted(announce.recent({"everyone"})) == ["new", "old"]
+    changed.publish("new", ["everyone"])
+    changed.publish("other", ["user:7"])
+    assert sorted(changed.read_recent({"everyone"})) == ["new", "old"]
     clock.advance(1)
-    assert announce.recent({"everyone"}) == ["new"]
+    assert changed.read_recent({"everyone"}) == ["new"]
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,7 @@ def test_what_changed_lately_is_told_to_who_comes_now(hub, clock):
     [None, 7, "load", {}, {"key": "load"}, {"key": 7, "to": ["everyone"]},
      {"key": "load", "to": "everyone"}, {"key": "load", "to": [["everyone"], 3]}],
 )  # fmt: skip
-def test_what_does_not_fit_is_passed_by(data):
-    assert keys_of([HubMessage("1", TOPIC, data, 0.0)], ["everyone"]) == []
+def test_what_does_not_fit_is_passed_by(hub, data):
+    assert (
+        ChangedKeys(hub).select([HubMessage("1", ChangedKeys.topic, data, 0.0)], {"everyone"}) == []
+    )

@@ -10,7 +10,6 @@ from werkzeug.serving import make_server
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings, signals
 from om_plugins.errors import RateLimited
-from om_plugins.notifications.problem_reports import problems
 
 BROWSER = {"Accept": "text/html,*/*;q=0.8"}
 
@@ -163,58 +162,6 @@ def test_a_plain_wsgi_app_that_raises_is_counted_too():
     wsgi.runtime.close()
 
 
-# --- the form -------------------------------------------------------------------------------------
-
-
-def test_a_report_by_the_form_is_stored_with_a_number():
-    app, om = made()
-    heard = []
-    signals.problem_reported.connect(
-        lambda app, report, **e: heard.append(report), weak=False, sender=app
-    )
-    reply = app.test_client().post(
-        "/_om/report",
-        data={"url": "/reports/day?secret=1", "reference": "f1e2"},
-        headers={"Sec-Fetch-Site": "same-origin", "User-Agent": "A browser"},
-    )
-    assert reply.status_code == 201
-    (report,) = problems(om.hub)
-    assert heard == [report]
-    assert f"Its number is {report.id}." in reply.text
-    assert 'href="/reports/day?secret=1"' in reply.text
-    assert (report.route, report.fingerprint) == ("/reports/day", "f1e2")
-    assert report.details["browser"] == "A browser"
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Origin": "https://evil.example"}, 403),
-        ({"Origin": "http://localhost"}, 201),
-    ],
-)
-def test_a_form_of_another_site_reports_nothing(headers, status):
-    app, om = made()
-    reply = app.test_client().post("/_om/report", data={"url": "/x"}, headers=headers)
-    assert reply.status_code == status
-    assert len(problems(om.hub)) == (status == 201)
-
-
-def test_the_form_is_cut_cleaned_and_limited():
-    app, _ = made()
-    client, same = app.test_client(), {"Sec-Fetch-Site": "same-origin"}
-    assert client.get("/_om/report", headers=same).status_code == 405
-    assert client.post("/_om/report", data={"url": "x" * 9000}, headers=same).status_code == 413
-    reply = client.post("/_om/report", data={"url": "//evil.example"}, headers=same)
-    assert "evil" not in reply.text
-    many = "&".join(f"a{n}=1" for n in range(50))
-    assert client.post("/_om/report", data=many.encode(), headers=same).status_code == 201
-    statuses = [client.post("/_om/report", data={}, headers=same).status_code for _ in range(10)]
-    assert statuses[-1] == 429
-
-
 # --- in a browser ---------------------------------------------------------------------------------
 
 
@@ -250,7 +197,7 @@ def test_a_person_reports_and_refreshes(browser, served, scripts):
     else:
         page.get_by_text("Its number is 1.").wait_for()
         page.get_by_role("link", name="Back to the page").click()
-    (report,) = problems(om.hub)
+    (report,) = om.runtime.problem_reports.read()
     assert (report.id, report.route) == ("1", "/reports/day")
     assert len(report.fingerprint) == 16
     app.broken = False

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import Client, EnvironBuilder
 
 from om_plugins import OpenManagerMiddleware
-from om_plugins.notifications import events as module
+from om_plugins.notifications.events import FIELDS
 
 
 def app(environ, start_response):
@@ -336,7 +336,7 @@ def test_the_endpoint_is_valid_wsgi(wsgi, clock):
 def test_the_fields_of_the_contract_are_those_of_a_notification():
     from om_plugins.types import Notification
 
-    assert set(module._FIELDS) < set(Notification.__dataclass_fields__)
+    assert set(FIELDS) < set(Notification.__dataclass_fields__)
 
 
 # --- what changed in the cache ------------------------------------------------------------------
