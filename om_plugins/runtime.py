@@ -56,7 +56,7 @@ from .settings.settings__options import FallbackOptions
 from .types import EngineSpec, StoreStats
 from .workers.hub import SharedHub
 from .workers.hub_url import resolve_hub_url
-from .workers.lazy_store import LateStore
+from .workers.lazy_store import LazyStore
 from .workers.scheduler import BackgroundScheduler
 from .workers.secret import Secret
 from .workers.servers import has_one_thread, stopping
@@ -170,7 +170,7 @@ class Runtime:
         store = (
             None
             if in_memory
-            else LateStore(lambda: self.parts.open_store(settings.cache_url), self.namespace)
+            else LazyStore(lambda: self.parts.open_store(settings.cache_url), self.namespace)
         )
         self._store = store
         self.changed_keys = ChangedKeys(self.hub)

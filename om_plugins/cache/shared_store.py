@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import CacheError
+from ..policies.outage import Outage
 from ..protocols import CacheStore, Clock, Hub
 from ..types import ChangeKind
 from ..workers.lazy_store import compare_and_set
-from ..workers.outbox__outage import Outage
 from .entry import Record, pack, unpack
 from .invalidation import Invalidation
 from .keys import Ident, store_key
@@ -172,7 +172,7 @@ class Shared:
         """What the store answered; ``None`` while it is away."""
         outage = self._outage
         began = self._clock.monotonic()
-        if outage.down and not outage.due(began):
+        if outage.down and not outage.claim_try(began):
             return None
         try:
             if self._owed:
@@ -180,7 +180,7 @@ class Shared:
             answer = ask()
         except Exception as error:  # noqa: BLE001 - a store may raise anything when it is away
             now = self._clock.monotonic()
-            if outage.failed(now, now - began):
+            if outage.record_failure(now, now - began):
                 logger.warning(
                     "the cache store cannot be reached (%s: %s); values are kept in this process "
                     "only",
@@ -189,7 +189,7 @@ class Shared:
                 )
             return None
         if outage.down:
-            outage.over(self._clock.monotonic())
+            outage.record_success(self._clock.monotonic())
             logger.info("the cache store is back")
         return (answer,)
 

@@ -1,7 +1,8 @@
-"""The hub as an application sees it: found on first use, and never the reason for a failure.
+"""The hub of an application: opened on first use, and never the reason for a failure.
 
-:class:`SharedHub` stands before the real hub. While that is out of reach, calls are answered by a
-hub in this process's memory; when it is back, what was published meanwhile is handed on.
+:class:`SharedHub` wraps the real hub, its backend. While the backend is out of reach, a hub in this
+process's memory answers. When the backend is back, it gets the messages that were published
+meanwhile.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ..policies.outage import Outage
 from ..protocols import Clock, Hub, Lease
 from ..types import HubMessage
-from .outbox__outage import Outage
 
 __all__ = ["SharedHub", "SharedLease"]
 
 _T = TypeVar("_T")
 
 _logger = logging.getLogger("om_plugins")
-_CATCH_UP = 1_000
+_MOST_PENDING = 1_000
 _LOCAL = "~"
-"""Ends the ids of messages that only this process has."""
+"""The last character of the ids of messages that only this process has."""
 
 
 @dataclass(slots=True)
-class _Caught:
-    """A message that was published while the hub was away."""
+class _PendingMessage:
+    """A message that was published while the backend was out of reach."""
 
     topic: str
     data: object
@@ -40,100 +41,100 @@ class _Caught:
 
 
 @dataclass(slots=True)
-class _State:
-    """One process's side of a hub."""
+class _HubProcess:
+    """The part of a hub that belongs to one process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     hub: Hub | None = None
-    alone: Hub | None = None
+    local: Hub | None = None
     outage: Outage = field(default_factory=Outage)
-    caught: deque[_Caught] = field(default_factory=lambda: deque(maxlen=_CATCH_UP))
-    handed_on: dict[str, str] = field(default_factory=dict)
-    """Ids under which messages were handed on, and the local ids they had before."""
+    pending: deque[_PendingMessage] = field(default_factory=lambda: deque(maxlen=_MOST_PENDING))
+    local_ids: dict[str, str] = field(default_factory=dict)
+    """The local ids that messages had, by the ids under which the backend got them."""
     cursors: dict[str, str] = field(default_factory=dict)
-    """Per topic, the newest id that was read from the hub."""
-    left_at: dict[str, str] = field(default_factory=dict)
-    """The cursors when the hub went away."""
+    """By topic, the newest id that was read from the backend."""
+    lost_at: dict[str, str] = field(default_factory=dict)
+    """The cursors at the time when the backend was lost."""
 
 
 class SharedHub:
-    """A :class:`~om_plugins.protocols.Hub` that may lose its backend and goes on.
+    """A :class:`~om_plugins.protocols.Hub` that works also without its backend.
 
-    Nothing is opened before the first call, and each process opens its own. No call raises: a
-    value that no hub can keep (too large, no encoding) is logged and left out.
+    Nothing is opened before the first call, and each process opens a hub of its own. No call
+    raises: a value that no hub can store (too large, no encoding) is logged and dropped.
 
-    Messages published while the backend is away have ids of their own kind. A reader that saw
-    them does not get them again when they are handed on, and goes on where the backend was left.
+    A message that is published without the backend has a local id. A reader that got it does not
+    get it again from the backend later, and continues where it was when the backend was lost.
 
     Args:
-        open_hub: makes the real hub; called on first use, and again after it failed.
-        fallback: makes the hub of a process that is alone.
+        open_hub: opens the backend; called on first use, and again after a failure.
+        open_local: opens the hub that answers in this process while the backend is out of reach.
         clock: its monotonic time says when to try again (:class:`.policies.outage.Outage`).
-        logger: gets one warning when the backend goes away and one line when it is back.
+        logger: gets one warning when the backend is lost and one line when it is back.
         name: how the log names the hub; without credentials.
     """
 
     def __init__(
         self,
         open_hub: Callable[[], Hub],
-        fallback: Callable[[], Hub],
+        open_local: Callable[[], Hub],
         clock: Clock,
         logger: logging.Logger = _logger,
         *,
         name: str = "",
     ) -> None:
         self._open = open_hub
-        self._fallback = fallback
+        self._open_local = open_local
         self._clock = clock
         self._logger = logger
         self._name = f"{name} " if name else ""
-        self._states: dict[int, _State] = {}
+        self._processes: dict[int, _HubProcess] = {}
 
     @property
     def alone(self) -> bool:
-        """True while the backend is out of reach and this process goes on by itself."""
-        return self._state().outage.down
+        """Whether the backend is out of reach, so that this process shares nothing."""
+        return self._get_process().outage.down
 
     def publish(self, topic: str, data: object) -> str:
-        def by_itself(hub: Hub) -> str:
+        def ask_local(hub: Hub) -> str:
             local_id = hub.publish(topic, data) + _LOCAL
-            self._state().caught.append(_Caught(topic, data, local_id))
+            self._get_process().pending.append(_PendingMessage(topic, data, local_id))
             return local_id
 
-        return self._call(lambda hub: hub.publish(topic, data), "", by_itself)
+        return self._call(lambda hub: hub.publish(topic, data), "", ask_local)
 
     def read(
         self, topic: str, after: str = "", wait: float = 0.0, limit: int = 100
     ) -> list[HubMessage]:
-        state = self._state()
+        state = self._get_process()
 
-        def shared(hub: Hub) -> list[HubMessage]:
+        def ask_backend(hub: Hub) -> list[HubMessage]:
             local = after.endswith(_LOCAL)
-            since = state.left_at.get(topic, after.removesuffix(_LOCAL)) if local else after
+            since = state.lost_at.get(topic, after.removesuffix(_LOCAL)) if local else after
             while found := hub.read(topic, since, wait, limit):
                 since = found[-1].id
                 state.cursors[topic] = max(since, state.cursors.get(topic, ""))
-                if local:  # it has seen what this process published while it was alone
-                    found = [m for m in found if not "" < state.handed_on.get(m.id, "") <= after]
+                if local:  # the reader got what this process published without the backend
+                    found = [m for m in found if not "" < state.local_ids.get(m.id, "") <= after]
                 if found:
                     break
             return found
 
-        def by_itself(hub: Hub) -> list[HubMessage]:
-            patience = min(wait, max(0.0, state.outage.retry_at - self._clock.monotonic()))
-            found = hub.read(topic, after.removesuffix(_LOCAL), patience, limit)
+        def ask_local(hub: Hub) -> list[HubMessage]:
+            wait_s = min(wait, max(0.0, state.outage.retry_at - self._clock.monotonic()))
+            found = hub.read(topic, after.removesuffix(_LOCAL), wait_s, limit)
             for message in found:
                 message.id += _LOCAL
             return found
 
-        return self._call(shared, [], by_itself)
+        return self._call(ask_backend, [], ask_local)
 
     def last_id(self, topic: str) -> str:
-        def by_itself(hub: Hub) -> str:
+        def ask_local(hub: Hub) -> str:
             newest = hub.last_id(topic)
-            return newest + _LOCAL if newest else self._state().cursors.get(topic, "")
+            return newest + _LOCAL if newest else self._get_process().cursors.get(topic, "")
 
-        return self._call(lambda hub: hub.last_id(topic), "", by_itself)
+        return self._call(lambda hub: hub.last_id(topic), "", ask_local)
 
     def put(self, key: str, value: object, ttl: float) -> None:
         self._call(lambda hub: hub.put(key, value, ttl), None)
@@ -155,38 +156,38 @@ class SharedHub:
         return self._call(ask, None)
 
     def close(self) -> None:
-        state = self._states.pop(os.getpid(), None)
+        state = self._processes.pop(os.getpid(), None)
         if state is not None:
-            _close_state(os.getpid(), state)
+            _close_process(os.getpid(), state)
 
     # --- which hub answers ----------------------------------------------------------------------
 
-    def _state(self) -> _State:
+    def _get_process(self) -> _HubProcess:
         pid = os.getpid()
-        state = self._states.get(pid)
+        state = self._processes.get(pid)
         if state is None:
-            # setdefault is atomic. A parent's state stays in a child, where nothing may close it.
-            state = self._states.setdefault(pid, mine := _State())
-            if state is mine:  # an application that is dropped without a word leaves no file open
-                weakref.finalize(self, _close_state, pid, mine).atexit = False
+            # setdefault is atomic. The parent's entry stays in a child, where nothing may close it.
+            state = self._processes.setdefault(pid, mine := _HubProcess())
+            if state is mine:  # an application that is not closed leaves no file open
+                weakref.finalize(self, _close_process, pid, mine).atexit = False
         return state
 
     def _call(
-        self, ask: Callable[[Hub], _T], neutral: _T, by_itself: Callable[[Hub], _T] | None = None
+        self, ask: Callable[[Hub], _T], neutral: _T, ask_local: Callable[[Hub], _T] | None = None
     ) -> _T:
-        """Ask the backend, else the process's own hub, else answer ``neutral``."""
-        state = self._state()
-        hub = self._backend(state)
+        """Ask the backend, else the local hub; return ``neutral`` when both fail."""
+        state = self._get_process()
+        hub = self._get_backend(state)
         failure: Exception | None = None
         if hub is not None:
             try:
                 return ask(hub)
             except ValueError as error:
-                failure = error  # the data's fault, when the other hub says so too
+                failure = error  # the data is at fault when the local hub refuses it, too
             except Exception as error:  # noqa: BLE001 - a plugin's hub may raise anything
                 self._lose(state, hub, error)
         try:
-            answer = (by_itself or ask)(self._alone(state))
+            answer = (ask_local or ask)(self._get_local(state))
         except ValueError as error:
             self._logger.error("%s; it is left out", error)
             return neutral
@@ -197,70 +198,70 @@ class SharedHub:
             self._lose(state, hub, failure)
         return answer
 
-    def _alone(self, state: _State) -> Hub:
-        if state.alone is None:
+    def _get_local(self, state: _HubProcess) -> Hub:
+        if state.local is None:
             with state.lock:
-                state.alone = state.alone or self._fallback()
-        return state.alone
+                state.local = state.local or self._open_local()
+        return state.local
 
-    def _backend(self, state: _State) -> Hub | None:
-        """The backend, opened or tried again where it is time; ``None`` when this process is alone.
+    def _get_backend(self, state: _HubProcess) -> Hub | None:
+        """Return the backend, and open it when it is time; ``None`` while it is out of reach.
 
-        Nothing is logged while the lock is held: a log handler may use the hub.
+        Nothing is logged while the lock is held, because a log handler may use the hub.
         """
         if not state.outage.down and state.hub is not None:
             return state.hub
         if state.outage.down and self._clock.monotonic() < state.outage.retry_at:
             return None
         if not state.lock.acquire(blocking=not state.outage.down):
-            return None  # another thread tries just now
+            return None  # another thread tries at this moment
         error: Exception | None = None
         was_down = state.outage.down
-        handed_on = 0
+        count = 0
         began = self._clock.monotonic()
         try:
             if state.hub is not None or (was_down and began < state.outage.retry_at):
                 return state.hub
             hub = self._open()
             if was_down:
-                hub.put("hub.probe", os.getpid(), 1.0)  # a proof that it can be written
-                handed_on = self._hand_on(state, hub)
+                hub.put("hub.probe", os.getpid(), 1.0)  # shows that the backend can be written
+                count = self._publish_pending(state, hub)
             state.hub = hub
             if was_down:
-                state.outage.over(self._clock.monotonic())
-        except Exception as caught:  # noqa: BLE001 - whatever is wrong, the process goes on
-            error = caught
+                state.outage.record_success(self._clock.monotonic())
+        except Exception as failure:  # noqa: BLE001 - no failure of the hub may stop the process
+            error = failure
             now = self._clock.monotonic()
-            state.outage.failed(now, now - began)
+            state.outage.record_failure(now, now - began)
         finally:
             state.lock.release()
         if error is None:
             if was_down:
-                self._logger.info("the hub %sis back; handed on %d messages", self._name, handed_on)
+                self._logger.info("the hub %sis back; handed on %d messages", self._name, count)
             return hub
         if not was_down:
             self._warn(error)
         return None
 
-    def _hand_on(self, state: _State, hub: Hub) -> int:
+    def _publish_pending(self, state: _HubProcess, hub: Hub) -> int:
         count = 0
-        while state.caught:
-            first = state.caught[0]
+        while state.pending:
+            first = state.pending[0]
             new_id = hub.publish(first.topic, first.data)
-            state.handed_on[new_id] = first.local_id
-            state.caught.popleft()
+            state.local_ids[new_id] = first.local_id
+            state.pending.popleft()
             count += 1
-        while len(state.handed_on) > _CATCH_UP:
-            del state.handed_on[next(iter(state.handed_on))]
+        while len(state.local_ids) > _MOST_PENDING:
+            del state.local_ids[next(iter(state.local_ids))]
         return count
 
-    def _lose(self, state: _State, hub: Hub, error: Exception) -> None:
+    def _lose(self, state: _HubProcess, hub: Hub, error: Exception) -> None:
         with state.lock:
-            if state.hub is not hub:  # another thread has noticed
+            if state.hub is not hub:  # another thread has noticed it
                 return
             state.hub = None
-            state.left_at = dict(state.cursors)
-            state.outage.failed(self._clock.monotonic())
+            state.lost_at = dict(state.cursors)
+            state.outage.record_failure(self._clock.monotonic())
         _close(hub)
         self._warn(error)
 
@@ -273,13 +274,13 @@ class SharedHub:
         )
 
     def _is_current(self, hub: Hub) -> bool:
-        state = self._state()
-        return hub is (state.alone if state.outage.down else state.hub)
+        state = self._get_process()
+        return hub is (state.local if state.outage.down else state.hub)
 
 
 @dataclass(slots=True)
 class SharedLease:
-    """A :class:`~om_plugins.protocols.Lease` that is lost when its hub is, or when that is back."""
+    """A lease of the backend or the local hub; it is lost when the other hub takes over."""
 
     _shared: SharedHub
     _hub: Hub
@@ -297,23 +298,23 @@ class SharedLease:
         try:
             return self._lease.renew(ttl)
         except Exception as error:  # noqa: BLE001 - a lease that cannot be renewed is lost
-            self._shared._lose(self._shared._state(), self._hub, error)
+            self._shared._lose(self._shared._get_process(), self._hub, error)
             return False
 
     def release(self) -> None:
         if self._shared._is_current(self._hub):
-            with contextlib.suppress(Exception):  # it runs out by itself
+            with contextlib.suppress(Exception):  # it expires by itself
                 self._lease.release()
 
 
-def _close_state(pid: int, state: _State) -> None:
+def _close_process(pid: int, state: _HubProcess) -> None:
     if os.getpid() == pid:
-        hubs, state.hub, state.alone = (state.hub, state.alone), None, None
+        hubs, state.hub, state.local = (state.hub, state.local), None, None
         for hub in hubs:
             if hub is not None:
                 _close(hub)
 
 
 def _close(hub: Hub) -> None:
-    with contextlib.suppress(Exception):  # it is given up; there is nothing to save
+    with contextlib.suppress(Exception):  # nobody uses it any more
         hub.close()

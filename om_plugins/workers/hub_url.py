@@ -1,4 +1,4 @@
-"""Which hub ``OM_HUB_URL`` means."""
+"""Resolve ``OM_HUB_URL``: which hub an application uses."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ def resolve_hub_url(
     schemes: Collection[str],
     logger: logging.Logger = _logger,
 ) -> str:
-    """Say which hub ``OM_HUB_URL`` means. For first use: ``auto`` may make a directory.
+    """Return the URL of the hub that an application uses.
+
+    Call it on first use: ``auto`` may create a directory.
 
     Args:
-        url: the setting; ``auto`` is memory when testing, the cache's Redis where there is one
-            and a plugin for it, else a file in the instance folder. Where that folder is on a
-            network, cannot be written, or does not exist as an idea, it is memory.
+        url: the setting. ``auto`` is memory when testing; the cache's Redis where there is one and
+            a plugin for it; else a file in the instance folder. Without an instance folder, and
+            where that is on a network or cannot be written, ``auto`` is memory.
         testing: the application runs under test.
         cache_url: the setting ``OM_CACHE_URL``.
         instance_path: Flask's ``app.instance_path``; ``None`` for none.
-        schemes: schemes that plugins brought.
+        schemes: schemes for which plugins have hubs.
         logger: gets one warning when ``auto`` cannot use the instance folder.
 
     Returns:
         A URL whose scheme is one of ``schemes``.
 
     Raises:
-        ConfigError: no plugin brought its scheme.
+        ConfigError: no plugin has a hub for the scheme.
     """
     if url != "auto":
         check_scheme("OM_HUB_URL", url, schemes)
@@ -55,7 +57,7 @@ def resolve_hub_url(
     if instance_path is None or "sqlite" not in schemes:
         return "memory://"
     directory = instance_path.absolute() / "om"
-    obstacle = _obstacle(directory)
+    obstacle = _find_obstacle(directory)
     if obstacle:
         logger.warning(
             "hub: %s %s, so each process goes on alone; set OM_HUB_URL to a local file", directory,
@@ -65,11 +67,11 @@ def resolve_hub_url(
     return f"sqlite:///{directory}/hub.sqlite3"
 
 
-def _obstacle(directory: Path) -> str:
-    """Why a directory cannot keep the hub, in words; "" when it can. Makes the directory."""
+def _find_obstacle(directory: Path) -> str:
+    """Create the directory, and return why it cannot have the hub's file; "" when it can."""
     try:
         existing = next(p for p in (directory, *directory.parents) if p.exists())
-        kind = filesystem_of(existing)
+        kind = find_filesystem(existing)
         if _NETWORK_FILESYSTEMS.fullmatch(kind):
             return f"is on a network filesystem ({kind}), where SQLite's locks cannot be trusted"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,8 +80,8 @@ def _obstacle(directory: Path) -> str:
     return "" if os.access(directory, os.W_OK | os.X_OK) else "cannot be written"
 
 
-def filesystem_of(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the filesystem that ``path`` is on, such as ``ext4``; "" when unknown.
+def find_filesystem(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the type of the filesystem of ``path``, such as ``ext4``; "" when unknown.
 
     The format is proc_pid_mountinfo(5): the mount point is the fifth field, the type follows a
     single hyphen.

@@ -1,4 +1,4 @@
-"""A cache store that is opened late: building an application opens nothing."""
+"""A cache store that is opened on first use: building an application opens nothing."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 
 from ..protocols import CacheStore
 
-__all__ = ["LateStore", "compare_and_set"]
+__all__ = ["LazyStore", "compare_and_set"]
 
 
 def compare_and_set(
     store: CacheStore, key: str, before: bytes | None, value: bytes, ttl: float
 ) -> bool | None:
-    """See :class:`om_plugins.protocols.FencedStore`.
+    """Write a value if the key still has the value ``before``.
+
+    The arguments are those of :class:`om_plugins.protocols.FencedStore`.
 
     Returns:
-        ``None`` for a store that is none: it wrote, whatever was there.
+        Whether the value was written; ``None`` for a store without ``compare_and_set``, which
+        wrote it whatever the key had.
     """
     fenced = getattr(store, "compare_and_set", None)
     if fenced is None:
@@ -25,42 +28,41 @@ def compare_and_set(
     return written
 
 
-class LateStore:
-    """Opens a cache store when it is first used; its keys begin with the namespace.
+class LazyStore:
+    """A :class:`~om_plugins.protocols.CacheStore` that opens another one on first use.
 
     Args:
-        open_store: opens it.
-        namespace: keeps applications apart in one store.
+        open_store: opens the other store.
+        namespace: the beginning of each key, which keeps applications apart in one store.
     """
 
     def __init__(self, open_store: Callable[[], CacheStore], namespace: str) -> None:
-        self._open = open_store
+        self._open_store = open_store
         self._prefix = f"{namespace}:"
         self._store: CacheStore | None = None
 
-    def _opened(self) -> CacheStore:
+    def _open(self) -> CacheStore:
         if self._store is None:
-            self._store = self._open()
+            self._store = self._open_store()
         return self._store
 
     def get(self, key: str) -> bytes | None:
-        """See :class:`om_plugins.protocols.CacheStore`, also for the other two."""
-        return self._opened().get(self._prefix + key)
+        return self._open().get(self._prefix + key)
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._opened().set(self._prefix + key, value, ttl)
+        self._open().set(self._prefix + key, value, ttl)
 
     def delete(self, key: str) -> None:
-        self._opened().delete(self._prefix + key)
+        self._open().delete(self._prefix + key)
 
     def compare_and_set(
         self, key: str, before: bytes | None, value: bytes, ttl: float
     ) -> bool | None:
         """See :func:`compare_and_set`."""
-        return compare_and_set(self._opened(), self._prefix + key, before, value, ttl)
+        return compare_and_set(self._open(), self._prefix + key, before, value, ttl)
 
     def close(self) -> None:
-        """Give connections back, where the store has a ``close()``; it may be used again."""
+        """Close the connections, where the store has a ``close()``. The store may be used again."""
         close = getattr(self._store, "close", None)
         if close is not None:
             close()

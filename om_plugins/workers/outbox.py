@@ -1,8 +1,8 @@
-"""Outboxes: what waits to be delivered, in order, by one background job at a time.
+"""Outboxes: queues whose items one background job at a time delivers in order.
 
-The scheduler has several threads, so two jobs could overtake each other and a progress would jump
-back. An outbox has at most one job under way in a process; a delivery that is to be tried again
-later holds no thread while it waits.
+The scheduler has several threads, so two jobs could overtake each other, and a progress bar would
+jump back. An outbox has at most one running job in a process. A delivery that is to be tried again
+later uses no thread while it waits.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SHORTEST_WAIT_S = 0.05
 
 
 @dataclass(slots=True, eq=False)
-class _State(Generic[T]):
-    """One process's side of an outbox."""
+class _OutboxProcess(Generic[T]):
+    """The part of an outbox that belongs to one process."""
 
     items: deque[T] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,10 +41,10 @@ class Outbox(Generic[T]):
 
     Args:
         name: for the log, and unique among the outboxes of a scheduler.
-        deliver: ``deliver(item, attempt)``, attempts counted from 1: returns ``None`` when it is
-            done with the item, else the seconds after which to try the same one again.
+        deliver: ``deliver(item, attempt)``, attempts counted from 1. Returns ``None`` when it is
+            done with the item, else the seconds after which to try the same item again.
         scheduler: runs the job.
-        size: how many may wait.
+        size: how many items may wait.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Outbox(Generic[T]):
         self._deliver = deliver
         self._scheduler = scheduler
         self._size = size
-        self._states: dict[int, _State[T]] = {}
+        self._states: dict[int, _OutboxProcess[T]] = {}
 
     def put(self, item: T) -> bool:
-        """Queue ``item``; False when too many wait already."""
-        state = self._state()
+        """Queue ``item``; return False when too many items wait."""
+        state = self._get_process()
         with state.lock:
             if len(state.items) >= self._size:
                 return False
@@ -73,17 +73,17 @@ class Outbox(Generic[T]):
         self._submit(state)
         return True
 
-    def _state(self) -> _State[T]:
-        # What a parent's outbox holds is the parent's to deliver. setdefault is atomic.
+    def _get_process(self) -> _OutboxProcess[T]:
+        # The parent delivers what its outbox had before the fork. setdefault is atomic.
         pid = os.getpid()
-        return self._states.get(pid) or self._states.setdefault(pid, _State())
+        return self._states.get(pid) or self._states.setdefault(pid, _OutboxProcess())
 
-    def _submit(self, state: _State[T]) -> None:
-        if not self._scheduler.submit(partial(self._empty, state), name=self._name):
+    def _submit(self, state: _OutboxProcess[T]) -> None:
+        if not self._scheduler.submit(partial(self._deliver_all, state), name=self._name):
             with state.lock:
-                state.busy = False  # the next one that is put takes it along
+                state.busy = False  # the next put submits the job again
 
-    def _empty(self, state: _State[T]) -> None:
+    def _deliver_all(self, state: _OutboxProcess[T]) -> None:
         while True:
             with state.lock:
                 if not state.items:
@@ -102,20 +102,20 @@ class Outbox(Generic[T]):
                 else:
                     state.attempt += 1
             if wait_s is not None:
-                self._later(state, wait_s)
+                self._deliver_later(state, wait_s)
                 return
 
-    def _later(self, state: _State[T], wait_s: float) -> None:
-        """Go on after ``wait_s``: a periodic job that ends itself the first time it runs."""
+    def _deliver_later(self, state: _OutboxProcess[T], wait_s: float) -> None:
+        """Continue after ``wait_s``, in a periodic job that stops itself on its first run."""
         state.retries += 1
         stops: list[Callable[[], None]] = []
 
         def again() -> None:
             if not stops:
-                return  # it is being registered at this very moment: the next turn does it
+                return  # the job is being registered at this moment: its next run continues
             stops.pop()()
-            if self._states.get(os.getpid()) is state:  # not in a child made meanwhile
-                self._empty(state)
+            if self._states.get(os.getpid()) is state:  # not in a child that was forked meanwhile
+                self._deliver_all(state)
 
         stops.append(
             self._scheduler.every(

@@ -11,21 +11,31 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+__all__ = [
+    "AlreadyLoggedError",
+    "Job",
+    "SchedulerStats",
+    "WorkerPool",
+    "begin_thread",
+    "lacks_uwsgi_threads",
+]
+
 Job = Callable[[], object]
 
 
 class AlreadyLoggedError(Exception):
-    """A job failed, and there is no need to log it."""
+    """A job failed, and it was logged already."""
 
 
 @dataclass(slots=True)
 class SchedulerStats:
-    """Counted in this process since its first job.
+    """Counts of one process since its first job.
 
     Attributes:
         queued: jobs that wait now.
         running: jobs that run now.
-        dropped: jobs refused because the queue was full, or left when the scheduler was closed.
+        dropped: jobs that were refused because the queue was full, or did not run before the
+            scheduler was closed.
         done: jobs that returned.
         failed: jobs that raised.
     """
@@ -38,7 +48,7 @@ class SchedulerStats:
 
 
 class WorkerPool:
-    """Runs queued jobs on daemon threads, which are begun when there is work and none is idle.
+    """Runs queued jobs on daemon threads, which it starts when there is work and none is idle.
 
     Args:
         workers: threads, at most; 0 to run jobs only in :meth:`run_pending`.
@@ -58,7 +68,7 @@ class WorkerPool:
         self.closed = False
 
     def submit(self, function: Job, name: str) -> bool:
-        """Queue a job; False when that is not possible."""
+        """Queue a job; return False when that is not possible."""
         job = (function, name)
         with self._lock:
             if self.closed or len(self._queue) >= self._queue_size:
@@ -79,18 +89,18 @@ class WorkerPool:
         return True
 
     def refuse(self) -> bool:
-        """Count a job that was not queued; always False."""
+        """Count a job that was not queued; return False."""
         with self._lock:
             self._stats.dropped += 1
         return False
 
     def stats(self) -> SchedulerStats:
-        """The counters now."""
+        """Return the current counts."""
         with self._lock:
             return replace(self._stats, queued=len(self._queue))
 
     def run_pending(self) -> int:
-        """Run what is queued, here and now; returns how many jobs ran."""
+        """Run the queued jobs in this thread; return how many ran."""
         count = 0
         while True:
             with self._lock:
@@ -101,12 +111,12 @@ class WorkerPool:
             count += 1
 
     def run(self, function: Job, name: str) -> None:
-        """Run one job here and now; what it raises is logged."""
+        """Run one job in this thread, and log its error."""
         with self._lock:
             self._stats.running += 1
         ok = False
         try:
-            # A context of its own: what one job sets is not seen by the next on the same thread.
+            # A context of its own: the next job on this thread must not see what this one sets.
             contextvars.Context().run(function)
             ok = True
         except AlreadyLoggedError:
@@ -123,7 +133,7 @@ class WorkerPool:
                 self._lock.notify_all()
 
     def drain(self, timeout: float) -> None:
-        """Give queued jobs ``timeout`` seconds, then end the threads; all but one in a job."""
+        """Wait ``timeout`` seconds for queued jobs, then end the threads that are not in a job."""
         until = time.monotonic() + timeout
         with self._lock:
             if self._threads:
@@ -134,7 +144,7 @@ class WorkerPool:
             self._lock.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                # An idle one ends at once; the rest may be in a job, which is left to itself.
+                # An idle thread ends at once. Another one may be in a job, and is not waited for.
                 thread.join(max(0.05, until - time.monotonic()))
 
     def _work(self) -> None:
@@ -148,13 +158,13 @@ class WorkerPool:
                     self._idle -= 1
                 function, name = self._queue.popleft()
             self.run(function, name)
-            del function  # or what it holds would live until the next job
+            del function  # else the objects of the job would live until the next one
 
 
 def begin_thread(
     loop: Callable[[], None], name: str, logger: logging.Logger
 ) -> threading.Thread | None:
-    """Begin a daemon thread; ``None`` when none is to be had, or the interpreter ends."""
+    """Start a daemon thread; return ``None`` when that fails, as at the interpreter's end."""
     thread = threading.Thread(target=loop, name=name, daemon=True)
     try:
         thread.start()
@@ -164,8 +174,8 @@ def begin_thread(
     return thread
 
 
-def uwsgi_without_threads() -> bool:
-    """True inside a uWSGI worker that never gives the interpreter to other threads."""
+def lacks_uwsgi_threads() -> bool:
+    """Whether this is a uWSGI worker that never lets other threads run."""
     uwsgi = sys.modules.get("uwsgi")  # a module only inside the server
     options = getattr(uwsgi, "opt", None)
     if not isinstance(options, Mapping):

@@ -1,4 +1,4 @@
-"""The secret that values are signed and hidden with: the same in all workers that share a hub."""
+"""The secret that values are signed and hidden with, the same in all workers that share a hub."""
 
 from __future__ import annotations
 
@@ -7,34 +7,40 @@ from collections.abc import Callable
 
 from ..protocols import Clock, Hub
 
+__all__ = ["Secret"]
+
 _KEY = "secret"
 _TTL_S = 10 * 365 * 86_400.0
 
 
 class Secret:
-    """Gives the secret when it is called; looked up on first use.
+    """Returns the secret when it is called; looked up on the first call.
 
     Args:
-        given: the operator's own, or the host framework's; ``None`` or "" for none.
-        hub: where workers without one agree on a random one.
-        clock: to wait for another worker that is making it.
+        configured: returns the operator's own secret, or the host framework's; ``None`` or ""
+            when there is none.
+        hub: shares a random secret between workers when none is configured.
+        clock: to wait for another worker that is creating it.
     """
 
-    def __init__(self, given: Callable[[], bytes | str | None], *, hub: Hub, clock: Clock) -> None:
-        self._given = given
+    def __init__(
+        self, configured: Callable[[], bytes | str | None], *, hub: Hub, clock: Clock
+    ) -> None:
+        self._configured = configured
         self._hub = hub
         self._clock = clock
         self._value: bytes | None = None
 
     def __call__(self) -> bytes:
-        """The secret's bytes."""
+        """Return the secret's bytes."""
         if self._value is None:
-            given = self._given()
-            self._value = (given.encode() if isinstance(given, str) else given) or self._shared()
+            configured = self._configured()
+            own = configured.encode() if isinstance(configured, str) else configured
+            self._value = own or self._share_random()
         return self._value
 
-    def _shared(self) -> bytes:
-        """A random one that the first worker puts into the hub and all others find there."""
+    def _share_random(self) -> bytes:
+        """Return a random secret, which the first worker puts into the hub for all others."""
         found = self._hub.get(_KEY)
         if not isinstance(found, bytes):
             if self._hub.increment(f"{_KEY}:claim", ttl=60) == 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from om_plugins.errors import ConfigError, without_password
-from om_plugins.workers.hub_url import filesystem_of, resolve_hub_url
+from om_plugins.workers.hub_url import find_filesystem, resolve_hub_url
 
 SCHEMES = ("memory", "sqlite")
 
@@ -93,7 +93,7 @@ def test_auto_is_memory_and_one_warning_on_a_network_filesystem(
     resolve, tmp_path, caplog, monkeypatch
 ):
     # Nothing can be mounted here, so the kernel's answer is replaced and all else is real.
-    monkeypatch.setattr("om_plugins.workers.hub_url.filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr("om_plugins.workers.hub_url.find_filesystem", lambda path: "nfs4")
     assert resolve() == "memory://"
     assert "is on a network filesystem (nfs4)" in caplog.text
     assert not (tmp_path / "instance").exists()
@@ -120,9 +120,9 @@ def test_the_filesystem_is_the_one_of_the_nearest_mount(tmp_path, path, kind):
         "26 22 0:43 / /home rw - fuse.sshfs me@x: rw\n"
         "broken line\n"
     )
-    assert filesystem_of(Path(path), mountinfo) == kind
+    assert find_filesystem(Path(path), mountinfo) == kind
 
 
 def test_this_machine_says_what_the_root_is_on():
-    assert filesystem_of(Path("/proc")) == "proc"
-    assert filesystem_of(Path("/"), Path("/nonexistent")) == ""
+    assert find_filesystem(Path("/proc")) == "proc"
+    assert find_filesystem(Path("/"), Path("/nonexistent")) == ""

@@ -1,4 +1,4 @@
-"""The background worker pool of a process."""
+"""The background worker pool of a process: :mod:`om_plugins.workers.pool`, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.testing.fakes import FakeClock
-from om_plugins.workers.pool import uwsgi_without_threads
+from om_plugins.workers.pool import lacks_uwsgi_threads
 from om_plugins.workers.scheduler import BackgroundScheduler
 
 logger = logging.getLogger("om_plugins")
@@ -501,7 +501,7 @@ def test_a_synchronous_scheduler_runs_what_is_due_on_the_clock(make):
 )
 def test_uwsgi_without_threads_is_detected(monkeypatch, options, without):
     monkeypatch.setitem(sys.modules, "uwsgi", types.SimpleNamespace(opt=options))
-    assert uwsgi_without_threads() == without
+    assert lacks_uwsgi_threads() == without
 
 
 def test_under_uwsgi_without_threads_jobs_are_refused_with_one_warning(make, monkeypatch, caplog):
