@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .chains.snapshot__policy import ChainPolicy as ChainPolicy
     from .core.call import caller_gone as caller_gone
     from .core.clock import SystemClock as SystemClock
-    from .core.translations import words as _words
+    from .core.translations import load_translations as load_translations
     from .csp.jinja.extension import install as _install
     from .csp.nonce import nonce as nonce
     from .csp.override import Override as _Override
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     CspOverride = _Override
     error_kind = _kind_of
     install_nonces = _install
-    load_translations = _words
     override_csp = _override
 
 # Public name: the module that has it, and its name there if it is another one.
@@ -103,7 +102,7 @@ _HOMES = {
     "errors": "",
     "hookimpl": "hookspecs",
     "install_nonces": "csp.jinja.extension:install",
-    "load_translations": "core.translations:words",
+    "load_translations": "core.translations",
     "nonce": "csp.nonce",
     "override_csp": "csp.override:override",
     "signals": "",

@@ -31,7 +31,7 @@ from .chains.live_settings import LiveSettings
 from .chains.sharing__engine_exchange import EngineExchange
 from .core.call import current_request
 from .core.clock import SystemClock
-from .core.translations import Words, display_name, words
+from .core.translations import Translations, display_name, load_translations
 from .errors import ConfigError
 from .gateway.deadline import DEADLINE
 from .headers.layer import HeaderPolicy
@@ -238,7 +238,7 @@ class Runtime:
             steps=lambda: self.parts.steps,
             guarded=self.plugins.guarded,
             chains=lambda: self.chains,
-            words=words(),
+            words=load_translations(),
             asking=self._reader,
             name=self._name_of,
             bounded=not testing,
@@ -260,7 +260,7 @@ class Runtime:
             scheduler=self.scheduler,
             emit=self.emit,
             notify=self.notify,
-            words=words(),
+            words=load_translations(),
         )
         self.live = LiveSettings(
             settings=settings,
@@ -413,9 +413,9 @@ class Runtime:
         """The browser that asks at the moment; its cookie is checked in the background."""
         environ = self._environ()
         if environ is None:
-            return Reader(words=words())
+            return Reader(words=load_translations())
         cookies = str(environ.get("HTTP_COOKIE", ""))
-        return Reader(lambda: self.browsers.find_address(cookies), words(environ))
+        return Reader(lambda: self.browsers.find_address(cookies), load_translations(environ))
 
     def _most_sleep_s(self) -> float:
         """How long a call may wait between attempts: it must not hold a server's only thread."""
@@ -423,7 +423,7 @@ class Runtime:
         return ONE_THREAD_SLEEP_S if environ and has_one_thread(environ) else float("inf")
 
     def _name_of(self, subject: str, said: object) -> str:
-        language = said if isinstance(said, Words) else None
+        language = said if isinstance(said, Translations) else None
         return display_name(subject, self.settings.display_names, language)
 
 

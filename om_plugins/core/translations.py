@@ -1,7 +1,7 @@
-"""Plain words for end users, in the language of their browser.
+"""Translations: what this package says to end users, in the language of their browser.
 
-The English text is the key; other languages are gettext catalogues in ``om_plugins/locale``. What
-a person reads names neither an error class nor a route: names come from ``OM_DISPLAY_NAMES``.
+The English text is the key. Other languages are gettext catalogues in ``om_plugins/locale``. What
+end users read names neither an error class nor a route: names come from ``OM_DISPLAY_NAMES``.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ from werkzeug.http import parse_accept_header
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LANGUAGES", "Words", "display_name", "words"]
+__all__ = ["LANGUAGES", "Translations", "display_name", "load_translations"]
 
 LANGUAGES = ("en", "ko")
-"""What there are words in; the first is for everybody else."""
+"""The languages that there are texts in. The first one is for everybody else."""
 
 _PAGE = "This page"
-_BLANK = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _MAX_HEADER = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """The words of one language.
+class Translations:
+    """The texts of one language.
 
     Attributes:
-        language: its code, such as ``en``.
+        language: the code of the language, such as ``en``.
     """
 
     language: str
     _catalogue: gettext.NullTranslations
 
     def gettext(self, message: str) -> str:
-        """``message`` in this language; as it is when there is no translation."""
+        """Return ``message`` in this language; unchanged when there is no translation."""
         return self._catalogue.gettext(message)
 
     def __call__(self, text: str, /, **values: str) -> str:
-        """``text`` in this language, with ``values`` in its blanks: ``{name}`` for ``name=…``.
+        """Translate ``text``, then replace ``{name}`` with the value of ``name``.
 
-        A blank without a value stays as it is, so this never raises.
+        A placeholder without a value stays as it is, so this never raises.
         """
-        said = self.gettext(text)
-        return _BLANK.sub(lambda blank: str(values.get(blank[1], blank[0])), said)
+        translated = self.gettext(text)
+        return _PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), translated)
 
 
-def words(of: WSGIEnvironment | str = "") -> Words:
-    """The words for a request, by its ``Accept-Language``, or for a language.
+def load_translations(of: WSGIEnvironment | str = "") -> Translations:
+    """Return the translations for a request, by its ``Accept-Language``, or for a language.
 
     Args:
-        of: a WSGI environ, or the text of such a header; a language code is one.
+        of: a WSGI environ, the text of such a header, or a language code.
     """
     header = of if isinstance(of, str) else of.get("HTTP_ACCEPT_LANGUAGE", "")
-    return _catalogue(_language(header))
+    return _load_catalogue(_choose_language(header))
 
 
 def display_name(
     subject: str,
     names: Mapping[str, str | Mapping[str, str]],
-    language: Words | None = None,
+    language: Translations | None = None,
 ) -> str:
-    """What people call a chain or a route.
+    """Return the name of a chain or a route for end users.
 
     Args:
         subject: ``chain:<name>`` or ``route:<rule>``.
-        names: ``OM_DISPLAY_NAMES``: names by subject, chain or rule; a name may be a mapping from
-            languages, of which the first stands in for those that are missing.
-        language: the reader's; English when not given.
+        names: ``OM_DISPLAY_NAMES``: names by subject, chain or rule. A name may be a mapping by
+            language, whose first one stands for the languages that it does not have.
+        language: the reader's language; English when not given.
     """
-    language = language or words()
+    language = language or load_translations()
     kind, _, inner = subject.partition(":")
     for known in (subject, inner):
         if known in names:
@@ -91,7 +91,7 @@ def display_name(
 
 
 @functools.lru_cache(maxsize=256)
-def _language(header: str) -> str:
+def _choose_language(header: str) -> str:
     if len(header) > _MAX_HEADER:
         return LANGUAGES[0]
     for tag, quality in parse_accept_header(header, LanguageAccept):  # the best one first
@@ -102,9 +102,9 @@ def _language(header: str) -> str:
 
 
 @functools.cache
-def _catalogue(language: str) -> Words:
+def _load_catalogue(language: str) -> Translations:
     file = importlib.resources.files("om_plugins") / "locale" / language / "LC_MESSAGES"
-    if language == "en":  # the sentences themselves
-        return Words(language, gettext.NullTranslations())
+    if language == "en":  # the texts in the code are English
+        return Translations(language, gettext.NullTranslations())
     with (file / "om_plugins.mo").open("rb") as catalogue:
-        return Words(language, gettext.GNUTranslations(catalogue))
+        return Translations(language, gettext.GNUTranslations(catalogue))

@@ -16,7 +16,7 @@ from werkzeug.wsgi import get_host
 
 from ..chains.http_call import limit_retry_after
 from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
-from ..core.translations import words
+from ..core.translations import load_translations
 from ..csp.nonce import nonce
 from ..recovery import messages__wording as wording
 
@@ -72,7 +72,7 @@ class Friendly:
             reference: goes with a report, such as the fingerprint of the error; "" for none.
             wait_s: what the error asks to wait, in seconds, such as a chain that nobody answered.
         """
-        say = words(environ)
+        say = load_translations(environ)
         safe = environ.get("REQUEST_METHOD") in _SAFE
         text = say(wording.LATE if status == 504 else wording.WRONG)
         if not safe:
@@ -135,7 +135,7 @@ def thank_for_report(environ: WSGIEnvironment, report_id: str, url: str) -> tupl
         report_id: the number of the report.
         url: the page that the person came from.
     """
-    say = words(environ)
+    say = load_translations(environ)
     return rendered(
         environ,
         "sent.html",

@@ -10,7 +10,7 @@ import pytest
 import om_plugins
 from om_plugins import Settings
 from om_plugins.builtin import recovery_steps as steps
-from om_plugins.core.translations import display_name, words
+from om_plugins.core.translations import display_name, load_translations
 from om_plugins.errors import ConfigError
 from om_plugins.recovery import messages as wording
 
@@ -32,12 +32,12 @@ FOLDER = Path(om_plugins.__file__).parent / "locale" / "ko" / "LC_MESSAGES"
     ],
 )
 def test_the_language_is_the_one_that_the_browser_likes_best(header, language):
-    assert words({"HTTP_ACCEPT_LANGUAGE": header}).language == language
-    assert words(header).language == language
+    assert load_translations({"HTTP_ACCEPT_LANGUAGE": header}).language == language
+    assert load_translations(header).language == language
 
 
 def test_a_name_is_filled_in_and_never_read_as_a_template():
-    ko, en = words("ko"), words("en")
+    ko, en = load_translations("ko"), load_translations("en")
     assert en("{name} is being repaired", name="{other}") == "{other} is being repaired"
     assert "{other}" in ko(wording.REPAIRING, name="{other}")
     assert ko(wording.REPAIRING, name="도우미").startswith("도우미")
@@ -46,14 +46,14 @@ def test_a_name_is_filled_in_and_never_read_as_a_template():
 
 
 def test_what_has_no_translation_is_said_as_it_is():
-    assert words("ko")("Quite unheard of") == "Quite unheard of"
+    assert load_translations("ko")("Quite unheard of") == "Quite unheard of"
 
 
 def test_every_sentence_of_recovery_is_translated_with_its_blanks():
     sentences = [v for k, v in vars(wording).items() if k.isupper() and isinstance(v, str)]
     assert sentences
     for sentence in sentences:
-        said = words("ko").gettext(sentence)
+        said = load_translations("ko").gettext(sentence)
         assert said != sentence, sentence
         assert said.count("{name}") == sentence.count("{name}")
 
@@ -62,7 +62,7 @@ def test_the_steps_of_recovery_are_translated():
     for step in vars(steps).values():
         name = vars(step).get("name") if isinstance(step, type) else None
         if isinstance(name, str):
-            assert words("ko").gettext(name) != name, name
+            assert load_translations("ko").gettext(name) != name, name
 
 
 def test_the_compiled_catalogue_is_that_of_the_text():
@@ -83,14 +83,14 @@ def test_places_have_friendly_names():
     assert display_name("route:/talk", names) == "The talk"
     assert display_name("chain:price-list", names) == "Price list"
     assert display_name("route:/secret/<int:id>", names) == "This page"
-    assert display_name("route:/x", names, words("ko")) == "이 페이지"
+    assert display_name("route:/x", names, load_translations("ko")) == "이 페이지"
 
 
 def test_a_place_has_a_name_in_each_language_and_the_first_one_stands_in():
     names = {"assistant": {"en": "The assistant", "ko": "도우미"}, "/ask": {"de": "Fragen"}}
     assert display_name("chain:assistant", names) == "The assistant"
-    assert display_name("chain:assistant", names, words("ko")) == "도우미"
-    assert display_name("route:/ask", names, words("ko")) == "Fragen"
+    assert display_name("chain:assistant", names, load_translations("ko")) == "도우미"
+    assert display_name("route:/ask", names, load_translations("ko")) == "Fragen"
 
 
 @pytest.mark.parametrize("wrong", ["", 7, {}, {"en": ""}, {"en": 7}, {7: "x"}])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from om_plugins.core.translations import words
+from om_plugins.core.translations import load_translations
 from om_plugins.fallback import RAISED
 from om_plugins.fallback.page import Friendly, local_address, wants_page
 from om_plugins.recovery import messages__wording as wording
@@ -109,7 +109,7 @@ def test_the_page_speaks_the_language_of_its_reader():
 def test_every_sentence_is_translated():
     for name, sentence in vars(wording).items():
         if name.isupper():
-            assert words("ko").gettext(sentence) != sentence, sentence
+            assert load_translations("ko").gettext(sentence) != sentence, sentence
 
 
 def test_a_late_answer_is_called_late():
