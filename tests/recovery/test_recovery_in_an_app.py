@@ -116,7 +116,7 @@ def test_five_failures_lead_to_a_recovery_that_signals_its_end():
 
 def test_the_browser_that_asked_is_told_in_its_language_and_the_operators_in_english():
     app, om = make(OM_DISPLAY_NAMES={"assistant": "도우미"})
-    _, cookie = om.runtime.browsers.welcome({"wsgi.url_scheme": "http"}, "")
+    _, cookie = om.runtime.browsers.assign_address({"wsgi.url_scheme": "http"}, "")
     ask(app, **{"Cookie": cookie.partition(";")[0], "Accept-Language": "ko"})
     mine, operators = [m.data for m in om.runtime.hub.read("notifications")]
     assert mine["to"].startswith("sid:")
