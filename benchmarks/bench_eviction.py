@@ -1,7 +1,8 @@
 """How often each eviction policy finds what is asked for: ours, LRU and two others, on two traces.
 
 The policies are given the same number of entries of one size and see every look-up of a trace; a
-miss puts the entry. Ours is the very table of the cache (:class:`om_plugins.cache.memory.Local`).
+miss puts the entry. Ours is the very table of the cache
+(:class:`om_plugins.cache.memory.MemoryTable`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, count
 
-from om_plugins.cache.entry import Entry
-from om_plugins.cache.memory import Local
+from om_plugins.cache.entry import CacheEntry
+from om_plugins.cache.memory import MemoryTable
 
 Access = Callable[[int], bool]
 """Looks a key up and puts it when it is missing; says whether it was there."""
@@ -56,7 +57,7 @@ def scan_and_loop(length: int, keys: int, size: int, seed: int = 2) -> Iterator[
 
 def ours(size: int) -> Access:
     """The cache's own table."""
-    local: Local | None = None
+    local: MemoryTable | None = None
 
     def access(key: int) -> bool:
         nonlocal local
@@ -64,9 +65,9 @@ def ours(size: int) -> Access:
         if local is not None and (found := local.entries.get(name)) is not None:
             found.visited = True
             return True
-        made = Entry(name, b"", tags=(), began=0.0, stored=0.0, stale_time=1.0, cache_time=1.0)
+        made = CacheEntry(name, b"", tags=(), began=0.0, stored=0.0, stale_time=1.0, cache_time=1.0)
         if local is None:
-            local = Local(size * made.weight)
+            local = MemoryTable(size * made.weight)
         local.put(made)
         return False
 

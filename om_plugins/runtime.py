@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .cache.cache import SmartCache
+from .cache.subscriptions import BrowserAnnouncer
 from .cache.subscriptions__changed_keys import ChangedKeys
-from .cache.subscriptions__live import Publishing
-from .cache.values__pickles import Pickles
+from .cache.values import PickleEncoder
 from .chains.chain import BreakerRegistry, EngineChain
 from .chains.engine_state import check_engine
 from .chains.live_settings import LiveSettings
@@ -188,10 +188,10 @@ class Runtime:
             jitter=0.0 if testing else settings.cache_jitter,
             refreshes=max(1, settings.workers - 1),
             queue=settings.worker_queue,
-            pickles=Pickles(lambda: settings.secret_key or secret_key())
+            pickles=PickleEncoder(lambda: settings.secret_key or secret_key())
             if settings.cache_pickle
             else None,
-            publishing=Publishing(self.changed_keys.publish, check_address),
+            announcer=BrowserAnnouncer(self.changed_keys.publish, check_address),
             shrink_also=self._shrink_pages,
         )
         self.http_cache = HttpCache(

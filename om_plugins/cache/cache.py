@@ -1,20 +1,24 @@
 """The smart cache: stale-while-revalidate on any data.
 
-Fresh → the value. Stale → the value now, and one refresh in the background. Missing → one fetch
-for all threads that wait (RFC 5861's stale-while-revalidate, applied to data).
+A fresh value is returned at once. A stale value is returned at once too, and one refresh runs in
+the background. A missing value is fetched once for all threads that wait for it. (RFC 5861's
+stale-while-revalidate, applied to data.)
 
-An entry lives in this process's memory (:mod:`.local`); with a shared store behind it
-(:mod:`.shared`) memory answers for at most five seconds on its own. :meth:`SmartCache.query` is the
-fresh hit and nothing else; every other look-up goes on in :mod:`.answer`.
+Entries are in this process's memory. With a shared store behind it, memory answers for at most
+five seconds without asking the store. :meth:`SmartCache.query` itself handles only a fresh hit;
+:meth:`ProcessCache.answer` handles every other look-up. :class:`Memoized` is a function whose
+answers are cached by its arguments.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .. import signals
@@ -22,35 +26,80 @@ from ..core.fork import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
-from . import refresh__refresh as refresh
-from .entry import Entry
-from .invalidation import Invalidation, tags_of
-from .invalidation__changes import Changes
-from .invalidation__tracking import Trackers
-from .keys import Ident, Key, body_of, identify
-from .memoize import Memoized, memoize
-from .memory__process import Process, process_of
-from .miss import Answering
-from .miss__ask import Ask
-from .miss__keeping import Keeping
-from .refresh import Refreshing
-from .refresh__line import Line
-from .refresh__refresh import Fetcher
-from .shared_store import TOPIC, News, Shared
-from .shared_store__store_stats import CountedStore
-from .singleflight__turns import Turns
-from .subscriptions import Subscriptions, Watch
-from .subscriptions__live import LiveKeys, Publishing
-from .tiers import Levels
-from .values import decode, encode
-from .values__pickles import Pickles
+from .entry import CacheEntry, DependencyTracking
+from .keys import (
+    Ident,
+    Invalidation,
+    Key,
+    UnsupportedKey,
+    encode_body,
+    identify,
+    normalize_tags,
+)
+from .keys import (
+    encode as encode_key,
+)
+from .memory import ProcessMemory
+from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
+from .refresh import Refreshes, RefreshQueue
+from .shared_store import TOPIC, CountedStore, SharedStore
+from .singleflight import FetchLeases
+from .subscriptions import BrowserAnnouncer, BrowserUpdates, Subscriptions
+from .tiers import Changes, Tiers
+from .values import PickleEncoder, decode, encode
 
-__all__ = ["SmartCache"]
+__all__ = ["Memoized", "ProcessCache", "SmartCache", "memoize"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SWEEP_S = 600.0
 HEAR_S = 1.0
+_NO_DEFAULT = inspect.Parameter.empty
+
+
+@dataclass(slots=True)
+class ProcessCache:
+    """The cache of one process: its memory, and the parts that work on it.
+
+    Attributes:
+        memory: lock, entries, running fetches and counters.
+        jobs: functions that stop the background jobs.
+    """
+
+    memory: ProcessMemory
+    tiers: Tiers
+    changes: Changes
+    leases: FetchLeases
+    commits: Commits
+    misses: Misses
+    refreshes: Refreshes
+    tracking: DependencyTracking
+    jobs: list[Callable[[], None]] = field(default_factory=list)
+
+    def answer(self, options: QueryOptions) -> Any:
+        """Return the value of a query that memory cannot answer with a fresh entry."""
+        memory = self.memory
+        around = self.tracking.current()
+        with memory.lock:
+            if around is not None:
+                around.add(options.ident, options.tags)
+            now = self.tiers.now()
+            entry = memory.table.entries.get(options.ident)
+            if entry is None or now >= entry.valid_until:
+                entry = None
+                fetch, leading = self.misses.join(options, now)
+        if entry is None:
+            find = self.misses.lead if leading else self.misses.follow
+            entry, value = find(fetch, options, around)
+            if entry is None:
+                return value
+        return self.refreshes.serve(entry, options, around)
+
+    def close(self) -> None:
+        """Stop the background jobs."""
+        for stop in self.jobs:
+            stop()
+        self.jobs.clear()
 
 
 class SmartCache:
@@ -76,7 +125,7 @@ class SmartCache:
         jitter: both times of each entry are shortened by a random share of up to this, so that
             what was stored together does not end together.
         refreshes: fetchers at work in the background at once. queue: those that wait, at most.
-        publishing: tells browsers of changes; ``None`` where there are none to tell.
+        announcer: tells browsers of changes; ``None`` where there are no browsers.
         pickles: writes values of types that nothing else can write; ``None`` refuses them.
         shrink_also: shrinks what else lies in this process's memory; gives how many entries went.
     """
@@ -98,55 +147,47 @@ class SmartCache:
         jitter: float = 0.0,
         refreshes: int = 3,
         queue: int = 256,
-        publishing: Publishing | None = None,
-        pickles: Pickles | None = None,
+        announcer: BrowserAnnouncer | None = None,
+        pickles: PickleEncoder | None = None,
         shrink_also: Callable[[], int] = int,
     ) -> None:
-        self._l1_bytes = l1_bytes
-        self._shrink_also = shrink_also
         self.clock = clock
         self._now = clock.monotonic
+        self._times = (stale_time, cache_time)
+        self._l1_bytes = l1_bytes
+        self._max_value = max_value
+        self._jitter = jitter
         self._scheduler = scheduler
         self._hub = hub
-        self._store = None if store is None else CountedStore(store)
-        shared = (
-            None
-            if self._store is None
-            else Shared(self._store, clock, namespace, max_value, pickles)
-        )
-        write = encode if pickles is None else pickles.encode
-        self._levels = Levels(shared, clock, stale_time, cache_time, jitter, write)
-        self._subscriptions = Subscriptions(clock, scheduler, context)
-        self._live = LiveKeys(publishing, hub)
-        self._changes = Changes(self._process, self._levels, self._subscriptions, self._live, clock)
-        self._trackers = Trackers()
-        self._turns = Turns(hub, clock, namespace)
-        self._keeping = Keeping(
-            self._levels, clock, max_value, self._tell, self._changes.made, self._turns
-        )
-        refreshing = Refreshing(
-            self._levels, self._keeping, clock, context, self._tell, self._trackers, self._turns
-        )
-        self._answering = Answering(
-            self._levels, self._keeping, refreshing, clock, self._tell, self._trackers, self._turns
-        )
-        self._make_line = partial(Line, scheduler, refreshes, queue)
         self._emit = emit
         self._namespace = namespace
         self._suffix = f":{namespace}" if namespace else ""
+        self._context = context
+        self._queue_limits = (refreshes, queue)
+        self._shrink_also = shrink_also
+        self._encode = encode if pickles is None else pickles.encode
+        self._store = None if store is None else CountedStore(store)
+        self._shared = (
+            None
+            if self._store is None
+            else SharedStore(self._store, clock, namespace, max_value, pickles)
+        )
+        self._subscriptions = Subscriptions(clock, scheduler, context)
+        self._browsers = BrowserUpdates(announcer, hub)
+        self._tracking = DependencyTracking()
         self._listeners = signals.cache_hit.receivers if emit is not None else {}
-        self._processes: dict[int, Process] = {}
-        # what a hit looks at; both belong to the process that used the cache last
-        self._entries: dict[Ident, Entry] = {}
+        self._processes: dict[int, ProcessCache] = {}
+        # a hit looks at these; they belong to the process that used the cache last
+        self._entries: dict[Ident, CacheEntry] = {}
         self._epoch = 0
-        self._fetching = self._trackers.active
+        self._fetching = self._tracking.active
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """A hit in a child must not be counted in the parent's table."""
         self._entries = {}
-        self._trackers.after_fork()
-        self._fetching = self._trackers.active
+        self._tracking.after_fork()
+        self._fetching = self._tracking.active
 
     # --- look-ups -------------------------------------------------------------------------------
 
@@ -215,21 +256,20 @@ class SmartCache:
             ):
                 entry.hit()
                 if entry.epoch != self._epoch:
-                    self._process().touch(entry)
+                    self._here().memory.touch(entry)
                 entry.visited = True
                 if self._listeners:
-                    self._tell(signals.cache_hit, key=key)
+                    self._send(signals.cache_hit, key=key)
                 if self._fetching:
-                    self._note(entry, fresh=True)
+                    self._record_entry(entry, fresh=True)
                 return decode(entry.data)
-        refresh.check(fetcher)
-        tags = tags_of(tags)
-        process = self._process()
+        check_fetcher(fetcher)
+        tags = normalize_tags(tags)
+        here = self._here()
         if live:
-            self._live.add(key, ident, scope, live, tags)
-        return self._answering.answer(
-            process,
-            Ask(
+            self._browsers.add(key, ident, scope, live, tags)
+        return here.answer(
+            QueryOptions(
                 key, ident, fetcher, background, stale_time, cache_time,
                 retry, retry_delay, dedupe_time, tags, negative_time, negative_errors,
                 negative,
@@ -242,20 +282,20 @@ class SmartCache:
         Raises:
             TypeError: the key is of a kind that cannot be used.
         """
-        process = self._process()
+        here = self._here()
         ident = identify(key, scope)
-        entry = self._levels.look(process, ident)
+        entry = here.tiers.look(ident)
         if entry is None:
-            around = self._trackers.current()
-            with process.lock:
-                process.groups.of(ident).misses += 1
+            around = self._tracking.current()
+            with here.memory.lock:
+                here.memory.counters.get(ident).misses += 1
                 if around is not None:
                     around.add(ident, ())
-            self._tell(signals.cache_missed, key=key)
+            self._send(signals.cache_missed, key=key)
             return default
         entry.visited = True
-        fresh = self._keeping.count_kind(process, entry, None, key)
-        self._note(entry, fresh)
+        fresh = here.commits.count_hit(entry, None, key)
+        self._record_entry(entry, fresh)
         return decode(entry.data)
 
     def set(
@@ -278,29 +318,34 @@ class SmartCache:
             CacheError: the value cannot be cached; the message names the type and the way out.
             TypeError: the key is of a kind that cannot be used.
         """
-        process = self._process()
+        here = self._here()
+        memory, tiers = here.memory, here.tiers
         ident = identify(key, scope)
-        data = self._levels.encode(value)
-        if not self._keeping.fits(process, data, key):
+        data = tiers.encode(value)
+        if not here.commits.fits(data, key):
             self.remove(key, scope=scope)
             return
         began = self.clock.time()
-        entry = self._levels.make(ident, data, tags_of(tags), began, stale_time, cache_time)
-        with process.lock:
-            process.flights.discard(ident)
-            process.failed.pop(ident, None)
-            before = process.local.entries.get(ident)
+        named = normalize_tags(tags)
+        entry = tiers.make_entry(ident, data, named, began, stale_time, cache_time)
+        with memory.lock:
+            memory.in_flight.discard(ident)
+            before = memory.table.entries.get(ident)
             same = before is not None and before.data == data
-            process.local.put(entry)
-        self._levels.save(process, entry, stale_time, cache_time, lambda: True)
+            memory.table.put(entry)
+        tiers.save(entry, stale_time, cache_time, lambda: True)
         if entry.stored < entry.gone_at:
-            self._changes.made(process, ident, "set", entry.tags, same)
+            here.changes.made(ident, "set", entry.tags, same)
         if not same:
-            self._changes.put(process, ident, began)
+            here.changes.put(ident, began)
 
     def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Both times in seconds, with the cache's own where one is ``None``."""
-        return self._levels.times(stale_time, cache_time)
+        default_stale_time, default_cache_time = self._times
+        return (
+            default_stale_time if stale_time is None else stale_time,
+            default_cache_time if cache_time is None else cache_time,
+        )
 
     # --- taking back ----------------------------------------------------------------------------
 
@@ -320,7 +365,7 @@ class SmartCache:
         Returns:
             How many entries of this process were concerned.
         """
-        return self._invalidate(prefix, tags_of(tags), scope, hard=False)
+        return self._invalidate(prefix, normalize_tags(tags), scope, hard=False)
 
     def purge(self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = "") -> int:
         """Forget entries at once, here, in other workers and in the store.
@@ -334,23 +379,24 @@ class SmartCache:
         Returns:
             How many entries of this process were concerned.
         """
-        return self._invalidate(prefix, tags_of(tags), scope, hard=True)
+        return self._invalidate(prefix, normalize_tags(tags), scope, hard=True)
 
     def _invalidate(
         self, prefix: Key | None, tags: tuple[str, ...], scope: str, *, hard: bool
     ) -> int:
-        process = self._process()
-        body = body_of(prefix) if prefix is not None else (None if tags else b"")
+        here = self._here()
+        memory = here.memory
+        body = encode_body(prefix) if prefix is not None else (None if tags else b"")
         what = Invalidation(body, tags, scope, hard)
         at = self.clock.time()
-        with process.lock:
-            found = self._levels.mark(process, what, math.inf)
-            if self._levels.shared is not None:
-                process.memory.add(what, at)
-            gone = [ident for ident in found if ident not in process.local.entries]
-        self._levels.delete(process, gone)
-        self._changes.invalidated(process, what, at, found)
-        self._tell(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
+        with memory.lock:
+            found = memory.invalidate(what, math.inf)
+            if self._shared is not None:
+                memory.log.add(what, at)
+            gone = [ident for ident in found if ident not in memory.table.entries]
+        here.tiers.delete(gone)
+        here.changes.invalidated(what, at, found)
+        self._send(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
         return len(found)
 
     def remove(self, key: Key, *, scope: str = "") -> None:
@@ -359,28 +405,28 @@ class SmartCache:
         Raises:
             TypeError: the key is of a kind that cannot be used.
         """
-        process = self._process()
+        here = self._here()
         ident = identify(key, scope)
-        had = self._levels.remove(process, ident)
-        self._changes.removed(process, ident, self.clock.time())
-        self._tell(signals.cache_invalidated, prefix=key, tags=(), count=int(had))
+        had = here.tiers.remove(ident)
+        here.changes.removed(ident, self.clock.time())
+        self._send(signals.cache_invalidated, prefix=key, tags=(), count=int(had))
 
     def clear(self) -> int:
         """Forget everything, in all workers. Returns how many entries this process had."""
-        process = self._process()
+        here = self._here()
         at = self.clock.time()
-        count = self._levels.clear(process, at, math.inf)
-        self._changes.cleared(process, at)
-        self._tell(signals.cache_invalidated, prefix=None, tags=(), count=count)
+        count = here.changes.clear(at, math.inf)
+        here.changes.cleared(at)
+        self._send(signals.cache_invalidated, prefix=None, tags=(), count=count)
         return count
 
     def sweep(self) -> int:
         """Give the memory of expired entries back; runs every ten minutes. Returns how many."""
-        process = self._process()
+        memory = self._here().memory
         now = self._now()
-        with process.lock:
-            process.forget_old_marks(now)
-            return process.local.remove_where(lambda entry: now >= entry.gone_at)
+        with memory.lock:
+            memory.in_flight.forget_expired(now)
+            return memory.table.remove_where(lambda entry: now >= entry.gone_at)
 
     def shrink(self) -> int:
         """Memory is short: expired entries go, then the least used until half is left.
@@ -390,17 +436,17 @@ class SmartCache:
         Returns:
             How many went. A store that workers share keeps its copies.
         """
-        process = self._process()
+        memory = self._here().memory
         swept = self.sweep()
-        with process.lock:
-            swept += process.local.shrink(process.local.weight // 2)
+        with memory.lock:
+            swept += memory.table.shrink(memory.table.weight // 2)
         return swept + self._shrink_also()
 
     def close(self) -> None:
         """Stop the background jobs of this process; the cache may be used again afterwards."""
-        process = self._processes.pop(process_of(), None)
-        if process is not None:
-            process.stop()
+        here = self._processes.pop(os.getpid(), None)
+        if here is not None:
+            here.close()
 
     # --- telling --------------------------------------------------------------------------------
 
@@ -427,7 +473,7 @@ class SmartCache:
         if not callable(callback):
             raise TypeError(f"the callback must be callable, not {callback!r}")
         ident = identify(key, scope)
-        self._process()  # what was published so far is history, and heard before
+        self._here()  # hears what was published so far, which is history for the subscriber
         return self._subscriptions.add(key, ident, scope, callback)
 
     def publish(
@@ -457,16 +503,16 @@ class SmartCache:
             ValueError: ``to`` is no address, or means everyone although there is a scope.
         """
         ident = identify(key, scope)
-        self._process()  # so that changes elsewhere are heard
-        self._live.add(key, ident, scope, to, tags_of(tags))
-        return lambda: self._live.remove(ident)
+        self._here()  # so that this process hears of changes in others
+        self._browsers.add(key, ident, scope, to, normalize_tags(tags))
+        return lambda: self._browsers.remove(ident)
 
     def stats(self) -> CacheStats:
         """The counters of this process, exact."""
-        process = self._process()
-        with process.lock:
-            found = process.snapshot()
-            self._epoch = process.groups.epoch
+        memory = self._here().memory
+        with memory.lock:
+            found = memory.read_stats()
+            self._epoch = memory.counters.epoch
         found.subscriptions = len(self._subscriptions)
         return found
 
@@ -475,10 +521,10 @@ class SmartCache:
 
         A process counts 200 groups; what comes later is counted as ``<others>``.
         """
-        process = self._process()
-        with process.lock:
-            found = {name: replace(one) for name, one in process.groups.by_name().items()}
-            self._epoch = process.groups.epoch
+        memory = self._here().memory
+        with memory.lock:
+            found = memory.read_groups()
+            self._epoch = memory.counters.epoch
         return found
 
     def store_stats(self) -> StoreStats | None:
@@ -487,13 +533,13 @@ class SmartCache:
 
     def refusals(self) -> dict[str, int]:
         """How many values were not kept, by reason, exact."""
-        process = self._process()
-        with process.lock:
-            return dict(process.refused)
+        memory = self._here().memory
+        with memory.lock:
+            return dict(memory.refused)
 
     def refuse(self, reason: str, subject: str, advice: str) -> None:
-        """Count that something was not kept; see :meth:`.process.Process.refuse`."""
-        self._process().refuse(reason, subject, advice)
+        """Count that something was not kept; see :meth:`.memory.ProcessMemory.refuse`."""
+        self._here().memory.refuse(reason, subject, advice)
 
     def memoize(
         self,
@@ -520,45 +566,203 @@ class SmartCache:
         )
         return decorate if function is None else decorate(function)
 
-    # --- small things ----------------------------------------------------------------------------
+    # --- the process's cache --------------------------------------------------------------------
 
-    def _process(self) -> Process:
-        """What belongs to this process, made on first use; a forked child makes its own."""
-        pid = process_of()
-        process = self._processes.get(pid)
-        if process is None:
-            news = News(self._hub, TOPIC + self._suffix, self._changes)
-            watch = Watch(self._hub, self.clock, self._namespace, news.origin)
-            made = Process(self._l1_bytes, news, watch, self._make_line())
-            process = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
-            if process is made:
+    def _here(self) -> ProcessCache:
+        """Return the cache of this process, made on first use; a forked child makes its own."""
+        pid = os.getpid()
+        here = self._processes.get(pid)
+        if here is None:
+            made = self._make_process_cache()
+            here = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
+            if here is made:
                 for old in [p for p in self._processes if p != pid]:
-                    process.inherit(self._processes.pop(old))
-                self._entries = process.local.entries
-                self._epoch = process.groups.epoch
-                self._start(process)
-        return process
+                    here.memory.inherit(self._processes.pop(old).memory)
+                self._entries = here.memory.table.entries
+                self._epoch = here.memory.counters.epoch
+                self._start(here)
+        return here
 
-    def _start(self, process: Process) -> None:
+    def _make_process_cache(self) -> ProcessCache:
+        clock, hub, send, tracking = self.clock, self._hub, self._send, self._tracking
+        memory = ProcessMemory(self._l1_bytes)
+        tiers = Tiers(memory, self._shared, clock, *self._times, self._jitter, self._encode)
+        topic = TOPIC + self._suffix
+        changes = Changes(
+            tiers, self._subscriptions, self._browsers, clock, hub, self._namespace, topic
+        )
+        leases = FetchLeases(hub, clock, self._namespace, memory.in_flight)
+        commits = Commits(tiers, leases, clock, self._max_value, send, changes.made)
+        misses = Misses(tiers, commits, leases, tracking, clock, send)
+        queue = RefreshQueue(self._scheduler, *self._queue_limits)
+        refreshes = Refreshes(
+            tiers, commits, misses, leases, tracking, queue, clock, self._context, send
+        )
+        return ProcessCache(memory, tiers, changes, leases, commits, misses, refreshes, tracking)
+
+    def _start(self, here: ProcessCache) -> None:
         every = self._scheduler.every
-        process.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
+        here.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
         if self._hub is not None:
             self._hear()
-            process.jobs.append(every(HEAR_S, self._hear, name=TOPIC + self._suffix))
+            here.jobs.append(every(HEAR_S, self._hear, name=TOPIC + self._suffix))
 
     def _hear(self) -> None:
-        process = self._process()
-        self._turns.renew(process)
-        process.watch.renew([*self._subscriptions.idents(), *self._live.idents()])
-        process.news.hear()
+        here = self._here()
+        here.leases.renew()
+        here.changes.watched.renew([*self._subscriptions.idents(), *self._browsers.idents()])
+        here.changes.news.hear()
         self._subscriptions.flush()
 
-    def _note(self, entry: Entry, fresh: bool) -> None:
-        """Whoever looked is perhaps a fetcher."""
-        around = self._trackers.current()
+    def _record_entry(self, entry: CacheEntry, fresh: bool) -> None:
+        """Record a look-up, which a fetcher may have made."""
+        around = self._tracking.current()
         if around is not None:
-            self._answering.note(self._process(), around, entry, fresh)
+            self._here().refreshes.record_entry(around, entry, fresh)
 
-    def _tell(self, signal: Any, **details: Any) -> None:
+    def _send(self, signal: Any, **details: Any) -> None:
         if self._emit is not None and signal.receivers:
             self._emit(signal, **details)
+
+
+def memoize(
+    get_cache: Callable[[], SmartCache | None],
+    *,
+    stale_time: float | None = None,
+    cache_time: float | None = None,
+    retry: int = 0,
+    dedupe_time: float = 1.0,
+    tags: Iterable[str] = (),
+    scope: str | Callable[[], str] = "",
+    negative_time: float | None = None,
+) -> Callable[[Callable[..., Any]], Memoized]:
+    """Cache what a function returns, by its arguments.
+
+    Arguments are compared after defaults and keywords are put in their places: ``f(1)``,
+    ``f(x=1)`` and ``f(1, y=DEFAULT)`` are one entry. An argument that no key can hold (see
+    :func:`.keys.encode`) makes the call go straight through, with one warning; an object, such as
+    a method's ``self``, can name itself with a ``__cache_key__()`` method.
+
+    Args:
+        get_cache: gives the cache at call time; with ``None`` the function is simply called.
+        stale_time, cache_time, dedupe_time, tags, negative_time: as for
+            :meth:`SmartCache.query`.
+        retry: further attempts when the function raises; none by default, since an exception may
+            well be its answer.
+        scope: text, or a function called at each call, that keeps users apart.
+
+    Returns:
+        A decorator. The function it makes has ``cache_key(*args, **kwargs)`` and
+        ``invalidate(*args, **kwargs)``; without arguments the latter means all calls.
+
+    Raises:
+        TypeError: at decoration, for a generator function or an ``async def``.
+    """
+    options = {
+        "stale_time": stale_time,
+        "cache_time": cache_time,
+        "retry": retry,
+        "dedupe_time": dedupe_time,
+        "tags": tuple(tags),
+        "negative_time": negative_time,
+    }
+
+    def decorate(function: Callable[..., Any]) -> Memoized:
+        return Memoized(function, get_cache, options, scope)
+
+    return decorate
+
+
+class Memoized:
+    """A memoized function, or method; made by :func:`memoize`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        get_cache: Callable[[], SmartCache | None],
+        options: dict[str, Any],
+        scope: str | Callable[[], str],
+        bound: tuple[Any, ...] = (),
+    ) -> None:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{name} is async and cannot be memoized: inside it, use "
+                "await asyncio.to_thread(cache.query, key, fetcher)"
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{name} is a generator function and cannot be memoized: return a list")
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._get_cache = get_cache
+        self._options = options
+        self._scope = scope
+        self._bound = bound
+        self._signature = inspect.signature(function)
+        self._name = f"{getattr(function, '__module__', '')}.{name}"
+        self._prefix = ("memoize", self._name)
+        parameters = list(self._signature.parameters.values())
+        simple = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        # with plain parameters only, positional arguments are in their places already
+        self._defaults = tuple(p.default for p in parameters) if simple else None
+
+    def __get__(self, instance: object, owner: type | None = None) -> Memoized:
+        if instance is None:
+            return self
+        bound = (instance,)
+        return Memoized(self._function, self._get_cache, self._options, self._scope, bound)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = self._bound + args
+        cache = self._get_cache()
+        if cache is None:
+            return self._function(*args, **kwargs)
+        key = (*self._prefix, *self._normal(args, kwargs))
+        scope = self._scope if isinstance(self._scope, str) else self._scope()
+        try:
+            encode_key(key)
+        except UnsupportedKey as error:
+            cache.refuse("key", f"{self._name}()", str(error))
+            return self._function(*args, **kwargs)
+        return cache.query(
+            key, lambda: self._function(*args, **kwargs), scope=scope, **self._options
+        )
+
+    def cache_key(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The key under which the answer for these arguments is kept.
+
+        Raises:
+            TypeError: an argument cannot be part of a key, or the call does not fit the function.
+        """
+        key = (*self._prefix, *self._normal(self._bound + args, kwargs))
+        encode_key(key)
+        return key
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> int:
+        """Mark the answer for these arguments stale, in all scopes; without any, all answers.
+
+        Returns:
+            How many entries of this process were concerned.
+        """
+        cache = self._get_cache()
+        if cache is None:
+            return 0
+        if not args and not kwargs:
+            return cache.invalidate((*self._prefix, *self._bound))
+        return cache.invalidate(self.cache_key(*args, **kwargs))
+
+    def _normal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        defaults = self._defaults
+        if defaults is not None and not kwargs and len(args) <= len(defaults):
+            rest = defaults[len(args) :]
+            if not any(default is _NO_DEFAULT for default in rest):
+                return args + rest
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = []
+        for name, parameter in self._signature.parameters.items():
+            value = bound.arguments[name]
+            if parameter.kind is parameter.VAR_KEYWORD:
+                value = tuple(sorted(value.items()))
+            values.append(value)
+        return tuple(values)

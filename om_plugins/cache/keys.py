@@ -1,11 +1,11 @@
-"""Keys: what callers write, encoded without ambiguity, and the prefixes that match them.
+"""Keys: how a caller's key is encoded, and which keys an invalidation matches.
 
-A key is text or a tuple of typed atoms. Every atom is written as its type, its length and its
-bytes, so ``1``, ``True``, ``"1"`` and ``1.0`` are four keys and ``("ab", "c")`` is not
-``("a", "bc")``. ``repr`` is never used: it is neither unique nor stable.
+A key is text or a tuple of typed atoms. The encoding of an atom has its type, its length and its
+bytes, so ``1``, ``True``, ``"1"`` and ``1.0`` are four keys, and ``("ab", "c")`` differs from
+``("a", "bc")``. The encoding does not use ``repr``, which is neither unique nor stable.
 
-In this process an entry is found by its *ident*: unscoped text is its own ident (nothing is
-encoded on the fast path); everything else is ``bytes``. A store gets a digest of it.
+This process finds an entry by its *ident*. The ident of unscoped text is the text itself, so that
+the fast path encodes nothing; every other ident is ``bytes``. A store gets a digest of the ident.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import hashlib
 import itertools
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -24,14 +25,20 @@ from uuid import UUID
 from ..errors import CacheError
 
 __all__ = [
-    "Ident", "Key", "UnsupportedKey", "body_of", "encode", "group_of", "identify", "split",
-    "store_key",
+    "ANY", "Dependencies", "Ident", "Invalidation", "Key", "UnsupportedKey", "encode",
+    "encode_body", "find_group", "identify", "make_store_key", "normalize_tags", "split",
 ]  # fmt: skip
 
 Key: TypeAlias = Any
 """``str`` or a tuple of atoms (see :func:`encode`)."""
 
 Ident: TypeAlias = str | bytes
+
+Dependencies: TypeAlias = tuple[tuple[Ident, tuple[str, ...]], ...]
+"""The entries that a value was computed from, each with its tags."""
+
+ANY: Ident = b""
+"""In a value's dependencies: there are too many to name, so any invalidation concerns it."""
 
 _SEPARATOR = re.compile("[:/]")
 _LONGEST_GROUP = 80
@@ -41,12 +48,12 @@ class UnsupportedKey(CacheError, TypeError):
     """A key, or a part of it, has a type without an unambiguous encoding."""
 
 
-def _moment(value: datetime) -> bytes:
+def _write_datetime(value: datetime) -> bytes:
     zone = "" if value.tzinfo is None else str(value.tzinfo)
     return f"{value.isoformat()}/{value.fold}/{zone}".encode()
 
 
-def _clock_time(value: time) -> bytes:
+def _write_time(value: time) -> bytes:
     zone = "" if value.tzinfo is None else str(value.tzinfo)
     return f"{value.isoformat()}/{value.fold}/{zone}".encode()
 
@@ -58,9 +65,9 @@ _ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     type(None): (b"n", lambda v: b""),
     float: (b"f", lambda v: struct.pack(">d", v)),
     bytes: (b"y", lambda v: v),
-    datetime: (b"D", _moment),
+    datetime: (b"D", _write_datetime),
     date: (b"d", lambda v: v.isoformat().encode()),
-    time: (b"c", _clock_time),
+    time: (b"c", _write_time),
     timedelta: (b"p", lambda v: b"%d/%d/%d" % (v.days, v.seconds, v.microseconds)),
     UUID: (b"u", lambda v: v.bytes),
     Decimal: (b"m", lambda v: str(v).encode()),
@@ -70,7 +77,7 @@ _ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
 
 
 def encode(value: object) -> bytes:
-    """One atom as type, length and bytes.
+    """Encode one atom as its type, its length and its bytes.
 
     Args:
         value: ``str``, ``int``, ``float``, ``bool``, ``None``, ``bytes``, ``datetime``, ``date``,
@@ -78,17 +85,18 @@ def encode(value: object) -> bytes:
             frozenset of these, or an object with a ``__cache_key__()`` method that returns one.
 
     Raises:
-        UnsupportedKey: another type, named in the message. Subclasses are other types.
+        UnsupportedKey: the atom has another type, which the message names. A subclass counts as
+            another type.
     """
     found = _ATOMS.get(type(value))
     if found is not None:
         tag, write = found
-        return _framed(tag, write(value))
+        return _frame(tag, write(value))
     if isinstance(value, Enum):
-        return _framed(b"e", encode(_name(type(value))) + encode(value.name))
+        return _frame(b"e", encode(_name(type(value))) + encode(value.name))
     own = getattr(type(value), "__cache_key__", None)
     if own is not None:
-        return _framed(b"o", encode(_name(type(value))) + encode(own(value)))
+        return _frame(b"o", encode(_name(type(value))) + encode(own(value)))
     raise UnsupportedKey(
         f"a cache key cannot hold {_name(type(value))}: use str, int, float, bool, None, bytes, "
         "date, datetime, time, timedelta, UUID, Decimal, an Enum, or a tuple or frozenset of "
@@ -96,7 +104,7 @@ def encode(value: object) -> bytes:
     )
 
 
-def _framed(tag: bytes, content: bytes) -> bytes:
+def _frame(tag: bytes, content: bytes) -> bytes:
     return b"%b%d:%b" % (tag, len(content), content)
 
 
@@ -106,10 +114,11 @@ def _name(cls: type) -> str:
     )
 
 
-def body_of(key: Key) -> bytes:
-    """A key without its scope; the body of a prefix begins the bodies of the keys it matches.
+def encode_body(key: Key) -> bytes:
+    """Encode a key without its scope.
 
-    For text that is a prefix of the text, for a tuple its first members.
+    The body of a prefix is the beginning of the bodies of all keys that the prefix matches: keys
+    whose text begins with the prefix, or tuples whose first members are the prefix.
     """
     if type(key) is str:
         return b"S" + key.encode("utf-8", "surrogatepass")
@@ -118,46 +127,48 @@ def body_of(key: Key) -> bytes:
 
 
 def identify(key: Key, scope: str = "") -> Ident:
-    """The ident of ``key`` for one ``scope`` ("" is the scope that all share).
+    """Return the ident of ``key`` in one ``scope``; "" is the scope that all callers share.
 
     Raises:
-        UnsupportedKey: see :func:`encode`; the scope must be text.
+        UnsupportedKey: an atom has an unsupported type (see :func:`encode`), or the scope is not
+            text.
     """
     if type(scope) is not str:
         raise UnsupportedKey(f"a cache scope must be str, not {_name(type(scope))}")
     if not scope:
-        return key if type(key) is str else _FOR_ALL + body_of(key)
-    return encode(scope) + body_of(key)
+        return key if type(key) is str else _FOR_ALL + encode_body(key)
+    return encode(scope) + encode_body(key)
 
 
 _FOR_ALL = encode("")
 
 
 def split(ident: Ident) -> tuple[str, bytes]:
-    """The scope and the body of an ident."""
+    """Return the scope and the body of an ident."""
     if isinstance(ident, str):
-        return "", body_of(ident)
+        return "", encode_body(ident)
     colon = ident.index(b":")
     end = colon + 1 + int(ident[1:colon])
     return ident[colon + 1 : end].decode("utf-8", "surrogatepass"), ident[end:]
 
 
-def group_of(ident: Ident) -> str:
-    """The group that an entry is counted in: the part of its key that names a kind of values.
+def find_group(ident: Ident) -> str:
+    """Return the group in which the cache counts an entry.
 
-    Of text it is what stands before the first ``:`` or ``/``; of a tuple its first member, if
-    that is text; of a memoized function its name, of a cached view its endpoint.
+    The group is the part of the key that names a kind of values: for text the part before the
+    first ``:`` or ``/``; for a tuple its first member, if that is text; for a memoized function
+    the function's name; for a cached view its endpoint.
     """
     text = ident if isinstance(ident, str) else ""
     if not text:
         body = split(ident)[1]
         if body.startswith(b"T"):
-            return _group_of_members(body[1:])
+            return _find_group_in(body[1:])
         text = body[1:].decode("utf-8", "replace")
     return _SEPARATOR.split(text, 1)[0][:_LONGEST_GROUP]
 
 
-def _group_of_members(body: bytes) -> str:
+def _find_group_in(body: bytes) -> str:
     members = _texts(body)
     first = next(members, None)
     if first is None:
@@ -171,7 +182,7 @@ def _group_of_members(body: bytes) -> str:
 
 
 def _texts(body: bytes) -> Iterator[str | None]:
-    """The members of a tuple key; ``None`` for one that is not text."""
+    """Yield the members of a tuple key; ``None`` stands for a member that is not text."""
     while body:
         colon = body.index(b":")
         end = colon + 1 + int(body[1:colon])
@@ -179,8 +190,54 @@ def _texts(body: bytes) -> Iterator[str | None]:
         body = body[end:]
 
 
-def store_key(ident: Ident, namespace: str = "") -> str:
-    """What a store is asked for: 160 bits of BLAKE2b, safe in any store's key space."""
+def make_store_key(ident: Ident, namespace: str = "") -> str:
+    """Return the key of an entry in a store: 160 bits of BLAKE2b, which every store accepts."""
     scope, body = split(ident)
     whole = encode(namespace) + encode(scope) + body
     return "om-" + hashlib.blake2b(whole, digest_size=20).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """The entries that an invalidation matches: by the beginning of the key, or by a tag.
+
+    Args:
+        prefix: the body of the beginning of a key (see :func:`encode_body`); ``b""`` matches every
+            key, ``None`` matches none.
+        tags: an entry matches when it has any of these tags.
+        scope: only entries of this scope match; "" means all scopes.
+        hard: the cache removes the entries instead of marking them stale.
+    """
+
+    prefix: bytes | None = None
+    tags: tuple[str, ...] = ()
+    scope: str = ""
+    hard: bool = False
+
+    def concerns(self, ident: Ident, tags: Iterable[str], deps: Dependencies) -> bool:
+        """Return whether an entry matches, or an entry that it was computed from."""
+        return self.matches(ident, tags) or any(
+            one == ANY or self.matches(one, tagged) for one, tagged in deps
+        )
+
+    def matches(self, ident: Ident, tags: Iterable[str]) -> bool:
+        """Return whether an entry matches."""
+        if self.prefix is None and not any(tag in self.tags for tag in tags):
+            return False
+        scope, body = split(ident)
+        if self.scope and scope != self.scope:
+            return False
+        if self.prefix is not None and body.startswith(self.prefix):
+            return True
+        return any(tag in self.tags for tag in tags)
+
+
+def normalize_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the tags in their order, each tag once.
+
+    Raises:
+        TypeError: ``tags`` is one text, whose letters would become the tags.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a list of texts, not the text {tags!r}")
+    return tuple(dict.fromkeys(tags)) if tags else ()

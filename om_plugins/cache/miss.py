@@ -1,253 +1,505 @@
-"""The way of a look-up that is not a fresh hit: who fetches, and who waits."""
+"""Cache misses: which thread fetches a missing value, how it is fetched, and what is stored.
+
+In the foreground a caller waits, so the pauses between all attempts of a fetch take at most one
+second together.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
+import random
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 from .. import signals
 from ..errors import CacheError
 from ..protocols import Clock
-from . import refresh__refresh as refresh
-from .entry import Entry
-from .invalidation__tracking import Tracker, Trackers
-from .memory__process import Process
-from .miss__ask import Ask
-from .miss__keeping import Keeping
-from .refresh import Refreshing
-from .singleflight import Fence, Flight, Landing, Private, copy_of
-from .singleflight__turns import Turns
-from .tiers import Levels
+from ..types import ChangeKind
+from .entry import CacheEntry, DependencyTracker, DependencyTracking
+from .keys import Ident, Key
+from .shared_store import StoreAnswer
+from .singleflight import (
+    Fence,
+    FetchLeases,
+    FetchOutcome,
+    InFlight,
+    PrivateValue,
+    copy_error,
+)
+from .tiers import Tiers
 from .values import ABSENT, decode
 
-__all__ = ["Answering"]
+__all__ = [
+    "Commits", "Fetcher", "MissResult", "Misses", "QueryOptions", "check_fetcher", "draw_pauses",
+    "fetch_with_retries", "run_fetcher",
+]  # fmt: skip
+
+Fetcher: TypeAlias = Callable[[], Any]
 
 FOLLOW_S = 30.0
+"""How long a thread waits for another thread's fetch before it fetches on its own."""
+FOREGROUND_SLEEP_S = 1.0
+_TRIES = 3
+"""Attempts to write one value to the store; each further one follows another process's write."""
+RANDOM = random.SystemRandom()  # background threads leave the common source alone
 
 
-class Answering:
-    """Answers what memory alone cannot: :meth:`answer` goes on to ``_lead``, ``_follow`` or,
-    when there is a stale value, to :mod:`.refreshing`.
+@dataclass(slots=True)
+class QueryOptions:
+    """The arguments of one query; see :meth:`.cache.SmartCache.query`."""
+
+    key: Key
+    ident: Ident
+    fetcher: Fetcher
+    background: Callable[[], Fetcher] | None
+    stale_time: float | None
+    cache_time: float | None
+    retry: int
+    retry_delay: float
+    dedupe_time: float
+    tags: tuple[str, ...]
+    negative_time: float | None = None
+    negative_errors: tuple[type[Exception], ...] = ()
+    negative: Callable[[Any], bool] | None = None
+
+    @property
+    def final_errors(self) -> tuple[type[Exception], ...]:
+        """The errors that mean "there is no value"."""
+        return () if self.negative_time is None else self.negative_errors
+
+    def is_negative(self, value: object) -> bool:
+        """Return whether a fetched value means "there is no value"."""
+        if self.negative_time is None:
+            return False
+        return value is None or (self.negative is not None and self.negative(value))
+
+    def get_times(self, negative: bool) -> tuple[float | None, float | None]:
+        """Return the stale time and the cache time of a fetched value."""
+        if negative:
+            return self.negative_time, self.negative_time
+        return self.stale_time, self.cache_time
+
+
+class Commits:
+    """Stores fetched values, unless they were invalidated meanwhile, and counts look-ups.
 
     Args:
-        levels: where entries are.
-        keeping: keeps what was fetched.
-        refreshing: fetches in the background.
+        tiers: where entries are stored.
+        leases: which process fetches.
         clock: time.
-        tell: sends a signal.
-        trackers: the fetchers at work.
-        turns: which process fetches.
+        max_value: a value whose encoding is larger is not stored.
+        send: sends a signal.
+        changed: called after an entry was stored or removed, with its ident, the kind of change,
+            its tags, and whether the value equals the one before.
     """
 
     def __init__(
         self,
-        levels: Levels,
-        keeping: Keeping,
-        refreshing: Refreshing,
+        tiers: Tiers,
+        leases: FetchLeases,
         clock: Clock,
-        tell: Callable[..., None],
-        trackers: Trackers,
-        turns: Turns,
+        max_value: int,
+        send: Callable[..., None],
+        changed: Callable[[Ident, ChangeKind, tuple[str, ...], bool], None],
     ) -> None:
-        self._levels = levels
-        self._keeping = keeping
-        self._refreshing = refreshing
+        self._tiers = tiers
+        self._memory = tiers.memory
+        self._leases = leases
+        self._now = clock.monotonic
+        self._max_value = max_value
+        self._send = send
+        self._changed = changed
+
+    def drop(self, ident: Ident) -> None:
+        """Remove an entry whose new value must not be stored."""
+        self._tiers.drop(ident)
+        self._changed(ident, "removed", (), False)
+
+    def commit(
+        self, fetch: InFlight, options: QueryOptions, kind: ChangeKind, tracker: DependencyTracker
+    ) -> None:
+        """Store the value of a fetch, unless the entry was set or removed meanwhile.
+
+        Args:
+            tracker: the dependencies of the value.
+        """
+        memory = self._memory
+        tags = fetch.tags
+        seen = self._confirm(fetch)
+        fence = 0 if fetch.lease is None else fetch.lease.token
+        stale_time, cache_time = options.get_times(fetch.negative)
+        entry = self._tiers.make_entry(
+            options.ident, fetch.data, tags, fetch.began, stale_time, cache_time,
+            tracker.deps, fetch.cost_us,
+        )  # fmt: skip
+        entry.retry_at = entry.stored + options.dedupe_time
+        if tracker.stale:  # a value computed from a stale value is as stale as that
+            fetch.fence = max(fetch.fence, Fence.STALE)
+            stale_time = 0.0
+
+        def is_wanted() -> bool:
+            return fetch.fence is not Fence.DISCARD
+
+        # the store first: a thread that the end of this fetch wakes must find the value somewhere
+        for _ in range(_TRIES):
+            if self._tiers.save(
+                entry, stale_time, cache_time, is_wanted, fence, seen,
+                lambda: self._leases.is_held(fetch),
+            ):  # fmt: skip
+                break
+            seen = self._confirm(fetch)  # another process wrote meanwhile: is its value newer?
+        else:  # an unreadable record may be in the way: the store must not keep it
+            fetch.fence = Fence.DISCARD
+            self._tiers.drop(options.ident)
+        with memory.lock:
+            if fetch.fence is Fence.DISCARD:
+                return
+            if fetch.fence is Fence.STALE:
+                entry.mark_stale()
+                if tracker.stale:
+                    entry.retry_at = max(entry.stored + options.dedupe_time, tracker.retry_at)
+            kept = entry.stored < entry.gone_at
+            before = memory.table.entries.get(options.ident)
+            same = before is not None and before.data == entry.data
+            if kept:
+                memory.table.put(entry)
+            memory.in_flight.failures.pop(options.ident, None)
+        if kept:
+            self._changed(options.ident, kind, tags, same)
+
+    def _confirm(self, fetch: InFlight) -> StoreAnswer | None:
+        shared = self._tiers.shared
+        return None if shared is None else self._leases.confirm(fetch, shared.look)
+
+    def encode(self, value: object, options: QueryOptions) -> bytes | None:
+        """Encode a value; count, warn and return ``None`` when it cannot be encoded."""
+        if value is None and options.negative_time is not None:
+            return ABSENT
+        try:
+            return self._tiers.encode(value)
+        except CacheError as error:
+            self._memory.refuse("type", f"the value of {_shorten(options.key)}", str(error))
+            return None
+
+    def fits(self, data: bytes, key: Key) -> bool:
+        """Return whether a value is small enough to store; count and warn when it is not."""
+        if len(data) <= self._max_value:
+            return True
+        self._memory.refuse(
+            "size",
+            f"the value of {_shorten(key)}",
+            f"{len(data):,} bytes are over the limit of {self._max_value:,}; cache less, or raise "
+            "OM_CACHE_MAX_VALUE",
+        )
+        return False
+
+    def count_hit(self, entry: CacheEntry, stale_time: float | None, key: Key) -> bool:
+        """Count a hit as fresh or stale and send its signal; return whether it is fresh."""
+        memory = self._memory
+        now = self._now()
+        if entry.data == ABSENT:
+            memory.count(entry.ident, "negative")
+            self._send(signals.cache_hit, key=key)
+            return True
+        if entry.is_fresh(now, stale_time):
+            memory.count_fresh(entry)
+            self._send(signals.cache_hit, key=key)
+            return True
+        memory.count_stale(entry)
+        self._send(signals.cache_stale_served, key=key, age_s=now - entry.stored)
+        return False
+
+
+class MissResult(NamedTuple):
+    """What a miss led to: an entry that another process stored, else the fetched value."""
+
+    entry: CacheEntry | None
+    value: Any
+
+
+class Misses:
+    """Fetches missing values: one thread runs the fetcher, the others wait for it.
+
+    Args:
+        tiers: where entries are.
+        commits: stores fetched values.
+        leases: which process fetches.
+        tracking: the running fetchers.
+        clock: time.
+        send: sends a signal.
+    """
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        commits: Commits,
+        leases: FetchLeases,
+        tracking: DependencyTracking,
+        clock: Clock,
+        send: Callable[..., None],
+    ) -> None:
+        self._tiers = tiers
+        self._memory = tiers.memory
+        self._commits = commits
+        self._leases = leases
+        self._tracking = tracking
         self._clock = clock
         self._now = clock.monotonic
-        self._tell = tell
-        self._trackers = trackers
-        self._turns = turns
+        self._send = send
 
-    def answer(self, process: Process, ask: Ask) -> Any:
-        """The value, from wherever it is to be had."""
-        around = self._trackers.current()
-        with process.lock:
-            if around is not None:
-                around.add(ask.ident, ask.tags)
-            now = self._now()
-            entry = process.local.entries.get(ask.ident)
-            if entry is None or now >= entry.valid_until:
-                entry = None
-                flight, leading = self._board(process, ask, now)
-        if entry is None:
-            return (self._lead if leading else self._follow)(process, flight, ask, around)
-        return self._serve(process, entry, ask, around)
+    def join(self, options: QueryOptions, now: float) -> tuple[InFlight, bool]:
+        """Return the fetch of a missing value, and whether this thread is the one that fetches.
 
-    def _board(self, process: Process, ask: Ask, now: float) -> tuple[Flight, bool]:
-        """The flight that brings the value, and whether this thread flies it. The lock is held."""
-        error = process.remembered_failure(ask.ident, now)
-        if error is not None:
-            process.groups.of(ask.ident).negative += 1
-            raise copy_of(error)
-        if process.is_private(ask.ident, now):
-            return process.flights.begin(self._flight(ask), alone=True), True
-        flight = process.flights.get(ask.ident)
-        if flight is None:
-            return process.flights.begin(self._flight(ask)), True
-        if not flight.owner:  # a refresh that waits in the queue: who needs it now flies it
-            flight.owner = threading.get_ident()
-            return flight, True
-        return flight, False
+        The caller holds the memory's lock.
 
-    def _serve(self, process: Process, entry: Entry, ask: Ask, around: Tracker | None) -> Any:
-        entry.visited = True
-        if around is not None and around.background:
-            data = self._renewed(process, entry, ask, around)
-            if data is not None:
-                return decode(data)
-        fresh = self._keeping.count_kind(process, entry, ask.stale_time, ask.key)
-        if not fresh:
-            self._refreshing.later(process, entry, ask)
-        if around is not None:
-            self.note(process, around, entry, fresh)
-        return decode(entry.data)
-
-    def note(self, process: Process, around: Tracker, entry: Entry, fresh: bool) -> None:
-        """A fetcher got this entry."""
-        with process.lock:
-            around.add(entry.ident, entry.tags, entry.deps)
-        if not fresh:
-            around.add_stale(entry.retry_at)
-
-    def _renewed(self, process: Process, entry: Entry, ask: Ask, around: Tracker) -> bytes | None:
-        """A stale value fetched anew for a fetcher in the background, where nobody waits.
-
-        Else what that computes would be as old as what it is to replace. ``None`` when the value
-        is fresh, or no newer one is to be had.
+        Raises:
+            Exception: a fetch failed a moment ago, and this is its error.
         """
-        now = self._now()
-        if entry.data == ABSENT or entry.is_fresh(now, ask.stale_time) or now < entry.retry_at:
-            return None
-        with process.lock:
-            flight = process.flights.get(ask.ident)
-            mine = flight is None or not flight.owner
-            if flight is None:
-                flight = self._refreshing.begin(process, entry, ask)
-        if mine:
-            try:
-                fetcher = ask.background() if ask.background is not None else ask.fetcher
-            except BaseException:
-                with process.lock:
-                    process.flights.end(flight, Landing.NOTHING)
-                raise
-            self._refreshing.run(process, flight, ask, fetcher)
-        if flight.landing is None and (
-            flight.owner == threading.get_ident() or not flight.wait(FOLLOW_S)
-        ):
-            return None
-        if flight.landing is not Landing.VALUE:
-            return None
-        with process.lock:
-            counts = process.groups.of(ask.ident)
-            if mine:
-                counts.misses += 1
-            else:
-                counts.coalesced += 1
-        self._note_flight(process, around, flight)
-        return flight.data
+        in_flight = self._memory.in_flight
+        error = in_flight.find_failure(options.ident, now)
+        if error is not None:
+            self._memory.counters.get(options.ident).negative += 1
+            raise copy_error(error)
+        if in_flight.is_private(options.ident, now):
+            return in_flight.begin(self._make_fetch(options), alone=True), True
+        fetch = in_flight.get(options.ident)
+        if fetch is None:
+            return in_flight.begin(self._make_fetch(options)), True
+        if not fetch.owner:  # a refresh that waits in the queue: this thread needs it now
+            fetch.owner = threading.get_ident()
+            return fetch, True
+        return fetch, False
 
-    def _note_flight(self, process: Process, around: Tracker, flight: Flight) -> None:
-        with process.lock:
-            around.add(flight.ident, flight.tags, tuple(flight.deps.items()))
-            entry = process.local.entries.get(flight.ident)
-        if flight.fence is not Fence.CLEAR:
-            around.add_stale(-math.inf if entry is None else entry.retry_at)
+    def _make_fetch(self, options: QueryOptions) -> InFlight:
+        return InFlight(options.ident, options.tags, self._clock.time(), threading.get_ident())
 
-    def _lead(self, process: Process, flight: Flight, ask: Ask, around: Tracker | None) -> Any:
-        landing = Landing.NOTHING
+    def lead(
+        self, fetch: InFlight, options: QueryOptions, around: DependencyTracker | None
+    ) -> MissResult:
+        """Fetch the value in this thread.
+
+        Args:
+            around: the tracker of the fetcher that made this query.
+
+        Raises:
+            Exception: the fetcher's error.
+        """
+        memory = self._memory
+        outcome = FetchOutcome.NOTHING
         try:
-            if self._levels.shared is not None:
-                entry = self._turns.find(
-                    process, flight, lambda: self._levels.look(process, ask.ident)
-                )
+            if self._tiers.shared is not None:
+                entry = self._leases.find(fetch, lambda: self._tiers.look(options.ident))
                 if entry is not None:
-                    flight.data = entry.data
-                    landing = Landing.VALUE
-                    with process.lock:  # before its refresh begins a flight of its own
-                        process.flights.end(flight, landing)
-                    return self._serve(process, entry, ask, around)
-            with process.lock:
-                process.groups.of(ask.ident).misses += 1
-            self._tell(signals.cache_missed, key=ask.key)
-            with self._trackers.run(flight, background=False) as tracker:
-                value = self._fetch(process, flight, ask)
-            data = self._keeping.data_of(process, value, ask)
+                    fetch.data = entry.data
+                    outcome = FetchOutcome.VALUE
+                    return MissResult(entry, None)
+            memory.count(options.ident, "misses")
+            self._send(signals.cache_missed, key=options.key)
+            with self._tracking.track(fetch, background=False) as tracker:
+                value = self._fetch(fetch, options)
+            data = self._commits.encode(value, options)
             if data is None:
-                process.mark_private(ask.ident, self._now())
-                return value
-            flight.data = data
-            flight.negative = ask.is_negative(value)
-            landing = Landing.VALUE
-            if self._keeping.fits(process, data, ask.key):
-                self._keeping.keep(process, flight, ask, "set", tracker)
-            return value
-        except Private as found:
-            process.mark_private(ask.ident, self._now())
+                memory.in_flight.mark_private(options.ident, self._now())
+                return MissResult(None, value)
+            fetch.data = data
+            fetch.negative = options.is_negative(value)
+            outcome = FetchOutcome.VALUE
+            if self._commits.fits(data, options.key):
+                self._commits.commit(fetch, options, "set", tracker)
+            return MissResult(None, value)
+        except PrivateValue as found:
+            memory.in_flight.mark_private(options.ident, self._now())
             private = found
         except Exception as error:
-            landing = Landing.ERROR
-            flight.error = error
-            seconds = ask.negative_time if isinstance(error, ask.final) else ask.dedupe_time
-            if flight.fence is Fence.CLEAR and seconds:
+            outcome = FetchOutcome.ERROR
+            fetch.error = error
+            is_final = isinstance(error, options.final_errors)
+            seconds = options.negative_time if is_final else options.dedupe_time
+            if fetch.fence is Fence.CLEAR and seconds:
                 until = self._now() + seconds
-                process.remember_failure(ask.ident, error, until, ask.tags)
+                memory.in_flight.remember_failure(options.ident, error, until, options.tags)
             raise
         finally:
-            self._turns.end(process, flight)
-            with process.lock:
-                process.flights.end(flight, landing)
+            self._leases.end(fetch)
+            with memory.lock:
+                memory.in_flight.end(fetch, outcome)
             if around is not None:
-                self._note_flight(process, around, flight)
+                self.record_fetch(around, fetch)
         if private.error is not None:
-            raise private.error  # out here, so that its own cause and context stay as they are
-        return private.value
+            raise private.error  # outside the handler, so that its cause and context stay
+        return MissResult(None, private.value)
 
-    def _follow(self, process: Process, flight: Flight, ask: Ask, around: Tracker | None) -> Any:
-        if flight.owner == threading.get_ident():
-            raise CacheError(f"the fetcher of {ask.key!r} asks for {ask.key!r} itself")
-        if flight.wait(FOLLOW_S):
+    def follow(
+        self, fetch: InFlight, options: QueryOptions, around: DependencyTracker | None
+    ) -> MissResult:
+        """Wait for another thread's fetch; fetch in this thread when there is nothing to share.
+
+        Raises:
+            CacheError: this thread's own fetcher asks for the key that it fetches.
+            Exception: the fetcher's error.
+        """
+        memory = self._memory
+        if fetch.owner == threading.get_ident():
+            raise CacheError(f"the fetcher of {options.key!r} asks for {options.key!r} itself")
+        if fetch.wait(FOLLOW_S):
             if around is not None:
-                self._note_flight(process, around, flight)
-            if flight.landing is Landing.VALUE:
-                with process.lock:
-                    counts = process.groups.of(ask.ident)
+                self.record_fetch(around, fetch)
+            if fetch.outcome is FetchOutcome.VALUE:
+                with memory.lock:
+                    counts = memory.counters.get(options.ident)
                     counts.coalesced += 1
-                    counts.bytes_saved += len(flight.data)
-                    counts.saved_us += flight.cost_us
-                return decode(flight.data)
-            if flight.landing is Landing.ERROR and flight.error is not None:
-                self._keeping.count(process, ask.ident, "negative")
-                raise copy_of(flight.error)
-        own = self._flight(ask)
-        with process.lock:
-            process.flights.begin(own, alone=True)
-        return self._lead(process, own, ask, around)
+                    counts.bytes_saved += len(fetch.data)
+                    counts.saved_us += fetch.cost_us
+                return MissResult(None, decode(fetch.data))
+            if fetch.outcome is FetchOutcome.ERROR and fetch.error is not None:
+                memory.count(options.ident, "negative")
+                raise copy_error(fetch.error)
+        own = self._make_fetch(options)
+        with memory.lock:
+            memory.in_flight.begin(own, alone=True)
+        return self.lead(own, options, around)
 
-    def _fetch(self, process: Process, flight: Flight, ask: Ask) -> Any:
+    def record_fetch(self, around: DependencyTracker, fetch: InFlight) -> None:
+        """Record the value of a fetch as a dependency of the fetcher around it."""
+        with self._memory.lock:
+            around.add(fetch.ident, fetch.tags, tuple(fetch.deps.items()))
+            entry = self._memory.table.entries.get(fetch.ident)
+        if fetch.fence is not Fence.CLEAR:
+            around.add_stale(-math.inf if entry is None else entry.retry_at)
+
+    def _fetch(self, fetch: InFlight, options: QueryOptions) -> Any:
         started = 0.0
 
         def began() -> None:
             nonlocal started
             started = self._now()
-            self._keeping.count(process, ask.ident, "fetches")
+            self._memory.count(options.ident, "fetches")
 
         def failed(error: Exception) -> None:
-            self._keeping.count(process, ask.ident, "failures")
-            self._tell(signals.cache_refresh_failed, key=ask.key, error=error)
+            self._memory.count(options.ident, "failures")
+            self._send(signals.cache_refresh_failed, key=options.key, error=error)
 
-        value = refresh.fetch(
-            ask.fetcher,
+        value = fetch_with_retries(
+            options.fetcher,
             self._clock,
-            retry=ask.retry,
-            retry_delay=ask.retry_delay,
-            final=ask.final,
+            retry=options.retry,
+            retry_delay=options.retry_delay,
+            final=options.final_errors,
             began=began,
             failed=failed,
         )
-        flight.cost_us = round((self._now() - started) * 1e6)
+        fetch.cost_us = round((self._now() - started) * 1e6)
         return value
 
-    def _flight(self, ask: Ask) -> Flight:
-        return Flight(ask.ident, ask.tags, self._clock.time(), threading.get_ident())
+
+# --- running a fetcher --------------------------------------------------------------------------
+
+
+class FetcherTypeError(TypeError):
+    """The cache cannot run a fetcher of this kind."""
+
+
+def check_fetcher(fetcher: Fetcher) -> None:
+    """Refuse a fetcher that can never run, before anything else happens.
+
+    Raises:
+        TypeError: ``fetcher`` is not callable, or is a generator function.
+    """
+    if not callable(fetcher):
+        raise FetcherTypeError(f"the fetcher must be callable, not {type(fetcher).__name__}")
+    if inspect.isgeneratorfunction(fetcher) or inspect.isasyncgenfunction(fetcher):
+        raise FetcherTypeError(
+            f"the fetcher {_describe(fetcher)} is a generator function: return a list"
+        )
+
+
+def run_fetcher(fetcher: Fetcher) -> Any:
+    """Call a fetcher once, and run a coroutine that it returns to its end.
+
+    Raises:
+        TypeError: the fetcher returned a generator, or it is async and a loop runs in this thread.
+    """
+    value = fetcher()
+    if inspect.isawaitable(value):
+        return _run_async(value, fetcher)
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise FetcherTypeError(
+            f"the fetcher {_describe(fetcher)} returned a generator, which can be read only once: "
+            "return a list"
+        )
+    return value
+
+
+def draw_pauses(retry: int, retry_delay: float) -> list[float]:
+    """Return the pauses between the attempts of a foreground fetch, in seconds.
+
+    Each has full jitter below ``retry_delay`` times 1, 2, 4, …; all are scaled down so that they
+    never exceed one second together.
+    """
+    caps = [retry_delay * 2.0**n for n in range(min(retry, 20))]
+    scale = min(1.0, FOREGROUND_SLEEP_S / total) if (total := sum(caps)) > 0 else 0.0
+    return [RANDOM.uniform(0, cap * scale) for cap in caps]
+
+
+def fetch_with_retries(
+    fetcher: Fetcher,
+    clock: Clock,
+    *,
+    retry: int,
+    retry_delay: float,
+    final: tuple[type[Exception], ...],
+    began: Callable[[], object],
+    failed: Callable[[Exception], object],
+) -> Any:
+    """Run a fetcher in the foreground, again when it raises an ``Exception``.
+
+    Args:
+        final: errors that mean "there is no value"; they are raised at once.
+        began: called before each attempt.
+        failed: called after each attempt that raised.
+
+    Raises:
+        Exception: the error of the last attempt.
+    """
+    pauses = draw_pauses(retry, retry_delay)
+    while True:
+        began()
+        try:
+            return run_fetcher(fetcher)
+        except PrivateValue:
+            raise
+        except Exception as error:
+            failed(error)
+            if not pauses or isinstance(error, (FetcherTypeError, *final)):
+                raise
+        clock.sleep(pauses.pop(0))
+
+
+def _run_async(awaitable: Awaitable[Any], fetcher: Fetcher) -> Any:
+    async def finish() -> Any:
+        return await awaitable
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(finish())
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()  # a coroutine that is never awaited warns
+    raise FetcherTypeError(
+        f"the fetcher {_describe(fetcher)} is async and an event loop is running in this thread: "
+        "call the cache through asyncio.to_thread(...)"
+    )
+
+
+def _describe(fetcher: object) -> str:
+    return str(getattr(fetcher, "__qualname__", None) or type(fetcher).__name__)
+
+
+def _shorten(key: Key) -> str:
+    text = repr(key)
+    return text if len(text) <= 120 else text[:119] + "…"

@@ -1,176 +1,329 @@
-"""Refreshes: a stale value is fetched anew in the background, one at a time for each key."""
+"""Refreshes: the cache serves a stale value and fetches it again in the background.
+
+A key has one refresh at a time. Refreshes wait in a bounded queue (:class:`RefreshQueue`) in front
+of the background pool, and a few run at once. The pool also serves other jobs: however long
+fetchers take, one of its threads stays free for invalidations, notifications and measurements.
+
+No caller waits for a refresh, and nothing sleeps between its attempts: an entry carries the time
+before which no refresh of it begins, and the first look-up after that time begins one.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
 
 from .. import signals
-from ..protocols import Clock
-from . import refresh__refresh as refresh
-from .entry import Entry
-from .invalidation__tracking import Trackers
+from ..protocols import Clock, Scheduler
+from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import Ident
-from .memory__process import Process
-from .miss__ask import Ask
-from .miss__keeping import Keeping
-from .refresh__refresh import Fetcher
-from .singleflight import Flight, Landing, Private
-from .singleflight__turns import Turns
-from .tiers import Levels
-from .values import ABSENT
+from .miss import FOLLOW_S, RANDOM, Commits, Fetcher, Misses, QueryOptions, run_fetcher
+from .singleflight import FetchLeases, FetchOutcome, InFlight, PrivateValue
+from .tiers import Tiers
+from .values import ABSENT, decode
 
-__all__ = ["Refreshing"]
+__all__ = ["RefreshQueue", "Refreshes", "draw_backoff"]
 
 logger = logging.getLogger("om_plugins")
 
+JOB_NAME = "cache-refresh"
 LOOK_AGAIN_S = 0.5
+COOLDOWN_S = 30.0
 
 
-class Refreshing:
-    """Refreshes entries.
+def draw_backoff(failures: int, retry: int, retry_delay: float) -> float:
+    """Return the seconds until the next background refresh after ``failures`` in a row.
+
+    For the first ``retry`` failures it has full jitter below ``retry_delay`` times 1, 2, 4, …;
+    after that it is a cooldown.
+    """
+    if failures > retry:
+        return COOLDOWN_S
+    return RANDOM.uniform(0, min(COOLDOWN_S, retry_delay * 2.0 ** min(failures - 1, 20)))
+
+
+class RefreshQueue:
+    """The waiting and running refreshes of one process.
 
     Args:
-        levels: where entries are.
-        keeping: keeps what was fetched.
+        scheduler: the background pool.
+        running: refreshes that run at once, at most.
+        waiting: refreshes that wait, at most.
+    """
+
+    def __init__(self, scheduler: Scheduler, running: int, waiting: int) -> None:
+        self._scheduler = scheduler
+        self._most_running = running
+        self._most_waiting = waiting
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Callable[[], object], Callable[[], object]]] = deque()
+        self._running = 0
+
+    def submit(self, job: Callable[[], object], dropped: Callable[[], object]) -> bool:
+        """Run a job when its turn comes.
+
+        Args:
+            dropped: called instead, when the pool closes before that.
+
+        Returns:
+            False when the queue is full.
+        """
+        with self._lock:
+            if self._running >= self._most_running:
+                if len(self._waiting) >= self._most_waiting:
+                    return False
+                self._waiting.append((job, dropped))
+                return True
+            self._running += 1
+        if self._scheduler.submit(partial(self._run, job), name=JOB_NAME):
+            return True
+        with self._lock:
+            self._running -= 1
+        return False
+
+    def _run(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        finally:
+            self._submit_next()
+
+    def _submit_next(self) -> None:
+        # through the pool's queue, so that other jobs run between two refreshes
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running -= 1
+                    return
+                job, dropped = self._waiting.popleft()
+            if self._scheduler.submit(partial(self._run, job), name=JOB_NAME):
+                return
+            dropped()
+
+
+class Refreshes:
+    """Serves entries and refreshes those that are stale.
+
+    Args:
+        tiers: where entries are.
+        commits: stores fetched values.
+        misses: records fetches as dependencies.
+        leases: which process fetches.
+        tracking: the running fetchers.
+        queue: the refreshes that wait or run.
         clock: time.
-        context: opened around every background fetch.
-        tell: sends a signal.
-        trackers: the fetchers at work.
-        turns: which process fetches.
+        context: opened around each background fetch.
+        send: sends a signal.
     """
 
     def __init__(
         self,
-        levels: Levels,
-        keeping: Keeping,
+        tiers: Tiers,
+        commits: Commits,
+        misses: Misses,
+        leases: FetchLeases,
+        tracking: DependencyTracking,
+        queue: RefreshQueue,
         clock: Clock,
         context: Callable[[], AbstractContextManager[object]],
-        tell: Callable[..., None],
-        trackers: Trackers,
-        turns: Turns,
+        send: Callable[..., None],
     ) -> None:
-        self._levels = levels
-        self._keeping = keeping
+        self._tiers = tiers
+        self._memory = tiers.memory
+        self._commits = commits
+        self._misses = misses
+        self._leases = leases
+        self._tracking = tracking
+        self._queue = queue
         self._clock = clock
         self._now = clock.monotonic
         self._context = context
-        self._tell = tell
-        self._trackers = trackers
-        self._turns = turns
+        self._send = send
 
-    def begin(self, process: Process, entry: Entry, ask: Ask) -> Flight:
-        """A flight that nobody flies yet. The lock is held."""
-        flight = Flight(ask.ident, ask.tags, self._clock.time(), 0)
-        flight.tags = ask.tags or entry.tags
-        return process.flights.begin(flight)
+    # --- serving --------------------------------------------------------------------------------
 
-    def later(self, process: Process, entry: Entry, ask: Ask) -> None:
-        """Refresh an entry in the background, if it is time and nobody is at it."""
+    def serve(
+        self, entry: CacheEntry, options: QueryOptions, around: DependencyTracker | None
+    ) -> Any:
+        """Return the value of an entry; begin a refresh when the entry is stale.
+
+        Args:
+            around: the tracker of the fetcher that made this query.
+        """
+        entry.visited = True
+        if around is not None and around.background:
+            data = self._fetch_newer(entry, options, around)
+            if data is not None:
+                return decode(data)
+        fresh = self._commits.count_hit(entry, options.stale_time, options.key)
+        if not fresh:
+            self._begin_later(entry, options)
+        if around is not None:
+            self.record_entry(around, entry, fresh)
+        return decode(entry.data)
+
+    def record_entry(self, around: DependencyTracker, entry: CacheEntry, fresh: bool) -> None:
+        """Record an entry as a dependency of the fetcher around it."""
+        with self._memory.lock:
+            around.add(entry.ident, entry.tags, entry.deps)
+        if not fresh:
+            around.add_stale(entry.retry_at)
+
+    def _fetch_newer(
+        self, entry: CacheEntry, options: QueryOptions, around: DependencyTracker
+    ) -> bytes | None:
+        """Fetch a stale value again for a background fetcher, for which no caller waits.
+
+        Otherwise the value that this computes would be as old as the value that it replaces.
+
+        Returns:
+            The encoded value; ``None`` when the entry is fresh or no newer value can be had.
+        """
+        memory = self._memory
         now = self._now()
-        with process.lock:
-            if now < entry.retry_at or process.flights.get(ask.ident) is not None:
+        if entry.data == ABSENT or entry.is_fresh(now, options.stale_time) or now < entry.retry_at:
+            return None
+        with memory.lock:
+            fetch = memory.in_flight.get(options.ident)
+            mine = fetch is None or not fetch.owner
+            if fetch is None:
+                fetch = self._begin(entry, options)
+        if mine:
+            try:
+                fetcher = options.background() if options.background else options.fetcher
+            except BaseException:
+                with memory.lock:
+                    memory.in_flight.end(fetch, FetchOutcome.NOTHING)
+                raise
+            self._run(fetch, options, fetcher)
+        if fetch.outcome is None and (
+            fetch.owner == threading.get_ident() or not fetch.wait(FOLLOW_S)
+        ):
+            return None
+        if fetch.outcome is not FetchOutcome.VALUE:
+            return None
+        memory.count(options.ident, "misses" if mine else "coalesced")
+        self._misses.record_fetch(around, fetch)
+        return fetch.data
+
+    # --- refreshing -----------------------------------------------------------------------------
+
+    def _begin(self, entry: CacheEntry, options: QueryOptions) -> InFlight:
+        """Add a fetch that no thread runs yet. The caller holds the memory's lock."""
+        tags = options.tags or entry.tags
+        return self._memory.in_flight.begin(InFlight(options.ident, tags, self._clock.time(), 0))
+
+    def _begin_later(self, entry: CacheEntry, options: QueryOptions) -> None:
+        """Queue a refresh, unless it is too early or one runs already."""
+        memory = self._memory
+        now = self._now()
+        with memory.lock:
+            if now < entry.retry_at or memory.in_flight.get(options.ident) is not None:
                 return
-            flight = self.begin(process, entry, ask)
+            fetch = self._begin(entry, options)
         accepted = False
         try:
-            fetcher = ask.background() if ask.background is not None else ask.fetcher
-            accepted = process.line.submit(
-                lambda: self.run(process, flight, ask, fetcher),
-                lambda: self._dropped(process, flight),
+            fetcher = options.background() if options.background else options.fetcher
+            accepted = self._queue.submit(
+                lambda: self._run(fetch, options, fetcher), lambda: self._drop(fetch)
             )
         except Exception:
-            logger.exception("the refresh of %r could not be begun", ask.key)
+            logger.exception("the cache could not begin the refresh of %r", options.key)
         if not accepted:
-            self._dropped(process, flight)
+            self._drop(fetch)
 
-    def _dropped(self, process: Process, flight: Flight) -> None:
-        with process.lock:
-            if not flight.owner:  # else somebody who needs the value took it over meanwhile
-                process.flights.end(flight, Landing.NOTHING)
-            process.groups.of(flight.ident).dropped += 1
+    def _drop(self, fetch: InFlight) -> None:
+        memory = self._memory
+        with memory.lock:
+            if not fetch.owner:  # else a thread that needs the value has taken the fetch over
+                memory.in_flight.end(fetch, FetchOutcome.NOTHING)
+            memory.counters.get(fetch.ident).dropped += 1
 
-    def run(self, process: Process, flight: Flight, ask: Ask, fetcher: Fetcher) -> None:
-        """Fly, here and now, unless somebody does already."""
-        with process.lock:
-            if flight.owner or flight.landing is not None:
+    def _run(self, fetch: InFlight, options: QueryOptions, fetcher: Fetcher) -> None:
+        """Fetch in this thread, unless another thread has begun to."""
+        memory, commits, ident = self._memory, self._commits, options.ident
+        with memory.lock:
+            if fetch.owner or fetch.outcome is not None:
                 return
-            flight.owner = threading.get_ident()
-        landing = Landing.NOTHING
+            fetch.owner = threading.get_ident()
+        outcome = FetchOutcome.NOTHING
         try:
-            if self._levels.shared is not None and not self._turns.begin(flight):
-                self._look_again(process, ask.ident)
+            if self._tiers.shared is not None and not self._leases.take(fetch):
+                self._look_again_soon(ident)
                 return
-            if self._refreshed_elsewhere(process, flight, ask):
-                landing = Landing.VALUE
+            if self._is_refreshed_elsewhere(fetch, options):
+                outcome = FetchOutcome.VALUE
                 return
-            flight.began = self._clock.time()
+            fetch.began = self._clock.time()
             started = self._now()
-            with self._trackers.run(flight, background=True) as tracker, self._context():
-                value = refresh.run(fetcher)
-            flight.cost_us = round((self._now() - started) * 1e6)
-            flight.negative = ask.is_negative(value)
-            absent = value is None and flight.negative
-            flight.data = ABSENT if absent else self._levels.encode(value)
-            landing = Landing.VALUE
-            self._keeping.count(process, ask.ident, "refreshes")
-            if self._keeping.fits(process, flight.data, ask.key):
-                self._keeping.keep(process, flight, ask, "refreshed", tracker)
+            with self._tracking.track(fetch, background=True) as tracker, self._context():
+                value = run_fetcher(fetcher)
+            fetch.cost_us = round((self._now() - started) * 1e6)
+            fetch.negative = options.is_negative(value)
+            absent = value is None and fetch.negative
+            fetch.data = ABSENT if absent else self._tiers.encode(value)
+            outcome = FetchOutcome.VALUE
+            memory.count(ident, "refreshes")
+            if commits.fits(fetch.data, options.key):
+                commits.commit(fetch, options, "refreshed", tracker)
             else:
-                self._keeping.drop(process, ask.ident)
-            self._tell(signals.cache_refreshed, key=ask.key, duration_s=self._now() - started)
-        except Private:
-            # the answer turned into one that must not be kept, so the old one must go as well
-            process.mark_private(ask.ident, self._now())
-            self._keeping.drop(process, ask.ident)
-        except Exception as error:  # noqa: BLE001 - the stale value stays, whatever it was
-            if ask.negative_time is not None and isinstance(error, ask.final):
-                until = self._now() + ask.negative_time
-                self._keeping.count(process, ask.ident, "refreshes")
-                # there is none any more: an answer, not a failure
-                self._keeping.drop(process, ask.ident)
-                process.remember_failure(ask.ident, error, until, flight.tags)
+                commits.drop(ident)
+            self._send(signals.cache_refreshed, key=options.key, duration_s=self._now() - started)
+        except PrivateValue:
+            # the new value must not be stored, so the old one must go as well
+            memory.in_flight.mark_private(ident, self._now())
+            commits.drop(ident)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stale value stays
+            if options.negative_time is not None and isinstance(error, options.final_errors):
+                # there is no value any more: this is an answer, not a failure
+                until = self._now() + options.negative_time
+                memory.count(ident, "refreshes")
+                commits.drop(ident)
+                memory.in_flight.remember_failure(ident, error, until, fetch.tags)
             else:
-                self._failed(process, ask, error)
+                self._record_failure(options, error)
         finally:
-            self._turns.end(process, flight)
-            with process.lock:
-                process.flights.end(flight, landing)
+            self._leases.end(fetch)
+            with memory.lock:
+                memory.in_flight.end(fetch, outcome)
 
-    def _refreshed_elsewhere(self, process: Process, flight: Flight, ask: Ask) -> bool:
-        """Whether another worker's fresh value was found in the store, which saves the fetch."""
-        if self._levels.shared is None:
+    def _is_refreshed_elsewhere(self, fetch: InFlight, options: QueryOptions) -> bool:
+        """Return whether the store has another worker's fresh value, which saves the fetch."""
+        if self._tiers.shared is None:
             return False
-        entry = self._levels.look(process, ask.ident, again=True)
-        if entry is None or not entry.is_fresh(self._now(), ask.stale_time):
+        entry = self._tiers.look(options.ident, again=True)
+        if entry is None or not entry.is_fresh(self._now(), options.stale_time):
             return False
-        flight.data = entry.data
-        flight.deps.update(entry.deps)
+        fetch.data = entry.data
+        fetch.deps.update(entry.deps)
         return True
 
-    def _look_again(self, process: Process, ident: Ident) -> None:
-        """Another worker refreshes just now: its value is in the store soon."""
-        with process.lock:
-            entry = process.local.entries.get(ident)
+    def _look_again_soon(self, ident: Ident) -> None:
+        """Delay the next refresh: another worker refreshes, and will soon store its value."""
+        with self._memory.lock:
+            entry = self._memory.table.entries.get(ident)
             if entry is not None:
                 entry.retry_at = max(entry.retry_at, self._now() + LOOK_AGAIN_S)
 
-    def _failed(self, process: Process, ask: Ask, error: Exception) -> None:
+    def _record_failure(self, options: QueryOptions, error: Exception) -> None:
         now = self._now()
-        with process.lock:
-            process.groups.of(ask.ident).failures += 1
-            entry = process.local.entries.get(ask.ident)
+        memory = self._memory
+        with memory.lock:
+            memory.counters.get(options.ident).failures += 1
+            entry = memory.table.entries.get(options.ident)
             if entry is not None:
                 entry.failures += 1
-                wait = refresh.backoff(entry.failures, ask.retry, ask.retry_delay)
-                entry.retry_at = now + max(wait, ask.dedupe_time)
+                wait = draw_backoff(entry.failures, options.retry, options.retry_delay)
+                entry.retry_at = now + max(wait, options.dedupe_time)
         logger.warning(
             "the refresh of %r failed, the stale value stays: %s: %s",
-            ask.key,
+            options.key,
             type(error).__name__,
             error,
             exc_info=error,
         )
-        self._tell(signals.cache_refresh_failed, key=ask.key, error=error)
+        self._send(signals.cache_refresh_failed, key=options.key, error=error)

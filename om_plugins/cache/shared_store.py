@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, get_args
 
+from ..core.fork import renew_after_fork
 from ..errors import CacheError
 from ..policies.outage import Outage
 from ..protocols import CacheStore, Clock, Hub
-from ..types import ChangeKind
+from ..types import ChangeKind, StoreStats
 from ..workers.lazy_store import compare_and_set
 from .entry import Record, pack, unpack
-from .invalidation import Invalidation
-from .keys import Ident, store_key
-from .subscriptions import KINDS
-from .values import Pickled
-from .values__pickles import PICKLED, Pickles
+from .keys import ANY, Dependencies, Ident, Invalidation, make_store_key, split
+from .values import PICKLED, Pickled, PickleEncoder
 
-__all__ = ["TOPIC", "Listener", "News", "Seen", "Shared"]
+__all__ = ["TOPIC", "InvalidationNews", "Listener", "SharedStore", "StoreAnswer"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -39,9 +38,12 @@ _BEGINNING = 64
 _LONGEST = 64 * 1024
 _MOST_PUT = 10_000
 _MOST_NAMED = 500
+_MOST_REMEMBERED = 10_000
+_K = TypeVar("_K")
+KINDS: dict[str, ChangeKind] = {kind: kind for kind in get_args(ChangeKind)}
 
 
-class Seen(NamedTuple):
+class StoreAnswer(NamedTuple):
     """What was found under a key.
 
     Attributes:
@@ -55,7 +57,7 @@ class Seen(NamedTuple):
     beginning: bytes | None
 
 
-class Shared:
+class SharedStore:
     """A store under the cache's own keys; it never raises, and costs nothing while it is away.
 
     What could not be written or deleted meanwhile is deleted when the store is back: it must not
@@ -75,7 +77,7 @@ class Shared:
         clock: Clock,
         namespace: str,
         max_value: int,
-        pickles: Pickles | None = None,
+        pickles: PickleEncoder | None = None,
     ) -> None:
         self._pickles = pickles
         self._store = store
@@ -91,36 +93,36 @@ class Shared:
         seen = self.look(ident)
         return seen.record, seen.asked
 
-    def look(self, ident: Ident) -> Seen:
+    def look(self, ident: Ident) -> StoreAnswer:
         """What is there now."""
-        key = store_key(ident, self._namespace)
+        key = make_store_key(ident, self._namespace)
         asked = self._ask(lambda: self._store.get(key))
         data = None if asked is None else asked[0]
         if not isinstance(data, bytes):
-            return Seen(None, asked is not None, None)
+            return StoreAnswer(None, asked is not None, None)
         if len(data) > self._max_record:
-            return Seen(None, True, data[:_BEGINNING])
+            return StoreAnswer(None, True, data[:_BEGINNING])
         record = self._trusted(key, unpack(data, self._clock.time()))
-        return Seen(record, True, data[:_BEGINNING])
+        return StoreAnswer(record, True, data[:_BEGINNING])
 
     def save(
         self,
         ident: Ident,
         record: Record,
-        over: Seen | None = None,
-        still: Callable[[], bool] = lambda: True,
+        over: StoreAnswer | None = None,
+        is_held: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Keep a record.
 
         Args:
             over: only in the place of this.
-            still: asked after a write for which the store could not tell: whether nobody can have
+            is_held: asked after a write for which the store could not tell: whether nobody can have
                 written a newer one meanwhile. Else nothing stays there, which is never old.
 
         Returns:
             False when something else is there by now: look again.
         """
-        key = store_key(ident, self._namespace)
+        key = make_store_key(ident, self._namespace)
         if isinstance(record.body, Pickled):
             signed = self._signed(key, record)
             if signed is None:
@@ -138,13 +140,13 @@ class Shared:
         written = self._ask(write)
         if written is None:
             self._owe(key)
-        elif written[0] is None and not still():
+        elif written[0] is None and not is_held():
             self.delete(ident)
         return written is None or written[0] is not False
 
     def delete(self, ident: Ident) -> None:
         """Forget a record."""
-        key = store_key(ident, self._namespace)
+        key = make_store_key(ident, self._namespace)
         if self._ask(lambda: self._store.delete(key)) is None:
             self._owe(key)
 
@@ -154,7 +156,7 @@ class Shared:
             return record
         if record.flags != PICKLED or self._pickles is None:
             return None
-        body = self._pickles.verified(key, record.body)
+        body = self._pickles.verify(key, record.body)
         return None if body is None else replace(record, body=body, flags=0)
 
     def _signed(self, key: str, record: Record) -> Record | None:
@@ -232,7 +234,7 @@ class Listener(Protocol):
     def listening(self, deaf: bool) -> None: ...
 
 
-class News:
+class InvalidationNews:
     """Tells other workers of invalidations, and hears theirs.
 
     Args:
@@ -382,3 +384,172 @@ class News:
 
 def _is_ident(value: Any) -> bool:
     return isinstance(value, str | bytes) and len(value) <= _LONGEST
+
+
+class CountedStore:
+    """A :class:`~om_plugins.protocols.CacheStore` in front of another.
+
+    Args:
+        store: the other; what it raises goes on to the caller.
+    """
+
+    def __init__(self, store: CacheStore) -> None:
+        self._store = store
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Each process counts its own."""
+        self._lock = threading.Lock()
+        self._counts = StoreStats()
+
+    def stats(self) -> StoreStats:
+        """The counters now."""
+        with self._lock:
+            return replace(self._counts)
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            found = self._store.get(key)
+        except Exception:
+            self._failed()
+            raise
+        with self._lock:
+            if isinstance(found, bytes):
+                self._counts.hits += 1
+                self._counts.read_bytes += len(found)
+            else:
+                self._counts.misses += 1
+        return found
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        try:
+            self._store.set(key, value, ttl)
+        except Exception:
+            self._failed()
+            raise
+        with self._lock:
+            self._counts.writes += 1
+            self._counts.written_bytes += len(value)
+
+    def compare_and_set(
+        self, key: str, before: bytes | None, value: bytes, ttl: float
+    ) -> bool | None:
+        try:
+            written = compare_and_set(self._store, key, before, value, ttl)
+        except Exception:
+            self._failed()
+            raise
+        if written is not False:
+            with self._lock:
+                self._counts.writes += 1
+                self._counts.written_bytes += len(value)
+        return written
+
+    def delete(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except Exception:
+            self._failed()
+            raise
+        with self._lock:
+            self._counts.deletes += 1
+
+    def _failed(self) -> None:
+        with self._lock:
+            self._counts.failures += 1
+
+
+class _PastInvalidations:
+    """Invalidations of one sort, by Unix time."""
+
+    __slots__ = ("floor", "idents", "prefixes", "tags")
+
+    def __init__(self) -> None:
+        self.tags: dict[tuple[str, str], float] = {}
+        self.prefixes: dict[tuple[str, bytes], float] = {}
+        self.idents: dict[Ident, float] = {}
+        self.floor = 0.0
+
+    def add(self, what: Invalidation, at: float) -> None:
+        if what.prefix is not None:
+            self.put(self.prefixes, (what.scope, what.prefix), at)
+        for tag in what.tags:
+            self.put(self.tags, (what.scope, tag), at)
+
+    def put(self, table: dict[_K, float], key: _K, at: float) -> None:
+        at = max(at, table.pop(key, 0.0))
+        table[key] = at  # last, so that the first one is the one that was repeated longest ago
+        if len(table) > _MOST_REMEMBERED:
+            self.floor = max(self.floor, table.pop(next(iter(table))))
+
+    def has(self, ident: Ident, tags: Iterable[str], began: float) -> bool:
+        """Whether an entry was meant after its fetch began."""
+        if began <= self.floor:
+            return True
+        if not (self.tags or self.prefixes):
+            return False
+        scope, body = split(ident)
+        scopes = ("", scope) if scope else ("",)
+        for tag in tags:
+            if any(began <= self.tags.get((one, tag), 0.0) for one in scopes):
+                return True
+        return any(
+            began <= at and one in scopes and body.startswith(prefix)
+            for (one, prefix), at in self.prefixes.items()
+        )
+
+    def any_since(self, began: float) -> bool:
+        tables = (self.tags, self.prefixes, self.idents)
+        return began <= self.floor or any(
+            began <= at for table in tables for at in list(table.values())
+        )
+
+
+class InvalidationLog:
+    """The invalidations of the past, by Unix time. The owner's lock is held for every method.
+
+    When there are too many to remember, everything that was fetched before the newest of those
+    forgotten counts as invalidated: an extra refresh, never a stale value taken for a fresh one.
+    """
+
+    __slots__ = ("_cleared", "_hard", "_soft")
+
+    def __init__(self) -> None:
+        self._soft = _PastInvalidations()
+        self._hard = _PastInvalidations()
+        self._cleared = 0.0
+
+    def add(self, what: Invalidation, at: float) -> None:
+        """Remember that ``what`` was invalidated at ``at``."""
+        (self._hard if what.hard else self._soft).add(what, at)
+
+    def add_changed(self, ident: Ident, at: float) -> None:
+        """Remember that what was computed from one entry is out of date since ``at``."""
+        self._soft.put(self._soft.idents, ident, at)
+
+    def clear(self, at: float) -> None:
+        """Remember that everything was removed at ``at``."""
+        self._cleared = max(self._cleared, at)
+
+    def is_gone(self, ident: Ident, tags: Iterable[str], began: float) -> bool:
+        """Whether what was fetched from ``began`` on is to be treated as missing."""
+        return began <= self._cleared or self._hard.has(ident, tags, began)
+
+    def is_stale(
+        self, ident: Ident, tags: Iterable[str], began: float, deps: Dependencies = ()
+    ) -> bool:
+        """Whether an entry was invalidated after its fetch began, or what it was computed from."""
+        return self._soft.has(ident, tags, began) or any(
+            self._is_out_of_date(one, tagged, began) for one, tagged in deps
+        )
+
+    def _is_out_of_date(self, ident: Ident, tags: Iterable[str], began: float) -> bool:
+        both = (self._soft, self._hard)
+        if ident == ANY:
+            return any(past.any_since(began) for past in both)
+        return (
+            began <= self._cleared
+            or began <= self._soft.idents.get(ident, 0.0)
+            or any(past.has(ident, tags, began) for past in both)
+        )

@@ -1,65 +1,67 @@
-"""The two levels as one: this process's memory, in front of a store that workers may share."""
+"""The two tiers of a process's cache: its memory, in front of a store that workers may share."""
 
 from __future__ import annotations
 
 import math
 import random
+import threading
 from collections.abc import Callable, Iterable
 
-from ..protocols import Clock
-from .entry import Deps, Entry, Record
-from .invalidation import ANY, Invalidation
-from .keys import Ident
-from .memory__process import Process
-from .shared_store import DEAF_TTL_S, L1_TTL_S, Seen, Shared
-from .singleflight import Fence
+from ..protocols import Clock, Hub
+from ..types import ChangeKind
+from .entry import CacheEntry, Record
+from .keys import Dependencies, Ident, Invalidation
+from .memory import ProcessMemory
+from .shared_store import DEAF_TTL_S, L1_TTL_S, InvalidationNews, SharedStore, StoreAnswer
+from .subscriptions import BrowserUpdates, Subscriptions, WatchedKeys
 from .values import decode, encode
 
-__all__ = ["Levels"]
+__all__ = ["Changes", "Tiers"]
+
+_STORE_LOCKS = 16
 
 
-class Levels:
-    """Finds and keeps entries. Which process's memory is meant is said at each call.
+class Tiers:
+    """Finds and stores the entries of one process.
 
     Args:
-        shared: the second level; ``None`` when memory is all there is.
+        memory: the first tier.
+        shared: the second tier; ``None`` when memory is the only one.
         clock: time.
-        stale_time, cache_time: for entries that do not say their own, in seconds.
-        jitter: each entry's times are shortened by a share of up to this, so that what was
-            stored together does not end together.
-        encode: writes values (see :func:`.values.encode`).
+        stale_time, cache_time: for entries without times of their own, in seconds.
+        jitter: the times of each entry are shortened by a random share of up to this, so that
+            entries stored together do not end together.
+        encode: encodes values (see :func:`.values.encode`).
 
     Attributes:
-        deaf: nobody can tell this process what happens elsewhere. Memory then answers for what it
-            takes to answer, and each look-up asks the store.
+        deaf: this process cannot hear of invalidations in others. Memory then answers only for
+            the time of one request, and each look-up asks the store.
     """
 
     def __init__(
         self,
-        shared: Shared | None,
+        memory: ProcessMemory,
+        shared: SharedStore | None,
         clock: Clock,
         stale_time: float,
         cache_time: float,
         jitter: float = 0.0,
         encode: Callable[[object], bytes] = encode,
     ) -> None:
-        self.encode = encode
+        self.memory = memory
         self.shared = shared
+        self.encode = encode
         self.deaf = False
         self._clock = clock
-        self._now = clock.monotonic
+        self.now = clock.monotonic
         self._stale_time = stale_time
         self._cache_time = cache_time
         self._jitter = jitter
+        self._store_locks = [threading.Lock() for _ in range(_STORE_LOCKS)]
 
-    def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
-        """Both times in seconds, with the cache's own where one is ``None``."""
-        return (
-            self._stale_time if stale_time is None else stale_time,
-            self._cache_time if cache_time is None else cache_time,
-        )
+    # --- making and storing ---------------------------------------------------------------------
 
-    def make(
+    def make_entry(
         self,
         ident: Ident,
         data: bytes,
@@ -67,27 +69,26 @@ class Levels:
         began: float,
         stale_time: float | None,
         cache_time: float | None,
-        deps: Deps = (),
+        deps: Dependencies = (),
         cost_us: int = 0,
-    ) -> Entry:
-        """An entry for a value that was just fetched; it is not put anywhere."""
-        now = self._now()
-        fresh, kept = self.times(stale_time, cache_time)
-        return Entry(
+    ) -> CacheEntry:
+        """Make an entry for a value that was just fetched, without storing it."""
+        now = self.now()
+        return CacheEntry(
             ident,
             data,
             tags=tags,
             began=began,
             stored=now,
-            stale_time=fresh,
-            cache_time=kept,
+            stale_time=self._stale_time if stale_time is None else stale_time,
+            cache_time=self._cache_time if cache_time is None else cache_time,
             valid_until=self._trusted_until(now),
             deps=deps,
             cost_us=cost_us,
-            shorten=self._shorten(),
+            shorten=self._draw_jitter(),
         )
 
-    def _shorten(self) -> float:
+    def _draw_jitter(self) -> float:
         return random.uniform(0, self._jitter) if self._jitter else 0.0
 
     def _trusted_until(self, now: float) -> float:
@@ -97,45 +98,51 @@ class Levels:
 
     def save(
         self,
-        process: Process,
-        entry: Entry,
+        entry: CacheEntry,
         stale_time: float | None,
         cache_time: float | None,
         wanted: Callable[[], bool],
         fence: int = 0,
-        over: Seen | None = None,
-        still: Callable[[], bool] = lambda: True,
+        over: StoreAnswer | None = None,
+        is_held: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Keep an entry in the store, if it is still ``wanted`` when its turn comes.
+        """Write an entry to the store, unless it is no longer ``wanted`` when its turn comes.
 
         Args:
-            over, still: see :meth:`.shared.Shared.save`; so is what is returned.
+            over, is_held: see :meth:`.shared_store.SharedStore.save`, which also explains the
+                return value.
         """
         if self.shared is None or entry.gone_at <= entry.stored:
             return True
-        fresh, kept = self.times(stale_time, cache_time)
         record = Record(
             began=entry.began,
             stored=self._clock.time(),
-            stale_time=fresh,
-            cache_time=kept,
+            stale_time=self._stale_time if stale_time is None else stale_time,
+            cache_time=self._cache_time if cache_time is None else cache_time,
             tags=entry.tags,
             body=entry.data,
             fence=fence,
             deps=entry.deps,
             cost_us=entry.cost_us,
         )
-        with process.store_lock(entry.ident):  # so that an older value cannot overtake a newer
-            return not wanted() or self.shared.save(entry.ident, record, over, still)
+        # one write of a key at a time, so that an older value cannot overtake a newer one
+        with self._lock_key(entry.ident):
+            return not wanted() or self.shared.save(entry.ident, record, over, is_held)
 
-    def look(self, process: Process, ident: Ident, *, again: bool = False) -> Entry | None:
-        """The entry in memory, or the one in the store, which then is in memory too.
+    def _lock_key(self, ident: Ident) -> threading.Lock:
+        return self._store_locks[hash(ident) % _STORE_LOCKS]
+
+    # --- finding --------------------------------------------------------------------------------
+
+    def look(self, ident: Ident, *, again: bool = False) -> CacheEntry | None:
+        """Return the entry from memory, or from the store; the latter then is in memory, too.
 
         Args:
             again: ask the store even when memory may still answer.
         """
-        entry = process.local.entries.get(ident)
-        now = self._now()
+        memory = self.memory
+        entry = memory.table.entries.get(ident)
+        now = self.now()
         if entry is not None and now < entry.valid_until and not again:
             return entry
         if self.shared is None:
@@ -144,34 +151,35 @@ class Levels:
         if not asked:
             if entry is None or now >= entry.gone_at:
                 return None
-            with process.lock:  # the store is away: memory answers alone, as long as it may
+            # the store is unreachable: memory answers alone until the entry's own end
+            with memory.lock:
                 entry.valid_until = min(entry.gone_at, self._trusted_until(now))
                 if self.deaf:
                     entry.doubt()
             return entry
-        if record is None or not _readable(record.body):
+        if record is None or not _is_readable(record.body):
             return None
-        with process.lock:
-            if process.memory.is_gone(ident, record.tags, record.began):
+        with memory.lock:
+            if memory.log.is_gone(ident, record.tags, record.began):
                 return None
-            current = process.local.entries.get(ident)
+            current = memory.table.entries.get(ident)
             if current is not None and current.began > record.began and now < current.valid_until:
                 return current  # this process has stored a newer one meanwhile
-            found = self._loaded(ident, record, now)
-            invalidated = process.memory.is_stale(ident, record.tags, record.began, record.deps)
-            # a time of none was stored: it was stale already, whatever time a caller asks for
+            found = self._load_entry(ident, record, now)
+            invalidated = memory.log.is_stale(ident, record.tags, record.began, record.deps)
+            # a stored stale time of 0 means: stale for every caller, whatever time it gives
             if invalidated or not record.stale_time:
                 found.mark_stale()
                 if now >= found.gone_at:  # an absence is never served stale
                     return None
             if current is not None:
                 found.failures, found.retry_at = current.failures, current.retry_at
-            process.local.put(found)
+            memory.table.put(found)
         return found
 
-    def _loaded(self, ident: Ident, record: Record, now: float) -> Entry:
+    def _load_entry(self, ident: Ident, record: Record, now: float) -> CacheEntry:
         age = max(0.0, self._clock.time() - record.stored)
-        return Entry(
+        return CacheEntry(
             ident,
             record.body,
             tags=record.tags,
@@ -182,112 +190,235 @@ class Levels:
             valid_until=self._trusted_until(now),
             deps=record.deps,
             cost_us=record.cost_us,
-            shorten=self._shorten(),
+            shorten=self._draw_jitter(),
         )
 
-    def remove(self, process: Process, ident: Ident) -> bool:
-        """Forget an entry, and what is on its way. Returns whether this process had one."""
-        with process.lock:
-            process.flights.discard(ident)
-            process.failed.pop(ident, None)
-        return self.drop(process, ident)
+    # --- removing -------------------------------------------------------------------------------
 
-    def drop(self, process: Process, ident: Ident) -> bool:
-        """Forget an entry in both levels. Returns whether this process had one."""
-        with process.lock:
-            entry = process.local.entries.get(ident)
+    def remove(self, ident: Ident) -> bool:
+        """Remove an entry and discard its running fetch; return whether memory had the entry."""
+        with self.memory.lock:
+            self.memory.in_flight.discard(ident)
+        return self.drop(ident)
+
+    def drop(self, ident: Ident) -> bool:
+        """Remove an entry from both tiers; return whether memory had it."""
+        with self.memory.lock:
+            entry = self.memory.table.entries.get(ident)
             if entry is not None:
-                process.local.remove(entry)
-        if self.shared is not None:
-            with process.store_lock(ident):
-                self.shared.delete(ident)
+                self.memory.table.remove(entry)
+        self.delete([ident])
         return entry is not None
 
-    def distrust(self, process: Process, ident: Ident) -> None:
-        """Another worker has stored a newer entry: ask the store before memory answers again."""
+    def delete(self, idents: Iterable[Ident]) -> None:
+        """Delete entries from the store. The caller does not hold the memory's lock."""
+        if self.shared is not None:
+            for ident in idents:
+                with self._lock_key(ident):
+                    self.shared.delete(ident)
+
+    def distrust(self, ident: Ident) -> None:
+        """Ask the store before memory answers again: another worker has stored a newer entry."""
         if self.shared is None:
             return  # each worker keeps its own values
-        with process.lock:
-            entry = process.local.entries.get(ident)
+        with self.memory.lock:
+            entry = self.memory.table.entries.get(ident)
             if entry is not None:
                 entry.distrust()
 
-    def listen(self, process: Process, deaf: bool) -> None:
-        """News of other workers come, or come no more."""
+    def set_deaf(self, deaf: bool) -> None:
+        """Record whether this process hears of invalidations in others."""
         self.deaf = deaf
         if deaf and self.shared is not None:
-            with process.lock:
-                for entry in process.local.entries.values():
+            with self.memory.lock:
+                for entry in self.memory.table.entries.values():
                     entry.distrust()
 
-    def mark(self, process: Process, what: Invalidation, at: float) -> list[Ident]:
-        """Mark what was fetched up to ``at``, or take it out; the lock is held.
 
-        What was computed from it is marked as well.
-
-        Returns:
-            The entries.
-        """
-        entries = process.local.entries
-        found = {
-            i
-            for i in process.local.tagged(what.tags)
-            if what.concerns(i, entries[i].tags, entries[i].deps)
-        }
-        if what.prefix is not None:
-            found |= {i for i, one in entries.items() if what.concerns(i, one.tags, one.deps)}
-        else:
-            found |= process.local.dependents(ANY)
-        marked = [ident for ident in found if entries[ident].began <= at]
-        for ident in marked:
-            entry = entries[ident]
-            if what.hard and what.matches(ident, entry.tags):
-                process.local.remove(entry)
-            else:
-                entry.mark_stale()
-        for flight in process.flights:
-            if flight.began > at:
-                continue
-            if what.hard and what.matches(flight.ident, flight.tags):
-                process.flights.detach(flight)
-            elif what.concerns(flight.ident, flight.tags, tuple(flight.deps.items())):
-                flight.fence = max(flight.fence, Fence.STALE)
-        process.forget_failures(what)
-        return marked
-
-    def mark_dependents(self, process: Process, ident: Ident, at: float) -> list[Ident]:
-        """Mark what was computed from one entry up to ``at``; the lock is held."""
-        entries = process.local.entries
-        marked = [one for one in process.local.dependents(ident) if entries[one].began <= at]
-        for one in marked:
-            entries[one].mark_stale()
-        for flight in process.flights:
-            if flight.began <= at and (ident in flight.deps or ANY in flight.deps):
-                flight.fence = max(flight.fence, Fence.STALE)
-        return marked
-
-    def delete(self, process: Process, idents: Iterable[Ident]) -> None:
-        """Forget entries in the store; the lock is not held."""
-        if self.shared is not None:
-            for ident in idents:
-                with process.store_lock(ident):
-                    self.shared.delete(ident)
-
-    def clear(self, process: Process, at: float, until: float) -> int:
-        """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""
-        with process.lock:
-            if self.shared is not None:
-                process.memory.clear(at)
-            process.failed.clear()
-            for flight in process.flights:
-                if flight.began <= until:
-                    process.flights.detach(flight)
-            return process.local.remove_where(lambda entry: entry.began <= until)
-
-
-def _readable(data: bytes) -> bool:
+def _is_readable(data: bytes) -> bool:
     try:
         decode(data)
     except Exception:  # noqa: BLE001 - bytes from a shared store may be anything
         return False
     return True
+
+
+class Changes:
+    """Tells of changes, and hears of them (a :class:`.shared_store.Listener`).
+
+    No method is called with the process's lock held.
+
+    Args:
+        levels: where entries are.
+        subscriptions: who is told.
+        live: which keys browsers are told of.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        tiers: Tiers,
+        subscriptions: Subscriptions,
+        browsers: BrowserUpdates,
+        clock: Clock,
+        hub: Hub | None,
+        namespace: str,
+        topic: str,
+    ) -> None:
+        self._tiers = tiers
+        self._memory = tiers.memory
+        self._subscriptions = subscriptions
+        self._browsers = browsers
+        self._clock = clock
+        self.news = InvalidationNews(hub, topic, self)
+        self.watched = WatchedKeys(hub, clock, namespace, self.news.origin)
+
+    # --- made here ------------------------------------------------------------------------------
+
+    def made(
+        self,
+        ident: Ident,
+        kind: ChangeKind,
+        tags: tuple[str, ...] = (),
+        same: bool = False,
+    ) -> None:
+        """An entry was kept, or dropped; other workers hear of it if somebody watches the key.
+
+        Args:
+            same: its value is the one that was there.
+        """
+        at = self._clock.time()
+        self._subscriptions.changed(ident, kind, tags)
+        live = ident in self._browsers and not same
+        if live or ident in self.watched:
+            self.news.tell_changed(ident, kind, tags, at, same)
+        if live:
+            self._browsers.changed(ident, at)
+
+    def put(self, ident: Ident, at: float) -> None:
+        """An entry was put by hand: what was computed from the old one is out of date."""
+        if self._tiers.shared is not None:
+            self.news.put(ident)
+        with self._memory.lock:
+            found = self._memory.invalidate_dependents(ident, at)
+            if found and self._tiers.shared is not None:
+                self._memory.log.add_changed(ident, at)
+        if found:
+            self.news.tell_outdated(ident, at)
+            self._out_of_date(found, at)
+
+    def invalidated(self, what: Invalidation, at: float, found: list[Ident]) -> None:
+        """Entries were invalidated; ``found`` are those of this process."""
+        self.news.tell(what, at, self.watched.among(found))
+        self._tell(what, at, found)
+
+    def removed(self, ident: Ident, at: float) -> None:
+        """An entry was removed."""
+        self.news.tell_removed(ident, at)
+        self._subscriptions.changed(ident, "removed")
+        self._browsers.changed(ident, at)
+        self._mark_dependents(ident, at)
+
+    def cleared(self, at: float) -> None:
+        """Everything was removed."""
+        self.news.tell_cleared(at)
+        self._subscriptions.cleared()
+        self._browsers.cleared(at)
+
+    # --- made by other workers ------------------------------------------------------------------
+
+    def heard_change(
+        self,
+        ident: Ident,
+        kind: ChangeKind,
+        tags: tuple[str, ...],
+        at: float,
+        same: bool,
+        heard_at: float,
+    ) -> None:
+        """Another worker kept an entry: the store has a newer one than this process's memory."""
+        self._tiers.distrust(ident)
+        self._subscriptions.changed(ident, kind, tags, heard_at)
+        if not same:
+            self._browsers.changed(ident, at)
+
+    def heard_invalidation(
+        self, what: Invalidation, at: float, also: list[Ident], heard_at: float
+    ) -> None:
+        """Another worker invalidated; ``also`` are entries that it found by their tags."""
+        said_at, at = at, self._not_ahead(at)
+        with self._memory.lock:
+            if self._tiers.shared is not None:
+                self._memory.log.add(what, at)
+            found = self._memory.invalidate(what, at)
+        self._tell(what, said_at, [*also, *found], heard_at)
+
+    def heard_put(self, idents: list[Ident]) -> None:
+        """Another worker put entries by hand: the store has newer ones than this memory."""
+        for ident in idents:
+            self._tiers.distrust(ident)
+
+    def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None:
+        """Another worker put an entry by hand, from which others were computed."""
+        self._mark_dependents(ident, self._not_ahead(at), heard_at)
+
+    def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None:
+        """Another worker removed an entry."""
+        with self._memory.lock:
+            entry = self._memory.table.entries.get(ident)
+            if entry is not None and entry.began <= at:
+                self._memory.table.remove(entry)
+            for fetch in self._memory.in_flight:
+                if fetch.ident == ident and fetch.began <= at:
+                    self._memory.in_flight.detach(fetch)
+        self._subscriptions.changed(ident, "removed", heard_at=heard_at)
+        self._browsers.changed(ident, at)
+        self._mark_dependents(ident, self._not_ahead(at), heard_at)
+
+    def heard_clearing(self, at: float, heard_at: float) -> None:
+        """Another worker removed everything."""
+        self._browsers.cleared(at)
+        at = self._not_ahead(at)
+        self.clear(at, at)
+        self._subscriptions.cleared(heard_at)
+
+    def clear(self, at: float, until: float) -> int:
+        """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""
+        with self._memory.lock:
+            if self._tiers.shared is not None:
+                self._memory.log.clear(at)
+            return self._memory.clear(until)
+
+    def _not_ahead(self, at: float) -> float:
+        return min(at, self._clock.time())  # a clock that is ahead must not condemn the future
+
+    def _mark_dependents(self, ident: Ident, at: float, heard_at: float | None = None) -> None:
+        with self._memory.lock:
+            found = self._memory.invalidate_dependents(ident, at)
+            if self._tiers.shared is not None:
+                self._memory.log.add_changed(ident, at)
+        self._out_of_date(found, at, heard_at)
+
+    def _out_of_date(self, found: list[Ident], at: float, heard_at: float | None = None) -> None:
+        for ident in found:
+            self._subscriptions.changed(ident, "invalidated", heard_at=heard_at)
+            self._browsers.changed(ident, at)
+
+    def listening(self, deaf: bool) -> None:
+        """Whether what happens elsewhere is heard of at present."""
+        self._tiers.set_deaf(deaf)
+
+    def _tell(
+        self,
+        what: Invalidation,
+        at: float,
+        also: list[Ident],
+        heard_at: float | None = None,
+    ) -> None:
+        def tags_of(ident: Ident) -> tuple[str, ...]:
+            entry = self._memory.table.entries.get(ident)
+            return () if entry is None else entry.tags
+
+        found = frozenset(also)
+        self._subscriptions.invalidated(what, tags_of, found, heard_at)
+        self._browsers.invalidated(what, at, tags_of, found)

@@ -1,13 +1,19 @@
-"""Values as bytes: msgpack with extension types, so that what comes back equals what went in.
+"""Values as bytes: msgpack with extension types, so that a decoded value equals the original.
 
-msgspec would write a tuple, a set or an Enum as something else without a word; here a value is
-checked on its way in, by exact type. Whatever cannot come back unchanged is refused by name, and
-nothing is pickled or imported by name here. Where an operator allows it, :mod:`.pickles` does; such
-bytes are read again when they are this process's own (:class:`Pickled`), and never else.
+msgspec would silently encode a tuple, a set or an Enum as another type. :func:`encode` therefore
+checks the exact type of each part of a value, refuses by name what would not come back unchanged,
+and neither pickles nor imports anything by name.
+
+:class:`PickleEncoder` pickles other values where an operator allows it. Unpickling executes
+instructions from the bytes, so the cache unpickles only bytes of this process (:class:`Pickled`)
+and bytes with this application's signature: HMAC-SHA256 over the key of the entry and the bytes,
+compared in constant time. Any other pickle from a store is a miss.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import pickle
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
@@ -21,7 +27,7 @@ from msgspec.msgpack import Ext
 
 from ..errors import CacheError
 
-__all__ = ["ABSENT", "PICKLE", "Pickled", "decode", "encode"]
+__all__ = ["ABSENT", "PICKLED", "PickleEncoder", "Pickled", "decode", "encode"]
 
 _PLAIN = frozenset({type(None), bool, float, str, bytes})
 _encode_plain = msgspec.msgpack.Encoder().encode
@@ -29,19 +35,20 @@ _read_plain: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 
 
 def encode(value: object) -> bytes:
-    """The bytes of a value.
+    """Encode a value.
 
     Args:
         value: ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, ``list``, ``dict``,
             ``tuple``, ``set``, ``frozenset``, ``datetime``, ``date``, ``time``, ``timedelta``,
-            ``Decimal``, ``UUID``, nested as one likes.
+            ``Decimal``, ``UUID``, nested to any depth.
 
     Raises:
-        CacheError: a type that would not come back as it is; the message names it and the way out.
+        CacheError: the value has a type that would not come back unchanged; the message names the
+            type and says what to cache instead.
     """
     try:
-        # a copy: what msgspec returns has half as much again allocated behind its end
-        return bytes(memoryview(_encode_plain(_portable(value))))
+        # a copy: the buffer that msgspec returns is half as large again as its content
+        return bytes(memoryview(_encode_plain(_convert(value))))
     except RecursionError:
         raise CacheError(
             "a value that contains itself, or is nested too deep, cannot be cached"
@@ -50,14 +57,14 @@ def encode(value: object) -> bytes:
         raise CacheError("text with a lone surrogate cannot be cached: it is not Unicode") from None
 
 
-def _portable(value: Any) -> Any:
+def _convert(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
     if kind is list:
-        return [_portable(item) for item in value]
+        return [_convert(item) for item in value]
     if kind is dict:
-        return {_portable_key(k): _portable(item) for k, item in value.items()}
+        return {_convert_key(k): _convert(item) for k, item in value.items()}
     if kind is int:
         return value if -(2**63) <= value < 2**64 else Ext(_BIG_INT, b"%x" % value)
     found = _WRITERS.get(kind)
@@ -71,7 +78,7 @@ def _portable(value: Any) -> Any:
     return Ext(code, write(value))
 
 
-def _portable_key(value: Any) -> Any:
+def _convert_key(value: Any) -> Any:
     # Ext is not hashable, so a dict's keys are the scalars that msgpack knows by itself
     if type(value) in _PLAIN or (type(value) is int and -(2**63) <= value < 2**64):
         return value
@@ -82,7 +89,7 @@ def _portable_key(value: Any) -> Any:
     )
 
 
-def _zone(zone: tzinfo | None) -> Any:
+def _write_zone(zone: tzinfo | None) -> Any:
     if zone is None:
         return None
     if type(zone) is timezone:
@@ -105,9 +112,9 @@ def _read_zone(found: Any) -> tzinfo | None:
     return timezone(timedelta(days, seconds, microseconds))
 
 
-def _write_moment(value: datetime | time) -> bytes:
+def _write_datetime(value: datetime | time) -> bytes:
     naive = value.replace(tzinfo=None, fold=0)
-    return _encode_plain([naive.isoformat(), value.fold, _zone(value.tzinfo)])
+    return _encode_plain([naive.isoformat(), value.fold, _write_zone(value.tzinfo)])
 
 
 def _read_datetime(data: bytes) -> datetime:
@@ -121,25 +128,24 @@ def _read_time(data: bytes) -> time:
 
 
 def _write_items(value: Any) -> bytes:
-    return _encode_plain([_portable(item) for item in value])
+    return _encode_plain([_convert(item) for item in value])
 
 
 _BIG_INT = 1
 _ABSENT = 11
 ABSENT = _encode_plain(Ext(_ABSENT, b""))
-"""The bytes of "there is none", told from a ``None`` that is a value like any other."""
+"""The bytes of "there is no value", which differ from those of the value ``None``."""
 
-PICKLE = 12
-"""The extension type of a pickle."""
+_PICKLE = 12
 
 
 class Pickled(bytes):
-    """A pickle that this process made, or whose signature it checked."""
+    """A pickle that this process made, or whose signature this process verified."""
 
     __slots__ = ()
 
 
-def _unpickled(data: memoryview) -> Any:
+def _unpickle(data: memoryview) -> Any:
     if type(data.obj) is not Pickled:
         raise CacheError("a pickle of unknown origin is not read")
     return pickle.loads(data)  # noqa: S301 - see Pickled
@@ -149,9 +155,9 @@ _WRITERS: dict[type, tuple[int, Callable[[Any], bytes]]] = {
     tuple: (2, _write_items),
     set: (3, _write_items),
     frozenset: (4, _write_items),
-    datetime: (5, _write_moment),
+    datetime: (5, _write_datetime),
     date: (6, lambda v: v.isoformat().encode()),
-    time: (7, _write_moment),
+    time: (7, _write_datetime),
     timedelta: (8, lambda v: _encode_plain([v.days, v.seconds, v.microseconds])),
     Decimal: (9, lambda v: str(v).encode()),
     UUID: (10, lambda v: v.bytes),
@@ -172,11 +178,76 @@ _READERS: dict[int, Callable[[bytes], Any]] = {
 
 
 def _read_extension(code: int, data: memoryview) -> Any:
-    if code == PICKLE:
-        return _unpickled(data)
+    if code == _PICKLE:
+        return _unpickle(data)
     return _READERS[code](bytes(data))
 
 
 decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(ext_hook=_read_extension).decode
-"""The value of bytes that :func:`encode` made, a new one each time. Bytes from elsewhere may raise
-anything: a caller that reads a shared store treats that as a miss."""
+"""Decode bytes from :func:`encode`; each call returns a new value. Other bytes may raise any
+exception: a caller that reads a shared store treats every exception as a miss."""
+
+
+PICKLED = 1
+"""The flag of a record whose body is a signature followed by a pickle."""
+_PURPOSE = b"om_plugins cache pickle 1"
+_SIGNATURE_BYTES = hashlib.sha256().digest_size
+
+
+class PickleEncoder:
+    """Pickles and signs values that :func:`encode` refuses.
+
+    Args:
+        secret: returns the operator's own key; ``None`` or "" when there is none. A key from a
+            store would be known to everyone who can write there, so it cannot sign.
+    """
+
+    def __init__(self, secret: Callable[[], bytes | str | None]) -> None:
+        self._secret = secret
+        self._key: bytes | None = None
+
+    def encode(self, value: object) -> bytes:
+        """Encode a value, as a pickle when :func:`encode` refuses it.
+
+        Raises:
+            CacheError: the value cannot be pickled; the message gives both reasons.
+        """
+        try:
+            return encode(value)
+        except CacheError as refused:
+            try:
+                return Pickled(_encode_plain(Ext(_PICKLE, pickle.dumps(value, protocol=5))))
+            except Exception as error:  # noqa: BLE001 - whatever a foreign __reduce__ does
+                raise CacheError(f"{refused}; nor can it be pickled ({error})") from None
+
+    def sign(self, key: str, data: bytes) -> bytes:
+        """Return the signed body of a record.
+
+        Args:
+            key: the key of the record in the store.
+
+        Raises:
+            CacheError: there is no secret.
+        """
+        return self._signature(key, data) + data
+
+    def verify(self, key: str, body: bytes) -> Pickled | None:
+        """Return the signed bytes; ``None`` when the signature is wrong or is for another key."""
+        signature, data = body[:_SIGNATURE_BYTES], body[_SIGNATURE_BYTES:]
+        try:
+            good = hmac.compare_digest(signature, self._signature(key, data))
+        except CacheError:
+            return None
+        return Pickled(data) if good else None
+
+    def _signature(self, key: str, data: bytes) -> bytes:
+        if self._key is None:
+            secret = self._secret()
+            if not secret:
+                raise CacheError(
+                    "a pickle is kept in a shared store only when it can be signed: set "
+                    "OM_SECRET_KEY, or Flask's SECRET_KEY"
+                )
+            secret = secret.encode() if isinstance(secret, str) else secret
+            self._key = hmac.digest(secret, _PURPOSE, "sha256")
+        return hmac.digest(self._key, b"%d:%b%b" % (len(key), key.encode(), data), "sha256")

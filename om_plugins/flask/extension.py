@@ -24,7 +24,7 @@ from flask import (
 )
 
 from ..builtin.engines.callable import CallableEngine
-from ..cache.memoize import Memoized, memoize
+from ..cache.cache import Memoized, SmartCache, memoize
 from ..chains.live_settings import LASTS_S
 from ..csp.override import Override, override
 from ..errors import ConfigError
@@ -40,7 +40,6 @@ from .templates import prepare_templates
 from .views import cached
 
 if TYPE_CHECKING:
-    from ..cache.cache import SmartCache
     from ..chains.chain import EngineChain
     from ..http_cache.cache import HttpCache
     from ..notifications.notifications import Notifications
@@ -211,7 +210,7 @@ class OpenManager:
     ) -> Callable[[Callable[..., Any]], Memoized]:
         """Cache what a function returns, by its arguments.
 
-        See :func:`om_plugins.cache.memoize.memoize`.
+        See :func:`om_plugins.cache.cache.memoize`.
         """
         return memoize(
             self._cache_if_enabled,

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..cache.cache import SmartCache
 from ..cache.keys import encode
-from ..cache.singleflight import Private
+from ..cache.singleflight import PrivateValue
 from ..csp.hashes import HASHES, noted
 from ..csp.nonce import NONCE, PLAIN
 from ..http_cache.layer__background_request import anonymous_request
@@ -253,14 +253,14 @@ class _Look:
         return self.response(found)
 
     def fetch(self) -> _Stored:
-        """Run the view; an answer that is for this caller only leaves as :class:`Private`."""
+        """Run the view; an answer that is for this caller only leaves as :class:`PrivateValue`."""
         try:
             return self.run()
-        except Private:
+        except PrivateValue:
             raise
         except Exception as error:  # noqa: BLE001 - raised again, in this thread only:
             # what went wrong for this caller need not go wrong for those who wait
-            raise Private(error=error) from None
+            raise PrivateValue(error=error) from None
 
     def run(self) -> _Stored:
         with Watch() as watch:
@@ -269,7 +269,7 @@ class _Look:
         if reason:
             if advice:
                 self.cache.refuse(reason, f"the view {request.endpoint!r}", advice)
-            raise Private(made)
+            raise PrivateValue(made)
         body = made.get_data()
         if not made.get_etag()[0]:
             made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
@@ -322,9 +322,9 @@ class _Look:
                     return self.run()
                 except HTTPException as error:
                     if error.code in _GONE:
-                        raise Private from error  # so the stored one goes, too
+                        raise PrivateValue from error  # so the stored one goes, too
                     raise
-                except Private as private:
+                except PrivateValue as private:
                     made = private.value
                     if isinstance(made, AnyResponse) and made.status_code >= 500:
                         raise RuntimeError(f"the view answered {made.status}") from None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
-from ..cache.invalidation import tags_of
+from ..cache.keys import normalize_tags
 from ..errors import ConfigError
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
@@ -117,7 +117,7 @@ class HttpCache:
         Raises:
             ValueError: nothing was named, or it is neither a path nor a URL.
         """
-        named = tags_of(tags)
+        named = normalize_tags(tags)
         if not url and prefix is None and not named:
             raise ValueError('say what to purge: a url, a prefix ("/" for everything) or tags')
         for text in (url, prefix or ""):

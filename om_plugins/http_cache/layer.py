@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.http import http_date as http_date_of
 
-from ..cache import refresh__refresh as refresh
+from ..cache.refresh import draw_backoff
 from ..core.fork import renew_after_fork
 from ..protocols import Clock, Scheduler
 from .collapsing import RequestCollapser
@@ -526,7 +526,7 @@ class HttpCacheLayer:
             self.store.count("refreshes" if good else "failures")
             if not good and held is not None:
                 held.failures += 1
-                held.retry_at = self._now() + max(1.0, refresh.backoff(held.failures, 3, 1.0))
+                held.retry_at = self._now() + max(1.0, draw_backoff(held.failures, 3, 1.0))
 
     # --- unsafe methods -------------------------------------------------------------------------
 

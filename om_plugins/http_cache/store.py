@@ -1,9 +1,9 @@
 """Where responses are kept: in this process's memory, in front of a store that workers may share.
 
-The same two levels as for data: :class:`.local.Local` evicts by SIEVE within a bound of bytes, and
-:class:`.shared.Shared` keeps records in the store that ``OM_CACHE_URL`` names, in front of which
-memory answers for at most five seconds on its own. Purges reach other workers over the hub; while
-this process cannot hear of them, each look-up asks the store.
+The same two tiers as for data: :class:`.memory.MemoryTable` evicts by SIEVE within a bound of
+bytes, and :class:`.shared_store.SharedStore` keeps records in the store that ``OM_CACHE_URL``
+names, in front of which memory answers for at most five seconds on its own. Purges reach other
+workers over the hub; while this process cannot hear of them, each look-up asks the store.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from ..cache.entry import Entry, Record
-from ..cache.memory import Local
-from ..cache.shared_store import DEAF_TTL_S, L1_TTL_S, Shared
-from ..cache.shared_store__store_stats import CountedStore
+from ..cache.entry import CacheEntry, Record
+from ..cache.memory import MemoryTable
+from ..cache.shared_store import DEAF_TTL_S, L1_TTL_S, CountedStore, SharedStore
 from ..core.fork import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..types import HttpCacheStats, StoreStats
@@ -47,7 +46,7 @@ DEAF_AND_ALONE_S = 1.0
 _HEADER_BYTES = 150
 
 
-class MemoryEntry(Entry):
+class MemoryEntry(CacheEntry):
     """A response in memory; ``stored`` is the monotonic time at which its age was 0.
 
     Attributes:
@@ -100,7 +99,7 @@ class MemoryEntry(Entry):
         return found
 
 
-class _MemoryTable(Local):
+class _ResponseTable(MemoryTable):
     """A table of responses that remembers what those that left had saved."""
 
     __slots__ = ("bytes_saved", "fetch_s_saved", "hits")
@@ -111,7 +110,7 @@ class _MemoryTable(Local):
         self.bytes_saved = 0
         self.fetch_s_saved = 0.0
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: CacheEntry) -> None:
         super().remove(entry)
         if isinstance(entry, MemoryEntry) and isinstance(entry.kept, StoredResponse):
             hits = entry.hits()
@@ -154,12 +153,14 @@ class ResponseStore:
         self._hub = hub
         self._store = None if store is None else CountedStore(store)
         self.shared = (
-            None if self._store is None else Shared(self._store, clock, NAMESPACE, max_body * 2)
+            None
+            if self._store is None
+            else SharedStore(self._store, clock, NAMESPACE, max_body * 2)
         )
         self._pack_marks = pack_marks
         self._read_marks = read_marks
         self.lock = threading.Lock()
-        self._table = _MemoryTable(l1_bytes)
+        self._table = _ResponseTable(l1_bytes)
         self.entries = self._table.entries
         self.counts = HttpCacheStats()
         self.refused: dict[str, int] = {}

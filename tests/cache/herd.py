@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from om_plugins import Settings
-from om_plugins.cache import singleflight__turns as turns
+from om_plugins.cache import singleflight
 from om_plugins.runtime import Runtime
 
 hub_url, store_url, log, threads, lease_s = sys.argv[1:]
-turns.LEASE_S = float(lease_s)
+singleflight.LEASE_S = float(lease_s)
 settings = {"hub_url": hub_url, "cache_url": store_url, "namespace": "herd", "monitoring": False}
 runtime = Runtime(Settings(**settings))
 cache = runtime.cache

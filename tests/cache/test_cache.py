@@ -1,3 +1,5 @@
+"""The cache as its callers see it; covers ``cache/miss.py`` and ``cache/tiers.py`` as well."""
+
 from __future__ import annotations
 
 import asyncio

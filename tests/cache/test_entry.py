@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from om_plugins.cache.entry import LONGEST_S, Entry, Record, pack, unpack
-from om_plugins.cache.invalidation import ANY
-from om_plugins.cache.keys import identify
+from om_plugins.cache.entry import LONGEST_S, CacheEntry, Record, pack, unpack
+from om_plugins.cache.keys import ANY, identify
 
 NOW = 1_700_000_000.0
 
@@ -94,7 +93,9 @@ def test_damage_never_raises(noise, at):
 
 
 def test_an_invalidated_entry_is_stale_for_everyone_but_keeps_its_value():
-    entry = Entry("k", b"v", tags=(), began=NOW, stored=5.0, stale_time=math.inf, cache_time=50.0)
+    entry = CacheEntry(
+        "k", b"v", tags=(), began=NOW, stored=5.0, stale_time=math.inf, cache_time=50.0
+    )
     assert entry.is_fresh(54.0, None)
     assert entry.is_fresh(54.0, 1000.0)
     assert not entry.is_fresh(55.0, 1000.0)  # gone, whatever the caller would accept

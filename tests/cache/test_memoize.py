@@ -1,8 +1,10 @@
+"""``memoize`` of ``cache/cache.py``."""
+
 from __future__ import annotations
 
 import pytest
 
-from om_plugins.cache.memoize import memoize
+from om_plugins.cache.cache import memoize
 
 
 def test_a_call_with_the_same_arguments_is_answered_from_the_cache(world):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from om_plugins.cache.keys import store_key
+from om_plugins.cache.keys import make_store_key
 from om_plugins.cache.shared_store import TOPIC
 
 
@@ -304,7 +304,7 @@ def test_without_a_shared_store_memory_is_all_there_is(make_world, hub):
 def test_a_planted_entry_is_a_miss(workers, store, fetcher):
     one, _ = workers
     for planted in (pickle.dumps(os.getpid), b"OMC\x01garbage", b""):
-        store.data[store_key("k")] = planted
+        store.data[make_store_key("k")] = planted
         assert one.cache.query("k", fetcher("fetched")) == "fetched"
         one.cache.remove("k")
 
@@ -312,7 +312,7 @@ def test_a_planted_entry_is_a_miss(workers, store, fetcher):
 def test_a_body_that_cannot_be_read_is_a_miss(workers, store, fetcher):
     one, two = workers
     one.cache.set("k", "value")
-    store.data[store_key("k")] = store.data[store_key("k")][:-6] + b"\xc1"
+    store.data[make_store_key("k")] = store.data[make_store_key("k")][:-6] + b"\xc1"
     assert two.cache.query("k", fetcher("fetched")) == "fetched"
 
 
@@ -425,3 +425,30 @@ def test_two_processes_share_values_and_hear_each_others_invalidations(tmp_path)
     finally:
         codes = one.end(), two.end()
     assert codes == (0, 0)
+
+
+# --- counters of the store ------------------------------------------------------------------------
+
+
+def test_what_a_store_is_asked_is_counted(make_world, store, fetcher):
+    one, two = make_world(store=store), make_world(store=store)
+    one.cache.query("k", fetcher("value"))
+    two.cache.query("k", fetcher("value"))
+    one.cache.remove("k")
+    said, heard = one.cache.store_stats(), two.cache.store_stats()
+    assert said.misses >= 1
+    assert (said.hits, said.writes, said.deletes) == (0, 1, 1)
+    assert (heard.misses, heard.hits, heard.writes) == (0, 1, 0)
+    assert heard.read_bytes == said.written_bytes > 0
+
+
+def test_times_that_it_was_out_of_reach_are_counted(make_world, store, fetcher):
+    world = make_world(store=store)
+    store.down = True
+    world.cache.query("k", fetcher("value"))
+    world.cache.remove("k")  # a store that is away is not asked again at once
+    assert world.cache.store_stats().failures == 1
+
+
+def test_memory_alone_is_no_store(world):
+    assert world.cache.store_stats() is None

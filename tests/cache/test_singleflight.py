@@ -9,7 +9,7 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import SmartCache
-from om_plugins.cache.singleflight import Private, copy_of
+from om_plugins.cache.singleflight import PrivateValue, copy_error
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -84,7 +84,7 @@ def test_a_private_answer_is_given_to_nobody_else_and_nobody_waits_for_the_next(
     def fetch():
         calls.append(threading.get_ident())
         time.sleep(0.05)
-        raise Private(f"for {threading.get_ident()}")
+        raise PrivateValue(f"for {threading.get_ident()}")
 
     begun = time.monotonic()
     results = at_once(16, lambda: (threading.get_ident(), cache.query("k", fetch)))
@@ -152,7 +152,7 @@ def test_a_real_background_thread_refreshes(cache):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_the_entries_but_not_the_locks_of_its_parent(cache):
     cache.set("k", "inherited")
-    process = cache._process()
+    process = cache._here().memory
     reader, writer = os.pipe()
     process.lock.acquire()  # as if another thread were in the middle of something
     pid = os.fork()
@@ -177,9 +177,9 @@ def test_an_error_that_cannot_be_copied_is_shared():
             super().__init__("odd")
 
     odd = Odd(1, 2)
-    assert copy_of(odd) is odd
+    assert copy_error(odd) is odd
     plain = ValueError("x")
     plain.note = "kept"  # type: ignore[attr-defined]
-    twin = copy_of(plain)
+    twin = copy_error(plain)
     assert twin is not plain
     assert (twin.args, twin.note) == (("x",), "kept")  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache import refresh__refresh as refresh
+from om_plugins.cache import miss, refresh
 from om_plugins.cache.cache import SmartCache
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -31,7 +31,7 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize(shared=st.booleans())
     def begin(self, shared: bool) -> None:
         # an example must go the same way each time that it is run
-        refresh._RANDOM = random.Random(7)
+        miss.RANDOM = refresh.RANDOM = random.Random(7)
         self.clock = FakeClock()
         hub = MemoryHub("memory://", self.clock)
         self.scheduler = BackgroundScheduler(1, 1000, self.clock, hub, synchronous=True)
@@ -66,7 +66,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.summed: int | None = None
 
     def teardown(self) -> None:
-        refresh._RANDOM = random.SystemRandom()
+        miss.RANDOM = refresh.RANDOM = random.SystemRandom()
 
     def place(self, key: object, scope: str) -> object:
         return (scope, type(key).__name__, repr(key))

@@ -573,7 +573,7 @@ if pid == 0:
     cache.remove("k")
     scheduler.run_pending()
     assert told == ["removed"], told
-    own = cache._process().news.origin.hex()
+    own = cache._here().changes.news.origin.hex()
     clock.advance(1)
     scheduler.run_due()
     assert f"cache/watched//{own}" in hub.scan("cache/watched")

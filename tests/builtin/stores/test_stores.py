@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import pytest
 
 from om_plugins import Settings
-from om_plugins.cache.keys import store_key
+from om_plugins.cache.keys import make_store_key
 from om_plugins.runtime import Runtime
 
-KEY = store_key("k")
+KEY = make_store_key("k")
 
 
 class Bomb:

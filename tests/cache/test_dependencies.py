@@ -1,3 +1,5 @@
+"""Entries computed from others: the dependency tracking of ``cache/entry.py``."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,7 +7,7 @@ import threading
 
 import pytest
 
-from om_plugins.cache.invalidation__tracking import MOST_DEPS
+from om_plugins.cache.entry import MOST_DEPS
 
 
 def total(world, fetch_price, **options):

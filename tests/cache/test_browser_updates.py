@@ -1,8 +1,10 @@
+"""Browsers hear of changed keys: ``BrowserUpdates`` of ``cache/subscriptions.py``."""
+
 from __future__ import annotations
 
 import pytest
 
-from om_plugins.cache.subscriptions__live import Publishing
+from om_plugins.cache.subscriptions import BrowserAnnouncer
 from om_plugins.notifications.audience import check_address
 
 
@@ -13,8 +15,8 @@ def said():
 
 @pytest.fixture
 def make_live(make_world, said):
-    publishing = Publishing(lambda key, to: said.append((key, *sorted(to))), check_address)
-    return lambda **options: make_world(publishing=publishing, **options)
+    publishing = BrowserAnnouncer(lambda key, to: said.append((key, *sorted(to))), check_address)
+    return lambda **options: make_world(announcer=publishing, **options)
 
 
 @pytest.fixture
@@ -165,5 +167,5 @@ def test_telling_may_fail_and_nothing_happens(make_world, fetcher):
     def fail(key, to):
         raise OSError("no hub")
 
-    world = make_world(publishing=Publishing(fail, check_address))
+    world = make_world(announcer=BrowserAnnouncer(fail, check_address))
     assert world.cache.query("k", fetcher(1), live=True) == 1

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from om_plugins.cache import singleflight__turns as turns
+from om_plugins.cache import singleflight
 from om_plugins.cache.entry import pack, unpack
-from om_plugins.cache.keys import store_key
-from om_plugins.cache.singleflight import Private
+from om_plugins.cache.keys import make_store_key
+from om_plugins.cache.singleflight import PrivateValue
 from om_plugins.testing.fakes import FakeClock
 
 LEASE_S = 2.0
 """Of the real processes, which are to be waited for."""
-FETCH = f"cache/fetch/{store_key('k')}"
-OWN = f"cache/own/{store_key('k')}"
+FETCH = f"cache/fetch/{make_store_key('k')}"
+OWN = f"cache/own/{make_store_key('k')}"
 
 
 class FencedDictStore:
@@ -112,7 +112,9 @@ def test_waiting_looks_often_at_first_and_then_seldom(world, hub):
     slept = world.clock.slept
     assert slept[0] == 0.01
     assert max(slept) == 0.25
-    assert sum(slept) == pytest.approx(turns.FOLLOW_S, abs=0.3)  # and then it fetches by itself
+    assert sum(slept) == pytest.approx(
+        singleflight.FOLLOW_S, abs=0.3
+    )  # and then it fetches by itself
 
 
 def test_when_a_leader_brings_nothing_the_next_one_fetches(world, hub, fetcher):
@@ -124,7 +126,7 @@ def test_when_a_leader_brings_nothing_the_next_one_fetches(world, hub, fetcher):
 
 def test_a_private_answer_is_waited_for_once_and_then_everybody_fetches(world, other, hub):
     def private():
-        raise Private("for one")
+        raise PrivateValue("for one")
 
     assert other.cache.query("k", private) == "for one"
     assert hub.get(OWN) is True
@@ -175,7 +177,7 @@ def test_a_lease_is_renewed_while_its_fetcher_runs(world, hub):
 
 def test_what_a_leader_brings_after_it_lost_its_turn_is_given_but_not_kept(world, other):
     def asleep():
-        world.clock.advance(turns.LEASE_S + 1)
+        world.clock.advance(singleflight.LEASE_S + 1)
         assert other.cache.query("k", lambda: "newer") == "newer"
         return "older"
 
@@ -193,7 +195,7 @@ def test_a_leader_that_is_paused_between_its_look_and_its_write_changes_nothing_
     one.clock.advance(2)
 
     def asleep():
-        one.clock.advance(turns.LEASE_S + 1)
+        one.clock.advance(singleflight.LEASE_S + 1)
         if newer == "fetched":
             assert other.cache.query("k", lambda: "newer") == "newer"
         elif newer == "set":
@@ -217,7 +219,7 @@ def test_in_a_store_that_cannot_tell_a_paused_leader_leaves_nothing_rather_than_
     one, other = make_world(store=store), make_world(store=store)
 
     def asleep():
-        one.clock.advance(turns.LEASE_S + 1)
+        one.clock.advance(singleflight.LEASE_S + 1)
         assert other.cache.query("k", lambda: "newer") == "newer"
 
     store.before_write = asleep
@@ -245,7 +247,7 @@ def test_a_leader_that_still_has_its_turn_writes_over_an_older_value_that_came_b
 
 def test_a_value_that_others_always_overtake_is_given_and_not_kept(make_world):
     store = FencedDictStore(refuse=True)
-    store.data[store_key("k")] = b"what cannot be seen"
+    store.data[make_store_key("k")] = b"what cannot be seen"
     store.get = lambda key: None
     world = make_world(store=store)
     assert world.cache.query("k", lambda: "value") == "value"
@@ -256,12 +258,12 @@ def test_a_value_that_others_always_overtake_is_given_and_not_kept(make_world):
 
 def test_a_leader_that_lost_its_turn_keeps_nothing_while_another_is_at_it(world, store, hub):
     def asleep():
-        world.clock.advance(turns.LEASE_S + 1)
+        world.clock.advance(singleflight.LEASE_S + 1)
         assert hub.lease(FETCH, 60) is not None
         return "older"
 
     assert world.cache.query("k", asleep) == "older"
-    assert store_key("k") not in store.data
+    assert make_store_key("k") not in store.data
 
 
 def test_a_value_that_was_set_meanwhile_is_not_overwritten(world, other):
@@ -287,19 +289,19 @@ def test_who_fetches_without_a_turn_does_not_overwrite_what_began_later(world, o
 
 def test_tokens_count_more_than_clocks_that_disagree(world, other, store, hub):
     other.cache.query("k", lambda: "older", stale_time=0)
-    record = unpack(store.data[store_key("k")], world.clock.time())
+    record = unpack(store.data[make_store_key("k")], world.clock.time())
     record.began = record.stored = world.clock.time() + 50  # its host's clock is ahead
-    store.data[store_key("k")] = pack(record)
+    store.data[make_store_key("k")] = pack(record)
     assert world.cache.query("k", lambda: world.clock.advance(1) or "newer") == "older"
     world.run()
-    assert unpack(store.data[store_key("k")], world.clock.time() + 60).fence > record.fence
+    assert unpack(store.data[make_store_key("k")], world.clock.time() + 60).fence > record.fence
     assert world.cache.get("k") == "newer"
 
 
 def test_records_carry_the_token_of_their_lease(world, store, hub):
     before = hub.lease("any", 1).token
     world.cache.query("k", lambda: "value")
-    record = unpack(store.data[store_key("k")], world.clock.time())
+    record = unpack(store.data[make_store_key("k")], world.clock.time())
     assert before < record.fence < hub.lease("another", 1).token
 
 

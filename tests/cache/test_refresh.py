@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.refresh__line import Line
+from om_plugins.cache.refresh import RefreshQueue
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -15,7 +15,7 @@ def never():
 def test_the_pool_has_a_thread_left_however_many_refreshes_hang():
     clock = SystemClock()
     scheduler = BackgroundScheduler(2, 100, clock, MemoryHub("memory://", clock))
-    line = Line(scheduler, 1, 10)
+    line = RefreshQueue(scheduler, 1, 10)
     go, done, other = threading.Event(), threading.Semaphore(0), threading.Event()
 
     def hang():
@@ -33,7 +33,7 @@ def test_the_pool_has_a_thread_left_however_many_refreshes_hang():
 
 
 def test_what_does_not_fit_is_refused(world):
-    line = Line(world.scheduler, 1, 2)
+    line = RefreshQueue(world.scheduler, 1, 2)
     ran = []
     assert line.submit(lambda: ran.append(1), never)
     assert line.submit(lambda: ran.append(2), never)
@@ -47,7 +47,7 @@ def test_what_does_not_fit_is_refused(world):
 
 
 def test_one_that_raises_lets_the_next_have_its_turn(world, caplog):
-    line = Line(world.scheduler, 1, 5)
+    line = RefreshQueue(world.scheduler, 1, 5)
     ran = []
     line.submit(lambda: 1 / 0, never)
     line.submit(lambda: ran.append(1), never)
@@ -59,7 +59,7 @@ def test_one_that_raises_lets_the_next_have_its_turn(world, caplog):
 def test_who_waits_when_the_pool_ends_is_told():
     clock = SystemClock()
     scheduler = BackgroundScheduler(1, 10, clock, MemoryHub("memory://", clock))
-    line = Line(scheduler, 1, 5)
+    line = RefreshQueue(scheduler, 1, 5)
     begun, go, dropped = threading.Event(), threading.Event(), threading.Event()
 
     def hang():
