@@ -23,7 +23,6 @@ from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .cache.cache import SmartCache
 from .cache.subscriptions import BrowserAnnouncer
-from .cache.subscriptions__changed_keys import ChangedKeys
 from .cache.values import PickleEncoder
 from .chains.chain import BreakerRegistry, EngineChain
 from .chains.engine_state import check_engine
@@ -54,6 +53,7 @@ from .settings.kinds__schemes import check_url
 from .settings.settings import Settings
 from .settings.settings__options import FallbackOptions
 from .types import EngineSpec, StoreStats
+from .workers.changed_keys import ChangedKeys
 from .workers.hub import SharedHub
 from .workers.hub_url import resolve_hub_url
 from .workers.lazy_store import LazyStore
