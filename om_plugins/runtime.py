@@ -33,12 +33,13 @@ from .core.clock import SystemClock
 from .core.translations import Translations, display_name, load_translations
 from .errors import ConfigError
 from .gateway.deadline import DEADLINE
+from .headers.cached_pages import CachedPages
 from .headers.layer import HeaderPolicy
-from .http_cache.cache import HttpCache, rules_from
-from .http_cache.layer__shared_pages import hooks, pack_marks, read_marks
+from .http_cache.cache import HttpCachePart
+from .http_cache.rules import rules_from
 from .monitoring.alert_rules import rules_from as alerts_from
 from .monitoring.counters import SignalCounts
-from .monitoring.layer import own_route
+from .monitoring.layer import ROUTE, own_route
 from .monitoring.monitoring import Monitoring
 from .notifications.audience import Browsers, check_address
 from .notifications.notifications import Notifications
@@ -194,7 +195,7 @@ class Runtime:
             announcer=BrowserAnnouncer(self.changed_keys.publish, check_address),
             shrink_also=self._shrink_pages,
         )
-        self.http_cache = HttpCache(
+        self.http_cache_part = HttpCachePart(
             rules_from(settings),
             l1_bytes=settings.http_cache_l1_bytes,
             clock=self.clock,
@@ -202,13 +203,12 @@ class Runtime:
             hub=self.hub,
             store=store,
             trusted_hosts=self.trusted_hosts,
-            hooks=hooks(),
-            pack_marks=pack_marks,
-            read_marks=read_marks,
+            hooks=CachedPages(ROUTE),
             emit=self.emit,
         )
+        self.http_cache = self.http_cache_part.cache
         signals.cache_invalidated.connect(
-            self.http_cache.follow, sender=self if sender is None else sender
+            self.http_cache_part.follow_invalidation, sender=self if sender is None else sender
         )
         self.monitoring = Monitoring(
             clock=self.clock,
@@ -348,7 +348,7 @@ class Runtime:
             self.plugins.shutdown()
         self._engine_exchange.close()
         self.monitoring.close()
-        self.http_cache.close()
+        self.http_cache_part.close()
         self.recovery.close()
         self.scheduler.close()
         for chain in self.chains.values():
@@ -394,7 +394,7 @@ class Runtime:
         )
 
     def _shrink_pages(self) -> int:
-        return self.http_cache.store.shrink()
+        return self.http_cache_part.store.shrink()
 
     def _store_stats(self) -> StoreStats | None:
         """What this process asked of the cache's store, for data and for pages."""

@@ -26,6 +26,7 @@ from .fallback import FallbackLayer
 from .fallback.page import thank_for_report
 from .gateway import EngineRoutes
 from .gateway.deadline import DeadlineLayer
+from .headers.cached_pages import HitHeaderPolicy
 from .headers.https import HttpsLayer
 from .headers.layer import HeadersLayer
 from .http_cache.fast_path import FastPath
@@ -75,8 +76,8 @@ def compose(
             emit=runtime.emit,
         )
     pages: HttpCacheLayer | None = None
-    if runtime.http_cache.wanted:
-        app = pages = runtime.http_cache.layer(app)
+    if runtime.http_cache_part.wanted:
+        app = pages = runtime.http_cache_part.layer(app)
     if settings.routes:
         _none_is_below(settings.prefix, settings.routes)
         app = EngineRoutes(
@@ -130,7 +131,7 @@ def compose(
             on_wrong_method=runtime.wrong_methods.note,
         )
     if pages is not None and runtime.header_policy.alike and not redirecting:
-        app = FastPath(app, pages, runtime.header_policy, observe)
+        app = FastPath(app, pages, HitHeaderPolicy(runtime.header_policy), observe)
     if settings.proxies:
         app = DeadlineLayer(app, runtime.clock)
         app = ProxyFix(app, **settings.proxies)

@@ -110,7 +110,7 @@ class Entry:
         runtime.view_fallbacks = self._fallbacks
         for spec in self._engines:
             runtime.add_engine(spec)
-        runtime.http_cache.wanted = runtime.http_cache.wanted or bool(self._shares)
+        runtime.http_cache_part.wanted = runtime.http_cache_part.wanted or bool(self._shares)
         _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
         # composed now, so that a wrong route stops the start, too
         self._composed = self._compose(runtime)
@@ -118,7 +118,7 @@ class Entry:
 
     def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
         self._has_fallbacks = bool(self._fallbacks)
-        self._caching = runtime.http_cache.wanted
+        self._caching = runtime.http_cache_part.wanted
         self._choosing = bool(self._https)
         return OpenManagerMiddleware(
             self._wsgi_app,
@@ -141,7 +141,7 @@ class Entry:
             old = runtime_of(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
-        caching = runtime_of(self._app).http_cache.wanted
+        caching = runtime_of(self._app).http_cache_part.wanted
         # views may have been decorated after init_app
         if (bool(self._fallbacks), caching, bool(self._https)) != (
             self._has_fallbacks,

@@ -177,7 +177,7 @@ class OpenManager:
         if shared:
             self._shares.append(True)
             for app in list(self._apps):
-                runtime_of(app).http_cache.wanted = True
+                runtime_of(app).http_cache_part.wanted = True
         decorate = cached(
             self._cache_if_enabled,
             stale_time=stale_time,

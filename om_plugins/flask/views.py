@@ -23,7 +23,7 @@ from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
 from ..csp.hashes import HASHES, noted
 from ..csp.nonce import NONCE, PLAIN
-from ..http_cache.layer__background_request import anonymous_request
+from ..http_cache.layer import anonymous_request
 from ..http_cache.origin_fetch import CACHE_INTENT, CacheIntent
 from .personal import Watch, refusal
 
@@ -198,7 +198,7 @@ def _for_everybody(
     cache: SmartCache, rules: _Rules, intent: CacheIntent, call: Callable[[], Any]
 ) -> AnyResponse:
     """Run a shared view whose response the layer outside of the application keeps."""
-    if request.method == "GET" and intent.join():
+    if request.method == "GET" and intent.collapse():
         return current_app.response_class()  # another request's response is sent instead
     with Watch() as watch:
         made = rules.made(call)

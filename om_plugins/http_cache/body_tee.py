@@ -1,38 +1,59 @@
-"""The application's body on its way to the client, recorded while it passes."""
+"""The application's body on its way to the client, copied for the cache while it passes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .rfc9111 import CacheVerdict, ResponseFacts
+__all__ = ["BodyTee", "ResumedBody", "TeeTarget", "close_body", "is_file"]
 
-if TYPE_CHECKING:
-    from .origin_fetch import OriginFetch
 
-__all__ = ["BodyTee", "ResumedBody", "close_body", "is_file"]
+class TeeTarget(Protocol):
+    """What receives the copy of a body."""
+
+    @property
+    def followed(self) -> bool:
+        """Whether others stream this body, so that it must be read to its end."""
+
+    def receive(self, chunk: bytes) -> None:
+        """Take the next chunk, before the client gets it."""
+
+    def complete(self, body: bytes) -> None:
+        """Take the whole body."""
+
+    def overflow(self) -> None:
+        """Note that the body grew over the limit and is not copied any more."""
+
+    def end_unstored(self) -> None:
+        """Note that a body over the limit has ended well."""
+
+    def abort(self, reason: str) -> None:
+        """Note that the body did not end well: ``broken``, or ``unfinished`` by its client."""
 
 
 class BodyTee:
-    """The application's body on its way to the client, and into the cache."""
+    """Passes a body on and copies it.
+
+    Args:
+        body: the application's.
+        target: what receives the copy.
+        length: the body's declared length in bytes; ``None`` when it has none.
+        limit: a larger body is not copied to its end, in bytes.
+    """
 
     def __init__(
-        self, trip: OriginFetch, body: Iterable[bytes], facts: ResponseFacts, verdict: CacheVerdict
+        self, body: Iterable[bytes], target: TeeTarget, length: int | None, limit: int
     ) -> None:
-        self._trip = trip
         self._body = body
-        self._facts = facts
-        self._verdict = verdict
+        self._target = target
+        self._length = length
+        self._limit = limit
         self._chunks: list[bytes] | None = []
         self._size = 0
         self._done = False
-        length = facts.one("content-length")
-        self._length = int(length) if length is not None and length.isdigit() else None
-        if facts.status in (204, 205):
-            self._length = 0
         if self._length == 0:
-            self._finish()
+            self._complete()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -40,87 +61,85 @@ class BodyTee:
                 self._take(chunk)
                 yield chunk
         except Exception:
-            self._broke_off("broken")
+            self._abort("broken")
             raise
-        self._ended()
+        self._end()
 
     def close(self) -> None:
-        """The server is done with the body, wholly sent or not."""
-        flight = self._trip.flight
+        """Close the body. The server calls it, whether it sent the whole body or not."""
         try:
-            if not self._done and flight is not None and flight.followed:
-                for chunk in self._body:  # this client left; those who send along have not
+            if not self._done and self._target.followed:
+                for chunk in self._body:  # this client left; those who follow it have not
                     self._take(chunk)
-                self._ended()
+                self._end()
         finally:
-            self._broke_off("unfinished")
+            self._abort("unfinished")
             close_body(self._body)
 
     def _take(self, chunk: bytes) -> None:
-        trip = self._trip
-        if trip.flight is not None:
-            trip.flight.add(chunk)
+        self._target.receive(chunk)
         if self._chunks is None or self._done:
             return
         self._size += len(chunk)
         self._chunks.append(chunk)
-        if self._size > trip.layer.max_body:
+        if self._size > self._limit:
             self._chunks = None
-            trip.too_large()
+            self._target.overflow()
         elif self._length is not None and self._size >= self._length:
-            # before the last piece leaves: the client may ask again as soon as it has it
-            self._finish()
+            # before the last chunk leaves: the client may ask again as soon as it has it
+            self._complete()
 
-    def _ended(self) -> None:
+    def _end(self) -> None:
         if self._done:
             return
         if self._chunks is None:
             self._done = True
-            self._trip.over(private=True)
+            self._target.end_unstored()
         elif self._length is not None and self._size != self._length:
-            self._broke_off("broken")
+            self._abort("broken")
         else:
-            self._finish()
+            self._complete()
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         self._done = True
         chunks = self._chunks or []
         if self._length is not None and self._size != self._length:
-            self._trip.broke_off("broken")
+            self._target.abort("broken")
             return
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._trip.finish(body, self._facts, self._verdict)
+        self._target.complete(chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
-    def _broke_off(self, reason: str) -> None:
+    def _abort(self, reason: str) -> None:
         if not self._done:
             self._done = True
-            self._trip.broke_off(reason)
+            self._target.abort(reason)
 
 
 class ResumedBody:
-    """An iterable whose first pieces were taken already."""
+    """A body whose first chunks were read already."""
 
     def __init__(self, body: Iterable[bytes], first: list[bytes], rest: Iterator[bytes]) -> None:
         self._body = body
-        self._pieces = chain(first, rest)
+        self._chunks = chain(first, rest)
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+        return self._chunks
 
     def close(self) -> None:
         close_body(self._body)
 
 
 def close_body(body: object) -> None:
-    """Call its ``close``, if it has one."""
+    """Call the body's ``close``, if it has one."""
     close = getattr(body, "close", None)
     if close is not None:
         close()
 
 
 def is_file(wrapper: object, body: object) -> bool:
-    """Whether the server's file wrapper made this body: a class, or a function as in uWSGI, which
-    returns the file itself."""
+    """Whether the server's file wrapper made this body.
+
+    The wrapper is a class, or a function as in uWSGI, which returns the file itself.
+    """
     if isinstance(wrapper, type):
         return isinstance(body, wrapper)
     return wrapper is not None and hasattr(body, "read")

@@ -1,9 +1,11 @@
-"""Coalescing: of all requests that miss the same address, one goes to the application.
+"""Request collapsing: of all requests that miss at one address, one goes to the application.
 
-The others wait, for a bounded time, until its response has begun. When that may be shared they send
-it along as it arrives; else they go on their own, and for a minute nobody waits for this address
-again. The first request's own thread alone reads the application's body, so what that body needs
-of its thread or context is there.
+The others wait for its response, for a bounded time (RFC 9111 section 4, RFC 9211 section 2.6). A
+response that may be shared is streamed to them while it arrives. After one that may not, they go to
+the application themselves, and for a minute no request waits at this address.
+
+Only the leader's thread reads the application's body, because the body may need the thread or
+context that made it.
 """
 
 from __future__ import annotations
@@ -18,40 +20,48 @@ from .stored_response import StoredResponse
 
 __all__ = ["CollapseOutcome", "CollapsedRequest", "CutOffError", "RequestCollapser"]
 
-PASS_S = 60.0
-LOST_S = 300.0
-"""Nobody joins a trip that is older: whoever went has vanished, or streams without end."""
+BYPASS_S = 60.0
+"""How long no request waits at an address whose last response could not be shared."""
+ABANDONED_S = 300.0
+"""No request joins an older one: its leader has vanished, or its response never ends."""
 STALL_S = 30.0
-_MOST_PASSES = 10_000
+"""How long the leader waits for a slow follower, and a follower for the next chunk."""
+_MOST_BYPASSED = 10_000
 
 
 class CutOffError(Exception):
-    """The body that was being sent along ended before its end."""
+    """A body that was streamed from another request ended before its end."""
 
 
 class CollapseOutcome(Enum):
-    """How a trip went for those who wait."""
+    """What became of the leader's response, for those who wait for it."""
 
-    UNDER_WAY = 0
-    OPEN = 1
-    """The response has begun and may be sent along."""
-    WHOLE = 2
-    """It is stored."""
+    PENDING = 0
+    """There is no response yet."""
+    STREAMING = 1
+    """The response has begun and may be streamed to followers."""
+    STORED = 2
+    """The response is complete and was stored."""
     PRIVATE = 3
-    """It is the first request's own."""
+    """The response belongs to the leader alone."""
 
 
 class CollapsedRequest:
-    """One trip to the application.
+    """One request to the application that others may wait for.
+
+    The leader calls :meth:`start_streaming`, :meth:`add`, :meth:`stop_storing` and :meth:`end`.
+    Followers call :meth:`wait` and :meth:`stream`.
 
     Args:
-        limit: bytes that those who send along may be behind.
-        began: the monotonic time at which it began.
+        limit: how many bytes a follower may be behind the leader.
+        began: the monotonic time at which the request began.
 
     Attributes:
-        head: the response without its body, once it is open.
-        kept: the response, once it is whole.
-        failed: it ended before its end.
+        outcome: what is known of the response so far.
+        head: the response without its body, once followers may stream it.
+        selects: the digest of the request fields that selected the response.
+        stored: the whole response, once it was stored.
+        failed: the body ended before its end.
     """
 
     def __init__(self, limit: int, began: float = 0.0) -> None:
@@ -59,146 +69,171 @@ class CollapsedRequest:
         self._changed = threading.Condition()
         self._limit = limit
         self._chunks: list[bytes] = []
-        self._begin = 0  # number of the first chunk that is still there
-        self._size = 0  # bytes in them
-        self._readers: list[_Follower] = []
+        self._first = 0  # number of the first chunk in the list
+        self._size = 0  # bytes in the list
+        self._followers: list[_Follower] = []
         self._ended = False
         self.owner = threading.get_ident()
-        self.landing = CollapseOutcome.UNDER_WAY
+        self.outcome = CollapseOutcome.PENDING
         self.head: StoredResponse | None = None
-        self.variant = ""
-        self.kept: StoredResponse | None = None
+        self.selects = ""
+        self.stored: StoredResponse | None = None
         self.failed = False
 
-    # --- for the one that went --------------------------------------------------------------------
+    # --- for the leader ---------------------------------------------------------------------------
 
-    def open(self, head: StoredResponse, variant: str) -> None:
-        """Let those who wait for ``variant`` send the body along from now on."""
+    def start_streaming(self, head: StoredResponse, selects: str) -> None:
+        """Let followers stream the body from now on.
+
+        Args:
+            head: the response without its body.
+            selects: see :attr:`selects`; followers with another digest need another response.
+        """
         with self._changed:
-            self.landing = CollapseOutcome.OPEN
+            self.outcome = CollapseOutcome.STREAMING
             self.head = head
-            self.variant = variant
+            self.selects = selects
             self._changed.notify_all()
 
     def add(self, chunk: bytes) -> None:
-        """The next piece of the body; waits when somebody is too far behind."""
-        if self.landing is not CollapseOutcome.OPEN:
+        """Add the next chunk of the body; wait for a follower that is too far behind.
+
+        A follower that does not catch up within :data:`STALL_S` seconds is cut off.
+        """
+        if self.outcome is not CollapseOutcome.STREAMING:
             return
         with self._changed:
             self._chunks.append(chunk)
             self._size += len(chunk)
             self._changed.notify_all()
             self._free()
-            if self._size > self._limit and self._readers:
+            if self._size > self._limit and self._followers:
                 self._changed.wait_for(lambda: self._free() <= self._limit, STALL_S)
-                for reader in [r for r in self._readers if r.at < self._end() - 1]:
-                    reader.cut = True
+                for follower in [f for f in self._followers if f.at < self._end() - 1]:
+                    follower.cut = True
 
-    def end(self, kept: StoredResponse | None, *, failed: bool = False) -> None:
-        """The body ended; ``kept`` when it was stored."""
+    def end(self, stored: StoredResponse | None, *, failed: bool = False) -> None:
+        """Say that the body has ended. Only the first call counts.
+
+        Args:
+            stored: the response, when it was stored.
+            failed: the body ended before its end.
+        """
         with self._changed:
             if self._ended:
                 return
             self._ended = True
-            self.kept = kept
+            self.stored = stored
             self.failed = failed
-            if kept is not None:
-                self.landing = CollapseOutcome.WHOLE
-            elif self.landing is not CollapseOutcome.OPEN:
-                self.landing = CollapseOutcome.PRIVATE
+            if stored is not None:
+                self.outcome = CollapseOutcome.STORED
+            elif self.outcome is not CollapseOutcome.STREAMING:
+                self.outcome = CollapseOutcome.PRIVATE
             self._changed.notify_all()
 
     @property
     def followed(self) -> bool:
-        """Whether somebody sends the body along."""
-        return bool(self._readers)
+        """Whether a follower streams the body."""
+        return bool(self._followers)
 
-    def forget_chunks(self) -> None:
-        """Too large to be stored: keep only what somebody still has to send."""
+    def stop_storing(self) -> None:
+        """Say that the body is too large to be stored. Only those who stream it already go on."""
         with self._changed:
-            self.landing = CollapseOutcome.OPEN if self._readers else CollapseOutcome.PRIVATE
+            streaming, private = CollapseOutcome.STREAMING, CollapseOutcome.PRIVATE
+            self.outcome = streaming if self._followers else private
             self._changed.notify_all()
 
     def _end(self) -> int:
-        return self._begin + len(self._chunks)
+        return self._first + len(self._chunks)
 
     def _free(self) -> int:
-        """Drop what everybody has sent, when the limit is crossed; returns the bytes left."""
+        """Over the limit, drop the chunks that all followers have sent; return the bytes left."""
         if self._size > self._limit:
-            done = min((r.at for r in self._readers if not r.cut), default=self._end())
-            while self._begin < done:
+            done = min((f.at for f in self._followers if not f.cut), default=self._end())
+            while self._first < done:
                 self._size -= len(self._chunks.pop(0))
-                self._begin += 1
+                self._first += 1
         return self._size
 
-    # --- for those who wait -----------------------------------------------------------------------
+    # --- for followers ----------------------------------------------------------------------------
 
-    def wait(self, seconds: float, *, whole: bool = False) -> CollapseOutcome:
-        """Wait until the response has begun (or with ``whole`` ended), at most so long."""
+    def wait(self, seconds: float, *, complete: bool = False) -> CollapseOutcome:
+        """Wait for the response.
 
-        def ready() -> bool:
-            return self._ended or (self.landing is not CollapseOutcome.UNDER_WAY and not whole)
+        Args:
+            seconds: how long at most.
+            complete: wait for its end instead of its beginning.
+        """
+
+        def is_ready() -> bool:
+            begun = self.outcome is not CollapseOutcome.PENDING
+            return self._ended or (begun and not complete)
 
         with self._changed:
-            self._changed.wait_for(ready, seconds)
-            return self.landing
+            self._changed.wait_for(is_ready, seconds)
+            return self.outcome
 
-    def follow(self) -> Iterator[bytes] | None:
-        """The body as it arrives; ``None`` when its beginning is gone already.
+    def stream(self) -> Iterator[bytes] | None:
+        """Return the body as it arrives; ``None`` when its beginning was dropped already.
 
         The iterator raises :class:`CutOffError` when the body did not end well, so that no client
         takes a part for the whole.
         """
         with self._changed:
-            if self._begin:
+            if self._first:
                 return None
-            reader = _Follower(self)
-            self._readers.append(reader)
-        return reader
+            follower = _Follower(self)
+            self._followers.append(follower)
+        return follower
 
-    def next_for(self, reader: _Follower) -> bytes | None:
+    def next_chunk(self, follower: _Follower) -> bytes | None:
         with self._changed:
             self._changed.wait_for(
-                lambda: reader.cut or self._ended or reader.at < self._end(), STALL_S
+                lambda: follower.cut or self._ended or follower.at < self._end(), STALL_S
             )
-            if reader.cut or reader.at < self._begin:
+            if follower.cut or follower.at < self._first:
                 raise CutOffError("the response could not be followed to its end")
-            if reader.at < self._end():
-                chunk = self._chunks[reader.at - self._begin]
-                reader.at += 1
+            if follower.at < self._end():
+                chunk = self._chunks[follower.at - self._first]
+                follower.at += 1
                 self._changed.notify_all()
                 return chunk
             if self._ended and not self.failed:
                 return None
             raise CutOffError("the response that was being sent along broke off")
 
-    def leave(self, reader: _Follower) -> None:
+    def remove(self, follower: _Follower) -> None:
         with self._changed:
-            if reader in self._readers:
-                self._readers.remove(reader)
+            if follower in self._followers:
+                self._followers.remove(follower)
                 self._changed.notify_all()
 
 
 class _Follower(Iterator[bytes]):
-    """One that sends a body along."""
+    """The body of a collapsed request, for one of those who stream it.
 
-    def __init__(self, flight: CollapsedRequest) -> None:
-        self._flight = flight
+    Attributes:
+        at: the number of the next chunk.
+        cut: it was too slow and gets no more.
+    """
+
+    def __init__(self, request: CollapsedRequest) -> None:
+        self._request = request
         self.at = 0
         self.cut = False
 
     def __next__(self) -> bytes:
-        chunk = self._flight.next_for(self)
+        chunk = self._request.next_chunk(self)
         if chunk is None:
             raise StopIteration
         return chunk
 
     def close(self) -> None:
-        self._flight.leave(self)
+        self._request.remove(self)
 
 
 class RequestCollapser:
-    """All trips of a process, by key.
+    """The collapsed requests of a process, by key.
 
     Args:
         limit: see :class:`CollapsedRequest`.
@@ -209,54 +244,56 @@ class RequestCollapser:
         self._limit = limit
         self._now = clock.monotonic
         self._lock = threading.Lock()
-        self._flights: dict[str, CollapsedRequest] = {}
-        self._passes: OrderedDict[str, float] = OrderedDict()
+        self._requests: dict[str, CollapsedRequest] = {}
+        self._bypassed: OrderedDict[str, float] = OrderedDict()
 
     def after_fork(self) -> None:
-        """In a child: no trip of the parent ends here."""
+        """Forget the parent's requests in a child process: they do not end there."""
         self._lock = threading.Lock()
-        self._flights = {}
+        self._requests = {}
 
-    def board(self, ident: str) -> tuple[CollapsedRequest | None, bool]:
-        """The trip to ``ident``, and whether the caller is the one that goes.
+    def enter(self, key: str) -> tuple[CollapsedRequest | None, bool]:
+        """Join the request for ``key``, or begin one.
 
         Returns:
-            ``None`` when its last response was private: everybody goes on their own.
+            The request, and whether the caller is its leader. ``(None, True)`` when the caller
+            goes to the application alone: the last response there could not be shared, or the
+            application requests its own page.
         """
         with self._lock:
-            until = self._passes.get(ident)
+            until = self._bypassed.get(key)
             if until is not None:
                 if self._now() < until:
                     return None, True
-                del self._passes[ident]
+                del self._bypassed[key]
             now = self._now()
-            found = self._flights.get(ident)
-            if found is not None and now - found.began < LOST_S:
+            found = self._requests.get(key)
+            if found is not None and now - found.began < ABANDONED_S:
                 if found.owner == threading.get_ident():
-                    return None, True  # the application asks itself
+                    return None, True  # to wait for itself would take for ever
                 return found, False
-            made = self._flights[ident] = CollapsedRequest(self._limit, now)
-            return made, True
+            begun = self._requests[key] = CollapsedRequest(self._limit, now)
+            return begun, True
 
-    def leave(self, ident: str, flight: CollapsedRequest, *, private: bool) -> None:
-        """The trip is over for new requests; with ``private`` nobody waits for a while."""
+    def finish(self, key: str, request: CollapsedRequest, *, private: bool) -> None:
+        """Let no further request join; with ``private``, none waits there for a minute."""
         with self._lock:
-            if self._flights.get(ident) is flight:
-                del self._flights[ident]
+            if self._requests.get(key) is request:
+                del self._requests[key]
             if private:
-                self._pass(ident)
+                self._bypass(key)
 
-    def pass_by(self, ident: str) -> None:
-        """Nobody waits there for a while."""
+    def bypass(self, key: str) -> None:
+        """Let no request wait at ``key`` for a minute."""
         with self._lock:
-            self._pass(ident)
+            self._bypass(key)
 
-    def _pass(self, ident: str) -> None:
-        self._passes[ident] = self._now() + PASS_S
-        if len(self._passes) > _MOST_PASSES:
-            self._passes.popitem(last=False)
+    def _bypass(self, key: str) -> None:
+        self._bypassed[key] = self._now() + BYPASS_S
+        if len(self._bypassed) > _MOST_BYPASSED:
+            self._bypassed.popitem(last=False)
 
-    def forget(self, ident: str) -> None:
-        """Something was stored there: it is worth waiting again."""
+    def allow(self, key: str) -> None:
+        """Let requests wait at ``key`` again, because a response was stored there."""
         with self._lock:
-            self._passes.pop(ident, None)
+            self._bypassed.pop(key, None)

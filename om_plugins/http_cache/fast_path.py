@@ -1,34 +1,67 @@
-"""The short way of a page that the shared HTTP cache holds: past the layers around the cache.
+"""The fast path of a hit: past the layers around the shared HTTP cache.
 
-What they add to a hit follows from the page and its address. It is worked out once for each page;
-a hit then has its nonce put in, is counted, and leaves. Whatever is not like that goes through all
-layers: other methods, requests with headers that a cache or a policy must look at, pages whose view
-changed something about its headers, and the share of pages that ask browsers for reports.
+What those layers add to a hit follows from the page and its address. It is worked out once per
+page. A hit then gets its nonce, is counted and leaves. Everything else goes through all layers:
+other methods, requests with headers that a cache or a policy must look at, pages whose view changed
+its own headers, and the share of pages that ask browsers for reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..csp.hashes import HASHES
-from ..csp.nonce import ASKS, NONCE, PLAIN, SENT
-from ..csp.override import OVERRIDE
-from ..headers.companions import CHANGED
-from ..headers.layer import HeaderPolicy
-from ..monitoring.layer import ObserveLayer
 from .layer import HttpCacheLayer
 from .stored_response import StoredResponse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["FastPath"]
+__all__ = ["FastPath", "HitCounter", "HitHeaders"]
 
-_CHANGES = frozenset({CHANGED, HASHES, OVERRIDE})
-_MARKS = _CHANGES | {ASKS, NONCE, PLAIN, SENT}
-"""In the environ when a layer further out has something to do with this response's policy."""
+Header = tuple[str, str]
+NoncedHeader = tuple[str, tuple[str, ...]]
+"""The name of a header, and its value split where a nonce belongs."""
+
+
+class HitHeaders(Protocol):
+    """What the fast path asks of the layer that adds headers.
+
+    Attributes:
+        pending: environ keys by which an outer layer asks something of this response's headers.
+    """
+
+    pending: frozenset[str]
+
+    def take_nonce(self) -> str:
+        """Return a new nonce."""
+
+    def draw_report(self, environ: WSGIEnvironment) -> bool:
+        """Decide by chance whether this response asks for reports; note it in the environ if so."""
+
+    def prepare(
+        self,
+        environ: WSGIEnvironment,
+        status: str,
+        headers: list[Header],
+        marks: Mapping[str, Any],
+    ) -> tuple[list[Header], list[NoncedHeader]] | None:
+        """Work out what is added to every hit of a page.
+
+        Returns:
+            Whole headers, and those with a nonce; ``None`` when that depends on the request.
+        """
+
+
+class HitCounter(Protocol):
+    """What the fast path asks of the layer that counts requests."""
+
+    def whole(self, body: bytes, route: str | None, started: float) -> Iterable[bytes]:
+        """Return a body that counts its request until it is closed."""
+
+    def named(self, environ: WSGIEnvironment) -> str | None:
+        """Return the route that a request is counted under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +69,14 @@ class _PreparedHit:
     """How the hits of one page are answered.
 
     Attributes:
-        root: for requests with this ``SCRIPT_NAME`` only.
-        headers: all fields but those that tell of the hit; ``None``: all layers must be asked.
-        nonced: index, name and pieces of those with a nonce.
+        root: valid for requests with this ``SCRIPT_NAME`` only.
+        headers: all headers but those about the hit itself; ``None`` sends hits through all layers.
+        nonced: index, name and pieces of the headers that contain a nonce.
         route: what the page is counted under.
     """
 
     root: str
-    headers: list[tuple[str, str]] | None = None
+    headers: list[Header] | None = None
     nonced: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
     route: str | None = None
 
@@ -52,65 +85,62 @@ class FastPath:
     """WSGI middleware: answers hits itself, and leaves the rest to ``layers``.
 
     Args:
-        layers: the composed layers, of which ``pages`` is one.
-        pages: the cache.
-        policy: of the layer that adds headers; :attr:`~.security.headers.HeaderPolicy.alike`.
-        observe: counts requests, if anybody does.
+        layers: the composed layers, of which ``cache`` is one.
+        cache: the layer of the shared HTTP cache.
+        headers: of the layer that adds headers.
+        counter: of the layer that counts requests, if there is one.
     """
 
     def __init__(
         self,
         layers: WSGIApplication,
-        pages: HttpCacheLayer,
-        policy: HeaderPolicy,
-        observe: ObserveLayer | None,
+        cache: HttpCacheLayer,
+        headers: HitHeaders,
+        counter: HitCounter | None,
     ) -> None:
         self._layers = layers
-        self._pages = pages
-        self._policy = policy
-        self._observe = observe
-        self._take = policy.nonces.take
+        self._cache = cache
+        self._headers = headers
+        self._pending = headers.pending
+        self._draw_report = headers.draw_report
+        self._take_nonce = headers.take_nonce
+        self._counter = counter
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found = self._pages.fresh(environ)
+        found = self._cache.find_fresh(environ)
         if found is None:
             return self._layers(environ, start_response)
-        held, kept, now = found
+        entry, response, now = found
         root = environ.get("SCRIPT_NAME", "")
-        plan: _PreparedHit | None = kept.plan
-        if plan is None or plan.root != root:
-            plan = kept.plan = self._planned(environ, root, kept)
-        if plan.headers is None or not environ.keys().isdisjoint(_MARKS):
+        hit: _PreparedHit | None = response.prepared
+        if hit is None or hit.root != root:
+            hit = response.prepared = self._prepare(environ, root, response)
+        if hit.headers is None or not environ.keys().isdisjoint(self._pending):
             return self._layers(environ, start_response)
-        if self._policy.draw():
-            environ[ASKS] = True
+        if self._draw_report(environ):
             return self._layers(environ, start_response)
-        headers = plan.headers.copy()
-        body = kept.body
-        if plan.nonced or kept.pieces is not None:
-            nonce = self._take()
-            for index, name, pieces in plan.nonced:
+        headers = hit.headers.copy()
+        body = response.body
+        if hit.nonced or response.pieces is not None:
+            nonce = self._take_nonce()
+            for index, name, pieces in hit.nonced:
                 headers[index] = (name, nonce.join(pieces))
-            if kept.pieces is not None:
-                body = nonce.encode("ascii").join(kept.pieces)
-        headers += self._pages.said_of(held, kept, now)
+            if response.pieces is not None:
+                body = nonce.encode("ascii").join(response.pieces)
+        headers += self._cache.count_hit(entry, response, now)
         start_response("200 OK", headers)
-        return [body] if self._observe is None else self._observe.whole(body, plan.route, now)
+        return [body] if self._counter is None else self._counter.whole(body, hit.route, now)
 
-    def _planned(self, environ: WSGIEnvironment, root: str, kept: StoredResponse) -> _PreparedHit:
-        policy = self._policy
-        plain = PLAIN in kept.marks
-        if (
-            kept.status != "200 OK"
-            or not kept.marks.keys().isdisjoint(_CHANGES)
-            or (plain and not policy.may_stay_plain)
-            or (policy.by_path and policy.paths.changes(environ.get("PATH_INFO", "")))
-        ):
+    def _prepare(
+        self, environ: WSGIEnvironment, root: str, response: StoredResponse
+    ) -> _PreparedHit:
+        if response.status != "200 OK":
             return _PreparedHit(root)
-        headers, nonced = kept.outline()
-        added, waiting = policy.lasting(
-            environ["wsgi.url_scheme"], root, kept.status, headers, plain=plain
-        )
+        headers, nonced = response.header_template()
+        found = self._headers.prepare(environ, response.status, headers, response.marks)
+        if found is None:
+            return _PreparedHit(root)
+        added, waiting = found
         headers = [*headers, *added]
         at = len(headers)
         headers += [(name, "") for name, _ in waiting]
@@ -118,5 +148,5 @@ class FastPath:
             root,
             headers,
             (*nonced, *((at + i, name, pieces) for i, (name, pieces) in enumerate(waiting))),
-            None if self._observe is None else self._observe.named({**environ, **kept.marks}),
+            None if self._counter is None else self._counter.named({**environ, **response.marks}),
         )

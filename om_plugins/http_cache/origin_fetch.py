@@ -1,10 +1,10 @@
-"""One trip to the application: what is done with the response that it brings.
+"""One request that goes to the application, and what becomes of its response.
 
-``start_response`` is held back until the application has returned, for only then is it known what
-becomes of the response: a 304 freshens what is stored, an error may be covered by it, a response
-that may be stored is recorded while it passes, and everything else passes as it is, the
-application's own iterable untouched, so that ``wsgi.file_wrapper`` stays what it is. One that uses
-``write()`` is never stored.
+``start_response`` is held back until the application has returned, because only then is it known
+what becomes of the response. A 304 freshens the stored response. A stale response may cover an
+error. A response that may be stored is copied while it passes. Everything else passes unchanged:
+the application's own iterable goes to the server, so that ``wsgi.file_wrapper`` keeps working. A
+response of an application that uses ``write()`` is never stored.
 """
 
 from __future__ import annotations
@@ -12,54 +12,140 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..protocols import Clock
 from .body_tee import BodyTee, ResumedBody, close_body, is_file
-from .collapsing import CollapsedRequest, CollapseOutcome
+from .collapsing import CollapsedRequest, CollapseOutcome, RequestCollapser
+from .fields import Directives, directives
+from .keys import AddressKeys, selecting_digest
+from .memory import MemoryEntry
 from .rfc9111 import (
     CacheVerdict,
     ForwardReason,
     Headers,
     ResponseFacts,
+    cache_status,
     judge,
     matches,
     same_response,
     updated,
 )
-from .store import MemoryEntry
-from .stored_response import StoredResponse, nonced_headers, split
+from .rules import CacheRules, PageHooks
+from .store import ResponseStore
+from .stored_response import (
+    StoredResponse,
+    add_date,
+    build_response,
+    split_at_nonce,
+    weaken_etag,
+)
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .layer import HttpCacheLayer
-
-__all__ = ["CACHE_INTENT", "CacheIntent", "OriginFetch"]
+__all__ = ["CACHE_INTENT", "CacheContext", "CacheIntent", "OriginFetch", "request_directives"]
 
 logger = logging.getLogger("om_plugins")
 
 CACHE_INTENT = "om_plugins.http_cache"
-"""Where the environ keeps the :class:`CacheIntent` of a request that may be stored."""
+"""Where the environ keeps the :class:`CacheIntent` of a request whose response may be stored."""
+
+Details = Iterable[tuple[str, object]]
 
 _ERRORS = frozenset({500, 502, 503, 504})
 _UNSET = object()
+_NO_DIRECTIVES: Directives = {}
+
+
+@dataclass(slots=True)
+class CacheContext:
+    """What the requests of one cache share.
+
+    Attributes:
+        app: the application.
+        store: of the responses.
+        rules: of the settings.
+        hooks: of the features that change pages.
+        clock: time.
+        keys: builds the keys of addresses.
+        collapser: the requests that others may wait for.
+        refresh: fetches an address in the background; given its key, a request and its entry.
+    """
+
+    app: WSGIApplication
+    store: ResponseStore
+    rules: CacheRules
+    hooks: PageHooks
+    clock: Clock
+    keys: AddressKeys
+    collapser: RequestCollapser
+    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None], None]
+    _warned: list[str] = field(default_factory=list)
+
+    def send(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        response: StoredResponse,
+        details: Details,
+    ) -> Iterable[bytes]:
+        """Send a stored response: whole, a part of it, or 304.
+
+        Args:
+            environ, start_response: the request.
+            response: what to send.
+            details: for ``Cache-Status``.
+        """
+        if response.marks:
+            environ.update(response.marks)
+        age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
+        status, headers, body = response.answer(environ, lambda: self.hooks.fresh_nonce(environ))
+        start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
+        return body
+
+    def status_header(self, details: Details) -> list[tuple[str, str]]:
+        """Return the ``Cache-Status`` header; an empty list when the settings want none."""
+        if not self.rules.name:
+            return []
+        return [("Cache-Status", cache_status(self.rules.name, details))]
+
+    def save(
+        self, key: str, response: StoredResponse, environ: WSGIEnvironment, mark: tuple[int, float]
+    ) -> bool:
+        """Save a response; see :meth:`.ResponseStore.save_selected`."""
+        self.collapser.allow(key)
+        return self.store.save_selected(key, response, environ, mark, self.rules.variants)
+
+    def warn_compressed(self, key: str) -> None:
+        """Warn once that the application compresses pages that contain nonces."""
+        if not self._warned:
+            path = key.partition("\n")[0]
+            self._warned.append(path)
+            logger.warning(
+                "%s is not kept by the shared HTTP cache: it has a CSP nonce and the application "
+                "compressed it, so hits could not get a new one; compress HTML in the server in "
+                "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
+                path,
+            )
 
 
 class CacheIntent:
-    """What the application and its framework say about a response before it starts.
+    """What the application's framework says about a response before it starts.
 
     Attributes:
-        allowed: it is meant for everybody (``@om.cached(shared=True)``).
+        allowed: the response is meant for everybody (``@om.cached(shared=True)``).
         refused: why it is not to be stored; "" when nobody objects.
         tags: what it can be purged by.
         query: whether the query is part of its key.
     """
 
-    __slots__ = ("_trip", "allowed", "query", "refused", "tags")
+    __slots__ = ("_fetch", "allowed", "query", "refused", "tags")
 
-    def __init__(self, trip: OriginFetch) -> None:
-        self._trip = trip
+    def __init__(self, fetch: OriginFetch) -> None:
+        self._fetch = fetch
         self.allowed = False
         self.refused = ""
         self.tags: tuple[str, ...] = ()
@@ -72,166 +158,176 @@ class CacheIntent:
         self.query = query
 
     def refuse(self, reason: str) -> None:
-        """Say that the response is for this caller only."""
+        """Say that the response is meant for this client only. The first reason counts."""
         self.refused = self.refused or reason
 
-    def join(self) -> bool:
-        """Whether another request is making this very response: what this one returns is then
-        dropped, and the other's is sent."""
-        return self._trip.join()
+    def collapse(self) -> bool:
+        """Join a request that is fetching this very response, if there is one.
+
+        Returns:
+            Whether one was joined. The caller's own response is then dropped, and the other
+            request's response is sent.
+        """
+        return self._fetch.collapse()
 
 
 class OriginFetch:
     """One request on its way to the application and back.
 
     Args:
-        layer: the layer that it belongs to.
+        context: of the cache.
         environ, start_response: the request.
-        ident: the key of its address.
-        held: what is stored and may not be used without asking, if there is something.
-        forward: why the application is asked.
-        background: nobody waits; the answer is only stored.
+        key: of its address.
+        entry: a stored response that must not be used without asking, if there is one.
+        reason: why the application is asked.
+        background: no client waits; the response is only stored.
 
     Attributes:
-        outcome: ``stored``, ``validated``, ``refused`` or ``failed``, once it is over.
+        result: ``stored``, ``validated``, ``refused`` or ``failed``, once the fetch is over.
     """
 
     def __init__(
         self,
-        layer: HttpCacheLayer,
+        context: CacheContext,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        ident: str,
-        held: MemoryEntry | None,
-        forward: ForwardReason,
+        key: str,
+        entry: MemoryEntry | None,
+        reason: ForwardReason,
         *,
         background: bool = False,
     ) -> None:
-        self.layer = layer
-        self.environ = environ
-        self.ident = self._boarded = ident
-        self.held = held
-        self.forward = forward
-        self.outcome = ""
-        self.flight: CollapsedRequest | None = None
-        self.mark = (0, 0.0)
-        self.requested = 0.0
-        self.began = 0.0
-        self.ticket = CacheIntent(self)
+        self.result = ""
+        self._context = context
+        self._environ = environ
+        self._key = self._entered_key = key
+        self._entry = entry
+        self._reason = reason
+        self._intent = CacheIntent(self)
         self._start_response = start_response
         self._background = background
+        self._get = environ["REQUEST_METHOD"] == "GET"
+        self._led: CollapsedRequest | None = None
+        self._joined: CollapsedRequest | None = None
+        self._alone = False
+        self._mark = (0, 0.0)
+        self._requested_at = 0.0
+        self._began = 0.0
+        self._validating = False
         self._status = ""
         self._headers: Headers = []
         self._marks: dict[str, Any] = {}
         self._sent = False
-        self._following: CollapsedRequest | None = None
-        self._validating = False
-        self._alone = False
-        self._get = environ["REQUEST_METHOD"] == "GET"
+        self._facts = ResponseFacts(0, ())
+        self._verdict = CacheVerdict()
 
-    # --- the way there ----------------------------------------------------------------------------
+    @property
+    def _previous(self) -> StoredResponse | None:
+        """The stored response that must not be used without asking."""
+        content = None if self._entry is None else self._entry.content
+        return content if isinstance(content, StoredResponse) else None
 
-    def go(self) -> Iterable[bytes]:
-        """Ask the application, or wait for one who does."""
-        if self._get and (self.layer.everything or self.held is not None) and self._is_plain():
-            flight, leads = self.layer.board.board(self.ident)
-            if not leads and flight is not None:
-                answer = self._follow(flight)
+    # --- the request ------------------------------------------------------------------------------
+
+    def run(self) -> Iterable[bytes]:
+        """Ask the application, or wait for another request that does."""
+        known = self._context.rules.everything or self._entry is not None
+        if self._get and known and self._may_collapse():
+            request, leads = self._context.collapser.enter(self._key)
+            if not leads and request is not None:
+                answer = self._follow(request)
                 if answer is not None:
                     return answer
-                flight = None
-            self.flight = flight
-        return self._ask()
+                request = None
+            self._led = request
+        return self._call_app()
 
-    def join(self) -> bool:
-        """See :meth:`CacheIntent.join`."""
-        if self.flight is not None or self._alone or not self._get or self._background:
+    def collapse(self) -> bool:
+        """See :meth:`CacheIntent.collapse`."""
+        if self._led is not None or self._alone or not self._get or self._background:
             return False
-        if not self._is_plain():
+        if not self._may_collapse():
             return False
-        flight, leads = self.layer.board.board(self.ident)
-        if leads or flight is None:
-            self.flight = flight
+        request, leads = self._context.collapser.enter(self._key)
+        if leads or request is None:
+            self._led = request
             return False
-        self._following = flight
+        self._joined = request
         return True
 
-    def _is_plain(self) -> bool:
-        """Whether others may wait for this response."""
-        return "HTTP_RANGE" not in self.environ and "HTTP_AUTHORIZATION" not in self.environ
+    def _may_collapse(self) -> bool:
+        """Whether this request may wait for another, and others for this one."""
+        return "HTTP_RANGE" not in self._environ and "HTTP_AUTHORIZATION" not in self._environ
 
-    def _ask(self) -> Iterable[bytes]:
-        layer, environ = self.layer, self.environ
-        self.mark = layer.store.mark()
-        self.requested = layer.clock.time()
-        self.began = layer.clock.monotonic()
-        environ[CACHE_INTENT] = self.ticket
-        before = self._set_validators()
+    def _call_app(self) -> Iterable[bytes]:
+        context, environ = self._context, self._environ
+        self._mark = context.store.purge_mark()
+        self._requested_at = context.clock.time()
+        self._began = context.clock.monotonic()
+        environ[CACHE_INTENT] = self._intent
+        before = self._add_validators()
         try:
-            body = layer.app(environ, self._start)
+            body = context.app(environ, self._hold_start)
             if not self._status and not self._sent:
-                body = self._until_started(body)
+                body = self._read_until_started(body)
         except BaseException as error:
-            self._unset_validators(before)
-            self.outcome = "failed"
+            self._restore(before)
+            self.result = "failed"
             if isinstance(error, Exception):
-                answer = self._covered(0)
+                answer = self._cover_error(0)
                 if answer is not None:
-                    self._covers(error)
+                    self._log_covered(error)
                     return answer
-            self.over(failed=True)
+            self._end(failed=True)
             raise
-        self._unset_validators(before)
+        self._restore(before)
         try:
-            return self._arrived(body)
+            return self._handle_response(body)
         except BaseException:
-            self.over(failed=True)  # nobody must wait for what never comes
+            self._end(failed=True)  # no request may wait for a response that never comes
             raise
 
-    def _covers(self, error: Exception) -> None:
-        path = self.ident.partition("\n")[0]
+    def _log_covered(self, error: Exception) -> None:
         logger.warning(
             "%s failed, a stale response covers it: %s: %s",
-            path,
+            self._key.partition("\n")[0],
             type(error).__name__,
             error,
             exc_info=error,
         )
 
-    def _set_validators(self) -> dict[str, Any]:
-        """Make the request a conditional one; returns what was there before."""
-        held = self.held
+    def _add_validators(self) -> dict[str, Any]:
+        """Make the request a conditional one; return the fields that it replaced."""
+        previous = self._previous
         before: dict[str, Any] = {}
-        if held is None or not self._get or "HTTP_RANGE" in self.environ:
+        if previous is None or not self._get or "HTTP_RANGE" in self._environ:
             return before
-        kept = held.kept
-        assert isinstance(kept, StoredResponse)  # noqa: S101 - for mypy: an index is never validated
-        verdict = kept.verdict
-        modified = next((v for n, v in kept.headers if n.lower() == "last-modified"), "")
-        new = {
+        verdict = previous.verdict
+        modified = next((v for n, v in previous.headers if n.lower() == "last-modified"), "")
+        validators = {
             "HTTP_IF_NONE_MATCH": verdict.etag,
             "HTTP_IF_MODIFIED_SINCE": modified if verdict.modified is not None else "",
         }
-        if not any(new.values()):
+        if not any(validators.values()):
             return before
         self._validating = True
-        for name, value in new.items():
-            before[name] = self.environ.get(name, _UNSET)
+        for name, value in validators.items():
+            before[name] = self._environ.get(name, _UNSET)
             if value:
-                self.environ[name] = value
+                self._environ[name] = value
             else:
-                self.environ.pop(name, None)
+                self._environ.pop(name, None)
         return before
 
-    def _unset_validators(self, before: dict[str, Any]) -> None:
+    def _restore(self, before: dict[str, Any]) -> None:
         for name, value in before.items():
             if value is _UNSET:
-                self.environ.pop(name, None)
+                self._environ.pop(name, None)
             else:
-                self.environ[name] = value
+                self._environ[name] = value
 
-    def _until_started(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """A generator may call ``start_response`` only when its first piece is asked for."""
+    def _read_until_started(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Read until ``start_response`` was called: a generator may do it with its first chunk."""
         iterator = iter(body)
         first: list[bytes] = []
         while not self._status and not self._sent:
@@ -246,154 +342,183 @@ class OriginFetch:
 
     # --- start_response ---------------------------------------------------------------------------
 
-    def _start(
+    def _hold_start(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
     ) -> Callable[[bytes], object]:
+        """Hold back what the application passes to ``start_response``."""
         if self._sent:
-            return self._call(status, headers, exc_info)
-        # a second call needs no exc_info: nobody was told of the first
+            return self._call_start_response(status, headers, exc_info)
+        # a second call needs no exc_info, because nothing of the first was sent
         self._status, self._headers = status, headers
-        if self._is_none_of_ours():
+        if self._is_not_cached():
             self._sent = True
-            return self._call(status, headers, None)
-        self._marks = self.layer.hooks.marks(self.environ)
-        for name, value in self._marks.items():  # what some are read from is gone by then
-            self.environ.setdefault(name, value)
+            return self._call_start_response(status, headers, None)
+        self._marks = self._context.hooks.read_marks(self._environ)
+        for name, value in self._marks.items():  # some are read from objects that are gone later
+            self._environ.setdefault(name, value)
         return self._write
 
-    def _is_none_of_ours(self) -> bool:
-        """Whether nobody said that this page is for everybody: it passes as it is."""
-        if self.layer.everything or self.flight is not None or self.held is not None:
+    def _is_not_cached(self) -> bool:
+        """Whether the response passes unchanged, because no view marked it as shared."""
+        if self._context.rules.everything or self._led is not None or self._entry is not None:
             return False
-        return not self.ticket.allowed and self._following is None
+        return not self._intent.allowed and self._joined is None
 
     def _write(self, data: bytes) -> object:
-        """The old imperative way of sending: never stored."""
+        """Send by the imperative way of WSGI; such a response is never stored."""
         if not self._sent:
             self._sent = True
-            self._real_write = self._call(self._status, list(self._headers), None)
-            self.layer.store.refuse("write")
-            self.over(private=True)
+            self._real_write = self._call_start_response(self._status, list(self._headers), None)
+            self._context.store.count_refusal("write")
+            self._end(private=True)
         return self._real_write(data)
 
-    def _call(
+    def _call_start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None
     ) -> Callable[[bytes], object]:
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
 
-    def _send(self, extra: list[tuple[str, str]]) -> None:
+    def _send_head(self, *, stored: bool = False) -> None:
         self._sent = True
-        self._call(self._status, [*self._headers, *extra], None)
+        extra = self._status_header(stored=stored)
+        self._call_start_response(self._status, [*self._headers, *extra], None)
 
-    # --- the way back -----------------------------------------------------------------------------
+    def _status_header(self, *, stored: bool) -> list[tuple[str, str]]:
+        context = self._context
+        if not (context.rules.everything or self._intent.allowed or self._entry is not None):
+            return []
+        details: list[tuple[str, object]] = [("fwd", self._reason)]
+        if self._validating:
+            details.append(("fwd-status", self._facts.status))
+        if stored:
+            details.append(("stored", True))
+        return context.status_header(details)
 
-    def _arrived(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        if self._following is not None and not self._sent:
-            return self._sent_along(body)
+    # --- the response -----------------------------------------------------------------------------
+
+    def _handle_response(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        if self._joined is not None and not self._sent:
+            return self._follow_joined(body)
         if self._sent or not self._status:
-            self.over(private=True)
+            self._end(private=True)
             return body
-        code = _number(self._status)
-        facts = self._facts(code)
-        if self._validating and code == 304 and self.held is not None:
-            return self._validated(body, facts)
+        code = _parse_code(self._status)
+        self._facts = facts = ResponseFacts(
+            code,
+            self._headers,
+            authorized="HTTP_AUTHORIZATION" in self._environ,
+            no_store="no-store" in request_directives(self._environ),
+            requested_at=self._requested_at,
+            received_at=self._context.clock.time(),
+        )
+        if self._validating and code == 304 and self._entry is not None:
+            return self._handle_not_modified(body)
         if code in _ERRORS:
-            answer = self._covered(code)
+            answer = self._cover_error(code)
             if answer is not None:
                 close_body(body)
                 return answer
         if not self._get:
-            return self._head(body, facts)
-        verdict = judge(facts, self.layer.judging(self.ident))
-        reason = self._objection(body, facts) or verdict.refused
+            return self._handle_head(body)
+        self._verdict = judge(facts, self._context.rules.options_for(self._key))
+        reason = self._find_objection(body) or self._verdict.refused
         if reason:
-            return self._passed(body, facts, reason)
-        return self._recorded(body, facts, verdict)
+            return self._pass_through(body, reason)
+        return self._store_while_sending(body)
 
-    def _facts(self, code: int) -> ResponseFacts:
-        return ResponseFacts(
-            code,
-            self._headers,
-            authorized="HTTP_AUTHORIZATION" in self.environ,
-            no_store="no-store" in self.layer.request_directives(self.environ),
-            requested_at=self.requested,
-            received_at=self.layer.clock.time(),
-        )
-
-    def _objection(self, body: object, facts: ResponseFacts) -> str:
-        """Why the response is not stored, beyond what its headers say."""
-        layer, ticket = self.layer, self.ticket
-        if ticket.refused:
-            return ticket.refused
-        if not (layer.everything or ticket.allowed):
+    def _find_objection(self, body: object) -> str:
+        """Return why the response is not stored, beyond what its headers say; "" for no reason."""
+        context = self._context
+        if self._intent.refused:
+            return self._intent.refused
+        if not (context.rules.everything or self._intent.allowed):
             return "not-shared"
-        if not layer.may_store(self.ident):
+        if not context.rules.may_store(self._key):
             return "route"
-        if self.forward is ForwardReason.BYPASS or "HTTP_RANGE" in self.environ:
+        if self._reason is ForwardReason.BYPASS or "HTTP_RANGE" in self._environ:
             return "request"
-        if is_file(self.environ.get("wsgi.file_wrapper"), body):
-            return "file"  # the server sends it faster than anything here could
-        length = facts.one("content-length")
-        if length is not None and length.isdigit() and int(length) > layer.max_body:
+        if is_file(self._environ.get("wsgi.file_wrapper"), body):
+            return "file"  # the server sends it faster than this cache could
+        length = _declared_length(self._facts)
+        if length is not None and length > context.rules.max_body:
             return "size"
-        encoded = "content-encoding" in facts.fields
-        if encoded and layer.hooks.used_nonce(self.environ) is not None:
-            layer.say_compressed(self.ident)
-            return "nonce"  # it cannot be found in there
+        encoded = "content-encoding" in self._facts.fields
+        if encoded and context.hooks.used_nonce(self._environ) is not None:
+            context.warn_compressed(self._key)
+            return "nonce"  # it cannot be found in an encoded body
         return ""
 
-    def _validated(self, body: Iterable[bytes], facts: ResponseFacts) -> Iterable[bytes]:
-        """The application says that what is stored still holds."""
+    def _handle_not_modified(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Freshen the stored response, which the application says is still valid."""
         close_body(body)
-        held = self.held
-        assert held is not None and isinstance(held.kept, StoredResponse)  # noqa: S101 - for mypy
-        kept = held.kept
-        if not same_response(kept.verdict.etag, kept.verdict.modified, facts):
-            self.held, self._validating, self._status = None, False, ""
-            return self._ask()  # a 304 about something else: ask for the whole
-        nonce = self.layer.hooks.used_nonce(self.environ)
-        news = self.layer.dated(self._headers, facts.received_at)
-        if nonce is not None and kept.nonce:  # the stored body knows it under another name
-            news = [(name, value.replace(nonce, kept.nonce)) for name, value in news]
-        fresh = ResponseFacts(
-            kept.code,
-            updated(kept.headers, news),
-            authorized=facts.authorized and not kept.verdict.public,
-            requested_at=self.requested,
-            received_at=facts.received_at,
-        )
-        verdict = judge(fresh, self.layer.judging(self.ident))
-        made = self.layer.made(kept.status, fresh, verdict, kept.body, kept)
-        reason = verdict.refused or self.ticket.refused
-        self.layer.store.count("validated")
+        context, previous, facts = self._context, self._previous, self._facts
+        assert previous is not None  # noqa: S101 - for mypy: only a response is validated
+        if not same_response(previous.verdict.etag, previous.verdict.modified, facts):
+            self._entry, self._validating, self._status = None, False, ""
+            return self._call_app()  # the 304 is about another response: ask for the whole
+        nonce = context.hooks.used_nonce(self._environ)
+        news = add_date(self._headers, facts.received_at)
+        if nonce is not None and previous.nonce:  # the stored pieces were split at another nonce
+            news = [(name, value.replace(nonce, previous.nonce)) for name, value in news]
+        authorized = facts.authorized and not previous.verdict.public
+        response = self._freshen(previous, news, authorized=authorized)
+        reason = response.verdict.refused or self._intent.refused
+        context.store.count("validated")
         if reason:
-            self.layer.store.refuse(reason)
-            self.layer.forget(self.ident, held)
-            self.over(private=True)
+            context.store.count_refusal(reason)
+            self._delete_entry()
+            self._end(private=True)
         else:
-            self.layer.keep(self.ident, made, self.environ, self.mark)
-            self.over(made)
-            self.outcome = "validated"
+            context.save(self._key, response, self._environ, self._mark)
+            self._end(response)
+            self.result = "validated"
         details = [("fwd", ForwardReason.STALE), ("fwd-status", 304)]
-        return self.layer.answer(self.environ, self._start_response, made, details)
+        return context.send(self._environ, self._start_response, response, details)
 
-    def _covered(self, code: int) -> Iterable[bytes] | None:
-        """A stale response in place of an error, where that is allowed (RFC 5861 section 4)."""
-        held = self.held
-        if self._sent or held is None or not isinstance(held.kept, StoredResponse):
+    def _freshen(
+        self, previous: StoredResponse, news: Headers, *, authorized: bool
+    ) -> StoredResponse:
+        """Return a stored response with the headers of a newer one (RFC 9111 section 3.2)."""
+        facts = ResponseFacts(
+            previous.code,
+            updated(previous.headers, news),
+            authorized=authorized,
+            requested_at=self._requested_at,
+            received_at=self._facts.received_at,
+        )
+        return build_response(
+            previous.status,
+            facts,
+            judge(facts, self._context.rules.options_for(self._key)),
+            previous.body,
+            previous=previous,
+            make_private=self._context.hooks.make_private,
+        )
+
+    def _cover_error(self, code: int) -> Iterable[bytes] | None:
+        """Answer with a stale response in place of an error (RFC 5861 section 4).
+
+        Args:
+            code: of the error; 0 for an exception.
+
+        Returns:
+            The body, or ``None`` where that is not allowed.
+        """
+        context, entry, previous = self._context, self._entry, self._previous
+        if self._sent or entry is None or previous is None:
             return None
-        now = self.layer.clock.monotonic()
-        age, verdict = now - held.stored, held.kept.verdict
-        self.layer.store.count("failures")
+        now = context.clock.monotonic()
+        age, verdict = now - entry.stored, previous.verdict
+        context.store.count("failures")
         if verdict.validate or age - verdict.lifetime_s > verdict.if_error_s:
             return None
-        if "HTTP_RANGE" in self.environ or now >= held.gone_at:
+        if "HTTP_RANGE" in self._environ or now >= entry.gone_at:
             return None
-        self.outcome = "failed"
-        self.over(held.kept)
-        self.layer.store.count("stale")
+        self.result = "failed"
+        self._end(previous)
+        context.store.count("stale")
         left = math.floor(verdict.lifetime_s - age)
         details: list[tuple[str, object]] = [
             ("hit", True),
@@ -402,199 +527,208 @@ class OriginFetch:
         ]
         if code:
             details.append(("fwd-status", code))
-        return self.layer.answer(self.environ, self._start_response, held.kept, details)
+        return context.send(self._environ, self._start_response, previous, details)
 
-    def _head(self, body: Iterable[bytes], facts: ResponseFacts) -> Iterable[bytes]:
-        """A HEAD may bring news of the stored GET (RFC 9111 section 4.3.5)."""
-        held = self.held
-        if (
-            held is not None
-            and isinstance(held.kept, StoredResponse)
-            and facts.status == held.kept.code
-        ):
-            kept = held.kept
+    def _handle_head(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Freshen the stored GET by the response to a HEAD (RFC 9111 section 4.3.5)."""
+        previous, facts = self._previous, self._facts
+        if previous is not None and facts.status == previous.code:
             length = facts.one("content-length")
-            same = same_response(kept.verdict.etag, kept.verdict.modified, facts)
-            if same and (length is None or length == str(kept.size)):
-                fresh = ResponseFacts(
-                    kept.code,
-                    updated(kept.headers, self.layer.dated(self._headers, facts.received_at)),
-                    requested_at=self.requested,
-                    received_at=facts.received_at,
-                )
-                verdict = judge(fresh, self.layer.judging(self.ident))
-                if not verdict.refused:
-                    made = self.layer.made(kept.status, fresh, verdict, kept.body, kept)
-                    self.layer.keep(self.ident, made, self.environ, self.mark)
+            same = same_response(previous.verdict.etag, previous.verdict.modified, facts)
+            if same and (length is None or length == str(previous.size)):
+                news = add_date(self._headers, facts.received_at)
+                response = self._freshen(previous, news, authorized=False)
+                if not response.verdict.refused:
+                    self._context.save(self._key, response, self._environ, self._mark)
             else:
-                self.layer.forget(self.ident, held)
-        self.over(private=True)
-        self._send(self._told(facts.status))
+                self._delete_entry()
+        self._end(private=True)
+        self._send_head()
         return body
 
-    def _passed(self, body: Iterable[bytes], facts: ResponseFacts, reason: str) -> Iterable[bytes]:
-        """The response is not stored, and leaves as it came."""
-        layer = self.layer
-        self.outcome = "failed" if facts.status >= 500 else "refused"
+    def _pass_through(self, body: Iterable[bytes], reason: str) -> Iterable[bytes]:
+        """Send a response that is not stored as it came."""
+        context, status = self._context, self._facts.status
+        self.result = "failed" if status >= 500 else "refused"
         if reason != "request":
-            layer.store.refuse(reason)
-        if self.held is not None and facts.status < 500 and "HTTP_RANGE" not in self.environ:
-            layer.forget(self.ident, self.held)  # what replaced it is not for everybody
-        self.over(private=facts.status < 500)
-        self._send(self._told(facts.status))
-        if facts.status == 304 and self.held is None and layer.everything:
-            self._fill(facts)
+            context.store.count_refusal(reason)
+        if self._entry is not None and status < 500 and "HTTP_RANGE" not in self._environ:
+            self._delete_entry()  # the application's new response is not for everybody
+        self._end(private=status < 500)
+        self._send_head()
+        if status == 304 and self._entry is None and context.rules.everything:
+            self._fetch_whole_later()
         return body
 
-    def _fill(self, facts: ResponseFacts) -> None:
-        """A browser has the page and this cache has not: fetch it for the next one."""
-        whole = ResponseFacts(200, facts.headers, received_at=facts.received_at)
-        if not judge(whole, self.layer.judging(self.ident)).refused and not self.ticket.refused:
-            self.layer.refresh_later(self.ident, self.environ, None)
+    def _delete_entry(self) -> None:
+        assert self._entry is not None  # noqa: S101 - for mypy
+        self._context.store.delete(str(self._entry.ident))
 
-    def _told(self, status: int, stored: bool = False) -> list[tuple[str, str]]:
-        if not (self.layer.everything or self.ticket.allowed or self.held is not None):
-            return []
-        details: list[tuple[str, object]] = [("fwd", self.forward)]
-        if self._validating:
-            details.append(("fwd-status", status))
-        if stored:
-            details.append(("stored", True))
-        return self.layer.status(details)
+    def _fetch_whole_later(self) -> None:
+        """Fetch a page that a client has and this cache has not, for the next client."""
+        whole = ResponseFacts(200, self._facts.headers, received_at=self._facts.received_at)
+        verdict = judge(whole, self._context.rules.options_for(self._key))
+        if not verdict.refused and not self._intent.refused:
+            self._context.refresh(self._key, self._environ, None)
 
     # --- storing ----------------------------------------------------------------------------------
 
-    def _recorded(
-        self, body: Iterable[bytes], facts: ResponseFacts, verdict: CacheVerdict
-    ) -> Iterable[bytes]:
-        layer = self.layer
-        if not self.ticket.query:
-            self.ident = layer.without_query(self.environ) or self.ident
-        head = layer.made(self._status, facts, verdict, b"", None)
-        if self.flight is not None and self._may_be_sent_along(facts):
-            self.flight.open(head, layer.variant_of(verdict.vary, self.environ))
-        recorder = BodyTee(self, body, facts, verdict)
-        conditional = (
-            "HTTP_IF_NONE_MATCH" in self.environ or "HTTP_IF_MODIFIED_SINCE" in self.environ
-        )
+    def _store_while_sending(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        context, environ, facts, verdict = self._context, self._environ, self._facts, self._verdict
+        if not self._intent.query:
+            self._key = context.keys.build_without_query(environ) or self._key
+        head = build_response(self._status, facts, verdict, b"")
+        if self._led is not None and self._may_stream():
+            self._led.start_streaming(head, selecting_digest(verdict.vary, environ))
+        length = 0 if facts.status in (204, 205) else _declared_length(facts)
+        tee = BodyTee(body, self, length, context.rules.max_body)
+        conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
         if (
             conditional
             and facts.status == 200
-            and matches(self.environ, verdict.etag, verdict.modified, head.made)
+            and matches(environ, verdict.etag, verdict.modified, head.date)
         ):
-            return self._known(recorder, head)
-        hooks = layer.hooks
-        if hooks.used_nonce(self.environ) is not None:
-            hooks.fresh_nonce(self.environ)  # says that this page is one of ours
-            self._headers = nonced_headers(list(self._headers), hooks.outgoing)
-        self._send(self._told(facts.status, stored=True))
-        return recorder
+            return self._answer_known(tee, head)
+        hooks = context.hooks
+        if hooks.used_nonce(environ) is not None:
+            hooks.fresh_nonce(environ)  # tells the layer of headers that this cache renews it
+            self._headers = weaken_etag(hooks.make_private(list(self._headers)))
+        self._send_head(stored=True)
+        return tee
 
-    def _known(self, recorder: BodyTee, head: StoredResponse) -> Iterable[bytes]:
-        """The client has this very response: it gets a 304, and the cache the body."""
+    def _answer_known(self, tee: BodyTee, head: StoredResponse) -> Iterable[bytes]:
+        """Send 304 to a client that has this very response; the cache gets the body."""
         try:
-            for _ in recorder:
+            for _ in tee:
                 pass
         finally:
-            recorder.close()
-        details: list[tuple[str, object]] = [("fwd", self.forward), ("stored", True)]
-        return self.layer.answer(self.environ, self._start_response, head, details)
+            tee.close()
+        details: list[tuple[str, object]] = [("fwd", self._reason), ("stored", True)]
+        return self._context.send(self._environ, self._start_response, head, details)
 
-    def _may_be_sent_along(self, facts: ResponseFacts) -> bool:
-        """Whether others may begin to send before the end: not what may still use a nonce."""
-        content_type = (facts.one("content-type") or "").lower()
-        return "html" not in content_type and not self.layer.hooks.used_nonce(self.environ)
+    def _may_stream(self) -> bool:
+        """Whether followers may stream the body: not one that may still use a nonce."""
+        content_type = (self._facts.one("content-type") or "").lower()
+        return "html" not in content_type and not self._context.hooks.used_nonce(self._environ)
 
-    def finish(self, body: bytes, facts: ResponseFacts, verdict: CacheVerdict) -> None:
-        """The whole body is there: store the response."""
-        layer = self.layer
-        made: StoredResponse | None = layer.made(self._status, facts, verdict, body, None)
-        assert made is not None  # noqa: S101 - for mypy
-        made.tags = self.ticket.tags
-        made.fetch_s = layer.clock.monotonic() - self.began
-        made.marks = self._marks | layer.hooks.marks(self.environ)
-        reason = self.ticket.refused
-        nonce = layer.hooks.used_nonce(self.environ)
+    @property
+    def followed(self) -> bool:
+        """See :class:`.TeeTarget`."""
+        return self._led is not None and self._led.followed
+
+    def receive(self, chunk: bytes) -> None:
+        """See :class:`.TeeTarget`."""
+        if self._led is not None:
+            self._led.add(chunk)
+
+    def complete(self, body: bytes) -> None:
+        """Store the response: its whole body is there."""
+        context = self._context
+        response: StoredResponse | None
+        response = build_response(self._status, self._facts, self._verdict, body)
+        response.tags = self._intent.tags
+        response.fetch_s = context.clock.monotonic() - self._began
+        response.marks = self._marks | context.hooks.read_marks(self._environ)
+        reason = self._intent.refused
+        nonce = context.hooks.used_nonce(self._environ)
         if nonce is not None:
-            made = split(made, nonce, layer.hooks.outgoing)
-            reason = reason or ("" if made is not None else "nonce")
-        if reason or made is None:
-            layer.store.refuse(reason)
-            self.outcome = "refused"
-            self.over(private=True)
+            response = split_at_nonce(response, nonce, context.hooks.make_private)
+            reason = reason or ("" if response is not None else "nonce")
+        if reason or response is None:
+            context.store.count_refusal(reason)
+            self.result = "refused"
+            self._end(private=True)
             return
-        kept = layer.keep(self.ident, made, self.environ, self.mark)
-        self.outcome = "stored" if kept else "refused"
-        self.over(made)
+        saved = context.save(self._key, response, self._environ, self._mark)
+        self.result = "stored" if saved else "refused"
+        self._end(response)
 
-    def broke_off(self, reason: str) -> None:
-        """The body did not end well, or grew too large."""
-        if reason:
-            self.layer.store.refuse(reason)
-        self.outcome = "failed"
-        self.over(failed=True)
+    def abort(self, reason: str) -> None:
+        """See :class:`.TeeTarget`."""
+        self._context.store.count_refusal(reason)
+        self.result = "failed"
+        self._end(failed=True)
 
-    def too_large(self) -> None:
-        """The body grew over the limit: it goes on to those who have begun to send it."""
-        self.layer.store.refuse("size")
-        if self.flight is not None:
-            self.flight.forget_chunks()
-            self.layer.board.leave(self._boarded, self.flight, private=True)
+    def overflow(self) -> None:
+        """Stop collapsing; followers that stream the body already get it to its end."""
+        self._context.store.count_refusal("size")
+        if self._led is not None:
+            self._led.stop_storing()
+            self._context.collapser.finish(self._entered_key, self._led, private=True)
 
-    def over(
-        self, kept: StoredResponse | None = None, *, private: bool = False, failed: bool = False
+    def end_unstored(self) -> None:
+        """See :class:`.TeeTarget`."""
+        self._end(private=True)
+
+    def _end(
+        self,
+        stored: StoredResponse | None = None,
+        *,
+        private: bool = False,
+        failed: bool = False,
     ) -> None:
-        flight, self.flight = self.flight, None
-        if flight is not None:
-            if kept is not None:
-                flight.variant = self.layer.variant_of(kept.verdict.vary, self.environ)
-            self.layer.board.leave(self._boarded, flight, private=private)
-            flight.end(kept, failed=failed)
+        """Release the requests that wait for this one."""
+        led, self._led = self._led, None
+        if led is not None:
+            if stored is not None:
+                led.selects = selecting_digest(stored.verdict.vary, self._environ)
+            self._context.collapser.finish(self._entered_key, led, private=private)
+            led.end(stored, failed=failed)
 
-    # --- with another's trip ----------------------------------------------------------------------
+    # --- following another request ----------------------------------------------------------------
 
-    def _sent_along(self, own: Iterable[bytes]) -> Iterable[bytes]:
-        """The view has left this request to another's trip: its own response is dropped."""
+    def _follow_joined(self, own: Iterable[bytes]) -> Iterable[bytes]:
+        """Drop this request's own response and send that of the request that it joined."""
         close_body(own)
-        flight, self._following = self._following, None
-        assert flight is not None  # noqa: S101 - for mypy
-        answer = self._follow(flight)
+        request, self._joined = self._joined, None
+        assert request is not None  # noqa: S101 - for mypy
+        answer = self._follow(request)
         if answer is not None:
             return answer
         self._alone, self._status = True, ""
-        self.ticket = CacheIntent(self)
-        return self._ask()
+        self._intent = CacheIntent(self)
+        return self._call_app()
 
-    def _follow(self, flight: CollapsedRequest) -> Iterable[bytes] | None:
-        """What the other trip brings; ``None`` when it is not for this request."""
-        layer, environ = self.layer, self.environ
-        landing = flight.wait(layer.wait_s)
-        head = flight.head
-        if landing is CollapseOutcome.OPEN and head is not None and not self._background:
-            wanted = layer.variant_of(head.verdict.vary, environ)
+    def _follow(self, request: CollapsedRequest) -> Iterable[bytes] | None:
+        """Answer with another request's response; ``None`` when it is not for this client."""
+        context, environ = self._context, self._environ
+        wait_s = context.rules.wait_s
+        outcome = request.wait(wait_s)
+        head = request.head
+        details = [("fwd", self._reason), ("collapsed", True)]
+        if outcome is CollapseOutcome.STREAMING and head is not None and not self._background:
+            same = selecting_digest(head.verdict.vary, environ) == request.selects
             conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
-            if wanted == flight.variant and not conditional:
-                along = flight.follow()
-                if along is not None:
-                    layer.store.count("coalesced")
-                    details = [("fwd", self.forward), ("collapsed", True)]
-                    headers = [*head.headers, ("Age", "0"), *layer.status(details)]
-                    self._start_response(head.status, headers)
-                    return along
-        if landing is CollapseOutcome.OPEN:
-            landing = flight.wait(layer.wait_s, whole=True)
-        if landing is CollapseOutcome.UNDER_WAY:
-            layer.board.pass_by(self.ident)  # it takes too long to wait for
-        kept = flight.kept
-        if landing is not CollapseOutcome.WHOLE or kept is None:
+            body = request.stream() if same and not conditional else None
+            if body is not None:
+                context.store.count("coalesced")
+                headers = [*head.headers, ("Age", "0"), *context.status_header(details)]
+                self._start_response(head.status, headers)
+                return body
+        if outcome is CollapseOutcome.STREAMING:
+            outcome = request.wait(wait_s, complete=True)
+        if outcome is CollapseOutcome.PENDING:
+            context.collapser.bypass(self._key)  # it takes too long to wait for
+        stored = request.stored
+        if outcome is not CollapseOutcome.STORED or stored is None:
             return None
-        if layer.variant_of(kept.verdict.vary, environ) != flight.variant:
+        if selecting_digest(stored.verdict.vary, environ) != request.selects:
             return None
-        layer.store.count("coalesced")
-        details = [("fwd", self.forward), ("collapsed", True)]
-        return layer.answer(environ, self._start_response, kept, details)
+        context.store.count("coalesced")
+        return context.send(environ, self._start_response, stored, details)
 
 
-def _number(status: str) -> int:
+def request_directives(environ: WSGIEnvironment) -> Directives:
+    """Parse the request's own ``Cache-Control``."""
+    value = environ.get("HTTP_CACHE_CONTROL")
+    return directives(value) if value else _NO_DIRECTIVES
+
+
+def _parse_code(status: str) -> int:
     code = status[:3]
     return int(code) if code.isascii() and code.isdigit() else 0
+
+
+def _declared_length(facts: ResponseFacts) -> int | None:
+    length = facts.one("content-length")
+    return int(length) if length is not None and length.isdigit() else None

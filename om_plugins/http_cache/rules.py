@@ -1,40 +1,86 @@
-"""What the settings say of the shared HTTP cache, and what it asks of the rest of the house."""
+"""The rules of one cache, as the settings give them, and what it asks of other features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import ConfigError
 from .rfc9111 import StorageOptions
-from .stored_response import Outgoing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["CacheRules", "PageHooks", "RouteRule"]
+    from ..settings.settings import Settings
+
+__all__ = ["CacheRules", "NoPageHooks", "PageHooks", "RouteRule", "rules_from"]
+
+Header = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class PageHooks:
-    """What the layer asks of the rest of the house, about one request's environ.
+class PageHooks(Protocol):
+    """What the cache asks of the features that change pages: nonces, policies, routes.
 
-    Attributes:
-        used_nonce: the CSP nonce that the page used, if it asked for one.
-        fresh_nonce: the nonce of a response that the cache puts nonces into, made when there is
-            none yet.
-        marks: what else the environ of a request must have when it gets this response.
-        fits: whether a response with these marks may answer this request.
-        carried: what the request of a refresh takes over.
-        outgoing: makes the headers of a page with a nonce fit for caches further out.
+    The cache lies inside the layers that add headers and count requests. A stored response must
+    bring along its *marks*: what the application would have put into the environ for those layers.
     """
 
-    used_nonce: Callable[[WSGIEnvironment], str | None] = lambda environ: None
-    fresh_nonce: Callable[[WSGIEnvironment], str] = lambda environ: ""
-    marks: Callable[[WSGIEnvironment], dict[str, Any]] = lambda environ: {}
-    fits: Callable[[WSGIEnvironment, dict[str, Any]], bool] = lambda environ, marks: True
-    carried: Callable[[WSGIEnvironment], dict[str, Any]] = lambda environ: {}
-    outgoing: Outgoing = list
+    def used_nonce(self, environ: WSGIEnvironment) -> str | None:
+        """Return the CSP nonce that the page used; ``None`` when it asked for none."""
+
+    def fresh_nonce(self, environ: WSGIEnvironment) -> str:
+        """Return the nonce of a response that the cache puts nonces into; make it if needed."""
+
+    def read_marks(self, environ: WSGIEnvironment) -> dict[str, Any]:
+        """Return the marks that a response put into the environ of its request."""
+
+    def fits(self, environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
+        """Whether a response with these marks may answer this request."""
+
+    def refresh_environ(self, environ: WSGIEnvironment) -> dict[str, Any]:
+        """Return what the request of a refresh takes over from this request."""
+
+    def make_private(self, headers: list[Header]) -> list[Header]:
+        """Return the headers of a page with a nonce so that no cache downstream may store it."""
+
+    def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
+        """Encode marks for a store."""
+
+    def unpack_marks(self, data: bytes) -> dict[str, Any]:
+        """Decode marks.
+
+        Raises:
+            ValueError: the data is damaged.
+        """
+
+
+class NoPageHooks:
+    """The hooks of a cache whose pages have neither nonces nor marks."""
+
+    def used_nonce(self, environ: WSGIEnvironment) -> str | None:
+        return None
+
+    def fresh_nonce(self, environ: WSGIEnvironment) -> str:
+        return ""
+
+    def read_marks(self, environ: WSGIEnvironment) -> dict[str, Any]:
+        return {}
+
+    def fits(self, environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
+        return True
+
+    def refresh_environ(self, environ: WSGIEnvironment) -> dict[str, Any]:
+        return {}
+
+    def make_private(self, headers: list[Header]) -> list[Header]:
+        return list(headers)
+
+    def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
+        return b""
+
+    def unpack_marks(self, data: bytes) -> dict[str, Any]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +91,7 @@ class RouteRule:
         path: a path, or with ``*`` at its end the beginning of paths.
         store: whether responses are stored at all.
         query: whether the query is part of the key.
-        options: how they are judged.
+        options: how responses are judged.
     """
 
     path: str
@@ -54,7 +100,7 @@ class RouteRule:
     options: StorageOptions = field(default_factory=StorageOptions)
 
     def matches(self, path: str) -> bool:
-        """Whether it is about this path."""
+        """Whether the rule applies to this path."""
         if self.path.endswith("*"):
             return path.startswith(self.path[:-1])
         return path == self.path
@@ -62,17 +108,18 @@ class RouteRule:
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
-    """What the settings say.
+    """The rules of one cache.
 
     Attributes:
-        everything: store what says that it may be stored; else only what a view marked as shared.
+        everything: store every response that its headers allow to store; else only responses of
+            views that are marked as shared.
         client_directives: obey ``no-cache``, ``max-age`` and the like of requests.
-        name: of this cache in ``Cache-Status``; "" sends none.
+        name: of this cache in ``Cache-Status``; "" sends no such header.
         max_body: a larger body is not stored, in bytes.
-        variants: responses at one address, at most.
-        wait_s: how long a request waits for another's trip.
+        variants: bound on the responses at one address.
+        wait_s: how long a request waits for another's response.
         options: how responses are judged.
-        routes: for some paths; the longest that matches counts.
+        routes: rules for some paths, longest path first; the first that matches counts.
     """
 
     everything: bool = False
@@ -83,3 +130,73 @@ class CacheRules:
     wait_s: float = 10.0
     options: StorageOptions = field(default_factory=StorageOptions)
     routes: tuple[RouteRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        longest_first = sorted(self.routes, key=lambda rule: -len(rule.path))
+        object.__setattr__(self, "routes", tuple(longest_first))
+
+    def ignores_query(self, path: str) -> bool:
+        """Whether a rule takes the query out of the keys of this path."""
+        return any(not rule.query and rule.matches(path) for rule in self.routes)
+
+    def options_for(self, key: str) -> StorageOptions:
+        """Return how responses at an address are judged."""
+        rule = self._find_rule(key)
+        return self.options if rule is None else rule.options
+
+    def may_store(self, key: str) -> bool:
+        """Whether responses at an address may be stored at all."""
+        rule = self._find_rule(key)
+        return rule is None or rule.store
+
+    def _find_rule(self, key: str) -> RouteRule | None:
+        if not self.routes:
+            return None
+        path = key.partition("\n")[0]
+        path = path[path.find("/", 8) :]
+        return next((rule for rule in self.routes if rule.matches(path)), None)
+
+
+def rules_from(settings: Settings) -> CacheRules:
+    """Build the rules that the ``OM_HTTP_CACHE_…`` keys ask for.
+
+    Raises:
+        ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
+    """
+    options = StorageOptions(
+        heuristic=settings.http_cache_heuristic,
+        cookies=settings.http_cache_compliance,
+        targets=tuple(name.lower() for name in settings.http_cache_targets),
+        longest_s=settings.http_cache_max_age,
+        stale_if_error_s=settings.http_cache_stale_if_error,
+    )
+    return CacheRules(
+        everything=settings.http_cache,
+        client_directives=settings.http_cache_client_directives,
+        name=settings.http_cache_status,
+        max_body=settings.http_cache_max_body,
+        variants=settings.http_cache_variants,
+        wait_s=settings.http_cache_wait,
+        options=options,
+        routes=tuple(_route_rules(settings.http_cache_routes, options)),
+    )
+
+
+def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
+    for path, route in routes.items():
+        if not path.startswith("/") or "*" in path[:-1]:
+            raise ConfigError(
+                "OM_HTTP_CACHE_ROUTES",
+                path,
+                "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
+            )
+        changes = {
+            name: value
+            for name, value in (
+                ("default_s", route.max_age),
+                ("stale_while_revalidate_s", route.stale_while_revalidate),
+                ("stale_if_error_s", route.stale_if_error),
+            )
+            if value is not None
+        }
+        yield RouteRule(path, route.store, route.query, replace(options, **changes))

@@ -1,138 +1,74 @@
-"""Where responses are kept: in this process's memory, in front of a store that workers may share.
+"""The store of responses: this process's memory in front of a store that workers may share.
 
-The same two tiers as for data: :class:`.memory.MemoryTable` evicts by SIEVE within a bound of
-bytes, and :class:`.shared_store.SharedStore` keeps records in the store that ``OM_CACHE_URL``
-names, in front of which memory answers for at most five seconds on its own. Purges reach other
-workers over the hub; while this process cannot hear of them, each look-up asks the store.
+The levels are those of the data cache: :class:`~om_plugins.cache.memory.MemoryTable` evicts by
+SIEVE within a bound of bytes, and :class:`~om_plugins.cache.shared_store.SharedStore` keeps records
+in the store that ``OM_CACHE_URL`` names. Memory answers without asking that store for at most five
+seconds. Purges reach other workers over the hub. While this process cannot read the hub, every
+look-up asks the store.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..cache.entry import CacheEntry, Record
-from ..cache.memory import MemoryTable
 from ..cache.shared_store import DEAF_TTL_S, L1_TTL_S, CountedStore, SharedStore
 from ..core.fork import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..types import HttpCacheStats, StoreStats
+from .keys import VariantIndex, variant_key
+from .memory import MemoryEntry, ResponseTable
+from .rfc9111 import ForwardReason
 from .store__purges import Purge, Purged, Purges, as_data, read_purge
 from .stored_response import (
     PackMarks,
     ReadMarks,
     StoredResponse,
-    Variants,
     decode_stored,
     encode_stored,
 )
 
-__all__ = ["MemoryEntry", "ResponseStore"]
+__all__ = ["ResponseStore"]
 
 logger = logging.getLogger("om_plugins")
 
 TOPIC = "http-purges"
 NAMESPACE = "http"
-HEAR_S = 1.0
+READ_INTERVAL_S = 1.0
 KEEP_STALE_S = 3600.0
-"""How long a stale response with a validator is kept at least: a 304 is cheap."""
+"""How long a stale response with a validator is kept at least, because a 304 is cheap."""
 DEAF_AND_ALONE_S = 1.0
-"""How long a response of one's own is trusted while neither hub nor store can be asked."""
-_HEADER_BYTES = 150
+"""How long this process trusts its own response while it can reach neither hub nor store."""
+_ENCODED = ("accept-encoding",)
+_INDEX_S = 86_400.0 * 365
+"""How long an index of variants is kept."""
 
 
-class MemoryEntry(CacheEntry):
-    """A response in memory; ``stored`` is the monotonic time at which its age was 0.
-
-    Attributes:
-        kept: the response, or the index of an address's variants.
-        count_hit: counts one hit.
-    """
-
-    __slots__ = ("_read", "count_hit", "kept")
-
-    def __init__(
-        self,
-        ident: str,
-        kept: StoredResponse | Variants,
-        *,
-        tags: tuple[str, ...],
-        began: float,
-        born: float,
-        lifetime_s: float,
-        keep_s: float,
-        valid_until: float = math.inf,
-    ) -> None:
-        super().__init__(
-            ident,
-            kept.body if isinstance(kept, StoredResponse) else b"",
-            tags=tags,
-            began=began,
-            stored=born,
-            stale_time=lifetime_s,
-            cache_time=keep_s,
-            valid_until=valid_until,
-        )
-        self.kept = kept
-        self.count_hit: Callable[[], int] = itertools.count().__next__
-        self._read = 0
-        if isinstance(kept, StoredResponse):
-            self.weight += kept.size - len(kept.body) + _HEADER_BYTES * (len(kept.headers) + 2)
-
-    @property
-    def expires(self) -> float:
-        """The monotonic time until which it is fresh, whatever its place in memory is."""
-        kept = self.kept
-        if self.base == -math.inf or not isinstance(kept, StoredResponse):
-            return -math.inf
-        return self.stored + kept.verdict.lifetime_s
-
-    def hits(self) -> int:
-        """How many hits were counted. A counter can only be read by counting."""
-        found = self.count_hit() - self._read
-        self._read += 1
-        return found
-
-
-class _ResponseTable(MemoryTable):
-    """A table of responses that remembers what those that left had saved."""
-
-    __slots__ = ("bytes_saved", "fetch_s_saved", "hits")
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(limit_bytes)
-        self.hits = 0
-        self.bytes_saved = 0
-        self.fetch_s_saved = 0.0
-
-    def remove(self, entry: CacheEntry) -> None:
-        super().remove(entry)
-        if isinstance(entry, MemoryEntry) and isinstance(entry.kept, StoredResponse):
-            hits = entry.hits()
-            self.hits += hits
-            self.bytes_saved += hits * entry.kept.size
-            self.fetch_s_saved += hits * entry.kept.fetch_s
+Fits = Callable[[dict[str, Any], dict[str, Any]], bool]
+"""Whether a response with these marks may answer this request."""
 
 
 class ResponseStore:
-    """Finds, keeps and purges responses. Never raises.
+    """Finds, saves and purges responses. Never raises.
 
     Args:
         l1_bytes: bound on the memory of this process.
-        max_body: a larger body is not kept.
+        max_body: a larger body is not stored, in bytes.
         clock, scheduler: time and background jobs.
         hub: carries purges to other workers; ``None`` for a process that is alone.
         store: what workers share; ``None`` keeps everything in this process.
-        pack_marks, read_marks: how the marks of a response are written for the store.
+        pack_marks, read_marks: encode and decode the marks of a response for the store.
 
     Attributes:
-        entries: by key, for look-ups without a lock.
+        entries: the entries in memory by key, for look-ups without a lock.
         counts: guarded by ``lock``.
+        refused: how many responses were not stored, by reason; guarded by ``lock``.
     """
 
     def __init__(
@@ -160,7 +96,8 @@ class ResponseStore:
         self._pack_marks = pack_marks
         self._read_marks = read_marks
         self.lock = threading.Lock()
-        self._table = _ResponseTable(l1_bytes)
+        self._index_lock = threading.Lock()
+        self._table = ResponseTable(l1_bytes)
         self.entries = self._table.entries
         self.counts = HttpCacheStats()
         self.refused: dict[str, int] = {}
@@ -174,43 +111,44 @@ class ResponseStore:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """In a child: the lock may be held by a thread that is not here."""
+        """Renew the locks in a child process: a thread of the parent may hold them."""
         self.lock = threading.Lock()
+        self._index_lock = threading.Lock()
         self._origin = os.urandom(8)
         self._started = False
 
-    # --- finding and keeping --------------------------------------------------------------------
+    # --- finding and saving ---------------------------------------------------------------------
 
-    def find(self, ident: str) -> MemoryEntry | None:
-        """What is kept under a key, fresh or not, from memory or the store."""
-        held = self.entries.get(ident)
+    def find(self, key: str) -> MemoryEntry | None:
+        """Find the entry of a key, fresh or not, in memory or in the store."""
+        entry = self.entries.get(key)
         now = self._now()
-        if isinstance(held, MemoryEntry) and now < held.valid_until:
-            return held
+        if isinstance(entry, MemoryEntry) and now < entry.valid_until:
+            return entry
         if self.shared is None:
             return None
-        self.start()  # what comes from the store into memory is to be purged as well
-        record, asked = self.shared.load(ident)
-        if not asked:  # the store is away: memory answers alone, as long as it may
-            if not isinstance(held, MemoryEntry) or now >= held.gone_at:
+        self.start()  # an entry that comes from the store into memory must be purged as well
+        record, asked = self.shared.load(key)
+        if not asked:  # the store is unreachable: memory answers alone, as long as it may
+            if not isinstance(entry, MemoryEntry) or now >= entry.gone_at:
                 return None
             with self.lock:
-                if self._deaf and self._clock.time() - held.began >= DEAF_AND_ALONE_S:
-                    held.doubt()
-                held.valid_until = min(held.gone_at, self._trusted_until(now))
-                held.fresh_until = min(held.expires, held.valid_until)
-            return held
-        kept = None if record is None else decode_stored(record.body, self._read_marks)
-        if record is None or kept is None:
+                if self._deaf and self._clock.time() - entry.began >= DEAF_AND_ALONE_S:
+                    entry.doubt()
+                entry.valid_until = min(entry.gone_at, self._trusted_until(now))
+                entry.fresh_until = min(entry.expires, entry.valid_until)
+            return entry
+        content = None if record is None else decode_stored(record.body, self._read_marks)
+        if record is None or content is None:
             return None
         with self.lock:
-            purged = self._purges.after(record.began, ident, record.tags)
+            purged = self._purges.after(record.began, key, record.tags)
         if purged is Purged.GONE:
             return None
         age = max(0.0, self._clock.time() - record.stored)
         found = MemoryEntry(
-            ident,
-            kept,
+            key,
+            content,
             tags=record.tags,
             began=record.began,
             born=now - age,
@@ -229,28 +167,101 @@ class ResponseStore:
             return math.inf
         return now + (DEAF_TTL_S if self._deaf else L1_TTL_S)
 
-    def mark(self) -> tuple[int, float]:
-        """Taken before the application is asked; :meth:`keep` wants it back."""
+    def select(
+        self, key: str, environ: dict[str, Any], fits: Fits
+    ) -> tuple[MemoryEntry | None, ForwardReason]:
+        """Find the response of an address that a request selects, fresh or not.
+
+        Args:
+            key: the key of the address.
+            environ: the request.
+            fits: whether a response may answer it.
+
+        Returns:
+            The entry, or ``None``, and why the application is asked if it must be.
+        """
+        entry = self.find(key)
+        if entry is None:
+            return None, ForwardReason.MISS
+        content = entry.content
+        if isinstance(content, StoredResponse):
+            if fits(environ, content.marks):
+                return entry, ForwardReason.STALE
+            return None, ForwardReason.MISS
+        entry.visited = True
+        for candidate in content.candidates(key, environ):
+            found = self.find(candidate)
+            if found is not None and isinstance(found.content, StoredResponse):
+                if fits(environ, found.content.marks):
+                    return found, ForwardReason.STALE
+                break
+        return None, ForwardReason.VARY
+
+    def purge_mark(self) -> tuple[int, float]:
+        """Return a mark to take before the application is asked; :meth:`save` needs it."""
         self.start()
         return self._purges.count, self._clock.time()
 
-    def keep(self, ident: str, kept: StoredResponse | Variants, mark: tuple[int, float]) -> bool:
-        """Keep a response, unless it was purged since its request began.
+    def save_selected(
+        self,
+        key: str,
+        response: StoredResponse,
+        environ: Mapping[str, object],
+        mark: tuple[int, float],
+        most: int,
+    ) -> bool:
+        """Save a response at an address, among its variants when it has some.
 
         Args:
-            mark: what :meth:`mark` gave then.
+            key: the key of the address.
+            response: what to save.
+            environ: the request that it answers.
+            mark: see :meth:`save`.
+            most: bound on the variants of one address; the oldest are deleted.
 
         Returns:
-            Whether it was kept.
+            See :meth:`save`.
+        """
+        names = response.verdict.vary
+        if not names:
+            entry: Any = self.entries.get(key)
+            if entry is None or _ENCODED not in getattr(entry.content, "names", ()):
+                return self.save(key, response, mark)
+            names = _ENCODED  # the uncompressed response beside the compressed variants
+        with self._index_lock:
+            found = self.find(key)
+            before = found.content if found is not None else None
+            if not isinstance(before, VariantIndex):
+                before = VariantIndex([], os.urandom(8).hex())
+            variant = variant_key(key, before.generation, names, environ)
+            index = before.add(variant, names, response.language)
+            if index is not before:
+                while len(index.keys) > most:
+                    self.delete(index.keys.pop(0))
+                self.save(key, index, mark)
+        return self.save(variant, response, mark)
+
+    def save(
+        self, key: str, content: StoredResponse | VariantIndex, mark: tuple[int, float]
+    ) -> bool:
+        """Save a response or an index, unless it was purged since its request began.
+
+        Args:
+            key: its key.
+            content: what to save.
+            mark: what :meth:`purge_mark` returned before the request.
+
+        Returns:
+            Whether it was saved.
         """
         count, began = mark
         tags: tuple[str, ...] = ()
         now = self._now()
-        born, lifetime, keep = now, 86_400.0 * 365, 86_400.0 * 365
-        if isinstance(kept, StoredResponse):
-            tags = kept.tags
-            verdict = kept.verdict
-            age = verdict.age_s + max(0.0, self._clock.time() - kept.received)
+        born, lifetime, keep = now, _INDEX_S, _INDEX_S
+        if isinstance(content, StoredResponse):
+            tags = content.tags
+            verdict = content.verdict
+            age = verdict.age_s + max(0.0, self._clock.time() - content.received_at)
             born = now - age
             lifetime = 0.0 if verdict.validate else verdict.lifetime_s
             validator = bool(verdict.etag) or verdict.modified is not None
@@ -259,19 +270,19 @@ class ResponseStore:
                 verdict.if_error_s,
                 KEEP_STALE_S if validator else 0.0,
             )
-        held = MemoryEntry(
-            ident, kept, tags=tags, began=began, born=born, lifetime_s=lifetime, keep_s=keep,
+        entry = MemoryEntry(
+            key, content, tags=tags, began=began, born=born, lifetime_s=lifetime, keep_s=keep,
             valid_until=self._trusted_until(now),
         )  # fmt: skip
         with self.lock:
-            purged = self._purges.since(count, ident, tags)
-            if purged is Purged.GONE or now >= held.gone_at:
+            purged = self._purges.since(count, key, tags)
+            if purged is Purged.GONE or now >= entry.gone_at:
                 return False
             if purged is Purged.STALE:
-                held.mark_stale()
-            if not self._table.put(held) and self.shared is None:
+                entry.mark_stale()
+            if not self._table.put(entry) and self.shared is None:
                 return False
-            if isinstance(kept, StoredResponse):
+            if isinstance(content, StoredResponse):
                 self.counts.stored += 1
         if self.shared is not None:
             record = Record(
@@ -280,43 +291,44 @@ class ResponseStore:
                 stale_time=lifetime,
                 cache_time=keep,
                 tags=tags,
-                body=encode_stored(kept, self._pack_marks),
+                body=encode_stored(content, self._pack_marks),
             )
-            self.shared.save(ident, record)
+            self.shared.save(key, record)
         return True
 
-    def drop(self, ident: str) -> None:
-        """Forget what is kept under one key, here and in the store."""
+    def delete(self, key: str) -> None:
+        """Delete the entry of one key, here and in the store."""
         with self.lock:
-            held = self.entries.get(ident)
-            if held is not None:
-                self._table.remove(held)
+            entry = self.entries.get(key)
+            if entry is not None:
+                self._table.remove(entry)
         if self.shared is not None:
-            self.shared.delete(ident)
+            self.shared.delete(key)
 
     # --- purging --------------------------------------------------------------------------------
 
     def purge(self, purge: Purge, *, later: bool = False) -> int:
-        """Take responses back, here and in all workers.
+        """Purge responses, here and in all workers.
 
         Args:
-            later: tell the others in a background job.
+            purge: which responses.
+            later: publish the purge in a background job.
 
         Returns:
-            How many this process had.
+            How many responses this process had.
         """
         self.start()
         at = self._clock.time()
         found = self._apply(purge, at)
 
-        def tell() -> None:
+        def publish() -> None:
             if self.shared is not None and not purge.soft:
-                for ident in {*purge.idents, *found}:
-                    self.shared.delete(ident)
+                for key in {*purge.idents, *found}:
+                    self.shared.delete(key)
             self._publish(purge, at)
 
-        if not later or not self._scheduler.submit(tell, name="http-purge"):
-            tell()
+        if not later or not self._scheduler.submit(publish, name="http-purge"):
+            publish()
         return len(found)
 
     def _apply(self, purge: Purge, at: float) -> list[str]:
@@ -326,17 +338,19 @@ class ResponseStore:
                 found = [one for one in purge.idents if one in self.entries]
             else:
                 found = [
-                    str(ident)
-                    for ident, held in self.entries.items()
-                    if purge.matches(str(ident), held.tags)
+                    str(key)
+                    for key, entry in self.entries.items()
+                    if purge.matches(str(key), entry.tags)
                 ]
-            for ident in found:
-                held = self.entries[ident]
-                if purge.soft:
-                    held.mark_stale()
-                else:
-                    self._table.remove(held)
+            self._take_out([self.entries[key] for key in found], soft=purge.soft)
         return found
+
+    def _take_out(self, entries: list[CacheEntry], *, soft: bool) -> None:
+        for entry in entries:
+            if soft:
+                entry.mark_stale()
+            else:
+                self._table.remove(entry)
 
     def _publish(self, purge: Purge, at: float) -> None:
         if self._hub is None:
@@ -345,9 +359,9 @@ class ResponseStore:
             self._hub.publish(TOPIC, {"from": self._origin, "at": at, **as_data(purge)})
             self._hub_down = False
         except Exception as error:  # noqa: BLE001 - a hub that is away must not fail a request
-            self._failed(error)
+            self._warn_hub_down(error)
 
-    def hear(self) -> None:
+    def read_purges(self) -> None:
         """Apply what other workers purged."""
         if self._hub is None:
             return
@@ -355,47 +369,44 @@ class ResponseStore:
             while messages := self._hub.read(TOPIC, after=self._last, limit=500):
                 for message in messages:
                     self._last = message.id
-                    self._heard(message.data)
+                    self._apply_message(message.data)
             self._hub_down = False
-            # a hub that goes on alone while its backend is away says so
-            self._listen(getattr(self._hub, "alone", False) is True)
+            # a hub without its backend goes on within this process, and other workers' purges are
+            # missed
+            self._set_deaf(getattr(self._hub, "alone", False) is True)
         except Exception as error:  # noqa: BLE001
-            self._failed(error)
-            self._listen(True)
+            self._warn_hub_down(error)
+            self._set_deaf(True)
 
-    def _listen(self, deaf: bool) -> None:
-        """Purges are heard, or no more: then memory is not asked before the store."""
+    def _set_deaf(self, deaf: bool) -> None:
+        """Note whether purges are missed: then memory never answers before the store is asked."""
         if deaf == self._deaf:
             return
         self._deaf = deaf
         if deaf and self.shared is not None:
             with self.lock:
-                for held in self.entries.values():
-                    held.distrust()
+                for entry in self.entries.values():
+                    entry.distrust()
 
-    def _heard(self, data: object) -> None:
+    def _apply_message(self, data: object) -> None:
         if not isinstance(data, dict) or data.get("from") == self._origin:
             return
         at = data.get("at")
         purge = read_purge(data)
         if purge is None or not isinstance(at, float | int) or isinstance(at, bool) or at != at:
             return
-        # what this process asked for after that moment is newer than the purge
+        # a response that this process requested after that moment is newer than the purge
         at = min(float(at), self._clock.time())
         with self.lock:
             self._purges.add(purge, at)
             found = [
-                held
-                for ident, held in self.entries.items()
-                if held.began <= at and purge.matches(str(ident), held.tags)
+                entry
+                for key, entry in self.entries.items()
+                if entry.began <= at and purge.matches(str(key), entry.tags)
             ]
-            for held in found:
-                if purge.soft:
-                    held.mark_stale()
-                else:
-                    self._table.remove(held)
+            self._take_out(found, soft=purge.soft)
 
-    def _failed(self, error: Exception) -> None:
+    def _warn_hub_down(self, error: Exception) -> None:
         if not self._hub_down:
             self._hub_down = True
             logger.warning(
@@ -407,30 +418,28 @@ class ResponseStore:
     # --- counting -------------------------------------------------------------------------------
 
     def count(self, name: str, amount: int = 1) -> None:
-        """Count an event by the name of its counter."""
+        """Count an event by the name of its counter in ``HttpCacheStats``."""
         with self.lock:
             setattr(self.counts, name, getattr(self.counts, name) + amount)
 
-    def refuse(self, reason: str) -> None:
-        """Count a response that was not stored."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a response that was not stored, by reason."""
         with self.lock:
             self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def stats(self) -> HttpCacheStats:
-        """The counters now."""
+        """Return the counters of this process, exact at this moment."""
         with self.lock:
             table = self._table
-            hits, size = table.hits, 0
-            saved, seconds = table.bytes_saved, table.fetch_s_saved
-            entries = 0
-            for held in table:
-                if isinstance(held, MemoryEntry) and isinstance(held.kept, StoredResponse):
-                    entries += 1
-                    size += held.kept.size
-                    own = held.hits()
-                    hits += own
-                    saved += own * held.kept.size
-                    seconds += own * held.kept.fetch_s
+            hits, saved, seconds = table.hits, table.bytes_saved, table.fetch_s_saved
+            entries = size = 0
+            for entry, response in table.responses():
+                entries += 1
+                size += response.size
+                own = entry.take_hits()
+                hits += own
+                saved += own * response.size
+                seconds += own * response.fetch_s
             return replace(
                 self.counts,
                 hits=self.counts.hits + hits,
@@ -442,38 +451,38 @@ class ResponseStore:
             )
 
     def store_stats(self) -> StoreStats | None:
-        """What this process asked of the shared store; ``None`` when there is none."""
+        """Return what this process asked of the shared store; ``None`` when there is none."""
         return None if self._store is None else self._store.stats()
 
-    def urls(self) -> Iterable[tuple[str, MemoryEntry]]:
-        """Every response that memory holds, by key."""
+    def responses(self) -> list[tuple[MemoryEntry, StoredResponse]]:
+        """Return every response in memory with its entry."""
         with self.lock:
-            return [
-                (str(held.ident), held)
-                for held in self._table
-                if isinstance(held, MemoryEntry) and isinstance(held.kept, StoredResponse)
-            ]
+            return list(self._table.responses())
 
     def shrink(self) -> int:
-        """Memory is short: keep about half. Returns how many went."""
+        """Evict about half of what memory holds, because memory is short.
+
+        Returns:
+            How many entries were evicted.
+        """
         with self.lock:
             return self._table.shrink(self._table.weight // 2)
 
     # --- background -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to listen for purges in this process, on first use."""
+        """Begin to read other workers' purges in this process, on first use."""
         if self._started or self._hub is None:
             return
         self._started = True
         try:
-            self.hear()
-            self._stop = self._scheduler.every(HEAR_S, self.hear, name=TOPIC)
+            self.read_purges()
+            self._stop = self._scheduler.every(READ_INTERVAL_S, self.read_purges, name=TOPIC)
         except ValueError:
             pass  # registered in this process already
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop reading purges."""
         if self._stop is not None:
             self._stop()
             self._stop = None

@@ -1,7 +1,8 @@
-"""A stored response: what is kept of it, and the answer that is made of it.
+"""A stored response: what the cache keeps of it, the answers made from it, its form in a store.
 
-A page that used a CSP nonce is kept in pieces, split where its nonce stood, and joined with a new
-one for each answer. Its entity tag is a weak one: two answers are never the same byte for byte.
+A page that used a CSP nonce is stored in pieces, split where its nonce stood. Each answer joins the
+pieces with a new nonce. The entity tag of such a page is weak, because no two answers are the same
+bytes.
 """
 
 from __future__ import annotations
@@ -11,26 +12,36 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from werkzeug.http import http_date as format_http_date
 
-from .rfc9111 import CacheVerdict
+from .fields import http_date, ranges, same_tag
+from .keys import VariantIndex
+from .rfc9111 import CacheVerdict, Headers, ResponseFacts, matches
 
 __all__ = [
     "StoredResponse",
-    "Variants",
+    "add_date",
+    "build_response",
     "decode_stored",
     "encode_stored",
-    "in_pieces",
-    "nonced_headers",
-    "split",
+    "replace_pieces",
+    "split_at_nonce",
+    "weaken_etag",
 ]
 
 Header = tuple[str, str]
 
 _NO_BODY = frozenset({204, 304})
+_IN_304 = frozenset(
+    {"cache-control", "cdn-cache-control", "content-location", "date", "etag", "expires", "vary"}
+    | {"last-modified"}
+)
+_NOT_IN_206 = frozenset({"content-length", "content-range"})
+_NOT_STORED = frozenset({"age", "content-length", "cache-status"})
+_NONCE_LENGTH = 32
 
-
-Outgoing = Callable[[list[Header]], list[Header]]
-"""Makes the headers of a page with a nonce fit for caches further out, which must not keep it."""
+MakePrivate = Callable[[list[Header]], list[Header]]
+"""Returns the headers of a page with a nonce so that no cache downstream may store it."""
 
 
 @dataclass(slots=True)
@@ -39,19 +50,20 @@ class StoredResponse:
 
     Attributes:
         code, status: ``200`` and ``200 OK``.
-        headers: the application's, without those of one connection, ``Age`` and
-            ``Content-Length``.
-        body: whole; empty when there are ``pieces``.
-        verdict: how long it is good, and its validators.
-        made: Unix time of its ``Date``, or of its arrival.
-        received: Unix time at which it had the age ``verdict.age_s``.
-        pieces: what stood between the nonces.
-        nonce: the one that stood there, for headers that have it too.
-        sent: the headers as they are sent, where these are others.
-        fetch_s: how long the application took.
-        tags: what it can be purged by.
-        marks: what the environ of a request that gets it must have.
+        headers: the application's, without ``Age``, ``Content-Length`` and the fields of one
+            connection.
+        body: the whole body; empty when there are ``pieces``.
+        verdict: how long the response may be used, and its validators.
+        date: Unix time of its ``Date``, or of its arrival.
+        received_at: Unix time at which its age was ``verdict.age_s``.
+        pieces: the parts of the body between the nonces; ``None`` for a body without nonces.
+        nonce: the nonce that stood between the pieces; headers may contain it, too.
+        sent_headers: the headers of an answer, where they differ from ``headers``.
+        fetch_s: how many seconds the application took.
+        tags: what the response can be purged by.
+        marks: what the environ of a request that gets this response must contain.
         size: of the body, in bytes.
+        prepared: what :mod:`.fast_path` worked out for hits of this response.
     """
 
     code: int
@@ -59,16 +71,16 @@ class StoredResponse:
     headers: list[Header]
     body: bytes
     verdict: CacheVerdict
-    made: float
-    received: float
+    date: float
+    received_at: float
     pieces: list[bytes] | None = None
     nonce: str = ""
-    sent: list[Header] = field(default_factory=list)
+    sent_headers: list[Header] = field(default_factory=list)
     fetch_s: float = 0.0
     tags: tuple[str, ...] = ()
     marks: dict[str, Any] = field(default_factory=dict)
     size: int = field(init=False)
-    plan: Any = field(init=False, default=None, repr=False, compare=False)
+    prepared: Any = field(init=False, default=None, repr=False, compare=False)
     _fixed: list[Header] = field(init=False)
     _nonced: list[tuple[int, list[str]]] = field(init=False)
 
@@ -77,33 +89,33 @@ class StoredResponse:
             self.size = len(self.body)
         else:
             self.size = sum(map(len, self.pieces)) + _NONCE_LENGTH * (len(self.pieces) - 1)
-        self.sent = self.sent or self.headers
+        self.sent_headers = self.sent_headers or self.headers
         self._nonced = [
             (index, value.split(self.nonce))
-            for index, (_, value) in enumerate(self.sent)
+            for index, (_, value) in enumerate(self.sent_headers)
             if self.nonce and self.nonce in value
         ]
-        self._fixed = self.sent
+        self._fixed = self.sent_headers
         if self.code not in _NO_BODY:
-            self._fixed = [*self.sent, ("Content-Length", str(self.size))]
+            self._fixed = [*self.sent_headers, ("Content-Length", str(self.size))]
 
     @property
     def language(self) -> str:
-        """Its ``Content-Language`` in lower case, when it has one."""
+        """Its ``Content-Language`` in lower case; "" when it names none or several."""
         found = [v.strip().lower() for n, v in self.headers if n.lower() == "content-language"]
         return found[0] if len(found) == 1 and "," not in found[0] else ""
 
-    def outline(self) -> tuple[list[Header], list[tuple[int, str, tuple[str, ...]]]]:
-        """The headers, and index, name and pieces of those in which a nonce belongs."""
+    def header_template(self) -> tuple[list[Header], list[tuple[int, str, tuple[str, ...]]]]:
+        """Return the headers, and index, name and pieces of those that contain a nonce."""
         return self._fixed, [
             (index, self._fixed[index][0], tuple(pieces)) for index, pieces in self._nonced
         ]
 
-    def answer(self, nonce: str) -> tuple[list[Header], bytes]:
-        """The headers, in a new list, and the body of one answer.
+    def render(self, nonce: str) -> tuple[list[Header], bytes]:
+        """Return the headers, in a new list, and the body of one answer.
 
         Args:
-            nonce: for this answer; used only when there are ``pieces``.
+            nonce: of this answer; used only when there are ``pieces``.
         """
         headers = list(self._fixed)
         if self.pieces is None:
@@ -112,62 +124,143 @@ class StoredResponse:
             headers[index] = (headers[index][0], nonce.join(pieces))
         return headers, nonce.encode("ascii").join(self.pieces)
 
+    def answer(
+        self, environ: Mapping[str, Any], new_nonce: Callable[[], str]
+    ) -> tuple[str, list[Header], list[bytes]]:
+        """Answer a request with the whole response, a part of it, or 304.
 
-_NONCE_LENGTH = 32
+        Args:
+            environ: the request: its method, conditions and ranges.
+            new_nonce: returns the nonce of this answer; called only when one is needed.
+
+        Returns:
+            Status, headers in a new list, and body.
+        """
+        verdict = self.verdict
+        if self.code == 200 and matches(environ, verdict.etag, verdict.modified, self.date):
+            headers = [(n, v) for n, v in self.sent_headers if n.lower() in _IN_304]
+            return "304 Not Modified", headers, []
+        headers, body = self.render("" if self.pieces is None else new_nonce())
+        ranged = "HTTP_RANGE" in environ and environ["REQUEST_METHOD"] == "GET"
+        if ranged and self.code == 200 and self.pieces is None:
+            part = self._select_range(environ)
+            if part is not None:
+                status, changed, body = part
+                kept = [(n, v) for n, v in headers if n.lower() not in _NOT_IN_206]
+                return status, kept + changed, [body]
+        return self.status, headers, [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _select_range(self, environ: Mapping[str, Any]) -> tuple[str, list[Header], bytes] | None:
+        """Select the range that a request asks for (RFC 9110 section 14).
+
+        Returns:
+            Status, fields to add, and body; ``None`` when the whole response is to be sent.
+        """
+        if_range = environ.get("HTTP_IF_RANGE")
+        if if_range is not None:
+            if if_range.startswith(('"', "W/")):
+                if not same_tag(if_range.strip(), self.verdict.etag, strong=True):
+                    return None
+            elif http_date(if_range, self.date) != self.verdict.modified:
+                return None
+        found = ranges(environ["HTTP_RANGE"], self.size)
+        if found is None:
+            return None
+        if not found:
+            changed = [("Content-Range", f"bytes */{self.size}"), ("Content-Length", "0")]
+            return "416 Range Not Satisfiable", changed, b""
+        first, end = found[0]
+        changed = [
+            ("Content-Range", f"bytes {first}-{end - 1}/{self.size}"),
+            ("Content-Length", str(end - first)),
+        ]
+        return "206 Partial Content", changed, self.body[first:end]
 
 
-def split(stored: StoredResponse, nonce: str, outgoing: Outgoing) -> StoredResponse | None:
-    """The response in pieces, for one that used ``nonce``; ``None`` when it cannot be had.
+# --- building -----------------------------------------------------------------------------------
 
-    It cannot when the body is encoded, does not contain the nonce (a tag without a valid nonce
-    would never run again), or the nonce has an unknown form.
+
+def build_response(
+    status: str,
+    facts: ResponseFacts,
+    verdict: CacheVerdict,
+    body: bytes,
+    *,
+    previous: StoredResponse | None = None,
+    make_private: MakePrivate = list,
+) -> StoredResponse:
+    """Build the stored form of a response.
+
+    Args:
+        status: such as ``200 OK``.
+        facts, verdict: about the response.
+        body: its whole body.
+        previous: the stored response that a 304 freshened. Its body, tags and marks are kept.
+        make_private: see :data:`MakePrivate`.
+    """
+    left_out = verdict.left_out | _NOT_STORED
+    headers = [
+        h for h in add_date(facts.headers, facts.received_at) if h[0].lower() not in left_out
+    ]
+    date = http_date(facts.one("date"), facts.received_at)
+    built = StoredResponse(
+        facts.status,
+        status,
+        headers,
+        body,
+        verdict,
+        facts.received_at if date is None else date,
+        facts.received_at,
+    )
+    if previous is None:
+        return built
+    built.fetch_s, built.tags, built.marks = previous.fetch_s, previous.tags, previous.marks
+    if previous.pieces is None:
+        return built
+    return replace_pieces(built, previous.pieces, previous.nonce, make_private)
+
+
+def add_date(headers: Headers, at: float) -> list[Header]:
+    """Return the headers with a ``Date``; without one, that of the arrival (RFC 9110 6.6.1)."""
+    if any(name.lower() == "date" for name, _ in headers):
+        return list(headers)
+    return [*headers, ("Date", format_http_date(at))]
+
+
+def split_at_nonce(
+    stored: StoredResponse, nonce: str, make_private: MakePrivate
+) -> StoredResponse | None:
+    """Split the body of a response at its nonce, so that each answer can get a new one.
+
+    Returns:
+        The response in pieces. ``None`` when a new nonce cannot be put in: the body is encoded, the
+        nonce has an unknown form, or the body does not contain it (a tag that keeps an old nonce
+        would never run again).
     """
     encoded = any(name.lower() == "content-encoding" for name, _ in stored.headers)
     mark = nonce.encode("latin-1", "replace")
     if encoded or len(mark) != _NONCE_LENGTH or mark not in stored.body:
         return None
-    return in_pieces(stored, stored.body.split(mark), nonce, outgoing)
+    return replace_pieces(stored, stored.body.split(mark), nonce, make_private)
 
 
-def in_pieces(
-    stored: StoredResponse, pieces: list[bytes], nonce: str, outgoing: Outgoing
+def replace_pieces(
+    stored: StoredResponse, pieces: list[bytes], nonce: str, make_private: MakePrivate
 ) -> StoredResponse:
-    """The response with these pieces for its body."""
-    sent = nonced_headers(stored.headers, outgoing)
-    found = replace(stored, body=b"", pieces=pieces, nonce=nonce, sent=sent)
-    found.verdict.etag = _weak(found.verdict.etag)
+    """Return the response with these pieces as its body."""
+    sent = weaken_etag(make_private(stored.headers))
+    found = replace(stored, body=b"", pieces=pieces, nonce=nonce, sent_headers=sent)
+    found.verdict.etag = _weaken(found.verdict.etag)
     return found
 
 
-def nonced_headers(headers: list[Header], outgoing: Outgoing) -> list[Header]:
-    """The headers of a page with a nonce, as they are sent."""
-    return [
-        (name, _weak(value) if name.lower() == "etag" else value)
-        for name, value in outgoing(headers)
-    ]
+def weaken_etag(headers: list[Header]) -> list[Header]:
+    """Return the headers with a weak ``ETag``, as a page with a nonce needs it."""
+    return [(name, _weaken(value) if name.lower() == "etag" else value) for name, value in headers]
 
 
-def _weak(etag: str) -> str:
+def _weaken(etag: str) -> str:
     return "W/" + etag if etag.startswith('"') else etag
-
-
-@dataclass(slots=True)
-class Variants:
-    """What is stored at an address whose responses depend on request fields.
-
-    Attributes:
-        names: the sets of fields that were named so far, the newest first.
-        generation: part of the variants' keys: a new one forgets them all.
-        idents: the keys of the variants, the oldest first.
-        languages: which of them is in which language, for those that depend on that alone.
-        memo: keys by the fields' values, as they were sent.
-    """
-
-    names: list[tuple[str, ...]]
-    generation: str
-    idents: list[str] = field(default_factory=list)
-    languages: dict[str, str] = field(default_factory=dict)
-    memo: dict[tuple[object, ...], str] = field(default_factory=dict)
 
 
 # --- in a store ---------------------------------------------------------------------------------
@@ -180,53 +273,68 @@ _Response = tuple[
 _Variants = tuple[list[list[str]], str, list[str], dict[str, str]]
 
 _encode = msgspec.msgpack.Encoder().encode
-_read_response = msgspec.msgpack.Decoder(_Response).decode
-_read_variants = msgspec.msgpack.Decoder(_Variants).decode
+_decode_response = msgspec.msgpack.Decoder(_Response).decode
+_decode_variants = msgspec.msgpack.Decoder(_Variants).decode
 
 PackMarks = Callable[[Mapping[str, Any]], bytes]
 ReadMarks = Callable[[bytes], dict[str, Any]]
 
 
-def encode_stored(kept: StoredResponse | Variants, pack_marks: PackMarks) -> bytes:
-    """The bytes that a store keeps."""
-    if isinstance(kept, Variants):
-        names = [list(one) for one in kept.names]
-        return b"V" + _encode((names, kept.generation, kept.idents, kept.languages))
-    v = kept.verdict
+def encode_stored(content: StoredResponse | VariantIndex, pack_marks: PackMarks) -> bytes:
+    """Encode a response or an index of variants for a shared store.
+
+    Args:
+        content: what to encode.
+        pack_marks: encodes the marks of a response.
+    """
+    if isinstance(content, VariantIndex):
+        names = [list(one) for one in content.names]
+        return b"V" + _encode((names, content.generation, content.keys, content.languages))
+    v = content.verdict
     verdict: _Verdict = (
         v.lifetime_s, v.age_s, v.while_revalidating_s, v.if_error_s, v.validate, v.public,
         list(v.vary), v.etag, v.modified,
     )  # fmt: skip
-    pieces = kept.pieces
+    pieces = content.pieces
     return b"R" + _encode(
         (
-            kept.code, kept.status, kept.headers, [kept.body] if pieces is None else pieces,
-            None if pieces is None else kept.nonce, [] if pieces is None else kept.sent, verdict,
-            kept.made, kept.received, kept.fetch_s,
-            list(kept.tags), pack_marks(kept.marks) if kept.marks else b"",
+            content.code, content.status, content.headers,
+            [content.body] if pieces is None else pieces,
+            None if pieces is None else content.nonce,
+            [] if pieces is None else content.sent_headers, verdict,
+            content.date, content.received_at, content.fetch_s,
+            list(content.tags), pack_marks(content.marks) if content.marks else b"",
         )
     )  # fmt: skip
 
 
-def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | Variants | None:
-    """Read what a store gave; ``None`` when it is not ours or damaged."""
+def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | VariantIndex | None:
+    """Decode what :func:`encode_stored` returned.
+
+    Args:
+        data: what a store returned.
+        read_marks: decodes the marks of a response; raises ``ValueError`` for damaged ones.
+
+    Returns:
+        The response or index; ``None`` when the data is damaged or has another format.
+    """
     try:
         if data[:1] == b"V":
-            names, generation, idents, languages = _read_variants(data[1:])
-            return Variants([tuple(one) for one in names], generation, idents, languages)
+            names, generation, keys, languages = _decode_variants(data[1:])
+            return VariantIndex([tuple(one) for one in names], generation, keys, languages)
         if data[:1] != b"R":
             return None
         (
-            code, status, headers, pieces, nonce, sent, v, made, received, fetch_s, tags,
+            code, status, headers, pieces, nonce, sent, v, date, received_at, fetch_s, tags,
             marks,
-        ) = _read_response(data[1:])  # fmt: skip
+        ) = _decode_response(data[1:])  # fmt: skip
         if not pieces or (nonce is None and len(pieces) != 1) or not 200 <= code <= 599:
             return None
         verdict = CacheVerdict("", v[0], v[1], v[2], v[3], v[4], v[5], tuple(v[6]), etag=v[7])
         verdict.modified = v[8]
         return StoredResponse(
-            code, status, headers, pieces[0] if nonce is None else b"", verdict, made, received,
-            pieces=None if nonce is None else pieces, nonce=nonce or "", sent=sent,
+            code, status, headers, pieces[0] if nonce is None else b"", verdict, date, received_at,
+            pieces=None if nonce is None else pieces, nonce=nonce or "", sent_headers=sent,
             fetch_s=fetch_s, tags=tuple(tags), marks=read_marks(marks) if marks else {},
         )  # fmt: skip
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):

@@ -37,7 +37,7 @@ def test_a_purge_reaches_the_workers_over_the_hub(tmp_path):
         said = purge(worker(hub_url)[0], *arguments)
         assert said.exit_code == 0, said.output
         assert "Purged" in said.output
-        om.http_cache.store.hear()
+        om.runtime.http_cache_part.store.read_purges()
         assert om.http_cache.stats().entries == 0
 
 

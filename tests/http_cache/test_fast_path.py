@@ -61,31 +61,31 @@ class Site:
         self.client = app.test_client()
         self.get(path="/page")
         self.get(path="/page")
-        self.express = app.wsgi_app._middleware._layers
-        assert isinstance(self.express, FastPath)
+        self.fast_path = app.wsgi_app._middleware._layers
+        assert isinstance(self.fast_path, FastPath)
         self.passed = 0
-        layers = self.express._layers
+        layers = self.fast_path._layers
 
         def counted(environ, start_response):
             self.passed += 1
             return layers(environ, start_response)
 
-        self.express._layers = counted
+        self.fast_path._layers = counted
 
     def get(self, path="/page", **more):
         return self.client.get(path, buffered=True, **more)
 
     def by_layers(self, **more):
-        pages, self.express._pages = self.express._pages, _Nothing
+        pages, self.fast_path._cache = self.fast_path._cache, _Nothing
         try:
             return self.get(**more)
         finally:
-            self.express._pages = pages
+            self.fast_path._cache = pages
 
 
 class _Nothing:
     @staticmethod
-    def fresh(environ):
+    def find_fresh(environ):
         return None
 
 

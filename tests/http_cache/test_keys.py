@@ -9,10 +9,10 @@ from werkzeug.test import create_environ
 
 from om_plugins.http_cache.keys import (
     AddressKeys,
-    favourite_language,
     origin_and_path,
+    preferred_language,
     query_of,
-    variant,
+    variant_key,
 )
 
 
@@ -22,7 +22,7 @@ def environ(path="/", query="", host="example.com", scheme="http", **fields):
 
 
 def key(*arguments, trusted=None, **fields):
-    return AddressKeys(trusted).of(environ(*arguments, **fields))
+    return AddressKeys(trusted).build(environ(*arguments, **fields))
 
 
 def test_a_key_begins_with_the_url():
@@ -84,7 +84,7 @@ def test_what_an_application_may_take_for_its_host_is_part_of_the_key():
 def test_hosts_that_are_remembered_are_bounded():
     keys = AddressKeys()
     for number in range(2000):
-        keys.of(environ(host=f"h{number}.example"))
+        keys.build(environ(host=f"h{number}.example"))
     assert len(keys._origins) <= 256
 
 
@@ -95,14 +95,14 @@ def test_two_addresses_never_share_a_key(one, other):
     def of(path, query):
         raw = "/" + path
         fields = {"PATH_INFO": raw, "QUERY_STRING": query, "RAW_URI": "", "REQUEST_URI": ""}
-        return keys.of({**environ(), **fields})
+        return keys.build({**environ(), **fields})
 
     def clean(pair):
         return tuple(text.encode("ascii", "replace").decode() for text in pair)
 
     one, other = clean(one), clean(other)
     assert (of(*one) == of(*other)) == (one == other)
-    assert query_of(variant(of(*one), "ab12", ("a",), {})) == one[1].partition("\n")[0]
+    assert query_of(variant_key(of(*one), "ab12", ("a",), {})) == one[1].partition("\n")[0]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_two_addresses_never_share_a_key(one, other):
     ],
 )
 def test_locations_of_the_same_origin_have_keys(location, path):
-    found = AddressKeys().of_url(environ("/a/page"), location)
+    found = AddressKeys().build_for_url(environ("/a/page"), location)
     assert origin_and_path(found) == ("http://example.com", path)
     query = "x=1" if "?" in location else ""
     assert found == key(path, query)
@@ -128,19 +128,21 @@ def test_locations_of_the_same_origin_have_keys(location, path):
     "location", ["http://other.example/", "https://example.com/", "//[", "http://[x/", "x" * 9000]
 )
 def test_locations_of_another_origin_have_none(location):
-    assert AddressKeys().of_url(environ("/a/page"), location) is None
+    assert AddressKeys().build_for_url(environ("/a/page"), location) is None
 
 
 def same(name, one, other):
     field = "HTTP_" + name.upper().replace("-", "_")
-    return variant("k", "g", (name,), {field: one}) == variant("k", "g", (name,), {field: other})
+    return variant_key("k", "g", (name,), {field: one}) == variant_key(
+        "k", "g", (name,), {field: other}
+    )
 
 
 def test_variants_are_told_apart_by_the_values_of_their_fields():
     assert same("foo", "1", "1")
     assert not same("foo", "1", "2")
-    assert variant("k", "g", ("foo",), {}) != variant("k", "g", ("foo",), {"HTTP_FOO": ""})
-    assert variant("k", "g", ("a",), {}) != variant("k", "h", ("a",), {})
+    assert variant_key("k", "g", ("foo",), {}) != variant_key("k", "g", ("foo",), {"HTTP_FOO": ""})
+    assert variant_key("k", "g", ("a",), {}) != variant_key("k", "h", ("a",), {})
 
 
 def test_values_are_brought_to_one_form():
@@ -151,8 +153,8 @@ def test_values_are_brought_to_one_form():
     assert not same("foo", "A", "a")
 
 
-def test_the_favourite_language_is_the_one_above_all_others():
-    assert favourite_language("fr;q=0.5, de;q=1.0") == "de"
-    assert favourite_language("fr, de") == ""
-    assert favourite_language("fr;q=0") == ""
-    assert favourite_language("") == ""
+def test_the_preferred_language_is_the_one_above_all_others():
+    assert preferred_language("fr;q=0.5, de;q=1.0") == "de"
+    assert preferred_language("fr, de") == ""
+    assert preferred_language("fr;q=0") == ""
+    assert preferred_language("") == ""

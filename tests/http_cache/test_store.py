@@ -42,7 +42,7 @@ def page(clock, body=b"x", **verdict):
 
 
 def keep(store, clock, ident="k", **more):
-    return store.keep(ident, page(clock, **more), store.mark())
+    return store.save(ident, page(clock, **more), store.purge_mark())
 
 
 def test_what_is_kept_is_found_until_its_end(clock, hub):
@@ -57,7 +57,7 @@ def test_what_pages_ask_of_a_store_is_counted(clock, hub, store):
     one, two = (made(clock, hub, store=store) for _ in range(2))
     keep(one, clock)
     assert two.find("k") is not None
-    one.drop("k")
+    one.delete("k")
     said, heard = one.store_stats(), two.store_stats()
     assert (said.writes, said.deletes, heard.hits) == (1, 1, 1)
     assert heard.read_bytes == said.written_bytes > 0
@@ -104,7 +104,7 @@ def test_hits_outlive_their_entry(clock, hub):
     for _ in range(3):
         store.find("k").count_hit()
     assert [store.stats().hits for _ in range(2)] == [3, 3]
-    store.drop("k")
+    store.delete("k")
     assert (store.stats().hits, store.stats().bytes_saved) == (3, 15)
 
 
@@ -131,9 +131,9 @@ def test_what_was_kept_after_another_workers_purge_stays(clock, hub):
     clock.advance(1)
     two.purge(Purge(prefix=""))
     clock.advance(1)
-    one.drop("k")
+    one.delete("k")
     keep(one, clock)
-    one.hear()
+    one.read_purges()
     assert one.find("k") is not None
 
 
@@ -145,7 +145,7 @@ def test_what_somebody_planted_in_the_hub_is_passed_by(clock, hub, data):
     store = made(clock, hub)
     keep(store, clock)
     hub.publish(TOPIC, data)
-    store.hear()
+    store.read_purges()
     assert store.find("k") is not None
 
 
@@ -163,10 +163,10 @@ def test_a_purge_that_claims_to_come_from_the_future_is_one_of_now(clock, hub):
             "soft": False,
         },
     )
-    one.hear()
+    one.read_purges()
     clock.advance(1)
     keep(one, clock)
-    one.hear()
+    one.read_purges()
     assert one.find("k") is not None
 
 
@@ -180,7 +180,7 @@ def test_a_hub_that_is_away_is_told_once(clock, caplog):
         keep(store, clock)
         for _ in range(3):
             store.purge(Purge(url="/a"))
-            store.hear()
+            store.read_purges()
     assert caplog.text.count("the hub cannot be reached") == 1
     assert store.find("k") is not None
 
@@ -233,7 +233,7 @@ def workers(clock, hub):
 def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
     one, _, _, store = workers
     clock.advance(4)
-    one.hear()
+    one.read_purges()
     assert one.find("k") is not None
     assert store.reads == 0
 
@@ -241,12 +241,12 @@ def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
 def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
     one, two, lossy, _ = workers
     lossy.alone = True
-    one.hear()
+    one.read_purges()
     for body in (b"1", b"2", b"3"):
-        two.drop("k")
-        two.keep("k", page(clock, body), two.mark())
+        two.delete("k")
+        two.save("k", page(clock, body), two.purge_mark())
         found = one.find("k")
-        assert found.kept.body == body
+        assert found.content.body == body
         assert found.fresh_until > clock.monotonic()
         clock.advance(0.1)
     two.purge(Purge(idents=("k",)))
@@ -256,14 +256,14 @@ def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
 def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers, clock):
     one, two, lossy, store = workers
     lossy.alone = True
-    one.hear()
-    one.drop("k")
+    one.read_purges()
+    one.delete("k")
     keep(one, clock)
     clock.advance(0.1)
     two.purge(Purge(idents=("k",)))
     assert one.find("k") is None
     lossy.alone = False
-    one.hear()
+    one.read_purges()
     keep(one, clock)
     reads = store.reads
     clock.advance(4)
@@ -274,7 +274,7 @@ def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers
 def test_when_the_store_is_away_as_well_memory_answers_with_what_it_has_as_stale(workers, clock):
     one, _, lossy, store = workers
     lossy.alone = store.down = True
-    one.hear()
+    one.read_purges()
     assert one.find("k").fresh_until > clock.monotonic()  # not asked for again within a second
     clock.advance(1.1)
     found = one.find("k")

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
 from om_plugins.http_cache import store__purges as purges
-from om_plugins.http_cache.keys import AddressKeys, variant
+from om_plugins.http_cache.keys import AddressKeys, variant_key
 from om_plugins.http_cache.store__purges import Purge, Purged, Purges, as_data, read_purge
 
-KEY = AddressKeys().of(create_environ("/a/b", "http://h.example", query_string="x=1"))
+KEY = AddressKeys().build(create_environ("/a/b", "http://h.example", query_string="x=1"))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ KEY = AddressKeys().of(create_environ("/a/b", "http://h.example", query_string="
     ],
 )
 def test_what_is_meant(purge):
-    for ident in (KEY, variant(KEY, "ab12", ("accept",), {})):
+    for ident in (KEY, variant_key(KEY, "ab12", ("accept",), {})):
         assert purge.matches(ident, ("t", "u"))
 
 
@@ -61,7 +61,7 @@ def test_single_addresses_take_their_variants_along():
     known = Purges()
     before = known.count
     known.add(Purge(idents=(KEY,)), 100.0)
-    assert known.since(before, variant(KEY, "ab12", ("accept",), {}), ()) is Purged.GONE
+    assert known.since(before, variant_key(KEY, "ab12", ("accept",), {}), ()) is Purged.GONE
     assert known.since(before, KEY.replace("/a/b", "/a/c"), ()) is Purged.NO
 
 

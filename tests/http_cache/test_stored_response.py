@@ -1,4 +1,4 @@
-"""StoredResponse responses: joined with a new nonce, and written for a store."""
+"""Stored responses: joined with a new nonce, and written for a store."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from om_plugins.http_cache.keys import VariantIndex
 from om_plugins.http_cache.rfc9111 import CacheVerdict
 from om_plugins.http_cache.stored_response import (
     StoredResponse,
-    Variants,
     decode_stored,
     encode_stored,
-    split,
+    split_at_nonce,
 )
 
 NONCE = "0123456789abcdef" * 2
@@ -29,25 +29,25 @@ def private(headers):
 
 
 def test_an_answer_has_its_length():
-    headers, body = stored(b"hello", ("A", "1")).answer("")
+    headers, body = stored(b"hello", ("A", "1")).render("")
     assert headers == [("A", "1"), ("Content-Length", "5")]
     assert body == b"hello"
 
 
 def test_answers_do_not_share_their_headers():
     one = stored()
-    one.answer("")[0].append(("Age", "1"))
-    assert len(one.answer("")[0]) == 1
+    one.render("")[0].append(("Age", "1"))
+    assert len(one.render("")[0]) == 1
 
 
 def test_a_page_is_joined_with_a_new_nonce_in_body_and_headers():
     body = b"<script nonce=%b></script>" % NONCE.encode() * 3
-    found = split(
+    found = split_at_nonce(
         stored(body, ("ETag", '"a"'), ("P", f"n-{NONCE}"), ("Cache-Control", "public")),
         NONCE,
         private,
     )
-    headers, joined = found.answer(OTHER)
+    headers, joined = found.render(OTHER)
     assert joined == body.replace(NONCE.encode(), OTHER.encode())
     assert dict(headers) == {
         "ETag": 'W/"a"',
@@ -68,12 +68,12 @@ def test_a_page_is_joined_with_a_new_nonce_in_body_and_headers():
     ],
 )
 def test_a_page_whose_nonce_cannot_be_renewed_is_refused(body, headers, nonce):
-    assert split(stored(body, *headers), nonce, list) is None
+    assert split_at_nonce(stored(body, *headers), nonce, list) is None
 
 
 def test_a_response_without_a_body_has_no_length():
     one = StoredResponse(204, "204 No Content", [("A", "1")], b"", CacheVerdict(), 0.0, 0.0)
-    assert one.answer("") == ([("A", "1")], b"")
+    assert one.render("") == ([("A", "1")], b"")
 
 
 def test_its_language_is_known_when_it_is_one():
@@ -85,16 +85,16 @@ def test_its_language_is_known_when_it_is_one():
 def test_it_is_written_for_a_store_and_read_back(nonced):
     one = stored(NONCE.encode() * 2, ("ETag", '"a"'), tags=("t",), marks={"m": 1}, fetch_s=0.5)
     if nonced:
-        one = split(one, NONCE, private)
+        one = split_at_nonce(one, NONCE, private)
     found = decode_stored(encode_stored(one, lambda marks: b"m"), lambda data: {"m": 1})
     assert found == one
-    assert found.answer(OTHER) == one.answer(OTHER)
+    assert found.render(OTHER) == one.render(OTHER)
 
 
 def test_variants_are_written_without_what_is_only_remembered():
-    one = Variants([("a", "b")], "gen", ["i"], {"de": "i"}, {("x",): "i"})
+    one = VariantIndex([("a", "b")], "gen", ["i"], {"de": "i"}, {("x",): "i"})
     found = decode_stored(encode_stored(one, lambda marks: b""), lambda data: {})
-    assert (found.names, found.generation, found.idents) == (one.names, one.generation, one.idents)
+    assert (found.names, found.generation, found.keys) == (one.names, one.generation, one.keys)
     assert found.languages == one.languages
     assert found.memo == {}
 
@@ -102,4 +102,4 @@ def test_variants_are_written_without_what_is_only_remembered():
 @given(st.binary(max_size=60), st.sampled_from([b"", b"R", b"V", b"X"]))
 def test_what_is_not_ours_is_nothing(data, kind):
     found = decode_stored(kind + data, lambda marks: {})
-    assert found is None or isinstance(found, StoredResponse | Variants)
+    assert found is None or isinstance(found, StoredResponse | VariantIndex)

@@ -1,4 +1,4 @@
-"""Shared pages of a Flask app, through the whole stack."""
+"""Shared pages of a Flask app, through the whole stack: which are personal, and what they keep."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ import pytest
 from flask import Flask, abort, make_response, render_template_string, request, session
 
 from om_plugins import OpenManager
-from om_plugins.csp.nonce import PLAIN
-from om_plugins.csp.override import OVERRIDE, Override
-from om_plugins.errors import ConfigError
-from om_plugins.http_cache.layer__shared_pages import pack_marks, read_marks
-from om_plugins.monitoring.layer import ROUTE
 
 PAGE = "<script>go()</script><p>{{ number }}</p>"
 
@@ -85,7 +80,7 @@ def test_without_a_shared_view_there_is_no_layer():
     site = Site()
     client = site.view(shared=False)
     client.get("/page")
-    assert not site.om.http_cache.wanted
+    assert not site.om.runtime.http_cache_part.wanted
     assert "Cache-Status" not in client.get("/page").headers
 
 
@@ -346,22 +341,3 @@ def test_workers_share_pages_with_their_policies_and_nonces(tmp_path):
             seen |= page
     assert len(seen) == 4
     assert [site.runs for site in sites] == [1, 0]
-
-
-def test_marks_are_written_for_a_store_and_read_back():
-    change = Override(update={"img-src": ["https://x.example"]}, report_only=True)
-    marks = {PLAIN: True, ROUTE: "/page", OVERRIDE: (change, Override(exempt=True))}
-    assert read_marks(pack_marks(marks)) == marks
-    assert read_marks(pack_marks({})) == {}
-
-
-@pytest.mark.parametrize("data", [b"", b"\xc0", b"\x93\xc2\x91\x81\xa1a\x01\xa0"])
-def test_marks_that_were_planted_are_refused(data):
-    with pytest.raises(ValueError, match=r"."):
-        read_marks(data)
-
-
-@pytest.mark.parametrize("path", ["news", "*", "/news/*/old"])
-def test_a_path_that_can_never_match_is_refused(path):
-    with pytest.raises(ConfigError, match=r"OM_HTTP_CACHE_ROUTES.*begins with '/'"):
-        Site(OM_HTTP_CACHE_ROUTES={path: {"store": False}})

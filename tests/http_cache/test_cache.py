@@ -1,0 +1,58 @@
+"""What operators ask of the cache: purges, what is stored, counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.http_cache.world import World
+
+
+def filled():
+    world = World()
+    for path in ("/a", "/a?x=1", "/a?x=2", "/ab", "/b/1", "/b/2"):
+        world.get(path)
+    world.get("/a", host="other.example")
+    return world
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ({"url": "/a"}, 4),
+        ({"url": "/a?x=1"}, 1),
+        ({"url": "http://localhost/a"}, 3),
+        ({"url": "http://other.example/a"}, 1),
+        ({"prefix": "/b/"}, 2),
+        ({"prefix": "http://other.example/"}, 1),
+        ({"prefix": "/"}, 7),
+        ({"url": "/nothing"}, 0),
+        ({"tags": ["none"]}, 0),
+    ],
+)
+def test_purging_by_address_and_prefix(arguments, count):
+    world = filled()
+    assert world.cache.purge(**arguments) == count
+    assert world.cache.stats().entries == 7 - count
+
+
+def test_a_soft_purge_leaves_the_page_while_a_new_one_is_fetched():
+    world = World()
+    world.origin.headers = [("Cache-Control", "max-age=60, stale-while-revalidate=60")]
+    world.get()
+    assert world.cache.purge("/", soft=True) == 1
+    assert world.number() == 1
+    world.run()
+    assert world.number() == 2
+
+
+@pytest.mark.parametrize("arguments", [{}, {"url": "a"}, {"prefix": "ftp://x"}])
+def test_a_purge_must_say_what(arguments):
+    with pytest.raises(ValueError, match=r"purge|neither"):
+        World().cache.purge(**arguments)
+
+
+def test_what_is_stored_can_be_listed():
+    world = filled()
+    urls = [one["url"] for one in world.cache.entries()]
+    assert "http://localhost/a?x=1" in urls
+    assert len(urls) == 7
