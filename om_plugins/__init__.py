@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .headers.layer import HeadersLayer as HeadersLayer
     from .hookspecs import hookimpl as hookimpl
     from .policies.bulkhead import Bulkhead as Bulkhead
-    from .recovery.fingerprint import kind_of as _kind_of
+    from .recovery.fingerprint import describe_error as _describe_error
     from .settings.settings import Settings as Settings
     from .settings.settings__options import RouteOptions as RouteOptions
     from .types import Action as Action
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .wsgi import OpenManagerMiddleware as OpenManagerMiddleware
 
     CspOverride = _Override
-    error_kind = _kind_of
+    error_kind = _describe_error
     install_nonces = _install
     override_csp = _override
 
@@ -98,7 +98,7 @@ _HOMES = {
     "SystemClock": "core.clock",
     "WsgiEngine": "builtin.engines.wsgi",
     "caller_gone": "core.call",
-    "error_kind": "recovery.fingerprint:kind_of",
+    "error_kind": "recovery.fingerprint:describe_error",
     "errors": "",
     "hookimpl": "hookspecs",
     "install_nonces": "csp.jinja.extension:install",

@@ -47,7 +47,7 @@ from .notifications.problem_reports import ProblemReports
 from .plugins.host import PluginHost
 from .plugins.parts import PluginParts
 from .protocols import Clock, HostContext, Hub, PluginContext
-from .recovery.messages import Reader
+from .recovery.messages import Recipient
 from .recovery.recovery import Recovery
 from .recovery.wrong_methods import WrongMethods
 from .settings.kinds__schemes import check_url
@@ -238,8 +238,8 @@ class Runtime:
             steps=lambda: self.parts.steps,
             guarded=self.plugins.guarded,
             chains=lambda: self.chains,
-            words=load_translations(),
-            asking=self._reader,
+            translate=load_translations(),
+            get_recipient=self._make_recipient,
             name=self._name_of,
             bounded=not testing,
         )
@@ -260,7 +260,7 @@ class Runtime:
             scheduler=self.scheduler,
             emit=self.emit,
             notify=self.notify,
-            words=load_translations(),
+            translate=load_translations(),
         )
         self.live = LiveSettings(
             settings=settings,
@@ -409,13 +409,13 @@ class Runtime:
     def _environ(self) -> WSGIEnvironment | None:
         return current_request.get() or self._host_environ()
 
-    def _reader(self) -> Reader:
-        """The browser that asks at the moment; its cookie is checked in the background."""
+    def _make_recipient(self) -> Recipient:
+        """Return the browser of the current request; its cookie is checked in the background."""
         environ = self._environ()
         if environ is None:
-            return Reader(words=load_translations())
+            return Recipient(translate=load_translations())
         cookies = str(environ.get("HTTP_COOKIE", ""))
-        return Reader(lambda: self.browsers.find_address(cookies), load_translations(environ))
+        return Recipient(lambda: self.browsers.find_address(cookies), load_translations(environ))
 
     def _most_sleep_s(self) -> float:
         """How long a call may wait between attempts: it must not hold a server's only thread."""

@@ -1,8 +1,8 @@
 """Fingerprints: errors that differ only in numbers, names and addresses are of one kind.
 
-What changes from one error to the next (ids, paths, quoted text, URLs, numbers) is masked, so that
-a message says what kind of error it is and no longer whom it concerned: a masked message may be
-shown to operators and kept in the hub.
+The parts of a message that change from one error to the next (ids, paths, quoted text, URLs,
+numbers) are masked. A masked message says what kind of error it is, but not whom it concerned, so
+it may be shown to operators and stored in the hub.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ import hashlib
 import re
 from typing import NamedTuple
 
+__all__ = [
+    "MAX_MESSAGE",
+    "MAX_SUBJECT",
+    "ErrorSummary",
+    "describe_error",
+    "fingerprint",
+    "mask",
+    "summarize_error",
+]
+
 MAX_MESSAGE = 200
-"""Characters of a masked message."""
+"""The most characters of a masked message."""
 MAX_SUBJECT = 200
-"""Characters of a subject."""
+"""The most characters of a subject."""
 _READ = 2_000
 _CLASS = 80
 
-# In this order: what comes first may contain what comes later. Every repetition is bounded or of
-# a single class of characters, so a hostile message costs linear time.
+# The order matters: an earlier pattern may contain a later one. Each repetition is bounded or of
+# a single class of characters, so that a hostile message takes linear time.
 _MASKS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s'\"<>()]+"), "<url>"),
     (re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), "<email>"),
@@ -35,52 +45,55 @@ _MASKS: tuple[tuple[re.Pattern[str], str], ...] = (
 _SPACE = re.compile(r"\s+")
 
 
-def masked(message: str) -> str:
-    """The message without what differs between errors of one kind; at most 200 characters."""
+def mask(message: str) -> str:
+    """Return the message without the parts that differ between errors of one kind.
+
+    The result has at most :data:`MAX_MESSAGE` characters.
+    """
     text = _SPACE.sub(" ", message[:_READ]).strip()
-    for pattern, instead in _MASKS:
-        text = pattern.sub(instead, text)
+    for pattern, replacement in _MASKS:
+        text = pattern.sub(replacement, text)
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
-class Seen(NamedTuple):
-    """What is kept of an error, taken where it happened; the rest can be done later."""
+class ErrorSummary(NamedTuple):
+    """What is stored of an error where it happens; the rest of the work can be done later."""
 
     module: str
     name: str
     message: str
 
-    def kind(self) -> str:
-        """The kind of the error in words: its class and its masked message."""
-        message = masked(self.message)
+    def describe(self) -> str:
+        """Return the kind of the error: its class and its masked message."""
+        message = mask(self.message)
         return f"{self.name}: {message}" if message and message != self.name else self.name
 
     def fingerprint(self, subject: str) -> str:
         """See :func:`fingerprint`."""
-        whole = "\0".join((self.kind(), self.module, subject)).encode("utf-8", "replace")
+        whole = "\0".join((self.describe(), self.module, subject)).encode("utf-8", "replace")
         return hashlib.blake2b(whole, digest_size=8).hexdigest()
 
 
-def seen(error: BaseException) -> Seen:
-    """What is kept of an error. Never raises."""
+def summarize_error(error: BaseException) -> ErrorSummary:
+    """Return the summary of an error. Never raises."""
     kind = type(error)
     try:
         message = str(error)[:_READ]
     except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
         message = ""
-    return Seen(str(kind.__module__)[:_CLASS], kind.__qualname__[:_CLASS], message)
+    return ErrorSummary(str(kind.__module__)[:_CLASS], kind.__qualname__[:_CLASS], message)
 
 
-def kind_of(error: BaseException) -> str:
-    """The kind of an error in words: its class and its masked message."""
-    return seen(error).kind()
+def describe_error(error: BaseException) -> str:
+    """Return the kind of an error: its class and its masked message."""
+    return summarize_error(error).describe()
 
 
 def fingerprint(error: BaseException, subject: str) -> str:
-    """What tells one kind of error in one place from another: 16 hexadecimal digits.
+    """Return 16 hexadecimal digits that identify one kind of error in one place.
 
     Args:
         subject: the place, ``chain:<name>`` or ``route:<rule>``.
     """
-    return seen(error).fingerprint(subject)
+    return summarize_error(error).fingerprint(subject)

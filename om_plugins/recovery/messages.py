@@ -1,10 +1,18 @@
-"""What people are told of errors and recovery, in plain words; the English text is the key."""
+"""What people read about errors and recovery. The English text is the key for translations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+from ..protocols import Notify
+from ..types import Action, ErrorPattern, Kind, Notification
+
+__all__ = ["Announcer", "Recipient", "Translate", "get_inner_name", "translate_nothing"]
+
+logger = logging.getLogger("om_plugins")
 
 FIRST = "{name} had a problem. You may go on; please try again if something is missing."
 PATTERN = "{name} keeps having the same trouble. Telling us what you were doing helps to mend it."
@@ -20,39 +28,124 @@ REFUSED_METHOD = "Clients send {method} to {name}, which refuses it: {times} tim
 REFRESH = "Refresh"
 REPORT = "Report problem"
 
+OPERATORS = "operators"
 
-class Words(Protocol):
-    """Says a text in the language of the people who will read it."""
+Button = Literal["refresh", "report"]
+_LABELS: dict[Button, str] = {"refresh": REFRESH, "report": REPORT}
+
+
+class Translate(Protocol):
+    """Translates a text into the language of the people who will read it."""
 
     def __call__(self, text: str, /, **values: str) -> str:
-        """``text``, one of this module's or of a recovery step, with ``values`` filled in."""
+        """Return the text, one of this module or of a recovery step, with ``values`` filled in."""
 
 
-def english(text: str, /, **values: str) -> str:
-    """The text as it stands here. What is no template of ours is left as it is."""
+def translate_nothing(text: str, /, **values: str) -> str:
+    """Return the English text. A text that is not a template stays as it is."""
     try:
         return text.format(**values)
     except (LookupError, ValueError, AttributeError):
         return text
 
 
-def _nowhere() -> str:
+def _has_no_address() -> str:
     return ""
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """Whom an error happened to.
+class Recipient:
+    """The person to whom an error happened.
 
     Attributes:
-        address: gives the address, such as ``sid:…``, in the background; "" when there is none.
-        words: in the reader's language.
+        address: returns the address, such as ``sid:…``, in the background; "" when there is none.
+        translate: translates into the person's language.
     """
 
-    address: Callable[[], str] = _nowhere
-    words: Words = english
+    address: Callable[[], str] = _has_no_address
+    translate: Translate = translate_nothing
 
 
-def place_of(subject: str, words: Words) -> str:
-    """How a place is called: ``chain:assistant`` is ``assistant``."""
+def get_inner_name(subject: str, translate: Translate) -> str:
+    """Return the name of a subject for operators: ``assistant`` for ``chain:assistant``."""
     return subject.partition(":")[2] or subject
+
+
+class Announcer:
+    """Notifies the person to whom an error happened, and the operators, who also get details.
+
+    Args:
+        notify: takes notifications.
+        translate: translates into the operators' language.
+        name: returns the name of a subject for end users.
+    """
+
+    def __init__(
+        self, notify: Notify, translate: Translate, name: Callable[[str, Translate], str]
+    ) -> None:
+        self._notify = notify
+        self._name = name
+        self.operators = Recipient(lambda: OPERATORS, translate)
+
+    def announce(
+        self,
+        kind: Kind,
+        text: str,
+        subject: str,
+        fingerprint: str,
+        recipient: Recipient,
+        *,
+        title: str = "",
+        buttons: Sequence[Button] = (),
+        progress: float | None = None,
+        pattern: ErrorPattern | None = None,
+    ) -> None:
+        """Notify the recipient and the operators.
+
+        All notifications about one subject have the same key, so that a new one replaces the one
+        before.
+
+        Args:
+            text, title: texts of this module, or of a recovery step.
+            fingerprint: the kind of error; "" when it is not known.
+            progress: how much is done, in percent.
+            pattern: details for the operators.
+        """
+        address = _get_address(recipient)
+        has_person = address not in ("", OPERATORS)
+        for one in (recipient, self.operators) if has_person else (self.operators,):
+            details: dict[str, object] = {}
+            if one is self.operators:
+                address = OPERATORS
+                name = get_inner_name(subject, one.translate)
+                details = {"subject": subject} if pattern is None else asdict(pattern)
+            else:
+                name = self._name(subject, one.translate)
+            report_about = fingerprint or subject
+            self._notify(
+                Notification(
+                    kind=kind,
+                    message=one.translate(text, name=name),
+                    title=one.translate(title, name=name) if title else "",
+                    to=address,
+                    actions=tuple(
+                        Action(
+                            one.translate(_LABELS[button]),
+                            button,
+                            report_about if button == "report" else "",
+                        )
+                        for button in buttons
+                    ),
+                    progress=progress,
+                    key=f"trouble:{subject}",
+                    data=details,
+                )
+            )
+
+
+def _get_address(recipient: Recipient) -> str:
+    try:
+        return recipient.address()
+    except Exception:
+        logger.exception("the browser that an error happened to is not known")
+        return ""

@@ -1,8 +1,8 @@
 """Error patterns: how often each kind of error happened in the last five minutes, in all workers.
 
-Every error is a message of the hub's topic ``errors``. All workers read the same messages in the
-same order and forget them by the messages' own times, so they agree on which error was the third
-of its kind, and the worker that published it is the one that acts.
+Each error is a message of the hub's topic ``errors``. All workers read the same messages in the
+same order and drop them by the times of the messages. So they agree on which error was the third of
+its kind, and the worker that published that error acts.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["FIRST", "PATTERN", "RECOVERY", "ErrorPatterns"]
 TOPIC = "errors"
 WINDOW_S = 300.0
 MOST = 1_000
-"""Kinds of errors that are followed at once; those not seen for longest go first."""
+"""How many kinds are counted at once; the kind that did not happen for longest is dropped."""
 FIRST, PATTERN, RECOVERY = 1, 3, 5
-"""How many of a kind make a notice, a pattern, and a recovery."""
+"""How many errors of a kind lead to a notice, a pattern, and a recovery."""
 _LEVELS = (FIRST, PATTERN, RECOVERY)
 _PAGE = 1_000
 _MOST_AT_ONCE = 1_000_000
@@ -33,29 +33,31 @@ _MERGE_S = 1.0
 
 
 @dataclass(slots=True)
-class _Track:
-    """One kind of error in one place."""
+class _KindCount:
+    """The count of one kind of error in one place."""
 
     subject: str
     fingerprint: str
     example: str
     first_at: float
     levels: Sequence[int] = _LEVELS
-    again: float = RECOVERY
+    repeat_from: float = RECOVERY
     last_at: float = 0.0
     total: int = 0
     times: deque[tuple[float, int]] = field(default_factory=deque)
-    told: set[int] = field(default_factory=set)
+    reached: set[int] = field(default_factory=set)
 
-    def forget(self, before: float) -> None:
+    def drop(self, before: float) -> None:
         while self.times and self.times[0][0] <= before:
             self.total -= self.times.popleft()[1]
         if not self.times:
-            self.told.clear()
+            self.reached.clear()
 
     def add(self, at: float, count: int) -> frozenset[int]:
-        """Count, and tell which levels were reached by it: each once while errors go on, the
-        last one each time."""
+        """Count errors and return the levels that they reached.
+
+        Each level is reached once while errors continue, :data:`RECOVERY` each time.
+        """
         if not self.times:
             self.first_at = at
         before = self.total
@@ -66,11 +68,11 @@ class _Track:
             self.times.append((began, merged + count))
         else:
             self.times.append((at, count))
-        reached = {level for level in self.levels if before < level <= self.total} - self.told
-        self.told |= reached
-        return frozenset(reached | ({RECOVERY} if self.total >= self.again else set()))
+        reached = {level for level in self.levels if before < level <= self.total} - self.reached
+        self.reached |= reached
+        return frozenset(reached | ({RECOVERY} if self.total >= self.repeat_from else set()))
 
-    def pattern(self) -> ErrorPattern:
+    def build_pattern(self) -> ErrorPattern:
         return ErrorPattern(
             self.fingerprint, self.subject, self.total, self.first_at, self.last_at, self.example
         )
@@ -79,16 +81,16 @@ class _Track:
 class ErrorPatterns:
     """Counts errors by kind over a sliding window.
 
-    Uses the hub, so it is for background threads.
+    It uses the hub, so call it from background threads only.
 
     Args:
         clock: time.
         hub: carries the errors between workers.
         window_s: the window, in seconds.
-        most: kinds that are followed at once.
+        most: how many kinds are counted at once.
         topic: the hub's topic.
-        levels: the counts that are told once each; :data:`RECOVERY`, when it is one of them, again
-            with every error that follows.
+        levels: the counts that :meth:`add` reports, each once. :data:`RECOVERY`, when it is one of
+            them, is reported again for each error that follows.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class ErrorPatterns:
         self._most = most
         self._topic = topic
         self._levels = levels
-        self._again = RECOVERY if RECOVERY in levels else math.inf
+        self._repeat_from = RECOVERY if RECOVERY in levels else math.inf
         self._lock = threading.Lock()
         self._cursor = ""
-        self._tracks: OrderedDict[tuple[str, str], _Track] = OrderedDict()
+        self._tracks: OrderedDict[tuple[str, str], _KindCount] = OrderedDict()
         renew_after_fork(self)
 
     def add(
@@ -125,9 +127,9 @@ class ErrorPatterns:
             count: how many.
 
         Returns:
-            The kind as it is now, and which of the levels these errors reached. Each is reached
-            once until a whole window has passed without an error of the kind;
-            :data:`RECOVERY` by every error from the fifth on.
+            The kind's pattern now, and the levels that these errors reached. Each level is
+            reached once until a whole window has passed without an error of the kind;
+            :data:`RECOVERY` is reached by each error from the fifth on.
         """
         event = {
             "subject": subject,
@@ -136,23 +138,23 @@ class ErrorPatterns:
             "count": count,
         }
         with self._lock:
-            mine = self._hub.publish(self._topic, event)
-            found = self._hear(mine)
-            if found is None:  # no hub took it: it counts here all the same
-                message = HubMessage(mine, self._topic, event, self._clock.time())
+            own_id = self._hub.publish(self._topic, event)
+            found = self._read_new(own_id)
+            if found is None:  # the hub did not take it, but it counts in this process
+                message = HubMessage(own_id, self._topic, event, self._clock.time())
                 found = self._apply(message)
         if found is None:
             raise ValueError(f"error of {subject!r}: {event!r} cannot be counted")
         return found
 
     def current(self) -> list[ErrorPattern]:
-        """The kinds of the last five minutes, the most frequent first."""
+        """Return the patterns of the last five minutes, the most frequent first."""
         with self._lock:
-            self._hear("")
+            self._read_new("")
             before = self._clock.time() - self._window_s
             for track in self._tracks.values():
-                track.forget(before)
-            found = [track.pattern() for track in self._tracks.values() if track.total]
+                track.drop(before)
+            found = [track.build_pattern() for track in self._tracks.values() if track.total]
         return sorted(found, key=lambda one: (-one.count, -one.last_at))
 
     def after_fork(self) -> None:
@@ -162,42 +164,42 @@ class ErrorPatterns:
 
     # --- under the lock ---
 
-    def _hear(self, mine: str) -> tuple[ErrorPattern, frozenset[int]] | None:
-        """Read what is new; returns what the message ``mine`` did."""
+    def _read_new(self, own_id: str) -> tuple[ErrorPattern, frozenset[int]] | None:
+        """Read new messages; return what the message ``own_id`` changed."""
         found = None
         while messages := self._hub.read(self._topic, self._cursor, limit=_PAGE):
             for message in messages:
                 self._cursor = message.id
                 done = self._apply(message)
-                if message.id == mine:
+                if message.id == own_id:
                     found = done
             if len(messages) < _PAGE:
                 break
         return found
 
     def _apply(self, message: HubMessage) -> tuple[ErrorPattern, frozenset[int]] | None:
-        event = _checked(message.data)
+        event = _parse(message.data)
         if event is None:
             return None
         subject, fingerprint, example, count = event
-        at = min(message.at, self._clock.time())  # a clock that is ahead must not stay for long
+        at = min(message.at, self._clock.time())  # another worker's clock may be ahead
         key = (subject, fingerprint)
         track = self._tracks.get(key)
         if track is None:
-            track = self._tracks[key] = _Track(
-                subject, fingerprint, example, at, self._levels, self._again
+            track = self._tracks[key] = _KindCount(
+                subject, fingerprint, example, at, self._levels, self._repeat_from
             )
             if len(self._tracks) > self._most:
                 self._tracks.popitem(last=False)
         else:
             self._tracks.move_to_end(key)
-        track.forget(at - self._window_s)
+        track.drop(at - self._window_s)
         reached = track.add(at, count)
-        return track.pattern(), reached
+        return track.build_pattern(), reached
 
 
-def _checked(data: object) -> tuple[str, str, str, int] | None:
-    """An error as another worker published it, or ``None`` for something else."""
+def _parse(data: object) -> tuple[str, str, str, int] | None:
+    """Return the error that a worker published; ``None`` for any other data."""
     if not isinstance(data, Mapping):
         return None
     subject, fingerprint, example = (

@@ -1,8 +1,7 @@
-"""One recovery: its steps in order, each bounded in time, for as long as the lease is held.
+"""One recovery: its steps in order, each with a time limit, while the lease is held.
 
-A step that raises ends it. One that raises an :class:`~om_plugins.errors.OpenManagerError` says
-that the trouble is still there; anything else is the step's own fault and counts against its
-plugin.
+A step that raises ends the recovery. An :class:`~om_plugins.errors.OpenManagerError` means that the
+trouble is still there. Any other error is the step's own fault and counts against its plugin.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..types import RecoveryReport
 from ..workers.pool import begin_thread
 from .messages import FINISHING
 
-__all__ = ["Guarded", "Lost", "Repair", "report_of"]
+__all__ = ["GuardedCall", "LeaseLost", "RecoveryRun", "parse_report"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -28,34 +27,34 @@ LEASE_S = 30.0
 _MAX_LINE = 200
 _MAX_STEPS = 50
 
-Guarded = Callable[..., tuple[bool, Any]]
-"""``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
+GuardedCall = Callable[..., tuple[bool, Any]]
+"""``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host has it."""
 
-Progress = Callable[[str, int], None]
-"""Told what is done now, and how much is done, in percent."""
-
-
-class Lost(Exception):
-    """Another worker holds the lease: this one must not go on, or say anything."""
+OnProgress = Callable[[str, int], None]
+"""Called with what is done now, and with how much is done, in percent."""
 
 
-class Repair:
-    """Runs the steps.
+class LeaseLost(Exception):
+    """Another worker holds the lease, so this one must stop and send nothing."""
+
+
+class RecoveryRun:
+    """Runs the steps of recoveries.
 
     Args:
         clock: time.
-        guarded: calls into a plugin, counting its failures.
+        guarded: calls into a plugin, and counts its failures.
         step_timeout: seconds that one step may take.
         lease_s: seconds for which the lease is renewed before each step.
-        bounded: run each step in a thread of its own, so that one that never returns is left
-            behind; else a step is trusted to keep its time.
+        bounded: run each step in a thread of its own, so that a step that never returns is left
+            behind; else each step must keep its time by itself.
     """
 
     def __init__(
         self,
         *,
         clock: Clock,
-        guarded: Guarded,
+        guarded: GuardedCall,
         step_timeout: float = STEP_TIMEOUT_S,
         lease_s: float = LEASE_S,
         bounded: bool = True,
@@ -72,60 +71,60 @@ class Repair:
         fingerprint: str,
         steps: Sequence[tuple[str, RecoveryStep]],
         lease: Lease,
-        tell: Progress,
+        on_progress: OnProgress,
     ) -> RecoveryReport:
         """Run the steps in the order of their ``percent``.
 
         Raises:
-            Lost: the lease was lost; whoever has it now goes on.
+            LeaseLost: the worker that holds the lease now continues.
         """
         started_at = self._clock.time()
-        began = self._clock.monotonic()
+        started = self._clock.monotonic()
         done: list[str] = []
         succeeded = True
         percent = 0
-        for plugin, step in sorted(steps, key=lambda one: _percent(one[1]))[:_MAX_STEPS]:
-            name = _line(getattr(step, "name", "")) or plugin
-            self._hold(lease)
-            tell(name, percent)
-            ran, error, said = self._step(plugin, step, subject)
-            if not ran:
-                continue  # its plugin was left out meanwhile
+        for plugin, step in sorted(steps, key=lambda one: _get_percent(one[1]))[:_MAX_STEPS]:
+            name = _shorten(getattr(step, "name", "")) or plugin
+            self._renew(lease)
+            on_progress(name, percent)
+            was_called, error, result = self._run_step(plugin, step, subject)
+            if not was_called:
+                continue  # its plugin was disabled meanwhile
             if error is not None:
                 succeeded = False
-                done.append(f"{name}: failed, {_line(_words(error))}")
+                done.append(f"{name}: failed, {_shorten(_describe(error))}")
                 break
-            done.append(f"{name}: {said}" if said else name)
-            percent = _percent(step)
-        self._hold(lease)
+            done.append(f"{name}: {result}" if result else name)
+            percent = _get_percent(step)
+        self._renew(lease)
         if succeeded:
-            tell(FINISHING, percent)
+            on_progress(FINISHING, percent)
         return RecoveryReport(
             subject,
             fingerprint,
             succeeded and bool(done),
             tuple(done),
             started_at,
-            self._clock.monotonic() - began,
+            self._clock.monotonic() - started,
         )
 
-    def _hold(self, lease: Lease) -> None:
+    def _renew(self, lease: Lease) -> None:
         if not lease.renew(self._lease_s):
-            raise Lost(lease.name)
+            raise LeaseLost(lease.name)
 
-    def _step(
+    def _run_step(
         self, plugin: str, step: RecoveryStep, subject: str
     ) -> tuple[bool, BaseException | None, str]:
-        """Whether the step was called, why it failed, and what it said."""
+        """Return whether the step was called, why it failed, and its result as text."""
         verdict: OpenManagerError | None = None
         failure: BaseException | None = None
-        ran = False
+        was_called = False
 
         def run() -> str:
-            nonlocal verdict, failure, ran
-            ran = True
+            nonlocal verdict, failure, was_called
+            was_called = True
             try:
-                return _line(self._in_time(lambda: step.run(subject, self._step_timeout)))
+                return _shorten(self._run_in_time(lambda: step.run(subject, self._step_timeout)))
             except OpenManagerError as error:
                 verdict = error
                 return ""
@@ -134,12 +133,12 @@ class Repair:
                 raise
 
         run.__qualname__ = f"{type(step).__name__}.run"
-        ok, said = self._guarded(plugin, run)
+        ok, result = self._guarded(plugin, run)
         if ok:
-            return True, verdict, str(said)
-        return ran, failure or RuntimeError("failed"), ""
+            return True, verdict, str(result)
+        return was_called, failure or RuntimeError("failed"), ""
 
-    def _in_time(self, work: Callable[[], object]) -> object:
+    def _run_in_time(self, work: Callable[[], object]) -> object:
         if not self._bounded:
             return work()
         result: list[object] = []
@@ -148,7 +147,7 @@ class Repair:
         def run() -> None:
             try:
                 result.append(work())
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
                 failure.append(error)
 
         context = copy_context()
@@ -163,8 +162,8 @@ class Repair:
         return result[0]
 
 
-def report_of(data: object) -> RecoveryReport | None:
-    """A report as a worker published it, or ``None`` for something else."""
+def parse_report(data: object) -> RecoveryReport | None:
+    """Return the report that a worker published; ``None`` for any other data."""
     if not isinstance(data, Mapping):
         return None
     subject, kind = data.get("subject"), data.get("fingerprint")
@@ -183,21 +182,21 @@ def report_of(data: object) -> RecoveryReport | None:
     return None
 
 
-def _percent(step: RecoveryStep) -> int:
+def _get_percent(step: RecoveryStep) -> int:
     percent = getattr(step, "percent", 0)
     if not isinstance(percent, int | float) or percent != percent:
         return 0
     return int(min(max(percent, 0), 100))
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if isinstance(error, OpenManagerError):
         return str(error) or type(error).__name__
-    return type(error).__name__  # a foreign message may hold anything
+    return type(error).__name__  # a foreign message may contain anything
 
 
-def _line(said: object) -> str:
-    """What a step said, on one short line."""
-    text = said if isinstance(said, str) else "" if said is None else type(said).__name__
+def _shorten(result: object) -> str:
+    """Return the result of a step as one short line."""
+    text = result if isinstance(result, str) else "" if result is None else type(result).__name__
     text = "".join(c if c.isprintable() else " " for c in text[: 2 * _MAX_LINE])
     return " ".join(text.split())[:_MAX_LINE]

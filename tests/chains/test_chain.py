@@ -24,7 +24,7 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
-from om_plugins.recovery.fingerprint__blame import blamed, shut
+from om_plugins.recovery.counted_errors import find_engine_error, find_skip_reason
 from om_plugins.settings.settings__options import EngineOptions
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
@@ -82,7 +82,9 @@ def test_a_chain_whose_engines_are_all_switched_off_is_exhausted(engine):
         chain.call()
     assert [one.skipped for one in caught.value.attempts] == [True, True]
     ((_, attempts),) = failures
-    assert blamed(attempts, 0.0) is shut(attempts) is None, "there is nothing to recover"
+    assert find_engine_error(attempts, 0.0) is find_skip_reason(attempts) is None, (
+        "there is nothing to recover"
+    )
 
 
 def test_two_engines_of_one_name_are_refused(engine, chain_of):

@@ -50,7 +50,8 @@ def test_what_has_no_translation_is_said_as_it_is():
 
 
 def test_every_sentence_of_recovery_is_translated_with_its_blanks():
-    sentences = [v for k, v in vars(wording).items() if k.isupper() and isinstance(v, str)]
+    texts = {k: v for k, v in vars(wording).items() if k.isupper() and isinstance(v, str)}
+    sentences = [v for k, v in texts.items() if k != "OPERATORS"]
     assert sentences
     for sentence in sentences:
         said = load_translations("ko").gettext(sentence)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from om_plugins.recovery.fingerprint import MAX_MESSAGE, fingerprint, kind_of, masked
+from om_plugins.recovery.fingerprint import MAX_MESSAGE, describe_error, fingerprint, mask
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from om_plugins.recovery.fingerprint import MAX_MESSAGE, fingerprint, kind_of, m
     ],
 )
 def test_what_differs_from_error_to_error_is_masked(message: str, expected: str) -> None:
-    assert masked(message) == expected
+    assert mask(message) == expected
 
 
 def test_errors_of_one_kind_share_a_fingerprint_and_others_do_not() -> None:
@@ -56,20 +56,20 @@ def test_a_message_that_cannot_be_had_leaves_the_class() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    assert kind_of(Mute()).endswith("Mute")
+    assert describe_error(Mute()).endswith("Mute")
     assert fingerprint(Mute(), "s") == fingerprint(Mute(), "s")
 
 
 def test_a_kind_is_short_and_on_one_line_whatever_was_raised() -> None:
     long_name = type("E" * 5_000, (Exception,), {})
-    kind = kind_of(long_name("x y\n\x1b[31m\x00" * 10_000))
+    kind = describe_error(long_name("x y\n\x1b[31m\x00" * 10_000))
     assert len(kind) <= MAX_MESSAGE + 90
     assert kind.isprintable()
 
 
 @given(st.text(max_size=400))
 def test_any_text_is_masked_to_something_short_and_printable(message: str) -> None:
-    found = masked(message)
+    found = mask(message)
     assert len(found) <= MAX_MESSAGE
     assert found.isprintable()
     assert not any(c in "0123456789" for c in found)
@@ -81,5 +81,5 @@ def test_any_text_is_masked_to_something_short_and_printable(message: str) -> No
 )
 def test_a_hostile_message_costs_little(hostile: str) -> None:
     began = time.perf_counter()
-    masked(hostile)
+    mask(hostile)
     assert time.perf_counter() - began < 0.25

@@ -1,4 +1,8 @@
-"""Recovery: told at one, three and five errors of a kind; repaired once, by one worker of all."""
+"""Recovery: told at one, three and five errors of a kind; repaired once, by one worker of all.
+
+Recovery is made of :mod:`om_plugins.recovery.run`, :mod:`om_plugins.recovery.messages` and
+:mod:`om_plugins.recovery.counted_errors`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from om_plugins.errors import (
     TooLong,
     Transient,
 )
-from om_plugins.recovery.messages import Reader
+from om_plugins.recovery.messages import Recipient
 from om_plugins.recovery.recovery import Recovery
 from om_plugins.types import Call, EngineSpec
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -66,7 +70,7 @@ class House:
             steps=lambda: self.steps,
             guarded=self.guarded,
             chains=lambda: self.chains,
-            asking=lambda: Reader(lambda: self.asking),
+            get_recipient=lambda: Recipient(lambda: self.asking),
             **{"bounded": False, **options},
         )
 
