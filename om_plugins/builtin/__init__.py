@@ -9,9 +9,9 @@ BUILTINS: dict[str, str] = {
     "hub-memory": "om_plugins.builtin.hubs.memory",
     "hub-redis": "om_plugins.builtin.hubs.redis",
     "hub-sqlite": "om_plugins.builtin.hubs.sqlite",
-    "monitor-log": "om_plugins.builtin.logging",
-    "notifier-log": "om_plugins.builtin.logging__notifier_log",
+    "monitor-log": "om_plugins.builtin.logging:monitor_plugin",
+    "notifier-log": "om_plugins.builtin.logging:notifier_plugin",
     "recovery-steps": "om_plugins.builtin.recovery_steps",
     "notifier-webhook": "om_plugins.builtin.webhook",
 }
-"""Name of each built-in plugin, and the module that is the plugin."""
+"""Name of each built-in plugin, and the module, or the object in a module, that is the plugin."""

@@ -1,4 +1,7 @@
-"""The log monitor: one line a minute that sums up the requests of this process."""
+"""What goes to the ``om_plugins`` log: a summary of the requests each minute, and notifications.
+
+Two plugins, so that each can be switched off by its name.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import os
 from collections.abc import Iterable
 
 from ..hookspecs import hookimpl
-from ..protocols import Clock, Monitor, PluginContext
-from ..types import PluginInfo, Sample
+from ..protocols import Clock, Monitor, Notifier, PluginContext
+from ..types import Notification, PluginInfo, Sample
 
 EVERY_S = 60.0
 MAX_DURATIONS = 10_000
 """So many durations of a minute are kept for the percentile: the newest."""
+
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
 
 class LogMonitor:
@@ -63,11 +68,58 @@ class LogMonitor:
         self._begin()
 
 
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    return PluginInfo(summary="Sums up requests in the om_plugins log once a minute (level INFO)")
+class LogNotifier:
+    """Logs errors as errors, warnings as warnings, the rest as information."""
+
+    name = "log"
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def send(self, notification: Notification, timeout: float) -> None:
+        """Write one line; control characters are escaped, so that nobody can forge lines."""
+        self._logger.log(
+            _LEVELS.get(notification.kind, logging.INFO),
+            "to %s: %s",
+            escape_controls(notification.to),
+            escape_controls(
+                f"{notification.title}: {notification.message}"
+                if notification.title
+                else notification.message
+            ),
+        )
 
 
-@hookimpl
-def om_monitors(context: PluginContext) -> Iterable[Monitor]:
-    return [LogMonitor(context.logger, context.clock)]
+def escape_controls(text: str) -> str:
+    """``text`` on one line: what cannot be printed is shown as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class LogMonitorPlugin:
+    """Plugin ``monitor-log``."""
+
+    @hookimpl
+    def om_plugin_info(self) -> PluginInfo:
+        return PluginInfo(
+            summary="Sums up requests in the om_plugins log once a minute (level INFO)"
+        )
+
+    @hookimpl
+    def om_monitors(self, context: PluginContext) -> Iterable[Monitor]:
+        return [LogMonitor(context.logger, context.clock)]
+
+
+class LogNotifierPlugin:
+    """Plugin ``notifier-log``."""
+
+    @hookimpl
+    def om_plugin_info(self) -> PluginInfo:
+        return PluginInfo(summary="Writes notifications to the om_plugins log")
+
+    @hookimpl
+    def om_notifiers(self, context: PluginContext) -> Iterable[Notifier]:
+        return [LogNotifier(context.logger)]
+
+
+monitor_plugin = LogMonitorPlugin()
+notifier_plugin = LogNotifierPlugin()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
-from ..builtin.engines.proxy_app__client_socket import watch_client
+from ..builtin.engines.client_socket import watch_client
 from ..chains.http_call import call_chain, render_json
 from ..core.access import ask_auth, check_host
 from ..core.call import caller_gone

@@ -1,4 +1,4 @@
-"""The log monitor writes one line a minute."""
+"""The log monitor writes one line a minute, the log notifier one line a notification."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 import pytest
 
 from om_plugins.builtin import BUILTINS
-from om_plugins.builtin.logging import MAX_DURATIONS, LogMonitor
+from om_plugins.builtin.logging import MAX_DURATIONS, LogMonitor, LogNotifier
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
-from om_plugins.types import Sample
+from om_plugins.types import Notification, Sample
 
 
 def sample(status=200, duration_s=0.1):
@@ -52,7 +52,7 @@ def test_a_busy_minute_takes_bounded_memory():
 
 
 def test_it_is_shipped_and_gets_what_requests_did(lines):
-    assert BUILTINS["monitor-log"] == "om_plugins.builtin.logging"
+    assert BUILTINS["monitor-log"] == "om_plugins.builtin.logging:monitor_plugin"
     runtime = Runtime(testing=True, clock=(clock := FakeClock()))
     runtime.start()
     runtime.monitoring.tick()
@@ -62,3 +62,14 @@ def test_it_is_shipped_and_gets_what_requests_did(lines):
     runtime.scheduler.run_pending()
     runtime.close()
     assert lines() == ["1 requests in 60 s, 0 failed, p95 100 ms, 5 bytes"]
+
+
+def test_kinds_become_levels_and_lines_cannot_be_forged(caplog):
+    notifier = LogNotifier(logging.getLogger("om_plugins.plugin.log"))
+    with caplog.at_level(logging.INFO, "om_plugins"):
+        notifier.send(Notification(kind="error", message="a\nERROR forged", title="T"), 1)
+        notifier.send(Notification(kind="warning", message="w"), 1)
+        notifier.send(Notification(kind="success", message="디스크"), 1)
+    assert [r.levelname for r in caplog.records] == ["ERROR", "WARNING", "INFO"]
+    assert caplog.records[0].getMessage() == r"to operators: T: a\nERROR forged"
+    assert caplog.records[2].getMessage() == "to operators: 디스크"

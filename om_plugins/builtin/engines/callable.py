@@ -13,8 +13,7 @@ from typing import Any
 
 from ...errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
 from ...types import Call, EngineTraits
-from .pool import BoundedPool
-from .pool__attempt_timer import AttemptTimer
+from .pool import AttemptTimer, BoundedPool
 
 Function = Callable[..., Any]
 

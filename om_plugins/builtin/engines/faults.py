@@ -24,7 +24,7 @@ from ...protocols import Clock
 from ...settings.kinds import BOOL, choice, integer, number
 from ...settings.table import Table, key
 from ...types import Answer, Call
-from .last_good__counts import Counts
+from .counts import Counts
 
 __all__ = ["ERRORS", "GARBLES", "Chaos", "ChaosOptions"]
 

@@ -11,6 +11,7 @@ gives it back, marked ``stale``, when it is asked itself.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -21,14 +22,16 @@ import msgspec
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...types import Answer, Call, EngineTraits
-from .last_good__counts import Counts
-from .last_good__question import is_plain, question_of
+from .counts import Counts
 
 _PERSONAL = ("authorization", "cookie", "proxy-authorization")
 _LEARN_EVERY_S = 1.0
 _MAX_WAITING = 256
 _MAX_SEEN = 4096
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_MAX_DEPTH = 64
 _to_bytes = msgspec.msgpack.Encoder().encode
+_to_stable_bytes = msgspec.msgpack.Encoder(order="deterministic").encode
 _from_bytes: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 
 
@@ -238,3 +241,45 @@ class StaleEngine:
             return None
         metadata = {"age_s": round(age_s, 3), "answered_by": str(by or "")[:200]}
         return Answer(payload, status=status, stale=True, metadata=metadata)
+
+
+def is_plain(value: Any, depth: int = _MAX_DEPTH) -> bool:
+    """True for ``None``, bool, int, float, str, bytes, and lists, tuples and dicts (with text as
+    keys) of them; not for subclasses, nor for what is nested deeper than 64 times."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth <= 0:
+        return False
+    if kind is dict:
+        return all(
+            type(key) is str and (type(one) in _PLAIN or is_plain(one, depth - 1))
+            for key, one in value.items()
+        )
+    if kind is list or kind is tuple:
+        return all(type(one) in _PLAIN or is_plain(one, depth - 1) for one in value)
+    return False
+
+
+def question_of(call: Call, asked: object, apart: object = None) -> str | None:
+    """A digest of what a call asks: equal for the same question, different for any other.
+
+    It is 160 bits of BLAKE2b in hexadecimal. Only plain data counts as a question, by exact type,
+    and ``repr`` is never used: ``1``, ``True``, ``"1"`` and ``1.0`` are four questions. The order
+    of a dict's keys makes no difference, and a tuple is a list, as it is in JSON.
+
+    Args:
+        call: its chain and method are part of the question.
+        asked: what is asked: the payload, or what stands for it.
+        apart: what keeps equal questions of different users apart.
+
+    Returns:
+        ``None`` when the question is not plain data, or too large a number is in it.
+    """
+    whole = (call.chain, call.method, asked, apart)
+    if not is_plain(whole):
+        return None
+    try:
+        return hashlib.blake2b(_to_stable_bytes(whole), digest_size=20).hexdigest()
+    except (OverflowError, ValueError):  # an int over 64 bits, a lone surrogate
+        return None

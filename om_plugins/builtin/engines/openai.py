@@ -28,8 +28,8 @@ from ...errors import (
 )
 from ...types import Answer, Call, EngineTraits
 from ..http.sse import server_events
+from .counts import Counts
 from .http import HttpEngine, Streamed
-from .last_good__counts import Counts
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange

@@ -262,7 +262,7 @@ class ProxyEngine(HttpEngine):
             exchange.read(0, decoded=False)
             return Answer(head, status=head.status)
         if call.stream:
-            chunks = _Body(exchange, self._idle_timeout)
+            chunks = StreamedAnswer(exchange, self._idle_timeout)
             return Answer(head, chunks=chunks, status=head.status)
         head.body = exchange.read(self._max_answer, decoded=False)
         return Answer(head, status=head.status)
@@ -303,14 +303,14 @@ class ProxyEngine(HttpEngine):
         return f"{self.name!r} {scheme}://{host}:{port}{self._target}"
 
 
-class _Body:
+class StreamedAnswer:
     """The pieces of a streamed body. Closing it closes the connection, begun or not."""
 
     def __init__(self, exchange: HttpExchange, idle_s: float) -> None:
         self._exchange = exchange
         self._chunks = exchange.chunks(silence_s=idle_s, decoded=False)
 
-    def __iter__(self) -> _Body:
+    def __iter__(self) -> StreamedAnswer:
         return self
 
     def __next__(self) -> bytes:

@@ -37,8 +37,8 @@ from ...errors import (
 from ...protocols import Chain, Engine
 from ...types import Answer, Call, HttpRequest, HttpResponse
 from ..http.forwarding import Headers, end_to_end, forwarded, wants_websocket
+from .client_socket import watch_client
 from .proxy import IDEMPOTENT_METHODS
-from .proxy_app__client_socket import watch_client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

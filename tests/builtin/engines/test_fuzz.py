@@ -27,12 +27,8 @@ from om_plugins.errors import CallerDeadline, Cancelled, EngineError, InvalidReq
 from om_plugins.types import Answer, Call, HttpRequest
 
 ENDS = (EngineError, CallerDeadline, Cancelled)
-QUICK = settings(
-    max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-LONG = settings(
-    max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-)
+QUICK = settings(max_examples=80, suppress_health_check=list(HealthCheck), derandomize=True)
+LONG = settings(max_examples=2000, suppress_health_check=list(HealthCheck), print_blob=True)
 
 # --- what a hostile upstream may say --------------------------------------------------------------
 

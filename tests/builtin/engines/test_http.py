@@ -12,12 +12,10 @@ import sys
 import threading
 import time
 import tracemalloc
-from email.utils import formatdate
 
 import pytest
 
 from om_plugins.builtin.engines.http import HttpEngine
-from om_plugins.builtin.http.status import retry_after
 from om_plugins.chains.chain import EngineChain
 from om_plugins.errors import (
     AttemptTimeout,
@@ -197,24 +195,6 @@ def test_503_with_retry_after_is_rate_limited(upstream, engine_for):
     with pytest.raises(RateLimited) as caught:
         engine_for(upstream.url).call(Call({}))
     assert caught.value.retry_after == 7
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0), ("12", 12), ("1.5", 1.5), ("999999", 3600), ("-5", None), ("soon", None),
-        ("", None), ("5, 6", None), ("٣", None), ("nan", None), ("1" * 500, None),
-        ("Mon, 99 Foo 9999 99:99:99 GMT", None), ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
-    ],
-)  # fmt: skip
-def test_retry_after_is_clamped_and_garbage_is_ignored(value, seconds):
-    assert retry_after({"retry-after": value}) == seconds
-
-
-def test_retry_after_date_is_compared_with_the_answers_own_date():
-    headers = {"retry-after": formatdate(1_000_090, usegmt=True)}
-    headers["date"] = formatdate(1_000_000, usegmt=True)
-    assert retry_after(headers) == 90
 
 
 # --- what is sent, and whether ------------------------------------------------------------------

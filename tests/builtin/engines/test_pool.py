@@ -12,10 +12,8 @@ import time
 import pytest
 
 from om_plugins.builtin.engines import pool as bounded_pool
-from om_plugins.builtin.engines import pool__attempt_timer as attempt_timer
 from om_plugins.builtin.engines.callable import CallableEngine
-from om_plugins.builtin.engines.pool import BoundedPool
-from om_plugins.builtin.engines.pool__attempt_timer import AttemptTimer
+from om_plugins.builtin.engines.pool import AttemptTimer, BoundedPool
 from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.errors import (
     AttemptTimeout,
@@ -184,7 +182,7 @@ def test_a_forked_child_has_threads_of_its_own(hanging):
 GEVENT = """
 from gevent import monkey; monkey.patch_all()
 import time
-from om_plugins.builtin.engines.pool import BoundedPool
+from om_plugins.builtin.engines.pool import AttemptTimer, BoundedPool
 from om_plugins.errors import AttemptTimeout, EngineUnavailable
 from om_plugins.types import Call
 
@@ -299,7 +297,7 @@ def test_an_attempt_that_ends_in_time_is_left_alone():
 
 
 def test_one_thread_serves_all_and_ends_when_idle(monkeypatch):
-    monkeypatch.setattr(attempt_timer, "_IDLE_S", 0.02)
+    monkeypatch.setattr(bounded_pool, "_IDLE_S", 0.02)
     timer = AttemptTimer("t")
     cut = []
 

@@ -22,7 +22,6 @@ from om_plugins.builtin.engines.proxy_app import (
     StreamedBody,
     request_from,
 )
-from om_plugins.builtin.engines.proxy_app__client_socket import has_closed, watch_client
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.errors import Misconfigured, RateLimited, TooLong, Transient, Unsupported
@@ -391,28 +390,6 @@ def test_gunicorn_serves_it_with_streams_and_chunked_requests(gunicorn, raw_upst
     assert got.count(b"Set-Cookie") == 2
     client.close()
     assert closed.wait(1.2)
-
-
-# --- watching the client --------------------------------------------------------------------------
-
-
-def test_a_socket_is_watched_without_taking_its_bytes():
-    ours, theirs = socket.socketpair()
-    gone = watch_client({"gunicorn.socket": ours})
-    assert not gone()
-    theirs.sendall(b"next request")
-    assert not gone()
-    assert ours.recv(100) == b"next request"
-    theirs.close()
-    assert gone()
-    ours.close()
-    assert has_closed(ours)
-
-
-def test_waitress_is_asked_and_other_servers_are_not():
-    assert watch_client({"waitress.client_disconnected": lambda: True})()
-    assert watch_client({}) is None
-    assert watch_client({"gunicorn.socket": "no socket"}) is None
 
 
 def test_a_function_may_stand_in_the_chain():

@@ -1,4 +1,7 @@
-"""The hub of many hosts, on a real Redis that is begun, paused and killed."""
+"""The hub of many hosts, on a real Redis that is begun, paused and killed.
+
+Covers ``om_plugins.builtin.hubs.redis_connection`` and ``om_plugins.builtin.hubs.redis_lua``, too.
+"""
 
 from __future__ import annotations
 

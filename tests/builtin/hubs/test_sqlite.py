@@ -1,4 +1,7 @@
-"""The hub of one host, on real files and with real processes."""
+"""The hub of one host, on real files and with real processes.
+
+Covers ``om_plugins.builtin.hubs.sqlite_file``, too.
+"""
 
 from __future__ import annotations
 
