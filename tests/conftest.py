@@ -14,6 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
+
+# No deadline for an example: on a busy machine 200 ms pass without the code being slow.
+settings.register_profile("om_plugins", deadline=None)
+settings.load_profile("om_plugins")
 
 ROOT = Path(__file__).resolve().parent.parent
 

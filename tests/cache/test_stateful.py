@@ -250,4 +250,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCache = CacheMachine.TestCase
-TestCache.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestCache.settings = settings(max_examples=80, stateful_step_count=30)

@@ -256,7 +256,7 @@ class Modelled:
 
 
 @given(tiers=tiers, policy=policies, actions=actions)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_every_call_of_every_chain_keeps_the_rules(tiers, policy, actions):
     model = Model(tiers, policy)
     for action in actions:

@@ -230,7 +230,7 @@ class Planted(MemoryHub):
 
 
 @given(json_like)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_in_the_hub_breaks_a_look(planted):
     clock = FakeClock()
     hub = Planted("memory://", clock)

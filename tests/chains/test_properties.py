@@ -64,7 +64,7 @@ engines = st.lists(
     at_most_once=st.booleans(),
     calls=st.integers(1, 4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_sleep_passes_the_deadline_and_attempts_are_bounded(
     engines, timeout, retries, attempt_timeout, at_most_once, calls
 ):

@@ -180,7 +180,5 @@ class BreakerMachine(RuleBasedStateMachine):
         assert len(alive) <= PERMITS
 
 
-BreakerMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, database=None
-)
+BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, database=None)
 TestBreaker = BreakerMachine.TestCase

@@ -468,7 +468,7 @@ def sources(draw):
     return source(draw, itertools.count(), depth=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     sources(),
     st.booleans(),
@@ -523,7 +523,7 @@ BODIES = st.text("ab<>&'\"{}/= \n\r;ü", max_size=12).filter(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(st.sampled_from(["script", "style"]), BODIES), min_size=1, max_size=4),
     st.booleans(),
