@@ -9,7 +9,7 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import SmartCache
-from om_plugins.cache.singleflight import PrivateValue, copy_error
+from om_plugins.cache.singleflight import InFlightTable, PrivateValue, copy_error
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -183,3 +183,14 @@ def test_an_error_that_cannot_be_copied_is_shared():
     twin = copy_error(plain)
     assert twin is not plain
     assert (twin.args, twin.note) == (("x",), "kept")  # type: ignore[attr-defined]
+
+
+def test_remembered_failures_are_bounded():
+    table = InFlightTable(threading.Lock())
+    error = ValueError("down")
+    for number in range(10_050):
+        table.remember_failure(f"key {number}", error, 10.0)
+    assert len(table.failures) == 10_000
+    assert table.find_failure("key 49", 0.0) is None
+    assert table.find_failure("key 50", 0.0) is error
+    assert table.find_failure("key 10049", 0.0) is error

@@ -176,6 +176,36 @@ def test_stale_if_error_covers_a_failure(failure):
         assert world.get().status_code == 503
 
 
+@pytest.mark.parametrize("failure", ["raises", "503"])
+@pytest.mark.parametrize(("after", "covered"), [(89, True), (91, False)])
+def test_a_response_with_a_validator_covers_no_failure_past_its_window(failure, after, covered):
+    world = World()
+    control = "max-age=60, stale-if-error=30"
+    world.origin.headers = [("Cache-Control", control), ("ETag", '"a"')]
+    world.get()
+    world.later(after)
+    if failure == "raises":
+        world.origin.error = OSError("down")
+    else:
+        world.origin.status = "503 Service Unavailable"
+    if covered or failure == "503":
+        assert world.get().status_code == (200 if covered else 503)
+    else:
+        with pytest.raises(OSError, match="down"):
+            world.get()
+    assert world.cache.stats().entries == 1  # it is stored still, for a 304
+
+
+def test_a_request_for_a_range_is_not_covered():
+    world = World()
+    world.origin.headers = [("Cache-Control", "max-age=60, stale-if-error=30")]
+    world.get()
+    world.later(70)
+    world.origin.status = "503 Service Unavailable"
+    assert world.get(Range="bytes=0-1").status_code == 503
+    assert world.get().status_code == 200
+
+
 def test_must_revalidate_is_never_covered():
     world = World(options=StorageOptions(stale_if_error_s=300))
     world.origin.headers = [("Cache-Control", "max-age=60, must-revalidate"), ("ETag", '"a"')]
