@@ -24,10 +24,10 @@ from .builtin.hubs.memory import MemoryHub
 from .cache.cache import SmartCache
 from .cache.subscriptions import BrowserAnnouncer
 from .cache.values import PickleEncoder
-from .chains.chain import BreakerRegistry, EngineChain
-from .chains.engine_state import check_engine
+from .chains.chain import EngineChain, check_engine
+from .chains.health_checks import HealthChecks
 from .chains.live_settings import LiveSettings
-from .chains.sharing__engine_exchange import EngineExchange
+from .chains.sharing import BreakerSharing, EngineBus
 from .core.call import current_request
 from .core.clock import SystemClock
 from .core.translations import Translations, display_name, load_translations
@@ -46,6 +46,7 @@ from .notifications.notifications import Notifications
 from .notifications.problem_reports import ProblemReports
 from .plugins.host import PluginHost
 from .plugins.parts import PluginParts
+from .policies.registry import BreakerRegistry
 from .protocols import Clock, HostContext, Hub, PluginContext
 from .recovery.messages import Recipient
 from .recovery.recovery import Recovery
@@ -243,15 +244,28 @@ class Runtime:
             name=self._name_of,
             bounded=not testing,
         )
-        self._engine_exchange = EngineExchange(
+        self._engine_bus = EngineBus(
+            hub=self.hub,
+            scheduler=self.scheduler,
+            clock=self.clock,
+            namespace=self.namespace,
+            has_engines=lambda: not self._breakers.empty,
+        )
+        BreakerSharing(
+            breakers=self._breakers,
+            bus=self._engine_bus,
+            clock=self.clock,
+            shared=settings.breaker_shared,
+        )
+        self._health_checks = HealthChecks(
             clock=self.clock,
             hub=self.hub,
             scheduler=self.scheduler,
-            namespace=self.namespace,
+            bus=self._engine_bus,
             chains=lambda: self.chains,
             breakers=self._breakers,
-            shared=settings.breaker_shared,
             interval_s=0.0 if testing else settings.probe_interval,
+            namespace=self.namespace,
             threads=not testing,
         )
         self.wrong_methods = WrongMethods(
@@ -322,7 +336,7 @@ class Runtime:
                 # only where a proxy is trusted is its header read, and this ever set
                 ambient_deadline=DEADLINE.get if self.settings.proxies else None,
                 stopping=lambda: self.closed or stopping(),
-                most_sleep_s=self._most_sleep_s,
+                max_sleep_s=self._max_sleep_s,
             )
             found.add(spec)
             self.chains[spec.chain] = found
@@ -336,7 +350,8 @@ class Runtime:
             self.plugins.startup()
             if self.settings.monitoring:
                 self.monitoring.start()
-            self._engine_exchange.start()
+            self._health_checks.start()
+            self._engine_bus.start()
             self.live.start()
             self.scheduler.start()  # jobs that were registered before a fork run here too
             _close_at_exit(self)
@@ -346,7 +361,8 @@ class Runtime:
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
-        self._engine_exchange.close()
+        self._health_checks.close()
+        self._engine_bus.close()
         self.monitoring.close()
         self.http_cache_part.close()
         self.recovery.close()
@@ -417,7 +433,7 @@ class Runtime:
         cookies = str(environ.get("HTTP_COOKIE", ""))
         return Recipient(lambda: self.browsers.find_address(cookies), load_translations(environ))
 
-    def _most_sleep_s(self) -> float:
+    def _max_sleep_s(self) -> float:
         """How long a call may wait between attempts: it must not hold a server's only thread."""
         environ = self._environ()
         return ONE_THREAD_SLEEP_S if environ and has_one_thread(environ) else float("inf")

@@ -1,4 +1,7 @@
-"""The values that cross walls: what their own fields answer."""
+"""The values that cross walls: what their own fields answer.
+
+Covers ``om_plugins.core.call`` and ``om_plugins.core.engine``, too.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """The chain: engines in tiers, asked in order until one answers, inside one total deadline.
 
-What a call needs is a :class:`~om_plugins.chains.snapshot.Plan`, put together when engines or
-settings change and never changed itself. How a call goes is
-:mod:`om_plugins.chains.execute`.
+What a call needs is a :class:`~om_plugins.chains.snapshot.ChainSnapshot`, which the chain builds
+when engines or settings change and never changes itself. :mod:`om_plugins.chains.execute` describes
+how a call runs.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -20,17 +21,15 @@ from ..errors import Cancelled, ConfigError
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
-from ..protocols import Clock
+from ..protocols import Clock, Engine
 from ..settings.settings__options import EngineOptions
 from ..signals import Emit
-from ..types import Answer, Call, EngineHealth, EngineSpec
-from .engine_state import Seat, check_engine
-from .engine_state__place import Place
-from .execute import run
-from .snapshot import OnFailure, Plan
-from .snapshot__policy import ChainPolicy
+from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
+from .engine_state import EngineState, check_chaos
+from .execute import execute
+from .snapshot import ChainPolicy, ChainSnapshot, OnFailure
 
-__all__ = ["BreakerRegistry", "ChainPolicy", "EngineChain", "OnFailure"]
+__all__ = ["ChainPolicy", "EngineChain", "OnFailure", "check_engine"]
 
 
 class EngineChain:
@@ -38,17 +37,18 @@ class EngineChain:
 
     Args:
         name: the chain's name.
-        policy: how it treats its engines.
-        options: what is said of single engines, by name; of those that come later, too.
-        clock: time.
-        emit: tells the application's signals; nobody is told without one.
-        breakers: the application's, so that engines of several chains may share one.
-        on_failure: told of calls that fell back or failed.
-        ambient_deadline: when the request under way must have ended (monotonic), ``inf`` for
+        policy: how the chain treats its engines.
+        options: options of single engines by name, also of engines that are added later.
+        clock: the clock.
+        emit: sends the application's signals; without it none are sent.
+        breakers: the registry of the application, so that engines of several chains may share a
+            breaker.
+        on_failure: called with calls that fell back or failed.
+        ambient_deadline: returns when the current request must have ended (monotonic), ``inf`` for
             never: no call takes longer.
-        stopping: true once the process is about to stop; waits between attempts then end.
-        most_sleep_s: how long a call may wait between attempts in all, where the policy leaves
-            that open.
+        stopping: returns True once the process is about to stop; waits between attempts then end.
+        max_sleep_s: returns how long a call may wait between attempts in all, where the policy
+            leaves that open.
     """
 
     def __init__(
@@ -63,49 +63,51 @@ class EngineChain:
         on_failure: OnFailure | None = None,
         ambient_deadline: Callable[[], float] | None = None,
         stopping: Callable[[], bool] = lambda: False,
-        most_sleep_s: Callable[[], float] = lambda: float("inf"),
+        max_sleep_s: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self.name = name
         self._clock = clock = clock or SystemClock()
         self._monotonic = clock.monotonic
-        self._emit = emit or _nobody
+        self._emit = emit or _emit_nothing
         self._breakers = breakers or BreakerRegistry()
         self._on_failure = on_failure
-        self._ambient = ambient_deadline
+        self._ambient_deadline = ambient_deadline
         self._sleeper = BackoffSleeper(clock, stopping)
-        self._most_sleep_s = most_sleep_s
+        self._max_sleep_s = max_sleep_s
         self._lock = threading.Lock()
-        self._seats: tuple[Seat, ...] = ()
         policy = policy or ChainPolicy()
-        self._plan = self._planned(policy, self._budget(policy), dict(options or {}), ())
+        self._snapshot = self._build_snapshot(
+            policy, self._new_budget(policy), dict(options or {}), ()
+        )
         renew_after_fork(self)
 
-    # --- what it is made of ---
+    # --- its engines and settings ---
 
     def add(self, spec: EngineSpec) -> None:
-        """Add an engine; calls under way go on with the engines they began with.
+        """Add an engine. Calls under way go on with the engines they began with.
 
         Raises:
-            ConfigError: it is no engine, or the chain has one of that name.
+            ConfigError: the object is not an engine, or the chain has one of that name.
             TypeError: its ``call`` is ``async``.
         """
         engine = check_engine(spec, self.name)
         with self._lock:
-            if any(seat.name == engine.name for seat in self._seats):
+            before = self._snapshot
+            if any(one.name == engine.name for one in before.registered):
                 raise ConfigError(
                     f"engine of chain {self.name!r}",
                     engine.name,
                     "is there already; names are unique",
                 )
             breaker = self._breakers.get(
-                self.name, engine.name, engine.traits.breaker_key, self.policy.breaker
+                self.name, engine.name, engine.traits.breaker_key, before.policy.breaker
             )
-            seat = Seat(spec, breaker, self._breakers, self._clock, self._emit)
-            if engine.name in self.options:
-                seat.check(self.options[engine.name])
-            seats = (*self._seats, seat)
-            self._plan = self._planned(self.policy, self._plan.budget, self.options, seats)
-            self._seats = seats
+            state = EngineState(spec, breaker, self._breakers, self._clock, self._emit)
+            if engine.name in before.options:
+                check_chaos(engine.name, before.options[engine.name])
+            self._snapshot = self._build_snapshot(
+                before.policy, before.budget, before.options, (*before.registered, state)
+            )
 
     def configure(
         self, policy: ChainPolicy | None = None, options: Mapping[str, EngineOptions] | None = None
@@ -113,73 +115,78 @@ class EngineChain:
         """Change how the chain treats its engines, in one step.
 
         Calls under way end as they began. Breakers, health and budgets keep what they have
-        counted; a budget whose own settings change begins anew.
+        counted; a budget begins anew when its own settings change.
 
         Args:
-            policy: replaces the chain's; ``None`` leaves it.
-            options: replaces what is said of single engines, by name; ``None`` leaves it.
+            policy: replaces the chain's policy; ``None`` leaves it.
+            options: replaces the options of single engines, by name; ``None`` leaves them.
 
         Raises:
             ConfigError: no engine has that name, or an option cannot work.
         """
         with self._lock:
-            before = self._plan
+            before = self._snapshot
             policy = policy or before.policy
             options = before.options if options is None else dict(options)
-            self._check(options, before.options)
+            self._check_options(options, before)
             budget = before.budget
             if (policy.retry_budget, policy.retry_budget_floor) != (
                 before.policy.retry_budget,
                 before.policy.retry_budget_floor,
             ):
-                budget = self._budget(policy)
-            self._plan = self._planned(policy, budget, options, self._seats)
+                budget = self._new_budget(policy)
+            self._snapshot = self._build_snapshot(policy, budget, options, before.registered)
             like = policy.breaker()
-            for seat in self._seats:
-                seat.breaker.tune(like)
+            for engine in self._snapshot.registered:
+                engine.breaker.tune(like)
 
     @property
     def policy(self) -> ChainPolicy:
-        """How it treats its engines."""
-        return self._plan.policy
+        """How the chain treats its engines."""
+        return self._snapshot.policy
 
     @property
     def options(self) -> Mapping[str, EngineOptions]:
-        """What is said of single engines, by name."""
-        return self._plan.options
+        """The options of single engines, by name."""
+        return self._snapshot.options
+
+    @property
+    def budget(self) -> RetryBudget:
+        """The retry budget that all callers share."""
+        return self._snapshot.budget
 
     @property
     def engines(self) -> Sequence[EngineSpec]:
         """The engines by tier, also those that are switched off."""
-        return tuple(place.spec for place in self._plan.everyone)
+        return tuple(engine.spec for engine in self._snapshot.all_engines)
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """What the chain keeps of each engine that it asks, by tier."""
-        return self._plan.places
+    def states(self) -> tuple[EngineState, ...]:
+        """The state of each engine that is switched on, by tier."""
+        return self._snapshot.engines
 
     @property
-    def everyone(self) -> tuple[Place, ...]:
-        """As :attr:`places`, with the engines that are switched off."""
-        return self._plan.everyone
+    def all_states(self) -> tuple[EngineState, ...]:
+        """As :attr:`states`, with the engines that are switched off."""
+        return self._snapshot.all_engines
 
     @property
     def idempotent(self) -> bool:
         """True when every engine of every tier is idempotent."""
-        places = self._plan.places
-        return bool(places) and all(place.idempotent for place in places)
+        engines = self._snapshot.engines
+        return bool(engines) and all(engine.idempotent for engine in engines)
 
     def health(self) -> list[EngineHealth]:
-        """The health of each engine at this moment, by tier."""
+        """Return the health of each engine at this moment, by tier."""
         now = self._monotonic()
-        return [place.look(now) for place in self._plan.places]
+        return [engine.check_health(now) for engine in self._snapshot.engines]
 
     def close(self) -> None:
         """Wake callers who wait for their next attempt, and have every engine give its
         connections back."""
         self._sleeper.wake_all()
-        for place in self._plan.everyone:
-            place.close()
+        for engine in self._snapshot.all_engines:
+            engine.close()
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -217,19 +224,19 @@ class EngineChain:
             Cancelled: the caller gave up.
             ConfigError: the chain has no engine.
         """
-        plan = self._plan
+        snapshot = self._snapshot
         monotonic = self._monotonic
         started = monotonic()
-        if timeout is None and self._ambient is None:
-            deadline = started + plan.timeout_s
-            reserved_s = plan.reserve_s
+        if timeout is None and self._ambient_deadline is None:
+            deadline = started + snapshot.timeout_s
+            reserved_s = snapshot.reserve_s
         else:
-            deadline = started + (plan.timeout_s if timeout is None else timeout)
-            if self._ambient is not None:
-                deadline = min(deadline, self._ambient())
+            deadline = started + (snapshot.timeout_s if timeout is None else timeout)
+            if self._ambient_deadline is not None:
+                deadline = min(deadline, self._ambient_deadline())
             reserved_s = reserve_s(max(deadline - started, 0.0))
-        return run(
-            plan,
+        return execute(
+            snapshot,
             Call(
                 payload,
                 self.name,
@@ -249,52 +256,91 @@ class EngineChain:
         """As :meth:`call`, for a prepared :class:`Call` (which another thread may cancel)."""
         if call.cancelled:
             raise Cancelled(f"call {call.id} was cancelled")
-        if self._ambient is not None:
-            call.deadline = min(call.deadline, self._ambient())
+        if self._ambient_deadline is not None:
+            call.deadline = min(call.deadline, self._ambient_deadline())
         started = self._monotonic()
-        return run(self._plan, call, started, reserve_s(call.deadline - started))
+        return execute(self._snapshot, call, started, reserve_s(call.deadline - started))
 
-    # --- how a plan is made ---
+    # --- building snapshots ---
 
-    def _planned(
+    def _build_snapshot(
         self,
         policy: ChainPolicy,
         budget: RetryBudget,
         options: Mapping[str, EngineOptions],
-        seats: Sequence[Seat],
-    ) -> Plan:
-        return Plan(
+        engines: Sequence[EngineState],
+    ) -> ChainSnapshot:
+        return ChainSnapshot(
             self.name,
             policy,
-            seats,
+            engines,
             options,
             budget=budget,
             clock=self._clock,
             emit=self._emit,
             on_failure=self._on_failure,
             sleeper=self._sleeper,
-            most_sleep_s=self._most_sleep_s
+            max_sleep_s=self._max_sleep_s
             if policy.retry_sleep is None
             else lambda: cast(float, policy.retry_sleep),
         )
 
-    def _budget(self, policy: ChainPolicy) -> RetryBudget:
+    def _new_budget(self, policy: ChainPolicy) -> RetryBudget:
         return RetryBudget(policy.retry_budget, policy.retry_budget_floor, self._monotonic())
 
-    def _check(
-        self, options: Mapping[str, EngineOptions], before: Mapping[str, EngineOptions]
-    ) -> None:
-        known = {seat.name: seat for seat in self._seats}
-        for name, said in options.items():
+    def _check_options(self, options: Mapping[str, EngineOptions], before: ChainSnapshot) -> None:
+        known = [engine.name for engine in before.registered]
+        for name, one in options.items():
             if name in known:
-                known[name].check(said)
-            elif name not in before:  # what was said from the start may be of one yet to come
-                near = difflib.get_close_matches(name, list(known), n=1)
+                check_chaos(name, one)
+            elif name not in before.options:  # options from the start may be of a later engine
+                near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
                 raise ConfigError(
                     f"chain {self.name!r}: engines", name, f"no engine has that name; {hint}"
                 )
 
 
-def _nobody(signal: NamedSignal, **details: object) -> None:
-    """Tell nobody."""
+def check_engine(spec: EngineSpec, chain: str) -> Engine:
+    """Refuse an object that is not an engine when it is registered, not when it is first called.
+
+    Args:
+        spec: the engine with its chain and tier.
+        chain: the chain that it is for.
+
+    Raises:
+        ConfigError: it lacks a part of the contract, or its chain or tier is not valid.
+        TypeError: its ``call`` is ``async``.
+    """
+    engine = spec.engine
+    key = f"engine of chain {chain!r}"
+    if not chain or chain == "*":
+        raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
+    if spec.chain != chain:
+        raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
+    name = getattr(engine, "name", None)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(key, engine, "must have a name, a text that is not empty")
+    call = getattr(engine, "call", None)
+    if isinstance(engine, type) or not callable(call):
+        raise ConfigError(key, engine, "must be an object with a method call(call)")
+    if not isinstance(getattr(engine, "traits", None), EngineTraits):
+        raise ConfigError(key, engine, "must have traits, an EngineTraits")
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise TypeError(
+            f"engine {name!r}: call is async, and a chain is not; "
+            "wrap the coroutine function in a CallableEngine"
+        )
+    if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
+        raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
+    try:
+        EngineOptions.from_mapping(
+            {"weight": spec.weight, "max_concurrency": cast(Engine, engine).traits.max_concurrency}
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{error.key} of engine {name!r}", error.value, error.reason) from None
+    return cast(Engine, engine)
+
+
+def _emit_nothing(signal: NamedSignal, **details: object) -> None:
+    """Send no signal."""

@@ -1,49 +1,66 @@
-"""An engine's seat in a chain: what was registered, and what lasts of it while settings change."""
+"""The state of one engine in a chain: who may call it now, and what the end of a call changes.
+
+The breaker, the cooldown and the health of an engine change here and nowhere else, by the table of
+:mod:`om_plugins.chains.error_table`.
+"""
 
 from __future__ import annotations
 
-import inspect
+import copy
+import logging
 from collections.abc import Callable, Mapping
 from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
-from ..errors import ConfigError
+from ..errors import AttemptTimeout, EngineUnavailable
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
+from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
 from ..settings.settings__options import EngineOptions
-from ..signals import Emit
-from ..types import Call, EngineSpec, EngineTraits
-from .engine_state__condition import Condition
-from .load_balancing import Ejection
-from .load_balancing__latencies import Load, Quantile
-from .snapshot__policy import ChainPolicy
+from ..signals import Emit, engine_called, engine_failed
+from ..types import Answer, Call, EngineHealth, EngineSpec
+from .error_table import NextTier, cooling_s, outcome_of
+from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
+from .stream import ChunkStream, End, close_upstream
 
-FORCED: Mapping[str, Forced] = {"open": "open", "closed": "closed"}
+__all__ = ["EngineState", "check_chaos", "tier_of"]
+
+logger = logging.getLogger("om_plugins")
+
+FORCED_BY_OPTION: Mapping[str, Forced] = {"open": "open", "closed": "closed"}
 
 
-class Seat:
-    """What lasts of one engine while the settings of its chain change.
+class EngineState:
+    """One engine of a chain, under the settings of one moment.
+
+    When settings change, :meth:`with_settings` makes a new state. It shares everything that
+    counts (breaker, cooldown, load, …) with the old one, which the calls under way go on to use.
 
     Args:
-        spec: the engine, its chain and tier.
-        breaker: the engine's own, or the one it shares.
-        registry: the application's.
-        clock: time.
-        emit: tells the application's signals.
+        spec: the engine, its chain and its tier.
+        breaker: the engine's own breaker, or one that several engines share.
+        registry: the breakers and bulkheads of the application.
+        clock: the clock.
+        emit: sends the application's signals.
 
     Attributes:
-        ask: the engine's ``call``, with chaos around it where there is any.
-        bulkhead: bounds its calls at work; ``None`` while nothing does.
-        load: how busy it is, beside its equals; ``None`` while it has none.
-        times: when a hedge is due; ``None`` while there is no hedging.
+        ask: the engine's ``call``, inside a chaos wrapper where chaos is configured.
+        traffic: bulkhead, load and latency; ``None`` where none of them is in use.
+        peers: the engine's tier where it has equals, else ``None``.
+        saves_time: a local engine comes later in the chain, so this one leaves it a part of the
+            deadline.
+        attempt_s: the longest time of one attempt, in seconds.
+        health: keeps the engine's health and its newest error.
     """
 
-    __slots__ = ("_breaker_option", "_chaos_options", "_clock", "_registry", "ask", "breaker",
-                 "bulkhead", "chaos", "condition", "cooldown", "ejection", "engine", "load",
-                 "name", "spec", "times")  # fmt: skip
+    __slots__ = ("_bulkhead", "_chaos_options", "_clock", "_emit", "_fair_share_s",
+                 "_forced_option", "_latency", "_load", "_offline_s", "_registry", "ask",
+                 "attempt_s", "breaker", "cooldown", "ejection", "enabled", "health", "idempotent",
+                 "learn", "local", "name", "peers", "saves_time", "spec", "streaming", "tier",
+                 "traffic", "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -53,103 +70,284 @@ class Seat:
         clock: Clock,
         emit: Emit,
     ) -> None:
+        engine = cast(Engine, spec.engine)
+        traits = engine.traits
         self.spec = spec
-        self.engine = engine = cast(Engine, spec.engine)
         self.name = engine.name
+        self.tier = spec.tier
+        self.weight = spec.weight
+        self.enabled = True
+        self.idempotent = traits.idempotent
+        self.local = traits.local
+        self.streaming = traits.streaming
         self.ask: Callable[[Call], object] = engine.call
+        self.learn: Callable[[Call, Answer], object] | None = getattr(engine, "learn", None)
         self.breaker = breaker
         self.cooldown = Cooldown()
         self.ejection = Ejection()
-        self.condition = Condition(
-            spec.chain, self.name, breaker, self.cooldown, self.ejection, clock, emit
-        )
-        self.bulkhead: Bulkhead | None = None
-        self.load: Load | None = None
-        self.times: Quantile | None = None
-        self.chaos: Chaos | None = None
-        self._breaker_option = "auto"
+        self.health = HealthTracker(spec.chain, self.name, breaker, self.cooldown, clock, emit)
+        self.peers: Tier[EngineState] | None = None
+        self.saves_time = False
+        self.traffic: EngineTraffic | None = None
+        self.attempt_s = float("inf")
+        self._bulkhead: Bulkhead | None = None
+        self._load: EngineLoad | None = None
+        self._latency: LatencyQuantile | None = None
+        self._fair_share_s = float("inf")
+        self._offline_s = 0.0
+        self._forced_option = "auto"
         self._chaos_options: Mapping[str, object] | None = None
         self._registry = registry
         self._clock = clock
+        self._emit = emit
 
-    def prepare(self, policy: ChainPolicy, options: EngineOptions, *, equals: bool) -> None:
-        """Make what these settings need; what is there already is kept, with all it has counted.
+    def with_settings(
+        self,
+        options: EngineOptions,
+        *,
+        has_equals: bool,
+        hedge: float,
+        bulkhead_wait_s: float,
+        attempt_s: float,
+        fair_share_s: float,
+        offline_s: float,
+    ) -> EngineState:
+        """Return the state of the same engine under other settings, with all it has counted.
 
         Args:
-            equals: other engines share its tier.
+            options: the engine's own options.
+            has_equals: other engines share its tier.
+            hedge: the quantile of the latency after which an attempt is hedged; 0.0 for never.
+            bulkhead_wait_s: how long a call waits at the bulkhead, at most.
+            attempt_s: the longest time of one attempt.
+            fair_share_s: the time after which a timeout is the engine's fault.
+            offline_s: how long a misconfigured engine is left alone before the next probe.
         """
+        state = copy.copy(self)
+        traits = cast(Engine, self.spec.engine).traits
+        state.tier = tier_of(self.spec, options)
+        state.weight = self.spec.weight if options.weight is None else options.weight
+        state.enabled = options.enabled
+        state.peers = None
+        state.saves_time = False
+        state.attempt_s = attempt_s
+        state._fair_share_s = fair_share_s
+        state._offline_s = offline_s
         limit = options.max_concurrency
-        limit = self.engine.traits.max_concurrency if limit is None else limit
-        self.bulkhead = self._registry.bulkhead(self.engine, self.spec.chain, limit or 0)
-        if equals and self.load is None:
-            self.load = Load()
-        if not policy.hedge or policy.at_most_once or not self.engine.traits.hedge_safe:
-            self.times = None
-        elif self.times is None or self.times.share != policy.hedge:
-            self.times = Quantile(policy.hedge)
-        if options.breaker != self._breaker_option:
-            self._breaker_option = options.breaker
-            # carried to other workers as this option is
-            self.breaker.force(FORCED.get(options.breaker), heard=True)
+        limit = traits.max_concurrency if limit is None else limit
+        state._bulkhead = self._registry.bulkhead(self.spec.engine, self.spec.chain, limit or 0)
+        if has_equals and self._load is None:
+            state._load = EngineLoad()
+        if not hedge or not traits.hedge_safe:
+            state._latency = None
+        elif self._latency is None or self._latency.quantile != hedge:
+            state._latency = LatencyQuantile(hedge)
+        load = state._load if has_equals else None
+        state.traffic = None
+        if state._bulkhead or load or state._latency:
+            state.traffic = EngineTraffic(state._bulkhead, load, state._latency, bulkhead_wait_s)
+        if options.breaker != self._forced_option:
+            state._forced_option = options.breaker
+            # the live settings carry this option to other workers, so the breaker need not
+            self.breaker.force(FORCED_BY_OPTION.get(options.breaker), heard=True)
         if options.chaos != self._chaos_options:
-            self._chaos_options = options.chaos
-            self.chaos = self._chaos(options)
-            self.ask = self.chaos or self.engine.call
+            state._chaos_options = options.chaos
+            state.ask = state._wrap_in_chaos(options)
+        return state
 
-    def check(self, options: EngineOptions) -> ChaosOptions | None:
-        """What is checked only here, before anything is changed.
+    def _wrap_in_chaos(self, options: EngineOptions) -> Callable[[Call], object]:
+        call = cast(Engine, self.spec.engine).call
+        chaos = check_chaos(self.name, options)
+        if chaos is None:
+            return call
+        return Chaos(call, chaos, clock=self._clock, name=self.name)
+
+    # --- load ---
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way; 0 where nothing counts them, which is where the engine has no equals."""
+        traffic = self.traffic
+        return 0 if traffic is None or traffic.load is None else traffic.load.in_flight
+
+    def cost(self, now: float) -> float:
+        """Return what one more call costs here, in expected seconds of work per weight."""
+        if self.traffic is None or self.traffic.load is None:
+            return 0.0
+        return self.traffic.load.cost(now) / self.weight
+
+    # --- how a call gets in ---
+
+    def admit(self, now: float) -> int | EngineUnavailable:
+        """Return a permit of the breaker, or the reason why the engine must not be called now."""
+        permit = self.breaker.permit or self.breaker.enter(now)
+        if not permit:
+            view = self.breaker.view(now)
+            reason = "forced open" if view.forced == "open" else "breaker open"
+            return EngineUnavailable(self.name, reason, retry_after=view.retry_after_s)
+        if self.cooldown.until and self.cooldown.refused(now):
+            self.breaker.release(permit, now)
+            return EngineUnavailable(
+                self.name,
+                self.cooldown.reason,
+                retry_after=max(self.cooldown.until - now, 0.0),
+            )
+        return permit
+
+    def can_admit(self, now: float) -> bool:
+        """Return whether a call would get in now, as far as can be seen without trying."""
+        if now < self.cooldown.until or (self.traffic is not None and self.traffic.full):
+            return False
+        return bool(self.breaker.permit) or self.breaker.view(now).retry_after_s == 0.0
+
+    # --- what the end of a call changes ---
+
+    def record_recovery(self, now: float) -> None:
+        """Record that the engine answered, where this may have changed its health."""
+        self.cooldown.succeeded()
+        self.check_health(now)
+
+    def emit_called(self, call: Call, duration_s: float) -> None:
+        """Send the signal ``engine_called``."""
+        self._emit(
+            engine_called,
+            chain=self.spec.chain,
+            engine=self.name,
+            tier=self.tier,
+            attempt=call.attempt,
+            duration_s=duration_s,
+            call=call,
+        )
+
+    def record_failure(
+        self, call: Call, permit: int, error: Exception, duration_s: float, now: float
+    ) -> None:
+        """Record that the engine raised ``error``, before or in the middle of its answer."""
+        outcome = outcome_of(error)
+        if outcome.next_tier is not NextTier.NEVER:  # otherwise the caller caused it
+            self.health.last_error = type(error).__name__
+        if outcome.trips and not self._was_cut_short(call, error, duration_s, now):
+            self.breaker.leave(permit, now, duration_s, failed=True)
+            load = self.traffic.load if self.traffic is not None else None
+            if self.peers is not None and load is not None:
+                self.peers.record_failure(self, load.record_failure(duration_s, now), now)
+        else:
+            self.breaker.release(permit, now)
+        if outcome.cools:
+            self.cooldown.begin("cooling down", cooling_s(error), now)
+        elif outcome.offline:
+            self.cooldown.begin("offline", self._offline_s, now)
+        self.check_health(now)
+        if engine_failed.receivers:
+            self._emit(
+                engine_failed,
+                chain=self.spec.chain,
+                engine=self.name,
+                tier=self.tier,
+                attempt=call.attempt,
+                error=error,
+                duration_s=duration_s,
+                call=call,
+            )
+
+    def track_stream(
+        self, stream: ChunkStream, call: Call, permit: int, began: float, now: float
+    ) -> None:
+        """Record the first chunk now, and the end of the stream when it comes."""
+        traffic = self.traffic
+
+        def record_end(end: End, error: Exception | None) -> None:
+            at = self._clock.monotonic()
+            if traffic is not None:
+                traffic.leave()
+            if end == "closed":
+                self.breaker.release(permit, at)
+            elif error is None:
+                if self.breaker.leave(permit, at, now - began) or self.cooldown.until:
+                    self.record_recovery(at)
+                if engine_called.receivers:
+                    self.emit_called(call, now - began)
+            else:
+                self.record_failure(call, permit, error, at - began, at)
+
+        stream.on_end(record_end)
+        if traffic is not None:
+            traffic.record_answer(now - began, now)
+
+    def _was_cut_short(self, call: Call, error: Exception, duration_s: float, now: float) -> bool:
+        """Return True for a timeout that the caller's haste caused, not the engine.
+
+        An engine that had less time than the chain's own settings give, because the caller was in
+        a hurry or earlier attempts used the rest, is not at fault.
+        """
+        return (
+            isinstance(error, AttemptTimeout)
+            and now >= call.attempt_deadline
+            and duration_s - (now - call.attempt_deadline) < self._fair_share_s
+        )
+
+    def probe(self, call: Call, ask: Callable[[Call], object]) -> None:
+        """Call the engine without a caller, also while its breaker is open.
+
+        It counts as any call: only a success closes the breaker and ends an offline time.
+
+        Args:
+            call: its deadline is the limit.
+            ask: the engine's ``call`` or ``probe``.
 
         Raises:
-            ConfigError: chaos cannot be as the options say.
+            EngineUnavailable: another probe is under way.
+            AttemptTimeout: the engine answered so slowly that the breaker stays open.
+            Exception: what the engine raised.
         """
-        if not options.chaos:
-            return None
-        return ChaosOptions.from_mapping(options.chaos, where=f"chaos of engine {self.name!r}: ")
+        began = self._clock.monotonic()
+        permit = self.breaker.enter_early(began)
+        if not permit:
+            raise EngineUnavailable(self.name, "is being probed")
+        try:
+            result = ask(call)
+        except Exception as error:
+            now = self._clock.monotonic()
+            self.record_failure(call, permit, error, now - began, now)
+            raise
+        except BaseException:
+            self.breaker.release(permit, self._clock.monotonic())
+            raise
+        now = self._clock.monotonic()
+        self.breaker.leave(permit, now, now - began)
+        self.record_recovery(now)
+        close_upstream(result)
+        if not self.breaker.permit:
+            raise AttemptTimeout(f"{self.name}: answered, but too slowly")
 
-    def _chaos(self, options: EngineOptions) -> Chaos | None:
-        checked = self.check(options)
-        if checked is None:
-            return None
-        return Chaos(self.engine.call, checked, clock=self._clock, name=self.name)
+    def check_health(self, now: float) -> EngineHealth:
+        """Return the health at this moment; sends a signal where it has changed."""
+        return self.health.check(self.tier, now, ejected=now < self.ejection.until)
+
+    def close(self) -> None:
+        """Have the engine give its connections back, if it has any."""
+        close = getattr(self.spec.engine, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception:
+                logger.exception("engine %r: close failed", self.name)
 
 
 def tier_of(spec: EngineSpec, options: EngineOptions) -> int:
-    """The tier of an engine: its option, or where it was registered."""
+    """Return the tier of an engine: that of its options, or the one it was registered with."""
     return spec.tier if options.tier is None else options.tier
 
 
-def check_engine(spec: EngineSpec, chain: str) -> Engine:
-    """Refuse what is no engine, when it is registered and not when it is first needed.
+def check_chaos(engine: str, options: EngineOptions) -> ChaosOptions | None:
+    """Check the chaos options of an engine, which the settings leave unchecked.
+
+    Returns:
+        The checked options; ``None`` without chaos.
 
     Raises:
-        ConfigError: it lacks a part of the contract, or its place is not one.
-        TypeError: its ``call`` is ``async``.
+        ConfigError: an option is unknown, or its value cannot work.
     """
-    engine = spec.engine
-    key = f"engine of chain {chain!r}"
-    if not chain or chain == "*":
-        raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
-    if spec.chain != chain:
-        raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
-    name = getattr(engine, "name", None)
-    if not isinstance(name, str) or not name:
-        raise ConfigError(key, engine, "must have a name, a text that is not empty")
-    call = getattr(engine, "call", None)
-    if isinstance(engine, type) or not callable(call):
-        raise ConfigError(key, engine, "must be an object with a method call(call)")
-    if not isinstance(getattr(engine, "traits", None), EngineTraits):
-        raise ConfigError(key, engine, "must have traits, an EngineTraits")
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise TypeError(
-            f"engine {name!r}: call is async, and a chain is not; "
-            "wrap the coroutine function in a CallableEngine"
-        )
-    if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
-        raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
-    try:
-        EngineOptions.from_mapping(
-            {"weight": spec.weight, "max_concurrency": cast(Engine, engine).traits.max_concurrency}
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{error.key} of engine {name!r}", error.value, error.reason) from None
-    return cast(Engine, engine)
+    if not options.chaos:
+        return None
+    return ChaosOptions.from_mapping(options.chaos, where=f"chaos of engine {engine!r}: ")

@@ -266,7 +266,7 @@ class LiveSettings:
         for name, chain in list(self._chains().items()):
             try:
                 # what is said of engines that are gone, or are another chain's, is not for it
-                known = {place.name for place in chain.everyone} | chain.options.keys()
+                known = {place.name for place in chain.all_states} | chain.options.keys()
                 policy, engines = self.policy_of(name), self.engines_of(name)
                 engines = {engine: said for engine, said in engines.items() if engine in known}
                 if (policy, engines) != (chain.policy, chain.options):
@@ -288,7 +288,7 @@ class LiveSettings:
             one.name
             for name, found in list(self._chains().items())
             if chain in (name, EVERY_CHAIN)
-            for one in found.everyone
+            for one in found.all_states
         }
         for engine, said in engines.items():
             if said is not None and engine not in names:

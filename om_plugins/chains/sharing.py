@@ -1,11 +1,19 @@
-"""What workers tell each other of their engines: one topic of the hub, read by all.
+"""Sharing between workers: the events of engines, and the breakers that follow them.
 
-News are told in the background and in the order in which they happened, so no call waits for the
-hub. What is heard was written by anybody: whoever takes it checks it.
+The bus is one topic of the hub that all workers read. Each worker publishes in the background and
+in the order in which things happened, so no call waits for the hub. Anybody may have written what a
+worker reads: each listener checks it.
+
+With ``OM_BREAKER_SHARED``, a breaker that opens in one worker opens in all within a second, and one
+that a probe closed in one worker closes in all. Of several workers whose breaker opened, the one
+that opened first probes first; the others give it two seconds to publish what it found.
+
+A forced state is always shared, and the hub retains it: workers that start later begin with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import secrets
@@ -13,27 +21,41 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+import msgspec
 
 from ..core.fork import renew_after_fork
+from ..core.problem__conversion import converted
+from ..policies.breaker import Breaker, Change
+from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
 
-__all__ = ["HEAR_S", "EngineNews", "Kept", "News"]
+__all__ = ["READ_INTERVAL_S", "BreakerSharing", "EngineBus", "EngineEvent", "RetainedKey"]
 
 logger = logging.getLogger("om_plugins")
 
-HEAR_S = 0.8
-"""How often news are read; with the scheduler's jitter, each is heard within a second."""
-_MOST_UNTOLD = 1000
-_READ = 500
+READ_INTERVAL_S = 0.8
+"""How often events are read; with the scheduler's jitter, each arrives within a second."""
+_MAX_UNPUBLISHED = 1000
+_READ_LIMIT = 500
+
+HEAD_START_S = 2.0
+FORCED_TTL_S = 365 * 86_400.0
+_MAX_FORCED = 1000
+
+
+# --- the bus ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept in the hub beside the news, for workers that start later.
+class RetainedKey:
+    """Where the hub retains an event for workers that start later.
 
     Attributes:
         key: under the application's own prefix.
-        ttl: for how long, in seconds; 0.0 removes what was kept.
+        ttl: for how long, in seconds; 0.0 removes the event that is retained there.
     """
 
     key: str
@@ -41,14 +63,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """One thing that was told.
+class EngineEvent:
+    """One event.
 
     Attributes:
-        data: what was said, unchecked.
-        origin: who said it.
-        own: this process did.
-        at: when it was said, on this process's monotonic clock.
+        data: its content, unchecked.
+        origin: the worker that published it.
+        own: this process published it.
+        at: when it was published, on this process's monotonic clock.
         age_s: how long ago that was.
     """
 
@@ -59,18 +81,19 @@ class News:
     age_s: float
 
 
-Listener = Callable[[News], None]
+Listener = Callable[[EngineEvent], None]
 
 
-class EngineNews:
+class EngineBus:
     """This process's side of the topic.
 
     Args:
-        hub: what the workers share; asked in the background alone.
-        scheduler: runs what is done in the background.
-        clock: time.
-        namespace: keeps two applications in one hub apart.
-        wanted: false while there is nothing that news could be about; the hub is then left alone.
+        hub: the hub that the workers share. Only background jobs use it.
+        scheduler: runs the background jobs.
+        clock: the clock.
+        namespace: separates two applications in one hub.
+        has_engines: returns False while there is nothing that an event could be about; the bus then
+            leaves the hub alone.
     """
 
     def __init__(
@@ -80,119 +103,125 @@ class EngineNews:
         scheduler: Scheduler,
         clock: Clock,
         namespace: str,
-        wanted: Callable[[], bool],
+        has_engines: Callable[[], bool],
     ) -> None:
         self._hub = hub
         self._scheduler = scheduler
         self._clock = clock
-        self._wanted = wanted
+        self._has_engines = has_engines
         self._prefix = f"engines/{namespace}/"
         self._topic = f"engines:{namespace}"
         self._listeners: dict[str, Listener] = {}
-        self._beginners: list[Callable[[], None]] = []
-        self._always: list[Callable[[], None]] = []
+        self._before_first_read: list[Callable[[], None]] = []
+        self._after_each_read: list[Callable[[], None]] = []
         self._pid = 0
-        self._anew()
+        self._reset()
         renew_after_fork(self)
 
-    def _anew(self) -> None:
+    def _reset(self) -> None:
         self.origin = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._lock = threading.Lock()
-        self._untold: deque[tuple[dict[str, object], Kept | None]] = deque(maxlen=_MOST_UNTOLD)
-        self._after: str | None = None
+        self._unpublished: deque[tuple[dict[str, object], RetainedKey | None]] = deque(
+            maxlen=_MAX_UNPUBLISHED
+        )
+        self._last_id: str | None = None
         self._stop: Callable[[], None] | None = None
 
-    def on(self, kind: str, listener: Listener) -> None:
-        """Have ``listener`` told of news of that kind, of its own process's too, in order. What
-        is not as it should be makes it raise ``ValueError``."""
+    def subscribe(self, kind: str, listener: Listener) -> None:
+        """Call ``listener`` with each event of that kind in order, also with those of its own
+        process. It raises ``ValueError`` for an event whose content is not valid."""
         self._listeners[kind] = listener
 
-    def at_start(self, begin: Callable[[], None]) -> None:
-        """Have ``begin`` called in the background before the first news of a process are read,
-        to learn what is kept."""
-        self._beginners.append(begin)
+    def before_first_read(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in the background before a process reads its first events, so that it
+        can read what is retained."""
+        self._before_first_read.append(callback)
 
-    def always(self, after: Callable[[], None]) -> None:
-        """Have ``after`` called each time when news were read, also when there were none."""
-        self._always.append(after)
+    def after_each_read(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` each time when events were read, also when there were none."""
+        self._after_each_read.append(callback)
 
     def start(self) -> None:
-        """Begin to hear in this process. A forked child begins anew."""
+        """Start to read in this process. A forked child has to start anew."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._stop = self._scheduler.every(HEAR_S, self.hear, name="engine-news")
+            self._stop = self._scheduler.every(READ_INTERVAL_S, self.read, name="engine-news")
 
     def close(self) -> None:
-        """Stop hearing."""
+        """Stop reading."""
         if self._stop is not None and self._pid == os.getpid():
             self._stop()
             self._stop = None
 
-    def tell(self, kind: str, data: Mapping[str, object], kept: Kept | None = None) -> None:
-        """Tell all workers, soon and in the background.
+    def publish(
+        self, kind: str, data: Mapping[str, object], retained: RetainedKey | None = None
+    ) -> None:
+        """Publish an event to all workers, soon and in the background.
 
         Args:
-            data: JSON-like.
-            kept: where the same is kept for those that start later.
+            kind: the kind of event.
+            data: its content, JSON-like.
+            retained: where the hub retains it for workers that start later.
         """
-        self._untold.append(({"kind": kind, "origin": self.origin, "data": dict(data)}, kept))
-        self._scheduler.submit(self._tell_all, name="engine-news")
+        message: dict[str, object] = {"kind": kind, "origin": self.origin, "data": dict(data)}
+        self._unpublished.append((message, retained))
+        self._scheduler.submit(self._publish_all, name="engine-news")
 
-    def kept(self, prefix: str) -> list[News]:
-        """What is kept under keys that begin with ``prefix``."""
+    def retained(self, prefix: str) -> list[EngineEvent]:
+        """Return the events that are retained under keys that begin with ``prefix``."""
         found = []
         for value in self._hub.scan(self._prefix + prefix).values():
             if isinstance(value, Mapping):
-                news = self._news(value, value.get("at"))
-                if news is not None:
-                    found.append(news)
+                event = self._event(value, value.get("at"))
+                if event is not None:
+                    found.append(event)
         return found
 
-    def learn(self, prefix: str, listener: Listener) -> None:
-        """Have ``listener`` told what is kept, as of news."""
-        for news in self.kept(prefix):
-            _take(prefix, listener, news)
+    def replay(self, prefix: str, listener: Listener) -> None:
+        """Call ``listener`` with each event that is retained under ``prefix``."""
+        for event in self.retained(prefix):
+            _deliver(prefix, listener, event)
 
-    def hear(self) -> None:
-        """Read what is new."""
-        if not self._wanted():
+    def read(self) -> None:
+        """Read the new events and call their listeners."""
+        if not self._has_engines():
             return
         with self._lock:
             self._flush()
-            if self._after is None:
-                self._after = self._hub.last_id(self._topic)
-                for begin in self._beginners:
-                    begin()
-            while messages := self._hub.read(self._topic, self._after, limit=_READ):
+            if self._last_id is None:
+                self._last_id = self._hub.last_id(self._topic)
+                for callback in self._before_first_read:
+                    callback()
+            while messages := self._hub.read(self._topic, self._last_id, limit=_READ_LIMIT):
                 for message in messages:
-                    self._after = message.id
-                    self._heard(message.data, message.at)
-            for after in self._always:
-                after()
+                    self._last_id = message.id
+                    self._dispatch(message.data, message.at)
+            for callback in self._after_each_read:
+                callback()
 
     def after_fork(self) -> None:
-        self._anew()
+        self._reset()
 
-    def _tell_all(self) -> None:
+    def _publish_all(self) -> None:
         with self._lock:
             self._flush()
 
     def _flush(self) -> None:
-        while self._untold:
-            message, kept = self._untold.popleft()
+        while self._unpublished:
+            message, retained = self._unpublished.popleft()
             self._hub.publish(self._topic, message)
-            if kept is not None:
-                value = {**message, "at": self._clock.time()} if kept.ttl > 0.0 else None
-                self._hub.put(self._prefix + kept.key, value, kept.ttl or 1.0)
+            if retained is not None:
+                value = {**message, "at": self._clock.time()} if retained.ttl > 0.0 else None
+                self._hub.put(self._prefix + retained.key, value, retained.ttl or 1.0)
 
-    def _heard(self, message: object, at: float) -> None:
+    def _dispatch(self, message: object, at: float) -> None:
         kind = message.get("kind") if isinstance(message, Mapping) else None
         listener = self._listeners.get(kind) if isinstance(kind, str) else None
-        news = self._news(message, at)
-        if listener is not None and news is not None:
-            _take(str(kind), listener, news)
+        event = self._event(message, at)
+        if listener is not None and event is not None:
+            _deliver(str(kind), listener, event)
 
-    def _news(self, message: object, at: object) -> News | None:
+    def _event(self, message: object, at: object) -> EngineEvent | None:
         if not isinstance(message, Mapping) or not isinstance(at, int | float):
             return None
         data, origin = message.get("data"), message.get("origin")
@@ -202,11 +231,132 @@ class EngineNews:
         if age_s != age_s:
             return None
         now = self._clock.monotonic()
-        return News(data, origin, origin == self.origin, now - age_s, age_s)
+        return EngineEvent(data, origin, origin == self.origin, now - age_s, age_s)
 
 
-def _take(what: str, listener: Listener, news: News) -> None:
+def _deliver(what: str, listener: Listener, event: EngineEvent) -> None:
     try:
-        listener(news)
+        listener(event)
     except ValueError as error:
-        logger.debug("news of engines, %s, are left out: %s", what, error)
+        logger.debug("an event of engines, %s, is not valid: %s", what, error)
+
+
+# --- breakers -----------------------------------------------------------------------------------
+
+_Name = Annotated[str, msgspec.Meta(max_length=1000)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400 * 2)]
+
+
+class _Opened(msgspec.Struct):
+    chain: _Name
+    engine: _Name
+    for_s: _Seconds
+    in_a_row: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+
+
+class _Closed(msgspec.Struct):
+    chain: _Name
+    engine: _Name
+
+
+class _Forced(msgspec.Struct):
+    chain: _Name
+    engine: _Name
+    state: Literal["open", "closed"] | None
+
+
+class BreakerSharing:
+    """Publishes the changes of this process's breakers, and applies those of other workers.
+
+    Args:
+        breakers: the application's breakers.
+        bus: carries the changes.
+        clock: the clock.
+        shared: share opening and closing too, not only forced states.
+    """
+
+    def __init__(
+        self, *, breakers: BreakerRegistry, bus: EngineBus, clock: Clock, shared: bool
+    ) -> None:
+        self._breakers = breakers
+        self._bus = bus
+        self._clock = clock
+        self._shared = shared
+        self._forced: dict[BreakerKey, Literal["open", "closed"]] = {}
+        breakers.watch(self._watch)
+        bus.subscribe("breaker forced", self._apply_forced)
+        if shared:
+            bus.subscribe("breaker opened", self._apply_opened)
+            bus.subscribe("breaker closed", self._apply_closed)
+        bus.before_first_read(self.receive_retained)
+
+    # --- changes here ---
+
+    def _watch(self, key: BreakerKey, breaker: Breaker) -> None:
+        if key in self._forced:  # forced before this engine was added
+            breaker.force(self._forced[key], heard=True)
+        breaker.on_change = partial(self._publish_change, key, breaker)
+
+    def _publish_change(self, key: BreakerKey, breaker: Breaker, change: Change) -> None:
+        view = breaker.view(self._clock.monotonic())
+        name: dict[str, object] = {"chain": key[0], "engine": key[1]}
+        if change == "forced":
+            retained = RetainedKey(f"forced/{_digest(key)}", FORCED_TTL_S if view.forced else 0.0)
+            self._bus.publish("breaker forced", {**name, "state": view.forced}, retained)
+        elif not self._shared:
+            return
+        elif change == "closed":
+            retained = RetainedKey(f"opened/{_digest(key)}", 0.0)
+            self._bus.publish("breaker closed", name, retained)
+        elif view.state == "open":
+            for_s = view.retry_after_s or 0.0
+            retained = RetainedKey(f"opened/{_digest(key)}", max(for_s, 0.1))
+            self._bus.publish(
+                "breaker opened", {**name, "for_s": for_s, "in_a_row": view.in_a_row}, retained
+            )
+
+    # --- changes elsewhere ---
+
+    def receive_retained(self) -> None:
+        """Apply the states that the hub retains for workers that start later."""
+        self._bus.replay("forced/", self._apply_forced)
+        if self._shared:
+            self._bus.replay("opened/", self._apply_opened)
+
+    def _apply_forced(self, event: EngineEvent) -> None:
+        # A worker applies its own events as all others, so that of two operators the same one is
+        # the last in every worker.
+        said = converted(event.data, _Forced)
+        key = (said.chain, said.engine)
+        breaker = self._breakers.find(key)
+        if breaker is not None and breaker.force(said.state, heard=True):
+            what = f"was forced {said.state}" if said.state else "decides by itself again"
+            named = " / ".join(part[:200] for part in key if part)
+            logger.warning("the breaker of %s %s, as another worker was told", named, what)
+        if said.state is None:
+            self._forced.pop(key, None)
+        elif breaker is not None or len(self._forced) < _MAX_FORCED:
+            self._forced[key] = said.state
+
+    def _apply_opened(self, event: EngineEvent) -> None:
+        said = converted(event.data, _Opened)
+        breaker = self._breakers.find((said.chain, said.engine))
+        left_s = said.for_s - event.age_s
+        if event.own or breaker is None or left_s <= 0.0:
+            return
+        if not breaker.permit and event.origin > self._bus.origin:
+            return  # it opened in both workers: one of them probes first, and here it is this one
+        now = self._clock.monotonic()
+        breaker.hear_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
+
+    def _apply_closed(self, event: EngineEvent) -> None:
+        said = converted(event.data, _Closed)
+        breaker = self._breakers.find((said.chain, said.engine))
+        if breaker is not None and not event.own:
+            breaker.hear_closed(self._clock.monotonic(), event.at)
+
+
+def _digest(key: BreakerKey) -> str:
+    """Return a name for the hub's keys: engines may have any name."""
+    text = "\0".join(key).encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""A chain's plan: all that one call needs, put together when engines or settings change.
+"""A snapshot of a chain: everything that one call needs, built when engines or settings change.
 
-A plan is never changed. A call reads it once and goes on with it to its end, whatever an operator
-changes meanwhile; the next call finds the next plan.
+A snapshot never changes. A call reads it once and uses it to its end, whatever an operator changes
+meanwhile; the next call finds the next snapshot.
 """
 
 from __future__ import annotations
@@ -9,77 +9,157 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from ..policies.backoff import BackoffSleeper, reserve_s
+from ..policies.breaker import Breaker
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock
-from ..settings.settings__options import EngineOptions
+from ..settings.settings import Settings
+from ..settings.settings__options import ChainOptions, EngineOptions
 from ..signals import Emit
 from ..types import Answer, Attempt, Call
-from .engine_state import Seat, tier_of
-from .engine_state__place import Place
+from .engine_state import EngineState, tier_of
 from .load_balancing import Tier
-from .snapshot__policy import ChainPolicy
 
-__all__ = ["OnFailure", "Plan"]
+__all__ = ["ChainPolicy", "ChainSnapshot", "OnFailure"]
 
 logger = logging.getLogger("om_plugins")
 
 OnFailure = Callable[[Call, Sequence[Attempt]], None]
-"""Told of a call that no engine, or only a lower tier answered, and what was tried. Must not
+"""Called with a call that no engine or only a lower tier answered, and with its attempts. Must not
 raise."""
 
 NO_OPTIONS = EngineOptions()
 
 
-class Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainPolicy:
+    """How a chain treats its engines: the application's defaults with the chain's own on top.
+
+    Times are in seconds.
+
+    Attributes:
+        timeout: total deadline of a call, over all tiers.
+        attempt_timeout: longest time of one attempt; ``None``: only the total deadline.
+        retries: retries on the same engine after the first attempt.
+        delays: the longest wait before the first, second, … retry.
+        retry_on: only these errors are retried, of those that may be; ``None``: all of them.
+        give_up_on: these errors are never retried.
+        retry_budget: retries per call, over time.
+        retry_budget_floor: retries per second that are always allowed.
+        retry_sleep: how long a call may wait between attempts in all; ``None``: as the server's
+            threads allow.
+        balance: which engine of a tier is asked first, one of
+            :data:`om_plugins.settings.settings__options.BALANCES`.
+        eject_after: failures in a row after which one of several equals is asked last; 0: never.
+        hedge: the quantile of the latency after which a call is asked again; 0.0: never.
+        bulkhead_wait: how long a call waits for an engine that is full.
+        breaker_…: the arguments of :class:`~om_plugins.policies.breaker.Breaker`.
+        at_most_once: once a call may have been sent, ask no other engine except local ones.
+    """
+
+    timeout: float = 10.0
+    attempt_timeout: float | None = None
+    retries: int = 3
+    delays: tuple[float, ...] = (1.0, 2.0, 4.0)
+    retry_on: tuple[type[Exception], ...] | None = None
+    give_up_on: tuple[type[Exception], ...] = ()
+    retry_budget: float = 0.2
+    retry_budget_floor: float = 1.0
+    retry_sleep: float | None = None
+    balance: str = "round_robin"
+    eject_after: int = 5
+    hedge: float = 0.0
+    bulkhead_wait: float = 0.0
+    breaker_failure_rate: float = 0.5
+    breaker_slow_s: float = 5.0
+    breaker_slow_rate: float = 0.9
+    breaker_min_calls: int = 10
+    breaker_window_s: float = 30.0
+    breaker_window_calls: int | None = None
+    breaker_half_open_permits: int = 1
+    breaker_cooldown_s: float = 10.0
+    breaker_cooldown_factor: float = 2.0
+    breaker_cooldown_max_s: float = 60.0
+    breaker_cooldown_jitter: float = 0.0
+    at_most_once: bool = False
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, chain: str, live: ChainOptions | None = None
+    ) -> ChainPolicy:
+        """Return the policy of one chain.
+
+        Args:
+            settings: ``OM_CHAINS[chain]`` over the ``OM_`` keys of the same names.
+            live: what an operator has changed since the start, over both.
+        """
+        values = {}
+        for one in fields(cls):
+            for table in (live, settings.chain(chain), settings):
+                value = getattr(table, one.name, None)
+                if value is not None:
+                    values[one.name] = value
+                    break
+        return cls(**values)
+
+    def breaker(self) -> Breaker:
+        """Return a new breaker with these settings."""
+        return Breaker(
+            failure_rate=self.breaker_failure_rate,
+            slow_s=self.breaker_slow_s,
+            slow_rate=self.breaker_slow_rate,
+            min_calls=self.breaker_min_calls,
+            window_s=self.breaker_window_s,
+            window_calls=self.breaker_window_calls,
+            half_open_permits=self.breaker_half_open_permits,
+            cooldown_s=self.breaker_cooldown_s,
+            cooldown_factor=self.breaker_cooldown_factor,
+            cooldown_max_s=self.breaker_cooldown_max_s,
+            cooldown_jitter=self.breaker_cooldown_jitter,
+        )
+
+    def fair_share_s(self) -> float:
+        """Return the seconds after which a timeout is the fault of the engine."""
+        whole_s = self.timeout - reserve_s(self.timeout)
+        share_s = min(whole_s, self.breaker_slow_s, self.attempt_timeout or whole_s)
+        return share_s * 0.99  # deadlines are sums of floats
+
+
+class ChainSnapshot:
     """What a chain does, at one moment.
 
     Args:
         name: the chain's name.
-        policy: how it treats its engines.
-        seats: its engines, as they were registered.
-        options: by engine, what is said of it alone.
-        budget: the chain's; kept from plan to plan while its settings stay.
-        clock: time.
-        emit: tells the application's signals.
-        on_failure: told of calls that fell back or failed.
-        sleeper: how its callers wait.
-        most_sleep_s: how long a call may wait between attempts in all, when the policy leaves
-            that open.
+        policy: how the chain treats its engines.
+        engines: the states of its engines so far, in the order of registration.
+        options: the options of single engines, by name.
+        budget: the retry budget; the same in all snapshots while its settings stay.
+        clock: the clock.
+        emit: sends the application's signals.
+        on_failure: called with calls that fell back or failed.
+        sleeper: lets callers wait between attempts.
+        max_sleep_s: returns how long a call may wait between attempts in all.
 
     Attributes:
-        places: the engines that are asked, by tier.
-        everyone: the same, with those that are switched off.
-        steps: tiers in order, where one has several engines; ``None`` where all calls go alike.
+        registered: the engines under these settings, in the order of registration.
+        all_engines: the same by tier.
+        engines: those of them that are switched on.
+        tiers: the tiers in order, where one has several engines; ``None`` where every call asks
+            the engines in the same order.
     """
 
-    __slots__ = (
-        "attempt_timeout",
-        "budget",
-        "clock",
-        "deposit",
-        "emit",
-        "everyone",
-        "learners",
-        "monotonic",
-        "most_sleep_s",
-        "name",
-        "on_failure",
-        "options",
-        "places",
-        "policy",
-        "reserve_s",
-        "sleeper",
-        "steps",
-        "timeout_s",
-    )  # fmt: skip
+    __slots__ = ("all_engines", "attempt_timeout", "budget", "clock", "deposit", "emit", "engines",
+                 "learners", "max_sleep_s", "monotonic", "name", "on_failure", "options",
+                 "policy", "registered", "reserve_s", "sleeper", "tiers",
+                 "timeout_s")  # fmt: skip
 
     def __init__(
         self,
         name: str,
         policy: ChainPolicy,
-        seats: Sequence[Seat],
+        engines: Sequence[EngineState],
         options: Mapping[str, EngineOptions],
         *,
         budget: RetryBudget,
@@ -87,7 +167,7 @@ class Plan:
         emit: Emit,
         on_failure: OnFailure | None,
         sleeper: BackoffSleeper,
-        most_sleep_s: Callable[[], float],
+        max_sleep_s: Callable[[], float],
     ) -> None:
         self.name = name
         self.policy = policy
@@ -99,50 +179,35 @@ class Plan:
         self.emit = emit
         self.on_failure = on_failure
         self.sleeper = sleeper
-        self.most_sleep_s = most_sleep_s
+        self.max_sleep_s = max_sleep_s
         self.attempt_timeout = policy.attempt_timeout
         self.timeout_s = policy.timeout
         self.reserve_s = reserve_s(policy.timeout)
-        tiers: dict[int, list[Seat]] = {}
-        for seat in seats:
-            tiers.setdefault(tier_of(seat.spec, self._options_of(seat)), []).append(seat)
-        everyone: list[Place] = []
-        steps: list[tuple[Place, ...] | Tier] = []
-        for _, members in sorted(tiers.items()):
-            asked = [seat for seat in members if self._options_of(seat).enabled]
-            places = [self._place(seat, equals=len(asked) > 1) for seat in members]
-            everyone += places
-            places = [place for place in places if self._options_of(place).enabled]
-            if len(places) > 1:
-                tier = Tier(places, policy.balance, policy.eject_after)
-                for place in places:
-                    place.peers = tier
-                steps.append(tier)
-            else:
-                steps.append(tuple(places))
-        self.everyone = tuple(everyone)
-        self.places = tuple(one for one in everyone if self._options_of(one).enabled)
+        self.registered = self._apply_settings(engines)
+        # sorting keeps the order of registration inside a tier
+        self.all_engines = tuple(sorted(self.registered, key=lambda engine: engine.tier))
+        self.engines = tuple(engine for engine in self.all_engines if engine.enabled)
+        self.tiers = self._build_tiers()
         local_later = False
-        for place in reversed(self.places):
-            place.saves_time = local_later and not place.local
-            local_later = local_later or place.local
+        for engine in reversed(self.engines):
+            engine.saves_time = local_later and not engine.local
+            local_later = local_later or engine.local
         self.learners = tuple(
-            (place.name, place.learn) for place in self.places if place.learn is not None
+            (engine.name, engine.learn) for engine in self.engines if engine.learn is not None
         )
-        self.steps = steps if any(isinstance(step, Tier) for step in steps) else None
 
-    def order(self, now: float) -> tuple[Place, ...]:
-        """The engines in the order in which one call asks them."""
-        if self.steps is None:
-            return self.places
+    def order(self, now: float) -> tuple[EngineState, ...]:
+        """Return the engines in the order in which one call asks them."""
+        if self.tiers is None:
+            return self.engines
         return tuple(
             itertools.chain.from_iterable(
-                step.order(now) if isinstance(step, Tier) else step for step in self.steps
+                tier.order(now) if isinstance(tier, Tier) else tier for tier in self.tiers
             )
         )
 
     def teach(self, call: Call, answer: Answer) -> None:
-        """Show a whole, new answer to the engines that learn from the others."""
+        """Pass a whole, new answer to the engines that learn from the others."""
         if answer.chunks is not None or answer.stale:
             return
         for name, learn in self.learners:
@@ -152,10 +217,36 @@ class Plan:
                 except Exception:  # the caller has its answer; this must not take it away
                     logger.exception("engine %r: learn failed", name)
 
-    def _options_of(self, one: Seat | Place) -> EngineOptions:
-        return self.options.get(one.name, NO_OPTIONS)
+    def _apply_settings(self, engines: Sequence[EngineState]) -> tuple[EngineState, ...]:
+        policy = self.policy
+        options = [self.options.get(engine.name, NO_OPTIONS) for engine in engines]
+        tiers = [
+            tier_of(engine.spec, one)
+            for engine, one in zip(engines, options, strict=True)
+            if one.enabled
+        ]
+        return tuple(
+            engine.with_settings(
+                one,
+                has_equals=tiers.count(tier_of(engine.spec, one)) > 1,
+                hedge=0.0 if policy.at_most_once else policy.hedge,
+                bulkhead_wait_s=policy.bulkhead_wait,
+                attempt_s=policy.attempt_timeout or policy.timeout,
+                fair_share_s=policy.fair_share_s(),
+                offline_s=policy.breaker_cooldown_s,
+            )
+            for engine, one in zip(engines, options, strict=True)
+        )
 
-    def _place(self, seat: Seat, *, equals: bool) -> Place:
-        options = self._options_of(seat)
-        seat.prepare(self.policy, options, equals=equals)
-        return Place(seat, self.policy, options, equals=equals, clock=self.clock, emit=self.emit)
+    def _build_tiers(self) -> list[tuple[EngineState, ...] | Tier[EngineState]] | None:
+        tiers: list[tuple[EngineState, ...] | Tier[EngineState]] = []
+        for _, group in itertools.groupby(self.engines, key=lambda engine: engine.tier):
+            members = tuple(group)
+            if len(members) > 1:
+                tier = Tier(members, self.policy.balance, self.policy.eject_after)
+                for engine in members:
+                    engine.peers = tier
+                tiers.append(tier)
+            else:
+                tiers.append(members)
+        return tiers if any(isinstance(tier, Tier) for tier in tiers) else None

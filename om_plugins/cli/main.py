@@ -148,8 +148,8 @@ def _workers_may_be_heard(runtime: Runtime) -> bool:
 def _engine_rows(runtime: Runtime, told: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     health = {(one["chain"], one["engine"]): one for one in told}
     for name, chain in sorted(runtime.chains.items()):
-        on = {place.name for place in chain.places}
-        for place in chain.everyone:
+        on = {place.name for place in chain.states}
+        for place in chain.all_states:
             one = health.get((name, place.name), {})
             traits = getattr(place.spec.engine, "traits", EngineTraits())
             yield {

@@ -149,7 +149,7 @@ class Engines:
         where = f"engine {engine!r} of chain {name!r}"
         if form.get("back"):
             return self._take_back(name, {"engines": {engine: None}}, where, by)
-        everyone = self._runtime.chains[name].everyone
+        everyone = self._runtime.chains[name].all_states
         place = next(one for one in everyone if one.name == engine)
         options = self._runtime.live.engines_of(name, own=False).get(engine, EngineOptions())
         base = engine_values(place, options)
@@ -207,7 +207,7 @@ class Engines:
 
     def _engine_of(self, form: Mapping[str, str]) -> str:
         name = form.get("engine", "")
-        if all(one.name != name for one in self._runtime.chains[form["chain"]].everyone):
+        if all(one.name != name for one in self._runtime.chains[form["chain"]].all_states):
             raise Refusal(404, "There is no such engine any more. Load the page again.")
         return name
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from ..builtin.engines.faults import Chaos
 from ..chains.chain import EngineChain
-from ..chains.engine_state__place import Place
+from ..chains.engine_state import EngineState
 from ..chains.live_settings import EVERY_CHAIN, LiveChange
-from ..chains.snapshot__policy import ChainPolicy
+from ..chains.snapshot import ChainPolicy
 from ..policies.breaker import BreakerView
 from ..runtime import Runtime
 from ..settings.settings__options import EngineOptions
@@ -89,7 +89,7 @@ def board(runtime: Runtime, picture: Mapping[str, Any]) -> Board:
     return made
 
 
-def engine_values(place: Place, options: EngineOptions) -> dict[str, object]:
+def engine_values(place: EngineState, options: EngineOptions) -> dict[str, object]:
     """What an engine's options come to, with what it says of itself."""
     traits = place.spec.engine.traits  # type: ignore[attr-defined]
     limit = traits.max_concurrency if options.max_concurrency is None else options.max_concurrency
@@ -114,7 +114,7 @@ def _chain(
     changes: Mapping[str, LiveChange],
     shared: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
-    everyone = chain.everyone
+    everyone = chain.all_states
     spots = {
         one.name: f"{spot}e{i}" for i, one in enumerate(sorted(everyone, key=lambda p: p.name))
     }
@@ -202,7 +202,7 @@ def _engine(
     runtime: Runtime,
     spot: str,
     chain: EngineChain,
-    place: Place,
+    place: EngineState,
     shared: Mapping[str, Any] | None,
     said: Mapping[str, object],
     base: EngineOptions,
@@ -256,7 +256,9 @@ def _asked(shared: Mapping[str, Any]) -> str:
     return "last of its tier" if last else "in its turn"
 
 
-def _of_this_worker(made: Board, spot: str, place: Place, view: BreakerView, now: float) -> None:
+def _of_this_worker(
+    made: Board, spot: str, place: EngineState, view: BreakerView, now: float
+) -> None:
     state = {"open": "forced open", "closed": "held closed"}.get(view.forced or "", view.state)
     made.say(f"{spot}.breaker", f"breaker {state}", _STATES[view.state])
     wait = _NONE
@@ -281,7 +283,7 @@ def _of_this_worker(made: Board, spot: str, place: Place, view: BreakerView, now
     made.say(f"{spot}.probe", probe)
 
 
-def _in_flight(place: Place) -> str:
+def _in_flight(place: EngineState) -> str:
     traffic = place.traffic
     bulkhead = traffic.bulkhead if traffic is not None else None
     if bulkhead is not None:
@@ -291,7 +293,7 @@ def _in_flight(place: Place) -> str:
     return str(place.in_flight) if counted else _NONE
 
 
-def _chaos(made: Board, spot: str, place: Place, options: EngineOptions) -> None:
+def _chaos(made: Board, spot: str, place: EngineState, options: EngineOptions) -> None:
     chaos = place.ask if isinstance(place.ask, Chaos) else None
     made.flags[f"{spot}.chaos"] = chaos is not None
     if chaos is None:

@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass
 
 from .. import signals
 from ..chains.chain import EngineChain
-from ..chains.engine_state__place import fair_share_s
-from ..chains.health_checks__probing import EngineProbes
 from ..core.fork import renew_after_fork
 from ..errors import CallerDeadline, ChainExhausted
 from ..protocols import Clock, Hub, Lease, Notify, RecoveryStep, Scheduler
@@ -27,6 +25,7 @@ from .counted_errors import find_engine_error, find_skip_reason, is_counted
 from .fingerprint import MAX_SUBJECT, ErrorSummary, summarize_error
 from .messages import Announcer, Recipient, Translate, get_inner_name, translate_nothing
 from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
+from .probing import EngineProber
 from .run import LEASE_S, STEP_TIMEOUT_S, GuardedCall, LeaseLost, RecoveryRun, parse_report
 
 __all__ = ["Recovery"]
@@ -109,7 +108,7 @@ class Recovery:
         self._steps = steps
         self._chains = chains
         self._get_recipient = get_recipient
-        self.probes = EngineProbes(clock=clock, chains=chains)
+        self.probes = EngineProber(clock=clock, chains=chains)
         self._patterns = ErrorPatterns(clock=clock, hub=hub)
         self._lease_s = max(lease_s, 3 * step_timeout)
         self._run = RecoveryRun(
@@ -158,7 +157,7 @@ class Recovery:
             chain = self._chains().get(call.chain)
             if chain is None:
                 return
-            error = find_engine_error(attempts, fair_share_s(chain.policy))
+            error = find_engine_error(attempts, chain.policy.fair_share_s())
             if error is not None:
                 self.probes.remember(call)
                 summary = self._skipped_after[call.chain] = summarize_error(error)

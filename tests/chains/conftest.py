@@ -8,9 +8,11 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.chains.chain import BreakerRegistry, ChainPolicy, EngineChain
-from om_plugins.chains.sharing__engine_exchange import EngineExchange
+from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.health_checks import HealthChecks
+from om_plugins.chains.sharing import BreakerSharing, EngineBus
 from om_plugins.policies.breaker import Breaker
+from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.protocols import Hub
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Call, EngineSpec, EngineTraits
@@ -130,21 +132,49 @@ def listening() -> Iterable[None]:
 class Worker:
     """One process of several that share a hub, on a clock that moves as it is told."""
 
-    def __init__(self, hub: Hub, clock: FakeClock, **options: object) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        clock: FakeClock,
+        *,
+        shared: bool = False,
+        interval_s: float = 0.0,
+        threads: bool = False,
+    ) -> None:
         self.clock = clock
         self.events: list[tuple[str, dict[str, object]]] = []
         self.scheduler = BackgroundScheduler(1, 100, clock, hub, synchronous=True)
         self.breakers = BreakerRegistry()
         self.chains: dict[str, EngineChain] = {}
-        self.exchange = EngineExchange(
+        self.bus = EngineBus(
+            hub=hub,
+            scheduler=self.scheduler,
+            clock=clock,
+            namespace="app",
+            has_engines=lambda: not self.breakers.empty,
+        )
+        self.sharing = BreakerSharing(
+            breakers=self.breakers, bus=self.bus, clock=clock, shared=shared
+        )
+        self.health_checks = HealthChecks(
             clock=clock,
             hub=hub,
             scheduler=self.scheduler,
-            namespace="app",
+            bus=self.bus,
             chains=lambda: self.chains,
             breakers=self.breakers,
-            **{"threads": False, **options},  # type: ignore[arg-type]
+            interval_s=interval_s,
+            namespace="app",
+            threads=threads,
         )
+
+    def start(self) -> None:
+        self.health_checks.start()
+        self.bus.start()
+
+    def close(self) -> None:
+        self.health_checks.close()
+        self.bus.close()
 
     def add(self, engine: object, name: str = "chain", tier: int = 1, **policy: object) -> Breaker:
         if name not in self.chains:
@@ -156,7 +186,7 @@ class Worker:
                 breakers=self.breakers,
             )
         self.chains[name].add(EngineSpec(engine, name, tier))
-        return self.chains[name].places[-1].breaker
+        return self.chains[name].states[-1].breaker
 
     def fail(self, breaker: Breaker) -> None:
         """A call that is let in, and fails."""
@@ -184,7 +214,7 @@ def hub(clock: FakeClock) -> MemoryHub:
 def worker(hub: MemoryHub, clock: FakeClock) -> Callable[..., Worker]:
     def make(**options: object) -> Worker:
         made = Worker(options.pop("hub", hub), clock, **options)  # type: ignore[arg-type]
-        made.exchange.start()
+        made.start()
         return made
 
     return make

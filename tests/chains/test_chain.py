@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from om_plugins.builtin.engines.static import StaticEngine
-from om_plugins.chains.chain import BreakerRegistry, ChainPolicy, EngineChain
+from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -24,6 +24,7 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
+from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.recovery.counted_errors import find_engine_error, find_skip_reason
 from om_plugins.settings.settings__options import EngineOptions
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
@@ -609,19 +610,19 @@ def test_what_is_at_work_stays_counted_when_settings_change(engine, chain_of):
     one = engine("one", lambda call: iter("xy"), streaming=True, max_concurrency=2)
     chain = chain_of([one, engine("two")])
     answer = chain.call(stream=True)
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     chain.configure(ChainPolicy(timeout=3))
-    assert chain.places[0].traffic.bulkhead is bulkhead
-    assert (chain.places[0].in_flight, bulkhead.in_use) == (1, 1)
+    assert chain.states[0].traffic.bulkhead is bulkhead
+    assert (chain.states[0].in_flight, bulkhead.in_use) == (1, 1)
     answer.close()
-    assert (chain.places[0].in_flight, bulkhead.in_use) == (0, 0)
+    assert (chain.states[0].in_flight, bulkhead.in_use) == (0, 0)
 
 
 def test_what_an_operator_forced_is_left_alone_by_other_changes(engine, chain_of, clock):
     chain = chain_of(engine("one"), engine("two"))
-    chain.places[0].breaker.force("open")
+    chain.states[0].breaker.force("open")
     chain.configure(options={"one": EngineOptions(tier=3)})
-    assert chain.places[1].breaker.view(clock.monotonic()).forced == "open"
+    assert chain.states[1].breaker.view(clock.monotonic()).forced == "open"
 
 
 def test_a_timeout_of_the_engines_own_is_a_failure_also_when_the_caller_is_in_a_hurry(
@@ -629,7 +630,7 @@ def test_a_timeout_of_the_engines_own_is_a_failure_also_when_the_caller_is_in_a_
 ):
     chain = chain_of(engine("one", AttemptTimeout("its own limit"), takes_s=1.0), engine("two"))
     assert chain.call(timeout=2.0).engine == "two"
-    assert chain.places[0].breaker.view(clock.monotonic()).failures == 1
+    assert chain.states[0].breaker.view(clock.monotonic()).failures == 1
 
 
 def test_an_engine_that_is_refused_leaves_the_chain_as_it_was(engine, chain_of, clock):
@@ -652,4 +653,4 @@ def test_what_was_said_of_an_engine_yet_to_come_is_in_nobodys_way(engine, clock)
     with pytest.raises(ConfigError, match="'late'"):
         chain.configure(options={**said, "late": EngineOptions()})
     chain.add(EngineSpec(engine("later"), "c"))
-    assert [place.tier for place in chain.places] == [5, 9]
+    assert [place.tier for place in chain.states] == [5, 9]

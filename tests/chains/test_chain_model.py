@@ -126,8 +126,8 @@ class Model:
         self.warm()
 
     def warm(self):
-        for place in self.chain.everyone:
-            times = place.traffic and place.traffic.times
+        for place in self.chain.all_states:
+            times = place.traffic and place.traffic.latency
             while times and times.value_s is None:
                 times.record(HEDGE_S / 1.1)
 
@@ -135,7 +135,7 @@ class Model:
 
     def about_to_ask(self, name, call):
         policy = self.chain.policy
-        (place,) = [one for one in self.chain.places if one.name == name]
+        (place,) = [one for one in self.chain.states if one.name == name]
         said = self.chain.options.get(name, EngineOptions())
         assert said.enabled
         assert said.breaker != "open"
@@ -179,11 +179,11 @@ class Model:
         except InvalidRequest:
             return None
         except ConfigError:
-            assert not self.chain.everyone
+            assert not self.chain.all_states
             return None
         except (ChainExhausted, CallerDeadline) as error:
             told = {one.engine for one in error.attempts}
-            tried = self.chain.places or self.chain.everyone  # who is off, where nobody is on
+            tried = self.chain.states or self.chain.all_states  # who is off, where nobody is on
             assert told == {place.name for place in tried}
             self.check_history(error.attempts, len(self.asked))
             return None
@@ -265,7 +265,7 @@ def test_every_call_of_every_chain_keeps_the_rules(tiers, policy, actions):
         answer.close()
     gc.collect(0)
     now = model.clock.monotonic()
-    for place in model.chain.everyone:
+    for place in model.chain.all_states:
         assert place.in_flight == 0
         assert not place.breaker._probes.any_out(now)
         assert model.chain._breakers._bulkheads == {} or all(
@@ -367,12 +367,12 @@ def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
     # A window of another length begins empty: however many calls this machine made in the time
     # above, one failure more now opens a breaker.
     chain.configure(replace(policy, breaker_min_calls=1, breaker_window_s=60.0), {})
-    assert [place.in_flight for place in chain.everyone] == [0, 0, 0, 0]
+    assert [place.in_flight for place in chain.all_states] == [0, 0, 0, 0]
     assert [
         (shared.bulkhead.in_use, shared.bulkhead.waiting)
         for shared in chain._breakers._bulkheads.values()
     ] == [(0, 0)] * 3
-    for place in chain.places:  # each breaker lets a probe in, closes, and opens again
+    for place in chain.states:  # each breaker lets a probe in, closes, and opens again
         time.sleep(0.06)
         now = time.monotonic()
         for _ in range(2):

@@ -9,7 +9,7 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.engines.callable import CallableEngine
-from om_plugins.chains.chain import BreakerRegistry, ChainPolicy, EngineChain
+from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.errors import (
     CallerDeadline,
     Cancelled,
@@ -18,6 +18,7 @@ from om_plugins.errors import (
     RateLimited,
     Transient,
 )
+from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 
@@ -60,7 +61,7 @@ def test_the_waits_of_a_call_are_bounded_in_all(engine, chain_of, clock):
 
 
 def test_a_server_with_one_thread_bounds_them_by_itself(engine, clock):
-    chain = EngineChain("c", ChainPolicy(delays=()), clock=clock, most_sleep_s=lambda: 0.5)
+    chain = EngineChain("c", ChainPolicy(delays=()), clock=clock, max_sleep_s=lambda: 0.5)
     chain.add(EngineSpec(engine("a", RateLimited("wait", retry_after=0.4)), "c"))
     with pytest.raises(ChainExhausted):
         chain.call()
@@ -70,10 +71,10 @@ def test_a_server_with_one_thread_bounds_them_by_itself(engine, clock):
 def test_a_wait_that_is_refused_costs_no_budget(engine, chain_of, clock):
     a = engine("a", RateLimited("wait", retry_after=2), idempotent=True)
     chain = chain_of(a, retry_sleep=1.0)
-    before = chain._plan.budget.balance(clock.monotonic())
+    before = chain.budget.balance(clock.monotonic())
     with pytest.raises(ChainExhausted):
         chain.call()
-    assert chain._plan.budget.balance(clock.monotonic()) >= before
+    assert chain.budget.balance(clock.monotonic()) >= before
 
 
 def real_chain(*engines, **options):
@@ -231,7 +232,7 @@ def test_a_full_engine_does_not_keep_a_permit_of_its_breaker(clock):
     (thread,) = crowd(chain, held, 1)
     with pytest.raises(ChainExhausted, match="bulkhead full"):
         chain.call()
-    view = chain.places[0].breaker.view(time.monotonic())
+    view = chain.states[0].breaker.view(time.monotonic())
     assert (view.calls, view.failures) == (0, 0)
     held.go.set()
     thread.join(10)
@@ -243,7 +244,7 @@ def test_a_full_engine_gives_the_probe_of_its_breaker_back(engine, chain_of, clo
     with pytest.raises(ChainExhausted):
         chain.call()
     clock.advance(11)
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     assert bulkhead.enter(0.0)  # a call of another chain
     with pytest.raises(ChainExhausted, match="bulkhead full"):
         chain.call()
@@ -298,7 +299,7 @@ def test_who_is_interrupted_while_waiting_for_a_turn_gives_the_probe_back(
         with pytest.raises(ChainExhausted):
             chain.call()
     clock.advance(11)
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     with monkeypatch.context() as patch:
         patch.setattr(type(bulkhead), "enter", lambda self, wait_s: exec("raise Interrupted", {
             "Interrupted": Interrupted}))  # fmt: skip
@@ -322,7 +323,7 @@ def test_a_call_cancelled_while_it_waits_for_its_turn_asks_nobody():
 
     waiter = threading.Thread(target=ask)
     waiter.start()
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     while not bulkhead.waiting:
         time.sleep(0.001)
     call.cancel()
@@ -338,7 +339,7 @@ def test_the_time_of_an_attempt_begins_when_its_turn_has_come(engine, clock, mon
     a = engine("a", max_concurrency=1)
     chain = EngineChain("c", ChainPolicy(attempt_timeout=1.0, bulkhead_wait=5.0), clock=clock)
     chain.add(EngineSpec(a, "c"))
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     enter = type(bulkhead).enter
 
     def late(self, wait_s):
@@ -354,7 +355,7 @@ def test_whose_turn_comes_when_its_time_is_over_asks_nobody(engine, clock, monke
     a = engine("a", max_concurrency=1)
     chain = EngineChain("c", ChainPolicy(timeout=3.0, bulkhead_wait=5.0), clock=clock)
     chain.add(EngineSpec(a, "c"))
-    bulkhead = chain.places[0].traffic.bulkhead
+    bulkhead = chain.states[0].traffic.bulkhead
     enter = type(bulkhead).enter
 
     def late(self, wait_s):
@@ -395,7 +396,7 @@ def test_each_chain_of_a_shared_engine_waits_as_long_as_it_says_itself(engine, c
     held.go.set()
     for thread in threads:
         thread.join(10)
-    assert patient.places[0].traffic.bulkhead.in_use == 0
+    assert patient.states[0].traffic.bulkhead.in_use == 0
 
 
 def test_whoever_is_told_of_a_recovery_cannot_keep_its_room(engine, clock):
@@ -413,7 +414,7 @@ def test_whoever_is_told_of_a_recovery_cannot_keep_its_room(engine, clock):
             chain.call()
     finally:
         signals.engine_health_changed.disconnect(listener)
-    assert chain.places[0].traffic.bulkhead.in_use == 0
+    assert chain.states[0].traffic.bulkhead.in_use == 0
 
 
 # --- engines that learn -------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def test_one_worker_probes_and_all_see_what_it_found(workers, probed, pass_time)
     engines = [probed() for _ in workers]
     for one, made in zip(workers, engines, strict=True):
         one.add(made)
-        one.exchange.start()
+        one.start()
     pass_time(31, *workers)
     assert sorted(len(made.probe.calls) for made in engines) == [0, 0, 2]  # at start, and once more
     assert [health(one) for one in workers] == [[Health.HEALTHY]] * 3
@@ -213,8 +213,8 @@ def test_when_nobody_probes_any_more_what_was_found_is_forgotten(workers, probed
         workers[:2], key=lambda one: len(one.chains["chain"].engines[0].engine.probe.calls)
     )
     other = second if prober is first else first
-    other.exchange.health.begin_round = lambda: None
-    other.exchange.health.close()
+    other.health_checks.begin_round = lambda: None
+    other.health_checks.close()
     pass_time(60, other)
     assert health(other) == [Health.HEALTHY]
     pass_time(35, other)
@@ -247,7 +247,7 @@ def test_closed_nobody_probes(workers, probed, pass_time):
     made = probed()
     one.add(made)
     pass_time(2, one)
-    one.exchange.close()
+    one.close()
     pass_time(100, one)
     assert len(made.probe.calls) == 1
 
@@ -259,20 +259,20 @@ def test_closed_nobody_probes(workers, probed, pass_time):
 )  # fmt: skip
 def test_what_is_not_as_it_should_be_is_left_out(workers, probed, pass_time, hub, words):
     one = workers[0]
-    one.exchange.health.warm_up = lambda: None
+    one.health_checks.run_first_round = lambda: None
     one.add(probed())
     pass_time(2, one)
     said = {"kind": "engines probed", "origin": "x", "data": {"words": words}}
     hub.publish("engines:app", said)
     hub.put("engines/app/probed/newest", {**said, "at": one.clock.time()}, 60)
     pass_time(2, one)
-    one.exchange.health._learn()
+    one.health_checks.receive_retained()
     assert health(one) == [Health.NO_DATA]
 
 
 def test_what_was_found_long_ago_is_left_out(workers, probed, hub, pass_time):
     one = workers[0]
-    one.exchange.health.warm_up = lambda: None
+    one.health_checks.run_first_round = lambda: None
     one.add(probed())
     data = {"words": [["chain", "one", False]]}
     old = {"kind": "engines probed", "origin": "x", "data": data, "at": one.clock.time() - 91}
@@ -284,13 +284,13 @@ def test_what_was_found_long_ago_is_left_out(workers, probed, hub, pass_time):
 def test_what_is_kept_and_told_while_a_worker_starts_is_one_word(workers, probed, hub, pass_time):
     one = workers[0]
     breaker = one.add(probed())
-    one.exchange.health.warm_up = lambda: None
+    one.health_checks.run_first_round = lambda: None
     pass_time(0.9, one)
     data = {"words": [["chain", "one", False]]}
     said = {"kind": "engines probed", "origin": "x", "data": data}
     hub.put("engines/app/probed/newest", {**said, "at": one.clock.time()}, 60)
     hub.publish("engines:app", said)
-    one.exchange.health._learn()
+    one.health_checks.receive_retained()
     pass_time(1, one)
     assert breaker.view(one.clock.monotonic()).probes_failed == 1
 
@@ -313,7 +313,7 @@ class Hanging:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("om_plugins.chains.health_checks.REACH_S", 0.2)
+    monkeypatch.setattr("om_plugins.chains.health_checks.PROBE_TIMEOUT_S", 0.2)
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def threaded(worker, monkeypatch):
     from om_plugins.core.clock import SystemClock
 
     one = worker(interval_s=INTERVAL_S, threads=True)
-    monkeypatch.setattr(one.exchange.health, "_clock", SystemClock())
+    monkeypatch.setattr(one.health_checks, "_clock", SystemClock())
     return one
 
 
@@ -331,7 +331,7 @@ def test_a_probe_that_hangs_is_cut_and_counts_as_failed(threaded, probed, quick)
     hanging.probe = Hanging()
     threaded.add(hanging), threaded.add(fine)
     began = time.monotonic()
-    threaded.exchange.health.round()
+    threaded.health_checks.run_round()
     try:
         assert time.monotonic() - began < 2
         assert health(threaded) == [Health.DEGRADED, Health.HEALTHY]
@@ -346,7 +346,7 @@ def test_an_engine_that_hangs_has_one_thread_and_no_more(threaded, probed, quick
     threaded.add(hanging)
     try:
         for _ in range(3):
-            threaded.exchange.health.round()
+            threaded.health_checks.run_round()
         assert hanging.probe.begun.acquire(timeout=1)
         assert not hanging.probe.begun.acquire(timeout=0.05)
         assert health(threaded) == [Health.OFFLINE]
@@ -356,24 +356,24 @@ def test_an_engine_that_hangs_has_one_thread_and_no_more(threaded, probed, quick
     while any(t.name == "om-probe" for t in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    threaded.exchange.health.round()
+    threaded.health_checks.run_round()
     assert health(threaded) == [Health.HEALTHY]
 
 
 def test_many_that_hang_are_probed_eight_at_once_and_the_rest_come_first_next_time(
     threaded, probed, quick, monkeypatch
 ):
-    monkeypatch.setattr("om_plugins.chains.health_checks.ROUND_S", 0.1)
+    monkeypatch.setattr("om_plugins.chains.health_checks.MAX_ROUND_S", 0.1)
     hanging = Hanging()
     for number in range(12):
         made = probed(f"e{number}")
         made.probe = hanging
         threaded.add(made)
     try:
-        threaded.exchange.health.round()
+        threaded.health_checks.run_round()
         assert health(threaded).count(Health.DEGRADED) == 8
         hanging.go.set()
-        threaded.exchange.health.round()
+        threaded.health_checks.run_round()
         assert Health.NO_DATA not in health(threaded)[8:]
     finally:
         hanging.go.set()
@@ -384,8 +384,8 @@ def test_a_round_holds_no_thread_of_the_pool(threaded, probed, quick):
     hanging.probe = Hanging()
     threaded.add(hanging)
     began = time.monotonic()
-    threaded.exchange.health.begin_round()
-    threaded.exchange.health.begin_round()  # one is under way
+    threaded.health_checks.begin_round()
+    threaded.health_checks.begin_round()  # one is under way
     assert time.monotonic() - began < 0.15
     assert hanging.probe.begun.acquire(timeout=5)
     hanging.probe.go.set()
@@ -403,8 +403,10 @@ import json, os, signal, sys, time
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.sqlite import SqliteHub
 from om_plugins.core.clock import SystemClock
-from om_plugins.chains.chain import BreakerRegistry, ChainPolicy, EngineChain
-from om_plugins.chains.sharing__engine_exchange import EngineExchange
+from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.policies.registry import BreakerRegistry
+from om_plugins.chains.health_checks import HealthChecks
+from om_plugins.chains.sharing import BreakerSharing, EngineBus
 from om_plugins.types import EngineSpec, EngineTraits
 
 folder = sys.argv[1]
@@ -427,13 +429,17 @@ chain = EngineChain("c", ChainPolicy(breaker_min_calls=1, breaker_cooldown_s=500
 chain.add(EngineSpec(Upstream(), "c"))
 hub = SqliteHub(f"sqlite:///{folder}/hub.sqlite3", clock)
 scheduler = BackgroundScheduler(2, 100, clock, hub)
-exchange = EngineExchange(clock=clock, hub=hub, scheduler=scheduler, namespace="app",
-                          chains=lambda: {"c": chain}, breakers=breakers, interval_s=0.5)
+bus = EngineBus(hub=hub, scheduler=scheduler, clock=clock, namespace="app",
+                has_engines=lambda: True)
+BreakerSharing(breakers=breakers, bus=bus, clock=clock, shared=False)
+checks = HealthChecks(clock=clock, hub=hub, scheduler=scheduler, namespace="app", bus=bus,
+                      chains=lambda: {"c": chain}, breakers=breakers, interval_s=0.5)
 for _ in range(3):
     if os.fork() == 0:
         signal.alarm(60)
-        exchange.start()
-        breaker = chain.places[0].breaker
+        checks.start()
+        bus.start()
+        breaker = chain.states[0].breaker
         opened = False
         while os.getppid() != 1:
             if not opened and os.path.exists(f"{folder}/open"):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from om_plugins.chains.load_balancing__latencies import ENOUGH, Quantile
+from om_plugins.chains.load_balancing import QUANTILE_MIN_ANSWERS, LatencyQuantile
 from om_plugins.errors import AttemptTimeout, Cancelled, Transient
 from om_plugins.types import Call
 
@@ -43,7 +43,7 @@ def service(clock, engine):
     return make
 
 
-def warmed(chain, calls=2 * ENOUGH):
+def warmed(chain, calls=2 * QUANTILE_MIN_ANSWERS):
     for _ in range(calls):
         chain.call()
     return chain
@@ -71,7 +71,7 @@ def test_hedging_takes_the_tail_away(service, chain_of, clock):
         clock.advance(0.1)
     times.sort()
     assert times[int(0.96 * len(times))] < 0.050
-    assert a.asked < 1.10 * (2000 + 2 * ENOUGH)
+    assert a.asked < 1.10 * (2000 + 2 * QUANTILE_MIN_ANSWERS)
 
 
 def test_the_point_of_the_cut_stays_where_it_belongs(service, chain_of, clock):
@@ -82,12 +82,12 @@ def test_the_point_of_the_cut_stays_where_it_belongs(service, chain_of, clock):
         a.durations = [QUICK_S * (1 + (number * 7919 % 100) / 100)]
         chain.call()
         clock.advance(0.1)
-    assert chain.places[0].traffic.times.value_s == pytest.approx(1.1 * 1.9 * QUICK_S, rel=0.08)
+    assert chain.states[0].traffic.latency.value_s == pytest.approx(1.1 * 1.9 * QUICK_S, rel=0.08)
 
 
 def test_a_hedge_is_asked_of_an_equal(service, chain_of):
     a, b = service("a"), service("b")
-    chain = warmed(chain_of([a.engine, b.engine], hedge=0.95), 4 * ENOUGH)
+    chain = warmed(chain_of([a.engine, b.engine], hedge=0.95), 200)
     a.durations = [0.270]
     answer = chain.call()
     assert (answer.engine, answer.attempts) == ("b", 2)
@@ -95,8 +95,10 @@ def test_a_hedge_is_asked_of_an_equal(service, chain_of):
 
 def test_without_an_equal_to_ask_a_hedge_stays_on_its_engine(service, chain_of, engine):
     a, b = service("a"), service("b")
-    chain = warmed(chain_of([a.engine, b.engine], engine("lower"), hedge=0.95), 4 * ENOUGH)
-    chain.places[1].breaker.force("open")
+    chain = warmed(
+        chain_of([a.engine, b.engine], engine("lower"), hedge=0.95), 4 * QUANTILE_MIN_ANSWERS
+    )
+    chain.states[1].breaker.force("open")
     a.durations = [0.270]
     answer = chain.call()
     assert (answer.engine, answer.attempts, answer.degraded) == ("a", 2, False)
@@ -107,7 +109,7 @@ def test_a_cut_is_nobodys_failure(service, chain_of, clock, listening, events):
     chain = warmed(chain_of(a.engine, hedge=0.95))
     a.durations = [0.270]
     chain.call()
-    view = chain.places[0].breaker.view(clock.monotonic())
+    view = chain.states[0].breaker.view(clock.monotonic())
     assert view.failures == 0
     assert [name for name, _ in events if name == "engine_failed"] == []
     (told,) = [details for name, details in events if name == "retry_scheduled"]
@@ -137,7 +139,7 @@ def test_a_hedge_that_others_left_nothing_for_is_owed(service, chain_of, clock):
     """Many calls may begin while there is one left: together they must not have one each."""
     a = service()
     chain = warmed(chain_of(a.engine, hedge=0.95))
-    budget = chain._plan.budget
+    budget = chain.budget
 
     def slow_while_others_take_all(call):
         while budget.withdraw(clock.monotonic()):
@@ -174,7 +176,7 @@ def test_a_call_that_says_it_is_not_idempotent_is_not_hedged(service, chain_of):
 
 
 def test_a_failure_before_the_cut_is_a_failure(engine, chain_of, clock):
-    steps = ["x"] * (2 * ENOUGH) + [Transient("down"), "back"]
+    steps = ["x"] * (2 * QUANTILE_MIN_ANSWERS) + [Transient("down"), "back"]
     flaky = engine("a", *steps, takes_s=QUICK_S, idempotent=True, hedge_safe=True)
     chain = warmed(chain_of(flaky, hedge=0.95))
     answer = chain.call()
@@ -182,7 +184,7 @@ def test_a_failure_before_the_cut_is_a_failure(engine, chain_of, clock):
 
 
 def test_a_timeout_of_its_own_before_the_cut_is_a_failure(engine, chain_of, clock):
-    steps = ["x"] * (2 * ENOUGH) + [AttemptTimeout("its own limit"), "back"]
+    steps = ["x"] * (2 * QUANTILE_MIN_ANSWERS) + [AttemptTimeout("its own limit"), "back"]
     flaky = engine("a", *steps, takes_s=QUICK_S, idempotent=True, hedge_safe=True)
     chain = warmed(chain_of(flaky, hedge=0.95))
     flaky.takes_s = QUICK_S / 2
@@ -209,16 +211,16 @@ def test_a_call_cancelled_at_its_cut_is_not_asked_anew(service, chain_of, clock)
 
 def test_what_was_cut_counts_with_its_hedge(service, chain_of):
     a, b = service("a"), service("b")
-    chain = warmed(chain_of([a.engine, b.engine], hedge=0.95), 4 * ENOUGH)
+    chain = warmed(chain_of([a.engine, b.engine], hedge=0.95), 200)
     a.durations = [0.270]
     chain.call()
-    times = chain.places[0].traffic.times
+    times = chain.states[0].traffic.latency
     cut_s = 1.1 * QUICK_S
     assert times._newer.quantile(1.0) == pytest.approx(cut_s + QUICK_S, rel=0.05)
 
 
 def test_streams_are_hedged_until_their_first_chunk(service, chain_of, clock, engine):
-    durations = [QUICK_S] * (2 * ENOUGH)
+    durations = [QUICK_S] * (2 * QUANTILE_MIN_ANSWERS)
 
     def chunks(call):
         takes_s = durations.pop(0) if durations else QUICK_S
@@ -232,7 +234,7 @@ def test_streams_are_hedged_until_their_first_chunk(service, chain_of, clock, en
 
     streaming = engine("s", chunks, idempotent=True, hedge_safe=True, streaming=True)
     chain = chain_of(streaming, hedge=0.95)
-    for _ in range(2 * ENOUGH):
+    for _ in range(2 * QUANTILE_MIN_ANSWERS):
         list(chain.call(stream=True))
     durations.append(0.270)
     answer = chain.call(stream=True)
@@ -243,8 +245,8 @@ def test_streams_are_hedged_until_their_first_chunk(service, chain_of, clock, en
 
 
 def test_a_quantile_is_not_believed_before_enough_answers():
-    quantile = Quantile(0.95)
-    for _ in range(ENOUGH - 1):
+    quantile = LatencyQuantile(0.95)
+    for _ in range(QUANTILE_MIN_ANSWERS - 1):
         quantile.record(0.1)
     assert quantile.value_s is None
     quantile.record(0.1)
@@ -252,14 +254,14 @@ def test_a_quantile_is_not_believed_before_enough_answers():
 
 
 def test_a_quantile_follows_the_newest_answers():
-    quantile = Quantile(0.95)
+    quantile = LatencyQuantile(0.95)
     for duration_s in [0.1] * 1000 + [0.4] * 1000:
         quantile.record(duration_s)
     assert quantile.value_s == pytest.approx(0.44, rel=0.02)
 
 
 def test_a_quantile_counts_under_threads():
-    quantile = Quantile(0.5)
+    quantile = LatencyQuantile(0.5)
 
     def record():
         for _ in range(200):

@@ -97,21 +97,21 @@ def test_an_engine_is_switched_off_and_moved(worker):
     assert chain.call().engine == "local"
     assert [spec.engine.name for spec in chain.engines] == ["model", "local"]
     one.live.configure("assistant", engines={"model": {"enabled": None, "tier": 9}})
-    assert [place.name for place in chain.places] == ["local", "model"]
+    assert [place.name for place in chain.states] == ["local", "model"]
     one.live.configure("assistant", engines=None)
-    assert [place.name for place in chain.places] == ["model", "local"]
+    assert [place.name for place in chain.states] == ["model", "local"]
 
 
 def test_what_the_settings_switched_off_or_forced_is_switched_on_again(worker):
     said = {"model": {"enabled": False}, "local": {"breaker": "open"}}
     one = worker(chains={"assistant": {"engines": said}})
     chain = one.chains["assistant"]
-    assert [place.name for place in chain.places] == ["local"]
+    assert [place.name for place in chain.states] == ["local"]
     one.live.configure(
         "assistant", engines={"model": {"enabled": True}, "local": {"breaker": "auto"}}
     )
-    assert [place.name for place in chain.places] == ["model", "local"]
-    assert chain.places[1].breaker.view(0.0).forced is None
+    assert [place.name for place in chain.states] == ["model", "local"]
+    assert chain.states[1].breaker.view(0.0).forced is None
 
 
 def test_what_would_hold_without_a_chains_own_changes_can_be_asked(worker):
@@ -354,7 +354,7 @@ def test_a_change_of_every_chain_finds_an_engine_where_it_is(worker):
     one = worker()
     one.chains["search"].add(EngineSpec(CallableEngine("web", lambda call: "web"), "search", 3))
     one.live.configure("*", engines={"web": {"enabled": False}})
-    assert [place.name for place in one.chains["search"].places] == ["model", "local"]
+    assert [place.name for place in one.chains["search"].states] == ["model", "local"]
     with pytest.raises(ConfigError, match=r"'wbe'.*did you mean 'web'"):
         one.live.configure("*", engines={"wbe": {"enabled": False}})
 
@@ -396,12 +396,12 @@ def test_a_call_under_way_ends_as_it_began(worker):
 def test_what_was_counted_stays(worker):
     one = worker(chains={"assistant": {"engines": {"model": {"max_concurrency": 2}}}})
     chain = one.chains["assistant"]
-    breaker, budget = chain.places[0].breaker, chain._plan.budget
+    breaker, budget = chain.states[0].breaker, chain.budget
     one.live.configure("assistant", breaker_min_calls=3, engines={"model": {"tier": 5}})
-    (place,) = [place for place in chain.places if place.name == "model"]
+    (place,) = [place for place in chain.states if place.name == "model"]
     assert place.breaker is breaker
     assert breaker.min_calls == 3
-    assert chain._plan.budget is budget
+    assert chain.budget is budget
 
 
 def test_a_breaker_is_held_open_and_let_go(worker):

@@ -181,16 +181,16 @@ def test_a_callback_that_fails_does_not_keep_a_stream_open(engine, chain_of):
     with pytest.raises(ZeroDivisionError):
         answer.close()
     assert chunks.closed
-    assert chain.places[0].traffic.bulkhead.in_use == 0
+    assert chain.states[0].traffic.bulkhead.in_use == 0
 
 
 def test_a_load_counts_a_forgotten_stream_out(engine, chain_of):
     chain = chain_of([streaming(engine, Chunks("a", "b")), engine("two")])
     answer = chain.call(stream=True)
-    assert [place.in_flight for place in chain.places] == [1, 0]
+    assert [place.in_flight for place in chain.states] == [1, 0]
     del answer
     gc.collect()
-    assert [place.in_flight for place in chain.places] == [0, 0]
+    assert [place.in_flight for place in chain.states] == [0, 0]
 
 
 def test_an_empty_stream_is_an_answer(engine, chain_of):

@@ -199,7 +199,7 @@ def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live
         engines = {"first": {"breaker": "open"}, "third": {"enabled": False}}
         om.configure("assistant", engines=engines)
         om.chain("assistant").call("hello")
-        place = om.chain("assistant").places[1]
+        place = om.chain("assistant").states[1]
         now = om.runtime.clock.monotonic()
         place.breaker.note_probe(True, 1000.0, now - 60)
         place.ejection.begin(now)

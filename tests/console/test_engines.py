@@ -113,9 +113,9 @@ def test_an_engines_place_is_changed(console):
     fields = {"tier": "5", "was:tier": "1", "weight": "1", "was:weight": "1"}
     console.send("place", engine="model", **fields, max_concurrency="4")
     assert console.changes == {"engines": {"model": {"tier": 5, "max_concurrency": 4}}}
-    assert [place.name for place in console.chain.places] == ["local", "model"]
+    assert [place.name for place in console.chain.states] == ["local", "model"]
     console.send("place", engine="model", back="engine")
-    assert [place.name for place in console.chain.places] == ["model", "local"]
+    assert [place.name for place in console.chain.states] == ["model", "local"]
 
 
 def test_a_chains_settings_are_changed_and_one_is_taken_back(console):

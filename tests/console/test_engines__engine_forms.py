@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.chains.snapshot__policy import ChainPolicy
+from om_plugins.chains.snapshot import ChainPolicy
 from om_plugins.console.engines__engine_forms import (
     BREAKER,
     CALLS,

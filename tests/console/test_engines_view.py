@@ -113,7 +113,7 @@ def test_what_is_set_aside_says_why_and_for_how_long(runtime, look):
 def test_one_of_several_equals_is_ejected_for_a_while(runtime, look):
     add(runtime, "model")
     add(runtime, "other")
-    runtime.chain("assistant").places[0].ejection.begin(runtime.clock.monotonic())
+    runtime.chain("assistant").states[0].ejection.begin(runtime.clock.monotonic())
     made = look()
     assert made.texts["c0e0.aside"] == "asked last, 29 s"
     assert (made.texts["c0e0.flight"], made.texts["c0e1.flight"]) == ("0 of 8", "0")
@@ -123,7 +123,7 @@ def test_the_last_probe_is_told(runtime, look):
     add(runtime, "bare")
     add(runtime, "model", tier=2, kind=Probed)
     assert [look().texts[f"c0e{i}.probe"] for i in (0, 1)] == ["has none", "–"]
-    breaker = runtime.chain("assistant").places[1].breaker
+    breaker = runtime.chain("assistant").states[1].breaker
     breaker.note_probe(False, 1000.0, runtime.clock.monotonic())
     assert look().texts["c0e1.probe"] == "failed 1 ×, now"
     breaker.note_probe(True, 1000.0, runtime.clock.monotonic())
@@ -171,7 +171,7 @@ def test_what_all_workers_know_says_whether_an_engine_is_asked(runtime, look):
     add(runtime, "model")
     add(runtime, "other")
     assert look().texts["c0e0.asked"] == "in its turn"
-    runtime.chain("assistant").places[0].ejection.begin(runtime.clock.monotonic())
+    runtime.chain("assistant").states[0].ejection.begin(runtime.clock.monotonic())
     runtime.live.configure("assistant", engines={"other": {"breaker": "open"}})
     made = look()
     assert made.texts["c0e0.asked"] == "last of its tier"

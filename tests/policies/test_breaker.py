@@ -1,4 +1,7 @@
-"""The breaker: a sliding window, one probe, and permits that always come back."""
+"""The breaker: a sliding window, one probe, and permits that always come back.
+
+Covers ``om_plugins.policies.window`` and ``om_plugins.policies.half_open``, too.
+"""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def up():
 @app.get("/ask")
 def ask():
     return {"pid": os.getpid(), "tier": om.chain("c").call({}).tier,
-            "open": not om.chain("c").places[0].breaker.permit}
+            "open": not om.chain("c").states[0].breaker.permit}
 """
 
 

@@ -1,7 +1,7 @@
 """Recovery: told at one, three and five errors of a kind; repaired once, by one worker of all.
 
-Recovery is made of :mod:`om_plugins.recovery.run`, :mod:`om_plugins.recovery.messages` and
-:mod:`om_plugins.recovery.counted_errors`.
+Recovery is made of :mod:`om_plugins.recovery.run`, :mod:`om_plugins.recovery.messages`,
+:mod:`om_plugins.recovery.probing` and :mod:`om_plugins.recovery.counted_errors`.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def test_calls_that_an_open_breaker_refuses_are_the_same_trouble_going_on(house,
 
 def test_what_an_operator_keeps_calls_away_from_is_no_trouble(house, engine):
     chain = house.chain(engine("one"), engine("two"))
-    chain.places[0].breaker.force("open")
+    chain.states[0].breaker.force("open")
     for _ in range(6):
         assert chain.call().history[0].error.reason == "forced open"
     house.scheduler.run_pending()
@@ -642,7 +642,7 @@ def opened(house, engine):
     for _ in range(5):
         with pytest.raises(ChainExhausted):
             chain.call({"question": 1})
-    assert not chain.places[0].breaker.permit
+    assert not chain.states[0].breaker.permit
     return chain
 
 
@@ -650,7 +650,7 @@ def test_a_probe_closes_the_breaker_when_the_engine_answers(house, engine):
     one = engine("one", *[Transient()] * 5, "well", idempotent=True)
     chain = opened(house, one)
     assert house.recovery.probes.probe("chain:assistant", 10) == "one: answered"
-    assert chain.places[0].breaker.permit
+    assert chain.states[0].breaker.permit
     assert one.times == 6
     assert chain.call().payload == "well"
 
@@ -671,7 +671,7 @@ def test_a_breaker_stays_open_when_the_probe_fails(house, engine):
     chain = opened(house, engine("one", Transient(), idempotent=True))
     with pytest.raises(EngineUnavailable, match="did not answer"):
         house.recovery.probes.probe("chain:assistant", 10)
-    assert not chain.places[0].breaker.permit
+    assert not chain.states[0].breaker.permit
 
 
 def test_an_engine_that_is_not_idempotent_is_never_asked_twice(house, engine):
@@ -679,7 +679,7 @@ def test_an_engine_that_is_not_idempotent_is_never_asked_twice(house, engine):
     chain = opened(house, one)
     assert house.recovery.probes.probe("chain:assistant", 10) == "no engine to probe"
     assert one.times == 5
-    assert not chain.places[0].breaker.permit
+    assert not chain.states[0].breaker.permit
 
 
 def test_an_engines_own_probe_is_used_where_asking_again_is_not_allowed(house, engine):
@@ -688,15 +688,15 @@ def test_an_engines_own_probe_is_used_where_asking_again_is_not_allowed(house, e
     one.probe = lambda call: probed.append(call.remaining())
     chain = opened(house, one)
     assert house.recovery.probes.reach("chain:assistant", 10) == "one: in reach"
-    assert not chain.places[0].breaker.permit  # to be in reach is not to answer
+    assert not chain.states[0].breaker.permit  # to be in reach is not to answer
     assert house.recovery.probes.probe("chain:assistant", 10) == "one: answered"
-    assert chain.places[0].breaker.permit
+    assert chain.states[0].breaker.permit
     assert probed == pytest.approx([3, 9.5 * 0.99])  # before the step's time is over
 
 
 def test_only_one_probe_is_out_at_a_time(house, engine):
     chain = opened(house, engine("one", Transient(), idempotent=True))
-    assert chain.places[0].breaker.enter_early(house.clock.monotonic())
+    assert chain.states[0].breaker.enter_early(house.clock.monotonic())
     with pytest.raises(EngineUnavailable):
         house.recovery.probes.probe("chain:assistant", 10)
 
@@ -713,14 +713,14 @@ def test_an_engine_that_hangs_leaves_the_others_their_time_and_is_to_blame(house
     for _ in range(5):
         house.recovery.probes.remember(Call({}, "assistant"))
         with contextlib.suppress(Transient):
-            chain.places[0].probe(Call({}, "assistant"), one.call)
+            chain.states[0].probe(Call({}, "assistant"), one.call)
     began = house.clock.monotonic()
     assert (
         house.recovery.probes.probe("chain:assistant", 10) == "one: AttemptTimeout, two: answered"
     )
     assert house.clock.monotonic() - began == pytest.approx(1.0)
-    assert chain.places[0].last_error == "AttemptTimeout"
-    assert not chain.places[0].breaker.permit
+    assert chain.states[0].health.last_error == "AttemptTimeout"
+    assert not chain.states[0].breaker.permit
 
 
 def test_engines_that_all_hang_end_before_the_step_is_left_behind(house, engine):
@@ -731,7 +731,7 @@ def test_engines_that_all_hang_end_before_the_step_is_left_behind(house, engine)
     chain = house.chain(engine("one"))
     for name in ("two", "three", "four"):
         chain.add(EngineSpec(engine(name), "assistant", 1))
-    for place in chain.places:
+    for place in chain.states:
         place.spec.engine.probe = hang
     for look in (house.recovery.probes.reach, house.recovery.probes.probe):
         began = house.clock.monotonic()
@@ -774,7 +774,7 @@ def test_what_an_operator_keeps_calls_away_from_is_not_asked_and_fails_no_recove
     one, two = engine("one"), engine("two")
     one.probe = two.probe = lambda call: None
     chain = house.chain(one, two)
-    chain.places[0].breaker.force("open")
+    chain.states[0].breaker.force("open")
     assert house.recovery.probes.reach("chain:assistant", 10) == "two: in reach"
     assert house.recovery.probes.probe("chain:assistant", 10) == "two: answered"
 

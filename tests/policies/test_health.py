@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from om_plugins.chains.engine_state__health import health_of
 from om_plugins.policies.breaker import Breaker
 from om_plugins.policies.cooldown import Cooldown
+from om_plugins.policies.health import health_of
 from om_plugins.types import Health
 
 
@@ -140,19 +140,3 @@ def test_waiting_for_an_operator_is_offline_whatever_the_prober_says():
     cooldown.begin("offline", 3, now=0)
     one.note_probe(True, 0, 0)
     assert state(one, cooldown) is Health.OFFLINE
-
-
-def test_the_snapshot_tells_what_operators_and_probers_did(engine, chain_of, clock):
-    chain = chain_of([engine("a"), engine("b")])
-    a, b = chain.places
-    before = chain.health()[0]
-    assert (before.forced, before.ejected, before.probed_at) == ("", False, None)
-    now = clock.monotonic()
-    a.breaker.force("open")
-    b.ejection.begin(now)
-    b.breaker.note_probe(True, now, now)
-    clock.advance(7)
-    first, second = chain.health()
-    assert (first.forced, first.ejected) == ("open", False)
-    assert (second.forced, second.ejected) == ("", True)
-    assert second.probed_at == clock.time() - 7

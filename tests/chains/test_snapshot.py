@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from om_plugins import Settings
-from om_plugins.chains.snapshot__policy import ChainPolicy
+from om_plugins.chains.snapshot import ChainPolicy
 
 
 def test_a_chains_own_options_come_before_the_general_ones():

@@ -1,0 +1,217 @@
+"""Probing the engines of a chain for the steps of recovery: are they in reach, do they answer?
+
+What a probe finds out changes the engine's breaker and cooldown as any other call does, and nothing
+else changes them: no breaker closes because recovery expects it to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from ..chains.chain import EngineChain
+from ..chains.engine_state import EngineState
+from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
+from ..core.fork import renew_after_fork
+from ..errors import EngineUnavailable
+from ..protocols import Clock
+from ..types import Call
+
+__all__ = ["EngineProber"]
+
+_MAX_FAILED_CALLS = 32
+
+_Item = TypeVar("_Item")
+
+
+class EngineProber:
+    """Probes the engines of a subject ``chain:<name>``; other subjects have none.
+
+    It is the :class:`~om_plugins.protocols.Prober` of an application.
+
+    Args:
+        clock: the clock.
+        chains: returns the application's chains by name.
+    """
+
+    def __init__(self, *, clock: Clock, chains: Callable[[], Mapping[str, EngineChain]]) -> None:
+        self._clock = clock
+        self._chains = chains
+        self._lock = threading.Lock()
+        self._failed_calls: OrderedDict[str, Call] = OrderedDict()
+        self._answered: set[str] = set()
+        self._running: set[Call] = set()
+        self._closed = False
+        renew_after_fork(self)
+
+    def remember(self, call: Call) -> None:
+        """Keep a failed call, one for each chain: repeating it is the most reliable probe."""
+        with self._lock:
+            self._failed_calls[call.chain] = call
+            self._failed_calls.move_to_end(call.chain)
+            if len(self._failed_calls) > _MAX_FAILED_CALLS:
+                self._failed_calls.popitem(last=False)
+
+    def reach(self, subject: str, timeout: float) -> str:
+        """Call the ``probe`` of every engine that has one, for three seconds each at most.
+
+        Returns:
+            The results, in one line.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier is in reach.
+        """
+        until = self._until(timeout)
+        probes = [
+            (engine, probe)
+            for engine in self._engines(subject)
+            if (probe := getattr(engine.spec.engine, "probe", None)) is not None
+        ]
+        lines, first_tier = [], _FirstTier()
+        for left, (engine, probe) in _count_down(probes):
+            limit_s = min(PROBE_TIMEOUT_S, self._share_s(until, left))
+            call = probe_call(engine, self._clock, limit_s)
+            try:
+                self._run(call, probe)
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything
+                first_tier.add(engine, error)
+                lines.append(f"{engine.name}: {type(error).__name__}")
+            else:
+                first_tier.add(engine, None)
+                lines.append(f"{engine.name}: in reach")
+        first_tier.raise_if_lost("out of reach")
+        return ", ".join(lines) or "no engine to look for"
+
+    def probe(self, subject: str, timeout: float) -> str:
+        """Send a real call to the engines of the first tier and to all that calls are kept from.
+
+        An idempotent engine gets the chain's last failed call again; for another one its own
+        ``probe`` is called; one without a probe is left to its next caller. Each engine has as long
+        as the chain gives an attempt, and never more than its share of ``timeout``.
+
+        Returns:
+            The results, in one line.
+
+        Raises:
+            EngineUnavailable: no engine of the first tier answered.
+        """
+        until = self._until(timeout)
+        engines = self._engines(subject)
+        probes = [
+            (engine, ask, like)
+            for engine in engines
+            if engine.tier == engines[0].tier or not engine.breaker.permit or engine.cooldown.until
+            for ask, like in [self._probe_of(engine)]
+            if ask is not None
+        ]
+        lines, first_tier = [], _FirstTier()
+        for left, (engine, ask, like) in _count_down(probes):
+            limit_s = self._share_s(until, left)
+            call = probe_call(engine, self._clock, limit_s, like)
+            # The attempt ends before the step does, so that an engine that hangs is at fault.
+            call.attempt_deadline = min(
+                call.deadline, self._clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
+            )
+            try:
+                self._run(call, partial(engine.probe, ask=ask))
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything
+                first_tier.add(engine, error)
+                lines.append(f"{engine.name}: {type(error).__name__}")
+            else:
+                first_tier.add(engine, None)
+                lines.append(f"{engine.name}: answered")
+        first_tier.raise_if_lost("did not answer")
+        if first_tier.well:
+            with self._lock:
+                self._failed_calls.pop(_chain_of(subject), None)
+                self._answered.add(subject)
+        return ", ".join(lines) or "no engine to probe"
+
+    def take_answer(self, subject: str) -> bool:
+        """Return whether an engine of the first tier has answered a probe since the last call of
+        this method."""
+        with self._lock:
+            answered = subject in self._answered
+            self._answered.discard(subject)
+        return answered
+
+    def close(self) -> None:
+        """Cancel the probes that run; later ones are cancelled as they begin."""
+        self._closed = True
+        for call in list(self._running):
+            call.cancel()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._running = set()
+
+    def _engines(self, subject: str) -> tuple[EngineState, ...]:
+        """Return the chain's engines, without those that an operator keeps calls away from."""
+        chain = self._chains().get(_chain_of(subject))
+        now = self._clock.monotonic()
+        return tuple(
+            engine
+            for engine in (chain.states if chain is not None else ())
+            if engine.breaker.permit or engine.breaker.view(now).forced != "open"
+        )
+
+    def _probe_of(self, engine: EngineState) -> tuple[Callable[[Call], object] | None, Call | None]:
+        """Return the function that probes an engine, and the failed call that it repeats."""
+        failed = self._failed_calls.get(engine.spec.chain) if engine.idempotent else None
+        if failed is not None:
+            return engine.ask, failed
+        return getattr(engine.spec.engine, "probe", None), None
+
+    def _until(self, timeout: float) -> float:
+        """Return when to stop, early enough for the caller that set ``timeout``."""
+        return self._clock.monotonic() + timeout * 0.95
+
+    def _share_s(self, until: float, left: int) -> float:
+        """Return the seconds for one of ``left`` engines; unused time goes to those after it."""
+        return max(until - self._clock.monotonic(), 0.0) / left
+
+    def _run(self, call: Call, ask: Callable[[Call], object]) -> None:
+        """Run a probe so that :meth:`close` can cancel it."""
+        self._running.add(call)
+        try:
+            if self._closed:
+                call.cancel()
+            call.raise_if_done()
+            ask(call)
+        finally:
+            self._running.discard(call)
+
+
+class _FirstTier:
+    """The results of the engines of the first tier."""
+
+    def __init__(self) -> None:
+        self._tier: int | None = None
+        self._lost: tuple[EngineState, Exception] | None = None
+        self.well = False
+
+    def add(self, engine: EngineState, error: Exception | None) -> None:
+        if self._tier is None:
+            self._tier = engine.tier
+        if engine.tier == self._tier:
+            if error is None:
+                self.well = True
+            else:
+                self._lost = self._lost or (engine, error)
+
+    def raise_if_lost(self, how: str) -> None:
+        if self._lost is not None and not self.well:
+            engine, error = self._lost
+            raise EngineUnavailable(engine.name, f"{how} ({type(error).__name__})") from error
+
+
+def _count_down(items: Sequence[_Item]) -> Iterator[tuple[int, _Item]]:
+    return zip(range(len(items), 0, -1), items, strict=True)
+
+
+def _chain_of(subject: str) -> str:
+    kind, _, name = subject.partition(":")
+    return name if kind == "chain" else ""
