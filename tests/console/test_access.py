@@ -214,6 +214,8 @@ def test_in_debug_mode_this_machine_may_look(serve, address, host):
         (HERE, {"X-Forwarded-For": "127.0.0.1"}),
         (HERE, {"Forwarded": "for=127.0.0.1"}),
         (HERE, {"X-Real-IP": "127.0.0.1"}),
+        (HERE, {"Via": "1.1 proxy"}),
+        ({**HERE, "werkzeug.proxy_fix.orig": {"REMOTE_ADDR": "192.0.2.9"}}, {}),
     ],
 )
 def test_in_debug_mode_nobody_else_may(serve, environ, headers):
