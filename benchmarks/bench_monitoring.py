@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 
 from om_plugins.core.clock import SystemClock
 from om_plugins.monitoring.collector import Collector
-from om_plugins.monitoring.layer import ObserveLayer
+from om_plugins.monitoring.layer import MonitoringLayer
 
 CLOCK = SystemClock()
 BATCH = 1000
@@ -19,7 +19,7 @@ BATCH = 1000
 
 def watched_flask() -> Flask:
     app = hello()
-    app.wsgi_app = ObserveLayer(app.wsgi_app, Collector(CLOCK), clock=CLOCK)  # type: ignore[method-assign]
+    app.wsgi_app = MonitoringLayer(app.wsgi_app, Collector(CLOCK), clock=CLOCK)  # type: ignore[method-assign]
     return app
 
 
@@ -31,7 +31,7 @@ def callable_request(watched: bool) -> Callable[[], None]:
         start_response("200 OK", [("Content-Type", "text/html")])
         return [b"<p>hello</p>"]
 
-    layer = ObserveLayer(app, Collector(CLOCK), clock=CLOCK) if watched else app
+    layer = MonitoringLayer(app, Collector(CLOCK), clock=CLOCK) if watched else app
 
     def start_response(status, headers, exc_info=None):  # type: ignore[no-untyped-def]
         return lambda data: None

@@ -37,8 +37,8 @@ from .headers.cached_pages import CachedPages
 from .headers.layer import HeaderPolicy
 from .http_cache.cache import HttpCachePart
 from .http_cache.rules import rules_from
-from .monitoring.alert_rules import rules_from as alerts_from
-from .monitoring.counters import SignalCounts
+from .monitoring.alert_rules import build_rules as build_alert_rules
+from .monitoring.counters import SignalCounter
 from .monitoring.layer import ROUTE, own_route
 from .monitoring.monitoring import Monitoring
 from .notifications.audience import Browsers, check_address
@@ -224,10 +224,10 @@ class Runtime:
             cache_groups=self.cache.groups,
             page_stats=self.http_cache.stats,
             store_stats=self._store_stats,
-            signal_counts=SignalCounts(self if sender is None else sender)
+            signal_counts=SignalCounter(self if sender is None else sender)
             if settings.metrics
             else None,
-            rules=alerts_from(settings.alerts),
+            rules=build_alert_rules(settings.alerts),
             own_routes=frozenset({own_route(settings.prefix)}),
         )
         self.recovery = Recovery(

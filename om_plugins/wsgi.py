@@ -31,7 +31,7 @@ from .headers.https import HttpsLayer
 from .headers.layer import HeadersLayer
 from .http_cache.fast_path import FastPath
 from .http_cache.layer import HttpCacheLayer
-from .monitoring.layer import ObserveLayer
+from .monitoring.layer import MonitoringLayer
 from .notifications.events import EventsEndpoint
 from .notifications.problem_reports import ProblemEndpoint
 from .notifications.report_form import ReportForm
@@ -120,9 +120,9 @@ def compose(
             wish=https_wish,
         )
     app = HeadersLayer(app, runtime.header_policy)
-    observe: ObserveLayer | None = None
+    observe: MonitoringLayer | None = None
     if settings.monitoring:
-        app = observe = ObserveLayer(
+        app = observe = MonitoringLayer(
             app,
             runtime.monitoring.collector,
             clock=runtime.clock,

@@ -22,7 +22,7 @@ from ..console.doctor import Finding, examine
 from ..console.engines_view import ago
 from ..flask.app_state import Entry
 from ..types import EngineTraits
-from ..workers.engine_health import as_dicts
+from ..workers.engine_health import encode_health
 from .cache import cache_group
 from .csp import csp_group
 from .main__cli_parts import (
@@ -113,7 +113,7 @@ def engines(as_json: bool) -> None:
         told = picture["engines"]
         workers = len(picture["workers"]) - 1  # this process is none
     else:
-        told = as_dicts(one for chain in runtime.chains.values() for one in chain.health())
+        told = encode_health(one for chain in runtime.chains.values() for one in chain.health())
     rows = list(_engine_rows(runtime, told))
     if as_json:
         print_json(rows)

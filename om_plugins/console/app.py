@@ -261,7 +261,7 @@ class Console:
             return asked
         try:
             seconds = min(max(float(asked.get("seconds", "")), 0.0), LONGEST_SILENCE_S)
-            self._runtime.monitoring.silence(asked.get("rule", ""), seconds)
+            self._runtime.monitoring.alerts.silence(asked.get("rule", ""), seconds)
         except ValueError as error:
             raise Refusal(422, f"Nothing was silenced: {error}.") from None
         logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)

@@ -101,7 +101,7 @@ class Picture:
             "patterns": self._part("patterns", self._patterns),
             "wrong_methods": self._part("wrong methods", self._wrong_methods),
             "recoveries": self._part("recoveries", self._recoveries),
-            "silences": runtime.monitoring.silences(),
+            "silences": runtime.monitoring.alerts.read_silences(),
             "problems": self._part("problems", self._problems),
             "violations": self._kept("violations", SLOW_S, self._violations),
             "plugins": self._kept("plugins", SLOW_S, self._plugins),

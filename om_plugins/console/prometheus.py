@@ -14,7 +14,7 @@ from ..errors import MissingExtra
 from ..monitoring.counters import BOUNDS_S, Totals
 from ..runtime import Runtime
 from ..types import Health
-from ..workers.engine_health import decoded_health, fallbacks
+from ..workers.engine_health import count_fallbacks, decode_health
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -243,7 +243,7 @@ def _engines(engines: list[dict[str, Any]]) -> Iterator[Metric]:
         "Answers of later tiers in the breakers' window",
         labels=("chain",),
     )
-    for chain, counted in fallbacks(decoded_health(engines)).items():
+    for chain, counted in count_fallbacks(decode_health(engines)).items():
         if counted.answered:
             lower.add_metric((chain,), counted.fell_back / counted.answered)
     yield from (health, forced, ejected, failing, slow, calls, lower)

@@ -42,6 +42,8 @@ from .views import cached
 if TYPE_CHECKING:
     from ..chains.chain import EngineChain
     from ..http_cache.cache import HttpCache
+    from ..monitoring.alerts import Alerts
+    from ..monitoring.monitoring import Monitoring
     from ..notifications.notifications import Notifications
     from ..notifications.problem_reports import ProblemReports
     from ..protocols import Hub
@@ -414,6 +416,16 @@ class OpenManager:
         ``to="user:7"`` or ``to="role:editor"`` says otherwise.
         """
         return self.runtime.notify
+
+    @property
+    def alerts(self) -> Alerts:
+        """Silences alerts: ``om.alerts.silence("response_time", 3600)``."""
+        return self.runtime.monitoring.alerts
+
+    @property
+    def monitoring(self) -> Monitoring:
+        """Counts requests: ``om.monitoring.overview()`` is what all workers counted."""
+        return self.runtime.monitoring
 
     @property
     def problem_reports(self) -> ProblemReports:

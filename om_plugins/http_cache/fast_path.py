@@ -57,10 +57,10 @@ class HitHeaders(Protocol):
 class HitCounter(Protocol):
     """What the fast path asks of the layer that counts requests."""
 
-    def whole(self, body: bytes, route: str | None, started: float) -> Iterable[bytes]:
+    def wrap_body(self, body: bytes, route: str | None, started: float) -> Iterable[bytes]:
         """Return a body that counts its request until it is closed."""
 
-    def named(self, environ: WSGIEnvironment) -> str | None:
+    def find_route(self, environ: WSGIEnvironment) -> str | None:
         """Return the route that a request is counted under."""
 
 
@@ -129,7 +129,7 @@ class FastPath:
                 body = nonce.encode("ascii").join(response.pieces)
         headers += self._cache.count_hit(entry, response, now)
         start_response("200 OK", headers)
-        return [body] if self._counter is None else self._counter.whole(body, hit.route, now)
+        return [body] if self._counter is None else self._counter.wrap_body(body, hit.route, now)
 
     def _prepare(
         self, environ: WSGIEnvironment, root: str, response: StoredResponse
@@ -148,5 +148,7 @@ class FastPath:
             root,
             headers,
             (*nonced, *((at + i, name, pieces) for i, (name, pieces) in enumerate(waiting))),
-            None if self._counter is None else self._counter.named({**environ, **response.marks}),
+            None
+            if self._counter is None
+            else self._counter.find_route({**environ, **response.marks}),
         )

@@ -1,4 +1,4 @@
-"""What alerts are about: the rules with their defaults, and the readings they are held against."""
+"""The rules of alerts with their defaults, and the readings that are compared with them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,39 @@ from typing import Literal, Protocol
 
 from ..errors import ConfigError
 from ..types import EngineHealth, Health
-from ..workers.engine_health import fallbacks
-from .windows import Slot, added_up
+from ..workers.engine_health import count_fallbacks
+from .windows import Slot, sum_slots
 
-__all__ = ["RULES", "Options", "Reading", "Rule", "read_all", "rules_from", "wilson_lower"]
+__all__ = [
+    "RULES",
+    "AlertRule",
+    "Reading",
+    "RuleOptions",
+    "build_rules",
+    "take_readings",
+    "wilson_lower",
+]
 
 _Z = 1.96
-_FEWEST = 20
-"""No share of fewer samples than this sets off an alert."""
+_MIN_SAMPLES = 20
+"""A share of fewer samples than this never makes an alert fire."""
 
 RECENT_S = 60
+"""The seconds that readings of the present cover."""
 
 
 @dataclass(slots=True, frozen=True)
-class Rule:
+class AlertRule:
     """A threshold.
 
     Attributes:
-        limit: crossed from here on.
-        clear: over again below this; lower than ``limit``, so that a value near it does not flap.
-        for_s: how long it must be crossed before the alert fires.
-        keep_s: how long it must be clear before the alert is over.
-        kind: of the notification.
-        words: the message; gets ``value``, ``limit`` and ``subject``.
+        limit: the value from which on the rule is violated.
+        clear: the value below which the rule is kept again. It is lower than ``limit``, so that a
+            value near the limit does not make the alert flap.
+        for_s: how many seconds the rule must be violated before the alert fires.
+        keep_s: how many seconds the rule must be kept before the alert resolves.
+        kind: the kind of the notification.
+        message: the message, a format string with ``value``, ``limit`` and ``subject``.
     """
 
     name: str
@@ -41,28 +51,28 @@ class Rule:
     for_s: float
     keep_s: float
     kind: Literal["warning", "error"]
-    words: str
+    message: str
 
 
 RULES = (
-    Rule("response_time", 2.0, 1.6, 60, 60, "warning",
+    AlertRule("response_time", 2.0, 1.6, 60, 60, "warning",
          "Responses are slow: 5 % take longer than {value:.1f} s (limit {limit:g} s)"),
-    Rule("error_rate", 0.05, 0.025, 60, 60, "error",
+    AlertRule("error_rate", 0.05, 0.025, 60, 60, "error",
          "{value:.0%} of the requests fail (limit {limit:.0%})"),
-    Rule("memory", 0.90, 0.85, 60, 60, "warning",
+    AlertRule("memory", 0.90, 0.85, 60, 60, "warning",
          "Memory is {value:.0%} full (limit {limit:.0%})"),
-    Rule("engine_offline", 0.5, 0.5, 15, 15, "error",
+    AlertRule("engine_offline", 0.5, 0.5, 15, 15, "error",
          "The engine {subject} is offline"),
-    Rule("fallback_rate", 0.10, 0.05, 30, 60, "warning",
+    AlertRule("fallback_rate", 0.10, 0.05, 30, 60, "warning",
          "{value:.0%} of the answers of {subject} come from a fallback (limit {limit:.0%})"),
-    Rule("cache_hits", 0.5, 0.25, 60, 120, "warning",
+    AlertRule("cache_hits", 0.5, 0.25, 60, 120, "warning",
          "The cache's hit rate fell by {value:.0%} against the last hour (limit {limit:.0%})"),
 )  # fmt: skip
 """The defaults."""
 
 
-class Options(Protocol):
-    """What a setting may change of a rule; ``None`` leaves the default."""
+class RuleOptions(Protocol):
+    """What ``OM_ALERTS`` may change in a rule; ``None`` keeps the default."""
 
     @property
     def enabled(self) -> bool: ...
@@ -76,13 +86,13 @@ class Options(Protocol):
     def keep_s(self) -> float | None: ...
 
 
-def rules_from(options: Mapping[str, Options]) -> list[Rule]:
-    """The rules with their settings applied.
+def build_rules(options: Mapping[str, RuleOptions]) -> list[AlertRule]:
+    """Apply ``OM_ALERTS`` to the rules.
 
-    A limit without a ``clear`` of its own keeps the default's proportion.
+    When only ``limit`` is set, ``clear`` changes in the same proportion.
 
     Raises:
-        ConfigError: a rule is unknown, or ``clear`` lies above ``limit``.
+        ConfigError: a rule is unknown, or ``clear`` is above ``limit``.
     """
     known = {rule.name: rule for rule in RULES}
     for name in options:
@@ -118,11 +128,12 @@ def rules_from(options: Mapping[str, Options]) -> list[Rule]:
 
 @dataclass(slots=True)
 class Reading:
-    """One measure.
+    """A measured value.
 
     Attributes:
         value: in the rule's unit; ``None`` when there is nothing to measure.
-        crossed: whether it is above a limit for sure: not by the accident of a few samples.
+        crossed: ``crossed(limit)`` returns whether the value is above a limit for certain, and not
+            by chance because there are few samples.
     """
 
     rule: str
@@ -132,12 +143,12 @@ class Reading:
 
 
 def wilson_lower(hits: int, total: int) -> float:
-    """The lower bound of the 95 % Wilson interval of a share; 0 when there is nothing to tell.
+    """Return the lower bound of the 95 % Wilson interval of a share; 0 for too few samples.
 
-    Source: E. B. Wilson, JASA 22 (1927). It is what keeps two failures of ten from counting as
-    "20 %".
+    Because of it, two failures of ten requests do not count as "20 %".
+    Source: E. B. Wilson, JASA 22 (1927).
     """
-    if total < _FEWEST:
+    if total < _MIN_SAMPLES:
         return 0.0
     share = hits / total
     spread = _Z * math.sqrt(share * (1 - share) / total + _Z * _Z / (4 * total * total))
@@ -145,38 +156,38 @@ def wilson_lower(hits: int, total: int) -> float:
 
 
 def wilson_upper(hits: int, total: int) -> float:
-    """The upper bound; 1 when there is nothing to tell."""
+    """Return the upper bound of the same interval; 1 for too few samples."""
     return 1 - wilson_lower(total - hits, total)
 
 
-def read_all(
+def take_readings(
     seconds: Sequence[Slot], hour: Sequence[Slot], engines: Iterable[EngineHealth], now: float
 ) -> list[Reading]:
-    """Everything that the rules are held against.
+    """Measure everything that the rules are about.
 
     Args:
-        seconds: one-second slots of all workers.
-        hour: ten-second slots of all workers.
-        engines: merged health.
+        seconds: the one-second slots of all workers.
+        hour: the ten-second slots of all workers.
+        engines: the health of engines, merged from all workers.
         now: Unix time.
     """
-    recent = added_up(slot for slot in seconds if slot.index >= int(now) - RECENT_S)
-    base = added_up(slot for slot in hour if slot.index * 10 < int(now) - RECENT_S)
+    recent = sum_slots(slot for slot in seconds if slot.index >= int(now) - RECENT_S)
+    base = sum_slots(slot for slot in hour if slot.index * 10 < int(now) - RECENT_S)
     health = list(engines)
     return [
-        _response_time(recent),
-        _share("error_rate", "", recent.errors, recent.requests),
+        _read_response_time(recent),
+        _read_share("error_rate", "", recent.errors, recent.requests),
         Reading("memory", "", recent.memory or None, lambda limit: recent.memory > limit),
-        _cache_hits(recent, base),
-        *(_offline(one) for one in health),
+        _read_cache_hits(recent, base),
+        *(_read_offline(one) for one in health),
         *(
-            _share("fallback_rate", chain, one.fell_back, one.answered)
-            for chain, one in fallbacks(health).items()
+            _read_share("fallback_rate", chain, one.fell_back, one.answered)
+            for chain, one in count_fallbacks(health).items()
         ),
     ]
 
 
-def _response_time(recent: Slot) -> Reading:
+def _read_response_time(recent: Slot) -> Reading:
     durations = recent.durations
     # the 95th percentile is above a limit when more than 5 % are
     return Reading(
@@ -187,7 +198,7 @@ def _response_time(recent: Slot) -> Reading:
     )
 
 
-def _share(rule: str, subject: str, hits: int, total: int) -> Reading:
+def _read_share(rule: str, subject: str, hits: int, total: int) -> Reading:
     return Reading(
         rule,
         subject,
@@ -196,8 +207,8 @@ def _share(rule: str, subject: str, hits: int, total: int) -> Reading:
     )
 
 
-def _offline(one: EngineHealth) -> Reading:
-    # what an operator forced open is known to be so
+def _read_offline(one: EngineHealth) -> Reading:
+    # an operator who forced the breaker open knows that the engine is off
     offline = one.state is Health.OFFLINE and one.forced != "open"
     return Reading(
         "engine_offline",
@@ -207,11 +218,11 @@ def _offline(one: EngineHealth) -> Reading:
     )
 
 
-def _cache_hits(recent: Slot, base: Slot) -> Reading:
-    """How much of the hit rate of the hour before was lost in the last minute."""
+def _read_cache_hits(recent: Slot, base: Slot) -> Reading:
+    """Measure how much of the last hour's hit rate was lost in the last minute."""
     before = base.cache_hits + base.cache_misses
     now = recent.cache_hits + recent.cache_misses
-    usual = base.cache_hits / before if before >= 5 * _FEWEST else 0.0
+    usual = base.cache_hits / before if before >= 5 * _MIN_SAMPLES else 0.0
     if not usual or not now:
         return Reading("cache_hits", "", None, lambda limit: False)
     at_best = wilson_upper(recent.cache_hits, now)

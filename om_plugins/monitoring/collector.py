@@ -1,8 +1,8 @@
-"""Counts what requests did: an append on the way of a request, everything else later.
+"""The collector: counts requests. A request only appends a sample; the rest is done later.
 
-Threads only append to a deque, which is atomic, so no lock is on the way of a request and no
-count is lost. Folding the samples into windows and routes is done once a second in the background,
-or when somebody reads; where no background work runs, by a request now and then.
+Appending to a deque is atomic, so a request takes no lock and no count is lost. A background job
+folds the samples into windows and routes once a second, and so does everybody who reads the counts.
+Where no background jobs run, a request does it now and then.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
     "QUEUE",
     "UNMATCHED",
     "Collector",
-    "Delivery",
+    "FinishedRequest",
+    "MonitorQueues",
     "RouteRow",
-    "Seen",
 ]
 
 
@@ -36,7 +36,7 @@ MAX_ROUTES = 500
 UNMATCHED = "<unmatched>"
 OVERFLOW = "<overflow>"
 FOLD_AT = 4096
-"""So many samples wait at most where no background work runs."""
+"""The greatest number of samples that wait where no background jobs run."""
 
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
@@ -46,19 +46,18 @@ _REMEMBERED = 2048
 _ROUTE_WINDOW_S = 300
 
 
-Seen = tuple[str | None, str, str, float, int, float, bool]
-"""One answered request as the layer saw it: rule, method, status, duration in seconds, body bytes,
-when it ended on the monotonic clock, and whether it stands apart: an event stream is counted, but
-not among the durations of ordinary requests. A plain tuple, because the garbage collector need
-not look at those."""
+FinishedRequest = tuple[str | None, str, str, float, int, float, bool]
+"""A request that has ended: rule, method, status, duration in seconds, body bytes, end on the
+monotonic clock, and whether it is an event stream, which is counted, but not among the durations of
+ordinary requests. It is a plain tuple, because the garbage collector does not track those."""
 
 
 class RouteRow:
     """One row of the route table: a method, a rule and a status class.
 
     Attributes:
-        requests, size_bytes: since the process began.
-        recent: durations of the last five to ten minutes.
+        requests: how many requests there were since the process began.
+        size_bytes: the bytes of their bodies.
     """
 
     __slots__ = ("_before", "_current", "_older", "_period", "method", "requests", "route",
@@ -76,7 +75,7 @@ class RouteRow:
         self._older = Histogram()
 
     def at(self, now: float) -> Histogram:
-        """Where durations at Unix time ``now`` are recorded."""
+        """Return the histogram for durations at Unix time ``now``."""
         period = int(now) // _ROUTE_WINDOW_S
         if period != self._period:
             self._older.add(self._before)
@@ -90,14 +89,14 @@ class RouteRow:
         return self._current
 
     def recent(self, now: float) -> Histogram:
-        """The durations of the last five to ten minutes."""
+        """Return the durations of the last five to ten minutes."""
         made = Histogram()
         made.add(self.at(now))
         made.add(self._before)
         return made
 
     def durations(self, now: float) -> Histogram:
-        """All durations since the process began."""
+        """Return all durations since the process began."""
         made = self.recent(now)
         made.add(self._older)
         return made
@@ -108,14 +107,14 @@ class Collector:
 
     Args:
         clock: time.
-        own: routes that are listed, but left out of rates and durations: this package's own
-            pages, whose event streams last for long by design.
-        max_routes: rules that get rows of their own; the rest is ``<overflow>``.
+        own: the routes of this package's own pages. They are listed, but left out of rates and
+            durations, because event streams last long by design.
+        max_routes: how many rules get their own rows; the rest is ``<overflow>``.
 
     Attributes:
-        enter: called when a request begins; cheap and safe in any thread.
-        leave: called with a :data:`Seen` when it has ended.
-        waiting: what ended and is not folded yet.
+        enter: called when a request begins; cheap, and safe in any thread.
+        leave: called with a :data:`FinishedRequest` when a request has ended.
+        waiting: the requests that ended and are not folded yet.
     """
 
     def __init__(
@@ -124,17 +123,17 @@ class Collector:
         self._clock = clock
         self._own = own
         self._max_routes = max_routes
-        self.waiting: deque[Seen] = deque()
-        self.leave: Callable[[Seen], None] = self.waiting.append
-        # next() of a count is one step for the interpreter: no two threads get the same number
+        self.waiting: deque[FinishedRequest] = deque()
+        self.leave: Callable[[FinishedRequest], None] = self.waiting.append
+        # next() of a count is atomic: no two threads get the same number
         self._entered = itertools.count()
         self.enter: Callable[[], int] = self._entered.__next__
         self._looked = 0
         self._left = 0
-        self._started_anew()
+        self._reset()
         renew_after_fork(self)
 
-    def _started_anew(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self.windows = Windows()
         self.rows: dict[tuple[str, str, int], RouteRow] = {}
@@ -144,34 +143,34 @@ class Collector:
         self.requests = 0
 
     def after_fork(self) -> None:
-        """A child counts for itself: what its parent had under way is not under way here."""
+        """Start again from zero in a child: the requests of its parent are not in progress here."""
         self.waiting.clear()
         self._left = next(self._entered) - self._looked
         self._looked += 1
-        self._started_anew()
+        self._reset()
 
-    def listen(self, listener: Callable[[Sample], None]) -> None:
-        """Hand every sample to ``listener``, which must be quick, when it is folded."""
+    def add_listener(self, listener: Callable[[Sample], None]) -> None:
+        """Call ``listener``, which must be quick, with every sample when it is folded."""
         self._listeners.append(listener)
 
-    def unlisten(self) -> None:
-        """Hand samples to nobody any more."""
+    def remove_listeners(self) -> None:
+        """Remove all listeners."""
         self._listeners.clear()
 
     def in_flight(self) -> int:
-        """Requests that have begun and not ended."""
+        """Return the number of requests that have begun and not ended."""
         with self._lock:
             return self.in_flight_now()
 
     def in_flight_now(self) -> int:
-        """The same, for one who looks within :meth:`read`."""
+        """Return the same within :meth:`read` or :meth:`update_slot`."""
         left = self._left + len(self.waiting)  # first: a request may end in between
         entered = next(self._entered) - self._looked
         self._looked += 1
         return max(0, entered - left)
 
     def fold(self) -> None:
-        """Work in what waits; leaves it to another thread that does so just now."""
+        """Fold the waiting samples into the counts, unless another thread is doing it."""
         if self._lock.acquire(blocking=False):
             try:
                 self._fold()
@@ -179,13 +178,13 @@ class Collector:
                 self._lock.release()
 
     def read(self, look: Callable[[Collector, float], None]) -> None:
-        """Fold, then call ``look(self, now)`` while nothing changes; ``now`` is Unix time."""
+        """Fold, then call ``look(self, now)`` with Unix time while no count changes."""
         with self._lock:
             self._fold()
             look(self, self._clock.time())
 
-    def mark(self, change: Callable[[Slot], None]) -> None:
-        """Fold, note the requests in flight, and call ``change`` with the present slot."""
+    def update_slot(self, change: Callable[[Slot], None]) -> None:
+        """Fold, record the requests in flight, and call ``change`` with the current slot."""
         with self._lock:
             self._fold()
             slot = self.windows.at(self._clock.time())
@@ -203,7 +202,9 @@ class Collector:
         for _ in range(count):
             rule, method, status, duration, size, ended, apart = waiting.popleft()
             now = ended + to_unix
-            row, code, own = known.get((rule, method, status)) or self._know(rule, method, status)
+            row, code, own = known.get((rule, method, status)) or self._classify(
+                rule, method, status
+            )
             row.requests += 1
             row.size_bytes += size
             bucket = bucket_of(duration)
@@ -227,8 +228,8 @@ class Collector:
         self._left += count
         self.requests += count
 
-    def _know(self, rule: str | None, method: str, status: str) -> tuple[RouteRow, int, bool]:
-        """What a kind of request is counted as."""
+    def _classify(self, rule: str | None, method: str, status: str) -> tuple[RouteRow, int, bool]:
+        """Find the row, the status code, and whether it is an own page, for a kind of request."""
         code = int(status[:3]) if status[:3].isascii() and status[:3].isdecimal() else 500
         row = self._row(
             method if method in _METHODS else "_OTHER",
@@ -236,7 +237,7 @@ class Collector:
             min(max(code // 100, 1), 5),
         )
         found = row, code, row.route in self._own
-        if len(self._known) < _REMEMBERED:  # methods and phrases are anybody's to make up
+        if len(self._known) < _REMEMBERED:  # clients can make up methods, applications phrases
             self._known[rule, method, status] = found
         return found
 
@@ -253,17 +254,15 @@ class Collector:
         return row
 
 
-# Hands samples to monitor plugins: in the background, in batches, each at its own pace.
-
 QUEUE = 10_000
-"""So many samples wait for a monitor at most; older ones are dropped, and counted."""
+"""The greatest number of samples that wait for a monitor. Older ones are dropped and counted."""
 
 Guarded = Callable[..., tuple[bool, Any]]
 """``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
 
 
-class _Queue:
-    """What waits for one monitor."""
+class _MonitorQueue:
+    """The samples that wait for one monitor."""
 
     __slots__ = ("busy", "monitor", "plugin", "waiting")
 
@@ -274,16 +273,19 @@ class _Queue:
         self.busy = False
 
 
-class Delivery:
-    """The queues before the monitors. A slow monitor holds up no other, and no request.
+class MonitorQueues:
+    """Hands samples to monitor plugins: in the background and in batches, each at its own pace.
+
+    A slow monitor delays neither another monitor nor a request.
 
     Args:
         monitors: the monitors with the names of their plugins.
         scheduler: runs the deliveries.
-        guarded: calls into a plugin, counting its failures.
+        guarded: calls into a plugin and counts its failures.
+        size: how many samples may wait for each monitor.
 
     Attributes:
-        dropped: samples that no monitor's queue had room for, summed over monitors.
+        dropped: how many samples were dropped, summed over the monitors.
     """
 
     def __init__(
@@ -294,13 +296,13 @@ class Delivery:
         guarded: Guarded,
         size: int = QUEUE,
     ) -> None:
-        self._queues = [_Queue(plugin, monitor) for plugin, monitor in monitors]
+        self._queues = [_MonitorQueue(plugin, monitor) for plugin, monitor in monitors]
         self._scheduler = scheduler
         self._guarded = guarded
         self._size = size
         self.dropped = 0
 
-    def take(self, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
         """Queue a sample for every monitor."""
         for queue in self._queues:
             if len(queue.waiting) >= self._size:
@@ -308,15 +310,15 @@ class Delivery:
                 self.dropped += 1
             queue.waiting.append(sample)
 
-    def send(self) -> None:
-        """Have every monitor that is not at work get what waits for it."""
+    def deliver(self) -> None:
+        """Start a delivery to every monitor that has samples waiting and is not busy."""
         for queue in self._queues:
             if queue.waiting and not queue.busy:
                 queue.busy = True
                 if not self._scheduler.submit(partial(self._deliver, queue), name="monitor"):
                     queue.busy = False
 
-    def _deliver(self, queue: _Queue) -> None:
+    def _deliver(self, queue: _MonitorQueue) -> None:
         try:
             batch: list[Sample] = []
             while len(batch) < self._size and queue.waiting:

@@ -1,9 +1,9 @@
-"""What all workers have counted since the application began, for systems that keep time series.
+"""Counters: what all workers counted since the application began, for systems like Prometheus.
 
-Such a system (Prometheus, say) takes a counter that falls for one that was reset, and counts all of
-it again. So a sum over workers must not fall when one of them ends: each keeps its own totals in
-the hub, long after it may be gone, and the elected worker adds those of the ended ones to one
-common entry.
+Such a system takes a counter that falls for one that was reset, and counts its whole value again.
+So the sum over all workers must not fall when a worker ends. Each worker keeps its totals in the
+hub, where they outlive it, and the elected worker adds the totals of ended workers to one common
+entry.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from .collector import OVERFLOW, Collector
 
 __all__ = [
     "BOUNDS_S",
-    "Ledger",
-    "SignalCounts",
+    "SharedCounters",
+    "SignalCounter",
     "Totals",
-    "counters",
-    "of_requests",
-    "under_bounds",
+    "count_below_bounds",
+    "count_fields",
+    "count_requests",
 ]
 
 
 BOUNDS_S = (
     0.00390625, 0.0078125, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 )  # fmt: skip
-"""Upper bounds of the durations that are counted apart. Each is an edge of the histogram's own
-buckets, so that the counts are exact."""
+"""The upper bounds of durations that are counted separately. Each one is an edge of the histogram's
+own buckets, so the counts are exact."""
 
 Totals = dict[tuple[str, ...], list[float]]
-"""Numbers that only grow, by what they are of: ``("cache", "fresh"): [12]``."""
+"""Numbers that only grow, by the name of what they count: ``("cache", "fresh"): [12]``."""
 
 MAX_ROWS = 1_000
 MOST_ROWS = 20_000
-"""So much is read of one worker."""
+"""The greatest number of rows that is read from one worker."""
 TTL_S = 86_400.0
 ENDED_AFTER_S = 900.0
-"""A worker that has told nothing for so long has ended; while it lives, it tells every 10 s."""
+"""A worker that published nothing for so long has ended; a live one publishes every 10 s."""
 COMMON_TTL_S = 30 * 86_400.0
 _RENEW_S = 3_600.0
 _MOST_ENDED = 2_000
@@ -67,17 +67,18 @@ _Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 _Numbers = Annotated[list[_Amount], msgspec.Meta(min_length=1, max_length=32)]
 
 
-class _Wire(msgspec.Struct):
+class _CountersWire(msgspec.Struct):
     at: float
     rows: Annotated[list[tuple[_Labels, _Numbers]], msgspec.Meta(max_length=MOST_ROWS)]
     ended: Annotated[list[_Text], msgspec.Meta(max_length=_MOST_ENDED)] = []
 
 
-def of_requests(collector: Collector) -> Totals:
-    """Requests by method, route and status class: their number, their bytes, and durations.
+def count_requests(collector: Collector) -> Totals:
+    """Count requests by method, route and status class.
 
-    The durations are their sum in seconds, how many there are, and how many were shorter than each
-    of :data:`BOUNDS_S`. What comes after a thousand rows is one row for each status class.
+    The numbers of a row are the requests, their body bytes, the sum of the durations in seconds,
+    the number of durations, and how many durations are shorter than each of :data:`BOUNDS_S`. After
+    a thousand rows, the rest becomes one row for each status class.
     """
     found: Totals = {}
 
@@ -87,7 +88,7 @@ def of_requests(collector: Collector) -> Totals:
             durations = row.durations(now)
             numbers = [
                 row.requests, row.size_bytes, durations.total, durations.count,
-                *under_bounds(durations),
+                *count_below_bounds(durations),
             ]  # fmt: skip
             _add(found, {("request", method, route, f"{status}xx"): numbers})
 
@@ -95,20 +96,22 @@ def of_requests(collector: Collector) -> Totals:
     return found
 
 
-def under_bounds(durations: Histogram) -> list[int]:
-    """How many records are smaller than each of :data:`BOUNDS_S`."""
+def count_below_bounds(durations: Histogram) -> list[int]:
+    """Count the durations below each of :data:`BOUNDS_S`."""
     between = [0] * (len(_EDGES) + 1)
     for bucket, count in durations.counts.items():
         between[bisect_right(_EDGES, bucket)] += count
     return list(accumulate(between[:-1]))
 
 
-def counters(kind: str, stats: Any, *more: str, levels: Iterable[str] = ()) -> Totals:
-    """The counters of a dataclass that have counted.
+def count_fields(kind: str, stats: Any, *more: str, levels: Iterable[str] = ()) -> Totals:
+    """Return the fields of a dataclass of counters that are not zero.
 
     Args:
-        kind: what they are of, and ``more`` of what exactly.
-        levels: fields that are no counters.
+        kind: the first part of their names.
+        stats: the dataclass.
+        more: the next parts.
+        levels: fields that are not counters, because they may fall.
     """
     values = {each.name: getattr(stats, each.name) for each in fields(stats)}
     left_out = frozenset(levels)
@@ -119,11 +122,11 @@ def counters(kind: str, stats: Any, *more: str, levels: Iterable[str] = ()) -> T
     }
 
 
-class Ledger:
+class SharedCounters:
     """The totals of all workers, in the hub.
 
     Args:
-        hub: what the workers share.
+        hub: the hub that the workers share.
         clock: time.
     """
 
@@ -134,30 +137,35 @@ class Ledger:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """In a child: the lock may be held by a thread that is not here."""
+        """Make a new lock in a child: a thread of the parent may hold the old one for ever."""
         self._lock = threading.Lock()
 
-    def put(self, uid: str, count: Callable[[], Totals]) -> None:
-        """Tell this worker's totals, as ``count`` gives them."""
-        with self._lock:  # no older ones are put after newer ones
+    def publish(self, uid: str, count: Callable[[], Totals]) -> None:
+        """Publish this worker's totals.
+
+        Args:
+            uid: the name of the worker.
+            count: returns the totals.
+        """
+        with self._lock:  # older totals must not replace newer ones
             rows = [[list(key), numbers] for key, numbers in count().items()]
             self._hub.put(_EACH + uid, {"at": self._clock.time(), "rows": rows}, TTL_S)
 
     def read(self) -> Totals:
-        """The sums over all workers, also of those that have ended."""
-        # the workers' own first: one that is settled in between is then counted once
-        each = self._each()
-        found, ended, _ = self._common()
+        """Return the sums over all workers, including those that have ended."""
+        # the workers first: one that is added to the common entry meanwhile is counted once
+        each = self._read_each()
+        found, ended, _ = self._read_common()
         for uid, wire in each.items():
             if uid not in ended:
                 _add(found, dict(wire.rows))
         return found
 
-    def settle(self) -> None:
-        """In one process of all: add up those that have ended, and forget them."""
+    def add_ended_workers(self) -> None:
+        """Add the totals of ended workers to the common entry, in the elected worker alone."""
         now = self._clock.time()
-        over = {uid: one for uid, one in self._each().items() if now - one.at > ENDED_AFTER_S}
-        found, ended, at = self._common()
+        over = {uid: one for uid, one in self._read_each().items() if now - one.at > ENDED_AFTER_S}
+        found, ended, at = self._read_common()
         new = [uid for uid in over if uid not in ended]
         for uid in new:
             _add(found, dict(over[uid].rows))
@@ -168,18 +176,18 @@ class Ledger:
         for uid in over:
             self._hub.put(_EACH + uid, None, TTL_S)
 
-    def _each(self) -> dict[str, _Wire]:
+    def _read_each(self) -> dict[str, _CountersWire]:
         found = {}
         for key, data in self._hub.scan(_EACH).items():
             try:
-                found[key.removeprefix(_EACH)] = converted(data, _Wire)
+                found[key.removeprefix(_EACH)] = converted(data, _CountersWire)
             except (ValueError, TypeError):
-                continue  # damaged: as if it were not there
+                continue  # a damaged entry is ignored
         return found
 
-    def _common(self) -> tuple[Totals, list[str], float]:
+    def _read_common(self) -> tuple[Totals, list[str], float]:
         try:
-            wire = converted(self._hub.get(_COMMON), _Wire)
+            wire = converted(self._hub.get(_COMMON), _CountersWire)
         except (ValueError, TypeError):
             return {}, [], 0.0
         return dict(wire.rows), wire.ended, wire.at
@@ -195,33 +203,35 @@ def _add(total: Totals, more: Mapping[tuple[str, ...], list[float]]) -> None:
         )
 
 
-# Counts, by the signals that tell of it, what engines and fallbacks did in this process.
+class SignalCounter:
+    """Counts what engines and fallbacks did in this process, by their signals.
 
-
-class SignalCounts:
-    """A receiver of signals; it lives as long as whoever keeps it.
+    It counts as long as somebody keeps a reference to it.
 
     Args:
-        sender: the application.
+        sender: the application that sends the signals.
     """
 
     def __init__(self, sender: object) -> None:
         self.after_fork()
         renew_after_fork(self)
-        signals.engine_called.connect(self._called, sender=sender)
-        signals.engine_failed.connect(self._failed, sender=sender)
-        signals.engine_fell_back.connect(self._fell_back, sender=sender)
-        signals.engine_health_changed.connect(self._changed, sender=sender)
-        signals.fallback_answered.connect(self._fallback, sender=sender)
+        signals.engine_called.connect(self._count_answer, sender=sender)
+        signals.engine_failed.connect(self._count_failure, sender=sender)
+        signals.engine_fell_back.connect(self._count_fallback, sender=sender)
+        signals.engine_health_changed.connect(self._count_outage, sender=sender)
+        signals.fallback_answered.connect(self._count_fallback_page, sender=sender)
 
     def after_fork(self) -> None:
-        """A child counts for itself."""
+        """Start again from zero in a child."""
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, ...]] = Counter()
 
-    def totals(self) -> Totals:
-        """Of engines: attempts answered and failed, answers of lower tiers, and times that one
-        went offline; of the fallback: answers by kind."""
+    def read(self) -> Totals:
+        """Return the counts.
+
+        Of engines: answered attempts, failed attempts, answers of later tiers, and how often an
+        engine went offline. Of fallbacks: answers by kind.
+        """
         with self._lock:
             return {key: [count] for key, count in self._counts.items()}
 
@@ -229,23 +239,23 @@ class SignalCounts:
         with self._lock:
             self._counts[key] += 1
 
-    def _of_engine(self, chain: str, engine: str, what: str) -> None:
+    def _count_engine(self, chain: str, engine: str, what: str) -> None:
         self._count("engine", chain[:200], engine[:200], what)
 
-    def _called(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._of_engine(chain, engine, "answered")
+    def _count_answer(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count_engine(chain, engine, "answered")
 
-    def _failed(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._of_engine(chain, engine, "failed")
+    def _count_failure(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count_engine(chain, engine, "failed")
 
-    def _fell_back(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._of_engine(chain, engine, "fallbacks")
+    def _count_fallback(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
+        self._count_engine(chain, engine, "fallbacks")
 
-    def _fallback(self, _: object, *, kind: str, **_more: object) -> None:
+    def _count_fallback_page(self, _: object, *, kind: str, **_more: object) -> None:
         self._count("fallback", kind)
 
-    def _changed(
+    def _count_outage(
         self, _: object, *, chain: str, engine: str, after: Health, **_more: object
     ) -> None:
         if after is Health.OFFLINE:
-            self._of_engine(chain, engine, "outages")
+            self._count_engine(chain, engine, "outages")

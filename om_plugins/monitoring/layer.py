@@ -1,9 +1,9 @@
-"""The outermost layer: counts and times requests to the end of their bodies.
+"""The monitoring layer: counts requests and measures their time to the end of the body.
 
-Nothing is held back: chunks pass as they come. Timing ends in ``close()``, which servers call when
-the body was sent or the client left. The one exception is a body made by the server's own
-``wsgi.file_wrapper``: that very object is returned, so that the server can use ``sendfile``, and
-the time ends there; its bytes are those of ``Content-Length``.
+Chunks of the body pass at once. The time ends in ``close()``, which servers call when the body was
+sent or the client left. The one exception is a body of the server's own ``wsgi.file_wrapper``:
+this object itself is returned, so that the server can use ``sendfile``. Its time ends there, and
+its size is its ``Content-Length``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.body import is_file_body
 from ..protocols import Clock
-from .collector import FOLD_AT, UNMATCHED, Collector, Seen
+from .collector import FOLD_AT, UNMATCHED, Collector, FinishedRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     RouteOf = Callable[[WSGIEnvironment], str | None]
     OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["ROUTE", "WRONG_METHOD", "ObserveLayer", "WholeBody", "own_route"]
+__all__ = ["ROUTE", "WRONG_METHOD", "MonitoringLayer", "WholeBody", "own_route"]
 
 ROUTE = "om_plugins.route"
-"""The environ key under which an app without werkzeug routing may name its route."""
+"""The environ key by which an app without werkzeug routing may name its route."""
 
 WRONG_METHOD = "om_plugins.wrong_method"
-"""The environ key by which whoever has counted a 405 says so."""
+"""The environ key that marks a 405 which was counted already."""
 
 Headers = list[tuple[str, str]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -38,20 +38,21 @@ _MOST_ALLOW = 200
 _NO_HEADERS: Headers = []
 
 
-class ObserveLayer:
-    """Plain WSGI middleware that tells a :class:`~.collector.Collector` of every request.
+class MonitoringLayer:
+    """WSGI middleware that reports every request to a :class:`~.collector.Collector`.
 
     Args:
         app: the WSGI application.
-        collector: what counts.
-        clock: its monotonic time measures.
-        route_of: the route of a request, asked when the response starts; never the raw path.
-            When not given: the URL rule that Flask matched, else what the app put into the
-            environ as :data:`ROUTE`.
-        paths: exact paths with a name of their own where ``route_of`` knows none.
-        prefix: what is below this path is one route, ``<prefix>/*``.
-        on_wrong_method: told of 405s that nobody else has counted, this package's own left out:
-            the route, the method, and what the response's ``Allow`` says.
+        collector: counts the requests.
+        clock: its monotonic time measures durations.
+        route_of: returns the route of a request, never the raw path; called when the response
+            starts. When not given, the route is the URL rule that Flask matched, else what the app
+            put into the environ as :data:`ROUTE`.
+        paths: exact paths that are routes themselves where no rule matched.
+        prefix: all paths below this one are one route, ``<prefix>/*``.
+        on_wrong_method: called for each 405 that nobody else has counted, with the route, the
+            method, and the methods in the response's ``Allow``. This package's own pages are left
+            out.
     """
 
     def __init__(
@@ -79,37 +80,37 @@ class ObserveLayer:
         self._on_wrong_method = on_wrong_method
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        observed = _Observed(self, environ, start_response, self._monotonic())
+        measured = _MeasuredBody(self, environ, start_response, self._monotonic())
         self._enter()
         try:
-            body = self._app(environ, observed.start)
+            body = self._app(environ, measured.start)
         except BaseException:
-            observed.failed = True
-            observed.ended(self)
+            measured.failed = True
+            measured.finish(self)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
         if wrapper is not None and is_file_body(wrapper, body):
-            observed.size = observed.declared_size()
-            observed.ended(self)
+            measured.size = measured.declared_size()
+            measured.finish(self)
             return body
-        observed.body = body
+        measured.body = body
         if type(body) is list or type(body) is tuple:
-            observed.__class__ = _Sized
-        return observed
+            measured.__class__ = _SizedBody
+        return measured
 
-    def whole(self, body: bytes, route: str | None, started: float) -> WholeBody:
-        """The body of a ``GET`` that is answered by 200: counted from now until it is closed."""
+    def wrap_body(self, body: bytes, route: str | None, started: float) -> WholeBody:
+        """Wrap the body of a ``GET`` that is answered with 200, to count it when it is closed."""
         self._enter()
         return WholeBody(self, body, route, started)
 
-    def left(self, seen: Seen) -> None:
+    def count(self, seen: FinishedRequest) -> None:
         """Count a request that has ended."""
         self._leave(seen)
         if len(self._waiting) > FOLD_AT:
             self._collector.fold()
 
-    def named(self, environ: WSGIEnvironment) -> str | None:
-        """The route of a request that no rule matched: of this package, or named by the app."""
+    def find_route(self, environ: WSGIEnvironment) -> str | None:
+        """Return the route of a request that no rule matched, ``None`` when it has none."""
         path = environ.get("PATH_INFO", "")
         if path in self._paths:
             return path  # type: ignore[no-any-return]
@@ -117,8 +118,8 @@ class ObserveLayer:
             return self._own
         return environ.get(ROUTE)
 
-    def refused(self, environ: WSGIEnvironment, route: str | None, allow: str) -> None:
-        """Tell of a 405."""
+    def report_wrong_method(self, environ: WSGIEnvironment, route: str | None, allow: str) -> None:
+        """Report a 405, unless it was counted already or is one of this package's own pages."""
         if (
             self._on_wrong_method is None
             or WRONG_METHOD in environ
@@ -131,24 +132,24 @@ class ObserveLayer:
 
 
 def own_route(prefix: str) -> str:
-    """The one route that stands for everything below ``prefix``."""
+    """Return the one route that stands for all paths below ``prefix``."""
     return f"{prefix}/*"
 
 
-class _Observed:
-    """One request under way: its ``start_response``, then its body."""
+class _MeasuredBody:
+    """A request in progress: its ``start_response``, then its body."""
 
     __slots__ = ("_write", "body", "environ", "failed", "headers", "layer", "request", "route",
                  "size", "start_response", "started", "status")  # fmt: skip
 
     def __init__(
         self,
-        layer: ObserveLayer,
+        layer: MonitoringLayer,
         environ: WSGIEnvironment,
         start_response: StartResponse,
         started: float,
     ) -> None:
-        self.layer: ObserveLayer | None = layer
+        self.layer: MonitoringLayer | None = layer
         self.environ = environ
         self.start_response = start_response
         self.started = started
@@ -163,10 +164,10 @@ class _Observed:
     def start(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """The app's ``start_response``."""
+        """Act as the ``start_response`` of the app."""
         self.status = status
         self.headers = headers
-        # Flask's request is in the environ until its context is popped, before the body is sent
+        # Flask removes its request from the environ with its context, before the body is sent
         self.request = self.environ.get("werkzeug.request")
         if self.layer is not None and self.layer._route_of is not None:
             self.route = self.layer._route_of(self.environ)
@@ -177,7 +178,7 @@ class _Observed:
         return self.write
 
     def write(self, data: bytes) -> object:
-        """The old imperative way of sending; counted too."""
+        """Send data by the ``write()`` of WSGI, and count it."""
         self.size += len(data)
         return self._write(data)
 
@@ -192,7 +193,7 @@ class _Observed:
             raise
 
     def close(self) -> None:
-        """The server is done with the body, wholly sent or not."""
+        """Close the body: the server sent it, or the client left."""
         layer = self.layer
         if layer is None:
             return
@@ -204,10 +205,10 @@ class _Observed:
             self.failed = True
             raise
         finally:
-            self.ended(layer)
+            self.finish(layer)
 
-    def ended(self, layer: ObserveLayer) -> None:
-        """Hand the sample over, once."""
+    def finish(self, layer: MonitoringLayer) -> None:
+        """Hand the sample to the collector. This is called once."""
         self.layer = None
         ended = layer._monotonic()
         duration = ended - self.started
@@ -215,8 +216,8 @@ class _Observed:
         route = self.route
         if route is None:
             rule = getattr(self.request, "url_rule", None)
-            route = rule.rule if rule is not None else layer.named(environ)
-        layer.left(
+            route = rule.rule if rule is not None else layer.find_route(environ)
+        layer.count(
             (
                 route,
                 environ.get("REQUEST_METHOD", ""),
@@ -228,14 +229,14 @@ class _Observed:
             )
         )
         if self.status[:3] == "405":
-            layer.refused(environ, route, self._header("allow"))
+            layer.report_wrong_method(environ, route, self._header("allow"))
 
     def is_event_stream(self) -> bool:
-        """Whether the body lasts for as long as the client stays."""
+        """Return whether the body lasts as long as the client stays."""
         return self._header("content-type").startswith("text/event-stream")
 
     def declared_size(self) -> int:
-        """The body's size as the headers say."""
+        """Return the size of the body by its headers, in bytes."""
         length = self._header("content-length")
         return int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else 0
 
@@ -243,8 +244,8 @@ class _Observed:
         return next((value for name, value in self.headers if name.lower() == wanted), "")
 
 
-class _Sized(_Observed):
-    """A body of known length: servers set ``Content-Length`` themselves for a list of one."""
+class _SizedBody(_MeasuredBody):
+    """A body of known length. Servers set ``Content-Length`` themselves for a list of one item."""
 
     __slots__ = ()
 
@@ -257,20 +258,22 @@ class _Sized(_Observed):
 
 
 class WholeBody(list[bytes]):
-    """A body that is here in one piece, for which nothing but its end is waited for."""
+    """A body in one piece that is counted when the server closes it."""
 
     __slots__ = ("_layer", "_route", "_started")
 
-    def __init__(self, layer: ObserveLayer, body: bytes, route: str | None, started: float) -> None:
+    def __init__(
+        self, layer: MonitoringLayer, body: bytes, route: str | None, started: float
+    ) -> None:
         super().__init__((body,))
-        self._layer: ObserveLayer | None = layer
+        self._layer: MonitoringLayer | None = layer
         self._route = route
         self._started = started
 
     def close(self) -> None:
-        """The server is done with it."""
+        """Count the request."""
         layer, self._layer = self._layer, None
         if layer is not None:
             ended = layer._monotonic()
             duration = ended - self._started
-            layer.left((self._route, "GET", "200 OK", duration, len(self[0]), ended, False))
+            layer.count((self._route, "GET", "200 OK", duration, len(self[0]), ended, False))

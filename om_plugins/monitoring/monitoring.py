@@ -1,8 +1,8 @@
-"""The monitoring of one application: what counts, what samples, what judges, and the picture.
+"""The monitoring of one application: its jobs, and the overview of all workers.
 
-Nothing runs before :meth:`Monitoring.start`. Then two jobs do: one a second in every process
-(fold, sample the process, publish, hand samples to monitors) and one every ten seconds in the one
-elected process (alerts and trends over all workers).
+Nothing runs before :meth:`Monitoring.start`. It starts two jobs: one every second in each process
+(fold the counts, sample the process, publish the snapshot, hand samples to monitors), and one every
+ten seconds in the elected process (alerts and trends over all workers).
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from typing import Any
 from .. import signals
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
 from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
-from ..workers.engine_health import merged_health
-from .alert_rules import RULES, Rule, read_all
-from .alerts import REPEAT_S, Alerts, Event
-from .collector import Collector, Delivery, Guarded
-from .counters import Ledger, SignalCounts, Totals, counters, of_requests
-from .overview import overview
+from ..workers.engine_health import merge_health
+from .alert_rules import RULES, AlertRule, take_readings
+from .alerts import REPEAT_S, AlertEvent, Alerts, AlertStates
+from .collector import Collector, Guarded, MonitorQueues
+from .counters import SharedCounters, SignalCounter, Totals, count_fields, count_requests
+from .overview import build_overview
 from .process import SystemSample, SystemSampler
-from .trend import POINTS, Gate
-from .windows import Slot, side_by_side
-from .worker_snapshots import EVERY_S, Exchange, WorkerView, own_slots, own_view
+from .trend import POINTS, TrendGate
+from .windows import Slot, merge_workers
+from .worker_snapshots import EVERY_S, WorkerSnapshots, WorkerView, encode_own_slots, read_own_view
 
 __all__ = ["ALERTS_TOPIC", "EVALUATE_S", "Monitoring"]
 
 logger = logging.getLogger("om_plugins")
 
 ALERTS_TOPIC = "alerts"
-"""The hub topic where alerts that fire, repeat or resolve are published."""
+"""The hub's topic for alerts that fire, repeat or resolve."""
 TICK_S = 1.0
 EVALUATE_S = 10.0
 
 _STATE = "monitor/state"
 _STATE_TTL_S = 86_400.0
-_SILENCE = "monitor/silence/"
 
 _TRENDS: dict[str, tuple[Callable[[Slot], float | None], float, str]] = {
-    # what is read of a slot, below what a change is nothing, and the rule whose limit counts
+    # the measure of a slot, the level below which changes mean nothing, the rule with the limit
     "response_time": (lambda s: s.durations.quantile(0.95), 0.001, "response_time"),
     "error_rate": (lambda s: s.errors / s.requests if s.requests else None, 0.005, "error_rate"),
     "memory": (lambda s: float(s.rss_bytes) or None, 2.0**20, ""),
@@ -50,28 +49,32 @@ _TRENDS: dict[str, tuple[Callable[[Slot], float | None], float, str]] = {
 
 
 class Monitoring:
-    """Watches one application.
+    """The monitoring of one application.
 
     Args:
         clock: time.
-        hub: what the workers share; asked in the background and by :meth:`overview`.
+        hub: the hub that the workers share; used in the background and by :meth:`overview`.
         scheduler: runs the background jobs.
-        emit: tells ``alert_fired`` and ``alert_resolved``.
+        emit: sends the signals ``alert_fired`` and ``alert_resolved``.
         notify: tells operators.
-        monitors: the monitors with the names of their plugins; asked once in each process.
-        guarded: calls into a plugin, counting its failures.
-        engines: the health of every chain's engines, in this process.
-        cache_stats: the cache's counters, in this process; cache_groups: by group of keys.
-        page_stats: those of the shared HTTP cache; store_stats: those of the cache's store.
-        signal_counts: what engines and fallbacks did; given when totals are to be kept for
+        monitors: returns the monitors with the names of their plugins; called once in each process.
+        guarded: calls into a plugin and counts its failures.
+        engines: returns the health of the engines of all chains, in this process.
+        cache_stats: returns the cache's counters, in this process.
+        cache_groups: returns the same by group of keys.
+        page_stats: returns the counters of the shared HTTP cache.
+        store_stats: returns the counters of the cache's store; ``None`` when there is none.
+        signal_counts: counts what engines and fallbacks did. Without it no totals are kept for
             :meth:`totals`.
         rules: the thresholds.
-        own_routes: routes left out of rates and durations: this package's own pages.
-        repeat_s: how often people are told again of an alert that goes on.
-        sampler: looks at the process and the host.
+        own_routes: the routes of this package's own pages, which are left out of rates and
+            durations.
+        repeat_s: how often an alert that goes on is reported again, in seconds.
+        sampler: samples the process and the host.
 
     Attributes:
-        collector: what the observe layer tells of requests.
+        collector: counts the requests that the monitoring layer reports.
+        alerts: silences alerts.
     """
 
     def __init__(
@@ -89,8 +92,8 @@ class Monitoring:
         cache_groups: Callable[[], dict[str, CacheStats]] = dict,
         page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
         store_stats: Callable[[], StoreStats | None] = lambda: None,
-        signal_counts: SignalCounts | None = None,
-        rules: Sequence[Rule] = RULES,
+        signal_counts: SignalCounter | None = None,
+        rules: Sequence[AlertRule] = RULES,
         own_routes: frozenset[str] = frozenset(),
         repeat_s: float = REPEAT_S,
         sampler: SystemSampler | None = None,
@@ -108,69 +111,70 @@ class Monitoring:
         self._page_stats = page_stats
         self._store_stats = store_stats
         self._signal_counts = signal_counts
-        self._ledger = Ledger(hub, clock)
+        self._counters = SharedCounters(hub, clock)
         self._cpu = 0, 0.0
         self._rules = {rule.name: rule for rule in rules}
         self._sampler = sampler or SystemSampler()
-        self._exchange = Exchange(hub)
-        self._alerts = Alerts(rules, repeat_s=repeat_s)
-        self._gates = {name: Gate() for name in _TRENDS}
+        self._snapshots = WorkerSnapshots(hub)
+        self._alert_states = AlertStates(rules, repeat_s=repeat_s)
+        self._gates = {name: TrendGate() for name in _TRENDS}
         self._pid = 0
         self._stops: list[Callable[[], None]] = []
-        self._delivery: Delivery | None = None
+        self._queues: MonitorQueues | None = None
         self._published_at = -EVERY_S
         self._rss_bytes = 0
         self._cache_seen = (0, 0)
         self.collector = Collector(clock, own=own_routes)
+        self.alerts = Alerts(rules, hub=hub, clock=clock)
 
     # --- the two jobs -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin in this process; a second call does nothing. A forked child begins anew."""
+        """Start the jobs in this process; again in a forked child. A second call does nothing."""
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
         self._published_at = -EVERY_S
-        self._delivery = None
+        self._queues = None
         self._stops = [
             self._scheduler.every(TICK_S, self.tick, name="monitoring"),
             self._scheduler.every(EVALUATE_S, self.evaluate, name="alerts", elected=True),
         ]
 
     def close(self) -> None:
-        """Stop, and take this process's snapshot out of the picture."""
+        """Stop the jobs, and remove this process's snapshot from the hub."""
         if self._pid != os.getpid():
             return
         self._pid = 0
         for stop in self._stops:
             stop()
         self._stops = []
-        self.collector.unlisten()
-        self._put_totals()
-        self._exchange.withdraw()
+        self.collector.remove_listeners()
+        self._publish_totals()
+        self._snapshots.withdraw()
 
     def tick(self) -> None:
-        """Once a second: fold, sample the process, publish when it is time, feed monitors."""
-        if self._delivery is None:
+        """Run the job of every second: fold, sample, publish when it is time, feed monitors."""
+        if self._queues is None:
             monitors = self._monitors()
-            self._delivery = Delivery(monitors, scheduler=self._scheduler, guarded=self._guarded)
+            self._queues = MonitorQueues(monitors, scheduler=self._scheduler, guarded=self._guarded)
             if monitors:
-                self.collector.listen(self._delivery.take)
+                self.collector.add_listener(self._queues.add)
         sample = self._sampler.sample()
         stats = self._cache_stats()
         self._rss_bytes = sample.rss_bytes
-        self.collector.mark(lambda slot: self._note(slot, sample, stats))
-        self._delivery.send()
+        self.collector.update_slot(lambda slot: self._update_slot(slot, sample, stats))
+        self._queues.deliver()
         now = self._clock.monotonic()
         due = not 0 <= now - self._published_at < EVERY_S
-        if due or self._exchange.watched():
-            slots = own_slots(self.collector, past=due)
-            self._exchange.publish(self._own(stats), slots, past=due)
+        if due or self._snapshots.is_watched():
+            slots = encode_own_slots(self.collector, past=due)
+            self._snapshots.publish(self._read_own_view(stats), slots, past=due)
             if due:
-                self._put_totals()
+                self._publish_totals()
                 self._published_at = now
 
-    def _note(self, slot: Slot, sample: SystemSample, stats: CacheStats) -> None:
+    def _update_slot(self, slot: Slot, sample: SystemSample, stats: CacheStats) -> None:
         slot.cpu_s += sample.cpu_s
         pid, spent = self._cpu
         self._cpu = os.getpid(), sample.cpu_s + (spent if pid == os.getpid() else 0.0)
@@ -182,33 +186,33 @@ class Monitoring:
         self._cache_seen = stats.hits, stats.misses
 
     def evaluate(self) -> None:
-        """Every ten seconds, in one process of all: alerts and trends."""
+        """Run the job of every ten seconds, in the elected process: alerts and trends."""
         now = self._clock.time()
-        state = self._state()
-        if state.get("by") not in (None, self._exchange.uid):  # another worker did it until now
+        state = self._read_state()
+        if state.get("by") not in (None, self._snapshots.uid):  # another worker was elected before
             try:
-                self._alerts.load(state.get("alerts"))
+                self._alert_states.load(state.get("alerts"))
             except ValueError as error:
                 logger.debug("the alerts of another worker are left out: %s", error)
-        workers = self._workers()
-        seconds = side_by_side(worker.seconds for worker in workers)
-        hour = side_by_side(worker.tens for worker in workers)
-        engines = merged_health(worker.engines for worker in workers)
-        readings = read_all(seconds, hour, engines, now)
-        events = self._alerts.update(readings, now, self.silences())
-        trends = self._trends(hour, now)
+        workers = self._read_workers()
+        seconds = merge_workers(worker.seconds for worker in workers)
+        hour = merge_workers(worker.tens for worker in workers)
+        engines = merge_health(worker.engines for worker in workers)
+        readings = take_readings(seconds, hour, engines, now)
+        events = self._alert_states.update(readings, now, self.alerts.read_silences())
+        trends = self._evaluate_trends(hour, now)
         self._hub.put(
             _STATE,
-            {"by": self._exchange.uid, "at": now, "alerts": self._alerts.encoded()}
+            {"by": self._snapshots.uid, "at": now, "alerts": self._alert_states.encode()}
             | {"trends": trends},
             _STATE_TTL_S,
         )
         for event in events:
-            self._tell(event)
+            self._report(event)
         if self._signal_counts is not None:
-            self._ledger.settle()
+            self._counters.add_ended_workers()
 
-    def _trends(self, hour: list[Slot], now: float) -> dict[str, object]:
+    def _evaluate_trends(self, hour: list[Slot], now: float) -> dict[str, object]:
         by_index = {slot.index: slot for slot in hour}
         last = int(now) // 10
         slots = [by_index.get(index) for index in range(last - POINTS, last)]
@@ -228,7 +232,7 @@ class Monitoring:
             )
         return found
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: AlertEvent) -> None:
         what, alert = event
         data = {"event": what, "alert": asdict(alert)}
         self._hub.publish(ALERTS_TOPIC, data)
@@ -249,86 +253,68 @@ class Monitoring:
             )
         )
 
-    # --- what others ask ----------------------------------------------------------------------
+    # --- what others read ---------------------------------------------------------------------
 
     def overview(self, *, watch: bool = True, history: bool = True) -> dict[str, Any]:
-        """All workers as one picture, for JSON.
+        """Merge the counts of all workers into one object for JSON.
 
         Args:
-            history: with the hour and the day, which change every ten seconds and take most of
-                the time to read; the present alone is cheap enough for every second.
-            watch: have all workers publish every second for the next 15 s, instead of every ten.
+            watch: whether all workers publish every second for the next 15 s, instead of every
+                10 s.
+            history: whether to include the hour and the day. They change every ten seconds and
+                take most of the time to read; without them, a call every second is cheap.
         """
         if watch:
-            self._exchange.watch()
-        picture = overview(
-            self._workers(past=history), self._clock.time(), self._state(), self._sampler.source
+            self._snapshots.watch()
+        picture = build_overview(
+            self._read_workers(past=history),
+            self._clock.time(),
+            self._read_state(),
+            self._sampler.source,
         )
         if not history:
             del picture["history"]
         return picture
 
     def totals(self) -> Totals:
-        """What all workers counted since the application began, also those that have ended."""
-        self._put_totals()  # what is told once must be known to the others
-        return self._ledger.read()
+        """Return what all workers counted since the application began, including ended ones."""
+        self._publish_totals()  # the others must know of every count that was returned once
+        return self._counters.read()
 
-    def _put_totals(self) -> None:
+    def _publish_totals(self) -> None:
         if self._signal_counts is not None:
-            self._ledger.put(self._exchange.uid, partial(self._own_totals, self._signal_counts))
+            self._counters.publish(
+                self._snapshots.uid, partial(self._count_totals, self._signal_counts)
+            )
 
-    def _own_totals(self, told: SignalCounts) -> Totals:
+    def _count_totals(self, signal_counts: SignalCounter) -> Totals:
         levels = ("entries", "size_bytes", "subscriptions")
-        found = of_requests(self.collector)
-        found |= told.totals()
-        found |= counters("cache", self._cache_stats(), levels=levels)
+        found = count_requests(self.collector)
+        found |= signal_counts.read()
+        found |= count_fields("cache", self._cache_stats(), levels=levels)
         for name, one in self._cache_groups().items():
-            found |= counters("group", one, name[:200], levels=levels)
-        found |= counters("page", self._page_stats(), levels=levels)
+            found |= count_fields("group", one, name[:200], levels=levels)
+        found |= count_fields("page", self._page_stats(), levels=levels)
         store = self._store_stats()
         if store is not None:
-            found |= counters("store", store)
+            found |= count_fields("store", store)
         if self._cpu[0] == os.getpid():
             found["cpu",] = [self._cpu[1]]
         return found
 
-    def silence(self, rule: str, seconds: float) -> None:
-        """Tell nobody of a rule's alerts for a while; they are listed and signalled all the same.
-
-        Args:
-            rule: its name, such as ``error_rate``.
-            seconds: for how long; 0 ends the silence.
-
-        Raises:
-            ValueError: there is no such rule.
-        """
-        if rule not in self._rules:
-            raise ValueError(f"no alert is named {rule!r}; known are {', '.join(self._rules)}")
-        until = self._clock.time() + seconds if seconds > 0 else None
-        self._hub.put(_SILENCE + rule, until, max(1.0, seconds))
-
-    def silences(self) -> dict[str, float]:
-        """The rules that are silenced, and until when (Unix time)."""
-        now = self._clock.time()
-        return {
-            key.removeprefix(_SILENCE): float(until)
-            for key, until in self._hub.scan(_SILENCE).items()
-            if isinstance(until, int | float) and until > now
-        }
-
-    def _state(self) -> Mapping[str, Any]:
+    def _read_state(self) -> Mapping[str, Any]:
         found = self._hub.get(_STATE)
         return found if isinstance(found, dict) else {}
 
-    def _workers(self, *, past: bool = True) -> list[WorkerView]:
-        """This process as it is now, and the others as they said last."""
-        return [self._own(self._cache_stats()), *self._exchange.others(past=past)]
+    def _read_workers(self, *, past: bool = True) -> list[WorkerView]:
+        """Return the current view of this process, and the last views of the others."""
+        return [self._read_own_view(self._cache_stats()), *self._snapshots.read_others(past=past)]
 
-    def _own(self, stats: CacheStats) -> WorkerView:
-        return own_view(
-            self._exchange.uid,
+    def _read_own_view(self, stats: CacheStats) -> WorkerView:
+        return read_own_view(
+            self._snapshots.uid,
             self.collector,
-            dropped=self._delivery.dropped if self._delivery is not None else 0,
+            dropped=self._queues.dropped if self._queues is not None else 0,
             rss_bytes=self._rss_bytes,
             cache=stats,
             groups=self._cache_groups(),

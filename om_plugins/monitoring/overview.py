@@ -1,4 +1,4 @@
-"""All workers as one picture, ready for JSON."""
+"""The overview: what all workers counted, merged into one object for JSON."""
 
 from __future__ import annotations
 
@@ -8,61 +8,64 @@ from typing import Any
 
 from ..core.histogram import Histogram
 from ..types import CacheStats, HttpCacheStats, StoreStats
-from ..workers.engine_health import as_dicts, merged_health
+from ..workers.engine_health import encode_health, merge_health
 from . import alerts, trend
-from .windows import Slot, added_up, side_by_side
-from .worker_snapshots import MAX_GROUPS, Route, WorkerView
+from .windows import Slot, merge_workers, sum_slots
+from .worker_snapshots import MAX_GROUPS, RouteView, WorkerView
 
-__all__ = ["RATE_S", "overview", "point"]
+__all__ = ["RATE_S", "build_overview", "build_point"]
 
 RATE_S = 10
-"""Rates and percentiles of the present are those of so many complete seconds."""
+"""Current rates are those of the last complete seconds, this many."""
 PERCENTILES_S = 60
+"""Current percentiles are those of the last seconds, this many."""
 
 
-def overview(
+def build_overview(
     workers: Sequence[WorkerView], now: float, state: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
-    """One picture of all workers.
+    """Merge the views of all workers.
 
     Args:
-        workers: their views.
+        workers: the views.
         now: Unix time.
-        state: alerts and trends, as the elected worker keeps them.
-        source: where processor and memory figures come from.
+        state: alerts and trends, which the elected worker keeps in the hub.
+        source: where the values for processor and memory come from.
     """
-    seconds = side_by_side(worker.seconds for worker in workers)
+    seconds = merge_workers(worker.seconds for worker in workers)
     this = int(now)
-    rate = added_up(s for s in seconds if this - RATE_S <= s.index < this)
-    minute = added_up(s for s in seconds if this - PERCENTILES_S <= s.index <= this)
+    rate = sum_slots(s for s in seconds if this - RATE_S <= s.index < this)
+    minute = sum_slots(s for s in seconds if this - PERCENTILES_S <= s.index <= this)
     p50, p95, p99 = minute.durations.quantiles(0.5, 0.95, 0.99)
     return {
         "at": now,
         "requests": sum(worker.requests for worker in workers),
         "requests_per_s": round(rate.requests / RATE_S, 2),
-        "p50_ms": _ms(p50),
-        "p95_ms": _ms(p95),
-        "p99_ms": _ms(p99),
-        "success_rate": _success(minute),
+        "p50_ms": _to_ms(p50),
+        "p95_ms": _to_ms(p95),
+        "p99_ms": _to_ms(p99),
+        "success_rate": _success_rate(minute),
         "in_flight": sum(worker.in_flight for worker in workers),
         "cpu_percent": round(100 * rate.cpu_s / RATE_S, 2) if rate.rss_bytes else None,
         "rss_bytes": sum(worker.rss_bytes for worker in workers) or None,
         "memory": next((round(s.memory, 4) for s in reversed(seconds) if s.memory), None),
         "system_source": source,
         "dropped_samples": sum(worker.dropped for worker in workers),
-        "routes": _routes(row for worker in workers for row in worker.routes),
-        "engines": as_dicts(merged_health(worker.engines for worker in workers)),
-        "cache": _cache([worker.cache for worker in workers]),
-        "cache_groups": _groups(workers),
-        "cache_store": _store([worker.store for worker in workers]),
-        "pages": _pages([worker.pages for worker in workers]),
-        "alerts": alerts.shown(state.get("alerts")),
-        "trends": trend.shown(state.get("trends")),
+        "routes": _merge_routes(row for worker in workers for row in worker.routes),
+        "engines": encode_health(merge_health(worker.engines for worker in workers)),
+        "cache": _merge_cache([worker.cache for worker in workers]),
+        "cache_groups": _merge_groups(workers),
+        "cache_store": _merge_store([worker.store for worker in workers]),
+        "pages": _merge_pages([worker.pages for worker in workers]),
+        "alerts": alerts.decode_alerts(state.get("alerts")),
+        "trends": trend.decode_trends(state.get("trends")),
         "history": {
-            "10s": [point(s, 10) for s in side_by_side(worker.tens for worker in workers)],
-            "5min": [point(s, 300) for s in side_by_side(worker.fives for worker in workers)],
+            "10s": [build_point(s, 10) for s in merge_workers(worker.tens for worker in workers)],
+            "5min": [
+                build_point(s, 300) for s in merge_workers(worker.fives for worker in workers)
+            ],
         },
-        "seconds": [point(s, 1) for s in seconds],
+        "seconds": [build_point(s, 1) for s in seconds],
         "workers": [
             {
                 "id": worker.uid,
@@ -77,18 +80,23 @@ def overview(
     }
 
 
-def point(slot: Slot, width: int) -> dict[str, Any]:
-    """One point of a chart."""
+def build_point(slot: Slot, width: int) -> dict[str, Any]:
+    """Build one point of a chart.
+
+    Args:
+        slot: the counts.
+        width: the width of the slot in seconds.
+    """
     p50, p95, p99 = slot.durations.quantiles(0.5, 0.95, 0.99)
     return {
         "at": slot.index * width,
         "requests": slot.requests,
         "requests_per_s": round(slot.requests / width, 3),
         "errors": slot.errors,
-        "success_rate": _success(slot),
-        "p50_ms": _ms(p50),
-        "p95_ms": _ms(p95),
-        "p99_ms": _ms(p99),
+        "success_rate": _success_rate(slot),
+        "p50_ms": _to_ms(p50),
+        "p95_ms": _to_ms(p95),
+        "p99_ms": _to_ms(p99),
         "in_flight": slot.in_flight,
         "cpu_percent": round(100 * slot.cpu_s / width, 1),
         "rss_bytes": slot.rss_bytes,
@@ -96,12 +104,12 @@ def point(slot: Slot, width: int) -> dict[str, Any]:
     }
 
 
-def _routes(rows: Iterable[Route]) -> list[dict[str, Any]]:
-    merged: dict[tuple[str, str, int], Route] = {}
+def _merge_routes(rows: Iterable[RouteView]) -> list[dict[str, Any]]:
+    merged: dict[tuple[str, str, int], RouteView] = {}
     for row in rows:
         found = merged.get(row.key)
         if found is None:
-            found = merged[row.key] = Route(*row.key, 0, 0, Histogram())
+            found = merged[row.key] = RouteView(*row.key, 0, 0, Histogram())
         found.requests += row.requests
         found.size_bytes += row.size_bytes
         found.recent.add(row.recent)
@@ -117,15 +125,15 @@ def _routes(rows: Iterable[Route]) -> list[dict[str, Any]]:
                 "requests": row.requests,
                 "size_bytes": row.size_bytes,
                 "recent": row.recent.count,
-                "p50_ms": _ms(p50),
-                "p95_ms": _ms(p95),
-                "p99_ms": _ms(p99),
+                "p50_ms": _to_ms(p50),
+                "p95_ms": _to_ms(p95),
+                "p99_ms": _to_ms(p99),
             }
         )
     return table
 
 
-def _cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
+def _merge_cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
     total = CacheStats()
     for one in stats:
         total.add(one)
@@ -135,7 +143,7 @@ def _cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
     return found
 
 
-def _pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
+def _merge_pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
     total = HttpCacheStats()
     for one in stats:
         total.add(one)
@@ -143,7 +151,7 @@ def _pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
     return {**asdict(total), "hit_rate": None if rate is None else round(rate, 4)}
 
 
-def _store(stats: Sequence[StoreStats | None]) -> dict[str, int] | None:
+def _merge_store(stats: Sequence[StoreStats | None]) -> dict[str, int] | None:
     known = [one for one in stats if one is not None]
     if not known:
         return None
@@ -153,20 +161,20 @@ def _store(stats: Sequence[StoreStats | None]) -> dict[str, int] | None:
     return asdict(total)
 
 
-def _groups(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:
-    """The cache's counters by group of keys, those that are asked for most first."""
+def _merge_groups(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:
+    """Merge the cache's counters by group of keys, the groups with the most look-ups first."""
     names = dict.fromkeys(name for worker in workers for name in worker.groups)
     found = [
-        {"name": name, **_cache([w.groups[name] for w in workers if name in w.groups])}
+        {"name": name, **_merge_cache([w.groups[name] for w in workers if name in w.groups])}
         for name in names
     ]
     found.sort(key=lambda one: (-one["hits"] - one["misses"], one["name"]))
     return found[:MAX_GROUPS]
 
 
-def _success(slot: Slot) -> float | None:
+def _success_rate(slot: Slot) -> float | None:
     return round(1 - slot.errors / slot.requests, 5) if slot.requests else None
 
 
-def _ms(seconds: float | None) -> float | None:
+def _to_ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)

@@ -1,7 +1,8 @@
-"""What the process and its host use: processor time and memory, sampled in the background.
+"""Processor time and memory of the process and its host, sampled in the background.
 
-With the extra ``system`` psutil is asked; without it ``/proc`` and :mod:`resource`. In a container
-the limit of its cgroup counts when it is tighter than the host's memory.
+The values come from psutil when the extra ``system`` is installed, else from ``/proc`` and
+:mod:`resource`. In a container the limit of its cgroup counts when it is lower than the host's
+memory.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ __all__ = ["SystemSample", "SystemSampler"]
 
 @dataclass(slots=True, frozen=True)
 class SystemSample:
-    """One look at the process.
+    """One sample of the process.
 
     Attributes:
-        cpu_s: processor seconds since the last look, user and system, all threads.
-        rss_bytes: resident memory; where neither psutil nor ``/proc`` is there, its peak.
+        cpu_s: processor seconds since the sample before, user and system, of all threads.
+        rss_bytes: resident memory; its peak where there is neither psutil nor ``/proc``.
         memory: share of the host's or container's memory in use, 0 to 1; 0 when unknown.
     """
 
@@ -32,12 +33,13 @@ class SystemSample:
 
 
 class SystemSampler:
-    """Samples this process; a child after a fork begins anew.
+    """Samples this process. A forked child starts again from zero.
 
     Args:
-        proc: where ``/proc`` is.
-        cgroup: where the container's own memory controller is.
-        psutil: the module, or ``None`` to do without; looked for on first use when left out.
+        proc: the path of ``/proc``.
+        cgroup: the path of the container's own memory controller.
+        psutil: the module, or ``None`` to do without it. When not given, it is imported on first
+            use if it is installed.
     """
 
     def __init__(
@@ -60,13 +62,13 @@ class SystemSampler:
 
     @property
     def source(self) -> str:
-        """``psutil``, ``proc`` or ``resource``."""
+        """Where the values come from: ``psutil``, ``proc`` or ``resource``."""
         if self._psutil is not None:
             return "psutil"
         return "proc" if (self._proc / "self/statm").exists() else "resource"
 
     def sample(self) -> SystemSample:
-        """Look now."""
+        """Take a sample."""
         used = time.process_time()
         if self._pid != os.getpid():
             self._pid, self._cpu_s = os.getpid(), used
@@ -95,11 +97,13 @@ class SystemSampler:
 
     def _container(self) -> float:
         try:
-            limit = int((self._cgroup / "memory.max").read_text())  # "max" is no number: no limit
+            limit = int(
+                (self._cgroup / "memory.max").read_text()
+            )  # "max" is not a number: no limit
             used = int((self._cgroup / "memory.current").read_text())
             lines = (self._cgroup / "memory.stat").read_text().splitlines()
             stat = dict(line.split(" ", 1) for line in lines)
-            # pages of files that nobody touched lately are given back when memory gets tight
+            # the kernel frees pages of files that nobody used lately when memory runs short
             return max(0.0, (used - int(stat.get("inactive_file", 0))) / limit)
         except (OSError, ValueError, ZeroDivisionError):
             return 0.0

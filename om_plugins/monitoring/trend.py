@@ -1,8 +1,8 @@
-"""Is it getting better or worse? A trend that noise does not set off.
+"""Trends: whether a measure gets better or worse, without false alarms from noise.
 
-The last sixty points become twelve medians of five, which takes the outliers out. A trend is told
-only when the Mann-Kendall test finds one (two-sided, 5 %), Sen's slope makes more than 10 % over
-the window, and two evaluations in a row agree.
+The last sixty points become twelve medians of five points each, which removes outliers. There is a
+trend only when the Mann-Kendall test finds one (two-sided, 5 %), Sen's slope makes more than 10 %
+over the window, and two evaluations in a row agree.
 
 Sources: H. B. Mann, "Nonparametric tests against trend", Econometrica 13 (1945); P. K. Sen,
 "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968); R. O. Gilbert,
@@ -23,14 +23,14 @@ import msgspec
 
 from ..core.problem__conversion import converted
 
-__all__ = ["GROUP", "POINTS", "Gate", "Trend", "Verdict", "evaluate", "shown"]
+__all__ = ["GROUP", "POINTS", "Trend", "TrendGate", "Verdict", "decode_trends", "evaluate_trend"]
 
 Verdict = Literal["improving", "stable", "degrading", "no data"]
 
 GROUP = 5
 GROUPS = 12
 POINTS = GROUP * GROUPS
-"""How many points an evaluation looks at."""
+"""How many points an evaluation needs."""
 
 _FEWEST_GROUPS = 10
 _Z = 1.96
@@ -40,13 +40,13 @@ _FARTHEST_MIN = 24 * 60
 
 @dataclass(slots=True, frozen=True)
 class Trend:
-    """What an evaluation found; all measures are of the kind where less is better.
+    """The result of an evaluation, for measures of which less is better.
 
     Attributes:
         verdict: improving, stable, degrading or "no data".
         change: relative change over the window; ``None`` without data.
-        crosses_min: minutes until the limit is crossed: soonest, expected and latest (``None``
-            when it may never be); ``None`` when no crossing is in sight.
+        crosses_min: in how many minutes the measure will reach its limit: soonest, expected and
+            latest (``None`` for possibly never). ``None`` when it does not approach the limit.
     """
 
     verdict: Verdict
@@ -54,7 +54,7 @@ class Trend:
     crosses_min: tuple[float, float, float | None] | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the trend as data for JSON."""
         return {
             "verdict": self.verdict,
             "change": None if self.change is None else round(self.change, 4),
@@ -67,16 +67,16 @@ class Trend:
 _NO_DATA = Trend("no data")
 
 
-class _Wire(msgspec.Struct):
+class _TrendWire(msgspec.Struct):
     verdict: Verdict
     change: float | None
     crosses_min: tuple[float, float, float | None] | None
 
 
-def shown(data: object) -> dict[str, dict[str, object]]:
-    """Trends by name as they lie in the hub, checked and made for JSON."""
+def decode_trends(data: object) -> dict[str, dict[str, object]]:
+    """Decode trends by name from hub data, as data for JSON; none when the data is damaged."""
     try:
-        wires = converted(data, dict[str, _Wire])
+        wires = converted(data, dict[str, _TrendWire])
     except ValueError:
         return {}
     return {
@@ -85,17 +85,17 @@ def shown(data: object) -> dict[str, dict[str, object]]:
     }
 
 
-def evaluate(
+def evaluate_trend(
     points: Sequence[float | None], *, step_s: float, floor: float, limit: float | None = None
 ) -> Trend:
-    """One look at a series.
+    """Evaluate a series of points.
 
     Args:
         points: :data:`POINTS` values, oldest first; ``None`` where nothing was measured.
         step_s: seconds from point to point.
-        floor: the change is seen relative to the median, but at least to this: a rise from nearly
-            nothing to nearly nothing is none.
-        limit: forecast when it is crossed.
+        floor: the change is relative to the median or to this, whichever is greater, so that a
+            rise from nearly nothing to nearly nothing does not count.
+        limit: the limit for the forecast; no forecast when not given.
     """
     medians: list[tuple[float, float]] = []
     for group in range(GROUPS):
@@ -126,7 +126,7 @@ def evaluate(
 
 
 def _mann_kendall(values: Sequence[float]) -> tuple[float, float]:
-    """The score with its correction for continuity, and its standard deviation without trend."""
+    """Return the continuity-corrected score, and its standard deviation if there is no trend."""
     n = len(values)
     score = 0
     for i, sooner in enumerate(values):
@@ -154,11 +154,14 @@ def _crossing(
     return distance / steepest * group_min, expected, latest
 
 
-class Gate:
-    """Lets a verdict through when two evaluations in a row agree.
+class TrendGate:
+    """Passes a verdict on when two evaluations in a row agree.
 
-    Evaluations nearer to each other than one group see nearly the same points, so that their
-    agreement would say nothing: they are skipped.
+    Two evaluations within the time of one group see nearly the same points, so that their
+    agreement would mean nothing: the second one is skipped.
+
+    Attributes:
+        shown: the trend to show.
     """
 
     def __init__(self) -> None:
@@ -175,11 +178,17 @@ class Gate:
         floor: float,
         limit: float | None = None,
     ) -> Trend:
-        """Look again when it is time; returns what is to be shown. See :func:`evaluate`."""
+        """Evaluate again when it is time, and return the trend to show.
+
+        Args:
+            now: time in seconds, on any clock.
+
+        The others are those of :func:`evaluate_trend`.
+        """
         if 0 <= now - self._at < GROUP * step_s:
             return self.shown
         self._at = now
-        found = evaluate(points, step_s=step_s, floor=floor, limit=limit)
+        found = evaluate_trend(points, step_s=step_s, floor=floor, limit=limit)
         if found.verdict in ("no data", self._last.verdict, self.shown.verdict):
             self.shown = found
         elif self.shown.verdict == "no data":

@@ -1,8 +1,8 @@
-"""What was counted, by time: one-second slots that roll up into ten seconds and five minutes.
+"""Time windows: counts in slots of one second, which add up to slots of 10 s and of 5 min.
 
-Slots are made when something happens in them, so an idle process holds none. A closed slot is
-never changed again, which is why its encoded form is kept. Slots are aligned to Unix time:
-those of several workers with the same index are about the same moment and can be added.
+A slot is created when something happens in it, so an idle process holds none. A closed slot never
+changes again, so its encoded form is kept. Slots are aligned to Unix time: slots of several
+workers with the same index cover the same moment and can be added.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import msgspec
 from ..core.histogram import Histogram
 from ..core.problem__conversion import converted
 
-__all__ = ["LEVELS", "Slot", "Windows", "added_up", "decoded", "side_by_side"]
+__all__ = ["LEVELS", "Slot", "Windows", "decode_slots", "merge_workers", "sum_slots"]
 
 LEVELS: tuple[tuple[int, int], ...] = ((1, 120), (10, 360), (300, 288))
-"""Width in seconds and number of slots: two minutes, an hour, a day."""
+"""The width in seconds and the number of slots of each level: two minutes, an hour, a day."""
 
 _STEPPED_BACK_S = 5
-"""A clock that goes back by less is a late sample, by more an administrator's change."""
+"""A sample that is older than this by no more is late; an older one means that somebody set the
+clock back."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 
-class _Wire(msgspec.Struct, array_like=True):
-    """A slot as it lies in the hub."""
+class _SlotWire(msgspec.Struct, array_like=True):
+    """A slot as it is stored in the hub."""
 
     index: _Count
     requests: _Count
@@ -46,19 +47,19 @@ class _Wire(msgspec.Struct, array_like=True):
 
 
 class Slot:
-    """What happened in one stretch of time.
+    """The counts of one period.
 
     Attributes:
         index: Unix time divided by the width of the slot.
-        requests: answered requests.
-        errors: those with a status of 500 and above.
-        refused: those with a status of 400 to 499.
-        size_bytes: body bytes sent.
-        in_flight: requests under way, at most.
-        cpu_s: processor seconds used by the process.
+        requests: requests that were answered.
+        errors: answers with a status of 500 or above.
+        refused: answers with a status of 400 to 499.
+        size_bytes: body bytes that were sent.
+        in_flight: the greatest number of requests in progress at once.
+        cpu_s: processor seconds that the process used.
         rss_bytes: memory of the process.
         memory: share of the host's or container's memory in use, 0 to 1.
-        cache_hits, cache_misses: look-ups of the smart cache.
+        cache_hits, cache_misses: look-ups in the smart cache.
         durations: seconds per request.
     """
 
@@ -82,7 +83,7 @@ class Slot:
         self.durations = Histogram()
         self._encoded: list[object] | None = None
 
-    def _count(self, other: Slot) -> None:
+    def _add_counts(self, other: Slot) -> None:
         self.requests += other.requests
         self.errors += other.errors
         self.refused += other.refused
@@ -94,54 +95,58 @@ class Slot:
         self.memory = max(self.memory, other.memory) if other.memory else self.memory
         self._encoded = None
 
-    def then(self, later: Slot) -> None:
-        """Add a later slot of the same worker: of what is a level, the newest counts."""
-        self._count(later)
+    def add_later(self, later: Slot) -> None:
+        """Add a later slot of the same worker: memory is that of the newer slot."""
+        self._add_counts(later)
         self.memory = later.memory or self.memory
         self.rss_bytes = later.rss_bytes or self.rss_bytes
         self.in_flight = max(self.in_flight, later.in_flight)
 
-    def beside(self, other: Slot) -> None:
-        """Add the same stretch of time of another worker: levels add up."""
-        self._count(other)
+    def add_parallel(self, other: Slot) -> None:
+        """Add another worker's slot of the same period: memory and requests in flight add up."""
+        self._add_counts(other)
         self.rss_bytes += other.rss_bytes
         self.in_flight += other.in_flight
 
-    def copied(self) -> Slot:
-        """The slot as it is now."""
-        made = Slot(self.index)
-        made.beside(self)
-        return made
+    def copy(self) -> Slot:
+        """Return a copy that does not change any more."""
+        copy = Slot(self.index)
+        copy.add_parallel(self)
+        return copy
 
-    def encoded(self, *, closed: bool) -> list[object]:
-        """The slot as hub data; kept when it is closed."""
+    def encode(self, *, closed: bool) -> list[object]:
+        """Encode the slot for the hub.
+
+        Args:
+            closed: the slot will not change any more, so its encoded form is kept.
+        """
         if self._encoded is not None:
             return self._encoded
-        made: list[object] = [
+        encoded: list[object] = [
             self.index, self.requests, self.errors, self.refused, self.size_bytes,
             self.in_flight, round(self.cpu_s, 6), self.rss_bytes, round(self.memory, 4),
             self.cache_hits, self.cache_misses, self.durations.encode(),
         ]  # fmt: skip
         if closed:
-            self._encoded = made
-        return made
+            self._encoded = encoded
+        return encoded
 
     @classmethod
     def decode(cls, data: object) -> Slot:
-        """Read hub data, which anybody may have written.
+        """Decode a slot from hub data, which other programs may have written.
 
         Raises:
-            ValueError: it is not a slot.
+            ValueError: the data is not a slot.
         """
-        wire = converted(data, _Wire)
-        made = cls(wire.index)
-        for name in _Wire.__struct_fields__[1:-1]:
-            setattr(made, name, getattr(wire, name))
-        made.durations = Histogram.decode(wire.durations)
-        return made
+        wire = converted(data, _SlotWire)
+        slot = cls(wire.index)
+        for name in _SlotWire.__struct_fields__[1:-1]:
+            setattr(slot, name, getattr(wire, name))
+        slot.durations = Histogram.decode(wire.durations)
+        return slot
 
 
-class _Level:
+class _SlotLevel:
     """The slots of one width."""
 
     __slots__ = ("closed", "current", "size", "width")
@@ -154,17 +159,18 @@ class _Level:
 
 
 class Windows:
-    """The slots of one process, in all widths. Not for several threads at once."""
+    """The slots of one process, in all widths. Threads must not use it at the same time."""
 
     __slots__ = ("_levels",)
 
     def __init__(self) -> None:
-        self._levels = [_Level(width, size) for width, size in LEVELS]
+        self._levels = [_SlotLevel(width, size) for width, size in LEVELS]
 
     def at(self, now: float) -> Slot:
-        """The one-second slot for Unix time ``now``.
+        """Return the one-second slot for Unix time ``now``.
 
-        What comes a little late goes into the newest slot: closed ones stay as they are.
+        A sample that comes a little late goes into the newest slot, because closed slots never
+        change.
         """
         return self._slot(0, int(now))
 
@@ -176,8 +182,8 @@ class Windows:
             if 0 <= behind <= _STEPPED_BACK_S:
                 return current
             self._close(number, current)
-        level.current = made = Slot(index)
-        return made
+        level.current = slot = Slot(index)
+        return slot
 
     def _close(self, number: int, slot: Slot) -> None:
         level = self._levels[number]
@@ -190,23 +196,22 @@ class Windows:
                 self._close(number + 1, wider.current)
             if wider.current is None:
                 wider.current = Slot(index)
-            wider.current.then(slot)
+            wider.current.add_later(slot)
 
     def read(self, width: int, now: float) -> list[Slot]:
-        """The slots of one width up to Unix time ``now``, oldest first; empty ones are left out.
+        """Return the slots of one width, oldest first, without the empty ones.
+
+        Closed slots do not change, and the current one is a copy, so the caller may keep them.
 
         Args:
-            width: one of those in :data:`LEVELS`.
+            width: a width in :data:`LEVELS`.
+            now: Unix time, up to which slots are returned.
         """
-        return [slot for slot, _ in self._recent(width, now)]
+        return [slot if closed else slot.copy() for slot, closed in self._recent(width, now)]
 
-    def snapshot(self, width: int, now: float) -> list[Slot]:
-        """The same, to keep: closed slots do not change, the present one is copied."""
-        return [slot if closed else slot.copied() for slot, closed in self._recent(width, now)]
-
-    def encoded(self, width: int, now: float) -> list[list[object]]:
-        """The same as hub data."""
-        return [slot.encoded(closed=closed) for slot, closed in self._recent(width, now)]
+    def encode(self, width: int, now: float) -> list[list[object]]:
+        """Return the same slots as :meth:`read`, encoded for the hub."""
+        return [slot.encode(closed=closed) for slot, closed in self._recent(width, now)]
 
     def _recent(self, width: int, now: float) -> list[tuple[Slot, bool]]:
         number = next(i for i, level in enumerate(self._levels) if level.width == width)
@@ -222,31 +227,31 @@ class Windows:
         return [pair for pair in found if newest - level.size < pair[0].index <= newest]
 
 
-def side_by_side(workers: Iterable[Iterable[Slot]]) -> list[Slot]:
-    """The slots of several workers as if they were one, oldest first."""
+def merge_workers(workers: Iterable[Iterable[Slot]]) -> list[Slot]:
+    """Add the slots of several workers as if they were one worker; oldest first."""
     merged: dict[int, Slot] = {}
     for slots in workers:
         for slot in slots:
             found = merged.get(slot.index)
             if found is None:
                 found = merged[slot.index] = Slot(slot.index)
-            found.beside(slot)
+            found.add_parallel(slot)
     return [merged[index] for index in sorted(merged)]
 
 
-def added_up(slots: Iterable[Slot]) -> Slot:
-    """All slots, oldest first, as one."""
+def sum_slots(slots: Iterable[Slot]) -> Slot:
+    """Add slots of one worker, given oldest first."""
     total = Slot(0)
     for slot in slots:
-        total.then(slot)
+        total.add_later(slot)
     return total
 
 
-def decoded(data: object) -> list[Slot]:
-    """A list of slots from hub data.
+def decode_slots(data: object) -> list[Slot]:
+    """Decode a list of slots from hub data.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the data is not a list of slots.
     """
     if not isinstance(data, list) or len(data) > max(size for _, size in LEVELS) + 1:
         raise ValueError("not a list of slots")

@@ -1,9 +1,9 @@
-"""How workers show each other what they counted: one snapshot each in the hub.
+"""Worker snapshots: each worker puts its counts into the hub, where the others read them.
 
-A snapshot has two keys: what is new each second (totals, the last two minutes, engines, routes)
-and what is new every ten seconds (the hour and the day). Both run out soon, so a worker that was
-killed is gone from the picture without anybody cleaning up. What others wrote is checked before
-it is used; a damaged snapshot is left out.
+A snapshot has two keys: one for what changes each second (totals, the last two minutes, engines,
+routes), one for what changes every ten seconds (the hour and the day). Both expire soon, so the
+snapshot of a killed worker disappears by itself. A snapshot is checked before it is used; a damaged
+one is left out.
 """
 
 from __future__ import annotations
@@ -21,19 +21,29 @@ from ..core.histogram import Histogram
 from ..core.problem__conversion import converted
 from ..protocols import Hub
 from ..types import CacheStats, EngineHealth, HttpCacheStats, StoreStats
-from ..workers.engine_health import as_dicts, decoded_health
+from ..workers.engine_health import decode_health, encode_health
 from .collector import Collector
-from .windows import Slot, decoded
+from .windows import Slot, decode_slots
 
-__all__ = ["EVERY_S", "TTL_S", "Exchange", "Route", "Slots", "WorkerView", "own_slots", "own_view"]
+__all__ = [
+    "EVERY_S",
+    "TTL_S",
+    "EncodedSlots",
+    "RouteView",
+    "WorkerSnapshots",
+    "WorkerView",
+    "encode_own_slots",
+    "read_own_view",
+]
 
 logger = logging.getLogger("om_plugins")
 
 EVERY_S = 10.0
-"""How often a snapshot is published when nobody watches."""
+"""How often a worker publishes its snapshot when nobody watches, in seconds."""
 TTL_S = 25.0
-"""How long it lasts: two may be late."""
+"""How long a snapshot lasts in the hub: longer than two intervals, so one may be late."""
 WATCHED_TTL_S = 15.0
+"""How long workers publish every second after somebody looked."""
 MAX_PUBLISHED_ROUTES = 200
 MAX_WORKERS = 256
 MAX_GROUPS = 50
@@ -48,8 +58,8 @@ _Text = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 @dataclass(slots=True)
-class Route:
-    """One row of the route table, as it is shown."""
+class RouteView:
+    """One row of the route table."""
 
     method: str
     route: str
@@ -60,19 +70,21 @@ class Route:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What makes rows of several workers the same row."""
+        """The method, the route and the status class, by which the rows of workers are merged."""
         return self.method, self.route, self.status_class
 
 
 @dataclass(slots=True)
 class WorkerView:
-    """What one worker has told of itself.
+    """The counts of one worker.
 
     Attributes:
-        uid: unique to the process.
+        uid: the unique name of the process.
         groups: the cache's counters by group of keys.
-        store: what it asked of a shared store; ``None`` when there is none.
-        seconds: the last two minutes; ``tens`` the last hour, ``fives`` the last day.
+        store: the counters of the shared store; ``None`` when there is none.
+        seconds: one-second slots of the last two minutes.
+        tens: ten-second slots of the last hour.
+        fives: five-minute slots of the last day.
     """
 
     uid: str
@@ -87,7 +99,7 @@ class WorkerView:
     pages: HttpCacheStats = field(default_factory=HttpCacheStats)
     store: StoreStats | None = None
     engines: list[EngineHealth] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
+    routes: list[RouteView] = field(default_factory=list)
     seconds: list[Slot] = field(default_factory=list)
     tens: list[Slot] = field(default_factory=list)
     fives: list[Slot] = field(default_factory=list)
@@ -124,19 +136,19 @@ class _PastWire(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Slots:
-    """Encoded slots: the closed ones are encoded once."""
+class EncodedSlots:
+    """The slots of this worker, encoded for the hub. A closed slot is encoded only once."""
 
     seconds: list[list[object]]
     tens: list[list[object]] = field(default_factory=list)
     fives: list[list[object]] = field(default_factory=list)
 
 
-class Exchange:
-    """This worker's side of the exchange. One for each process, see :attr:`uid`.
+class WorkerSnapshots:
+    """Publishes this worker's snapshot and reads those of the others.
 
     Args:
-        hub: what the workers share; asked from background threads and by those who look.
+        hub: the hub that the workers share.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -147,19 +159,20 @@ class Exchange:
 
     @property
     def uid(self) -> str:
-        """This process's name in the hub; a child after a fork gets its own."""
+        """The name of this process in the hub. A forked child gets its own."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._uid = f"{self._pid}-{secrets.token_hex(4)}"
             self._published = False
         return self._uid
 
-    def publish(self, view: WorkerView, slots: Slots, *, past: bool) -> None:
-        """Put this worker's snapshot.
+    def publish(self, view: WorkerView, slots: EncodedSlots, *, past: bool) -> None:
+        """Publish this worker's snapshot.
 
         Args:
-            slots: the encoded slots that go with the view.
-            past: the hour and the day, too.
+            view: the counts of this worker.
+            slots: the same worker's slots, encoded.
+            past: whether to publish the hour and the day, too.
         """
         uid = self.uid
         self._published = True
@@ -172,10 +185,10 @@ class Exchange:
             "rss_bytes": view.rss_bytes,
             "dropped": view.dropped,
             "cache": asdict(view.cache),
-            "groups": _busiest(view.groups),
+            "groups": _select_busiest(view.groups),
             "pages": asdict(view.pages),
             "store": None if view.store is None else asdict(view.store),
-            "engines": as_dicts(view.engines),
+            "engines": encode_health(view.engines),
             "routes": [
                 [*row.key, row.requests, row.size_bytes, row.recent.encode()]
                 for row in routes[:MAX_PUBLISHED_ROUTES]
@@ -187,17 +200,17 @@ class Exchange:
             self._hub.put(_PAST + uid, {"tens": slots.tens, "fives": slots.fives}, TTL_S)
 
     def withdraw(self) -> None:
-        """Take this worker's snapshot back, when it was published: the process ends."""
+        """Remove this worker's snapshot from the hub, because the process ends."""
         if self._published and self._pid == os.getpid():
             self._hub.put(_NOW + self._uid, None, TTL_S)
             self._hub.put(_PAST + self._uid, None, TTL_S)
             self._published = False
 
-    def others(self, *, past: bool = True) -> list[WorkerView]:
-        """What the other workers published and has not run out.
+    def read_others(self, *, past: bool = True) -> list[WorkerView]:
+        """Read the snapshots of the other workers.
 
         Args:
-            past: the hour and the day, too; reading them takes most of the time.
+            past: whether to read the hour and the day, too, which takes most of the time.
         """
         views = []
         long_ago = self._hub.scan(_PAST) if past else {}
@@ -206,7 +219,7 @@ class Exchange:
             if uid == self.uid:
                 continue
             try:
-                views.append(_view(uid, data, long_ago.get(_PAST + uid)))
+                views.append(_decode_view(uid, data, long_ago.get(_PAST + uid)))
             except (ValueError, TypeError) as error:
                 logger.debug("the snapshot of worker %r is left out: %s", uid, error)
         return views
@@ -215,12 +228,12 @@ class Exchange:
         """Ask all workers to publish every second for a while."""
         self._hub.put(_WATCHING, True, WATCHED_TTL_S)
 
-    def watched(self) -> bool:
-        """Whether somebody watches."""
+    def is_watched(self) -> bool:
+        """Return whether somebody asked for a snapshot every second."""
         return self._hub.get(_WATCHING) is not None
 
 
-def own_view(
+def read_own_view(
     uid: str,
     collector: Collector,
     *,
@@ -232,7 +245,19 @@ def own_view(
     pages: HttpCacheStats | None = None,
     store: StoreStats | None = None,
 ) -> WorkerView:
-    """This worker's own view, live."""
+    """Return the current counts of this worker.
+
+    Args:
+        uid: the name of the worker.
+        collector: the counts of requests.
+        dropped: how many samples monitors lost.
+        rss_bytes: memory of the process.
+        cache: the counters of the cache.
+        groups: the same by group of keys.
+        engines: the health of the engines.
+        pages: the counters of the shared HTTP cache.
+        store: those of the shared store.
+    """
     view = WorkerView(
         uid, os.getpid(), dropped=dropped, rss_bytes=rss_bytes, cache=cache, groups=groups or {},
         engines=list(engines),
@@ -245,19 +270,19 @@ def own_view(
         view.requests = counted.requests
         view.in_flight = counted.in_flight_now()
         view.routes = [
-            Route(*key, row.requests, row.size_bytes, row.recent(now))
+            RouteView(*key, row.requests, row.size_bytes, row.recent(now))
             for key, row in counted.rows.items()
         ]
-        view.seconds = counted.windows.snapshot(1, now)
-        view.tens = counted.windows.snapshot(10, now)
-        view.fives = counted.windows.snapshot(300, now)
+        view.seconds = counted.windows.read(1, now)
+        view.tens = counted.windows.read(10, now)
+        view.fives = counted.windows.read(300, now)
 
     collector.read(look)
     return view
 
 
-def _busiest(groups: dict[str, CacheStats]) -> dict[str, dict[str, int]]:
-    """The groups that are asked for most; of each the counters that have counted."""
+def _select_busiest(groups: dict[str, CacheStats]) -> dict[str, dict[str, int]]:
+    """Select the groups with the most look-ups, and of each the counters that are not zero."""
     order = sorted(groups.items(), key=lambda one: -one[1].hits - one[1].misses)
     return {
         name: {key: count for key, count in asdict(one).items() if count}
@@ -265,21 +290,26 @@ def _busiest(groups: dict[str, CacheStats]) -> dict[str, dict[str, int]]:
     }
 
 
-def own_slots(collector: Collector, *, past: bool) -> Slots:
-    """This worker's slots as hub data."""
-    slots = Slots([])
+def encode_own_slots(collector: Collector, *, past: bool) -> EncodedSlots:
+    """Encode the slots of this worker for the hub.
+
+    Args:
+        collector: the counts of requests.
+        past: whether to encode the hour and the day, too.
+    """
+    slots = EncodedSlots([])
 
     def look(counted: Collector, now: float) -> None:
-        slots.seconds = counted.windows.encoded(1, now)
+        slots.seconds = counted.windows.encode(1, now)
         if past:
-            slots.tens = counted.windows.encoded(10, now)
-            slots.fives = counted.windows.encoded(300, now)
+            slots.tens = counted.windows.encode(10, now)
+            slots.fives = counted.windows.encode(300, now)
 
     collector.read(look)
     return slots
 
 
-def _view(uid: str, now: object, past: object) -> WorkerView:
+def _decode_view(uid: str, now: object, past: object) -> WorkerView:
     wire = converted(now, _NowWire)
     view = WorkerView(
         uid,
@@ -291,9 +321,9 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
         wire.dropped,
         converted(wire.cache, CacheStats),
         {name: converted(one, CacheStats) for name, one in wire.groups.items()},
-        engines=decoded_health(wire.engines),
+        engines=decode_health(wire.engines),
         routes=[
-            Route(
+            RouteView(
                 row.method,
                 row.route,
                 row.status_class,
@@ -303,11 +333,11 @@ def _view(uid: str, now: object, past: object) -> WorkerView:
             )
             for row in wire.routes
         ],
-        seconds=decoded(wire.seconds),
+        seconds=decode_slots(wire.seconds),
     )
     view.pages = converted(wire.pages, HttpCacheStats)
     view.store = None if wire.store is None else converted(wire.store, StoreStats)
     if past is not None:
         long_ago = converted(past, _PastWire)
-        view.tens, view.fives = decoded(long_ago.tens), decoded(long_ago.fives)
+        view.tens, view.fives = decode_slots(long_ago.tens), decode_slots(long_ago.fives)
     return view

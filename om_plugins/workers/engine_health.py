@@ -1,7 +1,8 @@
-"""The health of engines as all workers see it.
+"""The health of engines, merged from all workers.
 
-Each worker has breakers of its own. An engine is offline when most of the workers that know
-something of it say so, degraded when any has a complaint, healthy when any has used it.
+Each worker has its own breakers. An engine is offline when at least half of the workers that have
+data about it say so, degraded when any of them says offline or degraded, and healthy when any has
+used it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import msgspec
 from ..core.problem__conversion import converted
 from ..types import EngineHealth, Health
 
-__all__ = ["Fallbacks", "as_dicts", "decoded_health", "fallbacks", "merged_health"]
+__all__ = ["FallbackCounts", "count_fallbacks", "decode_health", "encode_health", "merge_health"]
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
-class _Wire(msgspec.Struct):
-    """One engine's health as it lies in the hub."""
+class _HealthWire(msgspec.Struct):
+    """The health of one engine as it is stored in the hub."""
 
     engine: _Name
     chain: _Name
@@ -33,14 +34,14 @@ class _Wire(msgspec.Struct):
     samples: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     since: float
     last_error: _Name = ""
-    # workers of an earlier version, which serve during a deployment, do not say these
+    # workers of an earlier version, which serve during a deployment, do not send these
     forced: Literal["", "open", "closed"] = ""
     ejected: bool = False
     probed_at: float | None = None
 
 
-def as_dicts(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
-    """For the hub and for JSON."""
+def encode_health(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
+    """Encode health for the hub and for JSON."""
     return [
         {
             "engine": one.engine[:200],
@@ -60,31 +61,33 @@ def as_dicts(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
     ]
 
 
-def decoded_health(data: object) -> list[EngineHealth]:
-    """Read what :func:`as_dicts` wrote.
+def decode_health(data: object) -> list[EngineHealth]:
+    """Decode the result of :func:`encode_health`.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: the data is something else.
     """
-    wires = converted(data, Annotated[list[_Wire], msgspec.Meta(max_length=1000)])
-    return [EngineHealth(*(getattr(w, name) for name in _Wire.__struct_fields__)) for w in wires]
+    wires = converted(data, Annotated[list[_HealthWire], msgspec.Meta(max_length=1000)])
+    return [
+        EngineHealth(*(getattr(w, name) for name in _HealthWire.__struct_fields__)) for w in wires
+    ]
 
 
-def merged_health(workers: Iterable[Iterable[EngineHealth]]) -> list[EngineHealth]:
-    """One row an engine, in the order of chain and tier."""
+def merge_health(workers: Iterable[Iterable[EngineHealth]]) -> list[EngineHealth]:
+    """Merge the health that the workers report into one row per engine, by chain and tier."""
     found: dict[tuple[str, str, int], list[EngineHealth]] = {}
     for worker in workers:
         for one in worker:
             found.setdefault((one.chain, one.engine, one.tier), []).append(one)
-    merged = [_merged(rows) for rows in found.values()]
-    # sorted() keeps the order of engines of one tier, which is the order in which they are asked
+    merged = [_merge_rows(rows) for rows in found.values()]
+    # sorted() is stable: engines of one tier keep the order in which they are called
     return sorted(merged, key=lambda one: (one.chain, one.tier))
 
 
-def _merged(rows: list[EngineHealth]) -> EngineHealth:
+def _merge_rows(rows: list[EngineHealth]) -> EngineHealth:
     first = rows[0]
     samples = sum(row.samples for row in rows)
-    state = _state([row.state for row in rows])
+    state = _merge_states([row.state for row in rows])
     return EngineHealth(
         engine=first.engine,
         chain=first.chain,
@@ -101,7 +104,7 @@ def _merged(rows: list[EngineHealth]) -> EngineHealth:
     )
 
 
-def _state(states: list[Health]) -> Health:
+def _merge_states(states: list[Health]) -> Health:
     known = [state for state in states if state is not Health.NO_DATA]
     if not known:
         return Health.NO_DATA
@@ -113,23 +116,23 @@ def _state(states: list[Health]) -> Health:
 
 
 @dataclass(slots=True)
-class Fallbacks:
-    """How often a chain was answered by another than its first tier, in the breakers' window."""
+class FallbackCounts:
+    """How many answers of a chain came from a tier after its first, in the breakers' window."""
 
     answered: int = 0
     fell_back: int = 0
 
 
-def fallbacks(health: Iterable[EngineHealth]) -> dict[str, Fallbacks]:
-    """Count answers by chain: what a breaker counted and did not fail was an answer."""
+def count_fallbacks(health: Iterable[EngineHealth]) -> dict[str, FallbackCounts]:
+    """Count answers by chain: each call that a breaker counted as no failure was an answer."""
     first: dict[str, int] = {}
-    counted: dict[str, Fallbacks] = {}
+    counted: dict[str, FallbackCounts] = {}
     rows = list(health)
     for one in rows:
         first[one.chain] = min(first.get(one.chain, one.tier), one.tier)
     for one in rows:
         answers = round(one.samples * (1 - one.failure_rate))
-        total = counted.setdefault(one.chain, Fallbacks())
+        total = counted.setdefault(one.chain, FallbackCounts())
         total.answered += answers
         if one.tier > first[one.chain]:
             total.fell_back += answers

@@ -331,6 +331,6 @@ def test_an_alert_is_silenced_and_told_of_again(console):
     console.runtime.clock.advance(1)  # a picture is kept that long
     assert console.client.get("/_om/overview.json").json["silences"] == {"error_rate": until}
     assert silence("error_rate", "0").status_code == 200
-    assert console.runtime.monitoring.silences() == {}
+    assert console.runtime.monitoring.alerts.read_silences() == {}
     assert silence("error_rat", "1").status_code == 422
     assert silence("error_rate", "soon").status_code == 422

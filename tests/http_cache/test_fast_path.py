@@ -235,7 +235,7 @@ def test_hits_are_counted_as_any_request():
     site = Site(VIEWS["no tags"])
     collector = site.om.runtime.monitoring.collector
     samples = []
-    collector.listen(samples.append)
+    collector.add_listener(samples.append)
     before = site.om.http_cache.stats().hits
     for _ in range(3):
         site.get()

@@ -6,7 +6,7 @@ import pytest
 
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
-from om_plugins.monitoring.alert_rules import RULES, read_all, rules_from, wilson_lower
+from om_plugins.monitoring.alert_rules import RULES, build_rules, take_readings, wilson_lower
 from om_plugins.monitoring.windows import Slot
 from om_plugins.settings.settings__options import AlertOptions
 from om_plugins.types import EngineHealth, Health
@@ -24,7 +24,7 @@ def slot(**values):
 
 
 def readings(seconds=(), hour=(), engines=()):
-    return {(r.rule, r.subject): r for r in read_all(seconds, hour, engines, NOW)}
+    return {(r.rule, r.subject): r for r in take_readings(seconds, hour, engines, NOW)}
 
 
 def health(engine, tier, samples, state=Health.HEALTHY, failure_rate=0.0):
@@ -98,15 +98,15 @@ def test_without_traffic_nothing_is_measured():
 
 
 def test_settings_change_a_rule_and_keep_its_proportion():
-    rules = {r.name: r for r in rules_from({"response_time": AlertOptions(limit=1.0)})}
+    rules = {r.name: r for r in build_rules({"response_time": AlertOptions(limit=1.0)})}
     assert (rules["response_time"].limit, rules["response_time"].clear) == (1.0, 0.8)
     assert len(rules) == len(RULES)
-    off = rules_from(Settings(alerts={"memory": {"enabled": False}}).alerts)
+    off = build_rules(Settings(alerts={"memory": {"enabled": False}}).alerts)
     assert "memory" not in {rule.name for rule in off}
 
 
 def test_a_wrong_setting_is_named():
     with pytest.raises(ConfigError, match=r"OM_ALERTS\['eror_rate'\].*did you mean 'error_rate'"):
-        rules_from({"eror_rate": AlertOptions()})
+        build_rules({"eror_rate": AlertOptions()})
     with pytest.raises(ConfigError, match=r"clear.*must not be above the limit"):
-        rules_from({"memory": AlertOptions(limit=0.5, clear=0.7)})
+        build_rules({"memory": AlertOptions(limit=0.5, clear=0.7)})

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from om_plugins.monitoring.alert_rules import Reading, Rule
-from om_plugins.monitoring.alerts import HISTORY, MAX_ACTIVE, Alerts, shown
+from om_plugins.monitoring.alert_rules import AlertRule, Reading
+from om_plugins.monitoring.alerts import HISTORY, MAX_ACTIVE, AlertStates, decode_alerts
 
-RULE = Rule("load", 10.0, 8.0, 60, 60, "error", "Load is {value:g} (limit {limit:g})")
+RULE = AlertRule("load", 10.0, 8.0, 60, 60, "error", "Load is {value:g} (limit {limit:g})")
 
 
 @pytest.fixture
 def alerts():
-    return Alerts([RULE], repeat_s=3600)
+    return AlertStates([RULE], repeat_s=3600)
 
 
 def at(alerts, now, value, subject="", silenced=None):
@@ -31,7 +31,7 @@ def test_the_whole_life_of_an_alert(alerts):
     assert at(alerts, 1130, 5) == []
     assert at(alerts, 1140, 4) == [("resolved", "resolved", 4)]
     assert at(alerts, 1150, 4) == []
-    (past,) = shown(alerts.encoded())["history"]
+    (past,) = decode_alerts(alerts.encode())["history"]
     assert (past["since"], past["fired_at"], past["resolved_at"]) == (1000, 1060, 1140)
     assert past["message"] == "Load is 22 (limit 10)"
 
@@ -99,13 +99,13 @@ def test_another_process_goes_on_where_this_one_was(alerts):
     at(alerts, 0, 20)
     at(alerts, 60, 20)
     at(alerts, 61, 20, "second")
-    data = msgspec.msgpack.decode(msgspec.msgpack.encode(alerts.encoded()))
-    other = Alerts([RULE], repeat_s=3600)
+    data = msgspec.msgpack.decode(msgspec.msgpack.encode(alerts.encode()))
+    other = AlertStates([RULE], repeat_s=3600)
     other.load(data)
     assert at(other, 70, 20) == [], "not fired again"
     at(other, 80, 1)
     assert at(other, 140, 1) == [("resolved", "resolved", 1)]
-    (past,) = shown(other.encoded())["history"]
+    (past,) = decode_alerts(other.encode())["history"]
     assert past["state"] == "resolved"
 
 
@@ -115,7 +115,7 @@ def test_the_history_keeps_the_newest_hundred(alerts):
         for value, wait in ((20, 0), (20, 60), (1, 1), (1, 60)):
             now += wait
             at(alerts, now, value, f"s{number}")
-    past = shown(alerts.encoded())["history"]
+    past = decode_alerts(alerts.encode())["history"]
     assert len(past) == HISTORY >= 50
     assert past[-1]["subject"] == "s129"
 
@@ -123,20 +123,20 @@ def test_the_history_keeps_the_newest_hundred(alerts):
 def test_a_flood_of_subjects_is_bounded(alerts):
     many = [Reading("load", f"s{n}", 20.0, lambda limit: True) for n in range(1000)]
     alerts.update(many, 0)
-    assert len(alerts.encoded()["active"]) == MAX_ACTIVE
+    assert len(alerts.encode()["active"]) == MAX_ACTIVE
 
 
 def test_an_alert_without_its_rule_is_dropped(alerts):
     at(alerts, 0, 20)
     at(alerts, 60, 20)
-    other = Alerts([])
-    other.load(alerts.encoded())
+    other = AlertStates([])
+    other.load(alerts.encode())
     assert other.update([], 70) == []
-    assert other.encoded()["active"] == []
+    assert other.encode()["active"] == []
 
 
 @pytest.mark.parametrize("hostile", [None, [], {"active": 1}, {"active": [], "history": [{}]}])
 def test_what_is_no_state_is_refused_and_shown_as_nothing(alerts, hostile):
     with pytest.raises(ValueError):
         alerts.load(hostile)
-    assert shown(hostile) == {"active": [], "history": []}
+    assert decode_alerts(hostile) == {"active": [], "history": []}

@@ -11,7 +11,7 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
-from om_plugins.monitoring.collector import OVERFLOW, UNMATCHED, Collector, Delivery
+from om_plugins.monitoring.collector import OVERFLOW, UNMATCHED, Collector, MonitorQueues
 from om_plugins.types import Sample
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -152,7 +152,7 @@ def test_durations_of_a_route_are_those_of_the_last_minutes(collector, clock):
 
 def test_listeners_get_samples_with_rule_and_status(collector, clock):
     got = []
-    collector.listen(got.append)
+    collector.add_listener(got.append)
     done(collector, clock, "/a", "PURGE", "503 X", 0.5, size=7)
     collector.fold()
     (sample,) = got
@@ -164,18 +164,24 @@ def test_listeners_get_samples_with_rule_and_status(collector, clock):
 def test_a_child_begins_at_zero_even_when_the_parent_was_folding(collector, clock):
     done(collector, clock)
     collector.enter()
-    with collector._lock:
+    children = []
+
+    def fork(_collector, _now):  # no count changes meanwhile: the parent holds the lock
         pid = os.fork()
-        if pid == 0:  # pragma: no cover - the child
-            code = 1
-            try:
-                clean = (collector.in_flight(), collector.requests) == (0, 0)
-                done(collector, clock)
-                collector.fold()
-                code = 0 if clean and collector.requests == 1 else 2
-            finally:
-                os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        if pid:
+            children.append(pid)
+            return
+        code = 1  # pragma: no cover - the child
+        try:
+            clean = (collector.in_flight(), collector.requests) == (0, 0)
+            done(collector, clock)
+            collector.fold()
+            code = 0 if clean and collector.requests == 1 else 2
+        finally:
+            os._exit(code)
+
+    collector.read(fork)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
     assert collector.in_flight() == 1
 
 
@@ -224,24 +230,24 @@ def scheduler(clock):
 
 def test_samples_come_in_batches_and_once(scheduler):
     monitor = Monitor()
-    delivery = Delivery([("m", monitor)], scheduler=scheduler, guarded=guarded)
+    delivery = MonitorQueues([("m", monitor)], scheduler=scheduler, guarded=guarded)
     for sample in SAMPLES:
-        delivery.take(sample)
-    delivery.send()
-    delivery.send()
+        delivery.add(sample)
+    delivery.deliver()
+    delivery.deliver()
     assert monitor.batches == []
     scheduler.run_pending()
-    delivery.send()
+    delivery.deliver()
     scheduler.run_pending()
     assert monitor.batches == [list(range(10))]
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_them(scheduler):
     monitor = Monitor()
-    delivery = Delivery([("m", monitor)], scheduler=scheduler, guarded=guarded, size=4)
+    delivery = MonitorQueues([("m", monitor)], scheduler=scheduler, guarded=guarded, size=4)
     for sample in SAMPLES:
-        delivery.take(sample)
-    delivery.send()
+        delivery.add(sample)
+    delivery.deliver()
     scheduler.run_pending()
     assert monitor.batches == [[6, 7, 8, 9]]
     assert delivery.dropped == 6
@@ -256,10 +262,10 @@ def test_a_broken_monitor_keeps_no_other_from_its_samples(scheduler):
             raise RuntimeError
 
     broken, monitor = Broken(), Monitor()
-    delivery = Delivery([("b", broken), ("m", monitor)], scheduler=scheduler, guarded=guarded)
+    delivery = MonitorQueues([("b", broken), ("m", monitor)], scheduler=scheduler, guarded=guarded)
     for _ in range(2):
-        delivery.take(SAMPLES[0])
-        delivery.send()
+        delivery.add(SAMPLES[0])
+        delivery.deliver()
         scheduler.run_pending()
     assert broken.calls == 2
     assert monitor.batches == [[0], [0]]
@@ -284,13 +290,13 @@ def test_a_slow_monitor_holds_up_nobody_and_is_not_called_twice_at_once():
                 got.set()
 
     slow = Slow()
-    delivery = Delivery([("s", slow), ("q", Quick())], scheduler=scheduler, guarded=guarded)
+    delivery = MonitorQueues([("s", slow), ("q", Quick())], scheduler=scheduler, guarded=guarded)
     try:
-        delivery.take(SAMPLES[0])
-        delivery.send()
+        delivery.add(SAMPLES[0])
+        delivery.deliver()
         assert begun.wait(5)
-        delivery.take(SAMPLES[1])
-        delivery.send()
+        delivery.add(SAMPLES[1])
+        delivery.deliver()
         assert got.wait(5)
         assert slow.calls == 1
     finally:

@@ -13,10 +13,10 @@ from om_plugins.monitoring.counters import (
     COMMON_TTL_S,
     ENDED_AFTER_S,
     MAX_ROWS,
-    Ledger,
-    counters,
-    of_requests,
-    under_bounds,
+    SharedCounters,
+    count_below_bounds,
+    count_fields,
+    count_requests,
 )
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
@@ -32,7 +32,7 @@ def hub(clock):
 
 @pytest.fixture
 def ledger(hub, clock):
-    return Ledger(hub, clock)
+    return SharedCounters(hub, clock)
 
 
 @pytest.mark.parametrize("bound", BOUNDS_S)
@@ -41,8 +41,8 @@ def test_a_bound_parts_what_is_below_it_from_what_is_not(bound):
     durations.record(bound * 0.999)
     durations.record(bound)
     place = BOUNDS_S.index(bound)
-    assert under_bounds(durations)[place] == 1
-    assert under_bounds(durations)[place + 1 :] == [2] * (len(BOUNDS_S) - place - 1)
+    assert count_below_bounds(durations)[place] == 1
+    assert count_below_bounds(durations)[place + 1 :] == [2] * (len(BOUNDS_S) - place - 1)
 
 
 def test_durations_are_counted_since_the_beginning(clock):
@@ -50,7 +50,7 @@ def test_durations_are_counted_since_the_beginning(clock):
     for waited in (0, 300, 300, 3_000, 600):
         clock.advance(waited)
         collector.leave(("/", "GET", "200 OK", 0.2, 10, clock.monotonic(), False))
-        ((_, numbers),) = of_requests(collector).items()
+        ((_, numbers),) = count_requests(collector).items()
     requests, size, seconds, count, *under = numbers
     assert (requests, size, count) == (5, 50, 5)
     assert seconds == pytest.approx(1.0)
@@ -61,44 +61,44 @@ def test_the_rows_are_bounded_and_nothing_is_lost(clock):
     collector = Collector(clock, max_routes=10_000)
     for number in range(MAX_ROWS + 50):
         collector.leave((f"/{number}", "GET", "200 OK", 0.1, 1, clock.monotonic(), False))
-    found = of_requests(collector)
+    found = count_requests(collector)
     assert len(found) == MAX_ROWS + 1
     assert found["request", "_OTHER", "<overflow>", "2xx"][0] == 50
 
 
 def test_levels_and_what_never_counted_are_no_counters():
     stats = CacheStats(fresh=3, entries=5)
-    assert counters("cache", stats, levels=("entries",)) == {HITS: [3]}
+    assert count_fields("cache", stats, levels=("entries",)) == {HITS: [3]}
 
 
 def test_workers_are_added_up(ledger):
-    ledger.put("a", lambda: {HITS: [3], ("cpu",): [1.5]})
-    ledger.put("b", lambda: {HITS: [4, 1]})
+    ledger.publish("a", lambda: {HITS: [3], ("cpu",): [1.5]})
+    ledger.publish("b", lambda: {HITS: [4, 1]})
     assert ledger.read() == {HITS: [7, 1], ("cpu",): [1.5]}
 
 
 def test_what_an_ended_worker_counted_stays(ledger, hub, clock):
-    ledger.put("a", lambda: {HITS: [3]})
+    ledger.publish("a", lambda: {HITS: [3]})
     for round_ in range(200):  # for days
         clock.advance(ENDED_AFTER_S)
-        ledger.put("b", lambda n=round_: {HITS: [n]})
-        ledger.settle()
+        ledger.publish("b", lambda n=round_: {HITS: [n]})
+        ledger.add_ended_workers()
         assert ledger.read() == {HITS: [3 + round_]}
     assert list(hub.scan("monitor/totals/")) == ["monitor/totals/b"]
     for _ in range(80):
         clock.advance(COMMON_TTL_S / 60)
-        ledger.settle()
+        ledger.add_ended_workers()
     assert ledger.read() == {HITS: [3 + 199]}
 
 
 def test_one_that_is_settled_is_not_counted_twice(ledger, hub, clock):
-    ledger.put("a", lambda: {HITS: [3]})
+    ledger.publish("a", lambda: {HITS: [3]})
     left = hub.get("monitor/totals/a")
     clock.advance(ENDED_AFTER_S + 1)
-    ledger.settle()
+    ledger.add_ended_workers()
     hub.put("monitor/totals/a", left, 60)  # as when the settling process died halfway
     assert ledger.read() == {HITS: [3]}
-    ledger.settle()
+    ledger.add_ended_workers()
     assert ledger.read() == {HITS: [3]}
     assert not hub.scan("monitor/totals/")
 
@@ -117,7 +117,7 @@ def test_one_that_is_settled_is_not_counted_twice(ledger, hub, clock):
     ],
 )
 def test_a_damaged_entry_is_left_out(ledger, hub, damaged):
-    ledger.put("a", lambda: {HITS: [3]})
+    ledger.publish("a", lambda: {HITS: [3]})
     hub.put("monitor/totals/b", damaged, 60)
     assert ledger.read() == {HITS: [3]}
     hub.put("monitor/totals-ended", damaged, 60)

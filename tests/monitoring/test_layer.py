@@ -15,7 +15,7 @@ from flask import Flask, Response, abort, stream_with_context
 from werkzeug.test import EnvironBuilder
 
 from om_plugins.monitoring.collector import FOLD_AT, UNMATCHED, Collector
-from om_plugins.monitoring.layer import ROUTE, ObserveLayer
+from om_plugins.monitoring.layer import ROUTE, MonitoringLayer
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -29,7 +29,7 @@ def collector(clock):
 def around(clock, collector):
     def make(app, validated=True, **options):
         inner = validator(app) if validated else app
-        layer = ObserveLayer(inner, collector, clock=clock, **options)
+        layer = MonitoringLayer(inner, collector, clock=clock, **options)
         return validator(layer) if validated else layer
 
     return make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from om_plugins.monitoring.windows import Slot, Windows, added_up, decoded, side_by_side
+from om_plugins.monitoring.windows import Slot, Windows, decode_slots, merge_workers, sum_slots
 
 T = 1_700_000_100.0  # divisible by 300
 
@@ -79,19 +79,19 @@ def test_levels_follow_in_time_and_add_up_side_by_side():
     hit(windows, T + 1, rss_bytes=200, memory=0.4, in_flight=1, cpu_s=0.25)
     (ten,) = windows.read(10, T + 10)
     assert (ten.rss_bytes, ten.memory, ten.in_flight, ten.cpu_s) == (200, 0.4, 3, 0.75)
-    (both,) = side_by_side([[ten], [ten]])
+    (both,) = merge_workers([[ten], [ten]])
     assert (both.rss_bytes, both.memory, both.in_flight, both.cpu_s) == (400, 0.4, 6, 1.5)
     assert (both.requests, both.durations.count) == (4, 4)
     assert ten.requests == 2, "the workers' own slots stay as they are"
-    assert added_up([ten, both]).requests == 6
+    assert sum_slots([ten, both]).requests == 6
 
 
 def test_a_slot_is_read_back_as_it_was_written():
     windows = Windows()
     slot = hit(windows, T, 0.25, rss_bytes=5, memory=0.25, cpu_s=0.125)
     slot.errors, slot.refused, slot.size_bytes, slot.cache_hits, slot.cache_misses = 1, 2, 3, 4, 5
-    data = msgspec.msgpack.decode(msgspec.msgpack.encode(windows.encoded(1, T)))
-    (again,) = decoded(data)
+    data = msgspec.msgpack.decode(msgspec.msgpack.encode(windows.encode(1, T)))
+    (again,) = decode_slots(data)
     for name in Slot.__slots__:
         if name not in ("durations", "_encoded"):
             assert getattr(again, name) == getattr(slot, name), name
@@ -113,4 +113,4 @@ def test_a_slot_is_read_back_as_it_was_written():
 )
 def test_what_is_no_list_of_slots_is_refused(hostile):
     with pytest.raises(ValueError):
-        decoded(hostile)
+        decode_slots(hostile)

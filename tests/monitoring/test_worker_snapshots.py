@@ -116,7 +116,7 @@ def test_a_picture_of_a_busy_worker_fits_into_the_hub(clock):
         collector.fold()
         clock.advance(1)
     full = CacheStats(*[2**40] * len(CacheStats.__slots__))
-    view = exchange.own_view(
+    view = exchange.read_own_view(
         "u", collector, dropped=0, rss_bytes=1, cache=full, engines=[],
         groups={f"{n:080}": full for n in range(200)},
     )  # fmt: skip
@@ -126,7 +126,9 @@ def test_a_picture_of_a_busy_worker_fits_into_the_hub(clock):
         def put(self, key, value, ttl):
             puts[key.split("/")[1]] = len(encode(key, value))
 
-    exchange.Exchange(Hub()).publish(view, exchange.own_slots(collector, past=True), past=True)
+    exchange.WorkerSnapshots(Hub()).publish(
+        view, exchange.encode_own_slots(collector, past=True), past=True
+    )
     assert puts["now"] < MAX_VALUE_BYTES / 4, puts
     assert puts["past"] < MAX_VALUE_BYTES / 4, puts
 
@@ -134,23 +136,23 @@ def test_a_picture_of_a_busy_worker_fits_into_the_hub(clock):
 def test_the_caches_groups_of_all_workers_are_added_up(clock):
     from om_plugins.builtin.hubs.memory import MemoryHub
     from om_plugins.monitoring.collector import Collector
-    from om_plugins.monitoring.overview import overview
+    from om_plugins.monitoring.overview import build_overview
     from om_plugins.types import CacheStats
 
     hub = MemoryHub("memory://", clock)
     collector = Collector(clock)
 
     def view(**groups):
-        return exchange.own_view(
+        return exchange.read_own_view(
             "u", collector, dropped=0, rss_bytes=1, cache=CacheStats(), engines=[], groups=groups
         )
 
     other = view(panel=CacheStats(fresh=3, misses=1, bytes_saved=30), user=CacheStats(misses=1))
-    slots = exchange.own_slots(collector, past=False)
-    exchange.Exchange(hub).publish(other, slots, past=False)
+    slots = exchange.encode_own_slots(collector, past=False)
+    exchange.WorkerSnapshots(hub).publish(other, slots, past=False)
     mine = view(panel=CacheStats(fresh=2, saved_us=9))
-    everyone = [mine, *exchange.Exchange(hub).others(past=False)]
-    groups = overview(everyone, clock.time(), {}, "")["cache_groups"]
+    everyone = [mine, *exchange.WorkerSnapshots(hub).read_others(past=False)]
+    groups = build_overview(everyone, clock.time(), {}, "")["cache_groups"]
     assert [one["name"] for one in groups] == ["panel", "user"]
     panel = groups[0]
     assert (panel["fresh"], panel["misses"], panel["bytes_saved"], panel["saved_us"]) == (
@@ -165,7 +167,7 @@ def test_the_caches_groups_of_all_workers_are_added_up(clock):
 def test_what_all_workers_asked_of_the_store_is_added_up(clock):
     from om_plugins.builtin.hubs.memory import MemoryHub
     from om_plugins.monitoring.collector import Collector
-    from om_plugins.monitoring.overview import overview
+    from om_plugins.monitoring.overview import build_overview
     from om_plugins.types import CacheStats, StoreStats
 
     hub = MemoryHub("memory://", clock)
@@ -173,15 +175,15 @@ def test_what_all_workers_asked_of_the_store_is_added_up(clock):
 
     def everyone(mine, other):
         views = [
-            exchange.own_view(
+            exchange.read_own_view(
                 "u", collector, dropped=0, rss_bytes=1, cache=CacheStats(), engines=[], store=store
             )
             for store in (mine, other)
         ]
-        slots = exchange.own_slots(collector, past=False)
-        exchange.Exchange(hub).publish(views[1], slots, past=False)
-        found = [views[0], *exchange.Exchange(hub).others(past=False)]
-        return overview(found, clock.time(), {}, "")["cache_store"]
+        slots = exchange.encode_own_slots(collector, past=False)
+        exchange.WorkerSnapshots(hub).publish(views[1], slots, past=False)
+        found = [views[0], *exchange.WorkerSnapshots(hub).read_others(past=False)]
+        return build_overview(found, clock.time(), {}, "")["cache_store"]
 
     assert everyone(None, None) is None
     clock.advance(exchange.TTL_S + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.types import EngineHealth, Health
-from om_plugins.workers.engine_health import as_dicts, decoded_health, merged_health
+from om_plugins.workers.engine_health import decode_health, encode_health, merge_health
 
 OK, BAD, OFF, NONE = Health.HEALTHY, Health.DEGRADED, Health.OFFLINE, Health.NO_DATA
 
@@ -28,12 +28,12 @@ def health(state, samples=10, failure_rate=0.0, engine="e", tier=1, since=5.0, l
     ],
 )
 def test_the_state_is_that_of_most_workers_who_know(states, merged):
-    (one,) = merged_health([[health(state)] for state in states])
+    (one,) = merge_health([[health(state)] for state in states])
     assert one.state is merged
 
 
 def test_rates_are_weighed_by_samples():
-    (one,) = merged_health(
+    (one,) = merge_health(
         [[health(OK, 90, 0.0)], [health(BAD, 10, 0.5, since=9.0, last_error="OSError")]]
     )
     assert (one.samples, one.failure_rate, one.last_error) == (100, pytest.approx(0.05), "OSError")
@@ -42,30 +42,30 @@ def test_rates_are_weighed_by_samples():
 
 def test_engines_stay_in_the_order_of_their_tiers():
     worker = [health(OK, engine="z"), health(OK, engine="a"), health(OK, engine="m", tier=2)]
-    assert [h.engine for h in merged_health([worker, worker])] == ["z", "a", "m"]
+    assert [h.engine for h in merge_health([worker, worker])] == ["z", "a", "m"]
 
 
 def test_health_passes_through_the_hub():
     worker = [health(OK), health(OFF, engine="f", tier=2, last_error="Transient")]
-    assert decoded_health(as_dicts(worker)) == worker
+    assert decode_health(encode_health(worker)) == worker
 
 
 def test_what_operators_and_probers_did_is_told_of_any_worker():
     forced, probed = health(OFF), health(OK)
     forced.forced, forced.ejected, forced.probed_at = "open", True, 3.0
     probed.probed_at = 9.0
-    assert decoded_health(as_dicts([forced])) == [forced]
-    (one,) = merged_health([[health(OK)], [forced], [probed]])
+    assert decode_health(encode_health([forced])) == [forced]
+    (one,) = merge_health([[health(OK)], [forced], [probed]])
     assert (one.forced, one.ejected, one.probed_at) == ("open", True, 9.0)
 
 
 def test_workers_of_an_earlier_version_are_understood_and_understand():
     """During a deployment both serve: what one does not know is left out, not refused."""
-    (told,) = as_dicts([health(OK)])
+    (told,) = encode_health([health(OK)])
     for name in ("forced", "ejected", "probed_at"):
         del told[name]
-    assert decoded_health([told]) == [health(OK)]
-    assert decoded_health([{**told, "of_a_later_version": 1}]) == [health(OK)]
+    assert decode_health([told]) == [health(OK)]
+    assert decode_health([{**told, "of_a_later_version": 1}]) == [health(OK)]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_workers_of_an_earlier_version_are_understood_and_understand():
         None,
         [1],
         [{}],
-        [{**as_dicts([health(OK)])[0], "state": "fine"}],
-        [{**as_dicts([health(OK)])[0], "forced": "shut"}],
+        [{**encode_health([health(OK)])[0], "state": "fine"}],
+        [{**encode_health([health(OK)])[0], "forced": "shut"}],
     ],
 )
 def test_what_is_no_health_is_refused(hostile):
     with pytest.raises(ValueError):
-        decoded_health(hostile)
+        decode_health(hostile)
