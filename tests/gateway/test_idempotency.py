@@ -11,8 +11,7 @@ from om_plugins.errors import ChainExhausted, HubError, InvalidRequest, RateLimi
 from om_plugins.gateway import idempotency
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer, Attempt
-
-from .test_layer import AChain, Chunks, Client
+from tests.gateway.conftest import AChain, Chunks, Client
 
 KEY = {"Idempotency-Key": "k-1"}
 EVENTS = {**KEY, "Accept": "text/event-stream"}

@@ -1,0 +1,42 @@
+"""Answers as JSON, seen through an engine route."""
+
+from __future__ import annotations
+
+import pytest
+
+from om_plugins.types import Answer
+from tests.gateway.conftest import AChain, Chunks, Client
+
+
+def test_post_is_answered_as_json_with_how_it_came_about():
+    answer = Answer(
+        {"a": "디스크"}, engine="big\r\nX-Evil: 1", tier=2, attempts=3, degraded=True, stale=True
+    )
+    reply = Client(AChain(answer)).ask(body={"q": "?"})
+    assert reply.status == 200
+    assert reply.json == {"a": "디스크"}
+    expected = {
+        "content-type": "application/json", "om-engine": "big--X-Evil--1", "om-tier": "2",
+        "om-attempts": "3", "om-degraded": "?1", "om-stale": "?1", "cache-control": "no-store",
+        "x-content-type-options": "nosniff", "content-length": str(len(reply.body)),
+    }  # fmt: skip
+    assert expected.items() <= reply.headers.items()
+
+
+def test_plain_answer_has_no_marks():
+    reply = Client(AChain()).ask()
+    assert not {"om-degraded", "om-stale"} & set(reply.headers)
+
+
+@pytest.mark.parametrize(
+    ("payload", "body"),
+    [("text", {"answer": "text"}), (None, None), ([1], [1]), (5, 5), (True, True)],
+)
+def test_every_json_payload_has_a_body(payload, body):
+    assert Client(AChain(Answer(payload, engine="e"))).ask().json == body
+
+
+def test_streamed_answer_is_joined_for_a_client_without_streams():
+    chunks = Chunks("a", "디".encode()[:1], "디".encode()[1:], "c")
+    assert Client(AChain(Answer(chunks=chunks, engine="e"))).ask().json == {"answer": "a디c"}
+    assert chunks.closed
