@@ -34,9 +34,9 @@ class LogMonitor:
     def __init__(self, logger: logging.Logger, clock: Clock) -> None:
         self._logger = logger
         self._clock = clock
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._since = self._clock.monotonic()
         self._requests = 0
         self._errors = 0
@@ -65,7 +65,7 @@ class LogMonitor:
             p95 * 1000,
             self._size_bytes,
         )
-        self._begin()
+        self._reset()
 
 
 class LogNotifier:

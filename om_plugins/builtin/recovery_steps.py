@@ -18,7 +18,7 @@ from ..hookspecs import hookimpl
 from ..protocols import Cache, PluginContext, Prober, RecoveryStep
 from ..types import PluginInfo
 
-__all__ = ["AskEngines", "FreeMemory", "LookAround", "MarkStale", "pressure"]
+__all__ = ["CheckReach", "FreeMemory", "MarkStale", "ProbeEngines", "measure_pressure"]
 
 PRESSED = 0.9
 """Memory is short from this share in use on."""
@@ -74,7 +74,7 @@ class FreeMemory:
         return ", ".join(lines)
 
 
-class LookAround:
+class CheckReach:
     """Checks that the engines are in reach."""
 
     name = "Checking the network"
@@ -88,7 +88,7 @@ class LookAround:
         return self._prober.reach(subject, timeout)
 
 
-class AskEngines:
+class ProbeEngines:
     """Asks the engines again; a breaker closes only when its engine answers."""
 
     name = "Asking again"
@@ -102,7 +102,7 @@ class AskEngines:
         return self._prober.probe(subject, timeout)
 
 
-def pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:
+def measure_pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:
     """The share of memory in use, 0 to 1: of the container's limit, else of the machine.
 
     0.0 where neither is known.
@@ -149,8 +149,8 @@ def om_plugin_info() -> PluginInfo:
 def om_recovery_steps(context: PluginContext) -> Iterable[RecoveryStep]:
     steps: list[RecoveryStep] = [
         MarkStale(context.cache),
-        FreeMemory(context.cache, pressure),
+        FreeMemory(context.cache, measure_pressure),
     ]
     if context.prober is not None:
-        steps += [LookAround(context.prober), AskEngines(context.prober)]
+        steps += [CheckReach(context.prober), ProbeEngines(context.prober)]
     return steps

@@ -85,11 +85,11 @@ class WebhookNotifier:
             return
         if self._transport is None:  # made here, in the process that uses it
             self._transport = _open_transport(self._config.url)
-        body = json.dumps(self._body(notification), ensure_ascii=False, default=str)
+        body = json.dumps(self._build_body(notification), ensure_ascii=False, default=str)
         try:
             exchange = self._transport.open(
                 "POST",
-                _target(self._config.url),
+                _build_target(self._config.url),
                 body=body.encode("utf-8", "replace"),
                 headers={"Content-Type": "application/json", **self._config.headers}.items(),
                 call=Call(None, deadline=time.monotonic() + timeout),
@@ -106,7 +106,7 @@ class WebhookNotifier:
     def _host(self) -> str:
         return urlsplit(self._config.url).hostname or ""
 
-    def _body(self, note: Notification) -> object:
+    def _build_body(self, note: Notification) -> object:
         if not self._config.template:
             return asdict(note)
         title = f"{note.title}: " if note.title else ""
@@ -119,7 +119,7 @@ class WebhookNotifier:
             "key": note.key,
             "text": f"{title}{note.message}"[:_MAX_TEXT],
         }
-        return _filled(self._config.template, values)
+        return _fill(self._config.template, values)
 
 
 def _open_transport(url: str) -> Transport:
@@ -133,13 +133,13 @@ def _open_transport(url: str) -> Transport:
     return Transport(parts.scheme, host, port, connect_timeout_s=_CONNECT_S)
 
 
-def _target(url: str) -> str:
+def _build_target(url: str) -> str:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return quote(target, safe="!#$%&'()*+,/:;=?@[]~")  # what is escaped stays as it is
 
 
-def _filled(template: object, values: Mapping[str, str]) -> object:
+def _fill(template: object, values: Mapping[str, str]) -> object:
     if isinstance(template, str):
         # one pass by hand: what a notification says must not be read as a template again
         parts = template.split("{")
@@ -149,9 +149,9 @@ def _filled(template: object, values: Mapping[str, str]) -> object:
             text += values[name] + rest if closed and name in values else "{" + part
         return text
     if isinstance(template, Mapping):
-        return {name: _filled(one, values) for name, one in template.items()}
+        return {name: _fill(one, values) for name, one in template.items()}
     if isinstance(template, list | tuple):
-        return [_filled(one, values) for one in template]
+        return [_fill(one, values) for one in template]
     return template
 
 

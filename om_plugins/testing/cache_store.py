@@ -101,7 +101,7 @@ class CacheStoreContract:
             if write("key", b"seen", value, 60):
                 wrote.append(value)
 
-        _together(work, 8)
+        _run_in_threads(work, 8)
         assert wrote == [store.get("key")]
 
     def test_several_threads_may_use_it_at_once(self, store: CacheStore) -> None:
@@ -119,11 +119,11 @@ class CacheStoreContract:
             except BaseException as error:  # noqa: BLE001 - told below, in the test's own thread
                 failures.append(error)
 
-        _together(work, 4)
+        _run_in_threads(work, 4)
         assert not failures
 
 
-def _together(work: Callable[[int], object], count: int) -> None:
+def _run_in_threads(work: Callable[[int], object], count: int) -> None:
     """Call ``work`` in so many threads at once, each with its number."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:

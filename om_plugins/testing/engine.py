@@ -69,35 +69,35 @@ class EngineContract:
     def test_it_answers_completely_unless_a_stream_is_asked_for(self, engine: Engine) -> None:
         result = engine.call(self.make_call())
         assert not inspect.isawaitable(result)
-        answer = _answer(result)
+        answer = _to_answer(result)
         assert not answer.streamed, "nobody asked for a stream"
         assert answer.payload is not None
 
     def test_it_leaves_the_payload_alone(self, engine: Engine) -> None:
         call = self.make_call()
-        _answer(engine.call(call)).close()
+        _to_answer(engine.call(call)).close()
         assert call.payload == self.payload
 
     def test_it_answers_again_and_again(self, engine: Engine) -> None:
         for _ in range(3):
-            assert _answer(engine.call(self.make_call())).payload is not None
+            assert _to_answer(engine.call(self.make_call())).payload is not None
 
     def test_a_stream_can_be_read_to_its_end(self, engine: Engine) -> None:
-        answer = _answer(engine.call(self.make_call(stream=True)))
+        answer = _to_answer(engine.call(self.make_call(stream=True)))
         assert engine.traits.streaming or not answer.streamed, "it lacks the trait 'streaming'"
         assert [chunk for chunk in answer if chunk is not None]
         answer.close()
 
     def test_a_stream_can_be_given_up_early(self, engine: Engine) -> None:
-        answer = _answer(engine.call(self.make_call(stream=True)))
+        answer = _to_answer(engine.call(self.make_call(stream=True)))
         next(iter(answer))
         answer.close()
-        assert _answer(engine.call(self.make_call())).payload is not None
+        assert _to_answer(engine.call(self.make_call())).payload is not None
 
     def test_a_call_whose_time_is_over_ends_soon(self, engine: Engine) -> None:
         began = time.monotonic()
         with contextlib.suppress(*_ENDS):
-            _answer(engine.call(self.make_call(timeout=-1))).close()
+            _to_answer(engine.call(self.make_call(timeout=-1))).close()
         assert time.monotonic() - began < self.patience_s
 
     def test_a_cancelled_call_ends_soon(self, engine: Engine) -> None:
@@ -105,7 +105,7 @@ class EngineContract:
         call.cancel()
         began = time.monotonic()
         with contextlib.suppress(*_ENDS):
-            _answer(engine.call(call)).close()
+            _to_answer(engine.call(call)).close()
         assert time.monotonic() - began < self.patience_s
 
     def test_it_answers_several_callers_at_once(self, engine: Engine) -> None:
@@ -116,7 +116,7 @@ class EngineContract:
         def ask() -> None:
             barrier.wait(10)
             try:
-                outcomes.append(_answer(engine.call(self.make_call())).payload)
+                outcomes.append(_to_answer(engine.call(self.make_call())).payload)
             except Exception as error:  # noqa: BLE001 - told below, in the test's own thread
                 outcomes.append(error)
 
@@ -168,7 +168,7 @@ class EngineContract:
             close()
 
 
-def _answer(result: object) -> Answer:
+def _to_answer(result: object) -> Answer:
     """What a chain makes of an engine's result."""
     if isinstance(result, Answer):
         return result

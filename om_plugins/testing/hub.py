@@ -225,11 +225,11 @@ class HubContract:
         def count() -> None:
             seen.extend(hub.increment("c", ttl=600) for _ in range(50))
 
-        _together(8, count)
+        _run_in_threads(8, count)
         assert sorted(seen) == list(range(1, 401))
 
     def test_eight_threads_publish_and_none_is_lost(self, hub: Hub) -> None:
-        _together(8, lambda: [hub.publish("news", n) for n in range(25)] and None)
+        _run_in_threads(8, lambda: [hub.publish("news", n) for n in range(25)] and None)
         messages = hub.read("news", limit=1000)
         assert len(messages) == 200
         assert len({m.id for m in messages}) == 200
@@ -248,7 +248,7 @@ class HubContract:
 
     def test_one_of_eight_threads_gets_the_lease(self, hub: Hub) -> None:
         got: list[object] = []
-        _together(8, lambda: got.append(hub.lease("job", 60)))
+        _run_in_threads(8, lambda: got.append(hub.lease("job", 60)))
         assert sum(lease is not None for lease in got) == 1
 
     def test_a_later_holder_has_a_larger_token(self, hub: Hub) -> None:
@@ -326,9 +326,9 @@ class ProcessHubContract(HubContract):
             [t.start() for t in threads]
             [t.join() for t in threads]
         """
-        children = [_child(hub_source, work, name) for name in ("a", "b", "c")]
+        children = [_start_process(hub_source, work, name) for name in ("a", "b", "c")]
         for child in children:
-            _end(child)
+            _await_end(child)
         messages = hub.read("news", limit=1000)
         expected = {(p, t, n) for p in "abc" for t in range(4) for n in range(40)}
         assert len(messages) == len(expected)
@@ -341,9 +341,9 @@ class ProcessHubContract(HubContract):
                 assert own == sorted(own)
 
     def test_a_waiting_reader_hears_another_process(self, hub: Hub, hub_source: str) -> None:
-        child = _child(hub_source, "hub.publish('news', 'from afar')")
+        child = _start_process(hub_source, "hub.publish('news', 'from afar')")
         messages = hub.read("news", wait=20)
-        _end(child)
+        _await_end(child)
         assert [m.data for m in messages] == ["from afar"]
 
     def test_a_killed_holder_is_followed_by_one_with_a_larger_token(
@@ -355,7 +355,7 @@ class ProcessHubContract(HubContract):
             print(lease.token, flush=True)
             import time; time.sleep(600)
         """
-        child = _child(hub_source, work)
+        child = _start_process(hub_source, work)
         assert child.stdout is not None
         token = int(child.stdout.readline())
         assert hub.lease("job", 3.0) is None
@@ -372,8 +372,8 @@ class ProcessHubContract(HubContract):
 
     def test_one_of_four_processes_gets_the_lease(self, hub: Hub, hub_source: str) -> None:
         work = "print(hub.lease('job', 60) is not None)"
-        children = [_child(hub_source, work) for _ in range(4)]
-        assert sorted(_end(child).strip() for child in children) == ["False"] * 3 + ["True"]
+        children = [_start_process(hub_source, work) for _ in range(4)]
+        assert sorted(_await_end(child).strip() for child in children) == ["False"] * 3 + ["True"]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
     def test_parent_and_child_both_use_it_after_a_fork(self, hub: Hub, hub_source: str) -> None:
@@ -402,7 +402,7 @@ class ProcessHubContract(HubContract):
             codes = [os.waitpid(pid, 0)[1] for pid in children]
             assert codes == [0, 0, 0], codes
         """
-        _end(_child(hub_source, work))
+        _await_end(_start_process(hub_source, work))
         data = [m.data for m in hub.read("news", limit=1000)]
         assert data[0] == "before"
         assert data.count("child") == 150
@@ -410,7 +410,7 @@ class ProcessHubContract(HubContract):
         assert hub.increment("c", ttl=600) == 151
 
 
-def _together(count: int, function: Callable[[], object]) -> None:
+def _run_in_threads(count: int, function: Callable[[], object]) -> None:
     barrier = threading.Barrier(count)
 
     def run() -> None:
@@ -424,7 +424,7 @@ def _together(count: int, function: Callable[[], object]) -> None:
         thread.join()
 
 
-def _child(hub_source: str, work: str, name: str = "") -> subprocess.Popen[str]:
+def _start_process(hub_source: str, work: str, name: str = "") -> subprocess.Popen[str]:
     lines = work.splitlines()
     indent = min((len(li) - len(li.lstrip()) for li in lines if li.strip()), default=0)
     source = "\n".join(
@@ -444,7 +444,7 @@ def _child(hub_source: str, work: str, name: str = "") -> subprocess.Popen[str]:
     )
 
 
-def _end(child: subprocess.Popen[str]) -> str:
+def _await_end(child: subprocess.Popen[str]) -> str:
     try:
         output, _ = child.communicate(timeout=60)
     except subprocess.TimeoutExpired:

@@ -48,29 +48,29 @@ class PluginContract:
         runtime.close()
 
     def test_it_is_loaded(self, runtime: Runtime) -> None:
-        status = _status(runtime)
+        status = _find_status(runtime)
         assert (status.state, status.reason) == ("active", "")
         assert status.hooks
 
     def test_it_says_what_it_is(self, runtime: Runtime) -> None:
-        assert _status(runtime).summary, "om_plugin_info should return PluginInfo(summary=…)"
+        assert _find_status(runtime).summary, "om_plugin_info should return PluginInfo(summary=…)"
 
     def test_its_hooks_answer(self, runtime: Runtime) -> None:
         for hook in HOOKS:
             if hook not in ("om_plugin_info", "om_startup", "om_shutdown"):
                 runtime.plugins.collect(hook)
-        assert _status(runtime).failures == 0
+        assert _find_status(runtime).failures == 0
 
     def test_it_starts_and_ends(self, runtime: Runtime) -> None:
         runtime.start()
         runtime.close()
-        assert _status(runtime).failures == 0
+        assert _find_status(runtime).failures == 0
 
     def test_an_unknown_setting_is_told(self, plugin: object) -> None:
         wrong = Settings(plugins=(), plugin_config={_NAME: {**self.config, "no-such-key": 1}})
         runtime = Runtime(wrong, testing=False, plugins=[(plugin, _NAME)])
         try:
-            status = _status(runtime)
+            status = _find_status(runtime)
             assert (status.state, "OM_PLUGIN_CONFIG" in status.reason) == ("failed", True)
         finally:
             runtime.close()
@@ -83,5 +83,5 @@ class PluginContract:
 _NAME = "under-test"
 
 
-def _status(runtime: Runtime) -> PluginStatus:
+def _find_status(runtime: Runtime) -> PluginStatus:
     return next(status for status in runtime.plugins.statuses() if status.name == _NAME)

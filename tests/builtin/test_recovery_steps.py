@@ -12,11 +12,11 @@ from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.builtin import BUILTINS
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.recovery_steps import (
-    AskEngines,
+    CheckReach,
     FreeMemory,
-    LookAround,
     MarkStale,
-    pressure,
+    ProbeEngines,
+    measure_pressure,
 )
 from om_plugins.cache.cache import SmartCache
 from om_plugins.errors import EngineUnavailable
@@ -118,14 +118,14 @@ def test_garbage_in_circles_is_collected(cache):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_pressure_of_this_machine_is_a_share():
-    assert 0.0 < pressure() <= 1.0
+    assert 0.0 < measure_pressure() <= 1.0
 
 
 def test_the_limit_of_a_container_counts_without_its_file_cache(tmp_path):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("950\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 450\n")
-    assert pressure(cgroup=tmp_path) == 0.5
+    assert measure_pressure(cgroup=tmp_path) == 0.5
 
 
 @pytest.mark.parametrize("limit", ["max", "", "x", "-1", "0"])
@@ -135,9 +135,9 @@ def test_without_a_limit_the_machine_counts_and_without_both_nothing(tmp_path, l
     (tmp_path / "memory.stat").write_text("")
     info = tmp_path / "meminfo"
     info.write_text("MemTotal: 1000 kB\nMemAvailable: 250 kB\n")
-    assert pressure(cgroup=tmp_path, meminfo=info) == 0.75
+    assert measure_pressure(cgroup=tmp_path, meminfo=info) == 0.75
     info.write_text("garbage")
-    assert pressure(cgroup=tmp_path, meminfo=info) == 0.0
+    assert measure_pressure(cgroup=tmp_path, meminfo=info) == 0.0
 
 
 def test_the_last_two_steps_say_what_the_prober_says():
@@ -148,9 +148,9 @@ def test_the_last_two_steps_say_what_the_prober_says():
         def probe(self, subject, timeout):
             raise EngineUnavailable("one", "did not answer")
 
-    assert LookAround(Prober()).run("chain:a", 3) == "chain:a is there"
+    assert CheckReach(Prober()).run("chain:a", 3) == "chain:a is there"
     with pytest.raises(EngineUnavailable):
-        AskEngines(Prober()).run("chain:a", 3)
+        ProbeEngines(Prober()).run("chain:a", 3)
 
 
 def test_the_plugin_is_built_in_and_brings_its_steps_in_order():

@@ -17,7 +17,7 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.hubs.sqlite import SqliteHub
-from om_plugins.builtin.recovery_steps import AskEngines
+from om_plugins.builtin.recovery_steps import ProbeEngines
 from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import (
@@ -520,7 +520,7 @@ WORKER = """
 import sys, time
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.sqlite import SqliteHub
-from om_plugins.builtin.recovery_steps import AskEngines
+from om_plugins.builtin.recovery_steps import ProbeEngines
 from om_plugins.core.clock import SystemClock
 from om_plugins.recovery.recovery import Recovery
 
@@ -751,7 +751,7 @@ def test_closing_stops_a_probe_under_way_and_says_nothing_of_the_engine(house, e
     one = engine("one")
     one.probe = until_closed
     house.chain(one)
-    house.steps = [("plugin", AskEngines(house.recovery.probes))]
+    house.steps = [("plugin", ProbeEngines(house.recovery.probes))]
     house.recovery.recover("chain:assistant")
     house.scheduler.run_pending()
     assert house.recovery.history() == []

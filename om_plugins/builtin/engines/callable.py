@@ -61,7 +61,7 @@ class CallableEngine:
                 raise TypeError(
                     f"engine {name!r}: unknown trait {trait!r}; known are {', '.join(known)}"
                 )
-        kind = function if inspect.isroutine(function) else _unwrapped(name, function)
+        kind = function if inspect.isroutine(function) else _unwrap(name, function)
         if inspect.isasyncgenfunction(kind):
             raise TypeError(
                 f"engine {name!r}: an async generator cannot stream through a chain, which is "
@@ -72,10 +72,10 @@ class CallableEngine:
         traits.setdefault("cancellable", asynchronous or max_threads is not None or interrupt)
         self.name = name
         self.traits = EngineTraits(**traits)
-        taking_call = function if _takes_call(name, function) else _ignoring_call(function)
-        ask = _in_event_loop(taking_call) if asynchronous else taking_call
+        taking_call = function if _takes_call(name, function) else _ignore_call(function)
+        ask = _run_in_event_loop(taking_call) if asynchronous else taking_call
         if interrupt:
-            ask = _interrupted(name, ask)
+            ask = _add_interrupt(name, ask)
         self.pool: BoundedPool | None = None
         if max_threads is not None:
             if inspect.isgeneratorfunction(kind):
@@ -88,7 +88,7 @@ class CallableEngine:
                     f"engine {name!r}: max_threads", max_threads, "must be from 1 to 1000"
                 )
             self.pool = BoundedPool(name, max_threads)
-            ask = _pooled(self.pool, ask)
+            ask = _run_in_pool(self.pool, ask)
         self._ask = ask
 
     def call(self, call: Call) -> object:
@@ -107,7 +107,7 @@ class CallableEngine:
         return result
 
 
-def _unwrapped(name: str, function: object) -> Function:
+def _unwrap(name: str, function: object) -> Function:
     """What tells a function's kind: of a callable object its ``__call__``."""
     if not callable(function):
         raise TypeError(f"engine {name!r}: {function!r} is not a function")
@@ -133,15 +133,15 @@ def _takes_call(name: str, function: Function) -> bool:
     )
 
 
-def _ignoring_call(function: Function) -> Function:
+def _ignore_call(function: Function) -> Function:
     return lambda call: function()
 
 
-def _pooled(pool: BoundedPool, function: Function) -> Function:
+def _run_in_pool(pool: BoundedPool, function: Function) -> Function:
     return lambda call: pool.run(lambda: function(call), call)
 
 
-def _interrupted(name: str, function: Function) -> Function:
+def _add_interrupt(name: str, function: Function) -> Function:
     timer = AttemptTimer(name)
 
     def ask(call: Call) -> object:
@@ -161,7 +161,7 @@ def _interrupted(name: str, function: Function) -> Function:
     return ask
 
 
-def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:
+def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:
     async def bounded(call: Call) -> object:
         task = asyncio.ensure_future(function(call))
         loop = asyncio.get_running_loop()
@@ -192,12 +192,12 @@ def _in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> F
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(bounded(call))
-        return _in_thread(lambda: asyncio.run(bounded(call)))
+        return _run_in_thread(lambda: asyncio.run(bounded(call)))
 
     return run
 
 
-def _in_thread(work: Callable[[], object]) -> object:
+def _run_in_thread(work: Callable[[], object]) -> object:
     """Run ``work`` in a new thread with the caller's context variables, and wait for it."""
     context = contextvars.copy_context()
     outcome: list[tuple[bool, Any]] = []

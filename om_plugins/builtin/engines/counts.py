@@ -18,18 +18,18 @@ class Counts:
 
     def add(self, **amounts: int) -> None:
         """Add to some of the counters, all at once."""
-        lock, counts = self._own()
+        lock, counts = self._get_counters()
         with lock:
             for name, amount in amounts.items():
                 counts[name] = counts.get(name, 0) + amount
 
     def snapshot(self) -> dict[str, int]:
         """All counters at this moment."""
-        lock, counts = self._own()
+        lock, counts = self._get_counters()
         with lock:
             return dict(counts)
 
-    def _own(self) -> tuple[threading.Lock, dict[str, int]]:
+    def _get_counters(self) -> tuple[threading.Lock, dict[str, int]]:
         pid = os.getpid()
         found = self._processes.get(pid)
         if found is None:

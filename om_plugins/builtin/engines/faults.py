@@ -128,11 +128,11 @@ class Chaos:
                 self._wait(call, self.options.latency_s)
             case "hang":
                 self._wait(call, self.options.hang_s)
-                raise AttemptTimeout(f"{self._where()} hung", sent=self._sent())
+                raise AttemptTimeout(f"{self._describe()} hung", sent=self._sent())
             case "error":
-                raise self._error()
+                raise self._make_error()
             case "garble":
-                return self._garbled(self._ask(call))
+                return self._garble(self._ask(call))
         return self._ask(call)
 
     def stats(self) -> dict[str, int]:
@@ -147,24 +147,24 @@ class Chaos:
                 break
         call.raise_if_done()
 
-    def _error(self) -> Exception:
+    def _make_error(self) -> Exception:
         name = self.options.error or "Transient"
         if name == "RuntimeError":
-            return RuntimeError(f"{self._where()}: a bug")
+            return RuntimeError(f"{self._describe()}: a bug")
         kind: type[EngineError] = getattr(errors, name)
-        return kind(self._where(), sent=self._sent(), retry_after=self.options.retry_after_s)
+        return kind(self._describe(), sent=self._sent(), retry_after=self.options.retry_after_s)
 
-    def _garbled(self, result: object) -> object:
+    def _garble(self, result: object) -> object:
         how = self.options.garble
         answer = result if isinstance(result, Answer) else None
         chunks = answer.chunks if answer is not None else result
         if hasattr(chunks, "__next__"):
-            broken = _broken_off(chunks, self._where(), how or "truncated")  # type: ignore[arg-type]
+            broken = _break_off(chunks, self._describe(), how or "truncated")  # type: ignore[arg-type]
             if answer is None:
                 return broken
             answer.chunks = broken
             return answer
-        spoiled = _spoiled(answer.payload if answer is not None else result, how)
+        spoiled = _spoil(answer.payload if answer is not None else result, how)
         if answer is None:
             return spoiled
         answer.payload = spoiled
@@ -173,11 +173,11 @@ class Chaos:
     def _sent(self) -> Sent:
         return self.options.sent  # type: ignore[return-value]  # the table checked it
 
-    def _where(self) -> str:
+    def _describe(self) -> str:
         return f"engine {self._name!r}: chaos"
 
 
-def _spoiled(payload: object, how: str | None) -> object:
+def _spoil(payload: object, how: str | None) -> object:
     if how == "empty":
         return None
     if how == "type":
@@ -191,11 +191,11 @@ def _spoiled(payload: object, how: str | None) -> object:
     return text[: max(len(text) // 2, 1)]
 
 
-def _broken_off(chunks: Iterator[object], where: str, how: str) -> Iterator[object]:
+def _break_off(chunks: Iterator[object], where: str, how: str) -> Iterator[object]:
     """The first chunk, and then the end that a broken connection is."""
     try:
         for chunk in chunks if how != "empty" else ():
-            yield _spoiled(chunk, how)
+            yield _spoil(chunk, how)
             break
         if how != "empty":
             raise Transient(f"{where}: the stream broke off", sent="yes")

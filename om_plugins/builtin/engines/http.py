@@ -20,13 +20,13 @@ import msgspec
 
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
 from ...types import Answer, Call, EngineTraits
-from ..http.sse import server_events
-from ..http.status import error_for
+from ..http.sse import read_events
+from ..http.status import map_status
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange, Transport
 
-PASSED_ON = ("traceparent", "tracestate", "accept-language", "x-request-id")
+PASSED_HEADERS = ("traceparent", "tracestate", "accept-language", "x-request-id")
 """Headers of a call that an upstream gets, unless said otherwise."""
 
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
@@ -87,7 +87,7 @@ class HttpEngine:
         pool_size: int = 16,
         health_url: str | None = None,
         max_answer: int = 8 * 2**20,
-        pass_headers: Iterable[str] = PASSED_ON,
+        pass_headers: Iterable[str] = PASSED_HEADERS,
         pass_deadline: bool = True,
         streaming: bool = False,
         idle_timeout: float | None = None,
@@ -107,24 +107,26 @@ class HttpEngine:
             max_concurrency=max_concurrency,
         )
         self._method = method
-        self._origin, self._target = _parse(f"engine {name!r}: url", url)
-        self._headers = _checked(name, headers or {})
+        self._origin, self._target = _parse_url(f"engine {name!r}: url", url)
+        self._headers = _check_headers(name, headers or {})
         self._pass = tuple(header.lower() for header in pass_headers)
-        self._timeout = _positive(name, "timeout", timeout)
-        self._idle_timeout = _positive(
+        self._timeout = _check_positive(name, "timeout", timeout)
+        self._idle_timeout = _check_positive(
             name, "idle_timeout", timeout if idle_timeout is None else idle_timeout
         )
         self._pass_deadline = pass_deadline
-        self._max_answer = int(_positive(name, "max_answer", max_answer))
-        self._transport = _transport(name, self._origin, pool_size, connect_timeout, ssl_context)
+        self._max_answer = int(_check_positive(name, "max_answer", max_answer))
+        self._transport = _open_transport(
+            name, self._origin, pool_size, connect_timeout, ssl_context
+        )
         self._health: tuple[Transport, str] | None = None
         if health_url is not None:
-            origin, target = _parse(f"engine {name!r}: health_url", health_url)
+            origin, target = _parse_url(f"engine {name!r}: health_url", health_url)
             same = origin == self._origin
             self._health = (
                 self._transport
                 if same
-                else _transport(name, origin, 1, connect_timeout, ssl_context),
+                else _open_transport(name, origin, 1, connect_timeout, ssl_context),
                 target,
             )
 
@@ -142,19 +144,19 @@ class HttpEngine:
         accept = _STREAMS if stream else "application/json"
         encoding = "identity" if stream else "gzip"
         if self._method == "GET":
-            query = query_of(call.payload, self._where())
+            query = encode_query(call.payload, self._describe())
             joint = "&" if "?" in self._target else "?"
             target = self._target + joint + query if query else self._target
             exchange = self._open(call, target, None, accept, encoding)
         else:
             body = self._encode(call.payload)
             exchange = self._open(call, self._target, body, accept, encoding)
-        if stream and (kind := _kind(exchange)).startswith("text/"):
+        if stream and (kind := _content_type(exchange)).startswith("text/"):
             return Answer(
-                chunks=Streamed(_texts(exchange, kind, self._idle_timeout), exchange),
+                chunks=StreamedTexts(_read_texts(exchange, kind, self._idle_timeout), exchange),
                 status=exchange.status,
             )
-        payload = self._json(exchange)
+        payload = self._read_json(exchange)
         return Answer(payload, status=exchange.status)
 
     def probe(self, call: Call) -> None:
@@ -164,7 +166,7 @@ class HttpEngine:
             EngineError: the upstream is not well.
         """
         if self._health is None:
-            self._transport.reach(call, self._where(), self._timeout)
+            self._transport.reach(call, self._describe(), self._timeout)
             return
         transport, target = self._health
         where = f"engine {self.name!r}, health"
@@ -175,7 +177,7 @@ class HttpEngine:
         )  # fmt: skip
         if not 200 <= exchange.status < 300:
             exchange.close()
-            raise error_for(exchange.status, exchange.headers, where)
+            raise map_status(exchange.status, exchange.headers, where)
         exchange.read(_ERROR_BODY)
 
     def close(self) -> None:
@@ -185,7 +187,7 @@ class HttpEngine:
             self._health[0].close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._where()}>"
+        return f"<{type(self).__name__} {self._describe()}>"
 
     # --- for engines built on this one ---
 
@@ -193,7 +195,7 @@ class HttpEngine:
         self, call: Call, target: str, body: bytes | None, accept: str, encoding: str = "gzip"
     ) -> HttpExchange:
         """Send the request; returns the exchange of a 2xx, raises for anything else."""
-        where = self._where()
+        where = self._describe()
         headers = {"Accept": accept, "Accept-Encoding": encoding, "User-Agent": "om-plugins"}
         for name in self._pass:
             value = call.headers.get(name) if call.headers else None
@@ -203,7 +205,7 @@ class HttpEngine:
             headers["Content-Type"] = "application/json"
         if self._method in ("POST", "PATCH"):
             headers["Idempotency-Key"] = call.idempotency_key
-        headers.update(self._deadline(call))
+        headers.update(self._deadline_header(call))
         headers.update(self._headers)
         exchange = self._transport.open(
             self._method, target, body=body, headers=headers.items(), call=call, where=where,
@@ -211,25 +213,25 @@ class HttpEngine:
         )  # fmt: skip
         if 200 <= exchange.status < 300:
             return exchange
-        raise self._refused(exchange, where)
+        raise self._read_refusal(exchange, where)
 
-    def _deadline(self, call: Call) -> dict[str, str]:
+    def _deadline_header(self, call: Call) -> dict[str, str]:
         """The header that tells how long the answer is waited for, unless that is switched off."""
         if not self._pass_deadline:
             return {}
         left_s = min(call.remaining(), self._timeout)
         return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
 
-    def _refused(self, exchange: HttpExchange, where: str) -> EngineError:
+    def _read_refusal(self, exchange: HttpExchange, where: str) -> EngineError:
         """The error for an answer that is not a 2xx. Reads its body, so that the connection
         can be used again, and closes it when that takes too much."""
-        error = error_for(exchange.status, exchange.headers, where)
+        error = map_status(exchange.status, exchange.headers, where)
         try:
-            return self._explained(error, exchange.read(_ERROR_BODY))
+            return self._explain(error, exchange.read(_ERROR_BODY))
         except EngineError:
             return error
 
-    def _explained(self, error: EngineError, body: bytes) -> EngineError:
+    def _explain(self, error: EngineError, body: bytes) -> EngineError:
         """A more telling error, read from the body of the refusal."""
         return error
 
@@ -238,40 +240,40 @@ class HttpEngine:
             return msgspec.json.encode(payload)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(
-                f"{self._where()}: the payload is not JSON: {error}", sent="no"
+                f"{self._describe()}: the payload is not JSON: {error}", sent="no"
             ) from None
 
-    def _json(self, exchange: HttpExchange) -> object:
+    def _read_json(self, exchange: HttpExchange) -> object:
         if exchange.status in (204, 205):
             exchange.read(0, decoded=False)
             return None
-        kind = _kind(exchange)
+        kind = _content_type(exchange)
         if not _JSON.fullmatch(kind):
             exchange.close()
-            raise self._garbled(exchange, f"answered {kind[:60]!r}, not JSON")
+            raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")
         body = exchange.read(self._max_answer)
         try:
             return msgspec.json.decode(body)
         except (ValueError, RecursionError, msgspec.DecodeError) as error:
-            raise self._garbled(exchange, f"answered broken JSON: {error}"[:200]) from None
+            raise self._make_error(exchange, f"answered broken JSON: {error}"[:200]) from None
 
-    def _garbled(self, exchange: HttpExchange, what: str) -> Transient:
-        return Transient(f"{self._where()}: {what}", sent="yes", status=exchange.status)
+    def _make_error(self, exchange: HttpExchange, what: str) -> Transient:
+        return Transient(f"{self._describe()}: {what}", sent="yes", status=exchange.status)
 
-    def _where(self) -> str:
+    def _describe(self) -> str:
         scheme, host, port = self._origin
         path = self._target.partition("?")[0]  # a query may hold a key
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
 
 
-class Streamed:
+class StreamedTexts:
     """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
 
     def __init__(self, pieces: Iterator[str], exchange: HttpExchange) -> None:
         self._pieces: Any = pieces
         self._exchange = exchange
 
-    def __iter__(self) -> Streamed:
+    def __iter__(self) -> StreamedTexts:
         return self
 
     def __next__(self) -> str:
@@ -288,14 +290,14 @@ class Streamed:
         self._exchange.close()
 
 
-def _kind(exchange: HttpExchange) -> str:
+def _content_type(exchange: HttpExchange) -> str:
     return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
-def _texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator[str]:
+def _read_texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator[str]:
     pieces = exchange.chunks(silence_s=silence_s)
     if kind == "text/event-stream":
-        for event in server_events(pieces):
+        for event in read_events(pieces):
             yield event.data
         return
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -306,7 +308,7 @@ def _texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator[str]
         yield text
 
 
-def _transport(
+def _open_transport(
     name: str,
     origin: tuple[str, str, int],
     pool_size: int,
@@ -321,13 +323,13 @@ def _transport(
         raise MissingExtra(f"engine {name!r}", f"{origin[0]}://{origin[1]}", "http") from None
     return Transport(
         *origin,
-        pool_size=int(_positive(name, "pool_size", pool_size)),
-        connect_timeout_s=_positive(name, "connect_timeout", connect_timeout),
+        pool_size=int(_check_positive(name, "pool_size", pool_size)),
+        connect_timeout_s=_check_positive(name, "connect_timeout", connect_timeout),
         ssl_context=ssl_context,
     )
 
 
-def _parse(key: str, url: str) -> tuple[tuple[str, str, int], str]:
+def _parse_url(key: str, url: str) -> tuple[tuple[str, str, int], str]:
     """The origin and the target of a URL."""
     try:
         parts = urlsplit(url)
@@ -342,7 +344,7 @@ def _parse(key: str, url: str) -> tuple[tuple[str, str, int], str]:
     return (parts.scheme, parts.hostname, port), target + (f"?{parts.query}" if parts.query else "")
 
 
-def _checked(name: str, headers: Mapping[str, str]) -> dict[str, str]:
+def _check_headers(name: str, headers: Mapping[str, str]) -> dict[str, str]:
     for header, value in headers.items():
         if not _HEADER_NAME.fullmatch(header):
             raise ConfigError(f"engine {name!r}: headers", header, "is not a header name")
@@ -354,13 +356,13 @@ def _checked(name: str, headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def _positive(name: str, key: str, value: float) -> float:
+def _check_positive(name: str, key: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**40:
         raise ConfigError(f"engine {name!r}: {key}", value, "must be a number above 0")
     return value
 
 
-def query_of(payload: object, where: str) -> str:
+def encode_query(payload: object, where: str) -> str:
     """A payload as a query string: a list repeats its key, what is nested becomes JSON."""
     if payload is None:
         return ""

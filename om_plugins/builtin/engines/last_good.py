@@ -98,9 +98,9 @@ class StaleEngine:
         self._learn_degraded = learn_degraded
         self._max_bytes = max_bytes
         self._context: PluginContext | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._waiting: deque[tuple[str, str, dict[str, object]]] = deque()
         self._queued_in = 0  # the process whose pool has the job that empties it
         self._seen: dict[str, float] = {}
@@ -110,7 +110,7 @@ class StaleEngine:
         """A copy of this engine that keeps its answers in that application's cache."""
         mine = copy.copy(self)
         mine._context = context
-        mine._begin()
+        mine._reset()
         return mine
 
     def call(self, call: Call) -> Answer:
@@ -122,11 +122,11 @@ class StaleEngine:
         context = self._context
         if context is None:
             raise Unsupported(f"engine {self.name!r}: it has no application's cache", sent="no")
-        question = self._question(call)
+        question = self._hash_question(call)
         if question is None:
             raise Unsupported(f"engine {self.name!r}: a question that is not kept", sent="no")
         found = context.cache.get(self._cache_key(question))
-        known = self._read(found, context.clock.time())
+        known = self._restore(found, context.clock.time())
         if known is None:
             self._counts.add(unknown=1)
             raise Unsupported(f"engine {self.name!r}: no answer is known", sent="no")
@@ -136,7 +136,7 @@ class StaleEngine:
     def learn(self, call: Call, answer: Answer) -> None:
         """Keep a good answer of another engine, soon, in the background."""
         try:
-            self._take(call, answer)
+            self._queue(call, answer)
         except Exception:  # the caller has its answer; this must not take it away
             self._counts.add(refused=1)
             if self._context is not None:
@@ -149,13 +149,13 @@ class StaleEngine:
 
     # --- learning ---
 
-    def _take(self, call: Call, answer: Answer) -> None:
+    def _queue(self, call: Call, answer: Answer) -> None:
         context = self._context
         if context is None or answer.stale or answer.chunks is not None or answer.payload is None:
             return
         if (answer.degraded and not self._learn_degraded) or not 200 <= answer.status < 300:
             return
-        question = self._question(call)
+        question = self._hash_question(call)
         if question is None:
             return
         now = context.clock.monotonic()
@@ -186,10 +186,10 @@ class StaleEngine:
         pid = os.getpid()
         if self._queued_in != pid:
             self._queued_in = pid
-            if not context.scheduler.submit(self._keep, name=f"learn:{self.name}"):
+            if not context.scheduler.submit(self._store, name=f"learn:{self.name}"):
                 self._queued_in = 0
 
-    def _keep(self) -> None:
+    def _store(self) -> None:
         """Put what waits into the cache. Runs in the background."""
         context = self._context
         assert context is not None  # noqa: S101 - for mypy; only an attached engine learns
@@ -210,7 +210,7 @@ class StaleEngine:
 
     # --- questions and answers ---
 
-    def _question(self, call: Call) -> str | None:
+    def _hash_question(self, call: Call) -> str | None:
         if self._vary is None:
             if call.headers and any(name in call.headers for name in _PERSONAL):
                 return None
@@ -218,14 +218,14 @@ class StaleEngine:
         else:
             apart = self._vary(call)
         if self._key is None:
-            return question_of(call, call.payload, apart)
+            return hash_question(call, call.payload, apart)
         asked = self._key(call)
-        return None if asked is None else question_of(call, asked, apart)
+        return None if asked is None else hash_question(call, asked, apart)
 
     def _cache_key(self, question: str) -> str:
         return f"om-stale:{self.name}:{question}"
 
-    def _read(self, found: object, now: float) -> Answer | None:
+    def _restore(self, found: object, now: float) -> Answer | None:
         """The answer of a kept entry, which may come from a store that others write to."""
         if not isinstance(found, dict):
             return None
@@ -261,7 +261,7 @@ def is_plain(value: Any, depth: int = _MAX_DEPTH) -> bool:
     return False
 
 
-def question_of(call: Call, asked: object, apart: object = None) -> str | None:
+def hash_question(call: Call, asked: object, apart: object = None) -> str | None:
     """A digest of what a call asks: equal for the same question, different for any other.
 
     It is 160 bits of BLAKE2b in hexadecimal. Only plain data counts as a question, by exact type,

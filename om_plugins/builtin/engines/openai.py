@@ -27,9 +27,9 @@ from ...errors import (
     Unsupported,
 )
 from ...types import Answer, Call, EngineTraits
-from ..http.sse import server_events
+from ..http.sse import read_events
 from .counts import Counts
-from .http import HttpEngine, Streamed
+from .http import HttpEngine, StreamedTexts
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange
@@ -188,10 +188,10 @@ class OpenAIEngine(HttpEngine):
             EngineError: what went wrong; ``error.code`` of the service counts over the status.
             Cancelled: the call was cancelled meanwhile.
         """
-        request = self._request(call)
+        request = self._build_request(call)
         if not call.stream:
             body = self._encode(request)
-            return self._whole(self._open(call, self._target, body, "application/json"))
+            return self._read_completion(self._open(call, self._target, body, "application/json"))
         request["stream"] = True
         if self._stream_usage:
             request["stream_options"] = {"include_usage": True}
@@ -201,9 +201,11 @@ class OpenAIEngine(HttpEngine):
         )
         kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
-            return self._whole(exchange)  # it cannot stream; raises for what is not JSON
+            return self._read_completion(exchange)  # it cannot stream; raises for what is not JSON
         metadata: dict[str, object] = {"model": request["model"]}
-        return Answer(chunks=Streamed(self._texts(exchange, metadata), exchange), metadata=metadata)
+        return Answer(
+            chunks=StreamedTexts(self._read_texts(exchange, metadata), exchange), metadata=metadata
+        )
 
     def usage(self) -> dict[str, int]:
         """What was used in this process: ``answers`` that told it, ``prompt_tokens``,
@@ -212,11 +214,11 @@ class OpenAIEngine(HttpEngine):
 
     # --- the question ---
 
-    def _request(self, call: Call) -> dict[str, object]:
+    def _build_request(self, call: Call) -> dict[str, object]:
         payload = call.payload
         request: dict[str, object] = {
-            "model": self._model_for(call),
-            "messages": self._messages(payload),
+            "model": self._find_model(call),
+            "messages": self._build_messages(payload),
         }
         if isinstance(payload, Mapping):
             for name in PARAMETERS:
@@ -231,7 +233,7 @@ class OpenAIEngine(HttpEngine):
                 request.pop("max_tokens", None)
         return request
 
-    def _model_for(self, call: Call) -> str:
+    def _find_model(self, call: Call) -> str:
         if self._models is None:
             return self.model
         asked = call.payload.get("model") if isinstance(call.payload, Mapping) else None
@@ -242,12 +244,12 @@ class OpenAIEngine(HttpEngine):
             raise Unsupported(f"engine {self.name!r}: knows no model of that name", sent="no")
         return found
 
-    def _messages(self, payload: object) -> list[object]:
+    def _build_messages(self, payload: object) -> list[object]:
         messages: list[object] = []
         if self._system is not None:
             messages.append({"role": "system", "content": self._system})
         if isinstance(payload, Mapping) and "messages" in payload:
-            return messages + self._given(payload["messages"])
+            return messages + self._check_messages(payload["messages"])
         question = payload
         if isinstance(payload, Mapping):
             question = payload.get("question", payload.get("prompt"))
@@ -256,7 +258,7 @@ class OpenAIEngine(HttpEngine):
         messages.append({"role": "user", "content": question})
         return messages
 
-    def _given(self, given: object) -> list[object]:
+    def _check_messages(self, given: object) -> list[object]:
         if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
             raise self._invalid("'messages' must be a list with at least one message")
         messages: list[object] = []
@@ -275,24 +277,24 @@ class OpenAIEngine(HttpEngine):
 
     # --- the answer ---
 
-    def _whole(self, exchange: HttpExchange) -> Answer:
-        document = self._json(exchange)
+    def _read_completion(self, exchange: HttpExchange) -> Answer:
+        document = self._read_json(exchange)
         if isinstance(document, Mapping) and document.get("error"):
-            raise self._from_error(document["error"], None)
-        choice = _first_choice(document)
+            raise self._map_error(document["error"], None)
+        choice = _find_choice(document)
         message = choice.get("message") if choice is not None else None
         if choice is None or not isinstance(message, Mapping):
-            raise self._garbled(exchange, "answered JSON that is no chat completion")
+            raise self._make_error(exchange, "answered JSON that is no chat completion")
         document = document if isinstance(document, Mapping) else {}
         used = self._count(document.get("usage"))
-        text = _text(message.get("content")) or _text(message.get("refusal"))
+        text = _read_text(message.get("content")) or _read_text(message.get("refusal"))
         finish = choice.get("finish_reason")
         if finish == "content_filter":  # what is there of a text was cut off
-            raise self._filtered()
+            raise self._make_filtered()
         if finish == "length" and not text:
-            raise self._cut_off()
+            raise self._make_cut_off()
         if text is None:
-            raise Unsupported(f"{self._where()}: answered without a text", sent="yes")
+            raise Unsupported(f"{self._describe()}: answered without a text", sent="yes")
         model = document.get("model")
         model = model if isinstance(model, str) else self.model
         metadata: dict[str, object] = {"model": model, "finish_reason": finish}
@@ -302,46 +304,48 @@ class OpenAIEngine(HttpEngine):
             metadata["truncated"] = True
         return Answer({"answer": text, "model": model}, metadata=metadata)
 
-    def _texts(self, exchange: HttpExchange, metadata: dict[str, object]) -> Iterator[str]:
+    def _read_texts(self, exchange: HttpExchange, metadata: dict[str, object]) -> Iterator[str]:
         finish: object = None
         size = 0
-        for event in server_events(exchange.chunks(silence_s=self._idle_timeout)):
+        for event in read_events(exchange.chunks(silence_s=self._idle_timeout)):
             if event.data.strip() == "[DONE]":
                 finish = finish or "stop"
                 break
             try:
                 document = msgspec.json.decode(event.data)
             except (ValueError, RecursionError, msgspec.DecodeError):
-                raise self._garbled(exchange, "streamed broken JSON") from None
+                raise self._make_error(exchange, "streamed broken JSON") from None
             if not isinstance(document, Mapping):
-                raise self._garbled(exchange, "streamed JSON that is no chat completion")
+                raise self._make_error(exchange, "streamed JSON that is no chat completion")
             if document.get("error"):
-                raise self._from_error(document["error"], None)
+                raise self._map_error(document["error"], None)
             if isinstance(document.get("model"), str):
                 metadata["model"] = document["model"]
             if isinstance(document.get("usage"), Mapping):
                 metadata["usage"] = document["usage"]  # some send it with every piece, growing
-            choice = _first_choice(document)
+            choice = _find_choice(document)
             if choice is None:
                 continue  # a piece with only usage in it
             finish = choice.get("finish_reason") or finish
             delta = choice.get("delta")
-            text = _text(delta.get("content")) if isinstance(delta, Mapping) else None
+            text = _read_text(delta.get("content")) if isinstance(delta, Mapping) else None
             if text:
                 size += len(text)
                 if size > self._max_answer:
-                    raise self._garbled(exchange, f"streamed more than {self._max_answer} letters")
+                    raise self._make_error(
+                        exchange, f"streamed more than {self._max_answer} letters"
+                    )
                 yield text
         if finish is None:
-            raise self._garbled(exchange, "the stream ended before the answer did")
+            raise self._make_error(exchange, "the stream ended before the answer did")
         metadata["finish_reason"] = finish
         self._count(metadata.get("usage"))
         if finish == "length":
             metadata["truncated"] = True
             if not size:
-                raise self._cut_off()
+                raise self._make_cut_off()
         if not size and finish == "content_filter":
-            raise self._filtered()
+            raise self._make_filtered()
 
     def _count(self, usage: object) -> Mapping[str, object] | None:
         if not isinstance(usage, Mapping):
@@ -357,23 +361,25 @@ class OpenAIEngine(HttpEngine):
         )
         return usage
 
-    def _filtered(self) -> Unsupported:
-        return Unsupported(f"{self._where()}: the service's content filter refused", sent="yes")
+    def _make_filtered(self) -> Unsupported:
+        return Unsupported(f"{self._describe()}: the service's content filter refused", sent="yes")
 
-    def _cut_off(self) -> TooLong:
-        return TooLong(f"{self._where()}: used up its tokens before it answered a word", sent="yes")
+    def _make_cut_off(self) -> TooLong:
+        return TooLong(
+            f"{self._describe()}: used up its tokens before it answered a word", sent="yes"
+        )
 
     # --- refusals ---
 
-    def _explained(self, error: EngineError, body: bytes) -> EngineError:
+    def _explain(self, error: EngineError, body: bytes) -> EngineError:
         try:
             document = msgspec.json.decode(body)
         except (ValueError, RecursionError, msgspec.DecodeError):
             return error
         found = document.get("error") if isinstance(document, Mapping) else None
-        return self._from_error(found, error) if found else error
+        return self._map_error(found, error) if found else error
 
-    def _from_error(self, found: object, known: EngineError | None) -> EngineError:
+    def _map_error(self, found: object, known: EngineError | None) -> EngineError:
         """The error that the service's own code means; its text is never repeated (it may
         quote the key)."""
         codes = []
@@ -383,7 +389,7 @@ class OpenAIEngine(HttpEngine):
             cls = _BY_CODE.get(code)
             if cls is not None:
                 return cls(
-                    f"{self._where()}: refused with {code!r}",
+                    f"{self._describe()}: refused with {code!r}",
                     sent="yes",
                     retry_after=known.retry_after if known else None,
                     status=known.status if known else None,
@@ -393,21 +399,21 @@ class OpenAIEngine(HttpEngine):
             for pattern, cls in _BY_TEXT:
                 if pattern.search(text[:2000].lower()):
                     return cls(
-                        f"{self._where()}: refused by what its text says",
+                        f"{self._describe()}: refused by what its text says",
                         sent="yes",
                         status=known.status if known else None,
                     )
-        return known or Transient(f"{self._where()}: failed while it answered", sent="yes")
+        return known or Transient(f"{self._describe()}: failed while it answered", sent="yes")
 
 
-def _first_choice(document: object) -> Mapping[str, Any] | None:
+def _find_choice(document: object) -> Mapping[str, Any] | None:
     choices = document.get("choices") if isinstance(document, Mapping) else None
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
         return choices[0]
     return None
 
 
-def _text(content: object) -> str | None:
+def _read_text(content: object) -> str | None:
     """A message's text: plain, or in parts."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]

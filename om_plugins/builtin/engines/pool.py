@@ -58,7 +58,7 @@ class BoundedPool:
         """
         call.raise_if_done()
         job = _Job(function)
-        if not self._own().take(job):
+        if not self._get_threads().take(job):
             raise EngineUnavailable(self._name, "pool full")
         remove = call.on_cancel(job.ended.set)
         try:
@@ -75,9 +75,9 @@ class BoundedPool:
 
     def stats(self) -> dict[str, int]:
         """Threads of this process, and how many of them work."""
-        return self._own().stats()
+        return self._get_threads().stats()
 
-    def _own(self) -> _Threads:
+    def _get_threads(self) -> _Threads:
         pid = os.getpid()
         found = self._processes.get(pid)
         if found is None:

@@ -29,14 +29,14 @@ from ...errors import (
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
 from ..http.forwarding import (
     BadHeaderError,
-    checked_request,
-    end_to_end,
-    mended_answer,
-    times_seen,
+    add_via,
+    check_request_headers,
+    clean_response_headers,
+    count_via,
+    drop_hop_by_hop,
     wants_websocket,
-    with_via,
 )
-from ..http.status import error_for
+from ..http.status import map_status
 from .http import HttpEngine
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,40}")
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _DOTS = re.compile(r"(^|[/\\])\.{1,2}([/\\;]|$)")
-_NOT_SENT_ON = ("content-length", "expect", "max-forwards", "proxy")  # httpoxy: CVE-2016-5385
-_SHOWN_BODY = 65_536
+_DROPPED = ("content-length", "expect", "max-forwards", "proxy")  # httpoxy: CVE-2016-5385
+_ERROR_BODY = 65_536
 _MOST_ROUNDS = 8
 
 
@@ -155,70 +155,70 @@ class ProxyEngine(HttpEngine):
                 f"engine {self.name!r}: takes an HttpRequest, not {type(request).__name__}",
                 sent="no",
             )
-        target = self._target_of(request)
-        headers, final = self._headers_of(request)
+        target = self._build_target(request)
+        headers, final = self._build_headers(request)
         if final:
             return Answer(HttpResponse(200, [("Content-Length", "0")]))
         exchange = self._transport.open(
             request.method,
             target,
-            body=self._body_of(request, call),
-            headers=self._sent(request, headers, call),
+            body=self._check_body(request, call),
+            headers=self._complete_headers(request, headers, call),
             call=call,
-            where=self._where(),
+            where=self._describe(),
             limit_s=self._timeout,
         )
         if exchange.status in self._fail_on or exchange.status > 599:
-            raise self._failure(exchange)
-        return self._answer(exchange, call)
+            raise self._read_failure(exchange)
+        return self._read_answer(exchange, call)
 
     # --- the request ---
 
-    def _target_of(self, request: HttpRequest) -> str:
+    def _build_target(self, request: HttpRequest) -> str:
         method, target = request.method, request.target
         if not _METHOD.fullmatch(method):
-            raise self._bad("its method is no token")
+            raise self._invalid("its method is no token")
         if method in ("CONNECT", "TRACE"):
-            raise Unsupported(f"{self._where()}: {method} is not passed on", sent="no")
+            raise Unsupported(f"{self._describe()}: {method} is not passed on", sent="no")
         if target == "*" and method == "OPTIONS":
             return target
         if not _TARGET.fullmatch(target):
-            raise self._bad("its target is no path")
+            raise self._invalid("its target is no path")
         if self._base and _DOTS.search(unquote(target.partition("?")[0])):
-            raise self._bad("its path leads out of the upstream's own")
+            raise self._invalid("its path leads out of the upstream's own")
         return self._base + target
 
-    def _headers_of(self, request: HttpRequest) -> tuple[list[tuple[str, str]], bool]:
+    def _build_headers(self, request: HttpRequest) -> tuple[list[tuple[str, str]], bool]:
         """The headers to send, and whether the request ends here (Max-Forwards)."""
         try:
-            headers = checked_request(request.headers)
+            headers = check_request_headers(request.headers)
         except BadHeaderError as error:
-            raise self._bad(str(error)) from None
+            raise self._invalid(str(error)) from None
         lower = {name.lower(): value for name, value in headers}
         if wants_websocket(lower.get("connection", ""), lower.get("upgrade", "")):
-            raise Unsupported(f"{self._where()}: a WebSocket is not passed on", sent="no")
-        if self._via and times_seen(headers, self._via) >= _MOST_ROUNDS:
+            raise Unsupported(f"{self._describe()}: a WebSocket is not passed on", sent="no")
+        if self._via and count_via(headers, self._via) >= _MOST_ROUNDS:
             raise Misconfigured(
-                f"{self._where()}: the request goes in a circle; base_url leads back here",
+                f"{self._describe()}: the request goes in a circle; base_url leads back here",
                 sent="no",
             )
-        kept = end_to_end(headers, drop=_NOT_SENT_ON)
+        kept = drop_hop_by_hop(headers, drop=_DROPPED)
         if request.method == "OPTIONS" and (hops := lower.get("max-forwards", "")).isdecimal():
             if int(hops[:9]) == 0:
                 return kept, True
             kept.append(("Max-Forwards", str(int(hops[:9]) - 1)))
         if self._via:
-            kept = with_via(kept, "1.1", self._via)
+            kept = add_via(kept, "1.1", self._via)
         if self._host != "client":
             kept = [(name, value) for name, value in kept if name.lower() != "host"]
             if self._host != "upstream":
                 kept.insert(0, ("Host", self._host))
         return kept, False
 
-    def _sent(
+    def _complete_headers(
         self, request: HttpRequest, headers: list[tuple[str, str]], call: Call
     ) -> list[tuple[str, str]]:
-        own = {**self._headers, **self._deadline(call)}
+        own = {**self._headers, **self._deadline_header(call)}
         replaced = {name.lower() for name in own}
         sent = [(name, value) for name, value in headers if name.lower() not in replaced]
         sent += own.items()
@@ -230,34 +230,36 @@ class ProxyEngine(HttpEngine):
             sent.append(("Content-Length", str(request.length)))
         return sent
 
-    def _body_of(self, request: HttpRequest, call: Call) -> bytes | Iterator[bytes] | None:
+    def _check_body(self, request: HttpRequest, call: Call) -> bytes | Iterator[bytes] | None:
         body = request.body
         if isinstance(body, bytes):
             return body or None
         if getattr(body, "started", False):
             raise Unsupported(
-                f"{self._where()}: the request's body was sent before and is gone", sent="no"
+                f"{self._describe()}: the request's body was sent before and is gone", sent="no"
             )
-        return self._measured(body, request.length, call)
+        return self._check_length(body, request.length, call)
 
-    def _measured(self, body: Iterable[bytes], length: int | None, call: Call) -> Iterator[bytes]:
+    def _check_length(
+        self, body: Iterable[bytes], length: int | None, call: Call
+    ) -> Iterator[bytes]:
         """A body that comes as it was declared, or ends the call."""
         left = length
         for data in body:
             if call.remaining() <= 0:  # waiting for the client is not the upstream's fault
-                raise CallerDeadline(f"{self._where()}: the request's body came too slowly")
+                raise CallerDeadline(f"{self._describe()}: the request's body came too slowly")
             if left is not None:
                 left -= len(data)
                 if left < 0:
-                    raise self._bad("its body is longer than it says", sent="maybe")
+                    raise self._invalid("its body is longer than it says", sent="maybe")
             yield data
         if left:
-            raise Cancelled(f"{self._where()}: the client's body broke off")
+            raise Cancelled(f"{self._describe()}: the client's body broke off")
 
     # --- the answer ---
 
-    def _answer(self, exchange: HttpExchange, call: Call) -> Answer:
-        head = self._head(exchange)
+    def _read_answer(self, exchange: HttpExchange, call: Call) -> Answer:
+        head = self._build_head(exchange)
         if exchange.length == 0:
             exchange.read(0, decoded=False)
             return Answer(head, status=head.status)
@@ -267,10 +269,10 @@ class ProxyEngine(HttpEngine):
         head.body = exchange.read(self._max_answer, decoded=False)
         return Answer(head, status=head.status)
 
-    def _head(self, exchange: HttpExchange) -> HttpResponse:
+    def _build_head(self, exchange: HttpExchange) -> HttpResponse:
         drop = ["content-length"]
         headers = exchange.header_items
-        kept = end_to_end(mended_answer(headers), drop=drop)
+        kept = drop_hop_by_hop(clean_response_headers(headers), drop=drop)
         declared = exchange.headers.get("content-length")
         if exchange.length:
             kept.append(("Content-Length", str(exchange.length)))
@@ -280,25 +282,25 @@ class ProxyEngine(HttpEngine):
                 kept.append(("Content-Length", length))
         return HttpResponse(exchange.status, kept)
 
-    def _failure(self, exchange: HttpExchange) -> EngineError:
-        where = self._where()
-        error = error_for(exchange.status, exchange.headers, where)
-        head = self._head(exchange)
+    def _read_failure(self, exchange: HttpExchange) -> EngineError:
+        where = self._describe()
+        error = map_status(exchange.status, exchange.headers, where)
+        head = self._build_head(exchange)
         try:
-            head.body = exchange.read(_SHOWN_BODY, decoded=False)
+            head.body = exchange.read(_ERROR_BODY, decoded=False)
         except (EngineError, Cancelled):
             return error
         if exchange.status <= 599:
             error.response = head
         return error
 
-    def _bad(self, what: str, sent: str = "no") -> InvalidRequest:
+    def _invalid(self, what: str, sent: str = "no") -> InvalidRequest:
         return InvalidRequest(
-            f"{self._where()}: the request is not passed on: {what}",
+            f"{self._describe()}: the request is not passed on: {what}",
             sent="maybe" if sent == "maybe" else "no",
         )
 
-    def _where(self) -> str:
+    def _describe(self) -> str:
         scheme, host, port = self._origin
         return f"{self.name!r} {scheme}://{host}:{port}{self._target}"
 

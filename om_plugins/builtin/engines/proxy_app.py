@@ -36,7 +36,7 @@ from ...errors import (
 )
 from ...protocols import Chain, Engine
 from ...types import Answer, Call, HttpRequest, HttpResponse
-from ..http.forwarding import Headers, end_to_end, forwarded, wants_websocket
+from ..http.forwarding import Headers, add_forwarded, drop_hop_by_hop, wants_websocket
 from .client_socket import watch_client
 from .proxy import IDEMPOTENT_METHODS
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _READ = 65_536
-_TOLD_OTHERWISE = ("HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
+_READ_ELSEWHERE = ("HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
 
@@ -81,32 +81,32 @@ class ProxyApp:
         max_body: int = 64 * 2**20,
         replay_bytes: int = 65_536,
     ) -> None:
-        self._ask = _asking(ask)
+        self._ask = _make_caller(ask)
         self._trusted = trust_forwarded
         self._max_body = max_body
         self._replay = replay_bytes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            request = request_from(
+            request = read_request(
                 environ,
                 trust_forwarded=self._trusted,
                 max_body=self._max_body,
                 replay_bytes=self._replay,
             )
         except RefusedRequest as refusal:
-            return _problem(start_response, environ, refusal.status, refusal.detail)
+            return _send_problem(start_response, environ, refusal.status, refusal.detail)
         watching = caller_gone.set(watch_client(environ))
         try:
             answer = self._ask(request)
         except OpenManagerError as error:
-            return _failed(start_response, environ, error)
+            return _answer_error(start_response, environ, error)
         finally:
             caller_gone.reset(watching)
         return respond(answer, start_response, head_only=request.method == "HEAD")
 
 
-def request_from(
+def read_request(
     environ: WSGIEnvironment,
     *,
     trust_forwarded: bool = False,
@@ -128,15 +128,15 @@ def request_from(
     # werkzeug's ProxyFix has put the client in the place of the proxy that it asks through
     asked_by = environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or client
     try:
-        body, length = _body(environ, max_body, replay_bytes)
+        body, length = _read_body(environ, max_body, replay_bytes)
     except Cancelled:
         raise RefusedRequest(400, "The request's body broke off.") from None
     return HttpRequest(
         environ["REQUEST_METHOD"],
-        _target(environ),
-        forwarded(
+        _read_target(environ),
+        add_forwarded(
             # before what is added here: a client could name it in its Connection header
-            end_to_end(_headers(environ, host)),
+            drop_hop_by_hop(_read_headers(environ, host)),
             client=client,
             host=host,
             scheme=environ["wsgi.url_scheme"],
@@ -158,13 +158,13 @@ def respond(
     """
     head = answer.payload
     if not isinstance(head, HttpResponse):
-        head = _made_up(answer)
+        head = _build_response(answer)
     start_response(f"{head.status} {get_phrase(head.status)}", list(head.headers))
     if answer.chunks is None:
         return [head.body] if head.body and not head_only else []
     if answer.payload is head:
         return cast(Iterable[bytes], answer.chunks)
-    return ClosingIterator(map(_as_bytes, answer.chunks), [answer.close])
+    return ClosingIterator(map(_encode_chunk, answer.chunks), [answer.close])
 
 
 class StreamedBody:
@@ -190,7 +190,7 @@ class StreamedBody:
         self.started = True
         size = len(self._before)
         yield self._before
-        while data := _read(self._read, _READ):
+        while data := _read_piece(self._read, _READ):
             size += len(data)
             if size > self._limit:
                 raise InvalidRequest("the request's body is too large", status=413)
@@ -200,17 +200,17 @@ class StreamedBody:
 # --- the request ---
 
 
-def _headers(environ: WSGIEnvironment, host: str) -> Headers:
+def _read_headers(environ: WSGIEnvironment, host: str) -> Headers:
     headers = [("Host", host)]
     for key, value in environ.items():
-        if key.startswith("HTTP_") and key not in _TOLD_OTHERWISE:
+        if key.startswith("HTTP_") and key not in _READ_ELSEWHERE:
             headers.append((key[5:].replace("_", "-").title(), value))
     if environ.get("CONTENT_TYPE"):
         headers.append(("Content-Type", environ["CONTENT_TYPE"]))
     return headers
 
 
-def _target(environ: WSGIEnvironment) -> str:
+def _read_target(environ: WSGIEnvironment) -> str:
     """Path and query as they were sent, where the server keeps them and nobody changed the path
     since; else as PEP 3333 has them."""
     path = environ.get("PATH_INFO", "")
@@ -221,22 +221,22 @@ def _target(environ: WSGIEnvironment) -> str:
         parts = urlsplit(raw)
         raw = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     query = environ.get("QUERY_STRING", "")  # undecoded in every server
-    rest = f"?{_visible(query)}" if query else "?" if raw.endswith("?") else ""
+    rest = f"?{_escape(query)}" if query else "?" if raw.endswith("?") else ""
     raw_path = raw.partition("?")[0]
     prefix = quote(environ.get("SCRIPT_NAME", ""), _PATH_SAFE, "latin-1")
     if raw_path.startswith(prefix or "/"):
         mine = raw_path[len(prefix) :]
         if unquote_to_bytes(mine) == path.encode("latin-1", "replace"):
-            return (_visible(mine) or "/") + rest
+            return (_escape(mine) or "/") + rest
     return (quote(path, _PATH_SAFE, "latin-1") or "/") + rest
 
 
-def _visible(text: str) -> str:
+def _escape(text: str) -> str:
     """Bytes that may not stand in a request line, percent-encoded; what is encoded stays."""
     return re.sub(r"[^\x21\x22\x24-\x7e]", lambda found: quote(found[0], "", "latin-1"), text)
 
 
-def _body(
+def _read_body(
     environ: WSGIEnvironment, max_body: int, replay_bytes: int
 ) -> tuple[bytes | Iterable[bytes], int | None]:
     declared = environ.get("CONTENT_LENGTH") or ""
@@ -261,7 +261,7 @@ def _body(
     read = stream.read if left is None else limit_reads(stream.read, left)
     parts: list[bytes] = []
     size = 0
-    while size <= replay_bytes and (data := _read(read, replay_bytes + 1 - size)):
+    while size <= replay_bytes and (data := _read_piece(read, replay_bytes + 1 - size)):
         parts.append(data)
         size += len(data)
     before = b"".join(parts)
@@ -276,7 +276,7 @@ def _body(
     return StreamedBody(before, read, max_body), left
 
 
-def _read(read: Callable[[int], bytes], size: int) -> bytes:
+def _read_piece(read: Callable[[int], bytes], size: int) -> bytes:
     try:
         return read(size)
     except Exception as error:  # servers raise errors of their own when a client leaves
@@ -286,25 +286,25 @@ def _read(read: Callable[[int], bytes], size: int) -> bytes:
 # --- the answer ---
 
 
-def _asking(ask: Chain | Engine) -> Callable[[HttpRequest], Answer]:
+def _make_caller(ask: Chain | Engine) -> Callable[[HttpRequest], Answer]:
     if isinstance(ask, Engine):
         engine = ask
 
-        def of_engine(request: HttpRequest) -> Answer:
+        def ask_engine(request: HttpRequest) -> Answer:
             result = engine.call(Call(request, stream=True, method=request.method))
             return result if isinstance(result, Answer) else Answer(result)
 
-        return of_engine
+        return ask_engine
     chain = ask
 
-    def of_chain(request: HttpRequest) -> Answer:
+    def ask_chain(request: HttpRequest) -> Answer:
         again = request.method in IDEMPOTENT_METHODS and isinstance(request.body, bytes)
         return chain.call(request, stream=True, idempotent=again, method=request.method)
 
-    return of_chain
+    return ask_chain
 
 
-def _made_up(answer: Answer) -> HttpResponse:
+def _build_response(answer: Answer) -> HttpResponse:
     payload = answer.payload
     if isinstance(payload, bytes | str):
         body = payload.encode() if isinstance(payload, str) else payload
@@ -320,13 +320,13 @@ def _made_up(answer: Answer) -> HttpResponse:
 _BYTES = "application/octet-stream"
 
 
-def _as_bytes(chunk: object) -> bytes:
+def _encode_chunk(chunk: object) -> bytes:
     if isinstance(chunk, bytes):
         return chunk
     return chunk.encode() if isinstance(chunk, str) else msgspec.json.encode(chunk) + b"\n"
 
 
-def _failed(
+def _answer_error(
     start_response: StartResponse, environ: WSGIEnvironment, error: Exception
 ) -> Iterable[bytes]:
     errors: Sequence[Exception] = (
@@ -336,15 +336,15 @@ def _failed(
     if own:
         head_only = environ["REQUEST_METHOD"] == "HEAD"
         return respond(Answer(own[-1]), start_response, head_only=head_only)
-    status, detail = _status_of(error, errors)
+    status, detail = _map_error(error, errors)
     headers: Headers = []
     wait = getattr(error, "retry_after", None)
     if status == 503 and wait is not None:
         headers.append(("Retry-After", str(max(round(wait), 1))))
-    return _problem(start_response, environ, status, detail, headers)
+    return _send_problem(start_response, environ, status, detail, headers)
 
 
-def _status_of(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]:
+def _map_error(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]:
     if isinstance(error, InvalidRequest):
         return (413 if error.status == 413 else 400), "The request cannot be passed on."
     if isinstance(error, CallerDeadline):
@@ -362,7 +362,7 @@ def _status_of(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]
     return 502, "No upstream answered."
 
 
-def _problem(
+def _send_problem(
     start_response: StartResponse,
     environ: WSGIEnvironment,
     status: int,

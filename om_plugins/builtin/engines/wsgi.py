@@ -18,9 +18,15 @@ import msgspec
 
 from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
-from ..http.forwarding import BadHeaderError, Headers, checked_request, end_to_end, mended_answer
-from ..http.status import error_for
-from .http import PASSED_ON, query_of
+from ..http.forwarding import (
+    BadHeaderError,
+    Headers,
+    check_request_headers,
+    clean_response_headers,
+    drop_hop_by_hop,
+)
+from ..http.status import map_status
+from .http import PASSED_HEADERS, encode_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -78,7 +84,7 @@ class WsgiEngine:
         if not path.startswith("/"):
             raise ConfigError(f"engine {name!r}: path", path, "must begin with '/'")
         try:
-            self._headers = checked_request((headers or {}).items())
+            self._headers = check_request_headers((headers or {}).items())
         except BadHeaderError as error:
             raise ConfigError(f"engine {name!r}: headers", "…", str(error)) from None
         self.name = name
@@ -104,12 +110,12 @@ class WsgiEngine:
         call.raise_if_done()
         payload = call.payload
         if isinstance(payload, HttpRequest):
-            return self._whole(payload, call)
+            return self._pass_request(payload, call)
         target, body = self._path, b""
         headers = [("Accept", "application/json")]
         if self._method == "GET":
             joint = "&" if "?" in target else "?"
-            query = query_of(payload, self._where())
+            query = encode_query(payload, self._describe())
             target = target + joint + query if query else target
         else:
             headers.append(("Content-Type", "application/json"))
@@ -117,17 +123,17 @@ class WsgiEngine:
                 body = msgspec.json.encode(payload)
             except (TypeError, ValueError, RecursionError) as error:
                 raise InvalidRequest(
-                    f"{self._where()}: the payload is not JSON: {error}", sent="no"
+                    f"{self._describe()}: the payload is not JSON: {error}", sent="no"
                 ) from None
         headers += [
-            (name, value) for name in PASSED_ON if (value := (call.headers or {}).get(name))
+            (name, value) for name in PASSED_HEADERS if (value := (call.headers or {}).get(name))
         ]
         if self._method in ("POST", "PATCH"):
             headers.append(("Idempotency-Key", call.idempotency_key))
         run = self._run(HttpRequest(self._method, target, headers, body), call)
         if not 200 <= run.status < 300:
             run.close()
-            raise error_for(run.status, dict(run.lower_headers()), self._where())
+            raise map_status(run.status, dict(run.lower_headers()), self._describe())
         content = run.read(self._max_answer)
         if not content and run.status in (204, 205):
             return Answer(None, status=run.status)
@@ -135,14 +141,14 @@ class WsgiEngine:
             return Answer(msgspec.json.decode(content), status=run.status)
         except (ValueError, RecursionError, msgspec.DecodeError):
             raise Transient(
-                f"{self._where()}: answered what is not JSON", sent="yes", status=run.status
+                f"{self._describe()}: answered what is not JSON", sent="yes", status=run.status
             ) from None
 
-    def _whole(self, request: HttpRequest, call: Call) -> Answer:
+    def _pass_request(self, request: HttpRequest, call: Call) -> Answer:
         run = self._run(request, call)
-        head = HttpResponse(run.status, end_to_end(mended_answer(run.headers)))
+        head = HttpResponse(run.status, drop_hop_by_hop(clean_response_headers(run.headers)))
         if run.status in self._fail_on:
-            error = error_for(run.status, dict(run.lower_headers()), self._where())
+            error = map_status(run.status, dict(run.lower_headers()), self._describe())
             try:
                 head.body = run.read(self._max_answer)
                 error.response = head
@@ -157,22 +163,22 @@ class WsgiEngine:
         head.body = run.read(self._max_answer)
         return Answer(head, status=run.status)
 
-    def _run(self, request: HttpRequest, call: Call) -> _Run:
+    def _run(self, request: HttpRequest, call: Call) -> _AppRun:
         depth = _depth.get()
         if depth >= _MOST_DEEP:
             raise Misconfigured(
-                f"{self._where()}: the app asks this engine again; give it the app without the "
+                f"{self._describe()}: the app asks this engine again; give it the app without the "
                 "layer that does",
                 sent="no",
             )
-        environ = self._environ(request, call)
+        environ = self._build_environ(request, call)
         token = _depth.set(depth + 1)
         try:
-            return _Run(self._app, environ, call, self._where())
+            return _AppRun(self._app, environ, call, self._describe())
         finally:
             _depth.reset(token)
 
-    def _environ(self, request: HttpRequest, call: Call) -> WSGIEnvironment:
+    def _build_environ(self, request: HttpRequest, call: Call) -> WSGIEnvironment:
         path, _, query = request.target.partition("?")
         body = request.body
         length = len(body) if isinstance(body, bytes) else request.length
@@ -189,7 +195,7 @@ class WsgiEngine:
             "HTTP_HOST": self._netloc,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": self._scheme,
-            "wsgi.input": _input(body, self._where()),
+            "wsgi.input": _open_input(body, self._describe()),
             "wsgi.input_terminated": True,
             "wsgi.errors": sys.stderr,
             "wsgi.multithread": True,
@@ -202,19 +208,19 @@ class WsgiEngine:
         else:
             environ["HTTP_TRANSFER_ENCODING"] = "chunked"
         try:
-            headers = end_to_end(checked_request(request.headers), drop=("content-length",))
+            given = check_request_headers(request.headers)
         except BadHeaderError as error:
-            raise InvalidRequest(f"{self._where()}: {error}", sent="no") from None
+            raise InvalidRequest(f"{self._describe()}: {error}", sent="no") from None
         own = {name.lower() for name, _ in self._headers}
-        given = [(name, value) for name, value in headers if name.lower() not in own]
-        environ.update(_as_environ([*given, *self._headers]))
+        kept = drop_hop_by_hop(given, drop=own | {"content-length"})
+        environ.update(_encode_environ([*kept, *self._headers]))
         return environ
 
-    def _where(self) -> str:
+    def _describe(self) -> str:
         return f"engine {self.name!r}"
 
 
-class _Run:
+class _AppRun:
     """One request to an app: its head is here; the body is iterated. Close it, or read it whole.
 
     Attributes:
@@ -315,15 +321,15 @@ class _Run:
             close()
 
 
-def _input(body: bytes | Iterable[bytes], where: str) -> io.BufferedIOBase:
+def _open_input(body: bytes | Iterable[bytes], where: str) -> io.BufferedIOBase:
     if isinstance(body, bytes):
         return io.BytesIO(body)
     if getattr(body, "started", False):
         raise Unsupported(f"{where}: the request's body was sent before and is gone", sent="no")
-    return io.BufferedReader(_Pieces(iter(body)))
+    return io.BufferedReader(_PieceReader(iter(body)))
 
 
-class _Pieces(io.RawIOBase):
+class _PieceReader(io.RawIOBase):
     """A file of bytes that come in pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -345,7 +351,7 @@ class _Pieces(io.RawIOBase):
         return size
 
 
-def _as_environ(headers: Headers) -> dict[str, str]:
+def _encode_environ(headers: Headers) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
         key = name.upper().replace("-", "_")

@@ -18,10 +18,10 @@ HOP_BY_HOP = frozenset({
 })  # fmt: skip
 """Belong to one connection (RFC 9110 section 7.6.1, and what RFC 2616 named besides)."""
 
-_KEPT = frozenset({"content-length", "host", "date", "content-type", "cache-control"})
+_NEVER_HOP_BY_HOP = frozenset({"content-length", "host", "date", "content-type", "cache-control"})
 # meant for every recipient: a Connection header that names one is wrong (section 7.6.1)
 
-_TOLD_BY_PROXIES = re.compile(
+_PROXY_HEADERS = re.compile(
     r"forwarded|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|"
     r"cf-connecting-ip|x-envoy-.*|x-original-(url|host)|x-rewrite-url"
 )
@@ -35,7 +35,7 @@ class BadHeaderError(ValueError):
     """A header that must not be sent on."""
 
 
-def end_to_end(headers: Iterable[tuple[str, str]], *, drop: Iterable[str] = ()) -> Headers:
+def drop_hop_by_hop(headers: Iterable[tuple[str, str]], *, drop: Iterable[str] = ()) -> Headers:
     """The headers of a message without those that belong to its connection.
 
     Args:
@@ -49,11 +49,11 @@ def end_to_end(headers: Iterable[tuple[str, str]], *, drop: Iterable[str] = ()) 
         if name.lower() == "connection"
         for one in value.split(",")
     }
-    dropped |= named - _KEPT
+    dropped |= named - _NEVER_HOP_BY_HOP
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
-def checked_request(headers: Iterable[tuple[str, str]]) -> Headers:
+def check_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """The headers of a request, each one line.
 
     Raises:
@@ -69,7 +69,7 @@ def checked_request(headers: Iterable[tuple[str, str]]) -> Headers:
     return found
 
 
-def mended_answer(headers: Iterable[tuple[str, str]]) -> Headers:
+def clean_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """The headers of an answer, each one line: a folded one is unfolded (RFC 9112 section 5.2),
     a control character becomes a space (RFC 9110 section 5.5), one without a name goes."""
     return [
@@ -85,7 +85,7 @@ def wants_websocket(connection: str, upgrade: str) -> bool:
     return "upgrade" in connection.lower() and "websocket" in upgrade.lower()
 
 
-def forwarded(
+def add_forwarded(
     headers: Sequence[tuple[str, str]],
     *,
     client: str,
@@ -113,16 +113,16 @@ def forwarded(
     kept: Headers = []
     for name, value in headers:
         lower = name.lower()
-        if not _TOLD_BY_PROXIES.fullmatch(lower):
+        if not _PROXY_HEADERS.fullmatch(lower):
             kept.append((name, value))
         elif trusted and lower in ("forwarded", "x-forwarded-for"):
             told[lower] = f"{told[lower]}, {value}" if lower in told else value
         elif trusted:
             told.setdefault(lower, value)
             kept.append((name, value))
-    elements = [f"for={_node(client)};host={_quoted(host)};proto={scheme}"]
+    elements = [f"for={_format_node(client)};host={_quote(host)};proto={scheme}"]
     if peer:  # speaks X-Forwarded-*: a Forwarded beside it may be the client's own
-        elements.append(f"for={_node(peer)}")
+        elements.append(f"for={_format_node(peer)}")
     elif "forwarded" in told:
         elements.insert(0, told["forwarded"])
     addresses = [peer or client or "unknown"]  # each station adds whom it was asked by
@@ -140,7 +140,7 @@ def forwarded(
     return kept
 
 
-def with_via(headers: Sequence[tuple[str, str]], received: str, pseudonym: str) -> Headers:
+def add_via(headers: Sequence[tuple[str, str]], received: str, pseudonym: str) -> Headers:
     """The headers with this gateway in ``Via`` (RFC 9110 section 7.6.3).
 
     Args:
@@ -152,7 +152,7 @@ def with_via(headers: Sequence[tuple[str, str]], received: str, pseudonym: str) 
     return [*kept, ("Via", ", ".join([*stations, f"{received} {pseudonym}"]))]
 
 
-def times_seen(headers: Iterable[tuple[str, str]], pseudonym: str) -> int:
+def count_via(headers: Iterable[tuple[str, str]], pseudonym: str) -> int:
     """How often a message has come by a gateway of this name: a request that goes in a circle
     comes by again and again."""
     return sum(
@@ -163,14 +163,14 @@ def times_seen(headers: Iterable[tuple[str, str]], pseudonym: str) -> int:
     )
 
 
-def _node(address: str) -> str:
+def _format_node(address: str) -> str:
     """A node identifier (RFC 7239 section 6)."""
     if not address:
         return "unknown"
-    return _quoted(f"[{address}]" if ":" in address else address)
+    return _quote(f"[{address}]" if ":" in address else address)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     if _TOKEN.fullmatch(text):
         return text
     return '"' + re.sub(r'([\\"])', r"\\\1", text) + '"'

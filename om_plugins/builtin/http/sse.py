@@ -23,7 +23,7 @@ class ServerEvent(NamedTuple):
     data: str
 
 
-def server_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[ServerEvent]:
+def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[ServerEvent]:
     """The events of a stream, each as soon as its blank line is there.
 
     Args:
@@ -35,7 +35,7 @@ def server_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterato
     """
     name, size = "", 0
     data: list[str] = []
-    for line in _lines(chunks, max_event):
+    for line in _split_lines(chunks, max_event):
         if not line:
             if data:
                 yield ServerEvent(name or "message", "\n".join(data))
@@ -56,7 +56,7 @@ def server_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterato
         yield ServerEvent(name or "message", "\n".join(data))
 
 
-def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+def _split_lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     rest = bytearray()
     first = True
     after_cr = False
@@ -72,15 +72,15 @@ def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
             rest.clear()
             start = end.end()
             if len(line) > limit:
-                raise _too_long(limit)
+                raise _make_error(limit)
             yield line.removeprefix(b"\xef\xbb\xbf") if first else line
             first = False
         rest += chunk[start:]
         if len(rest) > limit:
-            raise _too_long(limit)
+            raise _make_error(limit)
     if rest:
         yield bytes(rest)
 
 
-def _too_long(limit: int) -> Transient:
+def _make_error(limit: int) -> Transient:
     return Transient(f"a line of the event stream is longer than {limit} bytes", sent="yes")

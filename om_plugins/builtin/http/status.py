@@ -50,7 +50,7 @@ _BY_STATUS: Mapping[int, type[EngineError]] = {
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
-def error_for(status: int, headers: Mapping[str, str], where: str) -> EngineError:
+def map_status(status: int, headers: Mapping[str, str], where: str) -> EngineError:
     """The engine error for an answer that is not a 2xx.
 
     Args:
@@ -58,7 +58,7 @@ def error_for(status: int, headers: Mapping[str, str], where: str) -> EngineErro
         headers: the upstream's headers, looked up without regard to case.
         where: which engine and address, for the message.
     """
-    wait = retry_after(headers)
+    wait = parse_retry_after(headers)
     cls = _BY_STATUS.get(status)
     if cls is None:
         if status == 503 and wait is not None:
@@ -75,7 +75,7 @@ def error_for(status: int, headers: Mapping[str, str], where: str) -> EngineErro
     return cls(text, sent="yes", retry_after=wait, status=status)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from a ``Retry-After`` header (RFC 9110 section 10.2.3), 0 to 3600.
 
     A date is compared with the answer's own ``Date``, so that clocks which disagree do not
@@ -87,15 +87,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if _SECONDS.fullmatch(value):
         seconds = float(value)
     else:
-        until = _timestamp(value)
+        until = _parse_date(value)
         if until is None:
             return None
-        now = _timestamp((headers.get("date") or "").strip()[:64])
+        now = _parse_date((headers.get("date") or "").strip()[:64])
         seconds = until - (time.time() if now is None else now)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def _timestamp(value: str) -> float | None:
+def _parse_date(value: str) -> float | None:
     try:
         return parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):

@@ -297,6 +297,9 @@ class Transport:
         connect_timeout_s: seconds for a new connection, all its addresses together; as many again
             at most for the TLS handshake.
         ssl_context: for ``https``; one with the system's certificates when not given.
+
+    Attributes:
+        host_header: the ``Host`` of a request whose headers have none.
     """
 
     def __init__(
@@ -316,7 +319,7 @@ class Transport:
         self._connect_timeout_s = connect_timeout_s
         self._ssl_context = ssl_context
         name = f"[{host.partition('%')[0]}]" if ":" in host else host
-        self._host_header = name if port == (443 if self._secure else 80) else f"{name}:{port}"
+        self.host_header = name if port == (443 if self._secure else 80) else f"{name}:{port}"
         # A child never uses its parent's connections: two processes would read one answer.
         self._pools: dict[int, ConnectionPool] = {}
 
@@ -412,7 +415,7 @@ class Transport:
         ]
         names = {name.lower() for name, _ in items}
         if b"host" not in names:
-            items.insert(0, (b"Host", self._host_header.encode("ascii")))
+            items.insert(0, (b"Host", self.host_header.encode("ascii")))
         if body is not None and not names & {b"content-length", b"transfer-encoding"}:
             if isinstance(body, bytes):
                 items.append((b"Content-Length", b"%d" % len(body)))

@@ -48,7 +48,7 @@ class _Topic:
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldLease:
     """One lease: who may be at work, and until when on the monotonic clock."""
 
     token: int
@@ -89,13 +89,13 @@ class MemoryHub:
         self._topics: dict[str, _Topic] = {}
         self._values: dict[str, tuple[bytes, float]] = {}
         self._counters: dict[str, tuple[int, float]] = {}
-        self._leases: dict[str, _Held] = {}
+        self._leases: dict[str, _HeldLease] = {}
         self._next_sweep = 0.0
 
     def publish(self, topic: str, data: object) -> str:
         check_name(topic)
         encoded = encode(topic, data)
-        condition = self._mine()
+        condition = self._lock_here()
         with condition:
             now = self._clock.time()
             self._last = next_id(self._last, now)
@@ -112,15 +112,15 @@ class MemoryHub:
         check_name(topic)
         number = read_id(after)
         limit = max(1, min(limit, MAX_READ))
-        condition = self._mine()
+        condition = self._lock_here()
         with condition:
-            if wait > 0 and not self._newer(topic, number):
-                condition.wait_for(lambda: self._newer(topic, number), wait)
+            if wait > 0 and not self._has_newer(topic, number):
+                condition.wait_for(lambda: self._has_newer(topic, number), wait)
             kept = self._topics.get(topic)
             if kept is None:
                 return []
             self._trim(kept)
-            found = _after(kept.messages, number, limit)
+            found = _find_after(kept.messages, number, limit)
         return [
             HubMessage(write_id(message), topic, decode(encoded)[1], at)
             for message, at, _, encoded in found
@@ -128,19 +128,19 @@ class MemoryHub:
 
     def last_id(self, topic: str) -> str:
         check_name(topic)
-        with self._mine():
+        with self._lock_here():
             kept = self._topics.get(topic)
             return write_id(kept.messages[-1][0]) if kept and kept.messages else ""
 
     def put(self, key: str, value: object, ttl: float) -> None:
         check_name(key)
         if value is None:
-            with self._mine():
+            with self._lock_here():
                 self._values.pop(key, None)
             return
         check_ttl(key, ttl)
         encoded = encode(key, value)
-        with self._mine():
+        with self._lock_here():
             now = self._clock.monotonic()
             self._sweep(now)
             self._values.pop(key, None)  # so that the newest written is the last to be forgotten
@@ -150,14 +150,14 @@ class MemoryHub:
 
     def get(self, key: str) -> object:
         check_name(key)
-        with self._mine():
+        with self._lock_here():
             found = self._values.get(key)
             if found is None or found[1] <= self._clock.monotonic():
                 return None
         return decode(found[0])[1]
 
     def scan(self, prefix: str) -> dict[str, object]:
-        with self._mine():
+        with self._lock_here():
             now = self._clock.monotonic()
             found = [
                 (key, encoded)
@@ -170,7 +170,7 @@ class MemoryHub:
         check_name(key)
         check_ttl(key, ttl)
         check_amount(key, amount)
-        with self._mine():
+        with self._lock_here():
             now = self._clock.monotonic()
             self._sweep(now)
             value, expires = self._counters.get(key, (0, 0.0))
@@ -185,7 +185,7 @@ class MemoryHub:
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_name(name)
         check_ttl(name, ttl)
-        with self._mine():
+        with self._lock_here():
             now = self._clock.monotonic()
             self._sweep(now)
             held = self._leases.get(name)
@@ -193,13 +193,13 @@ class MemoryHub:
                 return None
             # From the same numbers as ids: a token also grows when the held one was swept away.
             self._last = next_id(self._last, self._clock.time())
-            self._leases[name] = _Held(self._last, now + ttl)
+            self._leases[name] = _HeldLease(self._last, now + ttl)
             return HubLease(self, name, self._last)
 
     def close(self) -> None:
         """Nothing to give back; what is kept stays."""
 
-    def _mine(self) -> threading.Condition:
+    def _lock_here(self) -> threading.Condition:
         """This process's own lock: one copied by fork may be held by a thread that is not here."""
         pid = os.getpid()
         condition = self._conditions.get(pid)
@@ -211,7 +211,7 @@ class MemoryHub:
                     self._leases.clear()
         return condition
 
-    def _newer(self, topic: str, number: int) -> bool:
+    def _has_newer(self, topic: str, number: int) -> bool:
         kept = self._topics.get(topic)
         return bool(kept and kept.messages and kept.messages[-1][0] > number)
 
@@ -240,7 +240,7 @@ class MemoryHub:
 
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
-        with self._mine():
+        with self._lock_here():
             now = self._clock.monotonic()
             held = self._leases.get(name)
             if held is None or held.token != token or held.expires <= now:
@@ -249,13 +249,13 @@ class MemoryHub:
             return True
 
     def release_lease(self, name: str, token: int) -> None:
-        with self._mine():
+        with self._lock_here():
             held = self._leases.get(name)
             if held is not None and held.token == token:
                 del self._leases[name]
 
 
-def _after(messages: deque[_Message], number: int, limit: int) -> list[_Message]:
+def _find_after(messages: deque[_Message], number: int, limit: int) -> list[_Message]:
     """The first messages after an id, found from the end that is nearer in the usual cases."""
     if not messages or number < messages[0][0]:
         return list(islice(messages, limit))

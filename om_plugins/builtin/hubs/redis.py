@@ -31,7 +31,7 @@ from .encoding import (
     read_id,
     write_id,
 )
-from .redis_connection import BLOCK_S, SCHEMES, RedisLink
+from .redis_connection import BLOCK_S, SCHEMES, RedisConnection
 
 __all__ = ["RedisHub"]
 
@@ -50,7 +50,7 @@ class RedisHub:
     does not answer within a second. What others wrote under its keys is passed by.
 
     Args:
-        url: see :class:`.redis_link.RedisLink`.
+        url: see :class:`.redis_connection.RedisConnection`.
         clock: how long readers wait.
         namespace: keeps applications apart.
         max_messages: messages kept per topic. The server drops old ones in batches of a hundred.
@@ -74,7 +74,7 @@ class RedisHub:
         self._clock = clock
         self._max_messages = max_messages
         self._max_age = max_age
-        self._link = RedisLink(_KEY, url, HubError)
+        self._connection = RedisConnection(_KEY, url, HubError)
         # The braces keep all keys in one slot, where a cluster's proxy wants that of a script.
         prefix = f"om:{{{namespace}}}:"
         self._last = f"{prefix}last"
@@ -99,14 +99,14 @@ class RedisHub:
         check_name(topic)
         limit = max(1, min(limit, MAX_READ))
         stream = self._stream + topic
-        number, found = self._kept(topic, stream, read_id(after), limit)
+        number, found = self._read_kept(topic, stream, read_id(after), limit)
         deadline = self._clock.monotonic() + wait
         while not found and (remaining := deadline - self._clock.monotonic()) > 0:
             entries = self._wait(stream, number, limit, min(remaining, BLOCK_S))
-            number, found = _messages(topic, entries, number)
+            number, found = _parse_messages(topic, entries, number)
         return found
 
-    def _kept(
+    def _read_kept(
         self, topic: str, stream: str, number: int, limit: int
     ) -> tuple[int, list[HubMessage]]:
         """What is there after a number, and the number up to which all was seen."""
@@ -114,30 +114,30 @@ class RedisHub:
         while True:
             wanted = limit - len(found)
             entries = self._run(lua.READ, (stream,), (number, wanted, self._max_age))
-            number, some = _messages(topic, entries, number)
+            number, some = _parse_messages(topic, entries, number)
             found += some
             if len(entries) < wanted or len(found) >= limit or number >= _BEYOND:
                 return number, found
 
     def _wait(self, stream: str, number: int, limit: int, seconds: float) -> Sequence[Any]:
         def ask(client: Any) -> Any:
-            client.set_response_callback("XREAD", _raw)
+            client.set_response_callback("XREAD", _return_raw)
             return client.execute_command(
                 "XREAD", "COUNT", limit, "BLOCK", math.ceil(seconds * 1000),
                 "STREAMS", stream, f"{number}-{2**64 - 1}",
             )  # fmt: skip
 
-        answer = self._link.call(ask, blocking=True)
+        answer = self._connection.call(ask, blocking=True)
         return answer[0][1] if answer else ()
 
     def last_id(self, topic: str) -> str:
         check_name(topic)
 
         def ask(client: Any) -> Any:
-            client.set_response_callback("XREVRANGE", _raw)
+            client.set_response_callback("XREVRANGE", _return_raw)
             return client.execute_command("XREVRANGE", self._stream + topic, "+", "-", "COUNT", 1)
 
-        for message, _ in _entries(self._link.call(ask)):
+        for message, _ in _parse_entries(self._connection.call(ask)):
             return write_id(message)
         return ""
 
@@ -150,11 +150,11 @@ class RedisHub:
             self._run(lua.REMOVE, keys, (key,))
             return
         check_ttl(key, ttl)
-        self._run(lua.PUT, keys, (key, encode(key, value), _milliseconds(ttl)))
+        self._run(lua.PUT, keys, (key, encode(key, value), _to_milliseconds(ttl)))
 
     def get(self, key: str) -> object:
         check_name(key)
-        return _decoded(self._link.bytes_at(self._value + key, MAX_VALUE_BYTES))[1]
+        return _decode_bounded(self._connection.read_bytes(self._value + key, MAX_VALUE_BYTES))[1]
 
     def scan(self, prefix: str) -> dict[str, object]:
         begin = prefix.encode()
@@ -165,7 +165,7 @@ class RedisHub:
             arguments = (self._value, first, beyond, _PAGE, MAX_VALUE_BYTES)
             names, values = self._run(lua.SCAN, (self._names,), arguments)
             for name, encoded in zip(names, values, strict=True):
-                readable, value = _decoded(encoded)
+                readable, value = _decode_bounded(encoded)
                 if readable:
                     result[name.decode(errors="replace")] = value
             if len(names) < _PAGE:
@@ -176,25 +176,25 @@ class RedisHub:
         check_name(key)
         check_ttl(key, ttl)
         check_amount(key, amount)
-        return int(self._run(lua.COUNT, (self._counter + key,), (amount, _milliseconds(ttl))))
+        return int(self._run(lua.COUNT, (self._counter + key,), (amount, _to_milliseconds(ttl))))
 
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_name(name)
         check_ttl(name, ttl)
-        token = self._run(lua.LEASE, (self._last, self._lease + name), (_milliseconds(ttl),))
+        token = self._run(lua.LEASE, (self._last, self._lease + name), (_to_milliseconds(ttl),))
         return None if token is None else HubLease(self, name, int(token))
 
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
-        return bool(self._run(lua.RENEW, (self._lease + name,), (token, _milliseconds(ttl))))
+        return bool(self._run(lua.RENEW, (self._lease + name,), (token, _to_milliseconds(ttl))))
 
     def release_lease(self, name: str, token: int) -> None:
         self._run(lua.RELEASE, (self._lease + name,), (token,))
 
     def close(self) -> None:
-        self._link.close()
+        self._connection.close()
         self._scripts.clear()
 
     # --- the server -----------------------------------------------------------------------------
@@ -207,15 +207,15 @@ class RedisHub:
                 script = self._scripts[mine] = client.register_script(source)
             return script(keys=keys, args=arguments, client=client)
 
-        return self._link.call(ask)
+        return self._connection.call(ask)
 
 
-def _raw(response: Any, **options: Any) -> Any:
+def _return_raw(response: Any, **options: Any) -> Any:
     """redis-py's own reading of streams differs from release to release."""
     return response
 
 
-def _entries(response: Any) -> Iterator[tuple[int, object]]:
+def _parse_entries(response: Any) -> Iterator[tuple[int, object]]:
     """The entries of a stream that may be a hub's: id and encoded data."""
     for name, fields in response or ():
         found = _ID.fullmatch(name)
@@ -223,11 +223,11 @@ def _entries(response: Any) -> Iterator[tuple[int, object]]:
             yield int(found[1]), fields[1]
 
 
-def _messages(topic: str, response: Any, number: int) -> tuple[int, list[HubMessage]]:
+def _parse_messages(topic: str, response: Any, number: int) -> tuple[int, list[HubMessage]]:
     """The readable messages, and the number of the last entry, readable or not."""
     messages: list[HubMessage] = []
-    for message, encoded in _entries(response):
-        readable, data = _decoded(encoded)
+    for message, encoded in _parse_entries(response):
+        readable, data = _decode_bounded(encoded)
         if readable:
             messages.append(HubMessage(write_id(message), topic, data, message / 1e6))
     if response:
@@ -235,13 +235,13 @@ def _messages(topic: str, response: Any, number: int) -> tuple[int, list[HubMess
     return number, messages
 
 
-def _decoded(encoded: object) -> tuple[bool, object]:
+def _decode_bounded(encoded: object) -> tuple[bool, object]:
     if not isinstance(encoded, bytes) or not 0 < len(encoded) <= MAX_VALUE_BYTES:
         return False, None
     return decode(encoded)
 
 
-def _milliseconds(ttl: float) -> int:
+def _to_milliseconds(ttl: float) -> int:
     return max(1, math.ceil(min(ttl, _LONGEST_TTL_S) * 1000))
 
 
@@ -253,4 +253,6 @@ def om_plugin_info() -> PluginInfo:
 @hookimpl
 def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:
     make: Callable[[str, Clock], Hub] = partial(RedisHub, namespace=context.namespace)
-    return dict.fromkeys(SCHEMES, CheckedFactory(make, partial(RedisLink, _KEY, failure=HubError)))
+    return dict.fromkeys(
+        SCHEMES, CheckedFactory(make, partial(RedisConnection, _KEY, failure=HubError))
+    )

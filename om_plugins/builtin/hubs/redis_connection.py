@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, MissingExtra, without_password
 
-__all__ = ["SCHEMES", "RedisLink"]
+__all__ = ["SCHEMES", "RedisConnection"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _ANSWER_S = 1.0
 _SENTINEL_PORT = 26379
 
 
-class RedisLink:
+class RedisConnection:
     """The clients of one URL, made on first use in each process.
 
     Args:
@@ -60,22 +60,22 @@ class RedisLink:
         importlib.import_module("encodings.idna")
         self._url = url
         self._failure = failure
-        self.shown = without_password(url.partition("?")[0])
+        self.display_url = without_password(url.partition("?")[0])
         self._clients: dict[int, tuple[Any, Any]] = {}
         try:
-            self._make()  # connects nowhere; tells what the URL means
+            self._make_clients()  # connects nowhere; tells what the URL means
         except (ValueError, TypeError, self._redis.RedisError) as error:
             raise ConfigError(key, url, f"is no address of a Redis ({error})") from None
 
     @property
     def commands(self) -> Any:
         """A ``redis.Redis`` for what is answered at once."""
-        return self._here()[0]
+        return self._get_clients()[0]
 
     @property
     def blocking(self) -> Any:
         """A ``redis.Redis`` for reads of up to :data:`BLOCK_S` seconds."""
-        return self._here()[1]
+        return self._get_clients()[1]
 
     def call(self, ask: Callable[[Any], T], *, blocking: bool = False) -> T:
         """Ask with one of the clients.
@@ -86,9 +86,9 @@ class RedisLink:
         try:
             return ask(self.blocking if blocking else self.commands)
         except (self._redis.RedisError, OSError) as error:
-            raise self._failure(f"{self.shown}: {error}") from error
+            raise self._failure(f"{self.display_url}: {error}") from error
 
-    def bytes_at(self, name: str, longest: int) -> bytes | None:
+    def read_bytes(self, name: str, longest: int) -> bytes | None:
         """The text kept under a name, or its first ``longest + 1`` bytes; ``None`` for nothing.
 
         What holds something else than text was put there by others, and is nothing.
@@ -109,12 +109,12 @@ class RedisLink:
         for client in self._clients.pop(os.getpid(), ()):
             client.connection_pool.disconnect()
 
-    def _here(self) -> tuple[Any, Any]:
+    def _get_clients(self) -> tuple[Any, Any]:
         pid = os.getpid()
         found = self._clients.get(pid)
-        return found if found is not None else self._clients.setdefault(pid, self._make())
+        return found if found is not None else self._clients.setdefault(pid, self._make_clients())
 
-    def _make(self) -> tuple[Any, Any]:
+    def _make_clients(self) -> tuple[Any, Any]:
         options = {
             "socket_timeout": _ANSWER_S,
             "socket_connect_timeout": _CONNECT_S,
@@ -125,14 +125,14 @@ class RedisLink:
         }
         scheme, _, rest = self._url.partition("://")
         if scheme in _SENTINEL:
-            return self._through_sentinel(scheme, options)
+            return self._make_sentinel_clients(scheme, options)
         url = f"{_ALIASES.get(scheme, scheme)}://{rest}"
         pool = self._redis.ConnectionPool.from_url(url, **options)
         kinds = {"connection_class": pool.connection_class, **pool.connection_kwargs}
-        patient = self._redis.ConnectionPool(**_patient(kinds))
-        return self._checked(pool), self._checked(patient)
+        patient = self._redis.ConnectionPool(**_allow_blocking(kinds))
+        return self._check_pool(pool), self._check_pool(patient)
 
-    def _through_sentinel(self, scheme: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    def _make_sentinel_clients(self, scheme: str, options: dict[str, Any]) -> tuple[Any, Any]:
         parts = urlsplit(self._url)
         login, at, hosts = parts.netloc.rpartition("@")
         _, service, *rest = [*parts.path.split("/"), ""]
@@ -149,27 +149,29 @@ class RedisLink:
             if given:
                 asking[name] = given
         sentinel = importlib.import_module("redis.sentinel").Sentinel(
-            [_address(host) for host in hosts.split(",")], sentinel_kwargs=asking
+            [_parse_address(host) for host in hosts.split(",")], sentinel_kwargs=asking
         )
         secure = scheme == "rediss+sentinel"
 
         def client(kinds: dict[str, Any]) -> Any:
             return sentinel.master_for(unquote(service), ssl=secure, **kinds)
 
-        self._checked(self._redis.ConnectionPool(connection_class=pool.connection_class, **kinds))
-        return client(kinds), client(_patient(kinds))
+        self._check_pool(
+            self._redis.ConnectionPool(connection_class=pool.connection_class, **kinds)
+        )
+        return client(kinds), client(_allow_blocking(kinds))
 
-    def _checked(self, pool: Any) -> Any:
+    def _check_pool(self, pool: Any) -> Any:
         pool.connection_class(**pool.connection_kwargs)  # an unknown option is a TypeError
         return self._redis.Redis(connection_pool=pool)
 
 
-def _patient(options: dict[str, Any]) -> dict[str, Any]:
+def _allow_blocking(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a connection whose answer may take as long as a blocking read."""
     return {**options, "socket_timeout": BLOCK_S + float(options["socket_timeout"])}
 
 
-def _address(host: str) -> tuple[str, int]:
+def _parse_address(host: str) -> tuple[str, int]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", host)
     if found is None:
         raise ValueError(f"{host!r} is no host")

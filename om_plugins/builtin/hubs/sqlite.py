@@ -85,7 +85,7 @@ class SqliteHub:
         check_name(topic)
         encoded = encode(topic, data)
         now = self._clock.time()
-        with self._writing() as db:
+        with self._write() as db:
             cursor = db.execute(
                 "INSERT INTO messages (id, topic, at, data) SELECT max(?, 1 + coalesce("
                 "(SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)), ?, ?, ?",
@@ -108,7 +108,7 @@ class SqliteHub:
         interval, longest = _POLL_S
         seen: int | None = None
         while True:
-            with self._file.reading() as db:
+            with self._file.use_reader() as db:
                 version: int = db.execute("PRAGMA data_version").fetchone()[0]
                 found = [] if version == seen else self._select(db, topic, number, limit)
             seen = version
@@ -122,7 +122,7 @@ class SqliteHub:
 
     def last_id(self, topic: str) -> str:
         check_name(topic)
-        with self._file.reading() as db:
+        with self._file.use_reader() as db:
             newest = db.execute("SELECT max(id) FROM messages WHERE topic = ?", (topic,)).fetchone()
         return write_id(newest[0]) if newest[0] is not None else ""
 
@@ -131,12 +131,12 @@ class SqliteHub:
     def put(self, key: str, value: object, ttl: float) -> None:
         check_name(key)
         if value is None:
-            with self._writing() as db:
+            with self._write() as db:
                 db.execute("DELETE FROM entries WHERE key = ?", (key,))
             return
         check_ttl(key, ttl)
         encoded = encode(key, value)
-        with self._writing() as db:
+        with self._write() as db:
             db.execute(
                 "INSERT INTO entries (key, value, expires) VALUES (?, ?, ?) ON CONFLICT (key)"
                 " DO UPDATE SET value = excluded.value, expires = excluded.expires",
@@ -145,7 +145,7 @@ class SqliteHub:
 
     def get(self, key: str) -> object:
         check_name(key)
-        with self._file.reading() as db:
+        with self._file.use_reader() as db:
             found = db.execute(
                 "SELECT value FROM entries WHERE key = ? AND expires > ?",
                 (key, self._clock.time()),
@@ -153,11 +153,11 @@ class SqliteHub:
         return decode(found[0])[1] if found else None
 
     def scan(self, prefix: str) -> dict[str, object]:
-        with self._file.reading() as db:
+        with self._file.use_reader() as db:
             rows = db.execute(
                 "SELECT key, value FROM entries WHERE key >= ? AND (? IS NULL OR key < ?)"
                 " AND expires > ? ORDER BY key",
-                (prefix, end := _after_prefix(prefix), end, self._clock.time()),
+                (prefix, end := _find_end_of_prefix(prefix), end, self._clock.time()),
             ).fetchall()
         result: dict[str, object] = {}
         for key, encoded in rows:
@@ -170,7 +170,7 @@ class SqliteHub:
         check_name(key)
         check_ttl(key, ttl)
         check_amount(key, amount)
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             now = self._clock.time()
             found = db.execute(
                 "SELECT value FROM counters WHERE key = ? AND expires > ?", (key, now)
@@ -187,7 +187,7 @@ class SqliteHub:
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_name(name)
         check_ttl(name, ttl)
-        with self._transaction() as db:
+        with self._begin_transaction() as db:
             now = self._clock.time()
             found = db.execute(
                 "SELECT token, granted, expires FROM leases WHERE name = ?", (name,)
@@ -208,7 +208,7 @@ class SqliteHub:
 
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
-        with self._writing() as db:
+        with self._write() as db:
             now = self._clock.time()
             changed = db.execute(
                 "UPDATE leases SET expires = ?, granted = ?"
@@ -218,7 +218,7 @@ class SqliteHub:
             return changed.rowcount == 1
 
     def release_lease(self, name: str, token: int) -> None:
-        with self._writing() as db:
+        with self._write() as db:
             # The row stays for a day: the next holder's token is larger whatever the clock does.
             db.execute("UPDATE leases SET expires = 0 WHERE name = ? AND token = ?", (name, token))
 
@@ -266,18 +266,18 @@ class SqliteHub:
     # --- connections ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._writing() as db, transaction(db):
+    def _begin_transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._write() as db, transaction(db):
             yield db
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._file.writing() as db:
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._file.use_writer() as db:
             self._sweep(db)
             yield db
 
 
-def _after_prefix(prefix: str) -> str | None:
+def _find_end_of_prefix(prefix: str) -> str | None:
     """The least text after all that begin with ``prefix``; ``None`` when there is none."""
     stem = prefix.rstrip("\U0010ffff")
     if not stem:

@@ -33,7 +33,7 @@ _BUSY_S = 2.0
 _FILE_CHECK_EVERY_S = 1.0
 
 
-class _Slot:
+class _ConnectionSlot:
     """One connection and its lock."""
 
     __slots__ = ("checked", "db", "file", "lock")
@@ -51,14 +51,14 @@ class _Slot:
                 db.close()
 
 
-class _Slots:
+class _ConnectionSlots:
     """What one process has open: readers need not wait for a writer that waits for its turn."""
 
     __slots__ = ("reader", "writer")
 
     def __init__(self) -> None:
-        self.reader = _Slot()
-        self.writer = _Slot()
+        self.reader = _ConnectionSlot()
+        self.writer = _ConnectionSlot()
 
 
 class HubFile:
@@ -72,16 +72,16 @@ class HubFile:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._slots: dict[int, _Slots] = {}
-        self._stopped: dict[int, list[_Slot]] = {}
+        self._slots: dict[int, _ConnectionSlots] = {}
+        self._stopped: dict[int, list[_ConnectionSlot]] = {}
 
-    def reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    def use_reader(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """The connection for readers, for one thread at a time."""
-        return self._use(self._here().reader)
+        return self._use(self._get_slots().reader)
 
-    def writing(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    def use_writer(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """The connection for writers, for one thread at a time."""
-        return self._use(self._here().writer)
+        return self._use(self._get_slots().writer)
 
     def close(self) -> None:
         """Close this process's connections; the next use opens them again."""
@@ -92,35 +92,37 @@ class HubFile:
                     slot.close()
 
     @contextlib.contextmanager
-    def _use(self, slot: _Slot) -> Iterator[sqlite3.Connection]:
+    def _use(self, slot: _ConnectionSlot) -> Iterator[sqlite3.Connection]:
         with slot.lock:
             try:
                 now = self._clock.monotonic()
                 if slot.db is not None and now - slot.checked >= _FILE_CHECK_EVERY_S:
                     slot.checked = now
-                    if self._identity() != slot.file:  # deleted or replaced: others use a new one
+                    if (
+                        self._read_identity() != slot.file
+                    ):  # deleted or replaced: others use a new one
                         slot.close()
                 if slot.db is None:
                     slot.db = self._connect()
-                    slot.file = self._identity()
+                    slot.file = self._read_identity()
                     slot.checked = now
                 yield slot.db
             except (sqlite3.Error, OSError) as error:
                 slot.close()
                 raise HubError(f"hub file {self.path}: {error}") from error
 
-    def _here(self) -> _Slots:
+    def _get_slots(self) -> _ConnectionSlots:
         """This process's connections, and no other's: SQLite must not be used across a fork."""
         pid = os.getpid()
         slots = self._slots.get(pid)
         if slots is None:
-            mine = _Slots()
+            mine = _ConnectionSlots()
             slots = self._slots.setdefault(pid, mine)
             if slots is mine and len(self._slots) == 1:  # a child inherits the hooks
                 _close_before_fork(self)
         return slots
 
-    def _identity(self) -> tuple[int, int]:
+    def _read_identity(self) -> tuple[int, int]:
         try:
             found = self.path.stat()
         except FileNotFoundError:

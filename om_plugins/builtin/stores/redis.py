@@ -15,7 +15,7 @@ from cachelib.redis import RedisCache
 from ...hookspecs import hookimpl
 from ...protocols import CacheStoreFactory, PluginContext
 from ...types import PluginInfo
-from ..hubs.redis_connection import SCHEMES, RedisLink
+from ..hubs.redis_connection import SCHEMES, RedisConnection
 
 __all__ = ["RedisStore"]
 
@@ -64,11 +64,11 @@ class _RawBytes:
 class _Client:
     """What cachelib asks of redis-py; nothing that is larger than a value may be is read."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         self._link = link
 
     def get(self, name: str) -> bytes | None:
-        found = self._link.bytes_at(name, _MAX_VALUE)
+        found = self._link.read_bytes(name, _MAX_VALUE)
         return found if found is not None and len(found) <= _MAX_VALUE else None
 
     def set(self, name: str, value: bytes, ex: int) -> Any:
@@ -85,7 +85,7 @@ class RedisStore:
     """Bytes under keys that run out by themselves.
 
     Args:
-        url: see :class:`.redis_link.RedisLink`.
+        url: see :class:`.redis_connection.RedisConnection`.
 
     Raises:
         MissingExtra: redis-py is not installed.
@@ -93,7 +93,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._link = RedisLink("OM_CACHE_URL", url, ConnectionError)
+        self._link = RedisConnection("OM_CACHE_URL", url, ConnectionError)
         values: Any = RedisCache(host=_Client(self._link))
         values.serializer = _RawBytes
         self._values = values
@@ -101,7 +101,7 @@ class RedisStore:
     @staticmethod
     def check(url: str) -> None:
         """Say whether a URL makes sense; nothing is opened."""
-        RedisLink("OM_CACHE_URL", url, ConnectionError)
+        RedisConnection("OM_CACHE_URL", url, ConnectionError)
 
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.

@@ -20,8 +20,8 @@ from om_plugins.builtin.engines.http import HttpEngine
 from om_plugins.builtin.engines.openai import OpenAIEngine
 from om_plugins.builtin.engines.proxy import ProxyEngine
 from om_plugins.builtin.http.forwarding import HOP_BY_HOP
-from om_plugins.builtin.http.sse import server_events
-from om_plugins.builtin.http.status import MAX_RETRY_AFTER_S, error_for, retry_after
+from om_plugins.builtin.http.sse import read_events
+from om_plugins.builtin.http.status import MAX_RETRY_AFTER_S, map_status, parse_retry_after
 from om_plugins.builtin.http.transport import Transport
 from om_plugins.errors import CallerDeadline, Cancelled, EngineError, InvalidRequest, Transient
 from om_plugins.types import Answer, Call, HttpRequest
@@ -267,9 +267,9 @@ def test_an_endless_upstream_is_cut_in_time_with_bounded_memory(raw_upstream, ki
 )
 def test_retry_after_is_seconds_within_bounds_or_nothing(value, date, status):
     headers = {"retry-after": value, "date": date}
-    wait = retry_after(headers)
+    wait = parse_retry_after(headers)
     assert wait is None or 0 <= wait <= MAX_RETRY_AFTER_S
-    assert isinstance(error_for(status, headers, "x"), EngineError)
+    assert isinstance(map_status(status, headers, "x"), EngineError)
 
 
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,20})[ \t]*(?:;[^\r\n]*)?\r\n", re.DOTALL)
@@ -328,10 +328,10 @@ def test_framing_is_clear_or_refused(hostile, headers):
 @given(pieces=st.lists(st.one_of(st.binary(max_size=40), bodies), max_size=8))
 def test_server_events_are_read_however_they_are_cut(pieces):
     try:
-        found = list(server_events(iter(pieces), max_event=200))
+        found = list(read_events(iter(pieces), max_event=200))
     except Transient:
         return
-    whole = list(server_events([b"".join(pieces)], max_event=200))
+    whole = list(read_events([b"".join(pieces)], max_event=200))
     assert found == whole
 
 

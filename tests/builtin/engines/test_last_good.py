@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from om_plugins.builtin.engines.last_good import StaleEngine
+from om_plugins.builtin.engines.last_good import StaleEngine, hash_question
 from om_plugins.errors import ChainExhausted, ConfigError, Transient, Unsupported
 from om_plugins.runtime import Runtime
 from om_plugins.testing import EngineContract, FakeClock
@@ -219,7 +219,7 @@ def test_invalidating_the_chain_leaves_the_last_good_answer(house):
 def test_a_planted_entry_is_no_answer(house, planted):
     it = house()
     it.learn("q", "a")
-    key = it.engine._cache_key(it.engine._question(Call("q", "c")))
+    key = f"om-stale:{it.engine.name}:{hash_question(Call('q', 'c'), 'q')}"
     it.runtime.cache.set(key, planted)
     with pytest.raises(Unsupported):
         it.ask("q")

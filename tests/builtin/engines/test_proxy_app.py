@@ -20,7 +20,7 @@ from om_plugins.builtin.engines.proxy_app import (
     ProxyApp,
     RefusedRequest,
     StreamedBody,
-    request_from,
+    read_request,
 )
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import ChainPolicy, EngineChain
@@ -66,7 +66,7 @@ def chain_of(*engines, **policy):
 
 
 def test_a_request_is_taken_whole():
-    request = request_from(
+    request = read_request(
         environ(
             "/a", method="PATCH", data=b"hello", content_type="text/x", query_string="x=1&y",
             headers={"X-Twice": "1,2", "Connection": "close, X-Hop", "X-Hop": "1"},
@@ -103,26 +103,26 @@ def test_a_request_is_taken_whole():
 def test_the_target_is_what_was_sent_unless_somebody_changed_it(raw, path, prefix, target):
     given = environ()
     given.update(RAW_URI=raw, PATH_INFO=path, SCRIPT_NAME=prefix, QUERY_STRING="q=%zz")
-    assert request_from(given).target == target
+    assert read_request(given).target == target
 
 
 def test_an_empty_query_stays():
     given = environ()
     given.update(RAW_URI="/a?", PATH_INFO="/a", QUERY_STRING="")
-    assert request_from(given).target == "/a?"
+    assert read_request(given).target == "/a?"
 
 
 def test_a_client_cannot_have_what_the_gateway_tells_taken_away():
-    request = request_from(environ(headers={"Connection": "X-Forwarded-For, Forwarded"}))
+    request = read_request(environ(headers={"Connection": "X-Forwarded-For, Forwarded"}))
     names = [name for name, _ in request.headers]
     assert {"X-Forwarded-For", "Forwarded"} <= set(names)
 
 
 def test_what_a_client_tells_counts_only_from_a_trusted_peer():
     given = environ(headers={"X-Forwarded-For": "1.1.1.1"}, environ_base={"REMOTE_ADDR": "9.9.9.9"})
-    told = dict(request_from(given).headers)
+    told = dict(read_request(given).headers)
     assert told["X-Forwarded-For"] == "9.9.9.9"
-    told = dict(request_from(given, trust_forwarded=True).headers)
+    told = dict(read_request(given, trust_forwarded=True).headers)
     assert told["X-Forwarded-For"] == "1.1.1.1, 9.9.9.9"
 
 
@@ -141,7 +141,7 @@ def test_what_a_client_tells_counts_only_from_a_trusted_peer():
 )
 def test_a_body_framed_in_two_ways_or_too_large_is_refused(extra, status):
     with pytest.raises(RefusedRequest) as caught:
-        request_from(environ(extra=extra))
+        read_request(environ(extra=extra))
     assert caught.value.status == status
     engine = Fake(HttpResponse())
     assert run(ProxyApp(engine), environ(extra=extra))[0] == status
@@ -150,7 +150,7 @@ def test_a_body_framed_in_two_ways_or_too_large_is_refused(extra, status):
 
 def test_a_short_body_can_be_sent_again_and_a_long_one_is_streamed():
     for data, kind in ((b"x" * 65_536, bytes), (b"x" * 65_537, bytes), (b"x" * 70_000, None)):
-        request = request_from(environ(method="POST", data=data))
+        request = read_request(environ(method="POST", data=data))
         if kind is bytes:
             assert request.body == data
         else:
@@ -169,8 +169,8 @@ def chunked_environ(data):
 
 
 def test_a_body_without_a_length_is_bounded():
-    assert request_from(chunked_environ(b"short")).body == b"short"
-    request = request_from(chunked_environ(b"x" * 70_000))
+    assert read_request(chunked_environ(b"short")).body == b"short"
+    request = read_request(chunked_environ(b"x" * 70_000))
     assert request.length is None
     assert b"".join(request.body) == b"x" * 70_000
     engine = Fake(lambda request: HttpResponse(200, [], b"".join(request.body)))
@@ -181,7 +181,7 @@ def test_a_body_without_a_length_is_bounded():
 def test_no_more_is_read_than_was_declared():
     stream = io.BytesIO(b"helloGET /next")
     given = environ(extra={"CONTENT_LENGTH": "5", "wsgi.input": stream})
-    assert request_from(given).body == b"hello"
+    assert read_request(given).body == b"hello"
     assert stream.read() == b"GET /next"
 
 
@@ -395,4 +395,4 @@ def test_gunicorn_serves_it_with_streams_and_chunked_requests(gunicorn, raw_upst
 def test_a_function_may_stand_in_the_chain():
     engine = CallableEngine("f", lambda call: HttpResponse(200, [], call.payload.target.encode()))
     assert run(ProxyApp(chain_of(engine)), environ("/here"))[2] == b"/here"
-    assert isinstance(request_from(environ()), HttpRequest)
+    assert isinstance(read_request(environ()), HttpRequest)

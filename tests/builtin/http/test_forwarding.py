@@ -6,12 +6,12 @@ import pytest
 
 from om_plugins.builtin.http.forwarding import (
     BadHeaderError,
-    checked_request,
-    end_to_end,
-    forwarded,
-    mended_answer,
-    times_seen,
-    with_via,
+    add_forwarded,
+    add_via,
+    check_request_headers,
+    clean_response_headers,
+    count_via,
+    drop_hop_by_hop,
 )
 
 
@@ -34,12 +34,12 @@ def test_headers_of_the_connection_end_here():
         ("accept", "b"),
         ("X-Empty", ""),
     ]
-    assert end_to_end(headers) == [("Accept", "a"), ("accept", "b"), ("X-Empty", "")]
+    assert drop_hop_by_hop(headers) == [("Accept", "a"), ("accept", "b"), ("X-Empty", "")]
 
 
 def test_a_connection_header_cannot_take_what_is_meant_for_all():
     headers = [("Connection", "host, content-length, cookie"), ("Host", "a"), ("Cookie", "b=c")]
-    assert end_to_end(headers) == [("Host", "a")]
+    assert drop_hop_by_hop(headers) == [("Host", "a")]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_a_connection_header_cannot_take_what_is_meant_for_all():
 )  # fmt: skip
 def test_a_request_header_that_could_end_a_line_is_refused_without_its_value(header):
     with pytest.raises(BadHeaderError) as caught:
-        checked_request([header])
+        check_request_headers([header])
     assert "Y: b" not in str(caught.value)
 
 
 def test_an_answers_headers_are_mended():
-    assert mended_answer(
+    assert clean_response_headers(
         [("X", "a\r\n  folded"), ("Y", "a\rb\0c"), ("Bad Name", "x"), ("Z", " é ")]
     ) == [("X", "a folded"), ("Y", "a b c"), ("Z", "é")]
 
@@ -72,7 +72,9 @@ TOLD = [
 
 
 def test_what_a_stranger_tells_of_the_client_is_replaced():
-    assert forwarded(TOLD, client="9.9.9.9", host="here:8000", scheme="http", prefix="/app") == [
+    assert add_forwarded(
+        TOLD, client="9.9.9.9", host="here:8000", scheme="http", prefix="/app"
+    ) == [
         ("Accept", "*/*"),
         ("Forwarded", 'for=9.9.9.9;host="here:8000";proto=http'),
         ("X-Forwarded-For", "9.9.9.9"),
@@ -83,7 +85,7 @@ def test_what_a_stranger_tells_of_the_client_is_replaced():
 
 
 def test_what_a_trusted_proxy_tells_is_added_to():
-    found = forwarded(TOLD, client="9.9.9.9", host="here", scheme="http", trusted=True)
+    found = add_forwarded(TOLD, client="9.9.9.9", host="here", scheme="http", trusted=True)
     assert ("Forwarded", "for=1.1.1.1, for=9.9.9.9;host=here;proto=http") in found
     assert ("X-Forwarded-For", "1.1.1.1, 2.2.2.2, 9.9.9.9") in found
     names = [name for name, _ in found]
@@ -95,7 +97,7 @@ def test_what_a_trusted_proxy_tells_is_added_to():
 
 def test_a_proxy_whose_client_is_known_is_added_after_it_and_a_forwarded_beside_it_is_dropped():
     told = [("X-Forwarded-For", "6.6.6.6, 1.1.1.1"), ("Forwarded", "for=6.6.6.6")]
-    found = forwarded(
+    found = add_forwarded(
         told, client="1.1.1.1", host="shop", scheme="https", peer="10.0.0.9", trusted=True
     )
     assert ("Forwarded", "for=1.1.1.1;host=shop;proto=https, for=10.0.0.9") in found
@@ -107,11 +109,11 @@ def test_a_proxy_whose_client_is_known_is_added_after_it_and_a_forwarded_beside_
     [("2001:db8::1", '"[2001:db8::1]"'), ("", "unknown"), ("10.0.0.1", "10.0.0.1")],
 )
 def test_a_node_is_written_as_rfc_7239_says(client, node):
-    found = dict(forwarded([], client=client, host='a"b', scheme="https"))
+    found = dict(add_forwarded([], client=client, host='a"b', scheme="https"))
     assert found["Forwarded"] == f'for={node};host="a\\"b";proto=https'
 
 
 def test_via_names_every_station():
-    headers = with_via([("Via", "1.0 fred"), ("A", "b"), ("via", "1.1 p.example")], "1.1", "om")
+    headers = add_via([("Via", "1.0 fred"), ("A", "b"), ("via", "1.1 p.example")], "1.1", "om")
     assert headers == [("A", "b"), ("Via", "1.0 fred, 1.1 p.example, 1.1 om")]
-    assert times_seen([*headers, ("Via", "2 om (comment)"), ("Via", "")], "om") == 2
+    assert count_via([*headers, ("Via", "2 om (comment)"), ("Via", "")], "om") == 2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.builtin.http.sse import ServerEvent, server_events
+from om_plugins.builtin.http.sse import ServerEvent, read_events
 from om_plugins.errors import Transient
 
 
 def read(*chunks, **options):
-    return list(server_events(chunks, **options))
+    return list(read_events(chunks, **options))
 
 
 @pytest.mark.parametrize(

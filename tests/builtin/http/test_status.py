@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from om_plugins.builtin.http.status import error_for, retry_after
+from om_plugins.builtin.http.status import map_status, parse_retry_after
 from om_plugins.errors import Misconfigured, RateLimited, Transient, Unsupported
 
 
@@ -23,7 +23,7 @@ from om_plugins.errors import Misconfigured, RateLimited, Transient, Unsupported
     ],
 )
 def test_a_status_without_an_entry_goes_by_its_class(status, headers, error):
-    found = error_for(status, headers, "up")
+    found = map_status(status, headers, "up")
     assert type(found) is error
     assert (found.status, found.sent) == (status, "yes")
     assert str(found).startswith(f"up: answered {status}")
@@ -38,10 +38,10 @@ def test_a_status_without_an_entry_goes_by_its_class(status, headers, error):
     ],
 )  # fmt: skip
 def test_retry_after_is_clamped_and_garbage_is_ignored(value, seconds):
-    assert retry_after({"retry-after": value}) == seconds
+    assert parse_retry_after({"retry-after": value}) == seconds
 
 
 def test_retry_after_date_is_compared_with_the_answers_own_date():
     headers = {"retry-after": formatdate(1_000_090, usegmt=True)}
     headers["date"] = formatdate(1_000_000, usegmt=True)
-    assert retry_after(headers) == 90
+    assert parse_retry_after(headers) == 90
