@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..builtin.http.forwarding import HOP_BY_HOP
 from .fields import (
     Directives,
     age_seconds,
@@ -56,10 +57,6 @@ _NEVER = frozenset({206, 304, 416})
 _HEURISTIC_SHARE = 0.1
 _HEURISTIC_MOST_S = 86_400.0
 
-HOP_BY_HOP = frozenset(
-    {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
-    | {"trailer", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization"}
-)
 _OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"})
 
 

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 Headers = list[tuple[str, str]]
 
 HOP_BY_HOP = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
-    "te", "trailer", "trailers", "transfer-encoding", "upgrade", "http2-settings",
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info",
+    "proxy-authorization", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding",
+    "upgrade", "http2-settings",
 })  # fmt: skip
-"""Belong to one connection (RFC 9110 section 7.6.1, and what RFC 2616 named besides)."""
+"""Fields of one connection, which are neither passed on nor stored (RFC 9110 sections 7.6.1 and
+11.7, RFC 9111 section 3.1, and what RFC 2616 named besides)."""
 
 _NEVER_HOP_BY_HOP = frozenset({"content-length", "host", "date", "content-type", "cache-control"})
 # meant for every recipient: a Connection header that names one is wrong (section 7.6.1)
