@@ -1,4 +1,4 @@
-"""The exception tree: what can go wrong, and what the caller may do about it.
+"""The exception tree: what can go wrong, and what a chain of engines does about it.
 
 ::
 
@@ -18,25 +18,67 @@
     │   ├── Unsupported                  this engine cannot do it, another may
     │   ├── TooLong                      too long for this engine, another may take it
     │   ├── Misconfigured                wrong key, wrong address: an operator must act
-    │   └── EngineUnavailable            skipped without asking: offline, open breaker, full
+    │   └── EngineUnavailable            skipped without a call: offline, open breaker, full
     └── ChainExhausted (ExceptionGroup)  every engine of a chain failed or was skipped
 
-What a chain does with each engine error (retry, next tier, breaker) is the table in
-:mod:`om_plugins.chains.error_table`.
+Each class says in its attributes what a chain does when an engine raises it: the rows of the error
+table. A subclass has the row of its base, and may change single attributes of it. An exception of
+any other kind has the row of :class:`OpenManagerError` itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Self
+from enum import Enum
+from typing import ClassVar, Literal, Self
 
 from .core.engine import Attempt, HttpResponse
 from .core.engine import Sent as Sent
 
 
+class Retry(Enum):
+    """When one call may ask the same engine again."""
+
+    NEVER = "never"
+    IF_SAFE = "if it was not sent, or the call is idempotent"
+    IF_IDEMPOTENT = "if the call is idempotent"
+    AFTER_WAIT = "if the engine's Retry-After fits the deadline"
+
+
+class NextTier(Enum):
+    """When one call may ask the next engine."""
+
+    NEVER = "never"
+    ALWAYS = "always: the engine refused, so nothing was done"
+    UNLESS_SPENT = "unless the chain is at_most_once and the call may have been sent"
+
+
 class OpenManagerError(Exception):
-    """Base of every error that this package raises."""
+    """Base of every error that this package raises.
+
+    Attributes:
+        retry: when a call may ask the engine that raised it again.
+        next_tier: when a call may ask the next engine.
+        trips: the breaker counts it as a failure.
+        cooldown: how the engine is left alone: ``"cooling down"`` for its Retry-After,
+            ``"offline"`` until a probe succeeds because an operator must act, "" not at all.
+        callers_fault: it says nothing about the engine, so that recovery does not count it.
+        http_status: the status that an HTTP client gets, where the error ends its request.
+    """
+
+    retry: ClassVar[Retry] = Retry.IF_IDEMPOTENT
+    next_tier: ClassVar[NextTier] = NextTier.UNLESS_SPENT
+    trips: ClassVar[bool] = True
+    cooldown: ClassVar[Literal["", "cooling down", "offline"]] = ""
+    callers_fault: ClassVar[bool] = False
+    http_status: ClassVar[int] = 500
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, kind in (("retry", Retry), ("next_tier", NextTier)):
+            if not isinstance(getattr(cls, name), kind):
+                raise TypeError(f"{cls.__name__}.{name} must be one of {kind.__name__}")
 
 
 class ConfigError(OpenManagerError, ValueError):
@@ -102,11 +144,23 @@ class CallerDeadline(OpenManagerError, TimeoutError):
         attempts: what a chain had tried by then, as of :class:`ChainExhausted`.
     """
 
+    retry = Retry.NEVER
+    next_tier = NextTier.NEVER
+    trips = False
+    callers_fault = True
+    http_status = 504
+
     attempts: Sequence[Attempt] = ()
 
 
 class Cancelled(OpenManagerError):
     """The caller gave up (client disconnected, shutdown). Nothing is retried."""
+
+    retry = Retry.NEVER
+    next_tier = NextTier.NEVER
+    trips = False
+    callers_fault = True
+    http_status = 503
 
 
 class EngineError(OpenManagerError):
@@ -123,6 +177,8 @@ class EngineError(OpenManagerError):
         response: the upstream's own answer, an :class:`~om_plugins.types.HttpResponse`, when a raw
             HTTP engine kept it; whoever serves HTTP may pass it on when no engine answers.
     """
+
+    http_status = 502
 
     response: HttpResponse | None = None
 
@@ -143,29 +199,65 @@ class EngineError(OpenManagerError):
 class Transient(EngineError):
     """It failed in a way that may pass: a refused connection, a 502, a dropped body."""
 
+    retry = Retry.IF_SAFE
+    next_tier = NextTier.UNLESS_SPENT
+    trips = True
+
 
 class RateLimited(EngineError):
     """The engine asks for patience (HTTP 429, or 503 with Retry-After)."""
+
+    retry = Retry.AFTER_WAIT
+    next_tier = NextTier.ALWAYS
+    trips = False
+    cooldown = "cooling down"
 
 
 class AttemptTimeout(EngineError):
     """One attempt took longer than its share of the deadline."""
 
+    retry = Retry.IF_IDEMPOTENT
+    next_tier = NextTier.UNLESS_SPENT
+    trips = True
+    http_status = 504
+
 
 class InvalidRequest(EngineError):
     """The call itself is wrong (HTTP 400, 422): asking another engine would not help."""
+
+    retry = Retry.NEVER
+    next_tier = NextTier.NEVER
+    trips = False
+    callers_fault = True
+    http_status = 400
 
 
 class Unsupported(EngineError):
     """This engine cannot answer this call; another may."""
 
+    retry = Retry.NEVER
+    next_tier = NextTier.ALWAYS
+    trips = False
+    callers_fault = True
+
 
 class TooLong(EngineError):
     """The call is too long for this engine (context length); another may take it."""
 
+    retry = Retry.NEVER
+    next_tier = NextTier.ALWAYS
+    trips = False
+    callers_fault = True
+    http_status = 413
+
 
 class Misconfigured(EngineError):
     """Wrong credentials or address (HTTP 401, 403, 404): an operator must act."""
+
+    retry = Retry.NEVER
+    next_tier = NextTier.ALWAYS
+    trips = False
+    cooldown = "offline"
 
 
 class EngineUnavailable(EngineError):
@@ -177,6 +269,10 @@ class EngineUnavailable(EngineError):
             ``"cooling down"``, ``"switched off"``.
         retry_after: seconds until it may be asked again, when known.
     """
+
+    retry = Retry.NEVER
+    next_tier = NextTier.ALWAYS
+    trips = False
 
     def __init__(self, engine: str, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(f"{engine}: {reason}", sent="no", retry_after=retry_after)
@@ -196,6 +292,12 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
         retry_after: the least number of seconds after which an engine may answer again,
             ``None`` when no engine said so.
     """
+
+    # A chain inside a chain has retried already, and nested retries multiply.
+    retry = Retry.NEVER
+    next_tier = NextTier.UNLESS_SPENT
+    trips = True
+    http_status = 503
 
     chain: str
     attempts: Sequence[Attempt]

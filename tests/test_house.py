@@ -43,7 +43,6 @@ REMAINING: dict[str, set[str]] = {
         "plugins -> csp",
     },
     "shared_class_names": {
-        "Outcome",
         "_RawBytes",
         "_Wire",
     },

@@ -22,7 +22,7 @@ from ..protocols import Clock, Engine
 from ..settings.settings__options import EngineOptions
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
-from .error_table import NextTier, cooling_s, outcome_of
+from .error_table import NextTier, cooling_s, row_of
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .stream import ChunkStream, End, close_upstream
 
@@ -223,20 +223,19 @@ class EngineState:
         self, call: Call, permit: int, error: Exception, duration_s: float, now: float
     ) -> None:
         """Record that the engine raised ``error``, before or in the middle of its answer."""
-        outcome = outcome_of(error)
-        if outcome.next_tier is not NextTier.NEVER:  # otherwise the caller caused it
+        row = row_of(error)
+        if row.next_tier is not NextTier.NEVER:  # otherwise the caller caused it
             self.health.last_error = type(error).__name__
-        if outcome.trips and not self._was_cut_short(call, error, duration_s, now):
+        if row.trips and not self._was_cut_short(call, error, duration_s, now):
             self.breaker.leave(permit, now, duration_s, failed=True)
             load = self.traffic.load if self.traffic is not None else None
             if self.peers is not None and load is not None:
                 self.peers.record_failure(self, load.record_failure(duration_s, now), now)
         else:
             self.breaker.release(permit, now)
-        if outcome.cools:
-            self.cooldown.begin("cooling down", cooling_s(error), now)
-        elif outcome.offline:
-            self.cooldown.begin("offline", self._offline_s, now)
+        if row.cooldown:
+            wait_s = self._offline_s if row.cooldown == "offline" else cooling_s(error)
+            self.cooldown.begin(row.cooldown, wait_s, now)
         self.check_health(now)
         if engine_failed.receivers:
             self._emit(

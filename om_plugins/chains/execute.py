@@ -40,7 +40,7 @@ from .error_table import (
     cooling_s,
     may_have_run,
     may_retry,
-    outcome_of,
+    row_of,
     sent_of,
 )
 from .snapshot import ChainSnapshot
@@ -145,7 +145,7 @@ def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: flo
                 engine.record_failure(call, permit, error, now - began, now)
                 _record(engine, attempt, history, error, now - began)
                 _stop_if_cancelled(call, error)
-                if outcome_of(error).next_tier is NextTier.NEVER:
+                if row_of(error).next_tier is NextTier.NEVER:
                     raise
                 if snapshot.policy.at_most_once and not engine.local and may_have_run(error):
                     spent = True
@@ -243,7 +243,7 @@ def _delay_s(
     asked_s = asked_wait_s(error) or 0.0
     if asked_s > RATE_LIMIT_MAX_S:  # not believed, nor slept by a call without a deadline
         return None
-    if outcome_of(error).cools:
+    if row_of(error).cooldown == "cooling down":
         asked_s = max(asked_s, cooling_s(error))
     delay_s = full_jitter(retry, policy.delays, at_least_s=asked_s)
     return None if now + delay_s >= limit else delay_s

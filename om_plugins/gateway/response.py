@@ -9,19 +9,12 @@ from collections.abc import Callable, Generator, Iterator
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from ..chains.error_table import row_of
 from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
 from ..core import sse
 from ..core.problem import Headers, Refusal
 from ..core.sse import encode_event
-from ..errors import (
-    AttemptTimeout,
-    CallerDeadline,
-    Cancelled,
-    ChainExhausted,
-    EngineError,
-    InvalidRequest,
-    TooLong,
-)
+from ..errors import Cancelled, ChainExhausted
 from ..types import Answer
 from .deadline import refuse_at_restart
 
@@ -113,6 +106,14 @@ class AnswerEvents:
 
 # --- errors ---------------------------------------------------------------------------------------
 
+_TEXTS = {
+    400: "The question cannot be answered in this form. Check its fields.",
+    413: "The question is too long. Please shorten it.",
+    502: "The answer broke off. Please try again.",  # of a stream: no other engine can go on
+    504: "The answer took too long. Please try again.",
+}
+"""What a client is told, by the ``http_status`` of the error."""
+
 
 def explain_error(error: Exception, where: str) -> Refusal:
     """Turn an error of a chain into the answer for the client.
@@ -126,15 +127,9 @@ def explain_error(error: Exception, where: str) -> Refusal:
     """
     if isinstance(error, Refusal):
         return error
-    if isinstance(error, InvalidRequest):
-        return Refusal(400, "The question cannot be answered in this form. Check its fields.")
-    if isinstance(error, CallerDeadline):
-        return Refusal(504, "The answer took too long. Please try again.")
-    if isinstance(error, Cancelled):
-        return Refusal(503, "The answer was cancelled.", _retry_after(1), retry_after=1)
     if isinstance(error, ChainExhausted):
-        if all(isinstance(one, TooLong) for one in error.exceptions):
-            return Refusal(413, "The question is too long. Please shorten it.")
+        if {row_of(one).http_status for one in error.exceptions} == {413}:
+            return Refusal(413, _TEXTS[413])
         seconds = limit_retry_after(error.retry_after)
         text = (
             "Too many questions at the moment."
@@ -142,15 +137,18 @@ def explain_error(error: Exception, where: str) -> Refusal:
             else "The service cannot answer at the moment."
         )
         return Refusal(
-            503,
+            error.http_status,
             f"{text} Please try again in {_spell_out(seconds)}.",
             _retry_after(seconds),
             retry_after=seconds,
         )
-    if isinstance(error, AttemptTimeout):
-        return Refusal(504, "The answer took too long. Please try again.")
-    if isinstance(error, EngineError):  # of a stream that had begun: no other engine can go on
-        return Refusal(502, "The answer broke off. Please try again.")
+    if isinstance(error, Cancelled):
+        return Refusal(
+            error.http_status, "The answer was cancelled.", _retry_after(1), retry_after=1
+        )
+    status = row_of(error).http_status
+    if status != 500:
+        return Refusal(status, _TEXTS.get(status) or _TEXTS[400 if status < 500 else 502])
     refusal = Refusal(500, "Something went wrong on our side. Please try again later.")
     logger.error("%s failed, %s", where, refusal.document["instance"], exc_info=error)
     return refusal

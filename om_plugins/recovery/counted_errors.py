@@ -10,26 +10,19 @@ from collections.abc import Sequence
 
 from werkzeug.exceptions import HTTPException
 
-from ..errors import (
-    AttemptTimeout,
-    CallerDeadline,
-    Cancelled,
-    EngineUnavailable,
-    InvalidRequest,
-    TooLong,
-    Unsupported,
-)
+from ..errors import AttemptTimeout, EngineUnavailable, OpenManagerError
 from ..types import Attempt
 
 __all__ = ["find_engine_error", "find_skip_reason", "is_counted"]
 
-_CALLER_ERRORS = (CallerDeadline, Cancelled, InvalidRequest, TooLong, Unsupported)
 _SKIP_REASONS = ("breaker open", "cooling down", "offline")
 
 
 def is_counted(error: BaseException) -> bool:
     """Whether an error that ended a request is an error of this application."""
-    if not isinstance(error, Exception) or isinstance(error, (*_CALLER_ERRORS, BrokenPipeError)):
+    if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
+        return False
+    if isinstance(error, OpenManagerError) and error.callers_fault:
         return False
     if isinstance(error, HTTPException):  # ClientDisconnected is a 400
         return (error.code or 500) >= 500
@@ -48,7 +41,7 @@ def find_engine_error(attempts: Sequence[Attempt], fair_share_s: float) -> Excep
     """
     for one in attempts:
         error = one.error
-        if one.skipped or isinstance(error, _CALLER_ERRORS):
+        if one.skipped or (isinstance(error, OpenManagerError) and error.callers_fault):
             continue
         if isinstance(error, AttemptTimeout) and one.duration_s < fair_share_s:
             continue

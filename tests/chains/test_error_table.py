@@ -8,12 +8,11 @@ import pytest
 
 from om_plugins import errors
 from om_plugins.chains.error_table import (
-    TABLE,
     asked_wait_s,
     cooling_s,
     may_have_run,
     may_retry,
-    outcome_of,
+    row_of,
     sent_of,
 )
 from om_plugins.errors import (
@@ -25,6 +24,7 @@ from om_plugins.errors import (
     EngineUnavailable,
     InvalidRequest,
     Misconfigured,
+    OpenManagerError,
     RateLimited,
     TooLong,
     Transient,
@@ -89,25 +89,65 @@ def test_only_misconfigured_is_offline_and_only_rate_limited_cools(error, engine
         chain.call()
     state = chain.health()[0].state.value
     assert (state == "offline") == isinstance(error, Misconfigured)
-    assert outcome_of(error).cools == isinstance(error, RateLimited)
+    assert (row_of(error).cooldown == "cooling down") == isinstance(error, RateLimited)
 
 
-def test_every_error_an_engine_may_raise_has_a_row():
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, EngineError):
-            assert kind in TABLE or kind is EngineError
+TABLE = """
+                  retry          next tier     trips  cooldown      caller's  HTTP
+OpenManagerError  IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+ConfigError       IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+MissingExtra      IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+PluginError       IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+HubError          IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+CacheError        IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     500
+CallerDeadline    NEVER          NEVER         False  -             True      504
+Cancelled         NEVER          NEVER         False  -             True      503
+EngineError       IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     502
+Transient         IF_SAFE        UNLESS_SPENT  True   -             False     502
+RateLimited       AFTER_WAIT     ALWAYS        False  cooling down  False     502
+AttemptTimeout    IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     504
+InvalidRequest    NEVER          NEVER         False  -             True      400
+Unsupported       NEVER          ALWAYS        False  -             True      502
+TooLong           NEVER          ALWAYS        False  -             True      413
+Misconfigured     NEVER          ALWAYS        False  offline       False     502
+EngineUnavailable NEVER          ALWAYS        False  -             False     502
+ChainExhausted    NEVER          UNLESS_SPENT  True   -             False     503
+"""
 
 
-def test_a_subclass_has_the_row_of_its_nearest_base():
+def test_the_whole_table_is_this_one():
+    rows = [
+        f"{kind.__name__:17} {kind.retry.name:14} {kind.next_tier.name:13} {kind.trips!s:6} "
+        f"{kind.cooldown or '-':13} {kind.callers_fault!s:9} {kind.http_status}"
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, OpenManagerError)
+    ]
+    assert rows == TABLE.strip("\n").splitlines()[1:]
+
+
+def test_a_subclass_has_the_row_of_its_nearest_base_and_may_change_it():
     class Overloaded(RateLimited):
-        pass
+        trips = True
 
     class Both(Misconfigured, ValueError):
         pass
 
-    assert outcome_of(Overloaded()) is TABLE[RateLimited]
-    assert outcome_of(Both()) is TABLE[Misconfigured]
-    assert outcome_of(KeyError()) is TABLE[Exception]
+    class Foreign(ValueError):
+        """Not of this package, so its attributes are not ours."""
+
+        trips = False
+        retry = 3
+
+    assert (row_of(Overloaded()).retry, row_of(Overloaded()).trips) == (RateLimited.retry, True)
+    assert row_of(Both()).cooldown == "offline"
+    assert row_of(KeyError()) is row_of(Foreign()) is OpenManagerError
+
+
+def test_an_attribute_that_is_no_rule_is_refused_where_the_class_is_written():
+    with pytest.raises(TypeError, match=r"Hasty\.retry must be one of Retry"):
+
+        class Hasty(Transient):
+            retry = 3
 
 
 def test_at_most_once_retries_only_what_was_not_sent(engine, chain_of):
