@@ -52,11 +52,12 @@ class Drills:
 
     def repair(self, cookies: str) -> bool:
         """Recover now, whatever was before; the browser with these cookies follows it."""
-        to = self._om.runtime.browsers.find_address(cookies) or "operators"
-        return self._om.runtime.recovery.recover(_SUBJECT, to)
+        to = self._om.runtime.part_of("notifications").browsers.find_address(cookies) or "operators"
+        begun: bool = self._om.runtime.part_of("recovery").recovery.recover(_SUBJECT, to)
+        return begun
 
     def _rests_s(self, before: float) -> float:
-        recovery = self._om.runtime.recovery
+        recovery = self._om.runtime.part_of("recovery").recovery
         mine = [one for one in recovery.patterns() if one.subject == _SUBJECT]
         if not mine:
             return 0.0

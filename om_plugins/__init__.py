@@ -39,15 +39,23 @@ if TYPE_CHECKING:
     from .csp.override import Override as _Override
     from .csp.override import override as _override
     from .csp.policy__builder import Csp as Csp
+    from .features import Settings as Settings
     from .flask.extension import OpenManager as OpenManager
     from .gateway.layer import EngineRoutes as EngineRoutes
+    from .gateway.options import RouteOptions as RouteOptions
+    from .headers.feature import policy_from as policy_from
     from .headers.layer import HeaderPolicy as HeaderPolicy
     from .headers.layer import HeadersLayer as HeadersLayer
     from .hookspecs import hookimpl as hookimpl
+    from .plugins.feature import Card as Card
+    from .plugins.feature import Feature as Feature
+    from .plugins.feature import FeatureSpec as FeatureSpec
+    from .plugins.feature import Finding as Finding
+    from .plugins.feature import Metric as Metric
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .recovery.fingerprint import describe_error as _describe_error
-    from .settings.settings import Settings as Settings
-    from .settings.settings__options import RouteOptions as RouteOptions
+    from .settings.table import Table as Table
+    from .settings.table import key as key
     from .types import Action as Action
     from .types import Answer as Answer
     from .types import Call as Call
@@ -65,6 +73,14 @@ if TYPE_CHECKING:
 
 # Public name: the module that has it, and its name there if it is another one.
 _HOMES = {
+    "policy_from": "headers.feature",
+    "key": "settings.table",
+    "Table": "settings.table",
+    "Metric": "plugins.feature",
+    "Finding": "plugins.feature",
+    "FeatureSpec": "plugins.feature",
+    "Feature": "plugins.feature",
+    "Card": "plugins.feature",
     "Action": "types",
     "Answer": "types",
     "BackgroundScheduler": "workers.scheduler",
@@ -91,8 +107,8 @@ _HOMES = {
     "PluginInfo": "types",
     "ProxyApp": "builtin.engines.proxy_app",
     "ProxyEngine": "builtin.engines.proxy",
-    "RouteOptions": "settings.settings__options",
-    "Settings": "settings.settings",
+    "RouteOptions": "gateway.options",
+    "Settings": "features",
     "StaleEngine": "builtin.engines.last_good",
     "StaticEngine": "builtin.engines.static",
     "SystemClock": "core.clock",

@@ -59,6 +59,21 @@ def om_plugin_info() -> PluginInfo:  # type: ignore[empty-body]
 
 
 @hookspec
+def om_features() -> Iterable[object]:  # type: ignore[empty-body]
+    """Bring features, each in a ``FeatureSpec``: settings, a layer, endpoints, commands, a card.
+
+    Called before any other hook but ``om_plugin_info``, for a feature's settings must be known
+    before the application's are read. See :class:`~om_plugins.plugins.feature.Feature`.
+
+    Example::
+
+        @hookimpl
+        def om_features():
+            return [FeatureSpec(Greeting(), after="headers")]
+    """
+
+
+@hookspec
 def om_engines(context: PluginContext) -> Iterable[EngineSpec]:  # type: ignore[empty-body]
     """Bring engines, each with its chain and tier.
 

@@ -34,6 +34,7 @@ def test_the_hooks_are_those_of_the_design() -> None:
         "om_caches",
         "om_csp",
         "om_engines",
+        "om_features",
         "om_hubs",
         "om_monitors",
         "om_notifiers",
@@ -77,8 +78,9 @@ def test_every_docstring_has_an_example_that_pluggy_accepts(hook: str) -> None:
     assert len(getattr(manager.hook, hook).get_hookimpls()) == 1
 
 
-def test_every_hook_but_the_first_gives_the_context_and_nothing_else() -> None:
-    assert {hook for hook, arguments in HOOKS.items() if arguments != ("context",)} == {
-        "om_plugin_info"
-    }
-    assert HOOKS["om_plugin_info"] == ()
+def test_hooks_that_are_called_before_the_parts_are_there_get_nothing_all_others_the_context() -> (
+    None
+):
+    early = {"om_plugin_info", "om_features"}
+    for hook, arguments in HOOKS.items():
+        assert arguments == (() if hook in early else ("context",))

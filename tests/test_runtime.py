@@ -6,6 +6,7 @@ import pytest
 
 from om_plugins import Settings, hookimpl
 from om_plugins.errors import ConfigError, PluginError
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.types import EngineSpec, EngineTraits
 
@@ -41,10 +42,12 @@ class Bringer:
 
 def test_a_plugins_store_is_used_and_its_hooks_are_called_once():
     plugin = Bringer()
-    runtime = Runtime(Settings(cache_url="dict://"), testing=True, plugins=[(plugin, "bringer")])
+    runtime = Runtime(
+        Settings(cache_url="dict://"), plugins=[(plugin, "bringer")], host=Host(testing=True)
+    )
     runtime.start()
     runtime.start()
-    assert runtime.cache.get("from-plugin") == 1
+    assert runtime.part_of("cache").get("from-plugin") == 1
     assert plugin.store
     runtime.close()
     runtime.close()
@@ -67,14 +70,14 @@ def test_a_plugins_store_is_used_and_its_hooks_are_called_once():
 )
 def test_what_cannot_work_is_an_error_when_it_is_built(settings, words):
     with pytest.raises(ConfigError, match=words):
-        Runtime(Settings(**settings), testing=True)
+        Runtime(Settings(**settings), host=Host(testing=True))
 
 
 @pytest.mark.parametrize("url", ["redsi://ann:hunter2@h/0", "REDIS://ann:hunter2@h/0"])
 @pytest.mark.parametrize("key", ["cache_url", "hub_url"])
 def test_a_password_in_a_url_is_in_no_error(key, url):
     with pytest.raises(ConfigError, match=r"ann:\*\*\*@h") as caught:
-        Runtime(Settings(**{key: url}), testing=True)
+        Runtime(Settings(**{key: url}), host=Host(testing=True))
     assert "hunter2" not in str(caught.value)
 
 
@@ -85,7 +88,7 @@ def test_a_plugins_broken_policy_is_left_out_and_reported():
             return {"img-src": ["https://a.example; script-src *"]}
 
     plugins = [(Careless(), "careless")]
-    runtime = Runtime(Settings(strict=False), testing=True, plugins=plugins)
+    runtime = Runtime(Settings(strict=False), plugins=plugins, host=Host(testing=True))
     (status,) = [s for s in runtime.plugins.statuses() if s.name == "careless"]
     assert status.failures == 1
     runtime.close()
@@ -97,8 +100,8 @@ def test_an_engine_that_is_none_is_reported_by_its_plugin():
         def om_engines(self, context):
             return [EngineSpec(object(), "c")]
 
-    runtime = Runtime(Settings(strict=False), testing=True, plugins=[(Wrong(), "wrong")])
-    assert runtime.chains == {}
+    runtime = Runtime(Settings(strict=False), plugins=[(Wrong(), "wrong")], host=Host(testing=True))
+    assert runtime.part_of("chains").by_name == {}
     (status,) = [s for s in runtime.plugins.statuses() if s.name == "wrong"]
     assert status.failures == 1
     runtime.close()
@@ -111,7 +114,7 @@ def test_a_broken_plugin_raises_when_strict():
             raise ValueError("no key")
 
     with pytest.raises(PluginError, match=r"raising.*no key"):
-        Runtime(testing=True, plugins=[(Raising(), "raising")])
+        Runtime(plugins=[(Raising(), "raising")], host=Host(testing=True))
 
 
 class Attached:
@@ -132,23 +135,23 @@ class Attached:
 
 def test_an_engine_gets_the_parts_of_the_application_once_before_its_first_call():
     engine = Attached()
-    runtime = Runtime(testing=True)
+    runtime = Runtime(host=Host(testing=True))
     runtime.add_engine(EngineSpec(engine, "c"))
-    runtime.chain("c").call()
+    runtime.part_of("chains").get("c").call()
     (context,) = engine.contexts
     assert (context.name, context.config) == ("attached", None)
     assert context.logger.name == "om_plugins.engine.attached"
-    assert context.cache is runtime.cache
+    assert context.cache is runtime.part_of("cache")
     assert context.clock is runtime.clock
     runtime.close()
 
 
 def test_an_engine_that_returns_another_gives_it_the_place():
     other = Attached()
-    runtime = Runtime(testing=True)
+    runtime = Runtime(host=Host(testing=True))
     spec = EngineSpec(Attached(other), "c", tier=4)
     runtime.add_engine(spec)
-    (found,) = runtime.chain("c").engines
+    (found,) = runtime.part_of("chains").get("c").engines
     assert (found.engine, found.tier) == (other, 4)
     assert spec.engine is not other  # another application's place is not changed
     runtime.close()
@@ -164,9 +167,9 @@ def test_an_engine_that_returns_another_gives_it_the_place():
     ],
 )
 def test_an_application_is_named_in_stores_that_others_use_too(name, settings, namespace):
-    runtime = Runtime(Settings(**settings), name=name, testing=True)
-    assert runtime.namespace == namespace
-    assert runtime._context("p", None, runtime.clock).namespace == namespace
+    runtime = Runtime(Settings(**settings), host=Host(name=name, testing=True))
+    assert runtime.kit.namespace == namespace
+    assert runtime.kit.plugin_context("p", None, runtime.clock).namespace == namespace
     with pytest.raises(ConfigError, match="OM_NAMESPACE"):
         Settings(namespace="a b")
 
@@ -174,10 +177,10 @@ def test_an_application_is_named_in_stores_that_others_use_too(name, settings, n
 def test_the_secret_is_the_same_for_all_who_share_a_hub(tmp_path):
     url = f"sqlite:///{tmp_path}/hub.sqlite3"
     first, second = Runtime(Settings(hub_url=url)), Runtime(Settings(hub_url=url))
-    assert first.secret() == second.secret()
-    assert len(first.secret()) == 32
-    assert Runtime(Settings(secret_key="given secret")).secret() == b"given secret"
-    assert Runtime(secret_key=lambda: "the host's").secret() == b"the host's"
+    assert first.kit.secret() == second.kit.secret()
+    assert len(first.kit.secret()) == 32
+    assert Runtime(Settings(secret_key="given secret")).kit.secret() == b"given secret"
+    assert Runtime(host=Host(secret_key=lambda: "the host's")).kit.secret() == b"the host's"
     first.close()
     second.close()
 
@@ -195,9 +198,9 @@ def test_closing_closes_engines_and_they_may_be_used_again():
             self.closed += 1
 
     engine = Engine()
-    runtime = Runtime(testing=True)
+    runtime = Runtime(host=Host(testing=True))
     runtime.add_engine(EngineSpec(engine, "c"))
     runtime.close()
     assert engine.closed == 1
-    assert runtime.chain("c").call().payload == "answer"
+    assert runtime.part_of("chains").get("c").call().payload == "answer"
     runtime.close()

@@ -14,6 +14,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.types import EngineSpec
 
@@ -34,7 +35,7 @@ class Echo:
 
 def stack(app, validated=True, **settings):
     settings.setdefault("routes", {"/ask": {"chain": "assistant"}})
-    runtime = Runtime(Settings(**settings), testing=True)
+    runtime = Runtime(Settings(**settings), host=Host(testing=True))
     runtime.add_engine(EngineSpec(Echo(), "assistant"))
     middleware = OpenManagerMiddleware(validator(app) if validated else app, runtime=runtime)
     return validator(middleware) if validated else middleware

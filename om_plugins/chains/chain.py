@@ -22,11 +22,11 @@ from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock, Engine
-from ..settings.settings__options import EngineOptions
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
 from .engine_state import EngineState, check_chaos
 from .execute import execute
+from .options import EngineOptions
 from .snapshot import ChainPolicy, ChainSnapshot, OnFailure
 
 __all__ = ["ChainPolicy", "EngineChain", "OnFailure", "check_engine"]

@@ -19,11 +19,11 @@ from ..policies.cooldown import Cooldown
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
-from ..settings.settings__options import EngineOptions
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
 from .error_table import NextTier, cooling_s, row_of
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
+from .options import EngineOptions
 from .stream import ChunkStream, End, close_upstream
 
 __all__ = ["EngineState", "check_chaos", "tier_of"]

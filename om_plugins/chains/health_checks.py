@@ -22,8 +22,8 @@ from typing import Annotated
 
 import msgspec
 
+from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..core.problem__conversion import converted
 from ..errors import RateLimited
 from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
@@ -264,7 +264,7 @@ class HealthChecks:
         self._bus.replay(_RETAINED, self._receive_results)
 
     def _receive_results(self, event: EngineEvent) -> None:
-        said = converted(event.data, _ProbeResults)
+        said = convert(event.data, _ProbeResults)
         if event.own or event.age_s >= EXPIRY_INTERVALS * self._interval_s:
             return
         # While a process starts, one result may come twice: as retained and as published.

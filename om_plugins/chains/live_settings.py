@@ -17,17 +17,16 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 
+from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..core.problem__conversion import converted
 from ..errors import ConfigError
 from ..protocols import Clock, Hub, Lease, Scheduler
-from ..settings.settings import Settings
-from ..settings.settings__options import ChainOptions, EngineOptions
 from .chain import ChainPolicy, EngineChain
+from .options import ChainOptions, EngineOptions
 
 __all__ = ["EVERY_CHAIN", "LASTS_S", "LiveChange", "LiveSettings"]
 
@@ -87,7 +86,7 @@ class LiveSettings:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: Any,
         hub: Hub,
         scheduler: Scheduler,
         clock: Clock,
@@ -358,7 +357,7 @@ def _from_wire(wire: object) -> dict[str, LiveChange]:
     found: dict[str, LiveChange] = {}
     changes = wire.get("changes") if isinstance(wire, dict) else None
     try:
-        read = converted(changes or {}, dict[str, LiveChange])
+        read = convert(changes or {}, dict[str, LiveChange])
     except (ValueError, RecursionError) as error:
         logger.warning("the hub holds live settings that cannot be read: %s", error)
         return found

@@ -87,7 +87,7 @@ class Tier(Generic[Member]):
     Args:
         members: the engines in the order of registration.
         balance: how the first one is chosen, one of
-            :data:`~om_plugins.settings.settings__options.BALANCES`.
+            :data:`~om_plugins.chains.options.BALANCES`.
         eject_after: failures in a row that eject an engine; 0 ejects none.
         draw: returns a uniform random number from 0 to 1.
     """

@@ -26,8 +26,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..core.problem__conversion import converted
 from ..policies.breaker import Breaker, Change
 from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
@@ -326,7 +326,7 @@ class BreakerSharing:
     def _apply_forced(self, event: EngineEvent) -> None:
         # A worker applies its own events as all others, so that of two operators the same one is
         # the last in every worker.
-        said = converted(event.data, _Forced)
+        said = convert(event.data, _Forced)
         key = (said.chain, said.engine)
         breaker = self._breakers.find(key)
         if breaker is not None and breaker.force(said.state, heard=True):
@@ -339,7 +339,7 @@ class BreakerSharing:
             self._forced[key] = said.state
 
     def _apply_opened(self, event: EngineEvent) -> None:
-        said = converted(event.data, _Opened)
+        said = convert(event.data, _Opened)
         breaker = self._breakers.find((said.chain, said.engine))
         left_s = said.for_s - event.age_s
         if event.own or breaker is None or left_s <= 0.0:
@@ -350,7 +350,7 @@ class BreakerSharing:
         breaker.hear_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
 
     def _apply_closed(self, event: EngineEvent) -> None:
-        said = converted(event.data, _Closed)
+        said = convert(event.data, _Closed)
         breaker = self._breakers.find((said.chain, said.engine))
         if breaker is not None and not event.own:
             breaker.hear_closed(self._clock.monotonic(), event.at)

@@ -10,17 +10,17 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.breaker import Breaker
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock
-from ..settings.settings import Settings
-from ..settings.settings__options import ChainOptions, EngineOptions
 from ..signals import Emit
 from ..types import Answer, Attempt, Call
 from .engine_state import EngineState, tier_of
 from .load_balancing import Tier
+from .options import ChainOptions, EngineOptions
 
 __all__ = ["ChainPolicy", "ChainSnapshot", "OnFailure"]
 
@@ -51,7 +51,7 @@ class ChainPolicy:
         retry_sleep: how long a call may wait between attempts in all; ``None``: as the server's
             threads allow.
         balance: which engine of a tier is asked first, one of
-            :data:`om_plugins.settings.settings__options.BALANCES`.
+            :data:`om_plugins.chains.options.BALANCES`.
         eject_after: failures in a row after which one of several equals is asked last; 0: never.
         hedge: the quantile of the latency after which a call is asked again; 0.0: never.
         bulkhead_wait: how long a call waits for an engine that is full.
@@ -87,7 +87,7 @@ class ChainPolicy:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, chain: str, live: ChainOptions | None = None
+        cls, settings: Any, chain: str, live: ChainOptions | None = None
     ) -> ChainPolicy:
         """Return the policy of one chain.
 

@@ -29,7 +29,7 @@ def purge_command(
             "sqlite:///… or redis://…, or purge from the console"
         )
     try:
-        runtime.http_cache.purge(url, prefix=prefix, tags=tags, soft=soft)
+        runtime.part_of("http_cache").cache.purge(url, prefix=prefix, tags=tags, soft=soft)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if runtime.hub.alone:

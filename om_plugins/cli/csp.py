@@ -70,7 +70,7 @@ def suggest_command(risk: Risk, only_settings: bool, as_json: bool) -> None:
     """
     runtime = current_runtime()
     suggestions = suggest(groups(runtime.hub))
-    settings = as_settings(suggestions, runtime.header_policy.rules.strict, risk)
+    settings = as_settings(suggestions, runtime.part_of("headers").policy.rules.strict, risk)
     if as_json:
         print_json(
             {"suggestions": [dataclasses.asdict(one) for one in suggestions], "OM_CSP": settings}

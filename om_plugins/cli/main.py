@@ -18,9 +18,12 @@ from flask import Flask
 from flask.cli import AppGroup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..console.doctor import Finding, examine
+from ..console.doctor import examine
 from ..console.engines_view import ago
+from ..csp.feature import CspKeys
 from ..flask.app_state import Entry
+from ..headers.feature import HeaderKeys
+from ..plugins.feature import Finding
 from ..types import EngineTraits
 from ..workers.engine_health import encode_health
 from .cache import cache_group
@@ -65,7 +68,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
     runtime = current_runtime()
     order = ("fail", "warn", "ok")
-    findings = [*examine(runtime), *_examine_flask(current_host(), runtime)]
+    findings = [*examine(runtime.kit), *_examine_flask(current_host(), runtime)]
     findings.sort(key=lambda finding: order.index(finding.level))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
@@ -84,10 +87,8 @@ def settings(as_json: bool) -> None:
     """Show every setting's value. Secrets are masked."""
     current = current_runtime().settings
     values = {
-        written: masked(
-            getattr(current, field.name), field.name, secret=field.metadata["check"].secret
-        )
-        for written, field in current.keys().items()
+        written: masked(value, field.name, secret=field.metadata["check"].secret)
+        for written, field, value in current.rows()
     }
     if as_json:
         print_json(values)
@@ -108,12 +109,14 @@ def engines(as_json: bool) -> None:
     runtime = current_runtime()
     workers = 0
     if heard := _workers_may_be_heard(runtime):
-        runtime.live.look()
-        picture = runtime.monitoring.overview(watch=False, history=False)
+        runtime.part_of("chains").live.look()
+        picture = runtime.part_of("monitoring").overview(watch=False, history=False)
         told = picture["engines"]
         workers = len(picture["workers"]) - 1  # this process is none
     else:
-        told = encode_health(one for chain in runtime.chains.values() for one in chain.health())
+        told = encode_health(
+            one for chain in runtime.part_of("chains").by_name.values() for one in chain.health()
+        )
     rows = list(_engine_rows(runtime, told))
     if as_json:
         print_json(rows)
@@ -147,7 +150,7 @@ def _workers_may_be_heard(runtime: Runtime) -> bool:
 
 def _engine_rows(runtime: Runtime, told: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     health = {(one["chain"], one["engine"]): one for one in told}
-    for name, chain in sorted(runtime.chains.items()):
+    for name, chain in sorted(runtime.part_of("chains").by_name.items()):
         on = {place.name for place in chain.states}
         for place in chain.all_states:
             one = health.get((name, place.name), {})
@@ -189,7 +192,7 @@ def _traits(traits: EngineTraits) -> Iterator[str]:
 
 def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
     # Flask-Caching keeps itself in app.extensions["cache"]
-    if "cache" in app.extensions and runtime.settings.csp_mode == "enforce":
+    if "cache" in app.extensions and runtime.settings.of(CspKeys).csp_mode == "enforce":
         yield Finding(
             "warn",
             "Flask-Caching",
@@ -197,7 +200,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "page's scripts and styles.",
             "Keep the data that a page shows instead, with om.cache.query or cache.memoize.",
         )
-    if runtime.settings.secret_key or app.secret_key:
+    if runtime.keys.secret_key or app.secret_key:
         yield Finding("ok", "OM_SECRET_KEY", "There is a secret key.")
     else:
         yield Finding(
@@ -206,7 +209,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "There is no secret key: a random one is kept in the hub, and is lost with it.",
             "Set SECRET_KEY or OM_SECRET_KEY to at least 32 random characters.",
         )
-    proxies = runtime.settings.proxies
+    proxies = runtime.keys.proxies
     inner, outer = _proxy_fixes(app)
     if proxies and (inner or outer):
         yield Finding(
@@ -223,7 +226,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "ProxyFix is inside OpenManager, whose layers see the proxy's address.",
             "Take ProxyFix out and set OM_PROXIES to the number of proxies.",
         )
-    elif runtime.settings.force_https and not (proxies or outer):
+    elif runtime.settings.of(HeaderKeys).force_https and not (proxies or outer):
         yield Finding(
             "warn",
             "OM_FORCE_HTTPS",

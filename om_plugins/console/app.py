@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from werkzeug.wrappers import Request, Response
@@ -20,7 +20,7 @@ from ..core.access import check_site
 from ..core.problem import Refusal
 from ..csp.nonce import nonce
 from ..errors import MissingExtra
-from ..runtime import Runtime
+from ..plugins.kit import Kit
 from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied, Sessions
 from .app__endpoint import (
@@ -72,37 +72,35 @@ class Console:
     """The console of one application.
 
     Args:
-        runtime: its parts.
+        kit: its parts.
+        access: ``OM_CONSOLE_AUTH``.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        access = runtime.settings.console_auth
-        self._sessions = Sessions(
-            runtime.secret, runtime.clock, access if isinstance(access, str) else ""
-        )
+    def __init__(self, kit: Kit, access: Callable[..., Any] | str | None) -> None:
+        self._kit = kit
+        self._sessions = Sessions(kit.secret, kit.clock, access if isinstance(access, str) else "")
         self._auth = ConsoleAuth(
             access,
-            debug=runtime.debug,
+            debug=kit.host.debug,
             sessions=self._sessions,
-            hub=runtime.hub,
-            secret=runtime.secret,
-            clock=runtime.clock,
-            host_context=runtime.host_context,
+            hub=kit.hub,
+            secret=kit.secret,
+            clock=kit.clock,
+            host_context=kit.host.request_context,
         )
-        self._picture = Picture(runtime)
-        self._engines = Engines(runtime, self._picture)
+        self._picture = Picture(kit)
+        self._engines = Engines(kit, self._picture)
         self._streams = Streams(
             self._picture.take,
-            clock=runtime.clock,
-            limit=runtime.settings.sse_max,
-            ending=lambda: runtime.closed or stopping(),
+            clock=kit.clock,
+            limit=kit.keys.sse_max,
+            ending=lambda: kit.is_closed() or stopping(),
         )
 
     def endpoints(self) -> dict[str, WSGIApplication]:
         """Every address and what answers it."""
         metrics: dict[str, WSGIApplication] = {}
-        if self._runtime.settings.metrics:
+        if self._kit.part_of("monitoring").exports_metrics:
             metrics["/metrics"] = Endpoint(self._metrics, "GET")
         return {
             **metrics,
@@ -151,10 +149,10 @@ class Console:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        if not self._runtime.settings.monitoring:
+        if "monitoring" not in self._kit.layers:
             raise Refusal(404, "There are no metrics: OM_MONITORING is off.")
         try:
-            body, content_type = exposition(self._runtime, request.headers.get("Accept", ""))
+            body, content_type = exposition(self._kit, request.headers.get("Accept", ""))
         except MissingExtra as error:
             raise Refusal(404, f"There are no metrics: {error}.") from None
         response = Response(body, content_type=content_type)
@@ -177,11 +175,11 @@ class Console:
         """``GET /ready``: 503 once this process is about to end, else 200. Engines do not count:
         an app whose upstream is away still answers, from its cache and its lower tiers."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            ending = self._runtime.closed or stopping()
+            ending = self._kit.is_closed() or stopping()
             response = json_answer(
                 {
                     "status": "ending" if ending else "ready",
-                    "hub": "alone" if self._runtime.hub.alone else "shared",
+                    "hub": "alone" if self._kit.hub.alone else "shared",
                 },
                 503 if ending else 200,
             )
@@ -232,7 +230,7 @@ class Console:
         if isinstance(asked, Response):
             return asked
         subject = asked.get("subject", "")
-        if not self._runtime.recovery.recover(subject):
+        if not self._kit.part_of("recovery").recovery.recover(subject):
             raise Refusal(
                 409,
                 "Nothing was begun: there is no such chain, or too much is under way. "
@@ -248,7 +246,7 @@ class Console:
             return asked
         tags = [asked["tag"]] if asked.get("tag") else []
         try:
-            count = self._runtime.http_cache.purge(
+            count = self._kit.part_of("http_cache").cache.purge(
                 asked.get("url", ""), prefix=asked.get("prefix") or None, tags=tags
             )
         except ValueError as error:
@@ -261,7 +259,7 @@ class Console:
             return asked
         try:
             seconds = min(max(float(asked.get("seconds", "")), 0.0), LONGEST_SILENCE_S)
-            self._runtime.monitoring.alerts.silence(asked.get("rule", ""), seconds)
+            self._kit.part_of("monitoring").alerts.silence(asked.get("rule", ""), seconds)
         except ValueError as error:
             raise Refusal(422, f"Nothing was silenced: {error}.") from None
         logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)

@@ -18,7 +18,7 @@ from ..csp.advisor import as_settings, suggest
 from ..csp.violations import groups
 from ..notifications.audience import EVERYONE, OPERATORS
 from ..notifications.notifications import TOPIC
-from ..runtime import Runtime
+from ..plugins.kit import Kit
 from .doctor import examine
 
 __all__ = ["RANGES", "Picture"]
@@ -50,12 +50,12 @@ class Picture:
     """Puts the picture together.
 
     Args:
-        runtime: the application's parts.
+        kit: the application's parts.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._notes = _Notes(runtime)
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._notes = _Notes(kit)
         self._started_anew()
         renew_after_fork(self)
 
@@ -81,7 +81,7 @@ class Picture:
             return picture
 
     def _kept(self, name: str, fresh_s: float, make: Callable[[], _T]) -> _T:
-        now = self._runtime.clock.monotonic()
+        now = self._kit.clock.monotonic()
         found = self._made.get(name)
         if found is None or not 0 <= now - found[0] < fresh_s:
             found = self._made[name] = (now, make())
@@ -89,19 +89,19 @@ class Picture:
         return value
 
     def _overview(self) -> dict[str, Any]:
-        runtime = self._runtime
-        overview = runtime.monitoring.overview()
+        kit = self._kit
+        overview = kit.part_of("monitoring").overview()
         overview["routes"] = overview["routes"][:MAX_ROUTES]
         return {
             **overview,
-            "monitoring": runtime.settings.monitoring,
-            "hub": "alone" if runtime.hub.alone else "shared",
-            "chains": sorted(runtime.chains),
+            "monitoring": "monitoring" in kit.layers,
+            "hub": "alone" if kit.hub.alone else "shared",
+            "chains": sorted(kit.part_of("chains").by_name),
             "notifications": self._part("notifications", self._notes.newest),
             "patterns": self._part("patterns", self._patterns),
             "wrong_methods": self._part("wrong methods", self._wrong_methods),
             "recoveries": self._part("recoveries", self._recoveries),
-            "silences": runtime.monitoring.alerts.read_silences(),
+            "silences": kit.part_of("monitoring").alerts.read_silences(),
             "problems": self._part("problems", self._problems),
             "violations": self._kept("violations", SLOW_S, self._violations),
             "plugins": self._kept("plugins", SLOW_S, self._plugins),
@@ -116,25 +116,28 @@ class Picture:
             return []
 
     def _patterns(self) -> list[Any]:
-        found = self._runtime.recovery.patterns()[:MAX_RECOVERIES]
+        found = self._kit.part_of("recovery").recovery.patterns()[:MAX_RECOVERIES]
         return [dataclasses.asdict(one) for one in found]
 
     def _wrong_methods(self) -> list[Any]:
-        found = self._runtime.wrong_methods.current()[:MAX_RECOVERIES]
+        found = self._kit.part_of("recovery").wrong_methods.current()[:MAX_RECOVERIES]
         return [dataclasses.asdict(one) for one in found]
 
     def _recoveries(self) -> list[Any]:
-        found = self._runtime.recovery.history()[-MAX_RECOVERIES:]
+        found = self._kit.part_of("recovery").recovery.history()[-MAX_RECOVERIES:]
         return [dataclasses.asdict(one) for one in reversed(found)]
 
     def _problems(self) -> list[Any]:
-        return [dataclasses.asdict(one) for one in self._runtime.problem_reports.read(MAX_PROBLEMS)]
+        return [
+            dataclasses.asdict(one)
+            for one in self._kit.part_of("notifications").problem_reports.read(MAX_PROBLEMS)
+        ]
 
     def _violations(self) -> dict[str, Any]:
-        found = suggest(self._part("violations", lambda: groups(self._runtime.hub)))
-        policy = self._runtime.header_policy.rules.strict
+        found = suggest(self._part("violations", lambda: groups(self._kit.hub)))
+        policy = self._kit.part_of("headers").policy.rules.strict
         return {
-            "mode": self._runtime.settings.csp_mode,
+            "mode": self._kit.part_of("headers").policy.mode,
             "suggestions": [dataclasses.asdict(one) for one in found[:MAX_VIOLATIONS]],
             "settings": as_settings(found, policy),
         }
@@ -148,20 +151,20 @@ class Picture:
                 "source": one.source,
                 "about": one.reason or one.summary,
             }
-            for one in self._runtime.plugins.statuses()
+            for one in self._kit.plugins.statuses()
         ]
 
     def _findings(self) -> list[Any]:
         order = ("fail", "warn", "ok")
-        found = sorted(examine(self._runtime), key=lambda one: order.index(one.level))
+        found = sorted(examine(self._kit), key=lambda one: order.index(one.level))
         return [dataclasses.asdict(one) for one in found]
 
 
 class _Notes:
     """The newest notifications, each key once; read on from where the last look ended."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._hub = runtime.hub
+    def __init__(self, kit: Kit) -> None:
+        self._hub = kit.hub
         self._after = ""
         self._notes: deque[dict[str, Any]] = deque(maxlen=10 * MAX_NOTES)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..chains.live_settings import EVERY_CHAIN, LASTS_S
+from ..chains.options import EngineOptions
 from ..core.problem import Refusal
 from ..errors import ConfigError
-from ..runtime import Runtime
-from ..settings.settings__options import EngineOptions
+from ..plugins.kit import Kit
 from .dashboard import Picture
 from .engines__engine_forms import (
     BREAKER,
@@ -60,17 +60,17 @@ class Engines:
     """The engines' page of one application.
 
     Args:
-        runtime: its parts.
+        kit: its parts.
         picture: what all workers know.
     """
 
-    def __init__(self, runtime: Runtime, picture: Picture) -> None:
-        self._runtime = runtime
+    def __init__(self, kit: Kit, picture: Picture) -> None:
+        self._kit = kit
         self._picture = picture
 
     def board(self) -> Board:
         """What the page shows."""
-        return board(self._runtime, self._picture.take())
+        return board(self._kit, self._picture.take())
 
     def page(self, outcome: Outcome | None = None, done: str = "") -> dict[str, Any]:
         """What the template needs.
@@ -83,7 +83,7 @@ class Engines:
             "board": self.board(),
             "outcome": outcome or Outcome(),
             "done": _DONE.get(done, ""),
-            "debug": self._runtime.debug,
+            "debug": self._kit.host.debug,
             "fields": {"calls": CALLS, "breaker": BREAKER, "place": PLACE, "chaos": CHAOS},
             "lasts": LASTS,
         }
@@ -125,11 +125,11 @@ class Engines:
     def _reset(self, form: Mapping[str, str], by: str) -> str:
         name = form.get("chain", "")
         if not name:
-            self._runtime.live.reset()
+            self._kit.part_of("chains").live.reset()
             return self._told("all live changes", "taken back", by)
         if name != EVERY_CHAIN:
             self._chain(form)
-        self._runtime.live.reset(name)
+        self._kit.part_of("chains").live.reset(name)
         return self._told(f"the live changes of {_called(name)}", "taken back", by)
 
     def _settings(self, form: Mapping[str, str], by: str) -> str:
@@ -139,7 +139,7 @@ class Engines:
         fields = (*CALLS, *BREAKER)
         if any(one.name == back for one in fields):
             return self._take_back(name, {back: None}, f"{back} of {_called(name)}", by)
-        policy = self._runtime.live.policy_of(name, own=False)
+        policy = self._kit.part_of("chains").live.policy_of(name, own=False)
         # a chain's own setting may differ from that of all: to ask for the latter is a change
         base = {} if every else {one.name: getattr(policy, one.name) for one in fields}
         return self._configure(form, by, name, "", changed(form, fields, base))
@@ -149,14 +149,15 @@ class Engines:
         where = f"engine {engine!r} of chain {name!r}"
         if form.get("back"):
             return self._take_back(name, {"engines": {engine: None}}, where, by)
-        everyone = self._runtime.chains[name].all_states
+        chains = self._kit.part_of("chains")
+        everyone, live = chains.by_name[name].all_states, chains.live
         place = next(one for one in everyone if one.name == engine)
-        options = self._runtime.live.engines_of(name, own=False).get(engine, EngineOptions())
+        options = live.engines_of(name, own=False).get(engine, EngineOptions())
         base = engine_values(place, options)
         return self._configure(form, by, name, engine, changed(form, fields, base))
 
     def _chaos(self, form: Mapping[str, str], by: str) -> str:
-        if not self._runtime.debug:
+        if not self._kit.host.debug:
             raise Refusal(403, "Chaos is for debug mode alone.")
         name, engine = self._chain(form), self._engine_of(form)
         if form.get("back"):
@@ -179,19 +180,19 @@ class Engines:
         lasts = form.get("lasts", "")
         lasts_s = float(lasts) if lasts in LASTS else LASTS_S
         asked = {"engines": {engine: options}} if engine else options
-        self._runtime.live.configure(name, lasts_s=lasts_s, **asked)
+        self._kit.part_of("chains").live.configure(name, lasts_s=lasts_s, **asked)
         where = f"engine {engine!r} of chain {name!r}" if engine else _called(name)
         what = ", ".join(_said(key, value) for key, value in options.items())
         until = LASTS.get(lasts, LASTS["86400"])
         return self._told(where, f"{what}; for {until}", by)
 
     def _take_back(self, name: str, options: dict[str, object], what: str, by: str) -> str:
-        live = self._runtime.live
+        live = self._kit.part_of("chains").live
         change = live.changes().get(name)
         if change is None:
             return "Nothing was changed."
         # the others of this chain end as they would have
-        left_s = change.until - self._runtime.clock.time()
+        left_s = change.until - self._kit.clock.time()
         live.configure(name, lasts_s=max(left_s, 1.0), **options)
         return self._told(what, "taken back", by)
 
@@ -201,13 +202,16 @@ class Engines:
 
     def _chain(self, form: Mapping[str, str]) -> str:
         name = form.get("chain", "")
-        if name not in self._runtime.chains:
+        if name not in self._kit.part_of("chains").by_name:
             raise Refusal(404, "There is no such chain any more. Load the page again.")
         return name
 
     def _engine_of(self, form: Mapping[str, str]) -> str:
         name = form.get("engine", "")
-        if all(one.name != name for one in self._runtime.chains[form["chain"]].all_states):
+        if all(
+            one.name != name
+            for one in self._kit.part_of("chains").by_name[form["chain"]].all_states
+        ):
             raise Refusal(404, "There is no such engine any more. Load the page again.")
         return name
 

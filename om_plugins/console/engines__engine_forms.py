@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..builtin.engines.faults import ERRORS, GARBLES, ChaosOptions
+from ..chains.options import BALANCES
 from ..errors import ConfigError
-from ..settings.settings__options import BALANCES
 
 __all__ = ["BREAKER", "CALLS", "CHAOS", "LASTS", "PLACE", "SWITCH", "Field", "asked_chaos",
            "changed", "explained", "shown"]  # fmt: skip

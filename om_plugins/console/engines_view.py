@@ -16,10 +16,10 @@ from ..builtin.engines.faults import Chaos
 from ..chains.chain import EngineChain
 from ..chains.engine_state import EngineState
 from ..chains.live_settings import EVERY_CHAIN, LiveChange
+from ..chains.options import EngineOptions
 from ..chains.snapshot import ChainPolicy
+from ..plugins.kit import Kit
 from ..policies.breaker import BreakerView
-from ..runtime import Runtime
-from ..settings.settings__options import EngineOptions
 from .engines__engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
 
 __all__ = ["Board", "ago", "board", "engine_values"]
@@ -63,26 +63,27 @@ class Board:
         return {name: getattr(self, name) for name in names}
 
 
-def board(runtime: Runtime, picture: Mapping[str, Any]) -> Board:
+def board(kit: Kit, picture: Mapping[str, Any]) -> Board:
     """The board as it is now.
 
     Args:
-        runtime: the application's parts.
+        kit: the application's parts.
         picture: the console's, for what all workers know.
     """
-    made = Board(runtime.clock.time())
-    changes = runtime.live.changes()
+    made = Board(kit.clock.time())
+    changes = kit.part_of("chains").live.changes()
     workers = picture["workers"]
     made.say("workers", f"All {len(workers)} workers" if len(workers) > 1 else "All workers")
     made.say("worker", f"Worker {workers[0]['pid']}")
-    made.flags["alone"] = runtime.hub.alone
+    made.flags["alone"] = kit.hub.alone
     made.flags["any_changed"] = bool(changes)
     made.flags["every"] = EVERY_CHAIN in changes
     made.say("every", _of_every(made.at, changes.get(EVERY_CHAIN)))
-    _settings(made, runtime, EVERY, EVERY_CHAIN, runtime.live.policy_of(EVERY_CHAIN), changes)
+    policy = kit.part_of("chains").live.policy_of(EVERY_CHAIN)
+    _settings(made, kit, EVERY, EVERY_CHAIN, policy, changes)
     shared = {(one["chain"], one["engine"]): one for one in picture["engines"]}
-    for number, (name, chain) in enumerate(sorted(runtime.chains.items())):
-        _chain(made, runtime, f"c{number}", name, chain, changes, shared)
+    for number, (name, chain) in enumerate(sorted(kit.part_of("chains").by_name.items())):
+        _chain(made, kit, f"c{number}", name, chain, changes, shared)
     made.shape = "\n".join(
         repr((one["name"], [engine["name"] for engine in one["engines"]])) for one in made.chains
     )
@@ -107,7 +108,7 @@ def engine_values(place: EngineState, options: EngineOptions) -> dict[str, objec
 
 def _chain(
     made: Board,
-    runtime: Runtime,
+    kit: Kit,
     spot: str,
     name: str,
     chain: EngineChain,
@@ -131,14 +132,14 @@ def _chain(
     own = changes.get(name)
     made.flags[f"{spot}.changed"] = own is not None
     made.say(f"{spot}.until", f"changed live, {_until(made.at, own.until)}" if own else "", "info")
-    _settings(made, runtime, spot, name, chain.policy, changes)
+    _settings(made, kit, spot, name, chain.policy, changes)
     said = own.options.get("engines") if own else None
-    bases = runtime.live.engines_of(name, own=False)
+    bases = kit.part_of("chains").live.engines_of(name, own=False)
     for place in everyone:
         of_engine = said.get(place.name) if isinstance(said, Mapping) else None
         _engine(
             made,
-            runtime,
+            kit,
             spots[place.name],
             chain,
             place,
@@ -150,13 +151,13 @@ def _chain(
 
 def _settings(
     made: Board,
-    runtime: Runtime,
+    kit: Kit,
     spot: str,
     name: str,
     policy: ChainPolicy,
     changes: Mapping[str, LiveChange],
 ) -> None:
-    base = runtime.live.policy_of(name, own=False)
+    base = kit.part_of("chains").live.policy_of(name, own=False)
     own, every = changes.get(name), changes.get(EVERY_CHAIN)
     amount = 0
     for one in (*CALLS, *BREAKER):
@@ -199,7 +200,7 @@ def _settings(
 
 def _engine(
     made: Board,
-    runtime: Runtime,
+    kit: Kit,
     spot: str,
     chain: EngineChain,
     place: EngineState,
@@ -208,7 +209,7 @@ def _engine(
     base: EngineOptions,
 ) -> None:
     options = chain.options.get(place.name, EngineOptions())
-    now = runtime.clock.monotonic()
+    now = kit.clock.monotonic()
     view = place.breaker.view(now)
     made.say(f"{spot}.tier", f"Tier {place.tier}")
     made.flags[f"{spot}.enabled"] = options.enabled

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
 from ..monitoring.counters import BOUNDS_S, Totals
-from ..runtime import Runtime
+from ..plugins.kit import Kit
 from ..types import Health
 from ..workers.engine_health import count_fallbacks, decode_health
 
@@ -68,11 +68,11 @@ class _Collected:
         yield from self._metrics
 
 
-def exposition(runtime: Runtime, accept: str) -> tuple[bytes, str]:
+def exposition(kit: Kit, accept: str) -> tuple[bytes, str]:
     """The metrics as text.
 
     Args:
-        runtime: the application's parts.
+        kit: the application's parts.
         accept: the request's ``Accept``: OpenMetrics where it is asked for, else the text format
             0.0.4.
 
@@ -86,12 +86,12 @@ def exposition(runtime: Runtime, accept: str) -> tuple[bytes, str]:
         from prometheus_client.exposition import choose_encoder
     except ImportError:
         raise MissingExtra("OM_METRICS", True, "prometheus") from None
-    picture = runtime.monitoring.overview(watch=False, history=False)
-    found = [*_now(picture, alone=runtime.hub.alone)]
-    totals = runtime.monitoring.totals()
+    picture = kit.part_of("monitoring").overview(watch=False, history=False)
+    found = [*_now(picture, alone=kit.hub.alone)]
+    totals = kit.part_of("monitoring").totals()
     # alone, this process knows of its own numbers only: told for those of all, they would fall now
     # and rise later, which makes a rate of millions
-    if not runtime.hub.alone:
+    if not kit.hub.alone:
         found += _requests(totals)
         found += _counted(totals)
     encode, content_type = choose_encoder(accept)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["BodyError", "is_file_body", "limit_reads", "parse_length", "read_body"]
+__all__ = ["BodyError", "convert", "is_file_body", "limit_reads", "parse_length", "read_body"]
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PIECE_BYTES = 65_536
@@ -111,3 +113,26 @@ def is_file_body(wrapper: Any, body: object) -> bool:
     if isinstance(wrapper, type):
         return isinstance(body, wrapper)
     return hasattr(body, "read")
+
+
+T = TypeVar("T")
+
+
+@overload
+def convert(data: object, kind: type[T]) -> T: ...
+@overload
+def convert(data: object, kind: Any) -> Any: ...
+def convert(data: object, kind: Any) -> Any:
+    """Read data that anybody may have written as a typed value, with ``msgspec.convert``.
+
+    Args:
+        data: what was decoded from JSON or read from a shared store.
+        kind: the type that it must have.
+
+    Raises:
+        ValueError: it is not of that type. Msgspec's own error is a ``ValueError`` only since 0.22.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None

@@ -10,19 +10,16 @@ import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
 from ..headers.companions import FRAMED
 from .override import Override
 from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
-from .presets import API, BASELINE, STRICT, by_hash, compatible
+from .presets import API, BASELINE, STRICT
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
-if TYPE_CHECKING:
-    from ..settings.settings import Settings
-
-__all__ = ["Paths", "PolicyRules", "Sent", "preset"]
+__all__ = ["Paths", "PolicyRules", "Sent"]
 
 _OF_PAGES = (NONCE_SOURCE, HASHES_SOURCE)
 
@@ -225,33 +222,6 @@ class Paths:
     def changes(self, path: str) -> tuple[Override, ...]:
         """The changes of one path (``PATH_INFO``), in order."""
         return tuple(change for pattern, change in self._rules if pattern.match(path))
-
-
-def preset(settings: Settings) -> _Directives:
-    """The directives of ``OM_CSP_PRESET``.
-
-    Raises:
-        ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
-            to be the whole policy and is empty.
-    """
-    where, hosts = "OM_CSP_SCRIPT_HOSTS", settings.csp_script_hosts
-    if settings.csp_preset in ("compatible", "hash"):
-        make = compatible if settings.csp_preset == "compatible" else by_hash
-        return make(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
-    if hosts:
-        raise ConfigError(
-            where,
-            hosts,
-            f"the preset {settings.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
-            "'compatible' or 'hash', or give the <script> tags their nonces",
-        )
-    if settings.csp_preset == "own":
-        if settings.csp_mode != "off" and not settings.csp:
-            raise ConfigError(
-                "OM_CSP_PRESET", "own", "nothing is in OM_CSP, which would be the whole policy"
-            )
-        return {}
-    return API if settings.csp_preset == "api" else STRICT
 
 
 def _check_dynamic(policy: Policy) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..core.problem__conversion import converted
+from ..core.body import convert
 
 if TYPE_CHECKING:
     from ..protocols import Clock, Hub
@@ -144,7 +144,7 @@ def _read(value: object) -> ViolationGroup | None:
         return None
     given: dict[str, Any] = {str(k): v for k, v in value.items() if k in known}
     try:
-        return converted(given, ViolationGroup)
+        return convert(given, ViolationGroup)
     except ValueError:
         return None
 

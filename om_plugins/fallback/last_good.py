@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_cookie
 
+from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..core.problem__conversion import converted
 from ..csp.nonce import NONCE, PLAIN, nonce
 from ..notifications.audience import COOKIE
 from ..protocols import Cache, Clock, Scheduler
-from ..settings.settings__options import FallbackOptions
+from .options import FallbackOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -151,11 +151,11 @@ class Copies:
         if not isinstance(copy, Mapping):
             return None
         try:
-            headers = converted(copy.get("headers"), list[tuple[str, str]])
-            vary = converted(copy.get("vary"), list[tuple[str, str]])
-            body = converted(copy.get("body"), bytes)
-            at = converted(copy.get("at"), float)
-            old = converted(copy.get("nonce"), str)
+            headers = convert(copy.get("headers"), list[tuple[str, str]])
+            vary = convert(copy.get("vary"), list[tuple[str, str]])
+            body = convert(copy.get("body"), bytes)
+            at = convert(copy.get("at"), float)
+            old = convert(copy.get("nonce"), str)
         except ValueError:
             logger.debug("a copy of a good answer cannot be read", exc_info=True)
             return None

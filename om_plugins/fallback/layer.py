@@ -21,10 +21,10 @@ from ..core.problem import get_phrase
 from ..errors import ConfigError
 from ..monitoring.layer import ROUTE
 from ..protocols import Cache, Chain, Clock, Scheduler
-from ..settings.settings__options import FallbackOptions
 from ..signals import Emit, fallback_answered
+from .answers import Found, Guard
 from .last_good import Copying
-from .options import Found, Guard
+from .options import FallbackOptions
 from .page import Friendly
 
 if TYPE_CHECKING:

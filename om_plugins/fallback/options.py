@@ -1,107 +1,58 @@
-"""What answers in place of one path or view: copies and chains, in the order of its options."""
+"""The options of one path or view whose failures are answered."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-from ..chains.http_call import call_chain, describe_answer, render_payload
-from ..errors import ConfigError
-from ..protocols import Cache, Chain, Clock, Scheduler
-from ..settings.settings__options import STALE, FallbackOptions
-from ..types import Answer
-from .last_good import Copies
+from ..settings.kinds import BOOL, METHODS, STATUSES, STRINGS, choice, integer, number
+from ..settings.table import Table, key
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-__all__ = ["Found", "Guard"]
-
-logger = logging.getLogger("om_plugins")
-
-Headers = list[tuple[str, str]]
+STALE = "stale"
+"""Among what answers for a view with a fallback: the copy of the last good answer."""
 
 
-@dataclass(slots=True)
-class Found:
-    """What answers instead of a view.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackOptions(Table):
+    """What answers in place of a view of the host app that failed."""
 
-    Attributes:
-        kind: ``stale``, ``engine`` or ``page``.
-        engine, chain: the names of the engine and its chain; "" when it was none.
-    """
+    TITLE: ClassVar[str] = "A fallback's options"
 
-    kind: str
-    status: int
-    headers: Headers
-    body: bytes
-    engine: str = ""
-    chain: str = ""
+    SHORT: ClassVar[str] = "answers"
 
-
-class Guard:
-    """One path's options, made ready.
-
-    Args:
-        path: for logs.
-        options: what answers, and when.
-        chain: gives the chain of a name.
-        cache, scheduler, clock: see :class:`.copies.Copies`.
-
-    Attributes:
-        failing: the statuses that count as failed, as text.
-        copies: the copies of good answers; ``None`` when none are kept.
-    """
-
-    __slots__ = ("_chain", "copies", "failing", "options", "path")
-
-    def __init__(
-        self,
-        path: str,
-        options: FallbackOptions,
-        chain: Callable[[str], Chain],
-        cache: Cache,
-        scheduler: Scheduler,
-        clock: Clock,
-    ) -> None:
-        self.path = path
-        self.options = options
-        self._chain = chain
-        self.failing = frozenset(str(one) for one in options.statuses)
-        self.copies = Copies(options, cache, scheduler, clock) if STALE in options.answers else None
-
-    def answer(self, environ: WSGIEnvironment) -> Found | None:
-        """The answer of the first that has one; ``None`` when nothing does."""
-        method = environ.get("REQUEST_METHOD", "")
-        for place, name in enumerate(self.options.answers, 1):
-            try:
-                if name == STALE:
-                    copy = self._copy(environ, method)
-                    if copy is not None:
-                        answer = Answer(engine=STALE, tier=place, stale=True, degraded=True)
-                        return Found("stale", 200, [*copy[0], *describe_answer(answer)], copy[1])
-                elif method in self.options.methods:
-                    return self._ask(environ, name, method)
-            except ConfigError as error:  # it never will; the next one may
-                logger.warning("the fallback of %s cannot ask %r: %s", self.path, name, error)
-            except Exception:  # the next one may know
-                logger.info("the fallback of %s: %r did not answer", self.path, name, exc_info=True)
-        return None
-
-    def _copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:
-        if self.copies is None or method not in ("GET", "HEAD"):
-            return None
-        return self.copies.find(environ)
-
-    def _ask(self, environ: WSGIEnvironment, name: str, method: str) -> Found:
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        payload = {
-            "method": method,
-            "path": path.encode("latin-1", "replace").decode("utf-8", "replace"),
-            "query": environ.get("QUERY_STRING", ""),
-        }
-        answer = call_chain(self._chain(name), environ, payload, timeout=self.options.timeout)
-        answer.degraded = True
-        return Found("engine", *render_payload(answer), answer.engine, name)
+    answers: tuple[str, ...] = key(
+        (STALE,),
+        STRINGS,
+        "what answers instead, in this order: `stale` (the last good answer of that very address) "
+        "or the name of a chain; a friendly page comes after the last one",
+    )
+    statuses: tuple[int, ...] = key(
+        (500, 502, 503, 504), STATUSES, "answers of the app that count as failed"
+    )
+    methods: tuple[str, ...] = key(
+        ("GET", "HEAD"),
+        METHODS,
+        "methods for which chains are asked; a copy answers GET and HEAD alone",
+    )
+    own_body: str = key(
+        "json",
+        choice("json", "always", "never"),
+        "which of the app's own error bodies are sent when nothing else answers: its JSON, any "
+        "that it made on purpose, or none",
+    )
+    page: bool = key(
+        True, BOOL, "the friendly page; when false the app's own error is sent, or raised"
+    )
+    timeout: float | None = key(
+        None, number(0.001, 3600, "seconds"), "deadline of a chain; its own when not set"
+    )
+    keep_s: float = key(
+        86_400.0, number(1, 31_536_000, "seconds"), "how old a copy may be that answers"
+    )
+    copy_every_s: float = key(
+        60.0, number(0, 86_400, "seconds"), "a copy of one address is renewed no sooner"
+    )
+    max_copy: int = key(256 * 1024, integer(1, 2**31, "bytes"), "largest body that is copied")
+    copies: int = key(
+        200, integer(1, 100_000), "addresses of which a process keeps copies, at most"
+    )

@@ -20,12 +20,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..chains.error_table import asked_wait_s
 from ..errors import ConfigError
-from ..fallback import RAISED
+from ..fallback.layer import RAISED
+from ..features import Settings
+from ..headers.feature import HeaderKeys
 from ..monitoring.layer import WRONG_METHOD
+from ..plugins.kit import Host
 from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
-from ..settings.settings import Settings
-from ..settings.settings__options import FallbackOptions
+from ..settings.general import GeneralKeys
 from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .app_state__flask_https import wish_of
@@ -48,8 +50,10 @@ class Entry:
 
     Args:
         app: the app; its own ``wsgi_app`` is wrapped.
-        engines, plugins, fallbacks, shares, https: what was registered on the ``OpenManager``; read
-            when the parts are built, so more may come until then.
+        engines, plugins: what was registered on the ``OpenManager``; read when the parts are
+            built, so more may come until then.
+        declared: what decorators declared, by the feature's name; more may come until the first
+            request.
         decorated: the views that the ``OpenManager`` put something around.
     """
 
@@ -59,16 +63,12 @@ class Entry:
         *,
         engines: Sequence[EngineSpec],
         plugins: Sequence[tuple[object, str | None]],
-        fallbacks: Sequence[FallbackOptions],
-        shares: Sequence[bool],
-        https: Sequence[bool],
+        declared: Mapping[str, Sequence[object]],
         decorated: Decorated,
     ) -> None:
         self._engines = engines
         self._plugins = plugins
-        self._fallbacks = fallbacks
-        self._shares = shares
-        self._https = https
+        self._declared = declared
         self._decorated = decorated
         self._app = app
         self._wsgi_app = app.wsgi_app
@@ -78,7 +78,7 @@ class Entry:
     def failed(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
         """A view raised what nobody handled."""
         runtime = runtime_of(app)
-        if runtime.settings.enabled:
+        if runtime.keys.enabled:
             rule = request.url_rule
             subject = f"route:{rule.rule if rule else '<unmatched>'}"
             request.environ[RAISED] = (
@@ -86,46 +86,40 @@ class Entry:
                 fingerprint(exception, subject),
                 asked_wait_s(exception),
             )
-            runtime.recovery.note(subject, exception)
+            runtime.part_of("recovery").recovery.note(subject, exception)
 
     def build(self) -> Runtime:
         """Make the app's runtime from its configuration as it is now."""
         app = self._app
         self._seen = _relevant(app.config)
-        runtime = Runtime(
-            Settings.from_mapping(app.config),
-            sender=app,
+        host = Host(
             testing=bool(app.testing),
             debug=bool(app.debug),
+            name=app.name,
             instance_path=Path(app.instance_path),
             secret_key=lambda: app.secret_key,
             trusted_hosts=app.config.get("TRUSTED_HOSTS"),
-            host_context=app.request_context,
+            request_context=app.request_context,
             work_context=app.app_context,
-            current_environ=current_environ,
+            environ=current_environ,
             route_of=functools.partial(_route_of, weakref.ref(app)),
-            name=app.name,
-            plugins=self._plugins,
+            https_wish=wish_of(app),
+            declared=self._declared,
         )
-        runtime.view_fallbacks = self._fallbacks
+        runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:
             runtime.add_engine(spec)
-        runtime.http_cache_part.wanted = runtime.http_cache_part.wanted or bool(self._shares)
-        _explain_inner_proxy_fix(self._wsgi_app, runtime.settings)
+        _explain_inner_proxy_fix(self._wsgi_app, runtime.keys)
         # composed now, so that a wrong route stops the start, too
         self._composed = self._compose(runtime)
         return runtime
 
     def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
-        self._has_fallbacks = bool(self._fallbacks)
-        self._caching = runtime.http_cache_part.wanted
-        self._choosing = bool(self._https)
-        return OpenManagerMiddleware(
-            self._wsgi_app,
-            runtime=runtime,
-            view_fallbacks=self._has_fallbacks,
-            https_wish=wish_of(self._app) if self._choosing else None,
-        )
+        self._composed_with = self._count_declared()
+        return OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
+
+    def _count_declared(self) -> dict[str, int]:
+        return {name: len(declared) for name, declared in self._declared.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         middleware = self._middleware or self._first()
@@ -141,16 +135,10 @@ class Entry:
             old = runtime_of(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
-        caching = runtime_of(self._app).http_cache_part.wanted
-        # views may have been decorated after init_app
-        if (bool(self._fallbacks), caching, bool(self._https)) != (
-            self._has_fallbacks,
-            self._caching,
-            self._choosing,
-        ):
-            self._composed = self._compose(runtime_of(self._app))
-        settings = runtime_of(self._app).settings
-        if settings.enabled and settings.secure_cookies:
+        runtime = runtime_of(self._app)
+        if self._count_declared() != self._composed_with:  # views were decorated after init_app
+            self._composed = self._compose(runtime)
+        if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
             _secure_cookies(self._app)
         before_first_request(self._app)
         self._decorated.warn(self._app)
@@ -175,10 +163,10 @@ def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str])
     allowed = list(allowed)
     try:
         adapter = current_app.create_url_adapter(asked)
-        if adapter is not None and runtime.settings.enabled:
+        if adapter is not None and runtime.keys.enabled:
             rule, _ = adapter.match(method=allowed[0], return_rule=True)
             asked.environ[WRONG_METHOD] = True
-            runtime.wrong_methods.note(rule.rule, asked.method, allowed)
+            runtime.part_of("recovery").wrong_methods.note(rule.rule, asked.method, allowed)
     except HTTPException:
         logger.debug("no rule is known for a 405", exc_info=True)
 
@@ -220,13 +208,13 @@ def _relevant(config: Mapping[str, object]) -> dict[str, object]:
     return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
 
 
-def _explain_inner_proxy_fix(app: object, settings: Settings) -> None:
+def _explain_inner_proxy_fix(app: object, keys: GeneralKeys) -> None:
     if not isinstance(app, ProxyFix):
         return
-    if settings.proxies:
+    if keys.proxies:
         raise ConfigError(
             "OM_PROXIES",
-            settings.proxies,
+            keys.proxies,
             "this app applies ProxyFix itself, so X-Forwarded-* would be read twice; "
             "remove app.wsgi_app = ProxyFix(...) or OM_PROXIES",
         )

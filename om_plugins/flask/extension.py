@@ -28,10 +28,10 @@ from ..cache.cache import Memoized, SmartCache, memoize
 from ..chains.live_settings import LASTS_S
 from ..csp.override import Override, override
 from ..errors import ConfigError
-from ..fallback import FALLBACK
+from ..fallback.layer import FALLBACK
+from ..fallback.options import FallbackOptions
 from ..headers.companions import CHANGED, changes
 from ..runtime import Runtime
-from ..settings.settings__options import FallbackOptions
 from ..types import EngineSpec
 from .app_state import KEY, Entry, hear_of_wrong_methods, runtime_of
 from .app_state__flask_https import say
@@ -76,10 +76,8 @@ class OpenManager:
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._engines: list[EngineSpec] = []
         self._plugins: list[tuple[object, str | None]] = []
-        self._fallbacks: list[FallbackOptions] = []
-        self._shares: list[bool] = []  # filled once a view is shared
+        self._declared: dict[str, list[object]] = {}
         self._decorated = Decorated()
-        self._https: list[bool] = []  # filled once a view says something about plain HTTP
         if app is not None:
             self.init_app(app)
 
@@ -100,9 +98,7 @@ class OpenManager:
             app,
             engines=self._engines,
             plugins=self._plugins,
-            fallbacks=self._fallbacks,
-            shares=self._shares,
-            https=self._https,
+            declared=self._declared,
             decorated=self._decorated,
         )
         app.extensions[KEY] = entry.build()
@@ -157,6 +153,14 @@ class OpenManager:
             raise RuntimeError("register plugins before init_app(app): an app is bound already")
         self._plugins.append((plugin, name))
 
+    def declare(self, feature: str, value: object) -> None:
+        """Tell a feature what a decorator of views declared, before the first request.
+
+        The feature finds it in ``kit.host.declared[feature]``; its layer is composed anew when
+        views declare something after :meth:`init_app`.
+        """
+        self._declared.setdefault(feature, []).append(value)
+
     # --- for views and functions --------------------------------------------------------------
 
     def cached(
@@ -177,9 +181,7 @@ class OpenManager:
         arguments and what is stored are described at :func:`om_plugins.flask.views.cached`.
         """
         if shared:
-            self._shares.append(True)
-            for app in list(self._apps):
-                runtime_of(app).http_cache_part.wanted = True
+            self.declare("http_cache", True)
         decorate = cached(
             self._cache_if_enabled,
             stale_time=stale_time,
@@ -269,7 +271,7 @@ class OpenManager:
         if answers:
             options["answers"] = answers
         fallback = FallbackOptions.from_mapping(options, where="fallback: ")
-        self._fallbacks.append(fallback)
+        self.declare("fallback", fallback)
 
         def bring() -> None:
             request.environ[FALLBACK] = fallback
@@ -315,7 +317,7 @@ class OpenManager:
             return decorate
         if not isinstance(force_https, bool):
             raise ConfigError("headers(force_https)", force_https, "must be True or False")
-        self._https.append(force_https)
+        self.declare("https", force_https)
 
         def decorate_and_say(view: V) -> V:
             decorated = decorate(view)
@@ -353,7 +355,8 @@ class OpenManager:
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
-        return runtime.cache if runtime.settings.enabled else None
+        cache: SmartCache = runtime.part_of("cache")
+        return cache if runtime.keys.enabled else None
 
     # --- the parts of the current app ---------------------------------------------------------
 
@@ -387,7 +390,8 @@ class OpenManager:
 
     def chain(self, name: str) -> EngineChain:
         """The chain of that name; ask it with ``.call(payload)``."""
-        return self.runtime.chain(name)
+        chain: EngineChain = self.runtime.part_of("chains").get(name)
+        return chain
 
     def configure(self, chain: str, *, lasts_s: float = LASTS_S, **options: object) -> None:
         """Change a chain while the app runs, in every worker.
@@ -396,17 +400,19 @@ class OpenManager:
         arguments are those of :meth:`om_plugins.chains.live_settings.LiveSettings.configure`, and
         ``om.runtime.live.reset("assistant")`` takes the changes back.
         """
-        self.runtime.live.configure(chain, lasts_s=lasts_s, **options)
+        self.runtime.part_of("chains").live.configure(chain, lasts_s=lasts_s, **options)
 
     @property
     def cache(self) -> SmartCache:
         """The smart cache: ``om.cache.query("servers", fetch_servers)``."""
-        return self.runtime.cache
+        cache: SmartCache = self.runtime.part_of("cache")
+        return cache
 
     @property
     def http_cache(self) -> HttpCache:
         """The shared HTTP cache: ``om.http_cache.purge("/report")``."""
-        return self.runtime.http_cache
+        http_cache: HttpCache = self.runtime.part_of("http_cache").cache
+        return http_cache
 
     @property
     def notify(self) -> Notifications:
@@ -415,22 +421,26 @@ class OpenManager:
         In a request it goes to the browser that asked, else to the operators; ``to="everyone"``,
         ``to="user:7"`` or ``to="role:editor"`` says otherwise.
         """
-        return self.runtime.notify
+        notify: Notifications = self.runtime.part_of("notifications")
+        return notify
 
     @property
     def alerts(self) -> Alerts:
         """Silences alerts: ``om.alerts.silence("response_time", 3600)``."""
-        return self.runtime.monitoring.alerts
+        alerts: Alerts = self.runtime.part_of("monitoring").alerts
+        return alerts
 
     @property
     def monitoring(self) -> Monitoring:
         """Counts requests: ``om.monitoring.overview()`` is what all workers counted."""
-        return self.runtime.monitoring
+        monitoring: Monitoring = self.runtime.part_of("monitoring")
+        return monitoring
 
     @property
     def problem_reports(self) -> ProblemReports:
         """What people reported: ``om.problem_reports.read(limit=20)``."""
-        return self.runtime.problem_reports
+        reports: ProblemReports = self.runtime.part_of("notifications").problem_reports
+        return reports
 
     @property
     def hub(self) -> Hub:

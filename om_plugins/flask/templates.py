@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, request
 from markupsafe import Markup
 
+from ..csp.feature import CspKeys
 from ..csp.hashes import OWN, noted
 from ..csp.jinja.extension import install, salt_bytecode
 from ..csp.nonce import tag_nonce
@@ -36,19 +37,17 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
     told: list[bool] = []
 
     def prepare(environment: Env) -> Env:
-        settings = runtime().settings
-        nonces = settings.enabled and settings.csp_mode != "off" and settings.csp_auto_nonce
+        keys = runtime().settings.of(CspKeys)
+        nonces = runtime().keys.enabled and keys.csp_mode != "off" and keys.csp_auto_nonce
         install(
             environment,
             environ=current_environ,
             head=partial(_head, runtime, told),
             automatic=nonces,
-            hashes=runtime().header_policy.rules.lists_hashes,
-            attributes=settings.csp_hash_attributes,
+            hashes=_lists_hashes(runtime),
+            attributes=keys.csp_hash_attributes,
         )
-        environment.globals.setdefault(
-            "om_static", static_helper(lambda: runtime().header_policy.rules.lists_hashes)
-        )
+        environment.globals.setdefault("om_static", static_helper(lambda: _lists_hashes(runtime)))
         return environment
 
     if "jinja_env" in app.__dict__:
@@ -91,25 +90,30 @@ def _head(
         queries: the page uses ``query()``: its modules are fetched along with the rest, instead
             of when it is first called.
     """
-    settings = runtime().settings
-    if not settings.enabled:
+    keys = runtime().keys
+    if not keys.enabled:
         return Markup()
-    apart = settings.cache_url.startswith("memory:") and environ.get("wsgi.multiprocess")
+    apart = keys.cache_url.startswith("memory:") and environ.get("wsgi.multiprocess")
     if queries and apart and not told:
         told.append(True)
         logger.warning(
             "a page uses query(), there are several workers, and with OM_CACHE_URL %r each of them "
             "keeps its own values: a page may be shown an old one by a worker that another did not "
             "change; use file:///path or redis://host, which workers share",
-            settings.cache_url,
+            keys.cache_url,
         )
-    static = environ.get("SCRIPT_NAME", "") + settings.prefix + "/static/"
+    static = environ.get("SCRIPT_NAME", "") + keys.prefix + "/static/"
     # where a policy lists hashes, it allows the site's own files as well
-    own = runtime().header_policy.rules.lists_hashes and noted(environ, OWN)
+    own = _lists_hashes(runtime) and noted(environ, OWN)
     value = None if own else tag_nonce(environ)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
     early = Markup('<link rel="modulepreload" href="{}"{}>')
     tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []
-    watch = Markup(" data-om-watch") if runtime().debug else Markup()
+    watch = Markup(" data-om-watch") if runtime().host.debug else Markup()
     script = Markup('<script type="module" src="{}"{}{} data-om-live></script>')
     return Markup().join([*tags, script.format(static + "om.js", nonce, watch)])
+
+
+def _lists_hashes(runtime: Callable[[], Runtime]) -> bool:
+    found: bool = runtime().part_of("headers").policy.rules.lists_hashes
+    return found

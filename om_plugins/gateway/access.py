@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core import access
 from ..core.problem import Headers
-from ..settings.settings__options import RouteOptions
+from .options import RouteOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..chains.error_table import may_have_run
+from ..core.body import convert
 from ..core.problem import Headers, Refusal
-from ..core.problem__conversion import converted
 from ..errors import CallerDeadline, ChainExhausted, EngineError
 from ..protocols import Clock, Hub, Lease
 from .response import DONE, AnswerEvents
@@ -148,9 +148,9 @@ class IdempotencyKeys:
                 "Look at what became of it, then use a new Idempotency-Key.",
             )
         try:
-            headers = converted(record.get("headers"), list[tuple[str, str]])
-            body = converted(record.get("body"), bytes)
-            return StoredAnswer(converted(record.get("status"), int), headers, body)
+            headers = convert(record.get("headers"), list[tuple[str, str]])
+            body = convert(record.get("body"), bytes)
+            return StoredAnswer(convert(record.get("status"), int), headers, body)
         except ValueError:
             return None
 

@@ -27,12 +27,12 @@ from ..core.call import caller_gone
 from ..core.problem import Headers, Refusal, get_phrase
 from ..errors import ConfigError
 from ..protocols import Chain, Clock, HostContext, Hub
-from ..settings.settings__options import RouteOptions
 from ..types import Answer
 from ..workers.rate_limit import RateLimit
 from .access import build_cors_headers, build_preflight_headers, check_site
 from .deadline import GracefulStop
 from .idempotency import IdempotencyKeys, KeyedCall, RecordedEvents, StoredAnswer
+from .options import RouteOptions
 from .passthrough import PassthroughRoute
 from .request import parse_json, parse_query, read_idempotency_key, read_request_body
 from .response import AnswerEvents, build_event_headers, explain_error, wants_events

@@ -19,9 +19,9 @@ from ..core.problem import Headers
 from ..errors import ConfigError
 from ..monitoring.layer import ROUTE
 from ..protocols import Chain, HostContext
-from ..settings.settings__options import RouteOptions
 from ..types import Answer
 from ..workers.rate_limit import RateLimit
+from .options import RouteOptions
 from .response import explain_error
 
 if TYPE_CHECKING:

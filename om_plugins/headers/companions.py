@@ -10,15 +10,12 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConfigError
 from ..settings.kinds import FEATURES, HEADERS
 from ..settings.table import Check
 from .companions__permissions import permissions_policy
-
-if TYPE_CHECKING:
-    from ..settings.settings import Settings
 
 Header = tuple[str, str]
 
@@ -29,7 +26,6 @@ __all__ = [
     "Companion",
     "changed",
     "changes",
-    "from_settings",
     "listed",
 ]
 
@@ -105,14 +101,24 @@ def listed(headers: Mapping[str, str]) -> list[Companion]:
     ]
 
 
-def from_settings(settings: Settings) -> dict[str, str]:
-    """The headers that the ``OM_`` keys ask for.
+def merge_with_defaults(
+    headers: Mapping[str, str | None],
+    *,
+    hsts: str = "",
+    permissions: Mapping[str, Sequence[str] | str] | None = None,
+) -> dict[str, str]:
+    """The companion headers of an application.
+
+    Args:
+        headers: ``OM_HEADERS``, over :data:`DEFAULTS`; ``None`` leaves a header out.
+        hsts: the value of ``Strict-Transport-Security``; "" for none.
+        permissions: ``OM_PERMISSIONS_POLICY``.
 
     Raises:
         ConfigError: names the key, the value and the way out.
     """
     merged = {name.lower(): (name, value) for name, value in DEFAULTS.items()}
-    for name, value in settings.headers.items():
+    for name, value in headers.items():
         folded = name.lower()
         if value is not None:
             _check(name, value)
@@ -122,8 +128,8 @@ def from_settings(settings: Settings) -> dict[str, str]:
         else:
             merged.pop(folded, None)
     for name, value in (
-        ("Strict-Transport-Security", _hsts(settings)),
-        ("Permissions-Policy", permissions_policy(settings.permissions_policy)),
+        ("Strict-Transport-Security", hsts),
+        ("Permissions-Policy", permissions_policy(permissions or {})),
     ):
         if value:
             merged[name.lower()] = (name, value)
@@ -192,23 +198,6 @@ def _known(word: str, allowed: Iterable[str]) -> str:
     if near:
         return f"unknown value {word!r}; did you mean {folded[near[0]]!r}?"
     return f"unknown value {word!r}; known are {', '.join(sorted(allowed))}"
-
-
-def _hsts(settings: Settings) -> str:
-    if settings.hsts is None:
-        return ""
-    options = settings.hsts
-    if options.preload and not (options.include_subdomains and options.max_age >= 31_536_000):
-        raise ConfigError(
-            "OM_HSTS['preload']",
-            True,
-            "the list takes a site only with include_subdomains and a max_age of at least "
-            "31536000 (hstspreload.org)",
-        )
-    value = f"max-age={options.max_age}"
-    if options.include_subdomains:
-        value += "; includeSubDomains"
-    return value + ("; preload" if options.preload else "")
 
 
 def changed(

@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ..csp.hashes import HASHES, notes, with_hashes
-from ..csp.modes import Paths, PolicyRules, Sent, preset
+from ..csp.modes import Paths, PolicyRules, Sent
 from ..csp.nonce import ASKS, NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
 from ..csp.override import OVERRIDE, Override
 from ..csp.policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
-from ..csp.presets import API, STRICT
+from ..csp.presets import STRICT
 from ..csp.presets__kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
 from .caching import PRIVATE, LatePage, kept_private
-from .companions import CHANGED, DEFAULTS, Companion, changed, from_settings, listed
+from .companions import CHANGED, DEFAULTS, Companion, changed, listed
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from ..settings.settings import Settings
 
 logger = logging.getLogger("om_plugins")
 
@@ -136,53 +135,6 @@ class HeaderPolicy:
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
         self._variants: dict[object, _Variant] = {}
         self._default = self._variant((), ())
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: Settings,
-        *,
-        debug: bool,
-        testing: bool = False,
-        extra: Mapping[str, Sequence[str]] | None = None,
-        callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
-    ) -> HeaderPolicy:
-        """The policy that the ``OM_`` keys ask for.
-
-        Args:
-            debug: the host application runs in debug mode: every HTML response asks for reports.
-            testing: the host application is under test, where chance has no place: no response
-                asks for reports, unless all do by their own setting.
-            extra, callables: what plugins gave for ``om_csp``.
-
-        Raises:
-            ConfigError: names the key, the value and the way out.
-        """
-        sample = settings.csp_report_sample
-        if settings.csp_mode == "learn":
-            sample = 1.0
-        elif testing:
-            sample = float(sample >= 1.0)
-        elif debug:
-            sample = 1.0
-        rules = PolicyRules(
-            mode=settings.csp_mode,
-            base=preset(settings),
-            own=settings.csp,
-            enforce_also=settings.csp_enforce_also,
-            report_also=settings.csp_report_also,
-            api=API if settings.csp_api is None else settings.csp_api,
-            extra=extra,
-        )
-        return cls(
-            rules=rules,
-            companions=from_settings(settings),
-            report_path=f"{settings.prefix}/csp",
-            report_sample=sample,
-            callables=callables,
-            paths=Paths(settings.csp_paths),
-            hash_attributes=settings.csp_hash_attributes,
-        )
 
     def additions(
         self,

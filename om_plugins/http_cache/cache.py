@@ -11,13 +11,14 @@ from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
 from .keys import origin_and_path, query_of
-from .layer import HttpCacheLayer
 from .rules import CacheRules, NoPageHooks, PageHooks
 from .store import ResponseStore
 from .store__purges import Purge
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from .layer import HttpCacheLayer
 
 __all__ = ["HttpCache", "HttpCachePart"]
 
@@ -158,6 +159,8 @@ class HttpCachePart:
 
     def layer(self, app: WSGIApplication) -> HttpCacheLayer:
         """Build the layer around ``app``."""
+        from .layer import HttpCacheLayer
+
         return HttpCacheLayer(
             app,
             self.store,

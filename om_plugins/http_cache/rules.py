@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import ConfigError
 from .rfc9111 import StorageOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from ..settings.settings import Settings
 
-__all__ = ["CacheRules", "NoPageHooks", "PageHooks", "RouteRule", "rules_from"]
+__all__ = ["CacheRules", "NoPageHooks", "PageHooks", "RouteRule"]
 
 Header = tuple[str, str]
 
@@ -155,48 +153,3 @@ class CacheRules:
         path = key.partition("\n")[0]
         path = path[path.find("/", 8) :]
         return next((rule for rule in self.routes if rule.matches(path)), None)
-
-
-def rules_from(settings: Settings) -> CacheRules:
-    """Build the rules that the ``OM_HTTP_CACHE_…`` keys ask for.
-
-    Raises:
-        ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
-    """
-    options = StorageOptions(
-        heuristic=settings.http_cache_heuristic,
-        cookies=settings.http_cache_compliance,
-        targets=tuple(name.lower() for name in settings.http_cache_targets),
-        longest_s=settings.http_cache_max_age,
-        stale_if_error_s=settings.http_cache_stale_if_error,
-    )
-    return CacheRules(
-        everything=settings.http_cache,
-        client_directives=settings.http_cache_client_directives,
-        name=settings.http_cache_status,
-        max_body=settings.http_cache_max_body,
-        variants=settings.http_cache_variants,
-        wait_s=settings.http_cache_wait,
-        options=options,
-        routes=tuple(_route_rules(settings.http_cache_routes, options)),
-    )
-
-
-def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
-    for path, route in routes.items():
-        if not path.startswith("/") or "*" in path[:-1]:
-            raise ConfigError(
-                "OM_HTTP_CACHE_ROUTES",
-                path,
-                "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
-            )
-        changes = {
-            name: value
-            for name, value in (
-                ("default_s", route.max_age),
-                ("stale_while_revalidate_s", route.stale_while_revalidate),
-                ("stale_if_error_s", route.stale_if_error),
-            )
-            if value is not None
-        }
-        yield RouteRule(path, route.store, route.query, replace(options, **changes))

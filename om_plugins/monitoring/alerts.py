@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..core.problem__conversion import converted
+from ..core.body import convert
 from ..protocols import Clock, Hub
 from ..types import Alert
 from .alert_rules import AlertRule, Reading
@@ -194,7 +194,7 @@ class AlertStates:
         Raises:
             ValueError: the data is something else.
         """
-        wire = converted(data, _AlertsWire)
+        wire = convert(data, _AlertsWire)
         self._active = {(s.alert.name, s.alert.subject): s for s in wire.active}
         self._history = deque(wire.history, HISTORY)
         # a firing alert must be the same object in both places, so that both show how it ends
@@ -207,7 +207,7 @@ class AlertStates:
 def decode_alerts(data: object) -> dict[str, list[dict[str, Any]]]:
     """Decode the active and the past alerts from hub data, as data for JSON."""
     try:
-        wire = converted(data, _AlertsWire)
+        wire = convert(data, _AlertsWire)
     except ValueError:
         return {"active": [], "history": []}
     return {

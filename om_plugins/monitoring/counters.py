@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import msgspec
 
 from .. import signals
+from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..core.histogram import Histogram, bucket_of
-from ..core.problem__conversion import converted
 from ..protocols import Clock, Hub
 from ..types import Health
 from .collector import OVERFLOW, Collector
@@ -180,14 +180,14 @@ class SharedCounters:
         found = {}
         for key, data in self._hub.scan(_EACH).items():
             try:
-                found[key.removeprefix(_EACH)] = converted(data, _CountersWire)
+                found[key.removeprefix(_EACH)] = convert(data, _CountersWire)
             except (ValueError, TypeError):
                 continue  # a damaged entry is ignored
         return found
 
     def _read_common(self) -> tuple[Totals, list[str], float]:
         try:
-            wire = converted(self._hub.get(_COMMON), _CountersWire)
+            wire = convert(self._hub.get(_COMMON), _CountersWire)
         except (ValueError, TypeError):
             return {}, [], 0.0
         return dict(wire.rows), wire.ended, wire.at

@@ -129,6 +129,11 @@ class Monitoring:
 
     # --- the two jobs -------------------------------------------------------------------------
 
+    @property
+    def exports_metrics(self) -> bool:
+        """Whether ``OM_METRICS`` is on."""
+        return self._signal_counts is not None
+
     def start(self) -> None:
         """Start the jobs in this process; again in a forked child. A second call does nothing."""
         if self._pid == os.getpid():

@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from ..core.problem__conversion import converted
+from ..core.body import convert
 
 __all__ = ["GROUP", "POINTS", "Trend", "TrendGate", "Verdict", "decode_trends", "evaluate_trend"]
 
@@ -76,7 +76,7 @@ class _TrendWire(msgspec.Struct):
 def decode_trends(data: object) -> dict[str, dict[str, object]]:
     """Decode trends by name from hub data, as data for JSON; none when the data is damaged."""
     try:
-        wires = converted(data, dict[str, _TrendWire])
+        wires = convert(data, dict[str, _TrendWire])
     except ValueError:
         return {}
     return {

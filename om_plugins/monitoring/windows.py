@@ -13,8 +13,8 @@ from typing import Annotated
 
 import msgspec
 
+from ..core.body import convert
 from ..core.histogram import Histogram
-from ..core.problem__conversion import converted
 
 __all__ = ["LEVELS", "Slot", "Windows", "decode_slots", "merge_workers", "sum_slots"]
 
@@ -138,7 +138,7 @@ class Slot:
         Raises:
             ValueError: the data is not a slot.
         """
-        wire = converted(data, _SlotWire)
+        wire = convert(data, _SlotWire)
         slot = cls(wire.index)
         for name in _SlotWire.__struct_fields__[1:-1]:
             setattr(slot, name, getattr(wire, name))

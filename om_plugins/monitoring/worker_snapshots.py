@@ -17,8 +17,8 @@ from typing import Annotated
 
 import msgspec
 
+from ..core.body import convert
 from ..core.histogram import Histogram
-from ..core.problem__conversion import converted
 from ..protocols import Hub
 from ..types import CacheStats, EngineHealth, HttpCacheStats, StoreStats
 from ..workers.engine_health import decode_health, encode_health
@@ -310,7 +310,7 @@ def encode_own_slots(collector: Collector, *, past: bool) -> EncodedSlots:
 
 
 def _decode_view(uid: str, now: object, past: object) -> WorkerView:
-    wire = converted(now, _NowWire)
+    wire = convert(now, _NowWire)
     view = WorkerView(
         uid,
         wire.pid,
@@ -319,8 +319,8 @@ def _decode_view(uid: str, now: object, past: object) -> WorkerView:
         wire.in_flight,
         wire.rss_bytes,
         wire.dropped,
-        converted(wire.cache, CacheStats),
-        {name: converted(one, CacheStats) for name, one in wire.groups.items()},
+        convert(wire.cache, CacheStats),
+        {name: convert(one, CacheStats) for name, one in wire.groups.items()},
         engines=decode_health(wire.engines),
         routes=[
             RouteView(
@@ -335,9 +335,9 @@ def _decode_view(uid: str, now: object, past: object) -> WorkerView:
         ],
         seconds=decode_slots(wire.seconds),
     )
-    view.pages = converted(wire.pages, HttpCacheStats)
-    view.store = None if wire.store is None else converted(wire.store, StoreStats)
+    view.pages = convert(wire.pages, HttpCacheStats)
+    view.store = None if wire.store is None else convert(wire.store, StoreStats)
     if past is not None:
-        long_ago = converted(past, _PastWire)
+        long_ago = convert(past, _PastWire)
         view.tens, view.fives = decode_slots(long_ago.tens), decode_slots(long_ago.fives)
     return view

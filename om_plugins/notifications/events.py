@@ -25,7 +25,7 @@ from .notifications import TOPIC
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["BrowserUpdates", "EventsEndpoint"]
+__all__ = ["ChangedKeySource", "EventsEndpoint"]
 
 RETRY_MS = 2000
 HEARTBEAT_S = 10.0
@@ -49,7 +49,7 @@ Headers = list[tuple[str, str]]
 _COMMON = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
-class BrowserUpdates(Protocol):
+class ChangedKeySource(Protocol):
     """The keys of the cache whose changes browsers hear of.
 
     Attributes:
@@ -100,7 +100,7 @@ class EventsEndpoint:
         hub: Hub,
         clock: Clock,
         browsers: Browsers,
-        updates: BrowserUpdates,
+        updates: ChangedKeySource,
         prefix: str,
         sse_max: str | int = "auto",
         audience: Audience | None = None,

@@ -23,7 +23,10 @@ from .audience import OPERATORS, UNKNOWN_BROWSER, Browsers, check_address
 from .limits import clamp_percent, limit_notification
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from .problem_reports import ProblemReports
+    from .report_form import MakePage
 
 logger = logging.getLogger("om_plugins")
 
@@ -75,6 +78,10 @@ class Notifications:
         environ: returns the WSGI environ of the current request, ``None`` outside a request.
     """
 
+    check_address = staticmethod(check_address)
+    problem_reports: ProblemReports
+    report_form: Callable[[MakePage], WSGIApplication]
+
     def __init__(
         self,
         *,
@@ -84,7 +91,7 @@ class Notifications:
         emit: signals.Emit,
         notifiers: Callable[[], Sequence[tuple[str, Notifier]]],
         guarded: Guarded,
-        browsers: Browsers | None = None,
+        browsers: Browsers,
         environ: Callable[[], WSGIEnvironment | None] = lambda: None,
     ) -> None:
         self._hub = hub
@@ -93,7 +100,7 @@ class Notifications:
         self._emit = emit
         self._notifiers = notifiers
         self._guarded = guarded
-        self._browsers = browsers
+        self.browsers = browsers
         self._environ = environ
         self._outbox = Outbox("notifications", self._deliver, scheduler, _MAX_QUEUED)
         self._queues: dict[tuple[str, int], _NotifierQueue] = {}
@@ -202,7 +209,7 @@ class Notifications:
         if to is not None:
             return _QueuedNotification(dataclasses.replace(note, to=check_address(to)))
         environ = self._environ()
-        if environ is None or self._browsers is None:
+        if environ is None or self.browsers is None:
             return _QueuedNotification(dataclasses.replace(note, to=OPERATORS))
         # The cookie is checked in the background: reading the secret may ask the hub.
         return _QueuedNotification(note, str(environ.get("HTTP_COOKIE", "")))
@@ -217,8 +224,8 @@ class Notifications:
 
     def _deliver(self, queued: _QueuedNotification, _attempt: int) -> None:
         note = limit_notification(queued.note, self._clock.time())
-        if queued.cookies is not None and self._browsers is not None:
-            note.to = self._browsers.find_address(queued.cookies) or UNKNOWN_BROWSER
+        if queued.cookies is not None and self.browsers is not None:
+            note.to = self.browsers.find_address(queued.cookies) or UNKNOWN_BROWSER
         if note.to != UNKNOWN_BROWSER:
             note.id = self._hub.publish(TOPIC, dataclasses.asdict(note))
         if queued.to_notifiers:

@@ -124,7 +124,7 @@ class PluginHost:
                 "not listed in OM_PLUGINS" if filtered else "",
             )
         for status in self._unmatched("OM_PLUGINS", self._only or (), "failed"):
-            self._report(status.name, status.reason, None)
+            self.report(status.name, status.reason, None)
         for status in self._unmatched("OM_PLUGINS_DISABLED", self._disabled, "disabled"):
             logger.warning("plugin %s: %s", status.name, status.reason)
 
@@ -167,7 +167,7 @@ class PluginHost:
             known = isinstance(error, Refused)
             status.state = "failed"
             status.reason = str(error) if known else words(error)
-            self._report(name, status.reason, error.__cause__ if known else error)
+            self.report(name, status.reason, error.__cause__ if known else error)
             return
         status.version = loaded.info.version or status.version
         status.summary = loaded.info.summary
@@ -201,7 +201,7 @@ class PluginHost:
         results = []
         for record, result, error in self._call(hook, ("active",), check):
             if error is not None:
-                self._report(record.status.name, record.status.reason, error)
+                self.report(record.status.name, record.status.reason, error)
             elif result is not None:
                 results.append((record.status.name, result))
         return results
@@ -321,7 +321,12 @@ class PluginHost:
                 reason = f"{key} names {name!r}, and no plugin has this name; {hint}"
                 yield PluginStatus(name, state, source=key, reason=reason)
 
-    def _report(self, name: str, reason: str, cause: BaseException | None) -> None:
+    def report(self, name: str, reason: str, cause: BaseException | None) -> None:
+        """Log that a plugin failed and send ``plugin_failed``.
+
+        Raises:
+            PluginError: the host is strict.
+        """
         if self._strict:
             raise PluginError(name, reason) from cause
         logger.error("plugin %s: %s", name, reason, exc_info=cause)

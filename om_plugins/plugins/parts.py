@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from ..csp.policy import checked
-from ..hookspecs import CspSources
 from ..protocols import (
     CacheStore,
     CacheStoreFactory,
@@ -20,13 +17,9 @@ from ..protocols import (
 )
 from .host import PluginHost
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-__all__ = ["AskCsp", "PluginParts"]
+__all__ = ["PluginParts"]
 
 T = TypeVar("T")
-AskCsp = Callable[["WSGIEnvironment"], "CspSources | None"]
 
 
 class PluginParts:
@@ -34,20 +27,20 @@ class PluginParts:
 
     Args:
         plugins: loaded and registered.
-
-    Attributes:
-        hubs, stores: factories by URL scheme. A third party's wins over a built-in one.
     """
 
     def __init__(self, plugins: PluginHost) -> None:
         self._plugins = plugins
-        self.hubs: dict[str, HubFactory] = {}
-        self.stores: dict[str, CacheStoreFactory] = {}
-        # third parties are asked first
-        for _, hubs in plugins.collect("om_hubs"):
-            self.hubs = {**hubs, **self.hubs}
-        for _, stores in plugins.collect("om_caches"):
-            self.stores = {**stores, **self.stores}
+
+    @cached_property
+    def hubs(self) -> dict[str, HubFactory]:
+        """Factories of hubs by URL scheme. A third party's wins over a built-in one."""
+        return self._by_scheme("om_hubs")
+
+    @cached_property
+    def stores(self) -> dict[str, CacheStoreFactory]:
+        """Factories of cache stores by URL scheme. A third party's wins over a built-in one."""
+        return self._by_scheme("om_caches")
 
     def open_hub(self, url: str, clock: Clock) -> Hub:
         """Open the hub of a URL whose scheme is known."""
@@ -72,29 +65,11 @@ class PluginParts:
         """Steps of recovery, each with the name of its plugin."""
         return self._each("om_recovery_steps")
 
-    def csp(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
-        """Sources that plugins add to the policy, merged, and those who are asked each time."""
-        merged: dict[str, list[str]] = {}
-        asked: list[AskCsp] = []
-        for plugin, found in self._plugins.collect("om_csp", _checked_sources):
-            if callable(found):
-                asked.append(self._guarded(plugin, found))
-                continue
-            for directive, allowed in found.items():
-                merged.setdefault(directive, []).extend(allowed)
-        return merged, asked
-
     def _each(self, hook: str) -> list[tuple[str, T]]:
         return [(plugin, one) for plugin, found in self._plugins.collect(hook) for one in found]
 
-    def _guarded(self, plugin: str, ask: AskCsp) -> AskCsp:
-        def guarded(environ: WSGIEnvironment) -> CspSources | None:
-            ok, sources = self._plugins.guarded(plugin, ask, environ)
-            return sources if ok else None
-
-        guarded.__name__ = f"om_csp of the plugin {plugin!r}"
-        return guarded
-
-
-def _checked_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
-    return found if callable(found) else checked(found, "om_csp")
+    def _by_scheme(self, hook: str) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for _, factories in self._plugins.collect(hook):  # third parties are asked first
+            found = {**factories, **found}
+        return found

@@ -167,6 +167,7 @@ def single(cls: type[Table], name: str) -> Check:
         lambda value: (
             value if isinstance(value, cls) else cls.from_mapping(_mapping(value), where=f"{name}.")
         ),
+        table=cls,
     )
 
 
@@ -192,7 +193,8 @@ def table(cls: type[Table], name: str) -> Check:
     def read(value: Any) -> dict[str, Any]:
         return {inner: one(inner, options) for inner, options in _mapping(value).items()}
 
-    return Check(f"a dict from a name to a dict with the keys {', '.join(cls.keys())}", read)
+    allowed = f"a dict from a name to a dict with the keys {', '.join(cls.keys())}"
+    return Check(allowed, read, table=cls)
 
 
 def _secret(value: Any) -> bytes:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import MISSING, Field
 from typing import Any
 
-from .settings import Settings
-from .settings__options import (
-    AlertOptions,
-    ChainOptions,
-    EngineOptions,
-    FallbackOptions,
-    HstsOptions,
-    HttpCacheOptions,
-    RouteOptions,
-)
+from .table import Table
 
 __all__ = ["as_markdown"]
 
 
-def as_markdown() -> str:
-    """The reference page of all settings, generated from the tables."""
+def as_markdown(tables: Iterable[type[Table]]) -> str:
+    """The reference page of all settings.
+
+    Args:
+        tables: those of all features; the tables inside them follow at the end of the page.
+    """
     lines = [
         "# Settings",
         "",
@@ -30,21 +26,25 @@ def as_markdown() -> str:
         '`Settings(csp_mode="enforce")`.',
     ]
     groups: dict[str, list[tuple[str, Field[Any]]]] = {}
-    for written, one in Settings.keys().items():
-        groups.setdefault(one.metadata["group"], []).append((written, one))
+    inner: dict[type[Table], None] = {}
+    for table in tables:
+        for written, one in table.keys().items():
+            groups.setdefault(one.metadata["group"], []).append((written, one))
+            _add_inner(one, inner)
     for group, rows in groups.items():
         lines += ["", f"## {group}", "", *_rows(rows)]
-    for title, cls in (
-        ("A chain's options", ChainOptions),
-        ("An engine's options", EngineOptions),
-        ("A route's options", RouteOptions),
-        ("A fallback's options", FallbackOptions),
-        ("An alert's options", AlertOptions),
-        ("HSTS's options", HstsOptions),
-        ("Options of a path in the shared HTTP cache", HttpCacheOptions),
-    ):
-        lines += ["", f"## {title}", "", *_rows(list(cls.keys().items()))]
+    for table in inner:
+        lines += ["", f"## {table.TITLE}", "", *_rows(list(table.keys().items()))]
     return "\n".join(lines) + "\n"
+
+
+def _add_inner(declared: Field[Any], found: dict[type[Table], None]) -> None:
+    """Add the tables inside a setting, those inside them as well."""
+    table = declared.metadata["check"].table
+    if table is not None and table not in found:
+        found[table] = None
+        for one in table.keys().values():
+            _add_inner(one, found)
 
 
 def _rows(rows: list[tuple[str, Field[Any]]]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from ..errors import ConfigError
 
-__all__ = ["Check", "Table", "key"]
+__all__ = ["Check", "NoKeys", "Table", "key", "unknown_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,21 @@ class Check:
         allowed: what is allowed, in words; used in errors and in the documentation.
         read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
         secret: a value that is no function is shown to nobody: not in an error, not in a list.
+        table: the table of what is inside the value; ``None`` for no table.
     """
 
     allowed: str
     read: Callable[[Any], Any]
     secret: bool = False
+    table: type[Table] | None = None
 
 
 class Table:
     """A frozen dataclass whose fields were made by :func:`key`."""
 
     PREFIX: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
+    """The heading of a table that is inside another one, on the reference page."""
     SHORT: ClassVar[str] = ""
     """The one key that a list stands for; "" where a table must be a dict."""
     RENAMED: ClassVar[Mapping[str, str]] = {}
@@ -69,7 +73,7 @@ class Table:
             found = known.get(name)
             if found is None:
                 renamed = cls.RENAMED.get(name)
-                reason = f"renamed to {renamed}" if renamed else _unknown(name, known)
+                reason = f"renamed to {renamed}" if renamed else unknown_key(name, known)
                 raise ConfigError(where + name, value, reason)
             try:
                 read[found.name] = _read(where + name, value, found)
@@ -96,6 +100,11 @@ class Table:
                 object.__setattr__(self, one.name, _read(written, value, one))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoKeys(Table):
+    """The table of a feature without settings."""
+
+
 def _read(written: str, value: object, found: Field[Any]) -> Any:
     check: Check = found.metadata["check"]
     if value is None and found.default is None:
@@ -111,7 +120,8 @@ def _read(written: str, value: object, found: Field[Any]) -> Any:
         raise ConfigError(written, shown, reason) from None
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Why a key is refused: the nearest known one, or all of them."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return (
         f"unknown key; did you mean {near[0]!r}?"

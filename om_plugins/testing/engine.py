@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..errors import CallerDeadline, Cancelled, EngineError
+from ..plugins.kit import Host
 from ..protocols import Engine
 from ..runtime import Runtime
 from ..types import Answer, Call, EngineSpec, EngineTraits
@@ -139,9 +140,9 @@ class EngineContract:
         if attach is None:
             return
         for _ in range(2):
-            with contextlib.closing(Runtime(testing=True)) as runtime:
+            with contextlib.closing(Runtime(host=Host(testing=True))) as runtime:
                 runtime.add_engine(EngineSpec(engine, "contract"))
-                (spec,) = runtime.chain("contract").engines
+                (spec,) = runtime.part_of("chains").get("contract").engines
             assert isinstance(spec.engine, Engine), "attach returns None or an engine"
             assert spec.engine.name == engine.name
             assert spec.engine.traits == engine.traits

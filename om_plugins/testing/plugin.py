@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from ..features import Settings
 from ..hookspecs import HOOK_API
 from ..plugins.checks import HOOKS
+from ..plugins.kit import Host
 from ..runtime import Runtime
-from ..settings.settings import Settings
 from ..types import PluginStatus
 
 __all__ = ["PluginContract"]
@@ -43,7 +44,7 @@ class PluginContract:
     def runtime(self, plugin: object) -> Iterator[Runtime]:
         """A real application's parts with this plugin and the built-in ones, strict."""
         settings = Settings(plugins=(), plugin_config={_NAME: dict(self.config)}, strict=True)
-        runtime = Runtime(settings, testing=True, plugins=[(plugin, _NAME)])
+        runtime = Runtime(settings, host=Host(testing=True), plugins=[(plugin, _NAME)])
         yield runtime
         runtime.close()
 
@@ -68,7 +69,7 @@ class PluginContract:
 
     def test_an_unknown_setting_is_told(self, plugin: object) -> None:
         wrong = Settings(plugins=(), plugin_config={_NAME: {**self.config, "no-such-key": 1}})
-        runtime = Runtime(wrong, testing=False, plugins=[(plugin, _NAME)])
+        runtime = Runtime(wrong, plugins=[(plugin, _NAME)])
         try:
             status = _find_status(runtime)
             assert (status.state, "OM_PLUGIN_CONFIG" in status.reason) == ("failed", True)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ..core.problem__conversion import converted
+from ..core.body import convert
 from ..types import EngineHealth, Health
 
 __all__ = ["FallbackCounts", "count_fallbacks", "decode_health", "encode_health", "merge_health"]
@@ -67,7 +67,7 @@ def decode_health(data: object) -> list[EngineHealth]:
     Raises:
         ValueError: the data is something else.
     """
-    wires = converted(data, Annotated[list[_HealthWire], msgspec.Meta(max_length=1000)])
+    wires = convert(data, Annotated[list[_HealthWire], msgspec.Meta(max_length=1000)])
     return [
         EngineHealth(*(getattr(w, name) for name in _HealthWire.__struct_fields__)) for w in wires
     ]

@@ -6,16 +6,19 @@ import hmac
 import ipaddress
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from werkzeug.wsgi import get_host
+
+from ..core.access import check_site
 from ..core.problem import Headers, Refusal
 from ..protocols import Clock, Hub
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["RateLimit"]
+__all__ = ["PostGuard", "RateLimit"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -105,3 +108,25 @@ class RateLimit:
                 pass  # whatever the server put there still tells clients apart
         text = f"{self._path}\0{address}".encode("utf-8", "surrogateescape")
         return hmac.digest(self._secret(), text, "sha256")[:16].hex()
+
+
+class PostGuard:
+    """WSGI middleware: refuses with a problem document, or hands on to ``app``.
+
+    Args:
+        app: what is guarded.
+        limit: counts calls per client; ``None`` for no limit.
+    """
+
+    def __init__(self, app: WSGIApplication, limit: RateLimit | None = None) -> None:
+        self._app = app
+        self._limit = limit
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            check_site(environ, get_host(environ))
+            if self._limit is not None:
+                self._limit.count(environ)
+        except Refusal as refusal:
+            return refusal.send(environ, start_response)
+        return self._app(environ, start_response)

@@ -8,6 +8,7 @@ import pytest
 
 from om_plugins.builtin import BUILTINS
 from om_plugins.builtin.logging import MAX_DURATIONS, LogMonitor, LogNotifier
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
 from om_plugins.types import Notification, Sample
@@ -53,12 +54,14 @@ def test_a_busy_minute_takes_bounded_memory():
 
 def test_it_is_shipped_and_gets_what_requests_did(lines):
     assert BUILTINS["monitor-log"] == "om_plugins.builtin.logging:monitor_plugin"
-    runtime = Runtime(testing=True, clock=(clock := FakeClock()))
+    runtime = Runtime(clock=(clock := FakeClock()), host=Host(testing=True))
     runtime.start()
-    runtime.monitoring.tick()
-    runtime.monitoring.collector.leave(("/", "GET", "200 OK", 0.1, 5, clock.monotonic(), False))
+    runtime.part_of("monitoring").tick()
+    runtime.part_of("monitoring").collector.leave(
+        ("/", "GET", "200 OK", 0.1, 5, clock.monotonic(), False)
+    )
     clock.advance(60)
-    runtime.monitoring.tick()
+    runtime.part_of("monitoring").tick()
     runtime.scheduler.run_pending()
     runtime.close()
     assert lines() == ["1 requests in 60 s, 0 failed, p95 100 ms, 5 bytes"]

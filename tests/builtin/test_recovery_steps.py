@@ -20,6 +20,7 @@ from om_plugins.builtin.recovery_steps import (
 )
 from om_plugins.cache.cache import SmartCache
 from om_plugins.errors import EngineUnavailable
+from om_plugins.plugins.kit import Host
 from om_plugins.protocols import RecoveryStep
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
@@ -76,13 +77,13 @@ def test_half_of_the_cache_goes_when_memory_is_short(cache):
 
 
 def test_the_shared_http_cache_is_halved_as_well():
-    runtime = Runtime(Settings(http_cache=True), testing=True)
+    runtime = Runtime(Settings(http_cache=True), host=Host(testing=True))
     page = Response("x" * 1_000, headers={"Cache-Control": "public, max-age=60"})
     client = Client(OpenManagerMiddleware(page, runtime=runtime))
     for number in range(20):
         client.get(f"/{number}").close()
-        runtime.cache.set(f"k{number}", "v" * 100)
-    size = runtime.http_cache.stats().size_bytes
+        runtime.part_of("cache").set(f"k{number}", "v" * 100)
+    size = runtime.part_of("http_cache").cache.stats().size_bytes
     (step,) = [
         step
         for _, found in runtime.plugins.collect("om_recovery_steps")
@@ -91,8 +92,12 @@ def test_the_shared_http_cache_is_halved_as_well():
     ]
     step._pressure = lambda: 0.95
     told = step.run("chain:a", 10)
-    assert 0 < runtime.http_cache.stats().size_bytes <= size / 2
-    gone = 40 - runtime.http_cache.stats().entries - runtime.cache.stats().entries
+    assert 0 < runtime.part_of("http_cache").cache.stats().size_bytes <= size / 2
+    gone = (
+        40
+        - runtime.part_of("http_cache").cache.stats().entries
+        - runtime.part_of("cache").stats().entries
+    )
     assert f"{gone} cached values put out of memory" in told
     runtime.close()
 
@@ -155,7 +160,7 @@ def test_the_last_two_steps_say_what_the_prober_says():
 
 def test_the_plugin_is_built_in_and_brings_its_steps_in_order():
     assert BUILTINS["recovery-steps"] == "om_plugins.builtin.recovery_steps"
-    runtime = Runtime(Settings(), testing=True)
+    runtime = Runtime(Settings(), host=Host(testing=True))
     steps: list[RecoveryStep] = [
         step for plugin, found in runtime.plugins.collect("om_recovery_steps") for step in found
     ]

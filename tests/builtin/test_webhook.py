@@ -10,6 +10,7 @@ import pytest
 from om_plugins import Settings
 from om_plugins.builtin.webhook import WebhookConfig, WebhookNotifier
 from om_plugins.errors import ConfigError
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.notifier import NotifierContract
 from om_plugins.types import Action, Notification
@@ -104,8 +105,8 @@ def test_only_web_addresses_are_taken(url):
 
 def test_it_is_off_until_it_has_an_address(upstream):
     for config, expected in (({}, 0), ({"notifier-webhook": {"url": upstream.url}}, 1)):
-        runtime = Runtime(Settings(plugin_config=config), testing=True)
-        runtime.notify.error("It broke")
+        runtime = Runtime(Settings(plugin_config=config), host=Host(testing=True))
+        runtime.part_of("notifications").error("It broke")
         runtime.scheduler.run_pending()
         runtime.close()
         assert len(upstream.requests) == expected

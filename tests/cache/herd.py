@@ -20,7 +20,7 @@ hub_url, store_url, log, threads, lease_s = sys.argv[1:]
 singleflight.LEASE_S = float(lease_s)
 settings = {"hub_url": hub_url, "cache_url": store_url, "namespace": "herd", "monitoring": False}
 runtime = Runtime(Settings(**settings))
-cache = runtime.cache
+cache = runtime.part_of("cache")
 cache.get("warm")
 runtime.hub.get("warm")
 

@@ -336,8 +336,8 @@ def fetch():
     return "value"
 theirs = runtime.hub.lease("{FETCH}", 60)
 began = time.monotonic()
-waiting = [gevent.spawn(runtime.cache.query, "k", fetch) for _ in range(50)]
-other = [gevent.spawn(runtime.cache.query, "other", fetch) for _ in range(50)]
+waiting = [gevent.spawn(runtime.part_of("cache").query, "k", fetch) for _ in range(50)]
+other = [gevent.spawn(runtime.part_of("cache").query, "other", fetch) for _ in range(50)]
 gevent.joinall(other, timeout=10)
 assert not any(one.ready() for one in waiting)
 theirs.release()

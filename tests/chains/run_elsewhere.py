@@ -23,10 +23,10 @@ def in_a_forked_child(arguments: list[str]) -> int:
     runtime.add_engine(EngineSpec(StaticEngine("one", "x"), "parent"))
     runtime.start()
     runtime.scheduler.submit(threading.Event().wait)
-    assert runtime.chain("parent").call().payload == "x"
+    assert runtime.part_of("chains").get("parent").call().payload == "x"
     child = os.fork()
     if child == 0:
-        assert runtime.chain("parent").call().payload == "x"
+        assert runtime.part_of("chains").get("parent").call().payload == "x"
         os._exit(run(arguments))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)

@@ -10,6 +10,7 @@ import pytest
 
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.options import EngineOptions
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -26,7 +27,6 @@ from om_plugins.errors import (
 )
 from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.recovery.counted_errors import find_engine_error, find_skip_reason
-from om_plugins.settings.settings__options import EngineOptions
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from om_plugins.chains.chain import ChainPolicy, EngineChain
 from om_plugins.chains.error_table import may_have_run, may_retry
+from om_plugins.chains.options import BALANCES, EngineOptions
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -26,7 +27,6 @@ from om_plugins.errors import (
     TooLong,
     Transient,
 )
-from om_plugins.settings.settings__options import BALANCES, EngineOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins.chains.options import EngineOptions
 from om_plugins.errors import ChainExhausted, Transient
-from om_plugins.settings.settings__options import EngineOptions
 from om_plugins.types import Health
 
 

@@ -14,6 +14,7 @@ from om_plugins import OpenManager, Settings
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.feature import ChainKeys
 from om_plugins.chains.live_settings import LiveSettings
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ChainExhausted, ConfigError, Transient
@@ -28,7 +29,7 @@ class Worker:
     def __init__(self, hub, clock, settings):
         self.chains = {}
         self.live = LiveSettings(
-            settings=settings,
+            settings=settings.of(ChainKeys),
             hub=hub,
             scheduler=BackgroundScheduler(1, 9, clock, hub, synchronous=True),
             clock=clock,
@@ -440,5 +441,5 @@ def test_an_app_is_configured_in_one_line():
     om.add_engine(CallableEngine("model", lambda call: "fine"), chain="assistant")
     om.configure("assistant", timeout=3)
     assert om.chain("assistant").policy.timeout == 3
-    om.runtime.live.reset("assistant")
+    om.runtime.part_of("chains").live.reset("assistant")
     assert om.chain("assistant").policy.timeout == 10

@@ -37,7 +37,7 @@ def test_a_purge_reaches_the_workers_over_the_hub(tmp_path):
         said = purge(worker(hub_url)[0], *arguments)
         assert said.exit_code == 0, said.output
         assert "Purged" in said.output
-        om.runtime.http_cache_part.store.read_purges()
+        om.runtime.part_of("http_cache").store.read_purges()
         assert om.http_cache.stats().entries == 0
 
 
@@ -65,7 +65,9 @@ def found(**config):
     app.testing = True
     app.config.update(config)
     om = OpenManager(app)
-    return {f.subject: f.level for f in examine(om.runtime) if f.subject.startswith("OM_HTTP_C")}
+    return {
+        f.subject: f.level for f in examine(om.runtime.kit) if f.subject.startswith("OM_HTTP_C")
+    }
 
 
 def test_the_doctor_looks_at_the_cache():

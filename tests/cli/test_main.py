@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from om_plugins import EngineSpec, EngineTraits, OpenManager, Settings, hookimpl
 from om_plugins.cli.main import MASK, masked
-from om_plugins.console.doctor import Finding, examine
+from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError
-from om_plugins.plugins.host import PluginHost
-from om_plugins.settings.settings__options import FallbackOptions
+from om_plugins.fallback.options import FallbackOptions
+from om_plugins.plugins.feature import Finding
+from om_plugins.plugins.kit import Host, Kit
+from om_plugins.runtime import Runtime
+from om_plugins.settings.extras import EXTRAS
 
 
 class Echo:
@@ -140,7 +143,7 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
     assert values["OM_ROUTES"]["/api/ask"]["auth"].endswith(".make_app")
     assert values["OM_STRICT"] is False
     assert values["OM_ATTEMPT_TIMEOUT"] is None
-    assert list(values) == list(Settings.keys())
+    assert list(values) == list(dict.fromkeys(written for written, _, _ in Settings().rows()))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live
         now = om.runtime.clock.monotonic()
         place.breaker.note_probe(True, 1000.0, now - 60)
         place.ejection.begin(now)
-        om.runtime.monitoring.tick()
+        om.runtime.part_of("monitoring").tick()
     rows = {row["engine"]: row for row in run_json(command, "engines")}
     assert [rows[name]["health"] for name in rows] == ["offline", "degraded", "switched off"]
     assert [rows[name]["forced"] for name in rows] == ["open", "", ""]
@@ -301,56 +304,49 @@ def test_the_doctor_warns_of_whole_pages_that_are_cached_under_an_enforced_polic
 # --- the doctor, without ------------------------------------------------------------------------
 
 
-@dataclass
-class Chain:
-    engines: list[EngineSpec]
+def make_kit(
+    settings: Settings | None = None,
+    *engines: EngineSpec,
+    fallbacks: Sequence[FallbackOptions] = (),
+    url: str = "sqlite:////srv/hub.sqlite3",
+    testing: bool = False,
+    namespace: str = "shop",
+) -> Kit:
+    """An application's parts, without a web framework; nothing of it is opened."""
+    host = Host(testing=testing, name=namespace, declared={"fallback": list(fallbacks)})
+    runtime = Runtime(settings or Settings(), host=host)
+    for engine in engines:
+        runtime.add_engine(engine)
 
-
-@dataclass
-class House:
-    """What the doctor looks at, without an application."""
-
-    settings: Settings = field(default_factory=Settings)
-    chains: dict[str, Chain] = field(default_factory=dict)
-    view_fallbacks: list[FallbackOptions] = field(default_factory=list)
-    url: str = "sqlite:////srv/hub.sqlite3"
-    testing: bool = False
-    namespace: str = "shop"
-    plugins: PluginHost = field(
-        default_factory=lambda: PluginHost(
-            context=lambda *args: pytest.fail("not asked"),
-            builtins={},
-            entry_points=list,
-            emit=lambda *args, **details: None,
-        )
-    )
-
-    def hub_url(self) -> str:
-        if not self.url:
+    def hub_url() -> str:
+        if not url:
             raise ConfigError("OM_HUB_URL", "redsi://h", "unknown scheme 'redsi'")
-        return self.url
+        return url
+
+    runtime.kit.hub_url = hub_url
+    return runtime.kit
 
 
-def about(house: House, subject: str) -> list[Finding]:
-    return [finding for finding in examine(house) if finding.subject == subject]
+def in_chain(name: str, tier: int = 1) -> EngineSpec:
+    return EngineSpec(Echo(f"echo {tier}"), name, tier)
 
 
-def test_a_plain_house_has_nothing_to_warn_of() -> None:
-    assert [f for f in examine(House()) if f.level != "ok" and f.subject != "uWSGI"] == []
+def about(kit: Kit, subject: str) -> list[Finding]:
+    return [finding for finding in examine(kit) if finding.subject == subject]
+
+
+def test_a_plain_set_up_has_nothing_to_warn_of() -> None:
+    assert [f for f in examine(make_kit()) if f.level != "ok" and f.subject != "uWSGI"] == []
 
 
 def test_every_finding_is_a_sentence_and_every_warning_has_a_way_out() -> None:
-    house = House(
-        settings=Settings(
-            enabled=False,
-            csp_mode="off",
-            routes={"/a": {"chain": "chat", "rate": None, "cors": "*"}},  # type: ignore[dict-item]
-            chains={"caht": {}},  # type: ignore[dict-item]
-        ),
-        chains={"chat": Chain([EngineSpec(Echo(), "chat")])},
-        url="memory://",
+    settings = Settings(
+        enabled=False,
+        csp_mode="off",
+        routes={"/a": {"chain": "chat", "rate": None, "cors": "*"}},
+        chains={"caht": {}},
     )
-    findings = examine(house)
+    findings = examine(make_kit(settings, in_chain("chat"), url="memory://"))
     assert len([f for f in findings if f.level == "warn"]) >= 8
     for one in findings:
         assert one.message.endswith((".", "?"))
@@ -358,43 +354,43 @@ def test_every_finding_is_a_sentence_and_every_warning_has_a_way_out() -> None:
 
 
 def test_the_kill_switch_is_told() -> None:
-    (one,) = about(House(settings=Settings(enabled=False)), "OM_ENABLED")
+    (one,) = about(make_kit(Settings(enabled=False)), "OM_ENABLED")
     assert one.level == "warn"
-    assert about(House(), "OM_ENABLED") == []
+    assert about(make_kit(), "OM_ENABLED") == []
 
 
 def test_a_route_without_auth_is_a_warning() -> None:
-    chains = {"c": Chain([EngineSpec(Echo(), "c"), EngineSpec(Echo(), "c", 2)])}
+    engines = in_chain("c"), in_chain("c", 2)
     route: Any = {"/a": {"chain": "c"}}
-    (one,) = about(House(settings=Settings(routes=route), chains=chains), "OM_ROUTES['/a']")
+    (one,) = about(make_kit(Settings(routes=route), *engines), "OM_ROUTES['/a']")
     assert (one.level, "anybody may call it" in one.message) == ("warn", True)
     route = {"/a": {"chain": "c", "auth": bool}}
-    (one,) = about(House(settings=Settings(routes=route), chains=chains), "OM_ROUTES['/a']")
+    (one,) = about(make_kit(Settings(routes=route), *engines), "OM_ROUTES['/a']")
     assert one.level == "ok"
 
 
 def test_a_route_to_a_chain_without_engine_fails_with_the_nearest() -> None:
     route: Any = {"/a": {"chain": "caht", "auth": bool}}
-    house = House(settings=Settings(routes=route), chains={"chat": Chain([])})
-    (one,) = about(house, "OM_ROUTES['/a']")
+    kit = make_kit(Settings(routes=route), in_chain("chat"))
+    (one,) = about(kit, "OM_ROUTES['/a']")
     assert (one.level, one.way_out) == ("fail", "Did you mean 'chat'?")
 
 
 def test_a_fallback_that_asks_a_chain_without_engine_fails_with_the_nearest() -> None:
     fallbacks: Any = {"/a": ["stale", "raports"], "/b": ["stael"], "/c": ["stale", "reports"]}
-    house = House(
-        settings=Settings(fallback=fallbacks),
-        chains={"reports": Chain([])},
-        view_fallbacks=[FallbackOptions(answers=("other",)), FallbackOptions(answers=("reports",))],
+    kit = make_kit(
+        Settings(fallback=fallbacks),
+        in_chain("reports"),
+        fallbacks=[FallbackOptions(answers=("other",)), FallbackOptions(answers=("reports",))],
     )
-    (one,) = about(house, "OM_FALLBACK['/a']")
+    (one,) = about(kit, "OM_FALLBACK['/a']")
     assert (one.level, one.way_out) == ("fail", "Did you mean 'reports'?")
     assert "the chain 'raports'" in one.message
-    assert about(house, "OM_FALLBACK['/b']")[0].way_out == "Did you mean 'stale'?"
-    assert about(house, "OM_FALLBACK['/c']")[0].level == "ok"
-    (one,) = about(house, "@om.fallback('other')")
+    assert about(kit, "OM_FALLBACK['/b']")[0].way_out == "Did you mean 'stale'?"
+    assert about(kit, "OM_FALLBACK['/c']")[0].level == "ok"
+    (one,) = about(kit, "@om.fallback('other')")
     assert one.way_out == "Add an engine to it: om.engine(…, chain='other')."
-    assert about(house, "@om.fallback('reports')")[0].level == "ok"
+    assert about(kit, "@om.fallback('reports')")[0].level == "ok"
 
 
 def test_the_doctor_sees_the_fallbacks_of_views() -> None:
@@ -404,10 +400,10 @@ def test_the_doctor_sees_the_fallbacks_of_views() -> None:
 
 
 def test_a_chain_with_one_engine_is_a_warning() -> None:
-    house = House(chains={"c": Chain([EngineSpec(Echo(), "c")])})
-    assert [f.level for f in about(house, "chain c")] == ["warn"]
-    house.chains["c"].engines.append(EngineSpec(Echo(), "c", 2))
-    assert [f.level for f in about(house, "chain c")] == ["ok"]
+    kit = make_kit(None, in_chain("c"))
+    assert [f.level for f in about(kit, "chain c")] == ["warn"]
+    kit.part_of("chains").add(in_chain("c", 2))
+    assert [f.level for f in about(kit, "chain c")] == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -420,15 +416,15 @@ def test_a_chain_with_one_engine_is_a_warning() -> None:
     ],
 )
 def test_a_hub_in_memory_is_a_warning_unless_testing(url: str, testing: bool, level: str) -> None:
-    assert [f.level for f in about(House(url=url, testing=testing), "OM_HUB_URL")] == [level]
+    assert [f.level for f in about(make_kit(url=url, testing=testing), "OM_HUB_URL")] == [level]
 
 
 @pytest.mark.parametrize(
     ("mode", "level"), [("enforce", "ok"), ("adopt", "ok"), ("learn", "warn"), ("off", "warn")]
 )
 def test_a_policy_that_is_not_enforced_is_a_warning(mode: str, level: str) -> None:
-    house = House(settings=Settings(csp_mode=mode))
-    assert [f.level for f in about(house, "OM_CSP_MODE")] == [level]
+    kit = make_kit(Settings(csp_mode=mode))
+    assert [f.level for f in about(kit, "OM_CSP_MODE")] == [level]
 
 
 @pytest.mark.parametrize(
@@ -450,7 +446,7 @@ def test_a_policy_that_is_not_enforced_is_a_warning(mode: str, level: str) -> No
     ],
 )
 def test_what_makes_a_policy_weak_is_told(settings: dict[str, Any], words: list[str]) -> None:
-    found = about(House(Settings(**settings)), "OM_CSP")
+    found = about(make_kit(Settings(**settings)), "OM_CSP")
     assert len(found) == len(words)
     for finding, said in zip(found, words, strict=True):
         assert finding.level == "warn"
@@ -459,10 +455,10 @@ def test_what_makes_a_policy_weak_is_told(settings: dict[str, Any], words: list[
 
 
 def test_plugin_failures_fail_and_notes_warn() -> None:
-    house = House()
-    house.plugins.register(object(), "nothing")
-    house.plugins.register(Echo("half"), "half")
-    levels = {f.subject: f.level for f in examine(house) if f.subject.startswith("plugin ")}
+    kit = make_kit(Settings(strict=False))
+    kit.plugins.register(object(), "nothing")
+    kit.plugins.register(Echo("half"), "half")
+    levels = {f.subject: f.level for f in examine(kit) if f.subject.startswith("plugin ")}
     assert levels == {"plugin nothing": "fail", "plugin half": "fail"}
 
 
@@ -471,33 +467,33 @@ def test_uwsgi_without_threads_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         opt: dict[str, bytes] = {}
 
     monkeypatch.setitem(sys.modules, "uwsgi", Uwsgi())  # type: ignore[arg-type]
-    assert [f.level for f in about(House(), "uWSGI")] == ["fail"]
+    assert [f.level for f in about(make_kit(), "uWSGI")] == ["fail"]
     Uwsgi.opt = {"enable-threads": b"true"}
-    assert [f.level for f in about(House(), "uWSGI")] == ["ok"]
+    assert [f.level for f in about(make_kit(), "uWSGI")] == ["ok"]
 
 
 def test_missing_extras_are_told_with_their_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("om_plugins.console.doctor._importable", lambda module: module != "redis")
-    (one,) = about(House(), "extras")
+    for extra in EXTRAS:
+        monkeypatch.setitem(EXTRAS, extra, "json" if extra != "redis" else "no_such_package")
+    (one,) = about(make_kit(), "extras")
     assert (one.level, one.way_out) == ("ok", "pip install 'om-plugins[redis]' brings them.")
-    (one,) = about(House(settings=Settings(cache_url="redis://h")), "OM_CACHE_URL")
+    (one,) = about(make_kit(Settings(cache_url="redis://h")), "OM_CACHE_URL")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[redis]'")
-    monkeypatch.setattr("om_plugins.console.doctor._importable", lambda module: False)
-    (one,) = about(House(settings=Settings(cache_url="memcached://h")), "OM_CACHE_URL")
+    for extra in EXTRAS:
+        monkeypatch.setitem(EXTRAS, extra, "no_such_package")
+    (one,) = about(make_kit(Settings(cache_url="memcached://h")), "OM_CACHE_URL")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[memcached]'")
-    (one,) = about(House(settings=Settings(metrics=True)), "OM_METRICS")
+    (one,) = about(make_kit(Settings(metrics=True)), "OM_METRICS")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[prometheus]'")
 
 
 def test_a_common_name_on_a_server_that_others_may_use_is_a_warning() -> None:
     shared = Settings(cache_url="redis://h")
-    assert [f.level for f in about(House(settings=shared, namespace="app"), "OM_NAMESPACE")] == [
-        "warn"
-    ]
-    assert about(House(settings=shared), "OM_NAMESPACE") == []
-    assert about(House(namespace="app"), "OM_NAMESPACE") == []
+    assert [f.level for f in about(make_kit(shared, namespace="app"), "OM_NAMESPACE")] == ["warn"]
+    assert about(make_kit(shared), "OM_NAMESPACE") == []
+    assert about(make_kit(namespace="app"), "OM_NAMESPACE") == []
     chosen = Settings(hub_url="redis://h", namespace="app")
-    assert about(House(settings=chosen, namespace="app"), "OM_NAMESPACE") == []
+    assert about(make_kit(chosen, namespace="app"), "OM_NAMESPACE") == []
 
 
 # --- as an operator types it --------------------------------------------------------------------

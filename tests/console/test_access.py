@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.console.access import COOKIE, LASTS_S, Session, Sessions
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
@@ -39,7 +40,7 @@ def serve(clock):
 
     def start(auth=None, *, debug=False, **more):
         settings = Settings(hub_url="memory://", console_auth=auth, secret_key=b"x" * 32, **more)
-        runtime = Runtime(settings, testing=True, debug=debug, clock=clock)
+        runtime = Runtime(settings, clock=clock, host=Host(testing=True, debug=debug))
         runtime.add_engine(EngineSpec(Local(), "assistant"))
         runtimes.append(runtime)
         app = OpenManagerMiddleware(Response("the host's page"), runtime=runtime)
@@ -141,7 +142,7 @@ def test_after_ten_wrong_tokens_even_the_right_one_waits(serve, clock):
 
 def test_a_cookie_without_sign_in_opens_nothing(serve):
     client = serve(TOKEN)
-    sessions = Sessions(client.runtime.secret, client.runtime.clock, TOKEN)
+    sessions = Sessions(client.runtime.kit.secret, client.runtime.clock, TOKEN)
     _, cookie = sessions.create({"SCRIPT_NAME": "/_om"}, signed_in=False)
     value = cookie.partition(";")[0].partition("=")[2]
     client.set_cookie("om_console", value, path="/_om")

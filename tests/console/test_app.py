@@ -12,6 +12,7 @@ from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits, Notification
@@ -35,7 +36,7 @@ def runtime():
         secret_key=b"x" * 32,
         csp_report_sample=1.0,
     )
-    runtime = Runtime(settings, testing=True, clock=FakeClock())
+    runtime = Runtime(settings, clock=FakeClock(), host=Host(testing=True))
     yield runtime
     runtime.close()
 
@@ -79,9 +80,9 @@ def test_the_tags_carry_the_nonce_of_all_its_policies(client):
 
 def test_what_engines_and_people_said_is_text(runtime, client):
     runtime.add_engine(EngineSpec(Evil(), EVIL))
-    runtime.notify(Notification(kind="warning", message=EVIL))
+    runtime.part_of("notifications")(Notification(kind="warning", message=EVIL))
     with pytest.raises(Exception, match="engine"):
-        runtime.chain(EVIL).call({})
+        runtime.part_of("chains").get(EVIL).call({})
     runtime.scheduler.run_pending()
     page = client.get("/_om/").text
     assert "alert(1)" in page  # it is shown ...
@@ -91,7 +92,7 @@ def test_what_engines_and_people_said_is_text(runtime, client):
 
 def test_the_overview_has_everything_that_the_page_shows(runtime, client):
     runtime.add_engine(EngineSpec(Evil(), "assistant"))
-    runtime.notify.info("Version 5 is live", to="everyone")
+    runtime.part_of("notifications").info("Version 5 is live", to="everyone")
     client.post(
         "/_om/problems", json={"message": "It is slow", "url": "/ask?q=1"}, headers={"X-OM": "1"}
     )
@@ -112,7 +113,7 @@ def test_the_overview_has_everything_that_the_page_shows(runtime, client):
 
 
 def test_a_notice_for_one_browser_does_not_tell_which(runtime, client):
-    runtime.notify.info("Saved", to="sid:" + "A" * 22)
+    runtime.part_of("notifications").info("Saved", to="sid:" + "A" * 22)
     runtime.scheduler.run_pending()
     answer = client.get("/_om/overview.json")
     assert answer.json["notifications"][0]["to"] == "one browser"
@@ -136,7 +137,7 @@ def test_the_picture_is_made_once_a_second_however_many_watch(runtime, client):
 def test_readiness_does_not_depend_on_engines_but_on_the_end(runtime, client):
     runtime.add_engine(EngineSpec(Evil(), "assistant"))
     with pytest.raises(Exception, match="engine"):
-        runtime.chain("assistant").call({})
+        runtime.part_of("chains").get("assistant").call({})
     answer = client.get("/_om/ready")
     assert (answer.status_code, answer.json) == (200, {"status": "ready", "hub": "shared"})
     assert answer.headers["Cache-Control"] == "no-store"

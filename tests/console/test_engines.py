@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.builtin.engines.callable import CallableEngine
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
@@ -29,7 +30,7 @@ class Console:
             secret_key=b"x" * 32,
             **{"console_auth": lambda request: True, **settings},
         )
-        self.runtime = Runtime(settings, testing=True, debug=debug, clock=FakeClock())
+        self.runtime = Runtime(settings, clock=FakeClock(), host=Host(testing=True, debug=debug))
         for tier, name in enumerate(("model", "local"), 1):
             self.add(CallableEngine(name, lambda call, e=name: e), "assistant", tier)
         self.app = OpenManagerMiddleware(Response("host"), runtime=self.runtime)
@@ -50,11 +51,11 @@ class Console:
 
     @property
     def chain(self):
-        return self.runtime.chain("assistant")
+        return self.runtime.part_of("chains").get("assistant")
 
     @property
     def changes(self):
-        changes = self.runtime.live.changes()
+        changes = self.runtime.part_of("chains").live.changes()
         return changes["assistant"].options if changes else {}
 
 
@@ -87,7 +88,10 @@ def test_a_breaker_is_forced_and_let_go(console, caplog):
     assert "console (callback): engine 'model' of chain 'assistant'" in caplog.text
     assert answer.json["board"]["texts"]["c0e1.breaker"] == "breaker forced open"
     assert console.chain.call().engine == "local"
-    left_s = console.runtime.live.changes()["assistant"].until - console.runtime.clock.time()
+    left_s = (
+        console.runtime.part_of("chains").live.changes()["assistant"].until
+        - console.runtime.clock.time()
+    )
     assert left_s == 3600
     console.send("switch", engine="model", breaker="auto")
     assert console.changes == {}
@@ -127,17 +131,17 @@ def test_a_chains_settings_are_changed_and_one_is_taken_back(console):
     console.send("settings", back="timeout")
     assert console.chain.policy.timeout == 10
     assert console.changes == {"hedge": 0.95, "balance": "in_order"}
-    until = console.runtime.live.changes()["assistant"].until
+    until = console.runtime.part_of("chains").live.changes()["assistant"].until
     assert until - console.runtime.clock.time() == 3000  # the others end when they would have
 
 
 def test_changes_of_a_chain_and_of_all_are_taken_back(console):
-    console.runtime.live.configure("*", retries=1)
-    console.runtime.live.configure("assistant", timeout=3)
+    console.runtime.part_of("chains").live.configure("*", retries=1)
+    console.runtime.part_of("chains").live.configure("assistant", timeout=3)
     assert "chain 'assistant'" in console.send("reset").json["message"]
-    assert console.runtime.live.changes().keys() == {"*"}
+    assert console.runtime.part_of("chains").live.changes().keys() == {"*"}
     console.send("reset", chain="")
-    assert console.runtime.live.changes() == {}
+    assert console.runtime.part_of("chains").live.changes() == {}
 
 
 def test_every_chain_is_changed_at_once_also_where_its_own_settings_differ(open_console):
@@ -150,7 +154,7 @@ def test_every_chain_is_changed_at_once_also_where_its_own_settings_differ(open_
     console.send("settings", chain="*", back="timeout")
     assert (console.chain.policy.timeout, console.chain.policy.retries) == (3, 1)
     assert "every chain" in console.send("reset", chain="*").json["message"]
-    assert console.runtime.live.changes() == {}
+    assert console.runtime.part_of("chains").live.changes() == {}
     for kind in ("switch", "place"):
         refused = console.send(kind, chain="*", engine="model", breaker="open")
         assert refused.status_code == 404, kind
@@ -331,6 +335,6 @@ def test_an_alert_is_silenced_and_told_of_again(console):
     console.runtime.clock.advance(1)  # a picture is kept that long
     assert console.client.get("/_om/overview.json").json["silences"] == {"error_rate": until}
     assert silence("error_rate", "0").status_code == 200
-    assert console.runtime.monitoring.alerts.read_silences() == {}
+    assert console.runtime.part_of("monitoring").alerts.read_silences() == {}
     assert silence("error_rat", "1").status_code == 422
     assert silence("error_rate", "soon").status_code == 422

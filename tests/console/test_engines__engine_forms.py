@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins.chains.options import ChainOptions, EngineOptions
 from om_plugins.chains.snapshot import ChainPolicy
 from om_plugins.console.engines__engine_forms import (
     BREAKER,
@@ -17,7 +18,6 @@ from om_plugins.console.engines__engine_forms import (
     shown,
 )
 from om_plugins.errors import ConfigError
-from om_plugins.settings.settings__options import ChainOptions, EngineOptions
 
 
 def test_every_field_is_an_option_that_a_chain_or_an_engine_has():

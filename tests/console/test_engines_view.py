@@ -9,6 +9,7 @@ from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.console.dashboard import Picture
 from om_plugins.console.engines_view import board
 from om_plugins.errors import RateLimited, Transient
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
@@ -27,18 +28,18 @@ def runtime():
         breaker_min_calls=3,
         chains={"assistant": {"retries": 0, "engines": {"model": {"max_concurrency": 8}}}},
     )
-    runtime = Runtime(settings, testing=True, clock=FakeClock())
+    runtime = Runtime(settings, clock=FakeClock(), host=Host(testing=True))
     yield runtime
     runtime.close()
 
 
 @pytest.fixture
 def look(runtime):
-    picture = Picture(runtime)
+    picture = Picture(runtime.kit)
 
     def look():
         runtime.clock.advance(1)  # a picture is kept that long
-        return board(runtime, picture.take())
+        return board(runtime.kit, picture.take())
 
     return look
 
@@ -56,7 +57,7 @@ def fail(call):
 def test_engines_stand_by_tier_with_their_traffic(runtime, look):
     add(runtime, "spare", tier=2)
     add(runtime, "model")
-    runtime.chain("assistant").call()
+    runtime.part_of("chains").get("assistant").call()
     made = look()
     (chain,) = made.chains
     assert chain["name"] == "assistant"
@@ -72,7 +73,7 @@ def test_an_open_breaker_says_when_it_probes_next_and_how_often_it_opened(runtim
     add(runtime, "model", fail)
     for _ in range(3):
         with pytest.raises(Exception, match="engine"):
-            runtime.chain("assistant").call()
+            runtime.part_of("chains").get("assistant").call()
     made = look()
     assert made.texts["c0e0.breaker"] == "breaker open"
     assert made.levels["c0e0.breaker"] == "bad"
@@ -90,7 +91,7 @@ def test_a_forced_breaker_and_an_engine_that_is_off_say_so(runtime, look):
     add(runtime, "model")
     add(runtime, "spare", tier=2)
     engines = {"model": {"breaker": "open"}, "spare": {"enabled": False}}
-    runtime.live.configure("assistant", engines=engines)
+    runtime.part_of("chains").live.configure("assistant", engines=engines)
     made = look()
     assert made.texts["c0e0.breaker"] == "breaker forced open"
     assert made.texts["c0e0.next"] == "–"
@@ -106,14 +107,14 @@ def test_what_is_set_aside_says_why_and_for_how_long(runtime, look):
 
     add(runtime, "model", busy)
     with pytest.raises(Exception, match="engine"):
-        runtime.chain("assistant").call()
+        runtime.part_of("chains").get("assistant").call()
     assert look().texts["c0e0.aside"] == "cooling down, 29 s"
 
 
 def test_one_of_several_equals_is_ejected_for_a_while(runtime, look):
     add(runtime, "model")
     add(runtime, "other")
-    runtime.chain("assistant").states[0].ejection.begin(runtime.clock.monotonic())
+    runtime.part_of("chains").get("assistant").states[0].ejection.begin(runtime.clock.monotonic())
     made = look()
     assert made.texts["c0e0.aside"] == "asked last, 29 s"
     assert (made.texts["c0e0.flight"], made.texts["c0e1.flight"]) == ("0 of 8", "0")
@@ -123,7 +124,7 @@ def test_the_last_probe_is_told(runtime, look):
     add(runtime, "bare")
     add(runtime, "model", tier=2, kind=Probed)
     assert [look().texts[f"c0e{i}.probe"] for i in (0, 1)] == ["has none", "–"]
-    breaker = runtime.chain("assistant").states[1].breaker
+    breaker = runtime.part_of("chains").get("assistant").states[1].breaker
     breaker.note_probe(False, 1000.0, runtime.clock.monotonic())
     assert look().texts["c0e1.probe"] == "failed 1 ×, now"
     breaker.note_probe(True, 1000.0, runtime.clock.monotonic())
@@ -134,7 +135,9 @@ def test_the_last_probe_is_told(runtime, look):
 def test_settings_that_are_changed_live_say_until_when_and_what_holds_otherwise(runtime, look):
     add(runtime, "model")
     assert look().values["c0.timeout"] == "10"
-    runtime.live.configure("assistant", timeout=3, lasts_s=3600, engines={"model": {"weight": 2}})
+    runtime.part_of("chains").live.configure(
+        "assistant", timeout=3, lasts_s=3600, engines={"model": {"weight": 2}}
+    )
     made = look()
     assert made.values["c0.timeout"] == "3"
     assert made.flags["c0.timeout"] and not made.flags["c0.retries"]
@@ -147,7 +150,7 @@ def test_settings_that_are_changed_live_say_until_when_and_what_holds_otherwise(
 
 def test_a_change_of_every_chain_is_told_where_it_holds(runtime, look):
     add(runtime, "model")
-    runtime.live.configure("*", timeout=3)
+    runtime.part_of("chains").live.configure("*", timeout=3)
     made = look()
     assert made.values["c0.timeout"] == "3"
     assert made.texts["c0.timeout.note"].startswith("for every chain, until 15 Nov 22:13")
@@ -158,8 +161,8 @@ def test_a_change_of_every_chain_is_told_where_it_holds(runtime, look):
 def test_all_chains_have_settings_of_their_own_to_change_at_once(runtime, look):
     add(runtime, "model")
     assert (look().values["every.timeout"], look().flags["every.timeout"]) == ("10", False)
-    runtime.live.configure("*", timeout=3, lasts_s=3600)
-    runtime.live.configure("assistant", retries=2)
+    runtime.part_of("chains").live.configure("*", timeout=3, lasts_s=3600)
+    runtime.part_of("chains").live.configure("assistant", retries=2)
     made = look()
     assert (made.values["every.timeout"], made.flags["every.timeout"]) == ("3", True)
     note = "until 23:13 UTC; otherwise 10, or as a chain says"
@@ -171,12 +174,12 @@ def test_what_all_workers_know_says_whether_an_engine_is_asked(runtime, look):
     add(runtime, "model")
     add(runtime, "other")
     assert look().texts["c0e0.asked"] == "in its turn"
-    runtime.chain("assistant").states[0].ejection.begin(runtime.clock.monotonic())
-    runtime.live.configure("assistant", engines={"other": {"breaker": "open"}})
+    runtime.part_of("chains").get("assistant").states[0].ejection.begin(runtime.clock.monotonic())
+    runtime.part_of("chains").live.configure("assistant", engines={"other": {"breaker": "open"}})
     made = look()
     assert made.texts["c0e0.asked"] == "last of its tier"
     assert made.texts["c0e1.asked"] == "never, forced open"
-    runtime.live.configure("assistant", engines={"model": {"breaker": "closed"}})
+    runtime.part_of("chains").live.configure("assistant", engines={"model": {"breaker": "closed"}})
     made = look()
     assert made.texts["c0e0.asked"] == "always, held closed, last of its tier"
     assert made.texts["c0e0.breaker"] == "breaker held closed"
@@ -184,16 +187,18 @@ def test_what_all_workers_know_says_whether_an_engine_is_asked(runtime, look):
 
 def test_a_probe_that_only_another_worker_has_heard_of_is_told_too(runtime):
     add(runtime, "model", kind=Probed)
-    picture = Picture(runtime).take()
+    picture = Picture(runtime.kit).take()
     picture["engines"][0]["probed_at"] = runtime.clock.time() - 60
-    assert board(runtime, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
+    assert board(runtime.kit, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
 
 
 def test_chaos_says_how_many_calls_it_hit(runtime, look):
     add(runtime, "model")
-    runtime.live.configure("assistant", engines={"model": {"chaos": {"rate": 1, "garble": "type"}}})
+    runtime.part_of("chains").live.configure(
+        "assistant", engines={"model": {"chaos": {"rate": 1, "garble": "type"}}}
+    )
     assert look().texts["c0e0.chaos"] == "chaos, no call yet"
-    runtime.chain("assistant").call()
+    runtime.part_of("chains").get("assistant").call()
     made = look()
     assert made.texts["c0e0.chaos"] == "chaos, 1 of 1 calls hit"
     assert (made.values["c0e0.rate"], made.values["c0e0.garble"]) == ("1", "type")

@@ -11,8 +11,8 @@ from werkzeug.serving import make_server
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ChainExhausted, Transient
-from om_plugins.gateway import EngineRoutes
-from om_plugins.settings.settings__options import RouteOptions
+from om_plugins.gateway.layer import EngineRoutes
+from om_plugins.gateway.options import RouteOptions
 from om_plugins.types import Answer
 
 pytestmark = pytest.mark.browser

@@ -9,6 +9,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
@@ -32,7 +33,7 @@ class Engine:
 
 def made(**settings):
     given = {"hub_url": "memory://", "console_auth": TOKEN, "metrics": True, **settings}
-    return Runtime(Settings(**given), testing=True, clock=FakeClock(1_700_000_000.0))
+    return Runtime(Settings(**given), clock=FakeClock(1_700_000_000.0), host=Host(testing=True))
 
 
 def client_of(runtime):
@@ -104,7 +105,7 @@ def test_requests_are_counted_with_their_durations(client):
 def test_engines_tell_what_they_did_and_how_they_are(runtime, client):
     runtime.add_engine(EngineSpec(Engine(), "c"))
     with pytest.raises(Exception, match="engine"):
-        runtime.chain("c").call({})
+        runtime.part_of("chains").get("c").call({})
     found = scraped(client)
     engine = [("chain", "c"), ("engine", Engine.name)]
     assert found["om_engine_failures_total", *engine] >= 1
@@ -124,7 +125,7 @@ def test_an_engine_that_goes_offline_is_an_outage():
     runtime.add_engine(EngineSpec(Engine(), "c"))
     for _ in range(5):
         with pytest.raises(Exception, match="engine"):
-            runtime.chain("c").call({})
+            runtime.part_of("chains").get("c").call({})
     found = scraped(client)
     engine = [("chain", "c"), ("engine", Engine.name)]
     assert found["om_engine_outages_total", *engine] == 1
@@ -156,7 +157,7 @@ def test_both_caches_are_told_by_kind_and_by_group(tmp_path):
     client = Client(OpenManagerMiddleware(page, runtime=runtime))
     for _ in range(3):
         client.get("/page").close()
-        runtime.cache.query(("users", 1), lambda: "value", stale_time=60)
+        runtime.part_of("cache").query(("users", 1), lambda: "value", stale_time=60)
     found = scraped(client)
     assert found["om_cache_lookups_total", ("kind", "fresh")] == 2
     assert found["om_cache_lookups_total", ("kind", "miss")] == 1

@@ -92,7 +92,7 @@ def test_the_panels_are_read_and_cached(client: FlaskClient, app: Flask) -> None
     assert set(first["panels"]) == {"cpu", "memory", "disks", "network", "processes"}
     assert all(panel["data"] for panel in first["panels"].values())
     assert client.get("/api/status").headers["Cache-Control"] == "no-store"
-    stats = app.extensions["om_plugins"].cache.stats()
+    stats = app.extensions["om_plugins"].part_of("cache").stats()
     assert stats.fetches == 5
     assert stats.fresh >= 5
 

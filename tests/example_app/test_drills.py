@@ -66,7 +66,7 @@ def test_the_killed_analyst_is_started_again_by_recovery(
     answer = app.test_client().post("/drills/passing").get_json()
     assert answer["done"] is True
     assert answer["rests_s"] == 0
-    recovery = app.extensions["om_plugins"].recovery
+    recovery = app.extensions["om_plugins"].part_of("recovery").recovery
     (report,) = until(recovery.history)
     assert report.succeeded
     assert "Starting the analyst: it was started again" in report.steps
@@ -85,7 +85,7 @@ def test_only_the_apps_own_pages_press_the_buttons(path: str, make: Callable[...
 def test_another_service_is_left_alone(make: Callable[..., Flask]) -> None:
     app = make(llm_url="http://127.0.0.1:1/v1", llm_model="m")
     assert app.test_client().post("/drills/passing").get_json()["done"] is False
-    assert app.extensions["om_plugins"].recovery.patterns() == []
+    assert app.extensions["om_plugins"].part_of("recovery").recovery.patterns() == []
 
 
 @pytest.mark.parametrize(

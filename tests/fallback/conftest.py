@@ -12,8 +12,8 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import SmartCache
 from om_plugins.errors import Transient
-from om_plugins.fallback import FallbackLayer
-from om_plugins.settings.settings__options import FallbackOptions
+from om_plugins.fallback.layer import FallbackLayer
+from om_plugins.fallback.options import FallbackOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer
 from om_plugins.workers.scheduler import BackgroundScheduler

@@ -106,7 +106,7 @@ def test_what_answered_is_signalled_and_counted_by_kind():
         {"kind": "engine", "route": "/view", "status": 200, "failed": 502,
          "engine": "archive", "chain": "reports"},
     ]  # fmt: skip
-    totals = om.runtime.monitoring.totals()
+    totals = om.runtime.part_of("monitoring").totals()
     assert {key[1]: count for key, count in totals.items() if key[0] == "fallback"} == {
         "stale": [1], "page": [1], "engine": [1],
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_what_is_told_of_errors_goes_on():
     app, om = made(OM_FALLBACK={"/": ["stale"]})
     for _ in range(3):
         app.test_client().get("/reports/day").close()
-    (pattern,) = om.runtime.recovery.patterns()
+    (pattern,) = om.runtime.part_of("recovery").recovery.patterns()
     assert (pattern.subject, pattern.count) == ("route:/reports/day", 3)
     page = app.test_client().get("/reports/day", headers=BROWSER).text
     assert f'name="reference" value="{pattern.fingerprint}"' in page
@@ -197,7 +197,7 @@ def test_a_person_reports_and_refreshes(browser, served, scripts):
     else:
         page.get_by_text("Its number is 1.").wait_for()
         page.get_by_role("link", name="Back to the page").click()
-    (report,) = om.runtime.problem_reports.read()
+    (report,) = om.runtime.part_of("notifications").problem_reports.read()
     assert (report.id, report.route) == ("1", "/reports/day")
     assert len(report.fingerprint) == 16
     app.broken = False

@@ -1,4 +1,7 @@
-"""The fallback layer: what fails before its first byte is answered by something else."""
+"""The fallback layer: what fails before its first byte is answered by something else.
+
+Covers ``om_plugins.fallback.answers`` as well.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.errors import ConfigError, RateLimited
-from om_plugins.fallback import FALLBACK, RAISED
-from om_plugins.settings.settings__options import FallbackOptions
+from om_plugins.fallback.layer import FALLBACK, RAISED
+from om_plugins.fallback.options import FallbackOptions
 from om_plugins.types import Answer
 
 from .conftest import AChain, Body, answers, raises, told
@@ -63,7 +66,7 @@ def test_a_path_without_a_slash_is_itself_and_what_is_below_it(house):
 
 
 def test_the_longest_path_wins(house):
-    from om_plugins.fallback import FallbackLayer
+    from om_plugins.fallback.layer import FallbackLayer
 
     chain = AChain({"from": "the archive"})
     fallback = house(raises(), chain=chain)

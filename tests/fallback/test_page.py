@@ -7,7 +7,7 @@ import re
 import pytest
 
 from om_plugins.core.translations import load_translations
-from om_plugins.fallback import RAISED
+from om_plugins.fallback.layer import RAISED
 from om_plugins.fallback.page import Friendly, local_address, wants_page
 from om_plugins.recovery import messages__wording as wording
 

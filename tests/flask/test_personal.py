@@ -80,7 +80,7 @@ def test_without_a_shared_view_there_is_no_layer():
     site = Site()
     client = site.view(shared=False)
     client.get("/page")
-    assert not site.om.runtime.http_cache_part.wanted
+    assert not site.om.runtime.part_of("http_cache").wanted
     assert "Cache-Status" not in client.get("/page").headers
 
 
@@ -299,7 +299,7 @@ def test_a_page_left_without_nonces_is_made_anew_where_they_are_asked_for():
     client = site.view(lambda number: render_template_string(PAGE, number=number))
     assert "nonce" not in client.get("/page").text
     assert "nonce" not in client.get("/page").text
-    policy = site.om.runtime.header_policy
+    policy = site.om.runtime.part_of("headers").policy
     policy.draw = lambda: True
     reported = client.get("/page")
     assert "nonce" in reported.text
@@ -315,8 +315,8 @@ def test_what_reaches_the_application_is_counted_under_its_route(everything):
     client = site.view(path="/page/<int:number>")
     site.app.add_url_rule("/own", "own", lambda: "mine")
     samples = []
-    collector = site.om.runtime.monitoring.collector
-    collector.listen(samples.append)
+    collector = site.om.runtime.part_of("monitoring").collector
+    collector.add_listener(samples.append)
     for path in ("/page/1", "/page/1", "/page/2", "/own"):
         client.get(path, buffered=True)
     collector.fold()

@@ -8,8 +8,8 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.gateway import EngineRoutes
-from om_plugins.settings.settings__options import RouteOptions
+from om_plugins.gateway.layer import EngineRoutes
+from om_plugins.gateway.options import RouteOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer
 

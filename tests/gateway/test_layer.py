@@ -14,8 +14,8 @@ from om_plugins.errors import (
     InvalidRequest,
     Transient,
 )
-from om_plugins.gateway import EngineRoutes
-from om_plugins.settings.settings__options import RouteOptions
+from om_plugins.gateway.layer import EngineRoutes
+from om_plugins.gateway.options import RouteOptions
 from om_plugins.testing.fakes import FakeClock
 from tests.gateway.conftest import SECRET, AChain, Client
 

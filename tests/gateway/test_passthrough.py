@@ -139,7 +139,7 @@ def test_monitoring_names_the_route_and_never_the_path(make):
     app = make()
     for number in range(3):
         app.test_client().get(f"/api/{number}").close()
-    routes = [row["route"] for row in app.om.runtime.monitoring.overview()["routes"]]
+    routes = [row["route"] for row in app.om.runtime.part_of("monitoring").overview()["routes"]]
     assert routes == ["/api/*"]
 
 

@@ -4,9 +4,10 @@ import pytest
 
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
-from om_plugins.headers.companions import CHANGED, DEFAULTS, from_settings
+from om_plugins.headers.companions import CHANGED, DEFAULTS, merge_with_defaults
 from om_plugins.headers.companions__permissions import FEATURES, permissions_policy
-from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
+from om_plugins.headers.feature import policy_from
+from om_plugins.headers.layer import HeadersLayer
 
 
 def sent(serve, environ=None, content_type="text/html", own=(), changes=None, **settings):
@@ -16,7 +17,7 @@ def sent(serve, environ=None, content_type="text/html", own=(), changes=None, **
         start_response("200 OK", [("Content-Type", content_type), *own])
         return [b""]
 
-    policy = HeaderPolicy.from_settings(Settings(**settings), debug=False)
+    policy = policy_from(Settings(**settings), debug=False)
     return serve(HeadersLayer(app, policy), environ=environ)
 
 
@@ -24,7 +25,7 @@ PLAIN_HTTP = {"wsgi.url_scheme": "http"}
 
 
 def test_nothing_but_the_defaults_is_sent_unasked():
-    assert from_settings(Settings()) == dict(DEFAULTS)
+    assert merge_with_defaults({}) == dict(DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_hsts_goes_with_https_alone(serve, options, value):
 )
 def test_the_preload_list_s_own_rules_are_kept(options):
     with pytest.raises(ConfigError, match="hstspreload") as caught:
-        from_settings(Settings(hsts=options))
+        policy_from(Settings(hsts=options), debug=False)
     assert caught.value.key == "OM_HSTS['preload']"
 
 
@@ -115,7 +116,7 @@ def test_features_that_browsers_know_are_known():
 )
 def test_wrong_headers_fail_at_start(headers, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        from_settings(Settings(headers=headers))
+        policy_from(Settings(headers=headers), debug=False)
 
 
 @pytest.mark.parametrize(

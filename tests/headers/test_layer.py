@@ -13,6 +13,7 @@ from om_plugins import Settings
 from om_plugins.csp.nonce import NONCE, PLAIN, SENT, nonce, tag_nonce
 from om_plugins.csp.override import override
 from om_plugins.errors import ConfigError
+from om_plugins.headers.feature import policy_from
 from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 
 NONCED = re.compile(r"'nonce-([0-9a-f]{32})'")
@@ -33,7 +34,7 @@ def answer(body=b"<p>", status="200 OK", headers=MappingProxyType({"Content-Type
 def policy(mode="enforce", **settings):
     debug = settings.pop("debug", False)
     settings = {"csp_report_sample": 0, **settings}  # nothing is left to chance
-    return HeaderPolicy.from_settings(Settings(csp_mode=mode, **settings), debug=debug)
+    return policy_from(Settings(csp_mode=mode, **settings), debug=debug)
 
 
 # --- what each mode sends ---------------------------------------------------------------------
@@ -100,9 +101,7 @@ def test_reports_are_asked_for_on_all_responses_in_debug_mode(serve, mode):
 
 def test_under_test_nothing_is_left_to_chance(serve):
     for sample, testing, asks in ((0.5, True, 0), (1, True, 20), (0.5, False, None)):
-        rules = HeaderPolicy.from_settings(
-            Settings(csp_report_sample=sample), debug=testing, testing=testing
-        )
+        rules = policy_from(Settings(csp_report_sample=sample), debug=testing, testing=testing)
         asked = sum(bool(serve(HeadersLayer(answer(), rules)).all(ENDPOINTS)) for _ in range(20))
         assert asked == asks if asks is not None else 0 < asked < 20
 
@@ -239,7 +238,7 @@ def test_wrong_settings_fail_at_start(mode, settings, key):
 
 def test_plugins_sources_are_added_and_never_forbid_anything(serve):
     extra = {"style-src": ["https://a.example", "https://a.example"], "frame-src": ["b.example"]}
-    rules = HeaderPolicy.from_settings(Settings(csp_mode="enforce"), debug=False, extra=extra)
+    rules = policy_from(Settings(csp_mode="enforce"), debug=False, extra=extra)
     csp = serve(HeadersLayer(answer(), rules)).csp
     assert csp.count("https://a.example") == 1
     assert "frame-src" not in csp

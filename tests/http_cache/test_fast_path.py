@@ -103,7 +103,7 @@ def look_of(answer):
 )
 def test_both_ways_are_one_answer(settings, view, ask):
     site = Site(VIEWS[view], **SETTINGS[settings])
-    site.om.runtime.header_policy.draw = lambda: False
+    site.om.runtime.part_of("headers").policy.draw = lambda: False
     site.get(**ask)
     runs, passed = site.runs, site.passed
     answer = site.get(**ask)
@@ -127,7 +127,7 @@ def test_each_hit_has_a_nonce_of_its_own():
 
 def test_the_share_that_asks_for_reports_is_kept():
     site = Site(VIEWS["literal tags"], OM_CSP_MODE="enforce", OM_CSP_REPORT_SAMPLE=0.5)
-    policy = site.om.runtime.header_policy
+    policy = site.om.runtime.part_of("headers").policy
     drawn = iter([True, False, False, True])
     policy.draw = lambda: next(drawn)  # once for each answer, whichever way it goes
     asked = ["report-uri" in site.get().headers["Content-Security-Policy"] for _ in range(4)]
@@ -137,7 +137,7 @@ def test_the_share_that_asks_for_reports_is_kept():
 
 def test_a_page_without_nonces_gives_way_where_reports_are_asked_for():
     site = Site(VIEWS["literal tags"])
-    policy = site.om.runtime.header_policy
+    policy = site.om.runtime.part_of("headers").policy
     policy.draw = lambda: True
     reported = site.get()
     assert "nonce" in reported.text
@@ -233,7 +233,7 @@ def test_what_was_purged_is_not_sent_any_more():
 
 def test_hits_are_counted_as_any_request():
     site = Site(VIEWS["no tags"])
-    collector = site.om.runtime.monitoring.collector
+    collector = site.om.runtime.part_of("monitoring").collector
     samples = []
     collector.add_listener(samples.append)
     before = site.om.http_cache.stats().hits

@@ -7,8 +7,8 @@ import pytest
 from om_plugins import Settings
 from om_plugins.errors import ConfigError
 from om_plugins.monitoring.alert_rules import RULES, build_rules, take_readings, wilson_lower
+from om_plugins.monitoring.feature import AlertOptions
 from om_plugins.monitoring.windows import Slot
-from om_plugins.settings.settings__options import AlertOptions
 from om_plugins.types import EngineHealth, Health
 
 NOW = 1_700_000_000.0

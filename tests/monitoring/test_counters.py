@@ -18,6 +18,7 @@ from om_plugins.monitoring.counters import (
     count_fields,
     count_requests,
 )
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
 from om_plugins.types import CacheStats, EngineSpec, EngineTraits
@@ -142,7 +143,7 @@ class Engine:
 
 def made(sender):
     settings = Settings(hub_url="memory://", metrics=True, retries=0)
-    runtime = Runtime(settings, sender=sender, testing=True, clock=FakeClock())
+    runtime = Runtime(settings, sender=sender, clock=FakeClock(), host=Host(testing=True))
     runtime.add_engine(EngineSpec(Engine("first", ConnectionError("away")), "c", tier=1))
     runtime.add_engine(EngineSpec(Engine("second"), "c", tier=2))
     return runtime
@@ -151,12 +152,12 @@ def made(sender):
 def test_answers_failures_and_fallbacks_are_counted_for_each_application():
     one, other = made("one"), made("other")
     for _ in range(3):
-        one.chain("c").call({})
-    other.chain("c").call({})
-    found = one.monitoring.totals()
+        one.part_of("chains").get("c").call({})
+    other.part_of("chains").get("c").call({})
+    found = one.part_of("monitoring").totals()
     assert found["engine", "c", "first", "failed"] == [3]
     assert found["engine", "c", "second", "answered"] == [3]
     assert found["engine", "c", "second", "fallbacks"] == [3]
-    assert other.monitoring.totals()["engine", "c", "second", "answered"] == [1]
+    assert other.part_of("monitoring").totals()["engine", "c", "second", "answered"] == [1]
     for runtime in (one, other):
         runtime.close()

@@ -311,16 +311,16 @@ def test_a_flask_app_is_watched_with_one_line_and_monitors_get_its_samples():
         client.get("/nowhere").close()
         client.get("/_om/static/none").close()
     runtime = om.runtime
-    seen = runtime.monitoring.overview()
+    seen = runtime.part_of("monitoring").overview()
     assert {(r["route"], r["status"]): r["requests"] for r in seen["routes"]} == {
         ("/hello/<name>", "2xx"): 2,
         ("<unmatched>", "4xx"): 1,
         ("/_om/*", "4xx"): 1,
     }
-    runtime.monitoring.tick()
+    runtime.part_of("monitoring").tick()
     with app.test_client() as client:
         client.get("/hello/c").close()
-    runtime.monitoring.tick()
+    runtime.part_of("monitoring").tick()
     runtime.scheduler.run_pending()
     assert [(s.route, s.status) for s in plugin.samples] == [("/hello/<name>", 200)]
     runtime.close()
@@ -331,7 +331,7 @@ def test_switched_off_it_is_not_composed_and_starts_nothing():
     om = OpenManager(app)
     with app.test_client() as client:
         client.get("/hello/a").close()
-    assert om.runtime.monitoring.overview()["requests"] == 0
+    assert om.runtime.part_of("monitoring").overview()["requests"] == 0
     assert om.runtime.scheduler.run_due() == 0
     om.runtime.close()
 

@@ -78,16 +78,19 @@ def test_two_processes_are_one_picture_and_a_killed_one_runs_out(hub_url, begin)
     runtime = Runtime(Settings(hub_url=hub_url))
 
     def requests():
-        seen = runtime.monitoring.overview()
+        seen = runtime.part_of("monitoring").overview()
         return {w["pid"]: w["requests"] for w in seen["workers"] if w["pid"] != os.getpid()}
 
     try:
         eventually(requests, {first.pid: 31, second.pid: 41})
-        seen = runtime.monitoring.overview()
+        seen = runtime.part_of("monitoring").overview()
         assert seen["requests"] == 72
         assert sum(point["errors"] for point in seen["seconds"]) == 2
         assert seen["rss_bytes"] > 20_000_000
-        eventually(lambda: sum(p["requests"] for p in runtime.monitoring.overview()["seconds"]), 72)
+        eventually(
+            lambda: sum(p["requests"] for p in runtime.part_of("monitoring").overview()["seconds"]),
+            72,
+        )
         os.kill(first.pid, signal.SIGKILL)
         eventually(requests, {second.pid: 41})
         second.communicate("")

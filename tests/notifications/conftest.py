@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins import Settings
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 
@@ -21,10 +22,9 @@ def make_runtime(clock):
     def make(*plugins, environ=lambda: None, **settings):
         runtime = Runtime(
             Settings(**settings),
-            testing=True,
             plugins=plugins,
             clock=clock,
-            current_environ=environ,
+            host=Host(testing=True, environ=environ),
         )
         made.append(runtime)
         return runtime

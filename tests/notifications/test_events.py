@@ -86,7 +86,7 @@ def open_stream(wsgi):
 @pytest.fixture
 def tell(runtime):
     def tell(message, to):
-        runtime.notify.info(message, to=to)
+        runtime.part_of("notifications").info(message, to=to)
         runtime.scheduler.run_pending()
 
     return tell
@@ -118,7 +118,7 @@ def test_a_browser_gets_a_cookie_once_and_then_what_is_said_to_it(runtime, open_
     mine = open_stream(Cookie=cookie)
     assert "Set-Cookie" not in mine.headers
     assert mine.next().startswith(b"retry: 2000\n\nevent: ready\nid: 0\n")
-    tell("for me", runtime.browsers.find_address(cookie))
+    tell("for me", runtime.part_of("notifications").browsers.find_address(cookie))
     (item,) = mine.items()
     assert item["message"] == "for me"
     assert set(item) == {
@@ -131,7 +131,9 @@ def test_other_browsers_do_not_hear_what_is_said_to_one(runtime, open_stream, te
     one.next()
     other.next()
     for stream, name in ((one, "one"), (other, "other")):
-        tell(f"for {name}", runtime.browsers.find_address(cookie_of(stream)))
+        tell(
+            f"for {name}", runtime.part_of("notifications").browsers.find_address(cookie_of(stream))
+        )
     tell("for operators", "operators")
     tell("for all", "everyone")
     assert [item["message"] for item in one.items()] == ["for one", "for all"]
@@ -150,10 +152,13 @@ def test_users_and_roles_hear_what_is_said_to_them(open_stream, tell):
 
 def test_a_forged_cookie_is_replaced(runtime, open_stream, tell):
     cookie = cookie_of(open_stream())
-    address = runtime.browsers.find_address(cookie)
+    address = runtime.part_of("notifications").browsers.find_address(cookie)
     for forged in (cookie[:-3] + "AAA", cookie.partition(".")[0], f"om_sid={address[4:]}."):
         stream = open_stream(Cookie=forged)
-        assert runtime.browsers.find_address(cookie_of(stream)) not in ("", address)
+        assert runtime.part_of("notifications").browsers.find_address(cookie_of(stream)) not in (
+            "",
+            address,
+        )
         stream.next()
         tell("secret", address)
         tell("for all", "everyone")
@@ -275,7 +280,7 @@ def test_polling_gives_what_is_new_and_where_to_go_on(poll, tell, runtime):
     cookie = answer.headers["Set-Cookie"].partition(";")[0]
     ((cursor),) = answer.json
     assert cursor == {"id": "0", "kind": "cursor"}
-    tell("for me", runtime.browsers.find_address(cookie))
+    tell("for me", runtime.part_of("notifications").browsers.find_address(cookie))
     tell("private", "operators")
     mine, cursor = poll("0", cookie).json
     assert (mine["message"], cursor["kind"]) == ("for me", "cursor")
@@ -354,9 +359,9 @@ def test_a_live_key_is_told_to_who_may_know_and_its_value_to_nobody(runtime, ope
     everyone, seven = open_stream(), open_stream(X_User="7")
     for stream in (everyone, seven):
         assert changed(stream.next()) is None
-    runtime.cache.query("load", lambda: "a value", live=True)
-    runtime.cache.query(("inbox", 7), lambda: "a letter", scope="7", live="user:7")
-    runtime.cache.query("private", lambda: "a secret")
+    runtime.part_of("cache").query("load", lambda: "a value", live=True)
+    runtime.part_of("cache").query(("inbox", 7), lambda: "a letter", scope="7", live="user:7")
+    runtime.part_of("cache").query("private", lambda: "a secret")
     pieces = {}
     for stream, count in ((everyone, 1), (seven, 2)):
         piece, keys = b"", []
@@ -371,7 +376,7 @@ def test_a_live_key_is_told_to_who_may_know_and_its_value_to_nobody(runtime, ope
 
 
 def test_who_comes_later_is_told_what_changed_in_the_last_minute(runtime, open_stream, wsgi):
-    runtime.cache.query("load", lambda: 1, live=True)
+    runtime.part_of("cache").query("load", lambda: 1, live=True)
     assert changed(open_stream().next()) == ["load"]
     polled = Client(wsgi).get("/_om/events?poll=1").json
     assert polled[0] == {"kind": "changed", "keys": ["load"]}

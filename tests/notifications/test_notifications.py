@@ -60,7 +60,7 @@ def test_a_notification_reaches_notifier_hub_and_signal(make_runtime):
         kind="error", message="No answer", actions=(Action("Refresh", "refresh"),), key="k"
     )
     with signals.notification_sent.connected_to(receiver):
-        runtime.notify(note)
+        runtime.part_of("notifications")(note)
         assert kept.got == []  # nothing happens on the caller's path
         runtime.scheduler.run_pending()
     ((got, timeout),) = kept.got
@@ -73,7 +73,7 @@ def test_a_notification_reaches_notifier_hub_and_signal(make_runtime):
 @pytest.mark.parametrize("kind", ["success", "error", "warning", "info"])
 def test_each_kind_has_a_method_that_takes_the_same_keywords(make_runtime, kind):
     runtime = make_runtime()
-    getattr(runtime.notify, kind)(
+    getattr(runtime.part_of("notifications"), kind)(
         "Saved",
         title="File",
         to="user:7",
@@ -93,25 +93,25 @@ def test_each_kind_has_a_method_that_takes_the_same_keywords(make_runtime, kind)
 def test_a_wrong_address_is_an_error_that_names_the_ways_out(make_runtime, to):
     runtime = make_runtime()
     with pytest.raises(ValueError, match=r"must be 'everyone', 'operators', 'user:<id>'"):
-        runtime.notify.info("x", to=to)
+        runtime.part_of("notifications").info("x", to=to)
     with pytest.raises(ValueError, match="must be"):
-        runtime.notify.progress("x", to=to)
+        runtime.part_of("notifications").progress("x", to=to)
     assert published(runtime) == []
 
 
 def test_outside_a_request_it_goes_to_the_operators(make_runtime):
     runtime = make_runtime()
-    runtime.notify.info("Nightly job done")
+    runtime.part_of("notifications").info("Nightly job done")
     assert published(runtime)[0]["to"] == "operators"
 
 
 def test_in_a_request_it_goes_to_the_browser_that_asked(make_runtime):
     asked = {}
     runtime = make_runtime(environ=lambda: asked)
-    address, cookie = runtime.browsers.assign_address({}, "")
+    address, cookie = runtime.part_of("notifications").browsers.assign_address({}, "")
     asked["HTTP_COOKIE"] = cookie.partition(";")[0]
-    runtime.notify.success("Saved")
-    progress = runtime.notify.progress("Working")
+    runtime.part_of("notifications").success("Saved")
+    progress = runtime.part_of("notifications").progress("Working")
     asked.clear()  # the request is over; the progress still goes to the same browser
     progress.complete("Done")
     assert [data["to"] for data in published(runtime)] == [address] * 3
@@ -121,7 +121,7 @@ def test_in_a_request_it_goes_to_the_browser_that_asked(make_runtime):
 def test_a_browser_that_is_not_known_gets_nothing_and_notifiers_do(make_runtime, cookies):
     kept = Kept()
     runtime = make_runtime((Plugin(kept), "kept"), environ=lambda: {"HTTP_COOKIE": cookies})
-    runtime.notify.success("Saved")
+    runtime.part_of("notifications").success("Saved")
     assert published(runtime) == []
     assert kept.got[0][0].to == "sid:"
 
@@ -129,7 +129,7 @@ def test_a_browser_that_is_not_known_gets_nothing_and_notifiers_do(make_runtime,
 def test_a_progress_is_one_toast_that_ends_as_a_success(make_runtime):
     kept = Kept()
     runtime = make_runtime((Plugin(kept), "kept"))
-    progress = runtime.notify.progress("Reading", to="everyone")
+    progress = runtime.part_of("notifications").progress("Reading", to="everyone")
     for done in range(1000):
         progress.update(done / 10)
     progress.update(99, "Writing")
@@ -147,8 +147,8 @@ def test_a_progress_is_one_toast_that_ends_as_a_success(make_runtime):
 
 def test_a_failed_progress_stays_when_it_has_actions(make_runtime):
     runtime = make_runtime()
-    runtime.notify.progress("Repairing", to="everyone").fail()
-    runtime.notify.progress("Repairing", to="everyone").fail(
+    runtime.part_of("notifications").progress("Repairing", to="everyone").fail()
+    runtime.part_of("notifications").progress("Repairing", to="everyone").fail(
         "It did not work", actions=[Action("Refresh", "refresh")]
     )
     _, first, _, second = published(runtime)
@@ -159,8 +159,8 @@ def test_a_failed_progress_stays_when_it_has_actions(make_runtime):
 def test_a_notifier_that_fails_is_tried_again_after_1_2_and_4_seconds(make_runtime, clock):
     broken = Broken(times=3)
     runtime = make_runtime((Plugin(broken), "broken"))
-    runtime.notify(Notification(kind="info", message="first"))
-    runtime.notify(Notification(kind="info", message="second"))
+    runtime.part_of("notifications")(Notification(kind="info", message="first"))
+    runtime.part_of("notifications")(Notification(kind="info", message="second"))
     runtime.scheduler.run_pending()
     for wait_s in (1, 2, 4):
         assert broken.got == []
@@ -177,8 +177,8 @@ def test_a_notifier_that_fails_is_tried_again_after_1_2_and_4_seconds(make_runti
 def test_after_the_last_try_the_next_notification_has_its_turn(make_runtime, clock):
     broken = Broken(times=4)
     runtime = make_runtime((Plugin(broken), "broken"))
-    runtime.notify(Notification(kind="info", message="first"))
-    runtime.notify(Notification(kind="info", message="second"))
+    runtime.part_of("notifications")(Notification(kind="info", message="first"))
+    runtime.part_of("notifications")(Notification(kind="info", message="second"))
     runtime.scheduler.run_pending()
     for _ in range(3):
         clock.advance(5)
@@ -196,7 +196,7 @@ def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(ma
 
     with signals.notification_failed.connected_to(receiver):
         for _ in range(4):
-            runtime.notify(Notification(kind="info", message="hello"))
+            runtime.part_of("notifications")(Notification(kind="info", message="hello"))
             runtime.scheduler.run_pending()
         assert len(kept.got) == 4
         clock.advance(5)
@@ -206,7 +206,7 @@ def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(ma
     assert failed[:2] == [("broken", ConnectionError)] * 2
     clock.advance(5)
     runtime.scheduler.run_due()
-    runtime.notify(Notification(kind="info", message="hello"))
+    runtime.part_of("notifications")(Notification(kind="info", message="hello"))
     runtime.scheduler.run_pending()
     assert broken.left == 10**6 - 2  # it is not called any more
     assert len(kept.got) == 5
@@ -215,7 +215,7 @@ def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(ma
 def test_a_flood_is_bounded_and_said_once(make_runtime, caplog):
     runtime = make_runtime()
     for _ in range(1500):
-        runtime.notify.info("flood", to="everyone")
+        runtime.part_of("notifications").info("flood", to="everyone")
     runtime.scheduler.run_pending()
     assert len(runtime.hub.read("notifications", limit=10_000)) == 1000
     assert [r.message for r in caplog.records if "left out" in r.message] == [

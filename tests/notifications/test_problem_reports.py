@@ -53,7 +53,7 @@ def test_a_report_is_numbered_kept_and_told(post, runtime):
         answer = post(said, {**HEADERS, "User-Agent": "Some Browser"})
     assert (answer.status_code, answer.json) == (201, {"id": "1"})
     assert post({"message": "again"}).json == {"id": "2"}
-    newest, first = runtime.problem_reports.read()
+    newest, first = runtime.part_of("notifications").problem_reports.read()
     assert newest.message == "again"
     assert (first.message, first.route, first.fingerprint) == ("The assistantfailed", "/page", "f1")
     assert first.details == {"tier": 2, "language": "ko", "browser": "Some Browser"}
@@ -75,7 +75,7 @@ def test_a_report_that_another_site_sends_is_refused(post, runtime):
         answer = post({"message": "x"}, headers)
         assert answer.status_code == 403
         assert answer.content_type == "application/problem+json"
-    assert runtime.problem_reports.read() == []
+    assert runtime.part_of("notifications").problem_reports.read() == []
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_report_that_another_site_sends_is_refused(post, runtime):
 def test_what_is_no_report_is_refused(post, runtime, body, status):
     more = {"environ_overrides": {"CONTENT_LENGTH": ""}} if not body else {}
     assert post(body, **more).status_code == status
-    assert runtime.problem_reports.read() == []
+    assert runtime.part_of("notifications").problem_reports.read() == []
 
 
 def test_only_post_is_answered(runtime):
@@ -109,7 +109,7 @@ def test_a_hostile_report_is_cut(post, runtime):
         "details": {f"k{n}": "v" * 20 for n in range(90)} | {"n": 10**30},
     }
     assert post(said).status_code == 201
-    (report,) = runtime.problem_reports.read()
+    (report,) = runtime.part_of("notifications").problem_reports.read()
     assert (len(report.message), report.route, len(report.fingerprint)) == (1000, "", 100)
     assert len(report.details) <= 21
 
@@ -122,7 +122,7 @@ def test_the_newest_reports_are_kept_and_listed(post, runtime, clock):
     runtime.hub.increment("problems:number", KEPT - 1, ttl=1000)
     for _ in range(3):
         post({"message": "x"})
-    assert [report.id for report in runtime.problem_reports.read(2)] == [
+    assert [report.id for report in runtime.part_of("notifications").problem_reports.read(2)] == [
         str(KEPT + 2),
         str(KEPT + 1),
     ]
@@ -130,9 +130,11 @@ def test_the_newest_reports_are_kept_and_listed(post, runtime, clock):
         "problem:000000000003", {"id": "3", "at": 1.0, "message": "old", "route": ""}, 60
     )
     post({"message": "x"})
-    assert "3" not in [report.id for report in runtime.problem_reports.read()]
+    assert "3" not in [
+        report.id for report in runtime.part_of("notifications").problem_reports.read()
+    ]
 
 
 def test_what_cannot_be_read_is_left_out_of_the_list(runtime):
     runtime.hub.put("problem:000000000001", "nonsense", 60)
-    assert runtime.problem_reports.read() == []
+    assert runtime.part_of("notifications").problem_reports.read() == []

@@ -34,7 +34,7 @@ def test_a_report_by_the_form_is_stored_with_a_number(client, runtime):
             headers={**SAME_SITE, "User-Agent": "A browser"},
         )
     assert reply.status_code == 201
-    (report,) = runtime.problem_reports.read()
+    (report,) = runtime.part_of("notifications").problem_reports.read()
     assert heard == [report]
     assert f"Its number is {report.id}." in reply.text
     assert 'href="/reports/day?secret=1"' in reply.text
@@ -55,7 +55,7 @@ def test_a_report_by_the_form_is_stored_with_a_number(client, runtime):
 def test_a_form_of_another_site_reports_nothing(client, runtime, headers, status):
     reply = client.post("/_om/report", data={"url": "/x"}, headers=headers)
     assert reply.status_code == status
-    assert len(runtime.problem_reports.read()) == (status == 201)
+    assert len(runtime.part_of("notifications").problem_reports.read()) == (status == 201)
 
 
 def test_the_form_is_cut_cleaned_and_limited(client, runtime):
@@ -64,7 +64,7 @@ def test_the_form_is_cut_cleaned_and_limited(client, runtime):
     assert reply.status_code == 413
     reply = client.post("/_om/report", data={"url": "//evil.example"}, headers=SAME_SITE)
     assert "evil" not in reply.text
-    assert runtime.problem_reports.read()[0].route == "/"
+    assert runtime.part_of("notifications").problem_reports.read()[0].route == "/"
     many = "&".join(f"a{n}=1" for n in range(50))
     assert client.post("/_om/report", data=many.encode(), headers=SAME_SITE).status_code == 201
     statuses = [

@@ -325,7 +325,7 @@ def _wrapper() -> Any:
     ("functions", "reason"),
     [
         ({"om_engine": marked(om_csp)}, "om_engine is not a hook; did you mean om_engines?"),
-        ({"paint": marked(om_csp)}, "paint is not a hook; hooks are om_plugin_info, om_engines"),
+        ({"paint": marked(om_csp)}, "paint is not a hook; hooks are om_plugin_info, om_features"),
         (
             {"paint": marked(om_csp, specname="om_cps")},
             "om_cps (specname of paint) is not a hook; did you mean om_csp?",
@@ -526,7 +526,7 @@ def test_settings_for_a_plugin_that_has_none_are_refused() -> None:
 
 
 def test_a_settings_table_of_this_package_may_be_the_config_class() -> None:
-    from om_plugins.settings.settings__options import ChainOptions
+    from om_plugins.chains.options import ChainOptions
 
     _, config = configured({"retries": "2"}, config_class=ChainOptions)
     assert config == ChainOptions(retries=2)

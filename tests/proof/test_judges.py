@@ -14,7 +14,8 @@ import pytest
 from example_app import create_app
 from example_app.config import ROOT, DemoConfig
 from om_plugins import Settings
-from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
+from om_plugins.headers.feature import policy_from
+from om_plugins.headers.layer import HeadersLayer
 from tests.conftest import lacking
 
 pytestmark = pytest.mark.proof
@@ -64,7 +65,7 @@ def policy_sent(**settings: Any) -> str:
         return [b""]
 
     seen: dict[str, str] = {}
-    rules = HeaderPolicy.from_settings(Settings(csp_mode="enforce", **settings), debug=False)
+    rules = policy_from(Settings(csp_mode="enforce", **settings), debug=False)
     environ = {"wsgi.url_scheme": "https", "SCRIPT_NAME": ""}
     HeadersLayer(app, rules)(environ, lambda status, headers, exc_info=None: seen.update(headers))
     return seen["Content-Security-Policy"]

@@ -45,7 +45,7 @@ def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(upstream, c
         start=1,
     ):
         runtime.add_engine(EngineSpec(engine, "soak", tier))
-    chain = runtime.chain("soak")
+    chain = runtime.part_of("chains").get("soak")
     chain.call({})
     files, threads = open_files(), open_threads()
     results = collections.Counter()

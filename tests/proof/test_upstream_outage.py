@@ -38,7 +38,7 @@ def test_a_total_outage_costs_at_most_one_and_a_fifth(upstream, capsys, policy):
         EngineSpec(HttpEngine("up", down.url, idempotent=True, pool_size=64), "c", 1)
     )
     runtime.add_engine(EngineSpec(StaticEngine("local", "resting"), "c", 2))
-    chain = runtime.chain("c")
+    chain = runtime.part_of("chains").get("c")
     answers = collections.Counter()
     began = time.monotonic()
 

@@ -54,7 +54,9 @@ def ask(app, path="/ask", method="POST", times=1, body=b"{}", **headers):
 
 
 def found(om):
-    return [(p.subject, p.count, p.example) for p in om.runtime.recovery.patterns()]
+    return [
+        (p.subject, p.count, p.example) for p in om.runtime.part_of("recovery").recovery.patterns()
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -111,12 +113,14 @@ def test_five_failures_lead_to_a_recovery_that_signals_its_end():
     assert [line.partition(":")[0] for line in report.steps] == [
         "Renewing saved answers", "Freeing memory", "Checking the network", "Asking again",
     ]  # fmt: skip
-    assert om.runtime.recovery.history() == [report]
+    assert om.runtime.part_of("recovery").recovery.history() == [report]
 
 
 def test_the_browser_that_asked_is_told_in_its_language_and_the_operators_in_english():
     app, om = make(OM_DISPLAY_NAMES={"assistant": "도우미"})
-    _, cookie = om.runtime.browsers.assign_address({"wsgi.url_scheme": "http"}, "")
+    _, cookie = om.runtime.part_of("notifications").browsers.assign_address(
+        {"wsgi.url_scheme": "http"}, ""
+    )
     ask(app, **{"Cookie": cookie.partition(";")[0], "Accept-Language": "ko"})
     mine, operators = [m.data for m in om.runtime.hub.read("notifications")]
     assert mine["to"].startswith("sid:")
@@ -131,7 +135,7 @@ def test_nothing_is_counted_when_the_package_is_switched_off():
     app, om = make(OM_ENABLED=False)
     ask(app, "/item/1", "GET", times=5)
     with pytest.raises(ChainExhausted):
-        om.runtime.chain("assistant").call()
+        om.runtime.part_of("chains").get("assistant").call()
     om.runtime.scheduler.run_pending()
     assert found(om) == []
 

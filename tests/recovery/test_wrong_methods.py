@@ -9,6 +9,7 @@ from werkzeug.test import Client
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.notifications.notifications import TOPIC
+from om_plugins.plugins.kit import Host
 from om_plugins.recovery.wrong_methods import WrongMethods
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
@@ -150,10 +151,10 @@ def test_an_apps_405s_are_counted_by_their_rule(app):
         assert client.post(f"/nowhere/{number}").status_code == 404
         assert client.get("/items/1").status_code == 200
     runtime = app.om.runtime
-    (pattern,) = runtime.wrong_methods.current()
+    (pattern,) = runtime.part_of("recovery").wrong_methods.current()
     assert (pattern.subject, pattern.count) == ("route:/items/<int:number>", 12)
-    assert runtime.recovery.patterns() == []
-    assert runtime.recovery.history() == []
+    assert runtime.part_of("recovery").recovery.patterns() == []
+    assert runtime.part_of("recovery").recovery.history() == []
     assert {m.data["to"] for m in runtime.hub.read(TOPIC)} == {"operators"}
 
 
@@ -162,7 +163,7 @@ def test_an_engine_routes_405s_are_counted_too(app):
         reply = app.test_client().put("/ask")
         assert reply.status_code == 405
         reply.close()
-    (pattern,) = app.om.runtime.wrong_methods.current()
+    (pattern,) = app.om.runtime.part_of("recovery").wrong_methods.current()
     assert (pattern.subject, pattern.fingerprint, pattern.count) == ("route:/ask", "405-PUT", 3)
 
 
@@ -177,7 +178,9 @@ def test_a_views_own_405_is_counted_by_its_rule_with_what_it_allows(app):
         client.post(f"/form/{number}").close()
         client.get(f"/form/{number}").close()
         client.put("/_om/health").close()  # this package's own pages do not count
-    found = {one.fingerprint: one for one in app.om.runtime.wrong_methods.current()}
+    found = {
+        one.fingerprint: one for one in app.om.runtime.part_of("recovery").wrong_methods.current()
+    }
     assert {(one.subject, one.count) for one in found.values()} == {("route:/form/<int:number>", 3)}
     assert found["405-POST"].example == "clients send POST to a GET-only route; it allows GET, HEAD"
     assert found["405-GET"].example == "clients send GET to a route that refuses it"
@@ -188,11 +191,11 @@ def test_a_plain_apps_405s_are_counted_without_their_paths():
         start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Type", "text/plain")])
         return [b"no"]
 
-    runtime = Runtime(Settings(hub_url="memory://"), testing=True)
+    runtime = Runtime(Settings(hub_url="memory://"), host=Host(testing=True))
     client = Client(OpenManagerMiddleware(plain, runtime=runtime))
     for number in range(3):
         client.post(f"/secret/{number}").close()
-    (pattern,) = runtime.wrong_methods.current()
+    (pattern,) = runtime.part_of("recovery").wrong_methods.current()
     assert (pattern.subject, pattern.count) == ("route:<unmatched>", 3)
     assert pattern.example == "clients send POST to a GET-only route; it allows GET"
     runtime.close()
@@ -202,7 +205,7 @@ def test_the_console_shows_them(app):
     from om_plugins.console.dashboard import Picture
 
     app.test_client().post("/items/1").close()
-    (shown,) = Picture(app.om.runtime).take()["wrong_methods"]
+    (shown,) = Picture(app.om.runtime.kit).take()["wrong_methods"]
     assert shown["subject"] == "route:/items/<int:number>"
     assert shown["count"] == 1
 
@@ -210,4 +213,4 @@ def test_the_console_shows_them(app):
 def test_the_kill_switch_counts_nothing(app):
     app.config["OM_ENABLED"] = False
     assert app.test_client().post("/items/1").status_code == 405
-    assert app.om.runtime.wrong_methods.current() == []
+    assert app.om.runtime.part_of("recovery").wrong_methods.current() == []

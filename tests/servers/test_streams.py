@@ -31,7 +31,7 @@ def up():
     (health,) = om.chain("c").health()
     return {
         "failures": health.failure_rate, "error": health.last_error,
-        "patterns": [one.example for one in om.runtime.recovery.patterns()],
+        "patterns": [one.example for one in om.runtime.part_of("recovery").recovery.patterns()],
     }
 """
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

@@ -10,6 +10,7 @@ import pytest
 
 from om_plugins.builtin.engines.last_good import StaleEngine, hash_question
 from om_plugins.errors import ChainExhausted, ConfigError, Transient, Unsupported
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing import EngineContract, FakeClock
 from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
@@ -20,12 +21,12 @@ class House:
 
     def __init__(self, **options):
         self.clock = FakeClock()
-        self.runtime = Runtime(testing=True, clock=self.clock)
+        self.runtime = Runtime(clock=self.clock, host=Host(testing=True))
         self.engine = self.add(**options)
 
     def add(self, name="memory", **options):
         self.runtime.add_engine(EngineSpec(StaleEngine(name, **options), "c", tier=2))
-        return self.runtime.chain("c").engines[-1].engine
+        return self.runtime.part_of("chains").get("c").engines[-1].engine
 
     def learn(self, payload, answer, *, engine=None, call=None, **marks):
         (engine or self.engine).learn(
@@ -104,12 +105,12 @@ def test_it_is_not_an_engine_of_two_applications(house):
     shared = StaleEngine("shared")
     for it in (one, other):
         it.runtime.add_engine(EngineSpec(shared, "s"))
-    mine = one.runtime.chain("s").engines[0].engine
+    mine = one.runtime.part_of("chains").get("s").engines[0].engine
     mine.learn(Call("q", "s"), Answer("secret of one", engine="model"))
     one.runtime.scheduler.run_pending()
     assert mine.call(Call("q", "s")).payload == "secret of one"
     with pytest.raises(Unsupported):
-        other.runtime.chain("s").engines[0].engine.call(Call("q", "s"))
+        other.runtime.part_of("chains").get("s").engines[0].engine.call(Call("q", "s"))
     with pytest.raises(Unsupported, match="no application"):
         shared.call(Call("q", "s"))
 
@@ -208,7 +209,7 @@ def test_it_forgets_what_is_too_old(house):
 def test_invalidating_the_chain_leaves_the_last_good_answer(house):
     it = house()
     it.learn("q", "a")
-    assert it.runtime.cache.invalidate(tags=["chain:c"]) == 1
+    assert it.runtime.part_of("cache").invalidate(tags=["chain:c"]) == 1
     assert it.ask("q").payload == "a"
 
 
@@ -220,7 +221,7 @@ def test_a_planted_entry_is_no_answer(house, planted):
     it = house()
     it.learn("q", "a")
     key = f"om-stale:{it.engine.name}:{hash_question(Call('q', 'c'), 'q')}"
-    it.runtime.cache.set(key, planted)
+    it.runtime.part_of("cache").set(key, planted)
     with pytest.raises(Unsupported):
         it.ask("q")
 
@@ -293,7 +294,7 @@ def test_in_a_chain_it_answers_what_was_answered_before(house):
             return {"answer": call.payload}
 
     it.runtime.add_engine(EngineSpec(Model(), "c", tier=1))
-    chain = it.runtime.chain("c")
+    chain = it.runtime.part_of("chains").get("c")
     assert not chain.call("q").stale
     it.runtime.scheduler.run_pending()
     down.append(True)

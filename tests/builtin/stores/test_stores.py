@@ -12,6 +12,7 @@ import pytest
 
 from om_plugins import Settings
 from om_plugins.cache.keys import make_store_key
+from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 
 KEY = make_store_key("k")
@@ -80,8 +81,10 @@ def worker(place):
 
     def make(name="shop", **settings):
         settings = {"hub_url": "memory://", "cache_url": place.url, "monitoring": False} | settings
-        made.append(Runtime(Settings(**settings), name=name, secret_key=lambda: "the host's"))
-        return made[-1].cache
+        made.append(
+            Runtime(Settings(**settings), host=Host(name=name, secret_key=lambda: "the host's"))
+        )
+        return made[-1].part_of("cache")
 
     yield make
     for runtime in made:
@@ -120,7 +123,7 @@ def test_signed_pickles_are_shared_by_workers_that_opted_in(worker):
 
 def test_the_hub_is_the_caches_redis_unless_something_else_is_said(redis_server):
     settings = {"cache_url": redis_server.url, "monitoring": False}
-    one, two = (Runtime(Settings(**settings), name="shop") for _ in range(2))
+    one, two = (Runtime(Settings(**settings), host=Host(name="shop")) for _ in range(2))
     assert one.hub_url() == redis_server.url
     one.hub.put("key", "value", 60)
     assert two.hub.get("key") == "value"

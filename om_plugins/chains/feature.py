@@ -1,0 +1,317 @@
+"""Chains of engines: retries, budget, breaker, hedge and fallback around each call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from ..errors import ConfigError
+from ..plugins.feature import Feature, Finding, nearest
+from ..settings.kinds import BOOL, EXCEPTIONS, choice, integer, number, table
+from ..settings.table import Table, key
+from .options import BALANCES, ChainOptions
+
+if TYPE_CHECKING:
+    from ..plugins.kit import Kit
+    from ..types import EngineSpec
+    from .chain import EngineChain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+
+    chains: dict[str, ChainOptions] = key(
+        {}, table(ChainOptions, "OM_CHAINS"), "settings of single chains", "Engines"
+    )
+    timeout: float = key(
+        10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain", "Engines"
+    )
+    attempt_timeout: float | None = key(
+        None,
+        number(0.001, 3600, "seconds"),
+        "longest time of one attempt; only the total deadline when not set",
+        "Engines",
+    )
+    retries: int = key(
+        3, integer(0, 20), "retries on the same engine after the first attempt", "Engines"
+    )
+    retry_budget: float = key(
+        0.2, number(0, 10), "retries and hedges per call, over time: 0.2 is one in five", "Engines"
+    )
+    retry_budget_floor: float = key(
+        1.0, number(0, 1000), "retries per second that the budget always allows", "Engines"
+    )
+    retry_on: tuple[type[Exception], ...] | None = key(
+        None,
+        EXCEPTIONS,
+        "only these errors are retried, of those that may be; all of them when not set",
+        "Engines",
+    )
+    give_up_on: tuple[type[Exception], ...] = key(
+        (), EXCEPTIONS, "these errors are never retried; the next engine is asked", "Engines"
+    )
+    retry_sleep: float | None = key(
+        None,
+        number(0, 3600, "seconds"),
+        "waits between the attempts of one call, in all, at most; when not set: 1 second where the "
+        "server has one thread, else only the deadline",
+        "Engines",
+    )
+    balance: str = key(
+        "round_robin",
+        choice(*BALANCES),
+        "which engine of a tier is asked first",
+        "Engines",
+    )
+    eject_after: int = key(
+        5,
+        integer(0, 1000),
+        "failures in a row after which one of several engines of a tier is asked last for a while; "
+        "0 for never",
+        "Engines",
+    )
+    hedge: float = key(
+        0.0,
+        number(0, 0.999),
+        "ask anew when an answer takes longer than this share of them: 0.95 is one in twenty; "
+        "0 for never. Only engines that are idempotent and `hedge_safe`",
+        "Engines",
+    )
+    bulkhead_wait: float = key(
+        0.0,
+        number(0, 3600, "seconds"),
+        "how long a call waits at an engine that is at its `max_concurrency`",
+        "Engines",
+    )
+    breaker_failure_rate: float = key(
+        0.5, number(0.01, 1), "share of failed calls that opens a breaker", "Engines"
+    )
+    breaker_slow_s: float = key(
+        5.0, number(0.001, 3600, "seconds"), "a call is slow from here on", "Engines"
+    )
+    breaker_slow_rate: float = key(
+        0.9, number(0.01, 1), "share of slow calls that opens a breaker", "Engines"
+    )
+    breaker_min_calls: int = key(
+        10, integer(1, 100_000), "calls in the window before a breaker may open", "Engines"
+    )
+    breaker_window_s: float = key(
+        30.0, number(1, 3600, "seconds"), "the window over which calls are counted", "Engines"
+    )
+    breaker_cooldown_s: float = key(
+        10.0,
+        number(0.001, 3600, "seconds"),
+        "how long a breaker stays open before it probes",
+        "Engines",
+    )
+    breaker_window_calls: int | None = key(
+        None,
+        integer(1, 100_000),
+        "judge the last so many calls instead of those of `OM_BREAKER_WINDOW_S`",
+        "Engines",
+    )
+    breaker_half_open_permits: int = key(
+        1,
+        integer(1, 1000),
+        "probes that are out at once, and that must succeed, to close a breaker",
+        "Engines",
+    )
+    breaker_cooldown_factor: float = key(
+        2.0,
+        number(1, 10),
+        "what each opening that soon follows another one multiplies the cooldown by",
+        "Engines",
+    )
+    breaker_cooldown_max_s: float = key(
+        60.0,
+        number(0.001, 86_400, "seconds"),
+        "the longest cooldown; never below `OM_BREAKER_COOLDOWN_S`",
+        "Engines",
+    )
+    breaker_cooldown_jitter: float = key(
+        0.0,
+        number(0, 1),
+        "each cooldown is longer by up to this share, so that workers do not probe all at once",
+        "Engines",
+    )
+    breaker_shared: bool = key(
+        False,
+        BOOL,
+        "a breaker that opens or is closed by a probe in one worker does so in all, by the hub",
+        "Engines",
+    )
+    probe_interval: float = key(
+        30.0,
+        number(0, 86_400, "seconds"),
+        "how often one worker probes the engines that have a `probe`; 0: never, as under `TESTING`",
+        "Engines",
+    )
+
+    def chain(self, name: str) -> ChainOptions:
+        """The options of one chain alone."""
+        return self.chains.get(name) or ChainOptions()
+
+
+ONE_THREAD_SLEEP_S = 1.0
+"""How long a call may wait between attempts where the server has one thread."""
+
+
+class ChainsFeature(Feature["Chains", ChainKeys]):
+    """``om.chain``, ``@om.engine``; ``OM_CHAINS`` and the options of all chains."""
+
+    name = "chains"
+    keys = ChainKeys
+
+    def build(self, kit: Kit, keys: ChainKeys) -> Chains:
+        return Chains(kit, keys)
+
+    def start(self, kit: Kit, part: Chains) -> None:
+        part.health_checks.start()
+        part.bus.start()
+        part.live.start()
+
+    def close(self, kit: Kit, part: Chains) -> None:
+        part.health_checks.close()
+        part.bus.close()
+        for chain in part.by_name.values():
+            chain.close()
+
+    def findings(self, kit: Kit, part: Chains) -> Iterable[Finding]:
+        for name in kit.settings.of(ChainKeys).chains:
+            if name not in part.by_name:
+                yield Finding(
+                    "warn",
+                    f"OM_CHAINS[{name!r}]",
+                    "No engine belongs to this chain, so its options do nothing.",
+                    nearest(name, part.by_name) or "Add an engine, or take the options out.",
+                )
+        for name, chain in part.by_name.items():
+            if len(chain.engines) == 1:
+                yield Finding(
+                    "warn",
+                    f"chain {name}",
+                    "It has one engine: when that fails there is nothing to fall back to.",
+                    "Add a later tier, such as a StaticEngine or a local function.",
+                )
+            else:
+                yield Finding("ok", f"chain {name}", f"It has {len(chain.engines)} engines.")
+
+
+class Chains:
+    """The chains of one application.
+
+    Attributes:
+        by_name: each chain that has an engine.
+        live: what operators change while the application runs.
+        bus: carries news of breakers and probes to other workers.
+        health_checks: probes engines.
+        on_failure: called with what a chain could not answer.
+        ambient_deadline: gives the deadline that a trusted proxy sent.
+    """
+
+    def __init__(self, kit: Kit, keys: ChainKeys) -> None:
+        from ..policies.registry import BreakerRegistry
+        from .health_checks import HealthChecks
+        from .live_settings import LiveSettings
+        from .sharing import BreakerSharing, EngineBus
+
+        self._kit = kit
+        self._breakers = BreakerRegistry()
+        self.by_name: dict[str, EngineChain] = {}
+        self.on_failure: Callable[..., None] | None = None
+        self.ambient_deadline: Callable[[], float] | None = None
+        self.bus = EngineBus(
+            hub=kit.hub,
+            scheduler=kit.scheduler,
+            clock=kit.clock,
+            namespace=kit.namespace,
+            has_engines=lambda: not self._breakers.empty,
+        )
+        BreakerSharing(
+            breakers=self._breakers, bus=self.bus, clock=kit.clock, shared=keys.breaker_shared
+        )
+        self.health_checks = HealthChecks(
+            clock=kit.clock,
+            hub=kit.hub,
+            scheduler=kit.scheduler,
+            bus=self.bus,
+            chains=lambda: self.by_name,
+            breakers=self._breakers,
+            interval_s=0.0 if kit.host.testing else keys.probe_interval,
+            namespace=kit.namespace,
+            threads=not kit.host.testing,
+        )
+        self.live = LiveSettings(
+            settings=keys,
+            hub=kit.hub,
+            scheduler=kit.scheduler,
+            clock=kit.clock,
+            chains=lambda: self.by_name,
+        )
+
+    def get(self, name: str) -> EngineChain:
+        """The chain of that name.
+
+        Raises:
+            ConfigError: no engine belongs to it.
+        """
+        found = self.by_name.get(name)
+        if found is None:
+            hint = (
+                nearest(name, self.by_name).replace("Did", "did")
+                or "add one with om.engine(..., chain=…)"
+            )
+            raise ConfigError("chain", name, f"no engine belongs to it; {hint}")
+        return found
+
+    def add(self, spec: EngineSpec) -> None:
+        """Give an engine its place in a chain; current calls end on the old order.
+
+        Raises:
+            ConfigError: it is no engine, or the chain has one of that name.
+            TypeError: its ``call`` is ``async``.
+        """
+        from ..workers.servers import stopping
+        from .chain import EngineChain
+
+        spec = self._attached(spec)
+        found = self.by_name.get(spec.chain)
+        if found is None:
+            found = EngineChain(
+                spec.chain,
+                self.live.policy_of(spec.chain),
+                options=self.live.engines_of(spec.chain),
+                clock=self._kit.clock,
+                emit=self._kit.emit,
+                breakers=self._breakers,
+                on_failure=self.on_failure,
+                ambient_deadline=self.ambient_deadline,
+                stopping=lambda: self._kit.is_closed() or stopping(),
+                max_sleep_s=self._max_sleep_s,
+            )
+            found.add(spec)
+            self.by_name[spec.chain] = found
+        else:
+            found.add(spec)
+
+    def _attached(self, spec: EngineSpec) -> EngineSpec:
+        """Have an engine that wants the parts of the application get them."""
+        from .chain import check_engine
+
+        engine = check_engine(spec, spec.chain)
+        attach = getattr(engine, "attach", None)
+        if attach is None:
+            return spec
+        log = logging.getLogger(f"om_plugins.engine.{engine.name}")
+        mine = attach(self._kit.plugin_context(engine.name, None, log))
+        return spec if mine is None else replace(spec, engine=mine)
+
+    def _max_sleep_s(self) -> float:
+        """How long a call may wait between attempts: it must not hold a server's only thread."""
+        from ..workers.servers import has_one_thread
+
+        environ = self._kit.environ()
+        return ONE_THREAD_SLEEP_S if environ and has_one_thread(environ) else float("inf")

@@ -1,0 +1,254 @@
+"""The Content-Security-Policy: what it says, and what browsers report about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import ConfigError
+from ..plugins.feature import Feature, Finding
+from ..settings.kinds import BOOL, CSP, CSP_CHANGES, CSP_PATHS, POLICIES, STRINGS, choice, number
+from ..settings.table import Table, key
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from ..hookspecs import CspSources
+    from ..plugins.kit import Kit
+
+    AskCsp = Callable[[WSGIEnvironment], CspSources | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CspKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+
+    csp_mode: str = key(
+        "adopt",
+        choice("adopt", "enforce", "learn", "off"),
+        "`adopt` enforces only what breaks nothing and reports on the strict policy; `enforce` "
+        "enforces the strict policy; `learn` only reports; `off` sends none",
+        "Security headers",
+    )
+    csp_preset: str = key(
+        "strict",
+        choice("strict", "compatible", "hash", "api", "own"),
+        "`strict`: scripts need a nonce; `compatible`: external ones of the site and of "
+        "`OM_CSP_SCRIPT_HOSTS` do not; `hash`: inline ones that never change do not either; "
+        "`api`: pages may hold nothing at all; `own`: `OM_CSP` is the whole policy",
+        "Security headers",
+    )
+    csp_script_hosts: tuple[str, ...] = key(
+        (), STRINGS, "hosts of the presets `compatible` and `hash`, such as `https://cdn.example`",
+        "Security headers"
+    )  # fmt: skip
+    csp: dict[str, tuple[str, ...] | None] = key(
+        {},
+        CSP_CHANGES,
+        "directives that replace those of the preset; `None` leaves one out",
+        "Security headers",
+    )
+    csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = key(
+        (), POLICIES, "more policies to enforce; in mode `learn` they are reported on",
+        "Security headers"
+    )  # fmt: skip
+    csp_report_also: tuple[dict[str, tuple[str, ...]], ...] = key(
+        (), POLICIES, "more policies to report on, such as the one to come", "Security headers"
+    )
+    csp_api: dict[str, tuple[str, ...]] | None = key(
+        None,
+        CSP,
+        "the policy of JSON, images and style sheets; `default-src 'none'` and what pictures need "
+        "when not set, none when empty",
+        "Security headers",
+    )
+    csp_paths: dict[str, dict[str, Any]] = key(
+        {}, CSP_PATHS, "what changes by path, as in `@om.csp(…)`; the longest pattern wins",
+        "Security headers"
+    )  # fmt: skip
+    csp_report_sample: float = key(
+        0.01,
+        number(0, 1),
+        "share of HTML responses that ask browsers for reports (all in debug mode; under "
+        "`TESTING` none, unless it is 1)",
+        "Security headers",
+    )
+    csp_auto_nonce: bool = key(
+        True,
+        BOOL,
+        "put nonces on the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
+        "Security headers",
+    )
+    csp_hash_attributes: bool = key(
+        False,
+        BOOL,
+        "allow the literal event handlers and `style` attributes of Jinja templates by their "
+        "hashes (`'unsafe-hashes'`)",
+        "Security headers",
+    )
+
+
+class CspFeature(Feature["CspPart", CspKeys]):
+    """``OM_CSP_…``, the hook ``om_csp`` and the endpoint of reports."""
+
+    name = "csp"
+    keys = CspKeys
+
+    def build(self, kit: Kit, keys: CspKeys) -> CspPart:
+        return CspPart(kit)
+
+    def endpoints(self, kit: Kit, part: CspPart) -> Mapping[str, WSGIApplication]:
+        from .reports import ReportEndpoint
+
+        return {
+            "/csp": ReportEndpoint(
+                hub=kit.hub,
+                emit=kit.emit,
+                clock=kit.clock,
+                prefix=kit.keys.prefix,
+                route_of=kit.host.route_of,
+            )
+        }
+
+    def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
+        keys = kit.settings.of(CspKeys)
+        yield from _mode(keys)
+        yield from _weaknesses(keys)
+
+
+class CspPart:
+    """What plugins add to the policy of one application."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._plugins = kit.plugins
+
+    def of_plugins(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
+        """Sources that plugins add, merged, and the plugins that are asked for each page."""
+        merged: dict[str, list[str]] = {}
+        asked: list[AskCsp] = []
+        for plugin, found in self._plugins.collect("om_csp", _checked_sources):
+            if callable(found):
+                asked.append(self._guarded(plugin, found))
+                continue
+            for directive, allowed in found.items():
+                merged.setdefault(directive, []).extend(allowed)
+        return merged, asked
+
+    def _guarded(self, plugin: str, ask: AskCsp) -> AskCsp:
+        def guarded(environ: WSGIEnvironment) -> CspSources | None:
+            worked, sources = self._plugins.guarded(plugin, ask, environ)
+            return sources if worked else None
+
+        guarded.__name__ = f"om_csp of the plugin {plugin!r}"
+        return guarded
+
+
+def _checked_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
+    from .policy import checked
+
+    return found if callable(found) else checked(found, "om_csp")
+
+
+def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
+    """The directives of ``OM_CSP_PRESET``.
+
+    Raises:
+        ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
+            to be the whole policy and is empty.
+    """
+    from .policy import checked
+    from .presets import API, STRICT, by_hash, compatible
+
+    where, hosts = "OM_CSP_SCRIPT_HOSTS", keys.csp_script_hosts
+    if keys.csp_preset in ("compatible", "hash"):
+        make = compatible if keys.csp_preset == "compatible" else by_hash
+        return make(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
+    if hosts:
+        raise ConfigError(
+            where,
+            hosts,
+            f"the preset {keys.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
+            "'compatible' or 'hash', or give the <script> tags their nonces",
+        )
+    if keys.csp_preset == "own":
+        if keys.csp_mode != "off" and not keys.csp:
+            raise ConfigError(
+                "OM_CSP_PRESET", "own", "nothing is in OM_CSP, which would be the whole policy"
+            )
+        return {}
+    return API if keys.csp_preset == "api" else STRICT
+
+
+def _mode(keys: CspKeys) -> Iterator[Finding]:
+    mode = keys.csp_mode
+    if mode == "enforce":
+        which = keys.csp_preset
+        yield Finding("ok", "OM_CSP_MODE", f"The policy of OM_CSP_PRESET = '{which}' is enforced.")
+    elif mode == "adopt":
+        yield Finding(
+            "ok",
+            "OM_CSP_MODE",
+            "Only what breaks nothing is enforced; browsers report on the strict policy.",
+            "Once no more reports come, set OM_CSP_MODE = 'enforce'.",
+        )
+    elif mode == "learn":
+        yield Finding(
+            "warn",
+            "OM_CSP_MODE",
+            "No policy is enforced; browsers only report.",
+            "Set OM_CSP_MODE to 'adopt', then to 'enforce'.",
+        )
+    else:
+        yield Finding(
+            "warn",
+            "OM_CSP_MODE",
+            "No Content-Security-Policy is sent.",
+            "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
+        )
+
+
+def _weaknesses(keys: CspKeys) -> Iterator[Finding]:
+    """What makes a policy weaker than it looks."""
+    from .modes import PolicyRules
+
+    if keys.csp_mode == "off":
+        return
+    try:
+        policy = PolicyRules(mode="enforce", base=preset(keys), own=keys.csp).strict
+    except ConfigError:  # an application with such a setting does not start
+        return
+    scripts = policy.get("script-src", policy.get("default-src", ("*",)))
+    guarded = any(one in scripts for one in ("'nonce'", "'hashes'")) or any(
+        one.startswith("'sha") for one in scripts
+    )
+    places = [one for one in scripts if one in ("*", "https:", "http:", "data:", "blob:")]
+    for wrong, message, way_out in (
+        (
+            "'unsafe-inline'" in scripts and not guarded,
+            "Scripts that somebody injects run: 'unsafe-inline' stands without a nonce.",
+            "Put 'nonce' beside it: browsers then ignore 'unsafe-inline'.",
+        ),
+        (
+            "'unsafe-eval'" in scripts,
+            "Whatever text reaches eval runs: 'unsafe-eval'.",
+            "Look for a build of the library that does without.",
+        ),
+        (
+            bool(places) and "'strict-dynamic'" not in scripts,
+            f"Scripts may come from anywhere: {' '.join(places)}.",
+            "Name the hosts, or add 'strict-dynamic'.",
+        ),
+        (
+            not {"object-src", "default-src"} & policy.keys(),
+            "Plug-ins may run: there is no object-src.",
+            "Add object-src 'none'.",
+        ),
+        (
+            "base-uri" not in policy and keys.csp_preset != "api",
+            "An injected <base> decides where relative scripts come from: there is no base-uri.",
+            "Add base-uri 'none'.",
+        ),
+    ):
+        if wrong:
+            yield Finding("warn", "OM_CSP", message, way_out)

@@ -1,0 +1,137 @@
+"""The gateway: paths that an engine chain answers, and the deadline that a trusted proxy sets."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..errors import ConfigError, EngineError
+from ..plugins.feature import Feature, Finding, nearest
+from ..settings.kinds import table
+from ..settings.table import NoKeys, Table, key
+from .options import RouteOptions
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from ..plugins.kit import Kit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+
+    routes: dict[str, RouteOptions] = key(
+        {}, table(RouteOptions, "OM_ROUTES"), "paths that an engine chain answers", "Engines"
+    )
+
+
+class GatewayFeature(Feature["Mapping[str, RouteOptions]", GatewayKeys]):
+    """``OM_ROUTES``."""
+
+    name = "gateway"
+    keys = GatewayKeys
+
+    def build(self, kit: Kit, keys: GatewayKeys) -> Mapping[str, RouteOptions] | None:
+        for path in keys.routes:
+            if path == kit.keys.prefix or path.startswith(kit.keys.prefix + "/"):
+                raise ConfigError(
+                    f"OM_ROUTES[{path!r}]",
+                    path,
+                    f"is below OM_PREFIX {kit.keys.prefix!r}, where this package's own pages are; "
+                    "choose another path",
+                )
+        return keys.routes or None
+
+    def layer(
+        self, kit: Kit, part: Mapping[str, RouteOptions], app: WSGIApplication
+    ) -> WSGIApplication:
+        from .layer import EngineRoutes
+
+        return EngineRoutes(
+            app,
+            part,
+            kit.part_of("chains").get,
+            hub=kit.hub,
+            secret=kit.secret,
+            clock=kit.clock,
+            host_context=kit.host.request_context,
+            trusted_hosts=kit.trusted_hosts,
+            trust_forwarded=bool(kit.keys.proxies),
+            on_error=functools.partial(_count_error, kit),
+            on_wrong_method=kit.part_of("recovery").wrong_methods.note,
+        )
+
+    def findings(self, kit: Kit, part: Mapping[str, RouteOptions]) -> Iterable[Finding]:
+        chains = kit.part_of("chains").by_name
+        for path, route in part.items():
+            yield from _route_findings(f"OM_ROUTES[{path!r}]", route, chains)
+
+
+def _count_error(kit: Kit, environ: WSGIEnvironment, chain: str, error: Exception) -> None:
+    """Count what a route could not answer; a chain that gave up has reported it itself."""
+    path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    subject = f"chain:{chain}" if isinstance(error, EngineError) else f"route:{path}"
+    kit.part_of("recovery").count(environ, subject, error)
+
+
+def _route_findings(
+    subject: str, route: RouteOptions, chains: Mapping[str, object]
+) -> Iterable[Finding]:
+    sound = True
+    if route.chain not in chains:
+        sound = False
+        yield Finding(
+            "fail",
+            subject,
+            f"The chain {route.chain!r} has no engine, so every call ends in a 500.",
+            nearest(route.chain, chains)
+            or f"Add an engine to it: om.engine(…, chain={route.chain!r}).",
+        )
+    if route.auth is None:
+        sound = False
+        yield Finding(
+            "warn",
+            subject,
+            "It has no auth: anybody may call it, and each call may cost money.",
+            "Give it an auth callback; lambda request: True says that this is meant.",
+        )
+    if route.rate is None:
+        sound = False
+        yield Finding(
+            "warn",
+            subject,
+            "It has no rate: one client may call it as often as it likes.",
+            "Give it a rate such as '60/min'.",
+        )
+    if "*" in route.cors:
+        sound = False
+        yield Finding(
+            "warn",
+            subject,
+            "Its cors is '*': a script on any site may call it from a visitor's browser.",
+            "Name the sites that may.",
+        )
+    if sound:
+        yield Finding("ok", subject, "It has a chain, an auth and a rate.")
+
+
+class DeadlineFeature(Feature[bool, NoKeys]):
+    """Reads the deadline that a trusted proxy sends; on only with ``OM_PROXIES``."""
+
+    name = "deadline"
+
+    def build(self, kit: Kit, keys: NoKeys) -> bool | None:
+        if not kit.keys.proxies:
+            return None
+        from .deadline import DEADLINE
+
+        kit.part_of("chains").ambient_deadline = DEADLINE.get
+        return True
+
+    def layer(self, kit: Kit, part: bool, app: WSGIApplication) -> WSGIApplication:
+        from .deadline import DeadlineLayer
+
+        return DeadlineLayer(app, kit.clock)

@@ -1,0 +1,249 @@
+"""The shared HTTP cache: whole responses, in front of the app (RFC 9111)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from ..errors import ConfigError
+from ..plugins.feature import Feature, Finding
+from ..settings.kinds import BOOL, STRINGS, integer, number, table, text
+from ..settings.table import NoKeys, Table, key
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from ..plugins.kit import Kit
+    from .cache import HttpCachePart
+    from .rfc9111 import StorageOptions
+    from .rules import CacheRules, RouteRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCacheOptions(Table):
+    """What the shared HTTP cache does differently for one path."""
+
+    TITLE: ClassVar[str] = "Options of a path in the shared HTTP cache"
+
+    store: bool = key(True, BOOL, "false: responses are never stored")
+    query: bool = key(True, BOOL, "false: the query is no part of the key")
+    max_age: float | None = key(
+        None, number(0, 31_536_000, "seconds"), "freshness of responses that do not say their own"
+    )
+    stale_while_revalidate: float | None = key(
+        None,
+        number(0, 31_536_000, "seconds"),
+        "how long after that they are served while a new one is fetched, if they do not say it",
+    )
+    stale_if_error: float | None = key(
+        None,
+        number(0, 31_536_000, "seconds"),
+        "how long after that they stand in for an error, if they do not say it",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCacheKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+
+    http_cache: bool = key(
+        False,
+        BOOL,
+        "store every response that says it may be; when false, only those of views with "
+        "`@om.cached(shared=True)`",
+        "Shared HTTP cache",
+    )
+    http_cache_l1_bytes: int = key(
+        64 * 2**20,
+        integer(0, 2**40, "bytes"),
+        "memory for stored responses in a process",
+        "Shared HTTP cache",
+    )
+    http_cache_max_body: int = key(
+        2 * 2**20, integer(0, 2**31, "bytes"), "largest body that is stored", "Shared HTTP cache"
+    )
+    http_cache_max_age: float = key(
+        31_536_000.0,
+        number(0, 2**31, "seconds"),
+        "longest freshness, whatever a response says",
+        "Shared HTTP cache",
+    )
+    http_cache_variants: int = key(
+        20, integer(1, 1000), "responses at one address, by `Vary`, at most", "Shared HTTP cache"
+    )
+    http_cache_stale_if_error: float = key(
+        300.0,
+        number(0, 31_536_000, "seconds"),
+        "how long a stale response stands in for an error, if it does not say it; never with "
+        "`must-revalidate`, `proxy-revalidate`, `no-cache` or `s-maxage`",
+        "Shared HTTP cache",
+    )
+    http_cache_wait: float = key(
+        10.0,
+        number(0, 3600, "seconds"),
+        "how long a request waits for another one that fetches the same page",
+        "Shared HTTP cache",
+    )
+    http_cache_heuristic: bool = key(
+        False,
+        BOOL,
+        "responses that say nothing are fresh for 10 % of the time since their `Last-Modified`",
+        "Shared HTTP cache",
+    )
+    http_cache_client_directives: bool = key(
+        False,
+        BOOL,
+        "obey `no-cache`, `max-age`, `min-fresh` and `max-stale` of requests, so that a reload "
+        "reaches the app",
+        "Shared HTTP cache",
+    )
+    http_cache_compliance: bool = key(
+        False,
+        BOOL,
+        "store responses that set cookies or vary by them, as the specification allows: only for "
+        "measuring, since one visitor's cookie reaches the next",
+        "Shared HTTP cache",
+    )
+    http_cache_targets: tuple[str, ...] = key(
+        ("CDN-Cache-Control",),
+        STRINGS,
+        "targeted fields that this cache obeys instead of `Cache-Control`, the first one first",
+        "Shared HTTP cache",
+    )
+    http_cache_status: str = key(
+        "OpenManager",
+        text(r"([A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*)?", "a token, or '' to send none"),
+        "this cache's name in `Cache-Status`",
+        "Shared HTTP cache",
+    )
+    http_cache_routes: dict[str, HttpCacheOptions] = key(
+        {},
+        table(HttpCacheOptions, "OM_HTTP_CACHE_ROUTES"),
+        "what is different for some paths: `{'/news/*': {'max_age': 60}}`; `*` only at the end",
+        "Shared HTTP cache",
+    )
+
+
+class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
+    """``OM_HTTP_CACHE`` and ``@om.cached(shared=True)``."""
+
+    name = "http_cache"
+    keys = HttpCacheKeys
+
+    def build(self, kit: Kit, keys: HttpCacheKeys) -> HttpCachePart:
+        from .. import signals
+        from .cache import HttpCachePart
+
+        part = HttpCachePart(
+            rules_from(keys),
+            l1_bytes=keys.http_cache_l1_bytes,
+            clock=kit.clock,
+            scheduler=kit.scheduler,
+            hub=kit.hub,
+            store=kit.store,
+            trusted_hosts=kit.trusted_hosts,
+            hooks=kit.part_of("headers").cached_pages,
+            emit=kit.emit,
+        )
+        signals.cache_invalidated.connect(part.follow_invalidation, sender=kit.sender)
+        return part
+
+    def layer(self, kit: Kit, part: HttpCachePart, app: WSGIApplication) -> WSGIApplication | None:
+        if not part.wanted and not kit.host.declared.get(self.name):
+            return None
+        part.wanted = True
+        return part.layer(app)
+
+    def close(self, kit: Kit, part: HttpCachePart) -> None:
+        part.close()
+
+    def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
+        keys = kit.settings.of(HttpCacheKeys)
+        if keys.http_cache_compliance:
+            yield Finding(
+                "fail",
+                "OM_HTTP_CACHE_COMPLIANCE",
+                "Responses that set cookies are stored: one visitor's cookie reaches the next.",
+                "Take it out; it is for measuring only.",
+            )
+        if keys.http_cache and not kit.trusted_hosts:
+            yield Finding(
+                "warn",
+                "OM_HTTP_CACHE",
+                "Every name in a Host header gets pages of its own in memory.",
+                "Set OM_TRUSTED_HOSTS to the names of this site.",
+            )
+        elif keys.http_cache:
+            yield Finding(
+                "ok", "OM_HTTP_CACHE", "Responses that allow it are kept, by known hosts."
+            )
+
+
+class FastPathFeature(Feature[bool, NoKeys]):
+    """A hit leaves here, past the layers below, with the headers that they would add."""
+
+    name = "fast_path"
+
+    def build(self, kit: Kit, keys: NoKeys) -> bool:
+        return True
+
+    def layer(self, kit: Kit, part: bool, app: WSGIApplication) -> WSGIApplication | None:
+        pages, headers = kit.layers.get("http_cache"), kit.part_of("headers")
+        if pages is None or not headers.policy.alike or "https" in kit.layers:
+            return None
+        from .fast_path import FastPath
+
+        return FastPath(
+            app, cast("Any", pages), headers.of_hits, cast("Any", kit.layers.get("monitoring"))
+        )
+
+
+def rules_from(keys: HttpCacheKeys) -> CacheRules:
+    """Build the rules that the ``OM_HTTP_CACHE_…`` keys ask for.
+
+    Raises:
+        ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
+    """
+    from .rfc9111 import StorageOptions
+    from .rules import CacheRules
+
+    options = StorageOptions(
+        heuristic=keys.http_cache_heuristic,
+        cookies=keys.http_cache_compliance,
+        targets=tuple(name.lower() for name in keys.http_cache_targets),
+        longest_s=keys.http_cache_max_age,
+        stale_if_error_s=keys.http_cache_stale_if_error,
+    )
+    return CacheRules(
+        everything=keys.http_cache,
+        client_directives=keys.http_cache_client_directives,
+        name=keys.http_cache_status,
+        max_body=keys.http_cache_max_body,
+        variants=keys.http_cache_variants,
+        wait_s=keys.http_cache_wait,
+        options=options,
+        routes=tuple(_route_rules(keys.http_cache_routes, options)),
+    )
+
+
+def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
+    from .rules import RouteRule
+
+    for path, route in routes.items():
+        if not path.startswith("/") or "*" in path[:-1]:
+            raise ConfigError(
+                "OM_HTTP_CACHE_ROUTES",
+                path,
+                "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
+            )
+        changes = {
+            name: value
+            for name, value in (
+                ("default_s", route.max_age),
+                ("stale_while_revalidate_s", route.stale_while_revalidate),
+                ("stale_if_error_s", route.stale_if_error),
+            )
+            if value is not None
+        }
+        yield RouteRule(path, route.store, route.query, replace(options, **changes))

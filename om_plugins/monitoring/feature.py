@@ -1,0 +1,138 @@
+"""Monitoring: counts and times of requests, over all workers; trends and alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..plugins.feature import Feature, Finding
+from ..settings.extras import install_command, is_installed
+from ..settings.kinds import BOOL, number, table
+from ..settings.table import Table, key
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from ..plugins.kit import Kit
+    from ..types import StoreStats
+    from .monitoring import Monitoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertOptions(Table):
+    """One alert's threshold; what is ``None`` is the rule's default."""
+
+    TITLE: ClassVar[str] = "An alert's options"
+
+    enabled: bool = key(True, BOOL, "false switches this alert off")
+    limit: float | None = key(
+        None, number(0, 1e9), "crossed from here on: seconds, or a share from 0 to 1"
+    )
+    clear: float | None = key(
+        None, number(0, 1e9), "over again below this; in the default's proportion when not set"
+    )
+    for_s: float | None = key(
+        None, number(0, 86_400, "seconds"), "how long it must be crossed before the alert fires"
+    )
+    keep_s: float | None = key(
+        None, number(0, 86_400, "seconds"), "how long it must be clear before the alert is over"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+
+    monitoring: bool = key(
+        True, BOOL, "count and time requests, sample the process, raise alerts", "Monitoring"
+    )
+    alerts: dict[str, AlertOptions] = key(
+        {},
+        table(AlertOptions, "OM_ALERTS"),
+        "thresholds of `response_time`, `error_rate`, `memory`, `engine_offline`, "
+        "`fallback_rate` and `cache_hits`",
+        "Monitoring",
+    )
+    metrics: bool = key(
+        False,
+        BOOL,
+        "serve counters of all workers at `/_om/metrics` in Prometheus's formats, to whoever may "
+        "open the console; needs the extra `prometheus`",
+        "Monitoring",
+    )
+
+
+class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
+    """``OM_MONITORING``, ``OM_ALERTS``, ``OM_METRICS``."""
+
+    name = "monitoring"
+    keys = MonitoringKeys
+
+    def build(self, kit: Kit, keys: MonitoringKeys) -> Monitoring:
+        from .alert_rules import build_rules
+        from .counters import SignalCounter
+        from .layer import own_route
+        from .monitoring import Monitoring
+
+        chains, cache, pages = (kit.part_of(name) for name in ("chains", "cache", "http_cache"))
+
+        def store_stats() -> StoreStats | None:
+            """What this process asked of the cache's store, for data and for pages."""
+            found: StoreStats | None = cache.store_stats()
+            of_pages = pages.cache.store_stats()
+            if found is not None and of_pages is not None:
+                found.add(of_pages)
+            return found
+
+        return Monitoring(
+            clock=kit.clock,
+            hub=kit.hub,
+            scheduler=kit.scheduler,
+            emit=kit.emit,
+            notify=kit.part_of("notifications"),
+            monitors=lambda: kit.plugin_parts.monitors,
+            guarded=kit.plugins.guarded,
+            engines=lambda: [one for chain in chains.by_name.values() for one in chain.health()],
+            cache_stats=cache.stats,
+            cache_groups=cache.groups,
+            page_stats=pages.cache.stats,
+            store_stats=store_stats,
+            signal_counts=SignalCounter(kit.sender) if keys.metrics else None,
+            rules=build_rules(keys.alerts),
+            own_routes=frozenset({own_route(kit.keys.prefix)}),
+        )
+
+    def layer(self, kit: Kit, part: Monitoring, app: WSGIApplication) -> WSGIApplication | None:
+        if not _keys(kit).monitoring:
+            return None
+        from .layer import MonitoringLayer
+
+        return MonitoringLayer(
+            app,
+            part.collector,
+            clock=kit.clock,
+            paths=kit.part_of("gateway") or {},
+            prefix=kit.keys.prefix,
+            on_wrong_method=kit.part_of("recovery").wrong_methods.note,
+        )
+
+    def findings(self, kit: Kit, part: Monitoring) -> Iterable[Finding]:
+        if part.exports_metrics and not is_installed("prometheus"):
+            yield Finding(
+                "fail",
+                "OM_METRICS",
+                "Its package is not installed.",
+                install_command("prometheus"),
+            )
+
+    def start(self, kit: Kit, part: Monitoring) -> None:
+        if _keys(kit).monitoring:
+            part.start()
+
+    def close(self, kit: Kit, part: Monitoring) -> None:
+        part.close()
+
+
+def _keys(kit: Kit) -> MonitoringKeys:
+    return kit.settings.of(MonitoringKeys)

@@ -1,0 +1,281 @@
+"""A feature: one folder of this package, or a third party's, with all that belongs to it.
+
+A feature is a plugin that brings more: its table of ``OM_`` settings, a WSGI layer, endpoints below
+``OM_PREFIX``, commands of ``flask om``, a card on the console, metrics, and findings for the
+doctor. :mod:`om_plugins.features` lists the shipped ones; the hook ``om_features`` brings a third
+party's::
+
+    from om_plugins import Feature, FeatureSpec, hookimpl
+
+    class Greeting(Feature):
+        name = "greeting"
+
+        def build(self, kit, keys):
+            return {"asked": 0}
+
+        def endpoints(self, kit, part):
+            return {"/greeting": greet}
+
+    @hookimpl
+    def om_features():
+        return [FeatureSpec(Greeting(), after="headers")]
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from ..errors import ConfigError, PluginError
+from ..settings.table import NoKeys, Table
+from .kit import Card, Finding, Kit, Metric
+from .loading import FAILURES, words
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+    from click import Command
+
+
+__all__ = [
+    "Card",
+    "Feature",
+    "FeatureKit",
+    "FeatureSpec",
+    "Finding",
+    "Kit",
+    "Metric",
+    "check_feature",
+    "nearest",
+]  # fmt: skip
+
+Part = TypeVar("Part")
+_Answer = TypeVar("_Answer")
+Keys = TypeVar("Keys", bound=Table)
+
+
+class Feature(Generic[Part, Keys]):
+    """The base class of a feature. Each method but :meth:`build` returns nothing by default.
+
+    ``layer``, ``endpoints``, ``commands``, ``start`` and ``close`` are asked once when the
+    application is built, started or closed; ``card``, ``metrics`` and ``findings`` whenever the
+    console, a scrape or the doctor asks.
+
+    Attributes:
+        name: lower-case letters, digits and ``_``; unique in an application.
+        keys: the table of the feature's settings.
+    """
+
+    name: ClassVar[str] = ""
+    keys: ClassVar[type[Table]] = NoKeys
+
+    def build(self, kit: Kit, keys: Keys) -> Part | None:
+        """Make the feature's part for one application.
+
+        Open nothing and start nothing here. Import the feature's modules here, so that an
+        application without the feature does not pay for them.
+
+        Args:
+            kit: what the application gives to its features.
+            keys: the feature's settings, checked.
+
+        Returns:
+            What the other methods get; ``None`` switches the feature off for this application.
+
+        Raises:
+            ConfigError: a setting cannot work.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.build(kit, keys) is missing")
+
+    def layer(self, kit: Kit, part: Part, app: WSGIApplication) -> WSGIApplication | None:
+        """Wrap the application in the feature's WSGI layer; ``None`` for no layer."""
+        return None
+
+    def endpoints(self, kit: Kit, part: Part) -> Mapping[str, WSGIApplication]:
+        """WSGI apps by their path below ``OM_PREFIX``, such as ``{"/csp": reports}``."""
+        return {}
+
+    def commands(self) -> Iterable[Command]:
+        """Click commands below ``flask om``; ``click.pass_obj`` gives them the :class:`Kit`."""
+        return ()
+
+    def start(self, kit: Kit, part: Part) -> None:
+        """The application's first request in this process is about to be answered."""
+
+    def close(self, kit: Kit, part: Part) -> None:
+        """Give back what was opened in this process."""
+
+    def card(self, kit: Kit, part: Part) -> Card | None:
+        """What the console shows of the feature."""
+        return None
+
+    def metrics(self, kit: Kit, part: Part) -> Iterable[Metric]:
+        """This process's numbers."""
+        return ()
+
+    def findings(self, kit: Kit, part: Part) -> Iterable[Finding]:
+        """What the doctor should say; read only: open, ask and change nothing."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """A feature and its place among the layers.
+
+    Attributes:
+        feature: an instance.
+        before: the name of the feature whose layer is the next one inside; "" when it does not
+            matter.
+        after: the name of the feature whose layer is the next one outside.
+    """
+
+    feature: Feature[Any, Any]
+    before: str = ""
+    after: str = ""
+
+
+class FeatureKit(Kit):
+    """The kit of one application, with the parts of its features."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, WSGIApplication] = {}
+        self._features: dict[str, Feature[Any, Any]] = {}
+        self._plugins: dict[str, str] = {}
+        self._parts: dict[str, Any] = {}
+        self._building: list[str] = []
+
+    def use(
+        self, features: Sequence[Feature[Any, Any]], plugins: Mapping[str, str] | None = None
+    ) -> None:
+        """Build the parts of these features; each builds those that it needs before.
+
+        Args:
+            features: the one with the outermost layer first.
+            plugins: from the name of a third party's feature to the plugin that brought it. What
+                such a feature raises is its plugin's failure.
+
+        Raises:
+            ConfigError: a setting cannot work.
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
+        self._features = {feature.name: feature for feature in features}
+        self._plugins = dict(plugins or {})
+        for name in self._features:
+            self.ask(name, self.part_of, name)
+            self._parts.setdefault(name, None)
+
+    def ask(self, name: str, method: Callable[..., _Answer], *args: Any) -> _Answer | None:
+        """Call a method of a feature; ``None`` when it is a third party's and raised.
+
+        Raises:
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
+        plugin = self._plugins.get(name)
+        if plugin is None:
+            return method(*args)
+        try:
+            return method(*args)
+        except ConfigError:
+            raise
+        except FAILURES as error:
+            self.plugins.report(plugin, f"the feature {name!r} raised {words(error)}", error)
+            return None
+
+    def part_of(self, name: str) -> Any:
+        if name in self._parts:
+            return self._parts[name]
+        feature = self._features.get(name)
+        if feature is None:
+            known = ", ".join(self._features)
+            raise ConfigError("feature", name, f"no feature has this name; known are {known}")
+        if name in self._building:
+            circle = " → ".join([*self._building[self._building.index(name) :], name])
+            raise PluginError(name, f"these features need each other: {circle}")
+        self._building.append(name)
+        try:
+            part = self._parts[name] = feature.build(self, self.settings.of(feature.keys))
+        finally:
+            self._building.pop()
+        return part
+
+    def built(self) -> Iterator[tuple[Feature[Any, Any], Any]]:
+        """Each feature that is on, with its part; the one with the outermost layer first."""
+        for name, feature in self._features.items():
+            part = self._parts.get(name)
+            if part is not None:
+                yield feature, part
+
+    def endpoints(self) -> dict[str, WSGIApplication]:
+        found: dict[str, WSGIApplication] = {}
+        for feature, part in self.built():
+            for path, app in (self.ask(feature.name, feature.endpoints, self, part) or {}).items():
+                if path in found:
+                    raise ConfigError(
+                        f"feature {feature.name!r}", path, "another feature has this endpoint"
+                    )
+                found[path] = app
+        return found
+
+    def cards(self) -> dict[str, Card]:
+        asked = self._ask_all(lambda feature, part: feature.card(self, part))
+        return {name: card for name, card in asked if card is not None}
+
+    def metrics(self) -> list[Metric]:
+        asked = self._ask_all(lambda feature, part: list(feature.metrics(self, part)))
+        return [metric for _, metrics in asked for metric in metrics or ()]
+
+    def findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        for name, findings in self._ask_all(
+            lambda feature, part: list(feature.findings(self, part))
+        ):
+            if findings is None:
+                findings = [
+                    Finding("fail", f"feature {name}", "Its findings raised.", "See the log.")
+                ]
+            found += findings
+        return found
+
+    def _ask_all(
+        self, ask: Callable[[Feature[Any, Any], Any], _Answer]
+    ) -> Iterator[tuple[str, _Answer | None]]:
+        """Ask each feature under guard: one that raises must not take the console from all."""
+        for feature, part in self.built():
+            worked, answer = self.plugins.guarded(f"feature {feature.name}", ask, feature, part)
+            yield feature.name, answer if worked else None
+
+
+_BASE = frozenset(name for name in vars(Feature) if not name.startswith("_"))
+
+
+def check_feature(feature: object) -> Feature[Any, Any]:
+    """Refuse what cannot be a feature, before anything of it is used.
+
+    Raises:
+        TypeError: it is no :class:`Feature`, its name or table is wrong, or it has a public
+            attribute that the base class does not have.
+    """
+    if not isinstance(feature, Feature):
+        raise TypeError(f"{feature!r} is no om_plugins.Feature: derive its class from Feature")
+    cls = type(feature)
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", feature.name):
+        raise TypeError(
+            f"{cls.__name__}.name is {feature.name!r}: it must be 1 to 64 lower-case letters, "
+            "digits and '_', and begin with a letter"
+        )
+    if not (isinstance(feature.keys, type) and issubclass(feature.keys, Table)):
+        raise TypeError(f"{cls.__name__}.keys is {feature.keys!r}: it must be a class of Table")
+    for name in sorted({n for one in cls.__mro__ if one is not object for n in vars(one)}):
+        if not name.startswith("_") and name not in _BASE:
+            near = difflib.get_close_matches(name, sorted(_BASE), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"begin it with '_': '_{name}'"
+            raise TypeError(f"a feature has no {name!r} ({cls.__name__}.{name}); {hint}")
+    return feature
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``Did you mean …?`` with the known name that is nearest; "" when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else ""

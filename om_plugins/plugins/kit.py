@@ -1,0 +1,204 @@
+"""What an application gives to its features when they are built.
+
+A :class:`Kit` is to a feature what a :class:`~om_plugins.protocols.PluginContext` is to a plugin.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..protocols import Clock, HostContext, PluginContext
+from ..settings.compose import ComposedSettings
+from ..settings.general import GeneralKeys
+from ..signals import Emit
+from ..workers.hub import SharedHub
+from ..workers.lazy_store import LazyStore
+from ..workers.scheduler import BackgroundScheduler
+from ..workers.secret import Secret
+from .host import PluginHost
+from .parts import PluginParts
+
+if TYPE_CHECKING:
+    import logging
+
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+__all__ = ["Card", "Finding", "Host", "Kit", "Metric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of ``flask om doctor``.
+
+    Attributes:
+        level: ``ok``, ``warn`` (it works, and somebody should look at it) or ``fail`` (it does
+            not work).
+        subject: the setting, plugin or part that it is about.
+        message: what was found, in one plain sentence.
+        way_out: what to do; "" when there is nothing to do.
+    """
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    message: str
+    way_out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a feature shows on the console's first page: one table of text and numbers.
+
+    Attributes:
+        title: the heading.
+        rows: one sequence of cells a row; the page sets them as text, never as markup.
+        columns: the headings of the columns; () for none.
+        empty: the sentence that is shown when there is no row.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str | int | float]]
+    columns: Sequence[str] = ()
+    empty: str = "Nothing yet."
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of this process for monitoring systems, such as Prometheus.
+
+    Attributes:
+        name: such as ``om_greetings``; letters, digits and ``_``. A counter's name has no
+            ``_total``: the text format adds it.
+        about: one line of help.
+        value: of a counter the count since the process began, of a gauge the present value.
+        labels: names and values that tell it from others of the same name.
+        kind: a counter only grows; the values of all workers are added up.
+    """
+
+    name: str
+    about: str
+    value: float
+    labels: Mapping[str, str] | None = None
+    kind: Literal["counter", "gauge"] = "counter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What the host application says of itself.
+
+    Attributes:
+        testing: no threads, files or sleeps; broken plugins raise.
+        debug: every page asks for reports.
+        name: the application's, for ``OM_NAMESPACE``.
+        instance_path: where a hub file may live; ``None`` for nowhere.
+        secret_key: the host's own secret, used when ``OM_SECRET_KEY`` is not set.
+        trusted_hosts: the host's own list, used when ``OM_TRUSTED_HOSTS`` is not set.
+        request_context: opens the host framework's request context for an environ.
+        work_context: opened around every background fetch: the host's application context.
+        environ: the WSGI environ of the current request, ``None`` outside one.
+        route_of: the host's url rule for a host name and a path; "" for none.
+        https_wish: what the view of a request wants: HTTPS alone (``True``), plain HTTP as well
+            (``False``), or nothing (``None``).
+        declared: what decorators of views declared, by the feature's name; it may grow until the
+            first request.
+    """
+
+    testing: bool = False
+    debug: bool = False
+    name: str = ""
+    instance_path: Path | None = None
+    secret_key: Callable[[], bytes | str | None] = lambda: None
+    trusted_hosts: Sequence[str] | None = None
+    request_context: HostContext | None = None
+    work_context: Callable[[], AbstractContextManager[object]] = nullcontext
+    environ: Callable[[], WSGIEnvironment | None] = lambda: None
+    route_of: Callable[[str, str], str] | None = None
+    https_wish: Callable[[WSGIEnvironment], bool | None] = lambda environ: None
+    declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+class Kit(ABC):
+    """What one application gives to its features.
+
+    Attributes:
+        keys: the general settings, such as ``prefix``.
+        settings: the settings of all features; each reads its own table alone.
+        host: the host application.
+        clock: time.
+        hub: what the workers share.
+        scheduler: background work.
+        secret: the application's secret, when it is called.
+        emit: sends a signal; the sender is the application.
+        plugins: the loaded plugins, for calls under guard.
+        plugin_parts: what the plugins bring: stores, notifiers, monitors, …
+        store: the store of ``OM_CACHE_URL``; ``None`` while values stay in memory.
+        hub_url: tells where the hub is, once ``auto`` is resolved.
+        namespace: names the application in stores that several share.
+        trusted_hosts: host names to answer to; ``None`` for all.
+        sender: the application, as blinker's signals name it.
+        layers: the composed layers by the feature's name; those inside are there before those
+            outside are asked for.
+        plugin_context: makes the context of a plugin or engine from its name, its config and its
+            logger.
+        environ: the WSGI environ of the current request, ``None`` outside one.
+        is_closed: tells whether the application was closed.
+    """
+
+    keys: GeneralKeys
+    settings: ComposedSettings
+    host: Host
+    clock: Clock
+    hub: SharedHub
+    scheduler: BackgroundScheduler
+    secret: Secret
+    sender: object
+    emit: Emit
+    plugins: PluginHost
+    plugin_parts: PluginParts
+    store: LazyStore | None
+    namespace: str
+    trusted_hosts: Sequence[str] | None
+    plugin_context: Callable[[str, object, logging.Logger], PluginContext]
+    environ: Callable[[], WSGIEnvironment | None]
+    hub_url: Callable[[], str]
+    is_closed: Callable[[], bool]
+    layers: dict[str, WSGIApplication]
+
+    @abstractmethod
+    def part_of(self, name: str) -> Any:
+        """The part of a feature, built first when it is not there yet.
+
+        Args:
+            name: the feature's.
+
+        Returns:
+            ``None`` when the feature is off.
+
+        Raises:
+            ConfigError: no feature has that name.
+            PluginError: the features need each other in a circle.
+        """
+
+    @abstractmethod
+    def endpoints(self) -> dict[str, WSGIApplication]:
+        """The endpoints of all features by their path below ``OM_PREFIX``.
+
+        Raises:
+            ConfigError: two features have the same path.
+        """
+
+    @abstractmethod
+    def cards(self) -> dict[str, Card]:
+        """The cards of all features, by the feature's name."""
+
+    @abstractmethod
+    def metrics(self) -> list[Metric]:
+        """The numbers of all features in this process."""
+
+    @abstractmethod
+    def findings(self) -> list[Finding]:
+        """What the features say to the doctor."""

@@ -1,0 +1,100 @@
+"""The settings of one application: the tables of all its features, read from one mapping.
+
+A key is declared once, in the table of the feature that it belongs to. Here every key finds its
+table, and a key that no table has is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import Field
+from itertools import chain
+from typing import Any, Self, TypeVar
+
+from ..errors import ConfigError
+from .table import Table, unknown_key
+
+__all__ = ["PREFIX", "ComposedSettings"]
+
+PREFIX = "OM_"
+
+T = TypeVar("T", bound=Table)
+
+
+class ComposedSettings:
+    """Settings as tables.
+
+    Args:
+        tables: classes whose keys begin with ``OM_``.
+        values: keys as users write them; those that do not begin with ``OM_`` are ignored.
+
+    Raises:
+        ConfigError: a value is not allowed. Unknown keys are reported by :meth:`check`.
+    """
+
+    def __init__(self, tables: Iterable[type[Table]], values: Mapping[str, object]) -> None:
+        self._tables: dict[type[Table], Table] = {}
+        self._left = {
+            name: value
+            for name, value in values.items()
+            if isinstance(name, str) and name.startswith(PREFIX)
+        }
+        for table in tables:
+            self.add(table)
+
+    def add(self, table: type[Table]) -> None:
+        """Read the keys of one more table.
+
+        Raises:
+            ConfigError: a value is not allowed.
+            ValueError: another table has one of its keys.
+        """
+        if table in self._tables:
+            return
+        names = table.keys()
+        for other in self._tables:
+            twice = sorted(names.keys() & other.keys().keys())
+            if twice:
+                raise ValueError(f"{table.__name__} declares {twice[0]}, as {other.__name__} does")
+        own = {name: self._left.pop(name) for name in list(self._left) if name in names}
+        self._tables[table] = table.from_mapping(own)
+
+    def check(self) -> Self:
+        """Refuse the keys that no table has.
+
+        Raises:
+            ConfigError: the first such key, with the nearest known one.
+        """
+        for name, value in self._left.items():
+            for table in self._tables:
+                if name in table.RENAMED:
+                    raise ConfigError(name, value, f"renamed to {table.RENAMED[name]}")
+            known = list(chain.from_iterable(table.keys() for table in self._tables))
+            raise ConfigError(name, value, unknown_key(name, known))
+        return self
+
+    def of(self, table: type[T]) -> T:
+        """One feature's settings."""
+        found = self._tables[table]
+        assert isinstance(found, table)  # noqa: S101 - for mypy; only ``add`` writes it
+        return found
+
+    def rows(self) -> Iterator[tuple[str, Field[Any], Any]]:
+        """Each key as users write it, its declaration and its value."""
+        for table in self._tables.values():
+            for name, declared in table.keys().items():
+                yield name, declared, getattr(table, declared.name)
+
+    def given(self) -> dict[str, Any]:
+        """The values that differ from the defaults, by the names that users write."""
+        return {
+            name: value for table in self._tables.values() for name, value in table.given().items()
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ComposedSettings) and self._tables == other._tables
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(self.given()) or 'defaults'}>"

@@ -1,0 +1,104 @@
+"""The table of features: its order, where others are placed, and the settings that it declares.
+
+Each shipped feature is tested through what it brings, in its folder. This covers the modules
+``om_plugins.browser.feature``, ``om_plugins.cache.feature``, ``om_plugins.chains.feature``,
+``om_plugins.chains.options``, ``om_plugins.console.feature``, ``om_plugins.csp.feature``,
+``om_plugins.fallback.feature``, ``om_plugins.fallback.options``, ``om_plugins.gateway.feature``,
+``om_plugins.gateway.options``, ``om_plugins.headers.feature``, ``om_plugins.http_cache.feature``,
+``om_plugins.monitoring.feature``, ``om_plugins.notifications.feature``,
+``om_plugins.recovery.feature``, ``om_plugins.settings.compose``, ``om_plugins.settings.extras``,
+``om_plugins.settings.general`` and ``om_plugins.settings.table``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from om_plugins import Feature, FeatureSpec, OpenManagerMiddleware, Settings
+from om_plugins.errors import ConfigError
+from om_plugins.features import ROWS, in_order, shipped, tables
+
+
+class Mine(Feature):
+    name = "mine"
+
+    def build(self, kit, keys):
+        return 1
+
+
+def names(*specs):
+    return [feature.name for feature in in_order(specs)]
+
+
+def test_each_row_names_its_feature():
+    assert [feature.name for feature in shipped()] == [name for name, _ in ROWS]
+
+
+def test_no_key_is_declared_twice():
+    keys = [key for table in tables(shipped()) for key in table.keys()]  # noqa: SIM118
+    assert len(keys) == len(set(keys))
+
+
+def test_the_layers_are_composed_in_the_order_of_the_rows():
+    app = OpenManagerMiddleware(
+        lambda environ, start: [], Settings(http_cache=True, fallback={"/": ["stale"]}, proxies=1)
+    )
+    order = [name for name, _ in ROWS if name in app.runtime.kit.layers]
+    assert order == [
+        "deadline", "fast_path", "monitoring", "headers", "console", "http_cache", "fallback"
+    ]  # fmt: skip
+    assert list(reversed(app.runtime.kit.layers)) == order
+    app.runtime.close()
+
+
+def test_another_feature_is_placed_before_after_or_innermost():
+    shipped_names = [name for name, _ in ROWS]
+    assert [n for n in names(FeatureSpec(Mine())) if n != "mine"] == shipped_names
+    order = names(FeatureSpec(Mine(), after="headers"))
+    assert order.index("mine") == order.index("headers") + 1
+    order = names(FeatureSpec(Mine(), before="monitoring"))
+    assert order.index("mine") == order.index("monitoring") - 1
+    order = names(FeatureSpec(Mine(), after="monitoring", before="gateway"))
+    assert order.index("monitoring") < order.index("mine") < order.index("gateway")
+    order = names(FeatureSpec(Mine()))
+    assert order.index("mine") == order.index("fallback") + 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (FeatureSpec(Mine(), after="haeders"), "no feature has this name"),
+        (FeatureSpec(Mine(), before="nothing"), "known are .*headers"),
+        (FeatureSpec(Mine(), after="gateway", before="headers"), "is outside of 'gateway'"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        in_order([spec])
+
+
+def test_a_name_that_is_taken_is_refused():
+    with pytest.raises(ConfigError, match="another feature has this name"):
+        in_order([FeatureSpec(type("Other", (Mine,), {"name": "headers"})())])
+
+
+def test_a_feature_of_another_ones_may_stand_beside_it():
+    second = type("Second", (Mine,), {"name": "second"})()
+    order = names(FeatureSpec(Mine()), FeatureSpec(second, after="mine"))
+    assert order.index("second") == order.index("mine") + 1
+
+
+def test_features_that_are_off_are_not_imported():
+    code = (
+        "import sys, om_plugins; om_plugins.OpenManagerMiddleware(lambda e, s: [])\n"
+        "print([m for m in ('gateway.layer', 'http_cache.layer', 'http_cache.fast_path', "
+        "'fallback.layer', 'gateway.deadline', 'headers.https', 'flask.extension') "
+        "if 'om_plugins.' + m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
