@@ -1,4 +1,4 @@
-"""The plugins that are shipped, found through the same path as any other plugin."""
+"""The shipped plugins. They are loaded in the same way as any other plugin."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ BUILTINS: dict[str, str] = {
     "recovery-steps": "om_plugins.builtin.recovery_steps",
     "notifier-webhook": "om_plugins.builtin.webhook",
 }
-"""Name of each built-in plugin, and the module, or the object in a module, that is the plugin."""
+"""The name of each shipped plugin, and the module or the object (``module:object``) that it is."""

@@ -1,6 +1,7 @@
-"""What goes to the ``om_plugins`` log: a summary of the requests each minute, and notifications.
+"""Two plugins that write to the ``om_plugins`` log: ``monitor-log`` and ``notifier-log``.
 
-Two plugins, so that each can be switched off by its name.
+The first sums up the requests of this process once a minute, the second writes one line for each
+notification. Each can be disabled by its name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..types import Notification, PluginInfo, Sample
 
 EVERY_S = 60.0
 MAX_DURATIONS = 10_000
-"""So many durations of a minute are kept for the percentile: the newest."""
+"""How many durations of one minute count for the percentile: the newest ones."""
 
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 
@@ -24,11 +25,11 @@ _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING}
 class LogMonitor:
     """Logs requests, errors, the 95th percentile and bytes, once a minute, at level INFO.
 
-    A minute without requests is not logged.
+    It logs nothing for a minute without requests.
 
     Args:
-        logger: gets the lines.
-        clock: says when a minute is over.
+        logger: where the lines are written.
+        clock: its monotonic time measures the minute.
     """
 
     def __init__(self, logger: logging.Logger, clock: Clock) -> None:
@@ -44,7 +45,7 @@ class LogMonitor:
         self._durations: list[float] = []
 
     def record(self, samples: Iterable[Sample]) -> None:
-        """Add up, and write a line when a minute is over."""
+        """Add the samples to the sums, and write a line if a minute has passed."""
         for sample in samples:
             self._requests += 1
             self._errors += sample.status >= 500
@@ -69,7 +70,7 @@ class LogMonitor:
 
 
 class LogNotifier:
-    """Logs errors as errors, warnings as warnings, the rest as information."""
+    """Logs an error at level ERROR, a warning at WARNING, everything else at INFO."""
 
     name = "log"
 
@@ -77,7 +78,7 @@ class LogNotifier:
         self._logger = logger
 
     def send(self, notification: Notification, timeout: float) -> None:
-        """Write one line; control characters are escaped, so that nobody can forge lines."""
+        """Write one line. Control characters are escaped, so no text can forge a line."""
         self._logger.log(
             _LEVELS.get(notification.kind, logging.INFO),
             "to %s: %s",
@@ -91,7 +92,7 @@ class LogNotifier:
 
 
 def escape_controls(text: str) -> str:
-    """``text`` on one line: what cannot be printed is shown as its escape."""
+    """``text`` on one line, with an escape sequence for each character that cannot be printed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

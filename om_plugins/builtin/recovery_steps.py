@@ -1,7 +1,7 @@
-"""The recovery steps that are shipped: tidy up, look around, and ask the engine again.
+"""The shipped recovery steps: refresh the cache, free memory, check the network, probe the engines.
 
-Nothing here deletes a last good answer: cached entries are marked stale, so that they are served
-until a new one is there.
+No step deletes a last good answer. Cached entries are marked stale, so the cache serves them until
+it has a new value.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..types import PluginInfo
 __all__ = ["CheckReach", "FreeMemory", "MarkStale", "ProbeEngines", "measure_pressure"]
 
 PRESSED = 0.9
-"""Memory is short from this share in use on."""
+"""From this share of memory in use on, values are dropped from memory."""
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
 
 class MarkStale:
-    """Marks the cached entries of the place stale.
+    """Marks the cached entries of a chain or a route stale.
 
-    Those are the entries with the tag ``chain:<name>`` or ``route:<rule>``, and for a rule without
-    variables the views cached under that path.
+    These are the entries with the tag ``chain:<name>`` or ``route:<rule>``. For a rule without
+    variables, they are also the views that are cached under that path.
     """
 
     name = "Renewing saved answers"
@@ -40,20 +40,22 @@ class MarkStale:
         self._cache = cache
 
     def run(self, subject: str, timeout: float) -> str:
-        """Mark them; what they hold is served until a new answer is there."""
+        """Mark the entries; the cache serves them until it has a new answer."""
         count = self._cache.invalidate(tags=[subject])
         kind, _, rule = subject.partition(":")
         if kind == "route" and "<" not in rule:
-            count += self._cache.invalidate(("view", rule))  # how keys of cached views begin
+            count += self._cache.invalidate(
+                ("view", rule)
+            )  # the prefix of the keys of cached views
         return f"{count} marked stale"
 
 
 class FreeMemory:
-    """Gives unused memory back to the system.
+    """Returns unused memory to the operating system.
 
     Args:
-        cache: shrunk in this process when memory is short, if it can be.
-        pressure: the share of memory in use, 0 to 1.
+        cache: drops values from the memory of this process when memory is short.
+        pressure: returns the share of memory in use, 0 to 1.
     """
 
     name = "Freeing memory"
@@ -64,7 +66,7 @@ class FreeMemory:
         self._pressure = pressure
 
     def run(self, subject: str, timeout: float) -> str:
-        """Collect garbage, shrink if memory is short, and trim the heap."""
+        """Collect garbage, shrink the cache if memory is short, and trim the heap."""
         lines = [f"{gc.collect()} objects collected"]
         if self._pressure() >= PRESSED:
             lines.append(f"{self._cache.shrink()} cached values put out of memory")
@@ -75,7 +77,7 @@ class FreeMemory:
 
 
 class CheckReach:
-    """Checks that the engines are in reach."""
+    """Checks that the engines can be reached over the network."""
 
     name = "Checking the network"
     percent = 70
@@ -84,12 +86,12 @@ class CheckReach:
         self._prober = prober
 
     def run(self, subject: str, timeout: float) -> str:
-        """Look; raises when no engine of the first tier is in reach."""
+        """Connect to the engines; raise when no engine of the first tier can be reached."""
         return self._prober.reach(subject, timeout)
 
 
 class ProbeEngines:
-    """Asks the engines again; a breaker closes only when its engine answers."""
+    """Probes the engines. A breaker closes only when its engine answers."""
 
     name = "Asking again"
     percent = 90
@@ -98,14 +100,15 @@ class ProbeEngines:
         self._prober = prober
 
     def run(self, subject: str, timeout: float) -> str:
-        """Ask; raises when no engine of the first tier answers."""
+        """Probe the engines; raise when no engine of the first tier answers."""
         return self._prober.probe(subject, timeout)
 
 
 def measure_pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:
-    """The share of memory in use, 0 to 1: of the container's limit, else of the machine.
+    """The share of memory in use: of the container's limit if it has one, else of the machine.
 
-    0.0 where neither is known.
+    Returns:
+        A number from 0 to 1; 0.0 where neither is known.
     """
     try:
         limit = int((cgroup / "memory.max").read_text("ascii"))  # "max" when there is none
@@ -129,7 +132,7 @@ def _share(used: int, limit: int) -> float:
 
 @functools.cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """glibc's ``malloc_trim``; ``None`` with another C library (musl has none)."""
+    """The function ``malloc_trim`` of glibc; ``None`` with another C library (musl lacks it)."""
     if platform.libc_ver()[0] != "glibc":
         return None
     try:

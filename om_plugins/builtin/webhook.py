@@ -1,6 +1,7 @@
-"""The webhook notifier: a notification becomes a POST to an address of the operator's choice.
+"""The webhook notifier: it POSTs each notification to one URL.
 
-It does nothing until it has one: ``OM_PLUGIN_CONFIG = {"notifier-webhook": {"url": "https://…"}}``.
+It is inactive until it has a URL:
+``OM_PLUGIN_CONFIG = {"notifier-webhook": {"url": "https://…"}}``.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ class WebhookConfig:
     """``OM_PLUGIN_CONFIG["notifier-webhook"]``.
 
     Attributes:
-        url: where to send; nothing is sent without it.
-        headers: more headers, such as ``Authorization``.
-        to: which addresses it carries. What is told to single browsers is nobody else's business,
-            so only notices to the operators and to everyone leave the house by default.
-        template: the JSON to send, as a mapping whose texts may hold ``{kind}``, ``{title}``,
+        url: the URL to POST to. Nothing is sent without it.
+        headers: more headers of the request, such as ``Authorization``.
+        to: the addresses whose notifications are sent. A notification to a single browser may be
+            private, so by default only those to the operators and to everyone are sent.
+        template: the JSON to send, as a mapping whose texts may contain ``{kind}``, ``{title}``,
             ``{message}``, ``{to}``, ``{id}``, ``{key}`` and ``{text}`` (title and message), such as
-            ``{"text": "{text}"}`` for many chats. All fields as they are when not given.
+            ``{"text": "{text}"}`` for many chats. Without it, all fields are sent as they are.
 
     Raises:
-        ConfigError: the URL is not one of HTTP.
+        ConfigError: the URL is not an HTTP URL.
     """
 
     url: str = ""
@@ -51,17 +52,17 @@ class WebhookConfig:
         if self.url:
             parts = urlsplit(self.url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                # not the value: a webhook's address often is its password
+                # without the value: the URL of a webhook often is its password
                 raise ConfigError(
                     "url", "…", "must be an address such as 'https://hooks.example/in'"
                 )
 
 
 class WebhookNotifier:
-    """POSTs JSON; an answer other than 2xx is a failure, and redirects are not followed.
+    """POSTs JSON. A response other than 2xx is a failure; redirects are not followed.
 
     Args:
-        config: where to and what.
+        config: the URL and what to send.
 
     Raises:
         MissingExtra: h11 is not installed.
@@ -76,14 +77,14 @@ class WebhookNotifier:
         self._transport: Transport | None = None
 
     def send(self, notification: Notification, timeout: float) -> None:
-        """POST it.
+        """POST the notification.
 
         Raises:
-            OSError: it did not arrive; the text names the host alone.
+            OSError: it was not delivered. The message names only the host.
         """
         if notification.to not in self._config.to:
             return
-        if self._transport is None:  # made here, in the process that uses it
+        if self._transport is None:  # created here, in the process that uses it
             self._transport = _open_transport(self._config.url)
         body = json.dumps(self._build_body(notification), ensure_ascii=False, default=str)
         try:
@@ -97,9 +98,9 @@ class WebhookNotifier:
                 limit_s=timeout,
             )
         except (EngineError, UnicodeError) as error:
-            # not the error's own text: a header or the address often is a password
+            # without the text of the error: a header or the URL often is a password
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
-        exchange.close()  # its body is of no use, and may never end
+        exchange.close()  # the body is not needed, and it may never end
         if not 200 <= exchange.status < 300:
             raise ConnectionError(f"{self._host()} answered {exchange.status}")
 
@@ -136,12 +137,12 @@ def _open_transport(url: str) -> Transport:
 def _build_target(url: str) -> str:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return quote(target, safe="!#$%&'()*+,/:;=?@[]~")  # what is escaped stays as it is
+    return quote(target, safe="!#$%&'()*+,/:;=?@[]~")  # escapes in the URL stay as they are
 
 
 def _fill(template: object, values: Mapping[str, str]) -> object:
     if isinstance(template, str):
-        # one pass by hand: what a notification says must not be read as a template again
+        # one pass: the text of a notification must not be read as a template
         parts = template.split("{")
         text = parts[0]
         for part in parts[1:]:
@@ -158,7 +159,7 @@ def _fill(template: object, values: Mapping[str, str]) -> object:
 @hookimpl
 def om_plugin_info() -> PluginInfo:
     return PluginInfo(
-        summary="Sends notifications to a web address; off until it has one",
+        summary="POSTs notifications to a URL; off until it has one",
         config_class=WebhookConfig,
     )
 

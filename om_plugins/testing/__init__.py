@@ -1,7 +1,7 @@
-"""For authors of plugins: contracts that prove a part, and stand-ins for tests.
+"""For authors of plugins: contract tests for a part, and fakes for tests.
 
-The contracts are classes of pytest tests: inherit from one, say how your part is made, and pytest
-finds the rest. They are imported lazily, so that the stand-ins work without pytest.
+A contract is a class of pytest tests. Inherit from it and make your part in its fixture; pytest
+collects the tests. Contracts are imported lazily, so that the fakes work without pytest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .notifier import NotifierContract as NotifierContract
     from .plugin import PluginContract as PluginContract
 
-# Modules of tests, whose assertions pytest rewrites so that a failing contract shows the values.
+# pytest rewrites the assertions of these modules, so that a failing test shows the values.
 _CONTRACTS = frozenset({".cache_store", ".engine", ".hub", ".notifier", ".plugin"})
 
 _HOMES = {

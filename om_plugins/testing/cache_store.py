@@ -1,4 +1,4 @@
-"""What every cache store must keep, as pytest tests."""
+"""The contract of a cache store, as pytest tests."""
 
 # ruff: noqa: S101 - these are tests
 
@@ -74,7 +74,7 @@ class CacheStoreContract:
     ) -> None:
         write = getattr(store, "compare_and_set", None)
         if write is None:
-            return  # it need not be one: see FencedStore
+            return  # optional: see FencedStore
         assert write("key", None, b"one" + b"x" * 1000, 60)
         assert not write("key", None, b"late", 60)
         assert not write("key", b"two", b"late", 60)
@@ -116,7 +116,7 @@ class CacheStoreContract:
                     assert store.get(key) == value
                     assert store.get("shared") is not None
                     store.delete(key)
-            except BaseException as error:  # noqa: BLE001 - told below, in the test's own thread
+            except BaseException as error:  # noqa: BLE001 - reported below, in the test's own thread
                 failures.append(error)
 
         _run_in_threads(work, 4)
@@ -124,7 +124,7 @@ class CacheStoreContract:
 
 
 def _run_in_threads(work: Callable[[int], object], count: int) -> None:
-    """Call ``work`` in so many threads at once, each with its number."""
+    """Call ``work`` in ``count`` threads at once, with the number of each thread."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""What every engine must keep, as pytest tests."""
+"""The contract of an engine, as pytest tests."""
 
 # ruff: noqa: S101 - these are tests
 
@@ -22,7 +22,7 @@ from ..types import Answer, Call, EngineSpec, EngineTraits
 __all__ = ["EngineContract"]
 
 _ENDS = (EngineError, CallerDeadline, Cancelled)
-"""As good as an answer, where what counts is that the call ended."""
+"""Errors with which a call may end, where a test only checks that it ends."""
 
 
 class EngineContract:
@@ -34,8 +34,8 @@ class EngineContract:
                 return WikiEngine(WikiConfig())
 
     Attributes:
-        payload: something that the engine can answer.
-        patience_s: seconds after which a call that nobody waits for must have ended.
+        payload: a payload that the engine can answer.
+        patience_s: the most seconds until a call that nobody waits for has ended.
     """
 
     payload: object = {"question": "How are you?"}
@@ -43,7 +43,7 @@ class EngineContract:
 
     @pytest.fixture
     def engine(self) -> Engine:
-        """The engine under test, able to answer."""
+        """The engine under test; it must be able to answer."""
         raise NotImplementedError("make your engine in a fixture named 'engine'")
 
     def make_call(self, *, stream: bool = False, timeout: float = 10.0) -> Call:
@@ -118,7 +118,7 @@ class EngineContract:
             barrier.wait(10)
             try:
                 outcomes.append(_to_answer(engine.call(self.make_call())).payload)
-            except Exception as error:  # noqa: BLE001 - told below, in the test's own thread
+            except Exception as error:  # noqa: BLE001 - reported below, in the test's own thread
                 outcomes.append(error)
 
         threads = [threading.Thread(target=ask) for _ in range(callers)]
@@ -170,7 +170,7 @@ class EngineContract:
 
 
 def _to_answer(result: object) -> Answer:
-    """What a chain makes of an engine's result."""
+    """The answer that a chain makes of an engine's result."""
     if isinstance(result, Answer):
         return result
     return Answer(chunks=result) if isinstance(result, Iterator) else Answer(result)

@@ -1,4 +1,4 @@
-"""Stand-ins for tests: time that moves when told to."""
+"""Fakes for tests: a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 
 
 class FakeClock:
-    """A clock that moves only by :meth:`advance` and :meth:`sleep`; nobody really waits.
+    """A clock that only :meth:`advance` and :meth:`sleep` move. Nothing waits in real time.
 
     Args:
-        now: Unix time to begin with; the monotonic clock begins at 1000.
+        now: the Unix time at the start; the monotonic time starts at 1000.
 
     Attributes:
-        slept: every duration that was slept, in order.
+        slept: the durations of all sleeps, in order.
     """
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
@@ -28,12 +28,12 @@ class FakeClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks forward."""
+        """Move Unix time and monotonic time forward."""
         with self._lock:
             self._now += seconds
             self._monotonic += seconds
 
     def sleep(self, seconds: float) -> None:
-        """Return at once, ``seconds`` later on this clock."""
+        """Move the clock forward by ``seconds`` and return at once."""
         self.slept.append(seconds)
         self.advance(seconds)

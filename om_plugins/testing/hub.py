@@ -1,4 +1,4 @@
-"""What every hub must keep: subclass a contract and say how the hub is made.
+"""The contracts of a hub, as pytest tests: inherit from one and make the hub in its fixture.
 
 ::
 
@@ -11,11 +11,11 @@
         def hub_source(self, tmp_path):
             return f"from my_hub import MyHub; hub = MyHub('my://{tmp_path}', clock)"
 
-:class:`HubContract` is for every hub, :class:`ProcessHubContract` for one that several processes
-share. pytest must be installed.
+:class:`HubContract` is for every hub, :class:`ProcessHubContract` for a hub that several processes
+share.
 """
 
-# ruff: noqa: S101 - a contract is made of asserts
+# ruff: noqa: S101 - these are tests
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ JSON_LIKE: tuple[object, ...] = (
 
 
 class HubContract:
-    """Every hub keeps this; override :meth:`make_hub`."""
+    """The contract of every hub; override :meth:`make_hub`."""
 
     @pytest.fixture
     def make_hub(self) -> Callable[[], Hub]:
-        """A function that makes a hub; all that it makes in one test share one store."""
+        """A function that makes a hub. All hubs that it makes in one test share one store."""
         raise NotImplementedError("override make_hub")
 
     @pytest.fixture
@@ -52,7 +52,7 @@ class HubContract:
         hub.close()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for the hub; override it where a fake clock serves."""
+        """Let time pass for the hub; override it for a hub with a fake clock."""
         time.sleep(seconds)
 
     # --- the stream
@@ -290,11 +290,11 @@ class HubContract:
 
 
 class ProcessHubContract(HubContract):
-    """A hub that several processes share keeps this too; override :meth:`hub_source` as well."""
+    """The contract of a hub that several processes share; override :meth:`hub_source`, too."""
 
     @pytest.fixture
     def hub_source(self) -> str:
-        """Python source that sets ``hub``, on the same store as ``make_hub``; ``clock`` is set."""
+        """Python source that sets ``hub``, on the store of ``make_hub``; it may use ``clock``."""
         raise NotImplementedError("override hub_source")
 
     def test_what_one_hub_writes_another_reads(self, make_hub: Callable[[], Hub]) -> None:
@@ -377,7 +377,7 @@ class ProcessHubContract(HubContract):
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
     def test_parent_and_child_both_use_it_after_a_fork(self, hub: Hub, hub_source: str) -> None:
-        # In a process of its own: pytest's may have threads, which do not go well with fork.
+        # In another process: that of pytest may have threads, which make a fork unsafe.
         work = """
             import os
             hub.publish("news", "before")
@@ -429,14 +429,14 @@ def _start_process(hub_source: str, work: str, name: str = "") -> subprocess.Pop
     indent = min((len(li) - len(li.lstrip()) for li in lines if li.strip()), default=0)
     source = "\n".join(
         [
-            "from om_plugins.core.clock import SystemClock",
+            "from om_plugins import SystemClock",
             f"clock = SystemClock(); name = {name!r}",
             hub_source,
             *(line[indent:] for line in lines),
             "hub.close()",
         ]
     )
-    return subprocess.Popen(  # noqa: S603 - the source is this file's
+    return subprocess.Popen(  # noqa: S603 - the source is from this file
         [sys.executable, "-c", source],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

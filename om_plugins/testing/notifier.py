@@ -1,4 +1,4 @@
-"""What every notifier must keep, as pytest tests."""
+"""The contract of a notifier, as pytest tests."""
 
 # ruff: noqa: S101 - these are tests
 
@@ -16,7 +16,7 @@ __all__ = ["NotifierContract"]
 
 
 class NotifierContract:
-    """Inherit, make your notifier, and say what it delivered::
+    """Inherit, make your notifier in a fixture, and return what it delivered::
 
     class TestOutbox(NotifierContract):
         @pytest.fixture
@@ -29,12 +29,12 @@ class NotifierContract:
 
     @pytest.fixture
     def notifier(self) -> Notifier:
-        """The notifier under test, able to deliver."""
+        """The notifier under test; it must be able to deliver."""
         raise NotImplementedError("make your notifier in a fixture named 'notifier'")
 
     def delivered(self, notifier: Notifier) -> str:
-        """Everything that arrived so far, as text: read it where it arrives."""
-        raise NotImplementedError("say what arrived in a method named 'delivered'")
+        """All that was delivered so far, as text, read at the destination."""
+        raise NotImplementedError("return what arrived in a method named 'delivered'")
 
     def test_it_has_a_name(self, notifier: Notifier) -> None:
         assert isinstance(notifier.name, str)

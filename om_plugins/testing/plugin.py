@@ -1,4 +1,4 @@
-"""What every plugin must keep, as pytest tests: it is loaded into a real application."""
+"""The contract of a plugin, as pytest tests that load it into a real application."""
 
 # ruff: noqa: S101 - these are tests
 
@@ -20,7 +20,7 @@ __all__ = ["PluginContract"]
 
 
 class PluginContract:
-    """Inherit, and name your plugin::
+    """Inherit, and return your plugin from a fixture::
 
         class TestWiki(PluginContract):
             config = {"language": "ko"}
@@ -30,19 +30,19 @@ class PluginContract:
                 return om_plugins_wiki
 
     Attributes:
-        config: its settings, as under ``OM_PLUGIN_CONFIG``.
+        config: its configuration, as in ``OM_PLUGIN_CONFIG``.
     """
 
     config: Mapping[str, Any] = {}
 
     @pytest.fixture
     def plugin(self) -> object:
-        """The plugin: its module, or an object."""
-        raise NotImplementedError("name your plugin in a fixture named 'plugin'")
+        """The plugin: a module or an object."""
+        raise NotImplementedError("return your plugin from a fixture named 'plugin'")
 
     @pytest.fixture
     def runtime(self, plugin: object) -> Iterator[Runtime]:
-        """A real application's parts with this plugin and the built-in ones, strict."""
+        """The parts of a real application with this plugin and the shipped ones, in strict mode."""
         settings = Settings(plugins=(), plugin_config={_NAME: dict(self.config)}, strict=True)
         runtime = Runtime(settings, host=Host(testing=True), plugins=[(plugin, _NAME)])
         yield runtime

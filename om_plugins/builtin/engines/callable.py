@@ -1,4 +1,4 @@
-"""The callable engine: any Python function as an engine."""
+"""The callable engine: a Python function is the engine."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class CallableEngine:
 
     Args:
         name: its name in the chain.
-        function: takes the call (or nothing at all) and returns a payload, an ``Answer``, or,
-            being a generator function, chunks. A coroutine function is run to its end in the
-            calling thread, inside ``call.remaining()``; where that thread runs an event loop
-            already (an async view), in a thread of its own.
-        **traits: fields of :class:`~om_plugins.types.EngineTraits`. ``streaming`` is True for a
-            generator function and ``cancellable`` for a coroutine function unless said otherwise;
-            the rest is False: say ``idempotent=True`` when asking twice does no harm, and
-            ``local=True`` when it has no effect outside this process.
-        max_threads: run the function in one of at most so many threads of each process, and leave
-            it there at the deadline. For functions that cannot be interrupted; when all threads
-            are busy, calls fail at once with ``EngineUnavailable``.
-        interrupt: have what the function gave to ``call.on_cancel`` run at the attempt's deadline
-            too, by a timer thread. For functions that wait where only another thread can stop
-            them: ``call.on_cancel(connection.cancel)`` of a database, a subprocess's ``kill``.
+        function: takes the call or no argument, and returns a payload or an ``Answer``. A
+            generator function yields chunks. A coroutine function runs to its end in the calling
+            thread, within ``call.remaining()``; if that thread already runs an event loop (in an
+            async view), it runs in another thread.
+        **traits: fields of :class:`~om_plugins.types.EngineTraits`. By default ``streaming`` is
+            True for a generator function, ``cancellable`` is True for a coroutine function, and
+            the others are False. Pass ``idempotent=True`` when calling twice does no harm, and
+            ``local=True`` when the function has no effect outside this process.
+        max_threads: run the function in a pool of this many threads per process, and leave it
+            there at the deadline. For functions that cannot be interrupted. When all threads are
+            busy, calls fail at once with ``EngineUnavailable``.
+        interrupt: at the attempt's deadline, too, a timer thread runs what the function passed to
+            ``call.on_cancel``. For functions that only another thread can stop, with
+            ``call.on_cancel(connection.cancel)`` of a database or the ``kill`` of a subprocess.
 
     Raises:
-        TypeError: it cannot be called so, or a trait is unknown.
-        ConfigError: ``max_threads`` is no number from 1 to 1000.
+        TypeError: the function takes other arguments, or a trait is unknown.
+        ConfigError: ``max_threads`` is not a number from 1 to 1000.
 
-    A plain function is not interrupted otherwise: one that waits should pass ``call.remaining()``
-    to what it waits on.
+    Without these options a plain function is not interrupted: pass ``call.remaining()`` as the
+    timeout of whatever it waits for.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class CallableEngine:
         self._ask = ask
 
     def call(self, call: Call) -> object:
-        """What the function returns.
+        """Call the function and return its result.
 
         Raises:
-            TypeError: it returned a coroutine without being a coroutine function.
+            TypeError: the function returned a coroutine but is not a coroutine function.
         """
         result = self._ask(call)
         if type(result) is CoroutineType:
@@ -108,7 +108,7 @@ class CallableEngine:
 
 
 def _unwrap(name: str, function: object) -> Function:
-    """What tells a function's kind: of a callable object its ``__call__``."""
+    """The function whose kind counts: for a callable object, its ``__call__``."""
     if not callable(function):
         raise TypeError(f"engine {name!r}: {function!r} is not a function")
     while hasattr(function, "func"):  # functools.partial
@@ -119,7 +119,7 @@ def _unwrap(name: str, function: object) -> Function:
 def _takes_call(name: str, function: Function) -> bool:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some built-in functions do not tell
+    except ValueError:  # some built-in functions have no signature
         return True
     for arguments in ((None,), ()):
         try:
@@ -151,7 +151,7 @@ def _add_interrupt(name: str, function: Function) -> Function:
             except (Cancelled, CallerDeadline, AttemptTimeout):
                 raise
             except Exception as error:
-                # What a function raises that was interrupted is the interruption.
+                # An interrupted function may raise anything: the interruption is the cause.
                 try:
                     call.raise_if_done()
                 except Exception as over:
@@ -177,7 +177,7 @@ def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) 
                 return await task
         except TimeoutError as error:
             if not limit.expired():
-                raise  # its own
+                raise  # a timeout of the function itself
             call.raise_if_done()
             raise AttemptTimeout(f"call {call.id}: attempt {call.attempt} took too long") from error
         except asyncio.CancelledError:
@@ -198,7 +198,7 @@ def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) 
 
 
 def _run_in_thread(work: Callable[[], object]) -> object:
-    """Run ``work`` in a new thread with the caller's context variables, and wait for it."""
+    """Run ``work`` in a new thread with the caller's context variables, and wait for its end."""
     context = contextvars.copy_context()
     outcome: list[tuple[bool, Any]] = []
 

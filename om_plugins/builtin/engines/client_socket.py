@@ -1,4 +1,4 @@
-"""Whether the client of a WSGI request is still there, where the server lets one look."""
+"""Detects that the client of a WSGI request has disconnected, where the server allows it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
 def watch_client(environ: WSGIEnvironment) -> Callable[[], bool] | None:
-    """A function that says, without waiting, whether the client has closed its connection.
+    """A function that returns at once whether the client has closed its connection.
 
-    Known are gunicorn, Werkzeug's server and waitress. ``None`` for other servers, and where the
-    server itself speaks TLS: what it may read is then not what the client sent.
+    It works with gunicorn, Werkzeug's server and waitress.
 
-    Set it as :data:`om_plugins.core.call.caller_gone` around a call, and an HTTP engine that waits
-    for its upstream gives up within half a second of the client's leaving.
+    Returns:
+        ``None`` for other servers, and where the server itself terminates TLS: the socket then
+        carries TLS records and not what the client sent.
+
+    Set the result as :data:`om_plugins.core.call.caller_gone` around a call. An HTTP engine that
+    waits for its upstream then gives up within half a second after the client has left.
     """
-    told = environ.get("waitress.client_disconnected")
-    if callable(told):
-        return lambda: bool(told())
+    is_gone = environ.get("waitress.client_disconnected")
+    if callable(is_gone):
+        return lambda: bool(is_gone())
     for name in _SOCKETS:
         found = environ.get(name)
         if isinstance(found, socket.socket) and not isinstance(found, ssl.SSLSocket):
@@ -35,7 +38,7 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool] | None:
 
 
 def has_closed(sock: socket.socket) -> bool:
-    """Whether the other side has closed a connection; bytes that wait to be read stay there."""
+    """Whether the peer has closed the connection. Unread bytes stay in the socket."""
     try:
         waiting = select.poll()
         waiting.register(sock, select.POLLIN)

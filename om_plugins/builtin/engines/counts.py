@@ -1,4 +1,4 @@
-"""Counters that are exact under threads and begin at zero in each process."""
+"""Counters that are exact under threads and start at zero in each process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 class Counts:
     """Named counters of this process.
 
-    A forked child begins at zero, with a lock of its own: the parent's may have been held.
+    A forked child starts at zero with its own lock, because a thread of the parent may have held
+    the parent's lock at the fork.
     """
 
     def __init__(self, *names: str) -> None:
@@ -17,14 +18,14 @@ class Counts:
         self._processes: dict[int, tuple[threading.Lock, dict[str, int]]] = {}
 
     def add(self, **amounts: int) -> None:
-        """Add to some of the counters, all at once."""
+        """Add to several counters in one step."""
         lock, counts = self._get_counters()
         with lock:
             for name, amount in amounts.items():
                 counts[name] = counts.get(name, 0) + amount
 
     def snapshot(self) -> dict[str, int]:
-        """All counters at this moment."""
+        """A consistent copy of all counters."""
         lock, counts = self._get_counters()
         with lock:
             return dict(counts)

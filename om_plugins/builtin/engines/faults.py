@@ -1,12 +1,12 @@
-"""Chaos: failures on purpose, to see that a chain survives them before its users have to.
+"""Fault injection ("chaos"): deliberate failures, to see how a chain behaves before users do.
 
 ::
 
     options = ChaosOptions.from_mapping({"rate": 0.3, "error": "Transient", "seed": 7})
     ask = Chaos(engine.call, options)
 
-It stands innermost, around the engine's own ``call``, so that retries, breaker and fallback see
-what they would see of a real failure.
+It wraps the engine's own ``call``, inside of everything else, so that retries, the breaker and the
+fallback see what they would see of a real failure.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ ERRORS = (
     "Transient", "RateLimited", "AttemptTimeout", "InvalidRequest", "Unsupported", "TooLong",
     "Misconfigured", "RuntimeError",
 )  # fmt: skip
-"""What can be raised: engine errors by name, and ``RuntimeError`` for a bug in an engine."""
+"""The errors that can be raised: engine errors, and ``RuntimeError`` for a bug in an engine."""
 
 GARBLES = ("truncated", "type", "empty")
-"""``truncated``: JSON cut in the middle, or a stream that breaks off; ``type``: another type than
-was answered; ``empty``: nothing."""
+"""How an answer can be corrupted. ``truncated``: JSON cut in the middle, or a stream that breaks
+off; ``type``: a value of another type; ``empty``: an empty value."""
 
-_SLICE_S = 0.1  # a wait notices a cancelled call this late
+_SLICE_S = 0.1  # the longest time until a wait notices a cancelled call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosOptions(Table):
-    """What is done to how many calls. Of several kinds that are set, each hit gets one."""
+    """Which faults are injected into how many calls; an affected call gets one of the kinds."""
 
-    rate: float = key(0.0, number(0, 1), "share of calls that are hit")
+    rate: float = key(0.0, number(0, 1), "share of calls that get a fault")
     latency_s: float = key(0.0, number(0, 3600, "seconds"), "wait this long before asking")
     hang_s: float = key(
         0.0, number(0, 3600, "seconds"), "wait this long, never ask, and end in AttemptTimeout"
     )
     error: str | None = key(None, choice(*ERRORS), "raise this")
-    garble: str | None = key(None, choice(*GARBLES), "ask, then spoil the answer so")
-    sent: str = key("maybe", choice("no", "maybe", "yes"), "what a raised error says of itself")
+    garble: str | None = key(None, choice(*GARBLES), "ask, then corrupt the answer in this way")
+    sent: str = key("maybe", choice("no", "maybe", "yes"), "the attribute sent of a raised error")
     retry_after_s: float | None = key(
-        None, number(0, 3600, "seconds"), "what a raised error asks to wait"
+        None, number(0, 3600, "seconds"), "the attribute retry_after of a raised error"
     )
     seed: int | None = key(
-        None, integer(-(2**63), 2**63 - 1), "the same hits each time; by chance when not set"
+        None, integer(-(2**63), 2**63 - 1), "repeats the same sequence; random when not set"
     )
-    active: bool = key(True, BOOL, "false leaves every call alone")
+    active: bool = key(True, BOOL, "false injects nothing")
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of harm that are set."""
+        """The kinds of faults that are set."""
         found = {
             "latency": self.latency_s > 0,
             "hang": self.hang_s > 0,
@@ -74,19 +74,19 @@ class ChaosOptions(Table):
 
 
 class Chaos:
-    """An engine's ``call`` with failures in it.
+    """An engine's ``call`` with injected faults.
 
     Args:
         ask: the engine's own ``call``.
-        options: what to do to how many calls.
-        clock: time, for waits; that of the calls.
-        name: the engine's, for messages.
+        options: which faults, and how many.
+        clock: the clock of the calls, for waits.
+        name: the engine's name, for messages.
 
     Attributes:
-        active: may be switched at any time; begins as the options say.
+        active: whether faults are injected; may be changed at any time.
 
-    With a seed, the n-th call always gets the same; the calls of several threads are numbered in
-    the order in which they come.
+    With a seed, the n-th call always gets the same fault. The calls of several threads are numbered
+    in the order in which they arrive.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Chaos:
         self._counts = Counts("calls", "latency", "hang", "error", "garble")
 
     def __call__(self, call: Call) -> object:
-        """Ask the engine, or hit the call.
+        """Ask the engine, with or without a fault.
 
         Raises:
-            EngineError: the one that was asked for.
-            CallerDeadline, Cancelled: while it waited.
+            EngineError: the injected error.
+            CallerDeadline, Cancelled: the call ended during an injected wait.
         """
         if not self.active:
             return self._ask(call)
@@ -136,7 +136,7 @@ class Chaos:
         return self._ask(call)
 
     def stats(self) -> dict[str, int]:
-        """Calls that came by while it was active, and how many were hit by each kind."""
+        """The number of calls while it was active, and of the faults of each kind."""
         return self._counts.snapshot()
 
     def _wait(self, call: Call, seconds: float) -> None:
@@ -192,7 +192,7 @@ def _spoil(payload: object, how: str | None) -> object:
 
 
 def _break_off(chunks: Iterator[object], where: str, how: str) -> Iterator[object]:
-    """The first chunk, and then the end that a broken connection is."""
+    """Yield the first chunk, then fail as a broken connection does."""
     try:
         for chunk in chunks if how != "empty" else ():
             yield _spoil(chunk, how)

@@ -1,4 +1,4 @@
-"""An engine that asks an HTTP upstream: JSON in, JSON out.
+"""The HTTP engine: it asks an HTTP upstream and sends and receives JSON.
 
 ::
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ..http.transport import HttpExchange, Transport
 
 PASSED_HEADERS = ("traceparent", "tracestate", "accept-language", "x-request-id")
-"""Headers of a call that an upstream gets, unless said otherwise."""
+"""Headers of a call that are passed to the upstream by default."""
 
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
-"""Milliseconds that the one who asks still waits: what Envoy tells an upstream."""
+"""Envoy's header for an upstream: how many milliseconds the client still waits."""
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
@@ -42,32 +42,31 @@ _STREAMS = "text/event-stream, application/json;q=0.9, text/*;q=0.5"
 
 
 class HttpEngine:
-    """Asks one address of an HTTP upstream.
+    """Asks one URL of an HTTP upstream.
 
     Args:
-        name: how the engine is called in a chain, in logs and on the console.
-        url: where to ask, ``http`` or ``https``. Redirects are not followed.
-        method: the HTTP method. ``GET`` puts the payload's keys in the query; the others send
-            it as a JSON body.
-        headers: sent with every request (credentials, for example). They are never shown.
-        idempotent: whether the same call may be asked twice; ``None`` takes it from the method
-            (RFC 9110 section 9.2.2: GET, PUT and DELETE may, POST and PATCH may not).
-        timeout: seconds that one attempt may take, end to end; a call's own deadline counts when
-            it is earlier.
-        connect_timeout: seconds for a new connection.
-        pool_size: idle connections that are kept per process.
-        health_url: answers 2xx when the upstream is well; a TCP connection is enough when not
+        name: the name of the engine in chains, logs and on the console.
+        url: the ``http`` or ``https`` URL. Redirects are not followed.
+        method: the HTTP method. ``GET`` sends the payload's keys in the query, the others send
+            the payload as a JSON body.
+        headers: headers of every request, for example credentials. They are never shown.
+        idempotent: whether the same call may be sent twice; ``None`` derives it from the method
+            (RFC 9110 section 9.2.2: true for GET, PUT and DELETE, false for POST and PATCH).
+        timeout: the most seconds for one attempt from start to end; the deadline of the call
+            counts when it is earlier.
+        connect_timeout: the most seconds for a new connection.
+        pool_size: the most idle connections of a process.
+        health_url: a URL that answers 2xx when the upstream is healthy. Without it, the health
+            check opens a TCP connection.
+        max_answer: the most bytes of an answer, after decompression.
+        pass_headers: names of headers of the call that are passed to the upstream.
+        pass_deadline: send the remaining time of the call in ``x-envoy-expected-rq-timeout-ms``.
+        streaming: the upstream may answer a streaming call with server-sent events (the data of
+            each event is a chunk) or with text (passed on as it arrives). JSON is one answer.
+        idle_timeout: the most seconds of silence within a streamed answer; ``timeout`` when not
             given.
-        max_answer: largest answer in bytes, after decompression.
-        pass_headers: names of headers of the call that are passed on.
-        pass_deadline: tell the upstream how long its answer is waited for, in
-            ``x-envoy-expected-rq-timeout-ms``.
-        streaming: the upstream may answer a call that streams with server-sent events (each
-            event's data is a chunk) or with text (passed as it comes); JSON is answered at once.
-        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
-            given.
-        max_concurrency: calls that the upstream takes at once; ``None`` for no limit.
-        ssl_context: for ``https`` with certificates of your own.
+        max_concurrency: the most calls that the upstream handles at once; ``None``: no limit.
+        ssl_context: for ``https``, for example with your own certificates.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -134,11 +133,12 @@ class HttpEngine:
         """Ask the upstream.
 
         Returns:
-            Its JSON; ``None`` for a 204; ``chunks`` of text when the call and the upstream stream.
+            The upstream's JSON; ``None`` for a 204; ``chunks`` of text when call and upstream
+            stream.
 
         Raises:
-            EngineError: what went wrong, as :mod:`om_plugins.builtin.http.status` maps it.
-            Cancelled: the call was cancelled meanwhile.
+            EngineError: the request failed; :mod:`om_plugins.builtin.http.status` maps statuses.
+            Cancelled: the call was cancelled.
         """
         stream = call.stream and self.traits.streaming
         accept = _STREAMS if stream else "application/json"
@@ -163,7 +163,7 @@ class HttpEngine:
         """Ask ``health_url``, or open a TCP connection.
 
         Raises:
-            EngineError: the upstream is not well.
+            EngineError: the upstream is not healthy.
         """
         if self._health is None:
             self._transport.reach(call, self._describe(), self._timeout)
@@ -181,7 +181,7 @@ class HttpEngine:
         exchange.read(_ERROR_BODY)
 
     def close(self) -> None:
-        """Give idle connections back. The engine may be used again."""
+        """Close the idle connections. The engine may be used again."""
         self._transport.close()
         if self._health is not None:
             self._health[0].close()
@@ -194,7 +194,7 @@ class HttpEngine:
     def _open(
         self, call: Call, target: str, body: bytes | None, accept: str, encoding: str = "gzip"
     ) -> HttpExchange:
-        """Send the request; returns the exchange of a 2xx, raises for anything else."""
+        """Send the request. Return the exchange of a 2xx, raise an error for any other status."""
         where = self._describe()
         headers = {"Accept": accept, "Accept-Encoding": encoding, "User-Agent": "om-plugins"}
         for name in self._pass:
@@ -216,15 +216,15 @@ class HttpEngine:
         raise self._read_refusal(exchange, where)
 
     def _deadline_header(self, call: Call) -> dict[str, str]:
-        """The header that tells how long the answer is waited for, unless that is switched off."""
+        """The header with the remaining time, or nothing when ``pass_deadline`` is off."""
         if not self._pass_deadline:
             return {}
         left_s = min(call.remaining(), self._timeout)
         return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
 
     def _read_refusal(self, exchange: HttpExchange, where: str) -> EngineError:
-        """The error for an answer that is not a 2xx. Reads its body, so that the connection
-        can be used again, and closes it when that takes too much."""
+        """The error for a status other than 2xx. Reads the body, so that the connection can be
+        reused, and closes the connection when the body is too long."""
         error = map_status(exchange.status, exchange.headers, where)
         try:
             return self._explain(error, exchange.read(_ERROR_BODY))
@@ -232,7 +232,7 @@ class HttpEngine:
             return error
 
     def _explain(self, error: EngineError, body: bytes) -> EngineError:
-        """A more telling error, read from the body of the refusal."""
+        """A more specific error, from the body of the response."""
         return error
 
     def _encode(self, payload: object) -> bytes:
@@ -262,12 +262,12 @@ class HttpEngine:
 
     def _describe(self) -> str:
         scheme, host, port = self._origin
-        path = self._target.partition("?")[0]  # a query may hold a key
+        path = self._target.partition("?")[0]  # a query may contain a secret
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
 
 
 class StreamedTexts:
-    """The pieces of a streamed answer. Closing it closes the connection, begun or not."""
+    """The texts of a streamed answer. ``close`` closes the connection at any time."""
 
     def __init__(self, pieces: Iterator[str], exchange: HttpExchange) -> None:
         self._pieces: Any = pieces
@@ -280,8 +280,8 @@ class StreamedTexts:
         try:
             return self._pieces.__next__()  # type: ignore[no-any-return]
         except BaseException:
-            # Ended or failed. A stream that was read to its end has been released to the pool
-            # already; here its own end came before the body's.
+            # The stream ended or failed. If the whole body was read, the connection is in the
+            # pool already and this does nothing; else the events ended before the body did.
             self._exchange.close()
             raise
 
@@ -349,7 +349,7 @@ def _check_headers(name: str, headers: Mapping[str, str]) -> dict[str, str]:
         if not _HEADER_NAME.fullmatch(header):
             raise ConfigError(f"engine {name!r}: headers", header, "is not a header name")
         if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]*", value):
-            # The value stays out of the message: it may be a credential.
+            # The message does not show the value: it may be a credential.
             raise ConfigError(
                 f"engine {name!r}: headers", header, "its value must be one line of ASCII text"
             )
@@ -363,7 +363,7 @@ def _check_positive(name: str, key: str, value: float) -> float:
 
 
 def encode_query(payload: object, where: str) -> str:
-    """A payload as a query string: a list repeats its key, what is nested becomes JSON."""
+    """A payload as a query string: a list repeats its key, nested values become JSON."""
     if payload is None:
         return ""
     if not isinstance(payload, Mapping):

@@ -1,11 +1,11 @@
-"""The stale engine: the last good answer to the same question, for when nobody else answers.
+"""The stale engine: it repeats the last good answer to the same question when others fail.
 
 ::
 
     om.add_engine(StaleEngine("memory"), chain="assistant", tier=9)
 
-It learns what the other engines of its chain answer, keeps it in the application's cache, and
-gives it back, marked ``stale``, when it is asked itself.
+It stores the answers of the other engines of its chain in the application's cache. When the chain
+asks it, it returns the stored answer, marked ``stale``.
 """
 
 from __future__ import annotations
@@ -38,31 +38,30 @@ _from_bytes: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 class StaleEngine:
     """Answers with the last good answer to the same question, whichever engine gave it.
 
-    The same question is the same chain, method and payload, compared by type and value. Only
-    answers that are **the same for everybody who asks it** may be kept: when they depend on who
-    asks (or on a language, or a header), say so with ``vary``. A call that carries credentials
-    (``Authorization``, ``Cookie``) is neither learned from nor answered unless ``vary`` is given.
+    Two questions are the same when chain, method and payload are equal in type and value. Only
+    answers that are **the same for every caller** may be stored: when they depend on the caller,
+    on a language or on a header, pass ``vary``. Without ``vary``, a call with credentials
+    (``Authorization``, ``Cookie``) is neither learned from nor answered.
 
     Args:
         name: its name in the chain.
-        keep_s: seconds for which an answer is kept.
-        max_age_s: seconds after which a kept answer is not given any more; ``keep_s`` when not
-            given.
-        key: makes what is asked from a call: plain data, compared instead of the payload;
-            ``None`` for a call that is not to be kept. For payloads that are no plain data, or
-            that hold what does not matter to the answer (an id, a time).
-        vary: makes from a call what keeps equal questions apart, as plain data:
-            ``vary=lambda call: call.headers.get("x-user")``.
-        learn_degraded: also keep what a lower tier answered for a higher one.
-        max_bytes: a larger answer is not kept.
+        keep_s: seconds for which an answer is stored.
+        max_age_s: the age in seconds from which a stored answer is not returned any more;
+            ``keep_s`` when not given.
+        key: a function of the call that returns plain data, which is compared instead of the
+            payload, or ``None`` to store nothing for this call. For payloads that are not plain
+            data, or that contain an id or a time that makes no difference to the answer.
+        vary: a function of the call that returns plain data; calls with different values are
+            different questions: ``vary=lambda call: call.headers.get("x-user")``.
+        learn_degraded: also store what a lower tier answered for a higher one.
+        max_bytes: larger answers are not stored.
 
     Raises:
         ConfigError: an argument is wrong.
 
-    Answers are kept in the background, at most once a second for each question, so that a chain
-    that answers well pays for a hash and no more. How many there are is bounded by the cache, which
-    drops the least used. A restart loses them with ``memory://``, and not with a store that
-    workers share.
+    Answers are stored in the background, at most once a second for each question, so that a healthy
+    chain pays for a hash and no more. The cache bounds their number and drops the least used. After
+    a restart they are lost with ``memory://``, but not with a store that workers share.
     """
 
     traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
@@ -102,12 +101,12 @@ class StaleEngine:
 
     def _reset(self) -> None:
         self._waiting: deque[tuple[str, str, dict[str, object]]] = deque()
-        self._queued_in = 0  # the process whose pool has the job that empties it
+        self._queued_in = 0  # the process whose scheduler has the job that empties the queue
         self._seen: dict[str, float] = {}
         self._counts = Counts("learned", "refused", "dropped", "answered", "unknown")
 
     def attach(self, context: PluginContext) -> StaleEngine:
-        """A copy of this engine that keeps its answers in that application's cache."""
+        """A copy of this engine that stores its answers in the cache of the application."""
         mine = copy.copy(self)
         mine._context = context
         mine._reset()
@@ -117,7 +116,7 @@ class StaleEngine:
         """The last good answer, marked stale; ``metadata`` has ``age_s`` and ``answered_by``.
 
         Raises:
-            Unsupported: nothing is known, or it is too old.
+            Unsupported: no answer is stored, or it is too old.
         """
         context = self._context
         if context is None:
@@ -134,17 +133,17 @@ class StaleEngine:
         return known
 
     def learn(self, call: Call, answer: Answer) -> None:
-        """Keep a good answer of another engine, soon, in the background."""
+        """Store a good answer of another engine in the background."""
         try:
             self._queue(call, answer)
-        except Exception:  # the caller has its answer; this must not take it away
+        except Exception:  # the caller has an answer; a failure here must not replace it
             self._counts.add(refused=1)
             if self._context is not None:
                 self._context.logger.debug("an answer was not learned", exc_info=True)
 
     def stats(self) -> dict[str, int]:
-        """What happened in this process: ``learned``, ``refused`` (not plain, too large),
-        ``dropped`` (the background was busy), ``answered``, ``unknown``."""
+        """Counts of this process: ``learned``, ``refused`` (not plain data, or too large),
+        ``dropped`` (the queue was full), ``answered``, ``unknown``."""
         return self._counts.snapshot()
 
     # --- learning ---
@@ -172,7 +171,7 @@ class StaleEngine:
         if not is_plain(payload):
             self._counts.add(refused=1)
             return
-        data = _to_bytes(payload)  # now: the caller may change it
+        data = _to_bytes(payload)  # at once: the caller may change the payload
         if len(data) > self._max_bytes:
             self._counts.add(refused=1)
             return
@@ -190,7 +189,7 @@ class StaleEngine:
                 self._queued_in = 0
 
     def _store(self) -> None:
-        """Put what waits into the cache. Runs in the background."""
+        """Move the queued answers to the cache. Runs in the background."""
         context = self._context
         assert context is not None  # noqa: S101 - for mypy; only an attached engine learns
         self._queued_in = 0
@@ -226,7 +225,7 @@ class StaleEngine:
         return f"om-stale:{self.name}:{question}"
 
     def _restore(self, found: object, now: float) -> Answer | None:
-        """The answer of a kept entry, which may come from a store that others write to."""
+        """The answer of a cache entry. It is checked, because others may write to the store."""
         if not isinstance(found, dict):
             return None
         data, at, status, by = (found.get(name) for name in ("data", "at", "status", "by"))
@@ -244,8 +243,8 @@ class StaleEngine:
 
 
 def is_plain(value: Any, depth: int = _MAX_DEPTH) -> bool:
-    """True for ``None``, bool, int, float, str, bytes, and lists, tuples and dicts (with text as
-    keys) of them; not for subclasses, nor for what is nested deeper than 64 times."""
+    """Whether a value is plain data: ``None``, bool, int, float, str, bytes, and lists, tuples and
+    dicts (with str keys) of these. Subclasses, and nesting deeper than 64 levels, are not."""
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -270,11 +269,11 @@ def hash_question(call: Call, asked: object, apart: object = None) -> str | None
 
     Args:
         call: its chain and method are part of the question.
-        asked: what is asked: the payload, or what stands for it.
-        apart: what keeps equal questions of different users apart.
+        asked: the payload, or the result of ``key``.
+        apart: the result of ``vary``.
 
     Returns:
-        ``None`` when the question is not plain data, or too large a number is in it.
+        ``None`` when the question is not plain data, or contains an int of more than 64 bits.
     """
     whole = (call.chain, call.method, asked, apart)
     if not is_plain(whole):

@@ -1,4 +1,4 @@
-"""An engine that asks any OpenAI-compatible chat service, streaming or not.
+"""The OpenAI engine: it asks an OpenAI-compatible chat service, with or without streaming.
 
 ::
 
@@ -38,8 +38,8 @@ PARAMETERS = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed",
     "presence_penalty", "frequency_penalty", "response_format",
 )  # fmt: skip
-"""What a payload may set. The model, the number of answers and tools are the engine's affair:
-a payload often comes straight from a browser, and they decide what an answer costs."""
+"""Parameters that a payload may set. Only the engine sets the model, the number of answers and the
+tools: a payload often comes straight from a browser, and these decide what an answer costs."""
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS = 10**9
@@ -63,13 +63,13 @@ _BY_CODE: Mapping[str, type[EngineError]] = {
     "authentication_error": Misconfigured,
     "permission_error": Misconfigured,
     "billing_not_active": Misconfigured,
-    "insufficient_quota": Misconfigured,  # with a 429, but no wait ends it: somebody must pay
+    "insufficient_quota": Misconfigured,  # with a 429, but waiting does not help: somebody must pay
     "server_error": Transient,
     "overloaded_error": Transient,
     "engine_overloaded": Transient,
     "api_error": Transient,
 }
-"""``error.code`` and ``error.type`` of a refusal, where they say more than the status."""
+"""Errors for ``error.code`` and ``error.type``, which are more specific than the status."""
 
 _BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
     (
@@ -81,42 +81,42 @@ _BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
     ),
     (re.compile(r"content (filter|polic|management)"), Unsupported),
 )
-"""What the text of a refused question says, for the services that give it no code of its own."""
+"""Errors for the text of a refusal, for services that send no specific code."""
 
 
 class OpenAIEngine(HttpEngine):
     """Chat completions of one model.
 
-    A payload is a text, a dict with ``question`` or ``prompt``, or a dict with ``messages``;
-    :data:`PARAMETERS` may stand beside them. The answer is ``{"answer": text, "model": name}``;
-    when the call streams, pieces of text. ``answer.metadata`` has ``model``, ``usage`` and
-    ``finish_reason`` (of a stream: once it has ended), and ``truncated`` when the answer was cut
-    off because it reached its most tokens.
+    A payload is a str, a dict with ``question`` or ``prompt``, or a dict with ``messages``. A dict
+    may also contain :data:`PARAMETERS`. The answer is ``{"answer": text, "model": name}``, or
+    pieces of text when the call streams. ``answer.metadata`` has ``model``, ``usage`` and
+    ``finish_reason`` (for a stream: after its end), and ``truncated`` when the answer reached the
+    limit of its tokens.
 
     Args:
-        name: how the engine is called in a chain.
-        base_url: the address before ``/chat/completions``, mostly ending in ``/v1``.
-        model: the model's name at the service.
-        models: other models that may be asked, by the alias that a payload's ``model`` or the
-            chain's name is: ``{"fast": "small-8b", "assistant": "big-70b"}``. An alias that is not
-            there is refused with ``Unsupported``, so another tier may know it. Without this, what
-            a payload says of a model does not count.
+        name: the name of the engine in chains.
+        base_url: the URL before ``/chat/completions``, usually ending in ``/v1``.
+        model: the name of the model at the service.
+        models: more models by alias: ``{"fast": "small-8b", "assistant": "big-70b"}``. The alias is
+            the ``model`` of the payload, else the name of the chain. An unknown alias in a payload
+            is refused with ``Unsupported``, so that another tier may know it. Without ``models``,
+            the ``model`` of a payload is ignored.
         api_key: sent as a bearer token; never shown.
-        system: the system message. When set, a payload may not bring one of its own.
-        stream_usage: have a streamed answer say what it used (``stream_options``); switch it off
-            for a service that refuses the option.
-        headers: more headers for every request.
-        max_tokens: most tokens of an answer; a payload may ask for fewer, never for more.
-        timeout: seconds an attempt may take; of a streamed answer, until its head is there.
-        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+        system: the system message. With it, a payload may not contain system messages.
+        stream_usage: ask for the usage of a streamed answer (``stream_options``). Pass False for a
+            service that refuses this option.
+        headers: more headers of every request.
+        max_tokens: the most tokens of an answer. A payload may ask for fewer, not for more.
+        timeout: the most seconds for an attempt; for a streamed answer, until its head arrived.
+        idle_timeout: the most seconds of silence within a streamed answer; ``timeout`` when not
             given.
-        pass_deadline: tell the service how long its answer is waited for; see there.
+        pass_deadline: send the remaining time of the call; see ``HttpEngine``.
         connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context: as for
             :class:`~om_plugins.builtin.engines.http.HttpEngine`.
 
     Raises:
         ConfigError: an argument is wrong.
-        MissingExtra: urllib3 is not installed.
+        MissingExtra: h11 is not installed.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class OpenAIEngine(HttpEngine):
             idle_timeout=idle_timeout,
             ssl_context=ssl_context,
         )
-        # Asking again costs tokens but changes nothing: safe to repeat (the design's table).
+        # A second request costs tokens but changes nothing, so it is safe to repeat.
         self.traits = EngineTraits(
             streaming=True,
             idempotent=True,
@@ -185,8 +185,9 @@ class OpenAIEngine(HttpEngine):
             and the service streams.
 
         Raises:
-            EngineError: what went wrong; ``error.code`` of the service counts over the status.
-            Cancelled: the call was cancelled meanwhile.
+            EngineError: the request failed; ``error.code`` of the service takes precedence over the
+                status.
+            Cancelled: the call was cancelled.
         """
         request = self._build_request(call)
         if not call.stream:
@@ -201,15 +202,17 @@ class OpenAIEngine(HttpEngine):
         )
         kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
-            return self._read_completion(exchange)  # it cannot stream; raises for what is not JSON
+            return self._read_completion(
+                exchange
+            )  # the service does not stream; raises if this is not JSON
         metadata: dict[str, object] = {"model": request["model"]}
         return Answer(
             chunks=StreamedTexts(self._read_texts(exchange, metadata), exchange), metadata=metadata
         )
 
     def usage(self) -> dict[str, int]:
-        """What was used in this process: ``answers`` that told it, ``prompt_tokens``,
-        ``completion_tokens`` and ``total_tokens``, as the service counts them."""
+        """The usage of this process as the service counts it: ``prompt_tokens``,
+        ``completion_tokens``, ``total_tokens``, and ``answers``: how many answers reported it."""
         return self._usage.snapshot()
 
     # --- the question ---
@@ -289,7 +292,7 @@ class OpenAIEngine(HttpEngine):
         used = self._count(document.get("usage"))
         text = _read_text(message.get("content")) or _read_text(message.get("refusal"))
         finish = choice.get("finish_reason")
-        if finish == "content_filter":  # what is there of a text was cut off
+        if finish == "content_filter":  # the text that has arrived was cut off
             raise self._make_filtered()
         if finish == "length" and not text:
             raise self._make_cut_off()
@@ -322,10 +325,12 @@ class OpenAIEngine(HttpEngine):
             if isinstance(document.get("model"), str):
                 metadata["model"] = document["model"]
             if isinstance(document.get("usage"), Mapping):
-                metadata["usage"] = document["usage"]  # some send it with every piece, growing
+                metadata["usage"] = document[
+                    "usage"
+                ]  # some services send a growing count with every piece
             choice = _find_choice(document)
             if choice is None:
-                continue  # a piece with only usage in it
+                continue  # a piece that contains only the usage
             finish = choice.get("finish_reason") or finish
             delta = choice.get("delta")
             text = _read_text(delta.get("content")) if isinstance(delta, Mapping) else None
@@ -350,12 +355,12 @@ class OpenAIEngine(HttpEngine):
     def _count(self, usage: object) -> Mapping[str, object] | None:
         if not isinstance(usage, Mapping):
             return None
-        told = {name: usage.get(name) for name in _TOKENS}
+        counted = {name: usage.get(name) for name in _TOKENS}
         self._usage.add(
             answers=1,
             **{
                 name: min(max(number, 0), _MOST_TOKENS)
-                for name, number in told.items()
+                for name, number in counted.items()
                 if isinstance(number, int)
             },
         )
@@ -380,8 +385,8 @@ class OpenAIEngine(HttpEngine):
         return self._map_error(found, error) if found else error
 
     def _map_error(self, found: object, known: EngineError | None) -> EngineError:
-        """The error that the service's own code means; its text is never repeated (it may
-        quote the key)."""
+        """The error for the service's own code. The service's text is never repeated, because it
+        may contain the API key."""
         codes = []
         if isinstance(found, Mapping):
             codes = [c for c in (found.get("code"), found.get("type")) if isinstance(c, str)]
@@ -414,7 +419,7 @@ def _find_choice(document: object) -> Mapping[str, Any] | None:
 
 
 def _read_text(content: object) -> str | None:
-    """A message's text: plain, or in parts."""
+    """The text of a message, which may consist of parts."""
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]
         return "".join(part for part in parts if isinstance(part, str))

@@ -34,12 +34,12 @@ _AGAIN_S = 0.1
 class BoundedPool:
     """Runs functions in at most ``max_threads`` daemon threads of this process.
 
-    Threads are begun when they are needed and end after 30 seconds without work; a forked child has
-    its own. Context variables are copied.
+    A thread starts when it is needed and ends after 30 seconds without work. A forked child has
+    its own threads. Functions see the caller's context variables.
 
     Args:
-        name: the engine's, for errors and threads.
-        max_threads: how many run at once.
+        name: the engine's name, for errors and for the names of the threads.
+        max_threads: the most functions that run at once.
     """
 
     def __init__(self, name: str, max_threads: int) -> None:
@@ -48,12 +48,12 @@ class BoundedPool:
         self._processes: dict[int, _Threads] = {}
 
     def run(self, function: Callable[[], Any], call: Call) -> Any:
-        """What the function returns, if it does so inside the call's time.
+        """Run the function and return its result.
 
         Raises:
             EngineUnavailable: all threads are busy.
-            AttemptTimeout, CallerDeadline, Cancelled: its time is over; the function runs on, and
-                what it returns is dropped (and closed, if it can be).
+            AttemptTimeout, CallerDeadline, Cancelled: the time of the call is over. The function
+                goes on; its result is dropped, and closed if it has a ``close`` method.
             Exception: what the function raised.
         """
         call.raise_if_done()
@@ -74,7 +74,7 @@ class BoundedPool:
         return job.result
 
     def stats(self) -> dict[str, int]:
-        """Threads of this process, and how many of them work."""
+        """The number of threads of this process, and how many of them are busy."""
         return self._get_threads().stats()
 
     def _get_threads(self) -> _Threads:
@@ -86,7 +86,7 @@ class BoundedPool:
 
 
 class _Job:
-    """A function under way. Whoever is second of its thread and its caller finds it settled."""
+    """One run of a function. A lock decides what is first: its end, or that the caller leaves."""
 
     __slots__ = ("_context", "_function", "_lock", "_state", "ended", "error", "result")
 
@@ -119,7 +119,7 @@ class _Job:
                 close()
 
     def leave(self) -> bool:
-        """The caller goes: True with the outcome, False when there is none yet."""
+        """Note that the caller leaves; True when the function has ended before."""
         with self._lock:
             if self._state == "done":
                 return True
@@ -128,7 +128,7 @@ class _Job:
 
 
 class _Threads:
-    """The threads of one process."""
+    """The threads of one process and the queue of their jobs."""
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
@@ -151,10 +151,12 @@ class _Threads:
             thread = threading.Thread(target=self._work, name=f"om-pool-{self._name}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the system has no more, or the interpreter is ending
+            except (
+                RuntimeError
+            ):  # the system has no threads left, or the interpreter is shutting down
                 with self._lock:
                     self._threads -= 1
-                    if not self._threads:  # nobody is there who could take it
+                    if not self._threads:  # no thread is there to take the job
                         self._busy -= 1
                         self._jobs = queue.SimpleQueue()
                         return False
@@ -173,10 +175,10 @@ class _Threads:
                     if self._busy < self._threads:
                         self._threads -= 1
                         return
-                continue  # one was just put in for this thread
+                continue  # a job was just queued for this thread
             try:
                 job.run()
-            except Exception:  # noqa: BLE001 - closing what nobody wants any more
+            except Exception:  # noqa: BLE001 - the result that failed to close is not needed
                 pass
             finally:
                 with self._lock:
@@ -185,13 +187,13 @@ class _Threads:
 
 
 class AttemptTimer:
-    """Calls :meth:`Call.cut` at ``attempt_deadline``.
+    """Calls :meth:`Call.cut` at the deadline of the attempt.
 
-    The thread is begun with the first call that has a deadline, and ends after 30 seconds without
-    one; a forked child has its own.
+    Its thread starts with the first call that has a deadline, and ends after 30 seconds without
+    one. A forked child has its own thread.
 
     Args:
-        name: for the thread.
+        name: the engine's name, for the name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -200,7 +202,7 @@ class AttemptTimer:
 
     @contextmanager
     def watching(self, call: Call) -> Iterator[None]:
-        """Have the attempt cut at its deadline, unless the block is left before."""
+        """Cut the attempt at its deadline, unless the block ends before."""
         left_s = call.remaining()
         if left_s == float("inf"):
             yield
@@ -225,7 +227,7 @@ class _WatchedAttempt:
 
 
 class _WatchedAttempts:
-    """The attempts of one process that are watched, soonest first."""
+    """The watched attempts of one process, the earliest deadline first."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -249,7 +251,7 @@ class _WatchedAttempts:
         return entry
 
     def forget(self, entry: _WatchedAttempt) -> None:
-        """Returns once it is sure that nothing of this attempt will be cut any more."""
+        """Stop watching. After the return this attempt is not cut any more."""
         with entry.lock:
             entry.call = None
         with self._changed:
@@ -276,7 +278,7 @@ class _WatchedAttempts:
                     except Exception:
                         logger.warning("%s: stopping an attempt failed", self._name, exc_info=True)
                 over = entry.call is None
-            if not over:  # what it waits on from now on must be stopped, too
+            if not over:  # what the attempt waits for from now on must be stopped, too
                 with self._changed:
                     due = time.monotonic() + _AGAIN_S
                     heapq.heappush(self._heap, (due, next(self._numbers), entry))

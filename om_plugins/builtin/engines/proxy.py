@@ -1,12 +1,12 @@
-"""An engine that passes whole HTTP requests on: a reverse proxy.
+"""The proxy engine: it passes whole HTTP requests to an upstream, as a reverse proxy does.
 
 ::
 
     ProxyEngine("app-1", "http://10.0.0.7:8000")
 
-A call's payload is an :class:`~om_plugins.types.HttpRequest`, its answer's an
-:class:`~om_plugins.types.HttpResponse`; :class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`
-makes the one from a WSGI request and serves the other. Needs the extra ``http``.
+The payload of a call is an :class:`~om_plugins.types.HttpRequest`, that of the answer an
+:class:`~om_plugins.types.HttpResponse`. :class:`~om_plugins.builtin.engines.proxy_app.ProxyApp`
+builds the request from a WSGI request and serves the response. Needs the extra ``http``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..http.transport import HttpExchange
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""RFC 9110 section 9.2.2; TRACE is not passed on."""
+"""The idempotent methods of RFC 9110 section 9.2.2, without TRACE, which is not passed on."""
 
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,40}")
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
@@ -54,33 +54,32 @@ _MOST_ROUNDS = 8
 
 
 class ProxyEngine(HttpEngine):
-    """Passes whole HTTP requests on to an upstream, and its answers back, as they are.
+    """Passes whole HTTP requests to an upstream and returns its responses unchanged.
 
-    - Headers that belong to one connection end here (RFC 9110 section 7.6.1), all others go on:
-      repeated ones apart, empty ones too, ``Set-Cookie`` and ``Location`` unchanged.
-    - Bodies keep their Content-Encoding. They are streamed when the call streams, the answer's as
-      fast as it is read.
-    - WebSockets, ``CONNECT`` and ``TRACE`` are refused, other upgrades ignored, trailers dropped,
-      interim answers skipped.
+    - Hop-by-hop headers are dropped (RFC 9110 section 7.6.1). All other headers are passed on,
+      including repeated and empty ones; ``Set-Cookie`` and ``Location`` stay unchanged.
+    - Bodies keep their Content-Encoding. They are streamed when the call streams; the body of the
+      response is read as fast as the client reads it.
+    - WebSockets, ``CONNECT`` and ``TRACE`` are refused. Other upgrades are ignored, trailers are
+      dropped, interim responses are skipped.
     - A body that is an iterable is sent once: a second attempt raises ``Unsupported``.
 
     Args:
-        name: how the engine is called in a chain.
-        base_url: the upstream; a path in it is put before the path of every request, and a
-            request cannot leave it by ``..``.
-        host: which ``Host`` the upstream gets: its own (``upstream``), the client's (``client``),
-            or this text.
-        fail_on: statuses of the upstream that are failures of the engine; every other status
-            is an answer. A failure's error has the upstream's answer as ``response``.
-        via: what this gateway calls itself in ``Via``; ``None`` to stay silent.
-        headers: set on every request, in place of the client's of that name.
-        pass_deadline: tell the upstream how long its answer is waited for, in
-            ``x-envoy-expected-rq-timeout-ms``.
-        timeout: seconds until the head of the answer, the request's body included; also for the
-            body of an answer that is not streamed.
-        idle_timeout: longest silence inside a streamed answer, in seconds; ``timeout`` when not
+        name: the name of the engine in chains.
+        base_url: the upstream. A path in it is a prefix for the path of every request, and no
+            request can leave it with ``..``.
+        host: the ``Host`` for the upstream: its own (``upstream``), the client's (``client``), or
+            this text.
+        fail_on: statuses of the upstream that count as failures of the engine. Every other status
+            is an answer. The error of a failure has the upstream's response as ``response``.
+        via: the name of this gateway in ``Via``; ``None`` adds no ``Via``.
+        headers: headers of every request; they replace the client's of the same name.
+        pass_deadline: send the remaining time of the call in ``x-envoy-expected-rq-timeout-ms``.
+        timeout: the most seconds until the head of the response has arrived, including the body of
+            the request; also the limit for the whole of a response that is not streamed.
+        idle_timeout: the most seconds of silence within a streamed response; ``timeout`` when not
             given.
-        max_answer: largest body of an answer that is not streamed, in bytes.
+        max_answer: the most bytes of the body of a response that is not streamed.
         connect_timeout, pool_size, health_url, max_concurrency, ssl_context: as for
             :class:`~om_plugins.builtin.engines.http.HttpEngine`.
 
@@ -136,18 +135,18 @@ class ProxyEngine(HttpEngine):
         self._via = via
 
     def call(self, call: Call) -> Answer:
-        """Pass the request on.
+        """Pass the request to the upstream.
 
         Returns:
             An answer whose payload is an :class:`~om_plugins.types.HttpResponse`, with ``chunks``
             as its body when ``call.stream`` and there is one.
 
         Raises:
-            InvalidRequest: the request must not be sent on.
-            Unsupported: the payload is no ``HttpRequest``, its method or a WebSocket is not
-                passed on, or its body is gone.
-            EngineError: what went wrong, ``fail_on`` included.
-            Cancelled: the call was cancelled meanwhile, or the client's body broke off.
+            InvalidRequest: the request must not be passed on.
+            Unsupported: the payload is not an ``HttpRequest``, its method or a WebSocket is not
+                passed on, or its body was sent before.
+            EngineError: the request failed, or the status is in ``fail_on``.
+            Cancelled: the call was cancelled, or the client's body ended early.
         """
         request = call.payload
         if not isinstance(request, HttpRequest):
@@ -189,7 +188,7 @@ class ProxyEngine(HttpEngine):
         return self._base + target
 
     def _build_headers(self, request: HttpRequest) -> tuple[list[tuple[str, str]], bool]:
-        """The headers to send, and whether the request ends here (Max-Forwards)."""
+        """The headers to send, and whether this gateway answers itself (``Max-Forwards: 0``)."""
         try:
             headers = check_request_headers(request.headers)
         except BadHeaderError as error:
@@ -243,10 +242,10 @@ class ProxyEngine(HttpEngine):
     def _check_length(
         self, body: Iterable[bytes], length: int | None, call: Call
     ) -> Iterator[bytes]:
-        """A body that comes as it was declared, or ends the call."""
+        """The body, checked against its declared length and the time of the call."""
         left = length
         for data in body:
-            if call.remaining() <= 0:  # waiting for the client is not the upstream's fault
+            if call.remaining() <= 0:  # a slow client is not the upstream's fault
                 raise CallerDeadline(f"{self._describe()}: the request's body came too slowly")
             if left is not None:
                 left -= len(data)
@@ -277,7 +276,7 @@ class ProxyEngine(HttpEngine):
         if exchange.length:
             kept.append(("Content-Length", str(exchange.length)))
         elif exchange.length == 0 and declared is not None and exchange.status != 204:
-            length = declared.partition(",")[0].strip()  # of a HEAD or 304: what GET would have
+            length = declared.partition(",")[0].strip()  # of a HEAD or 304: the length for a GET
             if length.isdecimal():
                 kept.append(("Content-Length", length))
         return HttpResponse(exchange.status, kept)
@@ -306,7 +305,7 @@ class ProxyEngine(HttpEngine):
 
 
 class StreamedAnswer:
-    """The pieces of a streamed body. Closing it closes the connection, begun or not."""
+    """The pieces of a streamed body. ``close`` closes the connection at any time."""
 
     def __init__(self, exchange: HttpExchange, idle_s: float) -> None:
         self._exchange = exchange

@@ -1,4 +1,4 @@
-"""A WSGI app that answers every request through a chain of engines that speak HTTP.
+"""A WSGI app that answers every request with a chain of HTTP engines.
 
 ::
 
@@ -7,7 +7,7 @@
     chain.add(EngineSpec(ProxyEngine("app-2", "http://10.0.0.8:8000"), "web", tier=2))
     application = ProxyApp(chain)
 
-or, of one engine without retries, ``application = ProxyApp(ProxyEngine(...))``.
+or, with one engine and without retries, ``application = ProxyApp(ProxyEngine(...))``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
 
 class RefusedRequest(Exception):
-    """A request that no upstream gets: its status and why."""
+    """The request is not passed to any upstream.
+
+    Attributes:
+        status: the HTTP status of the response.
+        detail: the reason, for the client.
+    """
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -58,18 +63,18 @@ class RefusedRequest(Exception):
 
 
 class ProxyApp:
-    """Answers WSGI requests through a chain, or one engine, that speaks HTTP raw.
+    """Answers WSGI requests with a chain, or with one engine, of whole HTTP requests.
 
     Args:
         ask: a chain of engines that take :class:`~om_plugins.types.HttpRequest`, or one engine.
-        trust_forwarded: the peer is a proxy that is believed: ``Forwarded`` and ``X-Forwarded-*``
-            are added to, else they are replaced.
-        max_body: largest body of a request, in bytes.
-        replay_bytes: a body up to here is read before the first attempt, so that it can be sent
-            again; a longer one is streamed, and its call is retried only where it was not sent.
+        trust_forwarded: the peer is a trusted proxy, and its ``Forwarded`` and ``X-Forwarded-*``
+            are extended. Without it, they are replaced.
+        max_body: the most bytes of a request's body.
+        replay_bytes: a body up to this size is read before the first attempt, so that it can be
+            sent again. A longer one is streamed; its call is retried only if it was not sent.
 
     The methods GET, HEAD, OPTIONS, PUT and DELETE are idempotent (RFC 9110 section 9.2.2). When no
-    engine answers, the client gets the last upstream's own refusal if there is one, else a problem
+    engine answers, the client gets the last upstream's own response if there is one, else a problem
     document (RFC 9457) with 502, 503 or 504.
     """
 
@@ -113,19 +118,19 @@ def read_request(
     max_body: int = 64 * 2**20,
     replay_bytes: int = 65_536,
 ) -> HttpRequest:
-    """The whole request of an environ, with what a gateway tells of the client.
+    """The whole request of a WSGI environ, with the headers that describe the client.
 
     Args: as for :class:`ProxyApp`.
 
     Raises:
-        RefusedRequest: its body is framed in two ways or none, is too large or broke off, or it
-            wants a WebSocket.
+        RefusedRequest: the length of the body is unclear, the body is too large or ended early, or
+            the request asks for a WebSocket.
     """
     if wants_websocket(environ.get("HTTP_CONNECTION", ""), environ.get("HTTP_UPGRADE", "")):
         raise RefusedRequest(501, "WebSockets are not passed on here.")
     host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
     client = environ.get("REMOTE_ADDR", "")
-    # werkzeug's ProxyFix has put the client in the place of the proxy that it asks through
+    # werkzeug's ProxyFix has replaced the address of the proxy by that of the client
     asked_by = environ.get("werkzeug.proxy_fix.orig", {}).get("REMOTE_ADDR") or client
     try:
         body, length = _read_body(environ, max_body, replay_bytes)
@@ -135,7 +140,7 @@ def read_request(
         environ["REQUEST_METHOD"],
         _read_target(environ),
         add_forwarded(
-            # before what is added here: a client could name it in its Connection header
+            # before the additions: a client could name them in its Connection header
             drop_hop_by_hop(_read_headers(environ, host)),
             client=client,
             host=host,
@@ -154,7 +159,7 @@ def respond(
 ) -> Iterable[bytes]:
     """Serve an answer whose payload is an :class:`~om_plugins.types.HttpResponse`.
 
-    An answer of another kind (a static engine's, say) is served as text or JSON.
+    Any other payload, for example that of a static engine, is served as text or JSON.
     """
     head = answer.payload
     if not isinstance(head, HttpResponse):
@@ -168,10 +173,10 @@ def respond(
 
 
 class StreamedBody:
-    """A request's body that can be read once.
+    """The body of a request, which can be read once.
 
     Attributes:
-        started: some of it may have been taken.
+        started: whether reading has begun, so that a part may be gone.
     """
 
     def __init__(self, before: bytes, read: Callable[[int], bytes], limit: int) -> None:
@@ -185,7 +190,7 @@ class StreamedBody:
 
         Raises:
             Cancelled: the client left.
-            TooLong: it is larger than allowed.
+            InvalidRequest: the body is too large.
         """
         self.started = True
         size = len(self._before)
@@ -211,8 +216,8 @@ def _read_headers(environ: WSGIEnvironment, host: str) -> Headers:
 
 
 def _read_target(environ: WSGIEnvironment) -> str:
-    """Path and query as they were sent, where the server keeps them and nobody changed the path
-    since; else as PEP 3333 has them."""
+    """Path and query as the client sent them, if the server keeps them and no middleware changed
+    the path; else as PEP 3333 decodes them."""
     path = environ.get("PATH_INFO", "")
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     if raw == "*":
@@ -220,7 +225,7 @@ def _read_target(environ: WSGIEnvironment) -> str:
     if not raw.startswith("/") and "://" in raw:
         parts = urlsplit(raw)
         raw = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    query = environ.get("QUERY_STRING", "")  # undecoded in every server
+    query = environ.get("QUERY_STRING", "")  # no server decodes it
     rest = f"?{_escape(query)}" if query else "?" if raw.endswith("?") else ""
     raw_path = raw.partition("?")[0]
     prefix = quote(environ.get("SCRIPT_NAME", ""), _PATH_SAFE, "latin-1")
@@ -232,7 +237,7 @@ def _read_target(environ: WSGIEnvironment) -> str:
 
 
 def _escape(text: str) -> str:
-    """Bytes that may not stand in a request line, percent-encoded; what is encoded stays."""
+    """Percent-encode the bytes that are not allowed in a request line; keep existing escapes."""
     return re.sub(r"[^\x21\x22\x24-\x7e]", lambda found: quote(found[0], "", "latin-1"), text)
 
 
@@ -279,7 +284,7 @@ def _read_body(
 def _read_piece(read: Callable[[int], bytes], size: int) -> bytes:
     try:
         return read(size)
-    except Exception as error:  # servers raise errors of their own when a client leaves
+    except Exception as error:  # each server raises its own errors when a client leaves
         raise Cancelled(f"the request's body broke off: {type(error).__name__}") from error
 
 

@@ -16,8 +16,8 @@ class StaticEngine:
 
     Args:
         name: its name in the chain.
-        payload: the answer; each caller gets a copy of its own, so that nobody can change the
-            others'. Or a function that takes the call and makes the payload: it must be quick,
+        payload: the answer. Each caller gets its own copy, so it cannot change the answers of
+            others. Or a function that takes the call and returns the payload: it must be quick
             and have no effect outside this process.
 
     Raises:

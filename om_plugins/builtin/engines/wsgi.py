@@ -1,4 +1,4 @@
-"""An engine that asks a WSGI app in this process: another app, or the host app itself.
+"""The WSGI engine: it asks a WSGI app in this process, another app or the host app itself.
 
 ::
 
@@ -38,29 +38,29 @@ _depth: ContextVar[int] = ContextVar("om_plugins.wsgi_engine_depth", default=0)
 class WsgiEngine:
     """Asks a WSGI app (PEP 3333) without a network.
 
-    A payload that is an :class:`~om_plugins.types.HttpRequest` is passed whole, and answered with
-    an :class:`~om_plugins.types.HttpResponse` (streamed when the call streams). Any other payload
+    A payload that is an :class:`~om_plugins.types.HttpRequest` is passed as a whole; the answer is
+    an :class:`~om_plugins.types.HttpResponse`, streamed when the call streams. Any other payload
     is sent as JSON to ``path``, and the app's JSON is the answer.
 
     Args:
-        name: how the engine is called in a chain.
-        app: the app. Of a Flask app, ``app.wsgi_app`` as it was before ``OpenManager(app)`` leaves
-            this package's own layers out.
-        path: where JSON payloads are sent.
-        method: with which method; ``GET`` puts the payload's keys in the query.
-        headers: more headers for every request.
-        url: scheme and host of the requests: ``http://localhost``.
-        fail_on: statuses that are failures of the engine when whole requests are passed; JSON
-            takes only 2xx for an answer.
-        max_answer: largest answer that is not streamed, in bytes.
-        **traits: fields of :class:`~om_plugins.types.EngineTraits`: say ``idempotent=True`` when
-            asking twice does no harm.
+        name: the name of the engine in chains.
+        app: the app. For a Flask app, take ``app.wsgi_app`` before ``OpenManager(app)`` wraps it:
+            that leaves out the layers of this package.
+        path: the path of JSON requests.
+        method: the method of JSON requests; ``GET`` sends the payload's keys in the query.
+        headers: more headers of every request.
+        url: scheme and host of the requests.
+        fail_on: statuses of whole requests that count as failures of the engine. For JSON
+            requests, every status other than 2xx is a failure.
+        max_answer: the most bytes of an answer that is not streamed.
+        **traits: fields of :class:`~om_plugins.types.EngineTraits`. Pass ``idempotent=True`` when
+            calling twice does no harm.
 
     Raises:
         ConfigError: an argument is wrong.
 
-    The app finds the call in ``environ["om_plugins.call"]``, whose ``remaining()`` it may ask. It
-    cannot be interrupted; between the pieces of its body the call's time is kept.
+    The app finds the call in ``environ["om_plugins.call"]`` and may use its ``remaining()``. It
+    cannot be interrupted; the time of the call is checked between the pieces of its body.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class WsgiEngine:
         """Ask the app.
 
         Raises:
-            EngineError: its status is a failure, as :mod:`om_plugins.builtin.http.status` maps
-                it, or it did not keep to PEP 3333.
-            Exception: what the app raised.
+            EngineError: its status is a failure (:mod:`om_plugins.builtin.http.status` maps
+                statuses), or it violated PEP 3333.
+            Exception: the app raised it.
         """
         call.raise_if_done()
         payload = call.payload
@@ -152,7 +152,7 @@ class WsgiEngine:
             try:
                 head.body = run.read(self._max_answer)
                 error.response = head
-            except Transient:  # too large to keep
+            except Transient:  # too large for the error
                 run.close()
             raise error
         if request.method == "HEAD" or run.status in (204, 304):
@@ -221,10 +221,10 @@ class WsgiEngine:
 
 
 class _AppRun:
-    """One request to an app: its head is here; the body is iterated. Close it, or read it whole.
+    """One request to an app, whose head has arrived. Iterate over the body, then close it.
 
     Attributes:
-        status, headers: as the app gave them to ``start_response``.
+        status, headers: the arguments of ``start_response``.
     """
 
     def __init__(
@@ -235,13 +235,13 @@ class _AppRun:
         self._call = call
         self._where = where
         self._written: list[bytes] = []
-        self._sent = False  # a piece of the body has left: the head stands
+        self._sent = False  # a piece of the body was passed on: the head is final
         self._close: Callable[[], object] | None = None
         result = app(environ, self._start_response)
         self._close = getattr(result, "close", None)
         self._pieces = iter(result)
         try:
-            # An app may call start_response as late as with its first piece that is not empty.
+            # PEP 3333: start_response may come as late as the first piece that is not empty.
             while not self.status or not any(self._written):
                 call.raise_if_done()
                 piece = next(self._pieces, None)
@@ -315,7 +315,7 @@ class _AppRun:
                 self._written.append(piece)
 
     def close(self) -> None:
-        """Tell the app that nothing more is wanted, once."""
+        """Call the ``close`` of the app's iterable, once."""
         close, self._close = self._close, None
         if close is not None:
             close()
@@ -330,7 +330,7 @@ def _open_input(body: bytes | Iterable[bytes], where: str) -> io.BufferedIOBase:
 
 
 class _PieceReader(io.RawIOBase):
-    """A file of bytes that come in pieces."""
+    """A file over an iterator of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -356,7 +356,7 @@ def _encode_environ(headers: Headers) -> dict[str, str]:
     for name, value in headers:
         key = name.upper().replace("-", "_")
         if "_" in name:
-            continue  # X_Real_IP must not pass for X-Real-IP
+            continue  # X_Real_IP must not be taken for X-Real-IP
         if key != "CONTENT_TYPE":
             key = f"HTTP_{key}"
         joint = "; " if key == "HTTP_COOKIE" else ", "

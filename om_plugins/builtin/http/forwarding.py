@@ -1,8 +1,8 @@
-"""Which headers of a message go on to the next hop, and what a gateway adds.
+"""Which headers of a message a gateway passes to the next hop, and which it adds.
 
-After RFC 9110 section 7.6 (message forwarding) and RFC 7239 (Forwarded). Whatever frames a message
-or belongs to one connection ends here; names and values that could end a line are refused in a
-request and mended in an answer.
+It follows RFC 9110 section 7.6 (message forwarding) and RFC 7239 (Forwarded). Headers that frame a
+message or belong to one connection are dropped. A name or value that could end a line is refused in
+a request and cleaned in a response.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOP_BY_HOP = frozenset({
 11.7, RFC 9111 section 3.1, and what RFC 2616 named besides)."""
 
 _NEVER_HOP_BY_HOP = frozenset({"content-length", "host", "date", "content-type", "cache-control"})
-# meant for every recipient: a Connection header that names one is wrong (section 7.6.1)
+# meant for every recipient: a Connection header must not name them (section 7.6.1)
 
 _PROXY_HEADERS = re.compile(
     r"forwarded|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|"
@@ -34,33 +34,35 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class BadHeaderError(ValueError):
-    """A header that must not be sent on."""
+    """A header that must not be passed on."""
 
 
 def drop_hop_by_hop(headers: Iterable[tuple[str, str]], *, drop: Iterable[str] = ()) -> Headers:
-    """The headers of a message without those that belong to its connection.
+    """The headers of a message without the hop-by-hop ones.
+
+    These are :data:`HOP_BY_HOP` and the names in the ``Connection`` header.
 
     Args:
-        drop: more names, in lower case.
+        drop: more names to drop, in lower case.
     """
     headers = list(headers)
     dropped = HOP_BY_HOP.union(drop)
     named = {
-        one.strip().lower()
+        option.strip().lower()
         for name, value in headers
         if name.lower() == "connection"
-        for one in value.split(",")
+        for option in value.split(",")
     }
     dropped |= named - _NEVER_HOP_BY_HOP
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
 def check_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers of a request, each one line.
+    """The headers of a request, checked: each is one line.
 
     Raises:
-        BadHeaderError: a name is no token, or a value has a line break or another control
-            character in it, or a letter beyond Latin-1. The value is not repeated.
+        BadHeaderError: a name is not a token, or a value contains a line break, another control
+            character, or a character outside Latin-1. The message does not contain the value.
     """
     found = list(headers)
     for name, value in found:
@@ -72,8 +74,11 @@ def check_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
 
 
 def clean_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The headers of an answer, each one line: a folded one is unfolded (RFC 9112 section 5.2),
-    a control character becomes a space (RFC 9110 section 5.5), one without a name goes."""
+    """The headers of a response, each as one line.
+
+    Folded lines are unfolded (RFC 9112 section 5.2), control characters become spaces (RFC 9110
+    section 5.5), and headers whose name is not a token are dropped.
+    """
     return [
         (name, _BAD_VALUE.sub(" ", _FOLD.sub(" ", value)).strip(" \t"))
         for name, value in headers
@@ -82,8 +87,11 @@ def clean_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
 
 
 def wants_websocket(connection: str, upgrade: str) -> bool:
-    """Whether a request asks for a WebSocket. Any other upgrade may be ignored, and must be:
-    clients that could speak HTTP/2 ask for it each time (RFC 9110 section 7.8)."""
+    """Whether a request asks for a WebSocket.
+
+    Other upgrades must be ignored: clients that could use HTTP/2 ask for it with every request (RFC
+    9110 section 7.8).
+    """
     return "upgrade" in connection.lower() and "websocket" in upgrade.lower()
 
 
@@ -97,39 +105,39 @@ def add_forwarded(
     peer: str = "",
     trusted: bool = False,
 ) -> Headers:
-    """The headers of a request with what a gateway tells of the client.
+    """The headers of a request, plus those in which a gateway describes the client.
 
-    ``Forwarded`` (RFC 7239) and its forerunners ``X-Forwarded-For``, ``-Host``, ``-Proto`` and
-    ``-Prefix`` say the same.
+    ``Forwarded`` (RFC 7239) and the older ``X-Forwarded-For``, ``-Host``, ``-Proto`` and
+    ``-Prefix`` have the same content.
 
     Args:
-        client: who asks, "" when it is not known.
-        host, scheme: as the client asked.
-        prefix: the path under which the gateway stands.
-        peer: the proxy that asks for ``client``, where its ``X-Forwarded-For`` said who that is;
-            "" when ``client`` asks itself.
-        trusted: the peer is a proxy that is believed: what it told is kept and added to. What
-            anybody else told is dropped, with all other headers by which proxies tell.
+        client: the address of the client, "" when it is not known.
+        host, scheme: of the client's request.
+        prefix: the path at which the gateway is mounted.
+        peer: the address of the proxy that sent the request for ``client``, if the client's address
+            comes from its ``X-Forwarded-For``; "" when the client connects directly.
+        trusted: the peer is a trusted proxy: its headers are kept and extended. Otherwise these
+            headers are dropped, with all others in which proxies describe a client.
     """
-    told: dict[str, str] = {}
+    known: dict[str, str] = {}
     kept: Headers = []
     for name, value in headers:
         lower = name.lower()
         if not _PROXY_HEADERS.fullmatch(lower):
             kept.append((name, value))
         elif trusted and lower in ("forwarded", "x-forwarded-for"):
-            told[lower] = f"{told[lower]}, {value}" if lower in told else value
+            known[lower] = f"{known[lower]}, {value}" if lower in known else value
         elif trusted:
-            told.setdefault(lower, value)
+            known.setdefault(lower, value)
             kept.append((name, value))
     elements = [f"for={_format_node(client)};host={_quote(host)};proto={scheme}"]
-    if peer:  # speaks X-Forwarded-*: a Forwarded beside it may be the client's own
+    if peer:  # it uses X-Forwarded-*: a Forwarded beside these may come from the client
         elements.append(f"for={_format_node(peer)}")
-    elif "forwarded" in told:
-        elements.insert(0, told["forwarded"])
-    addresses = [peer or client or "unknown"]  # each station adds whom it was asked by
-    if "x-forwarded-for" in told:
-        addresses.insert(0, told["x-forwarded-for"])
+    elif "forwarded" in known:
+        elements.insert(0, known["forwarded"])
+    addresses = [peer or client or "unknown"]  # each proxy adds the address of its peer
+    if "x-forwarded-for" in known:
+        addresses.insert(0, known["x-forwarded-for"])
     kept.append(("Forwarded", ", ".join(elements)))
     kept.append(("X-Forwarded-For", ", ".join(addresses)))
     for name, value in (
@@ -137,7 +145,7 @@ def add_forwarded(
         ("X-Forwarded-Proto", scheme),
         ("X-Forwarded-Prefix", prefix),
     ):
-        if value and name.lower() not in told:
+        if value and name.lower() not in known:
             kept.append((name, value))
     return kept
 
@@ -146,22 +154,21 @@ def add_via(headers: Sequence[tuple[str, str]], received: str, pseudonym: str) -
     """The headers with this gateway in ``Via`` (RFC 9110 section 7.6.3).
 
     Args:
-        received: the protocol version of the message: ``1.1``.
-        pseudonym: what this gateway is called.
+        received: the protocol version of the message, such as ``1.1``.
+        pseudonym: the name of this gateway.
     """
-    stations = [value for name, value in headers if name.lower() == "via" and value]
+    earlier = [value for name, value in headers if name.lower() == "via" and value]
     kept = [(name, value) for name, value in headers if name.lower() != "via"]
-    return [*kept, ("Via", ", ".join([*stations, f"{received} {pseudonym}"]))]
+    return [*kept, ("Via", ", ".join([*earlier, f"{received} {pseudonym}"]))]
 
 
 def count_via(headers: Iterable[tuple[str, str]], pseudonym: str) -> int:
-    """How often a message has come by a gateway of this name: a request that goes in a circle
-    comes by again and again."""
+    """How often a message has passed a gateway of this name, to detect a loop."""
     return sum(
-        station.split()[1:2] == [pseudonym]
+        entry.split()[1:2] == [pseudonym]
         for name, value in headers
         if name.lower() == "via"
-        for station in value.split(",")
+        for entry in value.split(",")
     )
 
 

@@ -1,8 +1,8 @@
-"""Sockets whose every wait ends with the attempt: TCP, TLS, time limits and cancelled calls.
+"""Connections of TCP and TLS with a time limit for the whole attempt, which can be cancelled.
 
-The timeout of a socket bounds one ``recv``: an upstream that sends one byte now and then would
-hold the caller for ever. Here the timeout is set to what is left of the attempt before *each*
-read and write, of heads and bodies alike, and a cancelled call shuts its socket down.
+The timeout of a socket limits one ``recv``: an upstream that sends one byte now and then would
+hold the caller for ever. Here the timeout is set to the remaining time of the attempt before *each*
+read and write, of heads and bodies alike. A cancelled call shuts its socket down.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class HttpAttempt:
             self.sent = "yes"
             self.resume()
         else:
-            self.left()  # the socket of a cancelled call ends in the same way
+            self.left()  # a cancelled call ends in the same way: its socket is shut down
         return data
 
     def send(self, sock: socket.socket, data: bytes) -> None:
@@ -134,7 +134,7 @@ class HttpAttempt:
             self.sent = "yes"
 
     def attach(self, sock: socket.socket, *, new: bool = False) -> None:
-        """Have a cancelled call shut this socket down."""
+        """Shut this socket down when the call is cancelled."""
         with self._lock:
             self._sock = sock
             self._reused = self._reused and not new
@@ -148,7 +148,7 @@ class HttpAttempt:
             self._sock = None
 
     def error(self, error: BaseException) -> Exception:
-        """What an exception from the network means to a chain."""
+        """The error of a chain for an exception from the network."""
         if isinstance(error, EngineError | Cancelled | CallerDeadline):
             return error
         if self._call.cancelled:
@@ -170,10 +170,10 @@ class HttpAttempt:
                 self._call.cancel()
 
     def _cancel(self) -> None:
-        # An OSError says that it is closed or not connected: nobody waits on it.
+        # An OSError means that it is closed or not connected: no thread waits for it.
         with self._lock, contextlib.suppress(OSError):
             if self._sock is not None:
-                # Not SSLSocket.shutdown: that takes the TLS object from under the reader.
+                # Not SSLSocket.shutdown: it removes the TLS object while another thread reads.
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
@@ -215,7 +215,7 @@ def connect(
             last = error
         else:
             return sock if ssl_context is None else _start_tls(sock, ssl_context, host, attempt)
-    attempt.left()  # the call's own time first: it is not the upstream's fault
+    attempt.left()  # first check the call's own time: its end is not the upstream's fault
     raise Transient(f"{attempt.where}: cannot connect: {last}", sent="no") from None
 
 

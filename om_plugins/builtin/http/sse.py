@@ -1,8 +1,8 @@
-"""Read server-sent events from bytes that come in any pieces.
+"""Reads server-sent events from bytes that arrive in arbitrary pieces.
 
-After the WHATWG HTML standard, section 9.2.6 (interpreting an event stream): LF, CR and CRLF end
-a line, a line that begins with a colon is a comment, one space after a field's colon is not part
-of its value. The stream is the upstream's, so its lines and events have a size limit.
+It follows the WHATWG HTML standard, section 9.2.6 (interpreting an event stream): LF, CR and CRLF
+end a line, a line that begins with a colon is a comment, one space after the colon of a field is
+not part of its value. Lines and events have a size limit, because the upstream is not trusted.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class ServerEvent(NamedTuple):
-    """One event: its type (``message`` when not named) and its data."""
+    """One event: its type (``message`` by default) and its data."""
 
     event: str
     data: str
 
 
 def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[ServerEvent]:
-    """The events of a stream, each as soon as its blank line is there.
+    """Yield the events of a stream, each as soon as its blank line has arrived.
 
     Args:
-        chunks: the body, cut anywhere, also inside a character.
-        max_event: largest line, and largest data of one event, in bytes.
+        chunks: the body in pieces, which may end within a character.
+        max_event: the most bytes of a line, and of the data of one event.
 
     Raises:
         Transient: a line or an event is too large.
@@ -51,8 +51,8 @@ def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[
         elif field == b"event":
             name = value.decode("utf-8", "replace")
     if data:
-        # The standard drops an event without its blank line. Servers that end with a bare
-        # "data: [DONE]" are common, and a JSON cut short is found by who parses it.
+        # The standard drops an event without its blank line. But many servers end with a bare
+        # "data: [DONE]", and a truncated JSON fails when it is parsed.
         yield ServerEvent(name or "message", "\n".join(data))
 
 
@@ -62,7 +62,7 @@ def _split_lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     after_cr = False
     for chunk in chunks:
         if after_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]  # a CRLF that was cut between two pieces
+            chunk = chunk[1:]  # a CRLF that was split between two pieces
             after_cr = False
         if chunk:
             after_cr = chunk.endswith(b"\r")

@@ -1,4 +1,4 @@
-"""What an upstream's HTTP status means to a chain of engines: one table."""
+"""The table that maps the HTTP status of an upstream to an engine error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...errors import (
 )
 
 MAX_RETRY_AFTER_S = 3600.0
-"""A longer Retry-After is cut to this: no header may switch an engine off for good."""
+"""The limit for Retry-After, so that no header can disable an engine for good."""
 
 _BY_STATUS: Mapping[int, type[EngineError]] = {
     400: InvalidRequest,
@@ -51,12 +51,12 @@ _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 def map_status(status: int, headers: Mapping[str, str], where: str) -> EngineError:
-    """The engine error for an answer that is not a 2xx.
+    """The engine error for a status other than 2xx.
 
     Args:
         status: the upstream's status (RFC 9110 section 15).
-        headers: the upstream's headers, looked up without regard to case.
-        where: which engine and address, for the message.
+        headers: the upstream's headers, with names in lower case or a case-insensitive mapping.
+        where: the engine and its URL, for the message.
     """
     wait = parse_retry_after(headers)
     cls = _BY_STATUS.get(status)
@@ -66,7 +66,7 @@ def map_status(status: int, headers: Mapping[str, str], where: str) -> EngineErr
         elif 300 <= status < 400:
             cls = Misconfigured
         elif 400 <= status < 500:
-            cls = Unsupported  # refused for a reason of its own; another engine may take it
+            cls = Unsupported  # refused for a special reason; another engine may accept it
         else:
             cls = Transient
     text = f"{where}: answered {status}"
@@ -76,10 +76,10 @@ def map_status(status: int, headers: Mapping[str, str], where: str) -> EngineErr
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from a ``Retry-After`` header (RFC 9110 section 10.2.3), 0 to 3600.
+    """The seconds of a ``Retry-After`` header (RFC 9110 section 10.2.3), 0 to 3600.
 
-    A date is compared with the answer's own ``Date``, so that clocks which disagree do not
-    matter. Anything unreadable counts as not said.
+    A date is compared with the ``Date`` of the same response, so that a difference of clocks makes
+    no difference. ``None`` when the header is missing or not readable.
     """
     value = (headers.get("retry-after") or "").strip()
     if not value or len(value) > 64:

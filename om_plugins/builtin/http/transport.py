@@ -3,7 +3,7 @@
 h11 reads and writes the messages (RFC 9112), strictly: what one side could take for the end of a
 body and the other for the next answer ("response smuggling") is an error. ``http.client`` takes
 ``-5``, ``+5`` and ``0x5`` for lengths, the first of several, and anything for the end of a chunk.
-Needs the extra ``http``; import this module inside the function that uses it.
+Needs the extra ``http``: import this module inside the function that uses it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HeaderItems = Iterable[tuple[str, str]]
 
 
 class PooledConnection:
-    """A socket and what h11 knows of the messages on it."""
+    """A socket and the state of the HTTP messages on it."""
 
     __slots__ = ("http", "sock")
 
@@ -49,7 +49,7 @@ class PooledConnection:
     def send(
         self, request: h11.Request, body: bytes | Iterable[bytes] | None, attempt: HttpAttempt
     ) -> None:
-        """Write the request. Returns early when the upstream closes: it may have answered."""
+        """Write the request, or as much as the upstream accepts: it may answer and close early."""
         for data in self._messages(request, body, attempt):
             try:
                 attempt.send(self.sock, data)
@@ -97,7 +97,7 @@ class PooledConnection:
         return event
 
     def renew(self) -> bool:
-        """Make ready for another request, if both sides are done and nothing is left over."""
+        """Prepare the next request. False when the connection cannot be used for another one."""
         if self.http.trailing_data[0] or self.http.their_state is not h11.DONE:
             return False
         if self.http.our_state is not h11.DONE:
@@ -113,13 +113,13 @@ class PooledConnection:
 
 
 class HttpExchange:
-    """An answer whose head has come. Read it to its end, or close it.
+    """An answer whose head has arrived. Read it to its end, or close it.
 
     Attributes:
         status: the HTTP status.
         header_items: the answer's headers as they came, in order, repeated ones apart.
-        headers: the same by their names in lower case, repeated ones joined by commas.
-        length: bytes of the body when they are known before it is read; 0 when there is no body.
+        headers: the same by name in lower case, repeated ones joined by commas.
+        length: the bytes of the body if they are declared; 0 when there is no body.
     """
 
     def __init__(
@@ -147,8 +147,8 @@ class HttpExchange:
         if method == "HEAD" or self.status in (204, 304):
             self.length = 0
         elif declared is not None and not chunked:
-            self.length = int(declared.partition(",")[0])  # h11 has checked that all are one
-        # RFC 9112 section 6.3: both may be an attempt to smuggle an answer.
+            self.length = int(declared.partition(",")[0])  # h11 has checked that all are equal
+        # RFC 9112 section 6.3: an answer with both may be an attempt at smuggling.
         self._reusable = not (chunked and declared is not None)
         self._connection = connection
         self._attempt = attempt
@@ -159,8 +159,8 @@ class HttpExchange:
         """The whole body, without its Content-Encoding when ``decoded``.
 
         Raises:
-            Transient: it is over ``limit`` bytes, cut off, or not decodable.
-            AttemptTimeout, Cancelled: as always.
+            Transient: it has more than ``limit`` bytes, is cut off, or cannot be decoded.
+            AttemptTimeout, Cancelled: as for :meth:`Transport.open`.
         """
         parts: list[bytes] = []
         size = 0
@@ -173,12 +173,12 @@ class HttpExchange:
         return b"".join(parts)
 
     def chunks(self, *, silence_s: float | None = None, decoded: bool = True) -> Iterator[bytes]:
-        """The body as it comes, in pieces of at most 128 KiB.
+        """The body as it arrives, in pieces of at most 128 KiB.
 
         Args:
-            silence_s: from here on this bounds each wait for the upstream, and the engine's own
-                limit for the whole no longer counts. A reader that takes its time is no silence.
-            decoded: without its Content-Encoding.
+            silence_s: from now on limits each wait for the upstream, instead of the limit for the
+                whole attempt. The time that the reader takes does not count.
+            decoded: remove the Content-Encoding.
         """
         attempt = self._attempt
         if silence_s is not None:
@@ -189,7 +189,7 @@ class HttpExchange:
             for count, data in enumerate(pieces, 1):
                 yield data
                 attempt.resume()
-                if not count % _LOOK_EVERY:  # one read may bring thousands of tiny chunks
+                if not count % _LOOK_EVERY:  # one read may contain thousands of tiny chunks
                     attempt.left()
             complete = True
         except zlib.error:
@@ -205,7 +205,7 @@ class HttpExchange:
                 self.close()
 
     def close(self) -> None:
-        """Give up the rest; the connection is closed."""
+        """Drop the rest of the answer and close the connection."""
         if self._open:
             self._open = False
             self._attempt.detach()
@@ -214,7 +214,7 @@ class HttpExchange:
     def _release(self) -> None:
         if self._open:
             self._open = False
-            self._attempt.detach()  # before another attempt can have the connection
+            self._attempt.detach()  # before another attempt can take the connection
             if self._reusable and self._connection.renew():
                 self._pool.put(self._connection)
             else:
@@ -234,7 +234,7 @@ class HttpExchange:
         raise self._bad("the answer has a Content-Encoding that was not asked for")
 
     def _gunzip(self) -> Iterator[bytes]:
-        # zlib's own max_length keeps a compressed bomb from ever being in memory.
+        # max_length keeps a decompression bomb out of memory.
         decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
         for data in self._receive():
             while data:
@@ -254,18 +254,21 @@ class HttpExchange:
 
 
 class ConnectionPool:
-    """Idle connections of one process. The newest is used first, so that the others can expire.
+    """The idle connections of one process. The newest is used first, so the others can expire.
 
-    A deque is enough: its own operations are atomic, and no lock can be held at a fork.
+    It needs no lock, because the operations of a deque are atomic.
+
+    Args:
+        size: the most idle connections.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: deque[PooledConnection] = deque()
-        weakref.finalize(self, _close_all, self._idle)  # an engine that nobody closed
+        weakref.finalize(self, _close_all, self._idle)  # for engines that are not closed
 
     def take(self) -> PooledConnection | None:
-        """A connection that the upstream has not closed meanwhile."""
+        """An idle connection that the upstream has not closed, or ``None``."""
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -277,7 +280,7 @@ class ConnectionPool:
         return None
 
     def put(self, connection: PooledConnection) -> None:
-        """Keep the connection, or close it when enough are kept."""
+        """Keep an idle connection, or close it if the pool is full."""
         if len(self._idle) < self._size:
             self._idle.append(connection)
         else:
@@ -293,10 +296,10 @@ class Transport:
 
     Args:
         scheme, host, port: the origin.
-        pool_size: idle connections that are kept.
-        connect_timeout_s: seconds for a new connection, all its addresses together; as many again
-            at most for the TLS handshake.
-        ssl_context: for ``https``; one with the system's certificates when not given.
+        pool_size: the most idle connections.
+        connect_timeout_s: the most seconds for a new connection, all its addresses together, and
+            the most seconds for the TLS handshake after it.
+        ssl_context: for ``https``; by default one with the system's certificates.
 
     Attributes:
         host_header: the ``Host`` of a request whose headers have none.
@@ -320,7 +323,7 @@ class Transport:
         self._ssl_context = ssl_context
         name = f"[{host.partition('%')[0]}]" if ":" in host else host
         self.host_header = name if port == (443 if self._secure else 80) else f"{name}:{port}"
-        # A child never uses its parent's connections: two processes would read one answer.
+        # A child must not use its parent's connections: two processes would read one answer.
         self._pools: dict[int, ConnectionPool] = {}
 
     def open(
@@ -341,8 +344,8 @@ class Transport:
             body: an iterable is sent in chunks unless ``headers`` has its Content-Length.
             headers: in order, repeated ones apart. ``Host`` and the framing of the body are added
                 when they are missing, nothing else.
-            where: engine and address, for messages.
-            limit_s: seconds that this attempt may take, whatever the call allows.
+            where: the engine and its URL, for messages.
+            limit_s: the most seconds for this attempt, in addition to the limits of the call.
 
         Raises:
             InvalidRequest: a header or the target cannot be sent.
@@ -373,7 +376,7 @@ class Transport:
         """Open a TCP connection and close it again.
 
         Raises:
-            Transient, AttemptTimeout, Cancelled: it could not be made.
+            Transient, AttemptTimeout, Cancelled: the connection could not be made.
         """
         attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
         try:
@@ -392,7 +395,7 @@ class Transport:
     def _pool(self) -> ConnectionPool:
         pid = os.getpid()
         pool = self._pools.get(pid)
-        if pool is None:  # setdefault is atomic: of two threads, the pool of one is kept
+        if pool is None:  # setdefault is atomic: two threads get the same pool
             pool = self._pools.setdefault(pid, ConnectionPool(self._pool_size))
         return pool
 
@@ -433,7 +436,7 @@ def _close_all(connections: deque[PooledConnection]) -> None:
 
 
 def _timed(body: Iterable[bytes], attempt: HttpAttempt) -> Iterator[bytes]:
-    """The pieces of a body; the time that they take to come is not the attempt's."""
+    """The pieces of a body. The time to produce them does not count for the attempt."""
     pieces = iter(body)
     while True:
         began = time.monotonic()

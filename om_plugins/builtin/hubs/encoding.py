@@ -1,8 +1,8 @@
-"""How the shipped hubs write ids, names, times to live and values.
+"""How the shipped hubs encode ids and values, and check names, times to live and amounts.
 
-An id is the time in microseconds since the Unix epoch, or one more than the last id where that is
-larger. So ids grow over restarts and lost files, and ids of different hubs can be compared: a
-reader that goes from one hub to another goes on at the same moment.
+An id is the time in microseconds since the Unix epoch, or the last id plus one if that is larger.
+So ids grow across restarts and lost files, and the ids of different hubs can be compared: a reader
+that changes from one hub to another continues at the same moment.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Protocol
 import msgspec
 
 MAX_VALUE_BYTES = 1_000_000
-"""Largest encoded message or value."""
+"""The most bytes of an encoded message or value."""
 MAX_NAME_CHARS = 1_000
-"""Longest topic, key or lease name."""
+"""The most characters of a topic, key or lease name."""
 MAX_READ = 10_000
-"""Most messages of one read."""
+"""The most messages of one read."""
 MAX_AMOUNT = 2**32
-"""Largest step of a counter."""
+"""The largest amount that is added to a counter at once."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
 
 
 def encode(what: str, data: object) -> bytes:
-    """Write JSON-like data as MessagePack.
+    """Encode JSON-like data as MessagePack.
 
     Args:
         what: the topic or key, for the error.
 
     Raises:
-        ValueError: the data has no encoding, or is longer than :data:`MAX_VALUE_BYTES`.
+        ValueError: the data cannot be encoded, or has more than :data:`MAX_VALUE_BYTES`.
     """
     try:
         encoded = _encoder.encode(data)
@@ -51,7 +51,11 @@ def encode(what: str, data: object) -> bytes:
 
 
 def decode(encoded: object) -> tuple[bool, object]:
-    """Read MessagePack that others wrote; ``(False, None)`` when it is damaged."""
+    """Decode MessagePack from a store that others may write to.
+
+    Returns:
+        Whether it could be decoded, and the data.
+    """
     if not isinstance(encoded, bytes):
         return False, None
     try:
@@ -71,23 +75,23 @@ def microseconds(now: float) -> int:
 
 
 def write_id(number: int) -> str:
-    """An id as text: sixteen digits, so that texts sort as numbers (until the year 2286)."""
+    """An id as text: sixteen digits, so that texts sort like numbers (until the year 2286)."""
     return f"{number:016d}"
 
 
 def read_id(text: str) -> int:
-    """The number of an id; 0, which is before all, for a text that is not one of ours."""
-    # It may come from a browser's Last-Event-ID, so nothing about it is certain.
+    """The number of an id; 0, which is less than all ids, for any other text."""
+    # The text may come from a browser's Last-Event-ID, so it can be anything.
     if 0 < len(text) <= 18 and text.isascii() and text.isdigit():
         return int(text)
     return 0
 
 
 def check_name(name: str) -> str:
-    """A topic, key or lease name that every hub can keep.
+    """Check a topic, key or lease name: every hub can store it.
 
     Raises:
-        ValueError: it is empty, too long, or not text that UTF-8 can carry.
+        ValueError: it is empty, too long, or cannot be encoded as UTF-8.
     """
     if not name or len(name) > MAX_NAME_CHARS:
         raise ValueError(
@@ -99,10 +103,10 @@ def check_name(name: str) -> str:
 
 
 def check_ttl(name: str, ttl: float) -> float:
-    """A time to live in seconds that can be added to a time.
+    """Check a time to live in seconds.
 
     Raises:
-        ValueError: it is not a number, or not above 0.
+        ValueError: it is not a finite number above 0.
     """
     if not ttl > 0 or math.isinf(ttl):
         raise ValueError(f"hub {name!r}: ttl must be a number of seconds above 0, not {ttl!r}")
@@ -110,10 +114,10 @@ def check_ttl(name: str, ttl: float) -> float:
 
 
 def check_amount(name: str, amount: int) -> int:
-    """A step of a counter.
+    """Check the amount that is added to a counter.
 
     Raises:
-        ValueError: it is beyond :data:`MAX_AMOUNT`.
+        ValueError: it is larger than :data:`MAX_AMOUNT`, up or down.
     """
     if not -MAX_AMOUNT <= amount <= MAX_AMOUNT:
         raise ValueError(f"hub counter {name!r}: amount {amount} is beyond ±{MAX_AMOUNT}")
@@ -121,18 +125,18 @@ def check_amount(name: str, amount: int) -> int:
 
 
 class LeaseKeeper(Protocol):
-    """What a hub does for the leases it gave."""
+    """What a hub does for its leases."""
 
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
-        """Hold it longer; False when another holds it now."""
+        """Extend the lease; False when it has expired or has another holder."""
 
     def release_lease(self, name: str, token: int) -> None:
-        """Give it back, unless another holds it now."""
+        """End the lease, unless it has another holder."""
 
 
 @dataclass(slots=True)
 class HubLease:
-    """A :class:`~om_plugins.protocols.Lease` that its hub keeps by name and token."""
+    """A :class:`~om_plugins.protocols.Lease` that its hub identifies by name and token."""
 
     _hub: LeaseKeeper
     name: str

@@ -1,7 +1,7 @@
 """The hub of one process: ``memory://``.
 
-What it keeps is gone with the process. A child made by fork begins with a copy of the parent's
-values, holds no leases, and shares nothing with the parent from then on.
+Its content is lost when the process ends. A forked child starts with a copy of the parent's values,
+holds no leases, and shares nothing with the parent.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Topic:
 
 @dataclass(slots=True)
 class _HeldLease:
-    """One lease: who may be at work, and until when on the monotonic clock."""
+    """One lease: the token of its holder, and its end on the monotonic clock."""
 
     token: int
     expires: float
@@ -59,12 +59,12 @@ class MemoryHub:
     """A :class:`~om_plugins.protocols.Hub` in this process's memory.
 
     Args:
-        url: ``memory://``; the rest of it says nothing.
-        clock: values and leases run out on its monotonic time; ids come from its Unix time.
-        max_messages: messages kept per topic.
-        max_age: seconds a message is kept.
-        max_bytes: bytes kept per topic.
-        max_keys: values, and counters, kept; beyond it the oldest are forgotten.
+        url: ``memory://``; the rest is ignored.
+        clock: values and leases expire by its monotonic time; ids come from its Unix time.
+        max_messages: the most messages of a topic.
+        max_age: seconds until a message is dropped.
+        max_bytes: the most bytes of a topic.
+        max_keys: the most values, and the most counters. Beyond it the oldest is dropped.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class MemoryHub:
         with self._lock_here():
             now = self._clock.monotonic()
             self._sweep(now)
-            self._values.pop(key, None)  # so that the newest written is the last to be forgotten
+            self._values.pop(key, None)  # so that the last written is the last to be dropped
             self._values[key] = (encoded, now + ttl)
             if len(self._values) > self._max_keys:
                 del self._values[next(iter(self._values))]
@@ -191,16 +191,16 @@ class MemoryHub:
             held = self._leases.get(name)
             if held is not None and held.expires > now:
                 return None
-            # From the same numbers as ids: a token also grows when the held one was swept away.
+            # From the same numbers as ids: the token grows even if the last lease was swept.
             self._last = next_id(self._last, self._clock.time())
             self._leases[name] = _HeldLease(self._last, now + ttl)
             return HubLease(self, name, self._last)
 
     def close(self) -> None:
-        """Nothing to give back; what is kept stays."""
+        """Do nothing: there is nothing to close, and the content stays."""
 
     def _lock_here(self) -> threading.Condition:
-        """This process's own lock: one copied by fork may be held by a thread that is not here."""
+        """The lock of this process: after a fork, a thread of the parent may hold the old one."""
         pid = os.getpid()
         condition = self._conditions.get(pid)
         if condition is None:
@@ -256,7 +256,7 @@ class MemoryHub:
 
 
 def _find_after(messages: deque[_Message], number: int, limit: int) -> list[_Message]:
-    """The first messages after an id, found from the end that is nearer in the usual cases."""
+    """The first messages after an id, searched from the end that is usually nearer."""
     if not messages or number < messages[0][0]:
         return list(islice(messages, limit))
     newer = list(takewhile(lambda message: message[0] > number, reversed(messages)))

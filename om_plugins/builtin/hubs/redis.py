@@ -1,7 +1,7 @@
 """Plugin ``hub-redis``: the hub of many hosts, in a Redis or Valkey (6.2 or later).
 
-Topics are streams; values, counters and leases are keys that run out by themselves. All of one
-application begin with ``om:{namespace}:``, so that several applications may share a server.
+Topics are streams. Values, counters and leases are keys that expire by themselves. All keys of an
+application begin with ``om:{namespace}:``, so that several applications can share a server.
 """
 
 from __future__ import annotations
@@ -39,26 +39,27 @@ _KEY = "OM_HUB_URL"
 _LONGEST_TTL_S = 10 * 366 * 86_400.0
 _PAGE = 500
 _BEYOND = 2**53
-"""Lua cannot count further, and no message of ours is there before the year 2255."""
+"""The largest exact integer of Lua. Ids reach it in the year 2255."""
 _ID = re.compile(rb"(\d{1,18})-0")
 
 
 class RedisHub:
     """A :class:`~om_plugins.protocols.Hub` in a Redis.
 
-    Time is the server's. Every method raises :class:`~om_plugins.errors.HubError` when the server
-    does not answer within a second. What others wrote under its keys is passed by.
+    Times are those of the server. Every method raises :class:`~om_plugins.errors.HubError` when the
+    server does not answer within a second. Data of others under its keys is ignored.
 
     Args:
         url: see :class:`.redis_connection.RedisConnection`.
-        clock: how long readers wait.
-        namespace: keeps applications apart.
-        max_messages: messages kept per topic. The server drops old ones in batches of a hundred.
-        max_age: seconds a message is kept.
+        clock: measures how long readers wait.
+        namespace: the name of the application, which separates it from others.
+        max_messages: the most messages of a topic. The server drops old ones in batches of a
+            hundred.
+        max_age: seconds until a message is dropped.
 
     Raises:
         MissingExtra: redis-py is not installed.
-        ConfigError: the URL means nothing.
+        ConfigError: the URL is not valid.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class RedisHub:
         self._max_messages = max_messages
         self._max_age = max_age
         self._connection = RedisConnection(_KEY, url, HubError)
-        # The braces keep all keys in one slot, where a cluster's proxy wants that of a script.
+        # The braces put all keys into one slot, as a cluster's proxy requires of a script.
         prefix = f"om:{{{namespace}}}:"
         self._last = f"{prefix}last"
         self._names = f"{prefix}names"
@@ -109,7 +110,7 @@ class RedisHub:
     def _read_kept(
         self, topic: str, stream: str, number: int, limit: int
     ) -> tuple[int, list[HubMessage]]:
-        """What is there after a number, and the number up to which all was seen."""
+        """The stored messages after a number, and the number up to which the stream was read."""
         found: list[HubMessage] = []
         while True:
             wanted = limit - len(found)
@@ -159,7 +160,7 @@ class RedisHub:
     def scan(self, prefix: str) -> dict[str, object]:
         begin = prefix.encode()
         first = b"[" + begin if begin else b"-"
-        beyond = b"(" + begin + b"\xff" if begin else b"+"  # no UTF-8 has this byte
+        beyond = b"(" + begin + b"\xff" if begin else b"+"  # UTF-8 never contains this byte
         result: dict[str, object] = {}
         while True:
             arguments = (self._value, first, beyond, _PAGE, MAX_VALUE_BYTES)
@@ -211,12 +212,12 @@ class RedisHub:
 
 
 def _return_raw(response: Any, **options: Any) -> Any:
-    """redis-py's own reading of streams differs from release to release."""
+    """Return the response as it is: how redis-py parses streams depends on its release."""
     return response
 
 
 def _parse_entries(response: Any) -> Iterator[tuple[int, object]]:
-    """The entries of a stream that may be a hub's: id and encoded data."""
+    """Yield id and encoded data of the entries that a hub may have written."""
     for name, fields in response or ():
         found = _ID.fullmatch(name)
         if found is not None and fields is not None and len(fields) == 2 and fields[0] == b"d":
@@ -224,7 +225,7 @@ def _parse_entries(response: Any) -> Iterator[tuple[int, object]]:
 
 
 def _parse_messages(topic: str, response: Any, number: int) -> tuple[int, list[HubMessage]]:
-    """The readable messages, and the number of the last entry, readable or not."""
+    """The readable messages, and the number of the last entry, even if it is not readable."""
     messages: list[HubMessage] = []
     for message, encoded in _parse_entries(response):
         readable, data = _decode_bounded(encoded)

@@ -1,8 +1,8 @@
-"""Connections to a Redis or Valkey: what a URL means, and who may use which connection.
+"""Connections to a Redis or Valkey: parses the URL and keeps the clients of each process.
 
-Reads that block have connections of their own, so that no command waits behind one. Nothing is
-tried again here, and timeouts are short: whoever uses a link knows how to go on without it. Each
-process has its own connections; those of a parent are never touched in a child.
+Blocking reads have their own connections, so that no command waits behind one. Commands are not
+retried and timeouts are short, because the callers can continue without the server. Each process
+has its own connections; a child never uses those of its parent.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ T = TypeVar("T")
 _SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 _ALIASES = {"valkey": "redis", "valkeys": "rediss"}
 SCHEMES: Collection[str] = ("redis", "rediss", "unix", *_ALIASES, *_SENTINEL)
-"""What a URL may begin with."""
+"""The schemes of a URL."""
 
 BLOCK_S = 5.0
-"""Longest time of one blocking read; longer ones are made of several."""
+"""The most seconds of one blocking read; a longer wait is made of several."""
 _CONNECT_S = 0.5
 _ANSWER_S = 1.0
 _SENTINEL_PORT = 26379
 
 
 class RedisConnection:
-    """The clients of one URL, made on first use in each process.
+    """The clients of one URL. Each process creates its own on first use.
 
     Args:
-        key: the setting that the URL comes from, for errors.
+        key: the setting with the URL, for errors.
         url: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` for TLS,
             ``unix://[user:password@]/path?db=0``, or
             ``redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]``.
-            After it the options of redis-py, as ``?socket_timeout=2&ssl_ca_certs=/path``; for
-            Sentinel also ``sentinel_username`` and ``sentinel_password``.
-        failure: raised when the server does not do what it is asked.
+            The query has options of redis-py, such as ``?socket_timeout=2&ssl_ca_certs=/path``;
+            for Sentinel also ``sentinel_username`` and ``sentinel_password``.
+        failure: the class of the error when a command fails.
 
     Raises:
         MissingExtra: redis-py is not installed.
-        ConfigError: the URL, or an option in it, means nothing.
+        ConfigError: the URL, or an option in it, is not valid.
     """
 
     def __init__(self, key: str, url: str, failure: type[Exception]) -> None:
@@ -56,20 +56,20 @@ class RedisConnection:
             if error.name != "redis":
                 raise
             raise MissingExtra(key, url, "redis") from None
-        # Looking up a host imports it; a child forked just then would wait for that for ever.
+        # Name resolution imports it. A child forked during that import would wait for ever.
         importlib.import_module("encodings.idna")
         self._url = url
         self._failure = failure
         self.display_url = without_password(url.partition("?")[0])
         self._clients: dict[int, tuple[Any, Any]] = {}
         try:
-            self._make_clients()  # connects nowhere; tells what the URL means
+            self._make_clients()  # opens no connection; checks the URL
         except (ValueError, TypeError, self._redis.RedisError) as error:
             raise ConfigError(key, url, f"is no address of a Redis ({error})") from None
 
     @property
     def commands(self) -> Any:
-        """A ``redis.Redis`` for what is answered at once."""
+        """A ``redis.Redis`` for commands that are answered at once."""
         return self._get_clients()[0]
 
     @property
@@ -78,10 +78,10 @@ class RedisConnection:
         return self._get_clients()[1]
 
     def call(self, ask: Callable[[Any], T], *, blocking: bool = False) -> T:
-        """Ask with one of the clients.
+        """Call a function with one of the clients.
 
         Raises:
-            Exception: of the kind that this link was made with; the message names the URL.
+            Exception: an error of the class ``failure``; the message names the URL.
         """
         try:
             return ask(self.blocking if blocking else self.commands)
@@ -89,9 +89,10 @@ class RedisConnection:
             raise self._failure(f"{self.display_url}: {error}") from error
 
     def read_bytes(self, name: str, longest: int) -> bytes | None:
-        """The text kept under a name, or its first ``longest + 1`` bytes; ``None`` for nothing.
+        """The string value of a key, or its first ``longest + 1`` bytes.
 
-        What holds something else than text was put there by others, and is nothing.
+        Returns:
+            ``None`` when there is no value, or a value of another type, which others have written.
         """
 
         def ask(client: Any) -> bytes:
@@ -138,7 +139,7 @@ class RedisConnection:
         _, service, *rest = [*parts.path.split("/"), ""]
         if not service:
             raise ValueError("it names no service, as in redis+sentinel://host:26379/service")
-        # redis-py reads all but the hosts
+        # redis-py parses everything except the hosts
         plain = f"{_SENTINEL[scheme]}://{login}{at}host/{rest[0]}?{parts.query}"
         pool = self._redis.ConnectionPool.from_url(plain, **options)
         kinds = dict(pool.connection_kwargs)
@@ -167,7 +168,7 @@ class RedisConnection:
 
 
 def _allow_blocking(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a connection whose answer may take as long as a blocking read."""
+    """The options of a connection whose timeout allows for a blocking read."""
     return {**options, "socket_timeout": BLOCK_S + float(options["socket_timeout"])}
 
 

@@ -1,8 +1,8 @@
-"""What the Redis hub does in one step on the server, in Lua. The server's own clock counts.
+"""The Lua scripts of the Redis hub: each is one atomic step. Times are those of the server.
 
-Numbers are given by one key that only grows: microseconds since the Unix epoch, or one more than
-the last number where that is larger. They are message ids and fencing tokens, and go on growing
-when the server forgot everything. A number that lies eleven days ahead was not written by a hub.
+Message ids and fencing tokens come from one key that only grows: microseconds since the Unix epoch,
+or the last number plus one if that is larger. So they grow even after the server lost its data. A
+number that is eleven days ahead was not written by a hub and is ignored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The hub of one host: ``sqlite:///path``, a SQLite file in WAL mode.
 
-The path is what follows ``sqlite:///``, so an absolute one has four slashes. Time is the wall
-clock, which all processes of a host share.
+The path follows ``sqlite:///``, so a URL with an absolute path has four slashes. Times are those of
+the wall clock, which all processes of a host share.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ _LEASE_MEMORY_S = 86_400.0
 class SqliteHub:
     """A :class:`~om_plugins.protocols.Hub` in a file that all processes of a host share.
 
-    The file (mode 0600) and its directory (0700) are made on first use. Every method raises
-    :class:`~om_plugins.errors.HubError` when the file cannot be used; a damaged file is left as
-    it is.
+    The file (mode 0600) and its directory (0700) are created on first use. Every method raises
+    :class:`~om_plugins.errors.HubError` when the file cannot be used. A damaged file is not
+    changed.
 
     Args:
         url: ``sqlite:///`` and the path.
-        clock: its Unix time is the hub's time; readers that wait sleep on it.
-        max_messages: messages kept per topic. Old ones go in batches, so there may be some more.
-        max_age: seconds a message is kept.
+        clock: its Unix time is the time of the hub; waiting readers sleep on it.
+        max_messages: the most messages of a topic. Old ones are dropped in batches, so there may be
+            some more.
+        max_age: seconds until a message is dropped.
 
     Raises:
-        ConfigError: the URL names no file.
+        ConfigError: the URL contains no path.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SqliteHub:
 
     @staticmethod
     def check(url: str) -> Path:
-        """The path in a URL; nothing is opened."""
+        """The path of a URL. It opens nothing."""
         scheme, separator, path = url.partition(":///")
         if scheme != "sqlite" or not separator or not path or path.startswith(":"):
             raise ConfigError(
@@ -94,7 +95,9 @@ class SqliteHub:
             message = cursor.lastrowid or 0
             count = self._published.get(topic, 0)
             self._published[topic] = count + 1
-            if count % self._trim_every == 0:  # the first of a process too: it may live short
+            if (
+                count % self._trim_every == 0
+            ):  # also with the first message of a process, which may be short-lived
                 self._trim(db, topic, now)
         return write_id(message)
 
@@ -195,8 +198,8 @@ class SqliteHub:
             token = microseconds(now)
             if found is not None:
                 last, granted, expires = found
-                # Granted later than now: the clock was set back, and the lease would seem to
-                # last for as long as it was set back. The token refuses its holder.
+                # Granted later than now: the clock was set back, which would extend the lease by
+                # that time. The larger token of the next lease excludes the old holder.
                 if expires > now and granted <= now + 1.0:
                     return None
                 token = max(token, last + 1)
@@ -219,7 +222,7 @@ class SqliteHub:
 
     def release_lease(self, name: str, token: int) -> None:
         with self._write() as db:
-            # The row stays for a day: the next holder's token is larger whatever the clock does.
+            # The row stays for a day, so that the next token is larger whatever the clock does.
             db.execute("UPDATE leases SET expires = 0 WHERE name = ? AND token = ?", (name, token))
 
     # --- statements -----------------------------------------------------------------------------
@@ -248,7 +251,7 @@ class SqliteHub:
             " WHERE topic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (topic, topic, self._max_messages),
         )
-        # An id is never before its message's time, so the primary key finds the old ones.
+        # An id is at least its message's time, so the primary key finds the old messages.
         db.execute("DELETE FROM messages WHERE id < ?", (microseconds(now - self._max_age),))
 
     def _sweep(self, db: sqlite3.Connection) -> None:
@@ -278,7 +281,7 @@ class SqliteHub:
 
 
 def _find_end_of_prefix(prefix: str) -> str | None:
-    """The least text after all that begin with ``prefix``; ``None`` when there is none."""
+    """The first text after all texts that begin with ``prefix``; ``None`` when there is none."""
     stem = prefix.rstrip("\U0010ffff")
     if not stem:
         return None

@@ -1,4 +1,4 @@
-"""The SQLite file of a hub: made once, opened by each process for itself, closed while forking."""
+"""The SQLite file of a hub. Each process opens it for itself and closes it during a fork."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from ...errors import HubError
 from ...protocols import Clock
 
-_APPLICATION_ID = 0x4F4D4855  # "OMHU": tells a hub from any other SQLite file
+_APPLICATION_ID = 0x4F4D4855  # "OMHU": distinguishes a hub from other SQLite files
 _SCHEMA_VERSION = 1
 _SCHEMA = (
-    # AUTOINCREMENT keeps the largest id ever given, also when its row is gone.
+    # AUTOINCREMENT remembers the largest id, even if its row was deleted.
     "CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT,"
     " topic TEXT NOT NULL, at REAL NOT NULL, data BLOB NOT NULL)",
     "CREATE INDEX messages_of_topic ON messages (topic, id)",
@@ -52,7 +52,7 @@ class _ConnectionSlot:
 
 
 class _ConnectionSlots:
-    """What one process has open: readers need not wait for a writer that waits for its turn."""
+    """The connections of one process. Readers do not wait for a writer that waits for a lock."""
 
     __slots__ = ("reader", "writer")
 
@@ -62,11 +62,11 @@ class _ConnectionSlots:
 
 
 class HubFile:
-    """A file with a hub's tables; every use of it raises ``HubError`` when it cannot be used.
+    """A file with the tables of a hub. Each use raises ``HubError`` when the file cannot be used.
 
     Args:
-        path: where it is; made on first use with its directory.
-        clock: its monotonic time says when to look whether the file is still the same.
+        path: the file; it and its directory are created on first use.
+        clock: its monotonic time decides when to check that the file was not replaced.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -76,15 +76,15 @@ class HubFile:
         self._stopped: dict[int, list[_ConnectionSlot]] = {}
 
     def use_reader(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """The connection for readers, for one thread at a time."""
+        """Use the connection for reading; one thread at a time has it."""
         return self._use(self._get_slots().reader)
 
     def use_writer(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """The connection for writers, for one thread at a time."""
+        """Use the connection for writing; one thread at a time has it."""
         return self._use(self._get_slots().writer)
 
     def close(self) -> None:
-        """Close this process's connections; the next use opens them again."""
+        """Close the connections of this process; the next use opens them again."""
         slots = self._slots.get(os.getpid())
         if slots is not None:
             for slot in (slots.reader, slots.writer):
@@ -112,13 +112,13 @@ class HubFile:
                 raise HubError(f"hub file {self.path}: {error}") from error
 
     def _get_slots(self) -> _ConnectionSlots:
-        """This process's connections, and no other's: SQLite must not be used across a fork."""
+        """The connections of this process: SQLite must not be used across a fork."""
         pid = os.getpid()
         slots = self._slots.get(pid)
         if slots is None:
             mine = _ConnectionSlots()
             slots = self._slots.setdefault(pid, mine)
-            if slots is mine and len(self._slots) == 1:  # a child inherits the hooks
+            if slots is mine and len(self._slots) == 1:  # a child inherits the fork hooks
                 _close_before_fork(self)
         return slots
 
@@ -139,7 +139,9 @@ class HubFile:
             cached_statements=64,
         )
         try:
-            with transaction(db, "DEFERRED"):  # one view: another process may make them just now
+            with transaction(
+                db, "DEFERRED"
+            ):  # one consistent view, as another process may create the tables now
                 made = self._is_hub(db)
             if not made:
                 self._make_tables(db)
@@ -160,10 +162,12 @@ class HubFile:
             return
         directory = self.path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(directory.iterdir()):  # ours alone: it must not end up in a repository
+        if not any(
+            directory.iterdir()
+        ):  # a directory of the hub alone: it must not be committed to a repository
             (directory / ".gitignore").write_text("*\n")
         # O_EXCL: opening and closing a file that a connection of this process has open would
-        # give that connection's POSIX locks away. The WAL gets this file's mode from SQLite.
+        # release the POSIX locks of that connection. SQLite gives the WAL the same mode.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -184,22 +188,22 @@ class HubFile:
                 mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 break
             except sqlite3.OperationalError:
-                # Changing the mode does not wait for a process that does the same just now.
+                # SQLite does not wait here for another process that changes the mode, too.
                 if attempt == 99:
                     raise
                 self._clock.sleep(0.02)
         if mode != "wal":
             raise HubError(f"hub file {self.path}: its filesystem has no shared memory for WAL")
         with transaction(db):
-            if not self._is_hub(db):  # else another process was faster
+            if not self._is_hub(db):  # otherwise another process was faster
                 for statement in _SCHEMA:
                     db.execute(statement)
 
     # --- fork -----------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
-        # SQLite keeps a process-wide list of locks it holds on a file. A child would inherit the
-        # list without the locks, so no connection may be open while the process forks.
+        # SQLite has a process-wide list of its file locks. A child would inherit the list without
+        # the locks, so no connection may be open while the process forks.
         slots = self._slots.get(os.getpid())
         if slots is not None:
             stopped = self._stopped.setdefault(threading.get_ident(), [])
@@ -213,12 +217,12 @@ class HubFile:
             slot.lock.release()
 
     def _after_fork_in_child(self) -> None:
-        # The parent's slots stay in self._slots, unused: closing one here would be wrong.
+        # The parent's slots stay in self._slots, unused: the child must not close them.
         self._stopped.clear()
 
 
 def _close_before_fork(file: HubFile) -> None:
-    """Have a file close its connections before each fork of this process, while it lives."""
+    """Make the file close its connections before each fork, as long as the object exists."""
     if not hasattr(os, "register_at_fork"):  # Windows does not fork
         return
     weak = weakref.ref(file)
@@ -237,8 +241,7 @@ def _close_before_fork(file: HubFile) -> None:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """A transaction; an immediate one may write from its beginning, so that it never has to be
-    done again."""
+    """Run a transaction. An immediate one begins with the write lock and is never repeated."""
     db.execute(f"BEGIN {kind}")
     try:
         yield
