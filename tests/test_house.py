@@ -38,7 +38,6 @@ REMAINING: dict[str, set[str]] = {
         "fallback -> csp",
         "fallback -> monitoring",
         "fallback -> notifications",
-        "fallback -> recovery",
         "gateway -> monitoring",
     },
     "shared_class_names": {
@@ -64,7 +63,6 @@ REMAINING: dict[str, set[str]] = {
         "plugins.loading",
         "plugins.parts",
         "protocols",
-        "recovery.messages__wording",
         "settings.kinds__schemes",
         "settings.reference",
     },
@@ -95,7 +93,6 @@ REMAINING: dict[str, set[str]] = {
         "om_plugins/flask/app_state__flask_order.py",
         "om_plugins/headers/companions__permissions.py",
         "om_plugins/http_cache/store__purges.py",
-        "om_plugins/recovery/messages__wording.py",
         "om_plugins/settings/kinds__schemes.py",
         "tests/console/test_engines__engine_forms.py",
         "tests/csp/test_policy__builder.py",

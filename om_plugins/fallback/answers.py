@@ -1,4 +1,4 @@
-"""What answers in place of one path or view: copies and chains, in the order of its options."""
+"""What answers in place of a failed view: copies and chains, in the order of the options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..chains.http_call import call_chain, describe_answer, render_payload
 from ..errors import ConfigError
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..types import Answer
-from .last_good import Copies
+from .last_good import LastGoodCopies
 from .options import STALE, FallbackOptions
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Found", "Guard"]
+__all__ = ["FallbackAnswer", "PathFallback"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -25,12 +25,12 @@ Headers = list[tuple[str, str]]
 
 
 @dataclass(slots=True)
-class Found:
-    """What answers instead of a view.
+class FallbackAnswer:
+    """A response in place of a view's own.
 
     Attributes:
         kind: ``stale``, ``engine`` or ``page``.
-        engine, chain: the names of the engine and its chain; "" when it was none.
+        engine, chain: the names of the engine and its chain; "" for the other kinds.
     """
 
     kind: str
@@ -41,18 +41,18 @@ class Found:
     chain: str = ""
 
 
-class Guard:
-    """One path's options, made ready.
+class PathFallback:
+    """The fallback of one path or view.
 
     Args:
         path: for logs.
         options: what answers, and when.
-        chain: gives the chain of a name.
-        cache, scheduler, clock: see :class:`.copies.Copies`.
+        chain: returns the chain of a name.
+        cache, scheduler, clock: see :class:`.last_good.LastGoodCopies`.
 
     Attributes:
         failing: the statuses that count as failed, as text.
-        copies: the copies of good answers; ``None`` when none are kept.
+        copies: the copies of good responses; ``None`` when ``stale`` is not among the answers.
     """
 
     __slots__ = ("_chain", "copies", "failing", "options", "path")
@@ -70,32 +70,35 @@ class Guard:
         self.options = options
         self._chain = chain
         self.failing = frozenset(str(one) for one in options.statuses)
-        self.copies = Copies(options, cache, scheduler, clock) if STALE in options.answers else None
+        self.copies = (
+            LastGoodCopies(options, cache, scheduler, clock) if STALE in options.answers else None
+        )
 
-    def answer(self, environ: WSGIEnvironment) -> Found | None:
-        """The answer of the first that has one; ``None`` when nothing does."""
+    def answer(self, environ: WSGIEnvironment) -> FallbackAnswer | None:
+        """Return the first answer that can be found; ``None`` when there is none."""
         method = environ.get("REQUEST_METHOD", "")
-        for place, name in enumerate(self.options.answers, 1):
+        for number, name in enumerate(self.options.answers, 1):
             try:
                 if name == STALE:
-                    copy = self._copy(environ, method)
+                    copy = self._find_copy(environ, method)
                     if copy is not None:
-                        answer = Answer(engine=STALE, tier=place, stale=True, degraded=True)
-                        return Found("stale", 200, [*copy[0], *describe_answer(answer)], copy[1])
+                        answer = Answer(engine=STALE, tier=number, stale=True, degraded=True)
+                        headers = [*copy[0], *describe_answer(answer)]
+                        return FallbackAnswer("stale", 200, headers, copy[1])
                 elif method in self.options.methods:
-                    return self._ask(environ, name, method)
-            except ConfigError as error:  # it never will; the next one may
+                    return self._ask_chain(environ, name, method)
+            except ConfigError as error:  # this chain never answers, but the next one may
                 logger.warning("the fallback of %s cannot ask %r: %s", self.path, name, error)
-            except Exception:  # the next one may know
+            except Exception:  # the next one may answer
                 logger.info("the fallback of %s: %r did not answer", self.path, name, exc_info=True)
         return None
 
-    def _copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:
+    def _find_copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:
         if self.copies is None or method not in ("GET", "HEAD"):
             return None
         return self.copies.find(environ)
 
-    def _ask(self, environ: WSGIEnvironment, name: str, method: str) -> Found:
+    def _ask_chain(self, environ: WSGIEnvironment, name: str, method: str) -> FallbackAnswer:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         payload = {
             "method": method,
@@ -104,4 +107,4 @@ class Guard:
         }
         answer = call_chain(self._chain(name), environ, payload, timeout=self.options.timeout)
         answer.degraded = True
-        return Found("engine", *render_payload(answer), answer.engine, name)
+        return FallbackAnswer("engine", *render_payload(answer), answer.engine, name)

@@ -1,8 +1,9 @@
-"""Copies of the last good answers of the host app, by address, for when it fails.
+"""Copies of the host app's last good responses, by address, for use when the app fails.
 
-Only what is the same for everybody is copied: the answer to a GET without ``Authorization`` and
-without cookies, that sets none, varies with none and says neither ``private`` nor ``no-store``.
-The body is collected while it passes; it is stored in the background.
+Only a response that is the same for everybody is copied: the response to a GET without
+``Authorization`` and without cookies, that sets no cookie, does not vary with cookies and is
+neither ``private`` nor ``no-store``. The body is copied while it is sent, and stored in the
+background.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .options import FallbackOptions
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Copies", "Copying"]
+__all__ = ["LastGoodCopies", "ResponseCopy"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -35,21 +36,21 @@ Key = tuple[str, ...]
 
 TAG = "fallback"
 _FORBIDDEN = re.compile(r"(?:^|[\s,])(?:private|no-store)(?:$|[\s,=;])", re.IGNORECASE)
-_NEVER = frozenset({"set-cookie", "content-range", "transfer-encoding", "trailer"})
-_NOT_KEPT = frozenset(
+_NEVER_COPIED = frozenset({"set-cookie", "content-range", "transfer-encoding", "trailer"})
+_NOT_STORED = frozenset(
     {"age", "cache-control", "connection", "content-length", "date", "etag", "expires"}
     | {"keep-alive", "last-modified", "pragma", "server", "server-timing", "accept-ranges"}
 )
-_PERSONAL = frozenset({"*", "cookie", "authorization"})
+_PERSONAL_FIELDS = frozenset({"*", "cookie", "authorization"})
 _MAX_VARY = 8
 
 
-class Copies:
-    """The copies below one path.
+class LastGoodCopies:
+    """The copies of responses below one path.
 
     Args:
-        options: how large, how old and how many.
-        cache: keeps them; with a store behind it, for all workers.
+        options: how large, how old and how many copies may be.
+        cache: stores the copies; when it has a store, all workers share them.
         scheduler: stores them in the background.
         clock: time.
     """
@@ -63,65 +64,68 @@ class Copies:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._every_s = options.copy_every_s
-        self._began: OrderedDict[Key, float] = OrderedDict()
+        self._begun_at: OrderedDict[Key, float] = OrderedDict()
         self._lock = threading.Lock()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._began = OrderedDict()
+        self._begun_at = OrderedDict()
 
-    # --- making ---------------------------------------------------------------------------------
+    # --- copying --------------------------------------------------------------------------------
 
-    def begin(self, environ: WSGIEnvironment, headers: Headers) -> Copying | None:
-        """Begin a copy of the 200 that starts now, if it is for everybody and it is time."""
+    def begin(self, environ: WSGIEnvironment, headers: Headers) -> ResponseCopy | None:
+        """Begin to copy a 200 response, if it is the same for everybody and a new copy is due."""
         if environ.get("REQUEST_METHOD") != "GET":
             return None
-        key = _key(environ)
+        key = _build_key(environ)
         now = self._monotonic()
-        at = self._began.get(key)
+        at = self._begun_at.get(key)
         if at is not None and now - at < self._every_s:
             return None
         if _is_personal(environ) or not self._claim(key, now):
             return None
-        found = _fields(headers)
-        vary = _varied(found.get("vary", ""), environ)
+        fields = _join_fields(headers)
+        vary = _read_varying(fields.get("vary", ""), environ)
         if (
             vary is None
-            or not found.keys().isdisjoint(_NEVER)
-            or _FORBIDDEN.search(found.get("cache-control", ""))
-            or found.get("content-type", "").startswith("text/event-stream")
+            or not fields.keys().isdisjoint(_NEVER_COPIED)
+            or _FORBIDDEN.search(fields.get("cache-control", ""))
+            or fields.get("content-type", "").startswith("text/event-stream")
         ):
-            return None  # not before its time comes again
-        length = found.get("content-length", "")
-        return Copying(self, key, environ, headers, vary, length, "content-encoding" in found)
+            return None  # the next try is after copy_every_s
+        length = fields.get("content-length", "")
+        return ResponseCopy(self, key, environ, headers, vary, length, "content-encoding" in fields)
 
     def _claim(self, key: Key, now: float) -> bool:
-        """Whether this address may be copied: when all places are taken, the one that nobody
-        renewed for longest makes room, unless it is still young."""
-        gone: Key | None = None
+        """Whether this address may be copied.
+
+        When ``copies`` addresses are in use, the one whose copy is oldest is dropped, unless that
+        copy is younger than ``copy_every_s``.
+        """
+        dropped: Key | None = None
         with self._lock:
-            if key not in self._began and len(self._began) >= self._options.copies:
-                oldest, at = next(iter(self._began.items()))
+            if key not in self._begun_at and len(self._begun_at) >= self._options.copies:
+                oldest, at = next(iter(self._begun_at.items()))
                 if now - at < self._every_s:
                     return False
-                gone = oldest
-                del self._began[oldest]
-            self._began[key] = now
-            self._began.move_to_end(key)
-        if gone is not None:
-            self._in_background(gone, None)
+                dropped = oldest
+                del self._begun_at[oldest]
+            self._begun_at[key] = now
+            self._begun_at.move_to_end(key)
+        if dropped is not None:
+            self._store_later(dropped, None)
         return True
 
     def give_up(self, key: Key) -> None:
-        """The body did not end: the next answer may be copied."""
-        self._began.pop(key, None)
+        """Allow the next response to be copied, because this body did not end."""
+        self._begun_at.pop(key, None)
 
-    def keep(self, key: Key, copy: Mapping[str, object]) -> None:
-        """Store a finished copy, in the background."""
-        self._in_background(key, copy)
+    def store(self, key: Key, copy: Mapping[str, object]) -> None:
+        """Store a complete copy in the background."""
+        self._store_later(key, copy)
 
-    def _in_background(self, key: Key, copy: Mapping[str, object] | None) -> None:
+    def _store_later(self, key: Key, copy: Mapping[str, object] | None) -> None:
         def store() -> None:
             name: object = (
                 "fallback",
@@ -130,12 +134,12 @@ class Copies:
             if copy is None:
                 self._cache.remove(name)  # type: ignore[arg-type]
                 return
-            kept_s = self._options.keep_s
+            keep_s = self._options.keep_s
             self._cache.set(
                 name,  # type: ignore[arg-type]
                 copy,
-                stale_time=kept_s,
-                cache_time=kept_s,
+                stale_time=keep_s,
+                cache_time=keep_s,
                 tags=(TAG,),
             )
 
@@ -145,8 +149,8 @@ class Copies:
     # --- using ----------------------------------------------------------------------------------
 
     def find(self, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
-        """The copy that may answer this request, with its age; ``None`` when there is none."""
-        name: object = ("fallback", *_key(environ))
+        """Return headers and body of the copy for this request; ``None`` when there is none."""
+        name: object = ("fallback", *_build_key(environ))
         copy = self._cache.get(name)  # type: ignore[arg-type]
         if not isinstance(copy, Mapping):
             return None
@@ -159,31 +163,31 @@ class Copies:
         except ValueError:
             logger.debug("a copy of a good answer cannot be read", exc_info=True)
             return None
-        if any(_header(environ, field) != value for field, value in vary):
+        if any(_get_header(environ, field) != value for field, value in vary):
             return None
-        encoding = _fields(headers).get("content-encoding")
+        encoding = _join_fields(headers).get("content-encoding")
         if encoding and encoding.lower() not in environ.get("HTTP_ACCEPT_ENCODING", "").lower():
             return None
         if old:
             body = body.replace(old.encode(), nonce(environ).encode())
         elif PLAIN in environ:
-            environ[PLAIN] = True  # its tags may have no nonces
+            environ[PLAIN] = True  # the tags of the copy may have no nonces
         age = max(0, int(self._clock.time() - at))
         return [*headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
 
     @property
     def now(self) -> float:
-        """Unix time."""
+        """Unix time in seconds."""
         return self._clock.time()
 
     @property
     def max_bytes(self) -> int:
-        """The largest body that is copied."""
+        """The largest body that is copied, in bytes."""
         return self._options.max_copy
 
 
-class Copying:
-    """One copy under way: told of every chunk, then that the body ended."""
+class ResponseCopy:
+    """A copy of one response that is being sent."""
 
     __slots__ = (
         "_copies", "_encoded", "_environ", "_headers", "_key", "_length", "_parts", "_size", "_vary"
@@ -191,7 +195,7 @@ class Copying:
 
     def __init__(
         self,
-        copies: Copies,
+        copies: LastGoodCopies,
         key: Key,
         environ: WSGIEnvironment,
         headers: Headers,
@@ -210,7 +214,7 @@ class Copying:
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """One more piece of the body, sent as it is."""
+        """Add a chunk of the body."""
         self._size += len(chunk)
         if self._size <= self._copies.max_bytes:
             self._parts.append(chunk)
@@ -218,12 +222,12 @@ class Copying:
             self._parts.clear()
 
     def give_up(self) -> None:
-        """The body did not end."""
+        """Drop the copy: the body did not end."""
         self._parts.clear()
         self._copies.give_up(self._key)
 
     def end(self) -> None:
-        """The body was whole."""
+        """Store the copy: the body is complete."""
         if self._size > self._copies.max_bytes:
             return
         if self._length and self._length != str(self._size):
@@ -231,11 +235,11 @@ class Copying:
         body = b"".join(self._parts)
         used = self._environ.get(NONCE) or ""
         if used and (self._encoded or used.encode() not in body):
-            return  # a nonce must not be sent twice, and this one cannot be found
-        self._copies.keep(
+            return  # the nonce must be replaced in the copy, and it cannot be found
+        self._copies.store(
             self._key,
             {
-                "headers": [[n, v] for n, v in self._headers if n.lower() not in _NOT_KEPT],
+                "headers": [[n, v] for n, v in self._headers if n.lower() not in _NOT_STORED],
                 "vary": [list(one) for one in self._vary],
                 "body": body,
                 "nonce": used,
@@ -244,7 +248,7 @@ class Copying:
         )
 
 
-def _key(environ: WSGIEnvironment) -> Key:
+def _build_key(environ: WSGIEnvironment) -> Key:
     return (
         environ.get("PATH_INFO", ""),
         environ.get("QUERY_STRING", ""),
@@ -255,14 +259,14 @@ def _key(environ: WSGIEnvironment) -> Key:
 
 
 def _is_personal(environ: WSGIEnvironment) -> bool:
-    """Whether a request says who asks. The cookie of our own toasts does not count."""
+    """Whether a request identifies the client. The cookie of our own toasts does not count."""
     if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ or "HTTP_RANGE" in environ:
         return True
     cookies = environ.get("HTTP_COOKIE")
     return bool(cookies) and any(name != COOKIE for name in parse_cookie(cookies))
 
 
-def _fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _join_fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -270,13 +274,13 @@ def _fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _varied(said: str, environ: WSGIEnvironment) -> Headers | None:
-    """The request's headers that the answer depends on; ``None`` when one is personal."""
-    names = sorted({name.strip().lower() for name in said.split(",") if name.strip()})
-    if len(names) > _MAX_VARY or not _PERSONAL.isdisjoint(names):
+def _read_varying(vary: str, environ: WSGIEnvironment) -> Headers | None:
+    """Return the request headers that the response varies with; ``None`` if one is personal."""
+    names = sorted({name.strip().lower() for name in vary.split(",") if name.strip()})
+    if len(names) > _MAX_VARY or not _PERSONAL_FIELDS.isdisjoint(names):
         return None
-    return [(name, _header(environ, name)) for name in names]
+    return [(name, _get_header(environ, name)) for name in names]
 
 
-def _header(environ: WSGIEnvironment, name: str) -> str:
+def _get_header(environ: WSGIEnvironment, name: str) -> str:
     return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))

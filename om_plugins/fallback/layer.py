@@ -22,10 +22,10 @@ from ..errors import ConfigError
 from ..monitoring.layer import ROUTE
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..signals import Emit, fallback_answered
-from .answers import Found, Guard
-from .last_good import Copying
+from .answers import FallbackAnswer, PathFallback
+from .last_good import ResponseCopy
 from .options import FallbackOptions
-from .page import Friendly
+from .page import FallbackPage
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -83,15 +83,17 @@ class FallbackLayer:
         emit: Emit | None = None,
     ) -> None:
         self._app = app
-        self._make = partial(Guard, chain=chain, cache=cache, scheduler=scheduler, clock=clock)
-        self.friendly = Friendly(prefix)
+        self._make = partial(
+            PathFallback, chain=chain, cache=cache, scheduler=scheduler, clock=clock
+        )
+        self.friendly = FallbackPage(prefix)
         self._views = views
         self.show_errors = show_errors
         self._note = note
         self.emit = emit
-        self._of_views: dict[int, Guard] = {}
-        self._exact: dict[str, Guard] = {}
-        below: dict[str, Guard] = {}
+        self._of_views: dict[int, PathFallback] = {}
+        self._exact: dict[str, PathFallback] = {}
+        below: dict[str, PathFallback] = {}
         for path, options in fallbacks.items():
             if not path.startswith("/"):
                 raise ConfigError(f"OM_FALLBACK[{path!r}]", path, "a path must begin with '/'")
@@ -121,7 +123,7 @@ class FallbackLayer:
             return guarded.raised(error)
         return guarded.returned(body)
 
-    def of_view(self, options: FallbackOptions) -> Guard:
+    def of_view(self, options: FallbackOptions) -> PathFallback:
         """The guard of a view's own options, made once."""
         found = self._of_views.get(id(options))
         if found is None:
@@ -150,14 +152,14 @@ class _GuardedRequest:
     """A failed start that the server was not told of."""
     request: Any = None
     """Flask's, of a failed start: it is in the environ until its context is popped."""
-    copying: Copying | None = None
+    copying: ResponseCopy | None = None
 
     def __init__(
         self,
         layer: FallbackLayer,
         environ: WSGIEnvironment,
         start_response: StartResponse,
-        guard: Guard | None,
+        guard: PathFallback | None,
     ) -> None:
         self._layer = layer
         self._environ = environ
@@ -253,7 +255,7 @@ class _GuardedRequest:
             if wrapper is not None and is_file_body(wrapper, body):
                 self._give_up_copy()
                 return body
-        return _Body(self, body)
+        return _GuardedBody(self, body)
 
     def raised(self, error: Exception) -> list[bytes]:
         """The app raised.
@@ -295,10 +297,10 @@ class _GuardedRequest:
         nobody = 0, "", None if error is None else asked_wait_s(error)
         _, reference, wait_s = environ.get(RAISED) or nobody
         status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
-        made = self._layer.friendly.answer(environ, status, headers, reference, wait_s)
-        return self._send(Found("page", *made), error)
+        made = self._layer.friendly.render(environ, status, headers, reference, wait_s)
+        return self._send(FallbackAnswer("page", *made), error)
 
-    def _send(self, found: Found, error: Exception | None) -> list[bytes]:
+    def _send(self, found: FallbackAnswer, error: Exception | None) -> list[bytes]:
         held, self.held = self.held, None
         exc_info: OptExcInfo | None = None
         if self.started:  # what the server was told before holds no more (PEP 3333)
@@ -313,7 +315,7 @@ class _GuardedRequest:
         self._tell(found, 500 if held is None else int(held[0][:3]))
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
 
-    def _tell(self, found: Found, failed: int) -> None:
+    def _tell(self, found: FallbackAnswer, failed: int) -> None:
         if self._layer.emit is None or not fallback_answered.receivers:
             return
         rule = getattr(self.request, "url_rule", None)
@@ -329,7 +331,7 @@ class _GuardedRequest:
         )
 
 
-class _Body:
+class _GuardedBody:
     """A body that may still fail before its first byte, or is being copied."""
 
     __slots__ = ("_body", "_guarded")

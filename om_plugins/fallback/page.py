@@ -1,7 +1,7 @@
-"""The friendly page: what a person, or a program, gets when nothing else answered.
+"""The fallback page: what a person, or a program, gets when nothing else answers.
 
-HTML for those who ask for it by name, else a problem document (RFC 9457). The page brings a policy
-of its own, needs no script and no file, and works under any ``OM_CSP_MODE``.
+A client that asks for HTML by name gets a page, any other one a problem document (RFC 9457). The
+page has a policy of its own, needs no script and no file, and works under any ``OM_CSP_MODE``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,23 @@ from ..chains.http_call import limit_retry_after
 from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..core.translations import load_translations
 from ..csp.nonce import nonce
-from ..recovery import messages__wording as wording
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["Friendly", "rendered", "thank_for_report"]
+__all__ = ["FallbackPage", "thank_for_report"]
+
+# What people read; the English text is the key for translations.
+TITLE = "This page cannot be shown right now"
+WRONG = "Something went wrong on our side, not on yours. Please try again in a moment."
+LATE = "It took too long. Please try again in a moment."
+UNSAVED = "What you sent may not have been saved: please look before you send it again."
+REFRESH = "Refresh"
+REPORT = "Report problem"
+BACK = "Back to the page"
+THANKS = "Thank you"
+SENT = "Your report was sent. Its number is {number}."
 
 Headers = list[tuple[str, str]]
 
@@ -45,17 +55,17 @@ _SAFE = ("GET", "HEAD")
 _MAX_ADDRESS = 2_000
 
 
-class Friendly:
+class FallbackPage:
     """Makes the page and the problem document.
 
     Args:
-        prefix: where this package's own pages are, below the application's root.
+        prefix: the path of this package's own pages, below the application's root.
     """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
-    def answer(
+    def render(
         self,
         environ: WSGIEnvironment,
         status: int,
@@ -63,48 +73,51 @@ class Friendly:
         reference: str,
         wait_s: float | None = None,
     ) -> tuple[int, Headers, bytes]:
-        """The answer to a request whose view failed.
+        """Return status, headers and body for a request whose view failed.
 
         Args:
             environ: the request.
             status: the true status.
-            failed: the headers of the failed answer, of which ``Retry-After`` is kept.
-            reference: goes with a report, such as the fingerprint of the error; "" for none.
-            wait_s: what the error asks to wait, in seconds, such as a chain that nobody answered.
+            failed: the headers of the failed response, of which ``Retry-After`` is kept.
+            reference: sent with a report, such as the fingerprint of the error; "" for none.
+            wait_s: the wait in seconds that the error asks for, such as the error of a chain.
         """
-        say = load_translations(environ)
-        safe = environ.get("REQUEST_METHOD") in _SAFE
-        text = say(wording.LATE if status == 504 else wording.WRONG)
-        if not safe:
-            text = f"{text} {say(wording.UNSAVED)}"
-        extra: Headers = [("Content-Language", say.language), ("Vary", "Accept, Accept-Language")]
+        translate = load_translations(environ)
+        is_safe = environ.get("REQUEST_METHOD") in _SAFE
+        text = translate(LATE if status == 504 else WRONG)
+        if not is_safe:
+            text = f"{text} {translate(UNSAVED)}"
+        extra: Headers = [
+            ("Content-Language", translate.language),
+            ("Vary", "Accept, Accept-Language"),
+        ]
         wait = next((v for n, v in failed if n.lower() == "retry-after"), "")
         if wait or status == 503:
             extra.append(("Retry-After", wait or str(limit_retry_after(wait_s))))
-        if not wants_page(environ.get("HTTP_ACCEPT")):
+        if not prefers_html(environ.get("HTTP_ACCEPT")):
             document = build_problem(status, "", text)
             headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), *extra]
             return status, headers, encode_problem(document)
         root = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace"))
-        headers, body = rendered(
+        headers, body = render_template(
             environ,
             "failed.html",
-            language=say.language,
-            title=say(wording.TITLE),
+            language=translate.language,
+            title=translate(TITLE),
             text=text,
-            again=say(wording.REFRESH if safe else wording.BACK),
-            # an empty address is this very page, whatever its path looks like
-            again_at="" if safe else _came_from(environ),
-            report=say(wording.REPORT),
+            again=translate(REFRESH if is_safe else BACK),
+            # an empty address is this page, whatever its path looks like
+            again_at="" if is_safe else _find_referring_page(environ),
+            report=translate(REPORT),
             base=root + self._prefix,
-            here=_here(environ),
+            here=_build_address(environ),
             reference=reference,
         )
         return status, [*headers, *extra], body
 
 
-def wants_page(accept: str | None) -> bool:
-    """Whether the client asks for HTML by name, and likes it no less than JSON."""
+def prefers_html(accept: str | None) -> bool:
+    """Whether the client asks for HTML by name, and prefers it to JSON or likes both the same."""
     if not accept or "text/html" not in accept.lower():
         return False
     accepted = parse_accept_header(accept, MIMEAccept)
@@ -113,10 +126,12 @@ def wants_page(accept: str | None) -> bool:
     return bool(named and html > 0 and html >= accepted.quality("application/json"))
 
 
-def rendered(environ: WSGIEnvironment, template: str, **values: object) -> tuple[Headers, bytes]:
-    """Headers and body of one of the templates, under a policy of its own."""
+def render_template(
+    environ: WSGIEnvironment, template: str, **values: object
+) -> tuple[Headers, bytes]:
+    """Return headers and body of a template, with a policy of its own."""
     number = nonce(environ)
-    text = _templates().get_template(template).render(nonce=number, **values)
+    text = _load_templates().get_template(template).render(nonce=number, **values)
     headers = [
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Security-Policy", _POLICY.format(nonce=number)),
@@ -128,42 +143,42 @@ def rendered(environ: WSGIEnvironment, template: str, **values: object) -> tuple
 
 
 def thank_for_report(environ: WSGIEnvironment, report_id: str, url: str) -> tuple[Headers, bytes]:
-    """Headers and body of the page that thanks for a problem report.
+    """Return headers and body of the page that thanks for a problem report.
 
     Args:
-        environ: the request that brought the report.
+        environ: the request with the report.
         report_id: the number of the report.
         url: the page that the person came from.
     """
-    say = load_translations(environ)
-    return rendered(
+    translate = load_translations(environ)
+    return render_template(
         environ,
         "sent.html",
-        language=say.language,
-        title=say(wording.THANKS),
-        text=say(wording.SENT, number=report_id),
-        back=say(wording.BACK),
-        here=local_address(url),
+        language=translate.language,
+        title=translate(THANKS),
+        text=translate(SENT, number=report_id),
+        back=translate(BACK),
+        here=keep_local(url),
     )
 
 
-def local_address(address: str) -> str:
-    """``address`` if it is a path of this site, else "/"."""
-    fine = address.startswith("/") and address[1:2] not in ("/", "\\")
-    printable = address.isascii() and address.isprintable() and " " not in address
-    return address if fine and printable and len(address) <= _MAX_ADDRESS else "/"
+def keep_local(address: str) -> str:
+    """Return ``address`` if it is a path of this site, else "/"."""
+    is_path = address.startswith("/") and address[1:2] not in ("/", "\\")
+    is_printable = address.isascii() and address.isprintable() and " " not in address
+    return address if is_path and is_printable and len(address) <= _MAX_ADDRESS else "/"
 
 
-def _here(environ: WSGIEnvironment) -> str:
-    """The path and query of this request, as an address."""
+def _build_address(environ: WSGIEnvironment) -> str:
+    """Return the path and query of this request as an address."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     address = quote(path.encode("latin-1", "replace"), safe="/:@!$&'()*+,;=~-._")
-    return local_address(f"{address}?{query}" if query else address)
+    return keep_local(f"{address}?{query}" if query else address)
 
 
-def _came_from(environ: WSGIEnvironment) -> str:
-    """The page of this site that sent the request, else the application's root."""
+def _find_referring_page(environ: WSGIEnvironment) -> str:
+    """Return the page of this site that sent the request, else the application's root."""
     root = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")) + "/"
     try:
         found = urlsplit(environ.get("HTTP_REFERER", ""))
@@ -171,11 +186,11 @@ def _came_from(environ: WSGIEnvironment) -> str:
             return root
     except ValueError:
         return root
-    return local_address(found.path + (f"?{found.query}" if found.query else ""))
+    return keep_local(found.path + (f"?{found.query}" if found.query else ""))
 
 
 @functools.cache
-def _templates() -> Environment:
+def _load_templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -1,6 +1,8 @@
 """The fallback layer: what fails before its first byte is answered by something else.
 
 Covers ``om_plugins.fallback.answers`` as well.
+
+The order of answers is in :mod:`om_plugins.fallback.answers`.
 """
 
 from __future__ import annotations

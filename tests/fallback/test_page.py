@@ -7,9 +7,9 @@ import re
 import pytest
 
 from om_plugins.core.translations import load_translations
+from om_plugins.fallback import page as texts
 from om_plugins.fallback.layer import RAISED
-from om_plugins.fallback.page import Friendly, local_address, wants_page
-from om_plugins.recovery import messages__wording as wording
+from om_plugins.fallback.page import FallbackPage, keep_local, prefers_html
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -23,7 +23,7 @@ def environ(**more):
 
 
 def page(status=503, failed=(), reference="", **more):
-    status, headers, body = Friendly("/_om").answer(
+    status, headers, body = FallbackPage("/_om").render(
         environ(**more), status, list(failed), reference
     )
     return status, {n.lower(): v for n, v in headers}, body.decode()
@@ -43,7 +43,7 @@ def page(status=503, failed=(), reference="", **more):
     ],
 )
 def test_html_is_for_those_who_ask_for_it_by_name(accept, wanted):
-    assert wants_page(accept) is wanted
+    assert prefers_html(accept) is wanted
 
 
 def test_the_page_brings_a_policy_of_its_own_with_its_nonce():
@@ -95,7 +95,7 @@ def test_a_hostile_path_is_text_and_leads_nowhere_else():
     ],
 )
 def test_only_a_path_of_this_site_is_an_address(address, local):
-    assert local_address(address) == local
+    assert keep_local(address) == local
 
 
 def test_the_page_speaks_the_language_of_its_reader():
@@ -107,9 +107,9 @@ def test_the_page_speaks_the_language_of_its_reader():
 
 
 def test_every_sentence_is_translated():
-    for name, sentence in vars(wording).items():
-        if name.isupper():
-            assert load_translations("ko").gettext(sentence) != sentence, sentence
+    names = ["TITLE", "WRONG", "LATE", "UNSAVED", "REFRESH", "REPORT", "BACK", "THANKS", "SENT"]
+    for sentence in (getattr(texts, name) for name in names):
+        assert load_translations("ko").gettext(sentence) != sentence, sentence
 
 
 def test_a_late_answer_is_called_late():
