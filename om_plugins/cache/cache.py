@@ -26,7 +26,8 @@ from ..core.fork import renew_after_fork
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
-from .entry import CacheEntry, DependencyTracking
+from ..workers.invalidation_bus import InvalidationBus, Message, PagesPurged
+from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import (
     Ident,
     Invalidation,
@@ -42,9 +43,9 @@ from .keys import (
 from .memory import ProcessMemory
 from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
 from .refresh import Refreshes, RefreshQueue
-from .shared_store import TOPIC, CountedStore, SharedStore
+from .shared_store import CountedStore, SharedStore
 from .singleflight import FetchLeases
-from .subscriptions import BrowserAnnouncer, BrowserUpdates, Subscriptions
+from .subscriptions import BrowserAnnouncer, BrowserUpdates, Subscriptions, WatchedKeys
 from .tiers import Changes, Tiers
 from .values import PickleEncoder, decode, encode
 
@@ -53,7 +54,7 @@ __all__ = ["Memoized", "ProcessCache", "SmartCache", "memoize"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 SWEEP_S = 600.0
-HEAR_S = 1.0
+EXCHANGE_S = 1.0
 _NO_DEFAULT = inspect.Parameter.empty
 
 
@@ -69,6 +70,7 @@ class ProcessCache:
     memory: ProcessMemory
     tiers: Tiers
     changes: Changes
+    watched: WatchedKeys
     leases: FetchLeases
     commits: Commits
     misses: Misses
@@ -95,11 +97,173 @@ class ProcessCache:
                 return value
         return self.refreshes.serve(entry, options, around)
 
+    def sweep(self) -> int:
+        """Free the memory of expired entries; return how many went."""
+        now = self.tiers.now()
+        with self.memory.lock:
+            self.memory.in_flight.forget_expired(now)
+            return self.memory.table.remove_where(lambda entry: now >= entry.gone_at)
+
     def close(self) -> None:
         """Stop the background jobs."""
         for stop in self.jobs:
             stop()
         self.jobs.clear()
+
+
+class CacheInternals:
+    """What a :class:`SmartCache` shares with the parts of the application, but not with users.
+
+    It makes one :class:`ProcessCache` in each process, and connects it with the background jobs
+    and with the invalidation bus. The arguments are those of :class:`SmartCache`.
+
+    Attributes:
+        bus: the invalidation bus.
+        store: the shared store, which counts its calls; ``None`` without one.
+        subscriptions, browsers, tracking: what outlives a fork.
+    """
+
+    def __init__(
+        self,
+        *,
+        stale_time: float,
+        cache_time: float,
+        l1_bytes: int,
+        max_value: int,
+        clock: Clock,
+        scheduler: Scheduler,
+        hub: Hub | None,
+        store: CacheStore | None,
+        send: Callable[..., None],
+        namespace: str,
+        context: Callable[[], AbstractContextManager[object]],
+        jitter: float,
+        refreshes: int,
+        queue: int,
+        announcer: BrowserAnnouncer | None,
+        pickles: PickleEncoder | None,
+        shrink_also: Callable[[], int],
+        use: Callable[[ProcessMemory | None], None],
+    ) -> None:
+        self._times = (stale_time, cache_time)
+        self._l1_bytes = l1_bytes
+        self._max_value = max_value
+        self._clock = clock
+        self._scheduler = scheduler
+        self._hub = hub
+        self.bus = InvalidationBus(hub, scheduler, namespace)
+        self.bus.subscribe(self)
+        self._send = send
+        self._namespace = namespace
+        self._suffix = f":{namespace}" if namespace else ""
+        self._context = context
+        self._jitter = jitter
+        self._queue_limits = (refreshes, queue)
+        self._shrink_also = shrink_also
+        self._use = use
+        self._encode = encode if pickles is None else pickles.encode
+        self.store = None if store is None else CountedStore(store)
+        self._shared = (
+            None
+            if self.store is None
+            else SharedStore(self.store, clock, namespace, max_value, pickles)
+        )
+        self.subscriptions = Subscriptions(clock, scheduler, context)
+        self.browsers = BrowserUpdates(announcer, hub)
+        self.tracking = DependencyTracking()
+        self._processes: dict[int, ProcessCache] = {}
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Keep a hit in the child from being counted in the parent's table."""
+        self.tracking.after_fork()
+        self._use(None)
+
+    def here(self) -> ProcessCache:
+        """Return the cache of this process, made on first use; a forked child makes its own."""
+        pid = os.getpid()
+        here = self._processes.get(pid)
+        if here is None:
+            made = self._make_process_cache()
+            here = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
+            if here is made:
+                for old in [p for p in self._processes if p != pid]:
+                    here.memory.inherit(self._processes.pop(old).memory)
+                self._use(here.memory)
+                self._start(here)
+        return here
+
+    def _make_process_cache(self) -> ProcessCache:
+        clock, hub, send, tracking = self._clock, self._hub, self._send, self.tracking
+        memory = ProcessMemory(self._l1_bytes)
+        tiers = Tiers(memory, self._shared, clock, *self._times, self._jitter, self._encode)
+        watched = WatchedKeys(hub, clock, self._namespace, self.bus.origin)
+        changes = Changes(tiers, self.subscriptions, self.browsers, watched, clock, self.bus, self)
+        leases = FetchLeases(hub, clock, self._namespace, memory.in_flight)
+        commits = Commits(tiers, leases, clock, self._max_value, send, changes.record)
+        misses = Misses(tiers, commits, leases, tracking, clock, send)
+        queue = RefreshQueue(self._scheduler, *self._queue_limits)
+        refreshes = Refreshes(
+            tiers, commits, misses, leases, tracking, queue, clock, self._context, send
+        )
+        return ProcessCache(
+            memory, tiers, changes, watched, leases, commits, misses, refreshes, tracking
+        )
+
+    def _start(self, here: ProcessCache) -> None:
+        every = self._scheduler.every
+        here.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
+        if self._hub is not None:
+            self._exchange()
+            name = "cache-exchange" + self._suffix
+            here.jobs.append(every(EXCHANGE_S, self._exchange, name=name))
+        self.bus.start()
+
+    def _exchange(self) -> None:
+        """Write into the hub what others must know of this process; runs each second."""
+        here = self.here()
+        here.leases.renew()
+        here.watched.exchange([*self.subscriptions.idents(), *self.browsers.idents()])
+        here.changes.publish_replaced()
+        self.subscriptions.retry()
+
+    def receive(self, message: Message, published_at: float | None) -> None:
+        """Apply a message of the invalidation bus."""
+        if not isinstance(message, PagesPurged):
+            self.here().changes.receive(message, published_at)
+
+    def set_deaf(self, deaf: bool) -> None:
+        """Record whether this process cannot hear of invalidations in other workers."""
+        self.here().tiers.set_deaf(deaf)
+
+    def sweep(self) -> int:
+        """Free the memory of expired entries; runs every ten minutes. Return how many went."""
+        return self.here().sweep()
+
+    def shrink(self) -> int:
+        """Free memory: remove expired entries, then the least used until half is left.
+
+        In an application, the shared HTTP cache gives half of its memory back as well.
+
+        Returns:
+            How many entries went. A store that workers share keeps its copies.
+        """
+        here = self.here()
+        count = here.sweep()
+        with here.memory.lock:
+            count += here.memory.table.shrink(here.memory.table.weight // 2)
+        return count + self._shrink_also()
+
+    def refuse(self, reason: str, subject: str, advice: str) -> None:
+        """Count a value that is not stored; see :meth:`.memory.ProcessMemory.refuse`."""
+        self.here().memory.refuse(reason, subject, advice)
+
+    def close(self) -> None:
+        """Stop the background jobs of this process."""
+        here = self._processes.pop(os.getpid(), None)
+        if here is not None:
+            here.close()
+        self.bus.close()
 
 
 class SmartCache:
@@ -115,8 +279,8 @@ class SmartCache:
         max_value: a value whose encoding is larger is not kept.
         clock: time.
         scheduler: runs refreshes and the sweep.
-        hub: tells other workers of invalidations and removals, also when each keeps its own
-            values; ``None`` for a process that is alone.
+        hub: connects the workers, also when each keeps its own values; ``None`` for a process
+            without others.
         store: a store that workers share; ``None`` keeps everything in this process.
         emit: how signals are sent.
         namespace: keeps two caches in one store apart.
@@ -154,40 +318,40 @@ class SmartCache:
         self.clock = clock
         self._now = clock.monotonic
         self._times = (stale_time, cache_time)
-        self._l1_bytes = l1_bytes
-        self._max_value = max_value
-        self._jitter = jitter
-        self._scheduler = scheduler
-        self._hub = hub
         self._emit = emit
-        self._namespace = namespace
-        self._suffix = f":{namespace}" if namespace else ""
-        self._context = context
-        self._queue_limits = (refreshes, queue)
-        self._shrink_also = shrink_also
-        self._encode = encode if pickles is None else pickles.encode
-        self._store = None if store is None else CountedStore(store)
-        self._shared = (
-            None
-            if self._store is None
-            else SharedStore(self._store, clock, namespace, max_value, pickles)
-        )
-        self._subscriptions = Subscriptions(clock, scheduler, context)
-        self._browsers = BrowserUpdates(announcer, hub)
-        self._tracking = DependencyTracking()
         self._listeners = signals.cache_hit.receivers if emit is not None else {}
-        self._processes: dict[int, ProcessCache] = {}
         # a hit looks at these; they belong to the process that used the cache last
         self._entries: dict[Ident, CacheEntry] = {}
         self._epoch = 0
-        self._fetching = self._tracking.active
-        renew_after_fork(self)
+        self._fetching: set[DependencyTracker] = set()
+        self.internals = CacheInternals(
+            stale_time=stale_time,
+            cache_time=cache_time,
+            l1_bytes=l1_bytes,
+            max_value=max_value,
+            clock=clock,
+            scheduler=scheduler,
+            hub=hub,
+            store=store,
+            send=self._send,
+            namespace=namespace,
+            context=context,
+            jitter=jitter,
+            refreshes=refreshes,
+            queue=queue,
+            announcer=announcer,
+            pickles=pickles,
+            shrink_also=shrink_also,
+            use=self._use,
+        )
+        self._here = self.internals.here
+        self._fetching = self.internals.tracking.active
 
-    def after_fork(self) -> None:
-        """A hit in a child must not be counted in the parent's table."""
-        self._entries = {}
-        self._tracking.after_fork()
-        self._fetching = self._tracking.active
+    def _use(self, memory: ProcessMemory | None) -> None:
+        """Let hits look at the memory of this process; at none before it has one."""
+        self._entries = {} if memory is None else memory.table.entries
+        self._epoch = 0 if memory is None else memory.counters.epoch
+        self._fetching = self.internals.tracking.active
 
     # --- look-ups -------------------------------------------------------------------------------
 
@@ -267,7 +431,7 @@ class SmartCache:
         tags = normalize_tags(tags)
         here = self._here()
         if live:
-            self._browsers.add(key, ident, scope, live, tags)
+            self.internals.browsers.add(key, ident, scope, live, tags)
         return here.answer(
             QueryOptions(
                 key, ident, fetcher, background, stale_time, cache_time,
@@ -286,7 +450,7 @@ class SmartCache:
         ident = identify(key, scope)
         entry = here.tiers.look(ident)
         if entry is None:
-            around = self._tracking.current()
+            around = self.internals.tracking.current()
             with here.memory.lock:
                 here.memory.counters.get(ident).misses += 1
                 if around is not None:
@@ -335,9 +499,9 @@ class SmartCache:
             memory.table.put(entry)
         tiers.save(entry, stale_time, cache_time, lambda: True)
         if entry.stored < entry.gone_at:
-            here.changes.made(ident, "set", entry.tags, same)
+            here.changes.record(ident, "set", entry.tags, same)
         if not same:
-            here.changes.put(ident, began)
+            here.changes.replace(ident, began)
 
     def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Both times in seconds, with the cache's own where one is ``None``."""
@@ -391,11 +555,11 @@ class SmartCache:
         at = self.clock.time()
         with memory.lock:
             found = memory.invalidate(what, math.inf)
-            if self._shared is not None:
+            if here.tiers.shared is not None:
                 memory.log.add(what, at)
             gone = [ident for ident in found if ident not in memory.table.entries]
         here.tiers.delete(gone)
-        here.changes.invalidated(what, at, found)
+        here.changes.invalidate(what, at, found)
         self._send(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
         return len(found)
 
@@ -408,45 +572,27 @@ class SmartCache:
         here = self._here()
         ident = identify(key, scope)
         had = here.tiers.remove(ident)
-        here.changes.removed(ident, self.clock.time())
+        here.changes.remove(ident, self.clock.time())
         self._send(signals.cache_invalidated, prefix=key, tags=(), count=int(had))
 
     def clear(self) -> int:
         """Forget everything, in all workers. Returns how many entries this process had."""
         here = self._here()
-        at = self.clock.time()
-        count = here.changes.clear(at, math.inf)
-        here.changes.cleared(at)
+        count = here.changes.clear(self.clock.time())
         self._send(signals.cache_invalidated, prefix=None, tags=(), count=count)
         return count
 
     def sweep(self) -> int:
-        """Give the memory of expired entries back; runs every ten minutes. Returns how many."""
-        memory = self._here().memory
-        now = self._now()
-        with memory.lock:
-            memory.in_flight.forget_expired(now)
-            return memory.table.remove_where(lambda entry: now >= entry.gone_at)
+        """Free the memory of expired entries; runs every ten minutes. Return how many went."""
+        return self.internals.sweep()
 
     def shrink(self) -> int:
-        """Memory is short: expired entries go, then the least used until half is left.
-
-        In an application, the shared HTTP cache gives half of its memory back as well.
-
-        Returns:
-            How many went. A store that workers share keeps its copies.
-        """
-        memory = self._here().memory
-        swept = self.sweep()
-        with memory.lock:
-            swept += memory.table.shrink(memory.table.weight // 2)
-        return swept + self._shrink_also()
+        """Free memory; see :meth:`CacheInternals.shrink`."""
+        return self.internals.shrink()
 
     def close(self) -> None:
         """Stop the background jobs of this process; the cache may be used again afterwards."""
-        here = self._processes.pop(os.getpid(), None)
-        if here is not None:
-            here.close()
+        self.internals.close()
 
     # --- telling --------------------------------------------------------------------------------
 
@@ -474,7 +620,7 @@ class SmartCache:
             raise TypeError(f"the callback must be callable, not {callback!r}")
         ident = identify(key, scope)
         self._here()  # hears what was published so far, which is history for the subscriber
-        return self._subscriptions.add(key, ident, scope, callback)
+        return self.internals.subscriptions.add(key, ident, scope, callback)
 
     def publish(
         self,
@@ -504,8 +650,8 @@ class SmartCache:
         """
         ident = identify(key, scope)
         self._here()  # so that this process hears of changes in others
-        self._browsers.add(key, ident, scope, to, normalize_tags(tags))
-        return lambda: self._browsers.remove(ident)
+        self.internals.browsers.add(key, ident, scope, to, normalize_tags(tags))
+        return lambda: self.internals.browsers.remove(ident)
 
     def stats(self) -> CacheStats:
         """The counters of this process, exact."""
@@ -513,7 +659,7 @@ class SmartCache:
         with memory.lock:
             found = memory.read_stats()
             self._epoch = memory.counters.epoch
-        found.subscriptions = len(self._subscriptions)
+        found.subscriptions = len(self.internals.subscriptions)
         return found
 
     def groups(self) -> dict[str, CacheStats]:
@@ -529,7 +675,8 @@ class SmartCache:
 
     def store_stats(self) -> StoreStats | None:
         """What this process asked of the shared store; ``None`` when there is none."""
-        return None if self._store is None else self._store.stats()
+        store = self.internals.store
+        return None if store is None else store.stats()
 
     def refusals(self) -> dict[str, int]:
         """How many values were not kept, by reason, exact."""
@@ -539,7 +686,7 @@ class SmartCache:
 
     def refuse(self, reason: str, subject: str, advice: str) -> None:
         """Count that something was not kept; see :meth:`.memory.ProcessMemory.refuse`."""
-        self._here().memory.refuse(reason, subject, advice)
+        self.internals.refuse(reason, subject, advice)
 
     def memoize(
         self,
@@ -566,57 +713,11 @@ class SmartCache:
         )
         return decorate if function is None else decorate(function)
 
-    # --- the process's cache --------------------------------------------------------------------
-
-    def _here(self) -> ProcessCache:
-        """Return the cache of this process, made on first use; a forked child makes its own."""
-        pid = os.getpid()
-        here = self._processes.get(pid)
-        if here is None:
-            made = self._make_process_cache()
-            here = self._processes.setdefault(pid, made)  # atomic: one of two threads wins
-            if here is made:
-                for old in [p for p in self._processes if p != pid]:
-                    here.memory.inherit(self._processes.pop(old).memory)
-                self._entries = here.memory.table.entries
-                self._epoch = here.memory.counters.epoch
-                self._start(here)
-        return here
-
-    def _make_process_cache(self) -> ProcessCache:
-        clock, hub, send, tracking = self.clock, self._hub, self._send, self._tracking
-        memory = ProcessMemory(self._l1_bytes)
-        tiers = Tiers(memory, self._shared, clock, *self._times, self._jitter, self._encode)
-        topic = TOPIC + self._suffix
-        changes = Changes(
-            tiers, self._subscriptions, self._browsers, clock, hub, self._namespace, topic
-        )
-        leases = FetchLeases(hub, clock, self._namespace, memory.in_flight)
-        commits = Commits(tiers, leases, clock, self._max_value, send, changes.made)
-        misses = Misses(tiers, commits, leases, tracking, clock, send)
-        queue = RefreshQueue(self._scheduler, *self._queue_limits)
-        refreshes = Refreshes(
-            tiers, commits, misses, leases, tracking, queue, clock, self._context, send
-        )
-        return ProcessCache(memory, tiers, changes, leases, commits, misses, refreshes, tracking)
-
-    def _start(self, here: ProcessCache) -> None:
-        every = self._scheduler.every
-        here.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
-        if self._hub is not None:
-            self._hear()
-            here.jobs.append(every(HEAR_S, self._hear, name=TOPIC + self._suffix))
-
-    def _hear(self) -> None:
-        here = self._here()
-        here.leases.renew()
-        here.changes.watched.renew([*self._subscriptions.idents(), *self._browsers.idents()])
-        here.changes.news.hear()
-        self._subscriptions.flush()
+    # --- helpers --------------------------------------------------------------------------------
 
     def _record_entry(self, entry: CacheEntry, fresh: bool) -> None:
         """Record a look-up, which a fetcher may have made."""
-        around = self._tracking.current()
+        around = self.internals.tracking.current()
         if around is not None:
             self._here().refreshes.record_entry(around, entry, fresh)
 

@@ -86,3 +86,6 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
             ),
             shrink_also=shrink_pages,
         )
+
+    def close(self, kit: Kit, part: SmartCache) -> None:
+        part.internals.close()

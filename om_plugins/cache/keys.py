@@ -26,7 +26,8 @@ from ..errors import CacheError
 
 __all__ = [
     "ANY", "Dependencies", "Ident", "Invalidation", "Key", "UnsupportedKey", "encode",
-    "encode_body", "find_group", "identify", "make_store_key", "normalize_tags", "split",
+    "encode_body", "find_group", "identify", "make_store_key", "normalize_tags", "read_texts",
+    "split",
 ]  # fmt: skip
 
 Key: TypeAlias = Any
@@ -169,7 +170,7 @@ def find_group(ident: Ident) -> str:
 
 
 def _find_group_in(body: bytes) -> str:
-    members = _texts(body)
+    members = read_texts(body)
     first = next(members, None)
     if first is None:
         return "other"
@@ -181,11 +182,13 @@ def _find_group_in(body: bytes) -> str:
     return first[:_LONGEST_GROUP]
 
 
-def _texts(body: bytes) -> Iterator[str | None]:
+def read_texts(body: bytes) -> Iterator[str | None]:
     """Yield the members of a tuple key; ``None`` stands for a member that is not text."""
     while body:
         colon = body.index(b":")
         end = colon + 1 + int(body[1:colon])
+        if end <= colon:
+            raise ValueError("the length of an atom is negative")
         yield body[colon + 1 : end].decode("utf-8", "replace") if body[:1] == b"s" else None
         body = body[end:]
 

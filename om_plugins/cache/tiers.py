@@ -1,4 +1,7 @@
-"""The two tiers of a process's cache: its memory, in front of a store that workers may share."""
+"""The two tiers of a process's cache: its memory, in front of a store that workers may share.
+
+:class:`Changes` keeps both tiers right when something changes here or in another worker.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,36 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from ..protocols import Clock, Hub
+from ..protocols import Clock
 from ..types import ChangeKind
-from .entry import CacheEntry, Record
+from ..workers.invalidation_bus import (
+    DEAF_TTL_S,
+    L1_TTL_S,
+    LONGEST_BYTES,
+    MOST_IDENTS,
+    DependentsOutdated,
+    EntriesCleared,
+    EntriesInvalidated,
+    EntriesReplaced,
+    EntryChanged,
+    EntryRemoved,
+    InvalidationBus,
+    Message,
+    Receiver,
+)
+from .entry import CacheEntry, Record, read_ident, write_ident
 from .keys import Dependencies, Ident, Invalidation
 from .memory import ProcessMemory
-from .shared_store import DEAF_TTL_S, L1_TTL_S, InvalidationNews, SharedStore, StoreAnswer
+from .shared_store import SharedStore, StoreAnswer
 from .subscriptions import BrowserUpdates, Subscriptions, WatchedKeys
 from .values import decode, encode
 
 __all__ = ["Changes", "Tiers"]
 
 _STORE_LOCKS = 16
+_MOST_REPLACED = 10_000
 
 
 class Tiers:
@@ -244,15 +264,18 @@ def _is_readable(data: bytes) -> bool:
 
 
 class Changes:
-    """Tells of changes, and hears of them (a :class:`.shared_store.Listener`).
+    """Publishes the changes of this process on the invalidation bus, and applies those of others.
 
-    No method is called with the process's lock held.
+    Subscribers and browsers hear of both. No method is called with the memory's lock held.
 
     Args:
-        levels: where entries are.
-        subscriptions: who is told.
-        live: which keys browsers are told of.
+        tiers: where entries are.
+        subscriptions: callbacks that hear of changes.
+        browsers: browsers that hear of changes.
+        watched: the keys that other workers watch.
         clock: time.
+        bus: carries changes between workers.
+        sender: the cache, as the bus knows it.
     """
 
     def __init__(
@@ -260,165 +283,194 @@ class Changes:
         tiers: Tiers,
         subscriptions: Subscriptions,
         browsers: BrowserUpdates,
+        watched: WatchedKeys,
         clock: Clock,
-        hub: Hub | None,
-        namespace: str,
-        topic: str,
+        bus: InvalidationBus,
+        sender: Receiver,
     ) -> None:
         self._tiers = tiers
         self._memory = tiers.memory
         self._subscriptions = subscriptions
         self._browsers = browsers
+        self._watched = watched
         self._clock = clock
-        self.news = InvalidationNews(hub, topic, self)
-        self.watched = WatchedKeys(hub, clock, namespace, self.news.origin)
+        self._bus = bus
+        self._sender = sender
+        self._replaced: dict[Ident, None] = {}
 
-    # --- made here ------------------------------------------------------------------------------
+    # --- changes of this process ----------------------------------------------------------------
 
-    def made(
-        self,
-        ident: Ident,
-        kind: ChangeKind,
-        tags: tuple[str, ...] = (),
-        same: bool = False,
+    def record(
+        self, ident: Ident, kind: ChangeKind, tags: tuple[str, ...] = (), same: bool = False
     ) -> None:
-        """An entry was kept, or dropped; other workers hear of it if somebody watches the key.
+        """Report that an entry was stored or dropped; other workers hear of it if they watch it.
 
         Args:
-            same: its value is the one that was there.
+            same: the value equals the one before.
         """
         at = self._clock.time()
-        self._subscriptions.changed(ident, kind, tags)
-        live = ident in self._browsers and not same
-        if live or ident in self.watched:
-            self.news.tell_changed(ident, kind, tags, at, same)
-        if live:
-            self._browsers.changed(ident, at)
+        self._subscriptions.record(ident, kind, tags)
+        is_live = ident in self._browsers and not same
+        if is_live or ident in self._watched:
+            name = write_ident(ident)
+            self._publish(EntryChanged(at=at, ident=name, kind=kind, tags=list(tags), same=same))
+        if is_live:
+            self._browsers.announce(ident, at)
 
-    def put(self, ident: Ident, at: float) -> None:
-        """An entry was put by hand: what was computed from the old one is out of date."""
-        if self._tiers.shared is not None:
-            self.news.put(ident)
+    def replace(self, ident: Ident, at: float) -> None:
+        """Report that a caller set an entry: what was computed from the old one is out of date."""
+        shared = self._tiers.shared is not None
+        if shared and len(self._replaced) < _MOST_REPLACED:
+            self._replaced[ident] = None
         with self._memory.lock:
             found = self._memory.invalidate_dependents(ident, at)
-            if found and self._tiers.shared is not None:
-                self._memory.log.add_changed(ident, at)
+            if found and shared:
+                self._memory.log.add_outdated(ident, at)
         if found:
-            self.news.tell_outdated(ident, at)
-            self._out_of_date(found, at)
+            self._publish(DependentsOutdated(at=at, ident=write_ident(ident)))
+            self._report_outdated(found, at)
 
-    def invalidated(self, what: Invalidation, at: float, found: list[Ident]) -> None:
-        """Entries were invalidated; ``found`` are those of this process."""
-        self.news.tell(what, at, self.watched.among(found))
-        self._tell(what, at, found)
+    def publish_replaced(self) -> None:
+        """Publish which entries callers have set since the last time, in few messages."""
+        replaced, self._replaced = self._replaced, {}
+        while replaced:
+            idents: list[bytes] = []
+            size = 0
+            while replaced and len(idents) < MOST_IDENTS and size < LONGEST_BYTES:
+                idents.append(write_ident(replaced.popitem()[0]))
+                size += len(idents[-1])
+            self._publish(EntriesReplaced(at=self._clock.time(), idents=idents))
 
-    def removed(self, ident: Ident, at: float) -> None:
-        """An entry was removed."""
-        self.news.tell_removed(ident, at)
-        self._subscriptions.changed(ident, "removed")
-        self._browsers.changed(ident, at)
-        self._mark_dependents(ident, at)
+    def invalidate(self, what: Invalidation, at: float, found: list[Ident]) -> None:
+        """Report an invalidation that concerned the entries ``found`` in this process."""
+        self._publish(
+            EntriesInvalidated(
+                at=at,
+                prefix=what.prefix,
+                tags=list(what.tags),
+                scope=what.scope,
+                hard=what.hard,
+                found=[write_ident(ident) for ident in self._watched.select(found)],
+            )
+        )
+        self._report_invalidated(what, at, found)
 
-    def cleared(self, at: float) -> None:
-        """Everything was removed."""
-        self.news.tell_cleared(at)
-        self._subscriptions.cleared()
-        self._browsers.cleared(at)
+    def remove(self, ident: Ident, at: float) -> None:
+        """Report that an entry was removed."""
+        self._publish(EntryRemoved(at=at, ident=write_ident(ident)))
+        self._subscriptions.record(ident, "removed")
+        self._browsers.announce(ident, at)
+        self._invalidate_dependents(ident, at)
 
-    # --- made by other workers ------------------------------------------------------------------
+    def clear(self, at: float) -> int:
+        """Remove everything and report it; return how many entries this process had."""
+        count = self._clear(at, math.inf)
+        self._publish(EntriesCleared(at=at))
+        self._subscriptions.record_clearing()
+        self._browsers.announce_all(at)
+        return count
 
-    def heard_change(
-        self,
-        ident: Ident,
-        kind: ChangeKind,
-        tags: tuple[str, ...],
-        at: float,
-        same: bool,
-        heard_at: float,
+    def _publish(self, message: Message) -> None:
+        self._bus.publish(message, self._sender)
+
+    # --- changes of other workers ---------------------------------------------------------------
+
+    def receive(self, message: Message, published_at: float | None) -> None:
+        """Apply a message of the bus; see :class:`.invalidation_bus.Receiver`."""
+        at = message.at
+        until = min(at, self._clock.time())  # a fast clock elsewhere must not affect later entries
+        match message:
+            case EntriesInvalidated():
+                self._receive_invalidation(message, until, published_at)
+            case EntryChanged(tags=tags):
+                for ident in _read_idents([message.ident]):
+                    self._tiers.distrust(ident)  # the store has a newer value than this memory
+                    self._subscriptions.record(ident, message.kind, tuple(tags), published_at)
+                    if not message.same:
+                        self._browsers.announce(ident, at)
+            case EntriesReplaced(idents=idents):
+                for ident in _read_idents(idents):
+                    self._tiers.distrust(ident)
+            case EntryRemoved():
+                for ident in _read_idents([message.ident]):
+                    self._remove(ident, at)
+                    self._subscriptions.record(ident, "removed", published_at=published_at)
+                    self._browsers.announce(ident, at)
+                    self._invalidate_dependents(ident, until, published_at)
+            case DependentsOutdated():
+                for ident in _read_idents([message.ident]):
+                    self._invalidate_dependents(ident, until, published_at)
+            case EntriesCleared():
+                self._browsers.announce_all(at)
+                self._clear(until, until)
+                self._subscriptions.record_clearing(published_at)
+
+    def _receive_invalidation(
+        self, message: EntriesInvalidated, until: float, published_at: float | None
     ) -> None:
-        """Another worker kept an entry: the store has a newer one than this process's memory."""
-        self._tiers.distrust(ident)
-        self._subscriptions.changed(ident, kind, tags, heard_at)
-        if not same:
-            self._browsers.changed(ident, at)
-
-    def heard_invalidation(
-        self, what: Invalidation, at: float, also: list[Ident], heard_at: float
-    ) -> None:
-        """Another worker invalidated; ``also`` are entries that it found by their tags."""
-        said_at, at = at, self._not_ahead(at)
+        what = Invalidation(message.prefix, tuple(message.tags), message.scope, message.hard)
         with self._memory.lock:
             if self._tiers.shared is not None:
-                self._memory.log.add(what, at)
-            found = self._memory.invalidate(what, at)
-        self._tell(what, said_at, [*also, *found], heard_at)
+                self._memory.log.add(what, until)
+            found = self._memory.invalidate(what, until)
+        idents = [*_read_idents(message.found), *found]
+        self._report_invalidated(what, message.at, idents, published_at)
 
-    def heard_put(self, idents: list[Ident]) -> None:
-        """Another worker put entries by hand: the store has newer ones than this memory."""
-        for ident in idents:
-            self._tiers.distrust(ident)
+    def _remove(self, ident: Ident, until: float) -> None:
+        memory = self._memory
+        with memory.lock:
+            entry = memory.table.entries.get(ident)
+            if entry is not None and entry.began <= until:
+                memory.table.remove(entry)
+            for fetch in memory.in_flight:
+                if fetch.ident == ident and fetch.began <= until:
+                    memory.in_flight.detach(fetch)
 
-    def heard_outdated(self, ident: Ident, at: float, heard_at: float) -> None:
-        """Another worker put an entry by hand, from which others were computed."""
-        self._mark_dependents(ident, self._not_ahead(at), heard_at)
+    # --- both -----------------------------------------------------------------------------------
 
-    def heard_removal(self, ident: Ident, at: float, heard_at: float) -> None:
-        """Another worker removed an entry."""
-        with self._memory.lock:
-            entry = self._memory.table.entries.get(ident)
-            if entry is not None and entry.began <= at:
-                self._memory.table.remove(entry)
-            for fetch in self._memory.in_flight:
-                if fetch.ident == ident and fetch.began <= at:
-                    self._memory.in_flight.detach(fetch)
-        self._subscriptions.changed(ident, "removed", heard_at=heard_at)
-        self._browsers.changed(ident, at)
-        self._mark_dependents(ident, self._not_ahead(at), heard_at)
-
-    def heard_clearing(self, at: float, heard_at: float) -> None:
-        """Another worker removed everything."""
-        self._browsers.cleared(at)
-        at = self._not_ahead(at)
-        self.clear(at, at)
-        self._subscriptions.cleared(heard_at)
-
-    def clear(self, at: float, until: float) -> int:
-        """Forget what was fetched up to ``until``; what the store has from before ``at``, too."""
+    def _clear(self, at: float, until: float) -> int:
+        """Remove what was fetched up to ``until``, and ignore the store's records up to ``at``."""
         with self._memory.lock:
             if self._tiers.shared is not None:
                 self._memory.log.clear(at)
             return self._memory.clear(until)
 
-    def _not_ahead(self, at: float) -> float:
-        return min(at, self._clock.time())  # a clock that is ahead must not condemn the future
-
-    def _mark_dependents(self, ident: Ident, at: float, heard_at: float | None = None) -> None:
+    def _invalidate_dependents(
+        self, ident: Ident, at: float, published_at: float | None = None
+    ) -> None:
         with self._memory.lock:
             found = self._memory.invalidate_dependents(ident, at)
             if self._tiers.shared is not None:
-                self._memory.log.add_changed(ident, at)
-        self._out_of_date(found, at, heard_at)
+                self._memory.log.add_outdated(ident, at)
+        self._report_outdated(found, at, published_at)
 
-    def _out_of_date(self, found: list[Ident], at: float, heard_at: float | None = None) -> None:
+    def _report_outdated(
+        self, found: list[Ident], at: float, published_at: float | None = None
+    ) -> None:
         for ident in found:
-            self._subscriptions.changed(ident, "invalidated", heard_at=heard_at)
-            self._browsers.changed(ident, at)
+            self._subscriptions.record(ident, "invalidated", published_at=published_at)
+            self._browsers.announce(ident, at)
 
-    def listening(self, deaf: bool) -> None:
-        """Whether what happens elsewhere is heard of at present."""
-        self._tiers.set_deaf(deaf)
-
-    def _tell(
+    def _report_invalidated(
         self,
         what: Invalidation,
         at: float,
-        also: list[Ident],
-        heard_at: float | None = None,
+        idents: list[Ident],
+        published_at: float | None = None,
     ) -> None:
-        def tags_of(ident: Ident) -> tuple[str, ...]:
+        def get_tags(ident: Ident) -> tuple[str, ...]:
             entry = self._memory.table.entries.get(ident)
             return () if entry is None else entry.tags
 
-        found = frozenset(also)
-        self._subscriptions.invalidated(what, tags_of, found, heard_at)
-        self._browsers.invalidated(what, at, tags_of, found)
+        found = frozenset(idents)
+        self._subscriptions.record_invalidation(what, get_tags, found, published_at)
+        self._browsers.announce_invalidation(what, at, get_tags, found)
+
+
+def _read_idents(names: Iterable[bytes]) -> list[Ident]:
+    """Read the idents of a message, and leave out bytes that are none."""
+    idents = []
+    for name in names:
+        with suppress(ValueError):
+            idents.append(read_ident(name))
+    return idents

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import signals
 from ..cache.keys import normalize_tags
-from ..protocols import CacheStore, Clock, Hub, Scheduler
+from ..protocols import CacheStore, Clock, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
+from ..workers.invalidation_bus import InvalidationBus
 from .keys import origin_and_path, query_of
 from .rules import CacheRules, NoPageHooks, PageHooks
 from .store import ResponseStore
@@ -114,7 +115,7 @@ class HttpCachePart:
         rules: of the settings.
         l1_bytes: bound on the memory of this process.
         clock, scheduler: time and background jobs.
-        hub: carries purges to other workers.
+        bus: carries purges, and the invalidations of data that pages follow.
         store: what workers share; ``None`` keeps everything in this process.
         trusted_hosts: host names to answer for; ``None`` for all.
         hooks: of the features that change pages.
@@ -133,7 +134,7 @@ class HttpCachePart:
         l1_bytes: int,
         clock: Clock,
         scheduler: Scheduler,
-        hub: Hub | None = None,
+        bus: InvalidationBus,
         store: CacheStore | None = None,
         trusted_hosts: Sequence[str] | None = None,
         hooks: PageHooks | None = None,
@@ -150,10 +151,11 @@ class HttpCachePart:
             max_body=rules.max_body,
             clock=clock,
             scheduler=scheduler,
-            hub=hub,
+            bus=bus,
             store=store,
             pack_marks=hooks.pack_marks,
             read_marks=hooks.unpack_marks,
+            follows_data=lambda: self.wanted,
         )
         self.cache = HttpCache(self.store, clock, emit)
 
@@ -170,28 +172,3 @@ class HttpCachePart:
             trusted_hosts=self._trusted_hosts,
             hooks=self._hooks,
         )
-
-    def follow_invalidation(
-        self, sender: object, *, prefix: object, tags: tuple[str, ...], **_: object
-    ) -> None:
-        """Make pages stale when data was invalidated: a receiver of ``cache_invalidated``.
-
-        Args:
-            sender: of the signal.
-            prefix: ``("view", "/path")`` is a page, ``None`` without tags is everything.
-            tags: pages with any of these tags become stale.
-        """
-        if not self.wanted or isinstance(prefix, str):
-            return
-        url, everything = "", None
-        if isinstance(prefix, tuple) and prefix[:1] == ("view",):
-            url = str(prefix[1]) if len(prefix) > 1 else ""
-            everything = None if url else "/"
-        elif prefix is None and not tags:
-            everything = "/"
-        if url or everything or tags:
-            self.store.purge(Purge(url=url, prefix=everything, tags=tags, soft=True), later=True)
-
-    def close(self) -> None:
-        """Stop the background job of this process."""
-        self.store.close()

@@ -132,31 +132,25 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     keys = HttpCacheKeys
 
     def build(self, kit: Kit, keys: HttpCacheKeys) -> HttpCachePart:
-        from .. import signals
         from .cache import HttpCachePart
 
-        part = HttpCachePart(
+        return HttpCachePart(
             rules_from(keys),
             l1_bytes=keys.http_cache_l1_bytes,
             clock=kit.clock,
             scheduler=kit.scheduler,
-            hub=kit.hub,
+            bus=kit.part_of("cache").internals.bus,
             store=kit.store,
             trusted_hosts=kit.trusted_hosts,
             hooks=kit.part_of("headers").cached_pages,
             emit=kit.emit,
         )
-        signals.cache_invalidated.connect(part.follow_invalidation, sender=kit.sender)
-        return part
 
     def layer(self, kit: Kit, part: HttpCachePart, app: WSGIApplication) -> WSGIApplication | None:
         if not part.wanted and not kit.host.declared.get(self.name):
             return None
         part.wanted = True
         return part.layer(app)
-
-    def close(self, kit: Kit, part: HttpCachePart) -> None:
-        part.close()
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         keys = kit.settings.of(HttpCacheKeys)

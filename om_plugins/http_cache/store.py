@@ -9,7 +9,6 @@ look-up asks the store.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -17,15 +16,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..cache.entry import CacheEntry, Record
-from ..cache.shared_store import DEAF_TTL_S, L1_TTL_S, CountedStore, SharedStore
+from ..cache.entry import Record
+from ..cache.shared_store import CountedStore, SharedStore
 from ..core.fork import renew_after_fork
-from ..protocols import CacheStore, Clock, Hub, Scheduler
+from ..protocols import CacheStore, Clock, Scheduler
 from ..types import HttpCacheStats, StoreStats
+from ..workers.invalidation_bus import (
+    DEAF_TTL_S,
+    L1_TTL_S,
+    InvalidationBus,
+    Message,
+    PagesPurged,
+)
 from .keys import VariantIndex, variant_key
 from .memory import MemoryEntry, ResponseTable
 from .rfc9111 import ForwardReason
-from .store__purges import Purge, Purged, Purges, as_data, read_purge
+from .store__purges import Purge, Purged, Purges, read_purge, write_purge
 from .stored_response import (
     PackMarks,
     ReadMarks,
@@ -36,11 +42,7 @@ from .stored_response import (
 
 __all__ = ["ResponseStore"]
 
-logger = logging.getLogger("om_plugins")
-
-TOPIC = "http-purges"
 NAMESPACE = "http"
-READ_INTERVAL_S = 1.0
 KEEP_STALE_S = 3600.0
 """How long a stale response with a validator is kept at least, because a 304 is cheap."""
 DEAF_AND_ALONE_S = 1.0
@@ -61,7 +63,8 @@ class ResponseStore:
         l1_bytes: bound on the memory of this process.
         max_body: a larger body is not stored, in bytes.
         clock, scheduler: time and background jobs.
-        hub: carries purges to other workers; ``None`` for a process that is alone.
+        bus: carries purges to other workers.
+        follows_data: returns whether responses follow the invalidations of the data cache.
         store: what workers share; ``None`` keeps everything in this process.
         pack_marks, read_marks: encode and decode the marks of a response for the store.
 
@@ -78,15 +81,18 @@ class ResponseStore:
         max_body: int,
         clock: Clock,
         scheduler: Scheduler,
-        hub: Hub | None = None,
+        bus: InvalidationBus,
         store: CacheStore | None = None,
         pack_marks: PackMarks = lambda marks: b"",
         read_marks: ReadMarks = lambda data: {},
+        follows_data: Callable[[], bool] = lambda: True,
     ) -> None:
         self._clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
-        self._hub = hub
+        self._bus = bus
+        bus.subscribe(self)
+        self._follows_data = follows_data
         self._store = None if store is None else CountedStore(store)
         self.shared = (
             None
@@ -102,11 +108,6 @@ class ResponseStore:
         self.counts = HttpCacheStats()
         self.refused: dict[str, int] = {}
         self._purges = Purges()
-        self._origin = os.urandom(8)
-        self._last = ""
-        self._stop: Callable[[], None] | None = None
-        self._started = False
-        self._hub_down = False
         self._deaf = False
         renew_after_fork(self)
 
@@ -114,8 +115,7 @@ class ResponseStore:
         """Renew the locks in a child process: a thread of the parent may hold them."""
         self.lock = threading.Lock()
         self._index_lock = threading.Lock()
-        self._origin = os.urandom(8)
-        self._started = False
+        self._deaf = False  # the bus of the child finds out for itself
 
     # --- finding and saving ---------------------------------------------------------------------
 
@@ -325,61 +325,44 @@ class ResponseStore:
             if self.shared is not None and not purge.soft:
                 for key in {*purge.idents, *found}:
                     self.shared.delete(key)
-            self._publish(purge, at)
+            self._bus.publish(write_purge(purge, at), self)
 
         if not later or not self._scheduler.submit(publish, name="http-purge"):
             publish()
         return len(found)
 
-    def _apply(self, purge: Purge, at: float) -> list[str]:
+    def _apply(self, purge: Purge, at: float, until: float = math.inf) -> list[str]:
+        """Purge the responses whose request began up to ``until``; return their keys."""
         with self.lock:
             self._purges.add(purge, at)
             if purge.idents and not purge.url and purge.prefix is None and not purge.tags:
-                found = [one for one in purge.idents if one in self.entries]
+                keys = [str(key) for key in purge.idents if key in self.entries]
             else:
-                found = [
+                keys = [
                     str(key)
                     for key, entry in self.entries.items()
                     if purge.matches(str(key), entry.tags)
                 ]
-            self._take_out([self.entries[key] for key in found], soft=purge.soft)
+            found = [key for key in keys if self.entries[key].began <= until]
+            for key in found:
+                entry = self.entries[key]
+                if purge.soft:
+                    entry.mark_stale()
+                else:
+                    self._table.remove(entry)
         return found
 
-    def _take_out(self, entries: list[CacheEntry], *, soft: bool) -> None:
-        for entry in entries:
-            if soft:
-                entry.mark_stale()
-            else:
-                self._table.remove(entry)
-
-    def _publish(self, purge: Purge, at: float) -> None:
-        if self._hub is None:
+    def receive(self, message: Message, published_at: float | None) -> None:
+        """Apply a message of the invalidation bus: a purge, or an invalidation of data."""
+        purge = read_purge(message)
+        if purge is None or not (isinstance(message, PagesPurged) or self._follows_data()):
             return
-        try:
-            self._hub.publish(TOPIC, {"from": self._origin, "at": at, **as_data(purge)})
-            self._hub_down = False
-        except Exception as error:  # noqa: BLE001 - a hub that is away must not fail a request
-            self._warn_hub_down(error)
+        # a response that this process requested after that moment is newer than the purge
+        at = min(message.at, self._clock.time())
+        self._apply(purge, at, math.inf if published_at is None else at)
 
-    def read_purges(self) -> None:
-        """Apply what other workers purged."""
-        if self._hub is None:
-            return
-        try:
-            while messages := self._hub.read(TOPIC, after=self._last, limit=500):
-                for message in messages:
-                    self._last = message.id
-                    self._apply_message(message.data)
-            self._hub_down = False
-            # a hub without its backend goes on within this process, and other workers' purges are
-            # missed
-            self._set_deaf(getattr(self._hub, "alone", False) is True)
-        except Exception as error:  # noqa: BLE001
-            self._warn_hub_down(error)
-            self._set_deaf(True)
-
-    def _set_deaf(self, deaf: bool) -> None:
-        """Note whether purges are missed: then memory never answers before the store is asked."""
+    def set_deaf(self, deaf: bool) -> None:
+        """Record whether purges are missed: then memory never answers before the store is asked."""
         if deaf == self._deaf:
             return
         self._deaf = deaf
@@ -387,33 +370,6 @@ class ResponseStore:
             with self.lock:
                 for entry in self.entries.values():
                     entry.distrust()
-
-    def _apply_message(self, data: object) -> None:
-        if not isinstance(data, dict) or data.get("from") == self._origin:
-            return
-        at = data.get("at")
-        purge = read_purge(data)
-        if purge is None or not isinstance(at, float | int) or isinstance(at, bool) or at != at:
-            return
-        # a response that this process requested after that moment is newer than the purge
-        at = min(float(at), self._clock.time())
-        with self.lock:
-            self._purges.add(purge, at)
-            found = [
-                entry
-                for key, entry in self.entries.items()
-                if entry.began <= at and purge.matches(str(key), entry.tags)
-            ]
-            self._take_out(found, soft=purge.soft)
-
-    def _warn_hub_down(self, error: Exception) -> None:
-        if not self._hub_down:
-            self._hub_down = True
-            logger.warning(
-                "the hub cannot be reached (%s: %s); other workers do not hear of purged pages",
-                type(error).__name__,
-                error,
-            )
 
     # --- counting -------------------------------------------------------------------------------
 
@@ -471,19 +427,5 @@ class ResponseStore:
     # --- background -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to read other workers' purges in this process, on first use."""
-        if self._started or self._hub is None:
-            return
-        self._started = True
-        try:
-            self.read_purges()
-            self._stop = self._scheduler.every(READ_INTERVAL_S, self.read_purges, name=TOPIC)
-        except ValueError:
-            pass  # registered in this process already
-
-    def close(self) -> None:
-        """Stop reading purges."""
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
-            self._started = False
+        """Begin to receive other workers' purges in this process, on first use."""
+        self._bus.start()

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ..cache.entry import read_ident
+from ..cache.keys import read_texts, split
+from ..workers.invalidation_bus import (
+    EntriesCleared,
+    EntriesInvalidated,
+    EntryRemoved,
+    Message,
+    PagesPurged,
+)
 from .keys import origin_and_path, query_of
 
-__all__ = ["Purge", "Purged", "Purges", "as_data", "read_purge"]
+__all__ = ["Purge", "Purged", "Purges", "read_purge", "write_purge"]
 
 _MOST_IDENTS = 10_000
 _MOST_OTHERS = 1_000
 _K = TypeVar("_K")
-_LONGEST = 8_192
-_MOST_NAMES = 1_000
 
 
 class Purged(IntEnum):
@@ -134,28 +142,51 @@ class Purges:
         return worst
 
 
-def as_data(purge: Purge) -> dict[str, Any]:
-    """A purge as the hub carries it."""
-    return {
-        "url": purge.url,
-        "prefix": purge.prefix,
-        "tags": list(purge.tags),
-        "idents": list(purge.idents),
-        "soft": purge.soft,
-    }
+def write_purge(purge: Purge, at: float) -> PagesPurged:
+    """Return the message that tells other workers of a purge."""
+    return PagesPurged(
+        at=at,
+        url=purge.url,
+        prefix=purge.prefix,
+        tags=list(purge.tags),
+        idents=list(purge.idents),
+        soft=purge.soft,
+    )
 
 
-def read_purge(data: dict[str, Any]) -> Purge | None:
-    """Read what the hub gave; ``None`` when it is not a purge."""
-    url, prefix, soft = data.get("url"), data.get("prefix"), data.get("soft")
-    if not isinstance(url, str) or len(url) > _LONGEST or not isinstance(soft, bool):
+def read_purge(message: Message) -> Purge | None:
+    """Return the purge that a message means for stored responses; ``None`` for no purge.
+
+    Stored responses follow the data that they show. An invalidation of data by tags makes the
+    responses with these tags stale; one of everything makes all responses stale; and one of the
+    key ``("view", "/path")``, or below it, makes the response at that path stale.
+    """
+    match message:
+        case PagesPurged():
+            tags, idents = tuple(message.tags), tuple(message.idents)
+            return Purge(message.url, message.prefix, tags, idents, message.soft)
+        case EntriesCleared():
+            return Purge(prefix="/", soft=True)
+        case EntriesInvalidated(prefix=b""):
+            return Purge(prefix="/", tags=tuple(message.tags), soft=True)
+        case EntriesInvalidated():
+            return _follow_key(message.prefix, tuple(message.tags))
+        case EntryRemoved():
+            with suppress(ValueError):
+                return _follow_key(split(read_ident(message.ident))[1], ())
+    return None
+
+
+def _follow_key(body: bytes | None, tags: tuple[str, ...]) -> Purge | None:
+    """Return the purge for data with a key, or a beginning of keys, and tags."""
+    url, everything = "", None
+    members: list[str | None] = []
+    if body is not None and body.startswith(b"T"):
+        with suppress(ValueError):
+            members = list(read_texts(body[1:]))
+    if members[:1] == ["view"]:
+        url = members[1] or "" if len(members) > 1 else ""
+        everything = None if url else "/"
+    if not (url or everything or tags):
         return None
-    if prefix is not None and (not isinstance(prefix, str) or len(prefix) > _LONGEST):
-        return None
-    lists = []
-    for name in ("tags", "idents"):
-        found = data.get(name)
-        if not isinstance(found, list) or len(found) > _MOST_NAMES:
-            return None
-        lists.append(tuple(one for one in found if isinstance(one, str) and len(one) <= _LONGEST))
-    return Purge(url, prefix, lists[0], lists[1], soft)
+    return Purge(url=url, prefix=everything, tags=tags, soft=True)

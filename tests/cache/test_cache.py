@@ -381,7 +381,7 @@ def test_nothing_is_registered_or_read_before_the_first_use(make_world, store):
     assert world.scheduler.run_due() == 0
     world.cache.get("k")
     world.clock.advance(1000)
-    assert world.scheduler.run_due() == 2
+    assert world.scheduler.run_due() == 3  # sweep, exchange, reader of the bus
 
 
 def test_a_closed_cache_stops_its_jobs_and_can_be_used_again(world):

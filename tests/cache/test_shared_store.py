@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from om_plugins.cache.keys import make_store_key
-from om_plugins.cache.shared_store import TOPIC
+from om_plugins.workers.invalidation_bus import TOPIC, EntriesInvalidated, InvalidationBus
 
 
 @pytest.fixture
@@ -322,14 +322,20 @@ def test_a_body_that_cannot_be_read_is_a_miss(workers, store, fetcher):
         None,
         "text",
         {},
-        {"at": "soon", "prefix": b"", "tags": [], "scope": ""},
-        {"at": float("nan"), "prefix": b"", "tags": [], "scope": ""},
-        {"at": 9e12, "prefix": "S", "tags": [], "scope": ""},
-        {"at": 9e12, "prefix": b"", "tags": "t", "scope": ""},
-        {"at": 9e12, "prefix": None, "tags": [1, None], "scope": ""},
-        {"at": 9e12, "removed": 5},
-        {"put": "k"},
-        {"put": [None, 5, "x" * 100_000]},
+        {"type": "invalidated", "at": "soon", "prefix": b""},
+        {"type": "invalidated", "at": float("nan"), "prefix": b""},
+        {"type": "invalidated", "at": float("inf"), "prefix": b""},
+        {"type": "invalidated", "at": True, "prefix": b""},
+        {"type": "invalidated", "at": 9e12, "prefix": "S"},
+        {"type": "invalidated", "at": 9e12, "prefix": b"", "tags": "t"},
+        {"type": "invalidated", "at": 9e12, "prefix": b"", "tags": [1, None]},
+        {"type": "removed", "at": 9e12, "ident": 5},
+        {"type": "removed", "at": 9e12, "ident": b"no ident"},
+        {"type": "replaced", "at": 9e12, "idents": "k"},
+        {"type": "replaced", "at": 9e12, "idents": [None, 5, b"Sk"]},
+        {"type": "exploded", "at": 9e12},
+        {"at": 9e12, "prefix": b"", "tags": [], "scope": ""},
+        {"at": 9e12, "cleared": True},
     ],
 )
 def test_news_of_no_sense_is_passed_by(make_world, store, hub, message):
@@ -345,7 +351,7 @@ def test_news_of_no_sense_is_passed_by(make_world, store, hub, message):
 def test_news_from_a_clock_that_is_ahead_does_not_condemn_the_future(make_world, store, hub):
     world = make_world(store=store)
     world.cache.set("k", 1)
-    hub.publish(TOPIC, {"at": 9e12, "prefix": b"", "tags": [], "scope": ""})
+    InvalidationBus(hub, world.scheduler).publish(EntriesInvalidated(at=9e12, prefix=b""), None)
     world.clock.advance(1)
     world.scheduler.run_due()
     world.clock.advance(1)

@@ -152,7 +152,7 @@ def test_a_real_background_thread_refreshes(cache):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_the_entries_but_not_the_locks_of_its_parent(cache):
     cache.set("k", "inherited")
-    process = cache._here().memory
+    process = cache.internals.here().memory
     reader, writer = os.pipe()
     process.lock.acquire()  # as if another thread were in the middle of something
     pid = os.fork()

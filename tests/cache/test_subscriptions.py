@@ -13,10 +13,10 @@ from contextlib import contextmanager
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.shared_store import TOPIC
 from om_plugins.cache.subscriptions import WATCHED
 from om_plugins.core.clock import SystemClock
 from om_plugins.types import CacheChange
+from om_plugins.workers.invalidation_bus import TOPIC
 from om_plugins.workers.scheduler import BackgroundScheduler
 
 
@@ -47,7 +47,7 @@ def kinds(told):
 
 def published(hub):
     """What was told of changes; that a shared store has another value is told in any case."""
-    return [m.data for m in hub.read(TOPIC, limit=500) if "put" not in m.data]
+    return [m.data for m in hub.read(TOPIC, limit=500) if m.data["type"] != "replaced"]
 
 
 # --- in one process -------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_a_subscription_is_never_called_twice_at_once(make_world):
     hub = MemoryHub("memory://", clock)
     scheduler = BackgroundScheduler(4, 100, clock, hub)
     cache = make_world(hub=hub).cache
-    cache._subscriptions._scheduler = scheduler
+    cache.internals.subscriptions._scheduler = scheduler
     running, most, seen = [], [], []
     entered, leave = threading.Event(), threading.Event()
 
@@ -466,13 +466,14 @@ def test_a_list_of_no_sense_in_the_hub_is_passed_by(make_world, hub, said):
 @pytest.mark.parametrize(
     "message",
     [
-        {"changed": "k", "kind": "exploded", "tags": [], "at": 1},
-        {"changed": "k", "kind": ["set"], "tags": [], "at": 1},
-        {"changed": 5, "kind": "set", "tags": [], "at": 1},
-        {"changed": "k", "kind": "set", "tags": "t", "at": 1},
-        {"changed": "k", "kind": "set", "tags": [], "at": "now"},
-        {"prefix": None, "tags": [], "scope": "", "found": [5, None, []], "at": 1},
-        {"prefix": None, "tags": [], "scope": "", "found": "k", "at": 1},
+        {"type": "changed", "ident": b"Sk", "kind": "exploded", "tags": [], "at": 1},
+        {"type": "changed", "ident": b"Sk", "kind": ["set"], "tags": [], "at": 1},
+        {"type": "changed", "ident": "k", "kind": "set", "tags": [], "at": 1},
+        {"type": "changed", "ident": b"Sk", "kind": "set", "tags": "t", "at": 1},
+        {"type": "changed", "ident": b"Sk", "kind": "set", "tags": [], "at": "now"},
+        {"type": "invalidated", "prefix": None, "found": [5, None, []], "at": 1},
+        {"type": "invalidated", "prefix": None, "found": "k", "at": 1},
+        {"changed": "k", "kind": "set", "tags": [], "at": 1},
     ],
 )
 def test_news_of_no_sense_is_not_told(world, hub, told, message):
@@ -548,6 +549,7 @@ from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import SmartCache
 from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.invalidation_bus import EntryRemoved, InvalidationBus
 
 clock = FakeClock()
 hub = MemoryHub("memory://", clock)
@@ -558,11 +560,13 @@ cache = SmartCache(
 )
 told = []
 cache.subscribe("k", lambda change: told.append(change.kind))
-hub.publish("cache-invalidations", {"removed": "k", "at": clock.time()})
+message = EntryRemoved(at=clock.time(), ident=b"Sk")
+InvalidationBus(hub, scheduler).publish(message, None)
 clock.advance(1)
 scheduler.run_due()    # heard by the parent alone
 cache.set("k", 1)      # told by the parent alone
-cache._subscriptions._lock.acquire()  # as another thread may hold it while the process forks
+# as another thread may hold it while the process forks
+cache.internals.subscriptions._lock.acquire()
 pid = os.fork()
 if pid == 0:
     scheduler.run_pending()
@@ -573,12 +577,12 @@ if pid == 0:
     cache.remove("k")
     scheduler.run_pending()
     assert told == ["removed"], told
-    own = cache._here().changes.news.origin.hex()
+    own = cache.internals.bus.origin.hex()
     clock.advance(1)
     scheduler.run_due()
     assert f"cache/watched//{own}" in hub.scan("cache/watched")
     os._exit(0)
-cache._subscriptions._lock.release()
+cache.internals.subscriptions._lock.release()
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 scheduler.run_pending()
 assert told == ["removed", "set"], told

@@ -37,7 +37,7 @@ def test_a_purge_reaches_the_workers_over_the_hub(tmp_path):
         said = purge(worker(hub_url)[0], *arguments)
         assert said.exit_code == 0, said.output
         assert "Purged" in said.output
-        om.runtime.part_of("http_cache").store.read_purges()
+        om.runtime.part_of("cache").internals.bus.read()
         assert om.http_cache.stats().entries == 0
 
 

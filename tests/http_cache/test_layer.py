@@ -588,10 +588,10 @@ def test_purges_reach_other_workers():
     two = World(clock=one.clock, hub=one.hub)
     for world in (one, two):
         world.get("/a")
-    two.part.store.read_purges()
+    two.bus.read()
     one.later(1)
     assert one.cache.purge("/a") == 1
-    two.part.store.read_purges()
+    two.bus.read()
     assert two.number("/a") == 2
 
 
@@ -613,7 +613,7 @@ def test_an_unsafe_request_in_one_worker_is_heard_in_another():
     one.later(1)
     one.get("/a", method="POST")
     one.run()
-    two.part.store.read_purges()
+    two.bus.read()
     assert two.number("/a") == 2
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.http_cache.rfc9111 import CacheVerdict
-from om_plugins.http_cache.store import KEEP_STALE_S, TOPIC, ResponseStore
+from om_plugins.http_cache.store import KEEP_STALE_S, ResponseStore
 from om_plugins.http_cache.store__purges import Purge
 from om_plugins.http_cache.stored_response import StoredResponse
 from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.invalidation_bus import TOPIC, InvalidationBus, PagesPurged
 from om_plugins.workers.scheduler import BackgroundScheduler
 
 
@@ -28,9 +29,11 @@ def hub(clock):
 
 def made(clock, hub, l1_bytes=1_000_000, **more):
     scheduler = BackgroundScheduler(1, 10, clock, hub, synchronous=True)
+    bus = InvalidationBus(hub, scheduler)
     store = ResponseStore(
-        l1_bytes=l1_bytes, max_body=100_000, clock=clock, scheduler=scheduler, hub=hub, **more
+        l1_bytes=l1_bytes, max_body=100_000, clock=clock, scheduler=scheduler, bus=bus, **more
     )
+    store.bus = bus
     store.scheduler = scheduler
     return store
 
@@ -133,40 +136,41 @@ def test_what_was_kept_after_another_workers_purge_stays(clock, hub):
     clock.advance(1)
     one.delete("k")
     keep(one, clock)
-    one.read_purges()
+    one.bus.read()
     assert one.find("k") is not None
 
 
 @pytest.mark.parametrize(
     "data",
-    [None, "x", {}, {"at": 1.0}, {"at": True, "url": "/", "soft": False, "tags": [], "idents": []}],
+    [
+        None,
+        "x",
+        {},
+        {"at": 1e12},
+        {"type": "purged"},
+        {"type": "purged", "at": 1e12, "prefix": 5},
+        {"type": "purged", "at": True, "prefix": ""},
+        {"type": "purged", "at": 1e12, "prefix": "", "tags": "t"},
+        {"type": "purged", "at": 1e12, "url": "/" * 10_000},
+    ],
 )
 def test_what_somebody_planted_in_the_hub_is_passed_by(clock, hub, data):
     store = made(clock, hub)
     keep(store, clock)
     hub.publish(TOPIC, data)
-    store.read_purges()
+    store.bus.read()
     assert store.find("k") is not None
 
 
 def test_a_purge_that_claims_to_come_from_the_future_is_one_of_now(clock, hub):
     one = made(clock, hub)
     one.start()
-    hub.publish(
-        TOPIC,
-        {
-            "at": clock.time() + 1e9,
-            "url": "",
-            "prefix": "",
-            "tags": [],
-            "idents": [],
-            "soft": False,
-        },
-    )
-    one.read_purges()
+    other = InvalidationBus(hub, None)
+    other.publish(PagesPurged(at=clock.time() + 1e9, prefix=""), None)
+    one.bus.read()
     clock.advance(1)
     keep(one, clock)
-    one.read_purges()
+    one.bus.read()
     assert one.find("k") is not None
 
 
@@ -180,7 +184,7 @@ def test_a_hub_that_is_away_is_told_once(clock, caplog):
         keep(store, clock)
         for _ in range(3):
             store.purge(Purge(url="/a"))
-            store.read_purges()
+            store.bus.read()
     assert caplog.text.count("the hub cannot be reached") == 1
     assert store.find("k") is not None
 
@@ -233,7 +237,7 @@ def workers(clock, hub):
 def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
     one, _, _, store = workers
     clock.advance(4)
-    one.read_purges()
+    one.bus.read()
     assert one.find("k") is not None
     assert store.reads == 0
 
@@ -241,7 +245,7 @@ def test_memory_answers_before_the_store_while_purges_are_heard(workers, clock):
 def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
     one, two, lossy, _ = workers
     lossy.alone = True
-    one.read_purges()
+    one.bus.read()
     for body in (b"1", b"2", b"3"):
         two.delete("k")
         two.save("k", page(clock, body), two.purge_mark())
@@ -256,14 +260,14 @@ def test_memory_is_bypassed_while_purges_cannot_be_heard(workers, clock):
 def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers, clock):
     one, two, lossy, store = workers
     lossy.alone = True
-    one.read_purges()
+    one.bus.read()
     one.delete("k")
     keep(one, clock)
     clock.advance(0.1)
     two.purge(Purge(idents=("k",)))
     assert one.find("k") is None
     lossy.alone = False
-    one.read_purges()
+    one.bus.read()
     keep(one, clock)
     reads = store.reads
     clock.advance(4)
@@ -274,7 +278,7 @@ def test_what_it_keeps_meanwhile_is_bypassed_too_and_trusted_again_later(workers
 def test_when_the_store_is_away_as_well_memory_answers_with_what_it_has_as_stale(workers, clock):
     one, _, lossy, store = workers
     lossy.alone = store.down = True
-    one.read_purges()
+    one.bus.read()
     assert one.find("k").fresh_until > clock.monotonic()  # not asked for again within a second
     clock.advance(1.1)
     found = one.find("k")
@@ -297,7 +301,7 @@ def test_it_can_be_closed_and_used_again(clock, hub):
     store = made(clock, hub)
     store.start()
     store.start()
-    store.close()
+    store.bus.close()
     keep(store, clock)
     assert store.find("k") is not None
-    store.close()
+    store.bus.close()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from werkzeug.test import create_environ
 
+from om_plugins.cache.entry import write_ident
+from om_plugins.cache.keys import encode_body, identify
 from om_plugins.http_cache import store__purges as purges
 from om_plugins.http_cache.keys import AddressKeys, variant_key
-from om_plugins.http_cache.store__purges import Purge, Purged, Purges, as_data, read_purge
+from om_plugins.http_cache.store__purges import Purge, Purged, Purges, read_purge, write_purge
+from om_plugins.workers.invalidation_bus import (
+    EntriesCleared,
+    EntriesInvalidated,
+    EntriesReplaced,
+    EntryRemoved,
+)
 
 KEY = AddressKeys().build(create_environ("/a/b", "http://h.example", query_string="x=1"))
 
@@ -85,17 +91,47 @@ def test_what_is_forgotten_counts_as_purged(monkeypatch):
     assert known.after(103.0, "other", ()) is Purged.NO
 
 
-def test_a_purge_passes_the_hub():
+def test_a_purge_passes_the_bus():
     purge = Purge("/a", "/b", ("t",), ("i",), soft=True)
-    assert read_purge(as_data(purge)) == purge
+    assert read_purge(write_purge(purge, 1.0)) == purge
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["url", "prefix", "tags", "idents", "soft"]),
-        st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.integers() | st.text()),
-    )
+@pytest.mark.parametrize(
+    ("message", "purge"),
+    [
+        (EntriesCleared(at=1), Purge(prefix="/", soft=True)),
+        (EntriesInvalidated(at=1, prefix=b""), Purge(prefix="/", soft=True)),
+        (EntriesInvalidated(at=1, tags=["t"]), Purge(tags=("t",), soft=True)),
+        (
+            EntriesInvalidated(at=1, prefix=encode_body("report"), tags=["t"]),
+            Purge(tags=("t",), soft=True),
+        ),
+        (
+            EntriesInvalidated(at=1, prefix=encode_body(("view", "/a")), hard=True),
+            Purge(url="/a", soft=True),
+        ),
+        (EntriesInvalidated(at=1, prefix=encode_body(("view",))), Purge(prefix="/", soft=True)),
+        (
+            EntryRemoved(at=1, ident=write_ident(identify(("view", "/a"), "user"))),
+            Purge(url="/a", soft=True),
+        ),
+    ],
 )
-def test_what_somebody_planted_in_the_hub_is_passed_by(data):
-    found = read_purge(data)
-    assert found is None or isinstance(found, Purge)
+def test_pages_follow_data(message, purge):
+    assert read_purge(message) == purge
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        EntriesInvalidated(at=1, prefix=encode_body("report")),
+        EntriesInvalidated(at=1, prefix=encode_body(("report", "/a"))),
+        EntriesInvalidated(at=1, prefix=b"Ts-4:"),
+        EntriesInvalidated(at=1, prefix=b"Tgarbage"),
+        EntryRemoved(at=1, ident=write_ident("report")),
+        EntryRemoved(at=1, ident=b"garbage"),
+        EntriesReplaced(at=1, idents=[write_ident("report")]),
+    ],
+)
+def test_other_data_means_no_page(message):
+    assert read_purge(message) is None

@@ -8,6 +8,7 @@ from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.http_cache.cache import HttpCachePart
 from om_plugins.http_cache.rules import CacheRules
 from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.invalidation_bus import InvalidationBus
 from om_plugins.workers.scheduler import BackgroundScheduler
 
 
@@ -67,12 +68,13 @@ class World:
         self.hub = hub or MemoryHub("memory://", self.clock)
         self.scheduler = BackgroundScheduler(1, 100, self.clock, self.hub, synchronous=True)
         self.origin = Origin()
+        self.bus = InvalidationBus(self.hub, self.scheduler)
         self.part = HttpCachePart(
             CacheRules(**rules),
             l1_bytes=10_000_000,
             clock=self.clock,
             scheduler=self.scheduler,
-            hub=self.hub,
+            bus=self.bus,
             store=store,
             hooks=hooks,
             trusted_hosts=trusted,
