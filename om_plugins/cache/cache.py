@@ -45,7 +45,7 @@ from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
 from .refresh import Refreshes, RefreshQueue
 from .shared_store import CountedStore, SharedStore
 from .singleflight import FetchLeases
-from .subscriptions import BrowserAnnouncer, BrowserUpdates, Subscriptions, WatchedKeys
+from .subscriptions import BrowserAnnouncements, BrowserAnnouncer, Subscriptions, WatchedKeys
 from .tiers import Changes, Tiers
 from .values import PickleEncoder, decode, encode
 
@@ -169,7 +169,7 @@ class CacheInternals:
             else SharedStore(self.store, clock, namespace, max_value, pickles)
         )
         self.subscriptions = Subscriptions(clock, scheduler, context)
-        self.browsers = BrowserUpdates(announcer, hub)
+        self.browsers = BrowserAnnouncements(announcer, hub)
         self.tracking = DependencyTracking()
         self._processes: dict[int, ProcessCache] = {}
         renew_after_fork(self)

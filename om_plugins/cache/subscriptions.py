@@ -5,7 +5,7 @@ changes that accumulate while a callback runs, it is called once per kind, the l
 Each worker writes into the hub which keys it watches (:class:`WatchedKeys`), so that no worker
 publishes a change of which nobody wants to hear.
 
-Browsers hear only of keys that the application made live (:class:`BrowserUpdates`), and only that a
+Browsers hear only of keys that the application made live (:class:`BrowserAnnouncements`), and only that a
 key changed, never its value: the browser asks the application again, which decides what that
 browser may see. A key that was not made live is never named to a browser.
 """
@@ -26,7 +26,7 @@ from ..protocols import Clock, Hub, Scheduler
 from ..types import CacheChange, ChangeKind
 from .keys import Ident, Invalidation, Key
 
-__all__ = ["BrowserAnnouncer", "BrowserUpdates", "Subscriptions", "WatchedKeys"]
+__all__ = ["BrowserAnnouncements", "BrowserAnnouncer", "Subscriptions", "WatchedKeys"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -304,7 +304,7 @@ class _LiveKey:
     tags: tuple[str, ...]
 
 
-class BrowserUpdates:
+class BrowserAnnouncements:
     """The live keys of one cache. They outlive a fork: each child has them, too.
 
     Args:

@@ -32,7 +32,7 @@ from .entry import CacheEntry, Record, read_ident, write_ident
 from .keys import Dependencies, Ident, Invalidation
 from .memory import ProcessMemory
 from .shared_store import SharedStore, StoreAnswer
-from .subscriptions import BrowserUpdates, Subscriptions, WatchedKeys
+from .subscriptions import BrowserAnnouncements, Subscriptions, WatchedKeys
 from .values import decode, encode
 
 __all__ = ["Changes", "Tiers"]
@@ -282,7 +282,7 @@ class Changes:
         self,
         tiers: Tiers,
         subscriptions: Subscriptions,
-        browsers: BrowserUpdates,
+        browsers: BrowserAnnouncements,
         watched: WatchedKeys,
         clock: Clock,
         bus: InvalidationBus,

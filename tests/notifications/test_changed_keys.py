@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.notifications.changed_keys import KEPT_S, ChangedKeys
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import HubMessage
-from om_plugins.workers.changed_keys import KEPT_S, ChangedKeys
 
 
 @pytest.fixture

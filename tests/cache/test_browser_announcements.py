@@ -1,4 +1,4 @@
-"""Browsers hear of changed keys: ``BrowserUpdates`` of ``cache/subscriptions.py``."""
+"""Browsers hear of changed keys: ``BrowserAnnouncements`` of ``cache/subscriptions.py``."""
 
 from __future__ import annotations
 
