@@ -17,7 +17,7 @@ from redis_server import redis_server
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.stores.redis import RedisStore
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import SmartCache, memoize
 from om_plugins.cache.values import decode, encode
 from om_plugins.core.clock import SystemClock
 from om_plugins.protocols import CacheStore
@@ -101,7 +101,7 @@ def memoized() -> dict[str, Callable[[], object]]:
     """The decorators: a function of one number, called again."""
     cache = ours()
 
-    @cache.memoize()
+    @memoize(lambda: cache)
     def mine(number: int) -> str:
         return "hello"
 

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict
 
 from .. import signals
 from ..core.fork import renew_after_fork
@@ -49,9 +49,7 @@ from .subscriptions import BrowserAnnouncements, BrowserAnnouncer, Subscriptions
 from .tiers import Changes, Tiers
 from .values import PickleEncoder, decode, encode
 
-__all__ = ["Memoized", "ProcessCache", "SmartCache", "memoize"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["CacheInternals", "MemoizeOptions", "Memoized", "ProcessCache", "SmartCache", "memoize"]
 
 SWEEP_S = 600.0
 EXCHANGE_S = 1.0
@@ -118,6 +116,7 @@ class CacheInternals:
     and with the invalidation bus. The arguments are those of :class:`SmartCache`.
 
     Attributes:
+        clock: time.
         bus: the invalidation bus.
         store: the shared store, which counts its calls; ``None`` without one.
         subscriptions, browsers, tracking: what outlives a fork.
@@ -148,7 +147,7 @@ class CacheInternals:
         self._times = (stale_time, cache_time)
         self._l1_bytes = l1_bytes
         self._max_value = max_value
-        self._clock = clock
+        self.clock = clock
         self._scheduler = scheduler
         self._hub = hub
         self.bus = InvalidationBus(hub, scheduler, namespace)
@@ -194,7 +193,7 @@ class CacheInternals:
         return here
 
     def _make_process_cache(self) -> ProcessCache:
-        clock, hub, send, tracking = self._clock, self._hub, self._send, self.tracking
+        clock, hub, send, tracking = self.clock, self._hub, self._send, self.tracking
         memory = ProcessMemory(self._l1_bytes)
         tiers = Tiers(memory, self._shared, clock, *self._times, self._jitter, self._encode)
         watched = WatchedKeys(hub, clock, self._namespace, self.bus.origin)
@@ -258,6 +257,14 @@ class CacheInternals:
         """Count a value that is not stored; see :meth:`.memory.ProcessMemory.refuse`."""
         self.here().memory.refuse(reason, subject, advice)
 
+    def get_times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
+        """Return both times in seconds, with the cache's own where one is ``None``."""
+        default_stale_time, default_cache_time = self._times
+        return (
+            default_stale_time if stale_time is None else stale_time,
+            default_cache_time if cache_time is None else cache_time,
+        )
+
     def close(self) -> None:
         """Stop the background jobs of this process."""
         here = self._processes.pop(os.getpid(), None)
@@ -269,29 +276,30 @@ class CacheInternals:
 class SmartCache:
     """Stale-while-revalidate in front of anything that is slow.
 
-    Nothing is started or opened here: threads, jobs and the store come with the first use in
+    Making one starts and opens nothing. Threads, jobs and the store begin with the first use in
     each process.
 
     Args:
         stale_time: seconds for which a value is fresh, unless a call says otherwise.
         cache_time: seconds after which a value is gone, unless a call says otherwise.
         l1_bytes: bound on the memory of this process: keys, values and overhead.
-        max_value: a value whose encoding is larger is not kept.
+        max_value: a value whose encoding is larger is not stored.
         clock: time.
         scheduler: runs refreshes and the sweep.
         hub: connects the workers, also when each keeps its own values; ``None`` for a process
             without others.
         store: a store that workers share; ``None`` keeps everything in this process.
-        emit: how signals are sent.
+        emit: sends signals.
         namespace: keeps two caches in one store apart.
-        context: opened around every background fetch and every subscription's callback, for
-            what code of the application needs (under Flask the application context).
+        context: opened around each background fetch and each subscription's callback, for the
+            code of the application (under Flask it is the application context).
         jitter: both times of each entry are shortened by a random share of up to this, so that
-            what was stored together does not end together.
-        refreshes: fetchers at work in the background at once. queue: those that wait, at most.
+            entries stored together do not end together.
+        refreshes: background fetches that run at once, at most.
+        queue: background fetches that wait, at most.
         announcer: tells browsers of changes; ``None`` where there are no browsers.
-        pickles: writes values of types that nothing else can write; ``None`` refuses them.
-        shrink_also: shrinks what else lies in this process's memory; gives how many entries went.
+        pickles: encodes values of other types as pickles; ``None`` refuses such values.
+        shrink_also: frees other caches of this process; returns how many entries went.
     """
 
     def __init__(
@@ -315,9 +323,8 @@ class SmartCache:
         pickles: PickleEncoder | None = None,
         shrink_also: Callable[[], int] = int,
     ) -> None:
-        self.clock = clock
+        self._clock = clock
         self._now = clock.monotonic
-        self._times = (stale_time, cache_time)
         self._emit = emit
         self._listeners = signals.cache_hit.receivers if emit is not None else {}
         # a hit looks at these; they belong to the process that used the cache last
@@ -373,41 +380,41 @@ class SmartCache:
         live: bool | str | Iterable[str] = False,
         background: Callable[[], Fetcher] | None = None,
     ) -> Any:
-        """The value, fetched when it is missing, refreshed in the background when it is stale.
+        """Return the value; fetch a missing one, and refresh a stale one in the background.
 
-        What comes back is a new copy each time; the caller may change it. A value that cannot be
-        cached (see :func:`.values.encode`) is returned as it is, uncached, with one warning.
+        Each call returns a new copy, which the caller may change. A value that cannot be cached
+        (see :func:`.values.encode`) is returned uncached, with one warning.
 
         Args:
             key: text, or a tuple of typed atoms (see :func:`.keys.encode`).
-            fetcher: called without arguments; ``async def`` works where no loop is running.
-            stale_time: seconds for which the value counts as fresh for this caller.
+            fetcher: called without arguments; ``async def`` works where no event loop runs.
+            stale_time: seconds for which the value is fresh for this caller.
             cache_time: seconds after which the value is gone.
-            retry: further attempts. On a miss they happen at once, with sleeps of at most one
-                second in all; in the background 1, 2, 4 … ``retry_delay`` apart, with full
-                jitter, and after the last one a cooldown of 30 s.
+            retry: further attempts. On a miss they follow at once, with pauses of at most one
+                second in all. In the background they are 1, 2, 4 … times ``retry_delay`` apart,
+                with full jitter, and a cooldown of 30 s follows the last one.
             retry_delay: the first of these delays, in seconds.
-            dedupe_time: seconds after a fetch within which no other begins for this key; after
-                a failed one they raise a copy of its error.
-            tags: what the value can be invalidated by.
-            scope: keeps users apart: another scope is another entry.
-            negative_time: seconds for which "there is none" is kept: the answer ``None``, and
-                errors of the kinds in ``negative_errors``, which are not retried then. It takes
-                the place of a value that was there, and is never served stale. ``None``: such an
-                answer is a value, such an error a failure, like any other.
-            negative_errors: errors that mean "there is none", such as ``KeyError``. They are
-                remembered in this process only.
-            negative: tells which other values say that there is none. They are kept for
-                ``negative_time`` and come back as they are.
-            live: browsers are told when the value changes: True for every open page, else an
-                address such as ``"user:7"``, or several. See :meth:`publish`.
+            dedupe_time: seconds after a fetch within which no other fetch of this key begins;
+                after a failed fetch, callers get a copy of its error in this time.
+            tags: an invalidation of any of these tags concerns the value.
+            scope: keeps users apart: each scope has an entry of its own.
+            negative_time: seconds for which "there is no value" is stored: the value ``None``, and
+                errors of the types in ``negative_errors``, which are not retried then. It replaces
+                a value that was there, and is never served stale. With ``None`` such a value is a
+                value like any other, and such an error a failure like any other.
+            negative_errors: errors that mean "there is no value", such as ``KeyError``. Only this
+                process remembers them.
+            negative: returns whether another value means "there is no value". The cache stores
+                such a value for ``negative_time``, and returns it unchanged.
+            live: browsers hear when the value changes: True for every open page, else an address
+                such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
                 in the background instead of ``fetcher``.
 
         Raises:
-            Exception: what the fetcher raised, when there is no value.
-            TypeError: the key or the fetcher is of a kind that cannot be used.
-            ValueError: ``live`` is no address, or means everyone although there is a scope.
+            Exception: the fetcher's error, when there is no value.
+            TypeError: the key or the fetcher has a type that cannot be used.
+            ValueError: ``live`` is not an address, or is True for an entry with a scope.
         """
         ident = key if type(key) is str and not scope else identify(key, scope)
         entry = self._entries.get(ident)
@@ -441,10 +448,10 @@ class SmartCache:
         )  # fmt: skip
 
     def get(self, key: Key, default: Any = None, *, scope: str = "") -> Any:
-        """The value if there is one, fresh or stale, else ``default``. Nothing is fetched.
+        """Return the value, fresh or stale, else ``default``; fetch nothing.
 
         Raises:
-            TypeError: the key is of a kind that cannot be used.
+            TypeError: the key has a type that cannot be used.
         """
         here = self._here()
         ident = identify(key, scope)
@@ -472,15 +479,14 @@ class SmartCache:
         tags: Iterable[str] = (),
         scope: str = "",
     ) -> None:
-        """Put a value; what is being fetched for this key at the moment is not kept.
+        """Store a value; the value of a fetch that runs at this moment is discarded.
 
-        What was computed from the value before is stale now, if this process knows of it.
-
-        A value over the size limit is not stored (the old one goes all the same).
+        Values that were computed from the value before become stale, if this process has them. A
+        value over the size limit is not stored, but the old value goes all the same.
 
         Raises:
-            CacheError: the value cannot be cached; the message names the type and the way out.
-            TypeError: the key is of a kind that cannot be used.
+            CacheError: the value cannot be cached; the message names its type and what to do.
+            TypeError: the key has a type that cannot be used.
         """
         here = self._here()
         memory, tiers = here.memory, here.tiers
@@ -489,7 +495,7 @@ class SmartCache:
         if not here.commits.fits(data, key):
             self.remove(key, scope=scope)
             return
-        began = self.clock.time()
+        began = self._clock.time()
         named = normalize_tags(tags)
         entry = tiers.make_entry(ident, data, named, began, stale_time, cache_time)
         with memory.lock:
@@ -503,45 +509,38 @@ class SmartCache:
         if not same:
             here.changes.replace(ident, began)
 
-    def times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
-        """Both times in seconds, with the cache's own where one is ``None``."""
-        default_stale_time, default_cache_time = self._times
-        return (
-            default_stale_time if stale_time is None else stale_time,
-            default_cache_time if cache_time is None else cache_time,
-        )
-
     # --- taking back ----------------------------------------------------------------------------
 
     def invalidate(
         self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = ""
     ) -> int:
-        """Mark entries stale: the last good value stays, and is served while a new one is fetched.
+        """Mark entries stale: the cache serves the last good value while it fetches a new one.
 
-        So is what was computed from them, in their fetchers, by looking them up in this cache.
+        It also marks the entries whose fetchers looked these entries up in this cache.
 
         Args:
             prefix: the beginning of text keys, or the first members of tuple keys.
-            tags: entries that have any of these tags; with a prefix too: either.
-            scope: only entries of this scope; without one, of all scopes. A scope alone means
-                all of its entries; nothing at all means every entry.
+            tags: entries with any of these tags. With a prefix as well, an entry that matches
+                either of the two is concerned.
+            scope: only entries of this scope; by default those of all scopes. A scope alone means
+                all of its entries; no argument at all means every entry.
 
         Returns:
-            How many entries of this process were concerned.
+            The number of entries concerned in this process.
         """
         return self._invalidate(prefix, normalize_tags(tags), scope, hard=False)
 
     def purge(self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = "") -> int:
-        """Forget entries at once, here, in other workers and in the store.
+        """Remove entries at once, here, in other workers and in the store.
 
-        For what must not be served once more; else :meth:`invalidate` is kinder, for nobody
-        waits. What was computed from them is marked stale.
+        Use it for values that must not be served again. In other cases prefer :meth:`invalidate`,
+        after which no caller waits. Entries that were computed from them are marked stale.
 
         Args:
             prefix, tags, scope: as for :meth:`invalidate`.
 
         Returns:
-            How many entries of this process were concerned.
+            The number of entries concerned in this process.
         """
         return self._invalidate(prefix, normalize_tags(tags), scope, hard=True)
 
@@ -552,7 +551,7 @@ class SmartCache:
         memory = here.memory
         body = encode_body(prefix) if prefix is not None else (None if tags else b"")
         what = Invalidation(body, tags, scope, hard)
-        at = self.clock.time()
+        at = self._clock.time()
         with memory.lock:
             found = memory.invalidate(what, math.inf)
             if here.tiers.shared is not None:
@@ -564,57 +563,50 @@ class SmartCache:
         return len(found)
 
     def remove(self, key: Key, *, scope: str = "") -> None:
-        """Forget one entry at once, here and in the store.
+        """Remove one entry at once, here, in other workers and in the store.
 
         Raises:
-            TypeError: the key is of a kind that cannot be used.
+            TypeError: the key has a type that cannot be used.
         """
         here = self._here()
         ident = identify(key, scope)
         had = here.tiers.remove(ident)
-        here.changes.remove(ident, self.clock.time())
+        here.changes.remove(ident, self._clock.time())
         self._send(signals.cache_invalidated, prefix=key, tags=(), count=int(had))
 
     def clear(self) -> int:
-        """Forget everything, in all workers. Returns how many entries this process had."""
+        """Remove all entries, in all workers; return how many this process had."""
         here = self._here()
-        count = here.changes.clear(self.clock.time())
+        count = here.changes.clear(self._clock.time())
         self._send(signals.cache_invalidated, prefix=None, tags=(), count=count)
         return count
-
-    def sweep(self) -> int:
-        """Free the memory of expired entries; runs every ten minutes. Return how many went."""
-        return self.internals.sweep()
 
     def shrink(self) -> int:
         """Free memory; see :meth:`CacheInternals.shrink`."""
         return self.internals.shrink()
-
-    def close(self) -> None:
-        """Stop the background jobs of this process; the cache may be used again afterwards."""
-        self.internals.close()
 
     # --- telling --------------------------------------------------------------------------------
 
     def subscribe(
         self, key: Key, callback: Callable[[CacheChange], object], *, scope: str = ""
     ) -> Callable[[], None]:
-        """Have ``callback`` told of every change of one key, in this worker or another.
+        """Call ``callback`` after every change of one key, in this worker or another.
 
-        Called in a background job, never twice at once. What piles up while it runs is told once
-        per kind, the last change last. One that raises is logged. A value that ends by age, or is
-        pushed out, is no change. The cache holds the callback until it is unsubscribed.
+        A background job calls it, never twice at once. Changes that accumulate while it runs lead
+        to one call per kind, the last change last. An error of the callback is logged. The end of
+        a value by age or eviction is not a change. The cache holds the callback until it is
+        unsubscribed.
 
         Args:
             key: one key exactly; a prefix is not expanded.
-            callback: gets a :class:`~om_plugins.types.CacheChange`; what it returns is not used.
+            callback: gets a :class:`~om_plugins.types.CacheChange`; its result is ignored.
             scope: the scope of the entry.
 
         Returns:
-            A function that ends the subscription, once; a call under way ends by itself.
+            A function that ends the subscription; it does not stop a running call.
 
         Raises:
-            TypeError: the key is of a kind that cannot be used, or the callback is not callable.
+            TypeError: the key has a type that cannot be used, or the callback is not callable.
         """
         if not callable(callback):
             raise TypeError(f"the callback must be callable, not {callback!r}")
@@ -632,21 +624,21 @@ class SmartCache:
     ) -> Callable[[], None]:
         """Tell browsers when the value of a key changes, as ``live=`` of :meth:`query` does.
 
-        They are told the key and nothing else, and ask the application again. No other key is
-        ever named to a browser.
+        Browsers hear the key, not its value, and ask the application again. No other key is ever
+        named to a browser.
 
         Args:
             key: text, or a tuple of ``str``, numbers, ``bool`` and ``None``.
             to: True for every open page, else addresses such as ``"user:7"`` and ``"operators"``.
             scope: the scope of the entry.
-            tags: the tags of the entry, for a process that does not have it.
+            tags: the tags of the entry, for a process that does not have the entry.
 
         Returns:
             A function that ends it.
 
         Raises:
             TypeError: a browser cannot have such a key.
-            ValueError: ``to`` is no address, or means everyone although there is a scope.
+            ValueError: ``to`` is not an address, or is True for an entry with a scope.
         """
         ident = identify(key, scope)
         self._here()  # so that this process hears of changes in others
@@ -654,7 +646,7 @@ class SmartCache:
         return lambda: self.internals.browsers.remove(ident)
 
     def stats(self) -> CacheStats:
-        """The counters of this process, exact."""
+        """Return the exact counters of this process."""
         memory = self._here().memory
         with memory.lock:
             found = memory.read_stats()
@@ -663,9 +655,9 @@ class SmartCache:
         return found
 
     def groups(self) -> dict[str, CacheStats]:
-        """The counters of this process by group of keys (see :func:`.keys.group_of`), exact.
+        """Return the exact counters of this process by group (see :func:`.keys.find_group`).
 
-        A process counts 200 groups; what comes later is counted as ``<others>``.
+        A process counts 200 groups; all later ones are counted as ``<others>``.
         """
         memory = self._here().memory
         with memory.lock:
@@ -674,44 +666,15 @@ class SmartCache:
         return found
 
     def store_stats(self) -> StoreStats | None:
-        """What this process asked of the shared store; ``None`` when there is none."""
+        """Return the counters of this process's calls to the shared store; ``None`` without one."""
         store = self.internals.store
         return None if store is None else store.stats()
 
     def refusals(self) -> dict[str, int]:
-        """How many values were not kept, by reason, exact."""
+        """Return the exact numbers of values that were not stored, by reason."""
         memory = self._here().memory
         with memory.lock:
             return dict(memory.refused)
-
-    def refuse(self, reason: str, subject: str, advice: str) -> None:
-        """Count that something was not kept; see :meth:`.memory.ProcessMemory.refuse`."""
-        self.internals.refuse(reason, subject, advice)
-
-    def memoize(
-        self,
-        function: F | None = None,
-        *,
-        stale_time: float | None = None,
-        cache_time: float | None = None,
-        retry: int = 0,
-        dedupe_time: float = 1.0,
-        tags: Iterable[str] = (),
-        scope: str | Callable[[], str] = "",
-        negative_time: float | None = None,
-    ) -> Any:
-        """Cache what a function returns, by its arguments; see :func:`.memoize.memoize`."""
-        decorate: Callable[[Callable[..., Any]], Memoized] = memoize(
-            lambda: self,
-            stale_time=stale_time,
-            cache_time=cache_time,
-            retry=retry,
-            dedupe_time=dedupe_time,
-            tags=tags,
-            scope=scope,
-            negative_time=negative_time,
-        )
-        return decorate if function is None else decorate(function)
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -726,6 +689,17 @@ class SmartCache:
             self._emit(signal, **details)
 
 
+class MemoizeOptions(TypedDict, total=False):
+    """The keywords of :func:`memoize`, except ``scope``."""
+
+    stale_time: float | None
+    cache_time: float | None
+    retry: int
+    dedupe_time: float
+    tags: Iterable[str]
+    negative_time: float | None
+
+
 def memoize(
     get_cache: Callable[[], SmartCache | None],
     *,
@@ -737,29 +711,29 @@ def memoize(
     scope: str | Callable[[], str] = "",
     negative_time: float | None = None,
 ) -> Callable[[Callable[..., Any]], Memoized]:
-    """Cache what a function returns, by its arguments.
+    """Cache the values of a function by its arguments.
 
-    Arguments are compared after defaults and keywords are put in their places: ``f(1)``,
-    ``f(x=1)`` and ``f(1, y=DEFAULT)`` are one entry. An argument that no key can hold (see
-    :func:`.keys.encode`) makes the call go straight through, with one warning; an object, such as
-    a method's ``self``, can name itself with a ``__cache_key__()`` method.
+    The key has the arguments after defaults and keywords are put in their places: ``f(1)``,
+    ``f(x=1)`` and ``f(1, y=DEFAULT)`` are one entry. When an argument cannot be part of a key (see
+    :func:`.keys.encode`), the call goes straight to the function, with one warning. An object, such
+    as a method's ``self``, can name itself with a ``__cache_key__()`` method.
 
     Args:
-        get_cache: gives the cache at call time; with ``None`` the function is simply called.
+        get_cache: returns the cache at each call; with ``None`` the function is simply called.
         stale_time, cache_time, dedupe_time, tags, negative_time: as for
             :meth:`SmartCache.query`.
         retry: further attempts when the function raises; none by default, since an exception may
             well be its answer.
-        scope: text, or a function called at each call, that keeps users apart.
+        scope: text that keeps users apart, or a function that returns it at each call.
 
     Returns:
-        A decorator. The function it makes has ``cache_key(*args, **kwargs)`` and
-        ``invalidate(*args, **kwargs)``; without arguments the latter means all calls.
+        A decorator. The decorated function has the methods ``cache_key(*args, **kwargs)`` and
+        ``invalidate(*args, **kwargs)``; the latter without arguments means all calls.
 
     Raises:
         TypeError: at decoration, for a generator function or an ``async def``.
     """
-    options = {
+    options: MemoizeOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,
         "retry": retry,
@@ -775,13 +749,13 @@ def memoize(
 
 
 class Memoized:
-    """A memoized function, or method; made by :func:`memoize`."""
+    """A function or method whose values are cached; :func:`memoize` makes it."""
 
     def __init__(
         self,
         function: Callable[..., Any],
         get_cache: Callable[[], SmartCache | None],
-        options: dict[str, Any],
+        options: MemoizeOptions,
         scope: str | Callable[[], str],
         bound: tuple[Any, ...] = (),
     ) -> None:
@@ -823,14 +797,14 @@ class Memoized:
         try:
             encode_key(key)
         except UnsupportedKey as error:
-            cache.refuse("key", f"{self._name}()", str(error))
+            cache.internals.refuse("key", f"{self._name}()", str(error))
             return self._function(*args, **kwargs)
         return cache.query(
             key, lambda: self._function(*args, **kwargs), scope=scope, **self._options
         )
 
     def cache_key(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The key under which the answer for these arguments is kept.
+        """Return the key of the value for these arguments.
 
         Raises:
             TypeError: an argument cannot be part of a key, or the call does not fit the function.
@@ -840,7 +814,7 @@ class Memoized:
         return key
 
     def invalidate(self, *args: Any, **kwargs: Any) -> int:
-        """Mark the answer for these arguments stale, in all scopes; without any, all answers.
+        """Mark the value for these arguments stale, in all scopes; without arguments, all values.
 
         Returns:
             How many entries of this process were concerned.

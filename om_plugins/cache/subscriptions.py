@@ -5,9 +5,9 @@ changes that accumulate while a callback runs, it is called once per kind, the l
 Each worker writes into the hub which keys it watches (:class:`WatchedKeys`), so that no worker
 publishes a change of which nobody wants to hear.
 
-Browsers hear only of keys that the application made live (:class:`BrowserAnnouncements`), and only that a
-key changed, never its value: the browser asks the application again, which decides what that
-browser may see. A key that was not made live is never named to a browser.
+Browsers hear only of keys that the application made live (:class:`BrowserAnnouncements`), and only
+that a key changed, never its value: the browser asks the application again, which decides what
+that browser may see. A key that was not made live is never named to a browser.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "Flask-Caching",
             "A page that it keeps whole comes back with an old nonce, and the browser stops the "
             "page's scripts and styles.",
-            "Keep the data that a page shows instead, with om.cache.query or cache.memoize.",
+            "Keep the data that a page shows instead, with om.cache.query or om.memoize.",
         )
     if runtime.keys.secret_key or app.secret_key:
         yield Finding("ok", "OM_SECRET_KEY", "There is a secret key.")

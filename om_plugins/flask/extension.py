@@ -12,7 +12,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from flask import (
     Blueprint,
@@ -24,7 +24,7 @@ from flask import (
 )
 
 from ..builtin.engines.callable import CallableEngine
-from ..cache.cache import Memoized, SmartCache, memoize
+from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
 from ..chains.live_settings import LASTS_S
 from ..csp.override import Override, override
 from ..errors import ConfigError
@@ -201,31 +201,32 @@ class OpenManager:
 
         return decorate_and_keep
 
+    @overload
+    def memoize(self, function: Callable[..., Any], /) -> Memoized: ...
+    @overload
     def memoize(
         self,
+        function: None = None,
+        /,
         *,
-        stale_time: float | None = None,
-        cache_time: float | None = None,
-        retry: int = 0,
-        dedupe_time: float = 1.0,
-        tags: Iterable[str] = (),
         scope: str | Callable[[], str] = "",
-        negative_time: float | None = None,
-    ) -> Callable[[Callable[..., Any]], Memoized]:
-        """Cache what a function returns, by its arguments.
+        **options: Unpack[MemoizeOptions],
+    ) -> Callable[[Callable[..., Any]], Memoized]: ...
+    def memoize(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        scope: str | Callable[[], str] = "",
+        **options: Unpack[MemoizeOptions],
+    ) -> Memoized | Callable[[Callable[..., Any]], Memoized]:
+        """Cache the values of a function by its arguments: ``@om.memoize``, or with keywords.
 
-        See :func:`om_plugins.cache.cache.memoize`.
+        The keywords are those of :func:`om_plugins.cache.cache.memoize`, as
+        ``@om.memoize(stale_time=60, tags=["prices"])``.
         """
-        return memoize(
-            self._cache_if_enabled,
-            stale_time=stale_time,
-            cache_time=cache_time,
-            retry=retry,
-            dedupe_time=dedupe_time,
-            tags=tags,
-            scope=scope,
-            negative_time=negative_time,
-        )
+        decorate = memoize(self._cache_if_enabled, scope=scope, **options)
+        return decorate if function is None else decorate(function)
 
     def csp(
         self,

@@ -186,7 +186,7 @@ def _cache_control(cache: SmartCache, rules: _Rules, status: int) -> str:
         return "private, max-age=0"
     if rules.negative_time is not None and status in _GONE:
         return f"public, max-age=0, s-maxage={int(rules.negative_time)}"
-    fresh, kept = cache.times(rules.stale_time, rules.cache_time)
+    fresh, kept = cache.internals.get_times(rules.stale_time, rules.cache_time)
     after = int(max(0.0, kept - fresh))
     return (
         f"public, max-age=0, s-maxage={int(fresh)}, "
@@ -205,7 +205,7 @@ def _for_everybody(
     reason, advice = refusal(made, watch, "", rules.vary, outside=True)
     if reason:
         if advice:
-            cache.refuse(reason, f"the view {request.endpoint!r}", advice)
+            cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
         intent.refuse(reason)
         return made
     if not (made.get_etag()[0] or made.is_streamed or made.direct_passthrough):
@@ -268,7 +268,7 @@ class _Look:
         reason, advice = refusal(made, watch, self.user, self.rules.vary)
         if reason:
             if advice:
-                self.cache.refuse(reason, f"the view {request.endpoint!r}", advice)
+                self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
             raise PrivateValue(made)
         body = made.get_data()
         if not made.get_etag()[0]:
@@ -277,7 +277,7 @@ class _Look:
         headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
         # kept beside the headers: the policy of a stored page lists them again
         headers += [[HASHES, one] for one in request.environ.get(HASHES, ())]
-        return [made.status_code, headers, body, self.cache.clock.time()]
+        return [made.status_code, headers, body, self.cache.internals.clock.time()]
 
     def response(self, stored: _Stored) -> AnyResponse:
         """The response to send: the view's own when it just ran, else one from what is stored."""
@@ -297,7 +297,7 @@ class _Look:
         for name in self.rules.vary:
             made.vary.add(name)
         if self.rules.shared:
-            made.headers["Age"] = str(max(0, int(self.cache.clock.time() - at)))
+            made.headers["Age"] = str(max(0, int(self.cache.internals.clock.time() - at)))
         environ = request.environ
         if status == 200 and (
             "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ

@@ -386,7 +386,7 @@ def test_nothing_is_registered_or_read_before_the_first_use(make_world, store):
 
 def test_a_closed_cache_stops_its_jobs_and_can_be_used_again(world):
     world.cache.set("k", 1)
-    world.cache.close()
+    world.cache.internals.close()
     world.clock.advance(1000)
     assert world.scheduler.run_due() == 0
     world.cache.set("k", 2)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from om_plugins.cache.cache import memoize
 from om_plugins.cache.entry import MOST_DEPS
 
 
@@ -100,7 +101,7 @@ def test_a_hit_counts_in_memory_and_under_another_scope(world, fetcher):
 
 
 def test_memoized_functions_are_followed(world):
-    @world.cache.memoize()
+    @memoize(lambda: world.cache)
     def price(article):
         return article * 2
 

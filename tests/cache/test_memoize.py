@@ -10,7 +10,7 @@ from om_plugins.cache.cache import memoize
 def test_a_call_with_the_same_arguments_is_answered_from_the_cache(world):
     calls = []
 
-    @world.cache.memoize(stale_time=5, tags=["sums"])
+    @memoize(lambda: world.cache, stale_time=5, tags=["sums"])
     def add(a: int, b: int = 2, *rest: int, **more: int) -> int:
         """Add."""
         calls.append((a, b))
@@ -27,7 +27,7 @@ def test_a_call_with_the_same_arguments_is_answered_from_the_cache(world):
 
 
 def test_without_brackets_the_defaults_hold(world):
-    @world.cache.memoize
+    @memoize(lambda: world.cache)
     def answer():
         return 42
 
@@ -38,7 +38,7 @@ def test_without_brackets_the_defaults_hold(world):
 def test_one_answer_or_all_can_be_invalidated(world):
     state = {"n": 0}
 
-    @world.cache.memoize
+    @memoize(lambda: world.cache)
     def read(name, part=None):
         return (name, state["n"])
 
@@ -61,7 +61,7 @@ def test_methods_are_told_apart_by_what_names_their_object(world):
         def __cache_key__(self) -> str:
             return self.name
 
-        @world.cache.memoize
+        @memoize(lambda: world.cache)
         def load(self, unit: str = "%") -> str:
             self.calls += 1
             return self.name + unit
@@ -76,7 +76,7 @@ def test_methods_are_told_apart_by_what_names_their_object(world):
 def test_an_argument_that_no_key_can_hold_goes_straight_through_with_one_warning(world, caplog):
     calls = []
 
-    @world.cache.memoize
+    @memoize(lambda: world.cache)
     def total(numbers):
         calls.append(numbers)
         return sum(numbers)
@@ -92,7 +92,7 @@ def test_an_argument_that_no_key_can_hold_goes_straight_through_with_one_warning
 def test_an_error_is_raised_without_a_retry_and_wrong_calls_fail_as_ever(world):
     calls = []
 
-    @world.cache.memoize
+    @memoize(lambda: world.cache)
     def find(name):
         calls.append(name)
         raise LookupError(name)
@@ -109,7 +109,7 @@ def test_an_error_is_raised_without_a_retry_and_wrong_calls_fail_as_ever(world):
 def test_a_scope_is_asked_for_at_each_call(world):
     user = ["ann"]
 
-    @world.cache.memoize(scope=lambda: user[0])
+    @memoize(lambda: world.cache, scope=lambda: user[0])
     def name():
         return user[0]
 
@@ -126,9 +126,9 @@ def test_async_and_generator_functions_are_refused_when_decorated(world):
         yield 1
 
     with pytest.raises(TypeError, match="later is async and cannot be memoized"):
-        world.cache.memoize(later)
+        memoize(lambda: world.cache)(later)
     with pytest.raises(TypeError, match="rows is a generator function"):
-        world.cache.memoize(rows)
+        memoize(lambda: world.cache)(rows)
 
 
 def test_without_a_cache_the_function_is_simply_called():
@@ -146,7 +146,7 @@ def test_without_a_cache_the_function_is_simply_called():
 def test_an_answer_of_none_may_have_its_own_time(world):
     calls = []
 
-    @world.cache.memoize(negative_time=5)
+    @memoize(lambda: world.cache, negative_time=5)
     def find(name):
         calls.append(name)
 

@@ -393,7 +393,7 @@ def test_a_worker_that_unsubscribes_or_ends_is_not_published_for(workers, hub, t
     second(two, one)
     one.cache.set("k", 3)
     assert len(published(hub)) == 2
-    two.cache.close()  # and so it renews nothing any more
+    two.cache.internals.close()  # and so it renews nothing any more
     one.clock.advance(10)
     second(one)
     one.cache.set("k", 4)

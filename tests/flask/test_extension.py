@@ -581,7 +581,16 @@ def test_a_cached_view_runs_once_and_a_memoized_function_too():
         calls.append("square")
         return n * n
 
+    @om.memoize
+    def cube(n):
+        calls.append("cube")
+        return n**3
+
     client = app.test_client()
     assert client.get("/report").json == client.get("/report").json == {"n": 1}
     assert (square(3), square(3), square(4)) == (9, 9, 16)
     assert calls == ["view", "square", "square"]
+    assert (cube(2), cube(2), cube.cache_key(2)[-1]) == (8, 8, 2)
+    assert calls[3:] == ["cube"]
+    with pytest.raises(TypeError, match="stale_tme"):
+        om.memoize(stale_tme=5)
