@@ -53,12 +53,12 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
     keys = CacheKeys
 
     def build(self, kit: Kit, keys: CacheKeys) -> SmartCache:
-        from ..workers.changed_keys import ChangedKeys
         from .cache import SmartCache
         from .subscriptions import BrowserAnnouncer
         from .values import PickleEncoder
 
         given = kit.host.secret_key
+        notifications = kit.part_of("notifications")
 
         def shrink_pages() -> int:
             shrunk: int = kit.part_of("http_cache").store.shrink()
@@ -82,7 +82,7 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
             if keys.cache_pickle
             else None,
             announcer=BrowserAnnouncer(
-                ChangedKeys(kit.hub).publish, kit.part_of("notifications").check_address
+                notifications.changed_keys.publish, notifications.check_address
             ),
             shrink_also=shrink_pages,
         )

@@ -40,6 +40,7 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
 
     def build(self, kit: Kit, keys: NotificationKeys) -> Notifications:
         from .audience import Browsers
+        from .changed_keys import ChangedKeys
         from .notifications import Notifications
         from .problem_reports import ProblemReports
 
@@ -56,11 +57,11 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
         notifications.problem_reports = ProblemReports(
             hub=kit.hub, clock=kit.clock, emit=kit.emit, notify=notifications
         )
+        notifications.changed_keys = ChangedKeys(kit.hub)
         notifications.report_form = functools.partial(_report_form, kit, notifications)
         return notifications
 
     def endpoints(self, kit: Kit, part: Notifications) -> Mapping[str, WSGIApplication]:
-        from ..workers.changed_keys import ChangedKeys
         from ..workers.rate_limit import PostGuard
         from .events import EventsEndpoint
         from .problem_reports import ProblemEndpoint
@@ -69,7 +70,7 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
             hub=kit.hub,
             clock=kit.clock,
             browsers=part.browsers,
-            updates=ChangedKeys(kit.hub),
+            updates=part.changed_keys,
             prefix=kit.keys.prefix,
             sse_max=kit.keys.sse_max,
             audience=kit.settings.of(NotificationKeys).notify_audience,

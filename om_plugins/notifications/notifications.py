@@ -25,6 +25,7 @@ from .limits import clamp_percent, limit_notification
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
+    from .changed_keys import ChangedKeys
     from .problem_reports import ProblemReports
     from .report_form import MakePage
 
@@ -80,6 +81,7 @@ class Notifications:
 
     check_address = staticmethod(check_address)
     problem_reports: ProblemReports
+    changed_keys: ChangedKeys
     report_form: Callable[[MakePage], WSGIApplication]
 
     def __init__(
