@@ -38,7 +38,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class CachedPages:
-    """The hooks of one application's cache; see :class:`om_plugins.http_cache.rules.PageHooks`.
+    """The hooks of one application's cache; see :class:`om_plugins.http_cache.context.PageHooks`.
 
     Args:
         route_key: the environ key under which an app without werkzeug routing names its route.

@@ -1,12 +1,135 @@
-"""The application's body on its way to the client, copied for the cache while it passes."""
+"""The application's response on its way to the client: held back, then copied while it passes.
+
+:class:`AppCall` calls the application and holds back what it passes to ``start_response``.
+:class:`BodyTee` passes the body on and copies it for the cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["BodyTee", "ResumedBody", "TeeTarget", "close_body", "is_file"]
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["AppCall", "BodyTee", "TeeTarget", "close_body", "is_file"]
+
+_UNSET = object()
+
+
+class AppCall:
+    """One call of the application, whose ``start_response`` is held back.
+
+    Args:
+        app: the application.
+        environ, start_response: the request.
+        passes: called when the application calls ``start_response``; whether its response passes
+            unchanged.
+        on_write: called when the application first sends by the imperative ``write()``.
+
+    Attributes:
+        status, headers: what the application passed to ``start_response``; "" before it did.
+        sent: the server's ``start_response`` was called.
+        conditional: validators were added to the request.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        passes: Callable[[], bool],
+        on_write: Callable[[], None],
+    ) -> None:
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.sent = False
+        self.conditional = False
+        self._app = app
+        self._environ = environ
+        self._start_response = start_response
+        self._passes = passes
+        self._on_write = on_write
+        self._server_write: Callable[[bytes], object]
+
+    def run(self, validators: Mapping[str, str]) -> Iterable[bytes]:
+        """Call the application.
+
+        Args:
+            validators: conditions for this call only, by environ key; an empty value removes one.
+                They are added when at least one has a value.
+
+        Returns:
+            Its body. ``start_response`` was called, unless the body ended without it.
+        """
+        environ = self._environ
+        before: dict[str, Any] = {}
+        if any(validators.values()):
+            self.conditional = True
+            before = {name: environ.get(name, _UNSET) for name in validators}
+            _replace(environ, {name: value or _UNSET for name, value in validators.items()})
+        try:
+            body = self._app(environ, self._hold)
+            if not self.status and not self.sent:
+                body = self._read_until_started(body)
+        finally:
+            _replace(environ, before)
+        return body
+
+    def _read_until_started(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Read until ``start_response`` was called: a generator may do it with its first chunk."""
+        iterator = iter(body)
+        first: list[bytes] = []
+        while not self.status and not self.sent:
+            try:
+                first.append(next(iterator))
+            except StopIteration:
+                break
+            except BaseException:
+                close_body(body)
+                raise
+        return ResumedBody(body, first, iterator)
+
+    def _hold(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        if self.sent:
+            return self._start(status, headers, exc_info)
+        # a second call needs no exc_info, because nothing of the first was sent
+        self.status, self.headers = status, headers
+        if self._passes():
+            self.sent = True
+            return self._start(status, headers, None)
+        return self._write
+
+    def _write(self, data: bytes) -> object:
+        if not self.sent:
+            self.sent = True
+            self._server_write = self._start(self.status, list(self.headers), None)
+            self._on_write()
+        return self._server_write(data)
+
+    def _start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None
+    ) -> Callable[[bytes], object]:
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def send(self, extra: Iterable[tuple[str, str]]) -> None:
+        """Call the server's ``start_response`` with what was held back, and more headers."""
+        self.sent = True
+        self._start(self.status, [*self.headers, *extra], None)
+
+
+def _replace(environ: WSGIEnvironment, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if value is _UNSET:
+            environ.pop(name, None)
+        else:
+            environ[name] = value
 
 
 class TeeTarget(Protocol):

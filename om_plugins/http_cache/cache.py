@@ -11,8 +11,8 @@ from ..protocols import CacheStore, Clock, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus
+from .context import CacheRules, NoPageHooks, PageHooks
 from .keys import origin_and_path, query_of
-from .rules import CacheRules, NoPageHooks, PageHooks
 from .store import ResponseStore
 from .store__purges import Purge
 

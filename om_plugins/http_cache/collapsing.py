@@ -18,7 +18,13 @@ from enum import Enum
 from ..protocols import Clock
 from .stored_response import StoredResponse
 
-__all__ = ["CollapseOutcome", "CollapsedRequest", "CutOffError", "RequestCollapser"]
+__all__ = [
+    "CollapseOutcome",
+    "CollapsePart",
+    "CollapsedRequest",
+    "CutOffError",
+    "RequestCollapser",
+]
 
 BYPASS_S = 60.0
 """How long no request waits at an address whose last response could not be shared."""
@@ -297,3 +303,75 @@ class RequestCollapser:
         """Let requests wait at ``key`` again, because a response was stored there."""
         with self._lock:
             self._bypassed.pop(key, None)
+
+
+class CollapsePart:
+    """The part of one request in collapsing: it leads, follows another one, or goes alone.
+
+    Every method but :meth:`enter` does nothing for a request that does not lead.
+
+    Args:
+        collapser: of the process.
+        key: of the request's address.
+    """
+
+    def __init__(self, collapser: RequestCollapser, key: str) -> None:
+        self._collapser = collapser
+        self._key = key
+        self._led: CollapsedRequest | None = None
+
+    def enter(self) -> CollapsedRequest | None:
+        """Lead the requests at this address, if none does.
+
+        Returns:
+            The request to follow; ``None`` when this one goes to the application.
+        """
+        request, leads = self._collapser.enter(self._key)
+        if not leads:
+            return request
+        self._led = request
+        return None
+
+    @property
+    def leads(self) -> bool:
+        """Whether others may wait for this request."""
+        return self._led is not None
+
+    @property
+    def followed(self) -> bool:
+        """Whether a follower streams the body."""
+        return self._led is not None and self._led.followed
+
+    def start_streaming(self, head: StoredResponse, selects: str) -> None:
+        """See :meth:`CollapsedRequest.start_streaming`."""
+        if self._led is not None:
+            self._led.start_streaming(head, selects)
+
+    def add(self, chunk: bytes) -> None:
+        """See :meth:`CollapsedRequest.add`."""
+        if self._led is not None:
+            self._led.add(chunk)
+
+    def stop_storing(self) -> None:
+        """Let no further request join, because the body is too large to be stored."""
+        if self._led is not None:
+            self._led.stop_storing()
+            self._collapser.finish(self._key, self._led, private=True)
+
+    def end(
+        self, stored: StoredResponse | None, selects: str, *, private: bool, failed: bool
+    ) -> None:
+        """Release those who wait. Only the first call counts.
+
+        Args:
+            stored: the response, when it may be shared.
+            selects: the digest of the request fields that selected it.
+            private: let no request wait at this address for a minute.
+            failed: the body ended before its end.
+        """
+        led, self._led = self._led, None
+        if led is not None:
+            if stored is not None:
+                led.selects = selects
+            self._collapser.finish(self._key, led, private=private)
+            led.end(stored, failed=failed)

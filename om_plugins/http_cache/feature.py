@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..plugins.kit import Kit
     from .cache import HttpCachePart
+    from .context import CacheRules, RouteRule
     from .rfc9111 import StorageOptions
-    from .rules import CacheRules, RouteRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +199,8 @@ def rules_from(keys: HttpCacheKeys) -> CacheRules:
     Raises:
         ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
     """
+    from .context import CacheRules
     from .rfc9111 import StorageOptions
-    from .rules import CacheRules
 
     options = StorageOptions(
         heuristic=keys.http_cache_heuristic,
@@ -222,7 +222,7 @@ def rules_from(keys: HttpCacheKeys) -> CacheRules:
 
 
 def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
-    from .rules import RouteRule
+    from .context import RouteRule
 
     for path, route in routes.items():
         if not path.startswith("/") or "*" in path[:-1]:

@@ -24,15 +24,14 @@ from ..cache.refresh import draw_backoff
 from ..core.fork import renew_after_fork
 from ..protocols import Clock, Scheduler
 from .collapsing import RequestCollapser
+from .context import CacheContext, CacheRules, NoPageHooks, PageHooks
 from .fields import Directives
 from .keys import AddressKeys
-from .memory import MemoryEntry
-from .origin_fetch import CacheContext, OriginFetch, request_directives
+from .origin_fetch import OriginFetch, request_directives
 from .rfc9111 import CacheVerdict, ForwardReason, Headers, allows, is_unsafe
-from .rules import CacheRules, NoPageHooks, PageHooks
 from .store import ResponseStore
 from .store__purges import Purge
-from .stored_response import StoredResponse
+from .stored_response import MemoryEntry, StoredResponse
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

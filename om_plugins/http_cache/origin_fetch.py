@@ -11,30 +11,26 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..protocols import Clock
-from .body_tee import BodyTee, ResumedBody, close_body, is_file
-from .collapsing import CollapsedRequest, CollapseOutcome, RequestCollapser
+from .body_tee import AppCall, BodyTee, close_body, is_file
+from .collapsing import CollapsedRequest, CollapseOutcome, CollapsePart
+from .context import CacheContext
 from .fields import Directives, directives
-from .keys import AddressKeys, selecting_digest
-from .memory import MemoryEntry
+from .keys import selecting_digest
 from .rfc9111 import (
     CacheVerdict,
     ForwardReason,
     Headers,
     ResponseFacts,
-    cache_status,
     judge,
     matches,
     same_response,
     updated,
 )
-from .rules import CacheRules, PageHooks
-from .store import ResponseStore
 from .stored_response import (
+    MemoryEntry,
     StoredResponse,
     add_date,
     build_response,
@@ -43,8 +39,7 @@ from .stored_response import (
 )
 
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["CACHE_INTENT", "CacheContext", "CacheIntent", "OriginFetch", "request_directives"]
 
@@ -56,80 +51,7 @@ CACHE_INTENT = "om_plugins.http_cache"
 Details = Iterable[tuple[str, object]]
 
 _ERRORS = frozenset({500, 502, 503, 504})
-_UNSET = object()
 _NO_DIRECTIVES: Directives = {}
-
-
-@dataclass(slots=True)
-class CacheContext:
-    """What the requests of one cache share.
-
-    Attributes:
-        app: the application.
-        store: of the responses.
-        rules: of the settings.
-        hooks: of the features that change pages.
-        clock: time.
-        keys: builds the keys of addresses.
-        collapser: the requests that others may wait for.
-        refresh: fetches an address in the background; given its key, a request and its entry.
-    """
-
-    app: WSGIApplication
-    store: ResponseStore
-    rules: CacheRules
-    hooks: PageHooks
-    clock: Clock
-    keys: AddressKeys
-    collapser: RequestCollapser
-    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None], None]
-    _warned: list[str] = field(default_factory=list)
-
-    def send(
-        self,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        response: StoredResponse,
-        details: Details,
-    ) -> Iterable[bytes]:
-        """Send a stored response: whole, a part of it, or 304.
-
-        Args:
-            environ, start_response: the request.
-            response: what to send.
-            details: for ``Cache-Status``.
-        """
-        if response.marks:
-            environ.update(response.marks)
-        age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
-        status, headers, body = response.answer(environ, lambda: self.hooks.fresh_nonce(environ))
-        start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
-        return body
-
-    def status_header(self, details: Details) -> list[tuple[str, str]]:
-        """Return the ``Cache-Status`` header; an empty list when the settings want none."""
-        if not self.rules.name:
-            return []
-        return [("Cache-Status", cache_status(self.rules.name, details))]
-
-    def save(
-        self, key: str, response: StoredResponse, environ: WSGIEnvironment, mark: tuple[int, float]
-    ) -> bool:
-        """Save a response; see :meth:`.ResponseStore.save_selected`."""
-        self.collapser.allow(key)
-        return self.store.save_selected(key, response, environ, mark, self.rules.variants)
-
-    def warn_compressed(self, key: str) -> None:
-        """Warn once that the application compresses pages that contain nonces."""
-        if not self._warned:
-            path = key.partition("\n")[0]
-            self._warned.append(path)
-            logger.warning(
-                "%s is not kept by the shared HTTP cache: it has a CSP nonce and the application "
-                "compressed it, so hits could not get a new one; compress HTML in the server in "
-                "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
-                path,
-            )
 
 
 class CacheIntent:
@@ -200,24 +122,21 @@ class OriginFetch:
         self.result = ""
         self._context = context
         self._environ = environ
-        self._key = self._entered_key = key
+        self._key = key
         self._entry = entry
         self._reason = reason
         self._intent = CacheIntent(self)
         self._start_response = start_response
         self._background = background
         self._get = environ["REQUEST_METHOD"] == "GET"
-        self._led: CollapsedRequest | None = None
+        self._part = CollapsePart(context.collapser, key)
         self._joined: CollapsedRequest | None = None
         self._alone = False
         self._mark = (0, 0.0)
         self._requested_at = 0.0
         self._began = 0.0
-        self._validating = False
-        self._status = ""
-        self._headers: Headers = []
         self._marks: dict[str, Any] = {}
-        self._sent = False
+        self._call: AppCall
         self._facts = ResponseFacts(0, ())
         self._verdict = CacheVerdict()
 
@@ -233,27 +152,20 @@ class OriginFetch:
         """Ask the application, or wait for another request that does."""
         known = self._context.rules.everything or self._entry is not None
         if self._get and known and self._may_collapse():
-            request, leads = self._context.collapser.enter(self._key)
-            if not leads and request is not None:
-                answer = self._follow(request)
-                if answer is not None:
-                    return answer
-                request = None
-            self._led = request
+            request = self._part.enter()
+            answer = None if request is None else self._follow(request)
+            if answer is not None:
+                return answer
         return self._call_app()
 
     def collapse(self) -> bool:
         """See :meth:`CacheIntent.collapse`."""
-        if self._led is not None or self._alone or not self._get or self._background:
+        if self._part.leads or self._alone or not self._get or self._background:
             return False
         if not self._may_collapse():
             return False
-        request, leads = self._context.collapser.enter(self._key)
-        if leads or request is None:
-            self._led = request
-            return False
-        self._joined = request
-        return True
+        self._joined = self._part.enter()
+        return self._joined is not None
 
     def _may_collapse(self) -> bool:
         """Whether this request may wait for another, and others for this one."""
@@ -265,13 +177,12 @@ class OriginFetch:
         self._requested_at = context.clock.time()
         self._began = context.clock.monotonic()
         environ[CACHE_INTENT] = self._intent
-        before = self._add_validators()
+        self._call = call = AppCall(
+            context.app, environ, self._start_response, self._hold_marks, self._note_write
+        )
         try:
-            body = context.app(environ, self._hold_start)
-            if not self._status and not self._sent:
-                body = self._read_until_started(body)
+            body = call.run(self._validators())
         except BaseException as error:
-            self._restore(before)
             self.result = "failed"
             if isinstance(error, Exception):
                 answer = self._cover_error(0)
@@ -280,12 +191,23 @@ class OriginFetch:
                     return answer
             self._end(failed=True)
             raise
-        self._restore(before)
         try:
             return self._handle_response(body)
         except BaseException:
             self._end(failed=True)  # no request may wait for a response that never comes
             raise
+
+    def _validators(self) -> dict[str, str]:
+        """Return the conditions by which the application can validate the stored response."""
+        previous = self._previous
+        if previous is None or not self._get or "HTTP_RANGE" in self._environ:
+            return {}
+        verdict = previous.verdict
+        modified = next((v for n, v in previous.headers if n.lower() == "last-modified"), "")
+        return {
+            "HTTP_IF_NONE_MATCH": verdict.etag,
+            "HTTP_IF_MODIFIED_SINCE": modified if verdict.modified is not None else "",
+        }
 
     def _log_covered(self, error: Exception) -> None:
         logger.warning(
@@ -296,101 +218,31 @@ class OriginFetch:
             exc_info=error,
         )
 
-    def _add_validators(self) -> dict[str, Any]:
-        """Make the request a conditional one; return the fields that it replaced."""
-        previous = self._previous
-        before: dict[str, Any] = {}
-        if previous is None or not self._get or "HTTP_RANGE" in self._environ:
-            return before
-        verdict = previous.verdict
-        modified = next((v for n, v in previous.headers if n.lower() == "last-modified"), "")
-        validators = {
-            "HTTP_IF_NONE_MATCH": verdict.etag,
-            "HTTP_IF_MODIFIED_SINCE": modified if verdict.modified is not None else "",
-        }
-        if not any(validators.values()):
-            return before
-        self._validating = True
-        for name, value in validators.items():
-            before[name] = self._environ.get(name, _UNSET)
-            if value:
-                self._environ[name] = value
-            else:
-                self._environ.pop(name, None)
-        return before
+    def _hold_marks(self) -> bool:
+        """Decide whether the response passes unchanged, because no view marked it as shared.
 
-    def _restore(self, before: dict[str, Any]) -> None:
-        for name, value in before.items():
-            if value is _UNSET:
-                self._environ.pop(name, None)
-            else:
-                self._environ[name] = value
-
-    def _read_until_started(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Read until ``start_response`` was called: a generator may do it with its first chunk."""
-        iterator = iter(body)
-        first: list[bytes] = []
-        while not self._status and not self._sent:
-            try:
-                first.append(next(iterator))
-            except StopIteration:
-                break
-            except BaseException:
-                close_body(body)
-                raise
-        return ResumedBody(body, first, iterator)
-
-    # --- start_response ---------------------------------------------------------------------------
-
-    def _hold_start(
-        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
-    ) -> Callable[[bytes], object]:
-        """Hold back what the application passes to ``start_response``."""
-        if self._sent:
-            return self._call_start_response(status, headers, exc_info)
-        # a second call needs no exc_info, because nothing of the first was sent
-        self._status, self._headers = status, headers
-        if self._is_not_cached():
-            self._sent = True
-            return self._call_start_response(status, headers, None)
+        If not, put the marks of the response into the environ: some are read from objects that are
+        gone later.
+        """
+        known = self._context.rules.everything or self._part.leads or self._entry is not None
+        if not (known or self._intent.allowed or self._joined is not None):
+            return True
         self._marks = self._context.hooks.read_marks(self._environ)
-        for name, value in self._marks.items():  # some are read from objects that are gone later
+        for name, value in self._marks.items():
             self._environ.setdefault(name, value)
-        return self._write
+        return False
 
-    def _is_not_cached(self) -> bool:
-        """Whether the response passes unchanged, because no view marked it as shared."""
-        if self._context.rules.everything or self._led is not None or self._entry is not None:
-            return False
-        return not self._intent.allowed and self._joined is None
+    def _note_write(self) -> None:
+        """Note that the application sends by ``write()``; such a response is never stored."""
+        self._context.store.count_refusal("write")
+        self._end(private=True)
 
-    def _write(self, data: bytes) -> object:
-        """Send by the imperative way of WSGI; such a response is never stored."""
-        if not self._sent:
-            self._sent = True
-            self._real_write = self._call_start_response(self._status, list(self._headers), None)
-            self._context.store.count_refusal("write")
-            self._end(private=True)
-        return self._real_write(data)
-
-    def _call_start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None
-    ) -> Callable[[bytes], object]:
-        if exc_info is None:
-            return self._start_response(status, headers)
-        return self._start_response(status, headers, exc_info)
-
-    def _send_head(self, *, stored: bool = False) -> None:
-        self._sent = True
-        extra = self._status_header(stored=stored)
-        self._call_start_response(self._status, [*self._headers, *extra], None)
-
-    def _status_header(self, *, stored: bool) -> list[tuple[str, str]]:
+    def _status_header(self, *, stored: bool = False) -> list[tuple[str, str]]:
         context = self._context
         if not (context.rules.everything or self._intent.allowed or self._entry is not None):
             return []
         details: list[tuple[str, object]] = [("fwd", self._reason)]
-        if self._validating:
+        if self._call.conditional:
             details.append(("fwd-status", self._facts.status))
         if stored:
             details.append(("stored", True))
@@ -399,21 +251,22 @@ class OriginFetch:
     # --- the response -----------------------------------------------------------------------------
 
     def _handle_response(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        if self._joined is not None and not self._sent:
+        if self._joined is not None and not self._call.sent:
             return self._follow_joined(body)
-        if self._sent or not self._status:
+        call = self._call
+        if call.sent or not call.status:
             self._end(private=True)
             return body
-        code = _parse_code(self._status)
+        code = _parse_code(call.status)
         self._facts = facts = ResponseFacts(
             code,
-            self._headers,
+            call.headers,
             authorized="HTTP_AUTHORIZATION" in self._environ,
             no_store="no-store" in request_directives(self._environ),
             requested_at=self._requested_at,
             received_at=self._context.clock.time(),
         )
-        if self._validating and code == 304 and self._entry is not None:
+        if call.conditional and code == 304 and self._entry is not None:
             return self._handle_not_modified(body)
         if code in _ERRORS:
             answer = self._cover_error(code)
@@ -456,10 +309,10 @@ class OriginFetch:
         context, previous, facts = self._context, self._previous, self._facts
         assert previous is not None  # noqa: S101 - for mypy: only a response is validated
         if not same_response(previous.verdict.etag, previous.verdict.modified, facts):
-            self._entry, self._validating, self._status = None, False, ""
+            self._entry = None
             return self._call_app()  # the 304 is about another response: ask for the whole
         nonce = context.hooks.used_nonce(self._environ)
-        news = add_date(self._headers, facts.received_at)
+        news = add_date(facts.headers, facts.received_at)
         if nonce is not None and previous.nonce:  # the stored pieces were split at another nonce
             news = [(name, value.replace(nonce, previous.nonce)) for name, value in news]
         authorized = facts.authorized and not previous.verdict.public
@@ -507,7 +360,7 @@ class OriginFetch:
             The body, or ``None`` where that is not allowed.
         """
         context, entry, previous = self._context, self._entry, self._previous
-        if self._sent or entry is None or previous is None:
+        if self._call.sent or entry is None or previous is None:
             return None
         now = context.clock.monotonic()
         age, verdict = now - entry.stored, previous.verdict
@@ -536,14 +389,14 @@ class OriginFetch:
             length = facts.one("content-length")
             same = same_response(previous.verdict.etag, previous.verdict.modified, facts)
             if same and (length is None or length == str(previous.size)):
-                news = add_date(self._headers, facts.received_at)
+                news = add_date(facts.headers, facts.received_at)
                 response = self._freshen(previous, news, authorized=False)
                 if not response.verdict.refused:
                     self._context.save(self._key, response, self._environ, self._mark)
             else:
                 self._delete_entry()
         self._end(private=True)
-        self._send_head()
+        self._call.send(self._status_header())
         return body
 
     def _pass_through(self, body: Iterable[bytes], reason: str) -> Iterable[bytes]:
@@ -555,7 +408,7 @@ class OriginFetch:
         if self._entry is not None and status < 500 and "HTTP_RANGE" not in self._environ:
             self._delete_entry()  # the application's new response is not for everybody
         self._end(private=status < 500)
-        self._send_head()
+        self._call.send(self._status_header())
         if status == 304 and self._entry is None and context.rules.everything:
             self._fetch_whole_later()
         return body
@@ -577,9 +430,9 @@ class OriginFetch:
         context, environ, facts, verdict = self._context, self._environ, self._facts, self._verdict
         if not self._intent.query:
             self._key = context.keys.build_without_query(environ) or self._key
-        head = build_response(self._status, facts, verdict, b"")
-        if self._led is not None and self._may_stream():
-            self._led.start_streaming(head, selecting_digest(verdict.vary, environ))
+        head = build_response(self._call.status, facts, verdict, b"")
+        if self._part.leads and self._may_stream():
+            self._part.start_streaming(head, selecting_digest(verdict.vary, environ))
         length = 0 if facts.status in (204, 205) else _declared_length(facts)
         tee = BodyTee(body, self, length, context.rules.max_body)
         conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
@@ -592,8 +445,8 @@ class OriginFetch:
         hooks = context.hooks
         if hooks.used_nonce(environ) is not None:
             hooks.fresh_nonce(environ)  # tells the layer of headers that this cache renews it
-            self._headers = weaken_etag(hooks.make_private(list(self._headers)))
-        self._send_head(stored=True)
+            self._call.headers = weaken_etag(hooks.make_private(list(self._call.headers)))
+        self._call.send(self._status_header(stored=True))
         return tee
 
     def _answer_known(self, tee: BodyTee, head: StoredResponse) -> Iterable[bytes]:
@@ -614,18 +467,17 @@ class OriginFetch:
     @property
     def followed(self) -> bool:
         """See :class:`.TeeTarget`."""
-        return self._led is not None and self._led.followed
+        return self._part.followed
 
     def receive(self, chunk: bytes) -> None:
         """See :class:`.TeeTarget`."""
-        if self._led is not None:
-            self._led.add(chunk)
+        self._part.add(chunk)
 
     def complete(self, body: bytes) -> None:
         """Store the response: its whole body is there."""
         context = self._context
         response: StoredResponse | None
-        response = build_response(self._status, self._facts, self._verdict, body)
+        response = build_response(self._call.status, self._facts, self._verdict, body)
         response.tags = self._intent.tags
         response.fetch_s = context.clock.monotonic() - self._began
         response.marks = self._marks | context.hooks.read_marks(self._environ)
@@ -652,9 +504,7 @@ class OriginFetch:
     def overflow(self) -> None:
         """Stop collapsing; followers that stream the body already get it to its end."""
         self._context.store.count_refusal("size")
-        if self._led is not None:
-            self._led.stop_storing()
-            self._context.collapser.finish(self._entered_key, self._led, private=True)
+        self._part.stop_storing()
 
     def end_unstored(self) -> None:
         """See :class:`.TeeTarget`."""
@@ -668,12 +518,8 @@ class OriginFetch:
         failed: bool = False,
     ) -> None:
         """Release the requests that wait for this one."""
-        led, self._led = self._led, None
-        if led is not None:
-            if stored is not None:
-                led.selects = selecting_digest(stored.verdict.vary, self._environ)
-            self._context.collapser.finish(self._entered_key, led, private=private)
-            led.end(stored, failed=failed)
+        selects = "" if stored is None else selecting_digest(stored.verdict.vary, self._environ)
+        self._part.end(stored, selects, private=private, failed=failed)
 
     # --- following another request ----------------------------------------------------------------
 
@@ -685,7 +531,7 @@ class OriginFetch:
         answer = self._follow(request)
         if answer is not None:
             return answer
-        self._alone, self._status = True, ""
+        self._alone = True
         self._intent = CacheIntent(self)
         return self._call_app()
 

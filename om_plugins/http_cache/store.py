@@ -29,12 +29,13 @@ from ..workers.invalidation_bus import (
     PagesPurged,
 )
 from .keys import VariantIndex, variant_key
-from .memory import MemoryEntry, ResponseTable
 from .rfc9111 import ForwardReason
 from .store__purges import Purge, Purged, Purges, read_purge, write_purge
 from .stored_response import (
+    MemoryEntry,
     PackMarks,
     ReadMarks,
+    ResponseTable,
     StoredResponse,
     decode_stored,
     encode_stored,

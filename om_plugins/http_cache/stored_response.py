@@ -1,4 +1,4 @@
-"""A stored response: what the cache keeps of it, the answers made from it, its form in a store.
+"""A stored response: what the cache keeps of it, its answers, its entry in memory, its encoding.
 
 A page that used a CSP nonce is stored in pieces, split where its nonce stood. Each answer joins the
 pieces with a new nonce. The entity tag of such a page is weak, because no two answers are the same
@@ -7,18 +7,24 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 from werkzeug.http import http_date as format_http_date
 
+from ..cache.entry import CacheEntry
+from ..cache.memory import MemoryTable
 from .fields import http_date, ranges, same_tag
 from .keys import VariantIndex
 from .rfc9111 import CacheVerdict, Headers, ResponseFacts, matches
 
 __all__ = [
+    "MemoryEntry",
+    "ResponseTable",
     "StoredResponse",
     "add_date",
     "build_response",
@@ -261,6 +267,96 @@ def weaken_etag(headers: list[Header]) -> list[Header]:
 
 def _weaken(etag: str) -> str:
     return "W/" + etag if etag.startswith('"') else etag
+
+
+# --- in memory ----------------------------------------------------------------------------------
+
+_HEADER_BYTES = 150
+"""What a header field costs in memory, about."""
+
+
+class MemoryEntry(CacheEntry):
+    """A response in memory; ``stored`` is the monotonic time at which its age was 0.
+
+    Attributes:
+        content: the response, or the index of an address's variants.
+        count_hit: counts one hit; a C counter, exact without a lock.
+    """
+
+    __slots__ = ("_read", "content", "count_hit")
+
+    def __init__(
+        self,
+        key: str,
+        content: StoredResponse | VariantIndex,
+        *,
+        tags: tuple[str, ...],
+        began: float,
+        born: float,
+        lifetime_s: float,
+        keep_s: float,
+        valid_until: float = math.inf,
+    ) -> None:
+        super().__init__(
+            key,
+            content.body if isinstance(content, StoredResponse) else b"",
+            tags=tags,
+            began=began,
+            stored=born,
+            stale_time=lifetime_s,
+            cache_time=keep_s,
+            valid_until=valid_until,
+        )
+        self.content = content
+        self.count_hit: Callable[[], int] = itertools.count().__next__
+        self._read = 0
+        if isinstance(content, StoredResponse):
+            headers = _HEADER_BYTES * (len(content.headers) + 2)
+            self.weight += content.size - len(content.body) + headers
+
+    @property
+    def expires(self) -> float:
+        """The monotonic time until which it is fresh, however long memory may answer alone."""
+        content = self.content
+        if self.base == -math.inf or not isinstance(content, StoredResponse):
+            return -math.inf
+        return self.stored + content.verdict.lifetime_s
+
+    def take_hits(self) -> int:
+        """Return how many hits were counted. A counter can only be read by counting."""
+        found = self.count_hit() - self._read
+        self._read += 1
+        return found
+
+
+class ResponseTable(MemoryTable):
+    """The entries in memory.
+
+    It evicts by SIEVE within a bound of bytes, as the table of the data cache does. Each entry
+    counts its own hits, without a lock; the table adds up the counts of the entries that left.
+    """
+
+    __slots__ = ("bytes_saved", "fetch_s_saved", "hits")
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.hits = 0
+        self.bytes_saved = 0
+        self.fetch_s_saved = 0.0
+
+    def remove(self, entry: CacheEntry) -> None:
+        super().remove(entry)
+        if isinstance(entry, MemoryEntry) and isinstance(entry.content, StoredResponse):
+            hits = entry.take_hits()
+            self.hits += hits
+            self.bytes_saved += hits * entry.content.size
+            self.fetch_s_saved += hits * entry.content.fetch_s
+
+    def responses(self) -> Iterator[tuple[MemoryEntry, StoredResponse]]:
+        """Yield every response with its entry; the indexes of variants are left out."""
+        for entry in self:
+            if isinstance(entry, MemoryEntry) and isinstance(entry.content, StoredResponse):
+                yield entry, entry.content
 
 
 # --- in a store ---------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from email.utils import formatdate
 import pytest
 from werkzeug.test import create_environ
 
+from om_plugins.http_cache.context import NoPageHooks
 from om_plugins.http_cache.layer import anonymous_request
-from om_plugins.http_cache.rules import NoPageHooks
 from tests.http_cache.world import Store, World, status_of, vary
 
 # --- hits -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from om_plugins.http_cache.stored_response import (
     encode_stored,
     split_at_nonce,
 )
+from tests.http_cache.world import World
 
 NONCE = "0123456789abcdef" * 2
 OTHER = "f" * 32
@@ -103,3 +104,14 @@ def test_variants_are_written_without_what_is_only_remembered():
 def test_what_is_not_ours_is_nothing(data, kind):
     found = decode_stored(kind + data, lambda marks: {})
     assert found is None or isinstance(found, StoredResponse | VariantIndex)
+
+
+def test_saved_bytes_and_hits_are_exact_and_survive_eviction():
+    world = World()
+    for _ in range(4):
+        world.get()
+    stats = world.cache.stats()
+    assert (stats.hits, stats.bytes_saved, stats.stored, stats.misses) == (3, 15, 1, 1)
+    world.cache.purge("/")
+    again = world.cache.stats()
+    assert (again.hits, again.bytes_saved, again.entries) == (3, 15, 0)

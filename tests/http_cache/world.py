@@ -6,7 +6,7 @@ from werkzeug.test import Client
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.http_cache.cache import HttpCachePart
-from om_plugins.http_cache.rules import CacheRules
+from om_plugins.http_cache.context import CacheRules
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.invalidation_bus import InvalidationBus
 from om_plugins.workers.scheduler import BackgroundScheduler

@@ -7,8 +7,8 @@ from flask import Flask
 
 from om_plugins import OpenManager
 from om_plugins.errors import ConfigError
+from om_plugins.http_cache.context import RouteRule
 from om_plugins.http_cache.rfc9111 import StorageOptions
-from om_plugins.http_cache.rules import RouteRule
 from tests.http_cache.world import World
 
 

@@ -1,20 +1,28 @@
-"""The rules of one cache, as the settings give them, and what it asks of other features."""
+"""What the requests of one cache share: its rules, what it asks of other features, its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .rfc9111 import StorageOptions
+from ..protocols import Clock
+from .collapsing import RequestCollapser
+from .keys import AddressKeys
+from .rfc9111 import StorageOptions, cache_status
+from .store import ResponseStore
+from .stored_response import MemoryEntry, StoredResponse
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+__all__ = ["CacheContext", "CacheRules", "NoPageHooks", "PageHooks", "RouteRule"]
 
-__all__ = ["CacheRules", "NoPageHooks", "PageHooks", "RouteRule"]
+logger = logging.getLogger("om_plugins")
 
 Header = tuple[str, str]
+Details = Iterable[tuple[str, object]]
 
 
 class PageHooks(Protocol):
@@ -153,3 +161,75 @@ class CacheRules:
         path = key.partition("\n")[0]
         path = path[path.find("/", 8) :]
         return next((rule for rule in self.routes if rule.matches(path)), None)
+
+
+@dataclass(slots=True)
+class CacheContext:
+    """What the requests of one cache share.
+
+    Attributes:
+        app: the application.
+        store: of the responses.
+        rules: of the settings.
+        hooks: of the features that change pages.
+        clock: time.
+        keys: builds the keys of addresses.
+        collapser: the requests that others may wait for.
+        refresh: fetches an address in the background; given its key, a request and its entry.
+    """
+
+    app: WSGIApplication
+    store: ResponseStore
+    rules: CacheRules
+    hooks: PageHooks
+    clock: Clock
+    keys: AddressKeys
+    collapser: RequestCollapser
+    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None], None]
+    _warned: list[str] = field(default_factory=list)
+
+    def send(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        response: StoredResponse,
+        details: Details,
+    ) -> Iterable[bytes]:
+        """Send a stored response: whole, a part of it, or 304.
+
+        Args:
+            environ, start_response: the request.
+            response: what to send.
+            details: for ``Cache-Status``.
+        """
+        if response.marks:
+            environ.update(response.marks)
+        age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
+        status, headers, body = response.answer(environ, lambda: self.hooks.fresh_nonce(environ))
+        start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
+        return body
+
+    def status_header(self, details: Details) -> list[tuple[str, str]]:
+        """Return the ``Cache-Status`` header; an empty list when the settings want none."""
+        if not self.rules.name:
+            return []
+        return [("Cache-Status", cache_status(self.rules.name, details))]
+
+    def save(
+        self, key: str, response: StoredResponse, environ: WSGIEnvironment, mark: tuple[int, float]
+    ) -> bool:
+        """Save a response; see :meth:`.ResponseStore.save_selected`."""
+        self.collapser.allow(key)
+        return self.store.save_selected(key, response, environ, mark, self.rules.variants)
+
+    def warn_compressed(self, key: str) -> None:
+        """Warn once that the application compresses pages that contain nonces."""
+        if not self._warned:
+            path = key.partition("\n")[0]
+            self._warned.append(path)
+            logger.warning(
+                "%s is not kept by the shared HTTP cache: it has a CSP nonce and the application "
+                "compressed it, so hits could not get a new one; compress HTML in the server in "
+                "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
+                path,
+            )
