@@ -1,6 +1,7 @@
-"""What gives away that a view's answer is personal, or is not to be stored for another reason.
+"""Why the response of a view is personal, or must not be stored for another reason.
 
-:class:`Watch` notices what the view does, :func:`refusal` looks at what it returned.
+:class:`ViewWatch` records what the view uses while it runs, and :func:`find_refusal` decides by
+that and by the response.
 """
 
 from __future__ import annotations
@@ -17,25 +18,34 @@ from ..csp.nonce import NONCE
 from ..csp.override import OVERRIDE as CSP
 from ..headers.companions import CHANGED
 
-__all__ = ["Watch", "refusal"]
+__all__ = ["ViewWatch", "find_refusal"]
 
 STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
 
 
-class Watch:
-    """Notices what a view does that makes its answer personal."""
+class ViewWatch:
+    """Records what a view uses that makes its response personal; a context manager around it.
 
-    def __enter__(self) -> Watch:
+    Attributes:
+        session_before: the session was used before the view ran.
+        used_session, used_cookies: the view used the session, or read cookies.
+        flashed: the view shows or sets flashed messages.
+        hooked: the view registered an ``after_this_request`` function.
+        nonce: the response has a CSP nonce.
+        csp: the view changed its policy or its headers.
+    """
+
+    def __enter__(self) -> ViewWatch:
         context = request_ctx._get_current_object()  # type: ignore[attr-defined]
         self._context = context
         self._flashes_before = context.flashes
         self._after_before = len(context._after_request_functions)
-        self._csp_before = self._changes()
-        self._session = session = _session_of(context)
+        self._csp_before = self._count_changes()
+        self._session = session = _find_session(context)
         self.session_before = getattr(session, "accessed", False)
         if session is not None:
             session.accessed = False
-        # a cached property: when it is there again afterwards, the view has read the cookies
+        # a cached property: if it is set again afterwards, the view has read the cookies
         self._cookies_before = request.__dict__.pop("cookies", None)
         return self
 
@@ -51,49 +61,58 @@ class Watch:
         self.flashed = bool(self._flashes_before) or bool(self._context.flashes)
         self.hooked = len(self._context._after_request_functions) != self._after_before
         self.nonce = NONCE in request.environ
-        self.csp = self._changes() != self._csp_before
+        self.csp = self._count_changes() != self._csp_before
 
-    def _changes(self) -> int:
+    def _count_changes(self) -> int:
         return sum(len(request.environ.get(name, ())) for name in (CSP, CHANGED))
 
 
-def _session_of(context: Any) -> Any:
-    # Flask >= 3.1.3 counts a look at context.session as access, so look behind it
+def _find_session(context: Any) -> Any:
+    # Flask >= 3.1.3 counts reading context.session as access, so read what it is kept in
     found = context.__dict__.get("_session")
     return found if found is not None else context.__dict__.get("session")
 
 
 def _is_tracked(context: Any, session: object) -> bool:
-    """Whether access to this session can be noticed: by the context, or by the session itself."""
+    """Whether the context or the session itself records access to this session."""
     return "_session" in context.__dict__ or isinstance(session, SecureCookieSession)
 
 
-def refusal(
-    made: AnyResponse, watch: Watch, user: str, vary: Collection[str], *, outside: bool = False
+def find_refusal(
+    response: AnyResponse,
+    watch: ViewWatch,
+    user: str,
+    vary: Collection[str],
+    *,
+    outside: bool = False,
 ) -> tuple[str, str]:
-    """Why a response is not stored, and what to say about it; two empty texts when it is.
+    """Find why a response must not be stored.
 
     Args:
-        made: what the view returned.
-        watch: what was noticed while it ran.
-        user: whose answer it is; "" for everybody's.
-        vary: request headers that the look-up minds.
-        outside: it is for the layer outside of the application, which renews nonces, brings back
-            changes of the policy, records streams and reads ``Vary`` itself.
+        response: what the view returned.
+        watch: what the view used.
+        user: whose response it is; "" for everybody's.
+        vary: request headers that are part of the key.
+        outside: the response is stored by the layer outside of the application, which renews
+            nonces, brings back changes of the policy, copies streams and reads ``Vary`` itself.
+
+    Returns:
+        The reason in one word and an advice to the author, which may be empty; two empty texts when
+        the response may be stored.
     """
-    control = made.cache_control
-    minded = {*(name.lower() for name in vary), "cookie" if user else ""}
-    unknown = {name.lower() for name in made.vary} - minded
+    control = response.cache_control
+    known = {*(name.lower() for name in vary), "cookie" if user else ""}
+    unknown = {name.lower() for name in response.vary} - known
     table = (
-        (made.status_code not in STORABLE, "status", ""),
+        (response.status_code not in STORABLE, "status", ""),
         (
-            (made.is_streamed or made.direct_passthrough) and not outside,
+            (response.is_streamed or response.direct_passthrough) and not outside,
             "streamed",
             "it is streamed",
         ),
         (bool(control.no_store or control.no_cache), "no-store", ""),
         (
-            "Set-Cookie" in made.headers or watch.hooked,
+            "Set-Cookie" in response.headers or watch.hooked,
             "cookie",
             "it sets a cookie, or registers an after_this_request function",
         ),
@@ -103,7 +122,7 @@ def refusal(
             "it is private; scope= keeps users apart",
         ),
         (
-            # Flask before 2.3.2 says nothing of a session that was looked at and is empty
+            # Flask before 2.3.2 sets no Vary for a session that was read and is empty
             (
                 (outside and watch.session_before)
                 or watch.used_session

@@ -25,7 +25,7 @@ from ..csp.hashes import HASHES, noted
 from ..csp.nonce import NONCE, PLAIN
 from ..http_cache.layer import anonymous_request
 from ..http_cache.origin_fetch import CACHE_INTENT, CacheIntent
-from .personal import Watch, refusal
+from .personal import ViewWatch, find_refusal
 
 __all__ = ["cached"]
 
@@ -200,9 +200,9 @@ def _for_everybody(
     """Run a shared view whose response the layer outside of the application keeps."""
     if request.method == "GET" and intent.collapse():
         return current_app.response_class()  # another request's response is sent instead
-    with Watch() as watch:
+    with ViewWatch() as watch:
         made = rules.made(call)
-    reason, advice = refusal(made, watch, "", rules.vary, outside=True)
+    reason, advice = find_refusal(made, watch, "", rules.vary, outside=True)
     if reason:
         if advice:
             cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
@@ -263,9 +263,9 @@ class _Look:
             raise PrivateValue(error=error) from None
 
     def run(self) -> _Stored:
-        with Watch() as watch:
+        with ViewWatch() as watch:
             made = self.rules.made(self.call)
-        reason, advice = refusal(made, watch, self.user, self.rules.vary)
+        reason, advice = find_refusal(made, watch, self.user, self.rules.vary)
         if reason:
             if advice:
                 self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)

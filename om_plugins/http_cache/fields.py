@@ -1,9 +1,9 @@
-"""Reading HTTP fields that a cache depends on. Nothing here raises, and nothing is trusted.
+"""Parsers of the HTTP fields that a cache depends on. None raises; no input is trusted.
 
 Sources: RFC 9110 (dates, entity tags, ranges, lists), RFC 9111 section 5.2 (``Cache-Control``),
-RFC 8941 section 4.2.2 (dictionaries, for the targeted fields of RFC 9213). What does not follow its
-grammar counts as what is safer: a directive whose value is malformed is kept with the value ``""``,
-so that ``max-age='60'`` is stale and ``private=?`` is private.
+RFC 8941 section 4.2.2 (dictionaries, for the targeted fields of RFC 9213). Input that does not
+follow its grammar gets the safer meaning: a directive with a malformed value keeps the value
+``""``, so that ``max-age='60'`` is stale and ``private=?`` is private.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 Directives = dict[str, str | None]
-"""Directives by lower-case name: ``None`` without a value, ``""`` with one that is malformed."""
+"""Directives by lower-case name: ``None`` without a value, ``""`` for a malformed value."""
 
 LONGEST_S = 2**31
-"""RFC 9111 section 1.2.2: what is larger is treated as this many seconds."""
+"""A larger number of seconds is treated as this one (RFC 9111 section 1.2.2)."""
 
 _MOST_CHARACTERS = 4096
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -40,13 +40,19 @@ _DIGITS = re.compile(r"[0-9]+")
 
 
 def directives(value: str) -> Directives:
-    """``Cache-Control``, its lines joined with commas. Of a directive that is there twice, the
-    first counts (RFC 9111 section 4.2.1); lists of field names are added up."""
+    """Parse ``Cache-Control``.
+
+    Of a directive that occurs twice, the first counts (RFC 9111 section 4.2.1); the field names of
+    ``no-cache`` and ``private`` are added up.
+
+    Args:
+        value: the field's lines, joined with commas.
+    """
     found: Directives = {}
     if len(value) > _MOST_CHARACTERS:
-        return {"no-store": None}  # nobody means this
+        return {"no-store": None}  # no author means this
     for piece in _PIECE.findall(value):
-        if piece == '"':  # a quote that nobody closed: what it hides may be a "no-store"
+        if piece == '"':  # an unclosed quote may hide a "no-store"
             return {"no-store": None}
         match = _DIRECTIVE.fullmatch(piece)
         if match is None:
@@ -76,9 +82,12 @@ _MEMBER = re.compile(rf"({_KEY})(?:=({_LIST}|{_ITEM}))?{_PARAMETERS}")
 
 
 def dictionary(value: str) -> Directives | None:
-    """A structured dictionary such as ``CDN-Cache-Control``; ``None`` when it cannot be parsed or
-    is empty, and is to be ignored as a whole (RFC 9213 section 2.1). Strings and the like, where
-    a number belongs, come back as ``""``."""
+    """Parse a structured dictionary such as ``CDN-Cache-Control``.
+
+    Returns:
+        The directives; one of another type than a number or boolean has the value ``""``. ``None``
+        when the field is malformed or empty and must be ignored (RFC 9213 section 2.1).
+    """
     if len(value) > _MOST_CHARACTERS:
         return None
     found: Directives = {}
@@ -110,22 +119,25 @@ _COMMA = re.compile(r"[ \t]*,[ \t]*")
 
 
 def delta_seconds(value: str | None) -> int | None:
-    """Seconds as digits, at most :data:`LONGEST_S`; ``None`` for anything else."""
+    """Parse seconds, at most :data:`LONGEST_S`; ``None`` for anything but digits."""
     if not value or not value.isascii() or not value.isdigit():
         return None
     return min(int(value), LONGEST_S) if len(value) <= 20 else LONGEST_S
 
 
 def age_seconds(values: Iterable[str]) -> int:
-    """``Age``: the first member of the first line, 0 when it is malformed (RFC 9111 5.1)."""
+    """Parse ``Age``: the first member of the first line; 0 when malformed (RFC 9111 5.1)."""
     for value in values:
         return delta_seconds(value.partition(",")[0].strip(" \t")) or 0
     return 0
 
 
 def field_names(value: str) -> tuple[str, ...]:
-    """The field names of ``Vary`` and of ``no-cache="…"``: lower case, sorted, each once; ``*``
-    alone when it is among them or a member is no name."""
+    """Parse the field names of ``Vary`` and of ``no-cache="…"``.
+
+    Returns:
+        The names in lower case, sorted, each once; ``("*",)`` when a member is ``*`` or no name.
+    """
     names = {part.strip(" \t").lower() for part in value.split(",")} - {""}
     if "*" in names or any(_FIELD_NAME.fullmatch(name) is None for name in names):
         return ("*",)
@@ -149,13 +161,15 @@ _ASCTIME = re.compile(rf"{_SHORT_DAY} {_MONTH} ([ \d]\d) {_TIME} (\d{{4}})", _FL
 
 
 def http_date(value: str | None, now: float = 0.0) -> float | None:
-    """Unix time of an HTTP date in one of its three forms (RFC 9110 section 5.6.7).
+    """Parse an HTTP date in one of its three forms (RFC 9110 section 5.6.7).
 
     Args:
-        now: Unix time, for the century of years with two digits.
+        value: the field.
+        now: Unix time; it decides the century of years with two digits.
 
     Returns:
-        ``None`` for anything else: no other zone, no missing comma, no one-digit hour.
+        Unix time; ``None`` for anything else, such as another zone, a missing comma or a one-digit
+        hour.
     """
     if not value or len(value) > 40:
         return None
@@ -186,7 +200,7 @@ _MOST_TAGS = 100
 
 
 def entity_tags(value: str) -> tuple[str, ...]:
-    """The tags of ``If-None-Match``; ``("*",)`` for a star. Malformed members are left out."""
+    """Parse the tags of ``If-None-Match``; ``("*",)`` for a star. Malformed ones are left out."""
     if value.strip(" \t") == "*":
         return ("*",)
     if len(value) > _MOST_CHARACTERS:
@@ -195,7 +209,7 @@ def entity_tags(value: str) -> tuple[str, ...]:
 
 
 def same_tag(one: str, other: str, *, strong: bool = False) -> bool:
-    """Whether two entity tags are the same (RFC 9110 section 8.8.3.2)."""
+    """Whether two entity tags match, by weak or ``strong`` comparison (RFC 9110 8.8.3.2)."""
     if strong:
         return one == other and not one.startswith("W/")
     return one.removeprefix("W/") == other.removeprefix("W/")
@@ -205,12 +219,16 @@ _RANGE = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def ranges(value: str, size: int) -> list[tuple[int, int]] | None:
-    """The byte ranges that ``Range`` asks for, of a body of ``size`` bytes.
+    """Parse the byte range that ``Range`` asks for.
+
+    Args:
+        value: the field.
+        size: of the body, in bytes.
 
     Returns:
-        Pairs of first byte and the one after the last; an empty list when none can be satisfied;
-        ``None`` when the field is malformed, of another unit, or asks for more than one range, and
-        is to be ignored (RFC 9110 section 14.2 allows that).
+        The first byte and the one after the last, as the only pair; an empty list when the range
+        cannot be satisfied; ``None`` when the field is malformed, has another unit or asks for more
+        than one range, and is ignored (RFC 9110 section 14.2 allows that).
     """
     unit, equals, wanted = value.partition("=")
     if not equals or unit.strip(" \t").lower() != "bytes":

@@ -27,7 +27,7 @@ from .rfc9111 import (
     judge,
     matches,
     same_response,
-    updated,
+    update_headers,
 )
 from .stored_response import (
     MemoryEntry,
@@ -336,7 +336,7 @@ class OriginFetch:
         """Return a stored response with the headers of a newer one (RFC 9111 section 3.2)."""
         facts = ResponseFacts(
             previous.code,
-            updated(previous.headers, news),
+            update_headers(previous.headers, news),
             authorized=authorized,
             requested_at=self._requested_at,
             received_at=self._facts.received_at,

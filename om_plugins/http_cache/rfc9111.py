@@ -1,8 +1,8 @@
 """What a shared HTTP cache may store, for how long, and when it may use what it has stored.
 
-Pure decisions, as RFC 9111 makes them, with RFC 5861 (``stale-while-revalidate``,
-``stale-if-error``), RFC 9213 (targeted fields) and RFC 9211 (``Cache-Status``). No time is asked
-for, nothing is read or written: all facts come in as arguments.
+The functions decide as RFC 9111 does, with RFC 5861 (``stale-while-revalidate``,
+``stale-if-error``), RFC 9213 (targeted fields) and RFC 9211 (``Cache-Status``). They are pure: time
+and all other facts are arguments.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "judge",
     "matches",
     "same_response",
-    "updated",
+    "update_headers",
 ]
 
 Header = tuple[str, str]
@@ -48,10 +48,10 @@ UNDERSTOOD = frozenset(
     | {400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 421, 422, 429}
     | {500, 501, 502, 503, 504}
 )
-"""Status codes whose caching this cache understands, for ``must-understand``."""
+"""Status codes that this cache understands, for ``must-understand``."""
 
 HEURISTIC = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
-"""RFC 9110 section 15.1: cacheable without explicit freshness."""
+"""Status codes that are cacheable without explicit freshness (RFC 9110 section 15.1)."""
 
 _NEVER = frozenset({206, 304, 416})
 _HEURISTIC_SHARE = 0.1
@@ -61,7 +61,7 @@ _OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"}
 
 
 class ForwardReason(StrEnum):
-    """Why a request went to the application: the values of ``fwd`` (RFC 9211 section 2.2)."""
+    """Why a request goes to the application: the values of ``fwd`` (RFC 9211 section 2.2)."""
 
     BYPASS = "bypass"
     MISS = "uri-miss"
@@ -72,15 +72,16 @@ class ForwardReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StorageOptions:
-    """What the settings say about storing.
+    """How the settings want responses to be stored.
 
     Attributes:
-        heuristic: responses that say nothing get 10 % of their age since ``Last-Modified``.
+        heuristic: a response without explicit freshness is fresh for 10 % of the time since its
+            ``Last-Modified``.
         cookies: store responses that set cookies, as the specification allows.
-        targets: names of targeted fields, in lower case, the first that is there wins.
-        longest_s: no freshness is longer.
-        default_s: freshness of responses that do not say their own; 0 for none.
-        stale_while_revalidate_s, stale_if_error_s: for responses that do not say their own.
+        targets: names of targeted fields, in lower case; the first that a response has counts.
+        longest_s: bound on every freshness.
+        default_s: freshness of responses without an explicit one; 0 for none.
+        stale_while_revalidate_s, stale_if_error_s: for responses that do not state their own.
     """
 
     heuristic: bool = False
@@ -97,11 +98,12 @@ class ResponseFacts:
     """One response, and what must be known of its request.
 
     Attributes:
-        status: its number.
-        headers: the application's own.
+        status: its status code.
+        headers: the application's.
         authorized: the request had an ``Authorization`` field.
-        no_store: the request said ``no-store``.
-        requested_at, received_at: Unix time.
+        no_store: the request had the directive ``no-store``.
+        requested_at, received_at: Unix time of the request and of the response.
+        fields: the values of the headers by lower-case name.
     """
 
     status: int
@@ -118,12 +120,12 @@ class ResponseFacts:
             self.fields.setdefault(name.lower(), []).append(value)
 
     def one(self, name: str) -> str | None:
-        """A field's value; ``None`` when it is missing or there twice."""
+        """Return a field's value; ``None`` when the response has none or several lines of it."""
         values = self.fields.get(name, ())
         return values[0].strip(" \t") if len(values) == 1 else None
 
     def joined(self, name: str) -> str:
-        """A list field, its lines joined."""
+        """Return a list field, its lines joined."""
         return ", ".join(self.fields.get(name, ()))
 
 
@@ -133,13 +135,13 @@ class CacheVerdict:
 
     Attributes:
         refused: why it is not stored, in one word; "" when it is.
-        lifetime_s: for how long it is fresh, from the moment it was made.
-        age_s: how old it was when it was received.
-        while_revalidating_s, if_error_s: how long after that it may be served stale.
-        validate: never used without asking the application (``no-cache``).
-        public: may answer requests with ``Authorization``.
+        lifetime_s: how long it is fresh, from its ``Date`` on.
+        age_s: its age when it was received.
+        while_revalidating_s, if_error_s: how long after its freshness it may be served stale.
+        validate: it must not be used without asking the application (``no-cache``).
+        public: it may answer requests with ``Authorization``.
         vary: names of the request fields that select it.
-        left_out: fields that are not stored.
+        left_out: names of fields that are not stored.
         etag, modified: its validators.
     """
 
@@ -157,9 +159,13 @@ class CacheVerdict:
 
 
 def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
-    """Whether a response to a GET may be stored in a shared cache, and for how long it is good.
+    """Decide whether a shared cache may store a response to a GET, and how long it may use it.
 
-    RFC 9111 section 3; what is refused is a table, first reason first.
+    The reasons to refuse are a table; the first that applies counts (RFC 9111 section 3).
+
+    Args:
+        facts: about the response and its request.
+        options: of the settings.
     """
     control, targeted = _control(facts, options.targets)
     understood = facts.status in UNDERSTOOD
@@ -181,7 +187,7 @@ def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
         lifetime = _implied(facts, control, modified, options)
     vary = field_names(facts.joined("vary"))
     if "content-encoding" in facts.fields and vary != ("*",):
-        # a compressed variant whose author forgot to say so
+        # a compressed response whose author forgot to name the field in Vary
         vary = tuple(sorted({*vary, "accept-encoding"}))
     sets_cookie = "set-cookie" in facts.fields and "set-cookie" not in named
 
@@ -215,7 +221,7 @@ def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
 
 
 def _control(facts: ResponseFacts, targets: Iterable[str]) -> tuple[Directives, bool]:
-    """The directives that count, and whether a targeted field gave them (RFC 9213 2.2)."""
+    """Return the directives that count, and whether a targeted field has them (RFC 9213 2.2)."""
     for name in targets:
         if name in facts.fields:
             found = dictionary(facts.joined(name))
@@ -225,7 +231,7 @@ def _control(facts: ResponseFacts, targets: Iterable[str]) -> tuple[Directives, 
 
 
 def _explicit(facts: ResponseFacts, control: Directives, *, targeted: bool) -> float | None:
-    """Explicit freshness in seconds: RFC 9111 section 4.2.1. A malformed one is 0: stale."""
+    """Return explicit freshness in seconds (RFC 9111 section 4.2.1); 0 for a malformed one."""
     for name in ("s-maxage", "max-age"):
         if name in control:
             return float(delta_seconds(control[name]) or 0)
@@ -241,7 +247,7 @@ def _explicit(facts: ResponseFacts, control: Directives, *, targeted: bool) -> f
 def _implied(
     facts: ResponseFacts, control: Directives, modified: float | None, options: StorageOptions
 ) -> float | None:
-    """Freshness of a response that does not say its own."""
+    """Return the freshness of a response without an explicit one; ``None`` for none."""
     if facts.status not in HEURISTIC and "public" not in control:
         return None
     if options.default_s > 0:
@@ -253,10 +259,10 @@ def _implied(
 
 
 def _age(facts: ResponseFacts) -> float:
-    """The corrected initial age: RFC 9111 section 4.2.3."""
+    """Return the corrected initial age in seconds (RFC 9111 section 4.2.3)."""
     made = http_date(facts.one("date"), facts.received_at)
     apparent = 0.0
-    # a date has no fractions: one of the second in which the request began is of this exchange
+    # a date has no fractions: the second in which the request began belongs to this exchange
     if made is not None and made < math.floor(facts.requested_at):
         apparent = facts.received_at - made
     delay = max(0.0, facts.received_at - facts.requested_at)
@@ -267,7 +273,7 @@ def _age(facts: ResponseFacts) -> float:
 def _stale_windows(
     control: Directives, lifetime: float, options: StorageOptions
 ) -> tuple[float, float]:
-    """How long a stale response may be served while it is revalidated, and on errors."""
+    """Return how long a stale response may be served while it is revalidated, and on errors."""
     if not {"must-revalidate", "proxy-revalidate", "no-cache"}.isdisjoint(control):
         return 0.0, 0.0
     windows = []
@@ -278,13 +284,13 @@ def _stale_windows(
         if name in control:
             windows.append(float(delta_seconds(control[name]) or 0))
         else:
-            # s-maxage alone forbids it (RFC 9111 5.2.2.10); what the author wrote beside it counts
+            # s-maxage alone forbids it (RFC 9111 5.2.2.10); a directive beside it allows it
             windows.append(0.0 if "s-maxage" in control else default)
     return windows[0], windows[1]
 
 
 def hop_by_hop(connection: str = "") -> frozenset[str]:
-    """Fields of one connection, which are never stored (RFC 9110 section 7.6.1)."""
+    """Return the names of fields of one connection, which are not stored (RFC 9110 7.6.1)."""
     if not connection:
         return HOP_BY_HOP
     return HOP_BY_HOP | {name.strip(" \t").lower() for name in connection.split(",")} - {""}
@@ -297,10 +303,10 @@ def allows(request: Directives, *, age_s: float, lifetime_s: float, stale_allowe
     """Whether a request's own ``Cache-Control`` lets a stored response answer it.
 
     Args:
-        request: its directives (RFC 9111 section 5.2.1).
+        request: the request's directives (RFC 9111 section 5.2.1).
         age_s: the response's age now.
-        lifetime_s: how long it is fresh.
-        stale_allowed: the response does not forbid to be served stale.
+        lifetime_s: how long the response is fresh.
+        stale_allowed: the response may be served stale.
     """
     if "no-cache" in request or "no-store" in request:
         return False
@@ -317,13 +323,14 @@ def allows(request: Directives, *, age_s: float, lifetime_s: float, stale_allowe
     return most is None or -left <= (delta_seconds(most) or 0)
 
 
-def matches(environ: Mapping[str, object], etag: str, modified: float | None, made: float) -> bool:
-    """Whether the client has a stored response already: it gets 304 (RFC 9111 section 4.3.2).
+def matches(environ: Mapping[str, object], etag: str, modified: float | None, date: float) -> bool:
+    """Whether the client has a stored response already and gets 304 (RFC 9111 section 4.3.2).
 
     Args:
-        environ: ``HTTP_IF_NONE_MATCH`` counts before ``HTTP_IF_MODIFIED_SINCE``.
-        modified: its ``Last-Modified``; without one, ``made`` stands in.
-        made: its ``Date``.
+        environ: the request; ``HTTP_IF_NONE_MATCH`` counts before ``HTTP_IF_MODIFIED_SINCE``.
+        etag: of the response; "" for none.
+        modified: Unix time of its ``Last-Modified``; ``None`` uses ``date`` instead.
+        date: Unix time of its ``Date``.
     """
     wanted = environ.get("HTTP_IF_NONE_MATCH")
     if isinstance(wanted, str):
@@ -332,15 +339,18 @@ def matches(environ: Mapping[str, object], etag: str, modified: float | None, ma
     since = environ.get("HTTP_IF_MODIFIED_SINCE")
     if not isinstance(since, str):
         return False
-    at = http_date(since.strip(" \t"), made)
-    return at is not None and (made if modified is None else modified) <= at
+    at = http_date(since.strip(" \t"), date)
+    return at is not None and (date if modified is None else modified) <= at
 
 
-def updated(stored: Headers, fresh: Headers) -> list[Header]:
-    """A stored response's headers after a 304 brought new ones (RFC 9111 section 3.2).
+def update_headers(stored: Headers, fresh: Headers) -> list[Header]:
+    """Update the headers of a stored response from a 304 (RFC 9111 section 3.2).
 
-    What describes the stored body stays as it is; a field that the 304 has replaces all lines of
-    that name.
+    Fields that describe the stored body stay. A field of the 304 replaces all lines of its name.
+
+    Args:
+        stored: the headers of the stored response.
+        fresh: the headers of the 304.
     """
     connection = ", ".join(v for n, v in fresh if n.lower() == "connection")
     kept_out = _OF_THE_BODY | hop_by_hop(connection)
@@ -350,7 +360,7 @@ def updated(stored: Headers, fresh: Headers) -> list[Header]:
 
 
 def cache_status(name: str, details: Iterable[tuple[str, object]]) -> str:
-    """One member of ``Cache-Status`` (RFC 9211): ``name; hit; ttl=30``."""
+    """Format one member of ``Cache-Status`` (RFC 9211): ``name; hit; ttl=30``."""
     parts = [name]
     for key, value in details:
         parts.append(key if value is True else f"{key}={value}")
@@ -358,8 +368,10 @@ def cache_status(name: str, details: Iterable[tuple[str, object]]) -> str:
 
 
 def same_response(stored_etag: str, stored_modified: float | None, facts: ResponseFacts) -> bool:
-    """Whether a 304 is about the stored response (RFC 9111 section 4.3.4): it has the same strong
-    tag, or no validator that says otherwise."""
+    """Whether a 304 is about the stored response (RFC 9111 section 4.3.4).
+
+    It is, unless it has another entity tag or another ``Last-Modified``.
+    """
     etag = facts.one("etag")
     if etag and stored_etag:
         return same_tag(etag, stored_etag)
@@ -370,5 +382,5 @@ def same_response(stored_etag: str, stored_modified: float | None, facts: Respon
 
 
 def is_unsafe(method: str, safe: Collection[str] = ("GET", "HEAD", "OPTIONS", "TRACE")) -> bool:
-    """Whether a method may change what is stored (RFC 9110 section 9.2.1); unknown ones may."""
+    """Whether a method may change a resource (RFC 9110 section 9.2.1); an unknown one may."""
     return method not in safe

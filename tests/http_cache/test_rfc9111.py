@@ -17,7 +17,7 @@ from om_plugins.http_cache.rfc9111 import (
     judge,
     matches,
     same_response,
-    updated,
+    update_headers,
 )
 
 NOW = 1_700_000_000.0
@@ -239,7 +239,7 @@ def test_a_client_that_has_the_response_is_recognised():
 def test_a_304_updates_headers_but_not_what_describes_the_body():
     stored = [("ETag", '"a"'), ("Content-Length", "5"), ("X", "1"), ("X", "2"), ("Age", "7")]
     fresh = [("X", "3"), ("Content-Length", "0"), ("Content-Range", "x"), ("Connection", "Hop")]
-    assert updated(stored, [*fresh, ("Hop", "1")]) == [
+    assert update_headers(stored, [*fresh, ("Hop", "1")]) == [
         ("ETag", '"a"'),
         ("Content-Length", "5"),
         ("X", "3"),
