@@ -128,17 +128,12 @@ class HitHeaderPolicy:
     """
 
     pending = _CHANGES | {ASKS, NONCE, PLAIN, SENT}
+    report_key = ASKS
 
     def __init__(self, policy: HeaderPolicy) -> None:
         self._policy = policy
         self.take_nonce = policy.nonces.take
-
-    def draw_report(self, environ: WSGIEnvironment) -> bool:
-        """Decide by chance whether this response asks for reports; note it in the environ if so."""
-        if self._policy.draw():
-            environ[ASKS] = True
-            return True
-        return False
+        self.sampler = policy
 
     def prepare(
         self,

@@ -25,20 +25,30 @@ NoncedHeader = tuple[str, tuple[str, ...]]
 """The name of a header, and its value split where a nonce belongs."""
 
 
+class ReportSampler(Protocol):
+    """Chooses the responses that ask browsers for reports."""
+
+    def draw(self) -> bool:
+        """Decide by chance whether a response asks for reports."""
+
+
 class HitHeaders(Protocol):
     """What the fast path asks of the layer that adds headers.
 
     Attributes:
         pending: environ keys by which an outer layer asks something of this response's headers.
+        report_key: the environ key that makes a response ask for reports.
     """
 
     pending: frozenset[str]
+    report_key: str
+
+    @property
+    def sampler(self) -> ReportSampler:
+        """What chooses the responses that ask for reports; asked directly, to save a call per hit."""
 
     def take_nonce(self) -> str:
         """Return a new nonce."""
-
-    def draw_report(self, environ: WSGIEnvironment) -> bool:
-        """Decide by chance whether this response asks for reports; note it in the environ if so."""
 
     def prepare(
         self,
@@ -102,7 +112,8 @@ class FastPath:
         self._cache = cache
         self._headers = headers
         self._pending = headers.pending
-        self._draw_report = headers.draw_report
+        self._report_key = headers.report_key
+        self._sampler = headers.sampler
         self._take_nonce = headers.take_nonce
         self._counter = counter
 
@@ -117,7 +128,8 @@ class FastPath:
             hit = response.prepared = self._prepare(environ, root, response)
         if hit.headers is None or not environ.keys().isdisjoint(self._pending):
             return self._layers(environ, start_response)
-        if self._draw_report(environ):
+        if self._sampler.draw():
+            environ[self._report_key] = True
             return self._layers(environ, start_response)
         headers = hit.headers.copy()
         body = response.body
