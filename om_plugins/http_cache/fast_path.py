@@ -45,7 +45,7 @@ class HitHeaders(Protocol):
 
     @property
     def sampler(self) -> ReportSampler:
-        """What chooses the responses that ask for reports; asked directly, to save a call per hit."""
+        """What chooses the responses that ask for reports; asked directly, to save a call a hit."""
 
     def take_nonce(self) -> str:
         """Return a new nonce."""
