@@ -1,11 +1,11 @@
 """The WSGI layer around the host app: when a view fails, something else answers.
 
-A failure is an exception that leaves the app, or one of the statuses that the options name. Until
-the first byte of a body was sent it can be replaced: by a copy of the last good answer, by a chain
-of engines, or by a friendly page that keeps the true status. After that nothing is replaced.
+A failure is an exception that leaves the app, or one of the statuses in the options. Until the
+first byte of the body is sent, the response can be replaced: by a copy of the last good response,
+by a chain of engines, or by the fallback page. After that nothing is replaced.
 
-What the app answers well passes as it is: the server's own ``wsgi.file_wrapper`` and lists
-untouched, other bodies chunk by chunk.
+Good responses are passed on unchanged: bodies of ``wsgi.file_wrapper`` and lists as they are, other
+bodies chunk by chunk.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ told of is meant to be seen."""
 
 Headers = list[tuple[str, str]]
 Note = Callable[["WSGIEnvironment", str, Exception], None]
-"""Told of the environ, the path of the fallback and what the app raised."""
+"""Called with the environ, the path of the fallback and the app's error."""
 
 
 class FallbackLayer:
-    """Answers for views that fail.
+    """Answers in place of views that fail.
 
     Args:
         app: the host app.
-        fallbacks: options by path; a path stands for itself and all that is below it, the longest
-            wins.
-        chain: gives the chain of a name.
-        cache, scheduler, clock: for copies of good answers.
+        fallbacks: options by path. A path stands for itself and all paths below it; the longest
+            path wins.
+        chain: returns the chain of a name.
+        cache, scheduler, clock: for copies of good responses.
         prefix: where this package's own pages are.
         views: whether views bring options of their own under :data:`FALLBACK`.
         show_errors: let every exception through, for debuggers and tests.
-        note: told of exceptions that nobody else has told of.
-        emit: tells ``fallback_answered``.
+        note: called for exceptions that the host framework has not reported.
+        emit: sends ``fallback_answered``.
 
     Raises:
         ConfigError: a path does not begin with a slash, or a list of answers is wrong.
@@ -120,38 +120,38 @@ class FallbackLayer:
         try:
             body = self._app(environ, guarded.start)
         except Exception as error:  # noqa: BLE001 - answered, or raised again
-            return guarded.raised(error)
-        return guarded.returned(body)
+            return guarded.handle_error(error)
+        return guarded.handle_body(body)
 
     def of_view(self, options: FallbackOptions) -> PathFallback:
-        """The guard of a view's own options, made once."""
+        """Return the fallback of a view's own options, which is made once."""
         found = self._of_views.get(id(options))
         if found is None:
             found = self._make("a view", options)
             found = self._of_views.setdefault(id(options), found)
         return found
 
-    def tell(self, environ: WSGIEnvironment, path: str, error: Exception) -> None:
-        """An exception left the app, and nobody has told of it."""
+    def report(self, environ: WSGIEnvironment, path: str, error: Exception) -> None:
+        """Report an exception that the host framework has not reported."""
         logger.error("%s raised, and something else answers", path, exc_info=error)
         if self._note is not None:
             self._note(environ, path, error)
 
 
 class _GuardedRequest:
-    """One request under way.
+    """One request to an app with a fallback.
 
-    What only failures need are class attributes: storing nothing is the cheapest.
+    The attributes that only failures need are class attributes: that costs nothing per request.
     """
 
     begun = False
     """Bytes of the body may have been sent."""
     started = False
-    """The server was told a status."""
+    """The server got a status."""
     held: tuple[str, Headers, OptExcInfo | None] | None = None
-    """A failed start that the server was not told of."""
+    """A failed start that the server did not get."""
     request: Any = None
-    """Flask's, of a failed start: it is in the environ until its context is popped."""
+    """Flask's request, of a failed start: it is in the environ until its context is popped."""
     copying: ResponseCopy | None = None
 
     def __init__(
@@ -208,7 +208,7 @@ class _GuardedRequest:
         self.request = self._environ.get("werkzeug.request")
 
     def write(self, data: bytes) -> object:
-        """The old imperative way of sending: what goes this way is not replaced or copied."""
+        """Send bytes the old imperative way; they are neither replaced nor copied."""
         if self.held is not None:
             self._release()
         self.begun = True
@@ -223,7 +223,7 @@ class _GuardedRequest:
             self._write = self._start_response(status, headers, exc_info)
 
     def _release(self) -> None:
-        """Send the app's own failure after all."""
+        """Send the app's own failure."""
         held, self.held = self.held, None
         if held is not None:
             self._forward(*held)
@@ -235,8 +235,8 @@ class _GuardedRequest:
 
     # --- how the app ended ------------------------------------------------------------------------
 
-    def returned(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The app returned ``body``."""
+    def handle_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return the body to send when the app returned ``body``."""
         if self.held is not None:
             made = self.answer(None)
             if made is None:
@@ -257,11 +257,11 @@ class _GuardedRequest:
                 return body
         return _GuardedBody(self, body)
 
-    def raised(self, error: Exception) -> list[bytes]:
-        """The app raised.
+    def handle_error(self, error: Exception) -> list[bytes]:
+        """Return the body to send when the app raised ``error``.
 
         Raises:
-            Exception: the same, when nothing answers instead.
+            Exception: the same error, when nothing answers instead.
         """
         self._give_up_copy()
         told = self._environ.get(RAISED)
@@ -271,7 +271,7 @@ class _GuardedRequest:
         guard = self._guard
         if self.begun or meant or self._layer.show_errors or guard is None:
             raise error
-        self._layer.tell(self._environ, guard.path, error)
+        self._layer.report(self._environ, guard.path, error)
         made = self.answer(error)
         if made is None:
             raise error
@@ -280,7 +280,7 @@ class _GuardedRequest:
     # --- what answers instead ---------------------------------------------------------------------
 
     def answer(self, error: Exception | None) -> list[bytes] | None:
-        """Answer instead, and give the body; ``None``: the app's own is to be sent."""
+        """Answer in place of the app and return the body; ``None``: send the app's own."""
         guard, environ = self._guard, self._environ
         if guard is None:  # for mypy: only what is guarded is held
             return None
@@ -303,7 +303,7 @@ class _GuardedRequest:
     def _send(self, found: FallbackAnswer, error: Exception | None) -> list[bytes]:
         held, self.held = self.held, None
         exc_info: OptExcInfo | None = None
-        if self.started:  # what the server was told before holds no more (PEP 3333)
+        if self.started:  # the server must drop the earlier start (PEP 3333)
             if error is not None:
                 exc_info = cast("OptExcInfo", (type(error), error, error.__traceback__))
             elif held is not None:
@@ -312,10 +312,10 @@ class _GuardedRequest:
         size = ("Content-Length", str(len(found.body)))
         kept = [h for h in found.headers if h[0].lower() != "content-length"]
         self._forward(f"{found.status} {get_phrase(found.status)}", [*kept, *cors, size], exc_info)
-        self._tell(found, 500 if held is None else int(held[0][:3]))
+        self._emit(found, 500 if held is None else int(held[0][:3]))
         return [] if self._environ.get("REQUEST_METHOD") == "HEAD" else [found.body]
 
-    def _tell(self, found: FallbackAnswer, failed: int) -> None:
+    def _emit(self, found: FallbackAnswer, failed: int) -> None:
         if self._layer.emit is None or not fallback_answered.receivers:
             return
         rule = getattr(self.request, "url_rule", None)
@@ -332,7 +332,7 @@ class _GuardedRequest:
 
 
 class _GuardedBody:
-    """A body that may still fail before its first byte, or is being copied."""
+    """A body that may still fail before its first byte, or that is being copied."""
 
     __slots__ = ("_body", "_guarded")
 
@@ -347,7 +347,7 @@ class _GuardedBody:
             try:
                 chunk = next(chunks, None)
             except Exception as error:  # noqa: BLE001 - answered, or raised again
-                yield from guarded.raised(error)
+                yield from guarded.handle_error(error)
                 return
             if guarded.held is not None:
                 made = guarded.answer(None)
@@ -362,7 +362,7 @@ class _GuardedBody:
                     guarded.copying.add(chunk)
             yield chunk
         copying = guarded.copying
-        for chunk in chunks:  # `yield from` would close what close() closes again
+        for chunk in chunks:  # `yield from` would close it, and close() would close it again
             if copying is not None:
                 copying.add(chunk)
             yield chunk
@@ -371,7 +371,7 @@ class _GuardedBody:
             copying.end()
 
     def close(self) -> None:
-        """The server is done: an unfinished copy is none."""
+        """Close the body; a copy that is not complete is dropped."""
         self._guarded._give_up_copy()
         close = getattr(self._body, "close", None)
         if close is not None:
@@ -390,7 +390,7 @@ def _close(body: object) -> None:
 
 
 def _is_own(headers: Headers, wanted: str, raised: bool) -> bool:
-    """Whether the app made this error's body for its clients, and it is to be sent."""
+    """Whether the body of the app's error is to be sent, by the option ``own_body``."""
     if wanted == "always":
         return not raised
     kind = next((v for n, v in headers if n.lower() == "content-type"), "")
