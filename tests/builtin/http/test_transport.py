@@ -1,7 +1,7 @@
 """One exchange: where an answer ends, by one reading only, and what becomes of its connection.
 
-Covers ``om_plugins.builtin.http.connections`` and ``om_plugins.builtin.http.network``, too: the time
-limits and the cancellation of a whole request are tested with the engines, in
+Covers ``om_plugins.builtin.http.connections`` and ``om_plugins.builtin.http.network``, too: the
+time limits and the cancellation of a whole request are tested with the engines, in
 ``tests/builtin/engines/test_http.py``.
 """
 
