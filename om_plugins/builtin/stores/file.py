@@ -1,7 +1,7 @@
 """Plugin ``cache-file``: a cache store in a folder, for all workers of a host (``file:///path``).
 
-cachelib's file cache does the writing (a new file, then an atomic rename), with a serializer that
-passes bytes through: cachelib's own would unpickle whatever lies in the folder.
+cachelib's file cache writes a new file and renames it atomically. The store gives it a serializer
+that passes bytes through, since cachelib's own serializer would unpickle any file in the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 
 @hookimpl
 def om_plugin_info() -> PluginInfo:
-    """Say what this plugin is."""
+    """Describe this plugin."""
     return PluginInfo(summary="Keeps cached values in a folder that all workers of a host share")
 
 
@@ -46,7 +46,7 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
 
 
 class _RawBytes:
-    """cachelib's serializer interface for bytes that are bytes already."""
+    """A serializer for cachelib that writes and reads bytes unchanged."""
 
     @staticmethod
     def dump(value: bytes, file: IO[bytes]) -> None:
@@ -59,15 +59,15 @@ class _RawBytes:
 
 
 class FileStore:
-    """Bytes in files of mode 0600, in a folder of mode 0700 that is made on first use.
+    """Bytes in files of mode 0600, in a folder of mode 0700; the first use makes the folder.
 
-    Expired files are removed every ten minutes by whichever worker writes then; when the rest is
-    over ``max_bytes``, those that end first go too.
+    Every ten minutes the worker that writes next removes expired files. When the other files are
+    larger than ``max_bytes`` in all, it also removes those that expire first.
 
     Args:
-        folder: where the files are. Nobody else should write there.
-        max_bytes: bound on the size of all files, kept at each sweep and after every eighth of
-            it that this process wrote.
+        folder: the folder of the files. No other program should write there.
+        max_bytes: bound on the size of all files. The store enforces it at each sweep, and
+            whenever this process has written an eighth of it.
         now: Unix time.
     """
 

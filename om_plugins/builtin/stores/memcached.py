@@ -1,7 +1,7 @@
 """Plugin ``cache-memcached``: a cache store in memcached (``memcached://host[,host…]``).
 
-cachelib is asked for get, set and delete, through a pymemcache client that passes bytes through:
-the clients that cachelib finds by itself unpickle whatever lies there.
+The store uses get, set and delete of cachelib, with a pymemcache client that passes bytes through,
+since the clients that cachelib finds by itself unpickle any value in the memcached.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"[\x21-\x7e]{1,200}")
 
 @hookimpl
 def om_plugin_info() -> PluginInfo:
-    """Say what this plugin is."""
+    """Describe this plugin."""
     return PluginInfo(summary="Keeps cached values in memcached, for many hosts")
 
 
@@ -48,8 +48,8 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
 class MemcachedStore:
     """Bytes in one memcached, or spread over several.
 
-    A value that is larger than the server takes (1 MiB unless it was started with another ``-I``)
-    is not kept.
+    A value above the limit of the server (1 MiB unless its option ``-I`` says otherwise) is not
+    stored.
 
     Args:
         url: ``memcached://host[:port][,host[:port]…]`` or ``memcached:///path/of/socket``, with

@@ -1,7 +1,7 @@
 """Plugin ``cache-redis``: a cache store in a Redis or Valkey, for many hosts (``redis://host``).
 
-cachelib is asked for get, set and delete, with a serializer that passes bytes through: its own
-would unpickle whatever lies there. What it may ask of the server is this module's own client.
+The store uses get, set and delete of cachelib, with a serializer that passes bytes through, since
+cachelib's own serializer would unpickle any value in the Redis. The client is this package's own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ return 1
 
 @hookimpl
 def om_plugin_info() -> PluginInfo:
-    """Say what this plugin is."""
+    """Describe this plugin."""
     return PluginInfo(summary="Keeps cached values in a Redis that many hosts share")
 
 
@@ -50,7 +50,7 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
 
 
 class _RawBytes:
-    """cachelib's serializer interface for bytes that are bytes already."""
+    """A serializer for cachelib that writes and reads bytes unchanged."""
 
     @staticmethod
     def dumps(value: bytes) -> bytes:
