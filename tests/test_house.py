@@ -37,7 +37,6 @@ REMAINING: dict[str, set[str]] = {
         "csp -> headers",
         "fallback -> csp",
         "fallback -> monitoring",
-        "fallback -> notifications",
         "gateway -> monitoring",
     },
     "shared_class_names": {
@@ -57,7 +56,6 @@ REMAINING: dict[str, set[str]] = {
         "flask.app_state",
         "flask.templates",
         "headers.companions__permissions",
-        "monitoring.overview",
         "plugins.checks",
         "plugins.config",
         "plugins.loading",

@@ -20,8 +20,8 @@ from werkzeug.http import parse_cookie
 from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..csp.nonce import NONCE, PLAIN, nonce
-from ..notifications.audience import COOKIE
 from ..protocols import Cache, Clock, Scheduler
+from ..workers.signed_cookie import BROWSER_COOKIE
 from .options import FallbackOptions
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _is_personal(environ: WSGIEnvironment) -> bool:
     if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ or "HTTP_RANGE" in environ:
         return True
     cookies = environ.get("HTTP_COOKIE")
-    return bool(cookies) and any(name != COOKIE for name in parse_cookie(cookies))
+    return bool(cookies) and any(name != BROWSER_COOKIE for name in parse_cookie(cookies))
 
 
 def _join_fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request
 
 from ..protocols import HostContext
-from ..workers.signed_cookie import SignedCookie
+from ..workers.signed_cookie import BROWSER_COOKIE, SignedCookie
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 logger = logging.getLogger("om_plugins")
 
-COOKIE = "om_sid"
 EVERYONE = "everyone"
 OPERATORS = "operators"
 UNKNOWN_BROWSER = "sid:"
@@ -62,7 +61,7 @@ class Browsers:
     """
 
     def __init__(self, secret: Callable[[], bytes]) -> None:
-        self._cookie = SignedCookie(COOKIE, secret, same_site="Lax")
+        self._cookie = SignedCookie(BROWSER_COOKIE, secret, same_site="Lax")
 
     def find_address(self, cookies: str) -> str:
         """Return the address of the browser that sent this ``Cookie`` header, "" for none."""

@@ -18,7 +18,10 @@ from werkzeug.http import dump_cookie, parse_cookie
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MAX_HEADER", "MAX_VALUE", "SignedCookie"]
+__all__ = ["BROWSER_COOKIE", "MAX_HEADER", "MAX_VALUE", "SignedCookie"]
+
+BROWSER_COOKIE = "om_sid"
+"""The name of the cookie with the id of a browser. It does not say who the person is."""
 
 VERSION = "2"
 

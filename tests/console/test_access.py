@@ -213,6 +213,7 @@ def test_in_debug_mode_this_machine_may_look(serve, address, host):
         (HERE, {"Host": "rebound.example"}),
         (HERE, {"Host": "localhost.evil.example"}),
         (HERE, {"X-Forwarded-For": "127.0.0.1"}),
+        (HERE, {"X-Forwarded-Host": "localhost"}),
         (HERE, {"Forwarded": "for=127.0.0.1"}),
         (HERE, {"X-Real-IP": "127.0.0.1"}),
         (HERE, {"Via": "1.1 proxy"}),
