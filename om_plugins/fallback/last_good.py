@@ -15,13 +15,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from werkzeug.http import parse_cookie
-
 from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..csp.nonce import NONCE, PLAIN, nonce
 from ..protocols import Cache, Clock, Scheduler
-from ..workers.signed_cookie import BROWSER_COOKIE
+from ..workers.signed_cookie import BROWSER_COOKIE, parse_cookies
 from .options import FallbackOptions
 
 if TYPE_CHECKING:
@@ -262,8 +260,8 @@ def _is_personal(environ: WSGIEnvironment) -> bool:
     """Whether a request identifies the client. The cookie of our own toasts does not count."""
     if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ or "HTTP_RANGE" in environ:
         return True
-    cookies = environ.get("HTTP_COOKIE")
-    return bool(cookies) and any(name != BROWSER_COOKIE for name in parse_cookie(cookies))
+    cookies = environ.get("HTTP_COOKIE", "")
+    return bool(cookies) and any(name != BROWSER_COOKIE for name in parse_cookies(cookies))
 
 
 def _join_fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from werkzeug.http import dump_cookie, parse_cookie
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import MultiDict
 
-__all__ = ["BROWSER_COOKIE", "MAX_HEADER", "MAX_VALUE", "SignedCookie"]
+__all__ = ["BROWSER_COOKIE", "MAX_HEADER", "MAX_VALUE", "SignedCookie", "parse_cookies"]
 
 BROWSER_COOKIE = "om_sid"
 """The name of the cookie with the id of a browser. It does not say who the person is."""
@@ -29,6 +30,15 @@ MAX_HEADER = 8_192
 """A longer ``Cookie`` header is not read: parsing and checking it would cost too much time."""
 MAX_VALUE = 256
 """A longer value is ignored: no payload of this package is that long."""
+
+
+def parse_cookies(header: str) -> MultiDict[str, str]:
+    """Return the cookies in a ``Cookie`` header; characters that are not ASCII become ``?``.
+
+    The cookies of this package are ASCII. Werkzeug raises for bytes that are not UTF-8, which any
+    client may send.
+    """
+    return parse_cookie(header.encode("ascii", "replace").decode())
 
 
 class SignedCookie:
@@ -65,9 +75,7 @@ class SignedCookie:
         """
         if self.name not in cookies or len(cookies) > MAX_HEADER:
             return
-        # bytes of other cookies that are not UTF-8 would make werkzeug raise
-        ascii_cookies = cookies.encode("ascii", "replace").decode()
-        for value in parse_cookie(ascii_cookies).getlist(self.name):
+        for value in parse_cookies(cookies).getlist(self.name):
             if len(value) > MAX_VALUE or not value.startswith(VERSION + "."):
                 continue
             try:

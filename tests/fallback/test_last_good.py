@@ -80,7 +80,13 @@ def test_what_may_be_personal_or_is_not_whole_is_never_copied(house, headers):
 
 
 @pytest.mark.parametrize(
-    "ask", [{"authorization": "Bearer x"}, {"cookie": "session=1"}, {"range": "bytes=0-1"}]
+    "ask",
+    [
+        {"authorization": "Bearer x"},
+        {"cookie": "session=1"},
+        {"cookie": "session=\xfc"},  # bytes that are not UTF-8
+        {"range": "bytes=0-1"},
+    ],
 )
 def test_a_request_that_says_who_asks_is_not_copied(fallback, ask):
     assert good_then_failing(fallback, ask=ask).status == 503
