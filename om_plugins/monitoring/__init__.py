@@ -1,1 +1,1 @@
-"""Watching: requests, process, engines and cache, over all workers; trends and alerts."""
+"""Monitoring: counts requests, watches engines and the process, and fires alerts."""

@@ -1,1 +1,1 @@
-"""Telling people: the centre that queues notifications and hands them to notifiers."""
+"""Notifications: to browsers as events, and to notifier plugins."""
