@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .builtin.engines.wsgi import WsgiEngine as WsgiEngine
     from .builtin.hubs.memory import MemoryHub as MemoryHub
     from .chains.chain import EngineChain as EngineChain
-    from .chains.snapshot import ChainPolicy as ChainPolicy
+    from .chains.options import ChainPolicy as ChainPolicy
     from .core.call import caller_gone as caller_gone
     from .core.clock import SystemClock as SystemClock
     from .core.translations import load_translations as load_translations
@@ -87,7 +87,7 @@ _HOMES = {
     "Bulkhead": "policies.bulkhead",
     "Call": "types",
     "CallableEngine": "builtin.engines.callable",
-    "ChainPolicy": "chains.snapshot",
+    "ChainPolicy": "chains.options",
     "Chaos": "builtin.engines.faults",
     "ChaosOptions": "builtin.engines.faults",
     "Csp": "csp.policy__builder",

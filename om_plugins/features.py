@@ -103,7 +103,10 @@ class Settings(ComposedSettings):
     def __init__(self, **values: object) -> None:
         known = {one.name for table in tables(shipped()) for one in table.keys().values()}
         for name in values.keys() - known:
-            raise TypeError(f"Settings() has no {name!r}: {unknown_key(name, known)}")
+            written = PREFIX + name.upper()
+            new = next((t.RENAMED[written] for t in tables(shipped()) if written in t.RENAMED), "")
+            why = f"renamed to {new}" if new else unknown_key(name, known)
+            raise TypeError(f"Settings() has no {name!r}: {why}")
         super().__init__(
             tables(shipped()), {PREFIX + name.upper(): value for name, value in values.items()}
         )

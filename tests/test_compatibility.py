@@ -748,9 +748,12 @@ def engine_with_async_auth():
         ({"OM_CACHE_URL": "memroy://"}, r"OM_CACHE_URL 'memroy://'.*did you mean 'memory'"),
         ({"OM_HUB_URL": "sqlte:///x"}, r"OM_HUB_URL 'sqlte:///x'.*did you mean 'sqlite'"),
         ({"OM_CSP_MODE": "Enforce"}, r"OM_CSP_MODE 'Enforce'.*did you mean 'enforce'"),
-        ({"OM_TIMEOUT": "10s"}, r"OM_TIMEOUT '10s': must be a number of seconds from"),
+        (
+            {"OM_CHAIN_DEFAULTS": {"timeout": "10s"}},
+            r"OM_CHAIN_DEFAULTS\.timeout '10s': must be a number of seconds from",
+        ),
         ({"OM_SECRET_KEY": "short"}, r"OM_SECRET_KEY '…': must be text or bytes of at least"),
-        ({"OM_RETRY": 1}, r"OM_RETRY 1: unknown key; did you mean 'OM_RETR"),
+        ({"OM_CHAIN_DEFAULTS": {"retry": 1}}, r"retry 1: unknown key; did you mean 'retr"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_names_key_value_and_way_out(tmp_path, config, says):

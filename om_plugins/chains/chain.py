@@ -26,10 +26,10 @@ from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
 from .engine_state import EngineState, check_chaos
 from .execute import execute
-from .options import EngineOptions
-from .snapshot import ChainPolicy, ChainSnapshot, OnFailure
+from .options import ChainPolicy, EngineOptions
+from .snapshot import ChainSnapshot, OnFailure
 
-__all__ = ["ChainPolicy", "EngineChain", "OnFailure", "check_engine"]
+__all__ = ["EngineChain", "OnFailure", "check_engine"]
 
 
 class EngineChain:

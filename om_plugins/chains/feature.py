@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
 from ..plugins.feature import Feature, Finding, nearest
-from ..settings.kinds import BOOL, EXCEPTIONS, choice, integer, number, table
+from ..settings.kinds import BOOL, number, partial, single
 from ..settings.table import Table, key
-from .options import BALANCES, ChainOptions
+from .options import ChainPolicy
 
 if TYPE_CHECKING:
     from ..plugins.kit import Kit
@@ -22,119 +22,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainKeys(Table):
     PREFIX: ClassVar[str] = "OM_"
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        f"OM_{name.upper()}": f"OM_CHAIN_DEFAULTS = {{{name!r}: …}}"
+        for name in ChainPolicy.keys()  # noqa: SIM118
+    }
 
-    chains: dict[str, ChainOptions] = key(
-        {}, table(ChainOptions, "OM_CHAINS"), "settings of single chains", "Engines"
-    )
-    timeout: float = key(
-        10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain", "Engines"
-    )
-    attempt_timeout: float | None = key(
-        None,
-        number(0.001, 3600, "seconds"),
-        "longest time of one attempt; only the total deadline when not set",
+    chain_defaults: ChainPolicy = key(
+        ChainPolicy(),
+        single(ChainPolicy, "OM_CHAIN_DEFAULTS"),
+        "how chains treat their engines: `{'timeout': 5, 'retries': 1}`",
         "Engines",
     )
-    retries: int = key(
-        3, integer(0, 20), "retries on the same engine after the first attempt", "Engines"
-    )
-    retry_budget: float = key(
-        0.2, number(0, 10), "retries and hedges per call, over time: 0.2 is one in five", "Engines"
-    )
-    retry_budget_floor: float = key(
-        1.0, number(0, 1000), "retries per second that the budget always allows", "Engines"
-    )
-    retry_on: tuple[type[Exception], ...] | None = key(
-        None,
-        EXCEPTIONS,
-        "only these errors are retried, of those that may be; all of them when not set",
-        "Engines",
-    )
-    give_up_on: tuple[type[Exception], ...] = key(
-        (), EXCEPTIONS, "these errors are never retried; the next engine is asked", "Engines"
-    )
-    retry_sleep: float | None = key(
-        None,
-        number(0, 3600, "seconds"),
-        "waits between the attempts of one call, in all, at most; when not set: 1 second where the "
-        "server has one thread, else only the deadline",
-        "Engines",
-    )
-    balance: str = key(
-        "round_robin",
-        choice(*BALANCES),
-        "which engine of a tier is asked first",
-        "Engines",
-    )
-    eject_after: int = key(
-        5,
-        integer(0, 1000),
-        "failures in a row after which one of several engines of a tier is asked last for a while; "
-        "0 for never",
-        "Engines",
-    )
-    hedge: float = key(
-        0.0,
-        number(0, 0.999),
-        "ask anew when an answer takes longer than this share of them: 0.95 is one in twenty; "
-        "0 for never. Only engines that are idempotent and `hedge_safe`",
-        "Engines",
-    )
-    bulkhead_wait: float = key(
-        0.0,
-        number(0, 3600, "seconds"),
-        "how long a call waits at an engine that is at its `max_concurrency`",
-        "Engines",
-    )
-    breaker_failure_rate: float = key(
-        0.5, number(0.01, 1), "share of failed calls that opens a breaker", "Engines"
-    )
-    breaker_slow_s: float = key(
-        5.0, number(0.001, 3600, "seconds"), "a call is slow from here on", "Engines"
-    )
-    breaker_slow_rate: float = key(
-        0.9, number(0.01, 1), "share of slow calls that opens a breaker", "Engines"
-    )
-    breaker_min_calls: int = key(
-        10, integer(1, 100_000), "calls in the window before a breaker may open", "Engines"
-    )
-    breaker_window_s: float = key(
-        30.0, number(1, 3600, "seconds"), "the window over which calls are counted", "Engines"
-    )
-    breaker_cooldown_s: float = key(
-        10.0,
-        number(0.001, 3600, "seconds"),
-        "how long a breaker stays open before it probes",
-        "Engines",
-    )
-    breaker_window_calls: int | None = key(
-        None,
-        integer(1, 100_000),
-        "judge the last so many calls instead of those of `OM_BREAKER_WINDOW_S`",
-        "Engines",
-    )
-    breaker_half_open_permits: int = key(
-        1,
-        integer(1, 1000),
-        "probes that are out at once, and that must succeed, to close a breaker",
-        "Engines",
-    )
-    breaker_cooldown_factor: float = key(
-        2.0,
-        number(1, 10),
-        "what each opening that soon follows another one multiplies the cooldown by",
-        "Engines",
-    )
-    breaker_cooldown_max_s: float = key(
-        60.0,
-        number(0.001, 86_400, "seconds"),
-        "the longest cooldown; never below `OM_BREAKER_COOLDOWN_S`",
-        "Engines",
-    )
-    breaker_cooldown_jitter: float = key(
-        0.0,
-        number(0, 1),
-        "each cooldown is longer by up to this share, so that workers do not probe all at once",
+    chains: dict[str, dict[str, Any]] = key(
+        {},
+        partial(ChainPolicy, "OM_CHAINS"),
+        "what is different for single chains: `{'assistant': {'timeout': 30}}`",
         "Engines",
     )
     breaker_shared: bool = key(
@@ -149,10 +51,6 @@ class ChainKeys(Table):
         "how often one worker probes the engines that have a `probe`; 0: never, as under `TESTING`",
         "Engines",
     )
-
-    def chain(self, name: str) -> ChainOptions:
-        """The options of one chain alone."""
-        return self.chains.get(name) or ChainOptions()
 
 
 ONE_THREAD_SLEEP_S = 1.0
@@ -245,7 +143,8 @@ class Chains:
             threads=not kit.host.testing,
         )
         self.live = LiveSettings(
-            settings=keys,
+            defaults=keys.chain_defaults,
+            own=keys.chains,
             hub=kit.hub,
             scheduler=kit.scheduler,
             clock=kit.clock,

@@ -16,7 +16,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import msgspec
@@ -25,8 +25,8 @@ from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..errors import ConfigError
 from ..protocols import Clock, Hub, Lease, Scheduler
-from .chain import ChainPolicy, EngineChain
-from .options import ChainOptions, EngineOptions
+from .chain import EngineChain
+from .options import ChainPolicy, EngineOptions
 
 __all__ = ["EVERY_CHAIN", "LASTS_S", "LiveChange", "LiveSettings"]
 
@@ -76,7 +76,8 @@ class LiveSettings:
     """The changes of one application's chains.
 
     Args:
-        settings: what holds without any change.
+        defaults: ``OM_CHAIN_DEFAULTS``.
+        own: ``OM_CHAINS``: what is different for one chain, by its name.
         hub: carries changes to the other workers.
         scheduler: looks for changes of others.
         clock: time.
@@ -86,13 +87,15 @@ class LiveSettings:
     def __init__(
         self,
         *,
-        settings: Any,
+        defaults: ChainPolicy,
+        own: Mapping[str, Mapping[str, Any]],
         hub: Hub,
         scheduler: Scheduler,
         clock: Clock,
         chains: Callable[[], Mapping[str, EngineChain]],
     ) -> None:
-        self._settings = settings
+        self._defaults = defaults
+        self._own = own
         self._hub = hub
         self._scheduler = scheduler
         self._clock = clock
@@ -161,14 +164,15 @@ class LiveSettings:
         Args:
             own: false leaves out what is changed of this chain alone; for ``*``, everything.
         """
-        live = ChainOptions.from_mapping(self._said_of(chain, own=own))
-        return ChainPolicy.from_settings(self._settings, chain, live)
+        live = ChainPolicy.read_some(self._said_of(chain, own=own))
+        return replace(self._defaults, **{**self._own.get(chain, {}), **live})
 
     def engines_of(self, chain: str, *, own: bool = True) -> dict[str, EngineOptions]:
         """What is said of the chain's engines alone, by name; ``own`` as in :meth:`policy_of`."""
         merged: dict[str, dict[str, object]] = {
             name: dict(options.given())
-            for name, options in self._settings.chain(chain).engines.items()
+            for engines in (self._defaults.engines, self._own.get(chain, {}).get("engines", {}))
+            for name, options in engines.items()
         }
         live = _mapping(self._said_of(chain, own=own).get("engines"), "engines")
         for name, said in live.items():
@@ -296,14 +300,14 @@ class LiveSettings:
                 raise ConfigError(f"chain {chain!r}: engines", engine, f"no such engine; {hint}")
 
 
-def _checked(options: Mapping[str, object], where: str) -> ChainOptions:
+def _checked(options: Mapping[str, object], where: str) -> None:
     for name in ("retry_on", "give_up_on"):
         for one in _listed(options.get(name)):
             if "." in str(one):  # a shared store must not say which modules are imported
                 raise ConfigError(where + name, one, "a live change knows no dotted names")
     for engine, said in _mapping(options.get("engines"), where).items():
         _mapping(said, f"{where}engines[{engine!r}]")
-    return ChainOptions.from_mapping(_merged({}, options), where=where)
+    ChainPolicy.read_some(_merged({}, options), where=where)
 
 
 def _listed(value: object) -> list[object]:

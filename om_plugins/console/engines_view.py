@@ -16,8 +16,7 @@ from ..builtin.engines.faults import Chaos
 from ..chains.chain import EngineChain
 from ..chains.engine_state import EngineState
 from ..chains.live_settings import EVERY_CHAIN, LiveChange
-from ..chains.options import EngineOptions
-from ..chains.snapshot import ChainPolicy
+from ..chains.options import ChainPolicy, EngineOptions
 from ..plugins.kit import Kit
 from ..policies.breaker import BreakerView
 from .engines__engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown

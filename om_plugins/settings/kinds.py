@@ -197,6 +197,37 @@ def table(cls: type[Table], name: str) -> Check:
     return Check(allowed, read, table=cls)
 
 
+def partial(cls: type[Table], name: str) -> Check:
+    """A dict of dicts that give some keys of a table: ``{"name": {options}}``."""
+
+    def one(inner: str, options: Any) -> dict[str, Any]:
+        where = f"{name}[{inner!r}]"
+        try:
+            given = _mapping(options)
+        except ValueError:
+            keys = ", ".join(cls.keys())
+            raise ConfigError(where, options, f"must be a dict with keys of {keys}") from None
+        return cls.read_some(given, where=f"{where}.")
+
+    def read(value: Any) -> dict[str, dict[str, Any]]:
+        return {inner: one(inner, options) for inner, options in _mapping(value).items()}
+
+    allowed = f"a dict from a name to a dict with the keys {', '.join(cls.keys())}"
+    return Check(allowed, read, table=cls)
+
+
+def _seconds(value: Any) -> tuple[float, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    second = number(0, 3600)
+    return tuple(second.read(one) for one in value)
+
+
+SECONDS = Check("a list of numbers of seconds from 0 to 3600", _seconds)
+
+
 def _secret(value: Any) -> bytes:
     if isinstance(value, str):
         value = value.encode()

@@ -84,6 +84,24 @@ class Table:
                 raise ConfigError(where + error.key, error.value, error.reason) from None
         return cls(**read)
 
+    @classmethod
+    def read_some(cls, values: Mapping[str, object], where: str = "") -> dict[str, Any]:
+        """Read and check ``values`` that may leave keys out: the fields that were given.
+
+        ``None`` is left out as well, unless it is the default.
+
+        Raises:
+            ConfigError: as for :meth:`from_mapping`.
+        """
+        known = cls.keys()
+        given = {
+            name: value
+            for name, value in values.items()
+            if value is not None or name not in known or known[name].default is None
+        }
+        read = cls.from_mapping(given, where)
+        return {known[name].name: getattr(read, known[name].name) for name in given}
+
     def given(self) -> dict[str, Any]:
         """The values that differ from the defaults, by the names that users write."""
         default = type(self)()

@@ -8,8 +8,9 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.health_checks import HealthChecks
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.chains.sharing import BreakerSharing, EngineBus
 from om_plugins.policies.breaker import Breaker
 from om_plugins.policies.registry import BreakerRegistry

@@ -9,8 +9,8 @@ import weakref
 import pytest
 
 from om_plugins.builtin.engines.static import StaticEngine
-from om_plugins.chains.chain import ChainPolicy, EngineChain
-from om_plugins.chains.options import EngineOptions
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy, EngineOptions
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,

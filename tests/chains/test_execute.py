@@ -9,7 +9,8 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.engines.callable import CallableEngine
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
     CallerDeadline,
     Cancelled,

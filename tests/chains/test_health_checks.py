@@ -403,7 +403,8 @@ import json, os, signal, sys, time
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.sqlite import SqliteHub
 from om_plugins.core.clock import SystemClock
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.options import ChainPolicy
+from om_plugins.chains.chain import EngineChain
 from om_plugins.policies.registry import BreakerRegistry
 from om_plugins.chains.health_checks import HealthChecks
 from om_plugins.chains.sharing import BreakerSharing, EngineBus

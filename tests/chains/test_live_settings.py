@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from om_plugins import OpenManager, Settings
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.feature import ChainKeys
 from om_plugins.chains.live_settings import LiveSettings
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ChainExhausted, ConfigError, Transient
 from om_plugins.testing.fakes import FakeClock
@@ -29,7 +30,8 @@ class Worker:
     def __init__(self, hub, clock, settings):
         self.chains = {}
         self.live = LiveSettings(
-            settings=settings.of(ChainKeys),
+            defaults=settings.of(ChainKeys).chain_defaults,
+            own=settings.of(ChainKeys).chains,
             hub=hub,
             scheduler=BackgroundScheduler(1, 9, clock, hub, synchronous=True),
             clock=clock,

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.engines.static import StaticEngine
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.error_table import may_have_run
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -209,7 +210,7 @@ def test_sixty_four_callers_of_a_half_open_engine_send_one_call(clock):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_chain_works_in_a_child_forked_while_other_threads_call_it():
-    chain = EngineChain("c", ChainPolicy(breaker_min_calls=10**6))
+    chain = EngineChain("c", ChainPolicy(breaker_min_calls=100_000))
     chain.add(EngineSpec(CallableEngine("one", lambda: 1 / 0), "c", 1))
     chain.add(EngineSpec(StaticEngine("local", "ok"), "c", 2))
     stop = threading.Event()

@@ -142,7 +142,7 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
     assert values["OM_PLUGIN_CONFIG"] == {"wiki": {"api_key": MASK, "limit": 3}}
     assert values["OM_ROUTES"]["/api/ask"]["auth"].endswith(".make_app")
     assert values["OM_STRICT"] is False
-    assert values["OM_ATTEMPT_TIMEOUT"] is None
+    assert values["OM_HSTS"] is None
     assert list(values) == list(dict.fromkeys(written for written, _, _ in Settings().rows()))
 
 

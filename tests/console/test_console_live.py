@@ -27,7 +27,7 @@ app.config.update(
     OM_CSP_MODE="enforce",
     OM_CONSOLE_AUTH="kX2v-9QmZt7Lr4Wb",
     OM_CHAINS={"assistant": {"retries": 0}},
-    OM_BREAKER_MIN_CALLS=3,
+    OM_CHAIN_DEFAULTS={"breaker_min_calls": 3},
     OM_CACHE_URL=f"file://{Path(__file__).parent}/store",
     SECRET_KEY="x" * 32,
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.chains.options import ChainOptions, EngineOptions
-from om_plugins.chains.snapshot import ChainPolicy
+from om_plugins.chains.options import ChainPolicy, EngineOptions
 from om_plugins.console.engines__engine_forms import (
     BREAKER,
     CALLS,
@@ -21,7 +20,7 @@ from om_plugins.errors import ConfigError
 
 
 def test_every_field_is_an_option_that_a_chain_or_an_engine_has():
-    assert {one.name for one in (*CALLS, *BREAKER)} <= ChainOptions.keys().keys()
+    assert {one.name for one in (*CALLS, *BREAKER)} <= ChainPolicy.keys().keys()
     assert all(hasattr(ChainPolicy(), one.name) for one in (*CALLS, *BREAKER))
     assert {one.name for one in (*PLACE, *SWITCH)} <= EngineOptions.keys().keys()
 
@@ -63,7 +62,7 @@ def test_chaos_is_checked_and_empty_fields_take_back():
 @pytest.mark.parametrize("said", ["-3", "soon", "nan", "1e999"])
 def test_what_cannot_work_is_told_beside_its_field_in_plain_words(said):
     with pytest.raises(ConfigError) as caught:
-        ChainOptions.from_mapping({"timeout": said}, where="chain 'a': ")
+        ChainPolicy.from_mapping({"timeout": said}, where="chain 'a': ")
     assert explained(caught.value, CALLS) == {
         "timeout": "Must be a number of seconds from 0.001 to 3600."
     }

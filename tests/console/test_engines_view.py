@@ -25,7 +25,7 @@ def runtime():
     settings = Settings(
         hub_url="memory://",
         secret_key=b"x" * 32,
-        breaker_min_calls=3,
+        chain_defaults={"breaker_min_calls": 3},
         chains={"assistant": {"retries": 0, "engines": {"model": {"max_concurrency": 8}}}},
     )
     runtime = Runtime(settings, clock=FakeClock(), host=Host(testing=True))

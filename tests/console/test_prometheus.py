@@ -120,7 +120,7 @@ def test_engines_tell_what_they_did_and_how_they_are(runtime, client):
 
 
 def test_an_engine_that_goes_offline_is_an_outage():
-    runtime = made(breaker_min_calls=2, retries=0)
+    runtime = made(chain_defaults={"breaker_min_calls": 2, "retries": 0})
     client = client_of(runtime)
     runtime.add_engine(EngineSpec(Engine(), "c"))
     for _ in range(5):

@@ -64,7 +64,7 @@ def test_a_view_and_a_path_have_fallbacks(late):
 
 
 def test_a_chain_that_nobody_answered_says_when_to_come_back():
-    app, om = made(OM_FALLBACK={"/": []}, OM_RETRIES=0, OM_TIMEOUT=0.2)
+    app, om = made(OM_FALLBACK={"/": []}, OM_CHAIN_DEFAULTS={"retries": 0, "timeout": 0.2})
 
     @om.engine("busy", chain="busy")
     def busy(call):

@@ -102,7 +102,9 @@ def left_of(environ, timeout, proxies=1):
     left = {}
     app = flask.Flask("deadlines")
     routes = {"/route": {"chain": "c", "timeout": timeout}}
-    app.config.update(TESTING=True, OM_PROXIES=proxies, OM_ROUTES=routes, OM_TIMEOUT=20)
+    app.config.update(
+        TESTING=True, OM_PROXIES=proxies, OM_ROUTES=routes, OM_CHAIN_DEFAULTS={"timeout": 20}
+    )
     om = OpenManager(app)
 
     @om.engine("e", chain="c", local=True)

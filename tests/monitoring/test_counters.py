@@ -142,7 +142,7 @@ class Engine:
 
 
 def made(sender):
-    settings = Settings(hub_url="memory://", metrics=True, retries=0)
+    settings = Settings(hub_url="memory://", metrics=True, chain_defaults={"retries": 0})
     runtime = Runtime(settings, sender=sender, clock=FakeClock(), host=Host(testing=True))
     runtime.add_engine(EngineSpec(Engine("first", ConnectionError("away")), "c", tier=1))
     runtime.add_engine(EngineSpec(Engine("second"), "c", tier=2))

@@ -526,11 +526,11 @@ def test_settings_for_a_plugin_that_has_none_are_refused() -> None:
 
 
 def test_a_settings_table_of_this_package_may_be_the_config_class() -> None:
-    from om_plugins.chains.options import ChainOptions
+    from om_plugins.chains.options import ChainPolicy
 
-    _, config = configured({"retries": "2"}, config_class=ChainOptions)
-    assert config == ChainOptions(retries=2)
-    found, _ = configured({"retries": "no"}, config_class=ChainOptions)
+    _, config = configured({"retries": "2"}, config_class=ChainPolicy)
+    assert config == ChainPolicy(retries=2)
+    found, _ = configured({"retries": "no"}, config_class=ChainPolicy)
     assert found.reason.startswith("OM_PLUGIN_CONFIG['wiki']['retries']: must be a whole number")
 
 

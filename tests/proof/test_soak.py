@@ -35,7 +35,9 @@ def open_threads():
 
 def test_calls_are_answered_while_upstreams_fail_hang_and_are_killed(upstream, capsys):
     first, second = upstream(fail=0.30, hang=0.05, limit=0.05), upstream()
-    runtime = Runtime(Settings(timeout=DEADLINE_S, attempt_timeout=1.0, retries=1))
+    runtime = Runtime(
+        Settings(chain_defaults={"timeout": DEADLINE_S, "attempt_timeout": 1.0, "retries": 1})
+    )
     for tier, engine in enumerate(
         [
             HttpEngine("first", first.url, idempotent=True, pool_size=THREADS),

@@ -18,7 +18,8 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.hubs.sqlite import SqliteHub
 from om_plugins.builtin.recovery_steps import ProbeEngines
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import (
     AttemptTimeout,

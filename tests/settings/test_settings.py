@@ -11,8 +11,7 @@ import pytest
 from flask import Flask
 
 from om_plugins import Settings
-from om_plugins.chains.feature import ChainKeys
-from om_plugins.chains.options import ChainOptions, EngineOptions
+from om_plugins.chains.options import ChainPolicy, EngineOptions
 from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.features import shipped, tables
@@ -71,7 +70,7 @@ def test_every_default_passes_its_own_check(written: str) -> None:
         ("OM_CSP_MOD", "OM_CSP_MODE"),
         ("OM_CACHE_STALETIME", "OM_CACHE_STALE_TIME"),
         ("OM_PLUGIN_DISABLED", "OM_PLUGINS_DISABLED"),
-        ("OM_RETRIE", "OM_RETRIES"),
+        ("OM_CHAIN_DEFUALTS", "OM_CHAIN_DEFAULTS"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(written: str, nearest: str) -> None:
@@ -109,13 +108,13 @@ BAD: list[tuple[str, Any, str]] = [
     ("OM_PLUGIN_CONFIG", "{", "as text it must be a JSON object"),
     ("OM_PLUGIN_CONFIG", [1], "a dict with text keys"),
     ("OM_PLUGIN_CONFIG", {1: 2}, "a dict with text keys"),
-    ("OM_TIMEOUT", 0, "a number of seconds from 0.001 to 3600"),
-    ("OM_TIMEOUT", "soon", "a number of seconds"),
-    ("OM_TIMEOUT", float("nan"), "a number of seconds"),
-    ("OM_TIMEOUT", "inf", "a number of seconds"),
-    ("OM_TIMEOUT", None, "a number of seconds"),
-    ("OM_RETRIES", 21, "a whole number from 0 to 20"),
-    ("OM_RETRIES", 10**400, "a whole number from 0 to 20"),
+    ("OM_PROBE_INTERVAL", -1, "a number of seconds from 0 to 86400"),
+    ("OM_PROBE_INTERVAL", "soon", "a number of seconds"),
+    ("OM_PROBE_INTERVAL", float("nan"), "a number of seconds"),
+    ("OM_PROBE_INTERVAL", "inf", "a number of seconds"),
+    ("OM_PROBE_INTERVAL", None, "a number of seconds"),
+    ("OM_WORKERS", 65, "a whole number from 1 to 64"),
+    ("OM_WORKERS", 10**400, "a whole number from 1 to 64"),
     ("OM_CACHE_URL", "memory", "a URL such as 'memory://'"),
     ("OM_CSP_MODE", "enforced", "did you mean 'enforce'?"),
     ("OM_CSP_MODE", None, "'adopt', 'enforce', 'learn' or 'off'"),
@@ -177,7 +176,7 @@ def test_settings_cannot_be_changed() -> None:
         ("OM_ENABLED", " TRUE ", True),
         ("OM_ENABLED", "0", False),
         ("OM_WORKERS", "8", 8),
-        ("OM_TIMEOUT", "2.5", 2.5),
+        ("OM_PROBE_INTERVAL", "2.5", 2.5),
         ("OM_PROXIES", "2", {"x_for": 2, "x_proto": 2, "x_host": 2}),
         ("OM_PROXIES", "0", {}),
         ("OM_TRUSTED_HOSTS", "a.example, b.example,", ("a.example", "b.example")),
@@ -198,12 +197,12 @@ def test_text_is_read_as_the_keys_type(written: str, text: str, value: object) -
 def test_flask_reads_them_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_OM_CSP_MODE", "enforce")
     monkeypatch.setenv("FLASK_OM_ENABLED", "false")
-    monkeypatch.setenv("FLASK_OM_TIMEOUT", "3")
+    monkeypatch.setenv("FLASK_OM_PROBE_INTERVAL", "3")
     monkeypatch.setenv("FLASK_OM_ROUTES", '{"/api": {"chain": "c", "rate": "5/s"}}')
     app = Flask(__name__)
     app.config.from_prefixed_env()
     settings = Settings.from_mapping(app.config)
-    assert (settings.csp_mode, settings.enabled, settings.timeout) == ("enforce", False, 3.0)
+    assert (settings.csp_mode, settings.enabled, settings.probe_interval) == ("enforce", False, 3.0)
     assert settings.routes == {"/api": RouteOptions(chain="c", rate=(5, 1))}
 
 
@@ -266,12 +265,6 @@ def test_an_error_in_a_chain_names_the_chain_and_its_key() -> None:
     assert error.key == "OM_CHAINS['assistant'].engines['model'].tier"
 
 
-def test_a_chain_without_options_has_none() -> None:
-    settings = read(OM_CHAINS={"a": {"timeout": "5", "at_most_once": "yes"}})
-    assert settings.of(ChainKeys).chain("a") == ChainOptions(timeout=5.0, at_most_once=True)
-    assert settings.of(ChainKeys).chain("b") == ChainOptions()
-
-
 def test_ready_made_tables_are_taken_as_they_are() -> None:
     route = RouteOptions(chain="c")
     assert Settings(routes={"/api": route}).routes["/api"] is route
@@ -289,7 +282,7 @@ def test_the_reference_page_is_up_to_date() -> None:
 def test_the_reference_page_has_a_row_for_every_key() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", as_markdown(tables(shipped())), re.MULTILINE)
     inner = (
-        ChainOptions, EngineOptions, RouteOptions, FallbackOptions, AlertOptions, HstsOptions,
+        ChainPolicy, EngineOptions, RouteOptions, FallbackOptions, AlertOptions, HstsOptions,
         HttpCacheOptions,
     )  # fmt: skip
     assert sorted(rows) == sorted([*KEYS, *(key for table in inner for key in table.keys())])  # noqa: SIM118

@@ -14,7 +14,8 @@ import pytest
 from om_plugins.builtin.engines import pool as bounded_pool
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.engines.pool import AttemptTimer, BoundedPool
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
     AttemptTimeout,
     CallerDeadline,

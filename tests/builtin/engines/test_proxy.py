@@ -11,7 +11,8 @@ import pytest
 
 from om_plugins.builtin.engines.proxy import ProxyEngine
 from om_plugins.builtin.engines.proxy_app import StreamedBody
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.core.call import caller_gone
 from om_plugins.errors import (
     AttemptTimeout,

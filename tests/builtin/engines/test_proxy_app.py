@@ -23,7 +23,8 @@ from om_plugins.builtin.engines.proxy_app import (
     read_request,
 )
 from om_plugins.builtin.engines.static import StaticEngine
-from om_plugins.chains.chain import ChainPolicy, EngineChain
+from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import Misconfigured, RateLimited, TooLong, Transient, Unsupported
 from om_plugins.types import Answer, EngineSpec, EngineTraits, HttpRequest, HttpResponse
 
