@@ -1,4 +1,7 @@
-"""``flask om``: what it prints, and what the doctor finds."""
+"""``flask om``: what it prints, and what the doctor finds.
+
+Covers ``om_plugins.console.doctor``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console's pages and data."""
+"""The console's pages and data; covers ``om_plugins.console.dashboard``."""
 
 from __future__ import annotations
 

@@ -92,6 +92,13 @@ def test_a_request_that_says_who_asks_is_not_copied(fallback, ask):
     assert good_then_failing(fallback, ask=ask).status == 503
 
 
+def test_a_request_of_somebody_whom_the_server_knows_is_not_copied(fallback):
+    fallback.app = answers()
+    fallback.ask(environ={**fallback.environ("/reports/day"), "REMOTE_USER": "ann"})
+    fallback.app = raises()
+    assert fallback.ask().status == 503
+
+
 def test_the_cookie_of_our_own_toasts_does_not_count(fallback):
     assert good_then_failing(fallback, ask={"cookie": "om_sid=x"}).status == 200
 

@@ -215,27 +215,6 @@ def test_must_revalidate_is_never_covered():
     assert world.get().status_code == 503
 
 
-def test_stale_if_error_ends_although_a_response_with_a_validator_is_kept_for_longer():
-    world = World()
-    world.origin.headers = [("Cache-Control", "max-age=60, stale-if-error=10"), ("ETag", '"a"')]
-    world.get()
-    world.later(69)
-    world.origin.status = "503 Service Unavailable"
-    assert world.get().status_code == 200
-    world.later(2)
-    assert world.get().status_code == 503
-
-
-def test_a_request_for_a_range_gets_the_error_itself():
-    world = World()
-    world.origin.headers = [("Cache-Control", "max-age=60, stale-if-error=30"), ("ETag", '"a"')]
-    world.get()
-    world.later(70)
-    world.origin.status = "503 Service Unavailable"
-    assert world.get(Range="bytes=0-1").status_code == 503
-    assert world.get().status_code == 200
-
-
 # --- between requests -----------------------------------------------------------------------------
 
 

@@ -1,4 +1,8 @@
-"""The plugin host: with plugins made here, and with real ones that are really installed."""
+"""The plugin host: with plugins made here, and with real ones that are really installed.
+
+Covers ``om_plugins.plugins.checks``, ``om_plugins.plugins.config``, ``om_plugins.plugins.loading``
+and ``om_plugins.plugins.parts``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings: unknown keys, bad values, environment text, nested tables, the reference page."""
+"""Settings: unknown keys, bad values, environment text, nested tables, the reference page.
+
+Covers ``om_plugins.settings.table`` and ``om_plugins.settings.reference``.
+"""
 
 from __future__ import annotations
 

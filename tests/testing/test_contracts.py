@@ -1,8 +1,8 @@
 """The contracts: a sound part keeps them, a broken one is found out.
 
 Covers ``om_plugins.testing.cache_store``, ``om_plugins.testing.engine``,
-``om_plugins.testing.fakes``, ``om_plugins.testing.hub``, ``om_plugins.testing.notifier`` and
-``om_plugins.testing.plugin``.
+``om_plugins.testing.fakes``, ``om_plugins.testing.hub``, ``om_plugins.testing.notifier``,
+``om_plugins.testing.plugin`` and ``om_plugins.protocols``, which the contracts prove.
 """
 
 from __future__ import annotations

@@ -39,3 +39,10 @@ def test_a_line_or_an_event_that_is_too_large_ends_the_stream(stream):
     with pytest.raises(Transient, match="than 40 bytes") as caught:
         read(stream, max_event=40)
     assert caught.value.sent == "yes"
+
+
+def test_a_line_without_an_end_is_not_collected():
+    chunks = iter([b"x" * 10] * 100)
+    with pytest.raises(Transient, match="longer than 40 bytes"):
+        list(read_events(chunks, max_event=40))
+    assert len(list(chunks)) == 95
