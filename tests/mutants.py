@@ -55,7 +55,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/builtin/http/test_sse.py",
     ),
     Mutant(
-        "builtin/http/transport.py",
+        "builtin/http/connections.py",
         "if self.http.trailing_data[0] or self.http.their_state is not h11.DONE:",
         "if self.http.their_state is not h11.DONE:",
         "tests/builtin/http/test_transport.py",
