@@ -164,10 +164,10 @@ class Chaos:
                 return broken
             answer.chunks = broken
             return answer
-        spoiled = _spoil(answer.payload if answer is not None else result, how)
+        corrupted = _corrupt(answer.payload if answer is not None else result, how)
         if answer is None:
-            return spoiled
-        answer.payload = spoiled
+            return corrupted
+        answer.payload = corrupted
         return answer
 
     def _sent(self) -> Sent:
@@ -177,7 +177,7 @@ class Chaos:
         return f"engine {self._name!r}: chaos"
 
 
-def _spoil(payload: object, how: str | None) -> object:
+def _corrupt(payload: object, how: str | None) -> object:
     if how == "empty":
         return None
     if how == "type":
@@ -195,7 +195,7 @@ def _break_off(chunks: Iterator[object], where: str, how: str) -> Iterator[objec
     """Yield the first chunk, then fail as a broken connection does."""
     try:
         for chunk in chunks if how != "empty" else ():
-            yield _spoil(chunk, how)
+            yield _corrupt(chunk, how)
             break
         if how != "empty":
             raise Transient(f"{where}: the stream broke off", sent="yes")

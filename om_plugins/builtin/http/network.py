@@ -72,7 +72,7 @@ class HttpAttempt:
 
     # --- time ---
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds that the next wait may take.
 
         Raises:
@@ -107,20 +107,20 @@ class HttpAttempt:
         """Read what has come, at most :data:`READ_BYTES`; ``b""`` when the upstream closed."""
         if self._gone is not None:
             self._watch(sock, self._gone)
-        sock.settimeout(_finite(self.left()))
+        sock.settimeout(_to_timeout(self.remaining()))
         data = sock.recv(READ_BYTES)
         if data:
             self.sent = "yes"
             self.resume()
         else:
-            self.left()  # a cancelled call ends in the same way: its socket is shut down
+            self.remaining()  # a cancelled call ends in the same way: its socket is shut down
         return data
 
     def send(self, sock: socket.socket, data: bytes) -> None:
         """Write all of ``data``. Not ``sendall``, whose time limit is for each record of TLS."""
         view = memoryview(data)
         while view:
-            sock.settimeout(_finite(self.left()))
+            sock.settimeout(_to_timeout(self.remaining()))
             self.sent = "maybe"
             view = view[sock.send(view[:_WRITE_BYTES]) :]
 
@@ -147,7 +147,7 @@ class HttpAttempt:
         with self._lock:
             self._sock = None
 
-    def error(self, error: BaseException) -> Exception:
+    def map_error(self, error: BaseException) -> Exception:
         """The error of a chain for an exception from the network."""
         if isinstance(error, EngineError | Cancelled | CallerDeadline):
             return error
@@ -158,14 +158,14 @@ class HttpAttempt:
             return AttemptTimeout(f"{self.where}: no complete answer in time", sent=sent)
         if isinstance(error, ssl.SSLCertVerificationError):
             return Misconfigured(f"{self.where}: its certificate is not trusted", sent="no")
-        text = printable(f"{type(error).__name__}: {error}")
+        text = make_printable(f"{type(error).__name__}: {error}")
         return Transient(f"{self.where}: {text}"[:300], sent=self.sent)
 
     def _watch(self, sock: socket.socket, gone: Callable[[], bool]) -> None:
         """Wait until there is something to read; cancel the call when its client has left."""
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
             return
-        while not can_read(sock, min(self.left(), WATCH_S)):
+        while not can_read(sock, min(self.remaining(), WATCH_S)):
             if gone():
                 self._call.cancel()
 
@@ -188,17 +188,17 @@ def connect(
 
     Raises:
         Transient: the connection could not be made; nothing was sent.
-        TimeoutError, Cancelled: see :meth:`HttpAttempt.left`.
+        TimeoutError, Cancelled: see :meth:`HttpAttempt.remaining`.
         ssl.SSLError: TLS failed.
     """
-    until = time.monotonic() + min(attempt.connect_timeout_s, attempt.left())
+    until = time.monotonic() + min(attempt.connect_timeout_s, attempt.remaining())
     try:
         addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise Transient(f"{attempt.where}: {host!r} has no address ({error})", sent="no") from None
     last: Exception = OSError("no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        left = min(until - time.monotonic(), attempt.left())
+        left = min(until - time.monotonic(), attempt.remaining())
         if left <= 0:
             break
         sock = socket.socket(family, kind, protocol)
@@ -215,7 +215,7 @@ def connect(
             last = error
         else:
             return sock if ssl_context is None else _start_tls(sock, ssl_context, host, attempt)
-    attempt.left()  # first check the call's own time: its end is not the upstream's fault
+    attempt.remaining()  # first check the call's own time: its end is not the upstream's fault
     raise Transient(f"{attempt.where}: cannot connect: {last}", sent="no") from None
 
 
@@ -224,7 +224,7 @@ def _start_tls(
 ) -> ssl.SSLSocket:
     name = host.partition("%")[0].rstrip(".")  # certificates have no zone and no final dot
     # The time limit holds for the whole handshake.
-    sock.settimeout(min(attempt.connect_timeout_s, attempt.left()))
+    sock.settimeout(min(attempt.connect_timeout_s, attempt.remaining()))
     secure = sock
     try:
         secure = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
@@ -245,11 +245,11 @@ def can_read(sock: socket.socket, timeout_s: float) -> bool:
     return bool(select.select([sock], [], [], timeout_s)[0])
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """The first 300 characters, without what could steer a terminal that shows a log: an
     upstream's own bytes may stand in the text of an error."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:300])
 
 
-def _finite(seconds: float) -> float | None:
+def _to_timeout(seconds: float) -> float | None:
     return None if seconds == float("inf") else seconds

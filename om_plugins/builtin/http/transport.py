@@ -19,7 +19,7 @@ import h11
 from ...errors import InvalidRequest, Transient
 from ...types import Call
 from .connections import ConnectionPool, PooledConnection
-from .network import READ_BYTES, HttpAttempt, connect, printable
+from .network import READ_BYTES, HttpAttempt, connect, make_printable
 
 _LOOK_EVERY = 64
 
@@ -104,14 +104,14 @@ class HttpExchange:
                 yield data
                 attempt.resume()
                 if not count % _LOOK_EVERY:  # one read may contain thousands of tiny chunks
-                    attempt.left()
+                    attempt.remaining()
             complete = True
         except zlib.error:
             raise self._bad("the answer is not the gzip that it says") from None
         except h11.RemoteProtocolError as error:
-            raise self._bad(printable(f"the answer's body is garbled: {error}")) from None
+            raise self._bad(make_printable(f"the answer's body is garbled: {error}")) from None
         except Exception as error:
-            raise attempt.error(error) from error
+            raise attempt.map_error(error) from error
         finally:
             if complete:
                 self._release()
@@ -137,7 +137,7 @@ class HttpExchange:
     def _receive(self) -> Iterator[bytes]:
         while isinstance(event := self._connection.receive(self._attempt), h11.Data):
             yield bytes(event.data)
-        self._attempt.left()
+        self._attempt.remaining()
 
     def _decode(self) -> Iterator[bytes]:
         encoding = (self.headers.get("content-encoding") or "identity").strip().lower()
@@ -225,13 +225,13 @@ class Transport:
 
         Raises:
             InvalidRequest: a header or the target cannot be sent.
-            Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`HttpAttempt.error`.
+            Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`HttpAttempt.map_error`.
         """
         request = self._request(method, target, headers, body, where)
         attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
         connection = None
         try:
-            attempt.left()
+            attempt.remaining()
             pool = self._pool()
             connection = pool.take()
             if connection is None:
@@ -245,7 +245,7 @@ class Transport:
             if connection is not None:
                 connection.close()
             if isinstance(error, Exception):
-                raise attempt.error(error) from error
+                raise attempt.map_error(error) from error
             raise
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
@@ -258,7 +258,7 @@ class Transport:
         try:
             connect(self._host, self._port, attempt).close()
         except Exception as error:
-            raise attempt.error(error) from error
+            raise attempt.map_error(error) from error
         finally:
             attempt.detach()
 
