@@ -11,7 +11,7 @@ from measure import alternate
 from werkzeug.test import create_environ
 
 from om_plugins.csp.nonce import nonce
-from om_plugins.flask.templates import current_environ
+from om_plugins.flask.current import current_environ
 from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 
 App = Callable[[dict[str, Any], Any], Iterable[bytes]]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from flask import Flask, render_template
 from jinja2 import DictLoader, Environment
 from measure import alternate
 
-from om_plugins.csp.hashes import HASHES
+from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.csp.jinja.extension import install
-from om_plugins.csp.nonce import NONCE, PLAIN
-from om_plugins.flask.templates import current_environ
+from om_plugins.flask.current import current_environ
 
 LONG = "".join(
     [
@@ -98,16 +96,17 @@ def _compiling(repeats: int) -> dict[str, float]:
 
 def _rendering(repeats: int) -> dict[str, float]:
     # the nonce itself is part of what the headers cost
-    environs: dict[str, dict[str, Any] | None] = {
+    states: dict[str, RequestState | None] = {
         "bare render a page": None,
-        "nonces: render a page": {NONCE: "0" * 32},
-        "mode adopt, no nonces: render a page": {PLAIN: False},
-        "hashes: render a page": {NONCE: "0" * 32, HASHES: {}},
+        "nonces: render a page": RequestState(None, page_nonce="0" * 32),
+        "mode adopt, no nonces: render a page": RequestState(None, plain=False),
+        "hashes: render a page": RequestState(None, page_nonce="0" * 32, hashes={}),
     }
     cases: dict[str, Callable[[], object]] = {}
-    for name, environ in environs.items():
+    for name, state in states.items():
         env = Environment(autoescape=True, loader=DictLoader(TEMPLATES))
-        if environ is not None:
+        if state is not None:
+            environ = {KEY: state}
             install(env, environ=lambda environ=environ: environ, hashes="hashes" in name)
         template = env.get_template("page.html")
         cases[name] = lambda template=template: template.render(VALUES)
@@ -126,7 +125,9 @@ def _rendering_in_flask(repeats: int) -> dict[str, float]:
 
 
 def _in_request(app: Flask) -> Callable[[], object]:
-    context = app.test_request_context(environ_overrides={NONCE: "0" * 32})
+    context = app.test_request_context(
+        environ_overrides={KEY: RequestState(None, page_nonce="0" * 32)}
+    )
 
     def render() -> None:
         with context:

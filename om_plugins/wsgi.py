@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wsgi import ClosingIterator
 
+from .core.request_state import join_layers
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
         layer = kit.ask(feature.name, feature.layer, kit, part, app)
         if layer is not None:
             app = kit.layers[feature.name] = layer
+    join_layers(list(kit.layers.values()), kit.sender)
     if runtime.keys.proxies:
         app = ProxyFix(app, **runtime.keys.proxies)
     if runtime.host.testing:

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 from ..core import sse
 from ..core.access import check_site
 from ..core.problem import Refusal
-from ..csp.nonce import nonce
+from ..core.request_state import state_of
 from ..errors import MissingExtra
 from ..plugins.kit import Kit
 from ..workers.servers import stopping
@@ -41,12 +41,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["PAGE_NONCE", "Console"]
+__all__ = ["Console"]
 
 logger = logging.getLogger("om_plugins")
-
-PAGE_NONCE = "om_plugins.page_nonce"
-"""Where the layer that mounts the console keeps what gives this response's nonce."""
 
 LONGEST_SILENCE_S = 7 * 86_400.0
 
@@ -321,9 +318,7 @@ class Console:
         return response
 
     def _render(self, request: Request, template: str, **values: object) -> Response:
-        environ = request.environ
-        of_page: Callable[[], str] = environ.get(PAGE_NONCE) or functools.partial(nonce, environ)
-        number = of_page()
+        number = state_of(request.environ).nonce_for_page()
         text = (
             _templates()
             .get_template(template)

@@ -10,7 +10,7 @@ import hashlib
 import importlib.resources
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,8 +21,6 @@ from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
 from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
-from ..csp.nonce import nonce
-from .app import PAGE_NONCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,8 +48,6 @@ class PrefixLayer:
         inner = dict(environ)
         inner["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._prefix
         inner["PATH_INFO"] = path[len(self._prefix) :]
-        # the copy is not what the headers' layer reads its nonce from
-        inner[PAGE_NONCE] = partial(nonce, environ)
         return self._pages(inner, start_response)
 
 

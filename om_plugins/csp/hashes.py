@@ -13,17 +13,12 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from .override import OVERRIDE
+from ..core.request_state import RequestState
 from .policy import Policy
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
 __all__ = [
-    "HASHES",
     "OWN",
     "checked_notes",
     "hashed",
@@ -32,11 +27,6 @@ __all__ = [
     "notes",
     "with_hashes",
 ]
-
-HASHES = "om_plugins.hashes"
-"""Where the environ keeps what a page used, as ``directive 'sha256-…'``: a dict while it may still
-grow, a tuple once the headers are sent. Absent where no policy lists hashes. A cache that sends a
-page again puts it back before the response starts."""
 
 OWN = "'self'"
 """Noted for a tag that loads a file of the site itself, which the policy allows anyway."""
@@ -79,22 +69,26 @@ def checked_notes(notes: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def noted(environ: WSGIEnvironment, what: str) -> bool:
-    """Note what a tag needs; false when it must have a nonce, because the header is sent, lists no
-    hashes, or a view changed its policy to one of nonces."""
-    found = environ.get(HASHES)
+def noted(state: RequestState, what: str) -> bool:
+    """Note what a tag needs.
+
+    Returns:
+        ``False`` when the tag must have a nonce, because the headers are sent, no policy lists
+        hashes, or a view changed its policy to one of nonces.
+    """
+    found = state.hashes
     if not isinstance(found, dict):
         return False
-    if "-attr " not in what and any(one.needs_nonces for one in environ.get(OVERRIDE, ())):
+    if "-attr " not in what and any(one.needs_nonces for one in state.overrides):
         return False
     if what != OWN:
         found[what] = None
     return True
 
 
-def notes(environ: WSGIEnvironment) -> tuple[str, ...]:
-    """What the page noted; from here on nothing more is taken."""
-    found = environ[HASHES] = tuple(environ[HASHES])
+def notes(state: RequestState) -> tuple[str, ...]:
+    """Return what the page noted. From here on nothing more is taken."""
+    found = state.hashes = tuple(state.hashes or ())
     return found
 
 

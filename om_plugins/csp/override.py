@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..core.request_state import RequestState, state_of
 from ..errors import ConfigError
 from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
 from .sources import NONCE_SOURCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-OVERRIDE = "om_plugins.csp"
-"""Where the environ keeps the :class:`Override` objects of its response, in order."""
 
 
 class Override:
@@ -122,10 +120,7 @@ def override(
     exempt: bool = False,
     report_only: bool | Mapping[str, object] | str | None = None,
 ) -> None:
-    """Change the policy of the response at hand; call it before the response starts.
-
-    A cache that sends a page again without asking its view keeps ``environ[OVERRIDE]`` with it
-    (:meth:`Override.as_data`) and calls this for each, or the page loses its policy.
+    """Change the policy of the response to one request; call it before the response starts.
 
     Several changes to one response apply in the order of the calls.
 
@@ -138,4 +133,9 @@ def override(
     """
     if change is None:
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
-    environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), change)
+    add_override(state_of(environ), change)
+
+
+def add_override(state: RequestState, change: Override) -> None:
+    """Change the policy of the response to one request, as :func:`override` does."""
+    state.overrides = (*state.overrides, change)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..csp.nonce import NONCE, PLAIN, nonce
+from ..core.request_state import state_of
 from ..protocols import Cache, Clock, Scheduler
 from ..workers.signed_cookie import BROWSER_COOKIE, parse_cookies
 from .options import FallbackOptions
@@ -166,10 +166,11 @@ class LastGoodCopies:
         encoding = _join_fields(headers).get("content-encoding")
         if encoding and encoding.lower() not in environ.get("HTTP_ACCEPT_ENCODING", "").lower():
             return None
+        state = state_of(environ)
         if old:
-            body = body.replace(old.encode(), nonce(environ).encode())
-        elif PLAIN in environ:
-            environ[PLAIN] = True  # the tags of the copy may have no nonces
+            body = body.replace(old.encode(), state.nonce_for_page().encode())
+        elif state.plain is not None:
+            state.plain = True  # the tags of the copy may have no nonces
         age = max(0, int(self._clock.time() - at))
         return [*headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
 
@@ -231,7 +232,7 @@ class ResponseCopy:
         if self._length and self._length != str(self._size):
             return
         body = b"".join(self._parts)
-        used = self._environ.get(NONCE) or ""
+        used = state_of(self._environ).page_nonce or ""
         if used and (self._encoded or used.encode() not in body):
             return  # the nonce must be replaced in the copy, and it cannot be found
         self._copies.store(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ..chains.error_table import asked_wait_s
 from ..core.body import is_file_body
 from ..core.problem import get_phrase
+from ..core.request_state import state_of
 from ..errors import ConfigError
-from ..monitoring.layer import ROUTE
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..signals import Emit, fallback_answered
 from .answers import FallbackAnswer, PathFallback
@@ -31,17 +31,9 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["FALLBACK", "RAISED", "FallbackLayer"]
+__all__ = ["FallbackLayer"]
 
 logger = logging.getLogger("om_plugins")
-
-FALLBACK = "om_plugins.fallback"
-"""Where a view's own :class:`~om_plugins.settings.FallbackOptions` are put into the environ."""
-
-RAISED = "om_plugins.raised"
-"""Where the host framework tells of an exception that no view handled: its ``id``, its fingerprint
-and the seconds that it asks to wait, if it does. An exception that leaves the app although it was
-told of is meant to be seen."""
 
 Headers = list[tuple[str, str]]
 Note = Callable[["WSGIEnvironment", str, Exception], None]
@@ -58,7 +50,7 @@ class FallbackLayer:
         chain: returns the chain of a name.
         cache, scheduler, clock: for copies of good responses.
         prefix: where this package's own pages are.
-        views: whether views bring options of their own under :data:`FALLBACK`.
+        views: whether views bring options of their own.
         show_errors: let every exception through, for debuggers and tests.
         note: called for exceptions that the host framework has not reported.
         emit: sends ``fallback_answered``.
@@ -163,6 +155,7 @@ class _GuardedRequest:
     ) -> None:
         self._layer = layer
         self._environ = environ
+        self._state = state_of(environ)
         self._start_response = start_response
         self._guard = guard
 
@@ -175,8 +168,8 @@ class _GuardedRequest:
         if exc_info is not None or self.started or self.held is not None:
             return self._start_again(status, headers, exc_info)
         guard = self._guard
-        if FALLBACK in self._environ:
-            guard = self._guard = self._layer.of_view(self._environ[FALLBACK])
+        if self._state.fallback is not None:
+            guard = self._guard = self._layer.of_view(self._state.fallback)
         if guard is not None:
             code = status[:3]
             if code in guard.failing:
@@ -192,8 +185,8 @@ class _GuardedRequest:
         self, status: str, headers: Headers, exc_info: OptExcInfo | None
     ) -> Callable[[bytes], object]:
         """The app thought better of it: only what it says last counts, and is not copied."""
-        if FALLBACK in self._environ:
-            self._guard = self._layer.of_view(self._environ[FALLBACK])
+        if self._state.fallback is not None:
+            self._guard = self._layer.of_view(self._state.fallback)
         self.held = None
         self._give_up_copy()
         guard = self._guard
@@ -264,10 +257,10 @@ class _GuardedRequest:
             Exception: the same error, when nothing answers instead.
         """
         self._give_up_copy()
-        told = self._environ.get(RAISED)
+        told = self._state.raised
         meant = told is not None and told[0] == id(error)
-        if FALLBACK in self._environ:
-            self._guard = self._layer.of_view(self._environ[FALLBACK])
+        if self._state.fallback is not None:
+            self._guard = self._layer.of_view(self._state.fallback)
         guard = self._guard
         if self.begun or meant or self._layer.show_errors or guard is None:
             raise error
@@ -290,12 +283,13 @@ class _GuardedRequest:
         held = self.held
         headers: Headers = [] if held is None else held[1]
         if not guard.options.page or (
-            held is not None and _is_own(headers, guard.options.own_body, RAISED in environ)
+            held is not None
+            and _is_own(headers, guard.options.own_body, self._state.raised is not None)
         ):
             self._release()
             return None
         nobody = 0, "", None if error is None else asked_wait_s(error)
-        _, reference, wait_s = environ.get(RAISED) or nobody
+        _, reference, wait_s = self._state.raised or nobody
         status = 503 if held is None or held[0][:3] == "500" else int(held[0][:3])
         made = self._layer.friendly.render(environ, status, headers, reference, wait_s)
         return self._send(FallbackAnswer("page", *made), error)
@@ -323,7 +317,7 @@ class _GuardedRequest:
         self._layer.emit(
             fallback_answered,
             kind=found.kind,
-            route=rule.rule if rule is not None else self._environ.get(ROUTE) or path,
+            route=rule.rule if rule is not None else self._state.route or path,
             status=found.status,
             failed=failed,
             engine=found.engine,

@@ -16,8 +16,8 @@ from werkzeug.wsgi import get_host
 
 from ..chains.http_call import limit_retry_after
 from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
+from ..core.request_state import state_of
 from ..core.translations import load_translations
-from ..csp.nonce import nonce
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -130,7 +130,7 @@ def render_template(
     environ: WSGIEnvironment, template: str, **values: object
 ) -> tuple[Headers, bytes]:
     """Return headers and body of a template, with a policy of its own."""
-    number = nonce(environ)
+    number = state_of(environ).nonce_for_page()
     text = _load_templates().get_template(template).render(nonce=number, **values)
     headers = [
         ("Content-Type", "text/html; charset=utf-8"),

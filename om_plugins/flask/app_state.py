@@ -19,11 +19,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..chains.error_table import asked_wait_s
+from ..core.request_state import state_of
 from ..errors import ConfigError
-from ..fallback.layer import RAISED
 from ..features import Settings
 from ..headers.feature import HeaderKeys
-from ..monitoring.layer import WRONG_METHOD
 from ..plugins.kit import Host
 from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
@@ -32,7 +31,8 @@ from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .app_state__flask_https import wish_of
 from .app_state__flask_order import Decorated
-from .templates import before_first_request, current_environ
+from .current import current_environ, current_state
+from .templates import before_first_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -81,7 +81,7 @@ class Entry:
         if runtime.keys.enabled:
             rule = request.url_rule
             subject = f"route:{rule.rule if rule else '<unmatched>'}"
-            request.environ[RAISED] = (
+            state_of(request.environ, app).raised = (
                 id(exception),
                 fingerprint(exception, subject),
                 asked_wait_s(exception),
@@ -165,7 +165,7 @@ def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str])
         adapter = current_app.create_url_adapter(asked)
         if adapter is not None and runtime.keys.enabled:
             rule, _ = adapter.match(method=allowed[0], return_rule=True)
-            asked.environ[WRONG_METHOD] = True
+            current_state().wrong_method_counted = True
             runtime.part_of("recovery").wrong_methods.note(rule.rule, asked.method, allowed)
     except HTTPException:
         logger.debug("no rule is known for a 405", exc_info=True)

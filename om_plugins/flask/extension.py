@@ -20,22 +20,21 @@ from flask import (
     current_app,
     got_request_exception,
     has_app_context,
-    request,
 )
 
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
 from ..chains.live_settings import LASTS_S
-from ..csp.override import Override, override
+from ..csp.override import Override, add_override
 from ..errors import ConfigError
-from ..fallback.layer import FALLBACK
 from ..fallback.options import FallbackOptions
-from ..headers.companions import CHANGED, changes
+from ..headers.companions import changes
 from ..runtime import Runtime
 from ..types import EngineSpec
 from .app_state import KEY, Entry, hear_of_wrong_methods, runtime_of
 from .app_state__flask_https import say
 from .app_state__flask_order import Decorated
+from .current import current_state
 from .templates import prepare_templates
 from .views import cached
 
@@ -245,7 +244,7 @@ class OpenManager:
             ConfigError: a directive or source is not allowed (when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
-        return self._before_each("csp", lambda: override(request.environ, change))
+        return self._before_each("csp", lambda: add_override(current_state(), change))
 
     def fallback(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
         """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
@@ -275,7 +274,7 @@ class OpenManager:
         self.declare("fallback", fallback)
 
         def bring() -> None:
-            request.environ[FALLBACK] = fallback
+            current_state().fallback = fallback
 
         return self._before_each("fallback", bring)
 
@@ -310,8 +309,8 @@ class OpenManager:
         changed = changes(headers or {}, permissions_policy)
 
         def act() -> None:
-            environ = request.environ
-            environ[CHANGED] = (*environ.get(CHANGED, ()), *changed)
+            state = current_state()
+            state.header_changes = (*state.header_changes, *changed)
 
         decorate: Callable[[V], V] = self._before_each("headers", act)
         if force_https is None:

@@ -14,9 +14,8 @@ from flask.globals import request_ctx
 from flask.sessions import SecureCookieSession
 from werkzeug.wrappers import Response as AnyResponse
 
-from ..csp.nonce import NONCE
-from ..csp.override import OVERRIDE as CSP
-from ..headers.companions import CHANGED
+from ..core.request_state import RequestState
+from .current import current_state
 
 __all__ = ["ViewWatch", "find_refusal"]
 
@@ -40,7 +39,8 @@ class ViewWatch:
         self._context = context
         self._flashes_before = context.flashes
         self._after_before = len(context._after_request_functions)
-        self._csp_before = self._count_changes()
+        self._state = current_state()
+        self._csp_before = _count_changes(self._state)
         self._session = session = _find_session(context)
         self.session_before = getattr(session, "accessed", False)
         if session is not None:
@@ -60,11 +60,12 @@ class ViewWatch:
             request.__dict__["cookies"] = self._cookies_before
         self.flashed = bool(self._flashes_before) or bool(self._context.flashes)
         self.hooked = len(self._context._after_request_functions) != self._after_before
-        self.nonce = NONCE in request.environ
-        self.csp = self._count_changes() != self._csp_before
+        self.nonce = self._state.page_nonce is not None
+        self.csp = _count_changes(self._state) != self._csp_before
 
-    def _count_changes(self) -> int:
-        return sum(len(request.environ.get(name, ())) for name in (CSP, CHANGED))
+
+def _count_changes(state: RequestState) -> int:
+    return len(state.overrides) + len(state.header_changes)
 
 
 def _find_session(context: Any) -> Any:

@@ -18,6 +18,7 @@ from werkzeug.security import safe_join
 
 from ..csp.hashes import OWN, noted
 from ..csp.nonce import tag_nonce
+from .current import current_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,10 +63,10 @@ class StaticFile:
         if "://" in self.url:
             given["crossorigin"] = "anonymous"  # without it another host's file cannot be checked
         if has_request_context():
-            environ = request.environ
+            state = current_state()
             # where a policy lists hashes, it allows the site's own files as well
-            own = self._hashes and "://" not in self.url and noted(environ, OWN)
-            given["nonce"] = None if own else tag_nonce(environ)
+            own = self._hashes and "://" not in self.url and noted(state, OWN)
+            given["nonce"] = None if own else tag_nonce(state)
         given |= self._attributes
         text = Markup()
         for name, one in given.items():

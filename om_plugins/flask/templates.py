@@ -7,14 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flask import Flask, request
+from flask import Flask
 from markupsafe import Markup
 
+from ..core.request_state import state_of
 from ..csp.feature import CspKeys
 from ..csp.hashes import OWN, noted
 from ..csp.jinja.extension import install, salt_bytecode
 from ..csp.nonce import tag_nonce
 from ..runtime import Runtime
+from .current import current_environ
 from .static import static_helper
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
         install(
             environment,
             environ=current_environ,
-            head=partial(_head, runtime, told),
+            owner=app,
+            head=partial(_head, app, runtime, told),
             automatic=nonces,
             hashes=_lists_hashes(runtime),
             attributes=keys.csp_hash_attributes,
@@ -64,16 +67,8 @@ def before_first_request(app: Flask) -> None:
         salt_bytecode(app.jinja_env)
 
 
-def current_environ() -> WSGIEnvironment | None:
-    """The WSGI environ of the request under way, ``None`` outside one."""
-    try:
-        # what the proxy itself does with each attribute costs every tag of every page
-        return request._get_current_object().environ  # type: ignore[attr-defined,no-any-return]
-    except RuntimeError:  # and so would asking first
-        return None
-
-
 def _head(
+    app: Flask,
     runtime: Callable[[], Runtime],
     told: list[bool],
     environ: WSGIEnvironment,
@@ -104,8 +99,9 @@ def _head(
         )
     static = environ.get("SCRIPT_NAME", "") + keys.prefix + "/static/"
     # where a policy lists hashes, it allows the site's own files as well
-    own = _lists_hashes(runtime) and noted(environ, OWN)
-    value = None if own else tag_nonce(environ)
+    state = state_of(environ, app)
+    own = _lists_hashes(runtime) and noted(state, OWN)
+    value = None if own else tag_nonce(state)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
     early = Markup('<link rel="modulepreload" href="{}"{}>')
     tags = [early.format(static + name, nonce) for name in _QUERIES] if queries else []

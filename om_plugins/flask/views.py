@@ -21,10 +21,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..cache.cache import SmartCache
 from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
-from ..csp.hashes import HASHES, noted
-from ..csp.nonce import NONCE, PLAIN
+from ..core.request_state import KEY
+from ..csp.hashes import noted
 from ..http_cache.layer import anonymous_request
-from ..http_cache.origin_fetch import CACHE_INTENT, CacheIntent
+from ..http_cache.origin_fetch import CacheIntent
+from .current import current_state
 from .personal import ViewWatch, find_refusal
 
 __all__ = ["cached"]
@@ -33,6 +34,9 @@ P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
 
 _GONE = frozenset({404, 410})
+
+_HASHES = "om_plugins.hashes"
+"""Stored as the name of a header, for the hashes that a page used."""
 
 # what is stored of a response: status, headers, body, Unix time of its making
 _Stored: TypeAlias = list[Any]
@@ -111,7 +115,7 @@ def cached(
             user = rules.user()
             if "Range" in request.headers or (not user and "Authorization" in request.headers):
                 return call()
-            intent = request.environ.get(CACHE_INTENT)
+            intent = current_state().cache_intent
             if rules.shared and intent is not None:
                 return _for_everybody(cache, rules, intent, call)
             return _Look(cache, rules, user, name, call).answer()
@@ -176,7 +180,8 @@ class _Rules:
             if self.query
             else None,
             tuple((name.lower(), request.headers.get(name)) for name in self.vary),
-            PLAIN in request.environ,  # a page without nonces is none for a response with them
+            # a page without nonces does not fit a response with them
+            current_state().plain is not None,
         )
 
 
@@ -209,7 +214,7 @@ def _for_everybody(
         intent.refuse(reason)
         return made
     if not (made.get_etag()[0] or made.is_streamed or made.direct_passthrough):
-        body = made.get_data().replace(str(request.environ.get(NONCE, "\n")).encode(), b"")
+        body = made.get_data().replace((current_state().page_nonce or "\n").encode(), b"")
         made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
     if "Cache-Control" not in made.headers:
         made.headers["Cache-Control"] = _cache_control(cache, rules, made.status_code)
@@ -276,22 +281,23 @@ class _Look:
         self.made = made
         headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
         # kept beside the headers: the policy of a stored page lists them again
-        headers += [[HASHES, one] for one in request.environ.get(HASHES, ())]
+        headers += [[_HASHES, one] for one in current_state().hashes or ()]
         return [made.status_code, headers, body, self.cache.internals.clock.time()]
 
     def response(self, stored: _Stored) -> AnyResponse:
         """The response to send: the view's own when it just ran, else one from what is stored."""
         made, self.made = self.made, None
         status, headers, body, at = stored
-        if PLAIN in request.environ:
-            request.environ[PLAIN] = True  # the stored page may have tags without nonces
+        state = current_state()
+        if state.plain is not None:
+            state.plain = True  # the stored page may have tags without nonces
         if made is None:
             made = current_app.response_class(body, status=status)
             made.headers.clear()
-            made.headers.extend([(name, value) for name, value in headers if name != HASHES])
+            made.headers.extend([(name, value) for name, value in headers if name != _HASHES])
             for name, value in headers:
-                if name == HASHES:
-                    noted(request.environ, value)
+                if name == _HASHES:
+                    noted(state, value)
         if "Cache-Control" not in made.headers:
             made.headers["Cache-Control"] = _cache_control(self.cache, self.rules, status)
         for name in self.rules.vary:
@@ -341,8 +347,5 @@ def _is_gone(stored: _Stored) -> bool:
 
 def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
     fresh = anonymous_request(environ, keep_user=keep_user)
-    if PLAIN in environ:
-        fresh[PLAIN] = False
-    if HASHES in environ:
-        fresh[HASHES] = {}
+    fresh[KEY] = current_state().successor()
     return fresh

@@ -16,8 +16,8 @@ from ..builtin.engines.proxy_app import ProxyApp
 from ..core.access import ask_auth, check_host
 from ..core.call import current_request
 from ..core.problem import Headers
+from ..core.request_state import state_of
 from ..errors import ConfigError
-from ..monitoring.layer import ROUTE
 from ..protocols import Chain, HostContext
 from ..types import Answer
 from ..workers.rate_limit import RateLimit
@@ -75,7 +75,7 @@ class PassthroughRoute:
         self._trust_forwarded = trust_forwarded
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[ROUTE] = f"{self._path}*"
+        state_of(environ).route = f"{self._path}*"
         headers: Headers = []
         try:
             check_host(environ, self._trusted_hosts)

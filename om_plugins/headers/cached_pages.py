@@ -1,9 +1,9 @@
 """What the shared HTTP cache must know of policies, nonces and headers.
 
 The cache lies inside the layers that add headers and count requests. A response that comes out of
-it brings along *marks*: what the application would have put into the environ for those layers. They
-are the changes to its policy and headers, its hashes, its route, and whether its tags were left
-without nonces.
+it brings along *marks*: what the application would have written into the request's state for those
+layers. They are the changes to its policy and headers, its hashes, its route, and whether its tags
+were left without nonces.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..csp.hashes import HASHES, checked_notes
-from ..csp.nonce import ASKS, NONCE, PLAIN, SENT, Nonces, stays_plain, used_nonce
-from ..csp.override import OVERRIDE, Override
+from ..csp.hashes import checked_notes
+from ..csp.override import Override
 from ..settings.kinds import HEADERS
-from .caching import kept_private
-from .companions import CHANGED
+from .downstream_caching import kept_private
 from .layer import HeaderPolicy
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ __all__ = ["CachedPages", "HitHeaderPolicy"]
 
 Header = tuple[str, str]
 
-_CHANGES = frozenset({CHANGED, HASHES, OVERRIDE})
+_CHANGES = frozenset({"header_changes", "hashes", "overrides"})
 
 _encode = msgspec.msgpack.Encoder().encode
 _Packed = tuple[
@@ -38,52 +36,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class CachedPages:
-    """The hooks of one application's cache; see :class:`om_plugins.http_cache.context.PageHooks`.
-
-    Args:
-        route_key: the environ key under which an app without werkzeug routing names its route.
-    """
-
-    def __init__(self, route_key: str) -> None:
-        self._route_key = route_key
-        self._nonces = Nonces()
-
-    def used_nonce(self, environ: WSGIEnvironment) -> str | None:
-        """Return the nonce that the page used; ``None`` when it asked for none."""
-        return used_nonce(environ)
-
-    def fresh_nonce(self, environ: WSGIEnvironment) -> str:
-        """Return the nonce of a response that the cache puts nonces into."""
-        return self._nonces.stitched(environ)
-
-    def read_marks(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        """Return the marks that a response put into the environ of its request."""
-        found: dict[str, Any] = {}
-        if environ.get(PLAIN):
-            found[PLAIN] = True
-        for name in (OVERRIDE, CHANGED, HASHES):
-            if environ.get(name):
-                found[name] = tuple(environ[name])
-        rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-        route = rule.rule if rule is not None else environ.get(self._route_key)
-        if route:
-            found[self._route_key] = route
-        return found
-
-    def fits(self, environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
-        """Whether a response with these marks may answer this request.
-
-        A browser reports tags without nonces where the policy asks for nonces. Such a page is
-        replaced by one with nonces, which fits everywhere.
-        """
-        return PLAIN not in marks or PLAIN in environ
-
-    def refresh_environ(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        """Return what the request of a refresh takes over from this request."""
-        found: dict[str, Any] = {PLAIN: False} if stays_plain(environ) else {}
-        if HASHES in environ:
-            found[HASHES] = {}
-        return found
+    """The hooks of one cache; see :class:`om_plugins.http_cache.context.PageHooks`."""
 
     def make_private(self, headers: list[Header]) -> list[Header]:
         """Return the headers with ``Cache-Control: private``; see :func:`.kept_private`."""
@@ -91,9 +44,9 @@ class CachedPages:
 
     def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
         """Encode the marks of a response for a store."""
-        changes = [one.as_data() for one in marks[OVERRIDE]] if OVERRIDE in marks else None
-        headers, hashes = marks.get(CHANGED, ()), marks.get(HASHES, ())
-        return _encode((PLAIN in marks, changes, marks.get(self._route_key, ""), headers, hashes))
+        changes = [one.as_data() for one in marks["overrides"]] if "overrides" in marks else None
+        headers, hashes = marks.get("header_changes", ()), marks.get("hashes", ())
+        return _encode(("plain" in marks, changes, marks.get("route", ""), headers, hashes))
 
     def unpack_marks(self, data: bytes) -> dict[str, Any]:
         """Decode what :meth:`pack_marks` returned.
@@ -105,18 +58,18 @@ class CachedPages:
         try:
             plain, changes, route, headers, hashes = _decode(data)
             if plain:
-                found[PLAIN] = True
+                found["plain"] = True
             if changes is not None:
-                found[OVERRIDE] = tuple(Override.from_data(one) for one in changes)
+                found["overrides"] = tuple(Override.from_data(one) for one in changes)
             if headers:
                 HEADERS.read(dict(headers))
-                found[CHANGED] = tuple(headers)
+                found["header_changes"] = tuple(headers)
             if hashes:
-                found[HASHES] = checked_notes(hashes)
+                found["hashes"] = checked_notes(hashes)
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise ValueError(str(error)) from None
         if route:
-            found[self._route_key] = route
+            found["route"] = route
         return found
 
 
@@ -127,12 +80,9 @@ class HitHeaderPolicy:
         policy: of the layer that adds headers; it must be :attr:`~.HeaderPolicy.alike`.
     """
 
-    pending = _CHANGES | {ASKS, NONCE, PLAIN, SENT}
-    report_key = ASKS
-
     def __init__(self, policy: HeaderPolicy) -> None:
         self._policy = policy
-        self.take_nonce = policy.nonces.take
+        self.make_nonce = policy.make_nonce
         self.sampler = policy
 
     def prepare(
@@ -149,7 +99,7 @@ class HitHeaderPolicy:
             the request: the view changed its headers, or a setting changes them for this path.
         """
         policy = self._policy
-        plain = PLAIN in marks
+        plain = "plain" in marks
         if (
             not marks.keys().isdisjoint(_CHANGES)
             or (plain and not policy.may_stay_plain)

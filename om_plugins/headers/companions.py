@@ -20,7 +20,6 @@ from .companions__permissions import permissions_policy
 Header = tuple[str, str]
 
 __all__ = [
-    "CHANGED",
     "DEFAULTS",
     "FRAMED",
     "Companion",
@@ -38,10 +37,6 @@ DEFAULTS: Mapping[str, str] = {
 
 FRAMED: Mapping[str, tuple[str, ...]] = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}
 """The ``frame-ancestors`` that say what ``X-Frame-Options`` says."""
-
-CHANGED = "om_plugins.headers"
-"""Where the environ keeps what a view changes about these headers: pairs of a name and a value, or
-``None`` to leave the header out."""
 
 _HTML_ONLY = frozenset(
     {"cross-origin-opener-policy", "cross-origin-embedder-policy", "document-policy"}
@@ -140,7 +135,7 @@ def changes(
     headers: Mapping[str, str | None],
     permissions: Mapping[str, Sequence[str] | str] | None = None,
 ) -> tuple[tuple[str, str | None], ...]:
-    """What a view changes, for ``environ[CHANGED]``.
+    """What a view changes, for :attr:`RequestState.header_changes`.
 
     Args:
         headers: from a name to the value, or ``None`` to leave the header out.

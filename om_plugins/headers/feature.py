@@ -150,11 +150,10 @@ class HeadersPart:
     """
 
     def __init__(self, policy: HeaderPolicy) -> None:
-        from ..monitoring.layer import ROUTE
         from .cached_pages import CachedPages, HitHeaderPolicy
 
         self.policy = policy
-        self.cached_pages = CachedPages(ROUTE)
+        self.cached_pages = CachedPages()
         self.of_hits = HitHeaderPolicy(policy)
 
 

@@ -13,15 +13,16 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..csp.hashes import HASHES, notes, with_hashes
+from ..core.request_state import KEY, RequestState, StateLayer, end, nest
+from ..csp.hashes import notes, with_hashes
 from ..csp.modes import Paths, PolicyRules, Sent
-from ..csp.nonce import ASKS, NONCE, NONCES, PLAIN, SENT, STITCHED, Nonces, header_nonce
-from ..csp.override import OVERRIDE, Override
+from ..csp.nonce import Nonces
+from ..csp.override import Override
 from ..csp.policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
 from ..csp.presets import STRICT
 from ..csp.presets__kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
-from .caching import PRIVATE, LatePage, kept_private
-from .companions import CHANGED, DEFAULTS, Companion, changed, listed
+from .companions import DEFAULTS, Companion, changed, listed
+from .downstream_caching import PRIVATE, LatePage, kept_private
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -129,7 +130,7 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
-        self.nonces = Nonces()
+        self.make_nonce = Nonces().take
         self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
@@ -139,6 +140,7 @@ class HeaderPolicy:
     def additions(
         self,
         environ: WSGIEnvironment,
+        state: RequestState,
         root: str,
         status: str,
         headers: Iterable[Header],
@@ -146,7 +148,8 @@ class HeaderPolicy:
         """The headers to add to one response.
 
         Args:
-            environ: of the request; gets the nonce when a policy with one is sent.
+            environ: of the request.
+            state: of the request; gets the nonce when a policy with one is sent.
             root: ``SCRIPT_NAME`` as it was when the request came in.
             status: such as ``200 OK``.
             headers: the application's own; not changed.
@@ -176,30 +179,31 @@ class HeaderPolicy:
             kind = OTHER
         if kind != PAGE:
             added = self._others[kind].get(present) or self._other(kind, present)
-            if kind != OTHER and OVERRIDE in environ:
-                added = self._other(kind, present, environ[OVERRIDE])
+            if kind != OTHER and state.overrides:
+                added = self._other(kind, present, state.overrides)
         else:
             variant = self._default
-            if OVERRIDE in environ or self._callables:
-                variant = self._variant(environ.get(OVERRIDE, ()), self._asked(environ))
-            if environ.get(PLAIN):  # a report-only policy would blame the tags left alone
+            if state.overrides or self._callables:
+                variant = self._variant(state.overrides, self._asked(environ))
+            plain = state.plain
+            if plain:  # with a report-only policy, browsers would report the tags left alone
                 present |= _REPORTED_BIT
-            reporting = PLAIN not in environ and (
-                self.may_stay_plain or ASKS in environ or self.draw()
+            reporting = plain is None and (
+                state.asks_for_reports or (not self.may_stay_plain and self.draw())
             )
             hashes: Hashes = None
-            if HASHES in environ:
+            if state.hashes is not None:
                 # a page that is streamed may still need its nonce
-                hashes = notes(environ), NONCE in environ or not outside & _LENGTH_BIT
+                hashes = notes(state), state.page_nonce is not None or not outside & _LENGTH_BIT
             key = (present, reporting, root, hashes)
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
-                value = header_nonce(environ)
+                value = state.nonce_for_header()
                 added = added.copy()
                 for name, pieces in waiting:
                     added.append((name, value.join(pieces)))
-        if CHANGED in environ:
-            added = changed(added, environ[CHANGED], headers)
+        if state.header_changes:
+            added = changed(added, state.header_changes, headers)
         return added, outside
 
     def lasting(
@@ -218,9 +222,9 @@ class HeaderPolicy:
         Returns:
             Whole headers, and those in whose pieces' joints a nonce belongs.
         """
-        mark = self.nonces.take()
-        environ = {"wsgi.url_scheme": scheme, PLAIN: plain, SENT: mark}
-        added, _ = self.additions(environ, root, status, headers)
+        mark = self.make_nonce()
+        state = RequestState(None, plain=plain, header_nonce=mark)
+        added, _ = self.additions({"wsgi.url_scheme": scheme}, state, root, status, headers)
         whole = [one for one in added if mark not in one[1]]
         return whole, [(name, tuple(value.split(mark))) for name, value in added if mark in value]
 
@@ -330,7 +334,7 @@ class _Variant:
         self.plans: dict[tuple[int, bool, str, Hashes], Plan] = {}
 
 
-class HeadersLayer:
+class HeadersLayer(StateLayer):
     """Plain WSGI middleware that adds a :class:`HeaderPolicy`'s headers.
 
     ::
@@ -347,23 +351,32 @@ class HeadersLayer:
     def __init__(self, app: WSGIApplication, policy: HeaderPolicy) -> None:
         self.app = app
         self.policy = policy
+        self.owner = self
+        self.inside = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         policy = self.policy
-        additions = policy.additions
-        environ[NONCES] = policy.nonces
-        if policy.may_stay_plain and ASKS not in environ and not policy.draw():
-            environ[PLAIN] = False
-        elif PLAIN in environ:  # of a layer further out, which may be less strict
-            del environ[PLAIN]
+        if self.inside:
+            state: RequestState = environ[KEY]
+            if state.outer is None:
+                state.make_nonce = policy.make_nonce
+        else:  # `begin`, without the price of a call
+            found: RequestState | None = environ.get(KEY)
+            state = environ[KEY] = RequestState(self.owner, policy.make_nonce)
+            if found is not None:
+                nest(state, found)
+        if policy.may_stay_plain:
+            if state.asks_for_reports or policy.draw():
+                state.asks_for_reports = True
+            # the layers of another application further out may ask for nonces
+            elif state.outer is None or state.outer.plain is not None:
+                state.plain = False
         if policy.by_path:
             changes = policy.paths.changes(environ.get("PATH_INFO", ""))
             if changes:
-                environ[OVERRIDE] = (*environ.get(OVERRIDE, ()), *changes)
+                state.overrides = changes
         if policy.hashing:
-            environ[HASHES] = {}
-        elif HASHES in environ:
-            del environ[HASHES]
+            state.hashes = {}
         root = environ.get("SCRIPT_NAME", "")  # a dispatcher further in may change it
         late: LatePage | None = None
         returned = False
@@ -372,27 +385,37 @@ class HeadersLayer:
             status: str, headers: list[Header], exc_info: OptExcInfo | None = None
         ) -> Callable[[bytes], object]:
             nonlocal late
-            added, outside = additions(environ, root, status, headers)
+            if state.outer is not None:
+                end(environ, state)
+            added, outside = policy.additions(environ, state, root, status, headers)
             # a new list: the application may use its own for the next response too
             headers = [*headers, *added]
             if (
                 # a stream may use its nonce late; where nothing is enforced that harms nobody
-                NONCE in environ
-                or (SENT in environ and not outside & _LENGTH_BIT and PLAIN not in environ)
-            ) and STITCHED not in environ:
+                state.page_nonce is not None
+                or (
+                    state.header_nonce is not None
+                    and not outside & _LENGTH_BIT
+                    and state.plain is None
+                )
+            ) and not state.stitched:
                 if outside & _CACHING_BIT:
                     headers = kept_private(headers)
                 else:
                     headers.append(PRIVATE)
                 if outside & _ETAG_BIT and not returned and status[:3] == "200":
-                    late = LatePage(environ, start_response, status, headers)
+                    late = LatePage(environ, state, start_response, status, headers)
                     return late.write
             late = None
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
 
-        body = self.app(environ, start)
+        try:
+            body = self.app(environ, start)
+        except BaseException:
+            end(environ, state)
+            raise
         returned = True
         return body if late is None else late.answer(body)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.request_state import state_of
 from ..protocols import Clock
 from .collapsing import RequestCollapser
 from .keys import AddressKeys
@@ -26,26 +27,12 @@ Details = Iterable[tuple[str, object]]
 
 
 class PageHooks(Protocol):
-    """What the cache asks of the features that change pages: nonces, policies, routes.
+    """What the cache asks of the features that change pages: nonces and policies.
 
     The cache lies inside the layers that add headers and count requests. A stored response must
-    bring along its *marks*: what the application would have put into the environ for those layers.
+    bring along its *marks*: what the application would have written into the request's state for
+    those layers (:meth:`om_plugins.core.request_state.RequestState.marks`).
     """
-
-    def used_nonce(self, environ: WSGIEnvironment) -> str | None:
-        """Return the CSP nonce that the page used; ``None`` when it asked for none."""
-
-    def fresh_nonce(self, environ: WSGIEnvironment) -> str:
-        """Return the nonce of a response that the cache puts nonces into; make it if needed."""
-
-    def read_marks(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        """Return the marks that a response put into the environ of its request."""
-
-    def fits(self, environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
-        """Whether a response with these marks may answer this request."""
-
-    def refresh_environ(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        """Return what the request of a refresh takes over from this request."""
 
     def make_private(self, headers: list[Header]) -> list[Header]:
         """Return the headers of a page with a nonce so that no cache downstream may store it."""
@@ -62,22 +49,7 @@ class PageHooks(Protocol):
 
 
 class NoPageHooks:
-    """The hooks of a cache whose pages have neither nonces nor marks."""
-
-    def used_nonce(self, environ: WSGIEnvironment) -> str | None:
-        return None
-
-    def fresh_nonce(self, environ: WSGIEnvironment) -> str:
-        return ""
-
-    def read_marks(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        return {}
-
-    def fits(self, environ: WSGIEnvironment, marks: dict[str, Any]) -> bool:
-        return True
-
-    def refresh_environ(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        return {}
+    """The hooks of a cache that nothing else stands around."""
 
     def make_private(self, headers: list[Header]) -> list[Header]:
         return list(headers)
@@ -202,10 +174,11 @@ class CacheContext:
             response: what to send.
             details: for ``Cache-Status``.
         """
+        state = state_of(environ)
         if response.marks:
-            environ.update(response.marks)
+            state.apply(response.marks)
         age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
-        status, headers, body = response.answer(environ, lambda: self.hooks.fresh_nonce(environ))
+        status, headers, body = response.answer(environ, state.nonce_for_stored_page)
         start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
         return body
 

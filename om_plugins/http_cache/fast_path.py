@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.request_state import KEY, StateLayer, begin
 from .layer import HttpCacheLayer
 from .stored_response import StoredResponse
 
@@ -33,21 +34,13 @@ class ReportSampler(Protocol):
 
 
 class HitHeaders(Protocol):
-    """What the fast path asks of the layer that adds headers.
-
-    Attributes:
-        pending: environ keys by which an outer layer asks something of this response's headers.
-        report_key: the environ key that makes a response ask for reports.
-    """
-
-    pending: frozenset[str]
-    report_key: str
+    """What the fast path asks of the layer that adds headers."""
 
     @property
     def sampler(self) -> ReportSampler:
         """What chooses the responses that ask for reports; asked directly, to save a call a hit."""
 
-    def take_nonce(self) -> str:
+    def make_nonce(self) -> str:
         """Return a new nonce."""
 
     def prepare(
@@ -70,8 +63,8 @@ class HitCounter(Protocol):
     def wrap_body(self, body: bytes, route: str | None, started: float) -> Iterable[bytes]:
         """Return a body that counts its request until it is closed."""
 
-    def find_route(self, environ: WSGIEnvironment) -> str | None:
-        """Return the route that a request is counted under."""
+    def find_route(self, environ: WSGIEnvironment, route: str | None) -> str | None:
+        """Return the route that a request is counted under, when the app named it ``route``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +84,11 @@ class _PreparedHit:
     route: str | None = None
 
 
-class FastPath:
+class FastPath(StateLayer):
     """WSGI middleware: answers hits itself, and leaves the rest to ``layers``.
+
+    It is the outermost layer that makes the request's state, but only for requests that it leaves
+    to ``layers``: a hit needs none.
 
     Args:
         layers: the composed layers, of which ``cache`` is one.
@@ -111,30 +107,33 @@ class FastPath:
         self._layers = layers
         self._cache = cache
         self._headers = headers
-        self._pending = headers.pending
-        self._report_key = headers.report_key
         self._sampler = headers.sampler
-        self._take_nonce = headers.take_nonce
+        self._make_nonce = headers.make_nonce
         self._counter = counter
+        self.owner = self
+        self.inside = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         found = self._cache.find_fresh(environ)
         if found is None:
+            begin(environ, self.owner)
             return self._layers(environ, start_response)
         entry, response, now = found
         root = environ.get("SCRIPT_NAME", "")
         hit: _PreparedHit | None = response.prepared
         if hit is None or hit.root != root:
             hit = response.prepared = self._prepare(environ, root, response)
-        if hit.headers is None or not environ.keys().isdisjoint(self._pending):
+        # in a request that is nested in another one, the nonces of both must agree
+        if hit.headers is None or KEY in environ:
+            begin(environ, self.owner)
             return self._layers(environ, start_response)
         if self._sampler.draw():
-            environ[self._report_key] = True
+            begin(environ, self.owner).asks_for_reports = True
             return self._layers(environ, start_response)
         headers = hit.headers.copy()
         body = response.body
         if hit.nonced or response.pieces is not None:
-            nonce = self._take_nonce()
+            nonce = self._make_nonce()
             for index, name, pieces in hit.nonced:
                 headers[index] = (name, nonce.join(pieces))
             if response.pieces is not None:
@@ -156,11 +155,10 @@ class FastPath:
         headers = [*headers, *added]
         at = len(headers)
         headers += [(name, "") for name, _ in waiting]
+        counter, route = self._counter, response.marks.get("route")
         return _PreparedHit(
             root,
             headers,
             (*nonced, *((at + i, name, pieces) for i, (name, pieces) in enumerate(waiting))),
-            None
-            if self._counter is None
-            else self._counter.find_route({**environ, **response.marks}),
+            None if counter is None else counter.find_route(environ, route),
         )

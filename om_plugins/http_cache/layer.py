@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache.refresh import draw_backoff
 from ..core.fork import renew_after_fork
+from ..core.request_state import KEY, state_of
 from ..protocols import Clock, Scheduler
 from .collapsing import RequestCollapser
 from .context import CacheContext, CacheRules, NoPageHooks, PageHooks
@@ -107,7 +108,6 @@ class HttpCacheLayer:
         self._build_key = self._keys.build
         self._entries = store.entries
         self._now = clock.monotonic
-        self._fits = hooks.fits
         self._lock = threading.Lock()
         self._refreshing: set[str] = set()
         self._hit_status = f"{rules.name}; hit; ttl=%d" if rules.name else ""
@@ -123,7 +123,7 @@ class HttpCacheLayer:
         found = self.find_fresh(environ)
         if found is not None:
             entry, response, now = found
-            if not response.marks or self._fits(environ, response.marks):
+            if not response.marks or state_of(environ).fits(response.marks):
                 return self._answer_hit(environ, start_response, entry, response, now)
         return self._answer_other(environ, start_response)
 
@@ -175,9 +175,10 @@ class HttpCacheLayer:
         now: float,
     ) -> Iterable[bytes]:
         """Send the whole stored response."""
+        state = state_of(environ)
         if response.marks:
-            environ.update(response.marks)
-        nonce = "" if response.pieces is None else self._hooks.fresh_nonce(environ)
+            state.apply(response.marks)
+        nonce = "" if response.pieces is None else state.nonce_for_stored_page()
         headers, body = response.render(nonce)
         headers += self.count_hit(entry, response, now)
         start_response(response.status, headers)
@@ -197,11 +198,11 @@ class HttpCacheLayer:
         if key is None or any(name in environ for name in _BYPASSING):
             self._store.count("passed")
             return self._app(environ, start_response)
-        entry, reason = self._store.select(key, environ, self._fits)
+        entry, reason = self._store.select(key, environ, state_of(environ).fits)
         if entry is None and self._keys.query_ignored and environ.get("QUERY_STRING"):
             without_query = self._keys.build_without_query(environ)
             if without_query is not None:
-                entry, _ = self._store.select(without_query, environ, self._fits)
+                entry, _ = self._store.select(without_query, environ, state_of(environ).fits)
                 key = key if entry is None else without_query
         request = request_directives(environ)
         response = None if entry is None else entry.content
@@ -284,7 +285,7 @@ class HttpCacheLayer:
             if job in self._refreshing or (entry is not None and now < entry.retry_at):
                 return
             self._refreshing.add(job)
-        request = anonymous_request(environ) | self._hooks.refresh_environ(environ)
+        request = anonymous_request(environ) | {KEY: state_of(environ).successor()}
         accepted = self._scheduler.submit(
             partial(self._refresh, job, key, request, entry), name="http-cache-refresh"
         )

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..core.request_state import state_of
 from .body_tee import AppCall, BodyTee, close_body, is_file
 from .collapsing import CollapsedRequest, CollapseOutcome, CollapsePart
 from .context import CacheContext
@@ -41,12 +42,9 @@ from .stored_response import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["CACHE_INTENT", "CacheContext", "CacheIntent", "OriginFetch", "request_directives"]
+__all__ = ["CacheContext", "CacheIntent", "OriginFetch", "request_directives"]
 
 logger = logging.getLogger("om_plugins")
-
-CACHE_INTENT = "om_plugins.http_cache"
-"""Where the environ keeps the :class:`CacheIntent` of a request whose response may be stored."""
 
 Details = Iterable[tuple[str, object]]
 
@@ -122,6 +120,7 @@ class OriginFetch:
         self.result = ""
         self._context = context
         self._environ = environ
+        self._state = state_of(environ)
         self._key = key
         self._entry = entry
         self._reason = reason
@@ -176,7 +175,7 @@ class OriginFetch:
         self._mark = context.store.purge_mark()
         self._requested_at = context.clock.time()
         self._began = context.clock.monotonic()
-        environ[CACHE_INTENT] = self._intent
+        self._state.cache_intent = self._intent
         self._call = call = AppCall(
             context.app, environ, self._start_response, self._hold_marks, self._note_write
         )
@@ -221,15 +220,16 @@ class OriginFetch:
     def _hold_marks(self) -> bool:
         """Decide whether the response passes unchanged, because no view marked it as shared.
 
-        If not, put the marks of the response into the environ: some are read from objects that are
-        gone later.
+        If not, keep its marks.
         """
         known = self._context.rules.everything or self._part.leads or self._entry is not None
         if not (known or self._intent.allowed or self._joined is not None):
             return True
-        self._marks = self._context.hooks.read_marks(self._environ)
-        for name, value in self._marks.items():
-            self._environ.setdefault(name, value)
+        # the framework's request is gone when the outer layers ask for the route
+        rule = getattr(self._environ.get("werkzeug.request"), "url_rule", None)
+        if rule is not None:
+            self._state.route = rule.rule
+        self._marks = self._state.marks()
         return False
 
     def _note_write(self) -> None:
@@ -298,7 +298,7 @@ class OriginFetch:
         if length is not None and length > context.rules.max_body:
             return "size"
         encoded = "content-encoding" in self._facts.fields
-        if encoded and context.hooks.used_nonce(self._environ) is not None:
+        if encoded and self._state.page_nonce is not None:
             context.warn_compressed(self._key)
             return "nonce"  # it cannot be found in an encoded body
         return ""
@@ -311,7 +311,7 @@ class OriginFetch:
         if not same_response(previous.verdict.etag, previous.verdict.modified, facts):
             self._entry = None
             return self._call_app()  # the 304 is about another response: ask for the whole
-        nonce = context.hooks.used_nonce(self._environ)
+        nonce = self._state.page_nonce
         news = add_date(facts.headers, facts.received_at)
         if nonce is not None and previous.nonce:  # the stored pieces were split at another nonce
             news = [(name, value.replace(nonce, previous.nonce)) for name, value in news]
@@ -443,8 +443,8 @@ class OriginFetch:
         ):
             return self._answer_known(tee, head)
         hooks = context.hooks
-        if hooks.used_nonce(environ) is not None:
-            hooks.fresh_nonce(environ)  # tells the layer of headers that this cache renews it
+        if self._state.page_nonce is not None:
+            self._state.stitched = True  # tells the layer of headers that this cache renews it
             self._call.headers = weaken_etag(hooks.make_private(list(self._call.headers)))
         self._call.send(self._status_header(stored=True))
         return tee
@@ -462,7 +462,7 @@ class OriginFetch:
     def _may_stream(self) -> bool:
         """Whether followers may stream the body: not one that may still use a nonce."""
         content_type = (self._facts.one("content-type") or "").lower()
-        return "html" not in content_type and not self._context.hooks.used_nonce(self._environ)
+        return "html" not in content_type and not self._state.page_nonce
 
     @property
     def followed(self) -> bool:
@@ -480,9 +480,9 @@ class OriginFetch:
         response = build_response(self._call.status, self._facts, self._verdict, body)
         response.tags = self._intent.tags
         response.fetch_s = context.clock.monotonic() - self._began
-        response.marks = self._marks | context.hooks.read_marks(self._environ)
+        response.marks = self._marks | self._state.marks()
         reason = self._intent.refused
-        nonce = context.hooks.used_nonce(self._environ)
+        nonce = self._state.page_nonce
         if nonce is not None:
             response = split_at_nonce(response, nonce, context.hooks.make_private)
             reason = reason or ("" if response is not None else "nonce")

@@ -53,7 +53,7 @@ _INDEX_S = 86_400.0 * 365
 """How long an index of variants is kept."""
 
 
-Fits = Callable[[dict[str, Any], dict[str, Any]], bool]
+Fits = Callable[[Mapping[str, Any]], bool]
 """Whether a response with these marks may answer this request."""
 
 
@@ -186,14 +186,14 @@ class ResponseStore:
             return None, ForwardReason.MISS
         content = entry.content
         if isinstance(content, StoredResponse):
-            if fits(environ, content.marks):
+            if fits(content.marks):
                 return entry, ForwardReason.STALE
             return None, ForwardReason.MISS
         entry.visited = True
         for candidate in content.candidates(key, environ):
             found = self.find(candidate)
             if found is not None and isinstance(found.content, StoredResponse):
-                if fits(environ, found.content.marks):
+                if fits(found.content.marks):
                     return found, ForwardReason.STALE
                 break
         return None, ForwardReason.VARY

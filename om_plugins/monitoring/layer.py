@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..core.body import is_file_body
+from ..core.request_state import KEY, RequestState, StateLayer, begin, end
 from ..protocols import Clock
 from .collector import FOLD_AT, UNMATCHED, Collector, FinishedRequest
 
@@ -22,13 +23,7 @@ if TYPE_CHECKING:
     RouteOf = Callable[[WSGIEnvironment], str | None]
     OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["ROUTE", "WRONG_METHOD", "MonitoringLayer", "WholeBody", "own_route"]
-
-ROUTE = "om_plugins.route"
-"""The environ key by which an app without werkzeug routing may name its route."""
-
-WRONG_METHOD = "om_plugins.wrong_method"
-"""The environ key that marks a 405 which was counted already."""
+__all__ = ["MonitoringLayer", "WholeBody", "own_route"]
 
 Headers = list[tuple[str, str]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -38,7 +33,7 @@ _MOST_ALLOW = 200
 _NO_HEADERS: Headers = []
 
 
-class MonitoringLayer:
+class MonitoringLayer(StateLayer):
     """WSGI middleware that reports every request to a :class:`~.collector.Collector`.
 
     Args:
@@ -46,8 +41,8 @@ class MonitoringLayer:
         collector: counts the requests.
         clock: its monotonic time measures durations.
         route_of: returns the route of a request, never the raw path; called when the response
-            starts. When not given, the route is the URL rule that Flask matched, else what the app
-            put into the environ as :data:`ROUTE`.
+            starts. When not given, the route is the URL rule that Flask matched, else the
+            ``route`` of the request's :class:`~om_plugins.core.request_state.RequestState`.
         paths: exact paths that are routes themselves where no rule matched.
         prefix: all paths below this one are one route, ``<prefix>/*``.
         on_wrong_method: called for each 405 that nobody else has counted, with the route, the
@@ -78,13 +73,17 @@ class MonitoringLayer:
         self._below = prefix + "/"
         self._own = own_route(prefix)
         self._on_wrong_method = on_wrong_method
+        self.owner = self
+        self.inside = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        measured = _MeasuredBody(self, environ, start_response, self._monotonic())
+        state = environ[KEY] if self.inside else begin(environ, self.owner)
+        measured = _MeasuredBody(self, environ, state, start_response, self._monotonic())
         self._enter()
         try:
             body = self._app(environ, measured.start)
         except BaseException:
+            end(environ, state)
             measured.failed = True
             measured.finish(self)
             raise
@@ -109,20 +108,24 @@ class MonitoringLayer:
         if len(self._waiting) > FOLD_AT:
             self._collector.fold()
 
-    def find_route(self, environ: WSGIEnvironment) -> str | None:
-        """Return the route of a request that no rule matched, ``None`` when it has none."""
+    def find_route(self, environ: WSGIEnvironment, route: str | None) -> str | None:
+        """Return the route of a request that no rule matched, ``None`` when it has none.
+
+        Args:
+            environ: of the request.
+            route: what the app named it.
+        """
         path = environ.get("PATH_INFO", "")
         if path in self._paths:
             return path  # type: ignore[no-any-return]
         if self._prefix and (path.startswith(self._below) or path == self._prefix):
             return self._own
-        return environ.get(ROUTE)
+        return route
 
     def report_wrong_method(self, environ: WSGIEnvironment, route: str | None, allow: str) -> None:
         """Report a 405, unless it was counted already or is one of this package's own pages."""
         if (
             self._on_wrong_method is None
-            or WRONG_METHOD in environ
             or environ.get("PATH_INFO", "") in self._paths
             or route == self._own
         ):
@@ -140,17 +143,19 @@ class _MeasuredBody:
     """A request in progress: its ``start_response``, then its body."""
 
     __slots__ = ("_write", "body", "environ", "failed", "headers", "layer", "request", "route",
-                 "size", "start_response", "started", "status")  # fmt: skip
+                 "size", "start_response", "started", "state", "status")  # fmt: skip
 
     def __init__(
         self,
         layer: MonitoringLayer,
         environ: WSGIEnvironment,
+        state: RequestState,
         start_response: StartResponse,
         started: float,
     ) -> None:
         self.layer: MonitoringLayer | None = layer
         self.environ = environ
+        self.state = state
         self.start_response = start_response
         self.started = started
         self.body: Any = ()
@@ -171,6 +176,8 @@ class _MeasuredBody:
         self.request = self.environ.get("werkzeug.request")
         if self.layer is not None and self.layer._route_of is not None:
             self.route = self.layer._route_of(self.environ)
+        if self.state.outer is not None:
+            end(self.environ, self.state)
         if exc_info is None:
             self._write = self.start_response(status, headers)
         else:
@@ -216,7 +223,7 @@ class _MeasuredBody:
         route = self.route
         if route is None:
             rule = getattr(self.request, "url_rule", None)
-            route = rule.rule if rule is not None else layer.find_route(environ)
+            route = rule.rule if rule is not None else layer.find_route(environ, self.state.route)
         layer.count(
             (
                 route,
@@ -228,7 +235,7 @@ class _MeasuredBody:
                 duration > _LONG_S and self.is_event_stream(),
             )
         )
-        if self.status[:3] == "405":
+        if self.status[:3] == "405" and not self.state.wrong_method_counted:
             layer.report_wrong_method(environ, route, self._header("allow"))
 
     def is_event_stream(self) -> bool:

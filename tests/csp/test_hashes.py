@@ -9,9 +9,9 @@ from flask import Flask, Response, render_template_string, stream_template_strin
 from jinja2 import Environment, FileSystemBytecodeCache
 
 from om_plugins import OpenManager
-from om_plugins.csp.hashes import HASHES, OWN, checked_notes, hashed, is_own, noted, with_hashes
+from om_plugins.core.request_state import KEY, RequestState
+from om_plugins.csp.hashes import OWN, checked_notes, hashed, is_own, noted, with_hashes
 from om_plugins.csp.jinja.extension import install
-from om_plugins.csp.nonce import NONCE
 from om_plugins.csp.policy import checked
 from om_plugins.errors import ConfigError
 
@@ -23,10 +23,10 @@ def sha(text):
 @pytest.fixture
 def render():
     def run(source, *, hashes=True, attributes=False, collecting=True, **context):
-        environ = {NONCE: "N", **({HASHES: {}} if collecting else {})}
+        state = RequestState(None, page_nonce="N", hashes={} if collecting else None)
         env = Environment(autoescape=True, trim_blocks=context.pop("trim", False))
-        install(env, environ=lambda: environ, hashes=hashes, attributes=attributes)
-        return env.from_string(source).render(context), list(environ.get(HASHES, ()))
+        install(env, environ=lambda: {KEY: state}, hashes=hashes, attributes=attributes)
+        return env.from_string(source).render(context), list(state.hashes or ())
 
     return run
 
@@ -53,11 +53,11 @@ def test_a_script_that_never_changes_is_noted_by_its_hash(render, source, text):
 
 
 def test_newlines_are_those_that_a_browser_sees():
-    environ = {HASHES: {}}
+    state = RequestState(None, hashes={})
     env = Environment(newline_sequence="\r\n", autoescape=True)
-    install(env, environ=lambda: environ, hashes=True)
+    install(env, environ=lambda: {KEY: state}, hashes=True)
     assert env.from_string("<script>a\nb</script>").render() == "<script>a\r\nb</script>"
-    assert list(environ[HASHES]) == ["script-src " + sha("a\nb")]
+    assert list(state.hashes) == ["script-src " + sha("a\nb")]
 
 
 def test_a_style_is_noted_for_its_own_directive(render):
@@ -109,8 +109,7 @@ def test_an_address_with_scheme_or_host_is_not_the_site_s_own(address):
 
 def test_once_the_headers_are_sent_a_tag_has_its_nonce(render):
     assert 'nonce="N"' in render("<script>a</script>", collecting=False)[0]
-    environ = {HASHES: ()}
-    assert not noted(environ, OWN)
+    assert not noted(RequestState(None, hashes=()), OWN)
 
 
 def test_attributes_are_noted_on_request(render):
@@ -247,7 +246,7 @@ def test_a_page_without_nonce_is_the_same_each_time_and_any_cache_may_keep_it(ap
     assert csp(first) == csp(second)
     assert csp(first).startswith(LISTED)
     assert "private" not in first.headers.get("Cache-Control", "") or path == "/cached"
-    assert HASHES not in first.headers
+    assert "om_plugins.hashes" not in first.headers
 
 
 def test_a_page_that_needs_both_has_both(app):

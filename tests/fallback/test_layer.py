@@ -14,8 +14,8 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from om_plugins import signals
+from om_plugins.core.request_state import KEY, RequestState, state_of
 from om_plugins.errors import ConfigError, RateLimited
-from om_plugins.fallback.layer import FALLBACK, RAISED
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.types import Answer
 
@@ -251,7 +251,7 @@ def test_under_a_debugger_every_exception_passes(house):
 def test_an_exception_that_the_framework_lets_through_on_purpose_passes(house):
     def app(environ, start_response):
         error = ValueError("meant to be seen")
-        environ[RAISED] = id(error), "f1", None
+        state_of(environ).raised = id(error), "f1", None
         raise error
 
     with pytest.raises(ValueError, match="meant to be seen"):
@@ -351,7 +351,7 @@ def test_the_apps_own_json_can_be_replaced(house):
 def test_every_error_that_the_app_made_on_purpose_can_be_kept(house):
     fallback = house(answers("500 Oh", b"<h1>Sorry</h1>"), own_body="always")
     assert fallback.ask().body == b"<h1>Sorry</h1>"
-    environ = {**fallback.environ(), RAISED: (1, "f1", None)}
+    environ = {**fallback.environ(), KEY: RequestState(None, raised=(1, "f1", None))}
     assert fallback.ask(environ=environ).status == 503
 
 
@@ -377,7 +377,7 @@ def test_a_views_own_fallback_comes_before_that_of_its_path(house):
     mine = FallbackOptions(answers=("reports",))
 
     def app(environ, start_response):
-        environ[FALLBACK] = mine
+        state_of(environ).fallback = mine
         raise ValueError("boom")
 
     fallback = house(app, chain=AChain({"for": "the view"}), views=True)

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from om_plugins.core.request_state import state_of
 from om_plugins.core.translations import load_translations
 from om_plugins.fallback import page as texts
-from om_plugins.fallback.layer import RAISED
 from om_plugins.fallback.page import FallbackPage, keep_local, prefers_html
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -126,7 +126,7 @@ def test_the_problem_document_says_the_same():
 
 def test_the_reference_is_the_errors_fingerprint(house):
     def app(environ, start_response):
-        environ[RAISED] = 1, "f1e2d3", None
+        state_of(environ).raised = 1, "f1e2d3", None
         start_response("500 Oh", [("Content-Type", "text/html")])
         return [b""]
 

@@ -209,12 +209,12 @@ def set_cookie_later():
 
 
 def use_nonce():
-    request.environ["om_plugins.nonce"] = "abc"
+    request.environ["om_plugins.state"].page_nonce = "abc"
     return "<script nonce=abc>"
 
 
 def change_policy():
-    request.environ["om_plugins.csp"] = (object(),)
+    request.environ["om_plugins.state"].overrides = (object(),)
     return "x"
 
 

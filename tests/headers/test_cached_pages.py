@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.csp.nonce import PLAIN
-from om_plugins.csp.override import OVERRIDE, Override
+from om_plugins.csp.override import Override
 from om_plugins.headers.cached_pages import CachedPages
-from om_plugins.monitoring.layer import ROUTE
 
-PAGES = CachedPages(ROUTE)
+PAGES = CachedPages()
 
 
 def test_marks_are_written_for_a_store_and_read_back():
     change = Override(update={"img-src": ["https://x.example"]}, report_only=True)
-    marks = {PLAIN: True, ROUTE: "/page", OVERRIDE: (change, Override(exempt=True))}
+    marks = {"plain": True, "route": "/page", "overrides": (change, Override(exempt=True))}
     assert PAGES.unpack_marks(PAGES.pack_marks(marks)) == marks
     assert PAGES.unpack_marks(PAGES.pack_marks({})) == {}
 

@@ -3,8 +3,9 @@ import re
 import pytest
 
 from om_plugins import Settings
+from om_plugins.core.request_state import state_of
 from om_plugins.errors import ConfigError
-from om_plugins.headers.companions import CHANGED, DEFAULTS, merge_with_defaults
+from om_plugins.headers.companions import DEFAULTS, merge_with_defaults
 from om_plugins.headers.companions__permissions import FEATURES, permissions_policy
 from om_plugins.headers.feature import policy_from
 from om_plugins.headers.layer import HeadersLayer
@@ -13,7 +14,7 @@ from om_plugins.headers.layer import HeadersLayer
 def sent(serve, environ=None, content_type="text/html", own=(), changes=None, **settings):
     def app(environ, start_response):
         if changes is not None:
-            environ[CHANGED] = changes
+            state_of(environ).header_changes = changes
         start_response("200 OK", [("Content-Type", content_type), *own])
         return [b""]
 

@@ -10,7 +10,8 @@ from wsgiref.validate import validator
 import pytest
 
 from om_plugins import Settings
-from om_plugins.csp.nonce import NONCE, PLAIN, SENT, nonce, tag_nonce
+from om_plugins.core.request_state import KEY, state_of
+from om_plugins.csp.nonce import nonce, tag_nonce
 from om_plugins.csp.override import override
 from om_plugins.errors import ConfigError
 from om_plugins.headers.feature import policy_from
@@ -70,7 +71,7 @@ def test_off_sends_no_policy_and_keeps_the_companions(serve):
     assert seen.csp is None
     assert seen.reported is None
     assert seen.get("Cross-Origin-Opener-Policy") == "same-origin-allow-popups"
-    assert NONCE not in seen.environ
+    assert seen.environ[KEY].page_nonce is None
 
 
 def test_the_names_of_headers_count_however_they_are_spelt(serve):
@@ -107,7 +108,7 @@ def test_under_test_nothing_is_left_to_chance(serve):
 
 
 def tagged(environ, start_response):
-    value = tag_nonce(environ)
+    value = tag_nonce(state_of(environ))
     start_response("200 OK", HTML)
     return [b"<script>" if value is None else f"<script nonce={value}>".encode()]
 
@@ -149,7 +150,7 @@ def test_a_strict_layer_inside_a_lenient_one_has_its_nonces(serve):
     inner = HeadersLayer(tagged, policy("enforce"))
     seen = serve(HeadersLayer(inner, policy("adopt", csp_report_sample=0)))
     assert seen.body == f"<script nonce={NONCED.search(seen.csp)[1]}>".encode()
-    assert PLAIN not in seen.environ
+    assert seen.environ[KEY].inner.plain is None
 
 
 def test_over_plain_http_only_report_uri_is_sent(serve):
@@ -316,7 +317,7 @@ def test_what_is_no_page_gets_a_small_constant_policy(serve, content_type, modes
         seen = serve(layer)
         assert seen.csp == (API if mode in modes else None)
         assert (seen.reported, seen.get(ENDPOINTS)) == (None, None)
-        assert SENT not in seen.environ
+        assert seen.environ[KEY].header_nonce is None
 
 
 def test_the_policy_of_data_is_the_owner_s(serve):
@@ -606,7 +607,7 @@ def test_header_has_a_nonce_though_the_page_did_not_ask(serve):
     layer = HeadersLayer(answer(), policy())
     first, second = serve(layer), serve(layer)
     assert NONCED.search(first.csp)[1] != NONCED.search(second.csp)[1]
-    assert NONCE not in first.environ
+    assert first.environ[KEY].page_nonce is None
 
 
 # --- applications of every shape ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from flask import Flask, request
 from werkzeug.test import Client
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
-from om_plugins.csp.nonce import NONCE as NONCE_KEY
+from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.http_cache.fast_path import FastPath
 
 NONCE = re.compile(r"\b[0-9a-f]{32}\b")
@@ -218,7 +218,7 @@ def test_one_address_below_another_root_has_the_changes_of_its_own_path():
 def test_a_nonce_of_a_layer_further_out_is_the_one_that_is_sent():
     site = Site(VIEWS["literal tags"], OM_CSP_MODE="enforce")
     nonce = "a" * 32
-    answer = site.get(environ_overrides={NONCE_KEY: nonce})
+    answer = site.get(environ_overrides={KEY: RequestState(None, page_nonce=nonce)})
     assert set(NONCE.findall(answer.text)) == {nonce}
     assert site.passed == 1
 

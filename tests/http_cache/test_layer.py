@@ -7,7 +7,8 @@ from email.utils import formatdate
 import pytest
 from werkzeug.test import create_environ
 
-from om_plugins.http_cache.context import NoPageHooks
+from om_plugins.core.request_state import KEY, RequestState, state_of
+from om_plugins.csp.nonce import nonce
 from om_plugins.http_cache.layer import anonymous_request
 from tests.http_cache.world import Store, World, status_of, vary
 
@@ -453,32 +454,13 @@ def test_a_page_that_was_on_its_way_when_it_was_taken_back_is_not_stored():
 
 # --- nonces ---------------------------------------------------------------------------------------
 
-NONCES = iter(f"{number:032x}" for number in range(10_000))
-
-
-class NoncedPages(NoPageHooks):
-    """Nonces in the environ."""
-
-    def used_nonce(self, environ):
-        return environ.get("nonce")
-
-    def fresh_nonce(self, environ):
-        return environ.setdefault("nonce", next(NONCES))
-
-
-class MarkedPages(NoPageHooks):
-    """The path as a mark."""
-
-    def read_marks(self, environ):
-        return {"om.mark": environ["PATH_INFO"]}
-
 
 @pytest.fixture
 def nonced():
-    world = World(hooks=NoncedPages())
+    world = World()
 
     def page(environ, start_response):
-        value = NoncedPages().fresh_nonce(environ)
+        value = nonce(environ)
         headers = [("Cache-Control", "max-age=60"), ("ETag", '"a"'), ("X-Policy", f"n-{value}")]
         body = f"<script nonce={value}></script>" * 3
         start_response("200 OK", [*headers, *world.more])
@@ -510,9 +492,10 @@ def test_the_applications_own_header_gets_it_too(nonced):
 
 def test_a_304_makes_no_nonce(nonced):
     nonced.get()
-    before = next(NONCES)
-    assert nonced.get(If_None_Match='"a"').status_code == 304
-    assert int(next(NONCES), 16) == int(before, 16) + 1
+    state = RequestState(None)
+    answer = nonced.get(If_None_Match='"a"', environ={KEY: state})
+    assert answer.status_code == 304
+    assert state.page_nonce is None
 
 
 def test_its_tag_is_a_weak_one_and_ranges_are_not_cut(nonced):
@@ -533,12 +516,19 @@ def test_a_page_that_is_encoded_or_hides_its_nonce_is_not_stored(nonced, more, s
 
 def test_marks_of_the_page_come_back_with_it():
     seen = []
-    world = World(hooks=MarkedPages())
+    world = World()
     layer = world.layer
     world.client.application = lambda environ, start: (
         layer(environ, start),
-        seen.append(environ.get("om.mark")),
+        seen.append(state_of(environ).route),
     )[0]
+
+    def page(environ, start_response):
+        state_of(environ).route = environ["PATH_INFO"]
+        start_response("200 OK", [("Cache-Control", "max-age=60")])
+        return [b"x"]
+
+    world.origin.answer = page
     world.get("/a")
     world.get("/a")
     assert seen == ["/a", "/a"]
@@ -641,10 +631,10 @@ def test_cookies_credentials_conditions_and_ranges_are_left_out():
         "Range": "bytes=0-1",
         "Cache-Control": "no-cache",
     }
-    environ = create_environ("/", headers=headers) | {"REMOTE_USER": "me", "om_plugins.nonce": "x"}
+    environ = create_environ("/", headers=headers) | {"REMOTE_USER": "me", "om_plugins.state": "x"}
     made = anonymous_request(environ)
     left = {name for name in made if name.startswith("HTTP_")} - {"HTTP_HOST"}
     assert left == set()
     assert "REMOTE_USER" not in made
-    assert "om_plugins.nonce" not in made
+    assert "om_plugins.state" not in made
     assert anonymous_request(environ, keep_user=True)["HTTP_COOKIE"] == "a=b"

@@ -83,11 +83,16 @@ class World:
         self.layer = self.part.layer(self.origin)
         self.client = Client(self.layer)
 
-    def get(self, path="/", method="GET", host="localhost", **headers):
+    def get(self, path="/", method="GET", host="localhost", environ=None, **headers):
         """The response; ``X-Number`` says which of the origin's answers it is."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.open(
-            path, method=method, headers=fields, base_url=f"http://{host}", buffered=True
+            path,
+            method=method,
+            headers=fields,
+            base_url=f"http://{host}",
+            buffered=True,
+            environ_overrides=environ,
         )
 
     def number(self, *arguments, **headers):

@@ -15,7 +15,7 @@ from flask import Flask, Response, abort, stream_with_context
 from werkzeug.test import EnvironBuilder
 
 from om_plugins.monitoring.collector import FOLD_AT, UNMATCHED, Collector
-from om_plugins.monitoring.layer import ROUTE, MonitoringLayer
+from om_plugins.monitoring.layer import MonitoringLayer
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -319,7 +319,7 @@ def test_the_rule_is_the_route_and_never_the_path(around, collector):
 def test_paths_of_this_package_have_names_and_an_app_may_name_its_own(around, collector):
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/mine/7":
-            environ[ROUTE] = "/mine/<n>"
+            environ["om_plugins.state"].route = "/mine/<n>"
         start_response("200 OK", PLAIN)
         return [b"x"]
 

@@ -23,9 +23,10 @@ from jinja2.ext import Extension
 from jinja2.lexer import Token
 from markupsafe import Markup
 
+from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hashed, is_own, noted
 from ..html_scan import Tag
-from ..nonce import NONCE, nonce, tag_nonce
+from ..nonce import tag_nonce
 from .scan import joined, scan
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def install(
     environment: Environment,
     *,
     environ: Callable[[], WSGIEnvironment | None] | None = None,
+    owner: object = None,
     head: Callable[..., str] | None = None,
     automatic: bool = True,
     hashes: bool = False,
@@ -158,6 +160,8 @@ def install(
     Args:
         environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
         environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
+        owner: the application whose templates these are: they use its own requests' nonces only.
+            ``None``: those of whichever application the environ belongs to.
         head: makes the HTML of ``om_head()`` from an environ and what ``om_head()`` was given.
         automatic: put nonces on literal tags; otherwise only the globals are added.
         hashes: where a policy lists hashes, tags whose text never changes are noted by their hash,
@@ -166,6 +170,7 @@ def install(
     """
     host = _host_of(environment)
     host.environ = environ or host.environ
+    host.owner = owner or host.owner
     host.head = head or host.head
     host.hashes = hashes
     host.attributes = attributes
@@ -197,6 +202,7 @@ class _Host:
     call, and the globals."""
 
     environ: Callable[[], WSGIEnvironment | None] = lambda: None
+    owner: object = None
     head: Callable[..., str] = lambda environ, **parts: ""
     hashes: bool = False
     attributes: bool = False
@@ -206,7 +212,10 @@ class _Host:
         environ = self.environ()
         if environ is None:  # a mail, a job: there is no header to agree with
             return ""
-        value = environ.get(NONCE) or tag_nonce(environ)
+        state = environ.get(KEY)
+        if state is None or state.owner is not self.owner:
+            state = state_of(environ, self.owner)
+        value = state.page_nonce or tag_nonce(state)
         return "" if value is None else f" nonce={quote}{value}{quote}"
 
     def noted(self, what: str, quote: str = "") -> str:
@@ -216,21 +225,25 @@ class _Host:
             what: as :func:`~.hashes.hashed` gives it.
             quote: of the nonce that is put out when nothing can be noted any more; "" for none.
         """
-        environ = self.environ()
-        if environ is None or noted(environ, what) or not quote:
+        state = self._state()
+        if state is None or noted(state, what) or not quote:
             return ""
         return self.attribute(quote)
 
     def csp_nonce(self) -> str:
         """For ``{{ csp_nonce() }}``."""
-        environ = self.environ()
-        return "" if environ is None else nonce(environ)
+        state = self._state()
+        return "" if state is None else state.nonce_for_page()
 
     def om_head(self, **parts: object) -> Markup:
         """For ``{{ om_head() }}``."""
         environ = self.environ()
         html = "" if environ is None else self.head(environ, **parts)
         return Markup(html)  # noqa: S704 - the host's own markup
+
+    def _state(self) -> RequestState | None:
+        environ = self.environ()
+        return None if environ is None else state_of(environ, self.owner)
 
 
 def _host_of(environment: Environment) -> _Host:

@@ -21,17 +21,22 @@ from jinja2.nativetypes import NativeEnvironment
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
-from om_plugins.csp.hashes import HASHES, hashed
+from om_plugins.core.request_state import KEY, RequestState
+from om_plugins.csp.hashes import hashed
 from om_plugins.csp.jinja.extension import NonceExtension, install
-from om_plugins.csp.nonce import NONCE
+from om_plugins.csp.nonce import nonce
 
 NONCED = re.compile(r""" nonce=(["'])N\1""")
+
+
+def noncing():
+    return {KEY: RequestState(None, page_nonce="N")}
 
 
 def environment(templates=None, cls=Environment, **options):
     options.setdefault("autoescape", True)
     made = cls(loader=DictLoader(templates or {}), **options)
-    install(made, environ=lambda: {NONCE: "N"})
+    install(made, environ=noncing)
     return made
 
 
@@ -243,27 +248,27 @@ def test_nonce_is_asked_anew_for_each_response():
     one = template.render()
     install(env, environ=lambda: second)
     two = template.render()
-    assert one == f'<script nonce="{first[NONCE]}"></script>{first[NONCE]}'
-    assert two == f'<script nonce="{second[NONCE]}"></script>{second[NONCE]}'
+    assert one == f'<script nonce="{nonce(first)}"></script>{nonce(first)}'
+    assert two == f'<script nonce="{nonce(second)}"></script>{nonce(second)}'
     assert first != second
 
 
 def test_om_head_is_the_host_s_markup():
     env = environment()
-    install(env, head=lambda environ: f'<script nonce="{environ[NONCE]}"></script>')
+    install(env, head=lambda environ: f'<script nonce="{nonce(environ)}"></script>')
     assert render("{{ om_head() }}", env) == '<script nonce="N"></script>'
 
 
 def test_host_s_own_csp_nonce_is_kept():
     env = Environment(autoescape=True)
     env.globals["csp_nonce"] = lambda: "own"
-    install(env, environ=lambda: {NONCE: "N"})
+    install(env, environ=noncing)
     assert render("{{ csp_nonce() }}", env) == "own"
 
 
 def test_globals_alone_leave_templates_as_they_are():
     env = Environment(autoescape=True)
-    install(env, environ=lambda: {NONCE: "N"}, automatic=False)
+    install(env, environ=noncing, automatic=False)
     assert NonceExtension.identifier not in env.extensions
     assert render("<script></script>{{ csp_nonce() }}", env) == "<script></script>N"
 
@@ -304,15 +309,17 @@ class Loud(CodeGenerator):
         super()._output_child_pre(node, frame, finalize)
 
 
-@pytest.mark.parametrize("hashes", [{}, {HASHES: {}}, {HASHES: ()}])
+@pytest.mark.parametrize("hashes", [None, {}, ()])
 def test_an_environment_s_own_code_generator_is_kept(hashes):
+    state = RequestState(None, page_nonce="N", hashes=hashes)
+
     class Own(Environment):
         code_generator_class = Loud
 
     env = Own(autoescape=True)
-    install(env, environ=lambda: {NONCE: "N", **hashes}, hashes=bool(hashes))
+    install(env, environ=lambda: {KEY: state}, hashes=hashes is not None)
     assert env.code_generator_class is Loud
-    nonce = "" if hashes == {HASHES: {}} else ' nonce="N"'
+    nonce = "" if hashes == {} else ' nonce="N"'
     source = "<script>a</script>{{ x }}"
     assert render(source, env, x="<") == f"<script!{nonce}>a</script>!&lt;"
 
@@ -352,7 +359,7 @@ def test_a_page_that_is_streamed_asks_when_its_tag_is_due():
     pieces = env.from_string("<p>{{ 1 }}</p><script></script>").generate()
     assert next(pieces) == "<p>1</p><script"
     assert not environ
-    assert "".join(pieces) == f' nonce="{environ[NONCE]}"></script>'
+    assert "".join(pieces) == f' nonce="{nonce(environ)}"></script>'
 
 
 def test_async_macros_includes_and_imports():
@@ -403,7 +410,7 @@ def test_lines_of_errors_stay_right():
 def test_templates_compiled_before_are_compiled_anew():
     env = Environment(autoescape=True, loader=DictLoader({"a.html": "<script></script>"}))
     assert "nonce" not in env.get_template("a.html").render()
-    install(env, environ=lambda: {NONCE: "N"})
+    install(env, environ=noncing)
     assert "nonce" in env.get_template("a.html").render()
 
 
@@ -413,7 +420,7 @@ def test_bytecode_of_environments_with_and_without_nonces_is_kept_apart(tmp_path
         loader = DictLoader({"a.html": "<script></script>"})
         env = Environment(autoescape=True, loader=loader, bytecode_cache=cache)
         if nonces:
-            install(env, environ=lambda: {NONCE: "N"})
+            install(env, environ=noncing)
         return env.get_template("a.html").render()
 
     for nonces in (False, True, False, True):
@@ -484,7 +491,7 @@ def test_output_without_nonces_is_the_output_without_the_extension(written, trim
         "cache_size": 0,
     }
     plain, ours = Environment(**options), Environment(**options)
-    install(ours, environ=lambda: {NONCE: "N"})
+    install(ours, environ=noncing)
     for env in (plain, ours):
         env.install_null_translations()
     context = {"x": x, "yes": True, "no": False}
@@ -531,15 +538,15 @@ BODIES = st.text("ab<>&'\"{}/= \n\r;ü", max_size=12).filter(
 )
 def test_every_hash_is_that_of_a_text_in_the_page(elements, trim, around):
     written = "".join(around.replace("{}", f"<{tag}>{body}</{tag}>") for tag, body in elements)
-    environ = {NONCE: "N", HASHES: {}}
+    state = RequestState(None, page_nonce="N", hashes={})
     env = Environment(autoescape=True, trim_blocks=trim, lstrip_blocks=trim)
-    install(env, environ=lambda: environ, hashes=True)
+    install(env, environ=lambda: {KEY: state}, hashes=True)
     html = env.from_string(written).render(yes=True)
     assert "nonce" not in html
     reader = _Inline()
     reader.feed(html)
     reader.close()
-    assert set(environ[HASHES]) == {hashed(f"{tag}-src", text) for tag, text in reader.texts}
+    assert set(state.hashes) == {hashed(f"{tag}-src", text) for tag, text in reader.texts}
 
 
 def test_compiling_a_page_costs_little_more():

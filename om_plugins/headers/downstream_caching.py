@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_etags
 
-from ..csp.nonce import NONCE
+from ..core.request_state import RequestState
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -111,11 +111,13 @@ class LatePage:
     def __init__(
         self,
         environ: WSGIEnvironment,
+        state: RequestState,
         start_response: StartResponse,
         status: str,
         headers: list[Header],
     ) -> None:
         self._environ = environ
+        self._state = state
         self._start_response = start_response
         self._status = status
         self._headers = headers
@@ -132,7 +134,7 @@ class LatePage:
         if self._write is not None:
             return body
         length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
-        nonce = self._environ.get(NONCE)
+        nonce = self._state.page_nonce
         if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
             self._start_response(self._status, self._headers)
             return body

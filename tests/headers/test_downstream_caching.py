@@ -6,8 +6,9 @@ import pytest
 from flask import Flask, render_template_string, request
 
 from om_plugins import OpenManager
-from om_plugins.csp.nonce import nonce, stitched_nonce, tag_nonce
-from om_plugins.headers.caching import MAX_BODY_BYTES, conditional, kept_private
+from om_plugins.core.request_state import state_of
+from om_plugins.csp.nonce import nonce, tag_nonce
+from om_plugins.headers.downstream_caching import MAX_BODY_BYTES, conditional, kept_private
 from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 
 
@@ -21,6 +22,14 @@ def page(*headers, ask=nonce, body="<script nonce={}>", length=True, content_typ
         return [text]
 
     return app
+
+
+def ask_for_tag(environ):
+    return tag_nonce(state_of(environ))
+
+
+def ask_for_stored_page(environ):
+    return state_of(environ).nonce_for_stored_page()
 
 
 @pytest.fixture
@@ -79,13 +88,13 @@ def test_by_default_a_stream_may_be_kept_by_whoever_kept_it(serve):
         assert serve(HeadersLayer(stream, rules)).get("Cache-Control") == said
     public = ("Cache-Control", "public, s-maxage=60")
     rules = HeaderPolicy(mode="adopt", report_sample=0)
-    seen = serve(HeadersLayer(page(public, ask=tag_nonce, length=False), rules))
+    seen = serve(HeadersLayer(page(public, ask=ask_for_tag, length=False), rules))
     assert seen.get("Cache-Control") == public[1]
 
 
 def test_what_our_own_cache_stitches_stays_as_that_cache_says(enforced):
     own = ("Cache-Control", "public, s-maxage=60")
-    seen = enforced(page(own, ("ETag", '"x"'), ask=stitched_nonce))
+    seen = enforced(page(own, ("ETag", '"x"'), ask=ask_for_stored_page))
     assert seen.get("Cache-Control") == "public, s-maxage=60"
     assert seen.get("ETag") == '"x"'
 

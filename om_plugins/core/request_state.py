@@ -1,0 +1,255 @@
+"""What this package knows about one request: one object in the WSGI environ.
+
+The features of this package share facts about the response that is being made: its nonce, the
+hashes that its page used, what its view changes about its policy, its route, and so on. They keep
+them in one :class:`RequestState` under ``environ["om_plugins.state"]`` and in no other key.
+Middleware between our layers and the application may hand on a *copy* of the environ, as servers
+for WebSockets do. The copy holds the same object, so nothing is lost.
+
+Only the outermost layer of an application makes the object: it calls :func:`begin`, and
+:func:`end` when its response has started or has failed. It makes a new one for every request, also
+when the environ brings one: the application may send itself a request made from a copy of an
+environ, and that request must not change the response to the outer one. A state has an ``owner``
+for the same reason: what belongs to one application does not read or write the state of another.
+
+A state is written only until the headers are sent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["KEY", "RequestState", "StateLayer", "begin", "end", "join_layers", "nest", "state_of"]
+
+KEY = "om_plugins.state"
+"""The environ key of the :class:`RequestState`. It has a dot in it, because every key without one
+stands for a text (PEP 3333; ``wsgiref.validate`` refuses another value)."""
+
+
+def _make_nonce() -> str:
+    return secrets.token_hex(16)
+
+
+# a Struct, because it is made for every request and C fills in the defaults
+class RequestState(msgspec.Struct, eq=False):
+    """The facts about one request and its response.
+
+    Attributes:
+        owner: the application whose outermost layer made it.
+        make_nonce: returns a new nonce, 32 hexadecimal digits. In a nested request it asks the
+            outer state, because two layers of policies around one page must agree on the nonce.
+        outer: the state of the request that this one is nested in, if any.
+        inner: the state of the last request that was nested in this one and has started its
+            response. A body that is streamed asks for its own state when :func:`end` has put back
+            the outer one already.
+        page_nonce: the nonce, once the page has asked for it. A cache must then renew it.
+        header_nonce: the nonce, once a header was sent with it, although the page had not asked.
+        reserved_nonce: the nonce, once a nested request used it. It says nothing about its use in
+            this response.
+        asks_for_reports: chance has chosen already that this response asks for reports.
+        plain: ``None``: each tag needs its nonce. ``False``: this response's tags may stay as they
+            are. ``True``: at least one tag was left without a nonce.
+        stitched: a cache of ours puts a fresh nonce into this page each time that it sends it.
+        hashes: what the page used, as ``directive 'sha256-…'``: a dict while it may still grow, a
+            tuple once the headers are sent, ``None`` where no policy lists hashes.
+        overrides: what views change about the policy (:class:`om_plugins.csp.override.Override`),
+            in order.
+        header_changes: what views change about other security headers: pairs of a name and a value,
+            or ``None`` to leave the header out.
+        route: the name of the route, where werkzeug's routing does not tell it.
+        wrong_method_counted: somebody has counted that this request was answered by 405.
+        fallback: the options of a view that something else answers for when it fails.
+        raised: set for an exception that no view handled: its ``id``, its fingerprint, and the
+            seconds that it asks to wait, or ``None``.
+        cache_intent: takes what views say about the storing of this response in the HTTP cache;
+            ``None`` where it cannot be stored.
+    """
+
+    owner: object
+    make_nonce: Callable[[], str] = _make_nonce
+    outer: RequestState | None = None
+    inner: RequestState | None = None
+    page_nonce: str | None = None
+    header_nonce: str | None = None
+    reserved_nonce: str | None = None
+    asks_for_reports: bool = False
+    plain: bool | None = None
+    stitched: bool = False
+    hashes: dict[str, None] | tuple[str, ...] | None = None
+    overrides: tuple[Any, ...] = ()
+    header_changes: tuple[tuple[str, str | None], ...] = ()
+    route: str | None = None
+    wrong_method_counted: bool = False
+    fallback: Any = None
+    raised: tuple[int, str, float | None] | None = None
+    cache_intent: Any = None
+
+    def __deepcopy__(self, memo: object) -> RequestState:
+        """Return the same object, so that a deep copy of the environ shares it, too."""
+        return self
+
+    # --- the nonce ------------------------------------------------------------------------------
+
+    def nonce_for_page(self) -> str:
+        """Return this response's nonce, for use in the page."""
+        value = self.page_nonce
+        if value is None:
+            value = self.page_nonce = self.header_nonce or self.reserved_nonce or self.make_nonce()
+        return value
+
+    def nonce_for_header(self) -> str:
+        """Return this response's nonce, for use in a header: the page does not use it by that."""
+        value = self.page_nonce or self.header_nonce
+        if value is None:
+            value = self.header_nonce = self.reserved_nonce or self.make_nonce()
+        return value
+
+    def nonce_for_stored_page(self) -> str:
+        """Return the nonce to put into a stored page, or into a page that is being stored.
+
+        Call it before the response starts. The ``Cache-Control`` of a response that uses a nonce
+        is made ``private``, except when this was called.
+        """
+        self.stitched = True
+        return self.nonce_for_page()
+
+    def reserve_nonce(self) -> str:
+        """Return this response's nonce, for use in a nested request."""
+        value = self.page_nonce or self.header_nonce or self.reserved_nonce
+        if value is None:
+            value = self.reserved_nonce = self.make_nonce()
+        return value
+
+    # --- what a stored response brings along -----------------------------------------------------
+
+    def marks(self) -> dict[str, Any]:
+        """Return what must be stored with the response, for :meth:`apply`."""
+        found: dict[str, Any] = {"plain": True} if self.plain else {}
+        if self.overrides:
+            found["overrides"] = self.overrides
+        if self.header_changes:
+            found["header_changes"] = self.header_changes
+        if self.hashes:
+            found["hashes"] = tuple(self.hashes)
+        if self.route:
+            found["route"] = self.route
+        return found
+
+    def fits(self, marks: Mapping[str, Any]) -> bool:
+        """Return whether a response with these marks may answer this request.
+
+        A browser reports tags without nonces where the policy asks for nonces. Such a page gives
+        way to one with nonces, which fits everywhere.
+        """
+        return "plain" not in marks or self.plain is not None
+
+    def apply(self, marks: Mapping[str, Any]) -> None:
+        """Make this the state of a request that is answered by the stored response."""
+        for name, value in marks.items():
+            setattr(self, name, value)
+
+    def successor(self) -> RequestState:
+        """Return a state for another request for the same page, as a background refresh makes.
+
+        It has the same owner, and a page made for it may stay plain, or list hashes, when this
+        one's may.
+        """
+        return RequestState(
+            self.owner,
+            self.make_nonce if self.outer is None else _make_nonce,
+            plain=None if self.plain is None else False,
+            hashes=None if self.hashes is None else {},
+        )
+
+
+class StateLayer:
+    """A WSGI layer that makes the request's state when it is the outermost one.
+
+    A layer that is used alone is the outermost one. :func:`om_plugins.wsgi.compose` sets the
+    attributes of the layers of one application.
+
+    Attributes:
+        owner: the application that the state belongs to.
+        inside: a layer further out makes the state.
+    """
+
+    __slots__ = ("inside", "owner")
+
+    owner: object
+    inside: bool
+
+
+def join_layers(layers: Sequence[object], owner: object) -> None:
+    """Make the outermost of an application's layers the one that makes the state.
+
+    Args:
+        layers: the innermost first; those that make no state are ignored.
+        owner: the application.
+    """
+    found = [layer for layer in layers if isinstance(layer, StateLayer)]
+    for layer in found:
+        layer.owner, layer.inside = owner, layer is not found[-1]
+
+
+def begin(environ: WSGIEnvironment, owner: object) -> RequestState:
+    """Put a new state into ``environ``. Only the outermost layer of an application calls this.
+
+    Args:
+        environ: of the request.
+        owner: the application.
+    """
+    found: RequestState | None = environ.get(KEY)
+    state = environ[KEY] = RequestState(owner)
+    if found is not None:
+        nest(state, found)
+    return state
+
+
+def nest(state: RequestState, outer: RequestState) -> None:
+    """Make ``state`` the one of a request inside of the request of ``outer``."""
+    state.outer = outer
+    state.make_nonce = outer.reserve_nonce
+
+
+def end(environ: WSGIEnvironment, state: RequestState) -> None:
+    """Put back the state that :func:`begin` found, once the response has started or has failed.
+
+    Without a state to put back, ``state`` stays, because bodies that are streamed read it.
+    """
+    outer = state.outer
+    if outer is not None:
+        outer.inner = state
+        if environ.get(KEY) is state:
+            environ[KEY] = outer
+
+
+def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
+    """Return the state of a request.
+
+    Args:
+        environ: of the request.
+        owner: the application that asks; ``None`` for code that belongs to none.
+
+    Returns:
+        The state in ``environ``. When there is none, or when it belongs to another application, a
+        new one: what is written to it changes nothing that is sent, and its nonce is the one that
+        the found state's headers will have. It is kept in ``environ`` when there is none, so that
+        a request that no layer of ours has seen (in a test, in a job) has one nonce.
+    """
+    found: RequestState | None = environ.get(KEY)
+    if found is None:
+        found = environ[KEY] = RequestState(owner)
+        return found
+    state: RequestState | None = found
+    while state is not None:
+        if owner is None or state.owner is owner:
+            return state
+        state = state.inner
+    return RequestState(owner, found.reserve_nonce, found)
