@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .csp.nonce import nonce as nonce
     from .csp.override import Override as _Override
     from .csp.override import override as _override
-    from .csp.policy__builder import Csp as Csp
+    from .csp.policy import Csp as Csp
     from .features import Settings as Settings
     from .flask.extension import OpenManager as OpenManager
     from .gateway.layer import EngineRoutes as EngineRoutes
@@ -90,7 +90,7 @@ _HOMES = {
     "ChainPolicy": "chains.options",
     "Chaos": "builtin.engines.faults",
     "ChaosOptions": "builtin.engines.faults",
-    "Csp": "csp.policy__builder",
+    "Csp": "csp.policy",
     "CspOverride": "csp.override:Override",
     "EngineChain": "chains.chain",
     "EngineRoutes": "gateway.layer",

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..headers.companions import FRAMED
 from .override import Override
 from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
-from .presets import API, BASELINE, STRICT
+from .presets import API, BASELINE, FRAME_ANCESTORS, STRICT
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
 __all__ = ["Paths", "PolicyRules", "Sent"]
@@ -113,7 +112,7 @@ class PolicyRules:
     def frame_by(self, value: str) -> None:
         """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
         browsers that know both look at ``frame-ancestors`` alone."""
-        sources = FRAMED.get(value.upper())
+        sources = FRAME_ANCESTORS.get(value.upper())
         if sources and "frame-ancestors" not in (*self.own, *self._gone):
             self.framing = sources
 

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..csp.presets import FRAME_ANCESTORS
 from ..errors import ConfigError
 from ..settings.kinds import FEATURES, HEADERS
 from ..settings.table import Check
-from .companions__permissions import permissions_policy
+from .permissions_policy import permissions_policy
 
 Header = tuple[str, str]
 
 __all__ = [
     "DEFAULTS",
-    "FRAMED",
     "Companion",
     "changed",
     "changes",
@@ -34,9 +34,6 @@ DEFAULTS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
 }
 """Headers that go with every response whose application set none."""
-
-FRAMED: Mapping[str, tuple[str, ...]] = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}
-"""The ``frame-ancestors`` that say what ``X-Frame-Options`` says."""
 
 _HTML_ONLY = frozenset(
     {"cross-origin-opener-policy", "cross-origin-embedder-policy", "document-policy"}
@@ -206,7 +203,7 @@ def changed(
     wanted = {name.lower(): (name, value) for name, value in changes}
     kept = [header for header in added if header[0].lower() not in wanted]
     present = {name.lower() for name, _ in own}
-    sources = FRAMED.get((wanted.get("x-frame-options", ("", None))[1] or "").upper())
+    sources = FRAME_ANCESTORS.get((wanted.get("x-frame-options", ("", None))[1] or "").upper())
     if sources and "x-frame-options" not in present:
         said = "frame-ancestors " + " ".join(sources)
         kept = [

@@ -19,8 +19,7 @@ from ..csp.modes import Paths, PolicyRules, Sent
 from ..csp.nonce import Nonces
 from ..csp.override import Override
 from ..csp.policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
-from ..csp.presets import STRICT
-from ..csp.presets__kinds import DRAWING, OTHER, PAGE, UNKNOWN, kind_of
+from ..csp.presets import DRAWING, OTHER, PAGE, STRICT, UNKNOWN, content_kind
 from .companions import DEFAULTS, Companion, changed, listed
 from .downstream_caching import PRIVATE, LatePage, kept_private
 
@@ -170,7 +169,7 @@ class HeaderPolicy:
                 if bit == _TYPE_BIT:
                     kind = self._kinds.get(value, UNKNOWN)
                     if kind == UNKNOWN:
-                        kind = _remember(self._kinds, value, kind_of(value))
+                        kind = _remember(self._kinds, value, content_kind(value))
         outside = present & _OUTSIDE
         present ^= outside
         if environ.get("wsgi.url_scheme") == "https":

@@ -6,7 +6,6 @@ from om_plugins import Settings
 from om_plugins.core.request_state import state_of
 from om_plugins.errors import ConfigError
 from om_plugins.headers.companions import DEFAULTS, merge_with_defaults
-from om_plugins.headers.companions__permissions import FEATURES, permissions_policy
 from om_plugins.headers.feature import policy_from
 from om_plugins.headers.layer import HeadersLayer
 
@@ -62,42 +61,6 @@ def test_permissions_policy_goes_with_pages(serve):
     value = 'camera=(), geolocation=(self "https://maps.example")'
     assert sent(serve, **settings).get("Permissions-Policy") == value
     assert sent(serve, content_type="text/css", **settings).get("Permissions-Policy") is None
-
-
-@pytest.mark.parametrize(
-    ("allowed", "value"),
-    [
-        ((), "usb=()"),
-        (("none",), "usb=()"),
-        (("'none'",), "usb=()"),
-        (("*",), "usb=*"),
-        (("'self'",), "usb=(self)"),
-        (("self", "https://*.a.example:8443"), 'usb=(self "https://*.a.example:8443")'),
-    ],
-)
-def test_permissions_in_every_form(allowed, value):
-    assert permissions_policy({"usb": allowed}) == value
-
-
-@pytest.mark.parametrize(
-    ("features", "message"),
-    [
-        ({"geo-location": ["self"]}, "did you mean 'geolocation'"),
-        ({"xyzzy": []}, "unknown feature"),
-        ({"usb": ["maps.example"]}, "an origin such as"),
-        ({"usb": ['https://a" *']}, "an origin such as"),
-        ({"usb": ["*", "self"]}, "'*' allows all"),
-        ({"usb": ["none", "self"]}, "must stand alone"),
-    ],
-)
-def test_wrong_permissions_fail_at_start(features, message):
-    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        permissions_policy(features)
-    assert caught.value.key.startswith("OM_PERMISSIONS_POLICY[")
-
-
-def test_features_that_browsers_know_are_known():
-    assert {"camera", "fullscreen", "publickey-credentials-get", "interest-cohort"} <= FEATURES
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hashed, is_own, noted
-from ..html_scan import Tag
+from ..html.scan import Tag
 from ..nonce import tag_nonce
 from .scan import joined, scan
 

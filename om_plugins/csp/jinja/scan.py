@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from jinja2.filters import FILTERS
 from jinja2.lexer import Token
 
-from ..html_scan import Scanner, State
+from ..html.scan import Scanner, State
 
 __all__ = ["joined", "scan"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from om_plugins.csp.html_scan import Mode, Scanner
+from om_plugins.csp.html.scan import Mode, Scanner
 
 
 def found(*pieces, gap_mentions_nonce=False):
