@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .policy import Policy, widened
+from .policy import Policy, add_sources
 from .sources import wrong
 from .violations import ViolationGroup
 
@@ -103,7 +103,7 @@ def as_settings(
             for name in one.change:
                 if name.endswith("-attr"):  # nonces and hosts of what it falls back to say nothing
                     changed.setdefault(name, ("'report-sample'",))
-            changed = widened(changed, one.change, set_missing=True)
+            changed = add_sources(changed, one.change, set_missing=True)
     return {name: list(value) for name, value in changed.items() if policy.get(name) != value}
 
 

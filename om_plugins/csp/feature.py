@@ -145,9 +145,9 @@ class CspPart:
 
 
 def _checked_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
-    from .policy import checked
+    from .policy import read_policy
 
-    return found if callable(found) else checked(found, "om_csp")
+    return found if callable(found) else read_policy(found, "om_csp")
 
 
 def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
@@ -157,13 +157,13 @@ def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
         ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
             to be the whole policy and is empty.
     """
-    from .policy import checked
+    from .policy import read_policy
     from .presets import API, STRICT, by_hash, compatible
 
     where, hosts = "OM_CSP_SCRIPT_HOSTS", keys.csp_script_hosts
     if keys.csp_preset in ("compatible", "hash"):
         make = compatible if keys.csp_preset == "compatible" else by_hash
-        return make(checked({"script-src": hosts}, where)["script-src"] if hosts else ())
+        return make(read_policy({"script-src": hosts}, where)["script-src"] if hosts else ())
     if hosts:
         raise ConfigError(
             where,

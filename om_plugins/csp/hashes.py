@@ -20,12 +20,12 @@ from .sources import HASHES_SOURCE, NONCE_SOURCE
 
 __all__ = [
     "OWN",
-    "checked_notes",
-    "hashed",
+    "add_hashes",
+    "check_notes",
+    "close_notes",
+    "hash_text",
     "is_own",
-    "noted",
-    "notes",
-    "with_hashes",
+    "note_hash",
 ]
 
 OWN = "'self'"
@@ -35,7 +35,7 @@ _NOTE = re.compile(r"(script|style)-src(-attr)? 'sha256-[A-Za-z0-9+/]{43}='")
 _SCHEME_OR_HOST = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:|//|\\)")
 
 
-def hashed(directive: str, text: str, *, attribute: bool = False) -> str:
+def hash_text(directive: str, text: str, *, attribute: bool = False) -> str:
     """What is noted for an inline text.
 
     Args:
@@ -56,7 +56,7 @@ def is_own(address: str) -> bool:
     return "\0" not in address[:1] and not _SCHEME_OR_HOST.match(address)
 
 
-def checked_notes(notes: Iterable[str]) -> tuple[str, ...]:
+def check_notes(notes: Iterable[str]) -> tuple[str, ...]:
     """What a cache kept of a page's notes.
 
     Raises:
@@ -69,7 +69,7 @@ def checked_notes(notes: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def noted(state: RequestState, what: str) -> bool:
+def note_hash(state: RequestState, what: str) -> bool:
     """Note what a tag needs.
 
     Returns:
@@ -86,13 +86,13 @@ def noted(state: RequestState, what: str) -> bool:
     return True
 
 
-def notes(state: RequestState) -> tuple[str, ...]:
+def close_notes(state: RequestState) -> tuple[str, ...]:
     """Return what the page noted. From here on nothing more is taken."""
     found = state.hashes = tuple(state.hashes or ())
     return found
 
 
-def with_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
+def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
     """``policy`` with the hashes of one page.
 
     Args:

@@ -14,7 +14,14 @@ from typing import Any
 
 from ..errors import ConfigError
 from .override import Override
-from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
+from .policy import (
+    Policy,
+    add_sources,
+    needs_nonces,
+    read_policy,
+    read_policy_changes,
+    replace_directives,
+)
 from .presets import API, BASELINE, FRAME_ANCESTORS, STRICT
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
@@ -69,8 +76,8 @@ class PolicyRules:
         extra: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.mode = mode
-        self.own, self._gone = checked_changes(own or {}, "OM_CSP")
-        self._base = self._changed(checked(base, "OM_CSP_PRESET"))
+        self.own, self._gone = read_policy_changes(own or {}, "OM_CSP")
+        self._base = self._changed(read_policy(base, "OM_CSP_PRESET"))
         _check_dynamic(self._base)
         self._enforce_also = _list(enforce_also, "OM_CSP_ENFORCE_ALSO")
         self._report_also = _list(report_also, "OM_CSP_REPORT_ALSO")
@@ -80,10 +87,10 @@ class PolicyRules:
                 _check_hashes(one, f"OM_CSP_ENFORCE_ALSO[{number}]")
             for number, one in enumerate(self._report_also):
                 _check_hashes(one, f"OM_CSP_REPORT_ALSO[{number}]")
-        self._api = checked(api, "OM_CSP_API")
+        self._api = read_policy(api, "OM_CSP_API")
         # two plugins may well ask for the same source
         once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
-        self._extra = checked(once, "om_csp")
+        self._extra = read_policy(once, "om_csp")
         self.framing: tuple[str, ...] = ()
 
     @property
@@ -132,15 +139,15 @@ class PolicyRules:
         baseline = self._changed(BASELINE, only_present=True)
         if self.framing:
             framing = {"frame-ancestors": self.framing}
-            strict = replaced(strict, framing, only_present=True)
-            baseline = replaced(baseline, framing)
+            strict = replace_directives(strict, framing, only_present=True)
+            baseline = replace_directives(baseline, framing)
         reported = list(self._report_also)
         for change in changes:
             strict = change.apply(strict)
             baseline = change.apply(baseline, only_present=True)
             reported += change.reported
         for one in (self._extra, *extra):
-            strict, baseline = widened(strict, one), widened(baseline, one)
+            strict, baseline = add_sources(strict, one), add_sources(baseline, one)
         enforcing = mode != "learn"
         sent = [Sent(baseline, enforced=True, asks=False)] if mode == "adopt" else []
         sent.append(Sent(strict, enforced=mode == "enforce"))
@@ -161,7 +168,9 @@ class PolicyRules:
             return {}
         policy = self._api
         if self.framing:
-            policy = replaced(policy, {"frame-ancestors": self.framing}, only_present=True)
+            policy = replace_directives(
+                policy, {"frame-ancestors": self.framing}, only_present=True
+            )
         for change in changes:
             policy = change.apply(policy)
         # data has no tags to put a nonce on, so that its headers stay constant
@@ -172,7 +181,7 @@ class PolicyRules:
 
     def _changed(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
         """A shipped policy with the owner's changes."""
-        changed = replaced(dict(policy), self.own, **kept)
+        changed = replace_directives(dict(policy), self.own, **kept)
         return {name: value for name, value in changed.items() if name not in self._gone}
 
     def _mode_of(self, changes: Sequence[Override]) -> str:
@@ -262,4 +271,4 @@ def _plain(pattern: str) -> str:
 
 
 def _list(policies: Sequence[_Directives | str], where: str) -> list[Policy]:
-    return [checked(policy, f"{where}[{number}]") for number, policy in enumerate(policies)]
+    return [read_policy(policy, f"{where}[{number}]") for number, policy in enumerate(policies)]

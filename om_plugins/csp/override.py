@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.request_state import RequestState, state_of
 from ..errors import ConfigError
-from .policy import Policy, checked, checked_changes, needs_nonces, replaced, widened
+from .policy import (
+    Policy,
+    add_sources,
+    needs_nonces,
+    read_policy,
+    read_policy_changes,
+    replace_directives,
+)
 from .sources import NONCE_SOURCE
 
 if TYPE_CHECKING:
@@ -53,13 +60,13 @@ class Override:
             raise ConfigError("csp(exempt)", exempt, "must be True or False")
         if exempt and (update or replace or report_only is not None):
             raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
-        self.update: Policy = checked(update or {}, "csp(update)")
-        self.replace, self.remove = checked_changes(replace or {}, "csp(replace)")
+        self.update: Policy = read_policy(update or {}, "csp(update)")
+        self.replace, self.remove = read_policy_changes(replace or {}, "csp(replace)")
         self.exempt = exempt
         self.report_only = report_only if isinstance(report_only, bool) else None
         self.reported: tuple[Policy, ...] = ()
         if report_only is not None and not isinstance(report_only, bool):
-            self.reported = (checked(report_only, "csp(report_only)"),)
+            self.reported = (read_policy(report_only, "csp(report_only)"),)
         # what is added to sources leaves their hashes there
         added = {
             name: [one for one in value if one != NONCE_SOURCE]
@@ -81,9 +88,9 @@ class Override:
         Args:
             only_present: change only directives that ``policy`` has.
         """
-        policy = replaced(policy, self.replace, only_present=only_present)
+        policy = replace_directives(policy, self.replace, only_present=only_present)
         policy = {name: value for name, value in policy.items() if name not in self.remove}
-        return widened(policy, self.update, set_missing=not only_present)
+        return add_sources(policy, self.update, set_missing=not only_present)
 
     def as_data(self) -> dict[str, object]:
         """Its arguments, as JSON-like data that :meth:`from_data` reads."""

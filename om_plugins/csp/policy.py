@@ -86,7 +86,7 @@ def needs_nonces(policy: Directives) -> str:
     return ""
 
 
-def parsed(text: str, where: str) -> dict[str, tuple[str, ...]]:
+def parse_policy(text: str, where: str) -> dict[str, tuple[str, ...]]:
     """A policy as it stands in a header, taken apart but not checked.
 
     Raises:
@@ -106,7 +106,7 @@ def parsed(text: str, where: str) -> dict[str, tuple[str, ...]]:
     return policy
 
 
-def checked(directives: Mapping[str, object] | str, where: str) -> Policy:
+def read_policy(directives: Mapping[str, object] | str, where: str) -> Policy:
     """Read and check a policy.
 
     Args:
@@ -123,7 +123,7 @@ def checked(directives: Mapping[str, object] | str, where: str) -> Policy:
     """
     policy: Policy = {}
     if isinstance(directives, str):
-        directives = parsed(directives, where)
+        directives = parse_policy(directives, where)
     if not isinstance(directives, Mapping):
         raise ConfigError(where, directives, "must be a dict from a directive to its sources")
     for name, sources in directives.items():
@@ -138,7 +138,7 @@ def checked(directives: Mapping[str, object] | str, where: str) -> Policy:
     return policy
 
 
-def checked_changes(
+def read_policy_changes(
     directives: Mapping[str, object] | str, where: str
 ) -> tuple[Policy, tuple[str, ...]]:
     """Read and check changes to a policy: directives to replace, and those to leave out, which
@@ -153,7 +153,7 @@ def checked_changes(
         directives = {name: value for name, value in directives.items() if value is not None}
     for name in gone:
         check_directive(name, None, where)
-    return checked(directives, where), gone
+    return read_policy(directives, where), gone
 
 
 def check_directive(name: str, value: object, where: str) -> None:
@@ -188,7 +188,7 @@ def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> Non
         raise ConfigError(key, sources, "'none' must stand alone; remove it or the other sources")
 
 
-def replaced(policy: Policy, changes: Policy, *, only_present: bool = False) -> Policy:
+def replace_directives(policy: Policy, changes: Policy, *, only_present: bool = False) -> Policy:
     """``policy`` with whole directives replaced.
 
     Args:
@@ -199,7 +199,7 @@ def replaced(policy: Policy, changes: Policy, *, only_present: bool = False) -> 
     return {**policy, **changes}
 
 
-def widened(policy: Policy, extra: Directives, *, set_missing: bool = False) -> Policy:
+def add_sources(policy: Policy, extra: Directives, *, set_missing: bool = False) -> Policy:
     """``policy`` with sources added, so that it allows more and never less.
 
     A missing directive begins as a copy of the one that browsers fall back to. With none to fall
@@ -221,7 +221,7 @@ def widened(policy: Policy, extra: Directives, *, set_missing: bool = False) -> 
     return result
 
 
-def compiled(policy: Policy) -> Pieces:
+def compile_policy(policy: Policy) -> Pieces:
     """The header's text, cut where the nonce goes.
 
     Returns:
@@ -266,7 +266,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
     TRUSTED_TYPES_EVAL: Final = "'trusted-types-eval'"
 
     def __init__(self, policy: Mapping[str, object] | str = "") -> None:
-        self._policy: Policy = checked(policy, "Csp")
+        self._policy: Policy = read_policy(policy, "Csp")
         self._dropped: tuple[str, ...] = ()
 
     @classmethod
@@ -290,13 +290,15 @@ class Csp(Mapping[str, tuple[str, ...]]):
 
     def set(self, directive: str, *sources: str) -> Self:
         """With this directive as given, whatever it was before."""
-        return self._made(replaced(self._policy, checked({directive: sources}, "Csp.set")))
+        return self._made(
+            replace_directives(self._policy, read_policy({directive: sources}, "Csp.set"))
+        )
 
     def add(self, directive: str, *sources: str) -> Self:
         """With more sources in this directive. A missing one begins as a copy of the one that
         browsers fall back to."""
-        extra = checked({directive: sources}, "Csp.add")
-        return self._made(widened(self._policy, extra, set_missing=True))
+        extra = read_policy({directive: sources}, "Csp.add")
+        return self._made(add_sources(self._policy, extra, set_missing=True))
 
     def without(self, *directives: str) -> Self:
         """Without these directives. In ``OM_CSP`` and ``@om.csp(replace=…)`` they are taken out of

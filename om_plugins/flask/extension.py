@@ -28,7 +28,7 @@ from ..chains.live_settings import LASTS_S
 from ..csp.override import Override, add_override
 from ..errors import ConfigError
 from ..fallback.options import FallbackOptions
-from ..headers.companions import changes
+from ..headers.companions import read_changes
 from ..runtime import Runtime
 from ..types import EngineSpec
 from .app_state import KEY, Entry, hear_of_wrong_methods, runtime_of
@@ -306,7 +306,7 @@ class OpenManager:
             @om.headers({"X-Frame-Options": None, "Cross-Origin-Resource-Policy": "cross-origin"})
             def embed(): ...
         """
-        changed = changes(headers or {}, permissions_policy)
+        changed = read_changes(headers or {}, permissions_policy)
 
         def act() -> None:
             state = current_state()

@@ -16,7 +16,7 @@ from flask import Flask, current_app, has_request_context, request, url_for
 from markupsafe import Markup
 from werkzeug.security import safe_join
 
-from ..csp.hashes import OWN, noted
+from ..csp.hashes import OWN, note_hash
 from ..csp.nonce import tag_nonce
 from .current import current_state
 
@@ -65,7 +65,7 @@ class StaticFile:
         if has_request_context():
             state = current_state()
             # where a policy lists hashes, it allows the site's own files as well
-            own = self._hashes and "://" not in self.url and noted(state, OWN)
+            own = self._hashes and "://" not in self.url and note_hash(state, OWN)
             given["nonce"] = None if own else tag_nonce(state)
         given |= self._attributes
         text = Markup()

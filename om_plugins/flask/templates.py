@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..core.request_state import state_of
 from ..csp.feature import CspKeys
-from ..csp.hashes import OWN, noted
+from ..csp.hashes import OWN, note_hash
 from ..csp.jinja.extension import install, salt_bytecode
 from ..csp.nonce import tag_nonce
 from ..runtime import Runtime
@@ -100,7 +100,7 @@ def _head(
     static = environ.get("SCRIPT_NAME", "") + keys.prefix + "/static/"
     # where a policy lists hashes, it allows the site's own files as well
     state = state_of(environ, app)
-    own = _lists_hashes(runtime) and noted(state, OWN)
+    own = _lists_hashes(runtime) and note_hash(state, OWN)
     value = None if own else tag_nonce(state)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
     early = Markup('<link rel="modulepreload" href="{}"{}>')

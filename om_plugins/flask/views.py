@@ -22,7 +22,7 @@ from ..cache.cache import SmartCache
 from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
 from ..core.request_state import KEY
-from ..csp.hashes import noted
+from ..csp.hashes import note_hash
 from ..http_cache.layer import anonymous_request
 from ..http_cache.origin_fetch import CacheIntent
 from .current import current_state
@@ -297,7 +297,7 @@ class _Look:
             made.headers.extend([(name, value) for name, value in headers if name != _HASHES])
             for name, value in headers:
                 if name == _HASHES:
-                    noted(state, value)
+                    note_hash(state, value)
         if "Cache-Control" not in made.headers:
             made.headers["Cache-Control"] = _cache_control(self.cache, self.rules, status)
         for name in self.rules.vary:

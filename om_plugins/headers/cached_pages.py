@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..csp.hashes import checked_notes
+from ..csp.hashes import check_notes
 from ..csp.override import Override
 from ..settings.kinds import HEADERS
-from .downstream_caching import kept_private
+from .downstream_caching import make_private
 from .layer import HeaderPolicy
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class CachedPages:
     """The hooks of one cache; see :class:`om_plugins.http_cache.context.PageHooks`."""
 
     def make_private(self, headers: list[Header]) -> list[Header]:
-        """Return the headers with ``Cache-Control: private``; see :func:`.kept_private`."""
-        return kept_private(headers)
+        """Return the headers with ``Cache-Control: private``; see :func:`.make_private`."""
+        return make_private(headers)
 
     def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
         """Encode the marks of a response for a store."""
@@ -65,7 +65,7 @@ class CachedPages:
                 HEADERS.read(dict(headers))
                 found["header_changes"] = tuple(headers)
             if hashes:
-                found["hashes"] = checked_notes(hashes)
+                found["hashes"] = check_notes(hashes)
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise ValueError(str(error)) from None
         if route:

@@ -16,16 +16,16 @@ from ..csp.presets import FRAME_ANCESTORS
 from ..errors import ConfigError
 from ..settings.kinds import FEATURES, HEADERS
 from ..settings.table import Check
-from .permissions_policy import permissions_policy
+from .permissions_policy import build_permissions_policy
 
 Header = tuple[str, str]
 
 __all__ = [
     "DEFAULTS",
     "Companion",
-    "changed",
-    "changes",
-    "listed",
+    "apply_changes",
+    "list_companions",
+    "read_changes",
 ]
 
 DEFAULTS: Mapping[str, str] = {
@@ -85,7 +85,7 @@ class Companion:
     https_only: bool = False
 
 
-def listed(headers: Mapping[str, str]) -> list[Companion]:
+def list_companions(headers: Mapping[str, str]) -> list[Companion]:
     """Headers with the responses that they go with."""
     return [
         Companion(name, value, name.lower() in _HTML_ONLY, name.lower() in _HTTPS_ONLY)
@@ -121,14 +121,14 @@ def merge_with_defaults(
             merged.pop(folded, None)
     for name, value in (
         ("Strict-Transport-Security", hsts),
-        ("Permissions-Policy", permissions_policy(permissions or {})),
+        ("Permissions-Policy", build_permissions_policy(permissions or {})),
     ):
         if value:
             merged[name.lower()] = (name, value)
     return dict(merged.values())
 
 
-def changes(
+def read_changes(
     headers: Mapping[str, str | None],
     permissions: Mapping[str, Sequence[str] | str] | None = None,
 ) -> tuple[tuple[str, str | None], ...]:
@@ -152,7 +152,7 @@ def changes(
         result.append((name, value))
     if permissions is not None:
         where = f"{where}(permissions_policy)"
-        policy = permissions_policy(_read(FEATURES, permissions, where), where)
+        policy = build_permissions_policy(_read(FEATURES, permissions, where), where)
         result.append(("Permissions-Policy", policy or None))
     return tuple(result)
 
@@ -192,7 +192,7 @@ def _known(word: str, allowed: Iterable[str]) -> str:
     return f"unknown value {word!r}; known are {', '.join(sorted(allowed))}"
 
 
-def changed(
+def apply_changes(
     added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
 ) -> list[Header]:
     """``added`` with a view's changes; what the application set itself stays.

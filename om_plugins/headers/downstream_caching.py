@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Header = tuple[str, str]
 
-__all__ = ["MAX_BODY_BYTES", "PRIVATE", "LatePage", "conditional", "kept_private"]
+__all__ = ["MAX_BODY_BYTES", "PRIVATE", "LatePage", "answer_conditional", "make_private"]
 
 PRIVATE: Header = ("Cache-Control", "private")
 MAX_BODY_BYTES = 4 * 2**20
@@ -38,7 +38,7 @@ _ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 _MADE_WITH = {32: "md5", 40: "sha1", 64: "sha256"}
 
 
-def kept_private(headers: Iterable[Header]) -> list[Header]:
+def make_private(headers: Iterable[Header]) -> list[Header]:
     """``headers`` with ``Cache-Control: private`` (RFC 9111, section 5.2.2.7).
 
     ``public``, ``s-maxage`` and headers that speak to one kind of cache (RFC 9213) are left out;
@@ -68,7 +68,7 @@ def _directives(value: str) -> list[str]:
     return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', value)
 
 
-def conditional(
+def answer_conditional(
     environ: WSGIEnvironment, status: str, headers: list[Header], body: bytes, nonce: str
 ) -> tuple[str, list[Header], bytes]:
     """The response with an ETag that does not depend on its nonce, or a 304.
@@ -147,7 +147,7 @@ class LatePage:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        status, headers, whole = conditional(
+        status, headers, whole = answer_conditional(
             self._environ, self._status, self._headers, whole, nonce
         )
         self._start_response(status, headers)

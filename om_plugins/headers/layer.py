@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ..core.request_state import KEY, RequestState, StateLayer, end, nest
-from ..csp.hashes import notes, with_hashes
+from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import Paths, PolicyRules, Sent
 from ..csp.nonce import Nonces
 from ..csp.override import Override
-from ..csp.policy import HTTPS_ONLY, Pieces, Policy, checked, compiled
+from ..csp.policy import HTTPS_ONLY, Pieces, Policy, compile_policy, read_policy
 from ..csp.presets import DRAWING, OTHER, PAGE, STRICT, UNKNOWN, content_kind
-from .companions import DEFAULTS, Companion, changed, listed
-from .downstream_caching import PRIVATE, LatePage, kept_private
+from .companions import DEFAULTS, Companion, apply_changes, list_companions
+from .downstream_caching import PRIVATE, LatePage, make_private
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -124,7 +124,9 @@ class HeaderPolicy:
             _FRAMING: _FRAMING_BIT,
         }
         self._companions: list[tuple[int, Companion]] = []
-        for number, one in enumerate(listed(DEFAULTS if companions is None else companions)):
+        for number, one in enumerate(
+            list_companions(DEFAULTS if companions is None else companions)
+        ):
             bit = self._bits.setdefault(one.name.lower(), _FIRST_COMPANION_BIT << number)
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
@@ -193,7 +195,10 @@ class HeaderPolicy:
             hashes: Hashes = None
             if state.hashes is not None:
                 # a page that is streamed may still need its nonce
-                hashes = notes(state), state.page_nonce is not None or not outside & _LENGTH_BIT
+                hashes = (
+                    close_notes(state),
+                    state.page_nonce is not None or not outside & _LENGTH_BIT,
+                )
             key = (present, reporting, root, hashes)
             added, waiting = variant.plans.get(key) or self._plan(variant, *key)
             if waiting:
@@ -202,7 +207,7 @@ class HeaderPolicy:
                 for name, pieces in waiting:
                     added.append((name, value.join(pieces)))
         if state.header_changes:
-            added = changed(added, state.header_changes, headers)
+            added = apply_changes(added, state.header_changes, headers)
         return added, outside
 
     def lasting(
@@ -239,7 +244,7 @@ class HeaderPolicy:
             if present & _FRAMING_BIT:
                 policy = self._without_framing(policy)
             if policy:
-                found.append((_ENFORCED, compiled(policy)[0]))
+                found.append((_ENFORCED, compile_policy(policy)[0]))
         return found if changes else _remember(self._others[kind], present, found)
 
     def _companions_for(self, present: int, *, page: bool) -> list[Header]:
@@ -258,7 +263,7 @@ class HeaderPolicy:
             try:
                 answer = ask(environ)
                 if answer:
-                    answers.append(tuple(checked(answer, "om_csp").items()))
+                    answers.append(tuple(read_policy(answer, "om_csp").items()))
             except Exception:
                 if ask not in self._failed:  # once: a page a second would fill the log
                     self._failed.append(ask)
@@ -295,7 +300,7 @@ class HeaderPolicy:
             if sent.enforced and present & _FRAMING_BIT:
                 policy = self._without_framing(policy)
             noted, nonce = hashes or ((), True)
-            policy = with_hashes(policy, noted, nonce=nonce)
+            policy = add_hashes(policy, noted, nonce=nonce)
             if not secure:
                 policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
             if reporting and sent.asks and not _reports_elsewhere(policy):
@@ -305,7 +310,7 @@ class HeaderPolicy:
                 if secure:
                     policy["report-to"] = (_GROUP,)
                     asks = True
-            pieces = compiled(policy)
+            pieces = compile_policy(policy)
             if len(pieces) > 1:
                 waiting.append((name, pieces))
             elif pieces[0]:
@@ -399,7 +404,7 @@ class HeadersLayer(StateLayer):
                 )
             ) and not state.stitched:
                 if outside & _CACHING_BIT:
-                    headers = kept_private(headers)
+                    headers = make_private(headers)
                 else:
                     headers.append(PRIVATE)
                 if outside & _ETAG_BIT and not returned and status[:3] == "200":

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
 
-__all__ = ["FEATURES", "permissions_policy"]
+__all__ = ["FEATURES", "build_permissions_policy"]
 
 FEATURES = frozenset(
     """
@@ -46,7 +46,7 @@ _ORIGIN = re.compile(r"(https?|wss?)://(\*\.)?[A-Za-z0-9.-]+(:[0-9]+)?")
 _WORDS = {"self": "self", "'self'": "self", "src": "src", "'src'": "src"}
 
 
-def permissions_policy(
+def build_permissions_policy(
     features: Mapping[str, Sequence[str]], where: str = "OM_PERMISSIONS_POLICY"
 ) -> str:
     """The header's value.

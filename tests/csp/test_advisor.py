@@ -1,7 +1,7 @@
 import pytest
 
 from om_plugins.csp.advisor import RISKS, as_settings, suggest
-from om_plugins.csp.policy import checked
+from om_plugins.csp.policy import read_policy
 from om_plugins.csp.presets import STRICT, compatible
 from om_plugins.csp.violations import ViolationGroup
 
@@ -58,7 +58,7 @@ def test_each_kind_has_a_mend_and_the_smallest_change(directive, blocked, more, 
     assert bool(found.cost) is bool(change)
     assert risk in RISKS
     if change:
-        checked(found.change, "suggested")
+        read_policy(found.change, "suggested")
 
 
 def test_settings_are_whole_directives_of_changes_that_cost_little():
@@ -80,7 +80,7 @@ def test_settings_are_whole_directives_of_changes_that_cost_little():
     assert high["object-src"] == [CDN]
     assert high["script-src"][-1] == "'unsafe-eval'"
     assert policy == dict(STRICT)
-    checked(high, "OM_CSP")
+    read_policy(high, "OM_CSP")
 
 
 def test_an_attribute_is_allowed_by_its_hash_and_nothing_else():

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemBytecodeCache
 
 from om_plugins import OpenManager
 from om_plugins.core.request_state import KEY, RequestState
-from om_plugins.csp.hashes import OWN, checked_notes, hashed, is_own, noted, with_hashes
+from om_plugins.csp.hashes import OWN, add_hashes, check_notes, hash_text, is_own, note_hash
 from om_plugins.csp.jinja.extension import install
-from om_plugins.csp.policy import checked
+from om_plugins.csp.policy import read_policy
 from om_plugins.errors import ConfigError
 
 
@@ -109,7 +109,7 @@ def test_an_address_with_scheme_or_host_is_not_the_site_s_own(address):
 
 def test_once_the_headers_are_sent_a_tag_has_its_nonce(render):
     assert 'nonce="N"' in render("<script>a</script>", collecting=False)[0]
-    assert not noted(RequestState(None, hashes=()), OWN)
+    assert not note_hash(RequestState(None, hashes=()), OWN)
 
 
 def test_attributes_are_noted_on_request(render):
@@ -145,7 +145,7 @@ def test_attributes_of_a_macro_are_noted_when_it_is_called(render):
 )  # fmt: skip
 def test_policies_list_what_their_page_noted(policy, nonce, expected):
     notes = ["script-src H", "script-src-attr A", "style-src-attr S"]
-    found = with_hashes(checked(policy, ""), notes, nonce=nonce)
+    found = add_hashes(read_policy(policy, ""), notes, nonce=nonce)
     text = "; ".join(" ".join((name, *sources)) for name, sources in found.items())
     if "'hashes'" in policy and "script-src-elem" not in policy:
         expected += "; script-src-attr 'unsafe-hashes' A"
@@ -153,10 +153,10 @@ def test_policies_list_what_their_page_noted(policy, nonce, expected):
 
 
 def test_notes_from_a_store_are_checked():
-    note = hashed("script-src", "a")
-    assert checked_notes([note]) == (note,)
+    note = hash_text("script-src", "a")
+    assert check_notes([note]) == (note,)
     with pytest.raises(ValueError, match="no hash"):
-        checked_notes([note + "; img-src *"])
+        check_notes([note + "; img-src *"])
 
 
 def test_bytecode_with_and_without_hashes_is_kept_apart(tmp_path):

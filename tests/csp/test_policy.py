@@ -3,7 +3,7 @@ import pytest
 from om_plugins import Settings
 from om_plugins.csp.modes import PolicyRules
 from om_plugins.csp.override import Override
-from om_plugins.csp.policy import Csp, checked, compiled, replaced, widened
+from om_plugins.csp.policy import Csp, add_sources, compile_policy, read_policy, replace_directives
 from om_plugins.csp.presets import API, BASELINE, STRICT, compatible
 from om_plugins.errors import ConfigError
 
@@ -73,7 +73,7 @@ BAD = [
 
 @pytest.mark.parametrize("policy", GOOD, ids=repr)
 def test_good_policy_is_accepted(policy):
-    result = checked(policy, "OM_CSP")
+    result = read_policy(policy, "OM_CSP")
     assert list(result) == list(policy)
     assert all(isinstance(sources, tuple) for sources in result.values())
 
@@ -81,28 +81,28 @@ def test_good_policy_is_accepted(policy):
 @pytest.mark.parametrize(("policy", "directive", "reason"), BAD, ids=lambda one: repr(one)[:60])
 def test_bad_policy_is_refused_with_key_value_and_way_out(policy, directive, reason):
     with pytest.raises(ConfigError) as caught:
-        checked(policy, "OM_CSP")
+        read_policy(policy, "OM_CSP")
     assert caught.value.key == f"OM_CSP[{directive!r}]"
     assert reason in caught.value.reason
 
 
 def test_hosts_differ_by_their_path_with_regard_to_case():
     same = {"img-src": ["https://a.example/X", "https://a.example/x"]}
-    assert checked(same, "OM_CSP") == {"img-src": tuple(same["img-src"])}
+    assert read_policy(same, "OM_CSP") == {"img-src": tuple(same["img-src"])}
 
 
 def test_shipped_policies_pass_their_own_check():
-    assert checked(dict(STRICT), "x") == dict(STRICT)
-    assert checked(dict(BASELINE), "x") == dict(BASELINE)
+    assert read_policy(dict(STRICT), "x") == dict(STRICT)
+    assert read_policy(dict(BASELINE), "x") == dict(BASELINE)
 
 
 def test_compiled_policy_waits_for_the_nonce_in_every_place():
-    pieces = compiled({"script-src": ("'nonce'", "https:"), "style-src": ("'nonce'",)})
+    pieces = compile_policy({"script-src": ("'nonce'", "https:"), "style-src": ("'nonce'",)})
     assert "N1".join(pieces) == "script-src 'nonce-N1' https:; style-src 'nonce-N1'"
 
 
 def test_policy_without_nonce_compiles_to_one_piece():
-    assert compiled({"upgrade-insecure-requests": (), "base-uri": ("'none'",)}) == (
+    assert compile_policy({"upgrade-insecure-requests": (), "base-uri": ("'none'",)}) == (
         "upgrade-insecure-requests; base-uri 'none'",
     )
 
@@ -110,8 +110,8 @@ def test_policy_without_nonce_compiles_to_one_piece():
 def test_replacing_sets_whole_directives():
     policy = {"img-src": ("a.example",), "base-uri": ("'self'",)}
     changes = {"img-src": ("b.example",), "font-src": ("c.example",)}
-    assert replaced(policy, changes) == {**policy, **changes}
-    assert "font-src" not in replaced(policy, changes, only_present=True)
+    assert replace_directives(policy, changes) == {**policy, **changes}
+    assert "font-src" not in replace_directives(policy, changes, only_present=True)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_replacing_sets_whole_directives():
     ids=repr,
 )
 def test_widening_allows_more_and_never_less(policy, extra, result):
-    assert widened(policy, extra) == result
+    assert add_sources(policy, extra) == result
 
 
 def test_widening_sets_a_missing_directive_only_when_told_to():
-    assert widened({}, {"frame-src": ["b"]}, set_missing=True) == {"frame-src": ("b",)}
+    assert add_sources({}, {"frame-src": ["b"]}, set_missing=True) == {"frame-src": ("b",)}
 
 
 # --- a policy that is built in code ---------------------------------------------------------------

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from om_plugins.csp.policy import checked
+from om_plugins.csp.policy import read_policy
 from om_plugins.csp.sources import folded, wrong
 
 WRONG = [
@@ -45,7 +45,7 @@ def test_what_browsers_would_leave_out_is_told_with_the_way_out(directive, sourc
     reason = reason_of(directive, source)
     assert way_out in reason
     for quoted, bare in re.findall(r"write (?:\"('[^']+')\"|'([^']+)')", reason):
-        assert checked({directive: [quoted or bare]}, "what the error says to write")
+        assert read_policy({directive: [quoted or bare]}, "what the error says to write")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from flask import Flask, render_template_string, request
 from om_plugins import OpenManager
 from om_plugins.core.request_state import state_of
 from om_plugins.csp.nonce import nonce, tag_nonce
-from om_plugins.headers.downstream_caching import MAX_BODY_BYTES, conditional, kept_private
+from om_plugins.headers.downstream_caching import MAX_BODY_BYTES, answer_conditional, make_private
 from om_plugins.headers.layer import HeaderPolicy, HeadersLayer
 
 
@@ -66,7 +66,7 @@ def test_a_page_that_used_its_nonce_is_private(enforced, said, kept):
 def test_headers_for_one_kind_of_cache_are_left_out():
     own = [("CDN-Cache-Control", "max-age=9"), ("Surrogate-Control", "max-age=9"), ("A", "b")]
     own += [("X-Accel-Expires", "9"), ("cloudflare-cdn-cache-control", "max-age=9")]
-    assert kept_private(own) == [("A", "b"), ("Cache-Control", "private")]
+    assert make_private(own) == [("A", "b"), ("Cache-Control", "private")]
 
 
 def test_a_page_that_used_no_nonce_may_be_kept_by_anybody(enforced):
@@ -194,7 +194,7 @@ def test_the_body_is_closed_once_it_was_read(enforced):
 
 def test_conditional_without_an_etag_changes_nothing():
     answer = ("200 OK", [("Content-Type", "text/html")], b"x")
-    assert conditional({}, *answer, "n") == answer
+    assert answer_conditional({}, *answer, "n") == answer
 
 
 def test_flask_s_own_etags_work_with_nonces():

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from om_plugins.errors import ConfigError
-from om_plugins.headers.permissions_policy import FEATURES, permissions_policy
+from om_plugins.headers.permissions_policy import FEATURES, build_permissions_policy
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from om_plugins.headers.permissions_policy import FEATURES, permissions_policy
     ],
 )
 def test_permissions_in_every_form(allowed, value):
-    assert permissions_policy({"usb": allowed}) == value
+    assert build_permissions_policy({"usb": allowed}) == value
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_permissions_in_every_form(allowed, value):
 )
 def test_wrong_permissions_fail_at_start(features, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        permissions_policy(features)
+        build_permissions_policy(features)
     assert caught.value.key.startswith("OM_PERMISSIONS_POLICY[")
 
 

@@ -24,7 +24,7 @@ from jinja2.lexer import Token
 from markupsafe import Markup
 
 from ...core.request_state import KEY, RequestState, state_of
-from ..hashes import OWN, hashed, is_own, noted
+from ..hashes import OWN, hash_text, is_own, note_hash
 from ..html.scan import Tag
 from ..nonce import tag_nonce
 from .scan import joined, scan
@@ -222,11 +222,11 @@ class _Host:
         """Note a hash, or what else stands for a nonce.
 
         Args:
-            what: as :func:`~.hashes.hashed` gives it.
+            what: as :func:`~.hashes.hash_text` gives it.
             quote: of the nonce that is put out when nothing can be noted any more; "" for none.
         """
         state = self._state()
-        if state is None or noted(state, what) or not quote:
+        if state is None or note_hash(state, what) or not quote:
             return ""
         return self.attribute(quote)
 
@@ -319,7 +319,7 @@ def _with_nonces(
             what = _noted_for(tag) if hashes else ""
             places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"', what))
     for one in scanner.inline if attributes else ():
-        what = hashed(one.directive, one.value, attribute=True)
+        what = hash_text(one.directive, one.value, attribute=True)
         # put out as nothing, so it may stand inside the value
         places.setdefault(one.piece, []).append((one.offset, "", what))
     for number, token in enumerate(tokens):
@@ -343,4 +343,4 @@ def _noted_for(tag: Tag) -> str:
         return OWN if is_own(tag.address) else ""
     if tag.body is None or tag.loose or tag.name == "link":
         return ""
-    return hashed(f"{tag.name}-src", tag.body)
+    return hash_text(f"{tag.name}-src", tag.body)

@@ -22,7 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
 from om_plugins.core.request_state import KEY, RequestState
-from om_plugins.csp.hashes import hashed
+from om_plugins.csp.hashes import hash_text
 from om_plugins.csp.jinja.extension import NonceExtension, install
 from om_plugins.csp.nonce import nonce
 
@@ -546,7 +546,7 @@ def test_every_hash_is_that_of_a_text_in_the_page(elements, trim, around):
     reader = _Inline()
     reader.feed(html)
     reader.close()
-    assert set(state.hashes) == {hashed(f"{tag}-src", text) for tag, text in reader.texts}
+    assert set(state.hashes) == {hash_text(f"{tag}-src", text) for tag, text in reader.texts}
 
 
 def test_compiling_a_page_costs_little_more():
