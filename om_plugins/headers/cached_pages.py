@@ -1,9 +1,8 @@
-"""What the shared HTTP cache must know of policies, nonces and headers.
+"""What the shared HTTP cache needs from the features policies and headers.
 
-The cache lies inside the layers that add headers and count requests. A response that comes out of
-it brings along *marks*: what the application would have written into the request's state for those
-layers. They are the changes to its policy and headers, its hashes, its route, and whether its tags
-were left without nonces.
+The cache lies inside the layers that add headers and count requests. A stored response therefore
+keeps *marks*: what the application wrote into the request's state for those layers. They are the
+changes to its policy and headers, its hashes, its route, and whether its tags have no nonces.
 """
 
 from __future__ import annotations
@@ -51,6 +50,9 @@ class CachedPages:
     def unpack_marks(self, data: bytes) -> dict[str, Any]:
         """Decode what :meth:`pack_marks` returned.
 
+        The changes are checked as if a view had made them: whoever can write to the store could
+        otherwise plant a change that opens the policy.
+
         Raises:
             ValueError: the data is damaged or has another format.
         """
@@ -74,7 +76,8 @@ class CachedPages:
 
 
 class HitHeaderPolicy:
-    """The headers of hits that pass the layers; see :class:`om_plugins.http_cache.fast_path`.
+    """The headers of hits that skip the layers; see
+    :class:`om_plugins.http_cache.fast_path.HitHeaders`.
 
     Args:
         policy: of the layer that adds headers; it must be :attr:`~.HeaderPolicy.alike`.
@@ -92,11 +95,12 @@ class HitHeaderPolicy:
         headers: list[Header],
         marks: Mapping[str, Any],
     ) -> tuple[list[Header], list[tuple[str, tuple[str, ...]]]] | None:
-        """Work out what is added to every hit of a page.
+        """Compute what is added to every hit of a page.
 
         Returns:
-            Whole headers, and name and pieces of those with a nonce. ``None`` when it depends on
-            the request: the view changed its headers, or a setting changes them for this path.
+            Whole headers, and the name and pieces of those that contain a nonce. ``None`` when they
+            depend on the request: the view changed its headers, or a setting changes them for this
+            path.
         """
         policy = self._policy
         plain = "plain" in marks

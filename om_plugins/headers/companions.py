@@ -1,7 +1,8 @@
-"""The headers beside the Content-Security-Policy: which there are, and what they may say.
+"""The headers beside the Content-Security-Policy: their defaults and their allowed values.
 
-A header goes with a response whose application set none of that name. Some are of use on pages
-alone, and ``Strict-Transport-Security`` on HTTPS alone (RFC 6797, section 7.2).
+A header is added to a response when the application has not set a header of that name. Some headers
+have an effect on HTML pages only, and ``Strict-Transport-Security`` on HTTPS only (RFC 6797,
+section 7.2).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ _DOCUMENT_POLICY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """One header, and the responses that it goes with."""
+    """One header, and the responses that it is added to."""
 
     name: str
     value: str
@@ -86,7 +87,7 @@ class Companion:
 
 
 def list_companions(headers: Mapping[str, str]) -> list[Companion]:
-    """Headers with the responses that they go with."""
+    """Return the headers together with the responses that each one is added to."""
     return [
         Companion(name, value, name.lower() in _HTML_ONLY, name.lower() in _HTTPS_ONLY)
         for name, value in headers.items()
@@ -132,14 +133,17 @@ def read_changes(
     headers: Mapping[str, str | None],
     permissions: Mapping[str, Sequence[str] | str] | None = None,
 ) -> tuple[tuple[str, str | None], ...]:
-    """What a view changes, for :attr:`RequestState.header_changes`.
+    """Check the headers that a view changes, for :attr:`RequestState.header_changes`.
 
     Args:
         headers: from a name to the value, or ``None`` to leave the header out.
-        permissions: what ``OM_PERMISSIONS_POLICY`` would be for this view.
+        permissions: replaces ``OM_PERMISSIONS_POLICY`` for this view.
+
+    Returns:
+        Pairs of a name and a value.
 
     Raises:
-        ConfigError: a name or value is not allowed.
+        ConfigError: a name or a value is not allowed.
     """
     where = "headers"
     result: list[tuple[str, str | None]] = []
@@ -195,10 +199,15 @@ def _known(word: str, allowed: Iterable[str]) -> str:
 def apply_changes(
     added: list[Header], changes: Iterable[tuple[str, str | None]], own: Iterable[Header]
 ) -> list[Header]:
-    """``added`` with a view's changes; what the application set itself stays.
+    """Return ``added`` with the changes of a view.
 
-    Browsers that know ``frame-ancestors`` do not look at ``X-Frame-Options`` beside it, so that one
-    says the same.
+    Headers that the application set itself are kept. Browsers that know ``frame-ancestors`` ignore
+    ``X-Frame-Options`` beside it, so ``frame-ancestors`` is changed to say the same.
+
+    Args:
+        added: the headers to add to the response.
+        changes: of the view.
+        own: the headers that the application set.
     """
     wanted = {name.lower(): (name, value) for name, value in changes}
     kept = [header for header in added if header[0].lower() not in wanted]

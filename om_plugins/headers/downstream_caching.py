@@ -1,9 +1,9 @@
-"""What caches and browsers outside are told about a page that has a nonce in it.
+"""What downstream caches and browsers may do with a page that contains a nonce.
 
-Such a page differs each time it is sent. A shared cache would give one nonce to many, so it is told
-that the page is private. And an ETag made from its bytes would never match again: the one here is
-made from what does not change, so that browsers that have the page get their 304, keep the page
-*and* the policy that it came with, and the two still agree.
+Such a page differs each time it is sent. A shared cache would send one nonce to many browsers, so
+the page is marked ``private``. An ETag made from the bytes of the page would never match again. The
+ETag here is made from the parts that do not change: a browser that has the page gets a 304 and
+keeps both the page and the policy that it came with, whose nonces agree.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _MADE_WITH = {32: "md5", 40: "sha1", 64: "sha256"}
 
 
 def make_private(headers: Iterable[Header]) -> list[Header]:
-    """``headers`` with ``Cache-Control: private`` (RFC 9111, section 5.2.2.7).
+    """Return ``headers`` with ``Cache-Control: private`` (RFC 9111, section 5.2.2.7).
 
-    ``public``, ``s-maxage`` and headers that speak to one kind of cache (RFC 9213) are left out;
-    what browsers are told stays.
+    ``public``, ``s-maxage`` and headers for one kind of cache (RFC 9213) are removed. Directives
+    for browsers are kept.
     """
     result: list[Header] = []
     said: list[str] = []
@@ -64,25 +64,25 @@ def make_private(headers: Iterable[Header]) -> list[Header]:
 
 
 def _directives(value: str) -> list[str]:
-    """Split at commas that stand in no quotes: ``private="a, b"`` is one directive."""
+    """Split a value at the commas outside of quotes: ``private="a, b"`` is one directive."""
     return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', value)
 
 
 def answer_conditional(
     environ: WSGIEnvironment, status: str, headers: list[Header], body: bytes, nonce: str
 ) -> tuple[str, list[Header], bytes]:
-    """The response with an ETag that does not depend on its nonce, or a 304.
+    """Return the response with an ETag that does not depend on its nonce, or a 304.
 
-    An ETag that was not made from the body's bytes is left as it is: whoever made it from the data
-    answers 304 without help.
+    An ETag that was not made from the bytes of the body is kept: the code that made it from the
+    data answers with 304 itself.
 
     Args:
         environ: of the request.
-        status, headers, body: the response as it would be sent.
-        nonce: the one in its body.
+        status, headers, body: the response.
+        nonce: the nonce in the body.
 
     Returns:
-        What to send: status, headers, body.
+        Status, headers and body to send.
     """
     tag = next((value for name, value in headers if name.lower() == "etag"), "")
     match = _ETAG.fullmatch(tag)
@@ -106,7 +106,7 @@ def answer_conditional(
 
 
 class LatePage:
-    """A page whose headers wait for its body, because they hold an ETag made from it."""
+    """A page whose headers wait for its body, because they contain an ETag made from it."""
 
     def __init__(
         self,
@@ -124,13 +124,16 @@ class LatePage:
         self._write: Callable[[bytes], object] | None = None
 
     def write(self, data: bytes) -> object:
-        """The callable of PEP 3333: whoever uses it is streaming, so nothing waits any longer."""
+        """Send the headers and ``data``: the ``write`` of PEP 3333.
+
+        An application that calls it is streaming, so the headers do not wait any longer.
+        """
         if self._write is None:
             self._write = self._start_response(self._status, self._headers)
         return self._write(data)
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """The body to send, once the headers are known."""
+        """Send the headers and return the body to send."""
         if self._write is not None:
             return body
         length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)

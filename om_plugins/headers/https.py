@@ -1,7 +1,7 @@
-"""The layer that sends browsers from plain HTTP to HTTPS.
+"""The layer that redirects browsers from plain HTTP to HTTPS.
 
-It believes ``wsgi.url_scheme`` alone: a header such as ``X-Forwarded-Proto``, which anybody can
-send, counts only where a trusted proxy's was put there (``OM_PROXIES``).
+It reads only ``wsgi.url_scheme``. Anybody can send a header such as ``X-Forwarded-Proto``; such a
+header counts only when ``OM_PROXIES`` names a trusted proxy that sets it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _QUERY = _PATH + "?%"
 
 
 class HttpsLayer:
-    """WSGI middleware: what comes over plain HTTP is redirected to the same address over HTTPS.
+    """WSGI middleware: redirects a request over plain HTTP to the same address over HTTPS.
 
-    GET and HEAD get 302 (or 301), other methods 307 (or 308), which keep method and body.
+    GET and HEAD get 302 (or 301), other methods 307 (or 308), which keep the method and the body.
 
     Args:
         app: the WSGI application.
-        permanent: 301 and 308: browsers remember, so there is no way back.
-        exempt: paths that are answered over plain HTTP, too, such as those of health checks;
-            ``/status/*`` stands for all that is below ``/status/``.
-        trusted_hosts: host names to redirect to; ``None`` for whatever was asked for.
-        everywhere: redirect where nothing else is said.
-        wish: what the view that a request is for says: ``True`` (over HTTPS alone), ``False``
-            (over plain HTTP, too) or ``None``. It is asked for plain HTTP only.
+        permanent: send 301 and 308. Browsers remember these, so they cannot be taken back.
+        exempt: paths that are answered over plain HTTP as well, such as those of health checks;
+            ``/status/*`` means all paths below ``/status/``.
+        trusted_hosts: host names to redirect to; ``None`` for the host of the request.
+        everywhere: redirect requests that no view and no exemption decides about.
+        wish: returns what the view of a request decides: ``True`` (HTTPS only), ``False`` (plain
+            HTTP as well) or ``None``. It is called for plain HTTP only.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class HttpsLayer:
         return []
 
     def _host(self, environ: WSGIEnvironment) -> str:
-        """The host that is asked for; "" for one that is malformed or not trusted."""
+        """Return the host of the request; "" for one that is malformed or not trusted."""
         try:
             host = get_host(environ, self._trusted_hosts)
         except SecurityError:

@@ -1,8 +1,8 @@
 """The layer that adds security headers to responses, and the policy that it follows.
 
-Everything that can be decided when the application starts is decided then: a response costs one
-pass over its headers, a look-up and a random nonce. The layer wraps ``start_response`` only and
-returns the application's own iterable, so that ``wsgi.file_wrapper`` keeps working.
+Everything that can be decided when the application starts is decided then. A response costs one
+pass over its headers, a look-up and a random nonce. The layer wraps only ``start_response`` and
+returns the iterable of the application itself, so that ``wsgi.file_wrapper`` keeps working.
 """
 
 from __future__ import annotations
@@ -64,27 +64,28 @@ _MEMO_SIZE = 256  # what a host app or a proxy header can make us remember is bo
 
 
 class HeaderPolicy:
-    """Which headers an application's responses get. Built and checked once, at start.
+    """The headers that the responses of an application get. It is built and checked once, at start.
 
     Args:
-        rules: which policies a response gets; those of a mode when it is only named.
+        rules: the policies of responses; when not given, they are made from the next two arguments.
         mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
         csp: directives that replace those of the strict policy.
-        companions: headers that are added where the application set none.
-        report_path: the report endpoint's path below the application's root; "" for none.
-        report_sample: share of HTML responses, 0 to 1, that ask browsers for reports. In modes
-            that only observe, the pages of all others need no nonces.
-        extra: sources to add, from plugins; they only ever allow more.
-        callables: asked for such sources for each HTML response; one that raises is logged.
-        paths: what changes by path.
-        hash_attributes: pages note their event handlers and style attributes, too.
+        companions: headers that are added where the application set none of the same name.
+        report_path: the path of the report endpoint below the root of the application; "" for none.
+        report_sample: the share of HTML responses, 0 to 1, that ask browsers for reports. In modes
+            that only observe, all other pages need no nonces.
+        extra: sources to add, from plugins; they can only allow more.
+        callables: return such sources for each HTML response; one that raises is logged.
+        paths: the changes by path.
+        hash_attributes: pages note the hashes of their event handlers and ``style`` attributes,
+            too.
 
     Attributes:
-        alike: what a response gets follows from its headers, its address and chance, where nothing
-            changed it for one request; see :meth:`lasting`.
+        alike: the headers of a response depend only on its own headers, its address and chance,
+            unless its request changed something; see :meth:`lasting`.
 
     Raises:
-        ConfigError: names the key, the value and the way out.
+        ConfigError: names the key, the value and a correct value.
     """
 
     def __init__(
@@ -146,18 +147,18 @@ class HeaderPolicy:
         status: str,
         headers: Iterable[Header],
     ) -> tuple[list[Header], int]:
-        """The headers to add to one response.
+        """Return the headers to add to one response.
 
         Args:
             environ: of the request.
-            state: of the request; gets the nonce when a policy with one is sent.
+            state: of the request; the nonce of a policy that is sent is written to it.
             root: ``SCRIPT_NAME`` as it was when the request came in.
             status: such as ``200 OK``.
-            headers: the application's own; not changed.
+            headers: the headers that the application set; they are not changed.
 
         Returns:
-            A list that the caller must not change, and which of the headers that speak to caches
-            the application set, as bits.
+            A list that the caller must not change, and a bit set of the headers for caches that the
+            application set.
         """
         bits = self._names
         present = 0
@@ -213,18 +214,19 @@ class HeaderPolicy:
     def lasting(
         self, scheme: str, root: str, status: str, headers: list[Header], *, plain: bool
     ) -> tuple[list[Header], list[tuple[str, Pieces]]]:
-        """What is added to every response with these headers that asks for no reports.
+        """Return what is added to every response with these headers that asks for no reports.
 
-        Only where :attr:`alike`, and for a response whose request changed nothing.
+        It is valid only for an :attr:`alike` policy, and for a response whose request changed
+        nothing.
 
         Args:
             scheme: ``http`` or ``https``.
             root: ``SCRIPT_NAME``.
             status, headers: as for :meth:`additions`.
-            plain: its tags were left without nonces.
+            plain: the tags of the page have no nonces.
 
         Returns:
-            Whole headers, and those in whose pieces' joints a nonce belongs.
+            Whole headers, and those that contain a nonce, as pieces to join with it.
         """
         mark = self.make_nonce()
         state = RequestState(None, plain=plain, header_nonce=mark)
@@ -233,11 +235,11 @@ class HeaderPolicy:
         return whole, [(name, tuple(value.split(mark))) for name, value in added if mark in value]
 
     def draw(self) -> bool:
-        """Whether this response asks for reports."""
+        """Decide by chance whether this response asks for reports."""
         return random() < self._sample  # below 1, and never below 0
 
     def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
-        """What is added to a response that is no page."""
+        """Return what is added to a response that is not a page."""
         found = self._companions_for(present, page=False)
         if kind != OTHER and not present & _ENFORCED_BIT:
             policy = self.rules.api(changes, drawing=kind == DRAWING)
@@ -320,8 +322,11 @@ class HeaderPolicy:
         return _remember(variant.plans, (present, reporting, root, hashes), (complete, waiting))
 
     def _without_framing(self, policy: Policy) -> Policy:
-        """Leave framing to the application's X-Frame-Options: browsers ignore that header beside
-        ``frame-ancestors``, and a DENY must not become our 'self'."""
+        """Return ``policy`` without ``frame-ancestors``.
+
+        The application sends X-Frame-Options itself. Browsers ignore that header beside
+        ``frame-ancestors``, and its DENY must not become our 'self'.
+        """
         name = "frame-ancestors"
         if name in self.rules.own or policy.get(name) not in (STRICT[name], self.rules.framing):
             return policy
@@ -329,7 +334,7 @@ class HeaderPolicy:
 
 
 class _Variant:
-    """The policies of one kind of response, and the headers made of them so far."""
+    """The policies of one kind of response, and the headers that were computed from them."""
 
     __slots__ = ("plans", "sent")
 
@@ -339,15 +344,13 @@ class _Variant:
 
 
 class HeadersLayer(StateLayer):
-    """Plain WSGI middleware that adds a :class:`HeaderPolicy`'s headers.
-
-    ::
-
-        app = HeadersLayer(app, HeaderPolicy(mode="enforce"))
+    """WSGI middleware that adds the headers of a :class:`HeaderPolicy`.
 
     Args:
         app: the WSGI application.
         policy: what to add.
+        owner: the application that the request's state belongs to; this layer when not given.
+        inside: a layer further out has made the request's state.
     """
 
     __slots__ = ("app", "policy")
@@ -425,8 +428,11 @@ class HeadersLayer(StateLayer):
 
 
 def _quoted_root(root: str) -> str:
-    """``SCRIPT_NAME`` as part of an address: it may come from a proxy's header, so nothing of it
-    may end a value or, with two slashes, name another host."""
+    """Quote ``SCRIPT_NAME`` for use in an address.
+
+    A header of a proxy may have set it, so no character of it may end a header value and no two
+    slashes may name another host.
+    """
     base = root.strip("/")
     return "/" + quote(base, safe="/", encoding="latin-1", errors="replace") if base else ""
 

@@ -1,4 +1,4 @@
-"""``Permissions-Policy``: which of a browser's powers a page and its frames may use.
+"""``Permissions-Policy``: the browser features that a page and its frames may use.
 
 Source: https://www.w3.org/TR/permissions-policy/ and its list of features,
 https://github.com/w3c/webappsec-permissions-policy/blob/main/features.md.
@@ -49,12 +49,12 @@ _WORDS = {"self": "self", "'self'": "self", "src": "src", "'src'": "src"}
 def build_permissions_policy(
     features: Mapping[str, Sequence[str]], where: str = "OM_PERMISSIONS_POLICY"
 ) -> str:
-    """The header's value.
+    """Return the value of the header.
 
     Args:
-        features: from a feature to who may use it: ``()`` or ``["none"]`` for nobody, ``["*"]``
-            for everybody, or ``self`` and origins such as ``https://maps.example``.
-        where: the key for errors.
+        features: from a feature to those who may use it: ``()`` or ``["none"]`` for nobody,
+            ``["*"]`` for everybody, or ``self`` and origins such as ``https://maps.example``.
+        where: the key that errors name.
 
     Raises:
         ConfigError: a feature is unknown, or a value is not allowed.
