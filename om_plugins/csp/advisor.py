@@ -1,8 +1,8 @@
-"""What to do about reported violations: a mend, and the smallest change of policy.
+"""Suggestions for reported violations: how to fix the page, and the smallest change of the policy.
 
-For each group of reports there is a way to mend the page, and, where there is one, the change that
-would allow what was blocked, with a word for what that costs. Nothing is applied by itself:
-anybody can post reports, so each address in here is a stranger's word until somebody knows it.
+For each group of reports there is a way to fix the page and, where possible, the change that would
+allow what was blocked, with its risk. Nothing is applied automatically: anybody can post reports,
+so an address in a report must not be trusted before somebody recognizes it.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class Suggestion:
 
     Attributes:
         group: what was reported.
-        mend: how to change the page, so that the policy may stay as it is.
-        change: sources to add, by directive; empty where only mending helps.
-        risk: what the change costs.
-        cost: the same in a sentence.
+        mend: how to change the page, so that the policy can stay as it is.
+        change: sources to add, by directive; empty where only changing the page helps.
+        risk: of the change.
+        cost: the risk in a sentence.
     """
 
     group: ViolationGroup
@@ -80,19 +80,19 @@ class Suggestion:
 
 
 def suggest(groups: Iterable[ViolationGroup]) -> list[Suggestion]:
-    """One suggestion for each group, in their order."""
+    """Return one suggestion for each group, in their order."""
     return [_suggestion(group) for group in groups]
 
 
 def as_settings(
     suggestions: Iterable[Suggestion], policy: Policy, allowed: Risk = "medium"
 ) -> dict[str, list[str]]:
-    """The ``OM_CSP`` that would allow what was blocked.
+    """Return the ``OM_CSP`` that would allow what was blocked.
 
     Args:
         suggestions: of :func:`suggest`.
-        policy: as it is now; only directives that change are given back, as a whole.
-        allowed: changes of a higher risk are left out.
+        policy: the current one; only directives that change are returned, each as a whole.
+        allowed: the highest risk of a change that is included.
     """
     changed = dict(policy)
     dynamic = "'strict-dynamic'" in policy.get("script-src", ())
@@ -251,7 +251,7 @@ def _is_place(source: str) -> bool:
 
 
 def _source(blocked: str) -> str:
-    """What to write for a blocked origin or word; "" for what cannot be allowed."""
+    """Return the source to write for a blocked origin or word; "" for what cannot be allowed."""
     if blocked == "self":
         return "'self'"
     if blocked in ("data", "blob", "filesystem", "mediastream"):

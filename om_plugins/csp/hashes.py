@@ -1,9 +1,9 @@
-"""Hashes of what a template has in its source: what they are, and which of them a page used.
+"""Hashes of inline scripts and styles: how they are computed, and which of them a page used.
 
-A script whose text never changes may be allowed by its hash instead of a nonce: the page is then
-the same bytes each time, and any cache may keep it. The hashes are made when a template is
-compiled; a page that is rendered notes those of its tags, and the header lists them.
-Source: Content Security Policy Level 3, sections 6.7.3.3 and 8.3.
+A script whose text never changes can be allowed by its hash instead of a nonce. The page is then
+the same bytes each time, and any cache may store it. The hashes are computed when a template is
+compiled. A page that is rendered notes the hashes of its tags in the request's state, and the
+header lists them. Source: Content Security Policy Level 3, sections 6.7.3.3 and 8.3.
 """
 
 from __future__ import annotations
@@ -36,12 +36,16 @@ _SCHEME_OR_HOST = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:|//|\\)")
 
 
 def hash_text(directive: str, text: str, *, attribute: bool = False) -> str:
-    """What is noted for an inline text.
+    """Compute the hash of an inline text, as a page notes it.
 
     Args:
         directive: ``script-src``, ``style-src`` or one of their ``-attr``.
         text: as it stands in the template.
-        attribute: it is an attribute's value, where character references count as characters.
+        attribute: the text is the value of an attribute, in which character references count as the
+            characters that they stand for.
+
+    Returns:
+        The directive and the source: ``script-src 'sha256-…'``.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if attribute:
@@ -51,16 +55,19 @@ def hash_text(directive: str, text: str, *, attribute: bool = False) -> str:
 
 
 def is_own(address: str) -> bool:
-    """Whether an address in a template's source is one of the site itself: without scheme and
-    host. What begins with a variable is not known to be."""
+    """Return whether an address in a template's source is on the site itself: without scheme and
+    host.
+
+    An address that begins with a variable may be on any host, so it is not.
+    """
     return "\0" not in address[:1] and not _SCHEME_OR_HOST.match(address)
 
 
 def check_notes(notes: Iterable[str]) -> tuple[str, ...]:
-    """What a cache kept of a page's notes.
+    """Check the notes that a cache stored with a page.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: one of them is not a hash.
     """
     found = tuple(notes)
     for one in found:
@@ -70,11 +77,15 @@ def check_notes(notes: Iterable[str]) -> tuple[str, ...]:
 
 
 def note_hash(state: RequestState, what: str) -> bool:
-    """Note what a tag needs.
+    """Note what a tag needs in the policy.
+
+    Args:
+        state: of the request.
+        what: what :func:`hash_text` returned, or :data:`OWN`.
 
     Returns:
         ``False`` when the tag must have a nonce, because the headers are sent, no policy lists
-        hashes, or a view changed its policy to one of nonces.
+        hashes, or a view changed its policy to one with nonces.
     """
     found = state.hashes
     if not isinstance(found, dict):
@@ -87,17 +98,19 @@ def note_hash(state: RequestState, what: str) -> bool:
 
 
 def close_notes(state: RequestState) -> tuple[str, ...]:
-    """Return what the page noted. From here on nothing more is taken."""
+    """Return what the page noted. Nothing can be noted after this call."""
     found = state.hashes = tuple(state.hashes or ())
     return found
 
 
 def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
-    """``policy`` with the hashes of one page.
+    """Return ``policy`` with the hashes of one page.
 
     Args:
-        noted: by the page.
-        nonce: the page needs its nonce, too. It is left out otherwise where hashes are listed.
+        policy: of the page.
+        noted: what the page noted.
+        nonce: the page needs its nonce, too. Otherwise the nonce is left out where hashes are
+            listed.
     """
     by_directive: dict[str, list[str]] = {}
     for one in noted:

@@ -1,7 +1,8 @@
-"""Which policies go with a response: a mode, a preset, an owner's changes, and a view's.
+"""The policies of a response: from the mode, the preset, the settings, the path and the view.
 
-A page may have several policies of each kind; a browser obeys all of them. The first one is what
-presets, ``OM_CSP``, views and plugins shape; the others are sent as they were written.
+A page may have several enforced and several report-only policies; a browser applies all of them.
+Presets, ``OM_CSP``, views and plugins change the first policy. The others are sent as they are
+written in the settings.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Sent:
 
     Attributes:
         policy: its directives.
-        enforced: it is obeyed; otherwise it is only reported on.
-        asks: browsers may be asked to report on it. The baseline never asks: it is there to
-            protect, and stays one constant line.
+        enforced: browsers enforce it; otherwise they only report on it.
+        asks: browsers may be asked for reports on it. The baseline never asks: it protects, and
+            stays one constant line.
     """
 
     policy: Policy
@@ -49,19 +50,19 @@ class Sent:
 
 
 class PolicyRules:
-    """What an application's settings say about its policies. Checked once, at start.
+    """The policies that an application's settings describe. They are checked once, at start.
 
     Args:
         mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
         base: the preset.
-        own: directives that replace those of the preset; ``None`` leaves one out.
+        own: directives that replace those of the preset; ``None`` removes one.
         enforce_also: policies to enforce beside the first one.
-        report_also: policies to report on beside it.
-        api: the policy of what is no page; empty for none.
-        extra: sources to add to the first policy, from plugins; they only ever allow more.
+        report_also: policies to report on beside the first one.
+        api: the policy of responses that are not pages; empty for none.
+        extra: sources to add to the first policy, from plugins; they can only allow more.
 
     Raises:
-        ConfigError: names the key, the value and the way out.
+        ConfigError: names the key, the value and a correct value.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class PolicyRules:
 
     @property
     def wants_nonces(self) -> bool:
-        """Whether every page needs its nonces, even in a mode that only observes: it asks for
-        reports by itself, or has one more policy that is enforced."""
+        """Return whether every page needs its nonces, even in a mode that only observes.
+
+        A policy asks for reports by itself, or one more policy is enforced.
+        """
         policies = (self._base, *self._report_also, *self._enforce_also)
         return any(
             name in policy for policy in policies for name in ("report-uri", "report-to")
@@ -104,12 +107,12 @@ class PolicyRules:
 
     @property
     def strict(self) -> Policy:
-        """The first policy of a page that changes nothing: the preset with ``OM_CSP``."""
+        """Return the first policy of a page that changes nothing: the preset with ``OM_CSP``."""
         return dict(self._base)
 
     @property
     def lists_hashes(self) -> bool:
-        """Whether a policy lists the hashes that its page used."""
+        """Return whether a policy lists the hashes that its page used."""
         return any(
             HASHES_SOURCE in sources
             for policy in (self._base, *self._report_also, *self._enforce_also)
@@ -117,8 +120,10 @@ class PolicyRules:
         )
 
     def frame_by(self, value: str) -> None:
-        """Let the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says, for
-        browsers that know both look at ``frame-ancestors`` alone."""
+        """Make the shipped ``frame-ancestors`` say what ``X-Frame-Options: value`` says.
+
+        Browsers that know both use ``frame-ancestors`` only.
+        """
         sources = FRAME_ANCESTORS.get(value.upper())
         if sources and "frame-ancestors" not in (*self.own, *self._gone):
             self.framing = sources
@@ -126,11 +131,11 @@ class PolicyRules:
     def policies(
         self, changes: Sequence[Override] = (), extra: Sequence[Policy] = ()
     ) -> list[Sent]:
-        """The policies of a page.
+        """Return the policies of a page.
 
         Args:
             changes: of its path and its view, in order.
-            extra: sources that plugins' callables gave for this response.
+            extra: sources that the callables of plugins returned for this response.
         """
         mode = self._mode_of(changes)
         if mode == "off":
@@ -156,12 +161,12 @@ class PolicyRules:
         return [one for one in sent if one.policy]
 
     def api(self, changes: Sequence[Override] = (), *, drawing: bool = False) -> Policy:
-        """The policy of what is no page; empty for none.
+        """Return the policy of a response that is not a page; empty for none.
 
         Args:
             changes: of its path and its view, in order.
-            drawing: it is an SVG image or XML, which may be opened as a document with scripts of
-                its own: mode ``adopt`` leaves it as it is.
+            drawing: it is an SVG image or XML, which a browser may open as a document with scripts
+                of its own: mode ``adopt`` leaves it without a policy.
         """
         mode = self._mode_of(changes)
         if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:
@@ -197,13 +202,13 @@ class PolicyRules:
 class Paths:
     """Changes by path: ``{"/admin/*": {"replace": {…}}, "/embed": {"exempt": True}}``.
 
-    ``*`` stands for any characters. When several match, all apply, the longest pattern last.
+    ``*`` matches any characters. When several patterns match, all apply, the longest one last.
 
     Args:
         table: from a pattern to the arguments of :class:`Override`.
 
     Raises:
-        ConfigError: names the pattern, the value and the way out.
+        ConfigError: names the pattern, the value and a correct value.
     """
 
     def __init__(self, table: Mapping[str, Mapping[str, Any]]) -> None:
@@ -228,12 +233,12 @@ class Paths:
         return bool(self._rules)
 
     def changes(self, path: str) -> tuple[Override, ...]:
-        """The changes of one path (``PATH_INFO``), in order."""
+        """Return the changes for one path (``PATH_INFO``), in order."""
         return tuple(change for pattern, change in self._rules if pattern.match(path))
 
 
 def _check_dynamic(policy: Policy) -> None:
-    """Refuse a policy by which no script could ever run."""
+    """Refuse a policy under which no script can run."""
     for name in ("script-src", "script-src-elem", "default-src"):
         sources = policy.get(name, ())
         if "'strict-dynamic'" in sources and not any(
@@ -247,7 +252,7 @@ def _check_dynamic(policy: Policy) -> None:
 
 
 def _check_hashes(policy: Policy, where: str) -> None:
-    """Refuse a policy that wants nonces where tags are noted by their hashes instead."""
+    """Refuse a policy that needs nonces on tags for which the page notes hashes instead."""
     name = needs_nonces(policy)
     if name and "'strict-dynamic'" in policy[name]:
         raise ConfigError(
@@ -266,7 +271,7 @@ def _check_hashes(policy: Policy, where: str) -> None:
 
 
 def _plain(pattern: str) -> str:
-    """Of fnmatch's signs only ``*`` keeps its meaning."""
+    """Escape all wildcards of ``fnmatch`` but ``*``."""
     return "".join(f"[{one}]" if one in "?[" else one for one in pattern)
 
 

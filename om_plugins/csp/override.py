@@ -1,4 +1,4 @@
-"""What one view changes about its response's Content-Security-Policy."""
+"""The changes of a view to the Content-Security-Policy of its response."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 
 class Override:
-    """A change, checked when it is made, so that a decorator fails at import and not in a request.
+    """A change of a policy. It is checked when it is made, so that a wrong decorator fails at
+    import.
 
     Args:
-        update: sources to add to directives. A directive that is missing begins as a copy of the
-            one it falls back to (``img-src`` of ``default-src``), or empty.
-        replace: directives to replace as a whole; ``None`` as their value removes them.
+        update: sources to add to directives. A missing directive begins as a copy of the one that
+            it falls back to (``img-src`` of ``default-src``), or empty.
+        replace: directives to replace as a whole; ``None`` removes one.
         exempt: send no policy at all with this response.
         report_only: ``True`` only reports on the strict policy for this response, ``False``
-            enforces it, whatever ``OM_CSP_MODE`` says (except ``off``). A policy is one more to
-            report on, beside what is sent anyway.
+            enforces it, in every ``OM_CSP_MODE`` but ``off``. A policy is reported on beside what
+            is sent anyway.
 
     Raises:
         ConfigError: a directive or source is not allowed.
@@ -83,9 +84,10 @@ class Override:
         )
 
     def apply(self, policy: Policy, *, only_present: bool = False) -> Policy:
-        """``policy`` with these changes.
+        """Return ``policy`` with these changes.
 
         Args:
+            policy: to change.
             only_present: change only directives that ``policy`` has.
         """
         policy = replace_directives(policy, self.replace, only_present=only_present)
@@ -93,7 +95,7 @@ class Override:
         return add_sources(policy, self.update, set_missing=not only_present)
 
     def as_data(self) -> dict[str, object]:
-        """Its arguments, as JSON-like data that :meth:`from_data` reads."""
+        """Return its arguments as JSON-like data that :meth:`from_data` reads."""
         replace: dict[str, object] = {name: list(value) for name, value in self.replace.items()}
         return {
             "update": {name: list(value) for name, value in self.update.items()},
@@ -104,10 +106,10 @@ class Override:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Override:
-        """The override that :meth:`as_data` described.
+        """Return the override that :meth:`as_data` described.
 
         Raises:
-            ConfigError: it was not.
+            ConfigError: a directive or source is not allowed.
         """
         return cls(**data)
 

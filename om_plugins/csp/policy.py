@@ -75,8 +75,11 @@ _OF_TAGS = ("script-src", "script-src-elem", "style-src", "style-src-elem", "def
 
 
 def needs_nonces(policy: Directives) -> str:
-    """The directive, if any, by which a tag needs its nonce although its hash is listed, or it
-    loads a file of the site: beside ``'strict-dynamic'`` browsers do not look at ``'self'``."""
+    """Return the directive, if any, by which a tag needs its nonce in every case.
+
+    It needs the nonce even when its hash is listed or it loads a file of the site: beside
+    ``'strict-dynamic'`` browsers ignore ``'self'``.
+    """
     for name in _OF_TAGS:
         sources = policy.get(name, ())
         if "'strict-dynamic'" in sources or (
@@ -87,10 +90,10 @@ def needs_nonces(policy: Directives) -> str:
 
 
 def parse_policy(text: str, where: str) -> dict[str, tuple[str, ...]]:
-    """A policy as it stands in a header, taken apart but not checked.
+    """Split the text of a policy into directives without checking them.
 
     Raises:
-        ConfigError: a directive stands there twice.
+        ConfigError: a directive occurs twice.
     """
     policy: dict[str, tuple[str, ...]] = {}
     for part in text.split(";"):
@@ -111,15 +114,15 @@ def read_policy(directives: Mapping[str, object] | str, where: str) -> Policy:
 
     Args:
         directives: from a directive's name to its sources: a list or tuple of texts, or one text
-            that is split at white space. An empty list is right only for a directive that takes
-            no value, such as ``upgrade-insecure-requests``. Or the whole policy as text.
-        where: the key for errors, such as ``OM_CSP``.
+            that is split at white space. An empty list is right only for a directive that takes no
+            value, such as ``upgrade-insecure-requests``. Or the whole policy as text.
+        where: the key that errors name, such as ``OM_CSP``.
 
     Returns:
         A new policy with tuples of sources.
 
     Raises:
-        ConfigError: names ``where['directive']``, the value and the way out.
+        ConfigError: names ``where['directive']``, the value and a correct value.
     """
     policy: Policy = {}
     if isinstance(directives, str):
@@ -141,11 +144,14 @@ def read_policy(directives: Mapping[str, object] | str, where: str) -> Policy:
 def read_policy_changes(
     directives: Mapping[str, object] | str, where: str
 ) -> tuple[Policy, tuple[str, ...]]:
-    """Read and check changes to a policy: directives to replace, and those to leave out, which
-    have ``None``, or which a builder was told to do without.
+    """Read and check changes of a policy.
+
+    Returns:
+        The directives to replace, and the names of those to remove: their value is ``None``, or
+        they were removed from a :class:`Csp`.
 
     Raises:
-        ConfigError: names ``where['directive']``, the value and the way out.
+        ConfigError: names ``where['directive']``, the value and a correct value.
     """
     gone = tuple(getattr(directives, "dropped", ()))
     if isinstance(directives, Mapping):
@@ -189,10 +195,12 @@ def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> Non
 
 
 def replace_directives(policy: Policy, changes: Policy, *, only_present: bool = False) -> Policy:
-    """``policy`` with whole directives replaced.
+    """Return ``policy`` with whole directives replaced.
 
     Args:
-        only_present: leave out changes to directives that ``policy`` does not have.
+        policy: to change.
+        changes: the new directives.
+        only_present: ignore changes of directives that ``policy`` does not have.
     """
     if only_present:
         changes = {name: value for name, value in changes.items() if name in policy}
@@ -200,14 +208,16 @@ def replace_directives(policy: Policy, changes: Policy, *, only_present: bool = 
 
 
 def add_sources(policy: Policy, extra: Directives, *, set_missing: bool = False) -> Policy:
-    """``policy`` with sources added, so that it allows more and never less.
+    """Return ``policy`` with sources added, so that it allows more and never less.
 
-    A missing directive begins as a copy of the one that browsers fall back to. With none to fall
-    back to, everything is allowed already and adding a source would forbid the rest, so nothing
-    is added.
+    A missing directive begins as a copy of the one that browsers fall back to. Without one to fall
+    back to, everything is allowed already and adding a source would forbid the rest, so nothing is
+    added.
 
     Args:
-        set_missing: add the directive even so: its author asked for exactly that.
+        policy: to change.
+        extra: the sources to add.
+        set_missing: add the directive even then, because its author asked for exactly that.
     """
     result = dict(policy)
     for name, sources in extra.items():
@@ -222,7 +232,7 @@ def add_sources(policy: Policy, extra: Directives, *, set_missing: bool = False)
 
 
 def compile_policy(policy: Policy) -> Pieces:
-    """The header's text, cut where the nonce goes.
+    """Return the text of the header, split where the nonce goes.
 
     Returns:
         Pieces for ``nonce.join(pieces)``; a single piece when the policy has no ``'nonce'``.
@@ -271,38 +281,43 @@ class Csp(Mapping[str, tuple[str, ...]]):
 
     @classmethod
     def strict(cls) -> Self:
-        """What ``OM_CSP_PRESET = "strict"`` sends; see :data:`~.presets.STRICT`."""
+        """Return what ``OM_CSP_PRESET = "strict"`` sends; see :data:`~.presets.STRICT`."""
         return cls(presets.STRICT)
 
     @classmethod
     def compatible(cls, *hosts: str) -> Self:
-        """What ``OM_CSP_PRESET = "compatible"`` sends; see :func:`~.presets.compatible`.
+        """Return what ``OM_CSP_PRESET = "compatible"`` sends; see :func:`~.presets.compatible`.
 
         Args:
-            hosts: where scripts may come from without a nonce, such as ``https://cdn.example``.
+            hosts: hosts whose scripts run without a nonce, such as ``https://cdn.example``.
         """
         return cls(presets.compatible(hosts))
 
     @classmethod
     def api(cls) -> Self:
-        """What goes with data; see :data:`~.presets.API`."""
+        """Return the policy for data; see :data:`~.presets.API`."""
         return cls(presets.API)
 
     def set(self, directive: str, *sources: str) -> Self:
-        """With this directive as given, whatever it was before."""
+        """Return a policy with this directive, whatever it was before."""
         return self._made(
             replace_directives(self._policy, read_policy({directive: sources}, "Csp.set"))
         )
 
     def add(self, directive: str, *sources: str) -> Self:
-        """With more sources in this directive. A missing one begins as a copy of the one that
-        browsers fall back to."""
+        """Return a policy with more sources in this directive.
+
+        A missing directive begins as a copy of the one that browsers fall back to.
+        """
         extra = read_policy({directive: sources}, "Csp.add")
         return self._made(add_sources(self._policy, extra, set_missing=True))
 
     def without(self, *directives: str) -> Self:
-        """Without these directives. In ``OM_CSP`` and ``@om.csp(replace=…)`` they are taken out of
-        what is sent there otherwise, too."""
+        """Return a policy without these directives.
+
+        In ``OM_CSP`` and ``@om.csp(replace=…)`` they are also removed from what would be sent
+        otherwise.
+        """
         for name in directives:
             check_directive(name, None, "Csp.without")
         left = {k: v for k, v in self._policy.items() if k not in directives}
@@ -310,7 +325,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The directives that :meth:`without` took out, and that nothing put back."""
+        """The directives that :meth:`without` removed, and that nothing added again."""
         return self._dropped
 
     def _made(self, policy: Policy, dropped: tuple[str, ...] = ()) -> Self:

@@ -1,4 +1,4 @@
-"""The policies and headers that are shipped.
+"""The policies that are shipped, and the kinds of content that each is for.
 
 Sources: "CSP Is Dead, Long Live CSP!" (Weichselbaum et al., CCS 2016) and
 https://web.dev/articles/strict-csp for the script part of :data:`STRICT`.
@@ -23,11 +23,12 @@ no script and break pages."""
 
 
 def compatible(hosts: Iterable[str] = ()) -> Mapping[str, tuple[str, ...]]:
-    """A policy for pages whose scripts load others by writing ``<script src>`` into the page.
+    """Return a policy for pages whose scripts load others by writing ``<script src>`` into the
+    page.
 
     External scripts of the site itself and of ``hosts`` run without a nonce; inline scripts need
-    it, as under :data:`STRICT`. Weaker: what an attacker can load from one of these hosts (a JSONP
-    endpoint, an old framework, a file that a user uploaded) runs, too.
+    it, as under :data:`STRICT`. The policy is weaker: whatever an attacker can load from one of
+    these hosts (a JSONP endpoint, an old framework, an uploaded file) runs, too.
     """
     return {
         "script-src": ("'self'", "'nonce'", *hosts, "'report-sample'"),
@@ -40,10 +41,10 @@ def compatible(hosts: Iterable[str] = ()) -> Mapping[str, tuple[str, ...]]:
 
 
 def by_hash(hosts: Iterable[str] = ()) -> Mapping[str, tuple[str, ...]]:
-    """:func:`compatible`, with hashes for inline scripts and styles whose text never changes.
+    """Return :func:`compatible` with hashes for inline scripts and styles whose text never changes.
 
-    A page whose scripts are all of that kind, or files of the site and of ``hosts``, has no nonce,
-    so it is the same bytes each time and any cache may keep it.
+    A page whose scripts are all of that kind, or files of the site and of ``hosts``, has no nonce.
+    It is the same bytes each time, and any cache may store it.
     """
     policy = dict(compatible(hosts))
     for name in ("script-src", "style-src"):

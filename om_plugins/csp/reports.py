@@ -1,9 +1,9 @@
 """The endpoint that browsers send their violation reports to.
 
-Whatever arrives is hostile: anybody can post here. So the body is cut while it is read, counted,
-cleaned and clamped, and the answer is always the same. Both formats are read: the Reporting API's
-list (``application/reports+json``) and ``report-uri``'s object (``application/csp-report``).
-Source: CSP Level 3, section 5.
+Anybody can post to it, so it treats every report as hostile: it limits the body while it reads it,
+counts requests, and removes and shortens what it reads. Its answer is always the same. It reads
+both formats: the list of the Reporting API (``application/reports+json``) and the object of
+``report-uri`` (``application/csp-report``). Source: CSP Level 3, section 5.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ _NOISE = re.compile(
 class ReportEndpoint:
     """A WSGI application that takes violation reports and always answers 204.
 
-    A report is published to the hub's topic ``csp-violations``, told through the signal
-    ``csp_violation_received``, and logged at INFO the first time one of its kind arrives. The same
-    report is taken once a minute.
+    A report is published to the topic ``csp-violations`` of the hub and sent through the signal
+    ``csp_violation_received``. The first report of its kind is logged at INFO. The same report is
+    taken once a minute.
 
     Args:
-        hub: where other workers and the console read them; a failing one is ignored.
+        hub: other workers and the console read the reports there; its failures are ignored.
         emit: sends signals.
         clock: the time.
         prefix: where this package's pages are; what stands before it is the application's root.
-        route_of: the url rule of a document, by its host and its path below the root; "" for
-            none. Reports are counted by it, and by the path where there are no rules.
-        rate: at most so many reports in so many seconds, in this process; the rest is dropped.
+        route_of: returns the URL rule of a document, from its host and its path below the root; ""
+            for none. Reports are counted by rule, and by path where there are no rules.
+        rate: how many reports are taken in how many seconds, in this process; the rest is dropped.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class ReportEndpoint:
 
 
 def _reports(data: object) -> Iterator[Mapping[str, object]]:
-    """The single reports of either format, under ``report-uri``'s names."""
+    """Return the single reports of either format, with the field names of ``report-uri``."""
     if isinstance(data, dict):
         report = data.get("csp-report")
         if isinstance(report, dict):
@@ -215,7 +215,9 @@ def _reports(data: object) -> Iterator[Mapping[str, object]]:
 
 
 def _cleaned(report: Mapping[str, object], now: float) -> CspViolation | None:
-    """A report that nothing can be smuggled in with, or ``None`` for noise and nonsense."""
+    """Return a report without anything harmful; ``None`` for one that says nothing about the
+    site.
+    """
     words = _text(report.get("effective-directive") or report.get("violated-directive"), 200)
     directive = words.split(" ")[0].lower()
     if not _DIRECTIVE.fullmatch(directive):
@@ -238,7 +240,9 @@ def _cleaned(report: Mapping[str, object], now: float) -> CspViolation | None:
 
 
 def _hash(sample: object) -> str:
-    """The hash of an inline text, when the report has all of it: browsers send 40 characters."""
+    """Return the hash of an inline text when the report has all of it: browsers send 40
+    characters.
+    """
     if not isinstance(sample, str) or not 0 < len(sample) < _WHOLE_SAMPLE:
         return ""
     digest = hashlib.sha256(sample.encode("utf-8", "replace")).digest()
@@ -246,16 +250,16 @@ def _hash(sample: object) -> str:
 
 
 def _text(value: object, limit: int) -> str:
-    """One line of printable text: no control, format or surrogate characters."""
+    """Return one line of printable text, without control, format and surrogate characters."""
     if not isinstance(value, str):
         return ""
     return "".join(one for one in value[: 4 * limit] if one.isprintable())[:limit]
 
 
 def _address(value: object) -> str:
-    """Origin and path of an address, or the word (``inline``, ``data``) that stands for one.
+    """Return origin and path of an address, or the word that stands for one (``inline``, ``data``).
 
-    The query, the fragment and user names may hold secrets and are dropped.
+    The query, the fragment and user names may contain secrets, so they are removed.
     """
     text = _text(value, 4096).strip()
     if _WORD.fullmatch(text.lower()):

@@ -1,8 +1,8 @@
-"""One source of a directive: is it what a browser reads there?
+"""Checks of the sources in a directive: would a browser read this source?
 
-A browser leaves out what it cannot read and says so in a console that nobody looks at; here it is
-an error that says what to write instead.
-Source: Content Security Policy Level 3, section 2.3.1 (grammar); Trusted Types, section 4.3.2.
+A browser ignores a source that it cannot read and reports that only in its own console, which
+nobody reads. Here it is an error that says what to write instead. Source: Content Security Policy
+Level 3, section 2.3.1 (grammar); Trusted Types, section 4.3.2.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def wrong(directive: str, source: object, *, source_list: bool) -> str:
-    """What is wrong with one source, or "".
+    """Return what is wrong with one source; "" when nothing is.
 
     Args:
-        directive: where it stands.
-        source: as it was written.
-        source_list: the directive takes sources, not words of its own.
+        directive: that the source belongs to.
+        source: as it is written.
+        source_list: the directive takes sources; otherwise it takes keywords of its own.
     """
     if not isinstance(source, str) or not source:
         return "every source must be text that is not empty"
@@ -102,7 +102,7 @@ def wrong(directive: str, source: object, *, source_list: bool) -> str:
 
 
 def folded(source: str) -> str:
-    """A source as browsers compare it: keywords, schemes and hosts without regard to case."""
+    """Return a source as browsers compare it: keywords, schemes and hosts in lower case."""
     if source.startswith("'"):
         return source.lower() if source.lower() in KEYWORDS else source
     scheme = _SCHEME.match(source)
@@ -111,7 +111,7 @@ def folded(source: str) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The reason of an error: what is near a name, or all that is known."""
+    """Return the reason of an error about an unknown name: a similar name, or all known ones."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name).strip().lower(), known, n=1, cutoff=0.6)
     if near:
@@ -120,7 +120,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def _wrong_word(directive: str, word: str) -> str:
-    """What is wrong in a directive whose values are no sources."""
+    """Return what is wrong with a value of a directive that takes no sources."""
     quoted = _OTHER_QUOTED.get(directive, frozenset())
     if word in quoted:
         return ""
@@ -173,7 +173,7 @@ def _wrong_hash(bits: int, text: str) -> str:
 
 
 def _wrong_place(source: str) -> str:
-    """What is wrong with a scheme, a host, or an address."""
+    """Return what is wrong with a scheme, a host, or an address."""
     alone = _SCHEME_ALONE.fullmatch(source)
     if alone:
         return _wrong_scheme(alone[1])

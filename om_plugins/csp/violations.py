@@ -1,8 +1,9 @@
-"""What browsers reported, counted: one group for each directive, blocked origin, source and route,
-and for each inline text that is known as a whole.
+"""Counts of the violations that browsers reported.
 
-The groups live in the hub, so every worker and the command line see the same. A stranger can make
-groups up; their number and their life are bounded, and nothing is ever done because of them.
+There is one group for each directive, blocked origin, source and route, and for each inline text
+that is known as a whole. The groups are in the hub, so that every worker and the command line see
+the same. A stranger can invent groups. Their number and their lifetime are limited, and no group
+changes anything by itself.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ class ViolationGroup:
     """Reports of one kind.
 
     Attributes:
-        directive: the one that does not allow it, such as ``script-src-elem``.
+        directive: the directive that does not allow it, such as ``script-src-elem``.
         blocked: the origin that was blocked, or a word: ``inline``, ``eval``, ``data``.
-        source: the script that did it, without host for the site's own; "" for the page itself.
-        route: the url rule of the page, ``<unmatched>`` for a page that no rule leads to.
+        source: the script that caused it, without host for the site's own; "" for the page itself.
+        route: the URL rule of the page; ``<unmatched>`` for a page without a rule.
         line, sample, hash: of the newest report; the hash is that of the whole text, if known, and
-            the same in all reports of a group that has one.
-        count: how often, in the last seven days.
+            is the same in all reports of a group that has one.
+        count: how often in the last seven days.
         first_at, last_at: Unix times.
-        enforced: it was stopped; otherwise only reported.
+        enforced: the browser blocked it; otherwise it only reported it.
         address: the newest blocked address, without its query.
     """
 
@@ -65,12 +66,12 @@ class ViolationGroup:
 
 
 class Violations:
-    """Counts reports and lists what was counted.
+    """Counts reports and lists the groups.
 
     Args:
-        hub: where the counts are kept.
+        hub: where the counts are stored.
         clock: the time.
-        per_minute: at most so many are counted in this process; the rest is not.
+        per_minute: how many reports are counted in this process; the rest is not.
     """
 
     def __init__(self, hub: Hub, clock: Clock, *, per_minute: int = 600) -> None:
@@ -84,7 +85,7 @@ class Violations:
         self._texts: dict[tuple[str, ...], set[str]] = {}
 
     def count(self, one: CspViolation) -> None:
-        """Count one report; a hub that fails may raise."""
+        """Count one report. A failing hub may raise."""
         now = self._clock.monotonic()
         if now >= self._window_end:
             self._window_end, self._taken = now + 60.0, 0
@@ -123,12 +124,12 @@ class Violations:
         self._hub.put(_PREFIX + digest, asdict(group), KEEP_S)
 
     def groups(self) -> list[ViolationGroup]:
-        """All groups, the most frequent first."""
+        """Return all groups, the most frequent first."""
         return groups(self._hub)
 
 
 def groups(hub: Hub) -> list[ViolationGroup]:
-    """All groups that a hub knows, the most frequent first."""
+    """Return all groups in a hub, the most frequent first."""
     found = []
     for value in hub.scan(_PREFIX).values():
         group = _read(value)
@@ -138,7 +139,7 @@ def groups(hub: Hub) -> list[ViolationGroup]:
 
 
 def _read(value: object) -> ViolationGroup | None:
-    """A group from the hub, which other versions may have written."""
+    """Read a group from the hub, which another version may have written."""
     known = ViolationGroup.__dataclass_fields__
     if not isinstance(value, Mapping):
         return None
@@ -150,7 +151,9 @@ def _read(value: object) -> ViolationGroup | None:
 
 
 def _origin(blocked: str, document: str) -> str:
-    """The origin of an address, ``self`` for the page's own; words stay as they are."""
+    """Return the origin of an address, ``self`` for the page's own; words are returned
+    unchanged.
+    """
     if "://" not in blocked:
         return blocked
     parts, own = urlsplit(blocked), urlsplit(document)

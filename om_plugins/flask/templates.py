@@ -1,4 +1,4 @@
-"""What an app's templates get: nonces on literal tags, ``csp_nonce()`` and ``om_head()``."""
+"""What the templates of an app get: nonces on literal tags, ``csp_nonce()`` and ``om_head()``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
 
     Args:
         app: the app.
-        runtime: gives the app's parts as they are at that moment.
+        runtime: returns the current parts of the app.
     """
 
     told: list[bool] = []
@@ -62,7 +62,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
 
 
 def before_first_request(app: Flask) -> None:
-    """Look at the environment again: it may have got a bytecode cache after it was prepared."""
+    """Check the environment again: it may have got a bytecode cache after it was prepared."""
     if "jinja_env" in app.__dict__:
         salt_bytecode(app.jinja_env)
 
@@ -75,15 +75,18 @@ def _head(
     *,
     queries: bool = False,
 ) -> str:
-    """What ``{{ om_head() }}`` puts into a page's head: the browser module.
+    """Return what ``{{ om_head() }}`` adds to the head of a page: the browser module.
 
-    ``data-om-live`` tells it that there are notifications to ask for, ``data-om-watch`` that it
-    shows what the policy stops.
+    ``data-om-live`` tells the module to ask for notifications, ``data-om-watch`` to show what the
+    policy blocks.
 
     Args:
-        told: filled once it was said that workers do not share what queries ask for.
-        queries: the page uses ``query()``: its modules are fetched along with the rest, instead
-            of when it is first called.
+        app: the app.
+        runtime: returns its current parts.
+        told: not empty once the log says that workers do not share the values of queries.
+        environ: of the request.
+        queries: the page uses ``query()``: its modules are loaded with the page instead of at the
+            first call.
     """
     keys = runtime().keys
     if not keys.enabled:

@@ -1,8 +1,8 @@
-"""Finds the start tags in HTML source that has gaps where a template puts something in.
+"""Finds the start tags in HTML source with gaps where a template inserts something.
 
-A small part of the HTML standard's tokenizer (section 13.2.5): enough to tell a tag from what only
-looks like one in a comment, an attribute's value, a script, a style, a text area or a title. The
-text comes in pieces; between two pieces there may be a gap whose content is unknown.
+A small part of the tokenizer of the HTML standard (section 13.2.5): enough to tell a tag from text
+that only looks like one in a comment, an attribute's value, a script, a style, a text area or a
+title. The text comes in pieces; between two pieces there may be a gap with unknown content.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FOREIGN = frozenset({"svg", "math"})
 
 
 class Mode(IntEnum):
-    """Where in the markup the scanner stands."""
+    """The state of the tokenizer."""
 
     TEXT = auto()
     COMMENT = auto()
@@ -94,7 +94,7 @@ class Inline:
 
 @dataclass(slots=True)
 class State:
-    """All that the scanner knows at one place; ``tags`` are more than one after a condition."""
+    """Everything that the scanner knows at one place; ``tags`` has several after a condition."""
 
     mode: Mode = Mode.TEXT
     tags: tuple[Tag, ...] = ()

@@ -1,12 +1,12 @@
-"""Puts nonces on the literal tags of Jinja templates, when they are compiled.
+"""Adds nonces to the literal tags of Jinja templates when they are compiled.
 
-Only tags that stand in a template's *source* get one: what is interpolated is data, and data never
-gets a nonce. A template that begins with ``{# om: no nonces #}`` is left alone. The extension
-works on the lexer's tokens, after white space was dealt with, so the output without nonces is what
-it was before.
+Only tags in the *source* of a template get a nonce. Interpolated values are data, and data never
+gets one. A template that begins with ``{# om: no nonces #}`` is not changed. The extension works on
+the tokens of the lexer, after Jinja has handled white space, so that the output without nonces
+stays the same.
 
-A tag costs one call when its page is rendered: Jinja would escape what that returns, which takes
-several times as long, and :class:`NonceCodeGenerator` leaves it out, for these calls alone.
+A tag costs one call when its page is rendered. Jinja would escape the result of that call, which
+takes several times as long; :class:`NonceCodeGenerator` omits the escaping for these calls only.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class NonceExtension(Extension):
             environment.code_generator_class = NonceCodeGenerator
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Make a statement of the comment by which a template wants no nonces."""
+        """Replace the comment that turns nonces off by a statement."""
         env = self.environment
         comment = re.match(
             rf"(\s*){re.escape(env.comment_start_string)}([-+]?)\s*om:\s*no nonces\s*([-+]?)"
@@ -104,7 +104,7 @@ class NonceExtension(Extension):
         return _with_nonces(tokens, hashes=host.hashes, attributes=host.attributes)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The output of one inserted statement: a method of the host and its arguments."""
+        """Return the output node of one inserted statement: a call of a method of the host."""
         line = next(parser.stream).lineno
         words = []
         while parser.stream.current.type == "string":
@@ -120,7 +120,7 @@ class NonceExtension(Extension):
 
 
 class NonceCodeGenerator(CodeGenerator):
-    """Jinja's own, but puts out what the inserted statements call as it is."""
+    """Jinja's code generator, which does not escape the results of the inserted calls."""
 
     def _output_child_pre(
         self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
@@ -136,7 +136,7 @@ class NonceCodeGenerator(CodeGenerator):
 
 
 def _is_inserted(node: nodes.Expr) -> bool:
-    """Whether it is what a statement of ours puts out; nothing that a template says is."""
+    """Return whether a node is the call of an inserted statement; no template can write one."""
     return isinstance(node, nodes.EnvironmentAttribute) and node.name.startswith(_CALLED)
 
 
@@ -152,21 +152,21 @@ def install(
 ) -> None:
     """Connect an environment to a host; it may already have compiled templates.
 
-    Templates that were compiled without the extension are forgotten, and a bytecode cache is made
-    to use keys of its own: set ``environment.bytecode_cache`` before calling this, or call
-    :func:`salt_bytecode`. Templates that were compiled ahead of time (``ModuleLoader``) stay as
-    they are.
+    Templates that were compiled without the extension are removed from the environment's cache, and
+    its bytecode cache gets keys of its own: set ``environment.bytecode_cache`` before calling this,
+    or call :func:`salt_bytecode`. Templates that were compiled ahead of time (``ModuleLoader``)
+    stay as they are.
 
     Args:
         environment: such as Flask's ``app.jinja_env``. A second call only changes the functions.
-        environ: returns the WSGI environ of the request at hand, ``None`` outside a request.
-        owner: the application whose templates these are: they use its own requests' nonces only.
-            ``None``: those of whichever application the environ belongs to.
-        head: makes the HTML of ``om_head()`` from an environ and what ``om_head()`` was given.
-        automatic: put nonces on literal tags; otherwise only the globals are added.
-        hashes: where a policy lists hashes, tags whose text never changes are noted by their hash,
-            and get no nonce.
-        attributes: event handlers and ``style`` attributes are noted by their hashes.
+        environ: returns the WSGI environ of the current request, ``None`` outside a request.
+        owner: the application whose templates these are: they use the nonces of its own requests
+            only. ``None``: those of whichever application the environ belongs to.
+        head: returns the HTML of ``om_head()`` from an environ and the arguments of ``om_head()``.
+        automatic: add nonces to literal tags; otherwise only the globals are added.
+        hashes: a policy lists hashes: tags whose text never changes get no nonce, and their hash is
+            noted.
+        attributes: the hashes of event handlers and ``style`` attributes are noted.
     """
     host = _host_of(environment)
     host.environ = environ or host.environ
@@ -183,8 +183,10 @@ def install(
 
 
 def salt_bytecode(environment: Environment) -> None:
-    """Keep what the environment's bytecode cache holds apart from what was compiled without the
-    extension. Call it again when the environment may have got another bytecode cache.
+    """Separate the bytecode of this environment from bytecode that was compiled without the
+    extension.
+
+    Call it again when the environment may have got another bytecode cache.
     """
     inner = environment.bytecode_cache
     if inner is None or isinstance(inner, SaltedBytecodeCache):
@@ -198,8 +200,7 @@ def salt_bytecode(environment: Environment) -> None:
 
 @dataclass(slots=True)
 class _Host:
-    """What an environment's templates ask, whichever they are: those that the inserted statements
-    call, and the globals."""
+    """The functions that templates call: by the inserted statements, and as globals."""
 
     environ: Callable[[], WSGIEnvironment | None] = lambda: None
     owner: object = None
@@ -208,7 +209,7 @@ class _Host:
     attributes: bool = False
 
     def attribute(self, quote: str = '"') -> str:
-        """The nonce attribute with a space before it; nothing for a tag that stays as it is."""
+        """Return the nonce attribute with a space before it; "" for a tag that stays as it is."""
         environ = self.environ()
         if environ is None:  # a mail, a job: there is no header to agree with
             return ""
@@ -219,11 +220,11 @@ class _Host:
         return "" if value is None else f" nonce={quote}{value}{quote}"
 
     def noted(self, what: str, quote: str = "") -> str:
-        """Note a hash, or what else stands for a nonce.
+        """Note a hash, or what else replaces a nonce.
 
         Args:
-            what: as :func:`~.hashes.hash_text` gives it.
-            quote: of the nonce that is put out when nothing can be noted any more; "" for none.
+            what: what :func:`~.hashes.hash_text` returned.
+            quote: of the nonce attribute to return when nothing can be noted any more; "" for none.
         """
         state = self._state()
         if state is None or note_hash(state, what) or not quote:
@@ -231,12 +232,12 @@ class _Host:
         return self.attribute(quote)
 
     def csp_nonce(self) -> str:
-        """For ``{{ csp_nonce() }}``."""
+        """Return the value of ``{{ csp_nonce() }}``."""
         state = self._state()
         return "" if state is None else state.nonce_for_page()
 
     def om_head(self, **parts: object) -> Markup:
-        """For ``{{ om_head() }}``."""
+        """Return the HTML of ``{{ om_head() }}``."""
         environ = self.environ()
         html = "" if environ is None else self.head(environ, **parts)
         return Markup(html)  # noqa: S704 - the host's own markup
@@ -247,7 +248,7 @@ class _Host:
 
 
 def _host_of(environment: Environment) -> _Host:
-    """The environment's host, made and put in its place at the first call."""
+    """Return the environment's host; the first call makes it."""
     found: _Host | None = environment.policies.get(_HOST)
     if found is None:
         found = environment.policies[_HOST] = _Host()
@@ -258,14 +259,14 @@ def _host_of(environment: Environment) -> _Host:
 
 
 class SaltedBytecodeCache(BytecodeCache):
-    """Another bytecode cache under keys of its own, for this environment alone.
+    """Another bytecode cache with keys of its own, for this environment only.
 
-    The inner cache may be shared with environments that do not have the extension, or may hold
+    The inner cache may be shared with environments that do not have the extension, or may contain
     what was compiled before it was added.
 
     Args:
-        inner: the cache that stores.
-        salt: of the keys; another one where templates are compiled differently.
+        inner: the cache that stores the bytecode.
+        salt: part of the keys; it differs where templates are compiled differently.
     """
 
     def __init__(self, inner: BytecodeCache, salt: str = _SALT) -> None:
@@ -290,13 +291,14 @@ class SaltedBytecodeCache(BytecodeCache):
 
 
 def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:
-    """Whether a template is HTML: by its suffix, else by whether it is escaped.
+    """Return whether a template is HTML: by its suffix, else by whether it is escaped.
 
     ``page.html.j2`` counts as ``page.html``.
 
     Args:
+        environment: of the template.
         name: the template's name; ``None`` for one made from a string.
-        filename: its file, asked when it has no name.
+        filename: its file, used when it has no name.
     """
     folded = (name or filename or "").lower()
     while folded.endswith(_TEMPLATE_SUFFIXES):
@@ -338,7 +340,7 @@ def _with_nonces(
 
 
 def _noted_for(tag: Tag) -> str:
-    """What a tag may have instead of a nonce; "" when it must have one."""
+    """Return what a tag may note instead of a nonce; "" when it must have a nonce."""
     if tag.address:
         return OWN if is_own(tag.address) else ""
     if tag.body is None or tag.loose or tag.name == "link":

@@ -1,8 +1,8 @@
-"""What a strict policy would stop in a Jinja template, or could not stop, told before it happens.
+"""Finds what a strict policy would block in a Jinja template, or could not block.
 
-A template is read as the HTML that it would make, with a sign of its own for each ``{{ … }}``;
-nothing is rendered. It is a reader's help, not a proof: HTML that a view or a filter makes is not
-seen.
+A template is read as the HTML that it would make, with a placeholder character for each ``{{ …
+}}``; nothing is rendered. The result is a help for readers and no proof: HTML that a view or a
+filter makes is not seen.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ _CODE = re.compile(rf"|module|(text|application)/(x-)?(java|ecma)script.*|.*{_OP
 
 @dataclass(frozen=True, slots=True, order=True)
 class Hint:
-    """One thing in one template.
+    """One finding in one template.
 
     Attributes:
         file: the template's file, or its name.
         line: from 1.
         level: ``error`` (it does not work under the strict policy, or weakens it) or ``note``.
         rule: a short name, such as ``event-handler``.
-        message: what is there.
+        message: what was found.
         fix: what to write instead.
     """
 
@@ -77,7 +77,10 @@ class Hint:
 
 
 def lint_all(environment: Environment) -> list[Hint]:
-    """Look at every HTML template that the environment's loader lists, by file and line.
+    """Check every HTML template that the environment's loader lists.
+
+    Returns:
+        The findings, by file and line.
 
     Raises:
         TypeError: the loader cannot list its templates.
@@ -96,12 +99,12 @@ def lint_all(environment: Environment) -> list[Hint]:
 
 
 def lint(environment: Environment, source: str, file: str) -> list[Hint]:
-    """Look at one template.
+    """Check one template.
 
     Args:
-        environment: knows the template's syntax.
+        environment: defines the template's syntax.
         source: its text.
-        file: what to call it.
+        file: the name of the file in the findings.
     """
     try:
         html, values, lines, translated = _as_html(environment, source)
@@ -319,7 +322,7 @@ class _Reader(HTMLParser):
 
 
 def _is_safe(words: list[str]) -> bool:
-    """Whether what an expression gives may stand in a script as it is."""
+    """Return whether the value of an expression may stand in a script unchanged."""
     if words and words[0] in _SAFE_CALLS:
         return True
     pairs = itertools.pairwise(words)

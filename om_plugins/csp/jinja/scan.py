@@ -1,7 +1,7 @@
-"""Reads a Jinja template's literal text as HTML, through its branches, blocks and macros.
+"""Reads the literal text of a Jinja template as HTML, through its branches, blocks and macros.
 
-Each branch of a condition begins in the same state; what is put out elsewhere, as a macro is,
-begins anew; and what a filter would make text of is not touched.
+Each branch of a condition begins in the same state. Text that is put out elsewhere, such as the
+body of a macro, begins in a new state. Text that a filter would change is not touched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
 
 
 def joined(stream: Iterable[Token]) -> list[Token]:
-    """All tokens, with literal text that a comment or ``{% raw %}`` cut put together again."""
+    """Return all tokens, with literal text joined that a comment or ``{% raw %}`` had cut."""
     tokens: list[Token] = []
     for token in stream:
         if token.type == "data" and tokens and tokens[-1].type == "data":
@@ -41,7 +41,7 @@ def joined(stream: Iterable[Token]) -> list[Token]:
 
 
 def scan(tokens: list[Token]) -> Scanner:
-    """A template's tokens, read as HTML with gaps."""
+    """Read a template's tokens as HTML with gaps."""
     scanner = Scanner()
     flow = _Flow(scanner, child=_extends(tokens))
     number = 0
@@ -79,11 +79,11 @@ def _extends(tokens: list[Token]) -> bool:
 
 
 class _Flow:
-    """Follows a template's statements: each branch of a condition begins in the same state.
+    """Follows the statements of a template: each branch of a condition begins in the same state.
 
     Args:
         scanner: reads the literal text.
-        child: the template extends another one: its blocks stand at places it does not know.
+        child: the template extends another one: its blocks are placed where it does not know.
     """
 
     def __init__(self, scanner: Scanner, *, child: bool) -> None:
@@ -130,7 +130,7 @@ class _Flow:
 
 
 class _Open:
-    """A statement that waits for its end."""
+    """A statement whose end was not read yet."""
 
     __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
 
@@ -144,8 +144,10 @@ class _Open:
 
 
 def _spoils(keyword: str, names: list[str], inside: list[Token]) -> bool:
-    """Whether a ``{% filter %}`` or a filtered ``{% set %}`` makes text of its tags, or may replace
-    something in a nonce, which would then be wrong now and then."""
+    """Return whether a ``{% filter %}`` or a filtered ``{% set %}`` changes the tags in its body.
+
+    It makes text of them, or may replace something in a nonce, which would then sometimes be wrong.
+    """
     if keyword == "set":
         names = names[1:]  # the first is the variable
     elif keyword != "filter":
