@@ -120,8 +120,9 @@ class Tier(Generic[Member]):
     def order(self, now: float) -> tuple[Member, ...]:
         """Return the engines in the order in which one call asks them."""
         order = self._order(now)
-        if any(now < member.ejection.until for member in order):
-            return self._ejected_last(order, now)
+        for member in order:  # a loop, because any() costs every call a generator
+            if now < member.ejection.until:
+                return self._ejected_last(order, now)
         return order
 
     def record_failure(self, member: Member, failures_in_a_row: int, now: float) -> None:
