@@ -181,8 +181,8 @@ class Chains:
         if found is None:
             found = EngineChain(
                 spec.chain,
-                self.live.policy_of(spec.chain),
-                options=self.live.engines_of(spec.chain),
+                self.live.get_policy(spec.chain),
+                options=self.live.get_engine_options(spec.chain),
                 clock=self._kit.clock,
                 emit=self._kit.emit,
                 breakers=self._breakers,

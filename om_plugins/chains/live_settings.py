@@ -1,12 +1,12 @@
-"""Live settings: how operators change chains and engines while the application runs.
+"""Live settings: operators change chains and engines while the application runs.
 
 ::
 
     live.configure("assistant", timeout=3, engines={"model": {"enabled": False}})
 
-A change is checked as ``OM_CHAINS`` is, holds at once in this process and within a second in every
-other worker that shares the hub, and ends by itself: what should stay belongs into the settings.
-Each chain takes it in one step; calls under way end as they began.
+A change is checked as ``OM_CHAINS`` is. It holds at once in this process, and within a second in
+every other worker that shares the hub. It ends by itself: a change that should stay belongs into
+the settings. Each chain applies it in one step; calls under way end as they began.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from ..protocols import Clock, Hub, Lease, Scheduler
 from .chain import EngineChain
 from .options import ChainPolicy, EngineOptions
 
-__all__ = ["EVERY_CHAIN", "LASTS_S", "LiveChange", "LiveSettings"]
+__all__ = ["DEFAULT_LASTS_S", "EVERY_CHAIN", "LiveChange", "LiveSettings"]
 
 logger = logging.getLogger("om_plugins")
 
 EVERY_CHAIN = "*"
-LASTS_S = 86_400.0
-"""A change made by hand lasts a day, unless said otherwise."""
-LOOK_S = 1.0
-"""How often a worker looks what others have changed."""
+DEFAULT_LASTS_S = 86_400.0
+"""A change lasts a day when the operator does not say how long."""
+POLL_INTERVAL_S = 1.0
+"""How often a worker reads the changes of others."""
 _KEY = "live:settings"
 _LEASE_S = 5.0
-_LEASE_LOOK_S = 0.05
-_MOST_CHAINS = 1000
-_MOST_BYTES = 200_000
-_LONGEST_S = 30 * 86_400.0
-_SKEW_S = 300.0
-"""The clocks of two hosts differ by this much, at most: a change from further ahead is none."""
+_LEASE_POLL_S = 0.05
+_MAX_CHAINS = 1000
+_MAX_BYTES = 200_000
+_MAX_LASTS_S = 30 * 86_400.0
+_MAX_SKEW_S = 300.0
+"""The clocks of two hosts differ by this much at most; a change from further ahead is not valid."""
 
 
 @dataclass(slots=True)
 class LiveChange:
-    """What is changed of one chain.
+    """The changes of one chain.
 
     Attributes:
-        options: as ``OM_CHAINS`` has them, only what differs.
-        until: when it ends (Unix time).
+        options: as in ``OM_CHAINS``, only those that differ.
+        until: when they end (Unix time).
     """
 
     options: dict[str, object]
     until: float
 
 
-class _Change(TypedDict):
+class _StoredChange(TypedDict):
     options: dict[str, object]
     until: float
 
 
-class _Wire(TypedDict):
-    """All changes as they lie in the hub; of two, the one made later holds."""
+class _StoredChanges(TypedDict):
+    """All changes as the hub stores them; of two, the later one holds."""
 
     at: float
-    changes: dict[str, _Change]
+    changes: dict[str, _StoredChange]
 
 
 class LiveSettings:
@@ -77,11 +77,11 @@ class LiveSettings:
 
     Args:
         defaults: ``OM_CHAIN_DEFAULTS``.
-        own: ``OM_CHAINS``: what is different for one chain, by its name.
+        own: ``OM_CHAINS``: the options of single chains, by name.
         hub: carries changes to the other workers.
-        scheduler: looks for changes of others.
-        clock: time.
-        chains: the application's chains by name.
+        scheduler: reads the changes of others in the background.
+        clock: the clock.
+        chains: returns the application's chains by name.
     """
 
     def __init__(
@@ -102,49 +102,51 @@ class LiveSettings:
         self._chains = chains
         self._changes: dict[str, LiveChange] = {}
         self._at = 0.0
-        """When they were last changed (Unix time); 0.0 while nobody has."""
+        """When the newest change was made (Unix time); 0.0 before the first one."""
         self._lock = threading.RLock()
         renew_after_fork(self)
 
     def start(self) -> None:
-        """Look now, and each second, for what other workers have changed."""
-        # weakly: an application that is dropped before it ran must not be kept by it
-        look = weakref.WeakMethod(self.look)
+        """Read the changes of other workers now, and then each second."""
+        # a weak reference, so that it does not keep an application that is dropped before it ran
+        poll = weakref.WeakMethod(self.poll)
 
-        def look_if_living() -> None:
-            living = look()
-            if living is not None:
-                living()
+        def poll_if_alive() -> None:
+            alive = poll()
+            if alive is not None:
+                alive()
 
-        self._scheduler.submit(look_if_living, name="live settings")
-        self._scheduler.every(LOOK_S, self.look, name="live settings")
+        self._scheduler.submit(poll_if_alive, name="live settings")
+        self._scheduler.every(POLL_INTERVAL_S, self.poll, name="live settings")
 
-    # --- what operators do ---
+    # --- changes by operators ---
 
-    def configure(self, chain: str, *, lasts_s: float = LASTS_S, **options: object) -> None:
+    def configure(self, chain: str, *, lasts: float = DEFAULT_LASTS_S, **options: object) -> None:
         """Change a chain, in every worker.
 
         Args:
             chain: its name, or ``*`` for every chain.
-            lasts_s: seconds after which the change ends, at most 30 days.
+            lasts: seconds after which the change ends, at most 30 days.
             **options: as in ``OM_CHAINS[chain]``; ``None`` takes a change back. ``engines`` is a
-                dict from an engine's name to what changes of it: ``tier``, ``weight``,
+                dict from an engine's name to the options that change: ``tier``, ``weight``,
                 ``enabled``, ``max_concurrency``, ``breaker``, ``chaos``.
 
         Raises:
             ConfigError: no chain or engine has that name, an option is unknown, or its value
-                cannot work. Nothing has been changed then.
+                cannot work. Nothing is changed then.
         """
         self._check_name(chain)
-        if not 0 < lasts_s <= _LONGEST_S:
-            raise ConfigError("lasts_s", lasts_s, "must be above 0 and at most 30 days (2592000)")
-        _checked(options, f"chain {chain!r}: ")
-        self._check_engines(chain, _mapping(options.get("engines"), chain))
+        if "lasts_s" in options:
+            raise ConfigError("lasts_s", options["lasts_s"], "is now called lasts, in seconds")
+        if not 0 < lasts <= _MAX_LASTS_S:
+            raise ConfigError("lasts", lasts, "must be above 0 and at most 30 days (2592000)")
+        _check_options(options, f"chain {chain!r}: ")
+        self._check_engines(chain, _as_mapping(options.get("engines"), chain))
         now = self._clock.time()
-        self._change(lambda changes: _with(changes, chain, options, now + lasts_s))
+        self._change(lambda changes: _with_change(changes, chain, options, now + lasts))
 
     def reset(self, chain: str | None = None) -> None:
-        """Take the changes of a chain back (of all, when ``None``), in every worker."""
+        """Take the changes of a chain back in every worker; of all chains when it is ``None``."""
 
         def without(changes: dict[str, LiveChange]) -> dict[str, LiveChange]:
             return {} if chain is None else {k: v for k, v in changes.items() if k != chain}
@@ -152,60 +154,61 @@ class LiveSettings:
         self._change(without)
 
     def changes(self) -> dict[str, LiveChange]:
-        """What is changed at the moment, by chain."""
+        """Return the changes that hold at the moment, by chain."""
         now = self._clock.time()
         return {name: one for name, one in self._changes.items() if one.until > now}
 
-    # --- what a chain gets ---
+    # --- the settings of a chain ---
 
-    def policy_of(self, chain: str, *, own: bool = True) -> ChainPolicy:
-        """The policy of a chain, with what is changed of it.
+    def get_policy(self, chain: str, *, own: bool = True) -> ChainPolicy:
+        """Return the policy of a chain with its live changes.
 
         Args:
-            own: false leaves out what is changed of this chain alone; for ``*``, everything.
+            chain: its name, or ``*`` for every chain.
+            own: False leaves out the changes of this chain alone; for ``*``, all changes.
         """
-        live = ChainPolicy.read_some(self._said_of(chain, own=own))
+        live = ChainPolicy.read_some(self._merge_changes(chain, own=own))
         return replace(self._defaults, **{**self._own.get(chain, {}), **live})
 
-    def engines_of(self, chain: str, *, own: bool = True) -> dict[str, EngineOptions]:
-        """What is said of the chain's engines alone, by name; ``own`` as in :meth:`policy_of`."""
+    def get_engine_options(self, chain: str, *, own: bool = True) -> dict[str, EngineOptions]:
+        """Return the options of the chain's engines by name; arguments as in :meth:`get_policy`."""
         merged: dict[str, dict[str, object]] = {
             name: dict(options.given())
             for engines in (self._defaults.engines, self._own.get(chain, {}).get("engines", {}))
             for name, options in engines.items()
         }
-        live = _mapping(self._said_of(chain, own=own).get("engines"), "engines")
+        live = _as_mapping(self._merge_changes(chain, own=own).get("engines"), "engines")
         for name, said in live.items():
-            # as it was said: `enabled=True` is a change where the settings say False
-            merged.setdefault(name, {}).update(_mapping(said, f"engines[{name!r}]"))
+            # not as EngineOptions: `enabled=True` is a change where the settings say False
+            merged.setdefault(name, {}).update(_as_mapping(said, f"engines[{name!r}]"))
         return {
             name: EngineOptions.from_mapping(said, where=f"engines[{name!r}].")
             for name, said in merged.items()
         }
 
-    def _said_of(self, chain: str, *, own: bool) -> dict[str, object]:
+    def _merge_changes(self, chain: str, *, own: bool) -> dict[str, object]:
         merged: dict[str, object] = {}
         changes = self.changes()
         for name in (EVERY_CHAIN, chain):
             if name in changes and (own or name != chain):
-                merged = _merged(merged, changes[name].options)
+                merged = _merge(merged, changes[name].options)
         return merged
 
-    # --- how changes get about ---
+    # --- sharing changes ---
 
-    def look(self) -> None:
-        """Take over what other workers have changed, and end what is over.
+    def poll(self) -> None:
+        """Apply the changes of other workers, and end those whose time is over.
 
-        A hub that has lost its memory, or was away while this worker was told of a change, gets
-        back what holds here.
+        A hub that has lost its memory, or was out of reach when this worker made a change, gets the
+        changes that hold here.
         """
         found = self._hub.get(_KEY)
         with self._lock:
-            at = _at(found, self._clock.time())
+            at = _read_time(found, self._clock.time())
             if at < self._at:
-                self._share()
+                self._store()
             elif at > self._at:
-                self._at, self._changes = at, self._read(found)
+                self._at, self._changes = at, self._decode(found)
                 self._apply(checking=False)
             if len(now := self.changes()) != len(self._changes):
                 self._changes = now
@@ -215,40 +218,40 @@ class LiveSettings:
         self._lock = threading.RLock()
 
     def _change(self, change: Callable[[dict[str, LiveChange]], dict[str, LiveChange]]) -> None:
-        lease = self._turn()
+        lease = self._acquire_lease()
         try:
-            self.look()
+            self.poll()
             with self._lock:
                 before = self._changes
                 self._changes = change(self.changes())
                 try:
-                    if len(msgspec.json.encode(self._wire())) > _MOST_BYTES:
-                        raise ConfigError("live settings", "…", f"are over {_MOST_BYTES} bytes")
+                    if len(msgspec.json.encode(self._encode())) > _MAX_BYTES:
+                        raise ConfigError("live settings", "…", f"are over {_MAX_BYTES} bytes")
                     self._apply(checking=True)
                 except Exception:
                     self._changes = before
                     self._apply(checking=False)
                     raise
-                # later than what it replaces, also where this host's clock is behind
+                # later than the change that it replaces, also where this host's clock is behind
                 self._at = max(self._clock.time(), self._at + 0.001)
-                self._share()
+                self._store()
         finally:
             if lease is not None:
                 lease.release()
 
-    def _turn(self) -> Lease | None:
-        """Wait until no other operator is at it; the turn of one who died ends by itself."""
+    def _acquire_lease(self) -> Lease | None:
+        """Wait until no other operator makes a change; returns ``None`` after five seconds."""
         until = self._clock.monotonic() + _LEASE_S
         while (lease := self._hub.lease("live", _LEASE_S)) is None:
             if self._clock.monotonic() >= until:
                 return None
-            self._clock.sleep(_LEASE_LOOK_S)
+            self._clock.sleep(_LEASE_POLL_S)
         return lease
 
-    def _share(self) -> None:
-        self._hub.put(_KEY, self._wire(), ttl=_LONGEST_S)
+    def _store(self) -> None:
+        self._hub.put(_KEY, self._encode(), ttl=_MAX_LASTS_S)
 
-    def _wire(self) -> _Wire:
+    def _encode(self) -> _StoredChanges:
         return {
             "at": self._at,
             "changes": {
@@ -257,10 +260,10 @@ class LiveSettings:
             },
         }
 
-    def _read(self, found: object) -> dict[str, LiveChange]:
-        """What the hub holds, as far as it can be believed; no change outlasts what may be."""
-        latest = self._clock.time() + _LONGEST_S
-        read = _from_wire(found)
+    def _decode(self, found: object) -> dict[str, LiveChange]:
+        """Return the changes that the hub stores, as far as they are valid, with bounded times."""
+        latest = self._clock.time() + _MAX_LASTS_S
+        read = _read_changes(found)
         for one in read.values():
             one.until = min(one.until, latest)
         return read
@@ -268,9 +271,9 @@ class LiveSettings:
     def _apply(self, *, checking: bool) -> None:
         for name, chain in list(self._chains().items()):
             try:
-                # what is said of engines that are gone, or are another chain's, is not for it
+                # options of engines that are gone, or of another chain, are not for this one
                 known = {place.name for place in chain.all_states} | chain.options.keys()
-                policy, engines = self.policy_of(name), self.engines_of(name)
+                policy, engines = self.get_policy(name), self.get_engine_options(name)
                 engines = {engine: said for engine, said in engines.items() if engine in known}
                 if (policy, engines) != (chain.policy, chain.options):
                     chain.configure(policy, engines)
@@ -300,23 +303,23 @@ class LiveSettings:
                 raise ConfigError(f"chain {chain!r}: engines", engine, f"no such engine; {hint}")
 
 
-def _checked(options: Mapping[str, object], where: str) -> None:
+def _check_options(options: Mapping[str, object], where: str) -> None:
     for name in ("retry_on", "give_up_on"):
-        for one in _listed(options.get(name)):
-            if "." in str(one):  # a shared store must not say which modules are imported
+        for one in _as_list(options.get(name)):
+            if "." in str(one):  # a shared store must not choose modules to import
                 raise ConfigError(where + name, one, "a live change knows no dotted names")
-    for engine, said in _mapping(options.get("engines"), where).items():
-        _mapping(said, f"{where}engines[{engine!r}]")
-    ChainPolicy.read_some(_merged({}, options), where=where)
+    for engine, said in _as_mapping(options.get("engines"), where).items():
+        _as_mapping(said, f"{where}engines[{engine!r}]")
+    ChainPolicy.read_some(_merge({}, options), where=where)
 
 
-def _listed(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     if isinstance(value, str):
         return [one.strip() for one in value.split(",")]
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _mapping(value: object, where: str) -> Mapping[str, object]:
+def _as_mapping(value: object, where: str) -> Mapping[str, object]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -324,17 +327,17 @@ def _mapping(value: object, where: str) -> Mapping[str, object]:
     return value
 
 
-def _with(
+def _with_change(
     changes: dict[str, LiveChange], chain: str, options: Mapping[str, object], until: float
 ) -> dict[str, LiveChange]:
     before = changes[chain].options if chain in changes else {}
-    merged = _merged(before, options)
+    merged = _merge(before, options)
     others = {name: one for name, one in changes.items() if name != chain}
     return {**others, chain: LiveChange(merged, until)} if merged else others
 
 
-def _merged(before: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
-    """``more`` over ``before``, deep in dicts; ``None`` takes away."""
+def _merge(before: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
+    """Return ``before`` updated with ``more``, also inside dicts; ``None`` removes a key."""
     merged = dict(before)
     for name, value in more.items():
         if value is None:
@@ -342,7 +345,7 @@ def _merged(before: Mapping[str, object], more: Mapping[str, object]) -> dict[st
             continue
         if isinstance(value, Mapping):
             inside = merged.get(name)
-            value = _merged(inside if isinstance(inside, Mapping) else {}, value)
+            value = _merge(inside if isinstance(inside, Mapping) else {}, value)
             if not value:
                 merged.pop(name, None)
                 continue
@@ -350,14 +353,14 @@ def _merged(before: Mapping[str, object], more: Mapping[str, object]) -> dict[st
     return merged
 
 
-def _at(wire: object, now: float) -> float:
-    """When what the hub holds was written; 0.0 for what nobody can have written."""
+def _read_time(wire: object, now: float) -> float:
+    """Return when the stored changes were made; 0.0 where the time is not valid."""
     at = wire.get("at") if isinstance(wire, dict) else None
-    return at if isinstance(at, int | float) and 0.0 < at <= now + _SKEW_S else 0.0
+    return at if isinstance(at, int | float) and 0.0 < at <= now + _MAX_SKEW_S else 0.0
 
 
-def _from_wire(wire: object) -> dict[str, LiveChange]:
-    """What the hub holds, as far as it can be believed."""
+def _read_changes(wire: object) -> dict[str, LiveChange]:
+    """Return the changes that the hub stores, as far as they are valid."""
     found: dict[str, LiveChange] = {}
     changes = wire.get("changes") if isinstance(wire, dict) else None
     try:
@@ -365,9 +368,9 @@ def _from_wire(wire: object) -> dict[str, LiveChange]:
     except (ValueError, RecursionError) as error:
         logger.warning("the hub holds live settings that cannot be read: %s", error)
         return found
-    for name, one in list(read.items())[:_MOST_CHAINS]:
+    for name, one in list(read.items())[:_MAX_CHAINS]:
         try:
-            _checked(one.options, f"chain {name!r}: ")
+            _check_options(one.options, f"chain {name!r}: ")
         except (ConfigError, RecursionError) as error:
             logger.warning("a live change is left out: %s", error)
         else:

@@ -109,7 +109,7 @@ def engines(as_json: bool) -> None:
     runtime = current_runtime()
     workers = 0
     if heard := _workers_may_be_heard(runtime):
-        runtime.part_of("chains").live.look()
+        runtime.part_of("chains").live.poll()
         picture = runtime.part_of("monitoring").overview(watch=False, history=False)
         told = picture["engines"]
         workers = len(picture["workers"]) - 1  # this process is none

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..chains.live_settings import EVERY_CHAIN, LASTS_S
+from ..chains.live_settings import DEFAULT_LASTS_S, EVERY_CHAIN
 from ..chains.options import EngineOptions
 from ..core.problem import Refusal
 from ..errors import ConfigError
@@ -139,7 +139,7 @@ class Engines:
         fields = (*CALLS, *BREAKER)
         if any(one.name == back for one in fields):
             return self._take_back(name, {back: None}, f"{back} of {_called(name)}", by)
-        policy = self._kit.part_of("chains").live.policy_of(name, own=False)
+        policy = self._kit.part_of("chains").live.get_policy(name, own=False)
         # a chain's own setting may differ from that of all: to ask for the latter is a change
         base = {} if every else {one.name: getattr(policy, one.name) for one in fields}
         return self._configure(form, by, name, "", changed(form, fields, base))
@@ -152,7 +152,7 @@ class Engines:
         chains = self._kit.part_of("chains")
         everyone, live = chains.by_name[name].all_states, chains.live
         place = next(one for one in everyone if one.name == engine)
-        options = live.engines_of(name, own=False).get(engine, EngineOptions())
+        options = live.get_engine_options(name, own=False).get(engine, EngineOptions())
         base = engine_values(place, options)
         return self._configure(form, by, name, engine, changed(form, fields, base))
 
@@ -178,9 +178,9 @@ class Engines:
         if not options:
             return "Nothing was changed."
         lasts = form.get("lasts", "")
-        lasts_s = float(lasts) if lasts in LASTS else LASTS_S
+        lasts_s = float(lasts) if lasts in LASTS else DEFAULT_LASTS_S
         asked = {"engines": {engine: options}} if engine else options
-        self._kit.part_of("chains").live.configure(name, lasts_s=lasts_s, **asked)
+        self._kit.part_of("chains").live.configure(name, lasts=lasts_s, **asked)
         where = f"engine {engine!r} of chain {name!r}" if engine else _called(name)
         what = ", ".join(_said(key, value) for key, value in options.items())
         until = LASTS.get(lasts, LASTS["86400"])
@@ -193,7 +193,7 @@ class Engines:
             return "Nothing was changed."
         # the others of this chain end as they would have
         left_s = change.until - self._kit.clock.time()
-        live.configure(name, lasts_s=max(left_s, 1.0), **options)
+        live.configure(name, lasts=max(left_s, 1.0), **options)
         return self._told(what, "taken back", by)
 
     def _told(self, where: str, what: str, by: str) -> str:

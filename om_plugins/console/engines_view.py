@@ -78,7 +78,7 @@ def board(kit: Kit, picture: Mapping[str, Any]) -> Board:
     made.flags["any_changed"] = bool(changes)
     made.flags["every"] = EVERY_CHAIN in changes
     made.say("every", _of_every(made.at, changes.get(EVERY_CHAIN)))
-    policy = kit.part_of("chains").live.policy_of(EVERY_CHAIN)
+    policy = kit.part_of("chains").live.get_policy(EVERY_CHAIN)
     _settings(made, kit, EVERY, EVERY_CHAIN, policy, changes)
     shared = {(one["chain"], one["engine"]): one for one in picture["engines"]}
     for number, (name, chain) in enumerate(sorted(kit.part_of("chains").by_name.items())):
@@ -133,7 +133,7 @@ def _chain(
     made.say(f"{spot}.until", f"changed live, {_until(made.at, own.until)}" if own else "", "info")
     _settings(made, kit, spot, name, chain.policy, changes)
     said = own.options.get("engines") if own else None
-    bases = kit.part_of("chains").live.engines_of(name, own=False)
+    bases = kit.part_of("chains").live.get_engine_options(name, own=False)
     for place in everyone:
         of_engine = said.get(place.name) if isinstance(said, Mapping) else None
         _engine(
@@ -156,7 +156,7 @@ def _settings(
     policy: ChainPolicy,
     changes: Mapping[str, LiveChange],
 ) -> None:
-    base = kit.part_of("chains").live.policy_of(name, own=False)
+    base = kit.part_of("chains").live.get_policy(name, own=False)
     own, every = changes.get(name), changes.get(EVERY_CHAIN)
     amount = 0
     for one in (*CALLS, *BREAKER):

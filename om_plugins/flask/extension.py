@@ -24,7 +24,7 @@ from flask import (
 
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
-from ..chains.live_settings import LASTS_S
+from ..chains.live_settings import DEFAULT_LASTS_S
 from ..csp.override import Override, add_override
 from ..errors import ConfigError
 from ..fallback.options import FallbackOptions
@@ -393,14 +393,14 @@ class OpenManager:
         chain: EngineChain = self.runtime.part_of("chains").get(name)
         return chain
 
-    def configure(self, chain: str, *, lasts_s: float = LASTS_S, **options: object) -> None:
+    def configure(self, chain: str, *, lasts: float = DEFAULT_LASTS_S, **options: object) -> None:
         """Change a chain while the app runs, in every worker.
 
         ``om.configure("assistant", timeout=3, engines={"model": {"enabled": False}})``; the
         arguments are those of :meth:`om_plugins.chains.live_settings.LiveSettings.configure`, and
         ``om.runtime.live.reset("assistant")`` takes the changes back.
         """
-        self.runtime.part_of("chains").live.configure(chain, lasts_s=lasts_s, **options)
+        self.runtime.part_of("chains").live.configure(chain, lasts=lasts, **options)
 
     @property
     def cache(self) -> SmartCache:

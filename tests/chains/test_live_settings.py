@@ -40,8 +40,8 @@ class Worker:
         for name in ("assistant", "search"):
             chain = EngineChain(
                 name,
-                self.live.policy_of(name),
-                options=self.live.engines_of(name),
+                self.live.get_policy(name),
+                options=self.live.get_engine_options(name),
                 clock=clock,
             )
             for tier, engine in enumerate(("model", "local"), 1):
@@ -72,7 +72,7 @@ def test_a_change_holds_at_once_here_and_after_a_look_elsewhere(worker):
     here.live.configure("assistant", timeout=3, retries=0)
     assert here.chains["assistant"].policy.timeout == 3
     assert there.chains["assistant"].policy.timeout == 10
-    there.live.look()
+    there.live.poll()
     assert there.chains["assistant"].policy.timeout == 3
     assert there.chains["search"].policy.timeout == 10
 
@@ -80,7 +80,7 @@ def test_a_change_holds_at_once_here_and_after_a_look_elsewhere(worker):
 def test_a_worker_that_comes_later_begins_with_the_changes(worker, hub, clock):
     worker().live.configure("assistant", timeout=3)
     late = worker()
-    late.live.look()
+    late.live.poll()
     assert late.chains["assistant"].policy.timeout == 3
 
 
@@ -121,9 +121,9 @@ def test_what_would_hold_without_a_chains_own_changes_can_be_asked(worker):
     one = worker(chains={"assistant": {"retries": 2}})
     one.live.configure("*", timeout=4)
     one.live.configure("assistant", timeout=3, retries=0, engines={"model": {"tier": 7}})
-    base = one.live.policy_of("assistant", own=False)
+    base = one.live.get_policy("assistant", own=False)
     assert (base.timeout, base.retries) == (4, 2)
-    assert one.live.engines_of("assistant", own=False) == {}
+    assert one.live.get_engine_options("assistant", own=False) == {}
 
 
 def test_changes_add_up_and_none_takes_one_back(worker):
@@ -139,20 +139,20 @@ def test_changes_add_up_and_none_takes_one_back(worker):
 def test_all_is_taken_back_everywhere(worker):
     here, there = worker(), worker()
     here.live.configure("*", timeout=3)
-    there.live.look()
+    there.live.poll()
     there.live.reset()
-    here.live.look()
+    here.live.poll()
     assert [w.chains["search"].policy.timeout for w in (here, there)] == [10, 10]
     assert here.live.changes() == {}
 
 
 def test_a_change_ends_by_itself(worker, clock):
     here, there = worker(), worker()
-    here.live.configure("assistant", timeout=3, lasts_s=60)
-    there.live.look()
+    here.live.configure("assistant", timeout=3, lasts=60)
+    there.live.poll()
     clock.advance(61)
     for one in (here, there):
-        one.live.look()
+        one.live.poll()
         assert one.chains["assistant"].policy.timeout == 10
 
 
@@ -167,7 +167,8 @@ def test_a_change_ends_by_itself(worker, clock):
         ("assistant", {"engines": {"model": 2}}, "must be a dict"),
         ("assistant", {"engines": {"model": {"chaos": {"rate": 2}}}}, "rate 2"),
         ("assistant", {"retry_on": ["os.system"]}, "no dotted names"),
-        ("assistant", {"lasts_s": 0}, "above 0"),
+        ("assistant", {"lasts": 0}, "above 0"),
+        ("assistant", {"lasts_s": 60}, "is now called lasts"),
     ],
 )
 def test_what_cannot_work_is_refused_whole(worker, chain, options, words):
@@ -194,7 +195,7 @@ def test_whatever_is_planted_in_the_hub_changes_nothing(worker, hub, clock, plan
     one = worker()
     for whole in (planted, {"at": clock.time(), "changes": planted}):
         hub.put("live:settings", whole, 60)
-        one.live.look()
+        one.live.poll()
         assert one.chains["assistant"].policy.timeout == 10
         assert one.chains["assistant"].call().engine == "model"
     one.live.configure("assistant", timeout=3)  # and does not stay in the way
@@ -241,7 +242,7 @@ def test_nothing_in_the_hub_breaks_a_look(planted):
     for number, changes in enumerate([planted, {"assistant": planted}, {"assistant": {
             "options": planted, "until": clock.time() + 60}}], 1):  # fmt: skip
         hub.value = {"at": clock.time() + number, "changes": changes}
-        one.live.look()
+        one.live.poll()
         assert one.chains["assistant"].call().engine in ("model", "local")
     one.live.reset()
     assert one.chains["assistant"].policy == ChainPolicy()
@@ -251,29 +252,29 @@ def test_no_change_lasts_longer_or_comes_from_further_ahead_than_may_be(worker, 
     one = worker()
     change = {"options": {"timeout": 3}, "until": 1e300}
     hub.put("live:settings", {"at": clock.time() + 1e6, "changes": {"assistant": change}}, 1e9)
-    one.live.look()
+    one.live.poll()
     assert one.live.changes() == {}
     hub.put("live:settings", {"at": clock.time(), "changes": {"assistant": change}}, 1e9)
-    one.live.look()
+    one.live.poll()
     assert one.chains["assistant"].policy.timeout == 3
     clock.advance(30 * 86_400 + 1)
-    one.live.look()
+    one.live.poll()
     assert one.chains["assistant"].policy.timeout == 10
 
 
 def test_a_hub_that_lost_its_memory_gets_it_back(worker, hub):
     here, there = worker(), worker()
     here.live.configure("assistant", timeout=3)
-    there.live.look()
+    there.live.poll()
     hub.put("live:settings", None, 60)
-    there.live.look()
+    there.live.poll()
     assert there.chains["assistant"].policy.timeout == 3
     late = worker()
-    late.live.look()
+    late.live.poll()
     assert late.chains["assistant"].policy.timeout == 3
     late.live.reset()
     for one in (here, there):
-        one.live.look()
+        one.live.poll()
         assert one.chains["assistant"].policy.timeout == 10
 
 
@@ -285,7 +286,7 @@ def test_what_was_changed_while_the_hub_was_away_holds_when_it_is_back(worker, h
     here.live.configure("assistant", timeout=5)
     hub.put("live:settings", old, 60)  # it has not heard of it
     for one in (here, there):
-        one.live.look()
+        one.live.poll()
     assert there.chains["assistant"].policy.timeout == 5
 
 
@@ -295,7 +296,7 @@ def test_an_operator_whose_clock_is_behind_is_heard(worker, hub, clock):
     behind = FakeClock(clock.time() - 60)
     here = Worker(hub, behind, Settings())
     here.live.configure("assistant", timeout=5)
-    there.live.look()
+    there.live.poll()
     assert there.chains["assistant"].policy.timeout == 5
 
 
@@ -322,7 +323,7 @@ def test_two_operators_at_once_lose_nothing():
     for thread in threads:
         thread.join(20)
     late = Worker(hub, clock, Settings())
-    late.live.look()
+    late.live.poll()
     assert {name: one.options for name, one in late.live.changes().items()} == {
         "assistant": {"timeout": 1, "retries": 3},
         "search": {"timeout": 2, "retries": 4},

@@ -136,7 +136,7 @@ def test_settings_that_are_changed_live_say_until_when_and_what_holds_otherwise(
     add(runtime, "model")
     assert look().values["c0.timeout"] == "10"
     runtime.part_of("chains").live.configure(
-        "assistant", timeout=3, lasts_s=3600, engines={"model": {"weight": 2}}
+        "assistant", timeout=3, lasts=3600, engines={"model": {"weight": 2}}
     )
     made = look()
     assert made.values["c0.timeout"] == "3"
@@ -161,7 +161,7 @@ def test_a_change_of_every_chain_is_told_where_it_holds(runtime, look):
 def test_all_chains_have_settings_of_their_own_to_change_at_once(runtime, look):
     add(runtime, "model")
     assert (look().values["every.timeout"], look().flags["every.timeout"]) == ("10", False)
-    runtime.part_of("chains").live.configure("*", timeout=3, lasts_s=3600)
+    runtime.part_of("chains").live.configure("*", timeout=3, lasts=3600)
     runtime.part_of("chains").live.configure("assistant", retries=2)
     made = look()
     assert (made.values["every.timeout"], made.flags["every.timeout"]) == ("3", True)
