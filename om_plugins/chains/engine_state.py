@@ -149,7 +149,7 @@ class EngineState:
         if options.breaker != self._forced_option:
             state._forced_option = options.breaker
             # the live settings carry this option to other workers, so the breaker need not
-            self.breaker.force(FORCED_BY_OPTION.get(options.breaker), heard=True)
+            self.breaker.force(FORCED_BY_OPTION.get(options.breaker), remote=True)
         if options.chaos != self._chaos_options:
             state._chaos_options = options.chaos
             state.ask = state._wrap_in_chaos(options)

@@ -294,7 +294,7 @@ class BreakerSharing:
 
     def _watch(self, key: BreakerKey, breaker: Breaker) -> None:
         if key in self._forced:  # forced before this engine was added
-            breaker.force(self._forced[key], heard=True)
+            breaker.force(self._forced[key], remote=True)
         breaker.on_change = partial(self._publish_change, key, breaker)
 
     def _publish_change(self, key: BreakerKey, breaker: Breaker, change: Change) -> None:
@@ -329,7 +329,7 @@ class BreakerSharing:
         said = convert(event.data, _Forced)
         key = (said.chain, said.engine)
         breaker = self._breakers.find(key)
-        if breaker is not None and breaker.force(said.state, heard=True):
+        if breaker is not None and breaker.force(said.state, remote=True):
             what = f"was forced {said.state}" if said.state else "decides by itself again"
             named = " / ".join(part[:200] for part in key if part)
             logger.warning("the breaker of %s %s, as another worker was told", named, what)
@@ -347,13 +347,13 @@ class BreakerSharing:
         if not breaker.permit and event.origin > self._bus.origin:
             return  # it opened in both workers: one of them probes first, and here it is this one
         now = self._clock.monotonic()
-        breaker.hear_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
+        breaker.apply_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
 
     def _apply_closed(self, event: EngineEvent) -> None:
         said = convert(event.data, _Closed)
         breaker = self._breakers.find((said.chain, said.engine))
         if breaker is not None and not event.own:
-            breaker.hear_closed(self._clock.monotonic(), event.at)
+            breaker.apply_closed(self._clock.monotonic(), event.at)
 
 
 def _digest(key: BreakerKey) -> str:

@@ -1,7 +1,7 @@
-"""Streamed answers: chunks are committed to after the first one, counted at the end, and closed.
+"""Streamed answers: the first chunk commits the chain to an engine; the end is counted and closed.
 
-The first chunk is pulled while the chain can still retry or fall back. After it nothing is ever
-replayed: half an answer of one engine and half of another is no answer.
+The chain waits for the first chunk while it can still retry or fall back. After that chunk it never
+asks again: half an answer of one engine and half of another are no answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ChunkStream:
             one, and an answer that goes on coming is not cut.
         monotonic: the clock of ``call``.
 
-    Closing it early cancels the call and is nobody's failure.
+    Closing it early cancels the call and does not count as a failure.
     """
 
     __slots__ = ("_call", "_chunks", "_ended", "_first", "_monotonic", "_on_end", "_wait_s")
@@ -50,7 +50,7 @@ class ChunkStream:
         self._ended = False
 
     def pull_first(self) -> None:
-        """Wait for the first chunk; whatever the engine raises comes through, all closed."""
+        """Wait for the first chunk. Raises what the engine raises, after closing everything."""
         try:
             for chunk in self._chunks:
                 self._first.append(chunk)
@@ -60,7 +60,7 @@ class ChunkStream:
             raise
 
     def on_end(self, callback: OnEnd) -> None:
-        """Have ``callback`` told once how the stream ended."""
+        """Call ``callback`` once with how the stream ended."""
         self._on_end.append(callback)
 
     def __iter__(self) -> Iterator[object]:
@@ -86,12 +86,12 @@ class ChunkStream:
             raise
 
     def close(self) -> None:
-        """Give the rest up. Safe to call at any time, also twice."""
+        """Drop the rest of the stream. May be called at any time, also twice."""
         if not self._ended:
-            if self._on_end:  # committed: nobody else works on this call
+            if self._on_end:  # committed: no other engine works on this call
                 try:
                     self._call.cancel()
-                finally:  # what an engine does on it must not keep a permit
+                finally:  # whatever an engine does on cancel, the permit must be given back
                     self._end("closed", None)
             else:
                 self._end("closed", None)
@@ -120,21 +120,21 @@ def close_upstream(chunks: object) -> None:
         return
     try:
         close()
-    except Exception:  # the answer has ended already; its reader cannot mend this
+    except Exception:  # the answer has ended already; its reader can do nothing about this
         logger.debug("closing an engine's stream failed", exc_info=True)
 
 
 def is_stream(result: object) -> bool:
-    """True for an iterator, not for a list or another container."""
+    """Return True for an iterator, not for a list or another container."""
     return hasattr(result, "__next__")
 
 
 def begin(result: object, call: Call, wait_s: float, monotonic: Callable[[], float]) -> Answer:
-    """Make an answer of what a streaming engine returned, inside the attempt.
+    """Return an answer for the result of a streaming engine, inside the attempt.
 
     Args:
         result: an iterator of chunks, or an ``Answer`` with ``chunks``.
-        call: when it does not want a stream, the chunks are put together here.
+        call: when it does not want a stream, the chunks are joined here.
         wait_s, monotonic: for :class:`ChunkStream`.
 
     Returns:

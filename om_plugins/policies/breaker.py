@@ -1,21 +1,22 @@
-"""The circuit breaker: stop asking what fails or is slow, probe it, and let it back in.
+"""The circuit breaker: keep calls away from an engine that fails or is slow, and probe it.
 
 Failure and slow-call rates over a sliding window, as in resilience4j's ``CircuitBreaker`` (the
-pattern: Michael Nygard, "Release It!"). Three things that many breakers get wrong: the lock is
-never held during a call; half-open lets so many probes through as it says and never a herd; a
-call that began before the breaker opened cannot close or re-open it when it ends late.
+pattern: Michael Nygard, "Release It!"). Three things that many breakers get wrong: this one never
+holds its lock during a call; in the half-open state it lets exactly the allowed number of probes
+through, never more; and a call that began before the breaker opened cannot close or re-open it when
+it ends late.
 
-**Half-open.** At most ``half_open_permits`` probes are out at once, and no more are let through
-than are needed: it closes when that many have succeeded. The first that fails or is slow opens it
-again, and the others of its time count no more. (resilience4j judges the rate over all probes; a
-single failure says as much here, because probes are few.)
+**Half-open.** At most ``half_open_permits`` probes run at once, and no more are let through than
+are needed: the breaker closes when that many have succeeded. The first probe that fails or is slow
+opens it again, and the other probes of that time no longer count. (resilience4j judges the rate
+over all probes; here a single failure says as much, because probes are few.)
 
-**Cooldown.** Each opening that follows another one soon doubles it, up to a maximum. It is as
-short as at first again once the breaker has stayed closed for the longer of its window and its
-last cooldown.
+**Cooldown.** Each opening soon after another one doubles the cooldown, up to a maximum. The
+cooldown is as short as at first again once the breaker has stayed closed for the longer of its
+window and its last cooldown.
 
-Every method takes ``now`` on the monotonic clock, so a caller that has read the time already does
-not read it again.
+Every method takes ``now`` on the monotonic clock, so that a caller that has read the time already
+does not read it again.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ Forced = Literal["open", "closed"]
 Change = Literal["opened", "closed", "forced"]
 
 RAISED = 0.5
-"""A rate is raised from this share of its threshold on, …"""
+"""A rate becomes raised at this share of its threshold, …"""
 CALM = 0.3
-"""… and calm again below this one: between the two, what was before stays."""
+"""… and stops being raised below this one. Between the two it stays as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,17 @@ class BreakerView:
     """What a breaker knows at one moment.
 
     Attributes:
-        calls, failures, slow: counted in the window; zero while open.
-        retry_after_s: seconds until the next probe; ``None`` while closed, while all probes are
-            out and while it is forced.
-        forced: what an operator decided; ``None``: it decides by itself.
+        calls, failures, slow: the counts of the window; zero while open.
+        retry_after_s: seconds until the next probe; ``None`` while it is closed or forced, and
+            while all probes run.
+        forced: the state that an operator set; ``None`` while the breaker decides by itself.
         opened: how often it has opened in this process.
-        in_a_row: openings that followed one another soon; each makes the cooldown longer.
+        in_a_row: openings soon after one another; each makes the cooldown longer.
         cooldown_s: the cooldown of the last opening; 0.0 when it never opened.
-        raised: a rate is, or was a moment ago, at half of what opens it.
-        reached: a prober has found the engine well since it opened.
-        probed_at: when a prober last said how the engine is, monotonic; ``None`` for never.
-        probes_failed: how many probers' words in a row, up to that one, were bad.
+        raised: a rate is, or was a moment ago, at half of the value that opens the breaker.
+        reached: a health check has succeeded since the breaker opened.
+        probed_at: when a health check last gave a result, monotonic; ``None`` for never.
+        probes_failed: how many health checks in a row, up to that one, failed.
     """
 
     state: State
@@ -96,25 +97,26 @@ class Breaker:
         slow_rate: share of slow calls that opens it, 0 to 1.
         min_calls: calls in the window before it may open.
         window_s: the sliding window, in seconds.
-        window_calls: judge the last so many calls instead of the last seconds. Each call then
-            takes the lock for a moment; and ``min_calls`` is at most this.
-        half_open_permits: probes that are out at once, and that must succeed, to close it.
-        cooldown_s: seconds from opening to the first probe; also how long a probe may be out
-            before it is taken for lost and another one is let through.
-        cooldown_factor: what each opening that soon follows another one multiplies it by.
-        cooldown_max_s: its maximum, which is never below ``cooldown_s``.
+        window_calls: judge this many of the last calls instead of the last seconds. Each call then
+            takes the lock for a moment, and ``min_calls`` is at most this.
+        half_open_permits: how many probes may run at once, and must succeed to close it.
+        cooldown_s: seconds from opening to the first probe; also how long a probe may run before it
+            counts as lost and another one is let through.
+        cooldown_factor: each opening soon after another one multiplies the cooldown by this.
+        cooldown_max_s: the longest cooldown; never below ``cooldown_s``.
         cooldown_jitter: each cooldown is longer by up to this share, so that many processes do
             not probe at the same moment.
-        draw: a uniform random number from 0 to 1.
+        draw: returns a uniform random number from 0 to 1.
 
     Attributes:
-        permit: the number of the permit that every call shares while the breaker is closed, 0
-            while it is not. Callers read it without the lock and ask :meth:`enter` when it is 0.
-        on_change: told after it opened, closed or was forced here (not where it only
-            heard of it), on the thread that made it so, without the lock. Must be quick.
+        permit: the number of the permit that all calls share while the breaker is closed; 0 while
+            it is not. Callers read it without the lock and call :meth:`enter` when it is 0.
+        on_change: called after the breaker opened, closed or was forced in this process, on the
+            thread that caused it and without the lock. Must be fast. Changes that come from other
+            processes do not call it.
 
-    A call that was let in says how it ended exactly once: :meth:`leave`, or :meth:`release` when
-    its end says nothing about the engine.
+    A call that was let in reports its end exactly once: with :meth:`leave`, or with :meth:`release`
+    when its end says nothing about the engine.
     """
 
     __slots__ = ("__weakref__", "_bucket_end", "_by_count", "_change", "_closed_at", "_cooldown",
@@ -169,10 +171,10 @@ class Breaker:
         renew_after_fork(self)
 
     def tune(self, like: Breaker) -> None:
-        """Take over the settings of another one, while in use.
+        """Take over the settings of another breaker, while in use.
 
-        The state stays, and so do the counts unless the window is another one. A cooldown under
-        way ends when it would have ended.
+        The state stays, and so do the counts unless the window changes. A cooldown that has begun
+        ends when it would have ended.
         """
         with self._lock:
             self.failure_rate = like.failure_rate
@@ -192,10 +194,10 @@ class Breaker:
         return self._cooldown.first_s
 
     def enter(self, now: float) -> int:
-        """Ask to make a call.
+        """Take a permit for a call.
 
         Returns:
-            A permit to give back with :meth:`leave` or :meth:`release`; 0 when refused.
+            A permit to give back with :meth:`leave` or :meth:`release`; 0 when the call is refused.
         """
         with self._lock:
             if self.permit:
@@ -205,13 +207,14 @@ class Breaker:
             return self._probe(now)
 
     def enter_early(self, now: float) -> int:
-        """As :meth:`enter`, for a probe that does not wait for the end of the cooldown.
+        """Take a permit for a probe that does not wait for the end of the cooldown.
 
-        Others go on waiting for it; its failure makes that no longer, its success lets the next
-        probe through at once, or closes the breaker when it was the last one needed.
+        Other calls still wait for that end. A failure of the probe does not make the cooldown
+        longer; a success lets the next probe through at once, or closes the breaker when no more
+        are needed.
 
         Returns:
-            A permit, or 0 while another probe is out, and while it is forced open.
+            A permit; 0 while another probe runs, and while the breaker is forced open.
         """
         with self._lock:
             if self.permit or self._forced or now >= self._until:
@@ -219,52 +222,53 @@ class Breaker:
             return 0 if self._probes.any_out(now) else self._probe(now)
 
     def leave(self, permit: int, now: float, duration_s: float, *, failed: bool = False) -> bool:
-        """A call ended.
+        """Report that a call ended.
 
         Args:
             permit: from :attr:`permit` or :meth:`enter`.
             duration_s: how long it took (to the first chunk, when streamed).
-            failed: it ended in an error that counts.
+            failed: the call ended in an error that counts.
 
         Returns:
-            True when the engine's health may have changed, which is rare.
+            True when the health of the engine may have changed, which is rare.
         """
         slow = duration_s >= self.slow_s
         if permit == self.permit and now < self._bucket_end and not failed and not slow:
-            # Nearly every call ends here. One atomic step counts it, without the lock; one that
-            # meets a thread just now opening or rolling is counted a moment later, never lost.
+            # Nearly every call ends here. One atomic step counts it without the lock. A call that
+            # meets a thread which opens or rolls just now is counted a moment later, never lost.
             self._count()
             return False
         with self._lock:
             by_count = self._by_count
             if by_count is not None and permit == self.permit and not failed and not slow:
                 return by_count.add_well() or self._raised
-            may_have_changed = self._left(permit, now, failed, slow)
+            may_have_changed = self._count_end(permit, now, failed, slow)
             change, self._change = self._change, None
-        self._tell(change)
+        self._notify(change)
         return may_have_changed
 
     def release(self, permit: int, now: float) -> None:
-        """A call ended without saying anything about the engine (cancelled, closed, refused)."""
+        """Give back the permit of a call whose end says nothing about the engine: it was cancelled,
+        closed or refused."""
         with self._lock:
             self._probes.end(permit)
 
     # --- what others decide ---
 
-    def force(self, state: Forced | None, *, heard: bool = False) -> bool:
-        """Take the decision out of the breaker's hands, or give it back.
+    def force(self, state: Forced | None, *, remote: bool = False) -> bool:
+        """Force the breaker into a state, or let it decide by itself again.
 
         Args:
-            state: ``"open"`` refuses every call, probes too; ``"closed"`` counts calls but never
-                opens; ``None`` lets it decide by itself again: one that was forced open goes on
-                with a probe.
-            heard: it was decided elsewhere, so nobody has to be told.
+            state: ``"open"`` refuses every call, probes too. ``"closed"`` counts calls but never
+                opens. ``None`` lets the breaker decide by itself again; one that was forced open
+                goes on with a probe.
+            remote: the change comes from elsewhere, so ``on_change`` is not called.
 
         Returns:
-            True when that is a change.
+            True when this is a change.
 
         Raises:
-            ConfigError: ``state`` is something else.
+            ConfigError: ``state`` has another value.
         """
         if state not in ("open", "closed", None):
             raise ConfigError("breaker", state, "must be 'open', 'closed' or None")
@@ -279,20 +283,22 @@ class Breaker:
             elif before == "open":
                 self._until = 0.0
             self._cooldown.in_a_row = 0
-            change: Change | None = None if heard else "forced"
-        self._tell(change)
+            change: Change | None = None if remote else "forced"
+        self._notify(change)
         return True
 
-    def hear_opened(self, now: float, for_s: float, in_a_row: int, at: float) -> bool:
-        """It opened elsewhere; open here too, unless it is forced or closed since.
+    def apply_opened(self, now: float, for_s: float, in_a_row: int, at: float) -> bool:
+        """Open because the same breaker opened in another process.
+
+        Does nothing when this one is forced or has closed since.
 
         Args:
             for_s: seconds until the next probe here.
-            in_a_row: of the other one, so that both agree on the next cooldown.
-            at: when it opened.
+            in_a_row: that of the other breaker, so that both agree on the next cooldown.
+            at: when the other one opened.
 
         Returns:
-            True when that is a change.
+            True when this is a change.
         """
         with self._lock:
             if self._forced or at < self._closed_at:
@@ -307,14 +313,16 @@ class Breaker:
                 self._until = max(self._until, until)
             return False
 
-    def hear_closed(self, now: float, at: float) -> bool:
-        """A probe closed it elsewhere; close it here too, unless it is forced or opened since.
+    def apply_closed(self, now: float, at: float) -> bool:
+        """Close because a probe closed the same breaker in another process.
+
+        Does nothing when this one is forced or has opened since.
 
         Args:
-            at: when it closed.
+            at: when the other one closed.
 
         Returns:
-            True when that is a change.
+            True when this is a change.
         """
         with self._lock:
             if self.permit or self._forced or at < self._shut_at:
@@ -323,15 +331,15 @@ class Breaker:
             return True
 
     def note_probe(self, well: bool | None, now: float, at: float) -> bool:
-        """A prober, which is no caller and is not counted, looked at the engine.
+        """Take the result of a health check, which does not count as a call.
 
-        Its good word ends the cooldown: the next call finds out, and only that closes the
-        breaker, for an engine may say that it is well and fail every call. When nobody has called
-        until the next good word, that closes it. A bad word opens nothing.
+        A good result ends the cooldown: the next call is a probe, and only its success closes the
+        breaker, because an engine may say that it is well and fail every call. When no call comes
+        before the next good result, that result closes the breaker. A bad result opens nothing.
 
         Args:
-            well: ``None`` when nobody probes any more, and what was said is out of date.
-            at: when it looked.
+            well: the result; ``None`` when the results have expired.
+            at: when the check ran.
 
         Returns:
             True when the breaker's state changed.
@@ -355,7 +363,7 @@ class Breaker:
     # --- what others see ---
 
     def view(self, now: float) -> BreakerView:
-        """The state and the counts of the window that ends now."""
+        """Return the state, and the counts of the window that ends now."""
         with self._lock:
             state: State = "closed"
             calls = failures = slow = 0
@@ -392,13 +400,13 @@ class Breaker:
         self._lock = threading.RLock()
         self._probes.clear()  # the probers are threads of the parent
 
-    def _tell(self, change: Change | None) -> None:
+    def _notify(self, change: Change | None) -> None:
         if change is not None and self.on_change is not None:
             self.on_change(change)
 
     # --- under the lock ---
 
-    def _left(self, permit: int, now: float, failed: bool, slow: bool) -> bool:
+    def _count_end(self, permit: int, now: float, failed: bool, slow: bool) -> bool:
         if permit == self.permit:
             rolled = now >= self._bucket_end
             if rolled:
@@ -437,7 +445,7 @@ class Breaker:
         return self._last_permit
 
     def _settle(self) -> None:
-        # Looking at the counter uses a number up, so that number is left out.
+        # Reading the counter uses a number up, so the count leaves it out.
         count = self._count()
         if count > self._counted:
             self._window.add(count - self._counted, False, False)
@@ -454,14 +462,14 @@ class Breaker:
         )
 
     def _judge(self, calls: int, failures: int, slow: int) -> None:
-        """Whether a rate is raised, with hysteresis."""
+        """Update whether a rate is raised, with hysteresis."""
         share = CALM if self._raised else RAISED
         failing = failures > 0 and failures >= share * self.failure_rate * calls
         dragging = slow > 0 and slow >= share * self.slow_rate * calls
         self._raised = (self._raised or calls >= self.min_calls) and (failing or dragging)
 
     def _forgive(self, now: float) -> None:
-        """Begin with a short cooldown again, after having been well for long enough."""
+        """Reset the cooldown to its first length once the breaker was closed for long enough."""
         if self.permit and now - self._closed_at >= max(
             self._window_kind[0], self._cooldown.last_s
         ):

@@ -1,10 +1,11 @@
-"""The bulkhead: at most so many calls of one engine at a time.
+"""The bulkhead: a limit on the calls of one engine at the same time.
 
-One slow engine then cannot take every thread of a server (the pattern: Michael Nygard, "Release
-It!"). A caller that finds it full waits for a bounded time, and only so many may wait.
+With it, one slow engine cannot take every thread of a server (the pattern: Michael Nygard,
+"Release It!"). A caller waits for a limited time when the bulkhead is full, and the number of
+waiting callers is limited, too.
 
-Free permits are the items of a list: taking one and giving it back are single steps of the
-interpreter, so nobody takes a lock while there is room.
+Free permits are the items of a list. To take one and to give it back are single steps of the
+interpreter, so no caller takes a lock while there is room.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ class Bulkhead:
     """Permits for calls at the same time.
 
     Args:
-        max_concurrency: how many calls may be under way.
-        max_wait_s: how long a caller waits for its turn, at most; 0.0: not at all.
-        max_waiting: how many may wait; one more is refused at once. As many as may be under way
-            when ``None``.
+        max_concurrency: how many calls may run at once.
+        max_wait_s: how long a caller waits for a permit, at most; 0.0 for not at all.
+        max_waiting: how many callers may wait; one more is refused at once. ``None`` for as many as
+            ``max_concurrency``.
 
     Raises:
         ConfigError: a number is too small.
 
     :meth:`leave` is called exactly once for each :meth:`enter` that returned True. A forked child
-    begins with all permits; a call that its parent had under way gives none back there.
+    begins with all permits; calls of its parent give none back there.
     """
 
     __slots__ = ("__weakref__", "_debt", "_free", "_lock", "_max_waiting", "_size", "_waiters",
@@ -60,12 +61,12 @@ class Bulkhead:
 
     @property
     def max_concurrency(self) -> int:
-        """How many calls may be under way."""
+        """How many calls may run at once."""
         return self._size
 
     @property
     def in_use(self) -> int:
-        """How many calls are under way."""
+        """How many calls run now."""
         return max(self._size + self._debt - len(self._free), 0)
 
     @property
@@ -74,13 +75,13 @@ class Bulkhead:
         return len(self._waiters)
 
     def enter(self, timeout_s: float) -> bool:
-        """Ask to make a call.
+        """Take a permit for a call.
 
         Args:
-            timeout_s: how long the caller can wait, which shortens ``max_wait_s``.
+            timeout_s: how long the caller can wait; the shorter of this and ``max_wait_s`` holds.
 
         Returns:
-            False when it is full, and stayed full.
+            False when the bulkhead was full and stayed full.
         """
         try:
             self._free.pop()
@@ -89,7 +90,7 @@ class Bulkhead:
         return True
 
     def leave(self) -> None:
-        """The call ended."""
+        """Give the permit back."""
         free = self._free
         if self._debt or len(free) >= self._size:
             self._settle()
@@ -99,7 +100,7 @@ class Bulkhead:
             self._admit()
 
     def resize(self, max_concurrency: int) -> None:
-        """Let more or fewer calls in from now on. Calls under way stay, also when they are more.
+        """Change the limit from now on. Calls that run go on, also when they are more.
 
         Raises:
             ConfigError: it is below 1.

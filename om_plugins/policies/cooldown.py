@@ -1,7 +1,7 @@
-"""Cooldown: leaving one engine alone for a while although it is not broken.
+"""Cooldown: no calls to an engine for a while although it is not broken.
 
-An engine that answered "too many requests" cools down, one with wrong credentials is offline:
-neither says anything about its failure rate, so the breaker does not count them.
+An engine that answered "too many requests" cools down; an engine with wrong credentials is offline.
+Neither says anything about its failure rate, so the breaker does not count them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Reason = Literal["cooling down", "offline"]
 
 
 class Cooldown:
-    """Why, and until when, an engine is left alone.
+    """Why, and until when, an engine gets no calls.
 
     Attributes:
-        until: when it may be asked again (monotonic), 0.0 while nothing is against it: a caller
-            reads this without the lock and asks :meth:`refused` only when it is not 0.0.
-        reason: ``"cooling down"`` ends by itself; ``"offline"`` ends when one probe succeeds.
+        until: when it may get calls again (monotonic); 0.0 when there is no cooldown. A caller
+            reads this without the lock and calls :meth:`refused` only when it is not 0.0.
+        reason: ``"cooling down"`` ends by itself; ``"offline"`` ends when a probe succeeds.
     """
 
     __slots__ = ("__weakref__", "_lock", "_wait_s", "reason", "until")
@@ -33,7 +33,13 @@ class Cooldown:
         renew_after_fork(self)
 
     def begin(self, reason: Reason, seconds: float, now: float) -> None:
-        """Leave the engine alone. A longer or graver cooldown under way is not shortened."""
+        """Begin a cooldown. It does not shorten a longer or more serious one.
+
+        Args:
+            reason: why the engine gets no calls.
+            seconds: for how long.
+            now: the monotonic time.
+        """
         with self._lock:
             if reason == "cooling down" and self.until and self.reason == "offline":
                 return
@@ -44,10 +50,10 @@ class Cooldown:
             self._wait_s = seconds
 
     def refused(self, now: float) -> bool:
-        """True when the engine must not be asked now.
+        """Return True when the engine must not get a call now.
 
-        When an offline engine's time is over, the first caller is its probe; the others are
-        refused until the probe ends well or has taken as long as the cooldown itself.
+        When the time of an offline engine is over, the first call is its probe. Other calls are
+        refused until the probe succeeds or has taken as long as the cooldown itself.
         """
         with self._lock:
             if now < self.until:
@@ -59,7 +65,7 @@ class Cooldown:
             return False
 
     def succeeded(self) -> None:
-        """The engine answered: it is not offline. Patience that it asked for still counts."""
+        """Record that the engine answered: it is not offline. A wait it asked for still holds."""
         with self._lock:
             if self.reason == "offline":
                 self.until = 0.0

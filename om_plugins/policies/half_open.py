@@ -1,6 +1,6 @@
-"""What a breaker that is not closed keeps: its probes, and how long it waits for the next ones.
+"""Half-open: the probes of a breaker that is not closed, and how long it waits before the next.
 
-The owner's lock is held for every method.
+The owner holds its lock while it calls any of these methods.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ _MOST_IN_A_ROW = 30
 
 
 class Probes:
-    """The calls that find out whether an engine is back.
+    """The calls that test whether an engine works again.
 
     Attributes:
-        permits: how many are out at once, at most, and how many must succeed.
-        succeeded: how many have.
+        permits: how many may run at once, and how many must succeed.
+        succeeded: how many have succeeded.
     """
 
     __slots__ = ("_out", "permits", "succeeded")
@@ -27,40 +27,40 @@ class Probes:
         self._out: dict[int, float] = {}
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Drop all probes."""
         self._out.clear()
         self.succeeded = 0
 
     def begin(self, permit: int, lost_at: float) -> None:
-        """One is let through; when it has not ended at ``lost_at`` another may be."""
+        """Record that a probe begins. At ``lost_at`` it counts as lost and makes room."""
         self._out[permit] = lost_at
 
     def end(self, permit: int) -> None:
-        """One ended. Of one that was lost there is nothing left to end."""
+        """Record that a probe ended; does nothing for a probe that was lost."""
         self._out.pop(permit, None)
 
     def any_out(self, now: float) -> bool:
-        """Whether one is out and not lost."""
+        """Return whether a probe is running and not lost."""
         for permit in [one for one, lost_at in self._out.items() if now >= lost_at]:
             del self._out[permit]
         return bool(self._out)
 
     def room(self, now: float) -> bool:
-        """Whether one more may be let through."""
+        """Return whether one more probe may begin."""
         self.any_out(now)
-        # at least one, also when fewer are asked for than have succeeded already
+        # at least one, also when fewer permits are set than probes have succeeded already
         return len(self._out) < max(self.permits - self.succeeded, 1)
 
 
 class GrowingCooldown:
-    """How long to wait after each opening.
+    """How long a breaker waits after each opening.
 
     Args:
         first_s: the first wait, in seconds.
         factor: what each opening that soon follows another one multiplies it by.
         max_s: its maximum, which is never below ``first_s``.
-        jitter: each is longer by up to this share.
-        draw: a uniform random number from 0 to 1.
+        jitter: each wait is longer by up to this share.
+        draw: returns a uniform random number from 0 to 1.
 
     Attributes:
         in_a_row: openings that followed one another soon.
@@ -87,18 +87,18 @@ class GrowingCooldown:
 
     @property
     def longest_s(self) -> float:
-        """The longest wait there can be."""
+        """The longest wait that is possible."""
         return self.max_s * (1.0 + self.jitter)
 
     def next_s(self) -> float:
-        """The wait after an opening that happens now."""
+        """Count an opening that happens now, and return the wait after it."""
         wait_s = min(self.first_s * self.factor**self.in_a_row, self.max_s)
         self.in_a_row = min(self.in_a_row + 1, _MOST_IN_A_ROW)
         self.last_s = wait_s * (1.0 + self.jitter * self._draw())
         return self.last_s
 
     def agree(self, in_a_row: int, wait_s: float) -> float:
-        """Follow another process's breaker: as far as it, and as long as it says, inside bounds."""
+        """Take over the count and the wait of another process's breaker, inside the bounds."""
         self.in_a_row = max(self.in_a_row, min(in_a_row, _MOST_IN_A_ROW))
         self.last_s = min(max(wait_s, 0.0), self.longest_s)
         return self.last_s

@@ -1,4 +1,7 @@
-"""What engines of several chains share: breakers by name, and the bulkhead of an engine."""
+"""The registry of an application: breakers by name, and the bulkhead of each engine.
+
+Engines of several chains may share a breaker, and an engine of several chains has one bulkhead.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from ..core.fork import renew_after_fork
 from .breaker import Breaker
 from .bulkhead import Bulkhead
 
-__all__ = ["BreakerKey", "BreakerRegistry", "Made"]
+__all__ = ["BreakerKey", "BreakerRegistry", "OnBreaker"]
 
 BreakerKey = tuple[str, str]
 """Chain and engine, or "" and the shared key: the same in all workers."""
 
-Made = Callable[[BreakerKey, Breaker], None]
+OnBreaker = Callable[[BreakerKey, Breaker], None]
 
 
 @dataclass(slots=True)
-class _Shared:
-    """One engine's bulkhead, and what each of its chains says of it."""
+class _SharedBulkhead:
+    """The bulkhead of one engine, and the limit of each of its chains."""
 
     engine: object
-    """Kept, so that no other object gets its id."""
+    """A reference, so that no other object gets its id."""
     bulkhead: Bulkhead
     limits: dict[str, int]
 
@@ -33,19 +36,19 @@ class BreakerRegistry:
 
     def __init__(self) -> None:
         self._breakers: dict[BreakerKey, Breaker] = {}
-        self._bulkheads: dict[int, _Shared] = {}
-        self._made: list[Made] = []
+        self._bulkheads: dict[int, _SharedBulkhead] = {}
+        self._on_breaker: list[OnBreaker] = []
         self._lock = threading.Lock()
         renew_after_fork(self)
 
     def get(self, chain: str, engine: str, shared_key: str, make: Callable[[], Breaker]) -> Breaker:
-        """The breaker of an engine, made on first use.
+        """Return the breaker of an engine; the first call makes it.
 
         Args:
             chain, engine: their names; the pair is unique in an application.
             shared_key: ``EngineTraits.breaker_key``: engines with the same one share a breaker,
                 which then has the settings of the chain that came first.
-            make: makes a new one.
+            make: makes a new breaker.
         """
         key = ("", shared_key) if shared_key else (chain, engine)
         found = self._breakers.get(key)
@@ -54,31 +57,31 @@ class BreakerRegistry:
         mine = make()
         found = self._breakers.setdefault(key, mine)
         if found is mine:
-            for tell in self._made:
-                tell(key, found)
+            for on_breaker in self._on_breaker:
+                on_breaker(key, found)
         return found
 
     def bulkhead(self, engine: object, chain: str, limit: int) -> Bulkhead | None:
-        """The bulkhead of an engine, the same one in every chain that it belongs to.
+        """Set the limit of one chain, and return the bulkhead of an engine.
 
-        The least of what its chains say holds for all of them: it is the engine that bears no
-        more.
+        An engine has one bulkhead in all its chains, with the lowest of their limits: the engine
+        cannot bear more.
 
         Args:
-            engine: the very object.
-            chain: who asks.
-            limit: calls at once, as this chain says from now on; 0 for no limit.
+            engine: the engine object.
+            chain: the name of the chain.
+            limit: the calls at once that this chain allows from now on; 0 for no limit.
 
         Returns:
-            ``None`` when this chain has no limit: its calls are not counted.
+            ``None`` when this chain has no limit; its calls are not counted then.
         """
         with self._lock:
             shared = self._bulkheads.get(id(engine))
             if shared is None:
                 if not limit:
                     return None
-                # a caller's patience is its chain's: each enter says how long it waits
-                shared = _Shared(engine, Bulkhead(limit, float("inf")), {})
+                # chains differ in how long their callers wait, so each call of enter() says it
+                shared = _SharedBulkhead(engine, Bulkhead(limit, float("inf")), {})
                 self._bulkheads[id(engine)] = shared
             if limit:
                 shared.limits[chain] = limit
@@ -93,20 +96,20 @@ class BreakerRegistry:
         self._lock = threading.Lock()
 
     def find(self, key: BreakerKey) -> Breaker | None:
-        """The breaker of that key, if there is one."""
+        """Return the breaker of a key; ``None`` when there is none."""
         return self._breakers.get(key)
 
     def pairs(self) -> list[tuple[BreakerKey, Breaker]]:
-        """All there are, in the order in which they were made."""
+        """Return all breakers with their keys, in the order in which they were made."""
         return list(self._breakers.items())
 
-    def watch(self, made: Made) -> None:
-        """Have ``made`` told of every breaker, those there are and those to come."""
-        self._made.append(made)
+    def watch(self, on_breaker: OnBreaker) -> None:
+        """Call ``on_breaker`` with every breaker, now and when later ones are made."""
+        self._on_breaker.append(on_breaker)
         for key, breaker in self.pairs():
-            made(key, breaker)
+            on_breaker(key, breaker)
 
     @property
     def empty(self) -> bool:
-        """True while there is none."""
+        """True while there is no breaker."""
         return not self._breakers

@@ -1,8 +1,8 @@
 """The retry budget: retries may be a share of the calls, and no more.
 
-Without it, an upstream that fails gets every call several times over just when it is weakest.
-After Finagle's ``RetryBudget`` (each call deposits a fraction of a retry, each retry withdraws a
-whole one, deposits are forgotten with time, a floor keeps quiet services able to retry).
+Without a budget, an upstream that fails gets every call several times just when it is weakest.
+After Finagle's ``RetryBudget``: each call deposits a part of a retry, each retry withdraws a whole
+one, deposits expire with time, and a floor lets services with few calls retry, too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ MEMORY_S = 10.0
 
 
 class RetryBudget:
-    """Who may retry, shared by all callers of a chain.
+    """The retries that all callers of a chain share.
 
     Args:
         ratio: retries per call, over time: 0.2 is one in five.
-        floor_per_s: retries per second that are always allowed; up to ten seconds' worth are
-            saved up, and are there at the start.
+        floor_per_s: retries per second that are always allowed. Those of ten seconds are saved at
+            most, and are available at the start.
         now: the monotonic time.
     """
 
@@ -43,7 +43,7 @@ class RetryBudget:
         renew_after_fork(self)
 
     def withdraw(self, now: float) -> bool:
-        """Ask for one retry (or hedge); False when the budget is spent."""
+        """Withdraw one retry or hedge; returns False when the budget is spent."""
         with self._lock:
             self._settle(now)
             if self._balance < 1.0:
@@ -52,23 +52,23 @@ class RetryBudget:
             return True
 
     def charge(self, now: float) -> None:
-        """Take one for a hedge that is under way; what is owed then is paid before the next.
+        """Withdraw one hedge that has begun already; the balance may become negative.
 
-        Many calls may have been found slow at the same moment, each when there was one left.
+        Many calls may need a hedge at the same moment, when the balance allowed each of them alone.
         """
         with self._lock:
             self._settle(now)
             self._balance -= 1.0
 
     def balance(self, now: float) -> float:
-        """How many retries are allowed at this moment."""
+        """Return how many retries are allowed at this moment."""
         with self._lock:
             self._settle(now)
             return self._balance
 
     def _settle(self, now: float) -> None:
         # Solves b' = deposits - b / MEMORY_S, with the calls since then spread evenly. Looking at
-        # the counter uses a number up, so that number is left out of the count.
+        # the counter uses a number up, so the count leaves it out.
         count = self.deposit()
         calls, self._seen = count - self._seen, count + 1
         elapsed = max(now - self._then, 0.0)

@@ -1,7 +1,7 @@
 """Sliding windows: how many of the latest calls there were, failed and were slow.
 
-By time or by count, as in resilience4j's ``CircuitBreaker``. The owner's lock is held for every
-method.
+By time or by count, as in resilience4j's ``CircuitBreaker``. The owner holds its lock while it
+calls any of these methods.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 BUCKETS = 10
-"""A window by time is forgotten in so many steps."""
+"""A window by time drops its oldest calls in this many steps."""
 
 NEVER = float("-inf")
 
@@ -18,7 +18,7 @@ class TimeWindow:
     """The calls of the last ``window_s`` seconds.
 
     Attributes:
-        bucket_end: until when calls may be added without :meth:`roll`.
+        bucket_end: the time until which calls may be added without :meth:`roll`.
         totals: calls, failures and slow calls in the window.
     """
 
@@ -29,14 +29,14 @@ class TimeWindow:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all calls."""
         self.bucket_end = NEVER
         self._calls = self._failures = self._slow = 0
         self._older = (0, 0, 0)
         self._past: deque[tuple[int, int, int]] = deque(maxlen=BUCKETS - 1)
 
     def add(self, calls: int, failed: bool, slow: bool) -> None:
-        """Count ``calls`` calls that ended alike."""
+        """Count ``calls`` calls that ended in the same way."""
         self._calls += calls
         if failed:
             self._failures += calls
@@ -44,7 +44,7 @@ class TimeWindow:
             self._slow += calls
 
     def roll(self, now: float) -> None:
-        """Begin the bucket of ``now``, and forget what the window has left behind."""
+        """Begin the bucket of ``now``, and drop the buckets that have left the window."""
         bucket = now // self._width_s
         if self.bucket_end != NEVER:
             self._past.append((self._calls, self._failures, self._slow))
@@ -62,23 +62,23 @@ class TimeWindow:
 
 
 class CountWindow:
-    """The last ``size`` calls; one older is forgotten for each that is added."""
+    """The last ``size`` calls; each new call drops the oldest one."""
 
     __slots__ = ("_bad", "_last", "_size", "bucket_end")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._last: deque[int] = deque(maxlen=size)
-        self.bucket_end = NEVER  # each call has to be added
+        self.bucket_end = NEVER  # every call must be added
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all calls."""
         self._last.clear()
         self._bad = [0, 0, 0, 0]  # by kind of call: well, failed, slow, both
 
     def add_well(self) -> bool:
-        """Count one call that did not fail and was not slow; True for the first of all."""
+        """Count a call that did not fail and was not slow; returns True for the first of all."""
         last = self._last
         full = len(last) == self._size
         if full and (oldest := last[0]):
@@ -87,7 +87,7 @@ class CountWindow:
         return not full and len(last) == 1
 
     def add(self, calls: int, failed: bool, slow: bool) -> None:
-        """Count ``calls`` calls that ended alike."""
+        """Count ``calls`` calls that ended in the same way."""
         kind = failed + 2 * slow
         for _ in range(calls):
             self.add_well()
@@ -95,7 +95,7 @@ class CountWindow:
             self._bad[kind] += 1
 
     def roll(self, now: float) -> None:
-        """Time takes nothing from this window."""
+        """Do nothing: time drops no call from this window."""
 
     @property
     def totals(self) -> tuple[int, int, int]:

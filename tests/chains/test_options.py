@@ -14,7 +14,7 @@ from om_plugins.errors import ConfigError
 
 def policy_of(name, **settings):
     app = OpenManagerMiddleware(lambda environ, start: [], Settings.from_mapping(settings))
-    policy = app.runtime.part_of("chains").live.policy_of(name)
+    policy = app.runtime.part_of("chains").live.get_policy(name)
     app.runtime.close()
     return policy
 
@@ -49,7 +49,7 @@ def test_the_defaults_are_read_from_the_environment_key_by_key(monkeypatch):
     monkeypatch.setenv("FLASK_OM_CHAIN_DEFAULTS__retry_on", '"Transient"')
     app = Flask("app")
     app.config.from_prefixed_env()
-    policy = OpenManager(app).runtime.part_of("chains").live.policy_of("any")
+    policy = OpenManager(app).runtime.part_of("chains").live.get_policy("any")
     assert policy.timeout == 3.0
     assert [one.__name__ for one in policy.retry_on] == ["Transient"]
 

@@ -450,9 +450,9 @@ def test_a_probe_that_was_out_changes_nothing_of_what_was_forced():
 def test_nothing_heard_changes_what_was_forced():
     one = breaker()
     one.force("closed")
-    assert not one.hear_opened(0, 5, 1, 0)
+    assert not one.apply_opened(0, 5, 1, 0)
     one.force("open")
-    assert not one.hear_closed(0, 0)
+    assert not one.apply_closed(0, 0)
     assert not one.note_probe(True, 0, 0)
     assert one.view(0).state == "open"
 
@@ -463,7 +463,7 @@ def test_nothing_heard_changes_what_was_forced():
 def test_it_opens_when_it_opened_elsewhere_and_probes_when_told():
     one = breaker(cooldown_factor=2, cooldown_max_s=60)
     early = one.permit
-    assert one.hear_opened(0, 7, 1, 0)
+    assert one.apply_opened(0, 7, 1, 0)
     one.leave(early, 1, 0.1)
     assert one.view(0).retry_after_s == pytest.approx(7)
     assert one.enter(6.9) == 0
@@ -474,26 +474,26 @@ def test_it_opens_when_it_opened_elsewhere_and_probes_when_told():
 
 def test_what_is_heard_is_kept_inside_bounds():
     one = breaker(cooldown_max_s=20)
-    one.hear_opened(0, 1e12, 10**9, 0)
+    one.apply_opened(0, 1e12, 10**9, 0)
     assert one.view(0).retry_after_s == pytest.approx(20)
     two = breaker()
-    two.hear_opened(0, -5, 1, 0)
+    two.apply_opened(0, -5, 1, 0)
     assert two.view(0).state == "half-open"
 
 
 def test_hearing_of_a_longer_cooldown_makes_it_longer_and_of_a_shorter_one_not_shorter():
     one = opened()
-    assert not one.hear_opened(1, 9, 1, 1)
+    assert not one.apply_opened(1, 9, 1, 1)
     assert one.view(1).retry_after_s == pytest.approx(9)
-    one.hear_opened(1, 2, 1, 1)
+    one.apply_opened(1, 2, 1, 1)
     assert one.view(1).retry_after_s == pytest.approx(9)
 
 
 def test_it_closes_when_it_is_known_to_be_well():
     one = opened()
-    assert one.hear_closed(1, 1)
+    assert one.apply_closed(1, 1)
     assert (one.view(1).state, one.view(1).calls) == ("closed", 0)
-    assert not one.hear_closed(1, 1)
+    assert not one.apply_closed(1, 1)
 
 
 def test_a_probers_good_word_ends_the_cooldown_and_the_next_call_decides():
@@ -508,11 +508,11 @@ def test_a_probers_good_word_ends_the_cooldown_and_the_next_call_decides():
 
 def test_what_is_out_of_date_when_it_is_heard_changes_nothing():
     one = opened(now=10)
-    assert not one.hear_closed(11, at=9)
+    assert not one.apply_closed(11, at=9)
     assert not one.note_probe(True, 11, at=9)
     assert one.view(11).state == "open"
     run(one, 15)
-    assert not one.hear_opened(16, 5, 1, at=14)
+    assert not one.apply_opened(16, 5, 1, at=14)
     assert one.view(16).state == "closed"
 
 
@@ -556,9 +556,9 @@ def test_changes_made_here_are_told_and_those_heard_are_not():
     run(one, 5)
     one.force("open")
     one.force(None)
-    one.hear_opened(6, 5, 1, 6)
-    one.hear_closed(7, 7)
-    one.hear_opened(8, 5, 1, 8)
+    one.apply_opened(6, 5, 1, 6)
+    one.apply_closed(7, 7)
+    one.apply_opened(8, 5, 1, 8)
     one.note_probe(True, 9, 9)
     one.note_probe(True, 10, 10)
     assert told == ["opened", "closed", "forced", "forced"]
