@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .plugins.feature import Metric as Metric
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .recovery.fingerprint import describe_error as _describe_error
+    from .settings import kinds as kinds
     from .settings.table import Table as Table
     from .settings.table import key as key
     from .types import Action as Action
@@ -73,20 +74,13 @@ if TYPE_CHECKING:
 
 # Public name: the module that has it, and its name there if it is another one.
 _HOMES = {
-    "policy_from": "headers.feature",
-    "key": "settings.table",
-    "Table": "settings.table",
-    "Metric": "plugins.feature",
-    "Finding": "plugins.feature",
-    "FeatureSpec": "plugins.feature",
-    "Feature": "plugins.feature",
-    "Card": "plugins.feature",
     "Action": "types",
     "Answer": "types",
     "BackgroundScheduler": "workers.scheduler",
     "Bulkhead": "policies.bulkhead",
     "Call": "types",
     "CallableEngine": "builtin.engines.callable",
+    "Card": "plugins.feature",
     "ChainPolicy": "chains.options",
     "Chaos": "builtin.engines.faults",
     "ChaosOptions": "builtin.engines.faults",
@@ -96,10 +90,14 @@ _HOMES = {
     "EngineRoutes": "gateway.layer",
     "EngineSpec": "types",
     "EngineTraits": "types",
+    "Feature": "plugins.feature",
+    "FeatureSpec": "plugins.feature",
+    "Finding": "plugins.feature",
     "HeaderPolicy": "headers.layer",
     "HeadersLayer": "headers.layer",
     "HttpEngine": "builtin.engines.http",
     "MemoryHub": "builtin.hubs.memory",
+    "Metric": "plugins.feature",
     "Notification": "types",
     "OpenAIEngine": "builtin.engines.openai",
     "OpenManager": "flask.extension",
@@ -112,15 +110,19 @@ _HOMES = {
     "StaleEngine": "builtin.engines.last_good",
     "StaticEngine": "builtin.engines.static",
     "SystemClock": "core.clock",
+    "Table": "settings.table",
     "WsgiEngine": "builtin.engines.wsgi",
     "caller_gone": "core.call",
     "error_kind": "recovery.fingerprint:describe_error",
     "errors": "",
     "hookimpl": "hookspecs",
     "install_nonces": "csp.jinja.extension:install",
+    "key": "settings.table",
+    "kinds": "settings.kinds:*",
     "load_translations": "core.translations",
     "nonce": "csp.nonce",
     "override_csp": "csp.override:override",
+    "policy_from": "headers.feature",
     "signals": "",
 }
 
@@ -135,11 +137,9 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, inner = home.partition(":")
-    value = (
-        importlib.import_module(f".{module}", __name__).__dict__[inner or name]
-        if module
-        else importlib.import_module(f".{name}", __name__)
-    )
+    value: Any = importlib.import_module(f".{module or name}", __name__)
+    if module and inner != "*":
+        value = vars(value)[inner or name]
     globals()[name] = value
     return value
 

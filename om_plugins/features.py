@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self
 
 from .errors import ConfigError
-from .plugins.feature import Feature, FeatureSpec, check_feature
+from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
+from .plugins.host import PluginHost
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
 from .settings.table import Table, unknown_key
 
-__all__ = ["ROWS", "Settings", "in_order", "shipped"]
+__all__ = ["ROWS", "Settings", "features_of", "in_order", "shipped", "tables"]
+
+logger = logging.getLogger("om_plugins")
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("deadline", "om_plugins.gateway.feature:DeadlineFeature"),
@@ -90,6 +94,23 @@ def in_order(specs: Iterable[FeatureSpec]) -> tuple[Feature[Any, Any], ...]:
             at = names.index(spec.before) if spec.before else names.index("browser")
         order.insert(at, spec.feature)
     return tuple(order)
+
+
+def features_of(plugins: PluginHost, disabled: Collection[str]) -> list[tuple[str, FeatureSpec]]:
+    """What the hook ``om_features`` brings, each with the name of its plugin.
+
+    Args:
+        plugins: loaded and registered.
+        disabled: names of features to leave out.
+    """
+    found = []
+    for plugin, specs in plugins.collect("om_features", check_specs):
+        for spec in specs:
+            if spec.feature.name in disabled:
+                logger.info("feature %s of %s is switched off", spec.feature.name, plugin)
+            else:
+                found.append((plugin, spec))
+    return found
 
 
 class Settings(ComposedSettings):

@@ -18,12 +18,12 @@ from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .core.call import current_request
 from .core.clock import SystemClock
-from .features import Settings, in_order
-from .plugins.feature import FeatureKit, FeatureSpec, check_feature
+from .features import Settings, features_of, in_order
+from .plugins.feature import FeatureKit
 from .plugins.host import PluginHost
 from .plugins.kit import Host
 from .plugins.parts import PluginParts
-from .protocols import Clock, Hub, PluginContext
+from .protocols import Clock, Hub
 from .settings.compose import ComposedSettings
 from .settings.general import GeneralKeys
 from .settings.kinds__schemes import check_url
@@ -101,9 +101,8 @@ class Runtime:
         kit.environ = lambda: current_request.get() or host.environ()
         kit.is_closed = lambda: self.closed
         kit.hub_url = self.hub_url
-        kit.plugin_context = self._plugin_context
         kit.plugins = self.plugins = PluginHost(
-            context=self._plugin_context,
+            context=kit.plugin_context,
             only=keys.plugins,
             disabled=keys.plugins_disabled,
             configs=keys.plugin_config,
@@ -121,7 +120,7 @@ class Runtime:
             if in_memory
             else LazyStore(lambda: kit.plugin_parts.open_store(keys.cache_url), kit.namespace)
         )
-        brought = list(self._features_of_plugins())
+        brought = features_of(self.plugins, keys.plugins_disabled)
         features = in_order(spec for _, spec in brought)
         for feature in features:
             settings.add(feature.keys)
@@ -185,42 +184,8 @@ class Runtime:
 
     # --- how the parts are made ---------------------------------------------------------------
 
-    def _features_of_plugins(self) -> Iterable[tuple[str, FeatureSpec]]:
-        """What the hook ``om_features`` brings, with the plugin's name."""
-        for plugin, specs in self.plugins.collect("om_features", _checked_specs):
-            for spec in specs:
-                if spec.feature.name in self.keys.plugins_disabled:
-                    logger.info(
-                        "feature %s of plugin %s is switched off", spec.feature.name, plugin
-                    )
-                else:
-                    yield plugin, spec
-
-    def _plugin_context(self, name: str, config: object, log: logging.Logger) -> PluginContext:
-        return PluginContext(
-            name=name,
-            config=config,
-            clock=self.clock,
-            hub=self.hub,
-            cache=self.part_of("cache"),
-            scheduler=self.scheduler,
-            notify=self.part_of("notifications"),
-            logger=log,
-            prober=self.part_of("recovery").recovery.probes,
-            namespace=self.kit.namespace,
-        )
-
     def _open_hub(self) -> Hub:
         return self.kit.plugin_parts.open_hub(self.hub_url(), self.clock)
-
-
-def _checked_specs(found: object) -> list[FeatureSpec]:
-    specs: list[Any] = list(found) if isinstance(found, Iterable) else [found]
-    for spec in specs:
-        if not isinstance(spec, FeatureSpec):
-            raise TypeError(f"om_features returned {spec!r}, which is no om_plugins.FeatureSpec")
-        check_feature(spec.feature)
-    return specs
 
 
 def _close_at_exit(runtime: Runtime) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "Kit",
     "Metric",
     "check_feature",
+    "check_specs",
     "nearest",
 ]  # fmt: skip
 
@@ -273,6 +274,20 @@ def check_feature(feature: object) -> Feature[Any, Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"begin it with '_': '_{name}'"
             raise TypeError(f"a feature has no {name!r} ({cls.__name__}.{name}); {hint}")
     return feature
+
+
+def check_specs(found: object) -> list[FeatureSpec]:
+    """Refuse what a plugin returned for ``om_features`` unless each is a sound feature.
+
+    Raises:
+        TypeError: see :func:`check_feature`.
+    """
+    specs: list[Any] = list(found) if isinstance(found, Iterable) else [found]
+    for spec in specs:
+        if not isinstance(spec, FeatureSpec):
+            raise TypeError(f"om_features returned {spec!r}, which is no om_plugins.FeatureSpec")
+        check_feature(spec.feature)
+    return specs
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

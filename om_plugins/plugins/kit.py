@@ -142,8 +142,6 @@ class Kit(ABC):
         sender: the application, as blinker's signals name it.
         layers: the composed layers by the feature's name; those inside are there before those
             outside are asked for.
-        plugin_context: makes the context of a plugin or engine from its name, its config and its
-            logger.
         environ: the WSGI environ of the current request, ``None`` outside one.
         is_closed: tells whether the application was closed.
     """
@@ -162,7 +160,6 @@ class Kit(ABC):
     store: LazyStore | None
     namespace: str
     trusted_hosts: Sequence[str] | None
-    plugin_context: Callable[[str, object, logging.Logger], PluginContext]
     environ: Callable[[], WSGIEnvironment | None]
     hub_url: Callable[[], str]
     is_closed: Callable[[], bool]
@@ -182,6 +179,27 @@ class Kit(ABC):
             ConfigError: no feature has that name.
             PluginError: the features need each other in a circle.
         """
+
+    def plugin_context(self, name: str, config: object, log: logging.Logger) -> PluginContext:
+        """Make the context of a plugin, or of an engine that asks for one.
+
+        Args:
+            name: the plugin's, or the engine's.
+            config: the plugin's settings; ``None`` for none.
+            log: its logger.
+        """
+        return PluginContext(
+            name=name,
+            config=config,
+            clock=self.clock,
+            hub=self.hub,
+            cache=self.part_of("cache"),
+            scheduler=self.scheduler,
+            notify=self.part_of("notifications"),
+            logger=log,
+            prober=self.part_of("recovery").recovery.probes,
+            namespace=self.namespace,
+        )
 
     @abstractmethod
     def endpoints(self) -> dict[str, WSGIApplication]:
