@@ -213,7 +213,7 @@ def test_the_kill_switch_leaves_the_app_alone():
 
 def test_unknown_pages_below_the_prefix_are_404_in_plain_words():
     status, headers, data = get(stack(plain), "/_om/nothing")
-    assert status == "404 NOT FOUND"
+    assert status == "404 Not Found"
     assert headers["Content-Type"] == "application/problem+json"
     assert json.loads(data)["status"] == 404
     assert get(stack(plain), "/_omnibus")[2] == b"hello"
@@ -227,7 +227,7 @@ def test_the_browser_module_is_served_and_revalidated():
     assert b"export" in data
     status, _, data = get(app, "/_om/static/om.js", headers={"If-None-Match": headers["ETag"]})
     assert (status, data) == ("304 NOT MODIFIED", b"")
-    assert get(app, "/_om/static/..%2f..%2fwsgi.py")[0] == "404 NOT FOUND"
+    assert get(app, "/_om/static/..%2f..%2fwsgi.py")[0] == "404 Not Found"
 
 
 def test_forwarded_headers_count_only_when_a_proxy_is_declared():

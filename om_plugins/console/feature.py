@@ -51,6 +51,7 @@ class ConsoleFeature(Feature["ConsoleKeys", ConsoleKeys]):
     def endpoints(self, kit: Kit, part: ConsoleKeys) -> Mapping[str, WSGIApplication]:
         from .app import Console
 
+        kit.part_of("browser").add_folder(__package__)
         return Console(kit, part.console_auth).endpoints()
 
     def findings(self, kit: Kit, part: ConsoleKeys) -> Iterable[Finding]:

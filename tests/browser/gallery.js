@@ -1,5 +1,5 @@
 // Every kind of toast, to be looked at.
-import { toast } from "../../om_plugins/console/static/toasts.js";
+import { toast } from "../../om_plugins/browser/static/toasts.js";
 
 const asked = new URLSearchParams(location.search);
 if (asked.has("lang")) document.documentElement.lang = asked.get("lang");

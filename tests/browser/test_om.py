@@ -17,7 +17,7 @@ from om_plugins.types import Answer
 
 pytestmark = pytest.mark.browser
 
-MODULES = importlib.resources.files("om_plugins") / "console" / "static"
+MODULES = importlib.resources.files("om_plugins") / "browser" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"

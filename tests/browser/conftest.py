@@ -9,6 +9,7 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from om_plugins.browser.static_files import StaticFiles
 from om_plugins.console.prefix import Pages, PrefixLayer
 
 POLICY = (
@@ -177,6 +178,7 @@ def serving():
         "/health": backend.health,
         "/events": backend.events,
         "/problems": backend.problems,
+        "/static/<name>": StaticFiles(),
     }
     server = make_server(
         "127.0.0.1", 0, PrefixLayer(backend.page, "/_om", Pages(endpoints)), threaded=True

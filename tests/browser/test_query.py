@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import om_plugins.console as console
+import om_plugins.browser as browser_package
 
 pytestmark = pytest.mark.browser
 
@@ -268,7 +268,7 @@ def test_after_a_long_silence_everything_live_is_asked_for(open_page, backend):
 
 
 def test_what_others_wrote_is_what_its_page_says():
-    static = Path(console.__file__).parent / "static"
+    static = Path(browser_package.__file__).parent / "static"
     said = (static / "vendored.md").read_text()
     found = re.findall(r"^## (\S+)$.*?SHA-256: `([0-9a-f]{64})`", said, re.MULTILINE | re.DOTALL)
     assert "query-core.js" in dict(found)
