@@ -25,7 +25,6 @@ PACKAGE = "om_plugins"
 REMAINING: dict[str, set[str]] = {
     "full_folders": {
         "om_plugins/chains",
-        "om_plugins/http_cache",
     },
     "forbidden_ways": {
         "console -> chains",
@@ -52,12 +51,10 @@ REMAINING: dict[str, set[str]] = {
         "om_plugins/console/engines__engine_forms.py",
         "om_plugins/flask/app_state__flask_https.py",
         "om_plugins/flask/app_state__flask_order.py",
-        "om_plugins/http_cache/store__purges.py",
         "om_plugins/settings/kinds__schemes.py",
         "tests/console/test_engines__engine_forms.py",
         "tests/flask/test_app_state__flask_https.py",
         "tests/flask/test_app_state__flask_order.py",
-        "tests/http_cache/test_store__purges.py",
     },
 }
 

@@ -35,7 +35,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class CachedPages:
-    """The hooks of one cache; see :class:`om_plugins.http_cache.context.PageHooks`."""
+    """The hooks of one cache; see :class:`om_plugins.http_cache.cache.PageHooks`."""
 
     def make_private(self, headers: list[Header]) -> list[Header]:
         """Return the headers with ``Cache-Control: private``; see :func:`.make_private`."""

@@ -1,27 +1,224 @@
-"""The shared HTTP cache of one application: its parts, and what operators ask of it."""
+"""The shared HTTP cache of one application: its rules, its parts, and what operators ask of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import signals
 from ..cache.keys import normalize_tags
+from ..core.request_state import state_of
 from ..protocols import CacheStore, Clock, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus
-from .context import CacheRules, NoPageHooks, PageHooks
-from .keys import origin_and_path, query_of
-from .store import ResponseStore
-from .store__purges import Purge
+from .collapsing import RequestCollapser
+from .keys import AddressKeys, read_query, read_url
+from .rfc9111 import StorageOptions, cache_status
+from .store import Purge, ResponseStore
+from .stored_response import MemoryEntry, StoredResponse
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .layer import HttpCacheLayer
+__all__ = [
+    "CacheContext",
+    "CacheRules",
+    "HttpCache",
+    "HttpCachePart",
+    "NoPageHooks",
+    "PageHooks",
+    "RouteRule",
+]
 
-__all__ = ["HttpCache", "HttpCachePart"]
+logger = logging.getLogger("om_plugins")
+
+Header = tuple[str, str]
+Details = Iterable[tuple[str, object]]
+
+
+class PageHooks(Protocol):
+    """What the cache asks of the features that change pages: nonces and policies.
+
+    The cache lies inside the layers that add headers and count requests. A stored response must
+    bring along its *marks*: what the application would have written into the request's state for
+    those layers (:meth:`om_plugins.core.request_state.RequestState.marks`).
+    """
+
+    def make_private(self, headers: list[Header]) -> list[Header]:
+        """Return the headers of a page with a nonce so that no cache downstream may store it."""
+
+    def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
+        """Encode marks for a store."""
+
+    def unpack_marks(self, data: bytes) -> dict[str, Any]:
+        """Decode marks.
+
+        Raises:
+            ValueError: the data is damaged.
+        """
+
+
+class NoPageHooks:
+    """The hooks of a cache that nothing else stands around."""
+
+    def make_private(self, headers: list[Header]) -> list[Header]:
+        return list(headers)
+
+    def pack_marks(self, marks: Mapping[str, Any]) -> bytes:
+        return b""
+
+    def unpack_marks(self, data: bytes) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    """What is different for some paths.
+
+    Attributes:
+        path: a path, or with ``*`` at its end the beginning of paths.
+        store: whether responses are stored at all.
+        query: whether the query is part of the key.
+        options: how responses are judged.
+    """
+
+    path: str
+    store: bool = True
+    query: bool = True
+    options: StorageOptions = field(default_factory=StorageOptions)
+
+    def matches(self, path: str) -> bool:
+        """Whether the rule applies to this path."""
+        if self.path.endswith("*"):
+            return path.startswith(self.path[:-1])
+        return path == self.path
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRules:
+    """The rules of one cache.
+
+    Attributes:
+        everything: store every response that its headers allow to store; else only responses of
+            views that are marked as shared.
+        client_directives: obey ``no-cache``, ``max-age`` and the like of requests.
+        name: of this cache in ``Cache-Status``; "" sends no such header.
+        max_body: a larger body is not stored, in bytes.
+        variants: bound on the responses at one address.
+        wait_s: how long a request waits for another's response.
+        options: how responses are judged.
+        routes: rules for some paths, longest path first; the first that matches counts.
+    """
+
+    everything: bool = False
+    client_directives: bool = False
+    name: str = "OpenManager"
+    max_body: int = 2**21
+    variants: int = 20
+    wait_s: float = 10.0
+    options: StorageOptions = field(default_factory=StorageOptions)
+    routes: tuple[RouteRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        longest_first = sorted(self.routes, key=lambda rule: -len(rule.path))
+        object.__setattr__(self, "routes", tuple(longest_first))
+
+    def ignores_query(self, path: str) -> bool:
+        """Whether a rule takes the query out of the keys of this path."""
+        return any(not rule.query and rule.matches(path) for rule in self.routes)
+
+    def options_for(self, key: str) -> StorageOptions:
+        """Return how responses at an address are judged."""
+        rule = self._find_rule(key)
+        return self.options if rule is None else rule.options
+
+    def may_store(self, key: str) -> bool:
+        """Whether responses at an address may be stored at all."""
+        rule = self._find_rule(key)
+        return rule is None or rule.store
+
+    def _find_rule(self, key: str) -> RouteRule | None:
+        if not self.routes:
+            return None
+        path = key.partition("\n")[0]
+        path = path[path.find("/", 8) :]
+        return next((rule for rule in self.routes if rule.matches(path)), None)
+
+
+@dataclass(slots=True)
+class CacheContext:
+    """What the requests of one cache share.
+
+    Attributes:
+        app: the application.
+        store: of the responses.
+        rules: of the settings.
+        hooks: of the features that change pages.
+        clock: time.
+        keys: builds the keys of addresses.
+        collapser: the requests that others may wait for.
+        refresh: fetches an address in the background; given its key, a request and its entry.
+    """
+
+    app: WSGIApplication
+    store: ResponseStore
+    rules: CacheRules
+    hooks: PageHooks
+    clock: Clock
+    keys: AddressKeys
+    collapser: RequestCollapser
+    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None], None]
+    _warned: list[str] = field(default_factory=list)
+
+    def send(
+        self,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        response: StoredResponse,
+        details: Details,
+    ) -> Iterable[bytes]:
+        """Send a stored response: whole, a part of it, or 304.
+
+        Args:
+            environ, start_response: the request.
+            response: what to send.
+            details: for ``Cache-Status``.
+        """
+        state = state_of(environ)
+        if response.marks:
+            state.apply(response.marks)
+        age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
+        status, headers, body = response.answer(environ, state.nonce_for_stored_page)
+        start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
+        return body
+
+    def status_header(self, details: Details) -> list[tuple[str, str]]:
+        """Return the ``Cache-Status`` header; an empty list when the settings want none."""
+        if not self.rules.name:
+            return []
+        return [("Cache-Status", cache_status(self.rules.name, details))]
+
+    def save(
+        self, key: str, response: StoredResponse, environ: WSGIEnvironment, mark: tuple[int, float]
+    ) -> bool:
+        """Save a response; see :meth:`.ResponseStore.save_selected`."""
+        self.collapser.allow(key)
+        return self.store.save_selected(key, response, environ, mark, self.rules.variants)
+
+    def warn_compressed(self, key: str) -> None:
+        """Warn once that the application compresses pages that contain nonces."""
+        if not self._warned:
+            path = key.partition("\n")[0]
+            self._warned.append(path)
+            logger.warning(
+                "%s is not kept by the shared HTTP cache: it has a CSP nonce and the application "
+                "compressed it, so hits could not get a new one; compress HTML in the server in "
+                "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
+                path,
+            )
 
 
 class HttpCache:
@@ -93,8 +290,8 @@ class HttpCache:
         found = []
         for entry, response in self._store.responses():
             key = str(entry.ident)
-            origin, path = origin_and_path(key)
-            query = query_of(key)
+            origin, path = read_url(key)
+            query = read_query(key)
             found.append(
                 {
                     "url": origin + path + (f"?{query}" if query else ""),
@@ -141,11 +338,11 @@ class HttpCachePart:
         emit: Emit | None = None,
     ) -> None:
         self.wanted = rules.everything
-        self._rules = rules
-        self._clock = clock
-        self._scheduler = scheduler
-        self._trusted_hosts = trusted_hosts
-        self._hooks = hooks = hooks or NoPageHooks()
+        self.rules = rules
+        self.clock = clock
+        self.scheduler = scheduler
+        self.trusted_hosts = trusted_hosts
+        self.hooks = hooks = hooks or NoPageHooks()
         self.store = ResponseStore(
             l1_bytes=l1_bytes,
             max_body=rules.max_body,
@@ -158,17 +355,3 @@ class HttpCachePart:
             follows_data=lambda: self.wanted,
         )
         self.cache = HttpCache(self.store, clock, emit)
-
-    def layer(self, app: WSGIApplication) -> HttpCacheLayer:
-        """Build the layer around ``app``."""
-        from .layer import HttpCacheLayer
-
-        return HttpCacheLayer(
-            app,
-            self.store,
-            self._rules,
-            clock=self._clock,
-            scheduler=self._scheduler,
-            trusted_hosts=self._trusted_hosts,
-            hooks=self._hooks,
-        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..core.request_state import KEY, StateLayer, begin
 from .layer import HttpCacheLayer
@@ -57,6 +57,7 @@ class HitHeaders(Protocol):
         """
 
 
+@runtime_checkable
 class HitCounter(Protocol):
     """What the fast path asks of the layer that counts requests."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
 from ..plugins.feature import Feature, Finding
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from ..plugins.kit import Kit
-    from .cache import HttpCachePart
-    from .context import CacheRules, RouteRule
+    from .cache import CacheRules, HttpCachePart, RouteRule
     from .rfc9111 import StorageOptions
 
 
@@ -149,8 +148,10 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     def layer(self, kit: Kit, part: HttpCachePart, app: WSGIApplication) -> WSGIApplication | None:
         if not part.wanted and not kit.host.declared.get(self.name):
             return None
+        from .layer import HttpCacheLayer
+
         part.wanted = True
-        return part.layer(app)
+        return HttpCacheLayer(app, part)
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         keys = kit.settings.of(HttpCacheKeys)
@@ -183,14 +184,18 @@ class FastPathFeature(Feature[bool, NoKeys]):
         return True
 
     def layer(self, kit: Kit, part: bool, app: WSGIApplication) -> WSGIApplication | None:
-        pages, headers = kit.layers.get("http_cache"), kit.part_of("headers")
+        pages, counter = kit.layers.get("http_cache"), kit.layers.get("monitoring")
+        headers = kit.part_of("headers")
         if pages is None or not headers.policy.alike or "https" in kit.layers:
             return None
-        from .fast_path import FastPath
+        from .fast_path import FastPath, HitCounter
+        from .layer import HttpCacheLayer
 
-        return FastPath(
-            app, cast("Any", pages), headers.of_hits, cast("Any", kit.layers.get("monitoring"))
-        )
+        if not isinstance(pages, HttpCacheLayer):
+            return None
+        if counter is not None and not isinstance(counter, HitCounter):
+            return None
+        return FastPath(app, pages, headers.of_hits, counter)
 
 
 def rules_from(keys: HttpCacheKeys) -> CacheRules:
@@ -199,7 +204,7 @@ def rules_from(keys: HttpCacheKeys) -> CacheRules:
     Raises:
         ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
     """
-    from .context import CacheRules
+    from .cache import CacheRules
     from .rfc9111 import StorageOptions
 
     options = StorageOptions(
@@ -222,7 +227,7 @@ def rules_from(keys: HttpCacheKeys) -> CacheRules:
 
 
 def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable[RouteRule]:
-    from .context import RouteRule
+    from .cache import RouteRule
 
     for path, route in routes.items():
         if not path.startswith("/") or "*" in path[:-1]:

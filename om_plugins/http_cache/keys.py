@@ -27,9 +27,9 @@ __all__ = [
     "AddressKeys",
     "VariantIndex",
     "environ_name",
-    "origin_and_path",
     "preferred_language",
-    "query_of",
+    "read_query",
+    "read_url",
     "selecting_digest",
     "variant_key",
 ]
@@ -112,7 +112,7 @@ class AddressKeys:
         own = self.build(environ)
         if own is None or len(location) > 8192:
             return None
-        origin, path = origin_and_path(own)
+        origin, path = read_url(own)
         try:
             parts = urlsplit(location)
         except ValueError:
@@ -182,14 +182,14 @@ def _remove_dots(path: str) -> str:
     return "/".join(done)
 
 
-def origin_and_path(key: str) -> tuple[str, str]:
-    """Return ``("https://example.com", "/raw/path")`` of a key."""
+def read_url(key: str) -> tuple[str, str]:
+    """Return origin and path of a key: ``("https://example.com", "/raw/path")``."""
     url = key.partition("\n")[0]
     slash = url.find("/", 8)
     return (url, "") if slash < 0 else (url[:slash], url[slash:])
 
 
-def query_of(key: str) -> str:
+def read_query(key: str) -> str:
     """Return the query of the key of an address or of one of its variants."""
     lines = key.split("\n")
     for at in range(len(lines) - 1, 0, -1):

@@ -15,7 +15,7 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Any
 from ..cache.refresh import draw_backoff
 from ..core.fork import renew_after_fork
 from ..core.request_state import KEY, state_of
-from ..protocols import Clock, Scheduler
+from .cache import CacheContext, HttpCachePart
 from .collapsing import RequestCollapser
-from .context import CacheContext, CacheRules, NoPageHooks, PageHooks
 from .fields import Directives
 from .keys import AddressKeys
 from .origin_fetch import OriginFetch, request_directives
 from .rfc9111 import CacheVerdict, ForwardReason, Headers, allows, is_unsafe
-from .store import ResponseStore
-from .store__purges import Purge
+from .store import Purge
 from .stored_response import MemoryEntry, StoredResponse
 
 if TYPE_CHECKING:
@@ -70,44 +68,29 @@ class HttpCacheLayer:
 
     Args:
         app: the host app.
-        store: where responses are stored.
-        rules: of the settings.
-        clock, scheduler: time, and background refreshes.
-        trusted_hosts: host names to answer for; ``None`` for all.
-        hooks: of the features that change pages.
+        part: the parts of the cache.
     """
 
-    def __init__(
-        self,
-        app: WSGIApplication,
-        store: ResponseStore,
-        rules: CacheRules,
-        *,
-        clock: Clock,
-        scheduler: Scheduler,
-        trusted_hosts: Sequence[str] | None = None,
-        hooks: PageHooks | None = None,
-    ) -> None:
+    def __init__(self, app: WSGIApplication, part: HttpCachePart) -> None:
         self._app = app
-        self._store = store
-        self._rules = rules
-        self._hooks = hooks = hooks or NoPageHooks()
-        self._keys = AddressKeys(trusted_hosts)
+        self._store = store = part.store
+        self._rules = rules = part.rules
+        self._keys = AddressKeys(part.trusted_hosts)
         self._keys.query_ignored = any(not rule.query for rule in rules.routes)
         self._context = CacheContext(
             app,
             store,
             rules,
-            hooks,
-            clock,
+            part.hooks,
+            part.clock,
             self._keys,
-            RequestCollapser(rules.max_body, clock),
+            RequestCollapser(rules.max_body, part.clock),
             self._refresh_later,
         )
-        self._scheduler = scheduler
+        self._scheduler = part.scheduler
         self._build_key = self._keys.build
         self._entries = store.entries
-        self._now = clock.monotonic
+        self._now = part.clock.monotonic
         self._lock = threading.Lock()
         self._refreshing: set[str] = set()
         self._hit_status = f"{rules.name}; hit; ttl=%d" if rules.name else ""

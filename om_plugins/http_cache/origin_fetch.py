@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.request_state import state_of
 from .body_tee import AppCall, BodyTee, close_body, is_file
+from .cache import CacheContext
 from .collapsing import CollapsedRequest, CollapseOutcome, CollapsePart
-from .context import CacheContext
 from .fields import Directives, directives
 from .keys import selecting_digest
 from .rfc9111 import (
@@ -42,7 +42,7 @@ from .stored_response import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["CacheContext", "CacheIntent", "OriginFetch", "request_directives"]
+__all__ = ["CacheIntent", "OriginFetch", "request_directives"]
 
 logger = logging.getLogger("om_plugins")
 

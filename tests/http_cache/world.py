@@ -5,8 +5,8 @@ from __future__ import annotations
 from werkzeug.test import Client
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.http_cache.cache import HttpCachePart
-from om_plugins.http_cache.context import CacheRules
+from om_plugins.http_cache.cache import CacheRules, HttpCachePart
+from om_plugins.http_cache.layer import HttpCacheLayer
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.invalidation_bus import InvalidationBus
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -80,7 +80,7 @@ class World:
             trusted_hosts=trusted,
         )
         self.cache = self.part.cache
-        self.layer = self.part.layer(self.origin)
+        self.layer = HttpCacheLayer(self.origin, self.part)
         self.client = Client(self.layer)
 
     def get(self, path="/", method="GET", host="localhost", environ=None, **headers):
