@@ -28,9 +28,7 @@ REMAINING: dict[str, set[str]] = {
     },
     "forbidden_ways": {
         "console -> chains",
-        "console -> csp",
         "console -> monitoring",
-        "console -> notifications",
     },
     "shared_class_names": {
         "_RawBytes",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
-from ..plugins.feature import Feature, Finding, nearest
+from ..plugins.feature import Card, Feature, Finding, nearest
 from ..settings.kinds import BOOL, number, partial, single
 from ..settings.table import Table, key
 from .options import ChainPolicy
@@ -76,6 +76,9 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
         part.bus.close()
         for chain in part.by_name.values():
             chain.close()
+
+    def card(self, kit: Kit, part: Chains) -> Card:
+        return Card("Chains", data={"chains": sorted(part.by_name)})
 
     def findings(self, kit: Kit, part: Chains) -> Iterable[Finding]:
         for name in kit.settings.of(ChainKeys).chains:

@@ -32,7 +32,7 @@ from .app__endpoint import (
     refused,
     wants_json,
 )
-from .dashboard import Picture
+from .dashboard import Dashboard
 from .engines import Engines
 from .live import Streams
 from .prometheus import exposition
@@ -85,10 +85,10 @@ class Console:
             clock=kit.clock,
             host_context=kit.host.request_context,
         )
-        self._picture = Picture(kit)
-        self._engines = Engines(kit, self._picture)
+        self._dashboard = Dashboard(kit)
+        self._engines = Engines(kit, self._dashboard)
         self._streams = Streams(
-            self._picture.take,
+            self._dashboard.read,
             clock=kit.clock,
             limit=kit.keys.sse_max,
             ending=lambda: kit.is_closed() or stopping(),
@@ -121,7 +121,7 @@ class Console:
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
-        return self._page_for(request, access, "console.html", picture=self._picture.take())
+        return self._page_for(request, access, "console.html", picture=self._dashboard.read())
 
     def _engines_page(self, request: Request) -> Response:
         access = self._auth.check(request.environ)
@@ -140,7 +140,7 @@ class Console:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        return json_answer(self._picture.take(request.args.get("span", "")[:20]))
+        return json_answer(self._dashboard.read(request.args.get("span", "")[:20]))
 
     def _metrics(self, request: Request) -> Response:
         access = self._checked(request)

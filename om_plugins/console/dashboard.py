@@ -1,86 +1,72 @@
-"""What the console shows: the monitoring's overview, and what else the application knows of itself.
+"""The data of the console's first page: the overview of monitoring and what each feature adds.
 
-Made at most once a second in a process, however many watch. Everything in it is data for JSON;
-nothing of it is trusted to be harmless, which is why the page only ever sets text.
+Each process makes it at most once a second, however many people watch. All of it is data for JSON.
+None of it is trusted, so the page sets it as text only.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
+import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from ..core.fork import renew_after_fork
-from ..csp.advisor import as_settings, suggest
-from ..csp.violations import groups
-from ..notifications.audience import EVERYONE, OPERATORS
-from ..notifications.notifications import TOPIC
-from ..plugins.kit import Kit
+from ..plugins.kit import Card, Kit
 from .doctor import examine
 
-__all__ = ["RANGES", "Picture"]
-
-logger = logging.getLogger("om_plugins")
+__all__ = ["RANGES", "Dashboard"]
 
 RANGES = {"minutes": ("seconds", 1, 120), "hour": ("10s", 10, 360), "day": ("5min", 300, 288)}
-"""What a chart may show: the name of the overview's points, seconds from one to the next, and how
-many there are."""
+"""What a chart may show: the name of the overview's points, the seconds from one point to the next,
+and the number of points."""
 
 MAX_ROUTES = 50
-MAX_NOTES = 30
-MAX_PROBLEMS = 20
-MAX_RECOVERIES = 20
-MAX_VIOLATIONS = 30
+MAX_CARD_ROWS = 100
 FRESH_S = 0.9
 SLOW_S = 10.0
-"""The set-up seldom changes."""
+"""How long plugins and findings are kept: the set-up seldom changes."""
 
 _SERIES = ("requests_per_s", "p50_ms", "p95_ms", "p99_ms", "success_rate", "in_flight",
            "cpu_percent", "rss_bytes")  # fmt: skip
 _ZERO = frozenset({"requests_per_s", "in_flight", "cpu_percent"})
-"""These are nought where nothing was noted; of the others nothing is known."""
+"""These are zero at a time without a point. The others are unknown then."""
 
 _T = TypeVar("_T")
 
 
-class Picture:
-    """Puts the picture together.
+class Dashboard:
+    """Collects what the first page shows.
 
     Args:
-        kit: the application's parts.
+        kit: the parts of the application.
     """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._notes = _Notes(kit)
-        self._started_anew()
+        self.after_fork()
         renew_after_fork(self)
 
-    def _started_anew(self) -> None:
+    def after_fork(self) -> None:
+        """Make a new lock in a child: a thread of the parent may hold the old one for ever."""
         self._lock = threading.Lock()
         self._made: dict[str, tuple[float, Any]] = {}
 
-    def after_fork(self) -> None:
-        self._started_anew()
-
-    def take(self, span: str = "minutes") -> dict[str, Any]:
-        """The picture as it is now.
+    def read(self, span: str = "minutes") -> dict[str, Any]:
+        """Return the present data.
 
         Args:
             span: a key of :data:`RANGES`: how far back the charts go.
         """
-        with self._lock:  # who waits here gets the one that was just made
-            overview = self._kept("overview", FRESH_S, self._overview)
-            picture = {
-                key: one for key, one in overview.items() if key not in ("history", "seconds")
-            }
-            picture["series"] = _series(overview, span)
-            return picture
+        with self._lock:  # a thread that waited here gets what was made meanwhile
+            overview = self._reuse("overview", FRESH_S, self._collect)
+            data = {key: one for key, one in overview.items() if key not in ("history", "seconds")}
+            data["series"] = _build_series(overview, span)
+            return data
 
-    def _kept(self, name: str, fresh_s: float, make: Callable[[], _T]) -> _T:
+    def _reuse(self, name: str, fresh_s: float, make: Callable[[], _T]) -> _T:
         now = self._kit.clock.monotonic()
         found = self._made.get(name)
         if found is None or not 0 <= now - found[0] < fresh_s:
@@ -88,61 +74,35 @@ class Picture:
         value: _T = found[1]
         return value
 
-    def _overview(self) -> dict[str, Any]:
+    def _collect(self) -> dict[str, Any]:
         kit = self._kit
         overview = kit.part_of("monitoring").overview()
         overview["routes"] = overview["routes"][:MAX_ROUTES]
+        tables, data = self._read_cards()
         return {
+            **data,
             **overview,
             "monitoring": "monitoring" in kit.layers,
             "hub": "alone" if kit.hub.alone else "shared",
-            "chains": sorted(kit.part_of("chains").by_name),
-            "notifications": self._part("notifications", self._notes.newest),
-            "patterns": self._part("patterns", self._patterns),
-            "wrong_methods": self._part("wrong methods", self._wrong_methods),
-            "recoveries": self._part("recoveries", self._recoveries),
-            "silences": kit.part_of("monitoring").alerts.read_silences(),
-            "problems": self._part("problems", self._problems),
-            "violations": self._kept("violations", SLOW_S, self._violations),
-            "plugins": self._kept("plugins", SLOW_S, self._plugins),
-            "findings": self._kept("findings", SLOW_S, self._findings),
+            "cards": tables,
+            "plugins": self._reuse("plugins", SLOW_S, self._list_plugins),
+            "findings": self._reuse("findings", SLOW_S, self._list_findings),
         }
 
-    def _part(self, name: str, make: Callable[[], list[Any]]) -> list[Any]:
-        try:
-            return make()
-        except Exception:
-            logger.exception("the console cannot show %s", name)
-            return []
+    def _read_cards(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The features' tables by the name of the feature, and what else they add."""
+        tables: dict[str, Any] = {}
+        data: dict[str, Any] = {}
+        for name, card in self._kit.cards().items():
+            # under guard, too: one value that is no JSON must not take the page from all
+            worked, encoded = self._kit.plugins.guarded(f"feature {name}", _encode_card, card)
+            if worked and card.data is None:
+                tables[name] = encoded
+            elif worked:
+                data.update(encoded)
+        return tables, data
 
-    def _patterns(self) -> list[Any]:
-        found = self._kit.part_of("recovery").recovery.patterns()[:MAX_RECOVERIES]
-        return [dataclasses.asdict(one) for one in found]
-
-    def _wrong_methods(self) -> list[Any]:
-        found = self._kit.part_of("recovery").wrong_methods.current()[:MAX_RECOVERIES]
-        return [dataclasses.asdict(one) for one in found]
-
-    def _recoveries(self) -> list[Any]:
-        found = self._kit.part_of("recovery").recovery.history()[-MAX_RECOVERIES:]
-        return [dataclasses.asdict(one) for one in reversed(found)]
-
-    def _problems(self) -> list[Any]:
-        return [
-            dataclasses.asdict(one)
-            for one in self._kit.part_of("notifications").problem_reports.read(MAX_PROBLEMS)
-        ]
-
-    def _violations(self) -> dict[str, Any]:
-        found = suggest(self._part("violations", lambda: groups(self._kit.hub)))
-        policy = self._kit.part_of("headers").policy.rules.strict
-        return {
-            "mode": self._kit.part_of("headers").policy.mode,
-            "suggestions": [dataclasses.asdict(one) for one in found[:MAX_VIOLATIONS]],
-            "settings": as_settings(found, policy),
-        }
-
-    def _plugins(self) -> list[Any]:
+    def _list_plugins(self) -> list[Any]:
         return [
             {
                 "name": one.name,
@@ -154,79 +114,55 @@ class Picture:
             for one in self._kit.plugins.statuses()
         ]
 
-    def _findings(self) -> list[Any]:
+    def _list_findings(self) -> Any:
         order = ("fail", "warn", "ok")
         found = sorted(examine(self._kit), key=lambda one: order.index(one.level))
-        return [dataclasses.asdict(one) for one in found]
+        return msgspec.to_builtins(found)
 
 
-class _Notes:
-    """The newest notifications, each key once; read on from where the last look ended."""
-
-    def __init__(self, kit: Kit) -> None:
-        self._hub = kit.hub
-        self._after = ""
-        self._notes: deque[dict[str, Any]] = deque(maxlen=10 * MAX_NOTES)
-
-    def newest(self) -> list[dict[str, Any]]:
-        """Newest first."""
-        while messages := self._hub.read(TOPIC, self._after, limit=1_000):
-            self._after = messages[-1].id
-            self._notes.extend(_note(m.id, m.at, m.data) for m in messages)
-        found: dict[str, dict[str, Any]] = {}
-        for note in reversed(self._notes):
-            found.setdefault(note["key"] or note["id"], note)
-            if len(found) == MAX_NOTES:
-                break
-        return list(found.values())
-
-
-def _note(number: str, at: float, data: object) -> dict[str, Any]:
-    said = data if isinstance(data, Mapping) else {}
-    to = said.get("to")
+def _encode_card(card: Card) -> dict[str, Any]:
+    if card.data is not None:
+        data: dict[str, Any] = msgspec.to_builtins(dict(card.data))
+        return data
     return {
-        "id": number,
-        "at": at,
-        "kind": str(said.get("kind", "info")),
-        "title": str(said.get("title") or ""),
-        "message": str(said.get("message") or ""),
-        "key": str(said.get("key") or ""),
-        "progress": said.get("progress"),
-        "to": _addressee(to),
-        "ours": to in (OPERATORS, EVERYONE),
+        "title": str(card.title),
+        "columns": [str(one) for one in card.columns],
+        "rows": [[_encode_cell(cell) for cell in row] for row in card.rows[:MAX_CARD_ROWS]],
+        "empty": str(card.empty),
     }
 
 
-def _addressee(to: object) -> str:
-    """Whom a notification was for, without telling which browser."""
-    return "one browser" if not isinstance(to, str) or to.startswith("sid:") else to
+def _encode_cell(cell: object) -> str | int | float:
+    if isinstance(cell, int) or (isinstance(cell, float) and math.isfinite(cell)):
+        return cell
+    return str(cell)  # JSON has no infinity, and a feature may give objects
 
 
-def _series(overview: Mapping[str, Any], span: str) -> dict[str, Any]:
-    """A range's points as columns, the newest last and none left out."""
+def _build_series(overview: Mapping[str, Any], span: str) -> dict[str, Any]:
+    """Return the points of a range as columns, the newest last and none left out."""
     name, step_s, count = RANGES.get(span, RANGES["minutes"])
     points: Sequence[Mapping[str, Any]] = (
         overview["seconds"] if name == "seconds" else overview["history"][name]
     )
     by_index = {int(point["at"]) // step_s: point for point in points}
     last = int(overview["at"]) // step_s
-    whole = range(last - count, last)  # the present one is not complete
+    indexes = range(last - count, last)  # the present one is not complete
     return {
         "span": span if span in RANGES else "minutes",
         "step_s": step_s,
         "end": last * step_s,
-        **{name: list(_column(name, by_index, whole)) for name in _SERIES},
+        **{name: list(_build_column(name, by_index, indexes)) for name in _SERIES},
     }
 
 
-def _column(
-    name: str, points: Mapping[int, Mapping[str, Any]], whole: Iterable[int]
+def _build_column(
+    name: str, points: Mapping[int, Mapping[str, Any]], indexes: Iterable[int]
 ) -> Iterable[float | None]:
-    for index in whole:
+    for index in indexes:
         point = points.get(index)
         if point is None:
             yield 0 if name in _ZERO else None
         else:
             value = point[name]
-            # a process that was not sampled then has no memory to speak of
+            # zero memory means that no process was sampled
             yield None if name == "rss_bytes" and not value else value

@@ -18,7 +18,7 @@ from ..chains.options import EngineOptions
 from ..core.problem import Refusal
 from ..errors import ConfigError
 from ..plugins.kit import Kit
-from .dashboard import Picture
+from .dashboard import Dashboard
 from .engines__engine_forms import (
     BREAKER,
     CALLS,
@@ -61,16 +61,16 @@ class Engines:
 
     Args:
         kit: its parts.
-        picture: what all workers know.
+        dashboard: knows what all workers know.
     """
 
-    def __init__(self, kit: Kit, picture: Picture) -> None:
+    def __init__(self, kit: Kit, dashboard: Dashboard) -> None:
         self._kit = kit
-        self._picture = picture
+        self._dashboard = dashboard
 
     def board(self) -> Board:
         """What the page shows."""
-        return board(self._kit, self._picture.take())
+        return board(self._kit, self._dashboard.read())
 
     def page(self, outcome: Outcome | None = None, done: str = "") -> dict[str, Any]:
         """What the template needs.

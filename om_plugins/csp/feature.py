@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
-from ..plugins.feature import Feature, Finding
+from ..plugins.feature import Card, Feature, Finding
 from ..settings.kinds import BOOL, CSP, CSP_CHANGES, CSP_PATHS, POLICIES, STRINGS, choice, number
 from ..settings.table import Table, key
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from ..plugins.kit import Kit
 
     AskCsp = Callable[[WSGIEnvironment], CspSources | None]
+
+MAX_SHOWN = 30
+"""How many groups of violations the console shows."""
+CARD_S = 10.0
+"""How long a card is shown again: it takes a scan of the hub to make one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,12 @@ class CspFeature(Feature["CspPart", CspKeys]):
             )
         }
 
+    def card(self, kit: Kit, part: CspPart) -> Card:
+        now = kit.clock.monotonic()
+        if part.card is None or not 0 <= now - part.card_made_at < CARD_S:
+            part.card, part.card_made_at = _violations(kit), now
+        return part.card
+
     def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         keys = kit.settings.of(CspKeys)
         yield from _mode(keys)
@@ -118,9 +129,15 @@ class CspFeature(Feature["CspPart", CspKeys]):
 
 
 class CspPart:
-    """What plugins add to the policy of one application."""
+    """What plugins add to the policy of one application.
+
+    Attributes:
+        card, card_made_at: the newest card and when it was made.
+    """
 
     def __init__(self, kit: Kit) -> None:
+        self.card: Card | None = None
+        self.card_made_at = 0.0
         self._plugins = kit.plugins
 
     def of_plugins(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
@@ -178,6 +195,21 @@ def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
             )
         return {}
     return API if keys.csp_preset == "api" else STRICT
+
+
+def _violations(kit: Kit) -> Card:
+    """What browsers reported, with the changes that would allow it."""
+    from .advisor import as_settings, suggest
+    from .violations import groups
+
+    policy = kit.part_of("headers").policy
+    found = suggest(groups(kit.hub))
+    data = {
+        "mode": policy.mode,
+        "suggestions": found[:MAX_SHOWN],
+        "settings": as_settings(found, policy.rules.strict),
+    }
+    return Card("Policy violations", data={"violations": data})
 
 
 def _mode(keys: CspKeys) -> Iterator[Finding]:

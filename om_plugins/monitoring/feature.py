@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Feature, Finding
+from ..plugins.feature import Card, Feature, Finding
 from ..settings.extras import install_command, is_installed
 from ..settings.kinds import BOOL, number, table
 from ..settings.table import Table, key
@@ -116,6 +116,9 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
             prefix=kit.keys.prefix,
             on_wrong_method=kit.part_of("recovery").wrong_methods.note,
         )
+
+    def card(self, kit: Kit, part: Monitoring) -> Card:
+        return Card("Alerts", data={"silences": part.alerts.read_silences()})
 
     def findings(self, kit: Kit, part: Monitoring) -> Iterable[Finding]:
         if part.exports_metrics and not is_installed("prometheus"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..plugins.feature import Feature
+from ..plugins.feature import Card, Feature
 from ..settings.kinds import CALLBACK
 from ..settings.table import Table, key
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ..plugins.kit import Kit
     from .notifications import Notifications
     from .report_form import MakePage
+
+MAX_SHOWN = 20
+"""How many problem reports the console shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +44,9 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
     def build(self, kit: Kit, keys: NotificationKeys) -> Notifications:
         from .audience import Browsers
         from .changed_keys import ChangedKeys
-        from .notifications import Notifications
+        from .notifications import TOPIC, Notifications
         from .problem_reports import ProblemReports
+        from .recent import RecentNotifications
 
         notifications = Notifications(
             hub=kit.hub,
@@ -58,8 +62,16 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
             hub=kit.hub, clock=kit.clock, emit=kit.emit, notify=notifications
         )
         notifications.changed_keys = ChangedKeys(kit.hub)
+        notifications.recent = RecentNotifications(kit.hub, TOPIC)
         notifications.report_form = functools.partial(_report_form, kit, notifications)
         return notifications
+
+    def card(self, kit: Kit, part: Notifications) -> Card:
+        data = {
+            "notifications": part.recent.read(),
+            "problems": part.problem_reports.read(MAX_SHOWN),
+        }
+        return Card("Notices", data=data)
 
     def endpoints(self, kit: Kit, part: Notifications) -> Mapping[str, WSGIApplication]:
         from ..workers.rate_limit import PostGuard

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .changed_keys import ChangedKeys
     from .problem_reports import ProblemReports
+    from .recent import RecentNotifications
     from .report_form import MakePage
 
 logger = logging.getLogger("om_plugins")
@@ -82,6 +83,7 @@ class Notifications:
     check_address = staticmethod(check_address)
     problem_reports: ProblemReports
     changed_keys: ChangedKeys
+    recent: RecentNotifications
     report_form: Callable[[MakePage], WSGIApplication]
 
     def __init__(

@@ -53,17 +53,25 @@ class Finding:
 class Card:
     """What a feature shows on the console's first page: one table of text and numbers.
 
+    The console asks for it about once a second while somebody looks at the page.
+
     Attributes:
         title: the heading.
-        rows: one sequence of cells a row; the page sets them as text, never as markup.
+        rows: one sequence of cells for each row; at most 100 are shown. The page sets cells as
+            text, never as markup. It writes numbers with thousands separators; text is left as
+            it is.
         columns: the headings of the columns; () for none.
         empty: the sentence that is shown when there is no row.
+        data: more members of ``overview.json``, as data for JSON; dataclasses become objects. A
+            card with data has no table: the page has a renderer of its own for it, or a script
+            reads it. A member of the overview's own keeps its value.
     """
 
     title: str
-    rows: Sequence[Sequence[str | int | float]]
+    rows: Sequence[Sequence[str | int | float]] = ()
     columns: Sequence[str] = ()
     empty: str = "Nothing yet."
+    data: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

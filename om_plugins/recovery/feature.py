@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Feature
+from ..plugins.feature import Card, Feature
 from ..settings.kinds import NAMES
 from ..settings.table import Table, key
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..plugins.kit import Kit
     from .recovery import Recovery
     from .wrong_methods import WrongMethods
+
+MAX_SHOWN = 20
+"""How many patterns and recoveries the console shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,14 @@ class RecoveryFeature(Feature["RecoveryPart", RecoveryKeys]):
 
     def build(self, kit: Kit, keys: RecoveryKeys) -> RecoveryPart:
         return RecoveryPart(kit, keys)
+
+    def card(self, kit: Kit, part: RecoveryPart) -> Card:
+        data = {
+            "patterns": part.recovery.patterns()[:MAX_SHOWN],
+            "wrong_methods": part.wrong_methods.current()[:MAX_SHOWN],
+            "recoveries": part.recovery.history()[-MAX_SHOWN:][::-1],
+        }
+        return Card("Errors and recoveries", data=data)
 
     def close(self, kit: Kit, part: RecoveryPart) -> None:
         part.recovery.close()

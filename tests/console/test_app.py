@@ -1,4 +1,4 @@
-"""The console's pages and data; covers ``om_plugins.console.dashboard``."""
+"""The console's pages."""
 
 from __future__ import annotations
 
@@ -88,50 +88,6 @@ def test_what_engines_and_people_said_is_text(runtime, client):
     assert "alert(1)" in page  # it is shown ...
     assert EVIL not in page
     assert "<script>alert" not in page  # ... as text
-
-
-def test_the_overview_has_everything_that_the_page_shows(runtime, client):
-    runtime.add_engine(EngineSpec(Evil(), "assistant"))
-    runtime.part_of("notifications").info("Version 5 is live", to="everyone")
-    client.post(
-        "/_om/problems", json={"message": "It is slow", "url": "/ask?q=1"}, headers={"X-OM": "1"}
-    )
-    runtime.scheduler.run_pending()
-    client.get("/anything").close()  # counted once it has ended
-    told = client.get("/_om/overview.json").json
-    assert told["requests"] >= 1
-    assert told["engines"][0]["chain"] == "assistant"
-    assert [one["message"] for one in told["notifications"] if one["to"] == "everyone"] == [
-        "Version 5 is live"
-    ]
-    assert (told["problems"][0]["message"], told["problems"][0]["route"]) == ("It is slow", "/ask")
-    assert {one["name"] for one in told["plugins"]} >= {"hub-memory"}
-    assert "OM_CONSOLE_AUTH" in {one["subject"] for one in told["findings"]}
-    assert told["hub"] == "shared"
-    assert len(told["workers"]) == 1
-    assert len(told["series"]["requests_per_s"]) == 120
-
-
-def test_a_notice_for_one_browser_does_not_tell_which(runtime, client):
-    runtime.part_of("notifications").info("Saved", to="sid:" + "A" * 22)
-    runtime.scheduler.run_pending()
-    answer = client.get("/_om/overview.json")
-    assert answer.json["notifications"][0]["to"] == "one browser"
-    assert "A" * 22 not in answer.text
-
-
-@pytest.mark.parametrize(("span", "points"), [("hour", 360), ("day", 288), ("nonsense", 120)])
-def test_charts_go_as_far_back_as_asked(client, span, points):
-    series = client.get(f"/_om/overview.json?span={span}").json["series"]
-    assert {len(series["p95_ms"]), len(series["in_flight"])} == {points}
-
-
-def test_the_picture_is_made_once_a_second_however_many_watch(runtime, client):
-    first = client.get("/_om/overview.json").json["at"]
-    runtime.clock.advance(0.5)
-    assert client.get("/_om/overview.json").json["at"] == first
-    runtime.clock.advance(0.5)
-    assert client.get("/_om/overview.json").json["at"] == first + 1
 
 
 def test_readiness_does_not_depend_on_engines_but_on_the_end(runtime, client):

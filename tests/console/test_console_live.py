@@ -18,7 +18,7 @@ APP = """
 import os
 from pathlib import Path
 from flask import Flask
-from om_plugins import OpenManager
+from om_plugins import Card, Feature, FeatureSpec, OpenManager, hookimpl
 from om_plugins.monitoring import worker_snapshots as exchange
 
 exchange.TTL_S = 4.0  # while somebody watches, every worker publishes each second
@@ -31,7 +31,25 @@ app.config.update(
     OM_CACHE_URL=f"file://{Path(__file__).parent}/store",
     SECRET_KEY="x" * 32,
 )
-om = OpenManager(app)
+class Visits(Feature):
+    name = "visits"
+
+    def build(self, kit, keys):
+        return {"count": 0}
+
+    def card(self, kit, part):
+        part["count"] += 1
+        row = ("<img src=x onerror=alert(1)>", 1234.5)
+        return Card("Visits & more", [row, ("looks", part["count"])], ("What", "Times"))
+
+class VisitsPlugin:
+    @hookimpl
+    def om_features(self):
+        return [FeatureSpec(Visits())]
+
+om = OpenManager()
+om.register_plugin(VisitsPlugin(), "visits")
+om.init_app(app)
 
 @om.engine("<b>remote</b>", chain="assistant", tier=1, idempotent=True)
 def remote(call):
@@ -198,6 +216,20 @@ def test_the_cache_and_its_store_are_shown(page):
         get(page.url_of_app + "/data")
     expect(page.locator("#cache dl")).to_contain_text("Hit rate", timeout=8000)
     expect(page.locator("#cache dl")).to_contain_text("Store hits")
+
+
+@pytest.mark.browser
+def test_the_card_of_a_feature_is_shown_as_text_and_kept_up_to_date(page):
+    from playwright.sync_api import expect
+
+    card = page.get_by_role("region", name="Visits & more").first
+    expect(card).to_contain_text("<img src=x onerror=alert(1)>")
+    expect(card).to_contain_text("1,234.5")
+    assert card.locator("img").count() == 0
+    assert card.locator("th").all_inner_texts() == ["What", "Times"]
+    before = card.inner_text()
+    page.wait_for_selector("#state[data-state=live]")
+    expect(card).not_to_have_text(before, timeout=8000)
 
 
 @pytest.mark.browser

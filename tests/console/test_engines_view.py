@@ -6,7 +6,7 @@ import pytest
 
 from om_plugins import Settings
 from om_plugins.builtin.engines.callable import CallableEngine
-from om_plugins.console.dashboard import Picture
+from om_plugins.console.dashboard import Dashboard
 from om_plugins.console.engines_view import board
 from om_plugins.errors import RateLimited, Transient
 from om_plugins.plugins.kit import Host
@@ -35,11 +35,11 @@ def runtime():
 
 @pytest.fixture
 def look(runtime):
-    picture = Picture(runtime.kit)
+    picture = Dashboard(runtime.kit)
 
     def look():
         runtime.clock.advance(1)  # a picture is kept that long
-        return board(runtime.kit, picture.take())
+        return board(runtime.kit, picture.read())
 
     return look
 
@@ -187,7 +187,7 @@ def test_what_all_workers_know_says_whether_an_engine_is_asked(runtime, look):
 
 def test_a_probe_that_only_another_worker_has_heard_of_is_told_too(runtime):
     add(runtime, "model", kind=Probed)
-    picture = Picture(runtime.kit).take()
+    picture = Dashboard(runtime.kit).read()
     picture["engines"][0]["probed_at"] = runtime.clock.time() - 60
     assert board(runtime.kit, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
 

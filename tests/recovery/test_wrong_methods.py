@@ -202,10 +202,10 @@ def test_a_plain_apps_405s_are_counted_without_their_paths():
 
 
 def test_the_console_shows_them(app):
-    from om_plugins.console.dashboard import Picture
+    from om_plugins.console.dashboard import Dashboard
 
     app.test_client().post("/items/1").close()
-    (shown,) = Picture(app.om.runtime.kit).take()["wrong_methods"]
+    (shown,) = Dashboard(app.om.runtime.kit).read()["wrong_methods"]
     assert shown["subject"] == "route:/items/<int:number>"
     assert shown["count"] == 1
 

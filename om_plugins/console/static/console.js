@@ -1,5 +1,5 @@
 // The console's page: pictures come in, cards and tiles show them, buttons act.
-import { cards } from "./console_cards.js";
+import { cards, plain } from "./console_cards.js";
 import { Feed } from "./console_feed.js";
 import { make, settle } from "./console_parts.js";
 import { Tiles } from "./console_tiles.js";
@@ -26,11 +26,28 @@ function show(picture) {
     settle(section.querySelector("[data-content]"), content);
     if (about != null) section.querySelector("[data-about]").textContent = about;
   }
-  notify(picture.notifications);
+  for (const [name, card] of Object.entries(picture.cards)) settle(place(name, card.title), plain(card));
+  for (const section of document.querySelectorAll("[data-feature]")) {
+    if (!(section.dataset.feature in picture.cards)) section.remove();
+  }
+  notify(picture.notifications ?? []);
+}
+
+/** Where the card of a feature shows its content; a new card goes into the column with fewer. */
+function place(name, title) {
+  const id = `feature-${name}`;
+  if (!byId(id)) {
+    const [column] = [...document.querySelectorAll(".column")].sort((a, b) => a.children.length - b.children.length);
+    column.append(make(
+      "section", { class: "card", id, "data-feature": name, "aria-labelledby": `${id}-title` },
+      make("header", {}, make("h2", { id: `${id}-title` }, title)), make("div", { class: "content", "data-content": "" }),
+    ));
+  }
+  return byId(id).querySelector("[data-content]");
 }
 
 /** How things are, in one sentence. */
-function verdict({ alerts, engines, patterns, monitoring, hub }) {
+function verdict({ alerts, engines, patterns = [], monitoring, hub }) {
   const firing = alerts.active.filter(({ state }) => state === "firing");
   if (firing.length > 1) return ["bad", `${firing.length} alerts: ${firing[0].message}`];
   if (firing.length) return [firing[0].kind === "error" ? "bad" : "warn", firing[0].message];

@@ -35,6 +35,17 @@ function asked({ forced, ejected }) {
   ];
 }
 
+/** The table of a feature that the page has no renderer for; everything in it is set as text. */
+export function plain({ title, columns, rows, empty: words }) {
+  if (!rows.length) return [empty(words)];
+  const width = Math.max(columns.length, ...rows.map((row) => row.length));
+  const heads = Array.from({ length: width }, (_, at) => [
+    columns[at] ?? "", rows.every((row) => typeof row[at] === "number") ? "num" : at ? null : "name",
+  ]);
+  const cell = (value = "") => (typeof value === "number" ? number(value, 0, 3) : String(value));
+  return [make("div", { class: "long" }, table(title, heads, rows.map((row) => heads.map((_, at) => cell(row[at])))))];
+}
+
 export const cards = {
   engines({ engines, at }) {
     if (!engines.length) {
@@ -65,7 +76,7 @@ export const cards = {
     return { content: [make("div", { class: "long" }, table("Routes", heads, rows))] };
   },
 
-  errors({ patterns, wrong_methods = [], at }) {
+  errors({ patterns = [], wrong_methods = [], at }) {
     // a client's mistake: there is nothing here that could recover
     const mistakes = wrong_methods.length
       ? [
@@ -85,7 +96,7 @@ export const cards = {
     return { content: [table("Errors by kind", heads, rows), ...mistakes] };
   },
 
-  recoveries({ recoveries, at }) {
+  recoveries({ recoveries = [], at }) {
     if (!recoveries.length) return { content: [empty("None yet. After five errors of one kind a recovery begins by itself.")] };
     return {
       content: [list(recoveries.map((one) => ({
@@ -131,7 +142,7 @@ export const cards = {
     return { about: alerts.active.length ? `${alerts.active.length} now` : "", content };
   },
 
-  notices({ notifications, at }) {
+  notices({ notifications = [], at }) {
     if (!notifications.length) return { content: [empty("Nothing was told to anybody yet.")] };
     return {
       about: "the newest, each once",
@@ -198,7 +209,7 @@ export const cards = {
     };
   },
 
-  problems({ problems, at }) {
+  problems({ problems = [], at }) {
     if (!problems.length) return { content: [empty("Nobody reported a problem.")] };
     return {
       about: "the newest",
@@ -210,7 +221,7 @@ export const cards = {
     };
   },
 
-  violations({ violations: { mode, suggestions, settings }, at }) {
+  violations({ violations: { mode, suggestions, settings } = { suggestions: [] }, at }) {
     if (!suggestions.length) return { content: [empty("No browser reported anything. Mode ", code("learn"), " asks all of them.")] };
     const content = [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Policy violations" }, list(suggestions.map(({ group, mend, change, risk, cost }) => {
       const changes = Object.entries(change).map(([directive, sources]) => `${directive} ${sources.join(" ")}`);

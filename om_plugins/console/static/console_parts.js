@@ -51,7 +51,9 @@ export function table(label, heads, rows) {
     "div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
     make(
       "table", {},
-      make("thead", {}, make("tr", {}, ...heads.map(([text, kind]) => make("th", { class: kind, scope: "col" }, text)))),
+      heads.some(([text]) => text)
+        ? make("thead", {}, make("tr", {}, ...heads.map(([text, kind]) => make("th", { class: kind, scope: "col" }, text))))
+        : null,
       make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map(cell)))),
     ),
   );
@@ -65,9 +67,9 @@ export function list(items) {
   )));
 }
 
-export function number(value, digits = 0) {
+export function number(value, digits = 0, most = digits) {
   if (value == null) return "–";
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: most });
 }
 
 export const count = (amount, one, many = `${one}s`) => `${number(amount)} ${amount === 1 ? one : many}`;
