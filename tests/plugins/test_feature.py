@@ -204,8 +204,9 @@ def test_one_that_raises_takes_nothing_from_the_others(caplog):
         card = metrics = findings = _raise
 
     runtime = make_runtime(Raising(), Asked())
-    assert set(runtime.kit.cards()) == {"plain"}
-    assert [one.name for one in runtime.kit.metrics()] == ["om_plain"]
+    cards = runtime.kit.cards()
+    assert "plain" in cards and "raising" not in cards
+    assert "om_plain" in [one.name for one in runtime.kit.metrics()]
     (told,) = [one for one in runtime.kit.findings() if one.subject == "feature raising"]
     assert (told.level, bool(told.way_out)) == ("fail", True)
     assert "no luck" in caplog.text
