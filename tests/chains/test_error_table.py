@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +26,10 @@ from om_plugins.errors import (
     EngineUnavailable,
     InvalidRequest,
     Misconfigured,
+    NextTier,
     OpenManagerError,
     RateLimited,
+    Retry,
     TooLong,
     Transient,
     Unsupported,
@@ -123,6 +127,39 @@ def test_the_whole_table_is_this_one():
         if isinstance(kind, type) and issubclass(kind, OpenManagerError)
     ]
     assert rows == TABLE.strip("\n").splitlines()[1:]
+
+
+WORDS = {
+    Retry.NEVER: "no",
+    Retry.IF_SAFE: "if not sent, or idempotent",
+    Retry.IF_IDEMPOTENT: "if idempotent",
+    Retry.AFTER_WAIT: "if its Retry-After fits the deadline",
+    NextTier.NEVER: "no",
+    NextTier.ALWAYS: "yes",
+    NextTier.UNLESS_SPENT: "yes*",
+    "": "",
+    "cooling down": "; the engine cools down",
+    "offline": "; offline until a probe succeeds",
+}
+
+
+def test_the_page_on_engines_has_the_same_table():
+    page = Path(__file__).parents[2].joinpath("docs", "engines.md").read_text(encoding="utf-8")
+    names = {"Exception": "OpenManagerError"}
+    rows = re.findall(r"^\|[^`|]*`(\w+)`[^|]*\| (.*) \| (\d{3}) \|$", page, re.MULTILINE)
+    shown = {names.get(name, name): f"{row} | {status}" for name, row, status in rows}
+    assert shown == {
+        name: f"{WORDS[kind.retry]} | {WORDS[kind.next_tier]} | "
+        f"{'yes' if kind.trips else 'no'}{WORDS[kind.cooldown]} | {kind.http_status}"
+        for name in shown
+        for kind in [getattr(errors, name)]
+    }
+    raised_by_engines = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, EngineError | CallerDeadline | Cancelled)
+    }
+    assert shown.keys() == raised_by_engines | {"ChainExhausted", "OpenManagerError"}
 
 
 def test_a_subclass_has_the_row_of_its_nearest_base_and_may_change_it():
