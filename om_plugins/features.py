@@ -11,13 +11,14 @@ import functools
 import importlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from .errors import ConfigError
 from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
 from .plugins.host import PluginHost
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
+from .settings.keywords import SettingsKeywords
 from .settings.table import Table, unknown_key
 
 __all__ = ["ROWS", "Settings", "features_of", "in_order", "shipped", "tables"]
@@ -59,6 +60,18 @@ def shipped() -> tuple[Feature[Any, Any], ...]:
 def tables(features: Iterable[Feature[Any, Any]]) -> list[type[Table]]:
     """The tables of settings: the general one, then the features' own."""
     return [GeneralKeys, *dict.fromkeys(feature.keys for feature in features)]
+
+
+def keyword_tables() -> dict[str, list[type[Table]]]:
+    """The tables that :mod:`om_plugins.settings.keywords` has as keywords, by its classes."""
+    from .chains.options import ChainPolicy
+    from .fallback.options import FallbackOptions
+
+    return {
+        "SettingsKeywords": tables(shipped()),
+        "ChainChanges": [ChainPolicy],
+        "FallbackKeywords": [FallbackOptions],
+    }
 
 
 def in_order(specs: Iterable[FeatureSpec]) -> tuple[Feature[Any, Any], ...]:
@@ -121,7 +134,7 @@ class Settings(ComposedSettings):
         TypeError: no setting has this name.
     """
 
-    def __init__(self, **values: object) -> None:
+    def __init__(self, **values: Unpack[SettingsKeywords]) -> None:
         known = {one.name for table in tables(shipped()) for one in table.keys().values()}
         for name in values.keys() - known:
             written = PREFIX + name.upper()

@@ -26,7 +26,7 @@ from .plugins.parts import PluginParts
 from .protocols import Clock, Hub
 from .settings.compose import ComposedSettings
 from .settings.general import GeneralKeys
-from .settings.kinds__schemes import check_url
+from .settings.urls import check_url
 from .types import EngineSpec
 from .workers.hub import SharedHub
 from .workers.hub_url import resolve_hub_url

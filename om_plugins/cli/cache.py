@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask.cli import AppGroup
 
-from .main__cli_parts import as_json_option, current_runtime, print_json
+from ..plugins.command_output import as_json_option, current_runtime, print_json
 
 __all__ = ["cache_group"]
 

@@ -13,7 +13,13 @@ from flask.cli import AppGroup
 from ..csp.advisor import RISKS, Risk, Suggestion, as_settings, suggest
 from ..csp.jinja.lint import lint_all
 from ..csp.violations import groups
-from .main__cli_parts import as_json_option, current_host, current_runtime, plain, print_json
+from ..plugins.command_output import (
+    as_json_option,
+    current_host,
+    current_runtime,
+    plain,
+    print_json,
+)
 
 __all__ = ["csp_group"]
 

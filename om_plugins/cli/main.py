@@ -21,14 +21,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..console.doctor import examine
 from ..console.engines_view import ago
 from ..csp.feature import CspKeys
-from ..flask.app_state import Entry
+from ..flask.app_state import AppEntry
 from ..headers.feature import HeaderKeys
-from ..plugins.feature import Finding
-from ..types import EngineTraits
-from ..workers.engine_health import encode_health
-from .cache import cache_group
-from .csp import csp_group
-from .main__cli_parts import (
+from ..plugins.command_output import (
     as_json_option,
     current_host,
     current_runtime,
@@ -36,6 +31,11 @@ from .main__cli_parts import (
     print_json,
     print_table,
 )
+from ..plugins.feature import Finding
+from ..types import EngineTraits
+from ..workers.engine_health import encode_health
+from .cache import cache_group
+from .csp import csp_group
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -260,7 +260,7 @@ def _proxy_fixes(app: Flask) -> tuple[bool, bool]:
     for _ in range(50):
         if isinstance(layer, ProxyFix):
             inner, outer = inner or passed, outer or not passed
-        passed = passed or isinstance(layer, Entry)
+        passed = passed or isinstance(layer, AppEntry)
         names = ("_wsgi_app", "wsgi_app", "app")
         within = next((vars(layer)[n] for n in names if n in getattr(layer, "__dict__", ())), None)
         if within is None or within is app:

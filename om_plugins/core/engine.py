@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypedDict
 
 Sent = Literal["no", "maybe", "yes"]
 """Whether an engine may have received a request."""
@@ -72,6 +72,18 @@ class EngineTraits:
     hedge_safe: bool = False
     max_concurrency: int | None = None
     breaker_key: str = ""
+
+
+class EngineTraitKeywords(TypedDict, total=False):
+    """The fields of :class:`EngineTraits` as keywords."""
+
+    streaming: bool
+    idempotent: bool
+    local: bool
+    cancellable: bool
+    hedge_safe: bool
+    max_concurrency: int | None
+    breaker_key: str
 
 
 @dataclass(slots=True)

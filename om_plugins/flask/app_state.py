@@ -1,4 +1,4 @@
-"""One Flask app's way in: its ``wsgi_app``, its parts, and what Flask tells of each request."""
+"""The state of one Flask app: its ``wsgi_app``, its parts, and what it reports of requests."""
 
 from __future__ import annotations
 
@@ -29,32 +29,33 @@ from ..runtime import Runtime
 from ..settings.general import GeneralKeys
 from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
-from .app_state__flask_https import wish_of
-from .app_state__flask_order import Decorated
 from .current import current_environ, current_state
+from .decorators import DecoratedViews, read_https_wish
 from .templates import before_first_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["KEY", "Entry", "hear_of_wrong_methods", "runtime_of"]
+__all__ = ["KEY", "AppEntry", "count_wrong_methods", "runtime_of"]
 
 KEY = "om_plugins"
-"""Where ``app.extensions`` keeps the parts."""
+"""The key of the parts in ``app.extensions``."""
 
 logger = logging.getLogger("om_plugins")
 
 
-class Entry:
-    """The app's ``wsgi_app``: builds anew when settings were changed before the first request.
+class AppEntry:
+    """The ``wsgi_app`` of an app.
+
+    It builds the parts again when settings were changed before the first request.
 
     Args:
-        app: the app; its own ``wsgi_app`` is wrapped.
-        engines, plugins: what was registered on the ``OpenManager``; read when the parts are
-            built, so more may come until then.
-        declared: what decorators declared, by the feature's name; more may come until the first
+        app: the app, whose own ``wsgi_app`` this wraps.
+        engines, plugins: the engines and plugins of the ``OpenManager``. They are read when the
+            parts are built, so that the lists may grow until then.
+        declared: what decorators declared, by the feature's name. It may grow until the first
             request.
-        decorated: the views that the ``OpenManager`` put something around.
+        decorated: the views that the ``OpenManager`` decorated.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Entry:
         engines: Sequence[EngineSpec],
         plugins: Sequence[tuple[object, str | None]],
         declared: Mapping[str, Sequence[object]],
-        decorated: Decorated,
+        decorated: DecoratedViews,
     ) -> None:
         self._engines = engines
         self._plugins = plugins
@@ -75,8 +76,8 @@ class Entry:
         self._seen: dict[str, object] = {}
         self._middleware: OpenManagerMiddleware | None = None
 
-    def failed(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
-        """A view raised what nobody handled."""
+    def record_failure(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
+        """Record an error of a view that no handler caught."""
         runtime = runtime_of(app)
         if runtime.keys.enabled:
             rule = request.url_rule
@@ -89,7 +90,7 @@ class Entry:
             runtime.part_of("recovery").recovery.note(subject, exception)
 
     def build(self) -> Runtime:
-        """Make the app's runtime from its configuration as it is now."""
+        """Build the app's runtime from its present configuration."""
         app = self._app
         self._seen = _relevant(app.config)
         host = Host(
@@ -103,14 +104,14 @@ class Entry:
             work_context=app.app_context,
             environ=current_environ,
             route_of=functools.partial(_route_of, weakref.ref(app)),
-            https_wish=wish_of(app),
+            https_wish=read_https_wish(app),
             declared=self._declared,
         )
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:
             runtime.add_engine(spec)
         _explain_inner_proxy_fix(self._wsgi_app, runtime.keys)
-        # composed now, so that a wrong route stops the start, too
+        # compose now, so that a wrong route stops the start
         self._composed = self._compose(runtime)
         return runtime
 
@@ -146,8 +147,8 @@ class Entry:
         return self._middleware
 
 
-def hear_of_wrong_methods(app: Flask) -> None:
-    """Count 405s where Flask raises what its routing found: other requests pay nothing."""
+def count_wrong_methods(app: Flask) -> None:
+    """Count 405 responses where Flask raises its routing error: other requests pay nothing."""
     raise_it = app.raise_routing_exception
 
     def raise_routing_exception(asked: Request) -> NoReturn:
@@ -172,7 +173,7 @@ def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str])
 
 
 def runtime_of(app: Flask) -> Runtime:
-    """The parts of an app that is bound."""
+    """Return the parts of a bound app."""
     runtime = app.extensions[KEY]
     assert isinstance(runtime, Runtime)  # noqa: S101 - for mypy; only init_app writes it
     return runtime
@@ -193,7 +194,7 @@ def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
 
 
 def _secure_cookies(app: Flask) -> None:
-    """Flags of the session cookie and of Flask-Login's; what the app chose itself stays."""
+    """Set the flags of the session cookie and of Flask-Login's; keep what the app chose itself."""
     config = app.config
     over_https = not (app.debug or app.testing)
     config["SESSION_COOKIE_SECURE"] = config["SESSION_COOKIE_SECURE"] or over_https

@@ -8,44 +8,23 @@ of them, only what was registered on it (engines, plugins), which every app gets
 
 from __future__ import annotations
 
-import functools
-import logging
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from flask import (
-    Blueprint,
-    Flask,
-    current_app,
-    got_request_exception,
-    has_app_context,
-)
+from flask import Flask, got_request_exception
 
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
-from ..chains.live_settings import DEFAULT_LASTS_S
-from ..csp.override import Override, add_override
-from ..errors import ConfigError
+from ..core.engine import EngineTraitKeywords
+from ..csp.override import Override
 from ..fallback.options import FallbackOptions
-from ..headers.companions import read_changes
-from ..runtime import Runtime
+from ..settings.keywords import FallbackKeywords
 from ..types import EngineSpec
-from .app_state import KEY, Entry, hear_of_wrong_methods, runtime_of
-from .app_state__flask_https import say
-from .app_state__flask_order import Decorated
-from .current import current_state
+from .app_state import KEY, AppEntry, count_wrong_methods, runtime_of
+from .decorators import DecoratedViews, change_csp, change_headers, use_fallback, wish_https
+from .parts import CurrentParts
 from .templates import prepare_templates
-from .views import cached
-
-if TYPE_CHECKING:
-    from ..chains.chain import EngineChain
-    from ..http_cache.cache import HttpCache
-    from ..monitoring.alerts import Alerts
-    from ..monitoring.monitoring import Monitoring
-    from ..notifications.notifications import Notifications
-    from ..notifications.problem_reports import ProblemReports
-    from ..protocols import Hub
+from .views import CachedKeywords, cached
 
 __all__ = ["OpenManager"]
 
@@ -53,14 +32,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 V = TypeVar("V")
 
-logger = logging.getLogger("om_plugins")
 
-
-class OpenManager:
-    """Keeps a Flask app answering.
+class OpenManager(CurrentParts):
+    """Connects this package to Flask apps. It has the decorators and the parts that an app uses.
 
     Args:
-        app: the app; leave it out in a factory and call :meth:`init_app` there.
+        app: the app; in an app factory, leave it out and call :meth:`init_app` there.
 
     Raises:
         ConfigError: an ``OM_`` key of ``app.config`` is unknown or its value is not allowed.
@@ -72,18 +49,18 @@ class OpenManager:
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        super().__init__()
         self._engines: list[EngineSpec] = []
         self._plugins: list[tuple[object, str | None]] = []
         self._declared: dict[str, list[object]] = {}
-        self._decorated = Decorated()
+        self._decorated = DecoratedViews()
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Bind to ``app``: read its ``OM_`` settings and wrap its ``wsgi_app``.
+        """Read the ``OM_`` settings of ``app`` and wrap its ``wsgi_app``.
 
-        Nothing is opened or started here.
+        This opens and starts nothing.
 
         Raises:
             ConfigError: a setting is wrong.
@@ -93,7 +70,7 @@ class OpenManager:
             raise RuntimeError(
                 "this app has an OpenManager already: call OpenManager(app) or init_app(app) once"
             )
-        entry = Entry(
+        entry = AppEntry(
             app,
             engines=self._engines,
             plugins=self._plugins,
@@ -104,19 +81,21 @@ class OpenManager:
         app.wsgi_app = entry  # type: ignore[method-assign]
         self._apps.add(app)
         prepare_templates(app, lambda: runtime_of(app))
-        # weak: the entry lives as long as the app, and must not keep it alive
-        got_request_exception.connect(entry.failed, sender=app)
-        hear_of_wrong_methods(app)
+        # a weak reference: the entry lives as long as the app, and must not keep it alive
+        got_request_exception.connect(entry.record_failure, sender=app)
+        count_wrong_methods(app)
 
     # --- registering --------------------------------------------------------------------------
 
-    def engine(self, name: str, *, chain: str, tier: int = 1, **traits: Any) -> Callable[[F], F]:
-        """Make a function an engine: it gets the :class:`~om_plugins.types.Call` and answers.
+    def engine(
+        self, name: str, *, chain: str, tier: int = 1, **traits: Unpack[EngineTraitKeywords]
+    ) -> Callable[[F], F]:
+        """Make a function an engine: it takes the :class:`~om_plugins.types.Call` and answers it.
 
         Args:
             name: the engine's name, unique in its chain.
             chain: the chain's name.
-            tier: lower tiers are asked first, from 1.
+            tier: the chain asks lower tiers first; the lowest is 1.
             traits: fields of :class:`~om_plugins.types.EngineTraits`, such as
                 ``idempotent=True`` or ``local=True``.
 
@@ -143,7 +122,7 @@ class OpenManager:
     def register_plugin(self, plugin: object, name: str | None = None) -> None:
         """Use a plugin that is not installed as an entry point.
 
-        Call it before :meth:`init_app`: hooks are asked when an app is bound.
+        Call it before :meth:`init_app`, which calls the plugins' hooks.
 
         Raises:
             RuntimeError: an app is bound already.
@@ -155,50 +134,31 @@ class OpenManager:
     def declare(self, feature: str, value: object) -> None:
         """Tell a feature what a decorator of views declared, before the first request.
 
-        The feature finds it in ``kit.host.declared[feature]``; its layer is composed anew when
-        views declare something after :meth:`init_app`.
+        The feature finds it in ``kit.host.declared[feature]``. When views declare something after
+        :meth:`init_app`, the layers are composed again.
         """
         self._declared.setdefault(feature, []).append(value)
 
     # --- for views and functions --------------------------------------------------------------
 
     def cached(
-        self,
-        *,
-        stale_time: float | None = None,
-        cache_time: float | None = None,
-        tags: Iterable[str] = (),
-        scope: str | Callable[[], object] | None = None,
-        query: bool = True,
-        shared: bool = False,
-        vary: Iterable[str] = (),
-        negative_time: float | None = None,
+        self, **options: Unpack[CachedKeywords]
     ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
         """Answer a view's GET and HEAD requests from the smart cache.
 
-        Put it below the route: ``@app.get("/report")``, then ``@om.cached(stale_time=300)``. The
-        arguments and what is stored are described at :func:`om_plugins.flask.views.cached`.
+        Put it below the route: ``@app.get("/report")``, then ``@om.cached(stale_time=300)``. See
+        :func:`om_plugins.flask.views.cached` for the arguments and for what is stored.
         """
-        if shared:
+        if options.get("shared"):
             self.declare("http_cache", True)
-        decorate = cached(
-            self._cache_if_enabled,
-            stale_time=stale_time,
-            cache_time=cache_time,
-            tags=tags,
-            scope=scope,
-            query=query,
-            shared=shared,
-            vary=vary,
-            negative_time=negative_time,
-        )
+        decorate = cached(self._cache_if_enabled, **options)
 
-        def decorate_and_keep(view: Callable[P, Any]) -> Callable[P, Any]:
+        def decorate_and_add(view: Callable[P, Any]) -> Callable[P, Any]:
             decorated = decorate(view)
-            self._decorated.keep("cached", view, decorated)
+            self._decorated.add("cached", view, decorated)
             return decorated
 
-        return decorate_and_keep
+        return decorate_and_add
 
     @overload
     def memoize(self, function: Callable[..., Any], /) -> Memoized: ...
@@ -244,9 +204,11 @@ class OpenManager:
             ConfigError: a directive or source is not allowed (when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
-        return self._before_each("csp", lambda: add_override(current_state(), change))
+        return self._decorated.act_before("csp", lambda: change_csp(change))
 
-    def fallback(self, *answers: str, chain: str = "", **options: Any) -> Callable[[V], V]:
+    def fallback(
+        self, *answers: str, chain: str = "", **options: Unpack[FallbackKeywords]
+    ) -> Callable[[V], V]:
         """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
 
         Put it below the route, or give a blueprint to what this returns. ``OM_FALLBACK`` does the
@@ -268,15 +230,10 @@ class OpenManager:
         """
         if chain:
             answers = (*answers, chain)
-        if answers:
-            options["answers"] = answers
-        fallback = FallbackOptions.from_mapping(options, where="fallback: ")
+        given = {**options, "answers": answers} if answers else options
+        fallback = FallbackOptions.from_mapping(given, where="fallback: ")
         self.declare("fallback", fallback)
-
-        def bring() -> None:
-            current_state().fallback = fallback
-
-        return self._before_each("fallback", bring)
+        return self._decorated.act_before("fallback", lambda: use_fallback(fallback))
 
     def headers(
         self,
@@ -306,25 +263,13 @@ class OpenManager:
             @om.headers({"X-Frame-Options": None, "Cross-Origin-Resource-Policy": "cross-origin"})
             def embed(): ...
         """
-        changed = read_changes(headers or {}, permissions_policy)
-
-        def act() -> None:
-            state = current_state()
-            state.header_changes = (*state.header_changes, *changed)
-
-        decorate: Callable[[V], V] = self._before_each("headers", act)
+        act = change_headers(headers or {}, permissions_policy)
+        decorate: Callable[[V], V] = self._decorated.act_before("headers", act)
         if force_https is None:
             return decorate
-        if not isinstance(force_https, bool):
-            raise ConfigError("headers(force_https)", force_https, "must be True or False")
+        wish: Callable[[V], V] = wish_https(force_https)
         self.declare("https", force_https)
-
-        def decorate_and_say(view: V) -> V:
-            decorated = decorate(view)
-            say(decorated, force_https)
-            return decorated
-
-        return decorate_and_say
+        return lambda view: wish(decorate(view))
 
     if not TYPE_CHECKING:
 
@@ -333,116 +278,7 @@ class OpenManager:
                 raise AttributeError("OpenManager.shield was renamed to OpenManager.fallback")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _before_each(self, what: str, act: Callable[[], None]) -> Callable[[V], V]:
-        """A decorator of views and blueprints that acts before each of their requests."""
-
-        def decorate(view: V) -> V:
-            if isinstance(view, Blueprint):
-                view.before_request(act)
-                return view
-
-            called = cast("Callable[..., Any]", view)
-
-            @functools.wraps(called)
-            def acting(*args: Any, **kwargs: Any) -> Any:
-                act()
-                return current_app.ensure_sync(called)(*args, **kwargs)
-
-            self._decorated.keep(what, called, acting)
-            return cast("V", acting)
-
-        return decorate
-
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime
         cache: SmartCache = runtime.part_of("cache")
         return cache if runtime.keys.enabled else None
-
-    # --- the parts of the current app ---------------------------------------------------------
-
-    @property
-    def runtime(self) -> Runtime:
-        """The parts of the current app.
-
-        Raises:
-            RuntimeError: it is not clear which app is meant, or it is not bound.
-        """
-        if has_app_context():
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
-            if app in self._apps:
-                return runtime_of(app)
-            if not self._apps:
-                raise RuntimeError("this app is not bound: call om.init_app(app) first")
-            raise RuntimeError(
-                f"the current app {app.name!r} is not bound to this OpenManager: "
-                "call om.init_app(app) on it"
-            )
-        apps = list(self._apps)
-        if len(apps) == 1:
-            return runtime_of(apps[0])
-        if apps:
-            names = ", ".join(sorted(repr(app.name) for app in apps))
-            raise RuntimeError(
-                f"this OpenManager serves {len(apps)} apps ({names}): say which one is meant "
-                "with 'with app.app_context():'"
-            )
-        raise RuntimeError("no app is bound: call OpenManager(app) or om.init_app(app) first")
-
-    def chain(self, name: str) -> EngineChain:
-        """The chain of that name; ask it with ``.call(payload)``."""
-        chain: EngineChain = self.runtime.part_of("chains").get(name)
-        return chain
-
-    def configure(self, chain: str, *, lasts: float = DEFAULT_LASTS_S, **options: object) -> None:
-        """Change a chain while the app runs, in every worker.
-
-        ``om.configure("assistant", timeout=3, engines={"model": {"enabled": False}})``; the
-        arguments are those of :meth:`om_plugins.chains.live_settings.LiveSettings.configure`, and
-        ``om.runtime.live.reset("assistant")`` takes the changes back.
-        """
-        self.runtime.part_of("chains").live.configure(chain, lasts=lasts, **options)
-
-    @property
-    def cache(self) -> SmartCache:
-        """The smart cache: ``om.cache.query("servers", fetch_servers)``."""
-        cache: SmartCache = self.runtime.part_of("cache")
-        return cache
-
-    @property
-    def http_cache(self) -> HttpCache:
-        """The shared HTTP cache: ``om.http_cache.purge("/report")``."""
-        http_cache: HttpCache = self.runtime.part_of("http_cache").cache
-        return http_cache
-
-    @property
-    def notify(self) -> Notifications:
-        """Tells people something: ``om.notify.success("Saved")``.
-
-        In a request it goes to the browser that asked, else to the operators; ``to="everyone"``,
-        ``to="user:7"`` or ``to="role:editor"`` says otherwise.
-        """
-        notify: Notifications = self.runtime.part_of("notifications")
-        return notify
-
-    @property
-    def alerts(self) -> Alerts:
-        """Silences alerts: ``om.alerts.silence("response_time", 3600)``."""
-        alerts: Alerts = self.runtime.part_of("monitoring").alerts
-        return alerts
-
-    @property
-    def monitoring(self) -> Monitoring:
-        """Counts requests: ``om.monitoring.overview()`` is what all workers counted."""
-        monitoring: Monitoring = self.runtime.part_of("monitoring")
-        return monitoring
-
-    @property
-    def problem_reports(self) -> ProblemReports:
-        """What people reported: ``om.problem_reports.read(limit=20)``."""
-        reports: ProblemReports = self.runtime.part_of("notifications").problem_reports
-        return reports
-
-    @property
-    def hub(self) -> Hub:
-        """What this app's workers share."""
-        return self.runtime.hub

@@ -2,8 +2,7 @@
 
 The look-up happens inside the view, after ``before_request``: logins, rate limits and the like
 see every request. What a view returns is stored when it is one complete response that is the
-same for all who get it; what gives away that it is personal is in
-:mod:`.flask_personal`.
+same for all who get it; :mod:`.personal` finds what makes it personal.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable
 from operator import itemgetter
-from typing import Any, ParamSpec, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypedDict
 
 from flask import Flask, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
@@ -28,7 +27,7 @@ from ..http_cache.origin_fetch import CacheIntent
 from .current import current_state
 from .personal import ViewWatch, find_refusal
 
-__all__ = ["cached"]
+__all__ = ["CachedKeywords", "cached"]
 
 P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
@@ -40,6 +39,19 @@ _HASHES = "om_plugins.hashes"
 
 # what is stored of a response: status, headers, body, Unix time of its making
 _Stored: TypeAlias = list[Any]
+
+
+class CachedKeywords(TypedDict, total=False):
+    """The keywords of :func:`cached`."""
+
+    stale_time: float | None
+    cache_time: float | None
+    tags: Iterable[str]
+    scope: Scope
+    query: bool
+    shared: bool
+    vary: Iterable[str]
+    negative_time: float | None
 
 
 def cached(

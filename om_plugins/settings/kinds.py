@@ -31,7 +31,7 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-BOOL = Check("true or false", _boolean)
+BOOL = Check("true or false", _boolean, "bool")
 
 
 def number(low: float = 0.0, high: float = math.inf, unit: str = "") -> Check:
@@ -45,7 +45,7 @@ def number(low: float = 0.0, high: float = math.inf, unit: str = "") -> Check:
             raise ValueError
         return result
 
-    return Check("a number" + (f" of {unit}" if unit else "") + _between(low, high), read)
+    return Check("a number" + (f" of {unit}" if unit else "") + _between(low, high), read, "float")
 
 
 def integer(low: int = 0, high: float = math.inf, unit: str = "") -> Check:
@@ -59,7 +59,9 @@ def integer(low: int = 0, high: float = math.inf, unit: str = "") -> Check:
             raise ValueError
         return result
 
-    return Check("a whole number" + (f" of {unit}" if unit else "") + _between(low, high), read)
+    return Check(
+        "a whole number" + (f" of {unit}" if unit else "") + _between(low, high), read, "int"
+    )
 
 
 def _between(low: float, high: float) -> str:
@@ -75,13 +77,19 @@ def choice(*allowed: str) -> Check:
             raise ValueError(f"did you mean {near[0]!r}?" if near else "")
         return str(value)
 
-    return Check(", ".join(repr(a) for a in allowed[:-1]) + f" or {allowed[-1]!r}", read)
+    return Check(
+        ", ".join(repr(a) for a in allowed[:-1]) + f" or {allowed[-1]!r}",
+        read,
+        f"Literal[{', '.join(repr(a) for a in allowed)}]",
+    )
 
 
 def auto_or(check: Check) -> Check:
     """``auto``, or what ``check`` allows."""
     return Check(
-        f"'auto' or {check.allowed}", lambda value: value if value == "auto" else check.read(value)
+        f"'auto' or {check.allowed}",
+        lambda value: value if value == "auto" else check.read(value),
+        f"{check.accepts} | Literal['auto']",
     )
 
 
@@ -93,7 +101,7 @@ def text(pattern: str = "", allowed: str = "text") -> Check:
             raise ValueError
         return value
 
-    return Check(allowed, read)
+    return Check(allowed, read, "str")
 
 
 def _strings(value: Any) -> tuple[str, ...]:
@@ -106,7 +114,7 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-STRINGS = Check("a list of texts, or one text with commas", _strings)
+STRINGS = Check("a list of texts, or one text with commas", _strings, "Collection[str]")
 
 
 def _path_patterns(value: Any) -> tuple[str, ...]:
@@ -117,7 +125,9 @@ def _path_patterns(value: Any) -> tuple[str, ...]:
     return paths
 
 
-PATH_PATTERNS = Check("a list of paths such as '/up' or '/status/*'", _path_patterns)
+PATH_PATTERNS = Check(
+    "a list of paths such as '/up' or '/status/*'", _path_patterns, "Collection[str]"
+)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -131,7 +141,7 @@ def _methods(value: Any) -> tuple[str, ...]:
     return found
 
 
-METHODS = Check(f"a list of {', '.join(_METHODS)}", _methods)
+METHODS = Check(f"a list of {', '.join(_METHODS)}", _methods, "Collection[str]")
 
 
 def _statuses(value: Any) -> tuple[int, ...]:
@@ -143,7 +153,7 @@ def _statuses(value: Any) -> tuple[int, ...]:
     return tuple(sorted({status.read(one) for one in value}))
 
 
-STATUSES = Check("a list of HTTP statuses from 500 to 599", _statuses)
+STATUSES = Check("a list of HTTP statuses from 500 to 599", _statuses, "Collection[int] | str")
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-MAPPING = Check("a dict with text keys", _mapping)
+MAPPING = Check("a dict with text keys", _mapping, "Mapping[str, object] | str")
 
 
 def single(cls: type[Table], name: str) -> Check:
@@ -167,6 +177,7 @@ def single(cls: type[Table], name: str) -> Check:
         lambda value: (
             value if isinstance(value, cls) else cls.from_mapping(_mapping(value), where=f"{name}.")
         ),
+        accepts="Mapping[str, object] | Table | str",
         table=cls,
     )
 
@@ -194,7 +205,7 @@ def table(cls: type[Table], name: str) -> Check:
         return {inner: one(inner, options) for inner, options in _mapping(value).items()}
 
     allowed = f"a dict from a name to a dict with the keys {', '.join(cls.keys())}"
-    return Check(allowed, read, table=cls)
+    return Check(allowed, read, "Mapping[str, object] | str", table=cls)
 
 
 def partial(cls: type[Table], name: str) -> Check:
@@ -213,7 +224,7 @@ def partial(cls: type[Table], name: str) -> Check:
         return {inner: one(inner, options) for inner, options in _mapping(value).items()}
 
     allowed = f"a dict from a name to a dict with the keys {', '.join(cls.keys())}"
-    return Check(allowed, read, table=cls)
+    return Check(allowed, read, "Mapping[str, object] | str", table=cls)
 
 
 def _seconds(value: Any) -> tuple[float, ...]:
@@ -225,7 +236,7 @@ def _seconds(value: Any) -> tuple[float, ...]:
     return tuple(second.read(one) for one in value)
 
 
-SECONDS = Check("a list of numbers of seconds from 0 to 3600", _seconds)
+SECONDS = Check("a list of numbers of seconds from 0 to 3600", _seconds, "Sequence[float] | str")
 
 
 def _secret(value: Any) -> bytes:
@@ -341,11 +352,17 @@ def _exception(value: Any) -> type[Exception]:
 EXCEPTIONS = Check(
     "a list of exception classes, or of their names such as 'Transient' or 'my_app.errors.Busy'",
     _exceptions,
+    "type[Exception] | Collection[type[Exception] | str] | str",
 )
-CSP = Check("a policy as text, or a dict from a directive to its sources", _csp)
+CSP = Check(
+    "a policy as text, or a dict from a directive to its sources",
+    _csp,
+    "Mapping[str, object] | str",
+)
 CSP_CHANGES = Check(
     "a policy as text, or a dict from a directive to its sources, or to None to leave it out",
     functools.partial(_csp, removes=True),
+    "Mapping[str, object] | str",
 )
 
 
@@ -359,7 +376,11 @@ def _policies(value: Any) -> tuple[dict[str, tuple[str, ...]], ...]:
     return tuple(_csp(one) for one in value)
 
 
-POLICIES = Check("a list of policies, each as text or as a dict", _policies)
+POLICIES = Check(
+    "a list of policies, each as text or as a dict",
+    _policies,
+    "Sequence[Mapping[str, object] | str] | Mapping[str, object] | str",
+)
 
 
 def _paths(value: Any) -> dict[str, dict[str, Any]]:
@@ -369,6 +390,7 @@ def _paths(value: Any) -> dict[str, dict[str, Any]]:
 CSP_PATHS = Check(
     "a dict from a path such as '/admin/*' to a dict with update, replace, exempt or report_only",
     _paths,
+    "Mapping[str, Mapping[str, object]] | str",
 )
 
 
@@ -380,7 +402,9 @@ def _features(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 FEATURES = Check(
-    "a dict from a feature to who may use it: [] for nobody, or 'self', '*' and origins", _features
+    "a dict from a feature to who may use it: [] for nobody, or 'self', '*' and origins",
+    _features,
+    "Mapping[str, object] | str",
 )
 
 
@@ -409,15 +433,25 @@ def _names(value: Any) -> dict[str, str | dict[str, str]]:
     return result
 
 
-NAMES = Check("a dict from text to text, or to a dict from a language to text", _names)
-CALLBACK = Check("a function that takes a werkzeug Request", _callback)
-RATE = Check("a rate such as '60/min', or None", _rate)
-CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors)
-HEADERS = Check("a dict from a header's name to its value, or None to leave it out", _headers)
-PROXIES = Check(
-    f"a number of proxies from 0 to 16, or a dict with {', '.join(_PROXY_KEYS)}", _proxies
+NAMES = Check(
+    "a dict from text to text, or to a dict from a language to text",
+    _names,
+    "Mapping[str, str | Mapping[str, str]] | str",
 )
-SECRET = Check("text or bytes of at least 8 characters", _secret, secret=True)
+CALLBACK = Check("a function that takes a werkzeug Request", _callback, "Callable[..., object]")
+RATE = Check("a rate such as '60/min', or None", _rate, "str | tuple[int, int] | None")
+CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors, "Collection[str]")
+HEADERS = Check(
+    "a dict from a header's name to its value, or None to leave it out",
+    _headers,
+    "Mapping[str, str | None] | str",
+)
+PROXIES = Check(
+    f"a number of proxies from 0 to 16, or a dict with {', '.join(_PROXY_KEYS)}",
+    _proxies,
+    "int | Mapping[str, int]",
+)
+SECRET = Check("text or bytes of at least 8 characters", _secret, "str | bytes", secret=True)
 
 
 def _access(value: Any) -> Callable[..., Any] | str:
@@ -433,5 +467,6 @@ ACCESS = Check(
     "a function that takes a werkzeug Request, or a token: at least 16 ASCII characters without "
     "white space",
     _access,
+    "Callable[..., object] | str",
     secret=True,
 )

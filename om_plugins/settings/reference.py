@@ -1,14 +1,14 @@
-"""The reference page of all settings, ``docs/settings.md``, made from the tables themselves."""
+"""What ``docs/generate_settings.py`` writes from the tables: reference page and keywords."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
 from .table import Table
 
-__all__ = ["as_markdown"]
+__all__ = ["as_keywords", "as_markdown"]
 
 
 def as_markdown(tables: Iterable[type[Table]]) -> str:
@@ -55,3 +55,34 @@ def _rows(rows: list[tuple[str, Field[Any]]]) -> list[str]:
         allowed = str(one.metadata["check"].allowed).replace("|", "\\|")
         lines.append(f"| `{written}` | `{default!r}` | {allowed} | {one.metadata['doc']} |")
     return lines
+
+
+def as_keywords(groups: Mapping[str, Iterable[type[Table]]]) -> str:
+    """Return the source of :mod:`.keywords`: tables as keywords that type checkers know.
+
+    Args:
+        groups: from the name of a ``TypedDict`` to the tables whose keys it has. The keywords of
+            one that is named ``…Changes`` may all be ``None``.
+    """
+    lines = [
+        '"""The keys of settings as keywords. ``docs/generate_settings.py`` writes this module."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from collections.abc import Callable, Collection, Mapping, Sequence",
+        "from typing import Literal, TypedDict",
+        "",
+        "from .table import Table",
+    ]
+    for name, tables in groups.items():
+        title = next(iter(tables)).TITLE if name != "SettingsKeywords" else "All settings"
+        lines += ["", "", f"class {name}(TypedDict, total=False):", f'    """{title}."""', ""]
+        for table in tables:
+            for written, one in table.keys().items():
+                if written == table.SHORT:  # callers give these as positional arguments
+                    continue
+                accepts = one.metadata["check"].accepts
+                if (one.default is None or name.endswith("Changes")) and accepts != "object":
+                    accepts = accepts.removesuffix(" | None") + " | None"
+                lines.append(f"    {one.name}: {accepts}")
+    return "\n".join(lines) + "\n"

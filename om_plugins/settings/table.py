@@ -24,12 +24,14 @@ class Check:
     Attributes:
         allowed: what is allowed, in words; used in errors and in the documentation.
         read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
+        accepts: the type annotation of what users may write, for :mod:`.keywords`.
         secret: a value that is no function is shown to nobody: not in an error, not in a list.
         table: the table of what is inside the value; ``None`` for no table.
     """
 
     allowed: str
     read: Callable[[Any], Any]
+    accepts: str = "object"
     secret: bool = False
     table: type[Table] | None = None
 

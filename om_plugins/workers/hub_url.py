@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from ..settings.kinds__schemes import check_scheme
+from ..settings.urls import check_scheme
 
 _logger = logging.getLogger("om_plugins")
 _NETWORK_FILESYSTEMS = re.compile(

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import fields
 from types import CoroutineType
-from typing import Any
+from typing import Any, Unpack
 
+from ...core.engine import EngineTraitKeywords
 from ...errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
 from ...types import Call, EngineTraits
 from .pool import AttemptTimer, BoundedPool
@@ -53,7 +54,7 @@ class CallableEngine:
         *,
         max_threads: int | None = None,
         interrupt: bool = False,
-        **traits: Any,
+        **traits: Unpack[EngineTraitKeywords],
     ) -> None:
         known = [field.name for field in fields(EngineTraits)]
         for trait in traits:

@@ -11,11 +11,12 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
+from ...core.engine import EngineTraitKeywords
 from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
 from ..http.forwarding import (
@@ -74,7 +75,7 @@ class WsgiEngine:
         url: str = "http://localhost",
         fail_on: Iterable[int] = range(500, 600),
         max_answer: int = 8 * 2**20,
-        **traits: Any,
+        **traits: Unpack[EngineTraitKeywords],
     ) -> None:
         parts = urlsplit(url)
         if not callable(app):
@@ -88,7 +89,7 @@ class WsgiEngine:
         except BadHeaderError as error:
             raise ConfigError(f"engine {name!r}: headers", "…", str(error)) from None
         self.name = name
-        self.traits = EngineTraits(**{"streaming": True, **traits})
+        self.traits = EngineTraits(**{"streaming": True, **traits})  # type: ignore[arg-type]
         self._app = app
         self._path = path
         self._method = method.upper()

@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import HubError
 from ...hookspecs import hookimpl
 from ...protocols import Clock, Hub, HubFactory, PluginContext
-from ...settings.kinds__schemes import CheckedFactory
+from ...settings.urls import CheckedFactory
 from ...types import HubMessage, PluginInfo
 from . import redis_lua as lua
 from .encoding import (

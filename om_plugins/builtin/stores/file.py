@@ -21,7 +21,7 @@ from cachelib.file import FileSystemCache
 from ...errors import ConfigError
 from ...hookspecs import hookimpl
 from ...protocols import CacheStoreFactory, PluginContext
-from ...settings.kinds__schemes import CheckedFactory
+from ...settings.urls import CheckedFactory
 from ...types import PluginInfo
 
 __all__ = ["FileStore"]

@@ -1,0 +1,123 @@
+"""The keys of settings as keywords. ``docs/generate_settings.py`` writes this module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, TypedDict
+
+from .table import Table
+
+
+class SettingsKeywords(TypedDict, total=False):
+    """All settings."""
+
+    enabled: bool
+    prefix: str
+    proxies: int | Mapping[str, int]
+    trusted_hosts: Collection[str] | None
+    secret_key: str | bytes | None
+    strict: bool | None
+    hub_url: str
+    cache_url: str
+    namespace: str | None
+    workers: int
+    worker_queue: int
+    sse_max: int | Literal['auto']
+    plugins: Collection[str] | None
+    plugins_disabled: Collection[str]
+    plugin_config: Mapping[str, object] | str
+    plugin_failures: int
+    monitoring: bool
+    alerts: Mapping[str, object] | str
+    metrics: bool
+    headers: Mapping[str, str | None] | str
+    secure_cookies: bool
+    permissions_policy: Mapping[str, object] | str
+    force_https: bool
+    force_https_permanent: bool
+    force_https_exempt: Collection[str]
+    hsts: Mapping[str, object] | Table | str | None
+    console_auth: Callable[..., object] | str | None
+    routes: Mapping[str, object] | str
+    http_cache: bool
+    http_cache_l1_bytes: int
+    http_cache_max_body: int
+    http_cache_max_age: float
+    http_cache_variants: int
+    http_cache_stale_if_error: float
+    http_cache_wait: float
+    http_cache_heuristic: bool
+    http_cache_client_directives: bool
+    http_cache_compliance: bool
+    http_cache_targets: Collection[str]
+    http_cache_status: str
+    http_cache_routes: Mapping[str, object] | str
+    fallback: Mapping[str, object] | str
+    cache_stale_time: float
+    cache_time: float
+    cache_jitter: float
+    cache_l1_bytes: int
+    cache_pickle: bool
+    cache_max_value: int
+    chain_defaults: Mapping[str, object] | Table | str
+    chains: Mapping[str, object] | str
+    breaker_shared: bool
+    probe_interval: float
+    csp_mode: Literal['adopt', 'enforce', 'learn', 'off']
+    csp_preset: Literal['strict', 'compatible', 'hash', 'api', 'own']
+    csp_script_hosts: Collection[str]
+    csp: Mapping[str, object] | str
+    csp_enforce_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
+    csp_report_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
+    csp_api: Mapping[str, object] | str | None
+    csp_paths: Mapping[str, Mapping[str, object]] | str
+    csp_report_sample: float
+    csp_auto_nonce: bool
+    csp_hash_attributes: bool
+    notify_audience: Callable[..., object] | None
+    display_names: Mapping[str, str | Mapping[str, str]] | str
+
+
+class ChainChanges(TypedDict, total=False):
+    """A chain's options."""
+
+    timeout: float | None
+    attempt_timeout: float | None
+    retries: int | None
+    retry_budget: float | None
+    retry_budget_floor: float | None
+    retry_on: type[Exception] | Collection[type[Exception] | str] | str | None
+    give_up_on: type[Exception] | Collection[type[Exception] | str] | str | None
+    retry_sleep: float | None
+    balance: Literal['round_robin', 'least_in_flight', 'lowest_latency', 'in_order'] | None
+    eject_after: int | None
+    hedge: float | None
+    bulkhead_wait: float | None
+    breaker_failure_rate: float | None
+    breaker_slow_s: float | None
+    breaker_slow_rate: float | None
+    breaker_min_calls: int | None
+    breaker_window_s: float | None
+    breaker_cooldown_s: float | None
+    breaker_window_calls: int | None
+    breaker_half_open_permits: int | None
+    breaker_cooldown_factor: float | None
+    breaker_cooldown_max_s: float | None
+    breaker_cooldown_jitter: float | None
+    delays: Sequence[float] | str | None
+    at_most_once: bool | None
+    engines: Mapping[str, object] | str | None
+
+
+class FallbackKeywords(TypedDict, total=False):
+    """A fallback's options."""
+
+    statuses: Collection[int] | str
+    methods: Collection[str]
+    own_body: Literal['json', 'always', 'never']
+    page: bool
+    timeout: float | None
+    keep_s: float
+    copy_every_s: float
+    max_copy: int
+    copies: int
