@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from om_plugins.chains.options import ChainPolicy
+from om_plugins.fallback.options import FallbackOptions
+from om_plugins.features import shipped, tables
 from om_plugins.settings.reference import as_keywords, as_markdown
 
 ROOT = Path(__file__).parents[1]
-KEYWORDS = ROOT / "om_plugins" / "settings" / "keywords.py"
+
+TABLES = tables(shipped())
+KEYWORDS = {
+    "SettingsKeywords": TABLES,
+    "ChainChanges": [ChainPolicy],
+    "FallbackKeywords": [FallbackOptions],
+}
+FILES = {
+    ROOT / "docs" / "settings.md": as_markdown(TABLES),
+    ROOT / "om_plugins" / "settings" / "keywords.py": as_keywords(KEYWORDS),
+}
 
 if __name__ == "__main__":
-    # the decorators need the keywords, even those of an older version, before this can run
-    from om_plugins.features import keyword_tables, shipped, tables
-
-    KEYWORDS.write_text(as_keywords(keyword_tables()), encoding="utf-8")
-    (ROOT / "docs" / "settings.md").write_text(as_markdown(tables(shipped())), encoding="utf-8")
+    for path, text in FILES.items():
+        path.write_text(text, encoding="utf-8")

@@ -62,18 +62,6 @@ def tables(features: Iterable[Feature[Any, Any]]) -> list[type[Table]]:
     return [GeneralKeys, *dict.fromkeys(feature.keys for feature in features)]
 
 
-def keyword_tables() -> dict[str, list[type[Table]]]:
-    """The tables that :mod:`om_plugins.settings.keywords` has as keywords, by its classes."""
-    from .chains.options import ChainPolicy
-    from .fallback.options import FallbackOptions
-
-    return {
-        "SettingsKeywords": tables(shipped()),
-        "ChainChanges": [ChainPolicy],
-        "FallbackKeywords": [FallbackOptions],
-    }
-
-
 def in_order(specs: Iterable[FeatureSpec]) -> tuple[Feature[Any, Any], ...]:
     """The shipped features and others, outermost layer first.
 

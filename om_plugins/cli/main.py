@@ -1,57 +1,103 @@
 """``flask om …``: what an operator asks on the command line.
 
-Each command takes ``--json`` for machines. Only ``flask om cache purge`` changes anything.
+``plugins``, ``settings`` and ``doctor`` are here. All other commands come from the features, those
+of the app's plugins included.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
-from flask import Flask
-from flask.cli import AppGroup
+from flask import Flask, current_app
+from flask.cli import AppGroup, ScriptInfo
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..console.doctor import examine
-from ..console.engines_view import ago
 from ..csp.feature import CspKeys
-from ..flask.app_state import AppEntry
+from ..features import shipped
+from ..flask.app_state import KEY, AppEntry
 from ..headers.feature import HeaderKeys
-from ..plugins.command_output import (
-    as_json_option,
-    current_host,
-    current_runtime,
-    plain,
-    print_json,
-    print_table,
-)
+from ..plugins.command_output import as_json_option, plain, print_json, print_table
 from ..plugins.feature import Finding
-from ..types import EngineTraits
-from ..workers.engine_health import encode_health
-from .cache import cache_group
-from .csp import csp_group
+from ..plugins.kit import Kit
+from .output import mask_secrets
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
 
 __all__ = ["om_group"]
 
-om_group = AppGroup("om", help="Look at om_plugins: its plugins, settings, engines, set-up.")
-om_group.add_command(cache_group)
-om_group.add_command(csp_group)
+_COMMANDS = f"{__name__}.commands"
+_HELP_ASKED = f"{__name__}.help"
+
+
+class FeatureCommands(AppGroup):
+    """A group whose commands are its own and those of the features.
+
+    A command runs within the app's context. ``click.pass_obj`` gives it the app's
+    :class:`~om_plugins.plugins.kit.Kit`.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *_find_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self.commands.get(name) or _find_commands(ctx).get(name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_HELP_ASKED] = any(name in args for name in ctx.help_option_names)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not ctx.meta[_HELP_ASKED]:  # help is printed without an app as well
+            app = ctx.ensure_object(ScriptInfo).load_app()
+            ctx.with_resource(app.app_context())
+            ctx.obj = _current_runtime().kit
+        return super().invoke(ctx)
+
+
+def _find_commands(ctx: click.Context) -> dict[str, click.Command]:
+    """Find the commands of the shipped features, and of the app's others when there is an app."""
+    found: dict[str, click.Command] | None = ctx.meta.get(_COMMANDS)
+    if found is None:
+        own = {one.name or "": one for feature in shipped() for one in feature.commands()}
+        found = ctx.meta[_COMMANDS] = {**_find_brought_commands(ctx), **own}
+    return found
+
+
+def _find_brought_commands(ctx: click.Context) -> dict[str, click.Command]:
+    """Find the commands that the app's plugins bring. Name what is broken, and leave it out."""
+    try:
+        runtime: Runtime | None = ctx.ensure_object(ScriptInfo).load_app().extensions.get(KEY)
+        return runtime.kit.commands() if runtime is not None else {}
+    except Exception as error:  # noqa: BLE001 - an app may raise anything, and help still helps
+        click.secho(f"The commands of the app's plugins are missing: {error}", err=True, fg="red")
+        return {}
+
+
+def _current_runtime() -> Runtime:
+    runtime: Runtime | None = current_app.extensions.get(KEY)
+    if runtime is None:
+        raise click.ClickException(
+            f"the app {current_app.name!r} has no OpenManager: add OpenManager(app), or "
+            "om.init_app(app) in its factory"
+        )
+    return runtime
+
+
+om_group = FeatureCommands("om", help="Look at om_plugins: its plugins, settings, engines, set-up.")
 
 
 @om_group.command("plugins")
 @as_json_option
-def plugins(as_json: bool) -> None:
+@click.pass_obj
+def plugins(kit: Kit, as_json: bool) -> None:
     """List the plugins, also those that failed or were left out, with the reason."""
-    statuses = current_runtime().plugins.statuses()
+    statuses = kit.plugins.statuses()
     if as_json:
         print_json([dataclasses.asdict(status) for status in statuses])
         return
@@ -63,12 +109,11 @@ def plugins(as_json: bool) -> None:
 
 @om_group.command("doctor")
 @as_json_option
-@click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+@click.pass_obj
+def doctor(kit: Kit, as_json: bool) -> None:
     """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
-    runtime = current_runtime()
     order = ("fail", "warn", "ok")
-    findings = [*examine(runtime.kit), *_examine_flask(current_host(), runtime)]
+    findings = [*examine(kit), *_examine_flask(current_app, kit)]
     findings.sort(key=lambda finding: order.index(finding.level))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
@@ -78,17 +123,17 @@ def doctor(context: click.Context, as_json: bool) -> None:
             if one.way_out:
                 click.echo(f"      → {plain(one.way_out)}")
     if findings and findings[0].level == "fail":
-        context.exit(1)
+        raise SystemExit(1)
 
 
 @om_group.command("settings")
 @as_json_option
-def settings(as_json: bool) -> None:
+@click.pass_obj
+def settings(kit: Kit, as_json: bool) -> None:
     """Show every setting's value. Secrets are masked."""
-    current = current_runtime().settings
     values = {
-        written: masked(value, field.name, secret=field.metadata["check"].secret)
-        for written, field, value in current.rows()
+        written: mask_secrets(value, field.name, secret=field.metadata["check"].secret)
+        for written, field, value in kit.settings.rows()
     }
     if as_json:
         print_json(values)
@@ -102,97 +147,12 @@ def settings(as_json: bool) -> None:
     )
 
 
-@om_group.command("engines")
-@as_json_option
-def engines(as_json: bool) -> None:
-    """List the engines of every chain, in the order in which they are asked, and how they are."""
-    runtime = current_runtime()
-    workers = 0
-    if heard := _workers_may_be_heard(runtime):
-        runtime.part_of("chains").live.poll()
-        picture = runtime.part_of("monitoring").overview(watch=False, history=False)
-        told = picture["engines"]
-        workers = len(picture["workers"]) - 1  # this process is none
-    else:
-        told = encode_health(
-            one for chain in runtime.part_of("chains").by_name.values() for one in chain.health()
-        )
-    rows = list(_engine_rows(runtime, told))
-    if as_json:
-        print_json(rows)
-        return
-    if not rows:
-        click.echo("No engine: add one with @om.engine(name, chain=…, tier=…).")
-        return
-    print_table(
-        ("chain", "tier", "engine", "health", "notes", "traits"),
-        [
-            (r["chain"], str(r["tier"]), r["engine"], r["health"],
-             ", ".join(_notes(r, runtime.clock.time())), ", ".join(r["traits"]))
-            for r in rows
-        ],
-    )  # fmt: skip
-    if workers:
-        click.echo(f"Health: as {workers} worker{'s' if workers > 1 else ''} told.")
-    elif heard and runtime.hub.alone:
-        click.echo("Health: of this process alone; the hub is out of reach.")
-    else:
-        click.echo("Health: of this process alone; no worker is heard of.")
-
-
-def _workers_may_be_heard(runtime: Runtime) -> bool:
-    """Whether there is a hub that workers write to; looking must not make one."""
-    url = runtime.hub_url()
-    if url.startswith("sqlite:"):
-        return Path(urlsplit(url).path).exists()
-    return not url.startswith("memory:")
-
-
-def _engine_rows(runtime: Runtime, told: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    health = {(one["chain"], one["engine"]): one for one in told}
-    for name, chain in sorted(runtime.part_of("chains").by_name.items()):
-        on = {place.name for place in chain.states}
-        for place in chain.all_states:
-            one = health.get((name, place.name), {})
-            traits = getattr(place.spec.engine, "traits", EngineTraits())
-            yield {
-                "chain": name,
-                "tier": place.tier,
-                "engine": place.name,
-                "weight": place.weight,
-                "health": one.get("state", "no data") if place.name in on else "switched off",
-                "forced": one.get("forced", ""),
-                "ejected": one.get("ejected", False),
-                "probed_at": one.get("probed_at"),
-                "traits": list(_traits(traits)),
-            }
-
-
-def _notes(row: Mapping[str, Any], at: float) -> Iterator[str]:
-    """What else is to be said of an engine, in plain words."""
-    if row["forced"]:
-        yield "breaker forced open" if row["forced"] == "open" else "breaker held closed"
-    if row["ejected"]:
-        yield "asked last"
-    if row["probed_at"] is not None:
-        yield f"probed {ago(at - row['probed_at'])}"
-
-
-def _traits(traits: EngineTraits) -> Iterator[str]:
-    for field in dataclasses.fields(traits):
-        value = getattr(traits, field.name)
-        if value is True:
-            yield field.name
-        elif value:
-            yield f"{field.name}={value}"
-
-
 # --- what only Flask knows ----------------------------------------------------------------------
 
 
-def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
+def _examine_flask(app: Flask, kit: Kit) -> Iterator[Finding]:
     # Flask-Caching keeps itself in app.extensions["cache"]
-    if "cache" in app.extensions and runtime.settings.of(CspKeys).csp_mode == "enforce":
+    if "cache" in app.extensions and kit.settings.of(CspKeys).csp_mode == "enforce":
         yield Finding(
             "warn",
             "Flask-Caching",
@@ -200,7 +160,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "page's scripts and styles.",
             "Keep the data that a page shows instead, with om.cache.query or om.memoize.",
         )
-    if runtime.keys.secret_key or app.secret_key:
+    if kit.keys.secret_key or app.secret_key:
         yield Finding("ok", "OM_SECRET_KEY", "There is a secret key.")
     else:
         yield Finding(
@@ -209,7 +169,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "There is no secret key: a random one is kept in the hub, and is lost with it.",
             "Set SECRET_KEY or OM_SECRET_KEY to at least 32 random characters.",
         )
-    proxies = runtime.keys.proxies
+    proxies = kit.keys.proxies
     inner, outer = _proxy_fixes(app)
     if proxies and (inner or outer):
         yield Finding(
@@ -226,7 +186,7 @@ def _examine_flask(app: Flask, runtime: Runtime) -> Iterator[Finding]:
             "ProxyFix is inside OpenManager, whose layers see the proxy's address.",
             "Take ProxyFix out and set OM_PROXIES to the number of proxies.",
         )
-    elif runtime.settings.of(HeaderKeys).force_https and not (proxies or outer):
+    elif kit.settings.of(HeaderKeys).force_https and not (proxies or outer):
         yield Finding(
             "warn",
             "OM_FORCE_HTTPS",
@@ -267,42 +227,3 @@ def _proxy_fixes(app: Flask) -> tuple[bool, bool]:
             break
         layer = within
     return inner, outer
-
-
-# --- printing -----------------------------------------------------------------------------------
-
-_SECRET_NAME = re.compile(
-    r"secret|token|passw|credential|private|dsn|authorization|cookie|(^|[_-])(api_?)?key($|[_-])",
-    re.IGNORECASE,
-)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=password=)[^&#\s]+")
-MASK = "********"
-
-
-def masked(value: Any, name: str = "", *, secret: bool = False) -> Any:
-    """``value`` as JSON-like data, without what may be a secret.
-
-    Masked are values under a name that speaks of a secret, credentials in URLs, and what is
-    neither text nor number; functions are shown by name.
-
-    Args:
-        name: the key that it is under.
-        secret: it is a secret whatever its name says, unless it is a function.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if (secret and not callable(value)) or _SECRET_NAME.search(name):
-        return MASK
-    if isinstance(value, Mapping):
-        return {str(key): masked(one, str(key)) for key, one in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: masked(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, str):
-        return _CREDENTIALS.sub(MASK, value)
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes | bytearray):
-        return [masked(one, name) for one in value]
-    if callable(value):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '?')}"
-    return MASK

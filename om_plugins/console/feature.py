@@ -13,6 +13,7 @@ from ..settings.table import Table, key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+    from click import Command
 
     from ..plugins.kit import Kit
 
@@ -53,6 +54,11 @@ class ConsoleFeature(Feature["ConsoleKeys", ConsoleKeys]):
 
         kit.part_of("browser").add_folder(__package__)
         return Console(kit, part.console_auth).endpoints()
+
+    def commands(self) -> Iterable[Command]:
+        from .commands import engines_command
+
+        return [engines_command]
 
     def findings(self, kit: Kit, part: ConsoleKeys) -> Iterable[Finding]:
         return _access(part.console_auth)

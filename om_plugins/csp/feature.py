@@ -13,6 +13,7 @@ from ..settings.table import Table, key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from click import Command
 
     from ..hookspecs import CspSources
     from ..plugins.kit import Kit
@@ -115,6 +116,11 @@ class CspFeature(Feature["CspPart", CspKeys]):
                 route_of=kit.host.route_of,
             )
         }
+
+    def commands(self) -> Iterable[Command]:
+        from .commands import csp_group
+
+        return [csp_group]
 
     def card(self, kit: Kit, part: CspPart) -> Card:
         now = kit.clock.monotonic()

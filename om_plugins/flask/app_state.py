@@ -105,6 +105,7 @@ class AppEntry:
             environ=current_environ,
             route_of=functools.partial(_route_of, weakref.ref(app)),
             https_wish=read_https_wish(app),
+            jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
         )
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)

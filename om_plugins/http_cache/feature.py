@@ -13,6 +13,7 @@ from ..settings.table import NoKeys, Table, key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+    from click import Command
 
     from ..plugins.kit import Kit
     from .cache import CacheRules, HttpCachePart, RouteRule
@@ -153,6 +154,9 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
         part.wanted = True
         return HttpCacheLayer(app, part)
 
+    def commands(self) -> Iterable[Command]:
+        return [_build_commands()]
+
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         keys = kit.settings.of(HttpCacheKeys)
         if keys.http_cache_compliance:
@@ -246,3 +250,41 @@ def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable
             if value is not None
         }
         yield RouteRule(path, route.store, route.query, replace(options, **changes))
+
+
+def _build_commands() -> Command:
+    """Build the group ``flask om cache``."""
+    import click
+
+    from ..plugins.command_output import as_json_option, print_json
+
+    group = click.Group("cache", help="Take stored pages back.")
+
+    @group.command("purge")
+    @click.option("--url", default="", help="A path or URL; without a query, with all its queries.")
+    @click.option("--prefix", default=None, help="The beginning of a path or URL; / is everything.")
+    @click.option("--tag", "tags", multiple=True, help="A tag; may be given more than once.")
+    @click.option("--soft", is_flag=True, help="Make them stale instead of taking them away.")
+    @as_json_option
+    @click.pass_obj
+    def purge_command(
+        kit: Kit, url: str, prefix: str | None, tags: tuple[str, ...], soft: bool, as_json: bool
+    ) -> None:
+        """Take stored pages back, in all workers that share the hub."""
+        if kit.hub_url().startswith("memory:"):
+            raise click.ClickException(
+                "the hub is memory://, which other processes cannot hear: set OM_HUB_URL to "
+                "sqlite:///… or redis://…, or purge from the console"
+            )
+        try:
+            kit.part_of("http_cache").cache.purge(url, prefix=prefix, tags=tags, soft=soft)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        if kit.hub.alone:
+            raise click.ClickException("the hub cannot be reached, so no worker has heard of it")
+        if as_json:
+            print_json({"url": url, "prefix": prefix, "tags": list(tags), "soft": soft})
+        else:
+            click.echo("Purged: every worker hears of it within a second.")
+
+    return group

@@ -1,49 +1,24 @@
-"""What the commands share: the app at hand, and how answers are printed."""
+"""What commands of ``flask om`` print with: tables for people, JSON for machines."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import click
-from flask import Flask, current_app
 
-if TYPE_CHECKING:
-    from ..runtime import Runtime
-
-__all__ = [
-    "as_json_option",
-    "current_host",
-    "current_runtime",
-    "plain",
-    "print_json",
-    "print_table",
-]
+__all__ = ["as_json_option", "plain", "print_json", "print_table"]
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def current_host() -> Flask:
-    return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]
-
-
-def current_runtime() -> Runtime:
-    runtime = current_app.extensions.get("om_plugins")
-    if runtime is None:
-        raise click.ClickException(
-            f"the app {current_app.name!r} has no OpenManager: add OpenManager(app), or "
-            "om.init_app(app) in its factory"
-        )
-    found: Runtime = runtime
-    return found
-
-
 def print_json(value: object) -> None:
+    """Print a value as JSON; what JSON does not know is printed as text."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows below a head, in columns that are as wide as their longest cell."""
     lines = [tuple(head), *(tuple(plain(cell) for cell in row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     for line in lines:
@@ -52,5 +27,5 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def plain(text: str) -> str:
-    """One line without control characters: a plugin's words must not steer the terminal."""
+    """Return one line without control characters, so that a plugin cannot steer the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -219,6 +219,18 @@ class FeatureKit(Kit):
                 found[path] = app
         return found
 
+    def commands(self) -> dict[str, Command]:
+        """The commands of all features by name; of two with one name the first feature's.
+
+        Raises:
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
+        found: dict[str, Command] = {}
+        for feature, _ in self.built():
+            for command in self.ask(feature.name, _check_commands, feature) or ():
+                found.setdefault(command.name or "", command)
+        return found
+
     def cards(self) -> dict[str, Card]:
         asked = self._ask_all(lambda feature, part: feature.card(self, part))
         return {name: card for name, card in asked if card is not None}
@@ -246,6 +258,16 @@ class FeatureKit(Kit):
         for feature, part in self.built():
             worked, answer = self.plugins.guarded(f"feature {feature.name}", ask, feature, part)
             yield feature.name, answer if worked else None
+
+
+def _check_commands(feature: Feature[Any, Any]) -> list[Command]:
+    from click import Command
+
+    commands = list(feature.commands())
+    for command in commands:
+        if not isinstance(command, Command):
+            raise TypeError(f"{command!r} is no click.Command")
+    return commands
 
 
 _BASE = frozenset(name for name in vars(Feature) if not name.startswith("_"))

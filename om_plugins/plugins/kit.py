@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import logging
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from jinja2 import Environment
 
 __all__ = ["Card", "Finding", "Host", "Kit", "Metric"]
 
@@ -111,6 +112,7 @@ class Host:
         route_of: the host's url rule for a host name and a path; "" for none.
         https_wish: what the view of a request wants: HTTPS alone (``True``), plain HTTP as well
             (``False``), or nothing (``None``).
+        jinja_environment: gives the Jinja environment of the host's templates; ``None`` for none.
         declared: what decorators of views declared, by the feature's name; it may grow until the
             first request.
     """
@@ -126,6 +128,7 @@ class Host:
     environ: Callable[[], WSGIEnvironment | None] = lambda: None
     route_of: Callable[[str, str], str] | None = None
     https_wish: Callable[[WSGIEnvironment], bool | None] = lambda environ: None
+    jinja_environment: Callable[[], Environment | None] = lambda: None
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 

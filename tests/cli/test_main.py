@@ -1,28 +1,35 @@
 """``flask om``: what it prints, and what the doctor finds.
 
-Covers ``om_plugins.console.doctor``.
+Covers ``om_plugins.console.doctor`` and ``om_plugins.plugins.command_output``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import FlaskGroup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from om_plugins import EngineSpec, EngineTraits, OpenManager, Settings, hookimpl
-from om_plugins.cli.main import MASK, masked
+from om_plugins import (
+    EngineSpec,
+    EngineTraits,
+    Feature,
+    FeatureSpec,
+    OpenManager,
+    Settings,
+    hookimpl,
+)
+from om_plugins.cli.output import MASK
 from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
@@ -101,8 +108,79 @@ def test_every_command_prints_text_and_json(command: str) -> None:
 def test_the_commands_are_described() -> None:
     app, _ = make_app()
     output = run(app, "--help").output
-    for command in ("plugins", "doctor", "settings", "engines"):
-        assert command in output
+    for command in ("plugins", "doctor", "settings", "engines", "csp", "cache"):
+        assert f"  {command} " in output
+
+
+def test_help_needs_no_app() -> None:
+    def fail() -> Flask:
+        raise RuntimeError("no database")
+
+    group = FlaskGroup(create_app=fail)
+    result = CliRunner().invoke(group, ["om", "--help"])
+    assert result.exit_code == 0
+    assert "  engines " in result.output
+    assert "The commands of the app's plugins are missing: no database" in result.output
+    result = CliRunner().invoke(group, ["om", "csp", "lint", "--help"])
+    assert result.exit_code == 0
+    assert "FOLDERS" in result.output
+
+
+def bring(name: str, make_commands: Any) -> object:
+    """A plugin with a feature that has these commands."""
+
+    class Brought(Feature[object, Any]):
+        def build(self, kit: Kit, keys: Any) -> object:
+            return object()
+
+        def commands(self) -> Any:
+            return make_commands()
+
+    Brought.name = name
+
+    class Plugin:
+        @hookimpl
+        def om_features(self) -> list[FeatureSpec]:
+            return [FeatureSpec(Brought())]
+
+    Plugin.__name__ = name
+    return Plugin()
+
+
+def make_command(name: str) -> click.Command:
+    @click.command(name, help="Brought.")
+    @click.pass_obj
+    def command(kit: Kit) -> None:
+        click.echo(f"prefix {kit.keys.prefix}, app {current_app.name}")
+
+    return command
+
+
+def test_a_command_of_a_plugins_feature_gets_the_kit_within_the_app() -> None:
+    app, _ = make_app(bring("tours", lambda: [make_command("tours")]))
+    assert "  tours " in run(app, "--help").output
+    assert run(app, "tours").output == "prefix /_om, app shop\n"
+
+
+def test_a_plugins_command_does_not_replace_one_of_this_package() -> None:
+    app, _ = make_app(bring("tours", lambda: [make_command("engines"), make_command("doctor")]))
+    assert "Brought." not in run(app, "--help").output
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("broken", [lambda: 1 / 0, lambda: ["tours"]])
+def test_a_feature_with_broken_commands_takes_none_of_the_others_away(
+    broken: Any, strict: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app, _ = make_app(
+        bring("broken", broken),
+        bring("tours", lambda: [make_command("tours")]),
+        OM_STRICT=strict,
+    )
+    assert "  engines " in run(app, "--help").output
+    assert run(app, "engines").exit_code == 0
+    if not strict:
+        assert run(app, "tours").exit_code == 0
 
 
 # --- plugins ------------------------------------------------------------------------------------
@@ -147,86 +225,6 @@ def test_settings_shows_what_is_in_force_and_masks_secrets() -> None:
     assert values["OM_STRICT"] is False
     assert values["OM_HSTS"] is None
     assert list(values) == list(dict.fromkeys(written for written, _, _ in Settings().rows()))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("token", "abc", MASK),
-        ("tokens", {"a": "abc"}, MASK),
-        ("Authorization", "Bearer abc", MASK),
-        ("X-Api-Key", "abc", MASK),
-        ("db_password", None, None),
-        ("monkey", "abc", "abc"),
-        ("url", "redis://user:pw@host/0", f"redis://{MASK}@host/0"),
-        ("url", "unix:///run/s?password=pw&db=1", f"unix:///run/s?password={MASK}&db=1"),
-        ("urls", ["https://u:p@h", "https://h"], [f"https://{MASK}@h", "https://h"]),
-        ("anything", b"bytes", MASK),
-        ("anything", object(), MASK),
-        ("nested", {"inner": {"secret": "abc", "n": 1.5}}, {"inner": {"secret": MASK, "n": 1.5}}),
-    ],
-)
-def test_what_may_be_a_secret_is_masked(name: str, value: object, shown: object) -> None:
-    assert masked(value, name) == shown
-
-
-# --- engines ------------------------------------------------------------------------------------
-
-
-def test_engines_are_listed_in_the_order_in_which_they_are_asked() -> None:
-    app, om = make_app()
-    om.add_engine(Echo("second"), chain="assistant", tier=2)
-    om.add_engine(Echo("first"), chain="assistant", tier=1)
-    with app.app_context():
-        om.chain("assistant").call("hello")
-    rows = run_json(app, "engines")
-    assert [(row["tier"], row["engine"]) for row in rows] == [(1, "first"), (2, "second")]
-    assert [row["health"] for row in rows] == ["healthy", "no data"]
-    assert rows[0]["traits"] == ["idempotent", "local", "max_concurrency=4"]
-    assert "first" in run(app, "engines").output
-
-
-def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live(
-    tmp_path: Path,
-) -> None:
-    class Probed(Echo):
-        def probe(self, call: object) -> None: ...
-
-    hub = {"OM_HUB_URL": f"sqlite:///{tmp_path}/hub.sqlite3"}
-    worker, om = make_app(**hub)
-    command, same = make_app(**hub)
-    for one in (om, same):
-        for name in ("first", "second"):
-            one.add_engine(Probed(name), chain="assistant")
-        one.add_engine(Echo("third"), chain="assistant", tier=2)
-    assert "Health: of this process alone; no worker is heard of." in run(command, "engines").output
-    assert not list(tmp_path.iterdir()), "looking makes no hub"
-    with worker.app_context():
-        engines = {"first": {"breaker": "open"}, "third": {"enabled": False}}
-        om.configure("assistant", engines=engines)
-        om.chain("assistant").call("hello")
-        place = om.chain("assistant").states[1]
-        now = om.runtime.clock.monotonic()
-        place.breaker.note_probe(True, 1000.0, now - 60)
-        place.ejection.begin(now)
-        om.runtime.part_of("monitoring").tick()
-    rows = {row["engine"]: row for row in run_json(command, "engines")}
-    assert [rows[name]["health"] for name in rows] == ["offline", "degraded", "switched off"]
-    assert [rows[name]["forced"] for name in rows] == ["open", "", ""]
-    assert [rows[name]["ejected"] for name in rows] == [False, True, False]
-    assert time.time() - rows["second"]["probed_at"] == pytest.approx(60, abs=5)
-    output = run(command, "engines").output
-    assert re.search(r"first +offline +breaker forced open +", output)
-    assert re.search(r"second +degraded +asked last, probed 1 min ago +", output)
-    assert "Health: as 1 worker told." in output
-    om.runtime.close()
-    same.runtime.close()
-
-
-def test_an_app_without_engines_is_told_how_to_add_one() -> None:
-    app, _ = make_app()
-    assert "@om.engine(" in run(app, "engines").output
-    assert run_json(app, "engines") == []
 
 
 # --- the doctor, with Flask ---------------------------------------------------------------------

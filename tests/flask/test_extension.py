@@ -1,6 +1,7 @@
 """The one line: what it adds, and that nothing of the app changes.
 
-Covers ``om_plugins.flask.app_state`` and ``om_plugins.flask.templates``.
+Covers ``om_plugins.flask.app_state``, ``om_plugins.flask.parts`` and
+``om_plugins.flask.templates``.
 """
 
 from __future__ import annotations

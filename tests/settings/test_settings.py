@@ -1,11 +1,13 @@
 """Settings: unknown keys, bad values, environment text, nested tables, the reference page.
 
-Covers ``om_plugins.settings.table`` and ``om_plugins.settings.reference``.
+Covers ``om_plugins.settings.table``, ``om_plugins.settings.keywords`` and
+``om_plugins.settings.reference``.
 """
 
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from om_plugins.gateway.options import RouteOptions
 from om_plugins.headers.feature import HstsOptions
 from om_plugins.http_cache.feature import HttpCacheOptions
 from om_plugins.monitoring.feature import AlertOptions
+from om_plugins.settings.keywords import SettingsKeywords
 from om_plugins.settings.reference import as_markdown
 
 KEYS = {name: field for table in tables(shipped()) for name, field in table.keys().items()}
@@ -276,10 +279,23 @@ def test_ready_made_tables_are_taken_as_they_are() -> None:
 # --- the reference page -------------------------------------------------------------------------
 
 
-def test_the_reference_page_is_up_to_date() -> None:
-    assert PAGE.read_text("utf-8") == as_markdown(tables(shipped())), (
-        "run: python docs/generate_settings.py"
-    )
+def test_the_reference_page_and_the_keywords_are_up_to_date() -> None:
+    written = runpy.run_path(str(PAGE.with_name("generate_settings.py")))["FILES"]
+    assert len(written) == 2
+    for path, text in written.items():
+        assert path.read_text("utf-8") == text, "run: python docs/generate_settings.py"
+
+
+def test_every_key_is_a_keyword_of_settings() -> None:
+    assert SettingsKeywords.__annotations__.keys() == {field.name for field in KEYS.values()}
+
+
+def test_a_keyword_has_the_type_of_what_may_be_written() -> None:
+    types = {name: one.__forward_arg__ for name, one in SettingsKeywords.__annotations__.items()}
+    assert types["workers"] == "int"
+    assert types["csp_mode"].startswith("Literal['adopt', ")
+    assert types["trusted_hosts"] == "Collection[str] | None"
+    assert "object" not in types.values()
 
 
 def test_the_reference_page_has_a_row_for_every_key() -> None:

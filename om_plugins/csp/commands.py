@@ -1,4 +1,4 @@
-"""``flask om csp …``: look at templates and at what browsers reported, and say what to do."""
+"""The commands ``flask om csp …``: what templates and browsers' reports say about the policy."""
 
 from __future__ import annotations
 
@@ -8,39 +8,36 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from flask.cli import AppGroup
 
-from ..csp.advisor import RISKS, Risk, Suggestion, as_settings, suggest
-from ..csp.jinja.lint import lint_all
-from ..csp.violations import groups
-from ..plugins.command_output import (
-    as_json_option,
-    current_host,
-    current_runtime,
-    plain,
-    print_json,
-)
+from ..plugins.command_output import as_json_option, plain, print_json
+from ..plugins.kit import Kit
+from .advisor import RISKS, Risk, Suggestion, as_settings, suggest
+from .jinja.lint import lint_all
+from .violations import groups
 
 __all__ = ["csp_group"]
 
-csp_group = AppGroup("csp", help="Look at templates and reports for the Content-Security-Policy.")
+csp_group = click.Group(
+    "csp", help="Look at templates and reports for the Content-Security-Policy."
+)
 
 
 @csp_group.command("lint")
 @click.option("--errors", is_flag=True, help="Only what does not work under the strict policy.")
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @as_json_option
-@click.pass_context
-def lint_command(
-    context: click.Context, folders: tuple[Path, ...], errors: bool, as_json: bool
-) -> None:
+@click.pass_obj
+def lint_command(kit: Kit, folders: tuple[Path, ...], errors: bool, as_json: bool) -> None:
     """Say what the strict policy would stop in the templates, and what to write instead.
 
     Looks at every HTML template that the app can load, blueprints' and extensions' too, or only at
     those below FOLDERS. Exits with 1 when there are errors.
     """
+    environment = kit.host.jinja_environment()
+    if environment is None:
+        raise click.ClickException("this application has no Jinja templates")
     try:
-        hints = lint_all(current_host().jinja_env)
+        hints = lint_all(environment)
     except TypeError as error:
         raise click.ClickException(f"the templates cannot be listed: {error}") from None
     if folders:
@@ -56,7 +53,7 @@ def lint_command(
             click.echo(f"    → {plain(one.fix)}")
         click.echo(f"{_number(wrong, 'error')}, {_number(len(hints) - wrong, 'note')}.")
     if wrong:
-        context.exit(1)
+        raise SystemExit(1)
 
 
 @csp_group.command("suggest")
@@ -69,14 +66,14 @@ def lint_command(
 )
 @click.option("--settings", "only_settings", is_flag=True, help="Print only the settings.")
 @as_json_option
-def suggest_command(risk: Risk, only_settings: bool, as_json: bool) -> None:
+@click.pass_obj
+def suggest_command(kit: Kit, risk: Risk, only_settings: bool, as_json: bool) -> None:
     """Say what browsers reported, how to mend it, and what change of policy would allow it.
 
     Nothing is applied. Anybody can post reports: allow only what you know.
     """
-    runtime = current_runtime()
-    suggestions = suggest(groups(runtime.hub))
-    settings = as_settings(suggestions, runtime.part_of("headers").policy.rules.strict, risk)
+    suggestions = suggest(groups(kit.hub))
+    settings = as_settings(suggestions, kit.part_of("headers").policy.rules.strict, risk)
     if as_json:
         print_json(
             {"suggestions": [dataclasses.asdict(one) for one in suggestions], "OM_CSP": settings}
@@ -87,7 +84,7 @@ def suggest_command(risk: Risk, only_settings: bool, as_json: bool) -> None:
             _print_suggestion(one)
         if not suggestions:
             click.echo("No report in the last seven days.")
-            if runtime.hub_url().startswith("memory:"):
+            if kit.hub_url().startswith("memory:"):
                 click.echo("The hub is this process's memory: set OM_HUB_URL to see the workers'.")
     if settings:
         click.echo(f"OM_CSP = {json.dumps(settings, indent=4)}")
