@@ -25,6 +25,7 @@ PACKAGE = "om_plugins"
 REMAINING: dict[str, set[str]] = {
     "full_folders": {
         "om_plugins/chains",
+        "om_plugins/console",
     },
     "forbidden_ways": {
         "console -> chains",
