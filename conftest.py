@@ -13,8 +13,19 @@ def as_main(namespace: dict[str, Any]) -> None:
     namespace["__name__"] = "__main__"
 
 
+def disconnect(namespace: dict[str, Any]) -> None:
+    """What a page connected must not hear the tests that come after it in this process."""
+    from om_plugins import signals  # the installed one: tests/conftest.py sees to that first
+
+    namespace.clear()
+    for signal in signals.SIGNALS.values():
+        for receiver in list(signal.receivers_for(None)):
+            signal.disconnect(receiver)
+
+
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md"],
     setup=as_main,
+    teardown=disconnect,
 ).pytest()
