@@ -369,7 +369,7 @@ class SmartCache:
         *,
         stale_time: float | None = None,
         cache_time: float | None = None,
-        retry: int = 3,
+        retries: int = 3,
         retry_delay: float = 1.0,
         dedupe_time: float = 1.0,
         tags: Iterable[str] = (),
@@ -390,7 +390,7 @@ class SmartCache:
             fetcher: called without arguments; ``async def`` works where no event loop runs.
             stale_time: seconds for which the value is fresh for this caller.
             cache_time: seconds after which the value is gone.
-            retry: further attempts. On a miss they follow at once, with pauses of at most one
+            retries: further attempts. On a miss they follow at once, with pauses of at most one
                 second in all. In the background they are 1, 2, 4 … times ``retry_delay`` apart,
                 with full jitter, and a cooldown of 30 s follows the last one.
             retry_delay: the first of these delays, in seconds.
@@ -442,7 +442,7 @@ class SmartCache:
         return here.answer(
             QueryOptions(
                 key, ident, fetcher, background, stale_time, cache_time,
-                retry, retry_delay, dedupe_time, tags, negative_time, negative_errors,
+                retries, retry_delay, dedupe_time, tags, negative_time, negative_errors,
                 negative,
             )
         )  # fmt: skip
@@ -694,7 +694,7 @@ class MemoizeOptions(TypedDict, total=False):
 
     stale_time: float | None
     cache_time: float | None
-    retry: int
+    retries: int
     dedupe_time: float
     tags: Iterable[str]
     negative_time: float | None
@@ -705,7 +705,7 @@ def memoize(
     *,
     stale_time: float | None = None,
     cache_time: float | None = None,
-    retry: int = 0,
+    retries: int = 0,
     dedupe_time: float = 1.0,
     tags: Iterable[str] = (),
     scope: str | Callable[[], str] = "",
@@ -722,7 +722,7 @@ def memoize(
         get_cache: returns the cache at each call; with ``None`` the function is simply called.
         stale_time, cache_time, dedupe_time, tags, negative_time: as for
             :meth:`SmartCache.query`.
-        retry: further attempts when the function raises; none by default, since an exception may
+        retries: further attempts when the function raises; none by default, since an exception may
             well be its answer.
         scope: text that keeps users apart, or a function that returns it at each call.
 
@@ -736,7 +736,7 @@ def memoize(
     options: MemoizeOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,
-        "retry": retry,
+        "retries": retries,
         "dedupe_time": dedupe_time,
         "tags": tuple(tags),
         "negative_time": negative_time,

@@ -58,7 +58,7 @@ class QueryOptions:
     background: Callable[[], Fetcher] | None
     stale_time: float | None
     cache_time: float | None
-    retry: int
+    retries: int
     retry_delay: float
     dedupe_time: float
     tags: tuple[str, ...]
@@ -386,7 +386,7 @@ class Misses:
         value = fetch_with_retries(
             options.fetcher,
             self._clock,
-            retry=options.retry,
+            retries=options.retries,
             retry_delay=options.retry_delay,
             final=options.final_errors,
             began=began,
@@ -434,13 +434,13 @@ def run_fetcher(fetcher: Fetcher) -> Any:
     return value
 
 
-def draw_pauses(retry: int, retry_delay: float) -> list[float]:
+def draw_pauses(retries: int, retry_delay: float) -> list[float]:
     """Return the pauses between the attempts of a foreground fetch, in seconds.
 
     Each has full jitter below ``retry_delay`` times 1, 2, 4, …; all are scaled down so that they
     never exceed one second together.
     """
-    caps = [retry_delay * 2.0**n for n in range(min(retry, 20))]
+    caps = [retry_delay * 2.0**n for n in range(min(retries, 20))]
     scale = min(1.0, FOREGROUND_SLEEP_S / total) if (total := sum(caps)) > 0 else 0.0
     return [RANDOM.uniform(0, cap * scale) for cap in caps]
 
@@ -449,7 +449,7 @@ def fetch_with_retries(
     fetcher: Fetcher,
     clock: Clock,
     *,
-    retry: int,
+    retries: int,
     retry_delay: float,
     final: tuple[type[Exception], ...],
     began: Callable[[], object],
@@ -465,7 +465,7 @@ def fetch_with_retries(
     Raises:
         Exception: the error of the last attempt.
     """
-    pauses = draw_pauses(retry, retry_delay)
+    pauses = draw_pauses(retries, retry_delay)
     while True:
         began()
         try:

@@ -36,13 +36,13 @@ LOOK_AGAIN_S = 0.5
 COOLDOWN_S = 30.0
 
 
-def draw_backoff(failures: int, retry: int, retry_delay: float) -> float:
+def draw_backoff(failures: int, retries: int, retry_delay: float) -> float:
     """Return the seconds until the next background refresh after ``failures`` in a row.
 
-    For the first ``retry`` failures it has full jitter below ``retry_delay`` times 1, 2, 4, …;
+    For the first ``retries`` failures it has full jitter below ``retry_delay`` times 1, 2, 4, …;
     after that it is a cooldown.
     """
-    if failures > retry:
+    if failures > retries:
         return COOLDOWN_S
     return RANDOM.uniform(0, min(COOLDOWN_S, retry_delay * 2.0 ** min(failures - 1, 20)))
 
@@ -317,7 +317,7 @@ class Refreshes:
             entry = memory.table.entries.get(options.ident)
             if entry is not None:
                 entry.failures += 1
-                wait = draw_backoff(entry.failures, options.retry, options.retry_delay)
+                wait = draw_backoff(entry.failures, options.retries, options.retry_delay)
                 entry.retry_at = now + max(wait, options.dedupe_time)
         logger.warning(
             "the refresh of %r failed, the stale value stays: %s: %s",

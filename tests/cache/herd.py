@@ -46,7 +46,7 @@ def together(key, value, seconds, stale_time):
         began = time.perf_counter()
         try:
             answers.append(
-                cache.query(key, fetcher(value, seconds), stale_time=stale_time, retry=0)
+                cache.query(key, fetcher(value, seconds), stale_time=stale_time, retries=0)
             )
         except ValueError as error:
             answers.append(repr(error))

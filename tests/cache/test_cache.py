@@ -130,27 +130,27 @@ def test_a_miss_is_retried_and_sleeps_at_most_one_second_in_all(world, fetcher):
 def test_the_last_error_of_a_miss_reaches_the_caller(world, fetcher):
     fetch = fetcher(ValueError("first"), KeyError("last"))
     with pytest.raises(KeyError, match="last"):
-        world.cache.query("k", fetch, retry=1)
+        world.cache.query("k", fetch, retries=1)
     assert fetch.calls == 2
 
 
 def test_a_failed_miss_is_not_fetched_again_within_the_dedupe_time(world, fetcher):
     fetch = fetcher(OSError("down"), "value")
     with pytest.raises(OSError, match="down") as first:
-        world.cache.query("k", fetch, retry=0)
+        world.cache.query("k", fetch, retries=0)
     with pytest.raises(OSError, match="down") as second:
-        world.cache.query("k", fetch, retry=0)
+        world.cache.query("k", fetch, retries=0)
     assert fetch.calls == 1
     assert second.value is not first.value  # each raises its own, so no traceback grows
     assert world.cache.stats().negative == 1
     world.clock.advance(1)
-    assert world.cache.query("k", fetch, retry=0) == "value"
+    assert world.cache.query("k", fetch, retries=0) == "value"
 
 
 def test_a_remembered_error_is_forgotten_when_the_key_is_invalidated_or_set(world, fetcher):
     fetch = fetcher(OSError("down"), "value")
     with pytest.raises(OSError, match="down"):
-        world.cache.query("k", fetch, retry=0)
+        world.cache.query("k", fetch, retries=0)
     world.cache.invalidate("k")
     assert world.cache.query("k", fetch) == "value"
 
@@ -428,7 +428,7 @@ def test_a_generator_is_refused(world):
 
 def test_a_fetcher_that_asks_for_its_own_key_is_told_so(world):
     with pytest.raises(CacheError, match="asks for 'k' itself"):
-        world.cache.query("k", lambda: world.cache.query("k", lambda: 1), retry=0)
+        world.cache.query("k", lambda: world.cache.query("k", lambda: 1), retries=0)
 
 
 def test_tags_that_are_one_text_are_refused(world):
@@ -495,11 +495,11 @@ def test_an_error_that_means_there_is_none_is_not_retried_and_kept(world, fetche
 def test_other_errors_are_failures_still(world, fetcher):
     fetch = fetcher(OSError("down"))
     with pytest.raises(OSError, match="down"):
-        world.cache.query("k", fetch, negative_time=30, retry=1)
+        world.cache.query("k", fetch, negative_time=30, retries=1)
     assert fetch.calls == 2
     world.clock.advance(2)
     with pytest.raises(OSError, match="down"):
-        world.cache.query("k", fetch, negative_time=30, retry=0)
+        world.cache.query("k", fetch, negative_time=30, retries=0)
     assert fetch.calls == 3
 
 

@@ -138,7 +138,7 @@ def test_a_private_answer_is_waited_for_once_and_then_everybody_fetches(world, o
 
 def test_after_an_error_nobody_waits_for_anybody_for_a_second(world, other, hub, fetcher):
     with pytest.raises(ValueError, match="broken"):
-        other.cache.query("k", fetcher(ValueError("broken")), retry=0)
+        other.cache.query("k", fetcher(ValueError("broken")), retries=0)
     assert hub.get(OWN) is False
     held = []
     world.cache.query("k", lambda: held.append(hub.lease(FETCH, 5)) or "value")

@@ -70,7 +70,7 @@ def test_an_error_is_given_to_all_who_wait_each_with_its_own_traceback(cache):
         time.sleep(0.1)
         raise OSError(5, "down")
 
-    results = at_once(32, lambda: cache.query("k", fetch, retry=0))
+    results = at_once(32, lambda: cache.query("k", fetch, retries=0))
     assert all(type(r) is OSError and r.args == (5, "down") for r in results)
     assert len(set(map(id, results))) == 32
     assert max(len(traceback.extract_tb(r.__traceback__)) for r in results) < 20

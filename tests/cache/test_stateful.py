@@ -99,7 +99,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.lookups += 1
         try:
             found = self.cache.query(
-                key, fetch, scope=scope, tags=tags_of(key), retry=0, dedupe_time=0
+                key, fetch, scope=scope, tags=tags_of(key), retries=0, dedupe_time=0
             )
         except OSError:
             assert expected is None
@@ -168,7 +168,7 @@ class CacheMachine(RuleBasedStateMachine):
 
         self.lookups += 1
         before = self.cache.stats().fresh
-        self.cache.query("sum", compute, retry=0, dedupe_time=0)
+        self.cache.query("sum", compute, retries=0, dedupe_time=0)
         if self.cache.stats().fresh > before and self.summed is not None:
             assert self.summed == self.version
         self.scheduler.run_pending()
