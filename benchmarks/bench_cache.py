@@ -17,7 +17,7 @@ from redis_server import redis_server
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.stores.redis import RedisStore
-from om_plugins.cache.cache import SmartCache, memoize
+from om_plugins.cache.cache import CacheOptions, SmartCache, memoize
 from om_plugins.cache.values import decode, encode
 from om_plugins.core.clock import SystemClock
 from om_plugins.protocols import CacheStore
@@ -39,14 +39,16 @@ def ours(store: CacheStore | None = None) -> SmartCache:
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
     return SmartCache(
-        stale_time=3600,
-        cache_time=7200,
-        l1_bytes=64 << 20,
-        max_value=1 << 20,
-        clock=clock,
-        scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
-        store=store,
-        hub=hub if store is not None else None,
+        CacheOptions(
+            stale_time=3600,
+            cache_time=7200,
+            l1_bytes=64 << 20,
+            max_value=1 << 20,
+            clock=clock,
+            scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
+            store=store,
+            hub=hub if store is not None else None,
+        )
     )
 
 

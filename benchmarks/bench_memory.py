@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -35,12 +35,14 @@ def fill(limit: int, sets: int) -> tuple[int, int, int]:
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
     cache = SmartCache(
-        stale_time=3600,
-        cache_time=7200,
-        l1_bytes=limit,
-        max_value=1 << 20,
-        clock=clock,
-        scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
+        CacheOptions(
+            stale_time=3600,
+            cache_time=7200,
+            l1_bytes=limit,
+            max_value=1 << 20,
+            clock=clock,
+            scheduler=BackgroundScheduler(1, 10, clock, hub, synchronous=True),
+        )
     )
     filler = "x" * 65_536
     gc.collect()

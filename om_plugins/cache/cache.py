@@ -49,7 +49,15 @@ from .subscriptions import BrowserAnnouncements, BrowserAnnouncer, Subscriptions
 from .tiers import Changes, Tiers
 from .values import PickleEncoder, decode, encode
 
-__all__ = ["CacheInternals", "MemoizeOptions", "Memoized", "ProcessCache", "SmartCache", "memoize"]
+__all__ = [
+    "CacheInternals",
+    "CacheOptions",
+    "MemoizeOptions",
+    "Memoized",
+    "ProcessCache",
+    "SmartCache",
+    "memoize",
+]
 
 SWEEP_S = 600.0
 EXCHANGE_S = 1.0
@@ -109,11 +117,62 @@ class ProcessCache:
         self.jobs.clear()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """What a :class:`SmartCache` is made of.
+
+    Args:
+        stale_time: seconds for which a value is fresh, unless a call says otherwise.
+        cache_time: seconds after which a value is gone, unless a call says otherwise.
+        l1_bytes: bound on the memory of this process: keys, values and overhead.
+        max_value: a value whose encoding is larger is not stored.
+        clock: time.
+        scheduler: runs refreshes and the sweep.
+        hub: connects the workers, also when each keeps its own values; ``None`` for a process
+            without others.
+        store: a store that workers share; ``None`` keeps everything in this process.
+        emit: sends signals.
+        namespace: keeps two caches in one store apart.
+        context: opened around each background fetch and each subscription's callback, for the
+            code of the application (under Flask it is the application context).
+        jitter: both times of each entry are shortened by a random share of up to this, so that
+            entries stored together do not end together.
+        refreshes: background fetches that run at once, at most.
+        queue: background fetches that wait, at most.
+        announcer: tells browsers of changes; ``None`` where there are no browsers.
+        pickles: encodes values of other types as pickles; ``None`` refuses such values.
+        shrink_also: frees other caches of this process; returns how many entries went.
+    """
+
+    stale_time: float
+    cache_time: float
+    l1_bytes: int
+    max_value: int
+    clock: Clock
+    scheduler: Scheduler
+    hub: Hub | None = None
+    store: CacheStore | None = None
+    emit: Emit | None = None
+    namespace: str = ""
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
+    jitter: float = 0.0
+    refreshes: int = 3
+    queue: int = 256
+    announcer: BrowserAnnouncer | None = None
+    pickles: PickleEncoder | None = None
+    shrink_also: Callable[[], int] = int
+
+
 class CacheInternals:
     """What a :class:`SmartCache` shares with the parts of the application, but not with users.
 
     It makes one :class:`ProcessCache` in each process, and connects it with the background jobs
-    and with the invalidation bus. The arguments are those of :class:`SmartCache`.
+    and with the invalidation bus.
+
+    Args:
+        options: of the cache.
+        send: sends a signal.
+        use: called with the memory of this process, or with ``None`` before it has one.
 
     Attributes:
         clock: time.
@@ -124,51 +183,27 @@ class CacheInternals:
 
     def __init__(
         self,
-        *,
-        stale_time: float,
-        cache_time: float,
-        l1_bytes: int,
-        max_value: int,
-        clock: Clock,
-        scheduler: Scheduler,
-        hub: Hub | None,
-        store: CacheStore | None,
+        options: CacheOptions,
         send: Callable[..., None],
-        namespace: str,
-        context: Callable[[], AbstractContextManager[object]],
-        jitter: float,
-        refreshes: int,
-        queue: int,
-        announcer: BrowserAnnouncer | None,
-        pickles: PickleEncoder | None,
-        shrink_also: Callable[[], int],
         use: Callable[[ProcessMemory | None], None],
     ) -> None:
-        self._times = (stale_time, cache_time)
-        self._l1_bytes = l1_bytes
-        self._max_value = max_value
-        self.clock = clock
-        self._scheduler = scheduler
-        self._hub = hub
-        self.bus = InvalidationBus(hub, scheduler, namespace)
-        self.bus.subscribe(self)
+        self._options = options
         self._send = send
-        self._namespace = namespace
-        self._suffix = f":{namespace}" if namespace else ""
-        self._context = context
-        self._jitter = jitter
-        self._queue_limits = (refreshes, queue)
-        self._shrink_also = shrink_also
         self._use = use
+        self.clock = clock = options.clock
+        self.bus = InvalidationBus(options.hub, options.scheduler, options.namespace)
+        self.bus.subscribe(self)
+        self._suffix = f":{options.namespace}" if options.namespace else ""
+        pickles = options.pickles
         self._encode = encode if pickles is None else pickles.encode
-        self.store = None if store is None else CountedStore(store)
+        self.store = None if options.store is None else CountedStore(options.store)
         self._shared = (
             None
             if self.store is None
-            else SharedStore(self.store, clock, namespace, max_value, pickles)
+            else SharedStore(self.store, clock, options.namespace, options.max_value, pickles)
         )
-        self.subscriptions = Subscriptions(clock, scheduler, context)
-        self.browsers = BrowserAnnouncements(announcer, hub)
+        self.subscriptions = Subscriptions(clock, options.scheduler, options.context)
+        self.browsers = BrowserAnnouncements(options.announcer, options.hub)
         self.tracking = DependencyTracking()
         self._processes: dict[int, ProcessCache] = {}
         renew_after_fork(self)
@@ -193,26 +228,30 @@ class CacheInternals:
         return here
 
     def _make_process_cache(self) -> ProcessCache:
-        clock, hub, send, tracking = self.clock, self._hub, self._send, self.tracking
-        memory = ProcessMemory(self._l1_bytes)
-        tiers = Tiers(memory, self._shared, clock, *self._times, self._jitter, self._encode)
-        watched = WatchedKeys(hub, clock, self._namespace, self.bus.origin)
+        options, clock, send, tracking = self._options, self.clock, self._send, self.tracking
+        hub, namespace = options.hub, options.namespace
+        memory = ProcessMemory(options.l1_bytes)
+        tiers = Tiers(
+            memory, self._shared, clock, options.stale_time, options.cache_time, options.jitter,
+            self._encode,
+        )  # fmt: skip
+        watched = WatchedKeys(hub, clock, namespace, self.bus.origin)
         changes = Changes(tiers, self.subscriptions, self.browsers, watched, clock, self.bus, self)
-        leases = FetchLeases(hub, clock, self._namespace, memory.in_flight)
-        commits = Commits(tiers, leases, clock, self._max_value, send, changes.record)
+        leases = FetchLeases(hub, clock, namespace, memory.in_flight)
+        commits = Commits(tiers, leases, clock, options.max_value, send, changes.record)
         misses = Misses(tiers, commits, leases, tracking, clock, send)
-        queue = RefreshQueue(self._scheduler, *self._queue_limits)
+        queue = RefreshQueue(options.scheduler, options.refreshes, options.queue)
         refreshes = Refreshes(
-            tiers, commits, misses, leases, tracking, queue, clock, self._context, send
+            tiers, commits, misses, leases, tracking, queue, clock, options.context, send
         )
         return ProcessCache(
             memory, tiers, changes, watched, leases, commits, misses, refreshes, tracking
         )
 
     def _start(self, here: ProcessCache) -> None:
-        every = self._scheduler.every
+        every = self._options.scheduler.every
         here.jobs.append(every(SWEEP_S, self.sweep, name="cache-sweep" + self._suffix))
-        if self._hub is not None:
+        if self._options.hub is not None:
             self._exchange()
             name = "cache-exchange" + self._suffix
             here.jobs.append(every(EXCHANGE_S, self._exchange, name=name))
@@ -251,7 +290,7 @@ class CacheInternals:
         count = here.sweep()
         with here.memory.lock:
             count += here.memory.table.shrink(here.memory.table.weight // 2)
-        return count + self._shrink_also()
+        return count + self._options.shrink_also()
 
     def refuse(self, reason: str, subject: str, advice: str) -> None:
         """Count a value that is not stored; see :meth:`.memory.ProcessMemory.refuse`."""
@@ -259,10 +298,9 @@ class CacheInternals:
 
     def get_times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Return both times in seconds, with the cache's own where one is ``None``."""
-        default_stale_time, default_cache_time = self._times
         return (
-            default_stale_time if stale_time is None else stale_time,
-            default_cache_time if cache_time is None else cache_time,
+            self._options.stale_time if stale_time is None else stale_time,
+            self._options.cache_time if cache_time is None else cache_time,
         )
 
     def close(self) -> None:
@@ -280,77 +318,19 @@ class SmartCache:
     each process.
 
     Args:
-        stale_time: seconds for which a value is fresh, unless a call says otherwise.
-        cache_time: seconds after which a value is gone, unless a call says otherwise.
-        l1_bytes: bound on the memory of this process: keys, values and overhead.
-        max_value: a value whose encoding is larger is not stored.
-        clock: time.
-        scheduler: runs refreshes and the sweep.
-        hub: connects the workers, also when each keeps its own values; ``None`` for a process
-            without others.
-        store: a store that workers share; ``None`` keeps everything in this process.
-        emit: sends signals.
-        namespace: keeps two caches in one store apart.
-        context: opened around each background fetch and each subscription's callback, for the
-            code of the application (under Flask it is the application context).
-        jitter: both times of each entry are shortened by a random share of up to this, so that
-            entries stored together do not end together.
-        refreshes: background fetches that run at once, at most.
-        queue: background fetches that wait, at most.
-        announcer: tells browsers of changes; ``None`` where there are no browsers.
-        pickles: encodes values of other types as pickles; ``None`` refuses such values.
-        shrink_also: frees other caches of this process; returns how many entries went.
+        options: what the cache is made of.
     """
 
-    def __init__(
-        self,
-        *,
-        stale_time: float,
-        cache_time: float,
-        l1_bytes: int,
-        max_value: int,
-        clock: Clock,
-        scheduler: Scheduler,
-        hub: Hub | None = None,
-        store: CacheStore | None = None,
-        emit: Emit | None = None,
-        namespace: str = "",
-        context: Callable[[], AbstractContextManager[object]] = nullcontext,
-        jitter: float = 0.0,
-        refreshes: int = 3,
-        queue: int = 256,
-        announcer: BrowserAnnouncer | None = None,
-        pickles: PickleEncoder | None = None,
-        shrink_also: Callable[[], int] = int,
-    ) -> None:
-        self._clock = clock
-        self._now = clock.monotonic
-        self._emit = emit
-        self._listeners = signals.cache_hit.receivers if emit is not None else {}
+    def __init__(self, options: CacheOptions) -> None:
+        self._clock = options.clock
+        self._now = options.clock.monotonic
+        self._emit = options.emit
+        self._listeners = {} if options.emit is None else signals.cache_hit.receivers
         # a hit looks at these; they belong to the process that used the cache last
         self._entries: dict[Ident, CacheEntry] = {}
         self._epoch = 0
         self._fetching: set[DependencyTracker] = set()
-        self.internals = CacheInternals(
-            stale_time=stale_time,
-            cache_time=cache_time,
-            l1_bytes=l1_bytes,
-            max_value=max_value,
-            clock=clock,
-            scheduler=scheduler,
-            hub=hub,
-            store=store,
-            send=self._send,
-            namespace=namespace,
-            context=context,
-            jitter=jitter,
-            refreshes=refreshes,
-            queue=queue,
-            announcer=announcer,
-            pickles=pickles,
-            shrink_also=shrink_also,
-            use=self._use,
-        )
+        self.internals = CacheInternals(options, self._send, self._use)
         self._here = self.internals.here
         self._fetching = self.internals.tracking.active
 

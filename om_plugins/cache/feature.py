@@ -53,7 +53,7 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
     keys = CacheKeys
 
     def build(self, kit: Kit, keys: CacheKeys) -> SmartCache:
-        from .cache import SmartCache
+        from .cache import CacheOptions, SmartCache
         from .subscriptions import BrowserAnnouncer
         from .values import PickleEncoder
 
@@ -65,26 +65,28 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
             return shrunk
 
         return SmartCache(
-            stale_time=keys.cache_stale_time,
-            cache_time=keys.cache_time,
-            l1_bytes=keys.cache_l1_bytes,
-            max_value=keys.cache_max_value,
-            clock=kit.clock,
-            scheduler=kit.scheduler,
-            hub=kit.hub,
-            store=kit.store,
-            emit=kit.emit,
-            context=kit.host.work_context,
-            jitter=0.0 if kit.host.testing else keys.cache_jitter,
-            refreshes=max(1, kit.keys.workers - 1),
-            queue=kit.keys.worker_queue,
-            pickles=PickleEncoder(lambda: kit.keys.secret_key or given())
-            if keys.cache_pickle
-            else None,
-            announcer=BrowserAnnouncer(
-                notifications.changed_keys.publish, notifications.check_address
-            ),
-            shrink_also=shrink_pages,
+            CacheOptions(
+                stale_time=keys.cache_stale_time,
+                cache_time=keys.cache_time,
+                l1_bytes=keys.cache_l1_bytes,
+                max_value=keys.cache_max_value,
+                clock=kit.clock,
+                scheduler=kit.scheduler,
+                hub=kit.hub,
+                store=kit.store,
+                emit=kit.emit,
+                context=kit.host.work_context,
+                jitter=0.0 if kit.host.testing else keys.cache_jitter,
+                refreshes=max(1, kit.keys.workers - 1),
+                queue=kit.keys.worker_queue,
+                pickles=PickleEncoder(lambda: kit.keys.secret_key or given())
+                if keys.cache_pickle
+                else None,
+                announcer=BrowserAnnouncer(
+                    notifications.changed_keys.publish, notifications.check_address
+                ),
+                shrink_also=shrink_pages,
+            )
         )
 
     def close(self, kit: Kit, part: SmartCache) -> None:

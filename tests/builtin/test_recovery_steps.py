@@ -18,7 +18,7 @@ from om_plugins.builtin.recovery_steps import (
     ProbeEngines,
     measure_pressure,
 )
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.errors import EngineUnavailable
 from om_plugins.plugins.kit import Host
 from om_plugins.protocols import RecoveryStep
@@ -31,10 +31,10 @@ from om_plugins.workers.scheduler import BackgroundScheduler
 def cache():
     clock = FakeClock()
     scheduler = BackgroundScheduler(1, 100, clock, MemoryHub("memory://", clock), synchronous=True)
-    cache = SmartCache(
+    cache = SmartCache(CacheOptions(
         stale_time=300, cache_time=1800, l1_bytes=2**20, max_value=2**20, clock=clock,
         scheduler=scheduler,
-    )  # fmt: skip
+    ))  # fmt: skip
     cache.scheduler = scheduler
     return cache
 

@@ -10,7 +10,7 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -92,7 +92,7 @@ def make_world(clock, hub) -> Iterator[Callable[..., World]]:
             "hub": hub,
             "emit": signals.emitter(sender),
         } | options
-        cache = SmartCache(clock=clock, scheduler=scheduler, **options)
+        cache = SmartCache(CacheOptions(clock=clock, scheduler=scheduler, **options))
         return World(
             cache=cache, clock=clock, scheduler=scheduler, signals=sent, run=scheduler.run_pending
         )

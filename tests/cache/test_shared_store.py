@@ -365,7 +365,7 @@ import sys
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.stores.file import FileStore
 from om_plugins.builtin.hubs.sqlite import SqliteHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 
 import json
@@ -373,10 +373,10 @@ folder = sys.argv[1]
 clock = SystemClock()
 hub = SqliteHub(f"sqlite:///{folder}/hub.sqlite3", clock)
 scheduler = BackgroundScheduler(1, 10, clock, hub)
-cache = SmartCache(
+cache = SmartCache(CacheOptions(
     stale_time=60, cache_time=600, l1_bytes=1 << 20, max_value=1 << 16, clock=clock,
     scheduler=scheduler, hub=hub, store=FileStore.from_url(f"file://{folder}/values"),
-)
+))
 for line in sys.stdin:
     verb, *rest = json.loads(line)
     if verb == "query":

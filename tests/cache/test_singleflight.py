@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.cache.singleflight import InFlightTable, PrivateValue, copy_error
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -19,10 +19,10 @@ def cache():
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
     scheduler = BackgroundScheduler(2, 100, clock, hub)
-    cache = SmartCache(
+    cache = SmartCache(CacheOptions(
         stale_time=60, cache_time=600, l1_bytes=1 << 20, max_value=1 << 16, clock=clock,
         scheduler=scheduler,
-    )  # fmt: skip
+    ))  # fmt: skip
     yield cache
     scheduler.close()
     hub.close()

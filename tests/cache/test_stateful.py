@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache import miss, refresh
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -49,14 +49,16 @@ class CacheMachine(RuleBasedStateMachine):
                 store.pop(key, None)
 
         self.cache = SmartCache(
-            stale_time=STALE_S,
-            cache_time=GONE_S,
-            l1_bytes=1 << 20,
-            max_value=1000,
-            clock=self.clock,
-            scheduler=self.scheduler,
-            hub=hub,
-            store=Store() if shared else None,
+            CacheOptions(
+                stale_time=STALE_S,
+                cache_time=GONE_S,
+                l1_bytes=1 << 20,
+                max_value=1000,
+                clock=self.clock,
+                scheduler=self.scheduler,
+                hub=hub,
+                store=Store() if shared else None,
+            )
         )
         self.number = 0
         self.model: dict[object, tuple[int, float, bool]] = {}

@@ -489,16 +489,16 @@ WORKER = """
 import json, sys
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.sqlite import SqliteHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 
 clock = SystemClock()
 hub = SqliteHub(f"sqlite:///{sys.argv[1]}/hub.sqlite3", clock)
 scheduler = BackgroundScheduler(2, 10, clock, hub)
-cache = SmartCache(
+cache = SmartCache(CacheOptions(
     stale_time=60, cache_time=600, l1_bytes=1 << 20, max_value=1 << 16, clock=clock,
     scheduler=scheduler, hub=hub,
-)
+))
 
 def say(change):
     print(json.dumps([change.key, change.kind]), flush=True)
@@ -547,17 +547,17 @@ FORKS = """
 import os, sys
 from om_plugins.workers.scheduler import BackgroundScheduler
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.invalidation_bus import EntryRemoved, InvalidationBus
 
 clock = FakeClock()
 hub = MemoryHub("memory://", clock)
 scheduler = BackgroundScheduler(2, 10, clock, hub, synchronous=True)
-cache = SmartCache(
+cache = SmartCache(CacheOptions(
     stale_time=60, cache_time=600, l1_bytes=1 << 20, max_value=1 << 16, clock=clock,
     scheduler=scheduler, hub=hub,
-)
+))
 told = []
 cache.subscribe("k", lambda change: told.append(change.kind))
 message = EntryRemoved(at=clock.time(), ident=b"Sk")

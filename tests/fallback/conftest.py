@@ -10,7 +10,7 @@ from wsgiref.validate import validator
 import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.errors import Transient
 from om_plugins.fallback.layer import FallbackLayer
 from om_plugins.fallback.options import FallbackOptions
@@ -57,10 +57,10 @@ class House:
         self.scheduler = BackgroundScheduler(
             4, 100, self.clock, MemoryHub("memory://", self.clock), synchronous=True
         )
-        self.cache = SmartCache(
+        self.cache = SmartCache(CacheOptions(
             stale_time=60, cache_time=60, l1_bytes=2**20, max_value=2**20, clock=self.clock,
             scheduler=self.scheduler,
-        )  # fmt: skip
+        ))  # fmt: skip
         self.chain = chain or AChain(Transient("nobody home"))
         self.noted = []
         layer = {

@@ -11,7 +11,7 @@ from flask import Flask, Response, abort, flash, g, jsonify, request, session
 from flask.views import MethodView
 
 from om_plugins.builtin.hubs.memory import MemoryHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 from om_plugins.flask.views import cached
 from om_plugins.testing.fakes import FakeClock
@@ -25,10 +25,10 @@ class Site:
         self.clock = clock or FakeClock()
         self.hub = MemoryHub("memory://", self.clock)
         self.scheduler = BackgroundScheduler(2, 100, self.clock, self.hub, synchronous=synchronous)
-        self.cache: SmartCache | None = SmartCache(
+        self.cache: SmartCache | None = SmartCache(CacheOptions(
             stale_time=10, cache_time=100, l1_bytes=1 << 20, max_value=1 << 16, clock=self.clock,
             scheduler=self.scheduler,
-        )  # fmt: skip
+        ))  # fmt: skip
         self.app = Flask("site")
         self.app.secret_key = "of the test"
         self.app.testing = True

@@ -9,7 +9,7 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.hubs.redis import RedisHub
-from om_plugins.cache.cache import SmartCache
+from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.invalidation_bus import (
@@ -216,10 +216,10 @@ def test_workers_of_the_old_format_on_the_same_redis_neither_hear_nor_disturb(re
     try:
         for hub in hubs[:2]:
             scheduler = BackgroundScheduler(1, 10, clock, hub, synchronous=True)
-            cache = SmartCache(
+            cache = SmartCache(CacheOptions(
                 stale_time=60, cache_time=600, l1_bytes=1 << 20, max_value=1 << 16,
                 clock=clock, scheduler=scheduler, hub=hub,
-            )  # fmt: skip
+            ))  # fmt: skip
             cache.set("k", "kept")
             caches.append(cache)
         old = hubs[2]
