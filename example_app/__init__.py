@@ -1,4 +1,4 @@
-"""The example app: a server console of the machine it runs on, and an assistant.
+"""The example app: a console of the machine on which it runs, with an assistant.
 
 ::
 
@@ -19,22 +19,22 @@ def create_app(config: DemoConfig | None = None) -> Flask:
     """Make the app.
 
     Args:
-        config: the demo's settings; read from the environment when not given.
+        config: the demo's settings; by default those of the environment.
     """
     from om_plugins import OpenManager
 
-    from .drills import Drills
     from .engines import CHAIN, add_engines
-    from .faults import Faults
-    from .happenings import NAMES
+    from .events import CHAIN_NAMES
+    from .fault_injection import FaultInjector
     from .language import LanguageSwitch
-    from .mending import AnalystPlugin, StartAnalyst
-    from .notices import Notices
+    from .notifications import DemoNotifier
     from .panels import Panels
+    from .recovery import AnalystPlugin, StartAnalyst
+    from .scenarios import FailureScenarios
     from .supervisor import Supervisor
     from .system import Sampler
     from .timeline import Timeline
-    from .views import from_this_machine, make_blueprint
+    from .views import is_from_this_machine, make_blueprint
 
     config = config or DemoConfig.from_environment()
     app = Flask(__name__)
@@ -42,25 +42,25 @@ def create_app(config: DemoConfig | None = None) -> Flask:
         TRUSTED_HOSTS=["localhost", "127.0.0.1", "[::1]"],
         MAX_CONTENT_LENGTH=64 * 1024,
         OM_CSP_MODE="enforce",
-        # no script of the demo, or of the package, writes markup
+        # neither the demo's scripts nor the package's write markup
         OM_CSP={"require-trusted-types-for": ["'script'"], "trusted-types": ["'none'"]},
         OM_HUB_URL=f"sqlite:///{config.state / 'hub.sqlite3'}",
         OM_CACHE_URL=f"file://{config.state / 'cache'}",
-        OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": from_this_machine}},
+        OM_ROUTES={"/api/assistant": {"chain": CHAIN, "auth": is_from_this_machine}},
         OM_CHAINS={
             CHAIN: {"retries": 1, "timeout": 60, "attempt_timeout": 25}
             if config.llm_url
             else {"retries": 1, "timeout": 8, "attempt_timeout": 2.5}
         },
-        OM_CONSOLE_AUTH=from_this_machine,
-        OM_DISPLAY_NAMES=NAMES,
-        OM_SSE_MAX=3,  # of eight threads in each worker
+        OM_CONSOLE_AUTH=is_from_this_machine,
+        OM_DISPLAY_NAMES=CHAIN_NAMES,
+        OM_SSE_MAX=3,  # each stream holds one of the eight threads of a worker
     )
     app.config.from_prefixed_env()
 
     om = OpenManager()
     supervisor = Supervisor(config)
-    faults = Faults(config, supervisor)
+    faults = FaultInjector(config, supervisor)
     sampler = Sampler()
     add_engines(om, config, supervisor, faults, sampler)
     if not config.llm_url:
@@ -69,11 +69,11 @@ def create_app(config: DemoConfig | None = None) -> Flask:
     om.init_app(app)
     app.wsgi_app = LanguageSwitch(app.wsgi_app)  # type: ignore[method-assign]
 
-    notices, timeline = Notices(om, CHAIN), Timeline(om)
-    notices.listen(app)
+    notifier, timeline = DemoNotifier(om, CHAIN), Timeline(om)
+    notifier.listen(app)
     timeline.listen(app)
-    panels, drills = Panels(om, sampler, faults), Drills(om, faults, CHAIN)
+    panels, scenarios = Panels(om, sampler, faults), FailureScenarios(om, faults, CHAIN)
     app.register_blueprint(
-        make_blueprint(config, supervisor, faults, panels, drills, notices, timeline)
+        make_blueprint(config, supervisor, faults, panels, scenarios, notifier, timeline)
     )
     return app

@@ -1,4 +1,4 @@
-"""The demo's own settings, read from ``OM_DEMO_…`` environment variables."""
+"""The demo's own settings: the ``OM_DEMO_…`` environment variables."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """What can be set.
+    """The settings.
 
     Attributes:
         state: the folder that the workers share (``OM_DEMO_STATE``).
-        owner: the process that the analyst lives and dies with (``OM_DEMO_OWNER``, set by
-            ``gunicorn.conf.py``; this process otherwise).
+        owner: the analyst ends with this process (``OM_DEMO_OWNER``). ``gunicorn.conf.py`` sets it;
+            by default it is the current process.
         llm_url, llm_model, llm_key: an OpenAI-compatible server that answers instead of the
             analyst (``OM_DEMO_LLM_URL``, ``OM_DEMO_LLM_MODEL``, ``OM_DEMO_LLM_KEY``).
-        start_analyst: start the analyst with the first request when it never ran.
+        start_analyst: start the analyst at the first request when it never ran.
     """
 
     state: Path
@@ -52,7 +52,7 @@ class DemoConfig:
         owner = int(env.get("OM_DEMO_OWNER", "") or os.getpid())
         given = env.get("OM_DEMO_STATE", "")
         return cls(
-            state=Path(given).resolve() if given else _state_folder(owner),
+            state=Path(given).resolve() if given else _choose_state_folder(owner),
             owner=owner,
             llm_url=url,
             llm_model=model,
@@ -60,8 +60,8 @@ class DemoConfig:
         )
 
 
-def _state_folder(owner: int) -> Path:
-    """One folder per server, so that two on one machine do not disturb each other."""
+def _choose_state_folder(owner: int) -> Path:
+    """Return a folder of this server: two servers on one machine must not share their files."""
     instance = ROOT / "instance"
     try:
         instance.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
 """The assistant's three tiers.
 
-*Optimized* (tier 1): an OpenAI-compatible service, the analyst or any other. *Integrated* (tier 2):
-the same questions understood in this process, one at a time. *Local* (tier 3): guidance that
-needs nothing.
+Tier 1 (*optimized*) is an OpenAI-compatible service: the analyst or any other. Tier 2
+(*integrated*) answers the same questions in this process, one at a time. Tier 3 (*local*) gives
+fixed guidance, which needs no other part.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from om_plugins.builtin.engines.openai import OpenAIEngine
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.errors import InvalidRequest, Transient
 
-from .analyst.service import MODEL
+from .analyst.server import MODEL
 from .config import DemoConfig
-from .faults import Faults
+from .fault_injection import FaultInjector
 from .questions import Query, answer, understand
 from .supervisor import Supervisor
 from .system import Sampler, Snapshot
 
-__all__ = ["CHAIN", "add_engines", "messages_of"]
+__all__ = ["CHAIN", "add_engines", "read_messages"]
 
 CHAIN = "assistant"
 _MAX_MESSAGES = 24
@@ -38,32 +38,36 @@ _GUIDANCE = {
 
 
 def add_engines(
-    om: OpenManager, config: DemoConfig, supervisor: Supervisor, faults: Faults, sampler: Sampler
+    om: OpenManager,
+    config: DemoConfig,
+    supervisor: Supervisor,
+    faults: FaultInjector,
+    sampler: Sampler,
 ) -> None:
-    """Put the three tiers into the chain ``assistant``."""
-    om.add_engine(Optimized(config, supervisor, sampler), chain=CHAIN, tier=1)
+    """Add the three tiers to the chain ``assistant``."""
+    om.add_engine(AnalystEngine(config, supervisor, sampler), chain=CHAIN, tier=1)
 
     @om.engine("in-process", chain=CHAIN, tier=2, local=True, idempotent=True)
-    def integrated(call: Call) -> dict[str, str]:
-        if faults.on("analysis"):
+    def answer_in_process(call: Call) -> dict[str, str]:
+        if faults.is_on("analysis"):
             raise RuntimeError("the in-process analysis is broken on the fault panel")
         now = sampler.snapshot(max_age_s=0.5)
-        question = messages_of(call.payload)[-1]["content"]
+        question = read_messages(call.payload)[-1]["content"]
         return {"answer": answer(understand(question, {p.name for p in now.processes}), now)}
 
-    om.add_engine(StaticEngine("guidance", _guidance), chain=CHAIN, tier=3)
+    om.add_engine(StaticEngine("guidance", _give_guidance), chain=CHAIN, tier=3)
 
 
-def _guidance(call: Call) -> dict[str, str]:
-    language = understand(messages_of(call.payload)[-1]["content"]).language
+def _give_guidance(call: Call) -> dict[str, str]:
+    language = understand(read_messages(call.payload)[-1]["content"]).language
     return {"answer": _GUIDANCE[language]}
 
 
-def messages_of(payload: object) -> list[dict[str, str]]:
-    """The talk in a payload: what the user and the assistant said, bounded.
+def read_messages(payload: object) -> list[dict[str, str]]:
+    """Return the messages of the user and the assistant in a payload, limited in number and length.
 
     Raises:
-        InvalidRequest: there is no question in it.
+        InvalidRequest: the payload has no question.
     """
     given: object = [payload]
     if isinstance(payload, Mapping):
@@ -82,14 +86,14 @@ def messages_of(payload: object) -> list[dict[str, str]]:
     return messages
 
 
-class Optimized:
-    """Tier 1: an :class:`OpenAIEngine` at the place where the service is now.
+class AnalystEngine:
+    """Tier 1: an :class:`OpenAIEngine` with the current address of the service.
 
-    The analyst may come back on another port, so the engine is made anew when the port changed.
-    Another service is told the current readings in a system message.
+    The analyst may have another port after a restart; a new engine is then made. Another service
+    gets the current readings in a system message.
 
     Args:
-        config: where another service is, if one is set.
+        config: the address of another service, if one is set.
         supervisor: knows the analyst's port.
         sampler: reads the machine.
     """
@@ -108,9 +112,9 @@ class Optimized:
         Raises:
             EngineError: it did not answer.
         """
-        messages = messages_of(call.payload)
+        messages = read_messages(call.payload)
         if self._config.llm_url:
-            readings = _digest(self._sampler.snapshot(max_age_s=0.5))
+            readings = _describe_readings(self._sampler.snapshot(max_age_s=0.5))
             messages = [{"role": "system", "content": readings}, *messages]
         inner = Call(
             {"messages": messages},
@@ -124,19 +128,19 @@ class Optimized:
         inner.attempt, inner.tier = call.attempt, call.tier
         inner.attempt_deadline = call.attempt_deadline
         call.on_cancel(inner.cancel)
-        return self._current().call(inner)
+        return self._find_engine().call(inner)
 
     def probe(self, call: Call) -> None:
-        """Raises when the service is not well; asks no question."""
-        self._current().probe(call)
+        """Raise an error when the service is not healthy. No question is asked."""
+        self._find_engine().probe(call)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine[1].close()
 
-    def _current(self) -> OpenAIEngine:
+    def _find_engine(self) -> OpenAIEngine:
         url = self._config.llm_url
         if not url:
             port = self._supervisor.port
@@ -154,8 +158,8 @@ class Optimized:
         return engine[1]
 
 
-def _digest(now: Snapshot) -> str:
-    """The current readings as a system message."""
+def _describe_readings(now: Snapshot) -> str:
+    """Return the current readings as a system message."""
     intents = ("system", "uptime", "cpu_use", "load", "memory_use", "swap_use", "disk_use",
                "network", "temperature", "process_count", "health")  # fmt: skip
     lines = [answer(Query(intent), now) for intent in intents]

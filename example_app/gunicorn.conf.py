@@ -1,4 +1,4 @@
-"""Gunicorn for the demo: two workers of eight threads on this machine alone."""
+"""Gunicorn for the demo: two workers of eight threads, for this machine only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """The analyst lives and dies with the master, whichever worker starts it."""
+    """Make the master the owner of the analyst, whichever worker starts it."""
     os.environ["OM_DEMO_OWNER"] = str(os.getpid())
 
 
 def when_ready(server: Any) -> None:
-    """Have the analyst ready before the first question."""
+    """Start the analyst before the first question."""
     from example_app.config import DemoConfig
     from example_app.supervisor import Supervisor
 
@@ -30,7 +30,7 @@ def when_ready(server: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Leave nothing behind."""
+    """Stop the analyst and delete the state folder."""
     from example_app.config import DemoConfig
     from example_app.state import StateDir
     from example_app.supervisor import Supervisor

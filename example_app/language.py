@@ -1,4 +1,4 @@
-"""The language of a page, and of everything that is said about it."""
+"""The language of a page, and of every text about it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from .questions.query import Language
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["LanguageSwitch", "language_now", "language_of"]
+__all__ = ["LanguageSwitch", "find_current_language", "find_language"]
 
 
 class LanguageSwitch:
-    """The page's switch counts more than the browser's language, for the library's words too.
+    """WSGI middleware: puts the language chosen on the page into ``Accept-Language``.
+
+    The library's own texts then have the chosen language, too, and not the browser's.
 
     Args:
-        app: what is asked with an ``Accept-Language`` that says what was chosen.
+        app: the application.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Go on with the language that was chosen."""
+        """Call the application with the chosen language."""
         incoming = Request(environ)
         chosen = incoming.args.get("lang") or incoming.cookies.get("lang")
         if chosen in ("en", "ko"):
@@ -37,14 +39,18 @@ class LanguageSwitch:
         return self._app(environ, start_response)
 
 
-def language_of(incoming: Request) -> Language:
-    """The language of a request."""
+def find_language(incoming: Request) -> Language:
+    """Return the language of a request."""
     return "ko" if incoming.accept_languages.best_match(["en", "ko"], "en") == "ko" else "en"
 
 
-def language_now() -> Language | None:
-    """The language of the request under way, a view's or an engine route's; ``None`` outside."""
+def find_current_language() -> Language | None:
+    """Return the language of the current request, of a view or an engine route.
+
+    Returns:
+        ``None`` outside of a request.
+    """
     environ = current_request.get()
     if environ is not None:
-        return language_of(Request(environ))
-    return language_of(request) if has_request_context() else None
+        return find_language(Request(environ))
+    return find_language(request) if has_request_context() else None

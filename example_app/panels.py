@@ -1,4 +1,4 @@
-"""The panels' data: small readings, each kept by the stale-while-revalidate cache."""
+"""The panels' data: small readings in the stale-while-revalidate cache."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from om_plugins import OpenManager
 
-from .faults import Faults
+from .fault_injection import FaultInjector
 from .system import Process, Sampler, Snapshot
 
-__all__ = ["NAMES", "Panels"]
+__all__ = ["PANELS", "Panels"]
 
 STALE_S = 1.5
 KEEP_S = 3600.0
@@ -21,18 +21,18 @@ _ROWS = 6
 
 
 class Panels:
-    """Reads and caches.
+    """Reads the machine and caches the readings.
 
-    A reading older than a second and a half is shown while a new one is fetched in the
-    background; when the fetcher fails, the last good one stays, and says since when it is stale.
+    A reading that is older than 1.5 seconds is shown while a background job fetches a new one. When
+    the fetcher fails, the last good reading stays, with the time since when it is stale.
 
     Args:
-        om: brings the cache.
+        om: gives the cache and the hub.
         sampler: reads the machine.
-        faults: may break the disk panel.
+        faults: says whether the disk panel is broken.
     """
 
-    def __init__(self, om: OpenManager, sampler: Sampler, faults: Faults) -> None:
+    def __init__(self, om: OpenManager, sampler: Sampler, faults: FaultInjector) -> None:
         self._om = om
         self._sampler = sampler
         self._faults = faults
@@ -40,10 +40,14 @@ class Panels:
         self._broken = False
 
     def read(self, name: str) -> dict[str, object]:
-        """One panel: ``data`` (``None`` when there never was any), when it was read (``at``),
-        ``age_s`` and ``stale_since``."""
+        """Return the reading of one panel.
+
+        Returns:
+            ``data`` (``None`` when there never was a reading), the time of the reading (``at``),
+            ``age_s``, ``stale_since`` and ``failing``.
+        """
         if name == "disks":
-            self._notice_mending()
+            self._refetch_repaired_disks()
         try:
             value = self._om.cache.query(
                 f"panel:{name}",
@@ -68,34 +72,34 @@ class Panels:
             "failing": stale,
         }
 
-    def all(self) -> dict[str, dict[str, object]]:
-        """Every panel."""
-        return {name: self.read(name) for name in NAMES}
+    def read_all(self) -> dict[str, dict[str, object]]:
+        """Return the readings of all panels."""
+        return {name: self.read(name) for name in PANELS}
 
-    def note(self) -> object:
-        """What somebody wrote for all who look at this machine."""
+    def read_note(self) -> object:
+        """Return the note, which all visitors share."""
         return self._om.cache.query(
             "note", lambda: {"text": str(self._om.hub.get(_NOTE) or "")}, live=True
         )
 
     def write_note(self, text: str) -> None:
-        """Write it; every open page that shows it asks for it again."""
-        self.note()  # this worker knows now that browsers are to be told
+        """Store the note. Every open page that shows it reads it again."""
+        self.read_note()  # declares the key live in this worker: browsers hear of its changes
         self._om.hub.put(_NOTE, text[:LONGEST_NOTE].strip() or None, _NOTE_S)
         self._om.cache.remove("note")
 
-    def _notice_mending(self) -> None:
-        """Read the disks at once when they were mended, not after the pause that failures earn."""
-        broken, self._broken = self._broken, self._faults.on("disk")
+    def _refetch_repaired_disks(self) -> None:
+        """Fetch at once after a repair, not after the pause that follows a failure."""
+        broken, self._broken = self._broken, self._faults.is_on("disk")
         if broken and not self._broken:
             self._om.cache.remove("panel:disks")
 
     def _fetch(self, name: str) -> dict[str, object]:
         try:
-            if name == "disks" and self._faults.on("disk"):
+            if name == "disks" and self._faults.is_on("disk"):
                 raise OSError("the disk panel's fetcher is broken on the fault panel")
             now = self._sampler.snapshot(max_age_s=1.0)
-            data = NAMES[name](now)
+            data = PANELS[name](now)
         except BaseException:
             self._failing.add(name)
             raise
@@ -103,7 +107,7 @@ class Panels:
         return {"at": now.at, "data": data}
 
 
-def _cpu(now: Snapshot) -> dict[str, object]:
+def _convert_cpu(now: Snapshot) -> dict[str, object]:
     c = now.cpu
     return {
         "percent": c.percent,
@@ -113,7 +117,7 @@ def _cpu(now: Snapshot) -> dict[str, object]:
     }
 
 
-def _memory(now: Snapshot) -> dict[str, object]:
+def _convert_memory(now: Snapshot) -> dict[str, object]:
     m, s = now.memory, now.swap
     return {
         "percent": m.percent,
@@ -124,7 +128,7 @@ def _memory(now: Snapshot) -> dict[str, object]:
     }
 
 
-def _disks(now: Snapshot) -> dict[str, object]:
+def _convert_disks(now: Snapshot) -> dict[str, object]:
     return {
         "disks": [
             {"mount": d.mount, "percent": d.percent, "free": d.free, "total": d.total}
@@ -133,7 +137,7 @@ def _disks(now: Snapshot) -> dict[str, object]:
     }
 
 
-def _network(now: Snapshot) -> dict[str, object]:
+def _convert_network(now: Snapshot) -> dict[str, object]:
     n = now.network
     return {
         "received_rate": round(n.received_rate),
@@ -143,26 +147,26 @@ def _network(now: Snapshot) -> dict[str, object]:
     }
 
 
-def _processes(now: Snapshot) -> dict[str, object]:
+def _convert_processes(now: Snapshot) -> dict[str, object]:
     return {
         "count": len(now.processes),
-        "by_memory": [_process(p) for p in now.by_memory()[:_ROWS]],
-        "by_cpu": [_process(p) for p in now.by_cpu()[:_ROWS]],
+        "by_memory": [_convert_process(p) for p in now.sort_by_memory()[:_ROWS]],
+        "by_cpu": [_convert_process(p) for p in now.sort_by_cpu()[:_ROWS]],
         "hostname": now.hostname,
         "system": now.system,
         "boot_time": now.boot_time,
     }
 
 
-def _process(p: Process) -> dict[str, object]:
+def _convert_process(p: Process) -> dict[str, object]:
     return {"pid": p.pid, "name": p.name, "memory": p.memory, "cpu": round(p.cpu_percent, 1)}
 
 
-NAMES: dict[str, Callable[[Snapshot], dict[str, object]]] = {
-    "cpu": _cpu,
-    "memory": _memory,
-    "disks": _disks,
-    "network": _network,
-    "processes": _processes,
+PANELS: dict[str, Callable[[Snapshot], dict[str, object]]] = {
+    "cpu": _convert_cpu,
+    "memory": _convert_memory,
+    "disks": _convert_disks,
+    "network": _convert_network,
+    "processes": _convert_processes,
 }
-"""What each panel shows of a reading."""
+"""Functions that make a panel's data from a reading."""

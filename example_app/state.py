@@ -1,6 +1,6 @@
-"""What the workers of one server share: small JSON files in a folder, and a lock.
+"""The state that the workers of one server share: small JSON files in a folder, and a lock.
 
-Every worker reads the files on each use, so all of them, and the analyst, see the same faults.
+Each use reads the file again, so that all workers and the analyst see the same faults.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["StateDir"]
 
 
 class StateDir:
-    """A folder of the server process ``owner``; made on first use, readable by this user alone.
+    """A folder of JSON files. The first write makes it; only this user can read it.
 
     Args:
         path: the folder.
@@ -27,7 +27,7 @@ class StateDir:
         self.path = path
 
     def read(self, name: str) -> dict[str, object]:
-        """The values last written under a name; empty when there are none."""
+        """Return the values last written under a name; empty when there are none."""
         try:
             data = json.loads((self.path / f"{name}.json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -35,7 +35,7 @@ class StateDir:
         return data if isinstance(data, dict) else {}
 
     def write(self, name: str, data: Mapping[str, object]) -> None:
-        """Put values; readers see the old ones or the new ones, never a half."""
+        """Store values. A reader sees either the old values or the new ones, never a part."""
         self._make()
         temporary = self.path / f".{name}.{os.getpid()}"
         temporary.write_text(json.dumps(data), "utf-8")
@@ -43,19 +43,19 @@ class StateDir:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one process and thread at a time; the kernel frees it when the holder dies."""
+        """Exclude other processes and threads. The kernel frees the lock of a killed process."""
         self._make()
         with (self.path / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def log(self) -> int:
-        """A file descriptor to append the analyst's log to; the caller closes it."""
+    def open_log(self) -> int:
+        """Return a file descriptor that appends to the analyst's log. The caller closes it."""
         self._make()
         return os.open(self.path / "analyst.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
     def remove(self) -> None:
-        """Delete the folder; only what the demo put there is touched."""
+        """Delete the demo's files in the folder, and the folder when it is empty."""
         shutil.rmtree(self.path / "cache", ignore_errors=True)
         for pattern in ("*.json", ".*", "lock", "analyst.log", "hub.sqlite3*"):
             for file in self.path.glob(pattern):

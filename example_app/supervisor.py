@@ -1,4 +1,4 @@
-"""The analyst's process: start it, kill it, and know whether it runs."""
+"""The analyst's process: start it, kill it and read its status."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _START_S = 10.0
 
 
 class Supervisor:
-    """Any worker may start and stop the one analyst of a server.
+    """Starts and stops the one analyst of a server, from any worker.
 
-    The analyst writes its process id, start time and port to the state folder once it listens; a
-    process counts as the analyst only if id and start time both fit, so a reused id is never
-    killed.
+    When the analyst listens, it writes its process id, start time and port to the state folder. A
+    process is the analyst only if both id and start time are equal: another process that got the
+    same id later is never killed.
 
     Args:
-        config: where the state is and whom the analyst belongs to.
+        config: names the state folder and the process that owns the analyst.
     """
 
     def __init__(self, config: DemoConfig) -> None:
@@ -37,26 +37,26 @@ class Supervisor:
 
     @property
     def port(self) -> int | None:
-        """Where the analyst listens or last listened; ``None`` when it never did."""
+        """The port on which the analyst listens or last listened; ``None`` when it never did."""
         port = self._state.read("analyst").get("port")
         return port if isinstance(port, int) else None
 
     def status(self) -> Literal["running", "stopped", "never"]:
-        """Whether the analyst runs now."""
+        """Return whether the analyst runs now."""
         if not self._state.read("analyst"):
             return "never"
-        return "stopped" if self._process() is None else "running"
+        return "stopped" if self._find_process() is None else "running"
 
     def start(self) -> bool:
-        """Start the analyst unless it runs; returns once it listens.
+        """Start the analyst unless it runs, and wait until it listens.
 
         Returns:
             False when it did not listen within ten seconds; its log says why.
         """
         with self._state.lock():
-            if self._process() is not None:
+            if self._find_process() is not None:
                 return True
-            log = self._state.log()
+            log = self._state.open_log()
             try:
                 child = subprocess.Popen(
                     [
@@ -84,7 +84,7 @@ class Supervisor:
     def stop(self) -> bool:
         """Kill the analyst at once (SIGKILL). Returns False when it did not run."""
         with self._state.lock():
-            process = self._process()
+            process = self._find_process()
             if process is None:
                 return False
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,7 +94,7 @@ class Supervisor:
             self._reap()
             return True
 
-    def _process(self) -> psutil.Process | None:
+    def _find_process(self) -> psutil.Process | None:
         self._reap()
         known = self._state.read("analyst")
         pid, started = known.get("pid"), known.get("started")
@@ -111,5 +111,5 @@ class Supervisor:
         return process
 
     def _reap(self) -> None:
-        """Forget children that ended; ``poll`` takes their exit status from the kernel."""
+        """Remove the children that ended. ``poll`` takes their exit status from the kernel."""
         self._children = [child for child in self._children if child.poll() is None]

@@ -1,8 +1,8 @@
-"""Readings of this machine: what psutil says, as small values.
+"""Readings of this machine: the values of psutil as small dataclasses.
 
 A :class:`Sampler` turns psutil's growing counters (CPU seconds, bytes on the network) into rates
-since its previous reading. It uses its own previous counters, never psutil's hidden ones, so
-two of them in one process do not shorten each other's window.
+since its previous reading. It keeps the previous counters itself instead of using psutil's hidden
+ones, so that two samplers in one process do not shorten each other's window.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ __all__ = [
 
 _MIN_WINDOW_S = 0.2
 _MAX_WINDOW_S = 10.0
-"""A rate over more than this says little about now; it is measured afresh."""
+"""A rate over a longer window says little about the present; a new window begins."""
 _IMAGE_TYPES = frozenset({"squashfs", "iso9660", "erofs", "udf"})
-"""Read-only images are always 100 % full; calling them the fullest disk would mislead."""
+"""Read-only images are always 100 % full and would always be the fullest disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """Percentages are of the window since the previous reading; ``load`` is 1, 5, 15 minutes."""
+    """The CPU. Percentages cover the time since the previous reading.
+
+    ``load`` is the load average of the last 1, 5 and 15 minutes.
+    """
 
     percent: float
     per_core: tuple[float, ...]
@@ -51,7 +54,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes. ``percent`` is what is not available, as psutil counts it."""
+    """Memory in bytes. ``percent`` is the share that is not available, as psutil counts it."""
 
     total: int
     available: int
@@ -61,7 +64,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Bytes; all zero on a machine without swap."""
+    """Swap in bytes; all zero on a machine without swap."""
 
     total: int
     used: int
@@ -71,7 +74,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One mounted file system. ``free`` is what an ordinary user may still write, in bytes."""
+    """One mounted file system, in bytes. ``free`` is what an ordinary user may still write."""
 
     mount: str
     device: str
@@ -83,7 +86,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Bytes since boot and bytes per second, all interfaces but loopback."""
+    """Bytes since boot and bytes per second of all interfaces except loopback."""
 
     sent: int
     received: int
@@ -93,7 +96,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process; ``cpu_percent`` is of one core, as ``top`` shows it. ``memory`` is RSS."""
+    """One process. ``cpu_percent`` is the share of one core, as in ``top``; ``memory`` is the
+    resident set in bytes."""
 
     pid: int
     name: str
@@ -111,7 +115,7 @@ class Temperature:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one moment; ``at`` and ``boot_time`` are Unix times in seconds."""
+    """All readings at one moment. ``at`` and ``boot_time`` are Unix times in seconds."""
 
     at: float
     cpu: Cpu
@@ -125,31 +129,31 @@ class Snapshot:
     hostname: str = ""
     system: str = ""
 
-    def by_memory(self) -> list[Process]:
-        """Processes, the largest resident set first."""
+    def sort_by_memory(self) -> list[Process]:
+        """Return the processes, the largest resident set first."""
         return sorted(self.processes, key=lambda p: (-p.memory, p.pid))
 
-    def by_cpu(self) -> list[Process]:
-        """Processes, the busiest first."""
+    def sort_by_cpu(self) -> list[Process]:
+        """Return the processes, the busiest first."""
         return sorted(self.processes, key=lambda p: (-p.cpu_percent, -p.memory, p.pid))
 
 
 def read_memory() -> Memory:
-    """Memory now."""
+    """Return the use of memory now."""
     m = psutil.virtual_memory()
     return Memory(m.total, m.available, m.used, m.percent)
 
 
 def read_swap() -> Swap:
-    """Swap now."""
+    """Return the use of swap now."""
     s = psutil.swap_memory()
     return Swap(s.total, s.used, s.free, s.percent)
 
 
 def read_disks() -> tuple[Disk, ...]:
-    """Mounted disks, one entry per device, the root first.
+    """Return the mounted disks, one per device, the root first.
 
-    A container often lists no device of its own; then the root file system is all there is.
+    A container often lists no device. The root file system is then the only disk.
     """
     shortest: dict[str, str] = {}
     for part in psutil.disk_partitions(all=False):
@@ -165,14 +169,14 @@ def read_disks() -> tuple[Disk, ...]:
         try:
             usage = psutil.disk_usage(mount)
         except OSError:
-            continue  # a mount that this user may not look into, or a drive without a disk
+            continue  # this user may not read the mount, or the drive is empty
         if usage.total:
             disks.append(Disk(mount, device, usage.total, usage.used, usage.free, usage.percent))
     return tuple(sorted(disks, key=lambda d: (d.mount != "/", d.mount)))
 
 
 def read_temperatures() -> tuple[Temperature, ...]:
-    """Sensors, where the machine has any that may be read."""
+    """Return the sensors that this user may read; empty when there are none."""
     read: Callable[[], dict[str, list[object]]] | None = getattr(
         psutil, "sensors_temperatures", None
     )
@@ -198,11 +202,11 @@ class _Counters:
 
 @dataclass(slots=True)
 class Sampler:
-    """Reads everything; safe to share between threads.
+    """Reads the machine. Threads may share it.
 
     Args:
         monotonic, wall: clocks, in seconds.
-        sleep: waits for the first window, when there is no earlier reading to compare with.
+        sleep: waits for the first window, because there is no earlier reading yet.
     """
 
     monotonic: Callable[[], float] = time.monotonic
@@ -213,11 +217,11 @@ class Sampler:
     _newest: Snapshot | None = None
 
     def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
-        """A reading not older than ``max_age_s`` seconds.
+        """Return a reading that is at most ``max_age_s`` seconds old.
 
-        CPU and network rates cover the time since the previous reading: at least 0.2 s (the
-        first call, and one that comes too soon after another, wait for the rest of that) and
-        at most 10 s.
+        CPU and network rates cover the time since the previous reading: at least 0.2 s and at most
+        10 s. The first call, and one that comes too soon after another, waits for the rest of the
+        0.2 s.
         """
         with self._lock:
             newest = self._newest
@@ -225,7 +229,7 @@ class Sampler:
                 return newest
             before = self._previous
             if before is None or self.monotonic() - before.at > _MAX_WINDOW_S:
-                before = self._counters()[0]
+                before = self._read_counters()[0]
             waited = self.monotonic() - before.at
             if waited < _MIN_WINDOW_S:
                 self.sleep(_MIN_WINDOW_S - waited)
@@ -233,15 +237,15 @@ class Sampler:
             return self._newest
 
     def _read(self, before: _Counters) -> Snapshot:
-        after, resident = self._counters()
+        after, resident = self._read_counters()
         window = max(after.at - before.at, 1e-6)
         processes = tuple(
-            Process(pid, name, rss, _rate(seconds, before.processes.get(key), window) * 100)
+            Process(pid, name, rss, _compute_rate(seconds, before.processes.get(key), window) * 100)
             for key, (pid, name, rss, seconds) in resident.items()
         )
-        cores = tuple(_share(b, a) for b, a in zip(before.cores, after.cores, strict=False)) or (
-            0.0,
-        )
+        cores = tuple(
+            _compute_share(b, a) for b, a in zip(before.cores, after.cores, strict=False)
+        ) or (0.0,)
         self._previous = after
         return Snapshot(
             at=self.wall(),
@@ -250,7 +254,7 @@ class Sampler:
                 per_core=cores,
                 logical=len(cores),
                 physical=psutil.cpu_count(logical=False),
-                load=_load(),
+                load=_read_load(),
             ),
             memory=read_memory(),
             swap=read_swap(),
@@ -258,8 +262,8 @@ class Sampler:
             network=Network(
                 after.sent,
                 after.received,
-                _rate(after.sent, before.sent, window),
-                _rate(after.received, before.received, window),
+                _compute_rate(after.sent, before.sent, window),
+                _compute_rate(after.received, before.received, window),
             ),
             processes=processes,
             boot_time=psutil.boot_time(),
@@ -268,7 +272,7 @@ class Sampler:
             system=f"{platform.system()} {platform.release()}",
         )
 
-    def _counters(
+    def _read_counters(
         self,
     ) -> tuple[_Counters, dict[tuple[int, float], tuple[int, str, int, float]]]:
         resident: dict[tuple[int, float], tuple[int, str, int, float]] = {}
@@ -283,7 +287,7 @@ class Sampler:
                         times.user + times.system,
                     )
             except psutil.Error:
-                continue  # it ended while we looked, or it may not be read
+                continue  # the process ended meanwhile, or this user may not read it
         sent = received = 0
         for name, nic in psutil.net_io_counters(pernic=True).items():
             if name != "lo" and not name.startswith("Loopback"):
@@ -291,7 +295,7 @@ class Sampler:
                 received += nic.bytes_recv
         counters = _Counters(
             self.monotonic(),
-            [_busy_and_total(t) for t in psutil.cpu_times(percpu=True)],
+            [_sum_busy_and_total(t) for t in psutil.cpu_times(percpu=True)],
             {key: value[3] for key, value in resident.items()},
             sent,
             received,
@@ -299,26 +303,29 @@ class Sampler:
         return counters, resident
 
 
-def _busy_and_total(times: object) -> tuple[float, float]:
-    """As psutil's ``cpu_percent`` counts: guest time is in user time already, iowait is idle."""
+def _sum_busy_and_total(times: object) -> tuple[float, float]:
+    """Return busy and total seconds, counted as in psutil's ``cpu_percent``.
+
+    User time already contains guest time, and iowait counts as idle.
+    """
     seconds = dict(zip(times._fields, times, strict=True))  # type: ignore[attr-defined, call-overload]
     total = sum(seconds.values()) - seconds.get("guest", 0.0) - seconds.get("guest_nice", 0.0)
     return total - seconds.get("idle", 0.0) - seconds.get("iowait", 0.0), total
 
 
-def _share(before: tuple[float, float], after: tuple[float, float]) -> float:
+def _compute_share(before: tuple[float, float], after: tuple[float, float]) -> float:
     total = after[1] - before[1]
     if total <= 0:
         return 0.0
     return round(min(max((after[0] - before[0]) / total * 100, 0.0), 100.0), 1)
 
 
-def _rate(now: float, before: float | None, window_s: float) -> float:
+def _compute_rate(now: float, before: float | None, window_s: float) -> float:
     return max(now - before, 0.0) / window_s if before is not None else 0.0
 
 
-def _load() -> tuple[float, float, float] | None:
+def _read_load() -> tuple[float, float, float] | None:
     try:
         return psutil.getloadavg()
-    except OSError:  # pragma: no cover - platforms that cannot tell
+    except OSError:  # pragma: no cover - platforms without a load average
         return None

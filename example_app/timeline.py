@@ -1,8 +1,8 @@
-"""What just happened, in all workers: signals become small events on a topic of the hub.
+"""The timeline: the signals of all workers become small events on a topic of the hub.
 
-A receiver runs where the signal is sent, in a request's thread perhaps, so it only puts a few
-fields into a bounded queue; they are published in the background. Every worker reads the topic on,
-and remembers the newest events.
+A receiver runs in the thread that sends the signal, which may serve a request. It therefore only
+puts a few fields into a bounded queue, and a background job publishes them. Every worker reads the
+topic and keeps the newest events.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flask import Flask
 
 from om_plugins import OpenManager, signals
 
-from .happenings import Event, sentence
+from .events import Event, describe
 from .questions.query import Language
 
 __all__ = ["Timeline"]
@@ -31,10 +31,10 @@ _QUIET_S = 20.0
 
 
 class Timeline:
-    """Collects and tells.
+    """Collects the events of all workers and lists them.
 
     Args:
-        om: brings the hub and the background workers.
+        om: gives the hub and the background jobs.
     """
 
     def __init__(self, om: OpenManager) -> None:
@@ -48,23 +48,23 @@ class Timeline:
         self._receivers: list[Callable[..., None]] = []
 
     def listen(self, app: Flask) -> None:
-        """Have the app's signals come here, for as long as this object lives."""
+        """Receive the app's signals for as long as this object lives."""
         for name, fields in _FIELDS.items():
-            receiver = self._receiver(name, fields)
-            self._receivers.append(receiver)  # signals keep their receivers weakly
+            receiver = self._make_receiver(name, fields)
+            self._receivers.append(receiver)  # signals hold their receivers by weak references
             signals.SIGNALS[name].connect(receiver, sender=app)
 
-    def recent(self, language: Language) -> list[dict[str, object]]:
-        """The newest events of all workers, newest first, in plain words.
+    def list_recent(self, language: Language) -> list[dict[str, object]]:
+        """Return sentences about the newest events of all workers, the newest first.
 
-        Equal ones of a worker that follow each other are one with a ``count``.
+        Consecutive equal events of one worker become one entry with a ``count``.
         """
-        self._read_on()
+        self._read_new()
         with self._lock:
             events = list(self._newest)
         lines: list[dict[str, Any]] = []
         for event in reversed(events):
-            level, text = sentence(event, language)
+            level, text = describe(event, language)
             if lines and (lines[-1]["text"], lines[-1]["worker"]) == (text, event.worker):
                 lines[-1]["count"] += 1
                 continue
@@ -77,29 +77,29 @@ class Timeline:
 
     # --- collecting ---------------------------------------------------------------------------
 
-    def _receiver(
+    def _make_receiver(
         self, name: str, fields: Callable[..., Mapping[str, object] | None]
     ) -> Callable[..., None]:
         def receive(app: Flask, **details: Any) -> None:
-            said = fields(**details)
-            if said is not None and self._worth_telling(name, said):
-                self._put({"what": name, "worker": os.getpid(), "at": time.time(), **said})
+            values = fields(**details)
+            if values is not None and self._is_due(name, values):
+                self._enqueue({"what": name, "worker": os.getpid(), "at": time.time(), **values})
 
         return receive
 
-    def _worth_telling(self, name: str, said: Mapping[str, object]) -> bool:
-        """The panels are renewed every other second: once in a while is enough."""
+    def _is_due(self, name: str, values: Mapping[str, object]) -> bool:
+        """Limit the events of the panels, whose values are read again every other second."""
         if name not in ("cache_refreshed", "cache_refresh_failed"):
             return True
         with self._lock:
-            kind = f"{name} {said.get('key', '')}"
+            kind = f"{name} {values.get('key', '')}"
             now = time.monotonic()
             if now < self._quiet_until.get(kind, 0.0) or len(self._quiet_until) > _WAITING:
                 return False
             self._quiet_until[kind] = now + _QUIET_S
             return True
 
-    def _put(self, event: dict[str, object]) -> None:
+    def _enqueue(self, event: dict[str, object]) -> None:
         with self._lock:
             self._waiting.append(event)
             begin, self._publishing = not self._publishing, True
@@ -119,61 +119,61 @@ class Timeline:
             self._publishing = False
             raise
 
-    def _read_on(self) -> None:
+    def _read_new(self) -> None:
         with self._lock:
             while messages := self._om.hub.read(TOPIC, self._cursor, limit=_READ):
                 self._cursor = messages[-1].id
                 self._newest.extend(
-                    event for one in messages if (event := Event.read(one.data)) is not None
+                    event for one in messages if (event := Event.parse(one.data)) is not None
                 )
 
 
-# --- what is kept of each signal: never a message that was meant for one person -------------------
+# --- the fields of each signal: never a message to one person -------------------------------------
 
 
-def _failed(*, engine: str, error: BaseException, **_: object) -> dict[str, object]:
+def _read_failure(*, engine: str, error: BaseException, **_: object) -> dict[str, object]:
     return {"engine": engine, "error": type(error).__name__}
 
 
-def _retried(*, engine: str, delay_s: float, **_: object) -> dict[str, object]:
+def _read_retry(*, engine: str, delay_s: float, **_: object) -> dict[str, object]:
     return {"engine": engine, "number": round(delay_s * 1000)}
 
 
-def _fell_back(*, engine: str, tier: int, **_: object) -> dict[str, object]:
+def _read_fallback(*, engine: str, tier: int, **_: object) -> dict[str, object]:
     return {"engine": engine, "number": tier}
 
 
-def _health(*, engine: str, before: str, after: str, **_: object) -> dict[str, object]:
+def _read_health(*, engine: str, before: str, after: str, **_: object) -> dict[str, object]:
     return {"engine": engine, "before": str(before), "after": str(after)}
 
 
-def _recovering(*, subject: str, **_: object) -> dict[str, object]:
+def _read_recovery_start(*, subject: str, **_: object) -> dict[str, object]:
     return {"place": subject}
 
 
-def _recovered(*, report: Any, **_: object) -> dict[str, object]:
+def _read_recovery_end(*, report: Any, **_: object) -> dict[str, object]:
     return {"place": report.subject, "ok": report.succeeded, "number": round(report.duration_s, 1)}
 
 
-def _pattern(*, pattern: Any, **_: object) -> dict[str, object]:
+def _read_pattern(*, pattern: Any, **_: object) -> dict[str, object]:
     return {"place": pattern.subject, "number": pattern.count}
 
 
-def _key(*, key: object, **_: object) -> dict[str, object]:
+def _read_key(*, key: object, **_: object) -> dict[str, object]:
     return {"key": str(key)[:80]}
 
 
-def _nothing(**_: object) -> dict[str, object]:
+def _read_nothing(**_: object) -> dict[str, object]:
     return {}
 
 
-def _alert(*, alert: Any, **_: object) -> dict[str, object]:
+def _read_alert(*, alert: Any, **_: object) -> dict[str, object]:
     return {"key": alert.name}
 
 
-def _notified(*, notification: Any, **_: object) -> dict[str, object] | None:
+def _read_notification(*, notification: Any, **_: object) -> dict[str, object] | None:
     if notification.kind == "progress":
-        return None  # recovery says the same
+        return None  # the signals of recovery give the same events
     to = notification.to.partition(":")[0]
     return {
         "kind": notification.kind,
@@ -182,11 +182,11 @@ def _notified(*, notification: Any, **_: object) -> dict[str, object] | None:
     }
 
 
-def _not_notified(*, notifier: str, **_: object) -> dict[str, object]:
+def _read_failed_notifier(*, notifier: str, **_: object) -> dict[str, object]:
     return {"key": notifier}
 
 
-def _violation(*, violation: Any, **_: object) -> dict[str, object]:
+def _read_violation(*, violation: Any, **_: object) -> dict[str, object]:
     return {
         "key": violation.directive[:80],
         "blocked": violation.blocked[:80],
@@ -194,24 +194,24 @@ def _violation(*, violation: Any, **_: object) -> dict[str, object]:
     }
 
 
-def _problem(*, report: Any, **_: object) -> dict[str, object]:
+def _read_problem(*, report: Any, **_: object) -> dict[str, object]:
     return {"key": report.id}
 
 
 _FIELDS: dict[str, Callable[..., Mapping[str, object] | None]] = {
-    "engine_failed": _failed,
-    "retry_scheduled": _retried,
-    "engine_fell_back": _fell_back,
-    "engine_health_changed": _health,
-    "error_pattern_found": _pattern,
-    "recovery_started": _recovering,
-    "recovery_finished": _recovered,
-    "cache_refreshed": _nothing,
-    "cache_refresh_failed": _key,
-    "alert_fired": _alert,
-    "alert_resolved": _alert,
-    "notification_sent": _notified,
-    "notification_failed": _not_notified,
-    "csp_violation_received": _violation,
-    "problem_reported": _problem,
+    "engine_failed": _read_failure,
+    "retry_scheduled": _read_retry,
+    "engine_fell_back": _read_fallback,
+    "engine_health_changed": _read_health,
+    "error_pattern_found": _read_pattern,
+    "recovery_started": _read_recovery_start,
+    "recovery_finished": _read_recovery_end,
+    "cache_refreshed": _read_nothing,
+    "cache_refresh_failed": _read_key,
+    "alert_fired": _read_alert,
+    "alert_resolved": _read_alert,
+    "notification_sent": _read_notification,
+    "notification_failed": _read_failed_notifier,
+    "csp_violation_received": _read_violation,
+    "problem_reported": _read_problem,
 }

@@ -1,4 +1,4 @@
-"""The pages, the JSON that they poll, and the buttons of the fault panel."""
+"""The pages, the JSON that they poll, and the endpoints of the buttons."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from .config import DemoConfig
-from .drills import DRILLS, Drills
-from .faults import ACTIONS, Faults
-from .language import language_of
-from .notices import Notices
-from .panels import NAMES as PANELS
-from .panels import Panels
-from .questions.examples import EXAMPLES, TALKS
+from .fault_injection import ACTIONS, FaultInjector
+from .language import find_language
+from .notifications import DemoNotifier
+from .panels import PANELS, Panels
+from .questions.examples import CONVERSATIONS, EXAMPLES
 from .questions.query import Language
+from .scenarios import SCENARIOS, FailureScenarios
 from .supervisor import Supervisor
 from .timeline import Timeline
-from .words import LANGUAGES, WORDS
+from .translations import LANGUAGES, TRANSLATIONS
 
-__all__ = ["from_this_machine", "make_blueprint", "same_origin"]
+__all__ = ["is_from_this_machine", "is_same_origin", "make_blueprint"]
 
 _YEAR_S = 365 * 86400
 
@@ -32,31 +31,31 @@ _YEAR_S = 365 * 86400
 def make_blueprint(
     config: DemoConfig,
     supervisor: Supervisor,
-    faults: Faults,
+    faults: FaultInjector,
     panels: Panels,
-    drills: Drills,
-    notices: Notices,
+    scenarios: FailureScenarios,
+    notifier: DemoNotifier,
     timeline: Timeline,
 ) -> Blueprint:
-    """The demo's views.
+    """Make the demo's views.
 
     Args:
         config: the demo's settings.
-        supervisor: starts the analyst with the first request, when it never ran.
-        faults: the fault panel.
+        supervisor: starts the analyst at the first request, when it never ran.
+        faults: the actions of the fault panel.
         panels: the readings.
-        drills: trouble until recovery begins.
-        notices: tells everyone that a version is live.
-        timeline: what just happened.
+        scenarios: failures until recovery begins.
+        notifier: tells all browsers that a version is live.
+        timeline: the newest events.
     """
     views = Blueprint("demo", __name__)
     first = threading.Event()
 
     @views.before_app_request
     def guard() -> None:
-        if not from_this_machine(request):
+        if not is_from_this_machine(request):
             raise Forbidden
-        g.language = language_of(request)
+        g.language = find_language(request)
         if not first.is_set():
             first.set()
             if config.start_analyst and not config.llm_url and supervisor.status() == "never":
@@ -65,30 +64,30 @@ def make_blueprint(
     @views.app_context_processor
     def words() -> dict[str, object]:
         language: Language = g.get("language", "en")
-        return {"w": WORDS[language], "language": language, "languages": LANGUAGES}
+        return {"w": TRANSLATIONS[language], "language": language, "languages": LANGUAGES}
 
     @views.get("/")
     def overview() -> Response:
         page = render_template(
             "overview.html",
-            initial={**_status(faults, panels, timeline), "note": panels.note()},
-            examples=_chips(g.language),
-            actions=_fault_rows(),
-            drills=_drill_rows(),
+            initial={**_read_status(faults, panels, timeline), "note": panels.read_note()},
+            examples=_choose_examples(g.language),
+            actions=_list_faults(),
+            scenarios=_list_scenarios(),
         )
         return _remember_language(make_response(page))
 
     @views.get("/questions")
     def questions() -> Response:
         page = render_template(
-            "questions.html", examples=EXAMPLES[g.language], talks=TALKS[g.language]
+            "questions.html", examples=EXAMPLES[g.language], talks=CONVERSATIONS[g.language]
         )
         return _remember_language(make_response(page))
 
     @views.get("/api/status")
     def status() -> Response:
-        whole = _status(faults, panels, timeline)
-        if request.args.get("panels") == "0":  # the page asks for each of them by itself
+        whole = _read_status(faults, panels, timeline)
+        if request.args.get("panels") == "0":  # the page polls each panel by itself
             del whole["panels"]
         response = jsonify(whole)
         response.headers["Cache-Control"] = "no-store"
@@ -99,105 +98,107 @@ def make_blueprint(
         if name not in PANELS:
             raise NotFound
         found = panels.read(name)
-        del found["age_s"]  # or no answer would be like another
-        return _tagged(jsonify(found))
+        del found["age_s"]  # it changes each time, and the entity tag with it
+        return _add_etag(jsonify(found))
 
     @views.get("/api/note")
     def note() -> Response:
-        return _tagged(jsonify(panels.note()))
+        return _add_etag(jsonify(panels.read_note()))
 
     @views.post("/note")
     def write_note() -> Response:
-        if not same_origin(request):
+        if not is_same_origin(request):
             raise Forbidden
         panels.write_note(request.form.get("note", ""))
-        return _done(faults, done=True)
+        return _reply(faults, done=True)
 
     @views.post("/faults/<action>")
     def fault(action: str) -> Response:
-        if not same_origin(request):
+        if not is_same_origin(request):
             raise Forbidden
         if action not in ACTIONS:
             raise NotFound
-        return _done(faults, done=faults.do(action))
+        return _reply(faults, done=faults.apply(action))
 
-    @views.post("/drills/<name>")
-    def drill(name: str) -> Response:
-        if not same_origin(request):
+    @views.post("/scenarios/<name>")
+    def run_scenario(name: str) -> Response:
+        if not is_same_origin(request):
             raise Forbidden
-        if name not in DRILLS:
+        if name not in SCENARIOS:
             raise NotFound
-        rests_s = drills.do(name)
-        return _done(faults, done=rests_s is not None, rests_s=round(rests_s or 0.0))
+        cooldown_s = scenarios.run(name)
+        return _reply(faults, done=cooldown_s is not None, cooldown_s=round(cooldown_s or 0.0))
 
     @views.post("/repair")
     def repair() -> Response:
-        if not same_origin(request):
+        if not is_same_origin(request):
             raise Forbidden
-        return _done(faults, done=drills.repair(request.headers.get("Cookie", "")))
+        return _reply(faults, done=scenarios.repair(request.headers.get("Cookie", "")))
 
     @views.post("/announce")
     def announce() -> Response:
-        if not same_origin(request):
+        if not is_same_origin(request):
             raise Forbidden
-        notices.version_is_live(g.language)
-        return _done(faults, done=True)
+        notifier.announce_version(g.language)
+        return _reply(faults, done=True)
 
     @views.app_errorhandler(HTTPException)
     def explain(error: HTTPException) -> tuple[str, int] | HTTPException:
         if error.code is None or error.code < 400 or isinstance(error, SecurityError):
-            return error  # for a host that is not trusted, no address can be made
+            return error  # url_for fails for a host that is not trusted
         word = {404: "not_found", 403: "forbidden"}.get(error.code, "error")
         return render_template("error.html", code=error.code, word=word), error.code
 
     return views
 
 
-def _status(faults: Faults, panels: Panels, timeline: Timeline) -> dict[str, object]:
+def _read_status(faults: FaultInjector, panels: Panels, timeline: Timeline) -> dict[str, object]:
     return {
-        "panels": panels.all(),
-        "faults": asdict(faults.state()),
-        "timeline": timeline.recent(g.language),
+        "panels": panels.read_all(),
+        "faults": asdict(faults.read_state()),
+        "timeline": timeline.list_recent(g.language),
     }
 
 
-def _tagged(response: Response) -> Response:
-    """A response that a page may ask for again by its entity tag."""
+def _add_etag(response: Response) -> Response:
+    """Add an entity tag, so that a page gets a 304 when nothing changed."""
     response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
     return response.make_conditional(request.environ)
 
 
-def _done(faults: Faults, **told: object) -> Response:
-    """What a button's script is told; without a script the page is shown again."""
+def _reply(faults: FaultInjector, **values: object) -> Response:
+    """Answer a button: JSON for the page's script, a redirect to the page without a script."""
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
         return redirect(url_for("demo.overview"), 303)
-    response = jsonify({**told, "faults": asdict(faults.state())})
+    response = jsonify({**values, "faults": asdict(faults.read_state())})
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _chips(language: Language) -> list[str]:
-    return [EXAMPLES[language][i] for i in (0, 3, 14)] + list(TALKS[language][:1])
+def _choose_examples(language: Language) -> list[str]:
+    return [EXAMPLES[language][i] for i in (0, 3, 14)] + list(CONVERSATIONS[language][:1])
 
 
-def _fault_rows() -> list[dict[str, str]]:
-    """Each fault with the action that causes it, the one that ends it, and their words."""
+def _list_faults() -> list[dict[str, str]]:
+    """Return each fault with the actions that start and end it, and the keys of their labels."""
     return [
-        {"name": "analyst", "break": "stop", "mend": "start", "do": "stop", "undo": "start"},
-        {"name": "slow", "break": "slow", "mend": "hurry", "do": "turn_on", "undo": "turn_off"},
-        {"name": "garble", "break": "garble", "mend": "ungarble", "do": "turn_on",
+        {"name": "analyst", "break": "stop", "fix": "start", "do": "stop", "undo": "start"},
+        {"name": "slow", "break": "slow", "fix": "unslow", "do": "turn_on", "undo": "turn_off"},
+        {"name": "garble", "break": "garble", "fix": "ungarble", "do": "turn_on",
          "undo": "turn_off"},
-        {"name": "analysis", "break": "break-analysis", "mend": "mend-analysis", "do": "break",
-         "undo": "mend"},
-        {"name": "disk", "break": "break-disk", "mend": "mend-disk", "do": "break",
-         "undo": "mend"},
+        {"name": "analysis", "break": "break-analysis", "fix": "fix-analysis", "do": "break",
+         "undo": "fix"},
+        {"name": "disk", "break": "break-disk", "fix": "fix-disk", "do": "break",
+         "undo": "fix"},
     ]  # fmt: skip
 
 
-def _drill_rows() -> list[dict[str, str]]:
-    """Each button of the drills: its words and where it is sent."""
-    return [{"name": name, "address": url_for("demo.drill", name=name)} for name in DRILLS] + [
+def _list_scenarios() -> list[dict[str, str]]:
+    """Return the buttons of the scenarios: the key of each label and its address."""
+    return [
+        {"name": name, "address": url_for("demo.run_scenario", name=name)} for name in SCENARIOS
+    ] + [
         {"name": "repair", "address": url_for("demo.repair")},
         {"name": "announce", "address": url_for("demo.announce")},
     ]
@@ -211,19 +212,19 @@ def _remember_language(response: Response) -> Response:
     return response
 
 
-def from_this_machine(incoming: Request) -> bool:
-    """Who may look, ask the assistant and open the console: whoever sits at this machine."""
+def is_from_this_machine(incoming: Request) -> bool:
+    """Return whether a request comes from this machine: others get no page and no console."""
     try:
         return ipaddress.ip_address(incoming.remote_addr or "").is_loopback
     except ValueError:
         return False
 
 
-def same_origin(incoming: Request) -> bool:
-    """Whether a request comes from the demo's own pages, or from no browser at all.
+def is_same_origin(incoming: Request) -> bool:
+    """Return whether a request comes from the demo's own pages, or not from a browser.
 
-    Browsers say where a request comes from in ``Sec-Fetch-Site``, older ones in ``Origin``; a
-    program that sends neither could send anything, and has no cookies of somebody else.
+    Browsers name the origin of a request in ``Sec-Fetch-Site``, older ones in ``Origin``. A program
+    that sends neither could send any header, and it does not have the cookies of another user.
     """
     site = incoming.headers.get("Sec-Fetch-Site")
     if site is not None:

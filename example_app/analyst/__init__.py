@@ -1,5 +1,5 @@
-"""The analyst: an OpenAI-compatible HTTP service that knows this machine.
+"""The analyst: an OpenAI-compatible HTTP service that answers questions about this machine.
 
-It runs in a process of its own (``python -m example_app.analyst``) and does what the in-process
-analysis cannot: it follows a talk, compares two metrics and remembers the last twenty minutes.
+It runs in a process of its own (``python -m example_app.analyst``). Unlike the in-process analysis
+it understands follow-up questions, compares two metrics and keeps the last twenty minutes.
 """

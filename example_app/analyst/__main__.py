@@ -16,18 +16,18 @@ import psutil
 from ..state import StateDir
 from ..system import Sampler
 from .history import History
-from .service import AnalystServer
+from .server import AnalystServer
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until a signal comes, or the owner's process is gone."""
+    """Serve until a signal arrives or the owner's process has ended."""
     parser = argparse.ArgumentParser(prog="python -m example_app.analyst", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, or a port that is taken: any free")
     parser.add_argument("--owner", type=int, help="end when this process ends")
     parser.add_argument("--state", type=Path, help="folder shared with the server")
     options = parser.parse_args(argv)
     state = StateDir(options.state or Path(tempfile.mkdtemp(prefix="om-analyst-")))
-    owner = _started(options.owner) if options.owner else None
+    owner = _find_start_time(options.owner) if options.owner else None
     if options.owner and owner is None:
         return 1
 
@@ -45,10 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(target=history.watch, args=(sampler, server.stopping), daemon=True).start()
     if owner is not None:
         threading.Thread(
-            target=_outlive_not, args=(options.owner, owner, server, state), daemon=True
+            target=_end_with_owner, args=(options.owner, owner, server, state), daemon=True
         ).start()
     port = server.server_address[1]
-    state.write("analyst", {"pid": os.getpid(), "started": _started(os.getpid()), "port": port})
+    state.write(
+        "analyst", {"pid": os.getpid(), "started": _find_start_time(os.getpid()), "port": port}
+    )
     sys.stdout.write(f"the analyst listens on http://127.0.0.1:{port}/v1\n")
     sys.stdout.flush()
     with contextlib.closing(server.socket):
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _started(pid: int) -> float | None:
+def _find_start_time(pid: int) -> float | None:
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -66,10 +68,10 @@ def _started(pid: int) -> float | None:
         return None
 
 
-def _outlive_not(pid: int, started: float, server: AnalystServer, state: StateDir) -> None:
-    """End with the owner, however it ended, and leave nothing behind."""
+def _end_with_owner(pid: int, started: float, server: AnalystServer, state: StateDir) -> None:
+    """Delete the state and stop the server when the owner has ended, for whatever reason."""
     while not server.stopping.wait(0.5):
-        if _started(pid) != started:
+        if _find_start_time(pid) != started:
             state.remove()
             server.shutdown()
 

@@ -16,7 +16,7 @@ __all__ = ["History", "Point"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One moment; percentages, bytes per second, and plain numbers."""
+    """The figures of one moment: percentages, bytes per second and plain numbers."""
 
     at: float
     memory: float
@@ -28,8 +28,8 @@ class Point:
     processes: float
 
     @classmethod
-    def of(cls, now: Snapshot) -> Point:
-        """The figures worth remembering of a snapshot; ``disk`` is the fullest one's."""
+    def from_snapshot(cls, now: Snapshot) -> Point:
+        """Make a point from a snapshot. ``disk`` is the percentage of the fullest disk."""
         return cls(
             at=now.at,
             memory=now.memory.percent,
@@ -43,10 +43,10 @@ class Point:
 
 
 class History:
-    """Points, the oldest first; bounded.
+    """A bounded list of points, the oldest first.
 
     Args:
-        keep: how many points are kept.
+        keep: the largest number of points.
     """
 
     def __init__(self, keep: int = 400) -> None:
@@ -54,17 +54,17 @@ class History:
         self._lock = threading.Lock()
 
     def add(self, point: Point) -> None:
-        """Remember one more."""
+        """Add a point."""
         with self._lock:
             self._points.append(point)
 
-    def since(self, at: float) -> list[Point]:
-        """The points from ``at`` (Unix time) on."""
+    def list_since(self, at: float) -> list[Point]:
+        """Return the points since ``at`` (Unix time)."""
         with self._lock:
             return [p for p in self._points if p.at >= at]
 
-    def nearest(self, at: float) -> Point | None:
-        """The point closest to ``at`` (Unix time)."""
+    def find_nearest(self, at: float) -> Point | None:
+        """Return the point closest to ``at`` (Unix time)."""
         with self._lock:
             return min(self._points, key=lambda p: abs(p.at - at), default=None)
 
@@ -72,5 +72,5 @@ class History:
         """Add a point every ``every_s`` seconds until ``stop`` is set."""
         while not stop.is_set():
             with contextlib.suppress(psutil.Error, OSError):  # the next reading may work again
-                self.add(Point.of(sampler.snapshot()))
+                self.add(Point.from_snapshot(sampler.snapshot()))
             stop.wait(every_s)

@@ -1,9 +1,9 @@
-"""Questions about this machine, in English and Korean: understood, then answered from readings."""
+"""Understands questions about this machine in English and Korean, and answers from readings."""
 
 from __future__ import annotations
 
 from .answers import answer
+from .intents import understand
 from .query import INTENTS, Query
-from .understanding import understand
 
 __all__ = ["INTENTS", "Query", "answer", "understand"]

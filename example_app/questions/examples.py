@@ -1,10 +1,10 @@
-"""Questions to begin with, as the page offers them."""
+"""Example questions that the page shows."""
 
 from __future__ import annotations
 
 from .query import Language
 
-__all__ = ["EXAMPLES", "TALKS"]
+__all__ = ["CONVERSATIONS", "EXAMPLES"]
 
 EXAMPLES: dict[Language, tuple[str, ...]] = {
     "en": (
@@ -42,9 +42,9 @@ EXAMPLES: dict[Language, tuple[str, ...]] = {
         "서버 괜찮아?",
     ),
 }
-"""One question at a time about this moment."""
+"""Single questions about the current state."""
 
-TALKS: dict[Language, tuple[str, ...]] = {
+CONVERSATIONS: dict[Language, tuple[str, ...]] = {
     "en": (
         "Is memory or disk fuller?",
         "How did memory change?",
@@ -58,4 +58,4 @@ TALKS: dict[Language, tuple[str, ...]] = {
         "메모리 제일 많이 쓰는 프로세스가 뭐야? → 그 다음은?",
     ),
 }
-"""What needs the talk so far, two metrics or earlier readings."""
+"""Questions that need the conversation so far, two metrics or earlier readings."""

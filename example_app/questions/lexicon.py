@@ -1,4 +1,4 @@
-"""The words that are understood, by concept; both languages lead to the same concepts."""
+"""The known words by concept. Both languages use the same concepts."""
 
 from __future__ import annotations
 

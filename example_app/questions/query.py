@@ -1,4 +1,4 @@
-"""What a question asks, once it is understood."""
+"""The query: the structured form of a question."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ INTENTS = (
     "follow_up",
     "unknown",
 )
-"""The last four before *unknown* need more than one reading, or the talk so far; only
-*several* can be answered from a single one."""
+"""The last four before *unknown* are about several metrics, earlier readings or the conversation
+so far. One reading is enough for *several* only."""
 
 SUBJECTS = ("memory", "swap", "cpu", "disk", "network", "load", "processes")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One understood question.
+    """The structured form of one question.
 
     Attributes:
         intent: one of :data:`INTENTS`.
         language: the language to answer in.
-        rank: which of an ordered list, from 1 for the first.
-        count: how many of it.
+        rank: the place in an ordered list; 1 is the first.
+        count: how many entries of the list.
         name: a process name, or the mount point of a disk.
-        subjects: what is compared, or whose history is asked, from :data:`SUBJECTS`.
+        subjects: those of :data:`SUBJECTS` to compare, or whose history the question is about.
         seconds: how far back, for a history; ``None`` when the question does not say.
         since: True for "how did it change", False for "what was it".
-        bare: only a subject was named, so it may continue the question before.
-        step: for a follow-up, how many places further ("the next one"); 0 when ``rank`` is meant.
+        bare: the question names a subject only, so it may continue the question before it.
+        step: of a follow-up, how many places further ("the next one"); 0 when ``rank`` counts.
     """
 
     intent: str

@@ -1,4 +1,4 @@
-// The overview: show the readings while the page is seen, and wire its parts.
+// The overview: creates the parts of the page, and polls the status while the page is visible.
 import { Assistant } from "./assistant.js";
 import { Faults } from "./faults.js";
 import { Note } from "./note.js";
@@ -7,13 +7,13 @@ import { Timeline } from "./timeline.js";
 
 const POLL_MS = 2000;
 const STALE_S = 1.5;
-const AGAIN_S = 3; // and at once when the server says that a reading is new
+const INTERVAL_S = 3; // the page also reads at once when the server reports a change
 
 const root = document.getElementById("app");
-const words = JSON.parse(root.dataset.words);
-const panels = new Panels(root, words, root.dataset.language);
-const faults = new Faults(root, words, () => poll());
-const timeline = new Timeline(root, words);
+const texts = JSON.parse(root.dataset.texts);
+const panels = new Panels(root, texts, root.dataset.language);
+const faults = new Faults(root, texts, () => poll());
+const timeline = new Timeline(root, texts);
 let timer = 0;
 
 function show(status) {
@@ -28,7 +28,7 @@ async function poll() {
     if (!answer.ok) throw new Error(String(answer.status));
     show(await answer.json());
   } catch {
-    // The panels say how old they are; that the connection is lost, a toast says on every page.
+    // The panels show their age, and a toast reports a lost connection on every page.
   }
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(poll, POLL_MS);
@@ -41,15 +41,15 @@ timer = setTimeout(poll, POLL_MS);
 setInterval(() => document.hidden || panels.tick(), 1000);
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
 
-new Assistant(root, words).askFromAddress();
+new Assistant(root, texts).askFromAddress();
 
 const { query } = await import(document.querySelector('script[src*="/static/om.js"]').src);
 for (const [name, panel] of Object.entries(initial.panels)) {
   query(`panel:${name}`, `${root.dataset.panels}${name}`, {
     stale_time: STALE_S,
-    interval: AGAIN_S,
+    interval: INTERVAL_S,
     live: true,
     ...(panel.data && { initial: panel, initial_at: panel.at }),
   }).subscribe(({ data }) => data && panels.show({ [name]: data }));
 }
-new Note(root, words, query, initial.note);
+new Note(root, texts, query, initial.note);

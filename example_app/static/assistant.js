@@ -1,16 +1,16 @@
-// The assistant: ask the engine route, write the answer while it comes, and show who answered.
+// The assistant: asks the engine route, writes the answer as it arrives, and shows which engine answered.
 import { element, write } from "./format.js";
 
-const REMEMBERED = 20; // messages sent along, so that a follow-up has something to follow
+const CONTEXT = 20; // messages in a request, so that a follow-up question has a context
 
 export class Assistant {
-  constructor(root, words) {
+  constructor(root, texts) {
     this.url = root.dataset.assistant;
-    this.words = words;
-    this.talk = root.querySelector("#talk");
+    this.texts = texts;
+    this.conversation = root.querySelector("#conversation");
     this.form = root.querySelector("#ask");
     this.input = root.querySelector("#question");
-    this.hint = this.talk.querySelector(".hint");
+    this.hint = this.conversation.querySelector(".hint");
     this.messages = [];
     this.module = import(document.querySelector('script[src*="/static/om.js"]').src);
     this.form.addEventListener("submit", (event) => {
@@ -24,12 +24,12 @@ export class Assistant {
     root.querySelector("#clear").addEventListener("click", () => {
       this.abort?.abort();
       this.messages = [];
-      this.talk.replaceChildren(this.hint);
+      this.conversation.replaceChildren(this.hint);
       this.input.focus();
     });
   }
 
-  // A question in the address (?q=…) is asked at once, and only once.
+  // Asks the question in the address (?q=…) once, when the page has loaded.
   askFromAddress() {
     const address = new URL(location.href);
     const question = address.searchParams.get("q");
@@ -47,47 +47,47 @@ export class Assistant {
     this.hint.remove();
     this.input.value = "";
     this.messages.push({ role: "user", content: question });
-    const text = element("p", { class: "text", text: this.words.thinking });
+    const text = element("p", { class: "text", text: this.texts.thinking });
     const turn = element("article", { class: "turn answer waiting", "aria-busy": "true" }, text);
-    this.talk.append(element("article", { class: "turn question" }, element("p", { class: "text", text: question })), turn);
-    this.#toEnd();
+    this.conversation.append(element("article", { class: "turn question" }, element("p", { class: "text", text: question })), turn);
+    this.#scrollToEnd();
     let answer = "";
-    const began = performance.now();
+    const startedAt = performance.now();
     try {
       const { ask } = await this.module;
-      const { meta } = await ask(this.url, { messages: this.messages.slice(-REMEMBERED) }, {
+      const { meta } = await ask(this.url, { messages: this.messages.slice(-CONTEXT) }, {
         signal,
         onChunk: (piece) => {
           answer += typeof piece === "string" ? piece : (piece?.answer ?? "");
           turn.classList.remove("waiting");
           write(text, answer);
-          this.#toEnd();
+          this.#scrollToEnd();
         },
       });
       this.messages.push({ role: "assistant", content: answer });
-      turn.append(this.#badge(meta, performance.now() - began));
+      turn.append(this.#badge(meta, performance.now() - startedAt));
     } catch (error) {
       if (signal.aborted) return;
       turn.classList.add("failed");
-      // A part of an answer stays readable; the question may be asked again as it was.
-      const why = error.status === 429 ? this.words.too_many : (error.status ?? 0) < 500 && error.status ? error.message : this.words.failed;
+      // The received part of an answer stays visible. The question leaves the context: users may repeat it.
+      const why = error.status === 429 ? this.texts.too_many : (error.status ?? 0) < 500 && error.status ? error.message : this.texts.failed;
       write(text, answer ? `${answer} … ${why}` : why);
       this.messages.pop();
     } finally {
       turn.classList.remove("waiting");
       turn.setAttribute("aria-busy", "false");
       if (this.abort?.signal === signal) this.abort = null;
-      this.#toEnd();
+      this.#scrollToEnd();
     }
   }
 
   #badge(meta, took_ms) {
-    const w = this.words;
+    const w = this.texts;
     const badge = element(
       "p", { class: "badge" },
       element("span", { class: "tier", "data-tier": String(meta.tier), text: `${w[`tier${meta.tier}`] ?? ""} · ${w.tier} ${meta.tier}` }),
       element("span", { class: "engine", text: meta.engine }),
-      element("span", { class: "attempts", text: count(meta.attempts, w) }),
+      element("span", { class: "attempts", text: formatAttempts(meta.attempts, w) }),
     );
     if (meta.degraded) badge.append(element("span", { class: "mark", "data-mark": "degraded", text: w.degraded }));
     if (meta.stale) badge.append(element("span", { class: "mark", "data-mark": "stale", text: w.stale_answer }));
@@ -95,12 +95,12 @@ export class Assistant {
     return badge;
   }
 
-  #toEnd() {
-    this.talk.scrollTop = this.talk.scrollHeight;
+  #scrollToEnd() {
+    this.conversation.scrollTop = this.conversation.scrollHeight;
   }
 }
 
-function count(attempts, w) {
+function formatAttempts(attempts, w) {
   const word = attempts === 1 ? w.attempt : w.attempts;
   return /^[a-z]/.test(word) ? `${attempts} ${word}` : `${attempts}${word}`;
 }

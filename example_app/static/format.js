@@ -1,4 +1,4 @@
-// Numbers as people read them, and small helpers to write them into the page.
+// Formats numbers, and helpers that write them into the page.
 
 export function size(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -27,17 +27,17 @@ export function uptime(seconds, language) {
 }
 
 export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name === "class") made.className = value;
-    else if (name === "text") made.textContent = value;
-    else made.setAttribute(name, value);
+    if (name === "class") node.className = value;
+    else if (name === "text") node.textContent = value;
+    else node.setAttribute(name, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-// Writes only what changed: an unchanged text node keeps selection and costs no layout.
+// Writes changed text only: an unchanged text node keeps its selection and needs no layout.
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,12 +1,12 @@
-// The note: one text for all pages. Whoever writes it, every open page shows it.
+// The note: one text that every open page shows and every visitor can change.
 import { write } from "./format.js";
 
 export class Note {
-  constructor(root, words, query, initial) {
+  constructor(root, texts, query, initial) {
     const shown = root.querySelector("#note");
     const form = root.querySelector(".note form");
     const note = query("note", root.dataset.note, { live: true, initial });
-    note.subscribe(({ data }) => write(shown, data?.text || words.note_none));
+    note.subscribe(({ data }) => write(shown, data?.text || texts.note_none));
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const button = form.querySelector("button");
@@ -16,9 +16,9 @@ export class Note {
         const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
         if (!answer.ok) throw new Error(String(answer.status));
         form.reset();
-        note.refetch().catch(() => {}); // the server tells all pages; this one need not wait for it
+        note.refetch().catch(() => {}); // this page does not wait until the server notifies all pages
       } catch (error) {
-        write(shown, words.fault_failed.replace("{why}", error.message));
+        write(shown, texts.fault_failed.replace("{why}", error.message));
       } finally {
         button.disabled = false;
       }

@@ -1,14 +1,14 @@
-// The panels: draw what the server last read, and say how old it is.
+// The panels: draw the latest readings of the server and show their age.
 import { element, percent, size, uptime, write } from "./format.js";
 
 const POINTS = 90;
-const FEWEST = 15; // a young line is drawn wider
+const FEWEST = 15; // a line with fewer points is drawn wider
 const STORED = "panel-history";
 
 export class Panels {
-  constructor(root, words, language) {
+  constructor(root, texts, language) {
     this.root = root;
-    this.words = words;
+    this.texts = texts;
     this.language = language;
     this.sort = "by_memory";
     this.cards = Object.fromEntries(
@@ -27,7 +27,7 @@ export class Panels {
     }
   }
 
-  // A panel without data keeps what it showed: another worker may have read nothing yet.
+  // A panel without data keeps its old data: the worker that answered may have no reading yet.
   show(panels) {
     for (const [name, panel] of Object.entries(panels)) {
       const card = this.cards[name];
@@ -55,16 +55,16 @@ export class Panels {
       const at = Number(card.dataset.at);
       if (card.dataset.failing === "true") {
         const time = new Date(at * 1000).toLocaleTimeString(this.language);
-        write(age, at ? this.words.stale.replace("{time}", time) : this.words.no_data);
+        write(age, at ? this.texts.stale.replace("{time}", time) : this.texts.no_data);
       } else if (at) {
         const s = Math.max(Math.round(now - at), 0);
-        write(age, s < 2 ? this.words.now : this.words.ago.replace("{s}", s));
+        write(age, s < 2 ? this.texts.now : this.texts.ago.replace("{s}", s));
       }
     }
   }
 
   #cpu(card, data) {
-    const w = this.words;
+    const w = this.texts;
     write(card.querySelector("[data-figure]"), percent(data.percent));
     const load = data.load ? ` · ${w.load} ${data.load.map((x) => x.toFixed(2)).join(" ")}` : "";
     write(card.querySelector("[data-detail]"), `${data.cores} ${data.cores === 1 ? w.core : w.cores}${load}`);
@@ -72,7 +72,7 @@ export class Panels {
   }
 
   #memory(card, data) {
-    const w = this.words;
+    const w = this.texts;
     write(card.querySelector("[data-figure]"), percent(data.percent));
     const swap = data.swap_total ? `${w.swap} ${size(data.swap_used)} / ${size(data.swap_total)}` : w.no_swap;
     write(card.querySelector("[data-detail]"), `${size(data.available)} ${w.available} / ${size(data.total)} · ${swap}`);
@@ -80,7 +80,7 @@ export class Panels {
   }
 
   #network(card, data) {
-    const w = this.words;
+    const w = this.texts;
     write(card.querySelector("[data-figure]"), `↓ ${size(data.received_rate)}/s\n↑ ${size(data.sent_rate)}/s`);
     write(card.querySelector("[data-detail]"), `${w.since_boot} ↓ ${size(data.received)} ↑ ${size(data.sent)}`);
     this.#spark(card, "network", data.received_rate + data.sent_rate, 1024);
@@ -88,7 +88,7 @@ export class Panels {
 
   #disks(card, data) {
     const list = card.querySelector("[data-rows]");
-    const w = this.words;
+    const w = this.texts;
     while (list.children.length > data.disks.length) list.lastElementChild.remove();
     data.disks.forEach((disk, i) => {
       let row = list.children[i];
@@ -112,7 +112,7 @@ export class Panels {
   }
 
   #processes(card, data) {
-    write(card.querySelector("[data-figure]"), `${data.count} ${this.words.running}`);
+    write(card.querySelector("[data-figure]"), `${data.count} ${this.texts.running}`);
     const body = card.querySelector("[data-rows]");
     const rows = data[this.sort];
     while (body.children.length > rows.length) body.lastElementChild.remove();
@@ -134,11 +134,11 @@ export class Panels {
       write(host, data.hostname);
       write(document.querySelector("[data-system]"), `${data.system} · `);
       const up = uptime(Date.now() / 1000 - data.boot_time, this.language);
-      write(document.querySelector("[data-uptime]"), `${this.words.up} ${up}`);
+      write(document.querySelector("[data-uptime]"), `${this.texts.up} ${up}`);
     }
   }
 
-  // `least` is the smallest full height, so that a quiet line stays low.
+  // `least` is the smallest value at full height, so that a line of small values stays low.
   #spark(card, name, value, least) {
     const values = (this.history[name] ??= []);
     values.push(value);
@@ -165,7 +165,7 @@ export class Panels {
     try {
       sessionStorage.setItem(STORED, JSON.stringify({ at: Date.now(), history: this.history }));
     } catch {
-      // storage may be off; the lines then begin anew with the page
+      // storage may be off; the lines then start again when the page loads
     }
   }
 }

@@ -1,4 +1,4 @@
-// The theme switch: what the system prefers, until somebody chooses.
+// The theme switch: the theme of the system, until the user chooses one.
 const root = document.documentElement;
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -8,6 +8,6 @@ document.getElementById("theme").addEventListener("click", () => {
   try {
     localStorage.setItem("theme", root.dataset.theme);
   } catch {
-    // storage may be off; the choice then lasts for this page
+    // storage may be off; the choice then holds for this page only
   }
 });

@@ -1,22 +1,22 @@
-// What just happened in all workers: one line each, newest first.
+// The timeline: the events of all workers, newest first.
 import { element, write } from "./format.js";
 
 export class Timeline {
-  constructor(root, words) {
+  constructor(root, texts) {
     this.list = root.querySelector("#timeline");
-    this.words = words;
+    this.texts = texts;
     this.shown = "";
   }
 
   show(events) {
-    const said = JSON.stringify(events);
-    if (said === this.shown) return;
-    this.shown = said;
+    const text = JSON.stringify(events);
+    if (text === this.shown) return;
+    this.shown = text;
     if (!events.length) {
-      this.list.replaceChildren(element("li", { class: "hint", text: this.words.timeline_empty }));
+      this.list.replaceChildren(element("li", { class: "hint", text: this.texts.timeline_empty }));
       return;
     }
-    // Rows are kept, so that nobody loses a selection for a line that did not change.
+    // Known rows stay in the page, so that a selection in an unchanged row is not lost.
     const known = new Map([...this.list.children].map((row) => [row.dataset.id, row]));
     this.list.replaceChildren(
       ...events.map((event) => {
@@ -34,7 +34,7 @@ export class Timeline {
       "li", { "data-level": event.level },
       element("time", { text: time, datetime: new Date(event.at * 1000).toISOString() }),
       element("span", { class: "what" }, event.text, " ", element("b", { class: "times" })),
-      element("span", { class: "worker", text: `${this.words.worker} ${event.worker}` }),
+      element("span", { class: "worker", text: `${this.texts.worker} ${event.worker}` }),
     );
     row.dataset.id = id;
     return row;

@@ -1,4 +1,4 @@
-"""A machine whose every reading is known, and the demo as people use it."""
+"""A machine with known readings, and the running demo in a browser."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 server.kill()
                 server.wait()
     _, alive = psutil.wait_procs(family, timeout=5)
-    assert not alive, "everything that the demo started ends with it"
+    assert not alive, "all processes of the demo end with it"
     assert not (folder / "state").exists()
     text = log.read_text()
-    broken_on_purpose = text.count("'panel:disks' failed")
-    assert text.count("Traceback") == broken_on_purpose, text
+    expected = text.count("'panel:disks' failed")
+    assert text.count("Traceback") == expected, text
 
 
 def wait_for(port: int, log: Path) -> None:
@@ -100,7 +100,7 @@ def wait_for(port: int, log: Path) -> None:
 
 
 class Opened:
-    """A page, and everything that its console said."""
+    """A page, and the messages of its console."""
 
     def __init__(self, browser: Browser, **options: Any) -> None:
         options = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options}
@@ -118,7 +118,7 @@ class Opened:
         self.context.close()
 
     def ask(self, question: str) -> tuple[str, str]:
-        """The answer's text and its badge."""
+        """Ask a question and return the answer's text and its badge."""
         answers = self.page.locator(".turn.answer")
         before = answers.count()
         self.page.locator("#question").fill(question)
@@ -137,11 +137,11 @@ class Opened:
         raise AssertionError("the page does not ask for notifications")
 
     def toast(self, text: str) -> Locator:
-        """The toast that says so."""
+        """Find the toast that contains a text."""
         return self.page.locator("om-toasts li:not([inert])").filter(has_text=text)
 
-    def drill(self, name: str) -> None:
-        self.page.locator(f"[data-drill={name}] button").click()
+    def run_scenario(self, name: str) -> None:
+        self.page.locator(f"[data-scenario={name}] button").click()
 
     def press(self, fault: str, button: str, state: str) -> None:
         row = self.page.locator(f"[data-fault={fault}]")
@@ -151,5 +151,5 @@ class Opened:
 
 @pytest.fixture
 def opened(browser: Browser) -> Callable[..., Opened]:
-    """Open a browser of one's own: ``with opened(locale="ko-KR") as demo``."""
+    """Open a new browser context: ``with opened(locale="ko-KR") as demo``."""
     return lambda **options: Opened(browser, **options)

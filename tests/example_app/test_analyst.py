@@ -68,12 +68,14 @@ def get(port: int, path: str) -> tuple[int, dict[str, object]]:
         connection.close()
 
 
-def talk(*questions: str) -> list[dict[str, str]]:
+def make_messages(*questions: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": q} for q in questions]
 
 
-def test_a_whole_answer_is_a_chat_completion(analyst: tuple[int, StateDir]) -> None:
-    status, kind, body = post(analyst[0], {"model": "m", "messages": talk("how much memory?")})
+def test_an_answer_is_a_chat_completion(analyst: tuple[int, StateDir]) -> None:
+    status, kind, body = post(
+        analyst[0], {"model": "m", "messages": make_messages("how much memory?")}
+    )
     document = json.loads(body)
     assert (status, kind) == (200, "application/json")
     assert document["object"] == "chat.completion"
@@ -84,8 +86,8 @@ def test_a_whole_answer_is_a_chat_completion(analyst: tuple[int, StateDir]) -> N
     assert document["usage"]["total_tokens"] > 0
 
 
-def test_a_streamed_answer_comes_in_pieces_and_ends_well(analyst: tuple[int, StateDir]) -> None:
-    body = {"stream": True, "messages": talk("디스크 얼마나 남았어?")}
+def test_a_streamed_answer_has_several_events_and_an_end(analyst: tuple[int, StateDir]) -> None:
+    body = {"stream": True, "messages": make_messages("디스크 얼마나 남았어?")}
     status, kind, raw = post(analyst[0], body)
     assert (status, kind) == (200, "text/event-stream")
     events = [line[6:] for line in raw.decode().splitlines() if line.startswith("data: ")]
@@ -98,13 +100,13 @@ def test_a_streamed_answer_comes_in_pieces_and_ends_well(analyst: tuple[int, Sta
     assert "남았습니다" in "".join(pieces)
 
 
-def test_it_follows_a_talk(analyst: tuple[int, StateDir]) -> None:
-    messages = talk("which process uses the most memory?", "and the second one?")
+def test_it_answers_a_follow_up(analyst: tuple[int, StateDir]) -> None:
+    messages = make_messages("which process uses the most memory?", "and the second one?")
     document = json.loads(post(analyst[0], {"messages": messages})[2])
     assert "second most memory" in document["choices"][0]["message"]["content"]
 
 
-def test_models_and_health_are_told(analyst: tuple[int, StateDir]) -> None:
+def test_it_serves_its_models_and_health(analyst: tuple[int, StateDir]) -> None:
     assert get(analyst[0], "/healthz") == (200, {"status": "ok"})
     status, models = get(analyst[0], "/v1/models")
     assert status == 200
@@ -122,7 +124,7 @@ def test_models_and_health_are_told(analyst: tuple[int, StateDir]) -> None:
         ({"messages": "hello"}, 400),
     ],
 )
-def test_a_wrong_body_is_refused_as_such_services_do(
+def test_an_invalid_body_gets_an_error_in_the_openai_format(
     body: object, status: int, analyst: tuple[int, StateDir]
 ) -> None:
     got, _, answer = post(analyst[0], body)
@@ -130,7 +132,7 @@ def test_a_wrong_body_is_refused_as_such_services_do(
     assert json.loads(answer)["error"]["type"] == "invalid_request_error"
 
 
-def test_too_large_a_body_is_refused_unread(analyst: tuple[int, StateDir]) -> None:
+def test_a_too_large_body_is_not_read(analyst: tuple[int, StateDir]) -> None:
     with socket.create_connection(("127.0.0.1", analyst[0]), timeout=10) as raw:
         raw.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
@@ -142,21 +144,21 @@ def test_the_faults_are_real(analyst: tuple[int, StateDir]) -> None:
     port, state = analyst
     state.write("faults", {"garble": True})
     try:
-        status, _, body = post(port, {"messages": talk("memory?")})
+        status, _, body = post(port, {"messages": make_messages("memory?")})
         assert status == 200
         with pytest.raises(ValueError):
             json.loads(body)
-        body = post(port, {"stream": True, "messages": talk("memory?")})[2]
+        body = post(port, {"stream": True, "messages": make_messages("memory?")})[2]
         assert b"[DONE]" not in body
         state.write("faults", {"slow": True})
         began = time.monotonic()
-        assert post(port, {"messages": talk("memory?")})[0] == 200
+        assert post(port, {"messages": make_messages("memory?")})[0] == 200
         assert time.monotonic() - began > 3.5
     finally:
         state.write("faults", {})
 
 
-def test_a_taken_port_is_not_fatal(tmp_path: Path) -> None:
+def test_a_used_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -170,7 +172,7 @@ def test_a_taken_port_is_not_fatal(tmp_path: Path) -> None:
             process.wait(10)
 
 
-def test_it_ends_with_its_owner_and_leaves_nothing(tmp_path: Path) -> None:
+def test_it_ends_with_its_owner_and_deletes_the_state(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     state = tmp_path / "state"
     process, _ = start(state, "--owner", str(owner.pid))

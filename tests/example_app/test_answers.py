@@ -1,4 +1,4 @@
-"""Answers hold the very numbers of the reading."""
+"""Answers contain the numbers of the reading."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from example_app.questions import Query, answer, understand
-from example_app.questions.concerns import concerns
+from example_app.questions.problems import find_problems
 from example_app.system import Process, Sampler, Snapshot
 
 
@@ -56,7 +56,7 @@ def say(question: str, machine: Snapshot) -> str:
         ("서버 괜찮아?", ["문제가 없어 보입니다", "메모리 75.0 %"]),
     ],
 )
-def test_an_answer_holds_the_numbers(question: str, parts: list[str], machine: Snapshot) -> None:
+def test_an_answer_contains_the_numbers(question: str, parts: list[str], machine: Snapshot) -> None:
     text = say(question, machine)
     for part in parts:
         assert part in text, text
@@ -73,17 +73,17 @@ def test_an_answer_holds_the_numbers(question: str, parts: list[str], machine: S
         ("메모리랑 디스크 비교해줘", "그 질문에는 대화와 지난 기록을 기억하는 분석기가 필요"),
     ],
 )
-def test_what_cannot_be_answered_is_admitted(question: str, start: str, machine: Snapshot) -> None:
+def test_an_unknown_question_is_not_guessed(question: str, start: str, machine: Snapshot) -> None:
     assert say(question, machine).startswith(start)
 
 
-def test_trouble_is_named(machine: Snapshot) -> None:
+def test_problems_are_named(machine: Snapshot) -> None:
     full = replace(
         machine,
         memory=replace(machine.memory, percent=96.0),
         disks=(replace(machine.disks[0], percent=99.0), machine.disks[1]),
     )
-    assert len(concerns(full)) == 2
+    assert len(find_problems(full)) == 2
     text = say("is everything ok?", full)
     assert text.startswith("Worth a look: memory is 96.0 % used; / is 99.0 % full.")
 
@@ -103,7 +103,7 @@ def test_a_machine_without_swap_disks_or_sensors_says_so(machine: Snapshot) -> N
     assert "Nothing looks wrong" in say("is everything ok", bare)
 
 
-def test_a_rank_beyond_the_list_is_admitted(machine: Snapshot) -> None:
+def test_a_rank_beyond_the_list_is_explained(machine: Snapshot) -> None:
     assert "only 4" in answer(Query("top_memory", rank=9), machine)
     assert "only 2 disks" in answer(Query("disk_fullest", rank=5), machine)
 
@@ -119,7 +119,7 @@ def test_the_answers_equal_psutil_at_that_moment() -> None:
     assert abs(now.memory.percent - before.percent) < 5
     assert f"{root.total / 2**30:.1f} GiB" in say("how much disk is left?", now)
     assert f"{before.total / 2**30:.1f} GiB" in say("memory usage", now)
-    heaviest = now.by_memory()[0]
+    heaviest = now.sort_by_memory()[0]
     assert f"{heaviest.name} (PID {heaviest.pid})" in say("what uses the most memory?", now)
     if psutil.pid_exists(heaviest.pid):
         rss = psutil.Process(heaviest.pid).memory_info().rss

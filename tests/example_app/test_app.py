@@ -1,4 +1,4 @@
-"""The app in one process: its pages, its JSON, who may do what, and the three tiers."""
+"""The app in one process: pages, JSON, permissions and the three tiers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 
 from example_app import create_app
 from example_app.config import DemoConfig
-from example_app.engines import messages_of
-from example_app.faults import Faults
+from example_app.engines import read_messages
+from example_app.fault_injection import FaultInjector
 from example_app.state import StateDir
 from example_app.supervisor import Supervisor
-from example_app.words import WORDS
+from example_app.translations import TRANSLATIONS
 from om_plugins.errors import InvalidRequest
 
 Make = Callable[..., Flask]
@@ -29,15 +29,15 @@ def config(tmp_path: Path) -> DemoConfig:
 
 
 @pytest.fixture
-def faults(config: DemoConfig) -> Iterator[Faults]:
+def faults(config: DemoConfig) -> Iterator[FaultInjector]:
     supervisor = Supervisor(config)
-    yield Faults(config, supervisor)
+    yield FaultInjector(config, supervisor)
     supervisor.stop()
     StateDir(config.state).remove()
 
 
 @pytest.fixture
-def app(config: DemoConfig, faults: Faults) -> Iterator[Flask]:
+def app(config: DemoConfig, faults: FaultInjector) -> Iterator[Flask]:
     app = create_app(config)
     yield app
     app.extensions["om_plugins"].close()
@@ -83,8 +83,8 @@ def test_the_language_follows_the_browser_and_the_switch(client: FlaskClient) ->
     assert "장애 패널" in client.get("/").get_data(as_text=True)
 
 
-def test_both_languages_have_the_same_words() -> None:
-    assert WORDS["en"].keys() == WORDS["ko"].keys()
+def test_both_languages_have_the_same_texts() -> None:
+    assert TRANSLATIONS["en"].keys() == TRANSLATIONS["ko"].keys()
 
 
 def test_the_panels_are_read_and_cached(client: FlaskClient, app: Flask) -> None:
@@ -97,7 +97,7 @@ def test_the_panels_are_read_and_cached(client: FlaskClient, app: Flask) -> None
     assert stats.fresh >= 5
 
 
-def test_each_panel_is_read_by_itself_and_again_by_its_tag(client: FlaskClient) -> None:
+def test_each_panel_is_read_by_itself_and_has_an_entity_tag(client: FlaskClient) -> None:
     first = client.get("/api/panels/memory")
     assert first.get_json()["data"]["percent"] > 0
     again = client.get("/api/panels/memory", headers={"If-None-Match": first.headers["ETag"]})
@@ -106,7 +106,7 @@ def test_each_panel_is_read_by_itself_and_again_by_its_tag(client: FlaskClient) 
     assert "panels" not in client.get("/api/status?panels=0").get_json()
 
 
-def test_a_note_is_written_cut_and_taken_away(client: FlaskClient) -> None:
+def test_a_note_is_stored_cut_and_removed(client: FlaskClient) -> None:
     assert client.get("/api/note").get_json() == {"text": ""}
     client.post("/note", data={"note": f"  {'x' * 300}"})
     assert client.get("/api/note").get_json() == {"text": "x" * 198}
@@ -116,24 +116,24 @@ def test_a_note_is_written_cut_and_taken_away(client: FlaskClient) -> None:
     assert client.get("/api/note").get_json() == {"text": ""}
 
 
-def test_a_broken_fetcher_without_any_reading_is_told_and_hurts_no_other_panel(
-    client: FlaskClient, faults: Faults
+def test_a_broken_fetcher_without_any_reading_affects_no_other_panel(
+    client: FlaskClient, faults: FaultInjector
 ) -> None:
-    faults.do("break-disk")
+    faults.apply("break-disk")
     panels = client.get("/api/status").get_json()["panels"]
     assert panels["disks"]["data"] is None
     assert panels["disks"]["failing"] is True
     assert panels["memory"]["data"]
-    faults.do("mend-disk")
+    faults.apply("fix-disk")
     page = client.get("/api/status")
     assert page.get_json()["faults"]["disk"] is False
 
 
-def test_the_tiers_answer_in_order(client: FlaskClient, faults: Faults) -> None:
+def test_the_tiers_answer_in_order(client: FlaskClient, faults: FaultInjector) -> None:
     text, how = ask(client, "what's the memory usage?")
     assert (how["OM-Tier"], how["OM-Engine"], how.get("OM-Degraded")) == ("2", "in-process", "?1")
     assert "Memory is" in text
-    faults.do("break-analysis")
+    faults.apply("break-analysis")
     text, how = ask(client, "메모리 얼마나 남았어?")
     assert (how["OM-Tier"], how["OM-Engine"]) == ("3", "guidance")
     assert "`free -h`" in text
@@ -142,24 +142,24 @@ def test_the_tiers_answer_in_order(client: FlaskClient, faults: Faults) -> None:
 
 @pytest.mark.server
 def test_the_analyst_answers_first_and_a_killed_one_not_at_all(
-    client: FlaskClient, faults: Faults
+    client: FlaskClient, faults: FaultInjector
 ) -> None:
-    assert faults.do("start")
+    assert faults.apply("start")
     text, how = ask(client, "which process uses the most memory?", "and the second one?")
     assert (how["OM-Tier"], how["OM-Engine"]) == ("1", "analyst")
     assert "second most memory" in text
-    assert faults.do("stop")
+    assert faults.apply("stop")
     text, how = ask(client, "is memory or disk fuller?")
     assert how["OM-Tier"] == "2"
     assert text.startswith("That needs the analyst")
-    assert faults.do("start")
+    assert faults.apply("start")
     assert ask(client, "is memory or disk fuller?")[1]["OM-Tier"] == "1"
 
 
 @pytest.mark.server
-def test_garbled_answers_are_never_shown(client: FlaskClient, faults: Faults) -> None:
-    faults.do("start")
-    faults.do("garble")
+def test_garbled_answers_are_never_shown(client: FlaskClient, faults: FaultInjector) -> None:
+    faults.apply("start")
+    faults.apply("garble")
     text, how = ask(client, "uptime?")
     assert (how["OM-Tier"], how["OM-Degraded"]) == ("2", "?1")
     assert text.startswith("Up for")
@@ -172,7 +172,7 @@ def test_garbled_answers_are_never_shown(client: FlaskClient, faults: Faults) ->
 
 @pytest.mark.server
 def test_another_openai_compatible_server_gets_the_readings(
-    faults: Faults, config: DemoConfig, tmp_path: Path
+    faults: FaultInjector, config: DemoConfig, tmp_path: Path
 ) -> None:
     import threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -244,7 +244,7 @@ def test_only_the_apps_own_pages_may_break_things(
     assert answer.status_code == status
 
 
-def test_faults_are_posted_and_known(client: FlaskClient) -> None:
+def test_faults_need_a_post_and_a_known_name(client: FlaskClient) -> None:
     assert client.get("/faults/slow").status_code == 405
     assert client.post("/faults/format").status_code == 404
     without_script = client.post("/faults/slow", headers={"Accept": "text/html"})
@@ -288,11 +288,11 @@ def test_a_hostile_process_name_stays_text(
 )
 def test_a_payload_without_a_question_is_the_callers_mistake(payload: object) -> None:
     with pytest.raises(InvalidRequest):
-        messages_of(payload)
+        read_messages(payload)
 
 
-def test_a_talk_is_cut_to_its_end() -> None:
+def test_only_the_end_of_a_conversation_is_kept() -> None:
     long = [{"role": "user", "content": "x" * 9999}] * 99
-    messages = messages_of({"messages": long})
+    messages = read_messages({"messages": long})
     assert len(messages) == 24
     assert len(messages[0]["content"]) == 2000

@@ -1,4 +1,4 @@
-"""The demo as people use it: real gunicorn, a real browser, buttons pressed and questions asked."""
+"""The demo under real gunicorn in a real browser: buttons, questions, pages."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_garbled_and_broken_tiers_lead_to_the_next(opened: Open, address: str) -
         text, badge = demo.ask("uptime")
         assert "tier 3" in badge
         assert "free -h" in text
-        demo.press("analysis", "Mend", "works")
+        demo.press("analysis", "Fix", "works")
         demo.press("garble", "Turn off", "off")
         assert "tier 1" in demo.ask("uptime")[1]
         assert demo.said == []
 
 
-def test_a_broken_panel_keeps_its_reading_and_says_since_when(opened: Open, address: str) -> None:
+def test_a_broken_panel_keeps_its_reading_and_shows_since_when(opened: Open, address: str) -> None:
     with opened() as demo:
         demo.page.goto(address)
         panel = demo.page.locator("[data-panel=disks]")
@@ -63,11 +63,11 @@ def test_a_broken_panel_keeps_its_reading_and_says_since_when(opened: Open, addr
         panel.locator(".age", has_text="Stale since").wait_for()
         assert panel.locator("li").first.inner_text().split()[0] == shown.split()[0]
         assert demo.page.locator("[data-panel=memory].stale").count() == 0
-        demo.press("disk", "Mend", "works")
+        demo.press("disk", "Fix", "works")
         panel.locator(".age", has_text="ago").wait_for()
 
 
-def test_a_note_that_one_writes_shows_in_every_open_page(opened: Open, address: str) -> None:
+def test_every_open_page_shows_a_new_note(opened: Open, address: str) -> None:
     with opened() as one, opened() as two:
         for demo in (one, two):
             demo.page.goto(address)
@@ -149,7 +149,7 @@ def test_the_page_is_usable_by_keyboard_alone(opened: Open, address: str) -> Non
         demo.page.keyboard.type("is everything ok?")
         demo.page.keyboard.press("Enter")
         demo.page.locator(".badge").wait_for()
-        assert demo.page.locator("#talk[aria-live=polite]").count() == 1
+        assert demo.page.locator("#conversation[aria-live=polite]").count() == 1
 
 
 def test_a_question_in_the_address_is_asked(opened: Open, address: str) -> None:
@@ -162,7 +162,7 @@ def test_a_question_in_the_address_is_asked(opened: Open, address: str) -> None:
 
 
 def test_nothing_moves_while_the_page_fills(opened: Open, address: str) -> None:
-    """Cumulative layout shift, as web-vitals counts it; 0.1 is still called good."""
+    """Cumulative layout shift, as web-vitals counts it. Values up to 0.1 are good."""
     with opened() as demo:
         demo.page.add_init_script(
             "globalThis.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach("

@@ -1,4 +1,4 @@
-"""The timeline: signals in plain words, of all workers, bounded, and nobody's private message."""
+"""The timeline (and module ``events``): signals of all workers, bounded, no private messages."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Make = Callable[[], Flask]
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Make]:
-    """Apps as different workers have them: they share the state folder."""
+    """Make apps that share the state folder, as different workers do."""
     config = DemoConfig(state=tmp_path / "state", owner=os.getpid(), start_analyst=False)
     made: list[Flask] = []
 
     def make() -> Flask:
         app = create_app(config)
-        app.config["OM_PROBE_INTERVAL"] = 0  # what a probe finds would be told, too
+        app.config["OM_PROBE_INTERVAL"] = 0  # a probe would add events of its own
         made.append(app)
         return app
 
@@ -48,7 +48,9 @@ def worker(tmp_path: Path) -> Iterator[Make]:
     StateDir(config.state).remove()
 
 
-def told(app: Flask, language: str = "en", path: str = "/api/status") -> list[dict[str, Any]]:
+def read_timeline(
+    app: Flask, language: str = "en", path: str = "/api/status"
+) -> list[dict[str, Any]]:
     headers = {"Accept-Language": language}
     events: list[dict[str, Any]] = (
         app.test_client().get(path, headers=headers).get_json()["timeline"]
@@ -62,15 +64,15 @@ RENEWED = ("Readings are being renewed", "값을 새로 읽고 있습니다")
 def wait_for(app: Flask, text: str, language: str = "en") -> dict[str, Any]:
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        for event in told(app, language):
+        for event in read_timeline(app, language):
             if text in event["text"]:
                 return event
         time.sleep(0.02)
-    raise AssertionError(f"{text!r} is not among {told(app, language)}")
+    raise AssertionError(f"{text!r} is not among {read_timeline(app, language)}")
 
 
 ALERT = Alert("memory", "firing", 0.95, 0.9, 1.0)
-HAPPENED: list[tuple[str, dict[str, Any], str, str]] = [
+EVENTS: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "engine_failed",
         {"engine": "analyst", "error": Transient("x")},
@@ -169,8 +171,8 @@ HAPPENED: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "details", "english", "korean"), HAPPENED)
-def test_what_one_worker_did_is_told_by_another_in_both_languages(
+@pytest.mark.parametrize(("name", "details", "english", "korean"), EVENTS)
+def test_a_worker_shows_the_events_of_another_in_both_languages(
     name: str, details: dict[str, Any], english: str, korean: str, worker: Make
 ) -> None:
     one, other = worker(), worker()
@@ -182,7 +184,7 @@ def test_what_one_worker_did_is_told_by_another_in_both_languages(
     assert not set("{}…") & set(event["text"])
 
 
-def test_what_is_meant_for_one_browser_is_not_in_it(worker: Make) -> None:
+def test_messages_to_one_browser_are_not_in_the_timeline(worker: Make) -> None:
     app = worker()
     secret = Notification(kind="warning", message="your card", title="your card", to="sid:abc")
     signals.send(signals.notification_sent, app, notification=secret)
@@ -193,23 +195,23 @@ def test_what_is_meant_for_one_browser_is_not_in_it(worker: Make) -> None:
     assert "abc" not in str(messages)
 
 
-def test_a_storm_is_one_line_and_never_more_than_a_screenful(worker: Make) -> None:
+def test_many_equal_events_are_one_entry_and_the_list_is_bounded(worker: Make) -> None:
     app = worker()
     signals.send(signals.problem_reported, app, report=ProblemReport("0", 1.0, "m", "/"))
     for _ in range(20):
         signals.send(signals.recovery_started, app, subject="chain:assistant")
     wait_for(app, "The assistant is being repaired")
     until = time.monotonic() + 10
-    while told(app)[0]["count"] < 20 and time.monotonic() < until:
+    while read_timeline(app)[0]["count"] < 20 and time.monotonic() < until:
         time.sleep(0.02)
-    assert [event["count"] for event in told(app)] == [20, 1]
+    assert [event["count"] for event in read_timeline(app)] == [20, 1]
     for number in range(500):
         signals.send(signals.recovery_started, app, subject=f"route:/{number}")
     wait_for(app, "/499 ")
-    assert len(told(app)) <= SHOWN
+    assert len(read_timeline(app)) <= SHOWN
 
 
-def test_the_panels_own_reading_is_told_once_in_a_while(worker: Make) -> None:
+def test_refreshes_of_the_panels_appear_once_in_20_seconds(worker: Make) -> None:
     app = worker()
     for _ in range(50):
         signals.send(signals.cache_refreshed, app, key="panel:cpu", duration_s=0.1)
@@ -222,9 +224,9 @@ def test_the_panels_own_reading_is_told_once_in_a_while(worker: Make) -> None:
 @pytest.mark.parametrize(
     "data", [None, [], {}, {"what": "engine_failed"}, {"what": "rm", "at": 1.0, "worker": 1}]
 )
-def test_what_is_no_event_is_left_out(data: object, worker: Make) -> None:
+def test_other_data_on_the_topic_is_ignored(data: object, worker: Make) -> None:
     app = worker()
     app.extensions["om_plugins"].hub.publish(TOPIC, data)
     signals.send(signals.recovery_started, app, subject="chain:last")
     wait_for(app, "last is being repaired")
-    assert len(told(app)) == 1
+    assert len(read_timeline(app)) == 1

@@ -1,4 +1,4 @@
-"""What people are told: toasts in real browsers, from two real workers."""
+"""Toasts in real browsers, from two real workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ addEventListener("securitypolicyviolation", (event) => console.log("CSP", event.
 
 
 def ask(address: str, path: str, method: str = "GET") -> Any:
-    """From a connection of its own, so that any worker may answer."""
+    """Request from a new connection, so that any worker may answer."""
     connection = HTTPConnection(address.removeprefix("http://"), timeout=20)
     try:
         connection.request(method, path, headers={"Accept": "application/json"})
@@ -55,7 +55,7 @@ def notes(demo: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_fallback_is_told_to_the_browser_that_asked_and_a_new_version_to_everyone(
+def test_the_asking_browser_gets_a_toast_of_a_fallback_and_all_browsers_one_of_a_new_version(
     demo: Any, visitor: Any
 ) -> None:
     demo.press("analyst", "Kill", "stopped")
@@ -66,7 +66,7 @@ def test_a_fallback_is_told_to_the_browser_that_asked_and_a_new_version_to_every
     assert "web server did" in toast.inner_text()
     demo.press("analyst", "Start", "running")
 
-    demo.drill("announce")
+    demo.run_scenario("announce")
     for one in (demo, visitor):
         live = one.toast("is live.")
         live.wait_for()
@@ -74,8 +74,10 @@ def test_a_fallback_is_told_to_the_browser_that_asked_and_a_new_version_to_every
     assert [note["title"] for note in notes(visitor)] == ["New version"]
 
 
-def test_five_failures_are_noticed_and_repaired_before_ones_eyes(demo: Any, visitor: Any) -> None:
-    demo.drill("passing")
+def test_five_failures_start_a_recovery_whose_progress_the_browser_shows(
+    demo: Any, visitor: Any
+) -> None:
+    demo.run_scenario("transient")
     pattern = demo.toast("keeps having the same trouble")
     pattern.get_by_role("button", name="Report problem").wait_for()
     done = demo.toast("The assistant was repaired.")
@@ -95,21 +97,23 @@ def test_five_failures_are_noticed_and_repaired_before_ones_eyes(demo: Any, visi
         "Starting the analyst",
         "Checking the network",
     ]
-    # other visitors are told nothing of it
+    # other visitors get no toast of it
     assert [note for note in notes(visitor) if note["title"] != "New version"] == []
     assert visitor.toast("assistant").count() == 0
 
-    # the same trouble again rests, until somebody repairs by hand
-    demo.drill("passing")
-    rests = demo.toast("There was a recovery for this kind of trouble.")
-    rests.get_by_role("button", name="Repair now").click()
+    # during the cooldown the same errors start no recovery, but the button does
+    demo.run_scenario("transient")
+    cooldown = demo.toast("There was a recovery for this kind of trouble.")
+    cooldown.get_by_role("button", name="Repair now").click()
     demo.page.locator("[data-fault=analyst] [data-state]", has_text="running").wait_for()
     demo.toast("The assistant was repaired.").wait_for()
     assert "tier 1" in demo.ask("uptime")[1]
 
 
-def test_trouble_that_stays_is_admitted_and_a_report_of_it_arrives(demo: Any, address: str) -> None:
-    demo.drill("lasting")
+def test_a_failed_recovery_is_reported_and_a_problem_report_arrives(
+    demo: Any, address: str
+) -> None:
+    demo.run_scenario("permanent")
     failed = demo.toast("could not be repaired by itself")
     failed.wait_for()
     assert "error" in failed.get_attribute("class")
@@ -129,11 +133,11 @@ def test_trouble_that_stays_is_admitted_and_a_report_of_it_arrives(demo: Any, ad
 
     ask(address, "/faults/ungarble", "POST")
     with demo.page.expect_navigation():
-        demo.drill("announce")
+        demo.run_scenario("announce")
         demo.toast("is live.").get_by_role("button", name="Refresh").click()
 
 
-def test_a_lost_connection_is_told_on_every_page(opened: Open, address: str) -> None:
+def test_every_page_reports_a_lost_connection(opened: Open, address: str) -> None:
     with opened() as demo:
         for path in ("/", "/questions"):
             demo.go(address + path)
@@ -145,7 +149,7 @@ def test_a_lost_connection_is_told_on_every_page(opened: Open, address: str) -> 
             demo.page.locator("om-toasts li.success").wait_for()
 
 
-def test_the_timeline_is_of_both_workers(demo: Any, address: str) -> None:
+def test_the_timeline_has_the_events_of_both_workers(demo: Any, address: str) -> None:
     for _ in range(100):
         ask(address, "/announce", "POST")
         events = ask(address, "/api/status")["timeline"]
@@ -160,7 +164,7 @@ def test_the_timeline_is_of_both_workers(demo: Any, address: str) -> None:
         demo.page.locator("#timeline .worker", has_text=str(worker)).first.wait_for()
 
 
-def test_notices_speak_the_language_that_was_chosen(opened: Open, address: str) -> None:
+def test_toasts_have_the_chosen_language(opened: Open, address: str) -> None:
     with opened() as demo:
         demo.page.add_init_script(NOTES)
         demo.go(f"{address}/?lang=ko")

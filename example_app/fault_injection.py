@@ -1,4 +1,4 @@
-"""The fault panel: real trouble on request, the same for all workers."""
+"""Fault injection: the fault panel's buttons break real parts, for all workers at once."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from .config import DemoConfig
 from .state import StateDir
 from .supervisor import Supervisor
 
-__all__ = ["ACTIONS", "FaultState", "Faults"]
+__all__ = ["ACTIONS", "FaultInjector", "FaultState"]
 
 SWITCHES = ("slow", "garble", "analysis", "disk")
 
 
 @dataclass(frozen=True, slots=True)
 class FaultState:
-    """What is broken now.
+    """Which faults are active now.
 
     Attributes:
         analyst: "running", "stopped", "never", or "remote" when another server answers.
-        slow, garble: how the analyst misbehaves.
+        slow, garble: the analyst answers late, or with invalid data.
         analysis: the in-process analysis raises.
         disk: the disk panel's fetcher raises.
     """
@@ -32,8 +32,8 @@ class FaultState:
     disk: bool
 
 
-class Faults:
-    """Breaks and mends.
+class FaultInjector:
+    """Turns faults on and off.
 
     Args:
         config: the demo's settings.
@@ -45,20 +45,20 @@ class Faults:
         self._state = StateDir(config.state)
         self._supervisor = supervisor
 
-    def state(self) -> FaultState:
-        """What is broken now, as every worker sees it."""
+    def read_state(self) -> FaultState:
+        """Return the active faults. All workers see the same."""
         on = self._state.read("faults")
         return FaultState(
             analyst="remote" if self._config.llm_url else self._supervisor.status(),
             **{name: on.get(name) is True for name in SWITCHES},
         )
 
-    def on(self, name: str) -> bool:
-        """Whether one of the switches is on."""
+    def is_on(self, name: str) -> bool:
+        """Return whether one of the switches is on."""
         return self._state.read("faults").get(name) is True
 
-    def do(self, action: str) -> bool:
-        """Do one of :data:`ACTIONS`.
+    def apply(self, action: str) -> bool:
+        """Run one of :data:`ACTIONS`.
 
         Returns:
             Whether it worked: False for a start or stop that changed nothing.
@@ -83,16 +83,16 @@ class Faults:
         return True
 
 
-ACTIONS: dict[str, Callable[[Faults], bool]] = {
-    "start": Faults.start,
-    "stop": Faults.stop,
+ACTIONS: dict[str, Callable[[FaultInjector], bool]] = {
+    "start": FaultInjector.start,
+    "stop": FaultInjector.stop,
     "slow": lambda faults: faults.switch("slow", True),
-    "hurry": lambda faults: faults.switch("slow", False),
+    "unslow": lambda faults: faults.switch("slow", False),
     "garble": lambda faults: faults.switch("garble", True),
     "ungarble": lambda faults: faults.switch("garble", False),
     "break-analysis": lambda faults: faults.switch("analysis", True),
-    "mend-analysis": lambda faults: faults.switch("analysis", False),
+    "fix-analysis": lambda faults: faults.switch("analysis", False),
     "break-disk": lambda faults: faults.switch("disk", True),
-    "mend-disk": lambda faults: faults.switch("disk", False),
+    "fix-disk": lambda faults: faults.switch("disk", False),
 }
 """The buttons of the panel."""

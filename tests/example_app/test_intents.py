@@ -1,6 +1,7 @@
-"""What people type, and what it is understood as.
+"""Questions and their intents.
 
-``BEFORE`` was written along with the code, ``AFTER`` once it was done, to see what generalises.
+The questions of ``BEFORE`` were written together with the rules, those of ``AFTER`` after the rules
+were complete: they show how well the rules work for other wordings.
 """
 
 from __future__ import annotations

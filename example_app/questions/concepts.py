@@ -1,7 +1,8 @@
-"""From text to marks: which concepts a question names, and which of its words are not known.
+"""Finds the concepts that a question names, and its unknown words.
 
-English words are matched whole, Korean ones as stems with particles and endings behind them; both
-forgive one slip of the finger in a longer word (Korean is compared by its letters, the jamo).
+English words match as a whole. Korean words match as stems that particles and endings follow. In
+both languages a longer word may have one typing error; Korean words are compared letter by letter
+(jamo).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from .lexicon import (
 )
 from .query import Language
 
-__all__ = ["MAX_CHARS", "Marks", "read"]
+__all__ = ["MAX_CHARS", "QuestionParts", "find_concepts"]
 
 MAX_CHARS = 500
-"""Longer text is cut: nobody asks about a server in more, and matching must stay cheap."""
+"""Longer text is cut: no question about a server is longer, and matching must stay cheap."""
 
 _ORDINALS = {
     "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
@@ -68,8 +69,8 @@ _NAMED_KO = re.compile(
 
 
 @dataclass(slots=True)
-class Marks:
-    """What was found in a question."""
+class QuestionParts:
+    """The concepts, numbers and names in a question."""
 
     language: Language
     text: str
@@ -85,15 +86,15 @@ class Marks:
     first: str = ""
 
 
-def read(text: str, running: Iterable[str] = ()) -> Marks:
+def find_concepts(text: str, running: Iterable[str] = ()) -> QuestionParts:
     """Find the concepts in a question.
 
     Args:
-        text: as somebody typed it.
-        running: names of running processes, so that a question may name one.
+        text: the question.
+        running: names of running processes, which a question may contain.
     """
     text = unicodedata.normalize("NFKC", text[:MAX_CHARS]).lower().replace("’", "'").strip()
-    marks = Marks(_language(text), text)
+    marks = QuestionParts(_detect_language(text), text)
     mount = _MOUNT.search(text)
     if mount:
         marks.mount = mount.group(0).rstrip("/") or "/"
@@ -114,13 +115,13 @@ def read(text: str, running: Iterable[str] = ()) -> Marks:
     return marks
 
 
-def _language(text: str) -> Language:
+def _detect_language(text: str) -> Language:
     hangul = len(re.findall(r"[가-힣]+", text))
     latin = len(re.findall(r"[a-z]+", text))
     return "ko" if hangul and hangul * 2 >= latin else "en"
 
 
-def _find_span(text: str, marks: Marks) -> None:
+def _find_span(text: str, marks: QuestionParts) -> None:
     match = (_SPAN_EN if marks.language == "en" else _SPAN_KO).search(text)
     if match:
         word = match.group("n")
@@ -128,8 +129,8 @@ def _find_span(text: str, marks: Marks) -> None:
         marks.seconds = amount * _UNITS[match.group("u")]
 
 
-def _find_name(text: str, running: set[str], marks: Marks) -> None:
-    """A process that the question names by its place in the sentence, running or not."""
+def _find_name(text: str, running: set[str], marks: QuestionParts) -> None:
+    """Find a process name by its position in the sentence, whether it runs or not."""
     for written, name in NAMES.items():
         if written in text:
             marks.name, marks.said_name = name, True
@@ -137,11 +138,11 @@ def _find_name(text: str, running: set[str], marks: Marks) -> None:
     match = (_NAMED_EN if marks.language == "en" else _NAMED_KO).search(text)
     if match:
         name = next(n for n in match.groups() if n)
-        if name in running or not (_english(name) or name.isdigit()):
+        if name in running or not (_find_english_concept(name) or name.isdigit()):
             marks.name, marks.said_name = name, True
 
 
-def _read_latin(word: str, running: set[str], marks: Marks) -> None:
+def _read_latin(word: str, running: set[str], marks: QuestionParts) -> None:
     if word in _ORDINALS:
         marks.rank = _ORDINALS[word]
         marks.concepts.add("ordinal")
@@ -151,9 +152,9 @@ def _read_latin(word: str, running: set[str], marks: Marks) -> None:
         marks.number = int(word[:4])
     elif word == "about":
         marks.concepts.add("about")
-    elif word in running and word not in _english_words() and not marks.name:
+    elif word in running and word not in _build_english_words() and not marks.name:
         marks.name = word
-    elif found := _english(word):
+    elif found := _find_english_concept(word):
         if found != "filler":
             marks.concepts.add(found)
             marks.weight += 1
@@ -161,18 +162,18 @@ def _read_latin(word: str, running: set[str], marks: Marks) -> None:
             marks.number = int(_NUMBERS[word])
     elif word in _NUMBERS:
         marks.number = int(_NUMBERS[word])
-    elif not marks.name and _part_of(word, running):
+    elif not marks.name and _is_prefix_of_name(word, running):
         marks.name = word
     elif not re.fullmatch(r"\d+[a-z]{0,4}", word):
         marks.unknown.append(word)
 
 
-def _part_of(token: str, running: set[str]) -> bool:
+def _is_prefix_of_name(token: str, running: set[str]) -> bool:
     return len(token) >= 4 and any(name.startswith(token) for name in running)
 
 
 @cache
-def _english_words() -> dict[str, str]:
+def _build_english_words() -> dict[str, str]:
     words = dict.fromkeys(ENGLISH_FILLERS.split(), "filler")
     for concept, text in ENGLISH.items():
         words.update(dict.fromkeys(text.split(), concept))
@@ -180,9 +181,9 @@ def _english_words() -> dict[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _english(token: str) -> str:
-    """The concept of a word, "filler" for one without, "" for an unknown one."""
-    words = _english_words()
+def _find_english_concept(token: str) -> str:
+    """Return the concept of a word: "filler" for a word without one, "" for an unknown word."""
+    words = _build_english_words()
     token = token.removesuffix("'s").removesuffix("s'")
     if token in words:
         return words[token]
@@ -190,28 +191,32 @@ def _english(token: str) -> str:
         return ""
     best = ""
     for word, concept in words.items():
-        if len(word) >= 4 and concept != "blocked" and _one_slip(token, word):
+        if len(word) >= 4 and concept != "blocked" and _has_typo(token, word):
             if concept != "filler":
                 return concept
             best = concept
     return best
 
 
-def _one_slip(a: str, b: str) -> bool:
-    """One letter more, less, wrong or swapped; in a word of four letters only swapped.
+def _has_typo(a: str, b: str) -> bool:
+    """Return whether two words differ by one typing error.
 
-    Two slips are forgiven in a word of nine letters and more.
+    An error is an added, missing, wrong or swapped letter; in a word of four letters swapped only.
+    Two errors are allowed in words of nine letters and more.
     """
     if abs(len(a) - len(b)) > 2 or a[0] != b[0]:
         return False
-    swapped = len(a) == len(b) and sorted(a) == sorted(b) and _distance(a, b) == 1
+    swapped = len(a) == len(b) and sorted(a) == sorted(b) and _compute_distance(a, b) == 1
     if min(len(a), len(b)) < 5:
         return swapped
-    return _distance(a, b) <= (2 if min(len(a), len(b)) >= 9 else 1)
+    return _compute_distance(a, b) <= (2 if min(len(a), len(b)) >= 9 else 1)
 
 
-def _distance(a: str, b: str) -> int:
-    """Edits between two words: insert, delete, replace, swap neighbours (optimal alignment)."""
+def _compute_distance(a: str, b: str) -> int:
+    """Return the optimal string alignment distance of two words.
+
+    An edit inserts, deletes or replaces a letter, or swaps two neighbours.
+    """
     two_above: list[int] = []
     above = list(range(len(b) + 1))
     for i, x in enumerate(a):
@@ -226,7 +231,7 @@ def _distance(a: str, b: str) -> int:
 
 
 @cache
-def _korean_stems() -> dict[str, str]:
+def _build_korean_stems() -> dict[str, str]:
     stems = dict.fromkeys(KOREAN_FILLERS.split(), "filler")
     for concept, text in KOREAN.items():
         stems.update(dict.fromkeys(text.split(), concept))
@@ -236,15 +241,15 @@ def _korean_stems() -> dict[str, str]:
 
 
 @cache
-def _korean_endings() -> frozenset[str]:
+def _build_korean_endings() -> frozenset[str]:
     return frozenset(KOREAN_ENDINGS.split())
 
 
-def _read_hangul(token: str, marks: Marks) -> None:
-    concepts, gaps = _cover(token)
-    if gaps and (slip := _korean_slip(token)):
+def _read_hangul(token: str, marks: QuestionParts) -> None:
+    concepts, gaps = _split_hangul(token)
+    if gaps and (slip := _find_korean_typo(token)):
         stem, width = slip
-        concepts, gaps = _cover(stem + token[width:])
+        concepts, gaps = _split_hangul(stem + token[width:])
     marks.unknown.extend(gaps)
     for concept in concepts - {"filler", "name"}:
         marks.concepts.add(concept)
@@ -255,14 +260,14 @@ def _read_hangul(token: str, marks: Marks) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _cover(token: str) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Cover a Korean word with stems and endings, leaving as few syllables over as possible.
+def _split_hangul(token: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Split a Korean word into stems and endings, with as few other syllables as possible.
 
     Returns:
-        The concepts of the stems used, and what is left over where that is a word of its own:
-        two syllables or more.
+        The concepts of the stems, and the other parts that may be words: those of two syllables
+        and more.
     """
-    stems, endings = _korean_stems(), _korean_endings()
+    stems, endings = _build_korean_stems(), _build_korean_endings()
     # best[i]: cost, position before, the piece's concept ("" an ending, None left over)
     best: list[tuple[float, int, str | None]] = [(0.0, 0, "")]
     for end in range(1, len(token) + 1):
@@ -297,9 +302,9 @@ def _cover(token: str) -> tuple[frozenset[str], tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1024)
-def _korean_slip(token: str) -> tuple[str, int] | None:
-    """A stem of three syllables or more that the word begins with, but for one letter."""
-    for stem, concept in _korean_stems().items():
+def _find_korean_typo(token: str) -> tuple[str, int] | None:
+    """Return the stem with which a word begins except for one letter, if it has 3 syllables."""
+    for stem, concept in _build_korean_stems().items():
         if len(stem) < 3 or concept in ("filler", "name", "ordinal", "blocked"):
             continue
         letters = unicodedata.normalize("NFD", stem)
@@ -307,6 +312,6 @@ def _korean_slip(token: str) -> tuple[str, int] | None:
             written = unicodedata.normalize("NFD", token[:width])
             if written[0] != letters[0] or len(token) < width:
                 continue
-            if _distance(written, letters) <= 1:
+            if _compute_distance(written, letters) <= 1:
                 return stem, width
     return None

@@ -1,10 +1,10 @@
-"""The page's words in English and Korean."""
+"""The texts of the pages in English and Korean."""
 
 from __future__ import annotations
 
 from .questions.query import Language
 
-__all__ = ["LANGUAGES", "WORDS"]
+__all__ = ["LANGUAGES", "TRANSLATIONS"]
 
 LANGUAGES: dict[Language, str] = {"en": "English", "ko": "한국어"}
 
@@ -49,7 +49,7 @@ _EN = {
     "thinking": "Reading the machine…",
     "failed": "No engine could answer just now. Please try again in a moment.",
     "too_many": "That is a lot of questions at once. Please wait a minute.",
-    "new_talk": "New talk",
+    "new_conversation": "New talk",
     "tier": "tier",
     "attempt": "attempt",
     "attempts": "attempts",
@@ -59,7 +59,7 @@ _EN = {
     "tier2": "integrated",
     "tier3": "local",
     "faults": "Fault panel",
-    "faults_hint": "These break real things on this server, and mend them again.",
+    "faults_hint": "These buttons break real parts of this server and repair them.",
     "analyst": "Analyst process",
     "analyst_about": "Tier 1. Stopping it is a SIGKILL.",
     "analyst_remote": "Another service answers tier 1",
@@ -84,28 +84,28 @@ _EN = {
     "works": "works",
     "broken": "broken",
     "break": "Break",
-    "mend": "Mend",
+    "fix": "Fix",
     "note": "Note",
     "note_hint": "What you write here shows in every open page.",
     "note_none": "Nobody has written anything yet.",
     "note_save": "Save",
     "fault_failed": "That did not work: {why}",
     "console": "Operations",
-    "drills": "Trouble to watch",
-    "drills_hint": "What people are told of it comes as messages at the edge of the page.",
-    "passing": "Trouble that passes",
-    "passing_about": "Kills the analyst and asks five questions. It is noticed and repaired.",
-    "passing_do": "Fail five times",
-    "lasting": "Trouble that stays",
-    "lasting_about": "Five garbled answers, and no end to them. Recovery says that it could not.",
-    "lasting_do": "Fail for good",
+    "scenarios": "Trouble to watch",
+    "scenarios_hint": "What people are told of it comes as messages at the edge of the page.",
+    "transient": "Trouble that passes",
+    "transient_about": "Kills the analyst and asks five questions. It is noticed and repaired.",
+    "transient_do": "Fail five times",
+    "permanent": "Trouble that stays",
+    "permanent_about": "Five garbled answers, and no end to them. Recovery says that it could not.",
+    "permanent_do": "Fail for good",
     "repair": "Recovery by hand",
     "repair_about": "Looks after the assistant now, whatever was before.",
     "repair_do": "Repair now",
     "announce": "A new version",
     "announce_about": "Tells every browser that has a page open.",
     "announce_do": "Announce",
-    "rests": "There was a recovery for this kind of trouble. The next one by itself comes in "
+    "cooldown": "There was a recovery for this kind of trouble. The next one by itself comes in "
     "{min} min.",
     "timeline": "What just happened",
     "timeline_hint": "The signals of all workers, newest first.",
@@ -169,7 +169,7 @@ _KO = {
     "thinking": "서버를 읽는 중…",
     "failed": "지금은 어떤 엔진도 답하지 못했습니다. 잠시 후 다시 시도해 주세요.",
     "too_many": "질문이 너무 많습니다. 1분 뒤에 다시 시도해 주세요.",
-    "new_talk": "새 대화",
+    "new_conversation": "새 대화",
     "tier": "단계",
     "attempt": "회 시도",
     "attempts": "회 시도",
@@ -204,28 +204,28 @@ _KO = {
     "works": "정상",
     "broken": "고장",
     "break": "고장 내기",
-    "mend": "고치기",
+    "fix": "고치기",
     "note": "메모",
     "note_hint": "여기에 쓴 글은 열려 있는 모든 페이지에 나타납니다.",
     "note_none": "아직 아무도 쓰지 않았습니다.",
     "note_save": "저장",
     "fault_failed": "실행하지 못했습니다: {why}",
     "console": "운영",
-    "drills": "문제 지켜보기",
-    "drills_hint": "사람들에게 알리는 내용은 화면 가장자리에 나타납니다.",
-    "passing": "지나가는 문제",
-    "passing_about": "분석기를 강제 종료하고 다섯 번 질문합니다. 감지하고 복구합니다.",
-    "passing_do": "다섯 번 실패",
-    "lasting": "계속되는 문제",
-    "lasting_about": "깨진 답이 다섯 번 오고 멈추지 않습니다. 복구하지 못했다고 알립니다.",
-    "lasting_do": "계속 실패",
+    "scenarios": "문제 지켜보기",
+    "scenarios_hint": "사람들에게 알리는 내용은 화면 가장자리에 나타납니다.",
+    "transient": "지나가는 문제",
+    "transient_about": "분석기를 강제 종료하고 다섯 번 질문합니다. 감지하고 복구합니다.",
+    "transient_do": "다섯 번 실패",
+    "permanent": "계속되는 문제",
+    "permanent_about": "깨진 답이 다섯 번 오고 멈추지 않습니다. 복구하지 못했다고 알립니다.",
+    "permanent_do": "계속 실패",
     "repair": "직접 복구",
     "repair_about": "이전 결과와 관계없이 지금 도우미를 점검합니다.",
     "repair_do": "지금 복구",
     "announce": "새 버전",
     "announce_about": "페이지를 연 모든 브라우저에 알립니다.",
     "announce_do": "알리기",
-    "rests": "이 문제는 이미 복구를 시도했습니다. 다음 자동 복구는 {min}분 뒤입니다.",
+    "cooldown": "이 문제는 이미 복구를 시도했습니다. 다음 자동 복구는 {min}분 뒤입니다.",
     "timeline": "방금 일어난 일",
     "timeline_hint": "모든 워커의 신호, 최신순.",
     "timeline_empty": "아직 없습니다.",
@@ -247,4 +247,4 @@ _KO = {
     "back": "개요로",
 }
 
-WORDS: dict[Language, dict[str, str]] = {"en": _EN, "ko": _KO}
+TRANSLATIONS: dict[Language, dict[str, str]] = {"en": _EN, "ko": _KO}

@@ -1,4 +1,4 @@
-"""A recovery step of the demo's own: start the analyst again when it does not run."""
+"""A recovery step of the demo: start the analyst again when it does not run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["AnalystPlugin", "StartAnalyst"]
 
 
 class StartAnalyst:
-    """Runs after memory was freed and before the engines are looked for.
+    """Runs after the step that frees memory and before the step that probes the engines.
 
     Args:
         supervisor: the analyst's process.
-        subject: ``chain:<name>`` of the chain that the analyst answers for.
+        subject: ``chain:<name>`` of the chain in which the analyst is an engine.
     """
 
     name = "Starting the analyst"
@@ -30,7 +30,10 @@ class StartAnalyst:
         self._subject = subject
 
     def run(self, subject: str, timeout: float) -> str:
-        """Start it.
+        """Start the analyst.
+
+        Returns:
+            What was done; empty for another subject.
 
         Raises:
             OpenManagerError: it does not start.
@@ -45,7 +48,7 @@ class StartAnalyst:
 
 
 class AnalystPlugin:
-    """Brings the step.
+    """Adds the step to the shipped ones.
 
     Args:
         step: the step.
@@ -56,10 +59,10 @@ class AnalystPlugin:
 
     @hookimpl
     def om_plugin_info(self) -> PluginInfo:
-        """What plugins lists show."""
+        """Return what the lists of plugins show."""
         return PluginInfo(summary="Starts the demo's analyst again", version="1")
 
     @hookimpl
     def om_recovery_steps(self, context: PluginContext) -> Iterable[RecoveryStep]:
-        """The step, for recovery."""
+        """Return the step."""
         return [self._step]

@@ -1,4 +1,4 @@
-"""The fault panel: two workers see the same state, and what is killed is really dead."""
+"""Fault injection (and module ``supervisor``): workers share the state; a kill ends the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from example_app.config import DemoConfig
-from example_app.faults import ACTIONS, Faults
+from example_app.fault_injection import ACTIONS, FaultInjector
 from example_app.state import StateDir
 from example_app.supervisor import Supervisor
 
@@ -40,12 +40,12 @@ def supervise(config: DemoConfig) -> Iterator[Callable[[], Supervisor]]:
 
 
 @pytest.fixture
-def worker(config: DemoConfig, supervise: Callable[[], Supervisor]) -> Callable[[], Faults]:
-    return lambda: Faults(config, supervise())
+def worker(config: DemoConfig, supervise: Callable[[], Supervisor]) -> Callable[[], FaultInjector]:
+    return lambda: FaultInjector(config, supervise())
 
 
 def test_one_worker_starts_and_another_kills_the_analyst(
-    config: DemoConfig, worker: Callable[[], Faults]
+    config: DemoConfig, worker: Callable[[], FaultInjector]
 ) -> None:
     one, other = worker(), worker()
     assert one.state().analyst == "never"
@@ -58,7 +58,7 @@ def test_one_worker_starts_and_another_kills_the_analyst(
     assert not other.do("stop")
 
 
-def test_it_comes_back_at_the_same_address(supervise: Callable[[], Supervisor]) -> None:
+def test_it_starts_again_on_the_same_port(supervise: Callable[[], Supervisor]) -> None:
     supervisor = supervise()
     supervisor.start()
     port = supervisor.port
@@ -95,12 +95,12 @@ def test_a_damaged_state_file_reads_as_not_running(damaged: str, config: DemoCon
     [
         ("slow", "hurry", "slow"),
         ("garble", "ungarble", "garble"),
-        ("break-analysis", "mend-analysis", "analysis"),
-        ("break-disk", "mend-disk", "disk"),
+        ("break-analysis", "fix-analysis", "analysis"),
+        ("break-disk", "fix-disk", "disk"),
     ],
 )
 def test_a_switch_is_seen_by_every_worker(
-    action: str, undo: str, name: str, worker: Callable[[], Faults]
+    action: str, undo: str, name: str, worker: Callable[[], FaultInjector]
 ) -> None:
     one, other = worker(), worker()
     one.do(action)
@@ -109,7 +109,7 @@ def test_a_switch_is_seen_by_every_worker(
     assert getattr(one.state(), name) is False
 
 
-def test_switching_at_once_loses_no_switch(worker: Callable[[], Faults]) -> None:
+def test_switching_at_once_loses_no_switch(worker: Callable[[], FaultInjector]) -> None:
     threads = [
         threading.Thread(target=worker().do, args=(action,))
         for action in ("slow", "garble", "break-disk", "break-analysis") * 3
@@ -125,20 +125,22 @@ def test_switching_at_once_loses_no_switch(worker: Callable[[], Faults]) -> None
 def test_another_service_cannot_be_started_or_killed(
     config: DemoConfig, supervise: Callable[[], Supervisor]
 ) -> None:
-    remote = Faults(replace(config, llm_url="http://127.0.0.1:1/v1", llm_model="m"), supervise())
+    remote = FaultInjector(
+        replace(config, llm_url="http://127.0.0.1:1/v1", llm_model="m"), supervise()
+    )
     assert remote.state().analyst == "remote"
     assert not remote.do("start")
     assert not remote.do("stop")
 
 
-def test_an_unknown_action_is_refused(worker: Callable[[], Faults]) -> None:
+def test_an_unknown_action_is_refused(worker: Callable[[], FaultInjector]) -> None:
     with pytest.raises(KeyError):
         worker().do("rm -rf /")
     assert len(ACTIONS) == 10
 
 
 def test_the_state_folder_is_private_and_removed_without_a_trace(
-    config: DemoConfig, worker: Callable[[], Faults]
+    config: DemoConfig, worker: Callable[[], FaultInjector]
 ) -> None:
     worker().do("slow")
     assert config.state.stat().st_mode & 0o077 == 0

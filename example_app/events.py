@@ -1,4 +1,4 @@
-"""Events of the timeline in plain words, English and Korean."""
+"""Events of the timeline, and the sentences that describe them in English and Korean."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Literal
 
 from .questions.query import Language
 
-__all__ = ["NAMES", "Event", "Level", "sentence"]
+__all__ = ["CHAIN_NAMES", "Event", "Level", "describe"]
 
 Level = Literal["good", "info", "warn", "bad"]
 
-NAMES: dict[str, dict[str, str]] = {"assistant": {"en": "The assistant", "ko": "도우미"}}
-"""What people call the chains: ``OM_DISPLAY_NAMES``."""
+CHAIN_NAMES: dict[str, dict[str, str]] = {"assistant": {"en": "The assistant", "ko": "도우미"}}
+"""The names of the chains that users see: ``OM_DISPLAY_NAMES``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened in one worker.
+    """One event in one worker.
 
     Attributes:
-        what: the signal's name; with ``-ok`` or ``-not`` where it can end either way.
-        at: when (Unix time).
+        what: the signal's name, with ``-ok`` or ``-not`` for one that has two outcomes.
+        at: its Unix time.
         worker: the process id.
-        values: what the signal said, as text.
+        values: the arguments of the signal, as text.
     """
 
     what: str
@@ -33,8 +33,8 @@ class Event:
     values: Mapping[str, str]
 
     @classmethod
-    def read(cls, data: object) -> Event | None:
-        """An event as a worker published it; ``None`` for anything else."""
+    def parse(cls, data: object) -> Event | None:
+        """Return the event that a worker published; ``None`` for other data."""
         if not isinstance(data, Mapping):
             return None
         what, at, worker = data.get("what"), data.get("at"), data.get("worker")
@@ -45,25 +45,25 @@ class Event:
         return cls(what, at, worker, {str(k): str(v)[:200] for k, v in data.items()})
 
 
-def sentence(event: Event, language: Language) -> tuple[Level, str]:
-    """How much it matters, and what happened."""
-    level, *said = _SENTENCES[event.what]
+def describe(event: Event, language: Language) -> tuple[Level, str]:
+    """Return an event's severity and a sentence about it."""
+    level, *texts = _SENTENCES[event.what]
     column = 1 if language == "ko" else 0
     values = dict(event.values)
-    for name, known in _WORDS.items():
+    for name, known in _TERMS.items():
         if name in values and values[name] in known:
             values[name] = known[values[name]][column]
     if "place" in values:
         name = values["place"].partition(":")[2]
-        values["place"] = NAMES[name][language] if name in NAMES else name
-    text = said[column].format_map(_Blank(values))
+        values["place"] = CHAIN_NAMES[name][language] if name in CHAIN_NAMES else name
+    text = texts[column].format_map(_Blank(values))
     if event.what == "notification_sent" and event.values.get("to") == "everyone":
         text += f": {event.values.get('key', '')}"
     return level, text
 
 
 class _Blank(dict[str, str]):
-    """What an event does not say is left open."""
+    """Gives an ellipsis for a value that the event does not have."""
 
     def __missing__(self, key: str) -> str:
         return "…"
@@ -84,7 +84,7 @@ _HEALTH = {
     "no data": ("unknown", "알 수 없음"),
 }
 
-_WORDS: dict[str, dict[str, tuple[str, str]]] = {
+_TERMS: dict[str, dict[str, tuple[str, str]]] = {
     "error": _WHY,
     "before": _HEALTH,
     "after": _HEALTH,

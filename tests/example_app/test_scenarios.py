@@ -1,4 +1,5 @@
-"""The drills' buttons, the deploy notice, and the demo's own step of recovery."""
+"""The failure scenarios, the toast of a new version (module ``notifications``) and the recovery
+step (module ``recovery``)."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from flask import Flask
 
 from example_app import create_app
 from example_app.config import DemoConfig
-from example_app.faults import Faults
-from example_app.mending import StartAnalyst
+from example_app.fault_injection import FaultInjector
+from example_app.recovery import StartAnalyst
 from example_app.state import StateDir
 from example_app.supervisor import Supervisor
 from om_plugins import __version__
@@ -57,15 +58,15 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.server
-def test_the_killed_analyst_is_started_again_by_recovery(
+def test_recovery_starts_the_killed_analyst_again(
     make: Callable[..., Flask], config: DemoConfig, supervisor: Supervisor
 ) -> None:
     app = make()
     assert supervisor.start()
     first = StateDir(config.state).read("analyst")["pid"]
-    answer = app.test_client().post("/drills/passing").get_json()
+    answer = app.test_client().post("/scenarios/transient").get_json()
     assert answer["done"] is True
-    assert answer["rests_s"] == 0
+    assert answer["cooldown_s"] == 0
     recovery = app.extensions["om_plugins"].part_of("recovery").recovery
     (report,) = until(recovery.history)
     assert report.succeeded
@@ -74,24 +75,28 @@ def test_the_killed_analyst_is_started_again_by_recovery(
     assert app.test_client().post("/faults/stop").get_json()["done"] is True
 
 
-@pytest.mark.parametrize("path", ["/drills/passing", "/drills/lasting", "/repair", "/announce"])
-def test_only_the_apps_own_pages_press_the_buttons(path: str, make: Callable[..., Flask]) -> None:
+@pytest.mark.parametrize(
+    "path", ["/scenarios/transient", "/scenarios/permanent", "/repair", "/announce"]
+)
+def test_only_the_apps_own_pages_can_press_the_buttons(
+    path: str, make: Callable[..., Flask]
+) -> None:
     client = make().test_client()
     assert client.post(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert client.get(path).status_code == 405
-    assert client.post("/drills/nothing").status_code == 404
+    assert client.post("/scenarios/nothing").status_code == 404
 
 
-def test_another_service_is_left_alone(make: Callable[..., Flask]) -> None:
+def test_no_scenario_runs_against_another_service(make: Callable[..., Flask]) -> None:
     app = make(llm_url="http://127.0.0.1:1/v1", llm_model="m")
-    assert app.test_client().post("/drills/passing").get_json()["done"] is False
+    assert app.test_client().post("/scenarios/transient").get_json()["done"] is False
     assert app.extensions["om_plugins"].part_of("recovery").recovery.patterns() == []
 
 
 @pytest.mark.parametrize(
     ("language", "words"), [("en", f"{__version__} is live."), ("ko", f"버전 {__version__}이 적용")]
 )
-def test_a_new_version_is_told_to_everyone(
+def test_all_browsers_get_a_toast_of_a_new_version(
     language: str, words: str, make: Callable[..., Flask]
 ) -> None:
     app = make()
@@ -104,15 +109,17 @@ def test_a_new_version_is_told_to_everyone(
     assert words in message.data["message"]
 
 
-def test_without_a_script_the_page_comes_back(make: Callable[..., Flask]) -> None:
+def test_without_a_script_a_button_redirects_to_the_page(make: Callable[..., Flask]) -> None:
     answer = make().test_client().post("/announce", headers={"Accept": "text/html"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
 
 
-def test_the_step_is_for_the_assistant_alone(config: DemoConfig, supervisor: Supervisor) -> None:
+def test_the_recovery_step_is_for_the_assistant_only(
+    config: DemoConfig, supervisor: Supervisor
+) -> None:
     step = StartAnalyst(supervisor, "chain:assistant")
     assert step.run("route:/", 10) == ""
-    assert Faults(config, supervisor).state().analyst == "never"
+    assert FaultInjector(config, supervisor).read_state().analyst == "never"
 
 
 def test_an_analyst_that_does_not_start_ends_recovery(
@@ -123,7 +130,7 @@ def test_an_analyst_that_does_not_start_ends_recovery(
         StartAnalyst(supervisor, "chain:assistant").run("chain:assistant", 10)
 
 
-def test_the_console_is_for_this_machine_alone(make: Callable[..., Flask]) -> None:
+def test_only_this_machine_can_open_the_console(make: Callable[..., Flask]) -> None:
     client = make().test_client()
     page = client.get("/").get_data(as_text=True)
     assert 'href="/_om/"' in page

@@ -1,8 +1,8 @@
-"""From marks to a query: which intent the concepts of a question add up to.
+"""Finds the intent of a question from its concepts.
 
-The rules are tried in order, the more particular first. A question with a word that asks for
-something else (an action, a forecast, a price), or with as many unknown words as known ones, is
-not understood, and said so: a wrong answer about a server is worse than none.
+The rules are tried in order, specific rules first. The intent is *unknown* when a word asks for
+something else (an action, a forecast, a price), or when as many words are unknown as known: a wrong
+answer about a server is worse than no answer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .concepts import QuestionParts, find_concepts
 from .query import Query
-from .reading import Marks, read
 
 __all__ = ["understand"]
 
@@ -22,54 +22,54 @@ _PLURAL = re.compile(
     r"\b(processes|programs|apps|applications|tasks|consumers|hogs)\b|목록|프로세스들"
 )
 _THRESHOLD = re.compile(r"\d\s*(%|[kmgt]i?b\b|percent\b|퍼센트|기가|메가)")
-"""A size or share in the question: processes are ranked here, not filtered."""
+"""A size or share in the question. Processes can be ranked, but not filtered by it."""
 
 
 def understand(text: str, running: Iterable[str] = ()) -> Query:
-    """Understand one question.
+    """Find the query of one question.
 
     Args:
-        text: as somebody typed it, in English or Korean.
+        text: the question in English or Korean.
         running: names of the processes that run now.
 
     Returns:
-        A query; its intent is "unknown" when the question is not understood.
+        The query; its intent is "unknown" when the question is not understood.
     """
-    marks = read(text, running)
-    query = _decide(marks)
+    marks = find_concepts(text, running)
+    query = _find_intent(marks)
     if query.intent in ("top_memory", "top_cpu") and _THRESHOLD.search(marks.text):
         query = Query("unknown")
     return replace(query, language=marks.language)
 
 
-def _decide(m: Marks) -> Query:
+def _find_intent(m: QuestionParts) -> Query:
     c = m.concepts
     if "blocked" in c or len(m.unknown) >= max(m.weight, 1):
         return Query("unknown")
     if m.name and "uptime" in c:
-        return Query("unknown")  # the machine's uptime is not a process's
-    subjects = _subjects(m)
+        return Query("unknown")  # only the machine's uptime is known
+    subjects = _find_subjects(m)
     if not subjects and not m.said_name:
-        early = _without_subject(m)
+        early = _match_without_subject(m)
         if early is not None:
             return early
     if m.name and not (c & {"most"} and "process" in c):
-        named = _named(m, subjects)
+        named = _match_process_name(m, subjects)
         if named is not None:
             return named
     if "compare" in c and len(subjects) == 1 and "process" in c and not c & {"change"}:
         c = c - {"compare"}
     if m.seconds is not None and "running" not in c and "uptime" not in c and subjects:
-        return _history(m, subjects)
+        return _make_history(m, subjects)
     if "change" in c and subjects and "uptime" not in c:
-        return _history(m, subjects)
+        return _make_history(m, subjects)
     if len(subjects) > 1 and "process" not in c:
         intent = "compare" if c & {"compare", "most", "full"} else "several"
         return Query(intent, subjects=subjects)
-    return _single(m, subjects)
+    return _match_single_subject(m, subjects)
 
 
-def _subjects(m: Marks) -> tuple[str, ...]:
+def _find_subjects(m: QuestionParts) -> tuple[str, ...]:
     c = m.concepts
     found = [s for s in ("memory", "swap", "cpu", "disk", "network", "load") if s in c]
     if c & {"core", "temperature"} or ("load" in c and "cpu" in c):
@@ -87,8 +87,8 @@ def _subjects(m: Marks) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _without_subject(m: Marks) -> Query | None:
-    """Questions that name none of the things measured in percent or bytes."""
+def _match_without_subject(m: QuestionParts) -> Query | None:
+    """Match questions that name nothing measured in percent or bytes."""
     c = m.concepts
     if "help" in c:
         return Query("help")
@@ -98,7 +98,7 @@ def _without_subject(m: Marks) -> Query | None:
         if c & {"change"}:
             return Query("history", subjects=("processes",), seconds=m.seconds, since=True)
         return Query("top_memory" if c & {"most"} and "busy" not in c else "top_cpu",
-                     rank=max(m.rank, 1), count=_count(m))  # fmt: skip
+                     rank=max(m.rank, 1), count=_choose_count(m))  # fmt: skip
     if "uptime" in c:
         return Query("uptime")
     if "temperature" in c:
@@ -111,7 +111,10 @@ def _without_subject(m: Marks) -> Query | None:
         return Query("follow_up", rank=max(m.rank, 1), step=0 if m.rank else 1)
     if "change" in c or (m.seconds is not None and not c & {"most", "ok", "running"}):
         return Query(
-            "follow_up", seconds=m.seconds, since=m.seconds is None or not _ago(m.text), step=0
+            "follow_up",
+            seconds=m.seconds,
+            since=m.seconds is None or not _asks_for_past_value(m.text),
+            step=0,
         )
     if "busy" in c and not m.name:
         return Query("top_cpu") if "who" in c else Query("health")
@@ -124,7 +127,7 @@ def _without_subject(m: Marks) -> Query | None:
     return None if m.name else Query("unknown")
 
 
-def _named(m: Marks, subjects: tuple[str, ...]) -> Query | None:
+def _match_process_name(m: QuestionParts, subjects: tuple[str, ...]) -> Query | None:
     c = m.concepts
     if subjects and not {"memory", "cpu"} & set(subjects):
         return None
@@ -133,23 +136,25 @@ def _named(m: Marks, subjects: tuple[str, ...]) -> Query | None:
     return Query("process_named", name=m.name, subjects=subjects)
 
 
-def _history(m: Marks, subjects: tuple[str, ...]) -> Query:
-    since = bool(m.concepts & {"change"}) and not (m.seconds is not None and _ago(m.text))
+def _make_history(m: QuestionParts, subjects: tuple[str, ...]) -> Query:
+    since = bool(m.concepts & {"change"}) and not (
+        m.seconds is not None and _asks_for_past_value(m.text)
+    )
     return Query("history", subjects=subjects, seconds=m.seconds, since=since,
                  bare=False)  # fmt: skip
 
 
-def _ago(text: str) -> bool:
+def _asks_for_past_value(text: str) -> bool:
     changed = ("chang", "trend", "rise", "rose", "risen", "grow", "grew", "fall", "fell", "drop",
                "increas", "decreas", "evolve", "develop", "변", "추이", "추세", "늘", "줄", "올",
                "내렸", "달라", "바뀌", "바꼈")  # fmt: skip
     return not any(word in text for word in changed)
 
 
-def _single(m: Marks, subjects: tuple[str, ...]) -> Query:
+def _match_single_subject(m: QuestionParts, subjects: tuple[str, ...]) -> Query:
     c = m.concepts
     subject = subjects[0] if subjects else ""
-    rank, count = max(m.rank, 1), _count(m)
+    rank, count = max(m.rank, 1), _choose_count(m)
     superlative = bool(c & {"most", "ordinal", "busy"}) or m.number > 1
     if subject in ("memory", "cpu"):
         asks_process = "process" in c or ("who" in c and "use" in c and not c & {"left", "count"})
@@ -163,8 +168,8 @@ def _single(m: Marks, subjects: tuple[str, ...]) -> Query:
         if subject == "cpu":
             if "count" in c and "use" not in c:
                 return Query("cores")
-            return Query("cpu_use", bare=_bare(m))
-        return Query("memory_use", bare=_bare(m))
+            return Query("cpu_use", bare=_is_bare(m))
+        return Query("memory_use", bare=_is_bare(m))
     if subject == "disk":
         if "process" in c:
             return Query("unknown")
@@ -176,13 +181,13 @@ def _single(m: Marks, subjects: tuple[str, ...]) -> Query:
             or ("least" in c and "left" in c)
         ):
             return Query("disk_fullest", rank=rank)
-        return Query("disk_use", name=m.mount, bare=_bare(m))
+        return Query("disk_use", name=m.mount, bare=_is_bare(m))
     if subject == "swap":
-        return Query("swap_use", bare=_bare(m))
+        return Query("swap_use", bare=_is_bare(m))
     if subject == "network":
-        return Query("unknown") if "process" in c else Query("network", bare=_bare(m))
+        return Query("unknown") if "process" in c else Query("network", bare=_is_bare(m))
     if subject == "load":
-        return Query("load", bare=_bare(m))
+        return Query("load", bare=_is_bare(m))
     if m.said_name or m.name:
         return Query("process_named", name=m.name, subjects=())
     for concept, intent in (("temperature", "temperature"), ("core", "cores")):
@@ -191,20 +196,20 @@ def _single(m: Marks, subjects: tuple[str, ...]) -> Query:
     return Query("unknown")
 
 
-def _asks_percentage(m: Marks) -> bool:
+def _asks_percentage(m: QuestionParts) -> bool:
     return any(
         w in m.text for w in ("percent", "level", "usage", "%", "퍼센트", "사용량", "사용률")
     )
 
 
-def _bare(m: Marks) -> bool:
-    """Only the subject was named, with nothing that makes it a whole question."""
+def _is_bare(m: QuestionParts) -> bool:
+    """Return whether the question names a subject only and is no complete question."""
     return not m.concepts - {"memory", "swap", "cpu", "disk", "network", "load", "about", "space",
                              "then", "next"} and not m.mount  # fmt: skip
 
 
-def _count(m: Marks) -> int:
-    """How many processes to list: the number given, a few for a plural, else one."""
+def _choose_count(m: QuestionParts) -> int:
+    """Return how many processes to list: the number in the question, 5 for a plural, else 1."""
     if m.number or m.rank:
         return min(max(m.number, 1), _MAX_LIST)
     return _A_FEW if _PLURAL.search(m.text) else 1

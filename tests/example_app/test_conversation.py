@@ -1,4 +1,4 @@
-"""What only the analyst can do: follow a talk, compare, and look back."""
+"""What only the analyst can do: follow-up questions, comparisons and earlier readings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from example_app.analyst.conversation import reply, resolve
 from example_app.analyst.history import History, Point
-from example_app.analyst.talk import reply, resolve
 from example_app.system import Snapshot
 
 
@@ -19,14 +19,14 @@ def ask(*questions: str, machine: Snapshot, history: History | None = None) -> s
 def history(machine: Snapshot) -> History:
     """Ten minutes in which memory grew from 45 to 75 percent, a point every six seconds."""
     made = History()
-    now = Point.of(machine)
+    now = Point.from_snapshot(machine)
     for i in range(101):
         made.add(replace(now, at=machine.at - 600 + i * 6, memory=45 + i * 0.3, cpu=10.0 + i % 2))
     return made
 
 
 @pytest.mark.parametrize(
-    ("talk", "part"),
+    ("questions", "part"),
     [
         (["which process uses the most memory?", "and the second one?"], "PID 8"),
         (["which process uses the most memory?", "the next one", "and the next?"], "PID 9"),
@@ -41,12 +41,16 @@ def history(machine: Snapshot) -> History:
         (["어느 디스크가 제일 꽉 찼어?", "두 번째는?"], "/srv"),
     ],
 )
-def test_a_follow_up_continues_the_talk(talk: list[str], part: str, machine: Snapshot) -> None:
-    assert part in ask(*talk, machine=machine)
+def test_a_follow_up_continues_the_conversation(
+    questions: list[str], part: str, machine: Snapshot
+) -> None:
+    assert part in ask(*questions, machine=machine)
 
 
 @pytest.mark.parametrize("question", ["and the second one?", "그 다음은?", "how did it change?"])
-def test_a_follow_up_of_nothing_is_admitted(question: str, machine: Snapshot) -> None:
+def test_a_follow_up_without_a_question_before_it_is_explained(
+    question: str, machine: Snapshot
+) -> None:
     text = ask(question, machine=machine)
     assert text.startswith(("I can't tell what that follows", "무엇에 이어지는 질문인지"))
 
@@ -70,7 +74,7 @@ def test_two_metrics_are_compared(question: str, text: str, machine: Snapshot) -
     assert ask(question, machine=machine) == text
 
 
-def test_equal_metrics_and_a_single_disk_are_worded_so(machine: Snapshot) -> None:
+def test_the_answer_names_equal_metrics_and_a_single_disk(machine: Snapshot) -> None:
     single = replace(machine, disks=(replace(machine.disks[0], percent=75.0),))
     text = ask("is memory or disk fuller?", machine=single)
     assert text == "Memory and the disk are equal at 75.0 %."
@@ -78,13 +82,13 @@ def test_equal_metrics_and_a_single_disk_are_worded_so(machine: Snapshot) -> Non
     assert text == "메모리는 디스크처럼 75.0 %입니다."
 
 
-def test_what_has_no_common_unit_is_not_compared(machine: Snapshot) -> None:
+def test_metrics_without_a_common_unit_are_not_compared(machine: Snapshot) -> None:
     text = ask("is the network or memory higher?", machine=machine)
     assert text.startswith("These cannot be compared")
     assert "75.0 %" in text
 
 
-def test_the_past_is_remembered(machine: Snapshot, history: History) -> None:
+def test_the_answer_compares_with_earlier_readings(machine: Snapshot, history: History) -> None:
     text = ask("what was memory five minutes ago?", machine=machine, history=history)
     assert text == "Memory was at 60.0 % 5 minutes ago and is at 75.0 % now."
     text = ask("how did memory change in the last ten minutes?", machine=machine, history=history)
@@ -99,12 +103,12 @@ def test_the_past_is_remembered(machine: Snapshot, history: History) -> None:
     assert text.startswith("The CPU went from")
 
 
-def test_a_longer_past_than_was_watched_is_admitted(machine: Snapshot, history: History) -> None:
+def test_the_answer_says_when_the_history_is_shorter(machine: Snapshot, history: History) -> None:
     text = ask("what was memory two hours ago?", machine=machine, history=history)
     assert text.endswith("I have been watching for only 10 minutes.")
     assert "just begun" in ask("what was memory an hour ago?", machine=machine)
 
 
-def test_a_talk_is_read_to_a_bounded_length(machine: Snapshot) -> None:
-    talk = ["memory usage"] * 5000 + ["and the disk?"]
-    assert resolve(talk).intent == "disk_use"
+def test_only_the_last_questions_are_read(machine: Snapshot) -> None:
+    questions = ["memory usage"] * 5000 + ["and the disk?"]
+    assert resolve(questions).intent == "disk_use"

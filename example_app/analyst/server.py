@@ -1,7 +1,8 @@
-"""The analyst's HTTP face: chat completions as OpenAI-compatible servers speak them.
+"""The analyst's HTTP server: chat completions in the OpenAI-compatible format.
 
-``POST /v1/chat/completions`` (whole, or as server-sent events with ``"stream": true``),
-``GET /v1/models`` and ``GET /healthz``. Its faults are switched in the state folder.
+It serves ``POST /v1/chat/completions`` (one response, or server-sent events with
+``"stream": true``), ``GET /v1/models`` and ``GET /healthz``. A file in the state folder turns its
+faults on and off.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from ..state import StateDir
 from ..system import Sampler
+from .conversation import reply
 from .history import History
-from .talk import reply
 
 __all__ = ["MODEL", "AnalystServer"]
 
@@ -29,11 +30,11 @@ _PACE_S = 0.012
 
 
 class AnalystServer(ThreadingHTTPServer):
-    """Serves until it is shut down; one thread per connection.
+    """The server; it uses one thread per connection.
 
     Args:
-        port: to listen on, on 127.0.0.1; 0 for any free one.
-        state: where the faults are switched.
+        port: of 127.0.0.1; 0 for any free one.
+        state: the folder with the switches of the faults.
         sampler: reads the machine.
         history: the readings so far.
     """
@@ -49,7 +50,7 @@ class AnalystServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def shutdown(self) -> None:
-        """End slow answers too, then stop listening."""
+        """End slow answers, then stop listening."""
         self.stopping.set()
         super().shutdown()
 
@@ -73,14 +74,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(HTTPStatus.NOT_FOUND, f"there is nothing at {self.path[:100]}")
 
     def do_POST(self) -> None:
-        body = self._body()
+        body = self._read_body()
         if body is None:
             return
         if self.path != "/v1/chat/completions":
             self._fail(HTTPStatus.NOT_FOUND, f"there is nothing at {self.path[:100]}")
             return
         try:
-            questions, stream = _questions(body)
+            questions, stream = _parse_request(body)
         except ValueError as error:
             self._fail(HTTPStatus.BAD_REQUEST, str(error))
             return
@@ -94,9 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
         if stream:
             self._send_stream(text)
         else:
-            self._send_json(HTTPStatus.OK, _completion(text, questions))
+            self._send_json(HTTPStatus.OK, _make_completion(text, questions))
 
-    def _body(self) -> bytes | None:
+    def _read_body(self) -> bytes | None:
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
@@ -110,28 +111,28 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(length)
 
     def _send_stream(self, text: str) -> None:
-        self._start_events()
-        for event in _chunks(text):
-            self._chunk(f"data: {event}\n\n".encode())
+        self._send_event_headers()
+        for event in _make_events(text):
+            self._send_chunk(f"data: {event}\n\n".encode())
             time.sleep(_PACE_S)
-        self._chunk(b"")
+        self._send_chunk(b"")
 
     def _send_garbled(self, stream: bool) -> None:
-        """Not an error status: nonsense where an answer should be."""
+        """Send invalid data with status 200 instead of an answer."""
         if not stream:
             self._send(HTTPStatus.OK, b'{"id": "chatcmpl-0", "choices": [{"mess\x00\xff')
             return
-        self._start_events()
-        self._chunk(b'data: {"id": "chatcmpl-0", "choi\x00\xff\n\n')
-        self._chunk(b"")
+        self._send_event_headers()
+        self._send_chunk(b'data: {"id": "chatcmpl-0", "choi\x00\xff\n\n')
+        self._send_chunk(b"")
 
-    def _start_events(self) -> None:
+    def _send_event_headers(self) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
-    def _chunk(self, data: bytes) -> None:
+    def _send_chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
 
@@ -153,18 +154,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Quiet: a line per question would say what people ask."""
+        """Log nothing: the lines would reveal the questions."""
 
     def handle(self) -> None:
-        """A caller that hangs up early is nothing to report."""
+        """Ignore clients that close the connection early."""
         try:
             super().handle()
         except ConnectionError:
             self.close_connection = True
 
 
-def _questions(body: bytes) -> tuple[list[str], bool]:
-    """What the user said, oldest first, and whether the answer should be streamed."""
+def _parse_request(body: bytes) -> tuple[list[str], bool]:
+    """Return the user's messages, oldest first, and whether to stream the answer.
+
+    Raises:
+        ValueError: the body is not a valid request.
+    """
     try:
         data = json.loads(body)
     except ValueError as error:
@@ -187,8 +192,8 @@ def _questions(body: bytes) -> tuple[list[str], bool]:
 _numbers = itertools.count(1)
 
 
-def _completion(text: str, questions: list[str]) -> dict[str, object]:
-    asked, answered = len(" ".join(questions).split()), len(text.split())
+def _make_completion(text: str, questions: list[str]) -> dict[str, object]:
+    prompt_words, answer_words = len(" ".join(questions).split()), len(text.split())
     return {
         "id": f"chatcmpl-{next(_numbers)}",
         "object": "chat.completion",
@@ -202,15 +207,15 @@ def _completion(text: str, questions: list[str]) -> dict[str, object]:
             }
         ],
         "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": answered,
-            "total_tokens": asked + answered,
+            "prompt_tokens": prompt_words,
+            "completion_tokens": answer_words,
+            "total_tokens": prompt_words + answer_words,
         },
     }
 
 
-def _chunks(text: str) -> Iterator[str]:
-    """The events of a stream: the role, the words with the space behind them, the end."""
+def _make_events(text: str) -> Iterator[str]:
+    """Yield the events of a stream: the role, each word with the space after it, the end."""
     head = {
         "id": f"chatcmpl-{next(_numbers)}",
         "object": "chat.completion.chunk",
@@ -218,12 +223,12 @@ def _chunks(text: str) -> Iterator[str]:
         "model": MODEL,
     }
 
-    def event(delta: dict[str, str], finish: str | None = None) -> str:
+    def format_event(delta: dict[str, str], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return json.dumps({**head, "choices": [choice]}, ensure_ascii=False)
 
-    yield event({"role": "assistant"})
+    yield format_event({"role": "assistant"})
     for word in re.findall(r"\S+\s*|\s+", text):
-        yield event({"content": word})
-    yield event({}, "stop")
+        yield format_event({"content": word})
+    yield format_event({}, "stop")
     yield "[DONE]"

@@ -1,4 +1,4 @@
-"""What the analyst says: the whole talk, two metrics, and the last minutes taken together."""
+"""The analyst's answers: follow-up questions, comparisons of metrics, and the last minutes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..questions import Query, answer, understand
-from ..questions.wording import duration, duration_ko, percent, size, subject_ko, topic_ko
+from ..questions.formatting import (
+    add_subject_particle,
+    add_topic_particle,
+    choose_text,
+    format_duration,
+    format_duration_ko,
+    format_percent,
+    format_size,
+)
 from ..system import Snapshot
 from .history import History, Point
 
@@ -42,20 +50,20 @@ _PERCENTAGES = ("memory", "swap", "cpu", "disk")
 
 
 def reply(questions: Sequence[str], now: Snapshot, history: History) -> str:
-    """Answer the last question of a talk.
+    """Answer the last question of a conversation.
 
     Args:
-        questions: what the user said, oldest first.
-        now: the reading of this moment.
-        history: the readings before.
+        questions: the user's messages, oldest first.
+        now: the current reading.
+        history: the earlier readings.
     """
     query = resolve(questions, {p.name for p in now.processes})
     if query.intent == "compare":
         return _compare(query, now)
     if query.intent == "history":
-        return _history(query, now, history)
+        return _answer_history(query, now, history)
     if query.intent == "follow_up":
-        return _say(
+        return choose_text(
             query,
             "I can't tell what that follows. Please ask it as a whole question.",
             "무엇에 이어지는 질문인지 알 수 없습니다. 전체 질문으로 다시 물어봐 주세요.",
@@ -64,7 +72,7 @@ def reply(questions: Sequence[str], now: Snapshot, history: History) -> str:
 
 
 def resolve(questions: Sequence[str], running: Iterable[str] = ()) -> Query:
-    """Understand the last question in the light of the ones before it."""
+    """Return the query of the last question, which may refer to the questions before it."""
     names = set(running)
     context: Query | None = None
     query = Query("unknown")
@@ -79,7 +87,7 @@ def _continue(before: Query | None, query: Query) -> Query:
     if before is None:
         return query
     if query.intent == "follow_up":
-        if (query.since or query.seconds is not None) and (subjects := _subjects(before)):
+        if (query.since or query.seconds is not None) and (subjects := _list_subjects(before)):
             return Query("history", query.language, subjects=subjects, seconds=query.seconds,
                          since=query.since)  # fmt: skip
         if before.intent in _RANKED and query.seconds is None and not query.since:
@@ -97,49 +105,45 @@ def _continue(before: Query | None, query: Query) -> Query:
     return query
 
 
-def _subjects(query: Query) -> tuple[str, ...]:
+def _list_subjects(query: Query) -> tuple[str, ...]:
     if query.subjects:
         return query.subjects
     subject = _SUBJECT_OF.get(query.intent)
     return (subject,) if subject else ()
 
 
-def _say(query: Query, english: str, korean: str) -> str:
-    return korean if query.language == "ko" else english
-
-
 def _compare(query: Query, now: Snapshot) -> str:
-    point = Point.of(now)
-    known = [s for s in query.subjects if s in _PERCENTAGES and not _missing(s, now)]
+    point = Point.from_snapshot(now)
+    known = [s for s in query.subjects if s in _PERCENTAGES and not _is_missing(s, now)]
     if len(known) < len(query.subjects):
         each = "\n".join(
             answer(Query("several", query.language, subjects=(s,)), now) for s in query.subjects
         )
-        head = _say(query, "These cannot be compared:", "서로 비교할 수 없습니다:")
+        head = choose_text(query, "These cannot be compared:", "서로 비교할 수 없습니다:")
         return f"{head}\n{each}"
-    ranked = sorted(known, key=lambda s: -_value(point, s))
+    ranked = sorted(known, key=lambda s: -_read_value(point, s))
     top, second = ranked[0], ranked[1]
-    english = {s: _name(s, now)[0] for s in ranked}
-    korean = {s: _name(s, now)[1] for s in ranked}
-    shown = {s: percent(_value(point, s)) for s in ranked}
-    if _value(point, top) == _value(point, second):
-        return _say(
+    english = {s: _find_name(s, now)[0] for s in ranked}
+    korean = {s: _find_name(s, now)[1] for s in ranked}
+    shown = {s: format_percent(_read_value(point, s)) for s in ranked}
+    if _read_value(point, top) == _read_value(point, second):
+        return choose_text(
             query,
-            f"{_cap(english[top])} and {english[second]} are equal at {shown[top]}.",
-            f"{topic_ko(korean[top])} {korean[second]}처럼 {shown[top]}입니다.",
+            f"{_capitalize(english[top])} and {english[second]} are equal at {shown[top]}.",
+            f"{add_topic_particle(korean[top])} {korean[second]}처럼 {shown[top]}입니다.",
         )
     rest_en = ", ".join(f"{english[s]} at {shown[s]}" for s in ranked[1:])
-    rest_ko = ", ".join(f"{topic_ko(korean[s])} {shown[s]}" for s in ranked[1:])
+    rest_ko = ", ".join(f"{add_topic_particle(korean[s])} {shown[s]}" for s in ranked[1:])
     word_en, word_ko = ("higher", "더 높습니다") if "cpu" in known else ("fuller", "더 찼습니다")
-    return _say(
+    return choose_text(
         query,
-        f"{_cap(english[top])} is {word_en}: {shown[top]}, against {rest_en}.",
-        f"{subject_ko(korean[top])} {word_ko}: {shown[top]}. {rest_ko}입니다.",
+        f"{_capitalize(english[top])} is {word_en}: {shown[top]}, against {rest_en}.",
+        f"{add_subject_particle(korean[top])} {word_ko}: {shown[top]}. {rest_ko}입니다.",
     )
 
 
-def _name(subject: str, now: Snapshot) -> tuple[str, str]:
-    """What is compared, in English and Korean; of several disks the fullest."""
+def _find_name(subject: str, now: Snapshot) -> tuple[str, str]:
+    """Return a subject's name in English and Korean. With several disks it is the fullest."""
     if subject != "disk":
         return _NAMES[subject]
     if len(now.disks) == 1:
@@ -148,66 +152,72 @@ def _name(subject: str, now: Snapshot) -> tuple[str, str]:
     return f"the fullest disk ({mount})", f"가장 찬 디스크({mount})"
 
 
-def _missing(subject: str, now: Snapshot) -> bool:
+def _is_missing(subject: str, now: Snapshot) -> bool:
     return (subject == "swap" and not now.swap.total) or (subject == "disk" and not now.disks)
 
 
-def _history(query: Query, now: Snapshot, history: History) -> str:
-    return "\n".join(_history_of(query, s, now, history) for s in query.subjects)
+def _answer_history(query: Query, now: Snapshot, history: History) -> str:
+    return "\n".join(_describe_answer_history(query, s, now, history) for s in query.subjects)
 
 
-def _history_of(query: Query, subject: str, now: Snapshot, history: History) -> str:
+def _describe_answer_history(query: Query, subject: str, now: Snapshot, history: History) -> str:
     span = query.seconds if query.seconds is not None else _DEFAULT_SPAN_S
-    points = [*history.since(now.at - span - 2), Point.of(now)]
-    oldest = history.since(0)[:1]
+    points = [*history.list_since(now.at - span - 2), Point.from_snapshot(now)]
+    oldest = history.list_since(0)[:1]
     watched = now.at - oldest[0].at if oldest else 0.0
     name_en, name_ko = _NAMES[subject]
-    current = _shown(subject, _value(points[-1], subject))
+    current = _format_value(subject, _read_value(points[-1], subject))
     short_en = short_ko = ""
     if watched < span * 0.95:
-        short_en = f" I have been watching for only {duration(watched)}."
-        short_ko = f" 지켜본 지 {duration_ko(watched)}밖에 안 됐습니다."
+        short_en = f" I have been watching for only {format_duration(watched)}."
+        short_ko = f" 지켜본 지 {format_duration_ko(watched)}밖에 안 됐습니다."
         span = watched
     if query.since:
-        values = [_value(p, subject) for p in points]
-        first, low, high = (_shown(subject, v) for v in (values[0], min(values), max(values)))
-        return _say(
+        values = [_read_value(p, subject) for p in points]
+        first, low, high = (
+            _format_value(subject, v) for v in (values[0], min(values), max(values))
+        )
+        return choose_text(
             query,
-            f"{_cap(name_en)} went from {first} to {current} in the last {duration(span)} "
+            f"{_capitalize(name_en)} went from {first} to {current} in the last "
+            f"{format_duration(span)} "
             f"(lowest {low}, highest {high}).{short_en}",
-            f"지난 {duration_ko(span)} 동안 {topic_ko(name_ko)} {first}에서 {current}로 변했습니다 "
+            f"지난 {format_duration_ko(span)} 동안 {add_topic_particle(name_ko)} {first}에서 "
+            f"{current}로 변했습니다 "
             f"(최저 {low}, 최고 {high}).{short_ko}",
         )
-    past = history.nearest(now.at - span)
+    past = history.find_nearest(now.at - span)
     if past is None or watched < 1:
-        return _say(
+        return choose_text(
             query,
-            f"I have just begun to watch and cannot look back yet. {_cap(name_en)} is at "
+            f"I have just begun to watch and cannot look back yet. {_capitalize(name_en)} is at "
             f"{current} now.",
-            f"방금 지켜보기 시작해서 아직 지난 기록이 없습니다. {topic_ko(name_ko)} 지금 "
+            f"방금 지켜보기 시작해서 아직 지난 기록이 없습니다. {add_topic_particle(name_ko)} 지금 "
             f"{current}입니다.",
         )
     back = now.at - past.at
-    then = _shown(subject, _value(past, subject))
-    return _say(
+    then = _format_value(subject, _read_value(past, subject))
+    return choose_text(
         query,
-        f"{_cap(name_en)} was at {then} {duration(back)} ago and is at {current} now.{short_en}",
-        f"{topic_ko(name_ko)} {duration_ko(back)} 전에 {then}였고 지금은 {current}입니다."
+        f"{_capitalize(name_en)} was at {then} {format_duration(back)} ago and is at {current} "
+        f"now.{short_en}",
+        f"{add_topic_particle(name_ko)} {format_duration_ko(back)} 전에 {then}였고 지금은 "
+        f"{current}입니다."
         f"{short_ko}",
     )
 
 
-def _value(point: Point, subject: str) -> float:
+def _read_value(point: Point, subject: str) -> float:
     return float(getattr(point, subject))
 
 
-def _shown(subject: str, value: float) -> str:
+def _format_value(subject: str, value: float) -> str:
     if subject == "network":
-        return f"{size(value)}/s"
+        return f"{format_size(value)}/s"
     if subject == "load":
         return f"{value:.2f}"
-    return str(int(value)) if subject == "processes" else percent(value)
+    return str(int(value)) if subject == "processes" else format_percent(value)
 
 
-def _cap(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
