@@ -34,7 +34,7 @@ def scan_and_loop(length: int, keys: int, size: int, seed: int = 2) -> Iterator[
     """A database's day, after the traces of LIRS and ARC: a Zipf load, through which run scans of
     keys that are never asked for again and loops over a little more than the cache holds."""
     draw = random.Random(seed)
-    base = zipf(length, keys, 0.9, seed)
+    base = zipf(length + 4 * size, keys, 0.9, seed)  # the last part may pass the length
     fresh = count(10 * keys)
     loop = [keys + n for n in range(int(1.3 * size))]
     done = 0

@@ -170,7 +170,7 @@ def measure(repeats: int = 30) -> dict[str, float]:
     }
     for case in cases.values():
         case()
-    stats = pages.stats()
+    stats = pages.cache.stats()
     assert (stats.entries, stats.stored) == (1, 1)
     assert stats.hits >= 1
     hishel = with_hishel()

@@ -62,7 +62,9 @@ def fill(limit: int, sets: int) -> tuple[int, int, int]:
         key = f"user:{number}:profile" if number % 3 else ("user", number, "profile")
         cache.set(key, value, tags=("users", f"team-{number % 1000}") if number % 10 == 0 else ())
     gc.collect()
-    return resident() - before, cache._process().local.weight, len(cache._entries)
+    grown = resident() - before
+    table = cache.internals.here().memory.table
+    return grown, table.weight, len(table.entries)
 
 
 def measure(repeats: int = 30, limit: int = LIMIT, sets: int = SETS) -> dict[str, float]:
