@@ -47,7 +47,7 @@ class ConsoleFeature(Feature["ConsoleKeys", ConsoleKeys]):
     def layer(self, kit: Kit, part: ConsoleKeys, app: WSGIApplication) -> WSGIApplication:
         from .prefix import Pages, PrefixLayer
 
-        return PrefixLayer(app, kit.keys.prefix, Pages(kit.endpoints(), kit.trusted_hosts))
+        return PrefixLayer(app, kit.keys.prefix, Pages(kit.endpoints, kit.trusted_hosts))
 
     def endpoints(self, kit: Kit, part: ConsoleKeys) -> Mapping[str, WSGIApplication]:
         from .app import Console

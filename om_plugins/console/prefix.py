@@ -6,8 +6,8 @@ goes to the host app.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -51,21 +51,21 @@ class Pages:
     """The WSGI app below the prefix.
 
     Args:
-        endpoints: more WSGI apps by their path, such as ``{"/csp": ReportEndpoint(…)}``.
+        endpoints: gives the WSGI apps by their path, such as ``{"/csp": ReportEndpoint(…)}``;
+            called on the first request, so that an application whose pages nobody asks for never
+            imports them.
         trusted_hosts: host names to answer to; ``None`` for all.
     """
 
     def __init__(
         self,
-        endpoints: Mapping[str, WSGIApplication],
+        endpoints: Callable[[], Mapping[str, WSGIApplication]],
         trusted_hosts: Sequence[str] | None = None,
     ) -> None:
-        self._endpoints: dict[str, WSGIApplication] = {"/health": liveness, **endpoints}
+        self._make_endpoints = endpoints
         self._trusted_hosts = trusted_hosts
-
-    @cached_property
-    def _map(self) -> Map:  # made on first use: it is the dearest part of binding an app
-        return Map([Rule(path, endpoint=path) for path in self._endpoints])
+        self._lock = threading.Lock()
+        self._urls: tuple[Map, Mapping[str, WSGIApplication]] | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._answer(environ)(environ, start_response)
@@ -75,14 +75,22 @@ class Pages:
             get_host(environ, self._trusted_hosts)
             if not environ.get("PATH_INFO"):
                 return _with_slash(environ)
-            endpoint, _ = self._map.bind_to_environ(environ).match()
+            urls, endpoints = self._urls or self._make_urls()
+            endpoint, _ = urls.bind_to_environ(environ).match()
         except SecurityError:
             return Refusal(400, "This server does not answer under that name.").send
         except HTTPException as error:
             if isinstance(error.response, Response):
                 return error.response
             return Refusal(error.code or 500, "There is no such page here.").send
-        return self._endpoints[endpoint]
+        return endpoints[endpoint]
+
+    def _make_urls(self) -> tuple[Map, Mapping[str, WSGIApplication]]:
+        with self._lock:
+            if self._urls is None:
+                endpoints = {"/health": liveness, **self._make_endpoints()}
+                self._urls = Map([Rule(path, endpoint=path) for path in endpoints]), endpoints
+            return self._urls
 
 
 def liveness(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

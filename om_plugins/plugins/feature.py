@@ -166,6 +166,8 @@ class FeatureKit(Kit):
         for name in self._features:
             self.ask(name, self.part_of, name)
             self._parts.setdefault(name, None)
+        if self._plugins:  # two with the same path are found when the application starts
+            self.endpoints()
 
     def ask(self, name: str, method: Callable[..., _Answer], *args: Any) -> _Answer | None:
         """Call a method of a feature; ``None`` when it is a third party's and raised.
@@ -210,13 +212,15 @@ class FeatureKit(Kit):
 
     def endpoints(self) -> dict[str, WSGIApplication]:
         found: dict[str, WSGIApplication] = {}
-        for feature, part in self.built():
-            for path, app in (self.ask(feature.name, feature.endpoints, self, part) or {}).items():
-                if path in found:
-                    raise ConfigError(
-                        f"feature {feature.name!r}", path, "another feature has this endpoint"
-                    )
-                found[path] = app
+        # a third party's last: it never takes a shipped feature's path
+        for feature, part in sorted(self.built(), key=lambda one: one[0].name in self._plugins):
+            name = feature.name
+            for path, app in (self.ask(name, feature.endpoints, self, part) or {}).items():
+                if path not in found:
+                    found[path] = app
+                    continue
+                reason = f"the feature {name!r} has the endpoint {path!r}, as another feature has"
+                self.plugins.report(self._plugins.get(name, name), reason, None)
         return found
 
     def commands(self) -> dict[str, Command]:

@@ -214,11 +214,7 @@ class Kit(ABC):
 
     @abstractmethod
     def endpoints(self) -> dict[str, WSGIApplication]:
-        """The endpoints of all features by their path below ``OM_PREFIX``.
-
-        Raises:
-            ConfigError: two features have the same path.
-        """
+        """The endpoints of all features by their path below ``OM_PREFIX``."""
 
     @abstractmethod
     def cards(self) -> dict[str, Card]:

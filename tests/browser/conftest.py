@@ -181,7 +181,7 @@ def serving():
         "/static/<name>": StaticFiles(),
     }
     server = make_server(
-        "127.0.0.1", 0, PrefixLayer(backend.page, "/_om", Pages(endpoints)), threaded=True
+        "127.0.0.1", 0, PrefixLayer(backend.page, "/_om", Pages(lambda: endpoints)), threaded=True
     )
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

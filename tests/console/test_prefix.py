@@ -12,7 +12,7 @@ from om_plugins.console.prefix import Pages, PrefixLayer
 @pytest.fixture
 def client():
     host = Response("the host's page")
-    return Client(PrefixLayer(host, "/_om", Pages({})))
+    return Client(PrefixLayer(host, "/_om", Pages(dict)))
 
 
 def test_health_is_alive_and_kept_by_nobody(client):

@@ -213,16 +213,24 @@ def test_one_that_raises_takes_nothing_from_the_others(caplog):
     runtime.close()
 
 
-def test_two_features_may_not_have_one_endpoint():
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_path_that_another_feature_has_is_the_plugins_failure(strict, caplog):
     class Second(Plain):
         name = "second"
 
         def endpoints(self, kit, part):
-            return {"/csp": None}
+            return {"/csp": None, "/second": self}
 
-    runtime = make_runtime(Second())
-    with pytest.raises(ConfigError, match="another feature has this endpoint"):
-        runtime.kit.endpoints()
+    feature = FeatureSpec(Second(), before="monitoring")
+    if strict:
+        with pytest.raises(PluginError, match="has the endpoint '/csp', as another feature has"):
+            make_runtime(feature, strict=True)
+        return
+    runtime = make_runtime(feature, strict=False)
+    endpoints = runtime.kit.endpoints()
+    assert endpoints["/csp"] is not None
+    assert endpoints["/second"] is not None
+    assert "as another feature has" in caplog.text
     runtime.close()
 
 
