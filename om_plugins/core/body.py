@@ -15,7 +15,15 @@ import msgspec
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["BodyError", "convert", "is_file_body", "limit_reads", "parse_length", "read_body"]
+__all__ = [
+    "BodyError",
+    "close_body",
+    "convert",
+    "is_file_body",
+    "limit_reads",
+    "parse_length",
+    "read_body",
+]
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PIECE_BYTES = 65_536
@@ -102,6 +110,13 @@ def read_body(environ: WSGIEnvironment, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> BodyError:
     return BodyError(413, f"The request is too large: at most {max_bytes:,} bytes are read.")
+
+
+def close_body(body: object) -> None:
+    """Call ``close`` of a response's body, if it has one."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 def is_file_body(wrapper: Any, body: object) -> bool:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..chains.error_table import asked_wait_s
-from ..core.body import is_file_body
+from ..core.body import close_body, is_file_body
 from ..core.problem import get_phrase
 from ..core.request_state import state_of
 from ..errors import ConfigError
@@ -367,18 +367,13 @@ class _GuardedBody:
     def close(self) -> None:
         """Close the body; a copy that is not complete is dropped."""
         self._guarded._give_up_copy()
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        close_body(self._body)
 
 
 def _close(body: object) -> None:
     """Close a body that nobody will read."""
-    close = getattr(body, "close", None)
-    if close is None:
-        return
     try:
-        close()
+        close_body(body)
     except Exception:
         logger.exception("closing the body of a failed answer failed")
 

@@ -22,8 +22,8 @@ from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
 from ..core.request_state import KEY
 from ..csp.hashes import note_hash
+from ..http_cache.cache import CacheIntent
 from ..http_cache.layer import anonymous_request
-from ..http_cache.origin_fetch import CacheIntent
 from .current import current_state
 from .personal import ViewWatch, find_refusal
 

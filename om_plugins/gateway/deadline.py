@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..core.body import is_file_body
+from ..core.body import close_body, is_file_body
 from ..core.problem import Refusal
 from ..protocols import Clock
 from ..workers.servers import grace_s, stopping
@@ -82,9 +82,7 @@ class _DeadlineBody:
 
     def close(self) -> None:
         DEADLINE.set(math.inf)
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        close_body(self._body)
 
 
 def read_expected_s(environ: WSGIEnvironment) -> float | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_etags
 
+from ..core.body import close_body
 from ..core.request_state import RequestState
 
 if TYPE_CHECKING:
@@ -147,9 +148,7 @@ class LatePage:
         try:
             whole = b"".join(body)
         finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+            close_body(body)
         status, headers, whole = answer_conditional(
             self._environ, self._status, self._headers, whole, nonce
         )

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.body import close_body
+
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["AppCall", "BodyTee", "TeeTarget", "close_body", "is_file"]
+__all__ = ["AppCall", "BodyTee", "TeeTarget"]
 
 _UNSET = object()
 
@@ -249,20 +251,3 @@ class ResumedBody:
 
     def close(self) -> None:
         close_body(self._body)
-
-
-def close_body(body: object) -> None:
-    """Call the body's ``close``, if it has one."""
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
-
-
-def is_file(wrapper: object, body: object) -> bool:
-    """Whether the server's file wrapper made this body.
-
-    The wrapper is a class, or a function as in uWSGI, which returns the file itself.
-    """
-    if isinstance(wrapper, type):
-        return isinstance(body, wrapper)
-    return wrapper is not None and hasattr(body, "read")

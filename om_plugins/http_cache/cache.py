@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheContext",
+    "CacheIntent",
     "CacheRules",
     "HttpCache",
     "HttpCachePart",
@@ -219,6 +220,41 @@ class CacheContext:
                 "front instead (with Flask-Compress: leave text/html out of COMPRESS_MIMETYPES)",
                 path,
             )
+
+
+class CacheIntent:
+    """What the application's framework says about a response before it starts.
+
+    Args:
+        collapse: joins a request that is fetching this very response, if there is one, and returns
+            whether it did. The caller's own response is then dropped, and the other request's
+            response is sent.
+
+    Attributes:
+        allowed: the response is meant for everybody (``@om.cached(shared=True)``).
+        refused: why it is not to be stored; "" when nobody objects.
+        tags: what it can be purged by.
+        query: whether the query is part of its key.
+    """
+
+    __slots__ = ("allowed", "collapse", "query", "refused", "tags")
+
+    def __init__(self, collapse: Callable[[], bool]) -> None:
+        self.collapse = collapse
+        self.allowed = False
+        self.refused = ""
+        self.tags: tuple[str, ...] = ()
+        self.query = True
+
+    def allow(self, tags: tuple[str, ...] = (), *, query: bool = True) -> None:
+        """Say that the response is meant for everybody."""
+        self.allowed = True
+        self.tags = tags
+        self.query = query
+
+    def refuse(self, reason: str) -> None:
+        """Say that the response is meant for this client only. The first reason counts."""
+        self.refused = self.refused or reason
 
 
 class HttpCache:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from ..protocols import Clock
+from .keys import selecting_digest
 from .stored_response import StoredResponse
 
 __all__ = [
@@ -192,6 +193,10 @@ class CollapsedRequest:
             self._followers.append(follower)
         return follower
 
+    def is_selected_by(self, environ: Mapping[str, object], response: StoredResponse) -> bool:
+        """Return whether another request selects this response, too (RFC 9111 section 4.1)."""
+        return selecting_digest(response.verdict.vary, environ) == self.selects
+
     def next_chunk(self, follower: _Follower) -> bytes | None:
         with self._changed:
             self._changed.wait_for(
@@ -308,17 +313,18 @@ class RequestCollapser:
 class CollapsePart:
     """The part of one request in collapsing: it leads, follows another one, or goes alone.
 
-    Every method but :meth:`enter` does nothing for a request that does not lead.
-
     Args:
         collapser: of the process.
         key: of the request's address.
+
+    Attributes:
+        led: the request that others may wait for; ``None`` when this one does not lead.
     """
 
     def __init__(self, collapser: RequestCollapser, key: str) -> None:
         self._collapser = collapser
         self._key = key
-        self._led: CollapsedRequest | None = None
+        self.led: CollapsedRequest | None = None
 
     def enter(self) -> CollapsedRequest | None:
         """Lead the requests at this address, if none does.
@@ -329,39 +335,54 @@ class CollapsePart:
         request, leads = self._collapser.enter(self._key)
         if not leads:
             return request
-        self._led = request
+        self.led = request
         return None
 
-    @property
-    def leads(self) -> bool:
-        """Whether others may wait for this request."""
-        return self._led is not None
+    def follow(
+        self,
+        request: CollapsedRequest,
+        environ: Mapping[str, object],
+        wait_s: float,
+        *,
+        may_stream: bool,
+    ) -> tuple[StoredResponse, Iterator[bytes] | None] | None:
+        """Wait for another request's response.
 
-    @property
-    def followed(self) -> bool:
-        """Whether a follower streams the body."""
-        return self._led is not None and self._led.followed
+        Args:
+            request: what :meth:`enter` returned.
+            environ: of the request that waits.
+            wait_s: how many seconds it waits at most.
+            may_stream: whether it can take a body that still arrives.
 
-    def start_streaming(self, head: StoredResponse, selects: str) -> None:
-        """See :meth:`CollapsedRequest.start_streaming`."""
-        if self._led is not None:
-            self._led.start_streaming(head, selects)
-
-    def add(self, chunk: bytes) -> None:
-        """See :meth:`CollapsedRequest.add`."""
-        if self._led is not None:
-            self._led.add(chunk)
+        Returns:
+            The response without its body, and the body as it arrives; or the whole response and
+            ``None``. ``None`` alone when the response is not for this request.
+        """
+        outcome = request.wait(wait_s)
+        if outcome is CollapseOutcome.STREAMING:
+            head = request.head
+            if may_stream and head is not None and request.is_selected_by(environ, head):
+                body = request.stream()
+                if body is not None:
+                    return head, body
+            outcome = request.wait(wait_s, complete=True)
+        if outcome is CollapseOutcome.PENDING:
+            self._collapser.bypass(self._key)  # it takes too long to wait for
+        stored = request.stored
+        if outcome is not CollapseOutcome.STORED or stored is None:
+            return None
+        return (stored, None) if request.is_selected_by(environ, stored) else None
 
     def stop_storing(self) -> None:
         """Let no further request join, because the body is too large to be stored."""
-        if self._led is not None:
-            self._led.stop_storing()
-            self._collapser.finish(self._key, self._led, private=True)
+        if self.led is not None:
+            self.led.stop_storing()
+            self._collapser.finish(self._key, self.led, private=True)
 
     def end(
         self, stored: StoredResponse | None, selects: str, *, private: bool, failed: bool
     ) -> None:
-        """Release those who wait. Only the first call counts.
+        """Release those who wait. Only the first call of a request that leads counts.
 
         Args:
             stored: the response, when it may be shared.
@@ -369,7 +390,7 @@ class CollapsePart:
             private: let no request wait at this address for a minute.
             failed: the body ended before its end.
         """
-        led, self._led = self._led, None
+        led, self.led = self.led, None
         if led is not None:
             if stored is not None:
                 led.selects = selects

@@ -21,6 +21,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..cache.refresh import draw_backoff
+from ..core.body import close_body
 from ..core.fork import renew_after_fork
 from ..core.request_state import KEY, state_of
 from .cache import CacheContext, HttpCachePart
@@ -289,9 +290,7 @@ class HttpCacheLayer:
                 for _ in body:
                     pass
             finally:
-                close = getattr(body, "close", None)
-                if close is not None:
-                    close()
+                close_body(body)
         except Exception as error:
             fetch.result = "failed"
             logger.warning(

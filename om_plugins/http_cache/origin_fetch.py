@@ -14,10 +14,11 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..core.body import close_body, is_file_body
 from ..core.request_state import state_of
-from .body_tee import AppCall, BodyTee, close_body, is_file
-from .cache import CacheContext
-from .collapsing import CollapsedRequest, CollapseOutcome, CollapsePart
+from .body_tee import AppCall, BodyTee
+from .cache import CacheContext, CacheIntent
+from .collapsing import CollapsedRequest, CollapsePart
 from .fields import Directives, directives
 from .keys import selecting_digest
 from .rfc9111 import (
@@ -42,7 +43,7 @@ from .stored_response import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["CacheIntent", "OriginFetch", "request_directives"]
+__all__ = ["OriginFetch", "request_directives"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -50,45 +51,6 @@ Details = Iterable[tuple[str, object]]
 
 _ERRORS = frozenset({500, 502, 503, 504})
 _NO_DIRECTIVES: Directives = {}
-
-
-class CacheIntent:
-    """What the application's framework says about a response before it starts.
-
-    Attributes:
-        allowed: the response is meant for everybody (``@om.cached(shared=True)``).
-        refused: why it is not to be stored; "" when nobody objects.
-        tags: what it can be purged by.
-        query: whether the query is part of its key.
-    """
-
-    __slots__ = ("_fetch", "allowed", "query", "refused", "tags")
-
-    def __init__(self, fetch: OriginFetch) -> None:
-        self._fetch = fetch
-        self.allowed = False
-        self.refused = ""
-        self.tags: tuple[str, ...] = ()
-        self.query = True
-
-    def allow(self, tags: tuple[str, ...] = (), *, query: bool = True) -> None:
-        """Say that the response is meant for everybody."""
-        self.allowed = True
-        self.tags = tags
-        self.query = query
-
-    def refuse(self, reason: str) -> None:
-        """Say that the response is meant for this client only. The first reason counts."""
-        self.refused = self.refused or reason
-
-    def collapse(self) -> bool:
-        """Join a request that is fetching this very response, if there is one.
-
-        Returns:
-            Whether one was joined. The caller's own response is then dropped, and the other
-            request's response is sent.
-        """
-        return self._fetch.collapse()
 
 
 class OriginFetch:
@@ -124,7 +86,7 @@ class OriginFetch:
         self._key = key
         self._entry = entry
         self._reason = reason
-        self._intent = CacheIntent(self)
+        self._intent = CacheIntent(self.collapse)
         self._start_response = start_response
         self._background = background
         self._get = environ["REQUEST_METHOD"] == "GET"
@@ -158,8 +120,8 @@ class OriginFetch:
         return self._call_app()
 
     def collapse(self) -> bool:
-        """See :meth:`CacheIntent.collapse`."""
-        if self._part.leads or self._alone or not self._get or self._background:
+        """Join another request that is fetching this response; see :class:`.CacheIntent`."""
+        if self._part.led or self._alone or not self._get or self._background:
             return False
         if not self._may_collapse():
             return False
@@ -222,7 +184,7 @@ class OriginFetch:
 
         If not, keep its marks.
         """
-        known = self._context.rules.everything or self._part.leads or self._entry is not None
+        known = self._context.rules.everything or self._part.led or self._entry is not None
         if not (known or self._intent.allowed or self._joined is not None):
             return True
         # the framework's request is gone when the outer layers ask for the route
@@ -292,7 +254,8 @@ class OriginFetch:
             return "route"
         if self._reason is ForwardReason.BYPASS or "HTTP_RANGE" in self._environ:
             return "request"
-        if is_file(self._environ.get("wsgi.file_wrapper"), body):
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        if wrapper is not None and is_file_body(wrapper, body):
             return "file"  # the server sends it faster than this cache could
         length = _declared_length(self._facts)
         if length is not None and length > context.rules.max_body:
@@ -431,8 +394,9 @@ class OriginFetch:
         if not self._intent.query:
             self._key = context.keys.build_without_query(environ) or self._key
         head = build_response(self._call.status, facts, verdict, b"")
-        if self._part.leads and self._may_stream():
-            self._part.start_streaming(head, selecting_digest(verdict.vary, environ))
+        led = self._part.led
+        if led is not None and self._may_stream():
+            led.start_streaming(head, selecting_digest(verdict.vary, environ))
         length = 0 if facts.status in (204, 205) else _declared_length(facts)
         tee = BodyTee(body, self, length, context.rules.max_body)
         conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
@@ -467,11 +431,14 @@ class OriginFetch:
     @property
     def followed(self) -> bool:
         """See :class:`.TeeTarget`."""
-        return self._part.followed
+        led = self._part.led
+        return led is not None and led.followed
 
     def receive(self, chunk: bytes) -> None:
         """See :class:`.TeeTarget`."""
-        self._part.add(chunk)
+        led = self._part.led
+        if led is not None:
+            led.add(chunk)
 
     def complete(self, body: bytes) -> None:
         """Store the response: its whole body is there."""
@@ -532,36 +499,25 @@ class OriginFetch:
         if answer is not None:
             return answer
         self._alone = True
-        self._intent = CacheIntent(self)
+        self._intent = CacheIntent(self.collapse)
         return self._call_app()
 
     def _follow(self, request: CollapsedRequest) -> Iterable[bytes] | None:
         """Answer with another request's response; ``None`` when it is not for this client."""
         context, environ = self._context, self._environ
-        wait_s = context.rules.wait_s
-        outcome = request.wait(wait_s)
-        head = request.head
-        details = [("fwd", self._reason), ("collapsed", True)]
-        if outcome is CollapseOutcome.STREAMING and head is not None and not self._background:
-            same = selecting_digest(head.verdict.vary, environ) == request.selects
-            conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
-            body = request.stream() if same and not conditional else None
-            if body is not None:
-                context.store.count("coalesced")
-                headers = [*head.headers, ("Age", "0"), *context.status_header(details)]
-                self._start_response(head.status, headers)
-                return body
-        if outcome is CollapseOutcome.STREAMING:
-            outcome = request.wait(wait_s, complete=True)
-        if outcome is CollapseOutcome.PENDING:
-            context.collapser.bypass(self._key)  # it takes too long to wait for
-        stored = request.stored
-        if outcome is not CollapseOutcome.STORED or stored is None:
+        conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
+        may_stream = not (conditional or self._background)
+        found = self._part.follow(request, environ, context.rules.wait_s, may_stream=may_stream)
+        if found is None:
             return None
-        if selecting_digest(stored.verdict.vary, environ) != request.selects:
-            return None
+        response, body = found
         context.store.count("coalesced")
-        return context.send(environ, self._start_response, stored, details)
+        details = [("fwd", self._reason), ("collapsed", True)]
+        if body is None:
+            return context.send(environ, self._start_response, response, details)
+        headers = [*response.headers, ("Age", "0"), *context.status_header(details)]
+        self._start_response(response.status, headers)
+        return body
 
 
 def request_directives(environ: WSGIEnvironment) -> Directives:
