@@ -186,7 +186,7 @@ def _examine_flask(app: Flask, kit: Kit) -> Iterator[Finding]:
             "ProxyFix is inside OpenManager, whose layers see the proxy's address.",
             "Take ProxyFix out and set OM_PROXIES to the number of proxies.",
         )
-    elif kit.settings.of(HeaderKeys).force_https and not (proxies or outer):
+    elif kit.settings.of(HeaderKeys).force_https.all and not (proxies or outer):
         yield Finding(
             "warn",
             "OM_FORCE_HTTPS",

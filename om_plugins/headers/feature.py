@@ -53,8 +53,34 @@ class HstsOptions(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForceHttpsOptions(Table):
+    """How requests over plain HTTP are redirected."""
+
+    TITLE: ClassVar[str] = "Options of the redirect to HTTPS"
+    SWITCH: ClassVar[str] = "all"
+
+    all: bool = key(
+        True,
+        BOOL,
+        "redirect every request; when false, only those of views with "
+        "`@om.headers(force_https=True)`",
+    )
+    permanent: bool = key(False, BOOL, "redirect with 301 and 308, which browsers remember")
+    exempt: tuple[str, ...] = key(
+        (),
+        PATH_PATTERNS,
+        "paths that are answered over plain HTTP, too, such as `/up` or `/status/*`; this "
+        "package's own health checks always are",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderKeys(Table):
     PREFIX: ClassVar[str] = "OM_"
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "OM_FORCE_HTTPS_PERMANENT": "OM_FORCE_HTTPS = {'permanent': …}",
+        "OM_FORCE_HTTPS_EXEMPT": "OM_FORCE_HTTPS = {'exempt': …}",
+    }
 
     headers: dict[str, str | None] = key(
         {},
@@ -76,21 +102,12 @@ class HeaderKeys(Table):
         "which powers of a browser pages may use: `{'geolocation': 'self', 'camera': []}`",
         "Security headers",
     )
-    force_https: bool = key(
-        False,
-        BOOL,
+    force_https: ForceHttpsOptions = key(
+        ForceHttpsOptions(all=False),
+        single(ForceHttpsOptions, "OM_FORCE_HTTPS"),
         "redirect what comes over plain HTTP, except in debug mode; behind a proxy that ends TLS, "
-        "`OM_PROXIES` must be set",
-        "Security headers",
-    )
-    force_https_permanent: bool = key(
-        False, BOOL, "redirect with 301 and 308, which browsers remember", "Security headers"
-    )
-    force_https_exempt: tuple[str, ...] = key(
-        (),
-        PATH_PATTERNS,
-        "paths that are answered over plain HTTP, too, such as `/up` or `/status/*`; this "
-        "package's own health checks always are",
+        "`OM_PROXIES` must be set. Options switch it on as well: `{'exempt': ['/up']}`, unless "
+        "they have `'all': False`",
         "Security headers",
     )
     hsts: HstsOptions | None = key(
@@ -214,27 +231,29 @@ def policy_from(
     )
 
 
-class HttpsFeature(Feature[HeaderKeys, HeaderKeys]):
+class HttpsFeature(Feature[ForceHttpsOptions, HeaderKeys]):
     """Redirects plain HTTP; not in debug mode."""
 
     name = "https"
     keys = HeaderKeys
 
-    def build(self, kit: Kit, keys: HeaderKeys) -> HeaderKeys:
-        return keys
+    def build(self, kit: Kit, keys: HeaderKeys) -> ForceHttpsOptions:
+        return keys.force_https
 
-    def layer(self, kit: Kit, part: HeaderKeys, app: WSGIApplication) -> WSGIApplication | None:
+    def layer(
+        self, kit: Kit, part: ForceHttpsOptions, app: WSGIApplication
+    ) -> WSGIApplication | None:
         wishes = kit.host.declared.get(self.name, ())
-        if kit.host.debug or not (part.force_https or wishes):
+        if kit.host.debug or not (part.all or wishes):
             return None
         from .https import HttpsLayer
 
         prefix = kit.keys.prefix
         return HttpsLayer(
             app,
-            permanent=part.force_https_permanent,
-            exempt=(*part.force_https_exempt, f"{prefix}/health", f"{prefix}/ready"),
+            permanent=part.permanent,
+            exempt=(*part.exempt, f"{prefix}/health", f"{prefix}/ready"),
             trusted_hosts=kit.trusted_hosts,
-            everywhere=part.force_https,
+            everywhere=part.all,
             wish=kit.host.https_wish if wishes else None,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
 from ..plugins.feature import Feature, Finding
-from ..settings.kinds import BOOL, STRINGS, integer, number, table, text
+from ..settings.kinds import BOOL, STRINGS, integer, number, single, table, text
 from ..settings.table import NoKeys, Table, key
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpCacheOptions(Table):
+class HttpCachePathOptions(Table):
     """What the shared HTTP cache does differently for one path."""
 
     TITLE: ClassVar[str] = "Options of a path in the shared HTTP cache"
@@ -44,83 +44,83 @@ class HttpCacheOptions(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpCacheKeys(Table):
-    PREFIX: ClassVar[str] = "OM_"
+class HttpCacheOptions(Table):
+    """What the shared HTTP cache does. Times are in seconds."""
 
-    http_cache: bool = key(
-        False,
+    TITLE: ClassVar[str] = "Options of the shared HTTP cache"
+    SWITCH: ClassVar[str] = "all"
+
+    all: bool = key(
+        True,
         BOOL,
         "store every response that says it may be; when false, only those of views with "
         "`@om.cached(shared=True)`",
-        "Shared HTTP cache",
     )
-    http_cache_l1_bytes: int = key(
+    l1_bytes: int = key(
         64 * 2**20,
         integer(0, 2**40, "bytes"),
         "memory for stored responses in a process",
-        "Shared HTTP cache",
     )
-    http_cache_max_body: int = key(
-        2 * 2**20, integer(0, 2**31, "bytes"), "largest body that is stored", "Shared HTTP cache"
-    )
-    http_cache_max_age: float = key(
+    max_body: int = key(2 * 2**20, integer(0, 2**31, "bytes"), "largest body that is stored")
+    max_age: float = key(
         31_536_000.0,
         number(0, 2**31, "seconds"),
         "longest freshness, whatever a response says",
-        "Shared HTTP cache",
     )
-    http_cache_variants: int = key(
-        20, integer(1, 1000), "responses at one address, by `Vary`, at most", "Shared HTTP cache"
-    )
-    http_cache_stale_if_error: float = key(
+    variants: int = key(20, integer(1, 1000), "responses at one address, by `Vary`, at most")
+    stale_if_error: float = key(
         300.0,
         number(0, 31_536_000, "seconds"),
         "how long a stale response stands in for an error, if it does not say it; never with "
         "`must-revalidate`, `proxy-revalidate`, `no-cache` or `s-maxage`",
-        "Shared HTTP cache",
     )
-    http_cache_wait: float = key(
+    wait: float = key(
         10.0,
         number(0, 3600, "seconds"),
         "how long a request waits for another one that fetches the same page",
-        "Shared HTTP cache",
     )
-    http_cache_heuristic: bool = key(
+    heuristic: bool = key(
         False,
         BOOL,
         "responses that say nothing are fresh for 10 % of the time since their `Last-Modified`",
-        "Shared HTTP cache",
     )
-    http_cache_client_directives: bool = key(
+    client_directives: bool = key(
         False,
         BOOL,
         "obey `no-cache`, `max-age`, `min-fresh` and `max-stale` of requests, so that a reload "
         "reaches the app",
-        "Shared HTTP cache",
     )
-    http_cache_compliance: bool = key(
-        False,
-        BOOL,
-        "store responses that set cookies or vary by them, as the specification allows: only for "
-        "measuring, since one visitor's cookie reaches the next",
-        "Shared HTTP cache",
-    )
-    http_cache_targets: tuple[str, ...] = key(
+    targets: tuple[str, ...] = key(
         ("CDN-Cache-Control",),
         STRINGS,
         "targeted fields that this cache obeys instead of `Cache-Control`, the first one first",
-        "Shared HTTP cache",
     )
-    http_cache_status: str = key(
+    status: str = key(
         "OpenManager",
         text(r"([A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*)?", "a token, or '' to send none"),
         "this cache's name in `Cache-Status`",
-        "Shared HTTP cache",
     )
-    http_cache_routes: dict[str, HttpCacheOptions] = key(
+    routes: dict[str, HttpCachePathOptions] = key(
         {},
-        table(HttpCacheOptions, "OM_HTTP_CACHE_ROUTES"),
+        table(HttpCachePathOptions, "routes"),
         "what is different for some paths: `{'/news/*': {'max_age': 60}}`; `*` only at the end",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCacheKeys(Table):
+    PREFIX: ClassVar[str] = "OM_"
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        f"OM_HTTP_CACHE_{name.upper()}": f"OM_HTTP_CACHE = {{{name!r}: …}}"
+        for name in HttpCacheOptions.keys()  # noqa: SIM118
+    }
+
+    http_cache: HttpCacheOptions = key(
+        HttpCacheOptions(all=False),
+        single(HttpCacheOptions, "OM_HTTP_CACHE"),
+        "store every response that says it may be; when false, only those of views with "
+        "`@om.cached(shared=True)`. Options switch it on as well: `{'max_body': 500_000}`, unless "
+        "they have `'all': False`",
         "Shared HTTP cache",
     )
 
@@ -135,8 +135,8 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
         from .cache import HttpCachePart
 
         return HttpCachePart(
-            rules_from(keys),
-            l1_bytes=keys.http_cache_l1_bytes,
+            rules_from(keys.http_cache),
+            l1_bytes=keys.http_cache.l1_bytes,
             clock=kit.clock,
             scheduler=kit.scheduler,
             bus=kit.part_of("cache").internals.bus,
@@ -158,22 +158,15 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
         return [_build_commands()]
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
-        keys = kit.settings.of(HttpCacheKeys)
-        if keys.http_cache_compliance:
-            yield Finding(
-                "fail",
-                "OM_HTTP_CACHE_COMPLIANCE",
-                "Responses that set cookies are stored: one visitor's cookie reaches the next.",
-                "Take it out; it is for measuring only.",
-            )
-        if keys.http_cache and not kit.trusted_hosts:
+        everything = kit.settings.of(HttpCacheKeys).http_cache.all
+        if everything and not kit.trusted_hosts:
             yield Finding(
                 "warn",
                 "OM_HTTP_CACHE",
                 "Every name in a Host header gets pages of its own in memory.",
                 "Set OM_TRUSTED_HOSTS to the names of this site.",
             )
-        elif keys.http_cache:
+        elif everything:
             yield Finding(
                 "ok", "OM_HTTP_CACHE", "Responses that allow it are kept, by known hosts."
             )
@@ -202,31 +195,30 @@ class FastPathFeature(Feature[bool, NoKeys]):
         return FastPath(app, pages, headers.of_hits, counter)
 
 
-def rules_from(keys: HttpCacheKeys) -> CacheRules:
-    """Build the rules that the ``OM_HTTP_CACHE_…`` keys ask for.
+def rules_from(given: HttpCacheOptions) -> CacheRules:
+    """Build the rules from ``OM_HTTP_CACHE``.
 
     Raises:
-        ConfigError: a path of ``OM_HTTP_CACHE_ROUTES`` has an unknown form.
+        ConfigError: one of the ``routes`` has an unknown form.
     """
     from .cache import CacheRules
     from .rfc9111 import StorageOptions
 
     options = StorageOptions(
-        heuristic=keys.http_cache_heuristic,
-        cookies=keys.http_cache_compliance,
-        targets=tuple(name.lower() for name in keys.http_cache_targets),
-        longest_s=keys.http_cache_max_age,
-        stale_if_error_s=keys.http_cache_stale_if_error,
+        heuristic=given.heuristic,
+        targets=tuple(name.lower() for name in given.targets),
+        longest_s=given.max_age,
+        stale_if_error_s=given.stale_if_error,
     )
     return CacheRules(
-        everything=keys.http_cache,
-        client_directives=keys.http_cache_client_directives,
-        name=keys.http_cache_status,
-        max_body=keys.http_cache_max_body,
-        variants=keys.http_cache_variants,
-        wait_s=keys.http_cache_wait,
+        everything=given.all,
+        client_directives=given.client_directives,
+        name=given.status,
+        max_body=given.max_body,
+        variants=given.variants,
+        wait_s=given.wait,
         options=options,
-        routes=tuple(_route_rules(keys.http_cache_routes, options)),
+        routes=tuple(_route_rules(given.routes, options)),
     )
 
 
@@ -236,7 +228,7 @@ def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable
     for path, route in routes.items():
         if not path.startswith("/") or "*" in path[:-1]:
             raise ConfigError(
-                "OM_HTTP_CACHE_ROUTES",
+                "OM_HTTP_CACHE['routes']",
                 path,
                 "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
             )

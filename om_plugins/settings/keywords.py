@@ -33,25 +33,11 @@ class SettingsKeywords(TypedDict, total=False):
     headers: Mapping[str, str | None] | str
     secure_cookies: bool
     permissions_policy: Mapping[str, object] | str
-    force_https: bool
-    force_https_permanent: bool
-    force_https_exempt: Collection[str]
+    force_https: bool | Mapping[str, object] | Table | str
     hsts: Mapping[str, object] | Table | str | None
     console_auth: Callable[..., object] | str | None
     routes: Mapping[str, object] | str
-    http_cache: bool
-    http_cache_l1_bytes: int
-    http_cache_max_body: int
-    http_cache_max_age: float
-    http_cache_variants: int
-    http_cache_stale_if_error: float
-    http_cache_wait: float
-    http_cache_heuristic: bool
-    http_cache_client_directives: bool
-    http_cache_compliance: bool
-    http_cache_targets: Collection[str]
-    http_cache_status: str
-    http_cache_routes: Mapping[str, object] | str
+    http_cache: bool | Mapping[str, object] | Table | str
     fallback: Mapping[str, object] | str
     cache_stale_time: float
     cache_time: float

@@ -171,13 +171,22 @@ MAPPING = Check("a dict with text keys", _mapping, "Mapping[str, object] | str")
 
 
 def single(cls: type[Table], name: str) -> Check:
-    """One nested table: ``{options}``."""
+    """One nested table: ``{options}``, or true or false for the key that is its ``SWITCH``."""
+
+    def read(value: Any) -> Table:
+        if isinstance(value, cls):
+            return value
+        if cls.SWITCH:
+            try:
+                return cls(**{cls.SWITCH: _boolean(value)})
+            except ValueError:
+                pass  # it is no boolean, so it must be a dict
+        return cls.from_mapping(_mapping(value), where=f"{name}.")
+
     return Check(
-        f"a dict with the keys {', '.join(cls.keys())}",
-        lambda value: (
-            value if isinstance(value, cls) else cls.from_mapping(_mapping(value), where=f"{name}.")
-        ),
-        accepts="Mapping[str, object] | Table | str",
+        f"{'true, false, or ' if cls.SWITCH else ''}a dict with the keys {', '.join(cls.keys())}",
+        read,
+        accepts=f"{'bool | ' if cls.SWITCH else ''}Mapping[str, object] | Table | str",
         table=cls,
     )
 

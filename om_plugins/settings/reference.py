@@ -52,6 +52,8 @@ def _rows(rows: list[tuple[str, Field[Any]]]) -> list[str]:
     for written, one in rows:
         factory: Any = one.default_factory
         default = factory() if one.default is MISSING else one.default
+        if isinstance(default, Table):
+            default = default.as_written()
         allowed = str(one.metadata["check"].allowed).replace("|", "\\|")
         lines.append(f"| `{written}` | `{default!r}` | {allowed} | {one.metadata['doc']} |")
     return lines

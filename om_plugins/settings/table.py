@@ -44,6 +44,8 @@ class Table:
     """The heading of a table that is inside another one, on the reference page."""
     SHORT: ClassVar[str] = ""
     """The one key that a list stands for; "" where a table must be a dict."""
+    SWITCH: ClassVar[str] = ""
+    """The one key that a bare true or false stands for; "" where a table must be a dict."""
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys that were renamed, as users write them: from the old name to the new one."""
 
@@ -112,6 +114,13 @@ class Table:
             for written, one in self.keys().items()
             if (value := getattr(self, one.name)) != getattr(default, one.name)
         }
+
+    def as_written(self) -> bool | dict[str, Any]:
+        """The shortest value that users can write for this table."""
+        given = self.given()
+        if self.SWITCH and not given:
+            return True
+        return False if given == {self.SWITCH: False} else given
 
     def __post_init__(self) -> None:
         for written, one in self.keys().items():

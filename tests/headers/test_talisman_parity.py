@@ -154,7 +154,7 @@ def test_a_view_may_have_a_policy_of_its_own_or_none():
 
 @pytest.mark.parametrize(("permanent", "code"), [(False, 302), (True, 301)])
 def test_plain_http_is_redirected_with_its_query(permanent, code):
-    app = make_app(OM_FORCE_HTTPS=True, OM_FORCE_HTTPS_PERMANENT=permanent)
+    app = make_app(OM_FORCE_HTTPS={"permanent": permanent})
     response = get(app, "/?a=1", base="http://shop.example")
     assert response.status_code == code
     assert response.headers["Location"] == "https://shop.example/?a=1"

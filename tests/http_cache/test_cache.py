@@ -95,6 +95,6 @@ def test_a_route_can_ignore_its_query():
 @pytest.mark.parametrize("path", ["news", "*", "/news/*/old"])
 def test_a_path_that_can_never_match_is_refused(path):
     app = Flask("app")
-    app.config.update(OM_HUB_URL="memory://", OM_HTTP_CACHE_ROUTES={path: {"store": False}})
-    with pytest.raises(ConfigError, match=r"OM_HTTP_CACHE_ROUTES.*begins with '/'"):
+    app.config.update(OM_HUB_URL="memory://", OM_HTTP_CACHE={"routes": {path: {"store": False}}})
+    with pytest.raises(ConfigError, match=r"OM_HTTP_CACHE\['routes'\].*begins with '/'"):
         OpenManager(app)

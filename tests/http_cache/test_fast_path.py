@@ -26,7 +26,7 @@ SETTINGS = {
         "OM_HSTS": {"max_age": 3600},
         "OM_HEADERS": {"Cross-Origin-Resource-Policy": "same-origin"},
     },
-    "no word of the hit": {"OM_CSP_MODE": "enforce", "OM_HTTP_CACHE_STATUS": ""},
+    "no word of the hit": {"OM_CSP_MODE": "enforce", "OM_HTTP_CACHE": {"all": False, "status": ""}},
     "not watched": {"OM_CSP_MODE": "enforce", "OM_MONITORING": False},
 }
 VIEWS = {

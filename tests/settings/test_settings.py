@@ -21,8 +21,8 @@ from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.features import shipped, tables
 from om_plugins.gateway.options import RouteOptions
-from om_plugins.headers.feature import HstsOptions
-from om_plugins.http_cache.feature import HttpCacheOptions
+from om_plugins.headers.feature import ForceHttpsOptions, HstsOptions
+from om_plugins.http_cache.feature import HttpCacheOptions, HttpCachePathOptions
 from om_plugins.monitoring.feature import AlertOptions
 from om_plugins.settings.keywords import SettingsKeywords
 from om_plugins.settings.reference import as_markdown
@@ -130,8 +130,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("OM_HEADERS", {"X-Y": 5}, "one line of ASCII text"),
     ("OM_HEADERS", {"X-Y": " "}, "None leaves the header out"),
     ("OM_HEADERS", {"X-Y": "a", "x-y": "b"}, "stands there twice"),
-    ("OM_FORCE_HTTPS_EXEMPT", ["up"], "'up' does not begin with '/'"),
-    ("OM_FORCE_HTTPS_EXEMPT", ["/a*/b"], "a '*' before its end"),
+    ("OM_FORCE_HTTPS", "maybe", "must be true, false, or a dict with the keys all, permanent, e"),
+    ("OM_HTTP_CACHE", 1, "must be true, false, or a dict with the keys all, l1_bytes, max_body, "),
     ("OM_ROUTES", ["/api"], "a dict from a name to a dict"),
 ]
 
@@ -303,6 +303,8 @@ def test_the_reference_page_has_a_row_for_every_key() -> None:
     inner = (
         ChainPolicy, EngineOptions, RouteOptions, FallbackOptions, AlertOptions, HstsOptions,
         HttpCacheOptions,
+        HttpCachePathOptions,
+        ForceHttpsOptions,
     )  # fmt: skip
     assert sorted(rows) == sorted([*KEYS, *(key for table in inner for key in table.keys())])  # noqa: SIM118
 
@@ -316,6 +318,57 @@ def test_the_reference_page_is_a_table_that_renders() -> None:
 def test_a_renamed_key_names_the_new_one():
     with pytest.raises(ConfigError, match=r"OM_SHIELD .*: renamed to OM_FALLBACK"):
         Settings.from_mapping({"OM_SHIELD": {"/": ["stale"]}})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("OM_HTTP_CACHE_MAX_BODY", r"OM_HTTP_CACHE = {'max_body': …}"),
+        ("OM_HTTP_CACHE_ROUTES", r"OM_HTTP_CACHE = {'routes': …}"),
+        ("OM_FORCE_HTTPS_EXEMPT", r"OM_FORCE_HTTPS = {'exempt': …}"),
+        ("OM_FORCE_HTTPS_PERMANENT", r"OM_FORCE_HTTPS = {'permanent': …}"),
+    ],
+)
+def test_an_option_that_was_a_key_names_the_key_that_it_is_in_now(old: str, new: str) -> None:
+    assert refusal(**{old: 1}).reason == f"renamed to {new}"
+    with pytest.raises(TypeError, match=re.escape(f"renamed to {new}")):
+        Settings(**{old.removeprefix("OM_").lower(): 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "everything", "permanent"),
+    [
+        (True, True, False),
+        ("on", True, False),
+        (False, False, False),
+        ({}, True, False),
+        ({"permanent": True}, True, True),
+        ('{"permanent": true, "all": false}', False, True),
+        (ForceHttpsOptions(permanent=True), True, True),
+    ],
+)
+def test_true_or_false_stands_for_the_switch_of_a_table(
+    value: object, everything: bool, permanent: bool
+) -> None:
+    options = read(OM_FORCE_HTTPS=value).force_https
+    assert (options.all, options.permanent) == (everything, permanent)
+
+
+def test_an_error_in_a_table_with_a_switch_names_the_table_and_its_key() -> None:
+    assert refusal(OM_FORCE_HTTPS={"exempt": ["up"]}).key == "OM_FORCE_HTTPS.exempt"
+    assert "'up' does not begin with '/'" in refusal(OM_FORCE_HTTPS={"exempt": ["up"]}).reason
+    assert "a '*' before its end" in refusal(OM_FORCE_HTTPS={"exempt": ["/a*/b"]}).reason
+    wrong = {"routes": {"/news": {"max_age": -1}}}
+    assert refusal(OM_HTTP_CACHE=wrong).key == "OM_HTTP_CACHE.routes['/news'].max_age"
+
+
+def test_the_environment_may_set_one_option_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_OM_HTTP_CACHE__max_body", "1000")
+    monkeypatch.setenv("FLASK_OM_HTTP_CACHE__all", "false")
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    http_cache = Settings.from_mapping(app.config).http_cache
+    assert (http_cache.all, http_cache.max_body, http_cache.variants) == (False, 1000, 20)
 
 
 def test_a_list_stands_for_the_answers_of_a_fallback():

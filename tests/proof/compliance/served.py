@@ -8,25 +8,27 @@ specification allows and the safe defaults do not.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from om_plugins import OpenManagerMiddleware, Settings
 from om_plugins.builtin.engines.proxy import ProxyEngine
 from om_plugins.builtin.engines.proxy_app import ProxyApp
+from om_plugins.runtime import Runtime
 
 COMPANIONS = ("X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy")
 
 origin = ProxyEngine(
     "origin", f"http://{os.environ['ORIGIN']}", fail_on=(), pass_deadline=False, pool_size=64
 )
-application = OpenManagerMiddleware(
-    ProxyApp(origin),
+runtime = Runtime(
     Settings(
         hub_url="memory://",
         csp_mode="off",
         headers=dict.fromkeys(COMPANIONS),
-        http_cache=True,
-        http_cache_heuristic=True,
-        http_cache_client_directives=True,
-        http_cache_compliance=True,
-    ),
+        http_cache={"heuristic": True, "client_directives": True},
+    )
 )
+# no setting allows this: one visitor's cookie would reach the next
+part = runtime.part_of("http_cache")
+part.rules = replace(part.rules, options=replace(part.rules.options, cookies=True))
+application = OpenManagerMiddleware(ProxyApp(origin), runtime=runtime)
