@@ -29,7 +29,6 @@ REMAINING: dict[str, set[str]] = {
     },
     "forbidden_ways": {
         "console -> chains",
-        "console -> monitoring",
     },
     "shared_class_names": {
         "_RawBytes",

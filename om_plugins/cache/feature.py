@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Feature
+from ..plugins.feature import Feature, Metric
 from ..settings.kinds import BOOL, integer, number
 from ..settings.table import Table, key
 
 if TYPE_CHECKING:
     from ..plugins.kit import Kit
+    from ..types import CacheStats, HttpCacheStats, StoreStats
     from .cache import SmartCache
 
 
@@ -89,5 +91,79 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
             )
         )
 
+    def metrics(self, kit: Kit, part: SmartCache) -> Iterable[Metric]:
+        stats = part.stats()
+        yield from cache_metrics("om_cache", stats, _LOOKUPS)
+        about = "Callbacks that are told of changes"
+        yield Metric("om_cache_subscriptions", about, stats.subscriptions, kind="gauge")
+        for name, one in part.groups().items():
+            yield from cache_metrics("om_cache_group", one, _LOOKUPS, {"group": name[:200]})
+        yield from store_metrics(part.store_stats())
+
     def close(self, kit: Kit, part: SmartCache) -> None:
         part.internals.close()
+
+
+_LOOKUPS = {
+    "fresh": "fresh",
+    "stale": "stale",
+    "negative": "negative",
+    "coalesced": "coalesced",
+    "misses": "miss",
+}
+_COUNTERS = {
+    # a field of the counters: the rest of the metric's name, its help, its unit
+    "fetches": ("fetches", "Fetchers run in the foreground", 1),
+    "refreshes": ("refreshes", "Refreshes in the background that succeeded", 1),
+    "failures": ("failures", "Fetches and refreshes that failed", 1),
+    "evictions": ("evictions", "Entries pushed out by the bound of memory", 1),
+    "dropped": ("dropped_refreshes", "Refreshes that found no room in the queue", 1),
+    "stored": ("stored", "Responses kept", 1),
+    "bytes_saved": ("saved_bytes", "Bytes of all hits", 1),
+    "saved_us": ("saved_seconds", "What making the hits anew would have taken", 1e-6),
+    "fetch_s_saved": ("saved_seconds", "What making the hits anew would have taken", 1),
+}
+_OF_STORE = {
+    "hits": "Reads of the shared store that found an entry",
+    "misses": "Reads of the shared store that found none",
+    "writes": "Entries written to the shared store",
+    "deletes": "Entries deleted from the shared store",
+    "failures": "Times that the shared store failed",
+    "read_bytes": "Bytes read from the shared store",
+    "written_bytes": "Bytes written to the shared store",
+}
+
+
+def cache_metrics(
+    prefix: str,
+    stats: CacheStats | HttpCacheStats,
+    lookups: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+) -> Iterator[Metric]:
+    """The metrics of a cache. Counters that are zero are left out.
+
+    Args:
+        prefix: begins their names.
+        stats: the counters of the cache.
+        lookups: fields of the counters, with the kind of look-up that each one counts.
+        labels: of every metric.
+    """
+    for field, kind in lookups.items():
+        if value := getattr(stats, field):
+            about = "Look-ups by how they were answered"
+            yield Metric(f"{prefix}_lookups", about, value, {**(labels or {}), "kind": kind})
+    for field, (name, about, unit) in _COUNTERS.items():
+        if field not in lookups and (value := getattr(stats, field, 0)):
+            yield Metric(f"{prefix}_{name}", about, value * unit, labels)
+    yield Metric(f"{prefix}_entries", "Entries in memory", stats.entries, labels, "gauge")
+    yield Metric(f"{prefix}_size_bytes", "Their size in bytes", stats.size_bytes, labels, "gauge")
+
+
+def store_metrics(stats: StoreStats | None) -> Iterator[Metric]:
+    """The metrics of the store that a cache shares with other workers, if there is one.
+
+    Counters that are zero are left out.
+    """
+    for field, about in _OF_STORE.items() if stats is not None else ():
+        if value := getattr(stats, field):
+            yield Metric(f"om_cache_store_{field}", about, value)

@@ -7,11 +7,11 @@ imported on the first request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
-from ..monitoring.counters import BOUNDS_S, Totals
 from ..plugins.kit import Kit
 from ..types import Health
 from ..workers.engine_health import count_fallbacks, decode_health
@@ -21,41 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["exposition"]
 
-_ROUTE = ("method", "route", "status")
-_OF_CACHE = {
-    "fetches": ("fetches", "Fetchers run in the foreground"),
-    "refreshes": ("refreshes", "Refreshes in the background that succeeded"),
-    "failures": ("failures", "Fetches and refreshes that failed"),
-    "evictions": ("evictions", "Entries pushed out by the bound of memory"),
-    "dropped": ("dropped_refreshes", "Refreshes that found no room in the queue"),
-    "stored": ("stored", "Responses kept"),
-    "bytes_saved": ("saved_bytes", "Bytes of all hits"),
-    "saved_us": ("saved_seconds", "What making the hits anew would have taken"),
-    "fetch_s_saved": ("saved_seconds", "What making the hits anew would have taken"),
-}
-_LOOKUPS = {
-    "cache": {"fresh": "fresh", "stale": "stale", "negative": "negative",
-              "coalesced": "coalesced", "misses": "miss"},
-    "page": {"hits": "fresh", "stale": "stale", "validated": "validated",
-             "coalesced": "coalesced", "misses": "miss", "passed": "bypass"},
-}  # fmt: skip
-_OF_STORE = {
-    "hits": ("store_hits", "Reads of the shared store that found an entry"),
-    "misses": ("store_misses", "Reads of the shared store that found none"),
-    "writes": ("store_writes", "Entries written to the shared store"),
-    "deletes": ("store_deletes", "Entries deleted from the shared store"),
-    "failures": ("store_failures", "Times that the shared store failed"),
-    "read_bytes": ("store_read_bytes", "Bytes read from the shared store"),
-    "written_bytes": ("store_written_bytes", "Bytes written to the shared store"),
-}
-_OF_ENGINE = {
-    "answered": ("answers", "Attempts that an engine answered"),
-    "failed": ("failures", "Attempts that failed"),
-    "outages": ("outages", "Times that one worker found an engine offline"),
-    "fallbacks": ("fallbacks", "Answers of an engine that is not on its chain's first tier"),
-}
+Totals = Mapping[tuple[str, ...], Sequence[float]]
 
-_FALLBACK_KINDS = frozenset({"stale", "engine", "page"})
+_ROUTE = ("method", "route", "status")
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 
 
 class _Collected:
@@ -86,14 +55,17 @@ def exposition(kit: Kit, accept: str) -> tuple[bytes, str]:
         from prometheus_client.exposition import choose_encoder
     except ImportError:
         raise MissingExtra("OM_METRICS", True, "prometheus") from None
-    picture = kit.part_of("monitoring").overview(watch=False, history=False)
-    found = [*_now(picture, alone=kit.hub.alone)]
-    totals = kit.part_of("monitoring").totals()
-    # alone, this process knows of its own numbers only: told for those of all, they would fall now
-    # and rise later, which makes a rate of millions
-    if not kit.hub.alone:
-        found += _requests(totals)
-        found += _counted(totals)
+    monitoring = kit.part_of("monitoring")
+    totals: Totals = monitoring.totals()
+    overview = monitoring.overview(watch=False, history=False)
+    # alone, this process knows its own counts only: sent as those of all, they would fall now and
+    # rise later, which makes a rate of millions
+    alone = kit.hub.alone
+    found = [*_describe_now(overview, alone=alone)]
+    if not alone:
+        found += _describe_requests(totals, monitoring.bounds_s)
+    kinds = ("gauge",) if alone else ("counter", "gauge")
+    found += _describe_features(totals, kinds, taken={one.name for one in found})
     encode, content_type = choose_encoder(accept)
     return encode(_Collected(found)), content_type
 
@@ -101,7 +73,7 @@ def exposition(kit: Kit, accept: str) -> tuple[bytes, str]:
 # --- counters ------------------------------------------------------------------------------------
 
 
-def _requests(totals: Totals) -> Iterator[Metric]:
+def _describe_requests(totals: Totals, bounds_s: Sequence[float]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
     answered = CounterMetricFamily(
@@ -113,9 +85,9 @@ def _requests(totals: Totals) -> Iterator[Metric]:
         "Time to the end of the body, event streams left out",
         labels=_ROUTE,
     )
-    bounds = [*map(repr, BOUNDS_S), "+Inf"]
+    bounds = [*map(repr, bounds_s), "+Inf"]
     for (kind, *labels), numbers in sorted(totals.items()):
-        if kind != "request" or len(numbers) != 4 + len(BOUNDS_S) or len(labels) != len(_ROUTE):
+        if kind != "request" or len(numbers) != 4 + len(bounds_s) or len(labels) != len(_ROUTE):
             continue
         requests, size, seconds, count, *under = numbers
         answered.add_metric(labels, requests)
@@ -125,98 +97,55 @@ def _requests(totals: Totals) -> Iterator[Metric]:
     yield from (answered, sent, durations)
 
 
-def _counted(totals: Totals) -> Iterator[Metric]:
-    """Counters that are one number each, by name and labels."""
-    from prometheus_client.core import CounterMetricFamily
+def _describe_features(totals: Totals, kinds: Sequence[str], taken: Set[str]) -> Iterator[Metric]:
+    """Yield the metrics of all features, by name.
 
-    families: dict[str, CounterMetricFamily] = {}
-    for (kind, *rest), numbers in sorted(totals.items()):
-        for name, about, labels in _named(kind, rest):
-            family = families.get(name)
-            if family is None:
-                family = CounterMetricFamily(name, about, labels=list(labels))
-                families[name] = family
-            unit = 1e-6 if rest[-1:] == ["saved_us"] else 1
-            family.add_metric(list(labels.values()), numbers[0] * unit)
+    Any worker wrote them into the hub, so names are checked: one that is wrong or that stands twice
+    would make the whole answer unreadable.
+    """
+    from prometheus_client.core import Metric as Family
+
+    families: dict[str, Family] = {}
+    for (kind, *texts), numbers in sorted(totals.items()):
+        if kind not in kinds or len(texts) < 2 or len(texts) % 2:
+            continue
+        name, about, *pairs = texts
+        labels = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        if name in taken or not all(map(_NAME.fullmatch, (name, *labels))):
+            continue
+        family = families.setdefault(name, Family(name, about, kind))
+        if family.type == kind:
+            family.add_sample(name + "_total" * (kind == "counter"), labels, numbers[0])
     yield from families.values()
-
-
-def _named(kind: str, rest: list[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
-    match kind, rest:
-        case "cpu", []:
-            yield "om_process_cpu_seconds", "Processor time of all workers", {}
-        case "engine", [chain, engine, what] if what in _OF_ENGINE:
-            name, about = _OF_ENGINE[what]
-            yield f"om_engine_{name}", about, {"chain": chain, "engine": engine}
-        case "fallback", [what] if what in _FALLBACK_KINDS:
-            yield "om_fallback_answers", "Answers in place of views that failed", {"kind": what}
-        case "store", [what] if what in _OF_STORE:
-            name, about = _OF_STORE[what]
-            yield f"om_cache_{name}", about, {}
-        case (("cache" | "page"), [what]):
-            yield from _of_cache("om_cache" if kind == "cache" else "om_http_cache", kind, what, {})
-        case "group", [group, what]:
-            yield from _of_cache("om_cache_group", "cache", what, {"group": group})
-
-
-def _of_cache(
-    prefix: str, kind: str, what: str, labels: dict[str, str]
-) -> Iterator[tuple[str, str, dict[str, str]]]:
-    lookup = _LOOKUPS[kind].get(what)
-    if lookup is not None:
-        yield f"{prefix}_lookups", "Look-ups by how they were answered", {**labels, "kind": lookup}
-    elif what in _OF_CACHE:
-        name, about = _OF_CACHE[what]
-        yield f"{prefix}_{name}", about, labels
 
 
 # --- what is true now ----------------------------------------------------------------------------
 
 
-def _now(picture: Mapping[str, Any], *, alone: bool) -> Iterator[Metric]:
+def _describe_now(overview: Mapping[str, Any], *, alone: bool) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily as Gauge
 
     yield Gauge("om_hub_reachable", "1 while the workers see each other", value=not alone)
-    yield Gauge("om_workers", "Workers that are in the picture", value=len(picture["workers"]))
-    yield Gauge("om_http_requests_active", "Requests under way", value=picture["in_flight"])
-    if picture["rss_bytes"] is not None:
+    yield Gauge("om_workers", "Workers that are in the picture", value=len(overview["workers"]))
+    yield Gauge("om_http_requests_active", "Requests under way", value=overview["in_flight"])
+    if overview["rss_bytes"] is not None:
         yield Gauge(
-            "om_process_resident_memory_bytes", "Of all workers", value=picture["rss_bytes"]
+            "om_process_resident_memory_bytes", "Of all workers", value=overview["rss_bytes"]
         )
-    if picture["memory"] is not None:
+    if overview["memory"] is not None:
         yield Gauge(
             "om_memory_used_ratio",
             "How full the host's memory (or the container's limit) is",
-            value=picture["memory"],
+            value=overview["memory"],
         )
-    for prefix, stats in (("om_cache", picture["cache"]), ("om_http_cache", picture["pages"])):
-        yield Gauge(f"{prefix}_entries", "Entries in memory", value=stats["entries"])
-        yield Gauge(f"{prefix}_size_bytes", "Their size in bytes", value=stats["size_bytes"])
-    yield Gauge(
-        "om_cache_subscriptions",
-        "Callbacks that are told of changes",
-        value=picture["cache"]["subscriptions"],
-    )
-    yield from _groups(picture["cache_groups"])
-    yield from _engines(picture["engines"])
+    yield from _describe_engines(overview["engines"])
     firing = Gauge("om_alert_firing", "1 for each alert that fires", labels=("alert", "subject"))
-    for alert in picture["alerts"]["active"]:
+    for alert in overview["alerts"]["active"]:
         firing.add_metric((alert["name"], alert["subject"]), 1)
     yield firing
 
 
-def _groups(groups: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
-    from prometheus_client.core import GaugeMetricFamily as Gauge
-
-    entries = Gauge("om_cache_group_entries", "Entries in memory", labels=("group",))
-    sizes = Gauge("om_cache_group_size_bytes", "Their size in bytes", labels=("group",))
-    for group in groups:
-        entries.add_metric((group["name"],), group["entries"])
-        sizes.add_metric((group["name"],), group["size_bytes"])
-    yield from (entries, sizes)
-
-
-def _engines(engines: list[dict[str, Any]]) -> Iterator[Metric]:
+def _describe_engines(engines: list[dict[str, Any]]) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily as Gauge
 
     names = ("chain", "engine", "tier")

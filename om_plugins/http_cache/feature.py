@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..cache.feature import cache_metrics, store_metrics
 from ..errors import ConfigError
-from ..plugins.feature import Feature, Finding
+from ..plugins.feature import Feature, Finding, Metric
 from ..settings.kinds import BOOL, STRINGS, integer, number, single, table, text
 from ..settings.table import NoKeys, Table, key
 
@@ -125,6 +126,16 @@ class HttpCacheKeys(Table):
     )
 
 
+_LOOKUPS = {
+    "hits": "fresh",
+    "stale": "stale",
+    "validated": "validated",
+    "coalesced": "coalesced",
+    "misses": "miss",
+    "passed": "bypass",
+}
+
+
 class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     """``OM_HTTP_CACHE`` and ``@om.cached(shared=True)``."""
 
@@ -156,6 +167,10 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
 
     def commands(self) -> Iterable[Command]:
         return [_build_commands()]
+
+    def metrics(self, kit: Kit, part: HttpCachePart) -> Iterable[Metric]:
+        yield from cache_metrics("om_http_cache", part.cache.stats(), _LOOKUPS)
+        yield from store_metrics(part.cache.store_stats())
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         everything = kit.settings.of(HttpCacheKeys).http_cache.all

@@ -12,9 +12,8 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from itertools import accumulate, zip_longest
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -22,6 +21,7 @@ from .. import signals
 from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..core.histogram import Histogram, bucket_of
+from ..plugins.kit import Metric
 from ..protocols import Clock, Hub
 from ..types import Health
 from .collector import OVERFLOW, Collector
@@ -32,7 +32,7 @@ __all__ = [
     "SignalCounter",
     "Totals",
     "count_below_bounds",
-    "count_fields",
+    "count_metrics",
     "count_requests",
 ]
 
@@ -44,26 +44,37 @@ BOUNDS_S = (
 own buckets, so the counts are exact."""
 
 Totals = dict[tuple[str, ...], list[float]]
-"""Numbers that only grow, by the name of what they count: ``("cache", "fresh"): [12]``."""
+"""Numbers by what they count. The first part of a key tells the kind of the row:
+
+* ``("request", method, route, status)``: see :func:`count_requests`;
+* ``("counter", name, about, label, value, …)``: a metric that only grows;
+* ``("gauge", name, about, label, value, …)``: a metric of the present.
+"""
 
 MAX_ROWS = 1_000
+MAX_METRICS = 10_000
+MAX_LABELS = 4
+MAX_TEXT = 300
 MOST_ROWS = 20_000
 """The greatest number of rows that is read from one worker."""
 TTL_S = 86_400.0
 ENDED_AFTER_S = 900.0
 """A worker that published nothing for so long has ended; a live one publishes every 10 s."""
 COMMON_TTL_S = 30 * 86_400.0
+LIVE_S = 25.0
+"""The gauges of a worker count for so long: it publishes every 10 s, and one may be late."""
 _RENEW_S = 3_600.0
 _MOST_ENDED = 2_000
 
 _EDGES = [bucket_of(bound) for bound in BOUNDS_S]
 
-_EACH = "monitor/totals/"
-_COMMON = "monitor/totals-ended"
+_EACH = "monitor/totals2/"
+_COMMON = "monitor/totals2-ended"
 
-_Text = Annotated[str, msgspec.Meta(max_length=300)]
-_Labels = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=5)]
-_Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+_Labels = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=3 + 2 * MAX_LABELS)]
+_MOST = 1e18
+_Amount = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
 _Numbers = Annotated[list[_Amount], msgspec.Meta(min_length=1, max_length=32)]
 
 
@@ -104,22 +115,22 @@ def count_below_bounds(durations: Histogram) -> list[int]:
     return list(accumulate(between[:-1]))
 
 
-def count_fields(kind: str, stats: Any, *more: str, levels: Iterable[str] = ()) -> Totals:
-    """Return the fields of a dataclass of counters that are not zero.
+def count_metrics(metrics: Iterable[Metric]) -> Totals:
+    """Return the rows of metrics; those of the same name and labels are added up.
 
-    Args:
-        kind: the first part of their names.
-        stats: the dataclass.
-        more: the next parts.
-        levels: fields that are not counters, because they may fall.
+    Metrics that cannot be added up are left out: with too many labels, or with a value that is
+    negative or infinite.
     """
-    values = {each.name: getattr(stats, each.name) for each in fields(stats)}
-    left_out = frozenset(levels)
-    return {
-        (kind, *more, name): [value]
-        for name, value in values.items()
-        if value and name not in left_out
-    }
+    found: Totals = {}
+    for one in metrics:
+        labels = sorted((one.labels or {}).items())
+        if not 0 <= one.value <= _MOST or len(labels) > MAX_LABELS:
+            continue
+        texts = (one.kind, one.name, one.about, *(text for pair in labels for text in pair))
+        key = tuple(str(text)[:MAX_TEXT] for text in texts)
+        if key in found or len(found) < MAX_METRICS:
+            _add(found, {key: [one.value]})
+    return found
 
 
 class SharedCounters:
@@ -152,13 +163,17 @@ class SharedCounters:
             self._hub.put(_EACH + uid, {"at": self._clock.time(), "rows": rows}, TTL_S)
 
     def read(self) -> Totals:
-        """Return the sums over all workers, including those that have ended."""
+        """Return the sums over all workers.
+
+        Those that have ended are included, except for their gauges.
+        """
         # the workers first: one that is added to the common entry meanwhile is counted once
         each = self._read_each()
         found, ended, _ = self._read_common()
+        now = self._clock.time()
         for uid, wire in each.items():
             if uid not in ended:
-                _add(found, dict(wire.rows))
+                _add(found, _rows_of(wire, gauges=now - wire.at < LIVE_S))
         return found
 
     def add_ended_workers(self) -> None:
@@ -168,7 +183,7 @@ class SharedCounters:
         found, ended, at = self._read_common()
         new = [uid for uid in over if uid not in ended]
         for uid in new:
-            _add(found, dict(over[uid].rows))
+            _add(found, _rows_of(over[uid], gauges=False))
         if new or (found and now - at > _RENEW_S):
             rows = [[list(key), numbers] for key, numbers in found.items()]
             names = [*ended, *new][-_MOST_ENDED:]
@@ -193,6 +208,10 @@ class SharedCounters:
         return dict(wire.rows), wire.ended, wire.at
 
 
+def _rows_of(wire: _CountersWire, *, gauges: bool) -> Totals:
+    return {key: numbers for key, numbers in wire.rows if gauges or key[0] != "gauge"}
+
+
 def _add(total: Totals, more: Mapping[tuple[str, ...], list[float]]) -> None:
     for key, numbers in more.items():
         found = total.get(key)
@@ -201,6 +220,17 @@ def _add(total: Totals, more: Mapping[tuple[str, ...], list[float]]) -> None:
             if found is None
             else [a + b for a, b in zip_longest(found, numbers, fillvalue=0)]
         )
+
+
+_PAGES = "om_fallback_answers"
+_ABOUT = {
+    "om_engine_answers": "Attempts that an engine answered",
+    "om_engine_failures": "Attempts that failed",
+    "om_engine_outages": "Times that one worker found an engine offline",
+    "om_engine_fallbacks": "Answers of an engine that is not on its chain's first tier",
+    _PAGES: "Answers in place of views that failed",
+}
+_LABELS = dict.fromkeys(_ABOUT, ("chain", "engine")) | {_PAGES: ("kind",)}
 
 
 class SignalCounter:
@@ -226,33 +256,37 @@ class SignalCounter:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, ...]] = Counter()
 
-    def read(self) -> Totals:
+    def read(self) -> list[Metric]:
         """Return the counts.
 
         Of engines: answered attempts, failed attempts, answers of later tiers, and how often an
         engine went offline. Of fallbacks: answers by kind.
         """
         with self._lock:
-            return {key: [count] for key, count in self._counts.items()}
+            counts = list(self._counts.items())
+        return [
+            Metric(name, _ABOUT[name], count, dict(zip(_LABELS[name], values, strict=True)))
+            for (name, *values), count in counts
+        ]
 
     def _count(self, *key: str) -> None:
         with self._lock:
             self._counts[key] += 1
 
     def _count_engine(self, chain: str, engine: str, what: str) -> None:
-        self._count("engine", chain[:200], engine[:200], what)
+        self._count(f"om_engine_{what}", chain[:200], engine[:200])
 
     def _count_answer(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._count_engine(chain, engine, "answered")
+        self._count_engine(chain, engine, "answers")
 
     def _count_failure(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
-        self._count_engine(chain, engine, "failed")
+        self._count_engine(chain, engine, "failures")
 
     def _count_fallback(self, _: object, *, chain: str, engine: str, **_more: object) -> None:
         self._count_engine(chain, engine, "fallbacks")
 
     def _count_fallback_page(self, _: object, *, kind: str, **_more: object) -> None:
-        self._count("fallback", kind)
+        self._count(_PAGES, kind)
 
     def _count_outage(
         self, _: object, *, chain: str, engine: str, after: Health, **_more: object

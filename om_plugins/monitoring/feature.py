@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Card, Feature, Finding
+from ..plugins.feature import Card, Feature, Finding, Metric
 from ..settings.extras import install_command, is_installed
 from ..settings.kinds import BOOL, number, table
 from ..settings.table import Table, key
@@ -98,6 +98,7 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
             cache_groups=cache.groups,
             page_stats=pages.cache.stats,
             store_stats=store_stats,
+            metrics=kit.metrics if keys.metrics else None,
             signal_counts=SignalCounter(kit.sender) if keys.metrics else None,
             rules=build_rules(keys.alerts),
             own_routes=frozenset({own_route(kit.keys.prefix)}),
@@ -119,6 +120,9 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
 
     def card(self, kit: Kit, part: Monitoring) -> Card:
         return Card("Alerts", data={"silences": part.alerts.read_silences()})
+
+    def metrics(self, kit: Kit, part: Monitoring) -> Iterable[Metric]:
+        return part.read_metrics()
 
     def findings(self, kit: Kit, part: Monitoring) -> Iterable[Finding]:
         if part.exports_metrics and not is_installed("prometheus"):

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from .. import signals
+from ..plugins.kit import Metric
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
 from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
 from ..workers.engine_health import merge_health
 from .alert_rules import RULES, AlertRule, take_readings
 from .alerts import REPEAT_S, AlertEvent, Alerts, AlertStates
 from .collector import Collector, Guarded, MonitorQueues
-from .counters import SharedCounters, SignalCounter, Totals, count_fields, count_requests
+from .counters import BOUNDS_S, SharedCounters, SignalCounter, Totals, count_metrics, count_requests
 from .overview import build_overview
 from .process import SystemSample, SystemSampler
 from .trend import POINTS, TrendGate
@@ -64,8 +65,9 @@ class Monitoring:
         cache_groups: returns the same by group of keys.
         page_stats: returns the counters of the shared HTTP cache.
         store_stats: returns the counters of the cache's store; ``None`` when there is none.
-        signal_counts: counts what engines and fallbacks did. Without it no totals are kept for
-            :meth:`totals`.
+        metrics: returns the metrics of all features in this process. Without it no totals are
+            kept for :meth:`totals`.
+        signal_counts: counts what engines and fallbacks did, for :meth:`read_metrics`.
         rules: the thresholds.
         own_routes: the routes of this package's own pages, which are left out of rates and
             durations.
@@ -75,6 +77,7 @@ class Monitoring:
     Attributes:
         collector: counts the requests that the monitoring layer reports.
         alerts: silences alerts.
+        bounds_s: the upper bounds of durations that :meth:`totals` counts separately.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Monitoring:
         cache_groups: Callable[[], dict[str, CacheStats]] = dict,
         page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
         store_stats: Callable[[], StoreStats | None] = lambda: None,
+        metrics: Callable[[], Iterable[Metric]] | None = None,
         signal_counts: SignalCounter | None = None,
         rules: Sequence[AlertRule] = RULES,
         own_routes: frozenset[str] = frozenset(),
@@ -110,7 +114,9 @@ class Monitoring:
         self._cache_groups = cache_groups
         self._page_stats = page_stats
         self._store_stats = store_stats
+        self._metrics = metrics
         self._signal_counts = signal_counts
+        self.bounds_s = BOUNDS_S
         self._counters = SharedCounters(hub, clock)
         self._cpu = 0, 0.0
         self._rules = {rule.name: rule for rule in rules}
@@ -132,7 +138,7 @@ class Monitoring:
     @property
     def exports_metrics(self) -> bool:
         """Whether ``OM_METRICS`` is on."""
-        return self._signal_counts is not None
+        return self._metrics is not None
 
     def start(self) -> None:
         """Start the jobs in this process; again in a forked child. A second call does nothing."""
@@ -155,7 +161,7 @@ class Monitoring:
             stop()
         self._stops = []
         self.collector.remove_listeners()
-        self._publish_totals()
+        self._publish_totals(gauges=False)
         self._snapshots.withdraw()
 
     def tick(self) -> None:
@@ -214,7 +220,7 @@ class Monitoring:
         )
         for event in events:
             self._report(event)
-        if self._signal_counts is not None:
+        if self.exports_metrics:
             self._counters.add_ended_workers()
 
     def _evaluate_trends(self, hour: list[Slot], now: float) -> dict[str, object]:
@@ -286,26 +292,22 @@ class Monitoring:
         self._publish_totals()  # the others must know of every count that was returned once
         return self._counters.read()
 
-    def _publish_totals(self) -> None:
-        if self._signal_counts is not None:
-            self._counters.publish(
-                self._snapshots.uid, partial(self._count_totals, self._signal_counts)
-            )
-
-    def _count_totals(self, signal_counts: SignalCounter) -> Totals:
-        levels = ("entries", "size_bytes", "subscriptions")
-        found = count_requests(self.collector)
-        found |= signal_counts.read()
-        found |= count_fields("cache", self._cache_stats(), levels=levels)
-        for name, one in self._cache_groups().items():
-            found |= count_fields("group", one, name[:200], levels=levels)
-        found |= count_fields("page", self._page_stats(), levels=levels)
-        store = self._store_stats()
-        if store is not None:
-            found |= count_fields("store", store)
+    def read_metrics(self) -> list[Metric]:
+        """Return what monitoring itself counted in this process, the requests left out."""
+        found = [] if self._signal_counts is None else self._signal_counts.read()
         if self._cpu[0] == os.getpid():
-            found["cpu",] = [self._cpu[1]]
+            about = "Processor time of all workers"
+            found.append(Metric("om_process_cpu_seconds", about, self._cpu[1]))
         return found
+
+    def _publish_totals(self, *, gauges: bool = True) -> None:
+        if self._metrics is not None:
+            count = partial(self._count_totals, self._metrics, gauges)
+            self._counters.publish(self._snapshots.uid, count)
+
+    def _count_totals(self, metrics: Callable[[], Iterable[Metric]], gauges: bool) -> Totals:
+        found = count_metrics(one for one in metrics() if gauges or one.kind == "counter")
+        return count_requests(self.collector) | found
 
     def _read_state(self) -> Mapping[str, Any]:
         found = self._hub.get(_STATE)

@@ -240,7 +240,7 @@ class FeatureKit(Kit):
         return {name: card for name, card in asked if card is not None}
 
     def metrics(self) -> list[Metric]:
-        asked = self._ask_all(lambda feature, part: list(feature.metrics(self, part)))
+        asked = self._ask_all(lambda feature, part: _check_metrics(feature.metrics(self, part)))
         return [metric for _, metrics in asked for metric in metrics or ()]
 
     def findings(self) -> list[Finding]:
@@ -272,6 +272,15 @@ def _check_commands(feature: Feature[Any, Any]) -> list[Command]:
         if not isinstance(command, Command):
             raise TypeError(f"{command!r} is no click.Command")
     return commands
+
+
+def _check_metrics(metrics: Iterable[object]) -> list[Metric]:
+    found: list[Metric] = []
+    for one in metrics:
+        if not (isinstance(one, Metric) and isinstance(one.value, int | float)):
+            raise TypeError(f"{one!r} is no Metric with a number")
+        found.append(one)
+    return found
 
 
 _BASE = frozenset(name for name in vars(Feature) if not name.startswith("_"))

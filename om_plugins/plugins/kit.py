@@ -83,9 +83,11 @@ class Metric:
         name: such as ``om_greetings``; letters, digits and ``_``. A counter's name has no
             ``_total``: the text format adds it.
         about: one line of help.
-        value: of a counter the count since the process began, of a gauge the present value.
-        labels: names and values that tell it from others of the same name.
-        kind: a counter only grows; the values of all workers are added up.
+        value: of a counter the count since the process began, of a gauge the present value; not
+            negative. Two of the same name and labels are added up.
+        labels: at most four names and values that tell it from others of the same name.
+        kind: a counter only grows, and what ended workers counted stays in the sum over all
+            workers. Of a gauge, the sum is over the workers that run, so give amounts, not ratios.
     """
 
     name: str

@@ -8,7 +8,14 @@ import pytest
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
-from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins import (
+    Feature,
+    FeatureSpec,
+    Metric,
+    OpenManagerMiddleware,
+    Settings,
+    hookimpl,
+)
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
@@ -171,6 +178,47 @@ def test_both_caches_are_told_by_kind_and_by_group(tmp_path):
     runtime.close()
 
 
+class Visits(Feature):
+    """A third party's feature with a counter and a gauge."""
+
+    name = "visits"
+
+    def build(self, kit, keys):
+        return {"count": 0, "open": 0}
+
+    def metrics(self, kit, part):
+        yield Metric("om_visits", "Visits of pages", part["count"], {"page": "/"})
+        yield Metric("om_visits_open", "Visits under way", part["open"], kind="gauge")
+
+
+class VisitsPlugin:
+    @hookimpl
+    def om_features(self):
+        return [FeatureSpec(Visits())]
+
+
+def test_metrics_of_any_feature_are_sent():
+    settings = Settings(hub_url="memory://", console_auth=TOKEN, metrics=True)
+    runtime = Runtime(
+        settings,
+        clock=FakeClock(1_700_000_000.0),
+        host=Host(testing=True),
+        plugins=[(VisitsPlugin(), "visits")],
+    )
+    client = client_of(runtime)
+    runtime.part_of("visits").update(count=3, open=2)
+    found = scraped(client)
+    assert found["om_visits_total", ("page", "/")] == 3
+    assert found["om_visits_open",] == 2
+    runtime.part_of("visits").update(count=4, open=1)
+    found = scraped(client)
+    assert found["om_visits_total", ("page", "/")] == 4
+    assert found["om_visits_open",] == 1
+    accept = "application/openmetrics-text;version=1.0.0"
+    assert scraped(client, open_metrics, Accept=accept)["om_visits_open",] == 1
+    runtime.close()
+
+
 def test_openmetrics_is_sent_where_it_is_asked_for(client):
     client.get("/").close()
     accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -187,16 +235,19 @@ def test_what_somebody_planted_in_the_hub_is_passed_by(runtime, client):
     rows = [
         [["request", "GET"], [1]],
         [["request", "GET", "/planted", "2xx"], [1, 2]],
-        [["cache", "planted"], [1]],
-        [["engine", "planted"], [1]],
-        [["fallback", "planted"], [1]],
+        [["counter", "planted"], [1]],
+        [["counter", "om_x", "planted", "label"], [1]],
+        [["counter", "a planted name", "about"], [1]],
+        [["counter", "om_x", "about", "a label", "planted"], [1]],
+        [["counter", "om_http_requests", "planted"], [1]],
+        [["gauge", "om_workers", "planted"], [1]],
         [["planted"], [1]],
-        [["group", 'a"\n', "fresh"], [7]],
+        [["counter", "om_x", "about", "group", 'a"\n'], [7]],
     ]
-    runtime.hub.put("monitor/totals/x", {"at": runtime.clock.time(), "rows": rows}, 60)
+    runtime.hub.put("monitor/totals2/x", {"at": runtime.clock.time(), "rows": rows}, 60)
     found = scraped(client)
     assert "planted" not in str(found)
-    assert found["om_cache_group_lookups_total", ("group", 'a"\n'), ("kind", "fresh")] == 7
+    assert found["om_x_total", ("group", 'a"\n')] == 7
 
 
 def test_while_the_hub_is_away_no_counter_is_told(runtime, client, monkeypatch):

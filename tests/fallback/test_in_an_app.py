@@ -106,9 +106,10 @@ def test_what_answered_is_signalled_and_counted_by_kind():
         {"kind": "engine", "route": "/view", "status": 200, "failed": 502,
          "engine": "archive", "chain": "reports"},
     ]  # fmt: skip
-    totals = om.runtime.part_of("monitoring").totals()
-    assert {key[1]: count for key, count in totals.items() if key[0] == "fallback"} == {
-        "stale": [1], "page": [1], "engine": [1],
+    metrics = om.runtime.part_of("monitoring").read_metrics()
+    counts = [one for one in metrics if one.name == "om_fallback_answers"]
+    assert {one.labels["kind"]: one.value for one in counts} == {
+        "stale": 1, "page": 1, "engine": 1,
     }  # fmt: skip
 
 

@@ -12,16 +12,18 @@ from om_plugins.monitoring.counters import (
     BOUNDS_S,
     COMMON_TTL_S,
     ENDED_AFTER_S,
+    LIVE_S,
+    MAX_LABELS,
     MAX_ROWS,
     SharedCounters,
     count_below_bounds,
-    count_fields,
+    count_metrics,
     count_requests,
 )
-from om_plugins.plugins.kit import Host
+from om_plugins.plugins.kit import Host, Metric
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock
-from om_plugins.types import CacheStats, EngineSpec, EngineTraits
+from om_plugins.types import EngineSpec, EngineTraits
 
 HITS = ("cache", "fresh")
 
@@ -67,9 +69,41 @@ def test_the_rows_are_bounded_and_nothing_is_lost(clock):
     assert found["request", "_OTHER", "<overflow>", "2xx"][0] == 50
 
 
-def test_levels_and_what_never_counted_are_no_counters():
-    stats = CacheStats(fresh=3, entries=5)
-    assert count_fields("cache", stats, levels=("entries",)) == {HITS: [3]}
+def test_metrics_of_one_name_and_labels_are_added_up():
+    labels = {"b": "2", "a": "1"}
+    metrics = [
+        Metric("om_x", "Some", 2, labels),
+        Metric("om_x", "Some", 3, {"a": "1", "b": "2"}),
+        Metric("om_x", "Some", 1, {"a": "other"}),
+        Metric("om_y", "Present", 7, kind="gauge"),
+    ]
+    assert count_metrics(metrics) == {
+        ("counter", "om_x", "Some", "a", "1", "b", "2"): [5],
+        ("counter", "om_x", "Some", "a", "other"): [1],
+        ("gauge", "om_y", "Present"): [7],
+    }
+
+
+def test_metrics_that_cannot_be_added_up_are_left_out(ledger):
+    many = {str(number): "x" for number in range(MAX_LABELS + 1)}
+    wrong = [Metric("om_x", "", value) for value in (-1, float("nan"), float("inf"))]
+    long = Metric("om_long", "about" * 100, 1, {"label": "x" * 1000})
+    ledger.publish("a", lambda: count_metrics([*wrong, Metric("om_x", "", 1, many), long]))
+    ((key, numbers),) = ledger.read().items()
+    assert (key[1], numbers) == ("om_long", [1])
+
+
+def test_gauges_are_those_of_the_workers_that_run(ledger, clock):
+    metrics = [Metric("om_count", "", 1), Metric("om_now", "", 5, kind="gauge")]
+    ledger.publish("a", lambda: count_metrics(metrics))
+    clock.advance(LIVE_S - 1)
+    ledger.publish("b", lambda: count_metrics(metrics))
+    assert ledger.read() == {("counter", "om_count", ""): [2], ("gauge", "om_now", ""): [10]}
+    clock.advance(2)
+    assert ledger.read() == {("counter", "om_count", ""): [2], ("gauge", "om_now", ""): [5]}
+    clock.advance(ENDED_AFTER_S)
+    ledger.add_ended_workers()
+    assert ledger.read() == {("counter", "om_count", ""): [2]}
 
 
 def test_workers_are_added_up(ledger):
@@ -85,7 +119,7 @@ def test_what_an_ended_worker_counted_stays(ledger, hub, clock):
         ledger.publish("b", lambda n=round_: {HITS: [n]})
         ledger.add_ended_workers()
         assert ledger.read() == {HITS: [3 + round_]}
-    assert list(hub.scan("monitor/totals/")) == ["monitor/totals/b"]
+    assert list(hub.scan("monitor/totals2/")) == ["monitor/totals2/b"]
     for _ in range(80):
         clock.advance(COMMON_TTL_S / 60)
         ledger.add_ended_workers()
@@ -94,14 +128,14 @@ def test_what_an_ended_worker_counted_stays(ledger, hub, clock):
 
 def test_one_that_is_settled_is_not_counted_twice(ledger, hub, clock):
     ledger.publish("a", lambda: {HITS: [3]})
-    left = hub.get("monitor/totals/a")
+    left = hub.get("monitor/totals2/a")
     clock.advance(ENDED_AFTER_S + 1)
     ledger.add_ended_workers()
-    hub.put("monitor/totals/a", left, 60)  # as when the settling process died halfway
+    hub.put("monitor/totals2/a", left, 60)  # as when the settling process died halfway
     assert ledger.read() == {HITS: [3]}
     ledger.add_ended_workers()
     assert ledger.read() == {HITS: [3]}
-    assert not hub.scan("monitor/totals/")
+    assert not hub.scan("monitor/totals2/")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +153,9 @@ def test_one_that_is_settled_is_not_counted_twice(ledger, hub, clock):
 )
 def test_a_damaged_entry_is_left_out(ledger, hub, damaged):
     ledger.publish("a", lambda: {HITS: [3]})
-    hub.put("monitor/totals/b", damaged, 60)
+    hub.put("monitor/totals2/b", damaged, 60)
     assert ledger.read() == {HITS: [3]}
-    hub.put("monitor/totals-ended", damaged, 60)
+    hub.put("monitor/totals2-ended", damaged, 60)
     assert ledger.read() == {HITS: [3]}
 
 
@@ -149,15 +183,23 @@ def made(sender):
     return runtime
 
 
+def counts_of(runtime):
+    return {
+        (one.name, one.labels["engine"]): one.value
+        for one in runtime.part_of("monitoring").read_metrics()
+        if one.name.startswith("om_engine")
+    }
+
+
 def test_answers_failures_and_fallbacks_are_counted_for_each_application():
     one, other = made("one"), made("other")
     for _ in range(3):
         one.part_of("chains").get("c").call({})
     other.part_of("chains").get("c").call({})
-    found = one.part_of("monitoring").totals()
-    assert found["engine", "c", "first", "failed"] == [3]
-    assert found["engine", "c", "second", "answered"] == [3]
-    assert found["engine", "c", "second", "fallbacks"] == [3]
-    assert other.part_of("monitoring").totals()["engine", "c", "second", "answered"] == [1]
+    found = counts_of(one)
+    assert found["om_engine_failures", "first"] == 3
+    assert found["om_engine_answers", "second"] == 3
+    assert found["om_engine_fallbacks", "second"] == 3
+    assert counts_of(other)["om_engine_answers", "second"] == 1
     for runtime in (one, other):
         runtime.close()
