@@ -1,7 +1,7 @@
 """Entries: a cached value in memory, its form in a store, and the entries it was computed from.
 
 The form in a store is ``magic | version | size of the head | head | raw body``. The head is
-msgpack: ``flags, fence, times, tags, headers, dependencies, cost``. The cache treats bytes of any
+msgpack: ``flags, fence, times, tags, (nothing), dependencies, cost``. The cache treats bytes of any
 other form as a miss.
 
 A :class:`DependencyTracker` records the look-ups that a fetcher makes while it runs. When an entry
@@ -15,19 +15,17 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Protocol
 
 import msgspec
 
 from ..types import CacheStats
 from .keys import ANY, Dependencies, Ident, encode_body, split
 from .values import ABSENT
-
-T = TypeVar("T")
 
 __all__ = ["CacheEntry", "DependencyTracker", "DependencyTracking", "Record", "pack", "unpack"]
 
@@ -176,7 +174,6 @@ class Record:
     Attributes:
         flags: the format of the body; 0 for MessagePack (see :mod:`.values`).
         fence: the token of the lease under which the value was fetched; 0 without a lease.
-        headers: the headers of a response; empty for data.
         deps: the entries from which the value was computed.
         cost_us: duration of the fetch, in microseconds.
     """
@@ -189,7 +186,6 @@ class Record:
     body: bytes
     flags: int = 0
     fence: int = 0
-    headers: tuple[tuple[str, str], ...] = ()
     deps: Dependencies = ()
     cost_us: int = 0
 
@@ -201,7 +197,7 @@ _Head = tuple[
     _Fence,
     tuple[float, float, float, float],
     list[str],
-    list[tuple[str, str]],
+    list[object],  # always empty: version 1 has a place for headers here
     Annotated[list[tuple[bytes, list[str]]], msgspec.Meta(max_length=_MAX_DEPS)],
     Annotated[int, msgspec.Meta(ge=0, lt=2**53)],
 ]
@@ -224,7 +220,7 @@ def pack(record: Record) -> bytes:
             record.fence,
             times,
             list(record.tags),
-            list(record.headers),
+            [],
             [(write_ident(one), tags) for one, tags in record.deps],
             record.cost_us,
         )
@@ -249,10 +245,10 @@ def unpack(data: bytes, now: float) -> Record | None:
         if magic != MAGIC or version != VERSION or size > _MAX_HEAD:
             return None
         end = _START.size + size
-        flags, fence, times, tags, headers, deps, cost_us = _read_head(data[_START.size : end])
+        flags, fence, times, tags, _, deps, cost_us = _read_head(data[_START.size : end])
         if len(data) < end:
             return None
-        computed_from = tuple((read_ident(one), _tuple(tagged)) for one, tagged in deps)
+        computed_from = tuple((read_ident(one), tuple(tagged)) for one, tagged in deps)
     except (struct.error, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     began, stored, stale_time, cache_time = times
@@ -267,11 +263,10 @@ def unpack(data: bytes, now: float) -> Record | None:
         stored,
         stale_time,
         cache_time,
-        _tuple(tags),
+        tuple(tags),
         data[end:],
         flags=flags,
         fence=fence,
-        headers=_tuple(headers),
         deps=computed_from,
         cost_us=cost_us,
     )
@@ -297,10 +292,6 @@ def read_ident(data: bytes) -> Ident:
 def write_ident(ident: Ident) -> bytes:
     """Write an ident as bytes; see :func:`read_ident`."""
     return encode_body(ident) if isinstance(ident, str) else ident
-
-
-def _tuple(items: Iterable[T]) -> tuple[T, ...]:
-    return tuple(items)
 
 
 MOST_DEPS = 200

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from ..core.fork import renew_after_fork
 from ..errors import CacheError
@@ -33,6 +33,8 @@ _BEGINNING = 64
 """Bytes in which a record differs from every other: they hold its fence and when it began."""
 _MOST_REMEMBERED = 10_000
 _K = TypeVar("_K")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class StoreAnswer(NamedTuple):
@@ -222,11 +224,7 @@ class CountedStore:
             return replace(self._counts)
 
     def get(self, key: str) -> bytes | None:
-        try:
-            found = self._store.get(key)
-        except Exception:
-            self._count_failure()
-            raise
+        found = self._call(self._store.get, key)
         with self._lock:
             if isinstance(found, bytes):
                 self._counts.hits += 1
@@ -236,41 +234,34 @@ class CountedStore:
         return found
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        try:
-            self._store.set(key, value, ttl)
-        except Exception:
-            self._count_failure()
-            raise
-        with self._lock:
-            self._counts.writes += 1
-            self._counts.written_bytes += len(value)
+        self._call(self._store.set, key, value, ttl)
+        self._count_write(value)
 
     def compare_and_set(
         self, key: str, before: bytes | None, value: bytes, ttl: float
     ) -> bool | None:
-        try:
-            written = compare_and_set(self._store, key, before, value, ttl)
-        except Exception:
-            self._count_failure()
-            raise
+        written = self._call(compare_and_set, self._store, key, before, value, ttl)
         if written is not False:
-            with self._lock:
-                self._counts.writes += 1
-                self._counts.written_bytes += len(value)
+            self._count_write(value)
         return written
 
     def delete(self, key: str) -> None:
-        try:
-            self._store.delete(key)
-        except Exception:
-            self._count_failure()
-            raise
+        self._call(self._store.delete, key)
         with self._lock:
             self._counts.deletes += 1
 
-    def _count_failure(self) -> None:
+    def _call(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(*args, **kwargs)
+        except Exception:
+            with self._lock:
+                self._counts.failures += 1
+            raise
+
+    def _count_write(self, value: bytes) -> None:
         with self._lock:
-            self._counts.failures += 1
+            self._counts.writes += 1
+            self._counts.written_bytes += len(value)
 
 
 class _PastInvalidations:
