@@ -97,10 +97,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/cache/test_values.py",
     ),
     Mutant(
-        "chains/error_table.py",
+        "policies/error_table.py",
         'return idempotent or sent_of(error) == "no"',
         "return True",
-        "tests/chains/test_error_table.py",
+        "tests/policies/test_error_table.py",
     ),
     Mutant(
         "chains/execute.py",

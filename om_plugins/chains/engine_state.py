@@ -1,7 +1,7 @@
 """The state of one engine in a chain: who may call it now, and what the end of a call changes.
 
 The breaker, the cooldown and the health of an engine change here and nowhere else, by the table of
-:mod:`om_plugins.chains.error_table`.
+:mod:`om_plugins.policies.error_table`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..errors import AttemptTimeout, EngineUnavailable
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
+from ..policies.error_table import NextTier, cooling_s, row_of
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
-from .error_table import NextTier, cooling_s, row_of
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .options import EngineOptions
 from .stream import ChunkStream, End, close_upstream

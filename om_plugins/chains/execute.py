@@ -2,7 +2,7 @@
 
 Total deadline → tiers → skip engines that are offline, cooling down, open or full → retry with full
 jitter and a budget → breaker → bulkhead → attempt deadline → engine. The table of
-:mod:`om_plugins.chains.error_table` says what happens on each error. A call uses no thread of its
+:mod:`om_plugins.policies.error_table` says what happens on each error. A call uses no thread of its
 own, and it holds no lock while an engine works.
 
 **Time.** No wait passes the total deadline. A wait that does not fit does not begin; the call asks
@@ -31,10 +31,7 @@ from ..errors import (
     EngineUnavailable,
 )
 from ..policies.backoff import full_jitter
-from ..signals import engine_called, engine_fell_back, retry_scheduled
-from ..types import Answer, Attempt, Call
-from .engine_state import EngineState
-from .error_table import (
+from ..policies.error_table import (
     RATE_LIMIT_MAX_S,
     NextTier,
     asked_wait_s,
@@ -44,6 +41,9 @@ from .error_table import (
     row_of,
     sent_of,
 )
+from ..signals import engine_called, engine_fell_back, retry_scheduled
+from ..types import Answer, Attempt, Call
+from .engine_state import EngineState
 from .snapshot import ChainSnapshot
 from .stream import ChunkStream, begin, is_stream
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from ..chains.error_table import asked_wait_s
 from ..core.body import close_body, is_file_body
 from ..core.problem import get_phrase
 from ..core.request_state import state_of
 from ..errors import ConfigError
+from ..policies.error_table import asked_wait_s
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..signals import Emit, fallback_answered
 from .answers import FallbackAnswer, PathFallback

@@ -18,12 +18,12 @@ from flask import (
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..chains.error_table import asked_wait_s
 from ..core.request_state import state_of
 from ..errors import ConfigError
 from ..features import Settings
 from ..headers.feature import HeaderKeys
 from ..plugins.kit import Host
+from ..policies.error_table import asked_wait_s
 from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
 from ..settings.general import GeneralKeys

@@ -34,10 +34,12 @@ Scope: TypeAlias = str | Callable[[], object] | None
 
 _GONE = frozenset({404, 410})
 
-_HASHES = "om_plugins.hashes"
-"""Stored as the name of a header, for the hashes that a page used."""
+_STORED_VERSION = 2
+"""The form of what is stored. It is a part of the key, so that workers of an older version neither
+read these entries nor write others in their place."""
 
-# what is stored of a response: status, headers, body, Unix time of its making
+# What is stored of a response: status, headers, body, Unix time of its making, and the hashes of
+# the inline scripts and styles that the policy of the page lists.
 _Stored: TypeAlias = list[Any]
 
 
@@ -194,6 +196,7 @@ class _Rules:
             tuple((name.lower(), request.headers.get(name)) for name in self.vary),
             # a page without nonces does not fit a response with them
             current_state().plain is not None,
+            _STORED_VERSION,
         )
 
 
@@ -292,24 +295,22 @@ class _Look:
             made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
         self.made = made
         headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
-        # kept beside the headers: the policy of a stored page lists them again
-        headers += [[_HASHES, one] for one in current_state().hashes or ()]
-        return [made.status_code, headers, body, self.cache.internals.clock.time()]
+        hashes = list(current_state().hashes or ())
+        return [made.status_code, headers, body, self.cache.internals.clock.time(), hashes]
 
     def response(self, stored: _Stored) -> AnyResponse:
         """The response to send: the view's own when it just ran, else one from what is stored."""
         made, self.made = self.made, None
-        status, headers, body, at = stored
+        status, headers, body, at, hashes = stored
         state = current_state()
         if state.plain is not None:
             state.plain = True  # the stored page may have tags without nonces
         if made is None:
             made = current_app.response_class(body, status=status)
             made.headers.clear()
-            made.headers.extend([(name, value) for name, value in headers if name != _HASHES])
-            for name, value in headers:
-                if name == _HASHES:
-                    note_hash(state, value)
+            made.headers.extend([(name, value) for name, value in headers])
+            for one in hashes:
+                note_hash(state, one)
         if "Cache-Control" not in made.headers:
             made.headers["Cache-Control"] = _cache_control(self.cache, self.rules, status)
         for name in self.rules.vary:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..chains.error_table import may_have_run
 from ..core.body import convert
 from ..core.problem import Headers, Refusal
 from ..errors import CallerDeadline, ChainExhausted, EngineError
+from ..policies.error_table import may_have_run
 from ..protocols import Clock, Hub, Lease
 from .response import DONE, AnswerEvents
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator, Iterator
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from ..chains.error_table import row_of
 from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
 from ..core import sse
 from ..core.problem import Headers, Refusal
 from ..core.sse import encode_event
 from ..errors import Cancelled, ChainExhausted
+from ..policies.error_table import row_of
 from ..types import Answer
 from .deadline import refuse_at_restart
 

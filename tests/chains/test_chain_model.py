@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from om_plugins.chains.chain import EngineChain
-from om_plugins.chains.error_table import may_have_run, may_retry
 from om_plugins.chains.options import BALANCES, ChainPolicy, EngineOptions
 from om_plugins.errors import (
     AttemptTimeout,
@@ -27,6 +26,7 @@ from om_plugins.errors import (
     TooLong,
     Transient,
 )
+from om_plugins.policies.error_table import may_have_run, may_retry
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
 

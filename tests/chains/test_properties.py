@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import EngineChain
-from om_plugins.chains.error_table import may_have_run
 from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
     AttemptTimeout,
@@ -29,6 +28,7 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
+from om_plugins.policies.error_table import may_have_run
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
 

@@ -246,7 +246,7 @@ def test_a_page_without_nonce_is_the_same_each_time_and_any_cache_may_keep_it(ap
     assert csp(first) == csp(second)
     assert csp(first).startswith(LISTED)
     assert "private" not in first.headers.get("Cache-Control", "") or path == "/cached"
-    assert "om_plugins.hashes" not in first.headers
+    assert not [name for name, _ in first.headers if "hash" in name.lower()]
 
 
 def test_a_page_that_needs_both_has_both(app):

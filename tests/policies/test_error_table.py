@@ -1,15 +1,25 @@
-"""Every row of the error table, as the table says it and as a chain does it."""
+"""Every row of the error table. tests/chains/test_execute.py has what a chain does with them."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 
 import pytest
 
 from om_plugins import errors
-from om_plugins.chains.error_table import (
+from om_plugins.errors import (
+    CallerDeadline,
+    Cancelled,
+    EngineError,
+    Misconfigured,
+    NextTier,
+    OpenManagerError,
+    RateLimited,
+    Retry,
+    Transient,
+)
+from om_plugins.policies.error_table import (
     asked_wait_s,
     cooling_s,
     may_have_run,
@@ -17,84 +27,6 @@ from om_plugins.chains.error_table import (
     row_of,
     sent_of,
 )
-from om_plugins.errors import (
-    AttemptTimeout,
-    CallerDeadline,
-    Cancelled,
-    ChainExhausted,
-    EngineError,
-    EngineUnavailable,
-    InvalidRequest,
-    Misconfigured,
-    NextTier,
-    OpenManagerError,
-    RateLimited,
-    Retry,
-    TooLong,
-    Transient,
-    Unsupported,
-)
-
-
-def group() -> ChainExhausted:
-    return ChainExhausted("inner", [ValueError()])
-
-
-# error, retried when not idempotent, retried when idempotent, next tier, next tier under
-# at_most_once, trips the breaker
-ROWS = [
-    (Transient(sent="no"), True, True, True, True, True),
-    (Transient(sent="maybe"), False, True, True, False, True),
-    (Transient(sent="yes"), False, True, True, False, True),
-    (RateLimited(retry_after=1), True, True, True, True, False),
-    (RateLimited(retry_after=60), False, False, True, True, False),
-    (RateLimited(), True, True, True, True, False),
-    (AttemptTimeout(), False, True, True, False, True),
-    (CallerDeadline(), False, False, False, False, False),
-    (Cancelled(), False, False, False, False, False),
-    (InvalidRequest(), False, False, False, False, False),
-    (Unsupported(), False, False, True, True, False),
-    (TooLong(), False, False, True, True, False),
-    (Misconfigured(), False, False, True, True, False),
-    (EngineUnavailable("x", "bulkhead full"), False, False, True, True, False),
-    (EngineError(), False, True, True, False, True),
-    (ValueError(), False, True, True, False, True),
-    (group(), False, False, True, False, True),
-]
-IDS = [
-    f"{type(row[0]).__name__}-{getattr(row[0], 'sent', '')}-{getattr(row[0], 'retry_after', '')}"
-    for row in ROWS
-]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=IDS)
-def test_a_chain_does_what_the_table_says(row, engine, chain_of, clock):
-    error, retried, retried_if_idempotent, next_tier, next_if_at_most_once, trips = row
-
-    def run(idempotent: bool, at_most_once: bool):
-        one, two = engine("one", error, idempotent=idempotent), engine("two")
-        chain = chain_of(one, two, retries=1, at_most_once=at_most_once, breaker_min_calls=100)
-        with contextlib.suppress(ChainExhausted, CallerDeadline, Cancelled, InvalidRequest):
-            chain.call()
-        return one.times > 1, two.times == 1, chain.health()[0]
-
-    again, fell_back, health = run(idempotent=False, at_most_once=False)
-    assert (again, fell_back) == (retried, next_tier)
-    assert health.failure_rate == (1.0 if trips else 0.0)
-    assert health.samples == (1 + again if trips else 0)
-    assert run(idempotent=True, at_most_once=False)[:2] == (retried_if_idempotent, next_tier)
-    assert run(idempotent=False, at_most_once=True)[1] == next_if_at_most_once
-
-
-@pytest.mark.parametrize("error", [row[0] for row in ROWS], ids=IDS)
-def test_only_misconfigured_is_offline_and_only_rate_limited_cools(error, engine, chain_of):
-    chain = chain_of(engine("one", error), engine("two"), retries=0, breaker_min_calls=100)
-    with contextlib.suppress(CallerDeadline, Cancelled, InvalidRequest):
-        chain.call()
-    state = chain.health()[0].state.value
-    assert (state == "offline") == isinstance(error, Misconfigured)
-    assert (row_of(error).cooldown == "cooling down") == isinstance(error, RateLimited)
-
 
 TABLE = """
                   retry          next tier     trips  cooldown      caller's  HTTP
@@ -185,14 +117,6 @@ def test_an_attribute_that_is_no_rule_is_refused_where_the_class_is_written():
 
         class Hasty(Transient):
             retry = 3
-
-
-def test_at_most_once_retries_only_what_was_not_sent(engine, chain_of):
-    for sent, times in (("no", 2), ("maybe", 1), ("yes", 1)):
-        one = engine("one", Transient(sent=sent), idempotent=True)
-        with pytest.raises(ChainExhausted):
-            chain_of(one, at_most_once=True, retries=1).call()
-        assert one.times == times
 
 
 def test_an_unknown_error_may_have_been_sent():
