@@ -12,14 +12,16 @@ SOURCES := $(shell find om_plugins -type f -not -name '*.pyc') pyproject.toml RE
 demo: $(VENV)/.demo
 	$(BIN)/python -m gunicorn -c example_app/gunicorn.conf.py "example_app:create_app()"
 
-# With ARGS, one of the two halves may have nothing to run, which pytest ends with 5.
+# Tests of browsers run side by side, those of servers alone: some of them measure. With ARGS, one of
+# the three parts may have nothing to run, which pytest ends with 5.
 test: $(VENV)/.test system-packages
-	$(BIN)/pytest -n 2 --dist loadfile -m "not proof and not browser and not server" $(ARGS) $(allow_none)
-	$(BIN)/pytest -m "not proof and (browser or server)" $(ARGS) $(allow_none)
+	$(BIN)/pytest -n 2 --dist loadfile --durations=25 -m "not proof and not browser and not server" $(ARGS) $(allow_none)
+	$(BIN)/pytest -n 2 --dist loadfile --durations=25 -m "not proof and browser" $(ARGS) $(allow_none)
+	$(BIN)/pytest --durations=25 -m "not proof and server and not browser" $(ARGS) $(allow_none)
 
-# What runs longer than `make test` may: lowest supported versions, soak, server matrix.
+# What runs longer than `make test` may: mutants, soak, the suite of HTTP caches, lowest versions.
 proof: $(VENV)/.test system-packages
-	$(BIN)/pytest -m proof $(ARGS)
+	$(BIN)/pytest --durations=25 -m proof $(ARGS)
 	PYTHON=$(PYTHON) sh tests/lowest/run.sh
 
 # The public suite of HTTP cache tests (npm http-cache-tests), or a checkout of it: SUITE=path.
