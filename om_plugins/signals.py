@@ -1,8 +1,8 @@
-"""The blinker signals, and the guarded way to send them.
+"""The blinker signals, and a way to send them that no receiver can break.
 
-Signals tell what happened; the sender is the application. They are sent one receiver at a time:
-a receiver that raises is logged by name and the others still get the signal. Nothing is built or
-sent when nobody listens::
+A signal reports what happened; its sender is the application. Each receiver is called by itself: a
+receiver that raises is logged by name, and the others still get the signal. Without a receiver,
+nothing is built or sent::
 
     from om_plugins import signals
 
@@ -63,7 +63,7 @@ error_pattern_found = _signal("error_pattern_found", "Errors of a kind pile up: 
 cache_hit = _signal("cache_hit", "A fresh value was found: ``key``.")
 cache_missed = _signal("cache_missed", "No value was found: ``key``.")
 cache_stale_served = _signal("cache_stale_served", "A stale value was served: ``key, age_s``.")
-cache_refreshed = _signal("cache_refreshed", "A value was fetched anew: ``key, duration_s``.")
+cache_refreshed = _signal("cache_refreshed", "A value was fetched again: ``key, duration_s``.")
 cache_refresh_failed = _signal("cache_refresh_failed", "A fetch failed: ``key, error``.")
 cache_invalidated = _signal(
     "cache_invalidated", "Entries were marked stale or removed: ``prefix, tags, count``."
@@ -94,11 +94,11 @@ def __getattr__(name: str) -> Any:
 
 
 Emit = Callable[..., None]
-"""``emit(signal, **details)``: what a room gets to tell what happened."""
+"""``emit(signal, **details)`` sends a signal; the sender, the application, is filled in."""
 
 
 def send(signal: NamedSignal, sender: object, **details: Any) -> None:
-    """Send ``signal`` to each receiver under guard.
+    """Send ``signal`` to each receiver; log a receiver that raises.
 
     Args:
         signal: one of this module's.
@@ -119,7 +119,7 @@ def send(signal: NamedSignal, sender: object, **details: Any) -> None:
 
 
 def emitter(sender: object) -> Emit:
-    """``send`` with the sender filled in: what :mod:`om_plugins.runtime` hands to the rooms."""
+    """Return :func:`send` with the sender filled in."""
 
     def emit(signal: NamedSignal, **details: Any) -> None:
         if signal.receivers:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheKeys(Table):
+    """The settings of the smart cache."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     cache_stale_time: float = key(

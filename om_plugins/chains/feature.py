@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainKeys(Table):
+    """The settings of chains of engines."""
+
     PREFIX: ClassVar[str] = "OM_"
     RENAMED: ClassVar[Mapping[str, str]] = {
         f"OM_{name.upper()}": f"OM_CHAIN_DEFAULTS = {{{name!r}: …}}"

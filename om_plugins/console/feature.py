@@ -23,6 +23,8 @@ _GUESSED = re.compile(r"password|secret|change.?me|letmein|12345|qwerty|admin|to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleKeys(Table):
+    """The settings of the console."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     console_auth: Callable[..., Any] | str | None = key(

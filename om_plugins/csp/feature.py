@@ -28,6 +28,8 @@ CARD_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CspKeys(Table):
+    """The settings of the Content-Security-Policy."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     csp_mode: str = key(

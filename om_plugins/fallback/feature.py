@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackKeys(Table):
+    """The settings of fallbacks for paths."""
+
     PREFIX: ClassVar[str] = "OM_"
     RENAMED: ClassVar[Mapping[str, str]] = {"OM_SHIELD": "OM_FALLBACK"}
 

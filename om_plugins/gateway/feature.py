@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayKeys(Table):
+    """The settings of engine routes."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     routes: dict[str, RouteOptions] = key(

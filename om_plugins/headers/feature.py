@@ -76,6 +76,8 @@ class ForceHttpsOptions(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderKeys(Table):
+    """The settings of the companion headers and of HTTPS."""
+
     PREFIX: ClassVar[str] = "OM_"
     RENAMED: ClassVar[Mapping[str, str]] = {
         "OM_FORCE_HTTPS_PERMANENT": "OM_FORCE_HTTPS = {'permanent': …}",

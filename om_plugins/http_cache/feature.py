@@ -110,6 +110,8 @@ class HttpCacheOptions(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCacheKeys(Table):
+    """The settings of the shared HTTP cache."""
+
     PREFIX: ClassVar[str] = "OM_"
     RENAMED: ClassVar[Mapping[str, str]] = {
         f"OM_HTTP_CACHE_{name.upper()}": f"OM_HTTP_CACHE = {{{name!r}: …}}"

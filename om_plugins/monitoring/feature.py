@@ -42,6 +42,8 @@ class AlertOptions(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringKeys(Table):
+    """The settings of monitoring, alerts and metrics."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     monitoring: bool = key(

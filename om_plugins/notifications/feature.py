@@ -24,6 +24,8 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationKeys(Table):
+    """The settings of notifications."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     notify_audience: Callable[..., Any] | None = key(

@@ -22,6 +22,8 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryKeys(Table):
+    """The settings of recovery and its notices."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     display_names: dict[str, str | dict[str, str]] = key(

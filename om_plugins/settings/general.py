@@ -15,6 +15,8 @@ _PREFIX = text(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneralKeys(Table):
+    """The settings that several features need, and those of plugins and workers."""
+
     PREFIX: ClassVar[str] = "OM_"
 
     enabled: bool = key(
