@@ -27,6 +27,9 @@ class ChainKeys(Table):
     RENAMED: ClassVar[Mapping[str, str]] = {
         f"OM_{name.upper()}": f"OM_CHAIN_DEFAULTS = {{{name!r}: …}}"
         for name in ChainPolicy.keys()  # noqa: SIM118
+    } | {
+        f"OM_{old.upper()}": f"OM_CHAIN_DEFAULTS = {{{new!r}: …}}"
+        for old, new in ChainPolicy.RENAMED.items()
     }
 
     chain_defaults: ChainPolicy = key(

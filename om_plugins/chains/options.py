@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,6 +43,10 @@ class ChainPolicy(Table):
     ``OM_CHAINS[name]`` says what is different for one. Times are in seconds."""
 
     TITLE: ClassVar[str] = "A chain's options"
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        f"{name}_s": name
+        for name in ("breaker_slow", "breaker_window", "breaker_cooldown", "breaker_cooldown_max")
+    }
 
     timeout: float = key(
         10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain"
@@ -93,21 +98,21 @@ class ChainPolicy(Table):
     breaker_failure_rate: float = key(
         0.5, number(0.01, 1), "share of failed calls that opens a breaker"
     )
-    breaker_slow_s: float = key(5.0, number(0.001, 3600, "seconds"), "a call is slow from here on")
+    breaker_slow: float = key(5.0, number(0.001, 3600, "seconds"), "a call is slow from here on")
     breaker_slow_rate: float = key(0.9, number(0.01, 1), "share of slow calls that opens a breaker")
     breaker_min_calls: int = key(
         10, integer(1, 100_000), "calls in the window before a breaker may open"
     )
-    breaker_window_s: float = key(
+    breaker_window: float = key(
         30.0, number(1, 3600, "seconds"), "the window over which calls are counted"
     )
-    breaker_cooldown_s: float = key(
+    breaker_cooldown: float = key(
         10.0, number(0.001, 3600, "seconds"), "how long a breaker stays open before it probes"
     )
     breaker_window_calls: int | None = key(
         None,
         integer(1, 100_000),
-        "judge the last so many calls instead of those of `breaker_window_s`",
+        "judge the last so many calls instead of those of `breaker_window`",
     )
     breaker_half_open_permits: int = key(
         1,
@@ -119,10 +124,10 @@ class ChainPolicy(Table):
         number(1, 10),
         "what each opening that soon follows another one multiplies the cooldown by",
     )
-    breaker_cooldown_max_s: float = key(
+    breaker_cooldown_max: float = key(
         60.0,
         number(0.001, 86_400, "seconds"),
-        "the longest cooldown; never below `breaker_cooldown_s`",
+        "the longest cooldown; never below `breaker_cooldown`",
     )
     breaker_cooldown_jitter: float = key(
         0.0,
@@ -143,20 +148,20 @@ class ChainPolicy(Table):
         """Return a new breaker with these settings."""
         return Breaker(
             failure_rate=self.breaker_failure_rate,
-            slow_s=self.breaker_slow_s,
+            slow_s=self.breaker_slow,
             slow_rate=self.breaker_slow_rate,
             min_calls=self.breaker_min_calls,
-            window_s=self.breaker_window_s,
+            window_s=self.breaker_window,
             window_calls=self.breaker_window_calls,
             half_open_permits=self.breaker_half_open_permits,
-            cooldown_s=self.breaker_cooldown_s,
+            cooldown_s=self.breaker_cooldown,
             cooldown_factor=self.breaker_cooldown_factor,
-            cooldown_max_s=self.breaker_cooldown_max_s,
+            cooldown_max_s=self.breaker_cooldown_max,
             cooldown_jitter=self.breaker_cooldown_jitter,
         )
 
     def fair_share_s(self) -> float:
         """Return the seconds after which a timeout is the fault of the engine."""
         whole_s = self.timeout - reserve_s(self.timeout)
-        share_s = min(whole_s, self.breaker_slow_s, self.attempt_timeout or whole_s)
+        share_s = min(whole_s, self.breaker_slow, self.attempt_timeout or whole_s)
         return share_s * 0.99  # deadlines are sums of floats

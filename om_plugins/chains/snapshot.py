@@ -136,7 +136,7 @@ class ChainSnapshot:
                 bulkhead_wait_s=policy.bulkhead_wait,
                 attempt_s=policy.attempt_timeout or policy.timeout,
                 fair_share_s=policy.fair_share_s(),
-                offline_s=policy.breaker_cooldown_s,
+                offline_s=policy.breaker_cooldown,
             )
             for engine, one in zip(engines, options, strict=True)
         )

@@ -50,14 +50,14 @@ CALLS = (
 BREAKER = (
     Field("breaker_failure_rate", "Opens at failures", "share"),
     Field("breaker_slow_rate", "Opens at slow", "share"),
-    Field("breaker_slow_s", "Slow from", "s"),
+    Field("breaker_slow", "Slow from", "s"),
     Field("breaker_min_calls", "Fewest calls"),
-    Field("breaker_window_s", "Window", "s"),
+    Field("breaker_window", "Window", "s"),
     Field("breaker_window_calls", "Or the last", "calls", empty="by time"),
     Field("breaker_half_open_permits", "Probes at once"),
-    Field("breaker_cooldown_s", "Cooldown", "s"),
+    Field("breaker_cooldown", "Cooldown", "s"),
     Field("breaker_cooldown_factor", "Grows by", "times"),
-    Field("breaker_cooldown_max_s", "Longest cooldown", "s"),
+    Field("breaker_cooldown_max", "Longest cooldown", "s"),
     Field("breaker_cooldown_jitter", "Jitter", "share"),
 )
 PLACE = (
@@ -71,7 +71,7 @@ SWITCH = (
 )
 CHAOS = (
     Field("rate", "Calls hit", "0 to 1"),
-    Field("latency_s", "Wait before asking", "s"),
+    Field("latency", "Wait before asking", "s"),
     Field("error", "Raise", choices=("", *ERRORS)),
     Field("garble", "Spoil the answer", choices=("", *GARBLES)),
     Field("seed", "Seed", empty="by chance"),

@@ -61,7 +61,7 @@ class LastGoodCopies:
         self._scheduler = scheduler
         self._clock = clock
         self._monotonic = clock.monotonic
-        self._every_s = options.copy_every_s
+        self._every_s = options.copy_every
         self._begun_at: OrderedDict[Key, float] = OrderedDict()
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -91,7 +91,7 @@ class LastGoodCopies:
             or _FORBIDDEN.search(fields.get("cache-control", ""))
             or fields.get("content-type", "").startswith("text/event-stream")
         ):
-            return None  # the next try is after copy_every_s
+            return None  # the next try is after copy_every
         length = fields.get("content-length", "")
         return ResponseCopy(self, key, environ, headers, vary, length, "content-encoding" in fields)
 
@@ -99,7 +99,7 @@ class LastGoodCopies:
         """Whether this address may be copied.
 
         When ``copies`` addresses are in use, the one whose copy is oldest is dropped, unless that
-        copy is younger than ``copy_every_s``.
+        copy is younger than ``copy_every``.
         """
         dropped: Key | None = None
         with self._lock:
@@ -132,7 +132,7 @@ class LastGoodCopies:
             if copy is None:
                 self._cache.remove(name)  # type: ignore[arg-type]
                 return
-            keep_s = self._options.keep_s
+            keep_s = self._options.keep
             self._cache.set(
                 name,  # type: ignore[arg-type]
                 copy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ class FallbackOptions(Table):
     TITLE: ClassVar[str] = "A fallback's options"
 
     SHORT: ClassVar[str] = "answers"
+    RENAMED: ClassVar[Mapping[str, str]] = {"keep_s": "keep", "copy_every_s": "copy_every"}
 
     answers: tuple[str, ...] = key(
         (STALE,),
@@ -46,10 +48,10 @@ class FallbackOptions(Table):
     timeout: float | None = key(
         None, number(0.001, 3600, "seconds"), "deadline of a chain; its own when not set"
     )
-    keep_s: float = key(
+    keep: float = key(
         86_400.0, number(1, 31_536_000, "seconds"), "how old a copy may be that answers"
     )
-    copy_every_s: float = key(
+    copy_every: float = key(
         60.0, number(0, 86_400, "seconds"), "a copy of one address is renewed no sooner"
     )
     max_copy: int = key(256 * 1024, integer(1, 2**31, "bytes"), "largest body that is copied")

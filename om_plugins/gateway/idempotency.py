@@ -39,7 +39,7 @@ MAX_STORED_BYTES = 256 * 1024
 """The largest answer that is stored."""
 
 MAX_ROUTE_BYTES = 64 * 2**20
-"""The most bytes of answers that one route stores within ``idempotency_s``."""
+"""The most bytes of answers that one route stores within ``idempotency_time``."""
 
 REPLAYED = ("OM-Replayed", "?1")
 

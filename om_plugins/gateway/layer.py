@@ -117,7 +117,7 @@ class EngineRoutes:
                     trust_forwarded=trust_forwarded,
                 )
                 continue
-            keys = IdempotencyKeys(path, options.idempotency_s, hub, secret, clock)
+            keys = IdempotencyKeys(path, options.idempotency_time, hub, secret, clock)
             self._routes[wsgi_path] = _EngineRoute(path, options, limit, keys)
         self._passthrough = sorted(passthrough.items(), key=lambda one: -len(one[0]))
         self._passthrough_paths = tuple(passthrough)
@@ -207,7 +207,7 @@ class EngineRoutes:
             return identity
         payload = parse_json(environ, body) if method == "POST" else parse_query(environ)
         if key is not None:
-            if method == "POST" and options.idempotency_s:
+            if method == "POST" and options.idempotency_time:
                 longest_s = options.timeout or _get_timeout(chain)
                 begun = route.keys.begin(environ, key, identity, payload, stream, longest_s)
                 if isinstance(begun, StoredAnswer):

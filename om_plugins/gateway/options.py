@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ class RouteOptions(Table):
     """One path that an engine chain answers."""
 
     TITLE: ClassVar[str] = "A route's options"
+    RENAMED: ClassVar[Mapping[str, str]] = {"idempotency_s": "idempotency_time"}
 
     chain: str = key("", text(r".+", "the name of a chain"), "the chain that answers")
     auth: Callable[..., Any] | None = key(
@@ -36,7 +37,7 @@ class RouteOptions(Table):
     timeout: float | None = key(
         None, number(0.001, 3600, "seconds"), "deadline of a call; the chain's own when not set"
     )
-    idempotency_s: float = key(
+    idempotency_time: float = key(
         86_400.0,
         number(0, 31_536_000, "seconds"),
         "how long the answer to a POST with an `Idempotency-Key` is kept; 0 keeps none",

@@ -81,9 +81,9 @@ class RuleOptions(Protocol):
     @property
     def clear(self) -> float | None: ...
     @property
-    def for_s(self) -> float | None: ...
+    def fire_after(self) -> float | None: ...
     @property
-    def keep_s(self) -> float | None: ...
+    def resolve_after(self) -> float | None: ...
 
 
 def build_rules(options: Mapping[str, RuleOptions]) -> list[AlertRule]:
@@ -119,8 +119,8 @@ def build_rules(options: Mapping[str, RuleOptions]) -> list[AlertRule]:
                 rule,
                 limit=limit,
                 clear=clear,
-                for_s=rule.for_s if own.for_s is None else own.for_s,
-                keep_s=rule.keep_s if own.keep_s is None else own.keep_s,
+                for_s=rule.for_s if own.fire_after is None else own.fire_after,
+                keep_s=rule.keep_s if own.resolve_after is None else own.resolve_after,
             )
         )
     return rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,6 +24,7 @@ class AlertOptions(Table):
     """One alert's threshold; what is ``None`` is the rule's default."""
 
     TITLE: ClassVar[str] = "An alert's options"
+    RENAMED: ClassVar[Mapping[str, str]] = {"for_s": "fire_after", "keep_s": "resolve_after"}
 
     enabled: bool = key(True, BOOL, "false switches this alert off")
     limit: float | None = key(
@@ -32,10 +33,10 @@ class AlertOptions(Table):
     clear: float | None = key(
         None, number(0, 1e9), "over again below this; in the default's proportion when not set"
     )
-    for_s: float | None = key(
+    fire_after: float | None = key(
         None, number(0, 86_400, "seconds"), "how long it must be crossed before the alert fires"
     )
-    keep_s: float | None = key(
+    resolve_after: float | None = key(
         None, number(0, 86_400, "seconds"), "how long it must be clear before the alert is over"
     )
 

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .. import signals
 from ..policies.backoff import full_jitter
@@ -59,6 +59,17 @@ class _QueuedNotification:
     note: Notification
     cookies: str | None = None
     to_notifiers: bool = True
+
+
+class NotificationKeywords(TypedDict, total=False):
+    """The keywords of :meth:`Notifications.send`."""
+
+    title: str
+    to: str | None
+    actions: Iterable[Action]
+    duration: float | None
+    key: str
+    data: Mapping[str, object] | None
 
 
 class Notifications:
@@ -112,19 +123,19 @@ class Notifications:
 
     # --- what applications call ---------------------------------------------------------------
 
-    def success(self, message: str, **more: Any) -> None:
+    def success(self, message: str, **more: Unpack[NotificationKeywords]) -> None:
         """Send a notification of a success. The keywords are those of :meth:`send`."""
         self.send("success", message, **more)
 
-    def error(self, message: str, **more: Any) -> None:
+    def error(self, message: str, **more: Unpack[NotificationKeywords]) -> None:
         """Send a notification of an error. The keywords are those of :meth:`send`."""
         self.send("error", message, **more)
 
-    def warning(self, message: str, **more: Any) -> None:
+    def warning(self, message: str, **more: Unpack[NotificationKeywords]) -> None:
         """Send a warning. The keywords are those of :meth:`send`."""
         self.send("warning", message, **more)
 
-    def info(self, message: str, **more: Any) -> None:
+    def info(self, message: str, **more: Unpack[NotificationKeywords]) -> None:
         """Send an information. The keywords are those of :meth:`send`."""
         self.send("info", message, **more)
 
@@ -136,7 +147,7 @@ class Notifications:
         title: str = "",
         to: str | None = None,
         actions: Iterable[Action] = (),
-        duration_s: float | None = None,
+        duration: float | None = None,
         key: str = "",
         data: Mapping[str, object] | None = None,
     ) -> None:
@@ -149,7 +160,7 @@ class Notifications:
             to: ``everyone``, ``operators``, ``user:<id>``, ``role:<name>`` or ``sid:<id>``. When
                 not given: the browser of the request, outside a request the operators.
             actions: buttons.
-            duration_s: seconds that the toast stays; the kind's default when not given.
+            duration: seconds that the toast stays; the kind's default when not given.
             key: replaces an earlier notification with the same key.
             data: more data for programs, JSON-like. Browsers get it, too.
 
@@ -161,7 +172,7 @@ class Notifications:
             message=message,
             title=title,
             actions=tuple(actions),
-            duration_s=duration_s,
+            duration_s=duration,
             key=key,
             data=dict(data or {}),
         )

@@ -80,15 +80,15 @@ class ChainChanges(TypedDict, total=False):
     hedge: float | None
     bulkhead_wait: float | None
     breaker_failure_rate: float | None
-    breaker_slow_s: float | None
+    breaker_slow: float | None
     breaker_slow_rate: float | None
     breaker_min_calls: int | None
-    breaker_window_s: float | None
-    breaker_cooldown_s: float | None
+    breaker_window: float | None
+    breaker_cooldown: float | None
     breaker_window_calls: int | None
     breaker_half_open_permits: int | None
     breaker_cooldown_factor: float | None
-    breaker_cooldown_max_s: float | None
+    breaker_cooldown_max: float | None
     breaker_cooldown_jitter: float | None
     delays: Sequence[float] | str | None
     at_most_once: bool | None
@@ -103,7 +103,7 @@ class FallbackKeywords(TypedDict, total=False):
     own_body: Literal['json', 'always', 'never']
     page: bool
     timeout: float | None
-    keep_s: float
-    copy_every_s: float
+    keep: float
+    copy_every: float
     max_copy: int
     copies: int

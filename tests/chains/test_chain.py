@@ -200,7 +200,7 @@ def test_a_rate_limited_engine_cools_down_and_its_breaker_does_not_count_it(
 
 def test_a_misconfigured_engine_is_left_alone_and_then_probed_by_one_call(engine, chain_of, clock):
     wrong = engine("one", Misconfigured("401"), Misconfigured("401"), "fine")
-    chain = chain_of(wrong, engine("two"), breaker_cooldown_s=10)
+    chain = chain_of(wrong, engine("two"), breaker_cooldown=10)
     assert [chain.call().engine for _ in range(5)] == ["two"] * 5
     assert wrong.times == 1
     assert chain.health()[0].state == "offline"
@@ -253,7 +253,7 @@ def test_a_failure_that_opens_the_breaker_is_not_waited_upon(engine, chain_of, c
 
 def test_an_engine_that_cools_down_keeps_no_probe_of_its_breaker(engine, chain_of, clock):
     one = engine("one", ValueError(), RateLimited("x", retry_after=30), "fine")
-    chain = chain_of(one, engine("two"), breaker_min_calls=1, breaker_cooldown_s=10, retries=0)
+    chain = chain_of(one, engine("two"), breaker_min_calls=1, breaker_cooldown=10, retries=0)
     chain.call()
     clock.advance(10)
     chain.call()  # the probe: rate-limited

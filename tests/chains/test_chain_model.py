@@ -70,7 +70,7 @@ policies = st.fixed_dictionaries(
         "breaker_min_calls": st.sampled_from([1, 3, 100_000]),
         "breaker_half_open_permits": st.integers(1, 3),
     }
-).map(lambda given: ChainPolicy(**given, breaker_window_s=3600.0))
+).map(lambda given: ChainPolicy(**given, breaker_window=3600.0))
 options = st.fixed_dictionaries(
     {},
     optional={
@@ -307,7 +307,7 @@ class Shaky:
 
 def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
     policy = ChainPolicy(
-        delays=(0.002,), breaker_cooldown_s=0.05, breaker_cooldown_max_s=0.05, breaker_min_calls=5,
+        delays=(0.002,), breaker_cooldown=0.05, breaker_cooldown_max=0.05, breaker_min_calls=5,
         bulkhead_wait=0.005, retry_budget=1.0, hedge=0.9, timeout=2.0,
     )  # fmt: skip
     chain = EngineChain("c", policy)
@@ -366,7 +366,7 @@ def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
     assert counts["answered"] > 100
     # A window of another length begins empty: however many calls this machine made in the time
     # above, one failure more now opens a breaker.
-    chain.configure(replace(policy, breaker_min_calls=1, breaker_window_s=60.0), {})
+    chain.configure(replace(policy, breaker_min_calls=1, breaker_window=60.0), {})
     assert [place.in_flight for place in chain.all_states] == [0, 0, 0, 0]
     assert [
         (shared.bulkhead.in_use, shared.bulkhead.waiting)

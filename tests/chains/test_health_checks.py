@@ -120,7 +120,7 @@ def test_an_engine_that_is_back_is_asked_within_one_interval_and_a_second(
     """In every worker, also where the cooldown has grown longer than the interval."""
     engines = [probed("one", Transient(), Transient()) for _ in workers]
     breakers = [
-        one.add(made, breaker_cooldown_s=300.0 if grown else 10.0)
+        one.add(made, breaker_cooldown=300.0 if grown else 10.0)
         for one, made in zip(workers, engines, strict=True)
     ]
     pass_time(5, *workers)
@@ -145,7 +145,7 @@ def test_an_engine_that_says_it_is_well_and_fails_gets_one_call_an_interval(
 ):
     one = workers[0]
     made = probed("one", None, Transient())
-    one.add(made, breaker_cooldown_s=1000.0)
+    one.add(made, breaker_cooldown=1000.0)
     pass_time(3, one)
     for _ in range(120):
         with pytest.raises(ChainExhausted):
@@ -425,7 +425,7 @@ class Upstream:
             raise OSError("down")
 
 breakers = BreakerRegistry()
-chain = EngineChain("c", ChainPolicy(breaker_min_calls=1, breaker_cooldown_s=500.0),
+chain = EngineChain("c", ChainPolicy(breaker_min_calls=1, breaker_cooldown=500.0),
                     clock=clock, breakers=breakers)
 chain.add(EngineSpec(Upstream(), "c"))
 hub = SqliteHub(f"sqlite:///{folder}/hub.sqlite3", clock)

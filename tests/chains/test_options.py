@@ -21,11 +21,11 @@ def policy_of(name, **settings):
 
 def test_a_chains_own_options_come_before_those_of_all_chains():
     settings = {
-        "OM_CHAIN_DEFAULTS": {"timeout": 7, "retries": 2, "breaker_slow_s": 3},
+        "OM_CHAIN_DEFAULTS": {"timeout": 7, "retries": 2, "breaker_slow": 3},
         "OM_CHAINS": {"a": {"timeout": 1, "retries": 0, "at_most_once": True}},
     }
     own = policy_of("a", **settings)
-    assert (own.timeout, own.retries, own.at_most_once, own.breaker_slow_s) == (1, 0, True, 3)
+    assert (own.timeout, own.retries, own.at_most_once, own.breaker_slow) == (1, 0, True, 3)
     other = policy_of("b", **settings)
     assert (other.timeout, other.retries, other.at_most_once) == (7, 2, False)
 
@@ -58,7 +58,7 @@ def test_the_defaults_are_read_from_the_environment_key_by_key(monkeypatch):
     ("settings", "words"),
     [
         ({"OM_TIMEOUT": 3}, r"OM_TIMEOUT 3: renamed to OM_CHAIN_DEFAULTS = \{'timeout': …\}"),
-        ({"OM_BREAKER_SLOW_S": 3}, r"OM_CHAIN_DEFAULTS = \{'breaker_slow_s': …\}"),
+        ({"OM_BREAKER_SLOW_S": 3}, r"OM_CHAIN_DEFAULTS = \{'breaker_slow': …\}"),
         ({"OM_CHAIN_DEFAULTS": {"timeuot": 3}}, r"OM_CHAIN_DEFAULTS\.timeuot .*'timeout'"),
         ({"OM_CHAIN_DEFAULTS": {"timeout": 0}}, r"OM_CHAIN_DEFAULTS\.timeout 0: must be"),
         ({"OM_CHAIN_DEFAULTS": 3}, r"OM_CHAIN_DEFAULTS 3: must be a dict"),
@@ -74,5 +74,5 @@ def test_what_cannot_be_names_the_key_and_the_way_out(settings, words):
 
 
 def test_the_breaker_of_a_policy_has_its_settings():
-    breaker = ChainPolicy(breaker_slow_s=2, breaker_min_calls=7, breaker_cooldown_s=3).breaker()
+    breaker = ChainPolicy(breaker_slow=2, breaker_min_calls=7, breaker_cooldown=3).breaker()
     assert (breaker.slow_s, breaker.min_calls, breaker.cooldown_s) == (2, 7, 3)

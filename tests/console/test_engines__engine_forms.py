@@ -53,7 +53,7 @@ def test_switches_are_read_as_such():
 def test_chaos_is_checked_and_empty_fields_take_back():
     asked = asked_chaos({"rate": "0.5", "error": "Transient", "seed": "7"})
     assert asked == {
-        "rate": 0.5, "latency_s": None, "error": "Transient", "garble": None, "seed": 7
+        "rate": 0.5, "latency": None, "error": "Transient", "garble": None, "seed": 7
     }  # fmt: skip
     with pytest.raises(ConfigError, match="rate"):
         asked_chaos({"rate": "2"})

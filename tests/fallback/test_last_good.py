@@ -175,7 +175,7 @@ def test_a_client_that_left_leaves_no_copy(fallback):
 
 
 def test_a_copy_is_renewed_no_sooner_than_said(house):
-    fallback = house(answers(), copy_every_s=60)
+    fallback = house(answers(), copy_every=60)
     fallback.ask()
     fallback.app = answers(body=b"newer")
     fallback.ask()
@@ -189,7 +189,7 @@ def test_a_copy_is_renewed_no_sooner_than_said(house):
 
 
 def test_a_copy_that_is_too_old_does_not_answer(house):
-    fallback = house(answers(), keep_s=100)
+    fallback = house(answers(), keep=100)
     fallback.ask()
     fallback.app = raises()
     fallback.clock.advance(99)
@@ -205,7 +205,7 @@ def test_recovery_that_marks_everything_stale_leaves_the_copies(fallback):
 
 
 def test_the_number_of_copies_is_bounded_and_those_in_use_stay(house):
-    fallback = house(answers(), copies=2, copy_every_s=60)
+    fallback = house(answers(), copies=2, copy_every=60)
     for query in ("1", "2", "3"):
         fallback.ask(query=query)
     assert fallback.cache.stats().entries == 2

@@ -147,7 +147,7 @@ def test_no_address_key_or_question_can_be_read_in_the_hub():
 
 
 def test_an_answer_is_kept_as_long_as_said():
-    client = Client(AChain(), options={"idempotency_s": 100})
+    client = Client(AChain(), options={"idempotency_time": 100})
     client.ask(headers=KEY)
     client.clock.advance(99)
     assert client.ask(headers=KEY).headers["om-replayed"] == "?1"
@@ -156,7 +156,7 @@ def test_an_answer_is_kept_as_long_as_said():
 
 
 def test_it_can_be_switched_off():
-    client = Client(AChain(), options={"idempotency_s": 0})
+    client = Client(AChain(), options={"idempotency_time": 0})
     client.ask(headers=KEY)
     client.ask(headers=KEY)
     assert len(client.chain.calls) == 2

@@ -78,7 +78,7 @@ def test_each_kind_has_a_method_that_takes_the_same_keywords(make_runtime, kind)
         title="File",
         to="user:7",
         actions=[Action("Open", "link", "/file/7")],
-        duration_s=9,
+        duration=9,
         key="file",
         data={"file": 7},
     )

@@ -70,7 +70,7 @@ from om_plugins import HttpEngine, OpenManager, StaticEngine
 
 app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
 app.config.update(OM_PROBE_INTERVAL=%d, OM_BREAKER_SHARED=%r,
-    OM_CHAIN_DEFAULTS={"retries": 0, "breaker_cooldown_s": 60})
+    OM_CHAIN_DEFAULTS={"retries": 0, "breaker_cooldown": 60})
 om = OpenManager(app)
 om.add_engine(HttpEngine("up", %r, timeout=1, idempotent=True), chain="c")
 om.add_engine(StaticEngine("local", "resting"), chain="c", tier=2)

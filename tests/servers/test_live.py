@@ -36,7 +36,7 @@ def icon():
 
 @app.post("/save")
 def save():
-    om.notify.success("Saved <b>it</b>", actions=[Action("Report", "report", "f1")], duration_s=30)
+    om.notify.success("Saved <b>it</b>", actions=[Action("Report", "report", "f1")], duration=30)
     return redirect("up")
 
 @app.post("/work")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from om_plugins import Settings
+from om_plugins import ChaosOptions, Settings
 from om_plugins.chains.options import ChainPolicy, EngineOptions
 from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
@@ -26,6 +26,7 @@ from om_plugins.http_cache.feature import HttpCacheOptions, HttpCachePathOptions
 from om_plugins.monitoring.feature import AlertOptions
 from om_plugins.settings.keywords import SettingsKeywords
 from om_plugins.settings.reference import as_markdown
+from om_plugins.settings.table import Table
 
 KEYS = {name: field for table in tables(shipped()) for name, field in table.keys().items()}
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -321,8 +322,22 @@ def test_a_renamed_key_names_the_new_one():
 
 
 @pytest.mark.parametrize(
+    "table",
+    [AlertOptions, ChainPolicy, ChaosOptions, FallbackOptions, RouteOptions],
+)
+def test_a_renamed_option_names_the_new_one(table: type[Table]) -> None:
+    assert table.RENAMED
+    for old, new in table.RENAMED.items():
+        assert new in table.keys()  # noqa: SIM118
+        with pytest.raises(ConfigError, match=f"renamed to {new}$"):
+            table.from_mapping({old: 1})
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("OM_TIMEOUT", r"OM_CHAIN_DEFAULTS = {'timeout': …}"),
+        ("OM_BREAKER_SLOW_S", r"OM_CHAIN_DEFAULTS = {'breaker_slow': …}"),
         ("OM_HTTP_CACHE_MAX_BODY", r"OM_HTTP_CACHE = {'max_body': …}"),
         ("OM_HTTP_CACHE_ROUTES", r"OM_HTTP_CACHE = {'routes': …}"),
         ("OM_FORCE_HTTPS_EXEMPT", r"OM_FORCE_HTTPS = {'exempt': …}"),

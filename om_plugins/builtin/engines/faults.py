@@ -12,8 +12,9 @@ fallback see what they would see of a real failure.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import msgspec
 
@@ -45,15 +46,21 @@ _SLICE_S = 0.1  # the longest time until a wait notices a cancelled call
 class ChaosOptions(Table):
     """Which faults are injected into how many calls; an affected call gets one of the kinds."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "latency_s": "latency",
+        "hang_s": "hang",
+        "retry_after_s": "retry_after",
+    }
+
     rate: float = key(0.0, number(0, 1), "share of calls that get a fault")
-    latency_s: float = key(0.0, number(0, 3600, "seconds"), "wait this long before asking")
-    hang_s: float = key(
+    latency: float = key(0.0, number(0, 3600, "seconds"), "wait this long before asking")
+    hang: float = key(
         0.0, number(0, 3600, "seconds"), "wait this long, never ask, and end in AttemptTimeout"
     )
     error: str | None = key(None, choice(*ERRORS), "raise this")
     garble: str | None = key(None, choice(*GARBLES), "ask, then corrupt the answer in this way")
     sent: str = key("maybe", choice("no", "maybe", "yes"), "the attribute sent of a raised error")
-    retry_after_s: float | None = key(
+    retry_after: float | None = key(
         None, number(0, 3600, "seconds"), "the attribute retry_after of a raised error"
     )
     seed: int | None = key(
@@ -65,8 +72,8 @@ class ChaosOptions(Table):
     def kinds(self) -> tuple[str, ...]:
         """The kinds of faults that are set."""
         found = {
-            "latency": self.latency_s > 0,
-            "hang": self.hang_s > 0,
+            "latency": self.latency > 0,
+            "hang": self.hang > 0,
             "error": self.error is not None,
             "garble": self.garble is not None,
         }
@@ -125,9 +132,9 @@ class Chaos:
         self._counts.add(**{kind: 1})
         match kind:
             case "latency":
-                self._wait(call, self.options.latency_s)
+                self._wait(call, self.options.latency)
             case "hang":
-                self._wait(call, self.options.hang_s)
+                self._wait(call, self.options.hang)
                 raise AttemptTimeout(f"{self._describe()} hung", sent=self._sent())
             case "error":
                 raise self._make_error()
@@ -152,7 +159,7 @@ class Chaos:
         if name == "RuntimeError":
             return RuntimeError(f"{self._describe()}: a bug")
         kind: type[EngineError] = getattr(errors, name)
-        return kind(self._describe(), sent=self._sent(), retry_after=self.options.retry_after_s)
+        return kind(self._describe(), sent=self._sent(), retry_after=self.options.retry_after)
 
     def _garble(self, result: object) -> object:
         how = self.options.garble

@@ -45,9 +45,9 @@ class StaleEngine:
 
     Args:
         name: its name in the chain.
-        keep_s: seconds for which an answer is stored.
-        max_age_s: the age in seconds from which a stored answer is not returned any more;
-            ``keep_s`` when not given.
+        keep: seconds for which an answer is stored.
+        max_age: the age in seconds from which a stored answer is not returned any more;
+            ``keep`` when not given.
         key: a function of the call that returns plain data, which is compared instead of the
             payload, or ``None`` to store nothing for this call. For payloads that are not plain
             data, or that contain an id or a time that makes no difference to the answer.
@@ -70,16 +70,16 @@ class StaleEngine:
         self,
         name: str,
         *,
-        keep_s: float = 86_400.0,
-        max_age_s: float | None = None,
+        keep: float = 86_400.0,
+        max_age: float | None = None,
         key: Callable[[Call], object] | None = None,
         vary: Callable[[Call], object] | None = None,
         learn_degraded: bool = False,
         max_bytes: int = 262_144,
     ) -> None:
         for option, value in (
-            ("keep_s", keep_s),
-            ("max_age_s", max_age_s),
+            ("keep", keep),
+            ("max_age", max_age),
             ("max_bytes", max_bytes),
         ):
             if value is not None and (isinstance(value, bool) or not 0 < value < 2**40):
@@ -90,8 +90,8 @@ class StaleEngine:
                     f"engine {name!r}: {option}", function, "must be a function of the call"
                 )
         self.name = name
-        self._keep_s = keep_s
-        self._max_age_s = keep_s if max_age_s is None else max_age_s
+        self._keep_s = keep
+        self._max_age_s = keep if max_age is None else max_age
         self._key = key
         self._vary = vary
         self._learn_degraded = learn_degraded

@@ -52,7 +52,7 @@ def test_without_a_seed_it_is_by_chance():
 def test_each_error_is_raised_with_what_it_says_of_itself(name):
     kind = getattr(errors, name, RuntimeError)
     with pytest.raises(kind) as raised:
-        chaos(error=name, sent="no", retry_after_s=3)(Call())
+        chaos(error=name, sent="no", retry_after=3)(Call())
     if kind is not RuntimeError:
         assert (raised.value.sent, raised.value.retry_after) == ("no", 3)
 
@@ -60,13 +60,13 @@ def test_each_error_is_raised_with_what_it_says_of_itself(name):
 def test_latency_comes_before_the_engine_is_asked():
     clock = FakeClock()
     asked_at = []
-    wrapped = chaos(lambda call: asked_at.append(clock.monotonic()), clock=clock, latency_s=0.25)
+    wrapped = chaos(lambda call: asked_at.append(clock.monotonic()), clock=clock, latency=0.25)
     began = clock.monotonic()
     wrapped(Call(monotonic=clock.monotonic))
     assert asked_at == [pytest.approx(began + 0.25)]
 
 
-@pytest.mark.parametrize("kind", ["latency_s", "hang_s"])
+@pytest.mark.parametrize("kind", ["latency", "hang"])
 def test_a_wait_ends_with_the_attempt(kind):
     clock = FakeClock()
     call = Call(monotonic=clock.monotonic, deadline=clock.monotonic() + 9)
@@ -81,7 +81,7 @@ def test_a_hang_is_never_answered():
     clock = FakeClock()
     asked = []
     with pytest.raises(AttemptTimeout, match="hung"):
-        chaos(asked.append, clock=clock, hang_s=1)(Call(monotonic=clock.monotonic))
+        chaos(asked.append, clock=clock, hang=1)(Call(monotonic=clock.monotonic))
     assert asked == []
 
 
@@ -91,7 +91,7 @@ def test_a_cancelled_call_does_not_wait_to_the_end():
     sleep = clock.sleep
     clock.sleep = lambda seconds: (sleep(seconds), call.cancel())
     with pytest.raises(Cancelled):
-        chaos(clock=clock, latency_s=60)(call)
+        chaos(clock=clock, latency=60)(call)
     assert len(clock.slept) == 1
 
 
@@ -135,7 +135,7 @@ def test_a_stream_breaks_off_and_its_upstream_is_closed():
 
 
 def test_of_several_kinds_each_hit_gets_one():
-    wrapped = chaos(error="Transient", garble="empty", latency_s=0.01)
+    wrapped = chaos(error="Transient", garble="empty", latency=0.01)
     outcomes(wrapped, 300)
     stats = wrapped.stats()
     assert min(stats["error"], stats["garble"], stats["latency"]) > 50
@@ -153,7 +153,7 @@ def test_it_can_be_switched_while_it_runs():
 
 def test_a_real_clock_is_used_when_none_is_given():
     began = time.monotonic()
-    Chaos(lambda call: 1, ChaosOptions(rate=1, latency_s=0.02))(Call())
+    Chaos(lambda call: 1, ChaosOptions(rate=1, latency=0.02))(Call())
     assert time.monotonic() - began >= 0.02
 
 
