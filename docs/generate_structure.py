@@ -1,8 +1,9 @@
 """Write ``docs/structure.svg``: the folders of the package and their imports, as they are.
 
-The picture is made from the source that ``tests/test_house.py`` reads, which also holds that the
-picture is up to date. Floors lie upon each other. An arrow is an import from one feature's folder
-to another; what a folder imports from below and beside it stands in its box.
+The picture is made from the source that ``tests/test_house.py`` reads; a test there fails when the
+picture is out of date. Each level is a band, the lowest one at the bottom. An arrow is an import
+from one feature's folder to another. A box names what its folder imports from lower levels and
+from its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LINE, LETTERS = 14, 30  # height of a line of small text, letters in one
 STYLE = """
 text { font: 11px system-ui, sans-serif; fill: #333 }
 .name { font-size: 15px; font-weight: 600; fill: #111 }
-.floor { font-size: 12px; fill: #666; letter-spacing: .04em }
+.level { font-size: 12px; fill: #666; letter-spacing: .04em }
 .band { fill: #f4f5f7 }
 .box { fill: #fff; stroke: #9aa4b2; rx: 5px }
 .way { stroke: #2563b0; stroke-width: 1.6; fill: none; marker-end: url(#tip) }
@@ -52,25 +53,25 @@ def load_house() -> ModuleType:
     return module
 
 
-def draw(house: Any, floors: Iterable[Iterable[str]], allowed: Iterable[tuple[str, str]]) -> str:
+def draw(house: Any, levels: Iterable[Iterable[str]], allowed: Iterable[tuple[str, str]]) -> str:
     """The picture as text.
 
     Args:
         house: what ``tests/test_house.py`` reads of the package (a ``House``).
-        floors: the folders and modules of each floor, the lowest one first.
+        levels: the folders and modules of each level, the lowest one first.
         allowed: the imports between features that are meant; others are drawn as wrong.
     """
-    floors = [sorted(set(floor) & set(house.units)) for floor in floors]
-    features = set(floors[2])
+    levels = [sorted(set(level) & set(house.units)) for level in levels]
+    features = set(levels[2])
     ways = sorted(way for way in house.ways if set(way) <= features)
     rows: list[tuple[int, list[str]]] = []
-    for number, floor in reversed(list(enumerate(floors))):
+    for number, level in reversed(list(enumerate(levels))):
         if number == 2:
             # Those that import others stand above, what they import right below: arrows lead down.
             upper = sorted({source for source, _ in ways})
-            parts = [upper, _order_below(upper, set(floor) - set(upper), ways)]
+            parts = [upper, _order_below(upper, set(level) - set(upper), ways)]
         else:
-            parts = [floor]
+            parts = [level]
         for part in parts:
             rows += [(number, part[i : i + PER_ROW]) for i in range(0, len(part), PER_ROW)]
     body: list[str] = []
@@ -79,7 +80,7 @@ def draw(house: Any, floors: Iterable[Iterable[str]], allowed: Iterable[tuple[st
     for number, row in rows:
         if number != last:
             y += 0 if last is None else GAP
-            body.append(f'<text class="floor" x="{MARGIN}" y="{y + 12}">{TITLES[number]}</text>')
+            body.append(f'<text class="level" x="{MARGIN}" y="{y + 12}">{TITLES[number]}</text>')
             y += 20
         elif number == 2:
             y += 44  # room for arrows
@@ -100,7 +101,7 @@ def draw(house: Any, floors: Iterable[Iterable[str]], allowed: Iterable[tuple[st
     height = y + MARGIN - GAP
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="The folders of om_plugins, floor by floor, and their imports">'
+        f'aria-label="The folders of om_plugins, level by level, and their imports">'
     )
     tip = (
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
@@ -120,7 +121,7 @@ def _order_below(upper: list[str], below: set[str], ways: list[tuple[str, str]])
     return sorted(below, key=place)
 
 
-def _describe(house: Any, unit: str, features: set[str], floor: int) -> Iterator[str]:
+def _describe(house: Any, unit: str, features: set[str], level: int) -> Iterator[str]:
     """The lines of a box: how many modules, and what they import but for what arrows show."""
     modules = [m for m in house.modules.values() if m.unit == unit and not m.is_init]
     if unit not in house.modules or house.modules[unit].is_init:
@@ -160,5 +161,5 @@ def _arrow(places: dict[str, tuple[int, int, int]], way: tuple[str, str], meant:
 if __name__ == "__main__":
     reader = load_house()
     PICTURE.write_text(
-        draw(reader.read(), reader.FLOORS, reader.BETWEEN_FEATURES), encoding="utf-8"
+        draw(reader.read(), reader.LEVELS, reader.BETWEEN_FEATURES), encoding="utf-8"
     )

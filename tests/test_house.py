@@ -42,8 +42,8 @@ REMAINING: dict[str, set[str]] = {
     },
 }
 
-# A module imports from its own floor or from one below. The lowest floor comes first.
-FLOORS: tuple[frozenset[str], ...] = (
+# A module imports from its own level or from one below. The lowest level comes first.
+LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "types", "protocols", "signals", "hookspecs", "core"}),
     frozenset({"settings", "plugins", "workers", "policies", "builtin"}),
     frozenset(
@@ -53,7 +53,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"features", "runtime", "wsgi"}),
     frozenset({"flask", "cli", "testing", "new", "monitor"}),
 )
-FEATURES = FLOORS[2]
+FEATURES = LEVELS[2]
 
 # The only imports of one feature from another.
 BETWEEN_FEATURES = frozenset(
@@ -305,8 +305,8 @@ def full_folders(house: House) -> Violations:
 
 
 def forbidden_ways(house: House) -> Violations:
-    """Imports that lead to a higher floor, or from one feature to another that is not allowed."""
-    floor = {unit: number for number, units in enumerate(FLOORS) for unit in units}
+    """Imports that lead to a higher level, or from one feature to another that is not allowed."""
+    level = {unit: number for number, units in enumerate(LEVELS) for unit in units}
     violations: dict[str, list[str]] = defaultdict(list)
     for found in house.imports:
         source, target = _unit(found.importer), _unit(found.imported)
@@ -316,13 +316,13 @@ def forbidden_ways(house: House) -> Violations:
         if not target:
             if found.name not in FROM_THE_TOP:
                 violations[f"{source} -> {PACKAGE}"].append(f"{where} ({found.name})")
-        elif source not in floor or target not in floor:
+        elif source not in level or target not in level:
             continue
-        elif floor[source] < floor[target] or (
+        elif level[source] < level[target] or (
             {source, target} <= FEATURES and (source, target) not in BETWEEN_FEATURES
         ):
             violations[f"{source} -> {target}"].append(where)
-    strangers = {unit: ["stands on no floor"] for unit in house.units if unit not in floor}
+    strangers = {unit: ["has no level"] for unit in house.units if unit not in level}
     return {way: ", ".join(text) for way, text in {**violations, **strangers}.items()}
 
 
@@ -491,7 +491,7 @@ def test_the_picture_of_the_folders_is_up_to_date(house):
     structure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(structure)
     assert structure.PICTURE.read_text(encoding="utf-8") == structure.draw(
-        house, FLOORS, BETWEEN_FEATURES
+        house, LEVELS, BETWEEN_FEATURES
     ), "run python docs/generate_structure.py"
 
 
