@@ -179,24 +179,26 @@ class CacheContext:
         environ: WSGIEnvironment,
         start_response: StartResponse,
         response: StoredResponse,
-        details: Details,
+        status_header: list[Header],
     ) -> Iterable[bytes]:
         """Send a stored response: whole, a part of it, or 304.
 
         Args:
             environ, start_response: the request.
             response: what to send.
-            details: for ``Cache-Status``.
+            status_header: what :meth:`status_header` returned.
         """
         state = state_of(environ)
         if response.marks:
             state.apply(response.marks)
         age = response.verdict.age_s + max(0.0, self.clock.time() - response.received_at)
         status, headers, body = response.answer(environ, state.nonce_for_stored_page)
-        start_response(status, [*headers, ("Age", str(int(age))), *self.status_header(details)])
+        headers.append(("Age", str(int(age))))
+        headers += status_header
+        start_response(status, headers)
         return body
 
-    def status_header(self, details: Details) -> list[tuple[str, str]]:
+    def status_header(self, details: Details) -> list[Header]:
         """Return the ``Cache-Status`` header; an empty list when the settings want none."""
         if not self.rules.name:
             return []

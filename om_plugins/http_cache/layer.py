@@ -104,25 +104,31 @@ class HttpCacheLayer:
         self._context.collapser.after_fork()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found = self.find_fresh(environ)
+        key = self._build_key(environ) if environ["REQUEST_METHOD"] == "GET" else None
+        found = None if key is None else self.find_fresh(environ, key)
         if found is not None:
             entry, response, now = found
             if not response.marks or state_of(environ).fits(response.marks):
                 return self._answer_hit(environ, start_response, entry, response, now)
-        return self._answer_other(environ, start_response)
+        return self._answer_other(environ, start_response, key)
 
     def find_fresh(
-        self, environ: WSGIEnvironment
+        self, environ: WSGIEnvironment, key: str | None = None
     ) -> tuple[MemoryEntry, StoredResponse, float] | None:
         """Find the fresh response in memory that answers this request as a whole.
 
         The hit is not counted yet; see :meth:`count_hit`.
 
+        Args:
+            environ: the request.
+            key: of its address, if it is known.
+
         Returns:
             Its entry, the response, and the monotonic time now; ``None`` when there is none.
         """
         if environ["REQUEST_METHOD"] == "GET":
-            key = self._build_key(environ)
+            if key is None:
+                key = self._build_key(environ)
             entry: Any = self._entries.get(key) if key is not None else None
             if entry is not None:
                 now = self._now()
@@ -171,22 +177,24 @@ class HttpCacheLayer:
     # --- every other request --------------------------------------------------------------------
 
     def _answer_other(
-        self, environ: WSGIEnvironment, start_response: StartResponse
+        self, environ: WSGIEnvironment, start_response: StartResponse, key: str | None
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         if method not in ("GET", "HEAD"):
             if is_unsafe(method):
                 return self._answer_unsafe(environ, start_response)
             return self._app(environ, start_response)
-        key = self._find_key(environ)
+        if key is None or self._rules.routes:
+            key = self._find_key(environ)
         if key is None or any(name in environ for name in _BYPASSING):
             self._store.count("passed")
             return self._app(environ, start_response)
-        entry, reason = self._store.select(key, environ, state_of(environ).fits)
+        fits = state_of(environ).fits
+        entry, reason = self._store.select(key, environ, fits)
         if entry is None and self._keys.query_ignored and environ.get("QUERY_STRING"):
             without_query = self._keys.build_without_query(environ)
             if without_query is not None:
-                entry, _ = self._store.select(without_query, environ, state_of(environ).fits)
+                entry, _ = self._store.select(without_query, environ, fits)
                 key = key if entry is None else without_query
         request = request_directives(environ)
         response = None if entry is None else entry.content
@@ -243,8 +251,10 @@ class HttpCacheLayer:
             self._refresh_later(key, environ, entry)
         else:
             return None
-        details = [("hit", True), ("ttl", math.floor(left))]
-        return self._context.send(environ, start_response, response, details)
+        status_header = []
+        if self._hit_status:
+            status_header.append(("Cache-Status", self._hit_status % math.floor(left)))
+        return self._context.send(environ, start_response, response, status_header)
 
     def _refuse_only_if_cached(self, start_response: StartResponse) -> Iterable[bytes]:
         """Answer 504: nothing usable is stored (RFC 9111 section 5.2.1.7)."""

@@ -98,8 +98,8 @@ class OriginFetch:
         self._began = 0.0
         self._marks: dict[str, Any] = {}
         self._call: AppCall
-        self._facts = ResponseFacts(0, ())
-        self._verdict = CacheVerdict()
+        self._facts: ResponseFacts
+        self._verdict: CacheVerdict
 
     @property
     def _previous(self) -> StoredResponse | None:
@@ -199,6 +199,12 @@ class OriginFetch:
         self._context.store.count_refusal("write")
         self._end(private=True)
 
+    def _send(self, response: StoredResponse, details: Details) -> Iterable[bytes]:
+        """Send a stored response; see :meth:`.CacheContext.send`."""
+        context = self._context
+        status_header = context.status_header(details)
+        return context.send(self._environ, self._start_response, response, status_header)
+
     def _status_header(self, *, stored: bool = False) -> list[tuple[str, str]]:
         context = self._context
         if not (context.rules.everything or self._intent.allowed or self._entry is not None):
@@ -291,7 +297,7 @@ class OriginFetch:
             self._end(response)
             self.result = "validated"
         details = [("fwd", ForwardReason.STALE), ("fwd-status", 304)]
-        return context.send(self._environ, self._start_response, response, details)
+        return self._send(response, details)
 
     def _freshen(
         self, previous: StoredResponse, news: Headers, *, authorized: bool
@@ -343,7 +349,7 @@ class OriginFetch:
         ]
         if code:
             details.append(("fwd-status", code))
-        return context.send(self._environ, self._start_response, previous, details)
+        return self._send(previous, details)
 
     def _handle_head(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Freshen the stored GET by the response to a HEAD (RFC 9111 section 4.3.5)."""
@@ -421,7 +427,7 @@ class OriginFetch:
         finally:
             tee.close()
         details: list[tuple[str, object]] = [("fwd", self._reason), ("stored", True)]
-        return self._context.send(self._environ, self._start_response, head, details)
+        return self._send(head, details)
 
     def _may_stream(self) -> bool:
         """Whether followers may stream the body: not one that may still use a nonce."""
@@ -514,7 +520,7 @@ class OriginFetch:
         context.store.count("coalesced")
         details = [("fwd", self._reason), ("collapsed", True)]
         if body is None:
-            return context.send(environ, self._start_response, response, details)
+            return self._send(response, details)
         headers = [*response.headers, ("Age", "0"), *context.status_header(details)]
         self._start_response(response.status, headers)
         return body
