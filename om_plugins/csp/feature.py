@@ -1,4 +1,4 @@
-"""The Content-Security-Policy: what it says, and what browsers report about it."""
+"""The feature ``csp``: the settings of the policy, and the reports of browsers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CspKeys(Table):
     csp: dict[str, tuple[str, ...] | None] = key(
         {},
         CSP_CHANGES,
-        "directives that replace those of the preset; `None` leaves one out",
+        "directives that replace those of the preset; `None` removes one",
         "Security headers",
     )
     csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = key(
@@ -62,30 +62,30 @@ class CspKeys(Table):
         "Security headers"
     )  # fmt: skip
     csp_report_also: tuple[dict[str, tuple[str, ...]], ...] = key(
-        (), POLICIES, "more policies to report on, such as the one to come", "Security headers"
+        (), POLICIES, "more policies to report on, such as a planned one", "Security headers"
     )
     csp_api: dict[str, tuple[str, ...]] | None = key(
         None,
         CSP,
-        "the policy of JSON, images and style sheets; `default-src 'none'` and what pictures need "
-        "when not set, none when empty",
+        "the policy of JSON, images and style sheets; when not set `default-src 'none'` and what "
+        "images need; none when empty",
         "Security headers",
     )
     csp_paths: dict[str, dict[str, Any]] = key(
-        {}, CSP_PATHS, "what changes by path, as in `@om.csp(…)`; the longest pattern wins",
+        {}, CSP_PATHS, "changes by path, as in `@om.csp(…)`; the longest pattern wins",
         "Security headers"
     )  # fmt: skip
     csp_report_sample: float = key(
         0.01,
         number(0, 1),
-        "share of HTML responses that ask browsers for reports (all in debug mode; under "
-        "`TESTING` none, unless it is 1)",
+        "share of HTML responses that ask browsers for reports (all in debug mode; none under "
+        "`TESTING`, unless it is 1)",
         "Security headers",
     )
     csp_auto_nonce: bool = key(
         True,
         BOOL,
-        "put nonces on the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
+        "add nonces to the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
         "Security headers",
     )
     csp_hash_attributes: bool = key(
@@ -98,7 +98,7 @@ class CspKeys(Table):
 
 
 class CspFeature(Feature["CspPart", CspKeys]):
-    """``OM_CSP_…``, the hook ``om_csp`` and the endpoint of reports."""
+    """Gives ``OM_CSP_…``, the hook ``om_csp`` and the endpoint of reports."""
 
     name = "csp"
     keys = CspKeys
@@ -132,12 +132,12 @@ class CspFeature(Feature["CspPart", CspKeys]):
 
     def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         keys = kit.settings.of(CspKeys)
-        yield from _mode(keys)
-        yield from _weaknesses(keys)
+        yield from _check_mode(keys)
+        yield from _find_weaknesses(keys)
 
 
 class CspPart:
-    """What plugins add to the policy of one application.
+    """The sources that plugins add to the policy of one application.
 
     Attributes:
         card, card_made_at: the newest card and when it was made.
@@ -148,19 +148,23 @@ class CspPart:
         self.card_made_at = 0.0
         self._plugins = kit.plugins
 
-    def of_plugins(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
-        """Sources that plugins add, merged, and the plugins that are asked for each page."""
+    def collect_sources(self) -> tuple[dict[str, list[str]], list[AskCsp]]:
+        """Ask all plugins once.
+
+        Returns:
+            The merged sources, and the functions that are called for each page.
+        """
         merged: dict[str, list[str]] = {}
-        asked: list[AskCsp] = []
-        for plugin, found in self._plugins.collect("om_csp", _checked_sources):
+        callables: list[AskCsp] = []
+        for plugin, found in self._plugins.collect("om_csp", _check_sources):
             if callable(found):
-                asked.append(self._guarded(plugin, found))
+                callables.append(self._guard(plugin, found))
                 continue
             for directive, allowed in found.items():
                 merged.setdefault(directive, []).extend(allowed)
-        return merged, asked
+        return merged, callables
 
-    def _guarded(self, plugin: str, ask: AskCsp) -> AskCsp:
+    def _guard(self, plugin: str, ask: AskCsp) -> AskCsp:
         def guarded(environ: WSGIEnvironment) -> CspSources | None:
             worked, sources = self._plugins.guarded(plugin, ask, environ)
             return sources if worked else None
@@ -169,18 +173,18 @@ class CspPart:
         return guarded
 
 
-def _checked_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
+def _check_sources(found: CspSources | AskCsp) -> CspSources | AskCsp:
     from .policy import read_policy
 
     return found if callable(found) else read_policy(found, "om_csp")
 
 
-def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
-    """The directives of ``OM_CSP_PRESET``.
+def read_preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
+    """Return the directives of ``OM_CSP_PRESET``.
 
     Raises:
-        ConfigError: script hosts were named, and the preset does not look at them; or ``OM_CSP`` is
-            to be the whole policy and is empty.
+        ConfigError: script hosts are set, but the preset does not use them; or ``OM_CSP`` must be
+            the whole policy and is empty.
     """
     from .policy import read_policy
     from .presets import API, STRICT, by_hash, compatible
@@ -193,14 +197,12 @@ def preset(keys: CspKeys) -> Mapping[str, Sequence[str]]:
         raise ConfigError(
             where,
             hosts,
-            f"the preset {keys.csp_preset!r} does not look at hosts; set OM_CSP_PRESET = "
+            f"the preset {keys.csp_preset!r} does not use hosts; set OM_CSP_PRESET = "
             "'compatible' or 'hash', or give the <script> tags their nonces",
         )
     if keys.csp_preset == "own":
         if keys.csp_mode != "off" and not keys.csp:
-            raise ConfigError(
-                "OM_CSP_PRESET", "own", "nothing is in OM_CSP, which would be the whole policy"
-            )
+            raise ConfigError("OM_CSP_PRESET", "own", "OM_CSP is empty, but it is the whole policy")
         return {}
     return API if keys.csp_preset == "api" else STRICT
 
@@ -220,7 +222,7 @@ def _violations(kit: Kit) -> Card:
     return Card("Policy violations", data={"violations": data})
 
 
-def _mode(keys: CspKeys) -> Iterator[Finding]:
+def _check_mode(keys: CspKeys) -> Iterator[Finding]:
     mode = keys.csp_mode
     if mode == "enforce":
         which = keys.csp_preset
@@ -230,7 +232,7 @@ def _mode(keys: CspKeys) -> Iterator[Finding]:
             "ok",
             "OM_CSP_MODE",
             "Only what breaks nothing is enforced; browsers report on the strict policy.",
-            "Once no more reports come, set OM_CSP_MODE = 'enforce'.",
+            "When no more reports arrive, set OM_CSP_MODE = 'enforce'.",
         )
     elif mode == "learn":
         yield Finding(
@@ -248,14 +250,14 @@ def _mode(keys: CspKeys) -> Iterator[Finding]:
         )
 
 
-def _weaknesses(keys: CspKeys) -> Iterator[Finding]:
-    """What makes a policy weaker than it looks."""
+def _find_weaknesses(keys: CspKeys) -> Iterator[Finding]:
+    """Find what makes a policy weaker than it looks."""
     from .modes import PolicyRules
 
     if keys.csp_mode == "off":
         return
     try:
-        policy = PolicyRules(mode="enforce", base=preset(keys), own=keys.csp).strict
+        policy = PolicyRules(mode="enforce", base=read_preset(keys), own=keys.csp).strict
     except ConfigError:  # an application with such a setting does not start
         return
     scripts = policy.get("script-src", policy.get("default-src", ("*",)))
@@ -266,13 +268,13 @@ def _weaknesses(keys: CspKeys) -> Iterator[Finding]:
     for wrong, message, way_out in (
         (
             "'unsafe-inline'" in scripts and not guarded,
-            "Scripts that somebody injects run: 'unsafe-inline' stands without a nonce.",
-            "Put 'nonce' beside it: browsers then ignore 'unsafe-inline'.",
+            "Injected scripts run: the policy has 'unsafe-inline' without a nonce.",
+            "Add 'nonce': browsers then ignore 'unsafe-inline'.",
         ),
         (
             "'unsafe-eval'" in scripts,
-            "Whatever text reaches eval runs: 'unsafe-eval'.",
-            "Look for a build of the library that does without.",
+            "Every text that reaches eval runs: the policy has 'unsafe-eval'.",
+            "Use a build of the library that does not need it.",
         ),
         (
             bool(places) and "'strict-dynamic'" not in scripts,
@@ -281,12 +283,12 @@ def _weaknesses(keys: CspKeys) -> Iterator[Finding]:
         ),
         (
             not {"object-src", "default-src"} & policy.keys(),
-            "Plug-ins may run: there is no object-src.",
+            "Plug-ins may run: the policy has no object-src.",
             "Add object-src 'none'.",
         ),
         (
             "base-uri" not in policy and keys.csp_preset != "api",
-            "An injected <base> decides where relative scripts come from: there is no base-uri.",
+            "An injected <base> changes the address of relative scripts: there is no base-uri.",
             "Add base-uri 'none'.",
         ),
     ):

@@ -1,4 +1,4 @@
-"""What the templates of an app get: nonces on literal tags, ``csp_nonce()`` and ``om_head()``."""
+"""Prepares the templates of an app: nonces on literal tags, ``csp_nonce()`` and ``om_head()``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _QUERIES = ("query.js", "query-core.js")
 
 
 def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
-    """Add nonces and globals when the app makes its Jinja environment, which may be never.
+    """Add nonces and globals when the app makes its Jinja environment. Some apps never make one.
 
     Args:
         app: the app.
-        runtime: returns the current parts of the app.
+        runtime: returns the current runtime of the app.
     """
 
-    told: list[bool] = []
+    warned: list[bool] = []
 
     def prepare(environment: Env) -> Env:
         keys = runtime().settings.of(CspKeys)
@@ -45,7 +45,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
             environment,
             environ=current_environ,
             owner=app,
-            head=partial(_head, app, runtime, told),
+            head=partial(_head, app, runtime, warned),
             automatic=nonces,
             hashes=_lists_hashes(runtime),
             attributes=keys.csp_hash_attributes,
@@ -70,38 +70,37 @@ def before_first_request(app: Flask) -> None:
 def _head(
     app: Flask,
     runtime: Callable[[], Runtime],
-    told: list[bool],
+    warned: list[bool],
     environ: WSGIEnvironment,
     *,
     queries: bool = False,
 ) -> str:
-    """Return what ``{{ om_head() }}`` adds to the head of a page: the browser module.
+    """Return the HTML of ``{{ om_head() }}``: the tags of the browser module.
 
-    ``data-om-live`` tells the module to ask for notifications, ``data-om-watch`` to show what the
-    policy blocks.
+    ``data-om-live`` makes the module ask for notifications. ``data-om-watch`` makes it show what
+    the policy blocks.
 
     Args:
         app: the app.
-        runtime: returns its current parts.
-        told: not empty once the log says that workers do not share the values of queries.
-        environ: of the request.
-        queries: the page uses ``query()``: its modules are loaded with the page instead of at the
-            first call.
+        runtime: returns its current runtime.
+        warned: not empty after the log has warned that workers do not share the values of queries.
+        environ: the environ of the request.
+        queries: the page uses ``query()``: the modules load with the page, not at the first call.
     """
     keys = runtime().keys
     if not keys.enabled:
         return Markup()
     apart = keys.cache_url.startswith("memory:") and environ.get("wsgi.multiprocess")
-    if queries and apart and not told:
-        told.append(True)
+    if queries and apart and not warned:
+        warned.append(True)
         logger.warning(
-            "a page uses query(), there are several workers, and with OM_CACHE_URL %r each of them "
-            "keeps its own values: a page may be shown an old one by a worker that another did not "
-            "change; use file:///path or redis://host, which workers share",
+            "a page uses query(), there are several workers, and with OM_CACHE_URL %r each worker "
+            "keeps its own values: after a change in one worker, the others may still send the old "
+            "value; use file:///path or redis://host, which workers share",
             keys.cache_url,
         )
     static = environ.get("SCRIPT_NAME", "") + keys.prefix + "/static/"
-    # where a policy lists hashes, it allows the site's own files as well
+    # a policy that lists hashes also allows the site's own files
     state = state_of(environ, app)
     own = _lists_hashes(runtime) and note_hash(state, OWN)
     value = None if own else tag_nonce(state)

@@ -1,4 +1,4 @@
-"""Security headers of every response: the policy, its companions, HTTPS."""
+"""The features ``headers`` and ``https``: the policy, its companion headers, the redirect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..csp.feature import CspKeys, preset
+from ..csp.feature import CspKeys, read_preset
 from ..errors import ConfigError
 from ..plugins.feature import Feature, Finding
 from ..settings.compose import ComposedSettings
@@ -23,27 +23,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HstsOptions(Table):
-    """What ``Strict-Transport-Security`` says (RFC 6797). Browsers remember it."""
+    """The options of ``Strict-Transport-Security`` (RFC 6797), which browsers remember."""
 
     TITLE: ClassVar[str] = "HSTS's options"
 
     max_age: int = key(
-        31_536_000, integer(0, 2**31, "seconds"), "how long browsers keep to HTTPS; 0 ends it"
+        31_536_000, integer(0, 2**31, "seconds"), "how long browsers use HTTPS only; 0 ends it"
     )
-    include_subdomains: bool = key(False, BOOL, "subdomains, too: all of them must speak HTTPS")
-    preload: bool = key(False, BOOL, "the site may be put on the list that browsers are built with")
+    include_subdomains: bool = key(
+        False, BOOL, "also for subdomains, all of which must support HTTPS"
+    )
+    preload: bool = key(False, BOOL, "the site may be on the preload list of browsers")
 
     def render(self) -> str:
-        """The header's value.
+        """Return the value of the header.
 
         Raises:
-            ConfigError: the preload list would not take the site.
+            ConfigError: the preload list would not accept the site.
         """
         if self.preload and not (self.include_subdomains and self.max_age >= 31_536_000):
             raise ConfigError(
                 "OM_HSTS['preload']",
                 True,
-                "the list takes a site only with include_subdomains and a max_age of at least "
+                "the list accepts a site only with include_subdomains and a max_age of at least "
                 "31536000 (hstspreload.org)",
             )
         value = f"max-age={self.max_age}"
@@ -54,7 +56,7 @@ class HstsOptions(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForceHttpsOptions(Table):
-    """How requests over plain HTTP are redirected."""
+    """The options of the redirect from plain HTTP."""
 
     TITLE: ClassVar[str] = "Options of the redirect to HTTPS"
     SWITCH: ClassVar[str] = "all"
@@ -69,7 +71,7 @@ class ForceHttpsOptions(Table):
     exempt: tuple[str, ...] = key(
         (),
         PATH_PATTERNS,
-        "paths that are answered over plain HTTP, too, such as `/up` or `/status/*`; this "
+        "paths that are also served over plain HTTP, such as `/up` or `/status/*`; this "
         "package's own health checks always are",
     )
 
@@ -87,36 +89,37 @@ class HeaderKeys(Table):
     headers: dict[str, str | None] = key(
         {},
         HEADERS,
-        "companion headers, added where the app set none: overrides `X-Content-Type-Options`, "
-        "`Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds others",
+        "companion headers, added when the app did not set them: overrides "
+        "`X-Content-Type-Options`, `Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds "
+        "others",
         "Security headers",
     )
     secure_cookies: bool = key(
         False,
         BOOL,
         "the session cookie and Flask-Login's are `Secure` (not in debug mode, not under "
-        "`TESTING`), `HttpOnly` and `SameSite=Lax`, where the app chose nothing else",
+        "`TESTING`), `HttpOnly` and `SameSite=Lax`, unless the app chose another value",
         "Security headers",
     )
     permissions_policy: dict[str, tuple[str, ...]] = key(
         {},
         FEATURES,
-        "which powers of a browser pages may use: `{'geolocation': 'self', 'camera': []}`",
+        "which features of the browser pages may use: `{'geolocation': 'self', 'camera': []}`",
         "Security headers",
     )
     force_https: ForceHttpsOptions = key(
         ForceHttpsOptions(all=False),
         single(ForceHttpsOptions, "OM_FORCE_HTTPS"),
-        "redirect what comes over plain HTTP, except in debug mode; behind a proxy that ends TLS, "
-        "`OM_PROXIES` must be set. Options switch it on as well: `{'exempt': ['/up']}`, unless "
-        "they have `'all': False`",
+        "redirect plain HTTP, except in debug mode; behind a proxy that ends TLS, set "
+        "`OM_PROXIES`. Options turn it on, too: `{'exempt': ['/up']}`, unless they have "
+        "`'all': False`",
         "Security headers",
     )
     hsts: HstsOptions | None = key(
         None,
         single(HstsOptions, "OM_HSTS"),
-        "browsers keep to HTTPS: `{'max_age': 31536000}`; sent over HTTPS alone, and not at all "
-        "when not set",
+        "browsers use HTTPS only: `{'max_age': 31536000}`; sent over HTTPS only, and never when "
+        "not set",
         "Security headers",
     )
 
@@ -128,14 +131,14 @@ class HeadersFeature(Feature["HeadersPart", HeaderKeys]):
     keys = HeaderKeys
 
     def build(self, kit: Kit, keys: HeaderKeys) -> HeadersPart:
-        extra, asked = kit.part_of("csp").of_plugins()
+        extra, callables = kit.part_of("csp").collect_sources()
         return HeadersPart(
             policy_from(
                 kit.settings,
                 debug=kit.host.debug,
                 testing=kit.host.testing,
                 extra=extra,
-                callables=asked,
+                callables=callables,
             )
         )
 
@@ -154,8 +157,8 @@ class HeadersFeature(Feature["HeadersPart", HeaderKeys]):
             yield Finding(
                 "warn",
                 "OM_CSP",
-                "Every site may show the pages in a frame: there is no frame-ancestors.",
-                "Add frame-ancestors 'self'; let single views differ with @om.csp.",
+                "Every site may show the pages in a frame: the policy has no frame-ancestors.",
+                "Add frame-ancestors 'self'. Change it for single views with @om.csp.",
             )
 
 
@@ -163,9 +166,9 @@ class HeadersPart:
     """The headers of one application.
 
     Attributes:
-        policy: what is sent.
-        cached_pages: what a cache of whole pages asks about the nonces and marks of a page.
-        of_hits: the headers that a hit of such a cache leaves with.
+        policy: the policy and the companion headers of each response.
+        cached_pages: gives a cache of whole pages the nonces and marks of a page.
+        of_hits: the headers of a hit of such a cache.
     """
 
     def __init__(self, policy: HeaderPolicy) -> None:
@@ -184,17 +187,17 @@ def policy_from(
     extra: Mapping[str, Sequence[str]] | None = None,
     callables: Sequence[Callable[[WSGIEnvironment], Any]] = (),
 ) -> HeaderPolicy:
-    """The policy that the ``OM_`` keys ask for.
+    """Build the policy from the ``OM_`` keys.
 
     Args:
-        settings: of them the keys of ``csp``, of this feature, and the prefix.
-        debug: the host application runs in debug mode: every HTML response asks for reports.
-        testing: the host application is under test, where chance has no place: no response asks
-            for reports, unless all do by their own setting.
-        extra, callables: what plugins gave for ``om_csp``.
+        settings: the keys of ``csp`` and of this feature, and the prefix, are read.
+        debug: the host application is in debug mode: every HTML response asks for reports.
+        testing: the host application is under test, and tests must not depend on chance: no
+            response asks for reports, unless the share is 1.
+        extra, callables: the results of the plugins' ``om_csp``.
 
     Raises:
-        ConfigError: names the key, the value and the way out.
+        ConfigError: a value is invalid; the error names the key, the value and the solution.
     """
     from ..csp.modes import Paths, PolicyRules
     from ..csp.presets import API
@@ -211,7 +214,7 @@ def policy_from(
         sample = 1.0
     rules = PolicyRules(
         mode=csp.csp_mode,
-        base=preset(csp),
+        base=read_preset(csp),
         own=csp.csp,
         enforce_also=csp.csp_enforce_also,
         report_also=csp.csp_report_also,
@@ -234,7 +237,7 @@ def policy_from(
 
 
 class HttpsFeature(Feature[ForceHttpsOptions, HeaderKeys]):
-    """Redirects plain HTTP; not in debug mode."""
+    """Redirects plain HTTP to HTTPS, except in debug mode."""
 
     name = "https"
     keys = HeaderKeys

@@ -48,14 +48,14 @@ def test_one_worker_starts_and_another_kills_the_analyst(
     config: DemoConfig, worker: Callable[[], FaultInjector]
 ) -> None:
     one, other = worker(), worker()
-    assert one.state().analyst == "never"
-    assert one.do("start")
-    assert other.state().analyst == "running"
+    assert one.read_state().analyst == "never"
+    assert one.apply("start")
+    assert other.read_state().analyst == "running"
     pid = int(str(StateDir(config.state).read("analyst")["pid"]))
-    assert other.do("stop")
-    assert one.state().analyst == "stopped"
+    assert other.apply("stop")
+    assert one.read_state().analyst == "stopped"
     assert not psutil.pid_exists(pid)
-    assert not other.do("stop")
+    assert not other.apply("stop")
 
 
 def test_it_starts_again_on_the_same_port(supervise: Callable[[], Supervisor]) -> None:
@@ -93,7 +93,7 @@ def test_a_damaged_state_file_reads_as_not_running(damaged: str, config: DemoCon
 @pytest.mark.parametrize(
     ("action", "undo", "name"),
     [
-        ("slow", "hurry", "slow"),
+        ("slow", "unslow", "slow"),
         ("garble", "ungarble", "garble"),
         ("break-analysis", "fix-analysis", "analysis"),
         ("break-disk", "fix-disk", "disk"),
@@ -103,22 +103,22 @@ def test_a_switch_is_seen_by_every_worker(
     action: str, undo: str, name: str, worker: Callable[[], FaultInjector]
 ) -> None:
     one, other = worker(), worker()
-    one.do(action)
-    assert getattr(other.state(), name) is True
-    other.do(undo)
-    assert getattr(one.state(), name) is False
+    one.apply(action)
+    assert getattr(other.read_state(), name) is True
+    other.apply(undo)
+    assert getattr(one.read_state(), name) is False
 
 
 def test_switching_at_once_loses_no_switch(worker: Callable[[], FaultInjector]) -> None:
     threads = [
-        threading.Thread(target=worker().do, args=(action,))
+        threading.Thread(target=worker().apply, args=(action,))
         for action in ("slow", "garble", "break-disk", "break-analysis") * 3
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    state = worker().state()
+    state = worker().read_state()
     assert (state.slow, state.garble, state.disk, state.analysis) == (True, True, True, True)
 
 
@@ -128,21 +128,21 @@ def test_another_service_cannot_be_started_or_killed(
     remote = FaultInjector(
         replace(config, llm_url="http://127.0.0.1:1/v1", llm_model="m"), supervise()
     )
-    assert remote.state().analyst == "remote"
-    assert not remote.do("start")
-    assert not remote.do("stop")
+    assert remote.read_state().analyst == "remote"
+    assert not remote.apply("start")
+    assert not remote.apply("stop")
 
 
 def test_an_unknown_action_is_refused(worker: Callable[[], FaultInjector]) -> None:
     with pytest.raises(KeyError):
-        worker().do("rm -rf /")
+        worker().apply("rm -rf /")
     assert len(ACTIONS) == 10
 
 
 def test_the_state_folder_is_private_and_removed_without_a_trace(
     config: DemoConfig, worker: Callable[[], FaultInjector]
 ) -> None:
-    worker().do("slow")
+    worker().apply("slow")
     assert config.state.stat().st_mode & 0o077 == 0
     StateDir(config.state).remove()
     assert not config.state.exists()

@@ -94,7 +94,7 @@ def test_a_policy_may_be_brought_along_whole():
     policy = {"default-src": "'self' *.gstatic.com", "object-src": "'none'"}
     headers = get(make_app(OM_CSP_PRESET="own", OM_CSP=policy)).headers
     assert headers[CSP] == "default-src 'self' *.gstatic.com; object-src 'none'"
-    with pytest.raises(ConfigError, match="OM_CSP_PRESET 'own': nothing is in OM_CSP"):
+    with pytest.raises(ConfigError, match="OM_CSP_PRESET 'own': OM_CSP is empty"):
         make_app(OM_CSP_PRESET="own")
 
 

@@ -27,7 +27,7 @@ from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hash_text, is_own, note_hash
 from ..html.scan import Tag
 from ..nonce import tag_nonce
-from .scan import joined, scan
+from .scan import join_text, scan
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -41,15 +41,15 @@ _TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
 
 _STATEMENT = "om nonce"  # with a space in it, no author can write it
 
-# Where the environment keeps its host. An attribute of its own would make every look-up of a method
-# on the environment slower: CPython keeps the attributes of one class's objects together as long as
-# they are few, and Jinja's are as many as can be but for one, which is code_generator_class.
+# The key of the host in the environment's policies. A new attribute would make every method look-up
+# on the environment slower: CPython stores the attributes of objects compactly only up to a limited
+# number, and Jinja uses all but one, which is code_generator_class.
 _HOST = "om_plugins"
 _CALLED = f"policies[{_HOST!r}]."
 
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-4"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-5"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -68,7 +68,7 @@ class NonceExtension(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         _host_of(environment)
-        # another one keeps its place, and what is inserted is put out as all else is
+        # another generator stays in use; it outputs the inserted calls like all other expressions
         if environment.code_generator_class is CodeGenerator:
             environment.code_generator_class = NonceCodeGenerator
 
@@ -96,12 +96,12 @@ class NonceExtension(Extension):
         if not is_html(self.environment, stream.name, stream.filename):
             return iter(tokens)
         host = _host_of(self.environment)
-        tokens = joined(tokens)
+        tokens = join_text(tokens)
         if not host.attributes and not any(
             token.type == "data" and _TAG.search(token.value) for token in tokens
         ):
             return iter(tokens)
-        return _with_nonces(tokens, hashes=host.hashes, attributes=host.attributes)
+        return _insert_statements(tokens, hashes=host.hashes, attributes=host.attributes)
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Return the output node of one inserted statement: a call of a method of the host."""
@@ -183,8 +183,7 @@ def install(
 
 
 def salt_bytecode(environment: Environment) -> None:
-    """Separate the bytecode of this environment from bytecode that was compiled without the
-    extension.
+    """Separate the bytecode of this environment from bytecode without the extension.
 
     Call it again when the environment may have got another bytecode cache.
     """
@@ -211,7 +210,7 @@ class _Host:
     def attribute(self, quote: str = '"') -> str:
         """Return the nonce attribute with a space before it; "" for a tag that stays as it is."""
         environ = self.environ()
-        if environ is None:  # a mail, a job: there is no header to agree with
+        if environ is None:  # a mail or a job has no header
             return ""
         state = environ.get(KEY)
         if state is None or state.owner is not self.owner:
@@ -219,12 +218,13 @@ class _Host:
         value = state.page_nonce or tag_nonce(state)
         return "" if value is None else f" nonce={quote}{value}{quote}"
 
-    def noted(self, what: str, quote: str = "") -> str:
-        """Note a hash, or what else replaces a nonce.
+    def note(self, what: str, quote: str = "") -> str:
+        """Note what replaces the nonce of a tag: a hash, or that the file is the site's own.
 
         Args:
-            what: what :func:`~.hashes.hash_text` returned.
-            quote: of the nonce attribute to return when nothing can be noted any more; "" for none.
+            what: the result of :func:`~.hashes.hash_text`, or ``OWN``.
+            quote: of the nonce attribute, which is returned when the headers were already sent; ""
+                for no attribute.
         """
         state = self._state()
         if state is None or note_hash(state, what) or not quote:
@@ -252,21 +252,21 @@ def _host_of(environment: Environment) -> _Host:
     found: _Host | None = environment.policies.get(_HOST)
     if found is None:
         found = environment.policies[_HOST] = _Host()
-        # a "csp_nonce" that is there already belongs to whoever sets the header
+        # an existing "csp_nonce" belongs to the package that sets the header
         environment.globals.setdefault("csp_nonce", found.csp_nonce)
         environment.globals["om_head"] = found.om_head
     return found
 
 
 class SaltedBytecodeCache(BytecodeCache):
-    """Another bytecode cache with keys of its own, for this environment only.
+    """Wraps a bytecode cache and gives this environment keys of its own.
 
-    The inner cache may be shared with environments that do not have the extension, or may contain
-    what was compiled before it was added.
+    Environments without the extension may share the inner cache, and it may contain templates that
+    were compiled before the extension was added.
 
     Args:
         inner: the cache that stores the bytecode.
-        salt: part of the keys; it differs where templates are compiled differently.
+        salt: a part of the keys; different for each way in which templates are compiled.
     """
 
     def __init__(self, inner: BytecodeCache, salt: str = _SALT) -> None:
@@ -291,14 +291,14 @@ class SaltedBytecodeCache(BytecodeCache):
 
 
 def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:
-    """Return whether a template is HTML: by its suffix, else by whether it is escaped.
+    """Return whether a template is HTML, by its suffix or else by autoescaping.
 
     ``page.html.j2`` counts as ``page.html``.
 
     Args:
-        environment: of the template.
+        environment: the environment of the template.
         name: the template's name; ``None`` for one made from a string.
-        filename: its file, used when it has no name.
+        filename: the template's file; used when it has no name.
     """
     folded = (name or filename or "").lower()
     while folded.endswith(_TEMPLATE_SUFFIXES):
@@ -311,18 +311,18 @@ def is_html(environment: Environment, name: str | None, filename: str | None = N
     return bool(escape(name) if callable(escape) else escape)
 
 
-def _with_nonces(
+def _insert_statements(
     tokens: list[Token], *, hashes: bool = False, attributes: bool = False
 ) -> Iterator[Token]:
     scanner = scan(tokens)
     places: dict[int, list[tuple[int, str, str]]] = {}
     for tag in scanner.tags:
         if tag.found and not tag.has_nonce and not tag.skipped:
-            what = _noted_for(tag) if hashes else ""
+            what = _find_replacement(tag) if hashes else ""
             places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"', what))
     for one in scanner.inline if attributes else ():
         what = hash_text(one.directive, one.value, attribute=True)
-        # put out as nothing, so it may stand inside the value
+        # outputs nothing, so it may be inside of the value
         places.setdefault(one.piece, []).append((one.offset, "", what))
     for number, token in enumerate(tokens):
         start = 0
@@ -332,15 +332,15 @@ def _with_nonces(
             yield Token(token.lineno, "data", before[start:])
             yield Token(line, "block_begin", "{%")
             yield Token(line, "name", _STATEMENT)
-            for word in ("noted", what, quote) if what else ("attribute", quote):
+            for word in ("note", what, quote) if what else ("attribute", quote):
                 yield Token(line, "string", word)
             yield Token(line, "block_end", "%}")
             start = offset
         yield Token(token.lineno, token.type, token.value[start:]) if start else token
 
 
-def _noted_for(tag: Tag) -> str:
-    """Return what a tag may note instead of a nonce; "" when it must have a nonce."""
+def _find_replacement(tag: Tag) -> str:
+    """Return what a tag notes instead of a nonce; "" when it must have a nonce."""
     if tag.address:
         return OWN if is_own(tag.address) else ""
     if tag.body is None or tag.loose or tag.name == "link":

@@ -1,8 +1,7 @@
-"""Finds what a strict policy would block in a Jinja template, or could not block.
+"""Finds what a strict policy would block in a Jinja template, and what it could not block.
 
-A template is read as the HTML that it would make, with a placeholder character for each ``{{ …
-}}``; nothing is rendered. The result is a help for readers and no proof: HTML that a view or a
-filter makes is not seen.
+The template is read as HTML with a placeholder character for each ``{{ … }}``; nothing is rendered.
+The result helps developers, but it is no proof: HTML from a view or a filter is not included.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["Hint", "lint", "lint_all"]
 
 Level = Literal["error", "note"]
 
-# private-use characters: where the value of an expression would stand, and its number
+# private-use characters around the number of an expression, in the place of its value
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _VALUE = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
@@ -44,7 +43,7 @@ _HANDLER = re.compile(
     "|webkit[a-z]+|wheel|begin|end|repeat"
     ")"
 )
-"""The event handlers of HTML and SVG; another attribute may well begin with "on"."""
+"""The event handlers of HTML and SVG. Other attributes may begin with "on", too."""
 _OWN_ADDRESSES = frozenset({"url_for", "om_static"})
 _SAFE_CALLS = _OWN_ADDRESSES | {"csp_nonce"}
 _SAFE_FILTERS = frozenset({"tojson", "int", "float", "round", "length", "count"})
@@ -92,7 +91,7 @@ def lint_all(environment: Environment) -> list[Hint]:
         try:
             source, filename, _ = environment.loader.get_source(environment, name)
         except UnicodeDecodeError:
-            found.add(Hint(name, 1, "note", "template", "It is no text in UTF-8.", "Leave it."))
+            found.add(Hint(name, 1, "note", "template", "It is not UTF-8 text.", "Nothing to do."))
             continue
         found.update(lint(environment, source, filename or name))
     return sorted(found)
@@ -107,21 +106,25 @@ def lint(environment: Environment, source: str, file: str) -> list[Hint]:
         file: the name of the file in the findings.
     """
     try:
-        html, values, lines, translated = _as_html(environment, source)
+        html, values, lines, translated = _convert_to_html(environment, source)
     except TemplateSyntaxError as error:
         message = f"It cannot be compiled: {(error.message or '').rstrip('.')}."
-        return [Hint(file, error.lineno, "error", "template", message, "Mend it first.")]
+        return [Hint(file, error.lineno, "error", "template", message, "Fix it first.")]
     reader = _Reader(file, html, values, lines, translated)
     reader.feed(html)
     reader.end()
-    return sorted(reader.found)
+    return sorted(reader.hints)
 
 
-def _as_html(
+def _convert_to_html(
     environment: Environment, source: str
 ) -> tuple[str, list[list[str]], list[tuple[int, int]], list[range]]:
-    """The template as HTML, the words of each expression, where in the HTML a line begins, and
-    what of it stands in ``{% trans %}``."""
+    """Convert a template to HTML.
+
+    Returns:
+        The HTML with a placeholder for each expression; the words of each expression; offsets in
+        the HTML with their line numbers; and the ranges inside of ``{% trans %}``.
+    """
     parts: list[str] = []
     values: list[list[str]] = []
     lines: list[tuple[int, int]] = []
@@ -160,7 +163,10 @@ def _as_html(
 
 
 class _Reader(HTMLParser):
-    """Reads the HTML and collects hints."""
+    """Reads the HTML and collects hints.
+
+    The arguments are the file's name and the results of :func:`_convert_to_html`.
+    """
 
     def __init__(
         self,
@@ -171,7 +177,7 @@ class _Reader(HTMLParser):
         translated: list[range],
     ) -> None:
         super().__init__(convert_charrefs=False)
-        self.found: set[Hint] = set()
+        self.hints: set[Hint] = set()
         self._file = file
         self._html = html
         self._values = values
@@ -179,53 +185,53 @@ class _Reader(HTMLParser):
         self._translated = translated
         self._starts = [0, *(m.end() for m in re.finditer("\n", html))]
         self._script = False
-        self._opened: tuple[str, int] | None = None
+        self._open_element: tuple[str, int] | None = None
 
     def end(self) -> None:
-        """The template ends here."""
-        opened, inside = self._opened, self.cdata_elem
+        """Finish at the end of the template."""
+        opened, inside = self._open_element, self.cdata_elem
         self.close()
         if opened is not None and inside == opened[0]:
-            self._tell(
+            self._add_hint(
                 opened[1], "error", "open-element",
                 f"<{opened[0]}> has no end tag in this template, so it gets no nonce.",
-                f"End it here, or write nonce=\"{{{{ csp_nonce() }}}}\" on it: {opened[0]} and "
-                "its end in two templates cannot be told from text.",
+                f"End it here, or write nonce=\"{{{{ csp_nonce() }}}}\" on it. Without the end "
+                f"tag, a {opened[0]} element looks the same as text.",
             )  # fmt: skip
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        at = self._at()
+        at = self._find_offset()
         values = {name: value or "" for name, value in reversed(attrs)}
         for name, value in attrs:
             if name:
-                self._attribute(tag, name, value or "", values, at)
+                self._check_attribute(tag, name, value or "", values, at)
         if tag in ("script", "style") and "nonce" not in values and self._is_translated(at):
-            self._tell(
+            self._add_hint(
                 at, "error", "translated-element",
-                f"<{tag}> stands in a text to be translated, where it gets no nonce.",
-                "Take it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
+                f"<{tag}> is in a translated text, where it gets no nonce.",
+                "Move it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
             )  # fmt: skip
-        self._opened = (tag, at) if "nonce" not in values else None
+        self._open_element = (tag, at) if "nonce" not in values else None
         nonce = values.get("nonce", "").strip()
         if nonce and not _VALUE.search(nonce):
-            self._tell(
+            self._add_hint(
                 at, "error", "fixed-nonce",
-                f"nonce=\"{nonce[:40]}\" on <{tag}> is never that of the response.",
-                "Leave it out, it is written by itself; or write nonce=\"{{ csp_nonce() }}\".",
+                f"nonce=\"{nonce[:40]}\" on <{tag}> is never the nonce of the response.",
+                "Remove it: a nonce is added automatically. Or write nonce=\"{{ csp_nonce() }}\".",
             )  # fmt: skip
         if tag == "script":
             self._script = bool(_CODE.fullmatch(values.get("type", "").strip().lower()))
         elif tag == "base":
-            self._tell(
+            self._add_hint(
                 at, "error", "base-element",
-                "<base> is stopped by the strict policy (base-uri 'none').",
-                "Write addresses in full, with url_for; or allow it: "
+                "The strict policy stops <base> (base-uri 'none').",
+                "Write complete addresses with url_for, or allow it: "
                 "OM_CSP = {'base-uri': [\"'self'\"]}.",
             )  # fmt: skip
         elif tag in ("object", "embed", "applet"):
-            self._tell(
+            self._add_hint(
                 at, "error", "plugin-element",
-                f"<{tag}> is stopped by the policy (object-src 'none').",
+                f"The policy stops <{tag}> (object-src 'none').",
                 "Use <img>, <iframe>, <video> or <audio>; or allow it: "
                 "@om.csp(replace={'object-src': [\"'self'\"]}).",
             )  # fmt: skip
@@ -239,86 +245,88 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._script or self.cdata_elem != "script":
             return
-        start = self._at()
+        start = self._find_offset()
         for match in _RUNS_TEXT.finditer(data):
-            self._tell(
+            self._add_hint(
                 start + match.start(), "error", "text-as-code",
-                f"{match[1].partition('(')[0].strip()}(…) makes code of a text, which the strict "
+                f"{match[1].partition('(')[0].strip()}(…) runs text as code, which the strict "
                 "policy stops.",
-                "Give a function instead of a text, and read data with JSON.parse; or allow it: "
+                "Pass a function instead of text, and read data with JSON.parse; or allow it: "
                 "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
             )  # fmt: skip
         for match in _VALUE.finditer(data):
             words = self._values[int(match[1])]
             if not _is_safe(words):
-                written = _written(words)
-                self._tell(
+                written = _join_words(words)
+                self._add_hint(
                     start + match.start(), "error", "script-interpolation",
-                    f"{{{{ {written} }}}} is put into a script; what is escaped for HTML is not "
-                    "escaped for JavaScript, and the script has a nonce.",
-                    f"Write {{{{ {_without_safe(words)}|tojson }}}} without quotes around it, or "
-                    f"put it into a data- attribute and read it there.",
+                    f"{{{{ {written} }}}} is in a script, which has a nonce. Escaping for HTML "
+                    "does not protect JavaScript.",
+                    f"Write {{{{ {_remove_safe_filters(words)}|tojson }}}} without quotes around "
+                    "it, or put it into a data- attribute and read it there.",
                 )  # fmt: skip
 
     # --- one attribute ----------------------------------------------------------------------------
 
-    def _attribute(self, tag: str, name: str, value: str, others: dict[str, str], at: int) -> None:
+    def _check_attribute(
+        self, tag: str, name: str, value: str, others: dict[str, str], at: int
+    ) -> None:
         if _HANDLER.fullmatch(name):
             target = (
                 f"document.getElementById('{others['id']}')"
-                if _plain(others.get("id"))
+                if _is_plain(others.get("id"))
                 else "window"
                 if tag == "body"
                 else "element"
             )
-            self._tell(
+            self._add_hint(
                 at, "error", "event-handler",
                 f"{name}=\"…\" on <{tag}> is an event handler that the strict policy stops.",
                 f"In a script: {target}.addEventListener('{name[2:]}', …).",
             )  # fmt: skip
         elif name == "style":
-            self._tell(
+            self._add_hint(
                 at, "note", "style-attribute",
-                f"style=\"…\" on <{tag}> works only as long as style-src-attr allows it.",
-                "Give it a class, and the class a rule in a style sheet or a <style>.",
+                f"style=\"…\" on <{tag}> works only while style-src-attr allows it.",
+                "Use a class, with a rule in a style sheet or in <style>.",
             )  # fmt: skip
         elif name in _URLS and _SCRIPT_URL.match(value):
             instead = '<button type="button">' if tag == "a" else "an address"
-            self._tell(
+            self._add_hint(
                 at, "error", "javascript-url",
-                f"{name}=\"javascript:…\" on <{tag}> is stopped by the strict policy.",
+                f"The strict policy stops {name}=\"javascript:…\" on <{tag}>.",
                 f"Use {instead} and addEventListener('click', …) in a script.",
             )  # fmt: skip
         if tag == "script" and name == "src":
-            self._script_source(value, at)
+            self._check_script_source(value, at)
 
-    def _script_source(self, value: str, at: int) -> None:
+    def _check_script_source(self, value: str, at: int) -> None:
         match = re.match(rf"\s*((https?:)?//[^/]*)?{_VALUE.pattern}", value)
         if match is None:
             return
         words = self._values[int(match[3])]
         if words[:1] and words[0] not in _OWN_ADDRESSES:
-            self._tell(
+            self._add_hint(
                 at, "error", "script-src-variable",
-                f"<script src=\"{{{{ {_written(words)} }}}}\"> gets a nonce, so whoever chooses "
-                "the address chooses the script.",
-                "Write url_for('static', filename=…), or choose among known addresses in the "
-                "template. A tag with a nonce attribute of its own is left alone.",
+                f"<script src=\"{{{{ {_join_words(words)} }}}}\"> gets a nonce, so the value "
+                "decides which script runs.",
+                "Write url_for('static', filename=…), or choose from known addresses in the "
+                "template. A tag with a nonce attribute of its own is not reported.",
             )  # fmt: skip
 
     def _is_translated(self, at: int) -> bool:
         return any(at in one for one in self._translated)
 
-    # --- places -----------------------------------------------------------------------------------
+    # --- positions --------------------------------------------------------------------------------
 
-    def _at(self) -> int:
+    def _find_offset(self) -> int:
         line, column = self.getpos()
         return self._starts[line - 1] + column
 
-    def _tell(self, at: int, level: Level, rule: str, message: str, fix: str) -> None:
+    def _add_hint(self, at: int, level: Level, rule: str, message: str, fix: str) -> None:
         begin, lineno = self._lines[bisect.bisect(self._lines, (at, 1 << 60)) - 1]
         line = lineno + self._html.count("\n", begin, at)
-        self.found.add(Hint(self._file, line, level, rule, message, fix))
+        self.hints.add(Hint(self._file, line, level, rule, message, fix))
 
 
 def _is_safe(words: list[str]) -> bool:
@@ -329,13 +337,13 @@ def _is_safe(words: list[str]) -> bool:
     return any(before == "|" and word in _SAFE_FILTERS for before, word in pairs)
 
 
-def _plain(value: str | None) -> bool:
+def _is_plain(value: str | None) -> bool:
     return bool(value) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", value or ""))
 
 
-def _written(words: list[str]) -> str:
+def _join_words(words: list[str]) -> str:
     return "".join(words)[:60]
 
 
-def _without_safe(words: list[str]) -> str:
-    return re.sub(r"\|(safe|escape|e)\b", "", _written(words))
+def _remove_safe_filters(words: list[str]) -> str:
+    return re.sub(r"\|(safe|escape|e)\b", "", _join_words(words))

@@ -1,6 +1,6 @@
 """Reads the literal text of a Jinja template as HTML, through its branches, blocks and macros.
 
-Each branch of a condition begins in the same state. Text that is put out elsewhere, such as the
+Each branch of a condition begins in the same state. Text that is output elsewhere, such as the
 body of a macro, begins in a new state. Text that a filter would change is not touched.
 """
 
@@ -14,22 +14,22 @@ from jinja2.lexer import Token
 
 from ..html.scan import Scanner, State
 
-__all__ = ["joined", "scan"]
+__all__ = ["join_text", "scan"]
 
 # built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
 _TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
 
 _OF_A_NONCE = frozenset("0123456789abcdef nonce='\"")
 
-# bodies that are put out elsewhere, or not at all: what stands before them says nothing
+# bodies that are output elsewhere or not at all: the text before them is not their context
 _ELSEWHERE = frozenset({"macro", "call", "set"})
 _BRANCHING = frozenset({"if", "for", "trans"})
 _CONTAINERS = _ELSEWHERE | _BRANCHING | {"filter", "block"}
 _NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
 
 
-def joined(stream: Iterable[Token]) -> list[Token]:
-    """Return all tokens, with literal text joined that a comment or ``{% raw %}`` had cut."""
+def join_text(stream: Iterable[Token]) -> list[Token]:
+    """Return all tokens, with the literal text joined that a comment or ``{% raw %}`` separated."""
     tokens: list[Token] = []
     for token in stream:
         if token.type == "data" and tokens and tokens[-1].type == "data":
@@ -58,7 +58,7 @@ def scan(tokens: list[Token]) -> Scanner:
                     own=bool(names) and names[0] in ("url_for", "om_static"),
                 )
             elif names:
-                flow.statement(names, inside)
+                flow.process_statement(names, inside)
             number += len(inside)
         number += 1
     return scanner
@@ -83,7 +83,7 @@ class _Flow:
 
     Args:
         scanner: reads the literal text.
-        child: the template extends another one: its blocks are placed where it does not know.
+        child: the template extends another one, so that the surroundings of its blocks are unknown.
     """
 
     def __init__(self, scanner: Scanner, *, child: bool) -> None:
@@ -91,8 +91,13 @@ class _Flow:
         self._child = child
         self._open: list[_Open] = []
 
-    def statement(self, names: list[str], inside: list[Token]) -> None:
-        """Take one ``{% … %}``: its names in order, and all its tokens."""
+    def process_statement(self, names: list[str], inside: list[Token]) -> None:
+        """Process one ``{% … %}``.
+
+        Args:
+            names: its names in order.
+            inside: all its tokens.
+        """
         keyword = names[0]
         scanner = self._scanner
         top = self._open[-1] if self._open else None
@@ -130,7 +135,7 @@ class _Flow:
 
 
 class _Open:
-    """A statement whose end was not read yet."""
+    """A statement whose end tag was not read yet."""
 
     __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
 

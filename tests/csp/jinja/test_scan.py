@@ -1,12 +1,12 @@
 import pytest
 from jinja2 import Environment
 
-from om_plugins.csp.jinja.scan import joined, scan
+from om_plugins.csp.jinja.scan import join_text, scan
 
 
 def read(source):
     environment = Environment(extensions=["jinja2.ext.i18n"])
-    tokens = joined(environment._tokenize(source, None))
+    tokens = join_text(environment._tokenize(source, None))
     return scan(tokens)
 
 
@@ -21,7 +21,7 @@ def tags(source):
 
 def test_text_that_a_comment_or_raw_cuts_is_one_token():
     environment = Environment()
-    tokens = joined(environment._tokenize("a{# x #}b{% raw %}c{{ d{% endraw %}{{ e }}f", None))
+    tokens = join_text(environment._tokenize("a{# x #}b{% raw %}c{{ d{% endraw %}{{ e }}f", None))
     assert [(token.type, token.value) for token in tokens if token.type == "data"] == [
         ("data", "abc{{ d"),
         ("data", "f"),
