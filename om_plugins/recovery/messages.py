@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass, field
 from typing import Literal, Protocol
 
 from ..protocols import Notify
@@ -71,6 +71,7 @@ def get_inner_name(subject: str, translate: Translate) -> str:
     return subject.partition(":")[2] or subject
 
 
+@dataclass(slots=True, eq=False)
 class Announcer:
     """Notifies the person to whom an error happened, and the operators, who also get details.
 
@@ -80,11 +81,12 @@ class Announcer:
         name: returns the name of a subject for end users.
     """
 
-    def __init__(
-        self, notify: Notify, translate: Translate, name: Callable[[str, Translate], str]
-    ) -> None:
-        self._notify = notify
-        self._name = name
+    notify: Notify
+    translate: InitVar[Translate]
+    name: Callable[[str, Translate], str]
+    operators: Recipient = field(init=False)
+
+    def __post_init__(self, translate: Translate) -> None:
         self.operators = Recipient(lambda: OPERATORS, translate)
 
     def announce(
@@ -120,9 +122,9 @@ class Announcer:
                 name = get_inner_name(subject, one.translate)
                 details = {"subject": subject} if pattern is None else asdict(pattern)
             else:
-                name = self._name(subject, one.translate)
+                name = self.name(subject, one.translate)
             report_about = fingerprint or subject
-            self._notify(
+            self.notify(
                 Notification(
                     kind=kind,
                     message=one.translate(text, name=name),

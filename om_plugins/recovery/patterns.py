@@ -7,12 +7,16 @@ its kind, and the worker that published that error acts.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..protocols import Clock, Hub
 from ..types import ErrorPattern, HubMessage
@@ -32,6 +36,15 @@ _MOST_AT_ONCE = 1_000_000
 _MERGE_S = 1.0
 
 
+class _ErrorEvent(msgspec.Struct):
+    """Errors of one kind, as a worker publishes them."""
+
+    subject: Annotated[str, Meta(min_length=1, max_length=MAX_SUBJECT)]
+    fingerprint: Annotated[str, Meta(min_length=1, max_length=64)]
+    example: Annotated[str, Meta(max_length=2 * MAX_MESSAGE)]
+    count: Annotated[int, Meta(ge=1, le=_MOST_AT_ONCE)]
+
+
 @dataclass(slots=True)
 class _KindCount:
     """The count of one kind of error in one place."""
@@ -41,7 +54,6 @@ class _KindCount:
     example: str
     first_at: float
     levels: Sequence[int] = _LEVELS
-    repeat_from: float = RECOVERY
     last_at: float = 0.0
     total: int = 0
     times: deque[tuple[float, int]] = field(default_factory=deque)
@@ -70,7 +82,9 @@ class _KindCount:
             self.times.append((at, count))
         reached = {level for level in self.levels if before < level <= self.total} - self.reached
         self.reached |= reached
-        return frozenset(reached | ({RECOVERY} if self.total >= self.repeat_from else set()))
+        if RECOVERY in self.levels and self.total >= RECOVERY:
+            return frozenset(reached | {RECOVERY})
+        return frozenset(reached)
 
     def build_pattern(self) -> ErrorPattern:
         return ErrorPattern(
@@ -78,6 +92,7 @@ class _KindCount:
         )
 
 
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False)
 class ErrorPatterns:
     """Counts errors by kind over a sliding window.
 
@@ -93,26 +108,19 @@ class ErrorPatterns:
             them, is reported again for each error that follows.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        hub: Hub,
-        window_s: float = WINDOW_S,
-        most: int = MOST,
-        topic: str = TOPIC,
-        levels: Sequence[int] = _LEVELS,
-    ) -> None:
-        self._clock = clock
-        self._hub = hub
-        self._window_s = window_s
-        self._most = most
-        self._topic = topic
-        self._levels = levels
-        self._repeat_from = RECOVERY if RECOVERY in levels else math.inf
-        self._lock = threading.Lock()
-        self._cursor = ""
-        self._tracks: OrderedDict[tuple[str, str], _KindCount] = OrderedDict()
+    clock: Clock
+    hub: Hub
+    window_s: float = WINDOW_S
+    most: int = MOST
+    topic: str = TOPIC
+    levels: Sequence[int] = _LEVELS
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _cursor: str = field(init=False, default="")
+    _tracks: OrderedDict[tuple[str, str], _KindCount] = field(
+        init=False, default_factory=OrderedDict
+    )
+
+    def __post_init__(self) -> None:
         renew_after_fork(self)
 
     def add(
@@ -131,18 +139,12 @@ class ErrorPatterns:
             reached once until a whole window has passed without an error of the kind;
             :data:`RECOVERY` is reached by each error from the fifth on.
         """
-        event = {
-            "subject": subject,
-            "fingerprint": fingerprint,
-            "example": example,
-            "count": count,
-        }
+        event = msgspec.to_builtins(_ErrorEvent(subject, fingerprint, example, count))
         with self._lock:
-            own_id = self._hub.publish(self._topic, event)
+            own_id = self.hub.publish(self.topic, event)
             found = self._read_new(own_id)
             if found is None:  # the hub did not take it, but it counts in this process
-                message = HubMessage(own_id, self._topic, event, self._clock.time())
-                found = self._apply(message)
+                found = self._apply(HubMessage(own_id, self.topic, event, self.clock.time()))
         if found is None:
             raise ValueError(f"error of {subject!r}: {event!r} cannot be counted")
         return found
@@ -151,7 +153,7 @@ class ErrorPatterns:
         """Return the patterns of the last five minutes, the most frequent first."""
         with self._lock:
             self._read_new("")
-            before = self._clock.time() - self._window_s
+            before = self.clock.time() - self.window_s
             for track in self._tracks.values():
                 track.drop(before)
             found = [track.build_pattern() for track in self._tracks.values() if track.total]
@@ -167,7 +169,7 @@ class ErrorPatterns:
     def _read_new(self, own_id: str) -> tuple[ErrorPattern, frozenset[int]] | None:
         """Read new messages; return what the message ``own_id`` changed."""
         found = None
-        while messages := self._hub.read(self._topic, self._cursor, limit=_PAGE):
+        while messages := self.hub.read(self.topic, self._cursor, limit=_PAGE):
             for message in messages:
                 self._cursor = message.id
                 done = self._apply(message)
@@ -178,43 +180,21 @@ class ErrorPatterns:
         return found
 
     def _apply(self, message: HubMessage) -> tuple[ErrorPattern, frozenset[int]] | None:
-        event = _parse(message.data)
-        if event is None:
+        try:
+            event = convert(message.data, _ErrorEvent)
+        except ValueError:
             return None
-        subject, fingerprint, example, count = event
-        at = min(message.at, self._clock.time())  # another worker's clock may be ahead
-        key = (subject, fingerprint)
+        at = min(message.at, self.clock.time())  # another worker's clock may be ahead
+        key = (event.subject, event.fingerprint)
         track = self._tracks.get(key)
         if track is None:
             track = self._tracks[key] = _KindCount(
-                subject, fingerprint, example, at, self._levels, self._repeat_from
+                event.subject, event.fingerprint, event.example, at, self.levels
             )
-            if len(self._tracks) > self._most:
+            if len(self._tracks) > self.most:
                 self._tracks.popitem(last=False)
         else:
             self._tracks.move_to_end(key)
-        track.drop(at - self._window_s)
-        reached = track.add(at, count)
+        track.drop(at - self.window_s)
+        reached = track.add(at, event.count)
         return track.build_pattern(), reached
-
-
-def _parse(data: object) -> tuple[str, str, str, int] | None:
-    """Return the error that a worker published; ``None`` for any other data."""
-    if not isinstance(data, Mapping):
-        return None
-    subject, fingerprint, example = (
-        data.get(name) for name in ("subject", "fingerprint", "example")
-    )
-    count = data.get("count")
-    if not (
-        isinstance(subject, str)
-        and isinstance(fingerprint, str)
-        and isinstance(example, str)
-        and isinstance(count, int)
-        and 0 < len(subject) <= MAX_SUBJECT
-        and 0 < len(fingerprint) <= 64
-        and len(example) <= 2 * MAX_MESSAGE
-        and 0 < count <= _MOST_AT_ONCE
-    ):
-        return None
-    return subject, fingerprint, example, int(count)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 from ..chains.chain import EngineChain
 from ..chains.engine_state import EngineState
@@ -24,7 +23,8 @@ __all__ = ["EngineProber"]
 
 _MAX_FAILED_CALLS = 32
 
-_Item = TypeVar("_Item")
+_EngineProbe = tuple[EngineState, Callable[[float], None]]
+"""An engine, and the function that probes it within some seconds."""
 
 
 class EngineProber:
@@ -64,26 +64,19 @@ class EngineProber:
         Raises:
             EngineUnavailable: no engine of the first tier is in reach.
         """
-        until = self._until(timeout)
         probes = [
-            (engine, probe)
+            (engine, partial(self._reach_engine, engine, probe))
             for engine in self._engines(subject)
             if (probe := getattr(engine.spec.engine, "probe", None)) is not None
         ]
-        lines, first_tier = [], _FirstTier()
-        for left, (engine, probe) in _count_down(probes):
-            limit_s = min(PROBE_TIMEOUT_S, self._share_s(until, left))
-            call = probe_call(engine, self._clock, limit_s)
-            try:
-                self._run(call, probe)
-            except Exception as error:  # noqa: BLE001 - an engine may raise anything
-                first_tier.add(engine, error)
-                lines.append(f"{engine.name}: {type(error).__name__}")
-            else:
-                first_tier.add(engine, None)
-                lines.append(f"{engine.name}: in reach")
+        line, first_tier = self._run_all(probes, timeout, "in reach")
         first_tier.raise_if_lost("out of reach")
-        return ", ".join(lines) or "no engine to look for"
+        return line or "no engine to look for"
+
+    def _reach_engine(
+        self, engine: EngineState, probe: Callable[[Call], object], limit_s: float
+    ) -> None:
+        self._run(probe_call(engine, self._clock, min(PROBE_TIMEOUT_S, limit_s)), probe)
 
     def probe(self, subject: str, timeout: float) -> str:
         """Send a real call to the engines of the first tier and to all that calls are kept from.
@@ -98,37 +91,35 @@ class EngineProber:
         Raises:
             EngineUnavailable: no engine of the first tier answered.
         """
-        until = self._until(timeout)
         engines = self._engines(subject)
         probes = [
-            (engine, ask, like)
+            (engine, partial(self._probe_engine, engine, ask, like))
             for engine in engines
             if engine.tier == engines[0].tier or not engine.breaker.permit or engine.cooldown.until
             for ask, like in [self._probe_of(engine)]
             if ask is not None
         ]
-        lines, first_tier = [], _FirstTier()
-        for left, (engine, ask, like) in _count_down(probes):
-            limit_s = self._share_s(until, left)
-            call = probe_call(engine, self._clock, limit_s, like)
-            # The attempt ends before the step does, so that an engine that hangs is at fault.
-            call.attempt_deadline = min(
-                call.deadline, self._clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
-            )
-            try:
-                self._run(call, partial(engine.probe, ask=ask))
-            except Exception as error:  # noqa: BLE001 - an engine may raise anything
-                first_tier.add(engine, error)
-                lines.append(f"{engine.name}: {type(error).__name__}")
-            else:
-                first_tier.add(engine, None)
-                lines.append(f"{engine.name}: answered")
+        line, first_tier = self._run_all(probes, timeout, "answered")
         first_tier.raise_if_lost("did not answer")
         if first_tier.well:
             with self._lock:
                 self._failed_calls.pop(_chain_of(subject), None)
                 self._answered.add(subject)
-        return ", ".join(lines) or "no engine to probe"
+        return line or "no engine to probe"
+
+    def _probe_engine(
+        self,
+        engine: EngineState,
+        ask: Callable[[Call], object],
+        like: Call | None,
+        limit_s: float,
+    ) -> None:
+        call = probe_call(engine, self._clock, limit_s, like)
+        # The attempt ends before the step does, so that an engine that hangs is at fault.
+        call.attempt_deadline = min(
+            call.deadline, self._clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
+        )
+        self._run(call, partial(engine.probe, ask=ask))
 
     def take_answer(self, subject: str) -> bool:
         """Return whether an engine of the first tier has answered a probe since the last call of
@@ -165,13 +156,23 @@ class EngineProber:
             return engine.ask, failed
         return getattr(engine.spec.engine, "probe", None), None
 
-    def _until(self, timeout: float) -> float:
-        """Return when to stop, early enough for the caller that set ``timeout``."""
-        return self._clock.monotonic() + timeout * 0.95
-
-    def _share_s(self, until: float, left: int) -> float:
-        """Return the seconds for one of ``left`` engines; unused time goes to those after it."""
-        return max(until - self._clock.monotonic(), 0.0) / left
+    def _run_all(
+        self, probes: Sequence[_EngineProbe], timeout: float, success: str
+    ) -> tuple[str, _FirstTier]:
+        """Run the probes one after the other; return the results in one line and by engine."""
+        # early enough for the caller that set the timeout
+        until = self._clock.monotonic() + timeout * 0.95
+        lines, first_tier = [], _FirstTier()
+        for number, (engine, probe) in enumerate(probes):
+            left_s = max(until - self._clock.monotonic(), 0.0)
+            failure: Exception | None = None
+            try:
+                probe(left_s / (len(probes) - number))  # unused time goes to the engines after it
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything
+                failure = error
+            first_tier.add(engine, failure)
+            lines.append(f"{engine.name}: {type(failure).__name__ if failure else success}")
+        return ", ".join(lines), first_tier
 
     def _run(self, call: Call, ask: Callable[[Call], object]) -> None:
         """Run a probe so that :meth:`close` can cancel it."""
@@ -206,10 +207,6 @@ class _FirstTier:
         if self._lost is not None and not self.well:
             engine, error = self._lost
             raise EngineUnavailable(engine.name, f"{how} ({type(error).__name__})") from error
-
-
-def _count_down(items: Sequence[_Item]) -> Iterator[tuple[int, _Item]]:
-    return zip(range(len(items), 0, -1), items, strict=True)
 
 
 def _chain_of(subject: str) -> str:

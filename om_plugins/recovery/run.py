@@ -7,10 +7,12 @@ trouble is still there. Any other error is the step's own fault and counts again
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any
 
+from ..core.body import convert
 from ..errors import OpenManagerError
 from ..protocols import Clock, Lease, RecoveryStep
 from ..types import RecoveryReport
@@ -38,6 +40,7 @@ class LeaseLost(Exception):
     """Another worker holds the lease, so this one must stop and send nothing."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class RecoveryRun:
     """Runs the steps of recoveries.
 
@@ -50,20 +53,11 @@ class RecoveryRun:
             behind; else each step must keep its time by itself.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        guarded: GuardedCall,
-        step_timeout: float = STEP_TIMEOUT_S,
-        lease_s: float = LEASE_S,
-        bounded: bool = True,
-    ) -> None:
-        self._clock = clock
-        self._guarded = guarded
-        self._step_timeout = step_timeout
-        self._lease_s = lease_s
-        self._bounded = bounded
+    clock: Clock
+    guarded: GuardedCall
+    step_timeout: float = STEP_TIMEOUT_S
+    lease_s: float = LEASE_S
+    bounded: bool = True
 
     def run(
         self,
@@ -78,8 +72,8 @@ class RecoveryRun:
         Raises:
             LeaseLost: the worker that holds the lease now continues.
         """
-        started_at = self._clock.time()
-        started = self._clock.monotonic()
+        started_at = self.clock.time()
+        started = self.clock.monotonic()
         done: list[str] = []
         succeeded = True
         percent = 0
@@ -105,11 +99,11 @@ class RecoveryRun:
             succeeded and bool(done),
             tuple(done),
             started_at,
-            self._clock.monotonic() - started,
+            self.clock.monotonic() - started,
         )
 
     def _renew(self, lease: Lease) -> None:
-        if not lease.renew(self._lease_s):
+        if not lease.renew(self.lease_s):
             raise LeaseLost(lease.name)
 
     def _run_step(
@@ -124,7 +118,7 @@ class RecoveryRun:
             nonlocal verdict, failure, was_called
             was_called = True
             try:
-                return _shorten(self._run_in_time(lambda: step.run(subject, self._step_timeout)))
+                return _shorten(self._run_in_time(lambda: step.run(subject, self.step_timeout)))
             except OpenManagerError as error:
                 verdict = error
                 return ""
@@ -133,13 +127,13 @@ class RecoveryRun:
                 raise
 
         run.__qualname__ = f"{type(step).__name__}.run"
-        ok, result = self._guarded(plugin, run)
+        ok, result = self.guarded(plugin, run)
         if ok:
             return True, verdict, str(result)
         return was_called, failure or RuntimeError("failed"), ""
 
     def _run_in_time(self, work: Callable[[], object]) -> object:
-        if not self._bounded:
+        if not self.bounded:
             return work()
         result: list[object] = []
         failure: list[BaseException] = []
@@ -154,32 +148,20 @@ class RecoveryRun:
         thread = begin_thread(lambda: context.run(run), "om-recovery-step", logger)
         if thread is None:
             return work()
-        thread.join(self._step_timeout)
+        thread.join(self.step_timeout)
         if failure:
             raise failure[0]
         if not result:
-            raise TimeoutError(f"took longer than {self._step_timeout:g} s and is left behind")
+            raise TimeoutError(f"took longer than {self.step_timeout:g} s and is left behind")
         return result[0]
 
 
 def parse_report(data: object) -> RecoveryReport | None:
     """Return the report that a worker published; ``None`` for any other data."""
-    if not isinstance(data, Mapping):
+    try:
+        return convert(data, RecoveryReport)
+    except ValueError:
         return None
-    subject, kind = data.get("subject"), data.get("fingerprint")
-    steps, started, took = data.get("steps"), data.get("started_at"), data.get("duration_s")
-    if (
-        isinstance(subject, str)
-        and isinstance(kind, str)
-        and isinstance(steps, list | tuple)
-        and all(isinstance(one, str) for one in steps)
-        and isinstance(started, int | float)
-        and isinstance(took, int | float)
-    ):
-        return RecoveryReport(
-            subject, kind, data.get("succeeded") is True, tuple(steps), float(started), float(took)
-        )
-    return None
 
 
 def _get_percent(step: RecoveryStep) -> int:

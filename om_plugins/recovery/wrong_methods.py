@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import InitVar, dataclass, field
 
 from .. import signals
 from ..core.fork import renew_after_fork
@@ -36,6 +37,7 @@ _Kind = tuple[str, str, str]
 """Route, method and allowed methods."""
 
 
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False)
 class WrongMethods:
     """Counts 405s by route and method, over all workers.
 
@@ -48,25 +50,21 @@ class WrongMethods:
         translate: translates into their language.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        hub: Hub,
-        scheduler: Scheduler,
-        emit: signals.Emit,
-        notify: Notify,
-        translate: Translate = translate_nothing,
-    ) -> None:
-        self._scheduler = scheduler
-        self._emit = emit
-        self._notify = notify
-        self._translate = translate
+    clock: InitVar[Clock]
+    hub: InitVar[Hub]
+    scheduler: Scheduler
+    emit: signals.Emit
+    notify: Notify
+    translate: Translate = translate_nothing
+    _patterns: ErrorPatterns = field(init=False)
+    _lock: threading.Lock = field(init=False)
+    _pending: dict[_Kind, int] = field(init=False)
+
+    def __post_init__(self, clock: Clock, hub: Hub) -> None:
         self._patterns = ErrorPatterns(
             clock=clock, hub=hub, most=_MOST, topic=_TOPIC, levels=LEVELS
         )
-        self._lock = threading.Lock()
-        self._pending: dict[_Kind, int] = {}
+        self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -89,7 +87,7 @@ class WrongMethods:
                 if kind not in self._pending and len(self._pending) >= _MOST:
                     return
                 self._pending[kind] = self._pending.get(kind, 0) + 1
-            if begin and not self._scheduler.submit(self._count_pending, name="wrong-methods"):
+            if begin and not self.scheduler.submit(self._count_pending, name="wrong-methods"):
                 self.after_fork()  # the next one tries again
         except Exception:
             logger.exception("a 405 of %s is not counted", rule)
@@ -117,11 +115,11 @@ class WrongMethods:
         pattern, reached = self._patterns.add(f"route:{rule}", f"405-{method}", example, count)
         if not reached:
             return
-        self._emit(signals.error_pattern_found, pattern=pattern)
-        self._notify(
+        self.emit(signals.error_pattern_found, pattern=pattern)
+        self.notify(
             Notification(
                 kind="warning",
-                message=self._translate(
+                message=self.translate(
                     messages.WRONG_METHOD if allowed else messages.REFUSED_METHOD,
                     method=method,
                     name=rule,
