@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from ..chains.http_call import call_chain, describe_answer, render_payload
@@ -41,6 +41,7 @@ class FallbackAnswer:
     chain: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class PathFallback:
     """The fallback of one path or view.
 
@@ -55,24 +56,19 @@ class PathFallback:
         copies: the copies of good responses; ``None`` when ``stale`` is not among the answers.
     """
 
-    __slots__ = ("_chain", "copies", "failing", "options", "path")
+    path: str
+    options: FallbackOptions
+    chain: Callable[[str], Chain]
+    cache: InitVar[Cache]
+    scheduler: InitVar[Scheduler]
+    clock: InitVar[Clock]
+    failing: frozenset[str] = field(init=False)
+    copies: LastGoodCopies | None = field(init=False, default=None)
 
-    def __init__(
-        self,
-        path: str,
-        options: FallbackOptions,
-        chain: Callable[[str], Chain],
-        cache: Cache,
-        scheduler: Scheduler,
-        clock: Clock,
-    ) -> None:
-        self.path = path
-        self.options = options
-        self._chain = chain
-        self.failing = frozenset(str(one) for one in options.statuses)
-        self.copies = (
-            LastGoodCopies(options, cache, scheduler, clock) if STALE in options.answers else None
-        )
+    def __post_init__(self, cache: Cache, scheduler: Scheduler, clock: Clock) -> None:
+        self.failing = frozenset(str(one) for one in self.options.statuses)
+        if STALE in self.options.answers:
+            self.copies = LastGoodCopies(self.options, cache, scheduler, clock)
 
     def answer(self, environ: WSGIEnvironment) -> FallbackAnswer | None:
         """Return the first answer that can be found; ``None`` when there is none."""
@@ -105,6 +101,6 @@ class PathFallback:
             "path": path.encode("latin-1", "replace").decode("utf-8", "replace"),
             "query": environ.get("QUERY_STRING", ""),
         }
-        answer = call_chain(self._chain(name), environ, payload, timeout=self.options.timeout)
+        answer = call_chain(self.chain(name), environ, payload, timeout=self.options.timeout)
         answer.degraded = True
         return FallbackAnswer("engine", *render_payload(answer), answer.engine, name)

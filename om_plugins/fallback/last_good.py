@@ -13,7 +13,10 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..core.body import convert
 from ..core.fork import renew_after_fork
@@ -43,6 +46,23 @@ _PERSONAL_FIELDS = frozenset({"*", "cookie", "authorization"})
 _MAX_VARY = 8
 
 
+class _StoredCopy(msgspec.Struct):
+    """A copy as it is in the cache.
+
+    Attributes:
+        vary: the request headers that the response varies with.
+        nonce: the nonce in the body; "" for none.
+        at: the Unix time of the response.
+    """
+
+    headers: Headers
+    vary: Headers
+    body: bytes
+    nonce: str
+    at: float
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class LastGoodCopies:
     """The copies of responses below one path.
 
@@ -53,17 +73,15 @@ class LastGoodCopies:
         clock: time.
     """
 
-    def __init__(
-        self, options: FallbackOptions, cache: Cache, scheduler: Scheduler, clock: Clock
-    ) -> None:
-        self._options = options
-        self._cache = cache
-        self._scheduler = scheduler
-        self._clock = clock
-        self._monotonic = clock.monotonic
-        self._every_s = options.copy_every
-        self._begun_at: OrderedDict[Key, float] = OrderedDict()
-        self._lock = threading.Lock()
+    options: FallbackOptions
+    cache: Cache
+    scheduler: Scheduler
+    clock: Clock
+    _begun_at: OrderedDict[Key, float] = field(init=False)
+    _lock: threading.Lock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -77,9 +95,9 @@ class LastGoodCopies:
         if environ.get("REQUEST_METHOD") != "GET":
             return None
         key = _build_key(environ)
-        now = self._monotonic()
+        now = self.clock.monotonic()
         at = self._begun_at.get(key)
-        if at is not None and now - at < self._every_s:
+        if at is not None and now - at < self.options.copy_every:
             return None
         if _is_personal(environ) or not self._claim(key, now):
             return None
@@ -103,119 +121,87 @@ class LastGoodCopies:
         """
         dropped: Key | None = None
         with self._lock:
-            if key not in self._begun_at and len(self._begun_at) >= self._options.copies:
+            if key not in self._begun_at and len(self._begun_at) >= self.options.copies:
                 oldest, at = next(iter(self._begun_at.items()))
-                if now - at < self._every_s:
+                if now - at < self.options.copy_every:
                     return False
                 dropped = oldest
                 del self._begun_at[oldest]
             self._begun_at[key] = now
             self._begun_at.move_to_end(key)
         if dropped is not None:
-            self._store_later(dropped, None)
+            self.store(dropped, None)
         return True
 
     def give_up(self, key: Key) -> None:
         """Allow the next response to be copied, because this body did not end."""
         self._begun_at.pop(key, None)
 
-    def store(self, key: Key, copy: Mapping[str, object]) -> None:
-        """Store a complete copy in the background."""
-        self._store_later(key, copy)
+    def store(self, key: Key, copy: Mapping[str, object] | None) -> None:
+        """Store a complete copy in the background; ``None`` removes the copy of the address."""
 
-    def _store_later(self, key: Key, copy: Mapping[str, object] | None) -> None:
         def store() -> None:
-            name: object = (
-                "fallback",
-                *key,
-            )  # the cache takes tuples, too
+            name: Any = ("fallback", *key)  # the cache takes tuples, too
             if copy is None:
-                self._cache.remove(name)  # type: ignore[arg-type]
+                self.cache.remove(name)
                 return
-            keep_s = self._options.keep
-            self._cache.set(
-                name,  # type: ignore[arg-type]
-                copy,
-                stale_time=keep_s,
-                cache_time=keep_s,
-                tags=(TAG,),
-            )
+            keep_s = self.options.keep
+            self.cache.set(name, copy, stale_time=keep_s, cache_time=keep_s, tags=(TAG,))
 
-        if not self._scheduler.submit(store, name="fallback-copy"):
+        if not self.scheduler.submit(store, name="fallback-copy"):
             self.give_up(key)
 
     # --- using ----------------------------------------------------------------------------------
 
     def find(self, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
         """Return headers and body of the copy for this request; ``None`` when there is none."""
-        name: object = ("fallback", *_build_key(environ))
-        copy = self._cache.get(name)  # type: ignore[arg-type]
-        if not isinstance(copy, Mapping):
+        name: Any = ("fallback", *_build_key(environ))
+        found = self.cache.get(name)
+        if found is None:
             return None
         try:
-            headers = convert(copy.get("headers"), list[tuple[str, str]])
-            vary = convert(copy.get("vary"), list[tuple[str, str]])
-            body = convert(copy.get("body"), bytes)
-            at = convert(copy.get("at"), float)
-            old = convert(copy.get("nonce"), str)
+            copy = convert(found, _StoredCopy)
         except ValueError:
             logger.debug("a copy of a good answer cannot be read", exc_info=True)
             return None
-        if any(_get_header(environ, field) != value for field, value in vary):
+        if any(_get_header(environ, header) != value for header, value in copy.vary):
             return None
-        encoding = _join_fields(headers).get("content-encoding")
+        encoding = _join_fields(copy.headers).get("content-encoding")
         if encoding and encoding.lower() not in environ.get("HTTP_ACCEPT_ENCODING", "").lower():
             return None
         state = state_of(environ)
-        if old:
-            body = body.replace(old.encode(), state.nonce_for_page().encode())
+        body = copy.body
+        if copy.nonce:
+            body = body.replace(copy.nonce.encode(), state.nonce_for_page().encode())
         elif state.plain is not None:
             state.plain = True  # the tags of the copy may have no nonces
-        age = max(0, int(self._clock.time() - at))
-        return [*headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
-
-    @property
-    def now(self) -> float:
-        """Unix time in seconds."""
-        return self._clock.time()
-
-    @property
-    def max_bytes(self) -> int:
-        """The largest body that is copied, in bytes."""
-        return self._options.max_copy
+        age = max(0, int(self.clock.time() - copy.at))
+        return [*copy.headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
 
 
+@dataclass(slots=True, eq=False)
 class ResponseCopy:
-    """A copy of one response that is being sent."""
+    """A copy of one response that is being sent.
 
-    __slots__ = (
-        "_copies", "_encoded", "_environ", "_headers", "_key", "_length", "_parts", "_size", "_vary"
-    )  # fmt: skip
+    Attributes:
+        length: the declared length of the body; "" when it has none.
+        encoded: whether the body has a Content-Encoding.
+    """
 
-    def __init__(
-        self,
-        copies: LastGoodCopies,
-        key: Key,
-        environ: WSGIEnvironment,
-        headers: Headers,
-        vary: Headers,
-        length: str,
-        encoded: bool,
-    ) -> None:
-        self._copies = copies
-        self._key = key
-        self._environ = environ
-        self._headers = headers
-        self._vary = vary
-        self._length = length
-        self._encoded = encoded
-        self._parts: list[bytes] = []
-        self._size = 0
+    copies: LastGoodCopies
+    key: Key
+    environ: WSGIEnvironment
+    headers: Headers
+    vary: Headers
+    length: str
+    encoded: bool
+    _parts: list[bytes] = field(init=False, default_factory=list)
+    _size: int = field(init=False, default=0)
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk of the body."""
         self._size += len(chunk)
-        if self._size <= self._copies.max_bytes:
+        if self._size <= self.copies.options.max_copy:
             self._parts.append(chunk)
         else:
             self._parts.clear()
@@ -223,26 +209,26 @@ class ResponseCopy:
     def give_up(self) -> None:
         """Drop the copy: the body did not end."""
         self._parts.clear()
-        self._copies.give_up(self._key)
+        self.copies.give_up(self.key)
 
     def end(self) -> None:
         """Store the copy: the body is complete."""
-        if self._size > self._copies.max_bytes:
+        if self._size > self.copies.options.max_copy:
             return
-        if self._length and self._length != str(self._size):
+        if self.length and self.length != str(self._size):
             return
         body = b"".join(self._parts)
-        used = state_of(self._environ).page_nonce or ""
-        if used and (self._encoded or used.encode() not in body):
+        used = state_of(self.environ).page_nonce or ""
+        if used and (self.encoded or used.encode() not in body):
             return  # the nonce must be replaced in the copy, and it cannot be found
-        self._copies.store(
-            self._key,
+        self.copies.store(
+            self.key,
             {
-                "headers": [[n, v] for n, v in self._headers if n.lower() not in _NOT_STORED],
-                "vary": [list(one) for one in self._vary],
+                "headers": [[n, v] for n, v in self.headers if n.lower() not in _NOT_STORED],
+                "vary": [list(one) for one in self.vary],
                 "body": body,
                 "nonce": used,
-                "at": self._copies.now,
+                "at": self.copies.clock.time(),
             },
         )
 

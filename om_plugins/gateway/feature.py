@@ -82,9 +82,8 @@ def _count_error(kit: Kit, environ: WSGIEnvironment, chain: str, error: Exceptio
 def _route_findings(
     subject: str, route: RouteOptions, chains: Mapping[str, object]
 ) -> Iterable[Finding]:
-    sound = True
-    if route.chain not in chains:
-        sound = False
+    known = route.chain in chains
+    if not known:
         yield Finding(
             "fail",
             subject,
@@ -92,31 +91,31 @@ def _route_findings(
             nearest(route.chain, chains)
             or f"Add an engine to it: om.engine(…, chain={route.chain!r}).",
         )
+    risks = []
     if route.auth is None:
-        sound = False
-        yield Finding(
-            "warn",
-            subject,
-            "It has no auth: anybody may call it, and each call may cost money.",
-            "Give it an auth callback; lambda request: True says that this is meant.",
+        risks.append(
+            (
+                "It has no auth: anybody may call it, and each call may cost money.",
+                "Give it an auth callback; lambda request: True says that this is meant.",
+            )
         )
     if route.rate is None:
-        sound = False
-        yield Finding(
-            "warn",
-            subject,
-            "It has no rate: one client may call it as often as it likes.",
-            "Give it a rate such as '60/min'.",
+        risks.append(
+            (
+                "It has no rate: one client may call it as often as it likes.",
+                "Give it a rate such as '60/min'.",
+            )
         )
     if "*" in route.cors:
-        sound = False
-        yield Finding(
-            "warn",
-            subject,
-            "Its cors is '*': a script on any site may call it from a visitor's browser.",
-            "Name the sites that may.",
+        risks.append(
+            (
+                "Its cors is '*': a script on any site may call it from a visitor's browser.",
+                "Name the sites that may.",
+            )
         )
-    if sound:
+    for message, hint in risks:
+        yield Finding("warn", subject, message, hint)
+    if known and not risks:
         yield Finding("ok", subject, "It has a chain, an auth and a rate.")
 
 

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,17 +47,16 @@ REPLAYED = ("OM-Replayed", "?1")
 _SLACK_S = 15.0
 
 
+@dataclass(slots=True)
 class StoredAnswer:
     """An answer that is sent again."""
 
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
-        self.status = status
-        self.headers = [*headers, REPLAYED]
-        self.body = body
+    status: int
+    headers: Headers
+    body: bytes
 
 
+@dataclass(slots=True, eq=False)
 class IdempotencyKeys:
     """The keys of one route.
 
@@ -66,15 +66,12 @@ class IdempotencyKeys:
         hub, secret, clock: see :class:`~om_plugins.gateway.layer.EngineRoutes`.
     """
 
-    def __init__(
-        self, path: str, keep_s: float, hub: Hub, secret: Callable[[], bytes], clock: Clock
-    ) -> None:
-        self.path = path
-        self.keep_s = keep_s
-        self.hub = hub
-        self._secret = secret
-        self.clock = clock
-        self._warned = False
+    path: str
+    keep_s: float
+    hub: Hub
+    secret: Callable[[], bytes]
+    clock: Clock
+    _warned: bool = field(init=False, default=False)
 
     def begin(
         self,
@@ -148,11 +145,11 @@ class IdempotencyKeys:
                 "Look at what became of it, then use a new Idempotency-Key.",
             )
         try:
-            headers = convert(record.get("headers"), list[tuple[str, str]])
-            body = convert(record.get("body"), bytes)
-            return StoredAnswer(convert(record.get("status"), int), headers, body)
+            answer = convert(record, StoredAnswer)
         except ValueError:
             return None
+        answer.headers.append(REPLAYED)
+        return answer
 
     def build_name(self, environ: WSGIEnvironment, key: str, identity: object) -> str:
         """Return a name that reveals nothing, and differs by route, client and key."""
@@ -162,7 +159,7 @@ class IdempotencyKeys:
             client = f"authorization {authorization}"
         else:
             client = f"{environ.get('REMOTE_ADDR', '')} {environ.get('HTTP_COOKIE', '')}"
-        digest = hmac.new(self._secret(), digestmod="sha256")
+        digest = hmac.new(self.secret(), digestmod="sha256")
         for part in ("idempotency", self.path, client, key):
             data = part.encode("utf-8", "surrogateescape")
             digest.update(b"%d:" % len(data) + data)
@@ -293,6 +290,7 @@ class KeyedCall:
             self._keys.warn()
 
 
+@dataclass(slots=True, eq=False)
 class RecordedEvents:
     """Passes a stream of events on, and stores it when it ended completely.
 
@@ -303,23 +301,20 @@ class RecordedEvents:
         idempotent: a question whose stream broke off may be asked again.
     """
 
-    def __init__(
-        self, call: KeyedCall, events: AnswerEvents, headers: Headers, idempotent: bool
-    ) -> None:
-        self._call: KeyedCall | None = call
-        self._events = events
-        self._headers = headers
-        self._idempotent = idempotent
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._is_complete = False
+    call: KeyedCall | None
+    events: AnswerEvents
+    headers: Headers
+    idempotent: bool
+    _parts: list[bytes] = field(init=False, default_factory=list)
+    _size: int = field(init=False, default=0)
+    _is_complete: bool = field(init=False, default=False)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            event = next(self._events)
+            event = next(self.events)
         except StopIteration:
             self._end()
             raise
@@ -327,25 +322,25 @@ class RecordedEvents:
         if self._size <= MAX_STORED_BYTES:
             self._parts.append(event)
         self._is_complete = event.startswith(DONE)
-        if self._call is not None:
-            self._call.renew()
+        if self.call is not None:
+            self.call.renew()
         return event
 
     def close(self) -> None:
         """The client has everything, or left."""
         try:
-            self._events.close()
+            self.events.close()
         finally:
             self._end()
 
     def _end(self) -> None:
-        call, self._call = self._call, None
+        call, self.call = self.call, None
         if call is None:
             return
         if not self._is_complete:
-            call.store_failure(EngineError("the stream broke off"), self._idempotent)
+            call.store_failure(EngineError("the stream broke off"), self.idempotent)
         else:
-            call.store_answer(200, self._headers, b"".join(self._parts), self._size)
+            call.store_answer(200, self.headers, b"".join(self._parts), self._size)
 
 
 def may_have_effect(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
@@ -240,27 +241,21 @@ class EngineRoutes:
         return refusal
 
 
+@dataclass(slots=True, eq=False)
 class _EngineRoute:
-    __slots__ = ("keys", "limit", "options", "path")
-
-    def __init__(
-        self, path: str, options: RouteOptions, limit: RateLimit | None, keys: IdempotencyKeys
-    ) -> None:
-        self.path = path
-        self.options = options
-        self.limit = limit
-        self.keys = keys
+    path: str
+    options: RouteOptions
+    limit: RateLimit | None
+    keys: IdempotencyKeys
 
 
+@dataclass(slots=True, eq=False)
 class _RequestProgress:
     """What is known of a request by the time that its answer is written."""
 
-    __slots__ = ("headers", "idempotent", "keyed_call")
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.idempotent = False
-        self.keyed_call: KeyedCall | None = None
+    headers: Headers
+    idempotent: bool = False
+    keyed_call: KeyedCall | None = None
 
 
 def _check(path: str, options: RouteOptions) -> None:

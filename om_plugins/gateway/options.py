@@ -23,16 +23,8 @@ class RouteOptions(Table):
         CALLBACK,
         "called with the request, in the host's request context; a false answer is a 401",
     )
-    rate: tuple[int, int] | None = key(
-        (60, 60),
-        RATE,
-        "calls per client, over all workers",
-    )
-    cors: tuple[str, ...] = key(
-        (),
-        CORS,
-        "other sites that may call it from a browser",
-    )
+    rate: tuple[int, int] | None = key((60, 60), RATE, "calls per client, over all workers")
+    cors: tuple[str, ...] = key((), CORS, "other sites that may call it from a browser")
     max_body: int = key(1_000_000, integer(1, 2**31, "bytes"), "largest request body")
     timeout: float | None = key(
         None, number(0.001, 3600, "seconds"), "deadline of a call; the chain's own when not set"

@@ -59,13 +59,10 @@ class PassthroughRoute:
         where = f"OM_ROUTES[{path!r}]"
         if not path.endswith("/"):
             raise ConfigError(where, path, "a raw route is for all below a path: end it with '/'")
+        why = "a raw route passes requests on as they are; leave this to the upstream"
         for name in ("cors", "require_key"):
-            if getattr(options, name):
-                raise ConfigError(
-                    f"{where}.{name}",
-                    getattr(options, name),
-                    "a raw route passes requests on as they are; leave this to the upstream",
-                )
+            if value := getattr(options, name):
+                raise ConfigError(f"{where}.{name}", value, why)
         self._path = path
         self._options = options
         self._chain = chain
