@@ -34,8 +34,7 @@ from .tiers import Tiers
 from .values import ABSENT, decode
 
 __all__ = [
-    "Commits", "Fetcher", "MissResult", "Misses", "QueryOptions", "check_fetcher", "draw_pauses",
-    "fetch_with_retries", "run_fetcher",
+    "Commits", "Fetcher", "MissResult", "Misses", "QueryOptions", "check_fetcher", "run_fetcher",
 ]  # fmt: skip
 
 Fetcher: TypeAlias = Callable[[], Any]
@@ -372,28 +371,29 @@ class Misses:
             around.add_stale(-math.inf if entry is None else entry.retry_at)
 
     def _fetch(self, fetch: InFlight, options: QueryOptions) -> Any:
-        started = 0.0
+        """Run the fetcher, again when it raises an ``Exception``.
 
-        def began() -> None:
-            nonlocal started
+        Raises:
+            Exception: the error of the last attempt. An error that means "there is no value" is
+                raised at once.
+        """
+        count, ident = self._memory.count, options.ident
+        pauses = _draw_pauses(options.retries, options.retry_delay)
+        while True:
+            count(ident, "fetches")
             started = self._now()
-            self._memory.count(options.ident, "fetches")
-
-        def failed(error: Exception) -> None:
-            self._memory.count(options.ident, "failures")
-            self._send(signals.cache_refresh_failed, key=options.key, error=error)
-
-        value = fetch_with_retries(
-            options.fetcher,
-            self._clock,
-            retries=options.retries,
-            retry_delay=options.retry_delay,
-            final=options.final_errors,
-            began=began,
-            failed=failed,
-        )
-        fetch.cost_us = round((self._now() - started) * 1e6)
-        return value
+            try:
+                value = run_fetcher(options.fetcher)
+                fetch.cost_us = round((self._now() - started) * 1e6)
+                return value
+            except PrivateValue:
+                raise
+            except Exception as error:
+                count(ident, "failures")
+                self._send(signals.cache_refresh_failed, key=options.key, error=error)
+                if not pauses or isinstance(error, (FetcherTypeError, *options.final_errors)):
+                    raise
+            self._clock.sleep(pauses.pop(0))
 
 
 # --- running a fetcher --------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def run_fetcher(fetcher: Fetcher) -> Any:
     return value
 
 
-def draw_pauses(retries: int, retry_delay: float) -> list[float]:
+def _draw_pauses(retries: int, retry_delay: float) -> list[float]:
     """Return the pauses between the attempts of a foreground fetch, in seconds.
 
     Each has full jitter below ``retry_delay`` times 1, 2, 4, …; all are scaled down so that they
@@ -443,40 +443,6 @@ def draw_pauses(retries: int, retry_delay: float) -> list[float]:
     caps = [retry_delay * 2.0**n for n in range(min(retries, 20))]
     scale = min(1.0, FOREGROUND_SLEEP_S / total) if (total := sum(caps)) > 0 else 0.0
     return [RANDOM.uniform(0, cap * scale) for cap in caps]
-
-
-def fetch_with_retries(
-    fetcher: Fetcher,
-    clock: Clock,
-    *,
-    retries: int,
-    retry_delay: float,
-    final: tuple[type[Exception], ...],
-    began: Callable[[], object],
-    failed: Callable[[Exception], object],
-) -> Any:
-    """Run a fetcher in the foreground, again when it raises an ``Exception``.
-
-    Args:
-        final: errors that mean "there is no value"; they are raised at once.
-        began: called before each attempt.
-        failed: called after each attempt that raised.
-
-    Raises:
-        Exception: the error of the last attempt.
-    """
-    pauses = draw_pauses(retries, retry_delay)
-    while True:
-        began()
-        try:
-            return run_fetcher(fetcher)
-        except PrivateValue:
-            raise
-        except Exception as error:
-            failed(error)
-            if not pauses or isinstance(error, (FetcherTypeError, *final)):
-                raise
-        clock.sleep(pauses.pop(0))
 
 
 def _run_async(awaitable: Awaitable[Any], fetcher: Fetcher) -> Any:
