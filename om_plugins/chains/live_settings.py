@@ -37,7 +37,7 @@ DEFAULT_LASTS_S = 86_400.0
 """A change lasts a day when the operator does not say how long."""
 POLL_INTERVAL_S = 1.0
 """How often a worker reads the changes of others."""
-_KEY = "live:settings"
+_KEY = "live:settings:2"
 _LEASE_S = 5.0
 _LEASE_POLL_S = 0.05
 _MAX_CHAINS = 1000

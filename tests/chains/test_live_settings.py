@@ -194,7 +194,7 @@ def test_what_cannot_work_is_refused_whole(worker, chain, options, words):
 def test_whatever_is_planted_in_the_hub_changes_nothing(worker, hub, clock, planted):
     one = worker()
     for whole in (planted, {"at": clock.time(), "changes": planted}):
-        hub.put("live:settings", whole, 60)
+        hub.put("live:settings:2", whole, 60)
         one.live.poll()
         assert one.chains["assistant"].policy.timeout == 10
         assert one.chains["assistant"].call().engine == "model"
@@ -251,10 +251,10 @@ def test_nothing_in_the_hub_breaks_a_look(planted):
 def test_no_change_lasts_longer_or_comes_from_further_ahead_than_may_be(worker, hub, clock):
     one = worker()
     change = {"options": {"timeout": 3}, "until": 1e300}
-    hub.put("live:settings", {"at": clock.time() + 1e6, "changes": {"assistant": change}}, 1e9)
+    hub.put("live:settings:2", {"at": clock.time() + 1e6, "changes": {"assistant": change}}, 1e9)
     one.live.poll()
     assert one.live.changes() == {}
-    hub.put("live:settings", {"at": clock.time(), "changes": {"assistant": change}}, 1e9)
+    hub.put("live:settings:2", {"at": clock.time(), "changes": {"assistant": change}}, 1e9)
     one.live.poll()
     assert one.chains["assistant"].policy.timeout == 3
     clock.advance(30 * 86_400 + 1)
@@ -266,7 +266,7 @@ def test_a_hub_that_lost_its_memory_gets_it_back(worker, hub):
     here, there = worker(), worker()
     here.live.configure("assistant", timeout=3)
     there.live.poll()
-    hub.put("live:settings", None, 60)
+    hub.put("live:settings:2", None, 60)
     there.live.poll()
     assert there.chains["assistant"].policy.timeout == 3
     late = worker()
@@ -281,10 +281,10 @@ def test_a_hub_that_lost_its_memory_gets_it_back(worker, hub):
 def test_what_was_changed_while_the_hub_was_away_holds_when_it_is_back(worker, hub, clock):
     here, there = worker(), worker()
     here.live.configure("assistant", timeout=3)
-    old = hub.get("live:settings")
+    old = hub.get("live:settings:2")
     clock.advance(1)
     here.live.configure("assistant", timeout=5)
-    hub.put("live:settings", old, 60)  # it has not heard of it
+    hub.put("live:settings:2", old, 60)  # it has not heard of it
     for one in (here, there):
         one.live.poll()
     assert there.chains["assistant"].policy.timeout == 5
