@@ -19,7 +19,7 @@ from .plugins.host import PluginHost
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
 from .settings.keywords import SettingsKeywords
-from .settings.table import Table, unknown_key
+from .settings.table import Table, explain_unknown_key
 
 __all__ = ["ROWS", "Settings", "features_of", "in_order", "shipped", "tables"]
 
@@ -127,7 +127,7 @@ class Settings(ComposedSettings):
         for name in values.keys() - known:
             written = PREFIX + name.upper()
             new = next((t.RENAMED[written] for t in tables(shipped()) if written in t.RENAMED), "")
-            why = f"renamed to {new}" if new else unknown_key(name, known)
+            why = f"renamed to {new}" if new else explain_unknown_key(name, known)
             raise TypeError(f"Settings() has no {name!r}: {why}")
         super().__init__(
             tables(shipped()), {PREFIX + name.upper(): value for name, value in values.items()}

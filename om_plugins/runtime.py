@@ -132,7 +132,7 @@ class Runtime:
             check_url("OM_CACHE_URL", keys.cache_url, {"memory": None, **kit.plugin_parts.stores})
         for plugin_name, engines in self.plugins.collect("om_engines"):
             for engine in engines:
-                self.plugins.guarded(plugin_name, self.add_engine, engine)
+                self.plugins.call_guarded(plugin_name, self.add_engine, engine)
 
     # --- what an application asks for ---------------------------------------------------------
 

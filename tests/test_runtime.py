@@ -89,7 +89,7 @@ def test_a_plugins_broken_policy_is_left_out_and_reported():
 
     plugins = [(Careless(), "careless")]
     runtime = Runtime(Settings(strict=False), plugins=plugins, host=Host(testing=True))
-    (status,) = [s for s in runtime.plugins.statuses() if s.name == "careless"]
+    (status,) = [s for s in runtime.plugins.get_statuses() if s.name == "careless"]
     assert status.failures == 1
     runtime.close()
 
@@ -102,7 +102,7 @@ def test_an_engine_that_is_none_is_reported_by_its_plugin():
 
     runtime = Runtime(Settings(strict=False), plugins=[(Wrong(), "wrong")], host=Host(testing=True))
     assert runtime.part_of("chains").by_name == {}
-    (status,) = [s for s in runtime.plugins.statuses() if s.name == "wrong"]
+    (status,) = [s for s in runtime.plugins.get_statuses() if s.name == "wrong"]
     assert status.failures == 1
     runtime.close()
 

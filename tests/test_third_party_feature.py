@@ -43,7 +43,7 @@ seen = {
     "endpoint": client.get("/_om/visits").get_json(silent=True),
     "console": client.get("/_om/overview.json", headers=token).get_json()["cards"].get("visits"),
     "layers": list(app.extensions["om_plugins"].kit.layers),
-    "plugins": {s.name: s.state for s in app.extensions["om_plugins"].plugins.statuses()},
+    "plugins": {s.name: s.state for s in app.extensions["om_plugins"].plugins.get_statuses()},
 }
 print(json.dumps(seen))
 """

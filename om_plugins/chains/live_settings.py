@@ -173,7 +173,7 @@ class LiveSettings:
     def get_engine_options(self, chain: str, *, own: bool = True) -> dict[str, EngineOptions]:
         """Return the options of the chain's engines by name; arguments as in :meth:`get_policy`."""
         merged: dict[str, dict[str, object]] = {
-            name: dict(options.given())
+            name: dict(options.get_changed())
             for engines in (self._defaults.engines, self._own.get(chain, {}).get("engines", {}))
             for name, options in engines.items()
         }

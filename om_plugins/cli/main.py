@@ -97,7 +97,7 @@ om_group = FeatureCommands("om", help="Look at om_plugins: its plugins, settings
 @click.pass_obj
 def plugins(kit: Kit, as_json: bool) -> None:
     """List the plugins, also those that failed or were left out, with the reason."""
-    statuses = kit.plugins.statuses()
+    statuses = kit.plugins.get_statuses()
     if as_json:
         print_json([dataclasses.asdict(status) for status in statuses])
         return

@@ -95,7 +95,7 @@ class Dashboard:
         data: dict[str, Any] = {}
         for name, card in self._kit.cards().items():
             # under guard, too: one value that is no JSON must not take the page from all
-            worked, encoded = self._kit.plugins.guarded(f"feature {name}", _encode_card, card)
+            worked, encoded = self._kit.plugins.call_guarded(f"feature {name}", _encode_card, card)
             if worked and card.data is None:
                 tables[name] = encoded
             elif worked:
@@ -111,7 +111,7 @@ class Dashboard:
                 "source": one.source,
                 "about": one.reason or one.summary,
             }
-            for one in self._kit.plugins.statuses()
+            for one in self._kit.plugins.get_statuses()
         ]
 
     def _list_findings(self) -> Any:

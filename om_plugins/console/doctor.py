@@ -52,7 +52,7 @@ def _switch(kit: Kit) -> Iterator[Finding]:
 
 def _plugins(kit: Kit) -> Iterator[Finding]:
     active = 0
-    for status in kit.plugins.statuses():
+    for status in kit.plugins.get_statuses():
         subject = f"plugin {status.name}"
         if status.state == "active":
             active += 1

@@ -166,7 +166,7 @@ class CspPart:
 
     def _guard(self, plugin: str, ask: AskCsp) -> AskCsp:
         def guarded(environ: WSGIEnvironment) -> CspSources | None:
-            worked, sources = self._plugins.guarded(plugin, ask, environ)
+            worked, sources = self._plugins.call_guarded(plugin, ask, environ)
             return sources if worked else None
 
         guarded.__name__ = f"om_csp of the plugin {plugin!r}"

@@ -1,7 +1,7 @@
-"""``om_static('app.js')``: a static file's tag, with its hash in the address and as ``integrity``.
+"""``om_static('app.js')``: the tag of a static file, with a hash in its URL and as ``integrity``.
 
-The hash in the address makes a changed file another address, so browsers may keep it for long; the
-one in ``integrity`` makes the browser refuse a file that somebody changed on its way.
+A changed file has another hash and so another URL, so browsers may cache each URL for long. With
+``integrity``, the browser refuses a file that somebody changed on its way.
 Source: Subresource Integrity, https://www.w3.org/TR/sri/.
 """
 
@@ -27,10 +27,10 @@ __all__ = ["StaticFile", "static_helper"]
 
 
 class StaticFile:
-    """One static file as templates see it: ``{{ om_static('app.js') }}`` is its whole tag.
+    """One static file in a template: ``{{ om_static('app.js') }}`` renders its whole tag.
 
     Attributes:
-        url: its address with a short hash.
+        url: the URL of the file, with a short hash.
         integrity: such as ``sha384-…``.
     """
 
@@ -61,10 +61,12 @@ class StaticFile:
         given["href" if link else "src"] = self.url
         given["integrity"] = self.integrity
         if "://" in self.url:
-            given["crossorigin"] = "anonymous"  # without it another host's file cannot be checked
+            given["crossorigin"] = (
+                "anonymous"  # the browser checks files of other hosts only with CORS
+            )
         if has_request_context():
             state = current_state()
-            # where a policy lists hashes, it allows the site's own files as well
+            # a policy that lists hashes also allows the site's own files
             own = self._hashes and "://" not in self.url and note_hash(state, OWN)
             given["nonce"] = None if own else tag_nonce(state)
         given |= self._attributes
@@ -83,7 +85,7 @@ class StaticFile:
 
 
 def static_helper(hashes: Callable[[], bool] = lambda: False) -> Callable[..., StaticFile]:
-    """The template global, with a memory of its own: one per app.
+    """Make the template global for one app. It caches the hashes of files.
 
     Args:
         hashes: whether a policy of the app lists hashes.
@@ -91,13 +93,13 @@ def static_helper(hashes: Callable[[], bool] = lambda: False) -> Callable[..., S
     known: dict[tuple[str, str], tuple[float, int, str]] = {}
 
     def om_static(filename: str, *, endpoint: str = "static", **attributes: object) -> StaticFile:
-        """A static file's tag.
+        """Return the tag of a static file.
 
         Args:
-            filename: below the static folder, such as ``js/app.js``.
-            endpoint: ``blueprint.static`` for a blueprint's file.
-            attributes: of the tag, such as ``type="module"`` or ``defer=True``; with ``rel`` it is
-                a ``<link>``, as in ``rel="preload", as="script"``.
+            filename: the path below the static folder, such as ``js/app.js``.
+            endpoint: the endpoint of the static files; ``blueprint.static`` for a blueprint.
+            attributes: attributes of the tag, such as ``type="module"`` or ``defer=True``. With
+                ``rel``, the tag is a ``<link>``: ``rel="preload", as="script"``.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -112,14 +114,14 @@ def static_helper(hashes: Callable[[], bool] = lambda: False) -> Callable[..., S
             digest = hashlib.sha384(path.read_bytes()).digest()
             stamp = (stat.st_mtime, stat.st_size, base64.b64encode(digest).decode())
             known[endpoint, filename] = stamp
-        short = stamp[2].translate(_IN_ADDRESS)[:12]
+        short = stamp[2].translate(_IN_URL)[:12]
         url = url_for(endpoint, filename=filename, v=short)
         return StaticFile(filename, url, f"sha384-{stamp[2]}", attributes, hashes=hashes())
 
     return om_static
 
 
-_IN_ADDRESS = str.maketrans("+/", "-_")
+_IN_URL = str.maketrans("+/", "-_")
 
 
 def _path(app: Flask, endpoint: str, filename: str) -> Path:

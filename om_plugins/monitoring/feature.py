@@ -95,7 +95,7 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
             emit=kit.emit,
             notify=kit.part_of("notifications"),
             monitors=lambda: kit.plugin_parts.monitors,
-            guarded=kit.plugins.guarded,
+            guarded=kit.plugins.call_guarded,
             engines=lambda: [one for chain in chains.by_name.values() for one in chain.health()],
             cache_stats=cache.stats,
             cache_groups=cache.groups,

@@ -56,7 +56,7 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
             clock=kit.clock,
             emit=kit.emit,
             notifiers=lambda: kit.plugin_parts.notifiers,
-            guarded=kit.plugins.guarded,
+            guarded=kit.plugins.call_guarded,
             browsers=Browsers(kit.secret),
             environ=kit.environ,
         )

@@ -1,7 +1,7 @@
-"""What a plugin must keep to: its hook functions are checked before any is called.
+"""Checks of a plugin's hook functions before any of them is called, and of what they return.
 
-Pluggy itself ignores a hook that it does not know and calls an ``async def`` without awaiting it.
-Here both are found when the plugin is loaded, and named in words that say what to write instead.
+Pluggy ignores a hook that it does not know, and it calls an ``async def`` without awaiting it.
+These checks find both when the plugin is loaded. Their messages tell what to write instead.
 """
 
 from __future__ import annotations
@@ -18,18 +18,25 @@ from .. import hookspecs
 from ..protocols import Engine
 from ..types import EngineSpec
 
-__all__ = ["HOOKS", "BadResult", "HookFunction", "check_result", "hook_functions", "unmarked"]
+__all__ = [
+    "HOOKS",
+    "BadResult",
+    "HookFunction",
+    "check_result",
+    "find_hook_functions",
+    "find_unmarked",
+]
 
 HOOKS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(value).parameters)
     for name, value in vars(hookspecs).items()
     if hasattr(value, f"{hookspecs.PROJECT}_spec")
 }
-"""Every hook with the arguments that it gives."""
+"""Every hook, with the arguments that pluggy passes to it."""
 
 
 class BadResult(Exception):
-    """A hook returned what it must not; the text says what to return."""
+    """A hook returned a wrong value; the text tells what to return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +44,10 @@ class HookFunction:
     """One function of a plugin that is marked ``@hookimpl``.
 
     Attributes:
-        name: how the plugin calls it.
-        hook: the hook that it means: its name, or the marker's ``specname``.
-        problem: why it cannot be called, with the way out; "" when it can.
-        known: False for a hook that is missing here and that the plugin marked as optional.
+        name: its name in the plugin.
+        hook: the hook that it implements: its name, or the marker's ``specname``.
+        problem: why it cannot be called, and what to do; "" when it can.
+        known: False for an unknown hook that the plugin marked as optional.
     """
 
     name: str
@@ -49,11 +56,11 @@ class HookFunction:
     known: bool = True
 
 
-def hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[HookFunction]:
-    """The marked functions of ``plugin``, each with what is wrong with it.
+def find_hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[HookFunction]:
+    """Find the marked functions of ``plugin``, each with its problem.
 
     Raises:
-        Exception: whatever the plugin's own attributes raise when they are looked at.
+        Exception: an attribute of the plugin raised it when it was read.
     """
     for name in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, name)
@@ -62,7 +69,7 @@ def hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[Ho
         hook = options.get("specname") or name
         function = getattr(plugin, name)
         if hook not in HOOKS:
-            problem = "" if options.get("optionalhook") else _unknown_hook(name, hook)
+            problem = "" if options.get("optionalhook") else _explain_unknown_hook(name, hook)
         elif options.get("wrapper") or options.get("hookwrapper"):
             problem = (
                 f"{name} is a hook wrapper; hooks are called plugin by plugin, so there is "
@@ -74,12 +81,12 @@ def hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[Ho
                 "write it with a plain def"
             )
         else:
-            problem = _bad_arguments(name, function, HOOKS[hook])
+            problem = _explain_bad_arguments(name, function, HOOKS[hook])
         yield HookFunction(name, hook, problem, hook in HOOKS)
 
 
-def unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
-    """Functions that are named like a hook and are not marked ``@hookimpl``."""
+def find_unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
+    """Find functions that are named like a hook and are not marked ``@hookimpl``."""
     own = getattr(plugin, "__dict__", {})
     return [
         name
@@ -90,15 +97,20 @@ def unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
     ]
 
 
-def _unknown_hook(name: str, hook: str) -> str:
+def _explain_unknown_hook(name: str, hook: str) -> str:
     shown = hook if hook == name else f"{hook} (specname of {name})"
     near = difflib.get_close_matches(hook, list(HOOKS), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "hooks are " + ", ".join(HOOKS)
     return f"{shown} is not a hook; {hint}"
 
 
-def _bad_arguments(name: str, function: Callable[..., object], given: tuple[str, ...]) -> str:
-    """What is wrong with the arguments; they are passed by position, those with a default never."""
+def _explain_bad_arguments(
+    name: str, function: Callable[..., object], given: tuple[str, ...]
+) -> str:
+    """Explain what is wrong with the arguments of a hook function; "" when nothing is.
+
+    Pluggy passes arguments by position, and never those that have a default.
+    """
     for one in inspect.signature(function).parameters.values():
         if one.name in given or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             continue
@@ -113,11 +125,11 @@ def _bad_arguments(name: str, function: Callable[..., object], given: tuple[str,
 
 
 def check_result(hook: str, result: Any) -> Any:
-    """What a hook returned, with iterators run to their end, or an error that says what is wrong.
+    """Check what a hook returned. Iterators become lists.
 
     Raises:
-        BadResult: it is not what the hook returns.
-        Exception: whatever an iterator of the plugin raises.
+        BadResult: the hook must return something else.
+        Exception: an iterator of the plugin raised it.
     """
     if inspect.isawaitable(result):
         close = getattr(result, "close", None)
@@ -128,32 +140,38 @@ def check_result(hook: str, result: Any) -> Any:
         return None
     if hook == "om_csp":
         if not isinstance(result, Mapping) and not callable(result):
-            raise BadResult(f"returned {_kind(result)}; return a dict or a function")
+            raise BadResult(f"returned {_name_type(result)}; return a dict or a function")
         return result
     if hook in ("om_caches", "om_hubs"):
         if not isinstance(result, Mapping):
-            raise BadResult(f"returned {_kind(result)}; return a dict from URL scheme to factory")
+            raise BadResult(
+                f"returned {_name_type(result)}; return a dict from URL scheme to factory"
+            )
         for scheme, factory in result.items():
             if not isinstance(scheme, str) or not callable(factory):
-                raise BadResult(f"returned {scheme!r}: {_kind(factory)}; a factory is a function")
+                raise BadResult(
+                    f"returned {scheme!r}: {_name_type(factory)}; a factory is a function"
+                )
         return dict(result)
     wanted = _PARTS.get(hook)
     if wanted is None:
         return result
     if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
-        raise BadResult(f"returned {_kind(result)}; return a list")
+        raise BadResult(f"returned {_name_type(result)}; return a list")
     parts = list(result)
     for part in parts:
         if hook == "om_engines":
             if not isinstance(part, EngineSpec):
-                raise BadResult(f"returned {_kind(part)} in its list; return EngineSpec objects")
+                raise BadResult(
+                    f"returned {_name_type(part)} in its list; return EngineSpec objects"
+                )
             if not isinstance(part.engine, Engine):
                 part = part.engine
             else:
                 continue
         missing = [name for name in wanted if not hasattr(part, name)]
         if missing:
-            raise BadResult(f"returned {_kind(part)}, which has no {' and no '.join(missing)}")
+            raise BadResult(f"returned {_name_type(part)}, which has no {' and no '.join(missing)}")
     return parts
 
 
@@ -163,9 +181,9 @@ _PARTS = {
     "om_notifiers": ("name", "send"),
     "om_recovery_steps": ("name", "percent", "run"),
 }
-"""The attributes that the parts of a hook's list must have."""
+"""The attributes that every part in a hook's list must have."""
 
 
-def _kind(value: object) -> str:
+def _name_type(value: object) -> str:
     name = type(value).__name__
     return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"

@@ -1,6 +1,6 @@
-"""A plugin's own settings: ``OM_PLUGIN_CONFIG["name"]`` through its ``config_class``.
+"""A plugin's own settings: ``OM_PLUGIN_CONFIG["name"]``, read into its ``config_class``.
 
-Errors name the key as the operator wrote it and never repeat a value: it may be a secret.
+Errors name the key as the operator wrote it. They never repeat a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _NATIVE = (
 def make_config(
     plugin: str, config_class: Callable[..., object] | None, values: object
 ) -> object | None:
-    """The plugin's settings as its own object.
+    """Make the plugin's config object from its settings.
 
-    Values are checked against the annotations of ``config_class`` and text is read as the
-    annotated type (``"3"`` for an int), so a plain dataclass is enough.
+    This checks values against the annotations of ``config_class`` and converts text to the
+    annotated type, such as ``"3"`` to an int. So a plain dataclass is enough.
 
     Args:
-        plugin: its name.
-        config_class: a dataclass, or anything that takes keywords; ``None`` for no settings.
+        plugin: the plugin's name.
+        config_class: a dataclass or another callable with keywords; ``None`` for no settings.
         values: what the operator wrote; ``None`` for nothing.
 
     Returns:
-        What ``config_class`` made, ``None`` without one.
+        What ``config_class`` returned; ``None`` when there is no class.
 
     Raises:
-        ValueError: a key is unknown or missing, or a value is not allowed; the text names the key.
+        ValueError: a key is unknown or missing, or a value is not allowed. The text names the key.
     """
     where = f"OM_PLUGIN_CONFIG[{plugin!r}]"
     if values is None:
@@ -70,21 +70,21 @@ def make_config(
     for name in known:
         if name not in values and parameters[name].default is inspect.Parameter.empty:
             raise ValueError(f"{where}[{name!r}]: is required; set it")
-    hints = _hints(config_class)
+    hints = _resolve_annotations(config_class)
     read = {name: _read(f"{where}[{name!r}]", v, hints.get(name)) for name, v in values.items()}
     try:
         return config_class(**read)
     except ConfigError as error:
         raise ValueError(f"{where}[{error.key!r}]: {error.reason}") from None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{_culprit(where, read, str(error))}: {error}") from error
+        raise ValueError(f"{_find_wrong_key(where, read, str(error))}: {error}") from error
 
 
-def _hints(config_class: Callable[..., object]) -> dict[str, Any]:
-    """The annotations of the keywords; none when they cannot be resolved from here."""
+def _resolve_annotations(config_class: Callable[..., object]) -> dict[str, Any]:
+    """Return the annotations of the keywords; {} when they cannot be resolved here."""
     source: Any = config_class
     if inspect.isclass(config_class):
-        if issubclass(config_class, Table):  # checks its own values
+        if issubclass(config_class, Table):  # a table checks its own values
             return {}
         source = config_class if dataclasses.is_dataclass(config_class) else config_class.__init__
     try:
@@ -99,17 +99,17 @@ def _read(key: str, value: object, hint: Any) -> object:
     try:
         return msgspec.convert(value, hint, strict=False, builtin_types=_NATIVE)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{key}: {_lower(str(error))}") from None
+        raise ValueError(f"{key}: {_lower_first(str(error))}") from None
     except TypeError:  # an annotation that msgspec has no check for
         return value
 
 
-def _culprit(where: str, read: Mapping[str, object], message: str) -> str:
-    """The one key that the plugin's own error can mean, else the whole table."""
+def _find_wrong_key(where: str, read: Mapping[str, object], message: str) -> str:
+    """Find the only key that the plugin's own error can mean, else name the whole table."""
     named = [name for name in read if re.search(rf"\b{re.escape(name)}\b", message)]
     keys = named or list(read)
     return f"{where}[{keys[0]!r}]" if len(keys) == 1 else where
 
 
-def _lower(text: str) -> str:
+def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from ..errors import ConfigError, PluginError
 from ..settings.table import NoKeys, Table
 from .kit import Card, Finding, Kit, Metric
-from .loading import FAILURES, words
+from .loading import FAILURES, describe_error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -183,7 +183,9 @@ class FeatureKit(Kit):
         except ConfigError:
             raise
         except FAILURES as error:
-            self.plugins.report(plugin, f"the feature {name!r} raised {words(error)}", error)
+            self.plugins.report(
+                plugin, f"the feature {name!r} raised {describe_error(error)}", error
+            )
             return None
 
     def part_of(self, name: str) -> Any:
@@ -260,7 +262,9 @@ class FeatureKit(Kit):
     ) -> Iterator[tuple[str, _Answer | None]]:
         """Ask each feature under guard: one that raises must not take the console from all."""
         for feature, part in self.built():
-            worked, answer = self.plugins.guarded(f"feature {feature.name}", ask, feature, part)
+            worked, answer = self.plugins.call_guarded(
+                f"feature {feature.name}", ask, feature, part
+            )
             yield feature.name, answer if worked else None
 
 

@@ -1,8 +1,9 @@
-"""The plugins of one application: found, filtered, called under guard, quarantined, told about.
+"""The plugins of one application: loads them, calls them under guard and reports their state.
 
-Built-in plugins and third parties' take the same path: an entry point is filtered by name
-*before* its module is imported, imported under guard, checked, and registered with a pluggy
-manager of this application's own. One bad plugin is reported by name and the others go on.
+Built-in plugins and third parties' plugins take the same path. The host filters an entry point by
+name *before* it imports the module, imports it under guard, checks it, and registers it with a
+pluggy manager that belongs to this application alone. It reports a bad plugin by name; the others
+go on.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from .checks import BadResult, check_result
 from .loading import (
     FAILURES,
     Origin,
-    Refused,
+    PluginRefused,
+    describe_error,
+    find_installed_plugins,
+    find_plugin_name,
     import_plugin,
-    installed_plugins,
     load_plugin,
-    name_of,
-    words,
 )
 
 __all__ = ["PluginHost"]
@@ -42,7 +43,7 @@ MakeContext = Callable[[str, object, logging.Logger], PluginContext]
 
 @dataclass(slots=True)
 class _Record:
-    """What the host knows of one plugin; ``in_a_row`` counts failures since the last success."""
+    """The state of one plugin; ``in_a_row`` counts failures since the last success."""
 
     status: PluginStatus
     config: object = None
@@ -55,14 +56,14 @@ class PluginHost:
 
     Args:
         context: makes a plugin's context from its name, its config object and its logger.
-        builtins: the shipped plugins, name to module path; those of
-            :mod:`om_plugins.builtin` when ``None``.
+        builtins: the shipped plugins, from a name to a module path; ``None`` for those of
+            :mod:`om_plugins.builtin`.
         only: names of third parties' plugins to load; ``None`` for all that are installed.
         disabled: names of plugins to leave out, built-in ones too.
         configs: settings of plugins by name.
         strict: raise on the first broken plugin instead of going on without it.
         max_failures: failures in a row after which a plugin is quarantined.
-        emit: tells what happened.
+        emit: sends signals.
         entry_points: finds third parties' plugins.
     """
 
@@ -77,7 +78,7 @@ class PluginHost:
         strict: bool = False,
         max_failures: int = 5,
         emit: signals.Emit,
-        entry_points: Callable[[], Iterable[EntryPoint]] = installed_plugins,
+        entry_points: Callable[[], Iterable[EntryPoint]] = find_installed_plugins,
     ) -> None:
         self._make_context = context
         self._builtins = builtins
@@ -114,10 +115,10 @@ class PluginHost:
             builtins = BUILTINS
         for name, path in builtins.items():
             entry_point = EntryPoint(name=name, value=path, group=hookspecs.GROUP)
-            self._admit(name, Origin("built-in"), entry_point.load)
+            self._load_one(name, Origin("built-in"), entry_point.load)
         for entry_point in sorted(self._entry_points(), key=lambda e: (e.name, e.value)):
             filtered = self._only is not None and entry_point.name not in self._only
-            self._admit(
+            self._load_one(
                 entry_point.name,
                 Origin.of(entry_point),
                 entry_point.load,
@@ -133,18 +134,18 @@ class PluginHost:
 
         Args:
             plugin: a module, or any object with functions marked ``@hookimpl``.
-            name: its name; when not given, its ``name`` attribute, or the module's or the
-                class's name.
+            name: its name; by default its ``name`` attribute, or the name of the module or
+                class.
 
         Raises:
-            PluginError: it is broken and the host is strict.
+            PluginError: the plugin is broken and the host is strict.
         """
-        self._admit(name or name_of(plugin), Origin("the application"), lambda: plugin)
+        self._load_one(name or find_plugin_name(plugin), Origin("the application"), lambda: plugin)
 
-    def _admit(
+    def _load_one(
         self, name: str, origin: Origin, load: Callable[[], object], filtered: str = ""
     ) -> None:
-        """Filter, import, check and register one plugin; what goes wrong stands in its status."""
+        """Filter, import, check and register one plugin. Its status tells what went wrong."""
         status = PluginStatus(name, "active", origin.source, origin.version)
         record = _Record(status)
         self._records.append(record)
@@ -156,7 +157,7 @@ class PluginHost:
         try:
             other = self._registered.get(name)
             if other is not None:
-                raise Refused(
+                raise PluginRefused(
                     f"another plugin has this name already (from {other.status.source}); rename "
                     "one of them, or uninstall it"
                 )
@@ -164,9 +165,9 @@ class PluginHost:
             loaded = load_plugin(name, plugin, self._manager, origin, self._configs.get(name))
             self._manager.register(plugin, name)
         except FAILURES as error:
-            known = isinstance(error, Refused)
+            known = isinstance(error, PluginRefused)
             status.state = "failed"
-            status.reason = str(error) if known else words(error)
+            status.reason = str(error) if known else describe_error(error)
             self.report(name, status.reason, error.__cause__ if known else error)
             return
         status.version = loaded.info.version or status.version
@@ -184,16 +185,17 @@ class PluginHost:
     def collect(
         self, hook: str, check: Callable[[Any], Any] | None = None
     ) -> list[tuple[str, Any]]:
-        """Call a hook plugin by plugin under guard, each with its own context.
+        """Call a hook of each plugin under guard, with that plugin's context.
 
         Args:
             hook: one of :mod:`om_plugins.hookspecs`.
-            check: reads what a plugin returned; what it raises counts as the plugin's failure.
+            check: takes what a plugin returned and returns what is used. An error that it raises
+                counts as the plugin's failure.
 
         Returns:
             (plugin name, result) in pluggy's order: ``tryfirst`` first, then the plugin that was
-            loaded last, ``trylast`` last. So a third party's comes before a built-in one.
-            Iterators are lists; a result of ``None`` is left out.
+            loaded last, ``trylast`` last. So third parties' plugins come before built-in ones.
+            Iterators are lists. Results of ``None`` are left out.
 
         Raises:
             PluginError: a plugin failed and the host is strict.
@@ -223,7 +225,11 @@ class PluginHost:
                 if check is not None and result is not None:
                     result = check(result)
             except FAILURES as error:
-                happened = str(error) if isinstance(error, BadResult) else f"raised {words(error)}"
+                happened = (
+                    str(error)
+                    if isinstance(error, BadResult)
+                    else f"raised {describe_error(error)}"
+                )
                 self._count(record, f"{hook} {happened}")
                 yield record, None, error
             else:
@@ -236,20 +242,20 @@ class PluginHost:
             record.context = self._make_context(name, record.config, log)
         return record.context
 
-    def guarded(
+    def call_guarded(
         self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> tuple[bool, Any]:
-        """Call into a plugin later on: its notifier, its monitor, its engine.
+        """Call a part of a plugin, such as its notifier, its monitor or its engine.
 
-        A failure is logged and counted; a success forgets the failures before it. After
-        ``max_failures`` in a row the plugin is quarantined and no longer called. What the plugin
-        raised is never raised here, strict or not.
+        The host logs and counts a failure; a success sets the count back to zero. After
+        ``max_failures`` failures in a row the plugin is in quarantine, and this calls it no more.
+        This never raises what the plugin raised, strict or not.
 
         Args:
-            name: the plugin's name. One that the host does not know is called under guard alone.
+            name: the plugin's name. For a name that the host does not know, nothing is counted.
 
         Returns:
-            Whether it worked, and the result.
+            Whether the call worked, and its result.
         """
         record = self._registered.get(name)
         if record is not None and record.status.state != "active":
@@ -258,7 +264,7 @@ class PluginHost:
             result = function(*args, **kwargs)
         except FAILURES as error:
             what = getattr(function, "__qualname__", type(function).__name__)
-            reason = f"{what} raised {words(error)}"
+            reason = f"{what} raised {describe_error(error)}"
             logger.error("plugin %s: %s", name, reason, exc_info=error)
             if record is not None:
                 self._count(record, reason)
@@ -268,7 +274,7 @@ class PluginHost:
         return True, result
 
     def startup(self) -> None:
-        """Call ``om_startup``, once in each process.
+        """Call ``om_startup`` once in each process.
 
         Raises:
             PluginError: a plugin failed and the host is strict.
@@ -281,9 +287,9 @@ class PluginHost:
         self.collect("om_startup")
 
     def shutdown(self) -> None:
-        """Call ``om_shutdown`` in a process that was started; quarantined plugins get it too.
+        """Call ``om_shutdown`` in a process that was started, also for plugins in quarantine.
 
-        What a plugin raises is logged, strict or not: the others must get their turn.
+        This logs what a plugin raises, strict or not, so that the other plugins are called too.
         """
         if self._started_pid != os.getpid():
             return
@@ -294,12 +300,12 @@ class PluginHost:
                     "plugin %s: %s", record.status.name, record.status.reason, exc_info=error
                 )
 
-    # --- telling ------------------------------------------------------------------------------
+    # --- reporting ------------------------------------------------------------------------------
 
-    def statuses(self) -> list[PluginStatus]:
-        """Every plugin that was found, and every name in the settings that matches none.
+    def get_statuses(self) -> list[PluginStatus]:
+        """Return the status of each plugin, and of each name in the settings without a plugin.
 
-        Active ones first, then failed, quarantined and disabled ones.
+        Active plugins come first, then those that failed, are in quarantine, or are disabled.
         """
         every = [
             *(record.status for record in self._records),

@@ -1,6 +1,6 @@
-"""From an entry point to a checked plugin: find it, import it, ask what it is, check it.
+"""How an entry point becomes a checked plugin: find it, import it, read its info, check it.
 
-Whatever is wrong ends in :class:`Refused`, whose text is one sentence for the operator.
+Each problem raises :class:`PluginRefused`, whose text is one sentence for the operator.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ import pluggy
 
 from ..hookspecs import GROUP, HOOK_API
 from ..types import PluginInfo
-from .checks import HookFunction, hook_functions, unmarked
+from .checks import HookFunction, find_hook_functions, find_unmarked
 from .config import make_config
 
 __all__ = [
     "FAILURES",
     "LoadedPlugin",
     "Origin",
-    "Refused",
+    "PluginRefused",
+    "describe_error",
+    "find_installed_plugins",
+    "find_plugin_name",
     "import_plugin",
-    "installed_plugins",
     "load_plugin",
-    "name_of",
-    "words",
 ]
 
 logger = logging.getLogger("om_plugins")
 
 FAILURES = (Exception, SystemExit)
-"""What a plugin may raise without ending its caller: only what stops the process passes."""
+"""What a plugin may raise without ending its caller. Only what stops the process gets through."""
 
 
-def installed_plugins() -> Iterator[EntryPoint]:
-    """The entry points of all installed distributions in the group ``om_plugins``.
+def find_installed_plugins() -> Iterator[EntryPoint]:
+    """Find the entry points of all installed distributions in the group ``om_plugins``.
 
-    Each distribution is read by itself: one whose metadata is damaged is logged, where
-    ``importlib.metadata.entry_points`` would raise for all. Of two with the same name the first
-    on ``sys.path`` counts, which is the one that is imported.
+    This reads each distribution separately and logs one with damaged metadata, where
+    ``importlib.metadata.entry_points`` would raise for all. Of two distributions with one name, the
+    first on ``sys.path`` counts, because Python imports that one.
 
-    Reading them all takes tens of milliseconds, so it is done again only when something was
-    installed: a test suite may make an application a thousand times.
+    Reading all of them takes tens of milliseconds. A test suite may make an application a thousand
+    times, so the result is cached until something is installed.
     """
-    places = tuple((entry, _changed_at(entry)) for entry in sys.path)
-    yield from _found(importlib.metadata.distributions, places)
+    places = tuple((entry, _read_mtime(entry)) for entry in sys.path)
+    yield from _read_entry_points(importlib.metadata.distributions, places)
 
 
-def _changed_at(place: str) -> int:
+def _read_mtime(place: str) -> int:
     try:
         return Path(place or ".").stat().st_mtime_ns
     except OSError:
@@ -63,10 +63,10 @@ def _changed_at(place: str) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _found(
+def _read_entry_points(
     distributions: Callable[[], Iterable[Distribution]], places: tuple[tuple[str, int], ...]
 ) -> tuple[EntryPoint, ...]:
-    """The plugins' entry points for a search path as it was at a time, which is the key."""
+    """Read the plugins' entry points. ``places`` is the cache key: the search path at one time."""
     del places
     seen = set()
     plugins: list[EntryPoint] = []
@@ -78,14 +78,16 @@ def _found(
             seen.add(distribution.name)
         except FAILURES as error:
             place = distribution.locate_file("")
-            logger.warning("a distribution in %s has damaged metadata: %s", place, words(error))
+            logger.warning(
+                "a distribution in %s has damaged metadata: %s", place, describe_error(error)
+            )
         else:
             plugins += found
     return tuple(plugins)
 
 
-class Refused(Exception):
-    """Why a plugin is not loaded, in words for the operator."""
+class PluginRefused(Exception):
+    """A plugin is not loaded; the text tells the operator why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,10 @@ class Origin:
     """Where a plugin comes from.
 
     Attributes:
-        source: the distribution, ``built-in``, or who registered it.
+        source: the distribution, ``built-in``, or the one who registered the plugin.
         version: the distribution's version.
-        requires: the om-plugins that the distribution asks for, such as ``om-plugins>=2``.
+        requires: the version of this package that the distribution requires, such as
+            ``om-plugins>=2``.
     """
 
     source: str
@@ -104,7 +107,7 @@ class Origin:
 
     @classmethod
     def of(cls, entry_point: EntryPoint) -> Origin:
-        """Read the metadata of an installed plugin's distribution, damaged or not."""
+        """Read the metadata of an installed plugin's distribution, as far as it is not damaged."""
         distribution = entry_point.dist
         if distribution is None:
             return cls(entry_point.value)
@@ -112,7 +115,7 @@ class Origin:
             return cls(
                 distribution.name or entry_point.value,
                 distribution.version or "",
-                _our_requirement(distribution.requires or ()),
+                _find_requirement(distribution.requires or ()),
             )
         except FAILURES:
             return cls(entry_point.value)
@@ -124,8 +127,8 @@ class LoadedPlugin:
 
     Attributes:
         hooks: the hooks that it implements.
-        config: its settings as its own object.
-        notes: what its author should look at, though it works.
+        config: its config object.
+        notes: what its author should look at, although the plugin works.
     """
 
     plugin: object
@@ -139,80 +142,83 @@ def import_plugin(load: Callable[[], object], origin: Origin) -> object:
     """Import a plugin under guard.
 
     Raises:
-        Refused: the import failed, or called ``sys.exit``.
+        PluginRefused: the import failed or called ``sys.exit``.
     """
     try:
         return load()
     except SystemExit as error:
-        raise Refused(f"its import called sys.exit({error.code!r})") from error
+        raise PluginRefused(f"its import called sys.exit({error.code!r})") from error
     except Exception as error:
-        reason = f"its import failed: {words(error)}"
+        reason = f"its import failed: {describe_error(error)}"
         if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "om_plugins":
-            reason += f"; it asks for {origin.requires or 'another om-plugins'}, this is {_ours()}"
-        raise Refused(reason) from error
+            reason += (
+                f"; it asks for {origin.requires or 'another om-plugins'}, this is {_get_version()}"
+            )
+        raise PluginRefused(reason) from error
 
 
 def load_plugin(
     name: str, plugin: object, manager: pluggy.PluginManager, origin: Origin, settings: object
 ) -> LoadedPlugin:
-    """Check a plugin and make its config object; nothing is registered yet.
+    """Check a plugin and make its config object. This registers nothing.
 
     Args:
-        settings: what ``OM_PLUGIN_CONFIG`` has under its name, ``None`` for nothing.
+        settings: what ``OM_PLUGIN_CONFIG`` has for it; ``None`` for nothing.
 
     Raises:
-        Refused: it cannot be used.
+        PluginRefused: the plugin cannot be used.
     """
-    found = list(hook_functions(manager, plugin))
-    # What the plugin is comes first: one for a newer hook API may use hooks unknown here.
+    found = list(find_hook_functions(manager, plugin))
+    # read the info first: a plugin for a newer hook API may use hooks that are unknown here
     info = PluginInfo()
     for one in found:
         if one.hook == "om_plugin_info":
-            info = _ask_info(plugin, one)
+            info = _read_info(plugin, one)
     if info.hook_api > HOOK_API:
-        raise Refused(
-            f"was written for hook API {info.hook_api}, this om-plugins {_ours()} has {HOOK_API}; "
+        raise PluginRefused(
+            f"was written for hook API {info.hook_api}, this om-plugins {_get_version()} has "
+            f"{HOOK_API}; "
             f"install {origin.requires or 'a newer om-plugins (pip install -U om-plugins)'}"
         )
     problems = [one.problem for one in found if one.problem]
     if problems:
-        raise Refused("; ".join(problems))
+        raise PluginRefused("; ".join(problems))
     notes = [
         f"{forgotten} is named like a hook and is not marked @hookimpl"
-        for forgotten in unmarked(plugin, {one.name for one in found})
+        for forgotten in find_unmarked(plugin, {one.name for one in found})
     ]
     hooks = tuple(dict.fromkeys(one.hook for one in found if one.known))
     if not hooks:
-        raise Refused("; ".join(["has no function that is marked @hookimpl", *notes]))
+        raise PluginRefused("; ".join(["has no function that is marked @hookimpl", *notes]))
     try:
         config = make_config(name, info.config_class, settings)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise PluginRefused(str(error)) from error
     return LoadedPlugin(plugin, info, hooks, config, tuple(notes))
 
 
-def _ask_info(plugin: object, function: HookFunction) -> PluginInfo:
+def _read_info(plugin: object, function: HookFunction) -> PluginInfo:
     if function.problem:
-        raise Refused(function.problem)
+        raise PluginRefused(function.problem)
     try:
         info = getattr(plugin, function.name)()
     except FAILURES as error:
-        raise Refused(f"om_plugin_info raised {words(error)}") from error
+        raise PluginRefused(f"om_plugin_info raised {describe_error(error)}") from error
     if not isinstance(info, PluginInfo):
-        raise Refused(f"om_plugin_info returned a {type(info).__name__}; return a PluginInfo")
+        raise PluginRefused(f"om_plugin_info returned a {type(info).__name__}; return a PluginInfo")
     return info
 
 
-def name_of(plugin: object) -> str:
-    """The name of a plugin that was registered without one."""
+def find_plugin_name(plugin: object) -> str:
+    """Find a name for a plugin that was registered without one."""
     if isinstance(plugin, ModuleType | type):
         return plugin.__name__
     name = getattr(plugin, "name", None)
     return name if isinstance(name, str) and name else type(plugin).__name__
 
 
-def words(error: BaseException) -> str:
-    """An error as its class and its text."""
+def describe_error(error: BaseException) -> str:
+    """Return the class and the text of an error."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -220,7 +226,7 @@ def words(error: BaseException) -> str:
 _OURS = re.compile(r"om[-_.]plugins(?![-_.\w])\s*(?:\[[^]]*\])?\s*\(?([^;)]*)", re.IGNORECASE)
 
 
-def _our_requirement(requires: Iterable[str]) -> str:
+def _find_requirement(requires: Iterable[str]) -> str:
     for one in requires:
         found = _OURS.match(one)
         if found and found[1].strip():
@@ -228,7 +234,7 @@ def _our_requirement(requires: Iterable[str]) -> str:
     return ""
 
 
-def _ours() -> str:
+def _get_version() -> str:
     from .. import __version__
 
     return __version__

@@ -1,4 +1,7 @@
-"""The parts that an application's plugins bring, asked of each plugin once, under guard."""
+"""The hubs, stores, notifiers, monitors and recovery steps that plugins bring.
+
+Each hook is called once, under guard.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ T = TypeVar("T")
 
 
 class PluginParts:
-    """What the loaded plugins of one application bring.
+    """The parts that the loaded plugins of one application bring.
 
     Args:
-        plugins: loaded and registered.
+        plugins: the host, with its plugins loaded and registered.
     """
 
     def __init__(self, plugins: PluginHost) -> None:
@@ -35,12 +38,12 @@ class PluginParts:
     @cached_property
     def hubs(self) -> dict[str, HubFactory]:
         """Factories of hubs by URL scheme. A third party's wins over a built-in one."""
-        return self._by_scheme("om_hubs")
+        return self._collect_factories("om_hubs")
 
     @cached_property
     def stores(self) -> dict[str, CacheStoreFactory]:
         """Factories of cache stores by URL scheme. A third party's wins over a built-in one."""
-        return self._by_scheme("om_caches")
+        return self._collect_factories("om_caches")
 
     def open_hub(self, url: str, clock: Clock) -> Hub:
         """Open the hub of a URL whose scheme is known."""
@@ -52,24 +55,24 @@ class PluginParts:
 
     @cached_property
     def notifiers(self) -> list[tuple[str, Notifier]]:
-        """Each with the name of its plugin."""
-        return self._each("om_notifiers")
+        """Notifiers, each with the name of its plugin."""
+        return self._collect_parts("om_notifiers")
 
     @cached_property
     def monitors(self) -> list[tuple[str, Monitor]]:
-        """Each with the name of its plugin."""
-        return self._each("om_monitors")
+        """Monitors, each with the name of its plugin."""
+        return self._collect_parts("om_monitors")
 
     @cached_property
     def steps(self) -> list[tuple[str, RecoveryStep]]:
-        """Steps of recovery, each with the name of its plugin."""
-        return self._each("om_recovery_steps")
+        """Recovery steps, each with the name of its plugin."""
+        return self._collect_parts("om_recovery_steps")
 
-    def _each(self, hook: str) -> list[tuple[str, T]]:
+    def _collect_parts(self, hook: str) -> list[tuple[str, T]]:
         return [(plugin, one) for plugin, found in self._plugins.collect(hook) for one in found]
 
-    def _by_scheme(self, hook: str) -> dict[str, T]:
+    def _collect_factories(self, hook: str) -> dict[str, T]:
         found: dict[str, T] = {}
-        for _, factories in self._plugins.collect(hook):  # third parties are asked first
+        for _, factories in self._plugins.collect(hook):  # third parties come first
             found = {**factories, **found}
         return found

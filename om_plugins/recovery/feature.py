@@ -94,7 +94,7 @@ class RecoveryPart:
             emit=kit.emit,
             notify=notify,
             steps=lambda: kit.plugin_parts.steps,
-            guarded=kit.plugins.guarded,
+            guarded=kit.plugins.call_guarded,
             chains=lambda: chains.by_name,
             translate=load_translations(),
             get_recipient=get_recipient,

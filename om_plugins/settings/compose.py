@@ -1,7 +1,7 @@
 """The settings of one application: the tables of all its features, read from one mapping.
 
-A key is declared once, in the table of the feature that it belongs to. Here every key finds its
-table, and a key that no table has is an error.
+A key is declared once, in the table of its feature. This module finds the table of every key. A key
+that no table has is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Self, TypeVar
 
 from ..errors import ConfigError
-from .table import Table, unknown_key
+from .table import Table, explain_unknown_key
 
 __all__ = ["PREFIX", "ComposedSettings"]
 
@@ -22,14 +22,14 @@ T = TypeVar("T", bound=Table)
 
 
 class ComposedSettings:
-    """Settings as tables.
+    """The settings of one application, a table for each feature.
 
     Args:
         tables: classes whose keys begin with ``OM_``.
-        values: keys as users write them; those that do not begin with ``OM_`` are ignored.
+        values: keys as users write them. Keys that do not begin with ``OM_`` are ignored.
 
     Raises:
-        ConfigError: a value is not allowed. Unknown keys are reported by :meth:`check`.
+        ConfigError: a value is not allowed. :meth:`check` reports unknown keys.
     """
 
     def __init__(self, tables: Iterable[type[Table]], values: Mapping[str, object]) -> None:
@@ -60,35 +60,37 @@ class ComposedSettings:
         self._tables[table] = table.from_mapping(own)
 
     def check(self) -> Self:
-        """Refuse the keys that no table has.
+        """Refuse keys that no table has.
 
         Raises:
-            ConfigError: the first such key, with the nearest known one.
+            ConfigError: names the first such key and the nearest known one.
         """
         for name, value in self._left.items():
             for table in self._tables:
                 if name in table.RENAMED:
                     raise ConfigError(name, value, f"renamed to {table.RENAMED[name]}")
             known = list(chain.from_iterable(table.keys() for table in self._tables))
-            raise ConfigError(name, value, unknown_key(name, known))
+            raise ConfigError(name, value, explain_unknown_key(name, known))
         return self
 
     def of(self, table: type[T]) -> T:
-        """One feature's settings."""
+        """Return the settings of one feature."""
         found = self._tables[table]
         assert isinstance(found, table)  # noqa: S101 - for mypy; only ``add`` writes it
         return found
 
     def rows(self) -> Iterator[tuple[str, Field[Any], Any]]:
-        """Each key as users write it, its declaration and its value."""
+        """Yield each key as users write it, its declaration and its value."""
         for table in self._tables.values():
             for name, declared in table.keys().items():
                 yield name, declared, getattr(table, declared.name)
 
-    def given(self) -> dict[str, Any]:
-        """The values that differ from the defaults, by the names that users write."""
+    def get_changed(self) -> dict[str, Any]:
+        """Return the values that differ from the defaults, by the names that users write."""
         return {
-            name: value for table in self._tables.values() for name, value in table.given().items()
+            name: value
+            for table in self._tables.values()
+            for name, value in table.get_changed().items()
         }
 
     def __eq__(self, other: object) -> bool:
@@ -97,4 +99,4 @@ class ComposedSettings:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {', '.join(self.given()) or 'defaults'}>"
+        return f"<{type(self).__name__}: {', '.join(self.get_changed()) or 'defaults'}>"

@@ -1,4 +1,4 @@
-"""The optional packages, each by the extra of this distribution that brings it."""
+"""The optional packages, and the extras of this distribution that install them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EXTRAS = {
     "otel": "opentelemetry",
     "apprise": "apprise",
 }
-"""From an extra to the module by which its package is found."""
+"""From an extra to the module that its package provides."""
 
 
 def is_installed(extra: str) -> bool:
-    """Whether the package of an extra can be imported; it is not imported here."""
+    """Tell whether the package of an extra is installed, without importing it."""
     try:
         return importlib.util.find_spec(EXTRAS[extra]) is not None
     except (ImportError, ValueError):
@@ -27,5 +27,5 @@ def is_installed(extra: str) -> bool:
 
 
 def install_command(*extras: str) -> str:
-    """The command that installs the packages of these extras."""
+    """Return the command that installs the packages of these extras."""
     return f"pip install 'om-plugins[{','.join(extras)}]'"

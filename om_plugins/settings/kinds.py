@@ -1,4 +1,4 @@
-"""What a value of a setting may be: a number, a choice, a policy, a table within the table.
+"""The kinds of values that settings may have: numbers, choices, policies, nested tables.
 
 Each check is a :class:`~om_plugins.settings.table.Check`.
 """
@@ -35,7 +35,7 @@ BOOL = Check("true or false", _boolean, "bool")
 
 
 def number(low: float = 0.0, high: float = math.inf, unit: str = "") -> Check:
-    """A finite float within bounds."""
+    """Make the check for a finite float within bounds."""
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -49,7 +49,7 @@ def number(low: float = 0.0, high: float = math.inf, unit: str = "") -> Check:
 
 
 def integer(low: int = 0, high: float = math.inf, unit: str = "") -> Check:
-    """A whole number within bounds."""
+    """Make the check for a whole number within bounds."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | str):
@@ -69,7 +69,7 @@ def _between(low: float, high: float) -> str:
 
 
 def choice(*allowed: str) -> Check:
-    """One of some words."""
+    """Make the check for one of some words."""
 
     def read(value: Any) -> str:
         if value not in allowed:
@@ -85,7 +85,7 @@ def choice(*allowed: str) -> Check:
 
 
 def auto_or(check: Check) -> Check:
-    """``auto``, or what ``check`` allows."""
+    """Make the check for ``auto`` or what ``check`` allows."""
     return Check(
         f"'auto' or {check.allowed}",
         lambda value: value if value == "auto" else check.read(value),
@@ -94,7 +94,7 @@ def auto_or(check: Check) -> Check:
 
 
 def text(pattern: str = "", allowed: str = "text") -> Check:
-    """Text, perhaps of a given form."""
+    """Make the check for text; with ``pattern``, the whole text must match it."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str) or (pattern and not re.fullmatch(pattern, value)):
@@ -171,7 +171,10 @@ MAPPING = Check("a dict with text keys", _mapping, "Mapping[str, object] | str")
 
 
 def single(cls: type[Table], name: str) -> Check:
-    """One nested table: ``{options}``, or true or false for the key that is its ``SWITCH``."""
+    """Make the check for one nested table: ``{options}``.
+
+    For a table with a ``SWITCH``, true and false are allowed as well and set that key.
+    """
 
     def read(value: Any) -> Table:
         if isinstance(value, cls):
@@ -192,7 +195,7 @@ def single(cls: type[Table], name: str) -> Check:
 
 
 def table(cls: type[Table], name: str) -> Check:
-    """A dict of nested tables: ``{"name": {options}}``."""
+    """Make the check for a dict of nested tables: ``{"name": {options}}``."""
 
     def one(inner: str, options: Any) -> Table:
         if isinstance(options, cls):
@@ -218,7 +221,7 @@ def table(cls: type[Table], name: str) -> Check:
 
 
 def partial(cls: type[Table], name: str) -> Check:
-    """A dict of dicts that give some keys of a table: ``{"name": {options}}``."""
+    """Make the check for a dict of dicts with some keys of a table: ``{"name": {options}}``."""
 
     def one(inner: str, options: Any) -> dict[str, Any]:
         where = f"{name}[{inner!r}]"
@@ -321,7 +324,7 @@ def _csp(value: Any, removes: bool = False) -> dict[str, Any]:
             raise ValueError(
                 f"{directive!r} has {sources!r}: write a list of texts, [] where no value belongs"
             ) from None
-    if removes:  # what a builder was told to leave out
+    if removes:  # a builder lists what it leaves out
         result.update(dict.fromkeys(getattr(value, "dropped", ())))
     return result
 

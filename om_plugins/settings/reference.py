@@ -12,10 +12,10 @@ __all__ = ["as_keywords", "as_markdown"]
 
 
 def as_markdown(tables: Iterable[type[Table]]) -> str:
-    """The reference page of all settings.
+    """Render the reference page of all settings.
 
     Args:
-        tables: those of all features; the tables inside them follow at the end of the page.
+        tables: the tables of all features. Nested tables follow at the end of the page.
     """
     lines = [
         "# Settings",
@@ -39,7 +39,7 @@ def as_markdown(tables: Iterable[type[Table]]) -> str:
 
 
 def _add_inner(declared: Field[Any], found: dict[type[Table], None]) -> None:
-    """Add the tables inside a setting, those inside them as well."""
+    """Add the tables that are nested in a setting, at all depths."""
     table = declared.metadata["check"].table
     if table is not None and table not in found:
         found[table] = None
@@ -60,11 +60,11 @@ def _rows(rows: list[tuple[str, Field[Any]]]) -> list[str]:
 
 
 def as_keywords(groups: Mapping[str, Iterable[type[Table]]]) -> str:
-    """Return the source of :mod:`.keywords`: tables as keywords that type checkers know.
+    """Render the source of :mod:`.keywords`: tables as keywords for type checkers and editors.
 
     Args:
-        groups: from the name of a ``TypedDict`` to the tables whose keys it has. The keywords of
-            one that is named ``…Changes`` may all be ``None``.
+        groups: from the name of a ``TypedDict`` to the tables whose keys it has. In a class that
+            is named ``…Changes`` every keyword may be ``None``.
     """
     lines = [
         '"""The keys of settings as keywords. ``docs/generate_settings.py`` writes this module."""',

@@ -1,8 +1,8 @@
-"""Tables of settings: dataclasses whose fields know what is allowed.
+"""Tables of settings: dataclasses whose fields check their values.
 
-A :class:`Table` reads a mapping as users write it and raises
-:class:`~om_plugins.errors.ConfigError` with the key, the value and the way out. What is allowed is
-said by the checks of :mod:`om_plugins.settings.kinds`.
+A :class:`Table` reads a mapping as users write it. For a wrong key or value it raises
+:class:`~om_plugins.errors.ConfigError` with the key, the value and what to write instead. The
+checks of :mod:`om_plugins.settings.kinds` define which values are allowed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, ClassVar, Self
 
 from ..errors import ConfigError
 
-__all__ = ["Check", "NoKeys", "Table", "key", "unknown_key"]
+__all__ = ["Check", "NoKeys", "Table", "explain_unknown_key", "key"]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How one kind of value is read.
+    """How to read one kind of value.
 
     Attributes:
-        allowed: what is allowed, in words; used in errors and in the documentation.
-        read: turns what was found into the value, or raises ``ValueError`` or ``TypeError``.
+        allowed: describes the allowed values, for errors and for the documentation.
+        read: converts what the user wrote to the value; raises ``ValueError`` or ``TypeError``.
         accepts: the type annotation of what users may write, for :mod:`.keywords`.
-        secret: a value that is no function is shown to nobody: not in an error, not in a list.
-        table: the table of what is inside the value; ``None`` for no table.
+        secret: the value, unless it is a function, appears neither in errors nor in lists.
+        table: the table that the value is or contains; ``None`` for no table.
     """
 
     allowed: str
@@ -37,21 +37,21 @@ class Check:
 
 
 class Table:
-    """A frozen dataclass whose fields were made by :func:`key`."""
+    """Base class of frozen dataclasses whose fields :func:`key` made."""
 
     PREFIX: ClassVar[str] = ""
     TITLE: ClassVar[str] = ""
     """The heading of a table that is inside another one, on the reference page."""
     SHORT: ClassVar[str] = ""
-    """The one key that a list stands for; "" where a table must be a dict."""
+    """The key that a bare list sets; "" where the value must be a dict."""
     SWITCH: ClassVar[str] = ""
-    """The one key that a bare true or false stands for; "" where a table must be a dict."""
+    """The key that a bare true or false sets; "" where the value must be a dict."""
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys that were renamed, as users write them: from the old name to the new one."""
 
     @classmethod
     def keys(cls) -> dict[str, Field[Any]]:
-        """The fields by the names that users write."""
+        """Return the fields by the names that users write."""
         return {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
 
     @classmethod
@@ -63,8 +63,8 @@ class Table:
         """Read and check ``values``.
 
         Args:
-            values: keys as users write them; with a :attr:`PREFIX`, others are ignored.
-            where: what stands before the key in errors, for nested tables.
+            values: keys as users write them. With a :attr:`PREFIX`, keys without it are ignored.
+            where: what errors write before the key, for nested tables.
 
         Raises:
             ConfigError: a key is unknown or a value is not allowed.
@@ -77,22 +77,22 @@ class Table:
             found = known.get(name)
             if found is None:
                 renamed = cls.RENAMED.get(name)
-                reason = f"renamed to {renamed}" if renamed else unknown_key(name, known)
+                reason = f"renamed to {renamed}" if renamed else explain_unknown_key(name, known)
                 raise ConfigError(where + name, value, reason)
             try:
                 read[found.name] = _read(where + name, value, found)
             except ConfigError as error:
                 if error.key.startswith(where):
                     raise
-                # of a table inside this one, which does not know where it stands
+                # from a nested table, which does not know its own place
                 raise ConfigError(where + error.key, error.value, error.reason) from None
         return cls(**read)
 
     @classmethod
     def read_some(cls, values: Mapping[str, object], where: str = "") -> dict[str, Any]:
-        """Read and check ``values`` that may leave keys out: the fields that were given.
+        """Read and check some keys of the table; return only the fields that were given.
 
-        ``None`` is left out as well, unless it is the default.
+        Values of ``None`` are left out, unless ``None`` is the default.
 
         Raises:
             ConfigError: as for :meth:`from_mapping`.
@@ -106,8 +106,8 @@ class Table:
         read = cls.from_mapping(given, where)
         return {known[name].name: getattr(read, known[name].name) for name in given}
 
-    def given(self) -> dict[str, Any]:
-        """The values that differ from the defaults, by the names that users write."""
+    def get_changed(self) -> dict[str, Any]:
+        """Return the values that differ from the defaults, by the names that users write."""
         default = type(self)()
         return {
             written: value
@@ -116,8 +116,8 @@ class Table:
         }
 
     def as_written(self) -> bool | dict[str, Any]:
-        """The shortest value that users can write for this table."""
-        given = self.given()
+        """Return the shortest value that users can write for this table."""
+        given = self.get_changed()
         if self.SWITCH and not given:
             return True
         return False if given == {self.SWITCH: False} else given
@@ -149,8 +149,8 @@ def _read(written: str, value: object, found: Field[Any]) -> Any:
         raise ConfigError(written, shown, reason) from None
 
 
-def unknown_key(name: str, known: Iterable[str]) -> str:
-    """Why a key is refused: the nearest known one, or all of them."""
+def explain_unknown_key(name: str, known: Iterable[str]) -> str:
+    """Explain why a key is refused: name the nearest known key, or list all of them."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return (
         f"unknown key; did you mean {near[0]!r}?"
@@ -160,7 +160,14 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 
 
 def key(default: Any, check: Check, doc: str, group: str = "") -> Any:
-    """One row of a settings table."""
+    """Declare one key of a settings table.
+
+    Args:
+        default: the default; dicts and lists are copied for each table.
+        check: which values are allowed.
+        doc: describes the key on the reference page.
+        group: the heading on the reference page; "" for keys of nested tables.
+    """
     metadata = {"check": check, "doc": doc, "group": group}
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)

@@ -1,4 +1,4 @@
-"""Parts that are named by a URL: is the scheme known, and does the rest make sense?"""
+"""Checks of URLs that name a part, such as a hub or a store: the scheme, then the rest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 def check_scheme(key: str, url: str, known: Collection[str]) -> None:
-    """Check that something is known for a URL's scheme.
+    """Check that the scheme of a URL is known.
 
     Raises:
-        ConfigError: names the nearest known scheme, or all of them.
+        ConfigError: the scheme is unknown. The error names the nearest known one, or all.
     """
     scheme = url.partition(":")[0]
     if scheme in known:
@@ -31,11 +31,11 @@ def check_scheme(key: str, url: str, known: Collection[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CheckedFactory(Generic[P, T]):
-    """Makes a part from its URL, and says beforehand whether the URL makes sense.
+    """A factory that makes a part from its URL, and can check the URL before.
 
     Attributes:
-        make: makes it.
-        check: raises :class:`~om_plugins.errors.ConfigError`, and opens nothing.
+        make: makes the part.
+        check: raises :class:`~om_plugins.errors.ConfigError` for a wrong URL; opens nothing.
     """
 
     make: Callable[P, T]
@@ -49,10 +49,10 @@ def check_url(key: str, url: str, factories: Mapping[str, object]) -> None:
     """Check that something is known for a URL's scheme, and what that says of the rest.
 
     Args:
-        factories: by scheme; one with a ``check(url)`` is asked.
+        factories: by scheme. A factory may have a method ``check(url)``.
 
     Raises:
-        ConfigError: names the way out.
+        ConfigError: the URL is wrong. The error tells what to write instead.
     """
     check_scheme(key, url, list(factories))
     check = getattr(factories[url.partition(":")[0]], "check", None)

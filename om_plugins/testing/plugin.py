@@ -85,4 +85,4 @@ _NAME = "under-test"
 
 
 def _find_status(runtime: Runtime) -> PluginStatus:
-    return next(status for status in runtime.plugins.statuses() if status.name == _NAME)
+    return next(status for status in runtime.plugins.get_statuses() if status.name == _NAME)

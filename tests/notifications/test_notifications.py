@@ -201,7 +201,7 @@ def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(ma
         assert len(kept.got) == 4
         clock.advance(5)
         runtime.scheduler.run_due()
-    states = {status.name: status.state for status in runtime.plugins.statuses()}
+    states = {status.name: status.state for status in runtime.plugins.get_statuses()}
     assert states["broken"] == "quarantined"
     assert failed[:2] == [("broken", ConnectionError)] * 2
     clock.advance(5)

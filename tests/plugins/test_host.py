@@ -25,7 +25,7 @@ from om_plugins import EngineSpec, EngineTraits, PluginInfo, hookimpl
 from om_plugins.errors import PluginError
 from om_plugins.hookspecs import GROUP
 from om_plugins.plugins.host import PluginHost
-from om_plugins.plugins.loading import installed_plugins
+from om_plugins.plugins.loading import find_installed_plugins
 from om_plugins.protocols import PluginContext
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import PluginStatus
@@ -103,7 +103,7 @@ def om_csp() -> dict[str, list[str]]:
 
 
 def status(made: PluginHost, name: str) -> PluginStatus:
-    (found,) = [one for one in made.statuses() if one.name == name]
+    (found,) = [one for one in made.get_statuses() if one.name == name]
     return found
 
 
@@ -200,7 +200,7 @@ def test_a_strict_host_raises_for_a_listed_plugin_that_is_not_installed() -> Non
 
 def test_statuses_stand_in_order() -> None:
     made = host({"off": plugin(om_csp), "bad": plugin(), "good": plugin(om_csp)}, disabled=["off"])
-    assert [(s.name, s.state) for s in made.statuses()] == [
+    assert [(s.name, s.state) for s in made.get_statuses()] == [
         ("good", "active"),
         ("bad", "failed"),
         ("off", "disabled"),
@@ -210,7 +210,7 @@ def test_statuses_stand_in_order() -> None:
 def test_loading_twice_loads_once(modules: Any) -> None:
     made = host(entry_points=modules("once", WORKS))
     made.load()
-    assert len(made.statuses()) == 1
+    assert len(made.get_statuses()) == 1
 
 
 def test_two_hosts_share_no_plugin() -> None:
@@ -236,7 +236,7 @@ def test_a_damaged_distribution_does_not_hide_the_others(
     distribution(tmp_path, "a_damaged", damage)
     distribution(tmp_path, "sound", b"[om_plugins]\nsound = sound_module\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "sound" in [entry_point.name for entry_point in installed_plugins()]
+    assert "sound" in [entry_point.name for entry_point in find_installed_plugins()]
     assert f"a distribution in {tmp_path} has damaged metadata" in caplog.text
 
 
@@ -246,7 +246,7 @@ def test_of_two_installations_of_a_distribution_the_first_counts(
     for site, module in (("second", "old"), ("first", "new")):
         distribution(tmp_path / site, "twice", f"[om_plugins]\ntwice = {module}\n".encode())
         monkeypatch.syspath_prepend(str(tmp_path / site))
-    assert [e.value for e in installed_plugins() if e.name == "twice"] == ["new"]
+    assert [e.value for e in find_installed_plugins() if e.name == "twice"] == ["new"]
 
 
 # --- importing ----------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_strict_host_raises_with_the_cause(modules: Any) -> None:
 def test_the_second_plugin_of_a_name_fails_and_the_first_stays() -> None:
     made = host({"one": plugin(om_csp)})
     made.register(plugin(om_csp), "one")
-    first, second = made.statuses()
+    first, second = made.get_statuses()
     assert (first.state, second.state) == ("active", "failed")
     assert "another plugin has this name already (from the application)" in second.reason
     assert len(made.collect("om_csp")) == 1
@@ -440,7 +440,7 @@ def test_a_plugin_without_a_name_gets_its_own() -> None:
     made = host()
     for one in (Plugin(), named, plugin(om_csp)):
         made.register(one)
-    assert [s.name for s in made.statuses()] == ["Plugin", "chosen", "made_here"]
+    assert [s.name for s in made.get_statuses()] == ["Plugin", "chosen", "made_here"]
 
 
 def test_what_a_plugin_says_of_itself_is_shown() -> None:
@@ -667,33 +667,33 @@ def fail() -> None:
 def test_a_plugin_is_quarantined_after_so_many_failures_in_a_row() -> None:
     seen = Seen()
     made = host({"bad": plugin(om_csp)}, seen=seen, max_failures=3)
-    assert [made.guarded("bad", fail) for _ in range(3)] == [(False, None)] * 3
+    assert [made.call_guarded("bad", fail) for _ in range(3)] == [(False, None)] * 3
     found = status(made, "bad")
     assert (found.state, found.failures) == ("quarantined", 3)
     assert found.reason == "failed 3 times in a row; the last: fail raised RuntimeError: again"
     assert seen.of("plugin_quarantined") == [{"name": "bad", "failures": 3}]
-    assert made.guarded("bad", lambda: "never called") == (False, None)
+    assert made.call_guarded("bad", lambda: "never called") == (False, None)
     assert made.collect("om_csp") == []
 
 
 def test_a_success_forgets_the_failures_before_it() -> None:
     made = host({"flaky": plugin(om_csp)}, max_failures=2)
     for _ in range(5):
-        made.guarded("flaky", fail)
-        assert made.guarded("flaky", lambda a, b=0: a + b, 1, b=2) == (True, 3)
+        made.call_guarded("flaky", fail)
+        assert made.call_guarded("flaky", lambda a, b=0: a + b, 1, b=2) == (True, 3)
     assert status(made, "flaky").state == "active"
     assert status(made, "flaky").failures == 5
 
 
 def test_a_quarantined_plugin_leaves_the_others_alone() -> None:
     made = host({"bad": plugin(om_csp), "good": plugin(om_csp)}, max_failures=1)
-    made.guarded("bad", fail)
+    made.call_guarded("bad", fail)
     assert [name for name, _ in made.collect("om_csp")] == ["good"]
 
 
 def test_a_guarded_call_never_raises_even_when_strict(caplog: pytest.LogCaptureFixture) -> None:
     made = host({"bad": plugin(om_csp)}, strict=True)
-    assert made.guarded("bad", fail) == (False, None)
+    assert made.call_guarded("bad", fail) == (False, None)
     assert "plugin bad: fail raised RuntimeError: again" in caplog.text
 
 
@@ -702,12 +702,12 @@ def test_a_guarded_call_lets_what_stops_the_process_through() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        host().guarded("anyone", stop)
+        host().call_guarded("anyone", stop)
 
 
 def test_a_name_that_is_no_plugin_is_still_called_under_guard() -> None:
-    assert host().guarded("the application", lambda: 1) == (True, 1)
-    assert host().guarded("the application", fail) == (False, None)
+    assert host().call_guarded("the application", lambda: 1) == (True, 1)
+    assert host().call_guarded("the application", fail) == (False, None)
 
 
 # --- startup and shutdown -----------------------------------------------------------------------
@@ -746,7 +746,7 @@ def test_a_quarantined_plugin_may_give_its_resources_back() -> None:
     calls: list[str] = []
     made = host({"bad": plugin(om_shutdown=hookimpl(lambda: calls.append("down")))}, max_failures=1)
     made.startup()
-    made.guarded("bad", fail)
+    made.call_guarded("bad", fail)
     made.shutdown()
     assert calls == ["down"]
 
@@ -819,7 +819,7 @@ answers = [
 ]
 csp = made.collect("om_csp")
 json.dump({"answers": answers, "csp": csp, "flask": "flask" in sys.modules,
-           "statuses": [dataclasses.asdict(s) for s in made.statuses()]}, sys.stdout)
+           "statuses": [dataclasses.asdict(s) for s in made.get_statuses()]}, sys.stdout)
 """
 
 
