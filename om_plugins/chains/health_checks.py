@@ -17,6 +17,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Annotated
 
@@ -67,6 +68,7 @@ class _ProbeResults(msgspec.Struct):
     )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class HealthChecks:
     """Probes the engines of one application.
 
@@ -82,36 +84,25 @@ class HealthChecks:
         threads: False runs one probe after another on the calling thread, for tests.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        hub: Hub,
-        scheduler: Scheduler,
-        bus: EngineBus,
-        chains: Callable[[], Mapping[str, EngineChain]],
-        breakers: BreakerRegistry,
-        interval_s: float,
-        namespace: str,
-        threads: bool = True,
-    ) -> None:
-        self._clock = clock
-        self._hub = hub
-        self._scheduler = scheduler
-        self._bus = bus
-        self._chains = chains
-        self._breakers = breakers
-        self._interval_s = interval_s
-        self._namespace = namespace
-        self._threads = threads
+    clock: Clock
+    hub: Hub
+    scheduler: Scheduler
+    bus: EngineBus
+    chains: Callable[[], Mapping[str, EngineChain]]
+    breakers: BreakerRegistry
+    interval_s: float
+    namespace: str
+    threads: bool = True
+
+    def __post_init__(self) -> None:
         self._pid = 0
         self._reset()
         renew_after_fork(self)
-        if interval_s:
-            bus.subscribe(_KIND, self._receive_results)
-            bus.before_first_read(self.receive_retained)
-            bus.after_each_read(self._start_rounds)
-            bus.after_each_read(self._expire_results)
+        if self.interval_s:
+            self.bus.subscribe(_KIND, self._receive_results)
+            self.bus.before_first_read(self.receive_retained)
+            self.bus.after_each_read(self._start_rounds)
+            self.bus.after_each_read(self._expire_results)
 
     def _reset(self) -> None:
         self._round = threading.Lock()
@@ -124,19 +115,19 @@ class HealthChecks:
 
     def start(self) -> None:
         """Start in this process, as soon as there is an engine to probe."""
-        if self._interval_s and self._pid != os.getpid():
+        if self.interval_s and self._pid != os.getpid():
             self._pid = os.getpid()
             self._start_rounds()
 
     def _start_rounds(self) -> None:
         if self._stop is None and self._pid == os.getpid() and self._targets():
-            self._stop = self._scheduler.every(
-                self._interval_s / _JITTER,
+            self._stop = self.scheduler.every(
+                self.interval_s / _JITTER,
                 self.begin_round,
-                name=f"engine-probes:{self._namespace}",
+                name=f"engine-probes:{self.namespace}",
                 elected=True,
             )
-            self._scheduler.submit(self.run_first_round, name="engine-warm-up")
+            self.scheduler.submit(self.run_first_round, name="engine-warm-up")
 
     def close(self) -> None:
         """Stop. Probes that are running are left to end."""
@@ -147,16 +138,16 @@ class HealthChecks:
 
     def run_first_round(self) -> None:
         """Probe now, unless another worker does or has done so not long ago."""
-        if any(event.age_s < self._interval_s for event in self._bus.retained(_RETAINED)):
+        if any(event.age_s < self.interval_s for event in self.bus.retained(_RETAINED)):
             return
-        if self._hub.lease(f"engine-warm-up:{self._namespace}", self._interval_s) is not None:
+        if self.hub.lease(f"engine-warm-up:{self.namespace}", self.interval_s) is not None:
             self.begin_round()
 
     def begin_round(self) -> None:
         """Begin a round on a thread of its own, unless one is running."""
         if not self._targets():
             return
-        if not self._threads:
+        if not self.threads:
             self.run_round()
         elif not self._round.locked():
             begin_thread(self.run_round, "om-probes", logger)
@@ -173,15 +164,15 @@ class HealthChecks:
             self._round.release()
         if found:
             results = [[*key, well] for key, well in found.items()]
-            retained = RetainedKey(_RETAINED, EXPIRY_INTERVALS * self._interval_s)
-            self._apply(found, self._clock.monotonic())
-            self._bus.publish(_KIND, {"words": results}, retained)
+            retained = RetainedKey(_RETAINED, EXPIRY_INTERVALS * self.interval_s)
+            self._apply(found, self.clock.monotonic())
+            self.bus.publish(_KIND, {"words": results}, retained)
 
     def _targets(self) -> list[tuple[BreakerKey, EngineState]]:
         """Return one engine for each breaker, those that have waited longest first."""
-        by_breaker = {id(breaker): key for key, breaker in self._breakers.pairs()}
+        by_breaker = {id(breaker): key for key, breaker in self.breakers.pairs()}
         found: dict[BreakerKey, EngineState] = {}
-        for chain in list(self._chains().values()):
+        for chain in list(self.chains().values()):
             for engine in chain.states:
                 key = by_breaker.get(id(engine.breaker))
                 if key is not None and getattr(engine.spec.engine, "probe", None) is not None:
@@ -191,15 +182,15 @@ class HealthChecks:
         return targets[first:] + targets[:first]
 
     def _probe_all(self, targets: list[tuple[BreakerKey, EngineState]]) -> dict[BreakerKey, bool]:
-        if not self._threads:
+        if not self.threads:
             return {
                 key: well
                 for key, engine in targets
-                if (well := _probe(engine, probe_call(engine, self._clock, PROBE_TIMEOUT_S)))
+                if (well := _probe(engine, probe_call(engine, self.clock, PROBE_TIMEOUT_S)))
                 is not None
             }
-        monotonic = self._clock.monotonic
-        round_ends = monotonic() + min(MAX_ROUND_S, self._interval_s)
+        monotonic = self.clock.monotonic
+        round_ends = monotonic() + min(MAX_ROUND_S, self.interval_s)
         waiting = deque(targets)
         running: dict[BreakerKey, Call] = {}
         done: SimpleQueue[tuple[BreakerKey, bool | None]] = SimpleQueue()
@@ -215,7 +206,7 @@ class HealthChecks:
             while waiting and len(running) < MAX_CONCURRENT_PROBES:
                 key, engine = waiting.popleft()
                 self._next += 1
-                call = probe_call(engine, self._clock, PROBE_TIMEOUT_S)
+                call = probe_call(engine, self.clock, PROBE_TIMEOUT_S)
                 begun = self._begin_probe(key, engine, call, done)
                 if begun is None:
                     found[key] = False  # its last probe still hangs
@@ -261,40 +252,40 @@ class HealthChecks:
 
     def receive_retained(self) -> None:
         """Apply the results that the hub retains for workers that start later."""
-        self._bus.replay(_RETAINED, self._receive_results)
+        self.bus.replay(_RETAINED, self._receive_results)
 
     def _receive_results(self, event: EngineEvent) -> None:
         said = convert(event.data, _ProbeResults)
-        if event.own or event.age_s >= EXPIRY_INTERVALS * self._interval_s:
+        if event.own or event.age_s >= EXPIRY_INTERVALS * self.interval_s:
             return
         # While a process starts, one result may come twice: as retained and as published.
-        again_s = min(1.0, self._interval_s / 4)
+        again_s = min(1.0, self.interval_s / 4)
         if self._received_at is None or event.at - self._received_at >= again_s:
             self._apply({(one.chain, one.engine): one.well for one in said.results}, event.at)
 
     def _apply(self, found: Mapping[BreakerKey, bool], at: float) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self._received_at = at
         for key, well in found.items():
-            breaker = self._breakers.find(key)
+            breaker = self.breakers.find(key)
             if breaker is not None:
                 breaker.note_probe(well, now, at)
         self._check_health()
 
     def _expire_results(self) -> None:
         """Drop the results once nobody probes any more."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         received_at = self._received_at
-        if received_at is None or now - received_at < EXPIRY_INTERVALS * self._interval_s:
+        if received_at is None or now - received_at < EXPIRY_INTERVALS * self.interval_s:
             return
         self._received_at = None
-        for _, breaker in self._breakers.pairs():
+        for _, breaker in self.breakers.pairs():
             breaker.note_probe(None, now, now)
         self._check_health()
 
     def _check_health(self) -> None:
         """Report changes of health now, not when somebody next reads it."""
-        for chain in list(self._chains().values()):
+        for chain in list(self.chains().values()):
             chain.health()
 
     def after_fork(self) -> None:

@@ -19,6 +19,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ..core.fork import renew_after_fork
@@ -188,6 +189,7 @@ class Tier(Generic[Member]):
         return bool(others) and own.failure_rate > sum(others) / len(others) + OUTLIER_RATE
 
 
+@dataclass(slots=True, eq=False)
 class Ejection:
     """Whether an engine is asked last for a while because its equals do better.
 
@@ -196,11 +198,8 @@ class Ejection:
         times: how often in a row it was ejected.
     """
 
-    __slots__ = ("times", "until")
-
-    def __init__(self) -> None:
-        self.until = float("-inf")
-        self.times = 0
+    until: float = float("-inf")
+    times: int = 0
 
     def begin(self, now: float) -> None:
         """Eject the engine: for 30 s, and 30 s more each time in a row, at most 5 min."""
@@ -351,6 +350,7 @@ class EngineLoad:
         self._updated_at = now
 
 
+@dataclass(slots=True, eq=False)
 class EngineTraffic:
     """What counts the calls of one engine beside its breaker.
 
@@ -365,19 +365,10 @@ class EngineTraffic:
     Each call that :meth:`enter` let in calls :meth:`leave` exactly once.
     """
 
-    __slots__ = ("bulkhead", "bulkhead_wait_s", "latency", "load")
-
-    def __init__(
-        self,
-        bulkhead: Bulkhead | None,
-        load: EngineLoad | None,
-        latency: LatencyQuantile | None,
-        bulkhead_wait_s: float = 0.0,
-    ) -> None:
-        self.bulkhead = bulkhead
-        self.load = load
-        self.latency = latency
-        self.bulkhead_wait_s = bulkhead_wait_s
+    bulkhead: Bulkhead | None
+    load: EngineLoad | None
+    latency: LatencyQuantile | None
+    bulkhead_wait_s: float = 0.0
 
     @property
     def full(self) -> bool:

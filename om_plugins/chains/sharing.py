@@ -84,6 +84,7 @@ class EngineEvent:
 Listener = Callable[[EngineEvent], None]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class EngineBus:
     """This process's side of the topic.
 
@@ -96,21 +97,15 @@ class EngineBus:
             leaves the hub alone.
     """
 
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        scheduler: Scheduler,
-        clock: Clock,
-        namespace: str,
-        has_engines: Callable[[], bool],
-    ) -> None:
-        self._hub = hub
-        self._scheduler = scheduler
-        self._clock = clock
-        self._has_engines = has_engines
-        self._prefix = f"engines/{namespace}/"
-        self._topic = f"engines:{namespace}"
+    hub: Hub
+    scheduler: Scheduler
+    clock: Clock
+    namespace: str
+    has_engines: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self._prefix = f"engines/{self.namespace}/"
+        self._topic = f"engines:{self.namespace}"
         self._listeners: dict[str, Listener] = {}
         self._before_first_read: list[Callable[[], None]] = []
         self._after_each_read: list[Callable[[], None]] = []
@@ -145,7 +140,7 @@ class EngineBus:
         """Start to read in this process. A forked child has to start anew."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._stop = self._scheduler.every(READ_INTERVAL_S, self.read, name="engine-news")
+            self._stop = self.scheduler.every(READ_INTERVAL_S, self.read, name="engine-news")
 
     def close(self) -> None:
         """Stop reading."""
@@ -165,12 +160,12 @@ class EngineBus:
         """
         message: dict[str, object] = {"kind": kind, "origin": self.origin, "data": dict(data)}
         self._unpublished.append((message, retained))
-        self._scheduler.submit(self._publish_all, name="engine-news")
+        self.scheduler.submit(self._publish_all, name="engine-news")
 
     def retained(self, prefix: str) -> list[EngineEvent]:
         """Return the events that are retained under keys that begin with ``prefix``."""
         found = []
-        for value in self._hub.scan(self._prefix + prefix).values():
+        for value in self.hub.scan(self._prefix + prefix).values():
             if isinstance(value, Mapping):
                 event = self._event(value, value.get("at"))
                 if event is not None:
@@ -184,15 +179,15 @@ class EngineBus:
 
     def read(self) -> None:
         """Read the new events and call their listeners."""
-        if not self._has_engines():
+        if not self.has_engines():
             return
         with self._lock:
             self._flush()
             if self._last_id is None:
-                self._last_id = self._hub.last_id(self._topic)
+                self._last_id = self.hub.last_id(self._topic)
                 for callback in self._before_first_read:
                     callback()
-            while messages := self._hub.read(self._topic, self._last_id, limit=_READ_LIMIT):
+            while messages := self.hub.read(self._topic, self._last_id, limit=_READ_LIMIT):
                 for message in messages:
                     self._last_id = message.id
                     self._dispatch(message.data, message.at)
@@ -209,10 +204,10 @@ class EngineBus:
     def _flush(self) -> None:
         while self._unpublished:
             message, retained = self._unpublished.popleft()
-            self._hub.publish(self._topic, message)
+            self.hub.publish(self._topic, message)
             if retained is not None:
-                value = {**message, "at": self._clock.time()} if retained.ttl > 0.0 else None
-                self._hub.put(self._prefix + retained.key, value, retained.ttl or 1.0)
+                value = {**message, "at": self.clock.time()} if retained.ttl > 0.0 else None
+                self.hub.put(self._prefix + retained.key, value, retained.ttl or 1.0)
 
     def _dispatch(self, message: object, at: float) -> None:
         kind = message.get("kind") if isinstance(message, Mapping) else None
@@ -227,10 +222,10 @@ class EngineBus:
         data, origin = message.get("data"), message.get("origin")
         if not isinstance(data, Mapping) or not isinstance(origin, str):
             return None
-        age_s = max(self._clock.time() - at, 0.0)
+        age_s = max(self.clock.time() - at, 0.0)
         if age_s != age_s:
             return None
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         return EngineEvent(data, origin, origin == self.origin, now - age_s, age_s)
 
 
@@ -265,6 +260,7 @@ class _Forced(msgspec.Struct):
     state: Literal["open", "closed"] | None
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BreakerSharing:
     """Publishes the changes of this process's breakers, and applies those of other workers.
 
@@ -275,20 +271,19 @@ class BreakerSharing:
         shared: share opening and closing too, not only forced states.
     """
 
-    def __init__(
-        self, *, breakers: BreakerRegistry, bus: EngineBus, clock: Clock, shared: bool
-    ) -> None:
-        self._breakers = breakers
-        self._bus = bus
-        self._clock = clock
-        self._shared = shared
+    breakers: BreakerRegistry
+    bus: EngineBus
+    clock: Clock
+    shared: bool
+
+    def __post_init__(self) -> None:
         self._forced: dict[BreakerKey, Literal["open", "closed"]] = {}
-        breakers.watch(self._watch)
-        bus.subscribe("breaker forced", self._apply_forced)
-        if shared:
-            bus.subscribe("breaker opened", self._apply_opened)
-            bus.subscribe("breaker closed", self._apply_closed)
-        bus.before_first_read(self.receive_retained)
+        self.breakers.watch(self._watch)
+        self.bus.subscribe("breaker forced", self._apply_forced)
+        if self.shared:
+            self.bus.subscribe("breaker opened", self._apply_opened)
+            self.bus.subscribe("breaker closed", self._apply_closed)
+        self.bus.before_first_read(self.receive_retained)
 
     # --- changes here ---
 
@@ -298,20 +293,20 @@ class BreakerSharing:
         breaker.on_change = partial(self._publish_change, key, breaker)
 
     def _publish_change(self, key: BreakerKey, breaker: Breaker, change: Change) -> None:
-        view = breaker.view(self._clock.monotonic())
+        view = breaker.view(self.clock.monotonic())
         name: dict[str, object] = {"chain": key[0], "engine": key[1]}
         if change == "forced":
             retained = RetainedKey(f"forced/{_digest(key)}", FORCED_TTL_S if view.forced else 0.0)
-            self._bus.publish("breaker forced", {**name, "state": view.forced}, retained)
-        elif not self._shared:
+            self.bus.publish("breaker forced", {**name, "state": view.forced}, retained)
+        elif not self.shared:
             return
         elif change == "closed":
             retained = RetainedKey(f"opened/{_digest(key)}", 0.0)
-            self._bus.publish("breaker closed", name, retained)
+            self.bus.publish("breaker closed", name, retained)
         elif view.state == "open":
             for_s = view.retry_after_s or 0.0
             retained = RetainedKey(f"opened/{_digest(key)}", max(for_s, 0.1))
-            self._bus.publish(
+            self.bus.publish(
                 "breaker opened", {**name, "for_s": for_s, "in_a_row": view.in_a_row}, retained
             )
 
@@ -319,16 +314,16 @@ class BreakerSharing:
 
     def receive_retained(self) -> None:
         """Apply the states that the hub retains for workers that start later."""
-        self._bus.replay("forced/", self._apply_forced)
-        if self._shared:
-            self._bus.replay("opened/", self._apply_opened)
+        self.bus.replay("forced/", self._apply_forced)
+        if self.shared:
+            self.bus.replay("opened/", self._apply_opened)
 
     def _apply_forced(self, event: EngineEvent) -> None:
         # A worker applies its own events as all others, so that of two operators the same one is
         # the last in every worker.
         said = convert(event.data, _Forced)
         key = (said.chain, said.engine)
-        breaker = self._breakers.find(key)
+        breaker = self.breakers.find(key)
         if breaker is not None and breaker.force(said.state, remote=True):
             what = f"was forced {said.state}" if said.state else "decides by itself again"
             named = " / ".join(part[:200] for part in key if part)
@@ -340,20 +335,20 @@ class BreakerSharing:
 
     def _apply_opened(self, event: EngineEvent) -> None:
         said = convert(event.data, _Opened)
-        breaker = self._breakers.find((said.chain, said.engine))
+        breaker = self.breakers.find((said.chain, said.engine))
         left_s = said.for_s - event.age_s
         if event.own or breaker is None or left_s <= 0.0:
             return
-        if not breaker.permit and event.origin > self._bus.origin:
+        if not breaker.permit and event.origin > self.bus.origin:
             return  # it opened in both workers: one of them probes first, and here it is this one
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         breaker.apply_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
 
     def _apply_closed(self, event: EngineEvent) -> None:
         said = convert(event.data, _Closed)
-        breaker = self._breakers.find((said.chain, said.engine))
+        breaker = self.breakers.find((said.chain, said.engine))
         if breaker is not None and not event.own:
-            breaker.apply_closed(self._clock.monotonic(), event.at)
+            breaker.apply_closed(self.clock.monotonic(), event.at)
 
 
 def _digest(key: BreakerKey) -> str:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import AttemptTimeout, CallerDeadline, Cancelled
@@ -24,56 +25,42 @@ _call_numbers = itertools.count(1)
 caller_gone: ContextVar[Callable[[], bool] | None] = ContextVar(
     "om_plugins.caller_gone", default=None
 )
-"""Says, without waiting, whether the client for whom a call is made has gone away. Who serves the
-client sets it around the call; the HTTP engines look about twice a second while they wait, also
-for the later chunks of a stream, and cancel the call."""
+"""A function that returns, without waiting, whether the client of a call has disconnected. The code
+that serves the client sets it around the call. The HTTP engines call it about twice a second while
+they wait, also for the later chunks of a stream, and cancel the call when it returns True."""
 
 current_request: ContextVar[WSGIEnvironment | None] = ContextVar(
     "om_plugins.current_request", default=None
 )
-"""The WSGI environ of the request for which a chain is called, for code that is called from inside
-the chain. ``None`` when no request is known."""
+"""The WSGI environ of the request for which a chain is called. Code that the chain calls reads it.
+``None`` when no request is known."""
 
 
 class Call:
-    """One question to a chain of engines; the same object on every attempt.
+    """One call to a chain of engines. All attempts of the call get the same object.
 
     Args:
-        payload: what to answer. Engines must not change it.
-        chain: the chain's name.
-        headers: request headers to pass on (lower-case names).
-        method: the HTTP method of the question, for engines that care; an ``HttpEngine`` uses
-            its own.
-        stream: the caller wants chunks as they come.
-        idempotent: whether the *same* engine may be asked again; ``None`` leaves it to the
-            engine's trait.
-        idempotency_key: sent with every attempt; made on first use when not given.
-        deadline: when the caller stops waiting, on ``monotonic``'s clock; ``inf`` for never.
+        payload: the question. Engines must not change it.
+        chain: the name of the chain.
+        headers: request headers to pass on, with names in lower case.
+        method: the HTTP method of the question, for engines that use it. An ``HttpEngine`` uses
+            its own method.
+        stream: the caller wants the chunks of the answer as they arrive.
+        idempotent: whether the chain may call the *same* engine again; ``None`` uses the trait of
+            the engine.
+        idempotency_key: the key that every attempt sends; made on first use when not given.
+        deadline: when the caller stops waiting, on the clock ``monotonic``; ``inf`` for never.
         monotonic: the clock.
 
     Attributes:
-        attempt: the number of the attempt under way, from 1, counted over all tiers.
-        tier: the tier under way.
+        attempt: the number of the current attempt, from 1, counted over all tiers.
+        tier: the current tier.
         attempt_deadline: when this attempt must have ended; never later than ``deadline``.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_cancelled",
-        "_id",
-        "_idempotency_key",
-        "_monotonic",
-        "attempt",
-        "attempt_deadline",
-        "chain",
-        "deadline",
-        "headers",
-        "idempotent",
-        "method",
-        "payload",
-        "stream",
-        "tier",
-    )
+    __slots__ = ("_callbacks", "_cancelled", "_id", "_idempotency_key", "_monotonic", "attempt",
+                 "attempt_deadline", "chain", "deadline", "headers", "idempotent", "method",
+                 "payload", "stream", "tier")  # fmt: skip
 
     def __init__(
         self,
@@ -105,14 +92,14 @@ class Call:
 
     @property
     def id(self) -> str:
-        """A name for this call, unique in this process and readable in logs."""
+        """The name of this call: unique in this process, and short enough for logs."""
         if self._id is None:
             self._id = f"{os.getpid():x}-{next(_call_numbers):x}"
         return self._id
 
     @property
     def idempotency_key(self) -> str:
-        """The ``Idempotency-Key`` of this call: the same on every attempt."""
+        """The ``Idempotency-Key`` of this call, which all attempts send."""
         if self._idempotency_key is None:
             self._idempotency_key = os.urandom(16).hex()
         return self._idempotency_key
@@ -123,19 +110,22 @@ class Call:
         return self._cancelled
 
     def remaining(self) -> float:
-        """Seconds left for this attempt; negative when its time is over, ``inf`` for no limit.
+        """Return the seconds left for this attempt.
 
-        An engine passes this to whatever it waits on: a socket, a lock, a subprocess.
+        An engine passes this number to each wait: on a socket, a lock, a subprocess.
+
+        Returns:
+            A negative number when the time of the attempt is over; ``inf`` for no limit.
         """
         return self.attempt_deadline - self._monotonic()
 
     def raise_if_done(self) -> None:
-        """Stop here when nobody waits for the answer any more.
+        """Raise an error when nobody waits for the answer any more.
 
         Raises:
-            Cancelled: the caller gave up.
+            Cancelled: the call was cancelled.
             CallerDeadline: the total deadline passed.
-            AttemptTimeout: this attempt's time is over, the call's is not.
+            AttemptTimeout: the deadline of this attempt passed, and that of the call did not.
         """
         if self._cancelled:
             raise Cancelled(f"call {self.id} was cancelled")
@@ -146,10 +136,10 @@ class Call:
             raise AttemptTimeout(f"call {self.id}: attempt {self.attempt} took too long")
 
     def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have ``callback`` run, in another thread perhaps, when the call is cancelled.
+        """Run ``callback`` when the call is cancelled, possibly in another thread.
 
         Returns:
-            A function that takes the callback back; engines call it when the attempt ends.
+            A function that removes the callback. Engines call it when the attempt ends.
         """
         if self._cancelled:
             callback()
@@ -168,16 +158,16 @@ class Call:
         return remove
 
     def cut(self) -> None:
-        """Stop the attempt under way, not the call: what was given to :meth:`on_cancel` runs.
+        """Stop the current attempt, but not the call: run the callbacks of :meth:`on_cancel`.
 
-        For a timer that interrupts an engine at its ``attempt_deadline``; the call goes on to its
-        next attempt or tier.
+        A timer calls this to interrupt an engine at its ``attempt_deadline``. The call continues
+        with its next attempt or tier.
         """
         callbacks, self._callbacks = self._callbacks, None
         _run(callbacks)
 
     def cancel(self) -> None:
-        """Tell the engine at work that nobody waits any more. Safe to call twice."""
+        """Cancel the call: run the callbacks of :meth:`on_cancel`. A second call does nothing."""
         self._cancelled = True
         callbacks, self._callbacks = self._callbacks, None
         _run(callbacks)
@@ -187,7 +177,8 @@ class Call:
 
 
 def _run(callbacks: list[Callable[[], None]] | None) -> None:
-    """Run each once, whoever else does the same; one that raises does not keep the others."""
+    """Run each callback once, also when several threads do this at the same time. An error of one
+    callback does not stop the others."""
     if not callbacks:
         return
     try:
@@ -200,66 +191,39 @@ def _run(callbacks: list[Callable[[], None]] | None) -> None:
         _run(callbacks)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Answer:
-    """What a chain answered, and how it came about.
+    """The answer of a chain, and which engine gave it after which attempts.
 
-    An engine may return one (to set ``metadata`` or ``status``), a plain payload, or an
-    iterator of chunks; the chain fills in the rest.
+    An engine may return an ``Answer`` (to set ``metadata`` or ``status``), a plain payload, or an
+    iterator of chunks. The chain sets the other attributes.
 
     Args:
         payload: the answer; ``None`` when it is streamed.
-        chunks: the iterator of a streamed answer: ``str``, ``bytes`` or JSON-like values. Close
-            it (or the answer) when you stop early.
+        chunks: the iterator of a streamed answer: ``str``, ``bytes`` or JSON-like values. A caller
+            that stops early closes the iterator or the answer.
         engine: the name of the engine that answered.
-        tier: its tier, from 1.
-        attempts: how many times an engine was really asked, this time included.
-        degraded: True when a tier before this one exists and could not answer.
+        tier: the tier of that engine, from 1.
+        attempts: how many times an engine was called, the last time included.
+        degraded: True when an earlier tier exists and could not answer.
         stale: True for a copy of an earlier answer.
         status: the HTTP status to answer with, for engines that speak HTTP.
-        metadata: what the engine wants known: model, usage, age of a copy.
-        history: one record per failed or skipped attempt before this one.
-        elapsed_s: seconds from the call to the answer (the first chunk, when streamed).
+        metadata: more data from the engine, such as model, usage, or the age of a copy.
+        history: one record for each failed or skipped attempt before the last one.
+        elapsed_s: seconds from the call to the answer (to its first chunk, when streamed).
     """
 
-    __slots__ = (
-        "attempts",
-        "chunks",
-        "degraded",
-        "elapsed_s",
-        "engine",
-        "history",
-        "metadata",
-        "payload",
-        "stale",
-        "status",
-        "tier",
-    )
-
-    def __init__(
-        self,
-        payload: object = None,
-        chunks: Iterator[object] | None = None,
-        engine: str = "",
-        tier: int = 1,
-        attempts: int = 1,
-        degraded: bool = False,
-        stale: bool = False,
-        status: int = 200,
-        metadata: Mapping[str, object] | None = None,
-        history: Sequence[Attempt] = (),
-        elapsed_s: float = 0.0,
-    ) -> None:
-        self.payload = payload
-        self.chunks = chunks
-        self.engine = engine
-        self.tier = tier
-        self.attempts = attempts
-        self.degraded = degraded
-        self.stale = stale
-        self.status = status
-        self.metadata = metadata
-        self.history = history
-        self.elapsed_s = elapsed_s
+    payload: object = None
+    chunks: Iterator[object] | None = None
+    engine: str = ""
+    tier: int = 1
+    attempts: int = 1
+    degraded: bool = False
+    stale: bool = False
+    status: int = 200
+    metadata: Mapping[str, object] | None = None
+    history: Sequence[Attempt] = ()
+    elapsed_s: float = 0.0
 
     @property
     def streamed(self) -> bool:
@@ -267,11 +231,11 @@ class Answer:
         return self.chunks is not None
 
     def __iter__(self) -> Iterator[object]:
-        """The chunks of a streamed answer, or the payload as the only one."""
+        """Return the chunks of a streamed answer, or the payload as the only chunk."""
         return iter((self.payload,)) if self.chunks is None else self.chunks
 
     def close(self) -> None:
-        """Give up a streamed answer: the upstream is closed, no breaker counts it."""
+        """Stop a streamed answer early: close the upstream. No breaker counts this."""
         close = getattr(self.chunks, "close", None)
         if close is not None:
             close()

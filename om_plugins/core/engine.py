@@ -1,4 +1,4 @@
-"""What chains and engines tell each other beside calls and answers.
+"""The values that chains and engines exchange, except calls and answers.
 
 :mod:`om_plugins.types` exports these classes; plugins import them from there. This module imports
 nothing of the package, so that errors and calls can both refer to it.
@@ -17,15 +17,16 @@ Sent = Literal["no", "maybe", "yes"]
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A whole HTTP request, as the payload of a call to engines that speak HTTP raw.
+    """A whole HTTP request: the payload of a call to engines that pass requests on unchanged.
 
     Attributes:
         method: the HTTP method, upper case.
-        target: path and query as they stand in the request line (RFC 9112 section 3.2.1),
-            percent-encoded.
-        headers: name and value in order, repeated names apart. No line breaks in either.
-        body: bytes, which may be sent again, or an iterable of bytes, which can be read once.
-        length: of a body that is an iterable, in bytes; ``None`` when it is not known.
+        target: path and query as in the request line (RFC 9112 section 3.2.1), percent-encoded.
+        headers: pairs of name and value in order. A repeated name has one pair for each value.
+            Neither contains line breaks.
+        body: bytes, which an engine may send again, or an iterable of bytes, which it can read
+            once.
+        length: the length of an iterable body in bytes; ``None`` when it is not known.
     """
 
     method: str = "GET"
@@ -37,13 +38,14 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class HttpResponse:
-    """A whole HTTP response, or its head when the answer's ``chunks`` are its body.
+    """A whole HTTP response, or its head when the ``chunks`` of the answer are its body.
 
     Attributes:
         status: the HTTP status code.
-        headers: name and value in order, repeated names apart; no hop-by-hop ones (RFC 9110
-            section 7.6.1). ``Content-Length`` is there when it is known.
-        body: the body as it was sent, still with its Content-Encoding; empty when streamed.
+        headers: pairs of name and value in order. A repeated name has one pair for each value.
+            Hop-by-hop headers (RFC 9110 section 7.6.1) are left out. ``Content-Length`` is included
+            when it is known.
+        body: the body as the upstream sent it, with its Content-Encoding; empty when streamed.
     """
 
     status: int = 200
@@ -53,16 +55,17 @@ class HttpResponse:
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class EngineTraits:
-    """What a chain must know of an engine before it may ask it.
+    """The properties of an engine that decide how a chain may call it.
 
     Attributes:
-        streaming: it can answer in chunks.
-        idempotent: asking twice does no more than asking once.
-        local: it has no effect outside this process, so it may answer any call, at any time.
-        cancellable: it ends soon after ``call.remaining()`` is over.
-        hedge_safe: two of the same call may run at once.
-        max_concurrency: how many calls it takes at once; ``None`` for no limit.
-        breaker_key: engines with the same key share one breaker (the same host); "" for its own.
+        streaming: the engine can answer in chunks.
+        idempotent: two calls have the same effect as one.
+        local: the engine has no effect outside this process, so it may answer any call at any time.
+        cancellable: the engine stops soon after ``call.remaining()`` has become negative.
+        hedge_safe: the same call may run twice at the same time.
+        max_concurrency: how many calls the engine accepts at the same time; ``None`` for no limit.
+        breaker_key: engines with the same key (the same host) share one breaker; "" for a breaker
+            of its own.
     """
 
     streaming: bool = False
@@ -88,13 +91,13 @@ class EngineTraitKeywords(TypedDict, total=False):
 
 @dataclass(slots=True)
 class EngineSpec:
-    """One engine's place in a chain, as ``om_engines`` returns it.
+    """An engine, and its position in a chain. ``om_engines`` returns these.
 
     Attributes:
         engine: an :class:`~om_plugins.protocols.Engine`.
-        chain: the chain's name.
-        tier: lower tiers are asked first, from 1.
-        weight: share among engines of the same tier.
+        chain: the name of the chain.
+        tier: the tier, from 1. A chain calls lower tiers first.
+        weight: the share of the calls among the engines of the same tier.
     """
 
     engine: object
@@ -105,7 +108,7 @@ class EngineSpec:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt that failed, or one engine that was skipped."""
+    """A failed attempt, or an engine that the chain skipped."""
 
     engine: str
     tier: int
@@ -116,7 +119,8 @@ class Attempt:
     skipped: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        """For logs and JSON: the error as its class name, never its text."""
+        """Return the attempt as data for logs and JSON, with the class of the error, but not its
+        text."""
         return {
             "engine": self.engine,
             "tier": self.tier,
@@ -128,7 +132,7 @@ class Attempt:
 
 
 class Health(StrEnum):
-    """How an engine is doing, read from its breaker and recent calls."""
+    """The state of an engine, computed from its breaker and its latest calls."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -138,17 +142,19 @@ class Health(StrEnum):
 
 @dataclass(slots=True)
 class EngineHealth:
-    """A snapshot of one engine's health.
+    """The health of one engine at one moment.
 
     Attributes:
-        failure_rate: share of failed calls in the breaker's window, 0 to 1.
-        slow_rate: share of slow calls in the window, 0 to 1.
-        samples: calls in the window.
+        failure_rate: the share of failed calls in the window of the breaker, 0 to 1.
+        slow_rate: the share of slow calls in the window, 0 to 1.
+        samples: the number of calls in the window.
         since: when the state began (Unix time).
-        last_error: class name of the newest failure, "" for none.
-        forced: what an operator decided of its breaker, ``"open"`` or ``"closed"``; "": nothing.
-        ejected: its equals do better, so it is asked last for a while.
-        probed_at: when a prober last looked at it (Unix time), ``None`` for never.
+        last_error: the class name of the newest failure; "" for none.
+        forced: the state that an operator gave the breaker, ``"open"`` or ``"closed"``; "" for
+            none.
+        ejected: the chain calls the engine last for a while, because the other engines of its tier
+            do better.
+        probed_at: when a health check last ran (Unix time); ``None`` for never.
     """
 
     engine: str

@@ -14,7 +14,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -57,6 +57,7 @@ _NOISE = re.compile(
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ReportEndpoint:
     """A WSGI application that takes violation reports and always answers 204.
 
@@ -74,23 +75,16 @@ class ReportEndpoint:
         rate: how many reports are taken in how many seconds, in this process; the rest is dropped.
     """
 
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        emit: Emit,
-        clock: Clock,
-        prefix: str = "/_om",
-        route_of: Callable[[str, str], str] | None = None,
-        rate: tuple[int, int] = (100, 60),
-    ) -> None:
-        self._hub = hub
-        self._emit = emit
-        self._clock = clock
-        self._prefix = prefix
-        self._route_of = route_of
-        self._violations = Violations(hub, clock)
-        self._limit, self._period_s = rate
+    hub: Hub
+    emit: Emit
+    clock: Clock
+    prefix: str = "/_om"
+    route_of: Callable[[str, str], str] | None = None
+    rate: tuple[int, int] = (100, 60)
+
+    def __post_init__(self) -> None:
+        self._violations = Violations(self.hub, self.clock)
+        self._limit, self._period_s = self.rate
         # no lock: two threads may let one report too many pass, which harms nothing
         self._window_end = -math.inf
         self._taken = 0
@@ -111,7 +105,7 @@ class ReportEndpoint:
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
         try:
             if not self._full():
-                root = environ.get("SCRIPT_NAME", "").removesuffix(self._prefix)
+                root = environ.get("SCRIPT_NAME", "").removesuffix(self.prefix)
                 self._take(read_body(environ, _MAX_BODY_BYTES), root)
         except Exception:
             # a stranger decides what arrives, so this must not fill the log
@@ -123,7 +117,7 @@ class ReportEndpoint:
         if not body:
             return
         for report in _reports(msgspec.json.decode(body)):
-            violation = _cleaned(report, self._clock.time())
+            violation = _cleaned(report, self.clock.time())
             if violation is None:
                 continue
             if self._full():
@@ -136,7 +130,7 @@ class ReportEndpoint:
             self._tell(violation)
 
     def _full(self) -> bool:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now >= self._window_end:
             self._window_end = now + self._period_s
             self._taken = 0
@@ -145,10 +139,10 @@ class ReportEndpoint:
     def _route(self, violation: CspViolation, root: str) -> str:
         parts = urlsplit(violation.document)
         path = parts.path.removeprefix(root) or "/"
-        if self._route_of is None:
+        if self.route_of is None:
             return _NUMBERED.sub("/*", path)
         try:
-            return self._route_of(parts.netloc, path) or "<unmatched>"
+            return self.route_of(parts.netloc, path) or "<unmatched>"
         except Exception:  # noqa: BLE001 - a stranger's host name may be no host name
             return "<unmatched>"
 
@@ -159,7 +153,7 @@ class ReportEndpoint:
             logger.debug("a violation report could not be counted", exc_info=True)
 
     def _repeated(self, one: CspViolation) -> bool:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         key = (one.directive, one.blocked, one.document, one.source_file, one.line, one.disposition)
         last = self._seen.get(key)
         if last is not None and now - last < _SAME_FOR_S:
@@ -184,10 +178,10 @@ class ReportEndpoint:
                 f" ({violation.source_file}:{violation.line})" if violation.source_file else "",
             )
         try:
-            self._hub.publish(TOPIC, asdict(violation))
+            self.hub.publish(TOPIC, asdict(violation))
         except Exception:
             logger.debug("a violation report could not be published", exc_info=True)
-        self._emit(csp_violation_received, violation=violation)
+        self.emit(csp_violation_received, violation=violation)
 
 
 def _reports(data: object) -> Iterator[Mapping[str, object]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -65,6 +65,7 @@ class ViolationGroup:
     address: str = ""
 
 
+@dataclass(eq=False, repr=False)
 class Violations:
     """Counts reports and lists the groups.
 
@@ -74,10 +75,12 @@ class Violations:
         per_minute: how many reports are counted in this process; the rest is not.
     """
 
-    def __init__(self, hub: Hub, clock: Clock, *, per_minute: int = 600) -> None:
-        self._hub = hub
-        self._clock = clock
-        self._per_minute = per_minute
+    hub: Hub
+    clock: Clock
+    _: KW_ONLY
+    per_minute: int = 600
+
+    def __post_init__(self) -> None:
         # no lock: two threads may let one report too many pass, which harms nothing
         self._window_end = -math.inf
         self._taken = 0
@@ -86,10 +89,10 @@ class Violations:
 
     def count(self, one: CspViolation) -> None:
         """Count one report. A failing hub may raise."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now >= self._window_end:
             self._window_end, self._taken = now + 60.0, 0
-        if self._taken >= self._per_minute:
+        if self._taken >= self.per_minute:
             return
         source = "" if one.source_file == one.document else _without_host(one)
         blocked = _origin(one.blocked, one.document)
@@ -106,7 +109,7 @@ class Violations:
             if text:
                 self._texts.setdefault(place, set()).add(text)
         self._taken += 1
-        count = self._hub.increment(_COUNTS + digest, ttl=KEEP_S)
+        count = self.hub.increment(_COUNTS + digest, ttl=KEEP_S)
         group = ViolationGroup(
             directive=one.directive,
             blocked=blocked,
@@ -121,11 +124,11 @@ class Violations:
             enforced=one.disposition == "enforce",
             address=one.blocked,
         )
-        self._hub.put(_PREFIX + digest, asdict(group), KEEP_S)
+        self.hub.put(_PREFIX + digest, asdict(group), KEEP_S)
 
     def groups(self) -> list[ViolationGroup]:
         """Return all groups, the most frequent first."""
-        return groups(self._hub)
+        return groups(self.hub)
 
 
 def groups(hub: Hub) -> list[ViolationGroup]:

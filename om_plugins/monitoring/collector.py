@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -273,6 +274,7 @@ class _MonitorQueue:
         self.busy = False
 
 
+@dataclass(eq=False, repr=False)
 class MonitorQueues:
     """Hands samples to monitor plugins: in the background and in batches, each at its own pace.
 
@@ -288,24 +290,20 @@ class MonitorQueues:
         dropped: how many samples were dropped, summed over the monitors.
     """
 
-    def __init__(
-        self,
-        monitors: Sequence[tuple[str, Monitor]],
-        *,
-        scheduler: Scheduler,
-        guarded: Guarded,
-        size: int = QUEUE,
-    ) -> None:
-        self._queues = [_MonitorQueue(plugin, monitor) for plugin, monitor in monitors]
-        self._scheduler = scheduler
-        self._guarded = guarded
-        self._size = size
+    monitors: Sequence[tuple[str, Monitor]]
+    _: KW_ONLY
+    scheduler: Scheduler
+    guarded: Guarded
+    size: int = QUEUE
+
+    def __post_init__(self) -> None:
+        self._queues = [_MonitorQueue(plugin, monitor) for plugin, monitor in self.monitors]
         self.dropped = 0
 
     def add(self, sample: Sample) -> None:
         """Queue a sample for every monitor."""
         for queue in self._queues:
-            if len(queue.waiting) >= self._size:
+            if len(queue.waiting) >= self.size:
                 queue.waiting.popleft()
                 self.dropped += 1
             queue.waiting.append(sample)
@@ -315,14 +313,14 @@ class MonitorQueues:
         for queue in self._queues:
             if queue.waiting and not queue.busy:
                 queue.busy = True
-                if not self._scheduler.submit(partial(self._deliver, queue), name="monitor"):
+                if not self.scheduler.submit(partial(self._deliver, queue), name="monitor"):
                     queue.busy = False
 
     def _deliver(self, queue: _MonitorQueue) -> None:
         try:
             batch: list[Sample] = []
-            while len(batch) < self._size and queue.waiting:
+            while len(batch) < self.size and queue.waiting:
                 batch.append(queue.waiting.popleft())
-            self._guarded(queue.plugin, queue.monitor.record, batch)
+            self.guarded(queue.plugin, queue.monitor.record, batch)
         finally:
             queue.busy = False

@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from typing import Annotated
 
@@ -133,6 +134,7 @@ def count_metrics(metrics: Iterable[Metric]) -> Totals:
     return found
 
 
+@dataclass(eq=False, repr=False)
 class SharedCounters:
     """The totals of all workers, in the hub.
 
@@ -141,9 +143,10 @@ class SharedCounters:
         clock: time.
     """
 
-    def __init__(self, hub: Hub, clock: Clock) -> None:
-        self._hub = hub
-        self._clock = clock
+    hub: Hub
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self.after_fork()
         renew_after_fork(self)
 
@@ -160,7 +163,7 @@ class SharedCounters:
         """
         with self._lock:  # older totals must not replace newer ones
             rows = [[list(key), numbers] for key, numbers in count().items()]
-            self._hub.put(_EACH + uid, {"at": self._clock.time(), "rows": rows}, TTL_S)
+            self.hub.put(_EACH + uid, {"at": self.clock.time(), "rows": rows}, TTL_S)
 
     def read(self) -> Totals:
         """Return the sums over all workers.
@@ -170,7 +173,7 @@ class SharedCounters:
         # the workers first: one that is added to the common entry meanwhile is counted once
         each = self._read_each()
         found, ended, _ = self._read_common()
-        now = self._clock.time()
+        now = self.clock.time()
         for uid, wire in each.items():
             if uid not in ended:
                 _add(found, _rows_of(wire, gauges=now - wire.at < LIVE_S))
@@ -178,7 +181,7 @@ class SharedCounters:
 
     def add_ended_workers(self) -> None:
         """Add the totals of ended workers to the common entry, in the elected worker alone."""
-        now = self._clock.time()
+        now = self.clock.time()
         over = {uid: one for uid, one in self._read_each().items() if now - one.at > ENDED_AFTER_S}
         found, ended, at = self._read_common()
         new = [uid for uid in over if uid not in ended]
@@ -187,13 +190,13 @@ class SharedCounters:
         if new or (found and now - at > _RENEW_S):
             rows = [[list(key), numbers] for key, numbers in found.items()]
             names = [*ended, *new][-_MOST_ENDED:]
-            self._hub.put(_COMMON, {"at": now, "rows": rows, "ended": names}, COMMON_TTL_S)
+            self.hub.put(_COMMON, {"at": now, "rows": rows, "ended": names}, COMMON_TTL_S)
         for uid in over:
-            self._hub.put(_EACH + uid, None, TTL_S)
+            self.hub.put(_EACH + uid, None, TTL_S)
 
     def _read_each(self) -> dict[str, _CountersWire]:
         found = {}
-        for key, data in self._hub.scan(_EACH).items():
+        for key, data in self.hub.scan(_EACH).items():
             try:
                 found[key.removeprefix(_EACH)] = convert(data, _CountersWire)
             except (ValueError, TypeError):
@@ -202,7 +205,7 @@ class SharedCounters:
 
     def _read_common(self) -> tuple[Totals, list[str], float]:
         try:
-            wire = convert(self._hub.get(_COMMON), _CountersWire)
+            wire = convert(self.hub.get(_COMMON), _CountersWire)
         except (ValueError, TypeError):
             return {}, [], 0.0
         return dict(wire.rows), wire.ended, wire.at

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,7 @@ _TRENDS: dict[str, tuple[Callable[[Slot], float | None], float, str]] = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Monitoring:
     """The monitoring of one application.
 
@@ -80,49 +81,32 @@ class Monitoring:
         bounds_s: the upper bounds of durations that :meth:`totals` counts separately.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        hub: Hub,
-        scheduler: Scheduler,
-        emit: signals.Emit,
-        notify: Notify,
-        monitors: Callable[[], Sequence[tuple[str, Monitor]]],
-        guarded: Guarded,
-        engines: Callable[[], list[EngineHealth]],
-        cache_stats: Callable[[], CacheStats],
-        cache_groups: Callable[[], dict[str, CacheStats]] = dict,
-        page_stats: Callable[[], HttpCacheStats] = HttpCacheStats,
-        store_stats: Callable[[], StoreStats | None] = lambda: None,
-        metrics: Callable[[], Iterable[Metric]] | None = None,
-        signal_counts: SignalCounter | None = None,
-        rules: Sequence[AlertRule] = RULES,
-        own_routes: frozenset[str] = frozenset(),
-        repeat_s: float = REPEAT_S,
-        sampler: SystemSampler | None = None,
-    ) -> None:
-        self._clock = clock
-        self._hub = hub
-        self._scheduler = scheduler
-        self._emit = emit
-        self._notify = notify
-        self._monitors = monitors
-        self._guarded = guarded
-        self._engines = engines
-        self._cache_stats = cache_stats
-        self._cache_groups = cache_groups
-        self._page_stats = page_stats
-        self._store_stats = store_stats
-        self._metrics = metrics
-        self._signal_counts = signal_counts
+    clock: Clock
+    hub: Hub
+    scheduler: Scheduler
+    emit: signals.Emit
+    notify: Notify
+    monitors: Callable[[], Sequence[tuple[str, Monitor]]]
+    guarded: Guarded
+    engines: Callable[[], list[EngineHealth]]
+    cache_stats: Callable[[], CacheStats]
+    cache_groups: Callable[[], dict[str, CacheStats]] = dict
+    page_stats: Callable[[], HttpCacheStats] = HttpCacheStats
+    store_stats: Callable[[], StoreStats | None] = lambda: None
+    metrics: Callable[[], Iterable[Metric]] | None = None
+    signal_counts: SignalCounter | None = None
+    rules: Sequence[AlertRule] = RULES
+    own_routes: frozenset[str] = frozenset()
+    repeat_s: float = REPEAT_S
+    sampler: SystemSampler = field(default_factory=SystemSampler)
+
+    def __post_init__(self) -> None:
         self.bounds_s = BOUNDS_S
-        self._counters = SharedCounters(hub, clock)
+        self._counters = SharedCounters(self.hub, self.clock)
         self._cpu = 0, 0.0
-        self._rules = {rule.name: rule for rule in rules}
-        self._sampler = sampler or SystemSampler()
-        self._snapshots = WorkerSnapshots(hub)
-        self._alert_states = AlertStates(rules, repeat_s=repeat_s)
+        self._rules = {rule.name: rule for rule in self.rules}
+        self._snapshots = WorkerSnapshots(self.hub)
+        self._alert_states = AlertStates(self.rules, repeat_s=self.repeat_s)
         self._gates = {name: TrendGate() for name in _TRENDS}
         self._pid = 0
         self._stops: list[Callable[[], None]] = []
@@ -130,15 +114,15 @@ class Monitoring:
         self._published_at = -EVERY_S
         self._rss_bytes = 0
         self._cache_seen = (0, 0)
-        self.collector = Collector(clock, own=own_routes)
-        self.alerts = Alerts(rules, hub=hub, clock=clock)
+        self.collector = Collector(self.clock, own=self.own_routes)
+        self.alerts = Alerts(self.rules, hub=self.hub, clock=self.clock)
 
     # --- the two jobs -------------------------------------------------------------------------
 
     @property
     def exports_metrics(self) -> bool:
         """Whether ``OM_METRICS`` is on."""
-        return self._metrics is not None
+        return self.metrics is not None
 
     def start(self) -> None:
         """Start the jobs in this process; again in a forked child. A second call does nothing."""
@@ -148,8 +132,8 @@ class Monitoring:
         self._published_at = -EVERY_S
         self._queues = None
         self._stops = [
-            self._scheduler.every(TICK_S, self.tick, name="monitoring"),
-            self._scheduler.every(EVALUATE_S, self.evaluate, name="alerts", elected=True),
+            self.scheduler.every(TICK_S, self.tick, name="monitoring"),
+            self.scheduler.every(EVALUATE_S, self.evaluate, name="alerts", elected=True),
         ]
 
     def close(self) -> None:
@@ -167,16 +151,16 @@ class Monitoring:
     def tick(self) -> None:
         """Run the job of every second: fold, sample, publish when it is time, feed monitors."""
         if self._queues is None:
-            monitors = self._monitors()
-            self._queues = MonitorQueues(monitors, scheduler=self._scheduler, guarded=self._guarded)
+            monitors = self.monitors()
+            self._queues = MonitorQueues(monitors, scheduler=self.scheduler, guarded=self.guarded)
             if monitors:
                 self.collector.add_listener(self._queues.add)
-        sample = self._sampler.sample()
-        stats = self._cache_stats()
+        sample = self.sampler.sample()
+        stats = self.cache_stats()
         self._rss_bytes = sample.rss_bytes
         self.collector.update_slot(lambda slot: self._update_slot(slot, sample, stats))
         self._queues.deliver()
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         due = not 0 <= now - self._published_at < EVERY_S
         if due or self._snapshots.is_watched():
             slots = encode_own_slots(self.collector, past=due)
@@ -198,7 +182,7 @@ class Monitoring:
 
     def evaluate(self) -> None:
         """Run the job of every ten seconds, in the elected process: alerts and trends."""
-        now = self._clock.time()
+        now = self.clock.time()
         state = self._read_state()
         if state.get("by") not in (None, self._snapshots.uid):  # another worker was elected before
             try:
@@ -212,7 +196,7 @@ class Monitoring:
         readings = take_readings(seconds, hour, engines, now)
         events = self._alert_states.update(readings, now, self.alerts.read_silences())
         trends = self._evaluate_trends(hour, now)
-        self._hub.put(
+        self.hub.put(
             _STATE,
             {"by": self._snapshots.uid, "at": now, "alerts": self._alert_states.encode()}
             | {"trends": trends},
@@ -246,15 +230,15 @@ class Monitoring:
     def _report(self, event: AlertEvent) -> None:
         what, alert = event
         data = {"event": what, "alert": asdict(alert)}
-        self._hub.publish(ALERTS_TOPIC, data)
+        self.hub.publish(ALERTS_TOPIC, data)
         if what == "fired":
-            self._emit(signals.alert_fired, alert=alert)
+            self.emit(signals.alert_fired, alert=alert)
         elif what == "resolved":
-            self._emit(signals.alert_resolved, alert=alert)
+            self.emit(signals.alert_resolved, alert=alert)
         if alert.silenced:
             return
         over = what == "resolved"
-        self._notify(
+        self.notify(
             Notification(
                 kind="success" if over else alert.kind,
                 message=f"Over: {alert.message}" if over else alert.message,
@@ -279,9 +263,9 @@ class Monitoring:
             self._snapshots.watch()
         picture = build_overview(
             self._read_workers(past=history),
-            self._clock.time(),
+            self.clock.time(),
             self._read_state(),
-            self._sampler.source,
+            self.sampler.source,
         )
         if not history:
             del picture["history"]
@@ -294,15 +278,15 @@ class Monitoring:
 
     def read_metrics(self) -> list[Metric]:
         """Return what monitoring itself counted in this process, the requests left out."""
-        found = [] if self._signal_counts is None else self._signal_counts.read()
+        found = [] if self.signal_counts is None else self.signal_counts.read()
         if self._cpu[0] == os.getpid():
             about = "Processor time of all workers"
             found.append(Metric("om_process_cpu_seconds", about, self._cpu[1]))
         return found
 
     def _publish_totals(self, *, gauges: bool = True) -> None:
-        if self._metrics is not None:
-            count = partial(self._count_totals, self._metrics, gauges)
+        if self.metrics is not None:
+            count = partial(self._count_totals, self.metrics, gauges)
             self._counters.publish(self._snapshots.uid, count)
 
     def _count_totals(self, metrics: Callable[[], Iterable[Metric]], gauges: bool) -> Totals:
@@ -310,12 +294,12 @@ class Monitoring:
         return count_requests(self.collector) | found
 
     def _read_state(self) -> Mapping[str, Any]:
-        found = self._hub.get(_STATE)
+        found = self.hub.get(_STATE)
         return found if isinstance(found, dict) else {}
 
     def _read_workers(self, *, past: bool = True) -> list[WorkerView]:
         """Return the current view of this process, and the last views of the others."""
-        return [self._read_own_view(self._cache_stats()), *self._snapshots.read_others(past=past)]
+        return [self._read_own_view(self.cache_stats()), *self._snapshots.read_others(past=past)]
 
     def _read_own_view(self, stats: CacheStats) -> WorkerView:
         return read_own_view(
@@ -324,8 +308,8 @@ class Monitoring:
             dropped=self._queues.dropped if self._queues is not None else 0,
             rss_bytes=self._rss_bytes,
             cache=stats,
-            groups=self._cache_groups(),
-            engines=self._engines(),
-            pages=self._page_stats(),
-            store=self._store_stats(),
+            groups=self.cache_groups(),
+            engines=self.engines(),
+            pages=self.page_stats(),
+            store=self.store_stats(),
         )

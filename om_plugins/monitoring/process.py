@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +32,7 @@ class SystemSample:
     memory: float
 
 
+@dataclass(eq=False, repr=False)
 class SystemSampler:
     """Samples this process. A forked child starts again from zero.
 
@@ -42,30 +43,25 @@ class SystemSampler:
             use if it is installed.
     """
 
-    def __init__(
-        self,
-        proc: Path = Path("/proc"),
-        cgroup: Path = Path("/sys/fs/cgroup"),
-        psutil: ModuleType | str | None = "auto",
-    ) -> None:
-        self._proc = proc
-        self._cgroup = cgroup
-        self._psutil_module = psutil
-        self._pid = 0
-        self._cpu_s = 0.0
+    proc: Path = Path("/proc")
+    cgroup: Path = Path("/sys/fs/cgroup")
+    psutil: ModuleType | str | None = "auto"
+
+    _pid: int = field(default=0, init=False)
+    _cpu_s: float = field(default=0.0, init=False)
 
     @property
     def _psutil(self) -> ModuleType | None:
-        if isinstance(self._psutil_module, str):
-            self._psutil_module = _find_psutil()
-        return self._psutil_module
+        if isinstance(self.psutil, str):
+            self.psutil = _find_psutil()
+        return self.psutil
 
     @property
     def source(self) -> str:
         """Where the values come from: ``psutil``, ``proc`` or ``resource``."""
         if self._psutil is not None:
             return "psutil"
-        return "proc" if (self._proc / "self/statm").exists() else "resource"
+        return "proc" if (self.proc / "self/statm").exists() else "resource"
 
     def sample(self) -> SystemSample:
         """Take a sample."""
@@ -79,7 +75,7 @@ class SystemSampler:
         if self._psutil is not None:
             return int(self._psutil.Process().memory_info().rss)
         try:
-            pages = int((self._proc / "self/statm").read_text().split()[1])
+            pages = int((self.proc / "self/statm").read_text().split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE")
         except (OSError, ValueError, IndexError):
             return _peak()
@@ -88,7 +84,7 @@ class SystemSampler:
         if self._psutil is not None:
             return float(self._psutil.virtual_memory().percent) / 100
         try:
-            lines = (self._proc / "meminfo").read_text().splitlines()
+            lines = (self.proc / "meminfo").read_text().splitlines()
             pairs = (line.partition(":") for line in lines)
             sizes = {name: int(rest.split()[0]) for name, _, rest in pairs}
             return 1 - sizes["MemAvailable"] / sizes["MemTotal"]
@@ -97,11 +93,9 @@ class SystemSampler:
 
     def _container(self) -> float:
         try:
-            limit = int(
-                (self._cgroup / "memory.max").read_text()
-            )  # "max" is not a number: no limit
-            used = int((self._cgroup / "memory.current").read_text())
-            lines = (self._cgroup / "memory.stat").read_text().splitlines()
+            limit = int((self.cgroup / "memory.max").read_text())  # "max" is not a number: no limit
+            used = int((self.cgroup / "memory.current").read_text())
+            lines = (self.cgroup / "memory.stat").read_text().splitlines()
             stat = dict(line.split(" ", 1) for line in lines)
             # the kernel frees pages of files that nobody used lately when memory runs short
             return max(0.0, (used - int(stat.get("inactive_file", 0))) / limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs
 
@@ -66,6 +67,7 @@ class ChangedKeySource(Protocol):
         """Return the keys in messages of :attr:`topic` that these addresses may know of."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class EventsEndpoint:
     """A WSGI application for GET: a stream of events, or JSON at once with ``?poll=1``.
 
@@ -94,29 +96,18 @@ class EventsEndpoint:
         closed: returns whether the application was closed, which ends streams.
     """
 
-    def __init__(
-        self,
-        *,
-        hub: Hub,
-        clock: Clock,
-        browsers: Browsers,
-        updates: ChangedKeySource,
-        prefix: str,
-        sse_max: str | int = "auto",
-        audience: Audience | None = None,
-        host_context: HostContext | None = None,
-        closed: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self.hub = hub
-        self.clock = clock
-        self.updates = updates
-        self.feed = Feed(hub, TOPIC, clock, updates.topic)
-        self._browsers = browsers
-        self._prefix = prefix
-        self._sse_max = sse_max
-        self._audience = audience
-        self._host_context = host_context
-        self._closed = closed
+    hub: Hub
+    clock: Clock
+    browsers: Browsers
+    updates: ChangedKeySource
+    prefix: str
+    sse_max: str | int = "auto"
+    audience: Audience | None = None
+    host_context: HostContext | None = None
+    closed: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self.feed = Feed(self.hub, TOPIC, self.clock, self.updates.topic)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "GET":
@@ -149,7 +140,7 @@ class EventsEndpoint:
             return [body]
         reader = None
         if not self.is_ending():
-            reader = self.feed.join(stream_limit(environ, self._sse_max))
+            reader = self.feed.join(stream_limit(environ, self.sse_max))
         if reader is None:
             start_response("204 No Content", [*_COMMON, *cookie])
             return []
@@ -163,7 +154,7 @@ class EventsEndpoint:
 
     def is_ending(self) -> bool:
         """Return whether streams must end, because the application or the server does."""
-        return self._closed() or stopping()
+        return self.closed() or stopping()
 
     def read_since(self, after: str, addresses: Collection[str]) -> tuple[list[HubMessage], str]:
         """Read the notifications for some addresses that came after an id.
@@ -185,12 +176,12 @@ class EventsEndpoint:
     def _find_addresses(self, environ: WSGIEnvironment) -> tuple[set[str], Headers]:
         """Return the addresses of a request, and the header that gives a new browser its id."""
         headers: Headers = []
-        browser = self._browsers.find_address(environ.get("HTTP_COOKIE", ""))
+        browser = self.browsers.find_address(environ.get("HTTP_COOKIE", ""))
         if not browser:
-            root = environ.get("SCRIPT_NAME", "").removesuffix(self._prefix)
-            browser, cookie = self._browsers.assign_address(environ, root)
+            root = environ.get("SCRIPT_NAME", "").removesuffix(self.prefix)
+            browser, cookie = self.browsers.assign_address(environ, root)
             headers.append(("Set-Cookie", cookie))
-        audience = find_audience(environ, self._audience, self._host_context)
+        audience = find_audience(environ, self.audience, self.host_context)
         return {EVERYONE, browser, *audience}, headers
 
     def _poll(self, after: str, addresses: Collection[str]) -> bytes:

@@ -39,6 +39,7 @@ class _FeedState:
     second_cursor: str = ""
 
 
+@dataclass(eq=False, repr=False)
 class Feed:
     """The new messages of a topic, for many streams that wait in this process.
 
@@ -51,11 +52,12 @@ class Feed:
             least twice a second. "" for none.
     """
 
-    def __init__(self, hub: Hub, topic: str, clock: Clock, second_topic: str = "") -> None:
-        self._hub = hub
-        self._topic = topic
-        self._second_topic = second_topic
-        self._clock = clock
+    hub: Hub
+    topic: str
+    clock: Clock
+    second_topic: str = ""
+
+    def __post_init__(self) -> None:
         self._states: dict[int, _FeedState] = {}
 
     def join(self, limit: int | None = None) -> FeedReader | None:
@@ -77,9 +79,9 @@ class Feed:
             state.reading = state.reading or first
         if first:
             try:
-                state.cursor = self._hub.last_id(self._topic)
-                if self._second_topic:
-                    state.second_cursor = self._hub.last_id(self._second_topic)
+                state.cursor = self.hub.last_id(self.topic)
+                if self.second_topic:
+                    state.second_cursor = self.hub.last_id(self.second_topic)
             finally:
                 with state.condition:
                     state.reading = False
@@ -121,13 +123,13 @@ class Feed:
 
     def _read(self, state: _FeedState, timeout_s: float) -> None:
         """Read the hub for all streams, without holding the lock."""
-        began_at = self._clock.monotonic()
+        began_at = self.clock.monotonic()
         first: list[HubMessage] = []
         second: list[HubMessage] = []
         try:
-            first = self._hub.read(self._topic, state.cursor, timeout_s, _BATCH)
-            if self._second_topic:
-                second = self._hub.read(self._second_topic, state.second_cursor, 0.0, _BATCH)
+            first = self.hub.read(self.topic, state.cursor, timeout_s, _BATCH)
+            if self.second_topic:
+                second = self.hub.read(self.second_topic, state.second_cursor, 0.0, _BATCH)
         finally:
             with state.condition:
                 state.reading = False
@@ -138,7 +140,7 @@ class Feed:
                 if first or second:
                     for reader in state.readers:
                         reader.queue.extend((*first, *second))
-                elif (left_s := timeout_s - (self._clock.monotonic() - began_at)) > 0:
+                elif (left_s := timeout_s - (self.clock.monotonic() - began_at)) > 0:
                     # A hub that is out of reach may return at once: do not ask it in a busy loop.
                     state.condition.wait(min(left_s, _MAX_WAIT_S / 5))
                 state.condition.notify_all()

@@ -337,24 +337,20 @@ class Progress:
         )
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class _NotifierQueue:
     """The outbox of one notifier, so that a slow or broken notifier delays no other."""
 
-    def __init__(
-        self,
-        plugin: str,
-        notifier: Notifier,
-        number: int,
-        scheduler: Scheduler,
-        guarded: Guarded,
-        emit: signals.Emit,
-    ) -> None:
-        self._plugin = plugin
-        self._notifier = notifier
-        self._guarded = guarded
-        self._emit = emit
-        name = f"notifier {plugin} {number}"
-        self._outbox = Outbox(name, self._send, scheduler, _MAX_QUEUED_FOR_NOTIFIER)
+    plugin: str
+    notifier: Notifier
+    number: int
+    scheduler: Scheduler
+    guarded: Guarded
+    emit: signals.Emit
+
+    def __post_init__(self) -> None:
+        name = f"notifier {self.plugin} {self.number}"
+        self._outbox = Outbox(name, self._send, self.scheduler, _MAX_QUEUED_FOR_NOTIFIER)
 
     def put(self, note: Notification) -> None:
         if not self._outbox.put(note):
@@ -369,13 +365,13 @@ class _NotifierQueue:
             nonlocal called
             called = True
             try:
-                self._notifier.send(note, SEND_TIMEOUT_S)
+                self.notifier.send(note, SEND_TIMEOUT_S)
             except BaseException as error:
                 errors.append(error)
                 raise
 
-        send.__qualname__ = f"{type(self._notifier).__name__}.send"
-        ok, _ = self._guarded(self._plugin, send)
+        send.__qualname__ = f"{type(self.notifier).__name__}.send"
+        ok, _ = self.guarded(self.plugin, send)
         if ok:
             return None
         if not called:
@@ -388,9 +384,9 @@ class _NotifierQueue:
         return full_jitter(attempt, _RETRIES_S, at_least_s=cap_s / 2)
 
     def _emit_failure(self, note: Notification, error: BaseException | None) -> None:
-        self._emit(
+        self.emit(
             signals.notification_failed,
             notification=note,
-            notifier=self._notifier.name,
+            notifier=self.notifier.name,
             error=error,
         )

@@ -111,6 +111,7 @@ class ProblemReports:
         return reports
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class ProblemEndpoint:
     """A WSGI application for ``POST`` with a JSON object and the header ``X-OM: 1``.
 
@@ -123,8 +124,7 @@ class ProblemEndpoint:
         reports: keeps the report.
     """
 
-    def __init__(self, reports: ProblemReports) -> None:
-        self._reports = reports
+    reports: ProblemReports
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "POST":
@@ -141,7 +141,7 @@ class ProblemEndpoint:
             fields = None
         if not isinstance(fields, dict):
             return refuse(start_response, 400, "A report is a JSON object.")
-        report = self._reports.save(fields, environ)
+        report = self.reports.save(fields, environ)
         answer = msgspec.json.encode({"id": report.id})
         start_response(
             "201 Created",

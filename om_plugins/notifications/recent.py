@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..protocols import Hub
@@ -15,6 +16,7 @@ MAX_RECENT = 30
 _BATCH = 1_000
 
 
+@dataclass(eq=False, repr=False)
 class RecentNotifications:
     """Reads the hub's topic on from where the last read ended.
 
@@ -25,15 +27,16 @@ class RecentNotifications:
         topic: of the notifications.
     """
 
-    def __init__(self, hub: Hub, topic: str) -> None:
-        self._hub = hub
-        self._topic = topic
+    hub: Hub
+    topic: str
+
+    def __post_init__(self) -> None:
         self._after = ""
         self._newest: deque[dict[str, Any]] = deque(maxlen=10 * MAX_RECENT)
 
     def read(self) -> list[dict[str, Any]]:
         """Return the newest notifications as data for JSON, the newest first."""
-        while messages := self._hub.read(self._topic, self._after, limit=_BATCH):
+        while messages := self.hub.read(self.topic, self._after, limit=_BATCH):
             self._after = messages[-1].id
             self._newest.extend(_as_data(one.id, one.at, one.data) for one in messages)
         found: dict[str, dict[str, Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -22,6 +23,7 @@ MakePage = Callable[["WSGIEnvironment", str, str], tuple[list[tuple[str, str]], 
 """``make_page(environ, report_id, url) -> (headers, body)``: the page that says thank you."""
 
 
+@dataclass(eq=False, repr=False)
 class ReportForm:
     """A WSGI application for ``POST`` of a form with ``url`` and ``reference``.
 
@@ -33,9 +35,8 @@ class ReportForm:
         make_page: makes the page that the person gets.
     """
 
-    def __init__(self, reports: ProblemReports, make_page: MakePage) -> None:
-        self._reports = reports
-        self._make_page = make_page
+    reports: ProblemReports
+    make_page: MakePage
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "POST":
@@ -49,10 +50,10 @@ class ReportForm:
         url = form.get("url", "")
         if not is_same_origin_path(url):
             url = "/"
-        report = self._reports.save(
+        report = self.reports.save(
             {"message": _MESSAGE, "url": url, "reference": form.get("reference", "")}, environ
         )
-        headers, page = self._make_page(environ, report.id, url)
+        headers, page = self.make_page(environ, report.id, url)
         start_response("201 Created", [*headers, ("Content-Length", str(len(page)))])
         return [page]
 

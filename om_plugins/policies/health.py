@@ -20,6 +20,7 @@ engine. A chain therefore still calls a degraded engine, also when it is the las
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 
 from ..core.fork import renew_after_fork
 from ..protocols import Clock
@@ -34,6 +35,7 @@ PROBES_TO_OFFLINE = 2
 """One failed probe alone may be bad luck."""
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class HealthTracker:
     """Keeps the health of one engine and reports each change once.
 
@@ -47,28 +49,19 @@ class HealthTracker:
         last_error: class name of the newest failure, "" for none.
     """
 
-    __slots__ = ("__weakref__", "_breaker", "_chain", "_clock", "_cooldown", "_emit", "_engine",
-                 "_lock", "_since", "_state", "last_error")  # fmt: skip
+    chain: str
+    engine: str
+    breaker: Breaker
+    cooldown: Cooldown
+    clock: Clock
+    emit: Emit
+    last_error: str = field(default="", init=False)
+    _state: Health = field(default=Health.NO_DATA, init=False)
+    _since: float = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def __init__(
-        self,
-        chain: str,
-        engine: str,
-        breaker: Breaker,
-        cooldown: Cooldown,
-        clock: Clock,
-        emit: Emit,
-    ) -> None:
-        self._chain = chain
-        self._engine = engine
-        self._breaker = breaker
-        self._cooldown = cooldown
-        self._clock = clock
-        self._emit = emit
-        self._state = Health.NO_DATA
-        self._since = clock.time()
-        self._lock = threading.Lock()
-        self.last_error = ""
+    def __post_init__(self) -> None:
+        self._since = self.clock.time()
         renew_after_fork(self)
 
     def check(self, tier: int, now: float, *, ejected: bool) -> EngineHealth:
@@ -80,25 +73,25 @@ class HealthTracker:
             ejected: the chain calls the engine last for a while, because its equals do better.
         """
         with self._lock:
-            view = self._breaker.view(now)
-            before, state = self._state, health_of(view, self._cooldown, now)
+            view = self.breaker.view(now)
+            before, state = self._state, health_of(view, self.cooldown, now)
             if state is Health.HEALTHY and ejected:
                 state = Health.DEGRADED
             if state is not before:
-                self._state, self._since = state, self._clock.time()
+                self._state, self._since = state, self.clock.time()
             since = self._since
         if state is not before and engine_health_changed.receivers:
-            self._emit(
+            self.emit(
                 engine_health_changed,
-                chain=self._chain,
-                engine=self._engine,
+                chain=self.chain,
+                engine=self.engine,
                 tier=tier,
                 before=before,
                 after=state,
             )
         return EngineHealth(
-            engine=self._engine,
-            chain=self._chain,
+            engine=self.engine,
+            chain=self.chain,
             tier=tier,
             state=state,
             failure_rate=view.failure_rate,
@@ -110,7 +103,7 @@ class HealthTracker:
             ejected=ejected,
             probed_at=None
             if view.probed_at is None
-            else self._clock.time() - (now - view.probed_at),
+            else self.clock.time() - (now - view.probed_at),
         )
 
     def after_fork(self) -> None:

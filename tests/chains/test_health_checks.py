@@ -322,7 +322,7 @@ def threaded(worker, monkeypatch):
     from om_plugins.core.clock import SystemClock
 
     one = worker(interval_s=INTERVAL_S, threads=True)
-    monkeypatch.setattr(one.health_checks, "_clock", SystemClock())
+    monkeypatch.setattr(one.health_checks, "clock", SystemClock())
     return one
 
 
