@@ -42,49 +42,49 @@ SECTIONS = [
         "that get a nonce, the page of 75 rows and its layout have eight.",
     ),
     (
-        "The observe layer",
+        "The monitoring layer",
         bench_monitoring.measure,
-        "Part of the stack above; what it costs alone.",
+        "A part of the stack above, measured alone.",
     ),
     (
-        "A call to a chain, all defaults, nobody listening",
+        "A call to a chain, with the defaults and no receivers of signals",
         bench_chain.measure,
         "Target: at most 2.0 µs above the bare call, 2.6 µs with a bulkhead.",
     ),
     (
         "Breaker and bulkhead alone",
         bench_breaker.measure,
-        "Target: eight threads through one breaker as fast as without it; a bulkhead at most "
-        "0.4 µs. The counts of eight threads are checked to be exact.",
+        "Target: eight threads are as fast through one breaker as without it; a bulkhead takes at "
+        "most 0.4 µs. The benchmark checks that the counts of eight threads are exact.",
     ),
     (
-        "Hedging, an upstream of which 5 % of the answers take 250 ms more",
+        "Hedging, with an upstream of which 5 % of the answers take 250 ms more",
         bench_hedging.measure,
-        "One quiet caller; the rows are percentiles of what a call takes.",
+        "One caller, one call at a time. The rows are percentiles of the time of a call.",
     ),
     (
-        "The cache, fresh value in memory",
+        "The cache, with a fresh value in memory",
         bench_cache.measure,
         "Target: at most 0.8 µs for a value of up to 64 bytes; its decoding + 0.8 µs for larger; "
         "over Redis at most 1.5 × of that in memory.",
     ),
     (
-        "What the cache keeps in memory",
+        "Eviction from memory",
         bench_eviction.measure,
-        "The same look-ups and the same room for each policy; ours is SIEVE.",
+        "Each policy gets the same look-ups and the same size. The policy of om_plugins is SIEVE.",
         "hits in 100 look-ups",
     ),
     (
         "Memory of a full cache",
         bench_memory.measure,
-        "Two million values of many sizes and kinds, most of them pushed out again. Target: "
+        "Two million values of many sizes and kinds, most of them evicted again. Target: "
         "resident at most 1.25 × the bound.",
         "",
     ),
     (
         "The hub, one call in one process",
         bench_hub.measure,
-        "No target: what workers share is asked in the background, or once in a while.",
+        "No target: the hub is used in the background, or rarely.",
     ),
     (
         "The shared HTTP cache, a hit on a page of 50 KB whose twenty nonces are renewed",
@@ -133,9 +133,9 @@ def main() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`: the same work, our part and its peers alternating in one run, the",
-        f"minimum of {arguments.repeats} repeats. Microseconds depend on the machine; ratios are",
-        "what to compare.",
+        "`make bench` writes this page. Each part and its peers do the same work, in turns, in one",
+        f"run. The numbers are the minimum of {arguments.repeats} repeats. Microseconds depend on",
+        "the machine, so compare the ratios.",
         "",
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; "
         f"{installed(PEERS)}.",

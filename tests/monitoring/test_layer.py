@@ -1,4 +1,4 @@
-"""The observe layer counts every kind of WSGI app to its end, and changes nothing."""
+"""The monitoring layer counts every kind of WSGI app to its end, and changes nothing."""
 
 from __future__ import annotations
 
