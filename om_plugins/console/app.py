@@ -23,7 +23,8 @@ from ..errors import MissingExtra
 from ..plugins.kit import Kit
 from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied, Sessions
-from .app__endpoint import (
+from .dashboard import Dashboard
+from .endpoint import (
     MAX_FORM_BYTES,
     Endpoint,
     body_of,
@@ -32,8 +33,7 @@ from .app__endpoint import (
     refused,
     wants_json,
 )
-from .dashboard import Dashboard
-from .engines import Engines
+from .engine_actions import Engines
 from .live import Streams
 from .prometheus import exposition
 

@@ -19,7 +19,7 @@ from ..chains.live_settings import EVERY_CHAIN, LiveChange
 from ..chains.options import ChainPolicy, EngineOptions
 from ..plugins.kit import Kit
 from ..policies.breaker import BreakerView
-from .engines__engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
+from .engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
 
 __all__ = ["Board", "ago", "board", "engine_values"]
 

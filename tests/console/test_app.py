@@ -1,4 +1,4 @@
-"""The console's pages."""
+"""The console's pages; covers ``om_plugins.console.endpoint``."""
 
 from __future__ import annotations
 

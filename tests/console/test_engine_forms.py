@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.chains.options import ChainPolicy, EngineOptions
-from om_plugins.console.engines__engine_forms import (
+from om_plugins.console.engine_forms import (
     BREAKER,
     CALLS,
     CHAOS,

@@ -19,7 +19,7 @@ from ..core.problem import Refusal
 from ..errors import ConfigError
 from ..plugins.kit import Kit
 from .dashboard import Dashboard
-from .engines__engine_forms import (
+from .engine_forms import (
     BREAKER,
     CALLS,
     CHAOS,
