@@ -186,6 +186,10 @@ class LiveSettings:
             for name, said in merged.items()
         }
 
+    def get_options_of(self, chain: str, engine: str, *, own: bool = True) -> EngineOptions:
+        """Return the options of one engine; the other arguments as in :meth:`get_policy`."""
+        return self.get_engine_options(chain, own=own).get(engine, EngineOptions())
+
     def _merge_changes(self, chain: str, *, own: bool) -> dict[str, object]:
         merged: dict[str, object] = {}
         changes = self.changes()

@@ -24,17 +24,17 @@ from ..plugins.kit import Kit
 from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied, Sessions
 from .dashboard import Dashboard
-from .endpoint import (
+from .engine_actions import EnginesPage
+from .live import Streams
+from .prefix import (
     MAX_FORM_BYTES,
     Endpoint,
-    body_of,
-    fields_of,
-    json_answer,
-    refused,
+    make_json,
+    make_refusal,
+    read_fields,
+    read_small_body,
     wants_json,
 )
-from .engine_actions import Engines
-from .live import Streams
 from .prometheus import exposition
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Console:
             host_context=kit.host.request_context,
         )
         self._dashboard = Dashboard(kit)
-        self._engines = Engines(kit, self._dashboard)
+        self._engines = EnginesPage(kit, self._dashboard)
         self._streams = Streams(
             self._dashboard.read,
             clock=kit.clock,
@@ -134,13 +134,13 @@ class Console:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        return json_answer(self._engines.board().as_data())
+        return make_json(self._engines.board().as_data())
 
     def _overview(self, request: Request) -> Response:
         access = self._checked(request)
         if isinstance(access, Response):
             return access
-        return json_answer(self._dashboard.read(request.args.get("span", "")[:20]))
+        return make_json(self._dashboard.read(request.args.get("span", "")[:20]))
 
     def _metrics(self, request: Request) -> Response:
         access = self._checked(request)
@@ -173,7 +173,7 @@ class Console:
         an app whose upstream is away still answers, from its cache and its lower tiers."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             ending = self._kit.is_closed() or stopping()
-            response = json_answer(
+            response = make_json(
                 {
                     "status": "ending" if ending else "ready",
                     "hub": "alone" if self._kit.hub.alone else "shared",
@@ -181,7 +181,7 @@ class Console:
                 503 if ending else 200,
             )
         else:
-            response = refused(Refusal(405, "Use GET here.", [("Allow", "GET, HEAD")]))
+            response = make_refusal(Refusal(405, "Use GET here.", [("Allow", "GET, HEAD")]))
         response.headers["Cache-Control"] = "no-store"
         return response(environ, start_response)
 
@@ -189,12 +189,14 @@ class Console:
 
     def _login(self, request: Request) -> Response:
         check_site(request.environ, request.host)
-        self._auth.check_token(request.environ, fields_of(body_of(request)).get("token", ""))
+        self._auth.check_token(
+            request.environ, read_fields(read_small_body(request)).get("token", "")
+        )
         _, cookie = self._sessions.create(request.environ, signed_in=True)
         return _to_page(request, cookie, to=f"../{_page_of(request)}")
 
     def _logout(self, request: Request) -> Response:
-        form = fields_of(body_of(request))
+        form = read_fields(read_small_body(request))
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
@@ -202,8 +204,8 @@ class Console:
         return _to_page(request, self._sessions.end(request.environ))
 
     def _change_engines(self, request: Request) -> Response:
-        body = body_of(request, MAX_FORM_BYTES)
-        form = fields_of(body)
+        body = read_small_body(request, MAX_FORM_BYTES)
+        form = read_fields(body)
         access = self._auth.check(request.environ, body)
         if isinstance(access, Response):
             return access
@@ -213,7 +215,7 @@ class Console:
         status = 422 if outcome.errors else 200
         if wants_json(request):
             told = {"message": outcome.message, "errors": outcome.errors}
-            return json_answer({**told, "board": self._engines.board().as_data()}, status)
+            return make_json({**told, "board": self._engines.board().as_data()}, status)
         if not outcome.errors:
             return _to_page(request, to="../engines?done=changed")
         response = self._page_for(
@@ -233,7 +235,7 @@ class Console:
                 "Nothing was begun: there is no such chain, or too much is under way. "
                 "Look at the engines, then try again.",
             )
-        return json_answer({"subject": subject}, 202)
+        return make_json({"subject": subject}, 202)
 
     def _purge(self, request: Request) -> Response:
         """Take stored pages back in all workers: a ``url``, a ``prefix`` or a ``tag``."""
@@ -248,7 +250,7 @@ class Console:
             )
         except ValueError as error:
             raise Refusal(400, f"Nothing was taken back: {error}.") from None
-        return json_answer({"purged": count}, 200)
+        return make_json({"purged": count}, 200)
 
     def _silence(self, request: Request) -> Response:
         asked = self._asked(request, "Send a JSON object with a 'rule' and 'seconds'.")
@@ -260,11 +262,11 @@ class Console:
         except ValueError as error:
             raise Refusal(422, f"Nothing was silenced: {error}.") from None
         logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)
-        return json_answer({"rule": asked["rule"], "seconds": seconds})
+        return make_json({"rule": asked["rule"], "seconds": seconds})
 
     def _asked(self, request: Request, hint: str) -> dict[str, str] | Response:
         """What an action is to be done on, when the operator may do it."""
-        body = body_of(request)
+        body = read_small_body(request)
         access = self._auth.check(request.environ, body)
         if isinstance(access, Response):
             return access

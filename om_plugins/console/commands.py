@@ -14,7 +14,7 @@ from ..plugins.command_output import as_json_option, print_json, print_table
 from ..plugins.kit import Kit
 from ..types import EngineTraits
 from ..workers.engine_health import encode_health
-from .engines_view import ago
+from .engines_view import format_ago
 
 __all__ = ["engines_command"]
 
@@ -93,7 +93,7 @@ def _describe_notes(row: Mapping[str, Any], at: float) -> Iterator[str]:
     if row["ejected"]:
         yield "asked last"
     if row["probed_at"] is not None:
-        yield f"probed {ago(at - row['probed_at'])}"
+        yield f"probed {format_ago(at - row['probed_at'])}"
 
 
 def _describe_traits(traits: EngineTraits) -> Iterator[str]:

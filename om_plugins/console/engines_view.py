@@ -1,34 +1,69 @@
-"""What the engines' page shows: texts, marks and values, each by the place where it stands.
+"""The contents of the engines' page: texts, marks and values, each by its place on the page.
 
-The page is a template filled with these once, and again by ``engines.js`` with each new board; so
-words are made here, and nowhere twice. Health, rates and calls come from all workers, through the
-monitoring; breaker, bulkhead and the like are those of the worker that answers.
+The template is filled with them once, and ``engines.js`` fills the page again with each new board,
+so all words are made here. Health, rates and calls come from all workers, through the monitoring.
+Breaker, bulkhead and the like are those of the worker that answers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..builtin.engines.faults import Chaos
-from ..chains.chain import EngineChain
-from ..chains.engine_state import EngineState
-from ..chains.live_settings import EVERY_CHAIN, LiveChange
-from ..chains.options import ChainPolicy, EngineOptions
 from ..plugins.kit import Kit
-from ..policies.breaker import BreakerView
-from .engine_forms import BREAKER, CALLS, CHAOS, PLACE, shown
+from ..policies.breaker import Breaker, BreakerView
+from ..policies.cooldown import Cooldown
+from ..types import EngineSpec
+from .engine_forms import BREAKER, CALLS, CHAOS, EVERY_CHAIN, PLACE, format_value
 
-__all__ = ["Board", "ago", "board", "engine_values"]
+__all__ = ["Board", "build_board", "engine_values", "format_ago"]
 
 EVERY = "every"
-"""The place of what is said of every chain at once."""
+"""The place of the settings of every chain."""
 
 _HEALTH = {"healthy": "good", "degraded": "warn", "offline": "bad"}
 _STATES = {"closed": "good", "half-open": "warn", "open": "bad"}
 _NONE = "–"
+
+
+class ShownEngine(Protocol):
+    """What the page needs of an engine of a chain."""
+
+    name: str
+    tier: int
+    weight: float
+    spec: EngineSpec
+    breaker: Breaker
+    cooldown: Cooldown
+    ejection: Any
+    traffic: Any
+    ask: object
+
+    @property
+    def in_flight(self) -> int: ...
+
+
+class ShownChain(Protocol):
+    """What the page needs of a chain."""
+
+    @property
+    def all_states(self) -> Sequence[ShownEngine]: ...
+
+    @property
+    def policy(self) -> Any: ...
+
+
+class ShownChange(Protocol):
+    """What the page needs of a live change."""
+
+    @property
+    def until(self) -> float: ...
+
+    @property
+    def options(self) -> Mapping[str, object]: ...
 
 
 @dataclass(slots=True)
@@ -36,11 +71,11 @@ class Board:
     """The page's contents.
 
     Attributes:
-        at: when it was made (Unix time).
-        shape: the names of chains and engines; with another shape the page is loaded anew.
+        at: when it was made, in Unix time.
+        shape: the names of chains and engines; the page is loaded anew when they change.
         texts, levels, flags, values: by place.
-        orders: by chain, its engines by tier.
-        chains: what the template goes through: ``id``, ``name`` and ``engines``.
+        orders: the places of a chain's engines by tier, by the place of the chain.
+        chains: for the template: ``id``, ``name`` and ``engines`` of each.
     """
 
     at: float
@@ -52,50 +87,51 @@ class Board:
     orders: dict[str, list[str]] = field(default_factory=dict)
     chains: list[dict[str, Any]] = field(default_factory=list)
 
-    def say(self, place: str, text: str, level: str = "") -> None:
+    def write(self, place: str, text: str, level: str = "") -> None:
         self.texts[place] = text
         self.levels[place] = level
 
     def as_data(self) -> dict[str, Any]:
-        """For the page's script."""
+        """Return the board for the page's script."""
         names = ("at", "shape", "texts", "levels", "flags", "values", "orders")
         return {name: getattr(self, name) for name in names}
 
 
-def board(kit: Kit, picture: Mapping[str, Any]) -> Board:
-    """The board as it is now.
+def build_board(kit: Kit, overview: Mapping[str, Any]) -> Board:
+    """Return the present board.
 
     Args:
-        kit: the application's parts.
-        picture: the console's, for what all workers know.
+        kit: the parts of the application.
+        overview: the data of the first page, which has what all workers know.
     """
-    made = Board(kit.clock.time())
-    changes = kit.part_of("chains").live.changes()
-    workers = picture["workers"]
-    made.say("workers", f"All {len(workers)} workers" if len(workers) > 1 else "All workers")
-    made.say("worker", f"Worker {workers[0]['pid']}")
-    made.flags["alone"] = kit.hub.alone
-    made.flags["any_changed"] = bool(changes)
-    made.flags["every"] = EVERY_CHAIN in changes
-    made.say("every", _of_every(made.at, changes.get(EVERY_CHAIN)))
-    policy = kit.part_of("chains").live.get_policy(EVERY_CHAIN)
-    _settings(made, kit, EVERY, EVERY_CHAIN, policy, changes)
-    shared = {(one["chain"], one["engine"]): one for one in picture["engines"]}
-    for number, (name, chain) in enumerate(sorted(kit.part_of("chains").by_name.items())):
-        _chain(made, kit, f"c{number}", name, chain, changes, shared)
-    made.shape = "\n".join(
-        repr((one["name"], [engine["name"] for engine in one["engines"]])) for one in made.chains
+    board = Board(kit.clock.time())
+    chains: Mapping[str, ShownChain] = kit.part_of("chains").by_name
+    live = kit.part_of("chains").live
+    changes: Mapping[str, ShownChange] = live.changes()
+    workers = overview["workers"]
+    board.write("workers", f"All {len(workers)} workers" if len(workers) > 1 else "All workers")
+    board.write("worker", f"Worker {workers[0]['pid']}")
+    board.flags["alone"] = kit.hub.alone
+    board.flags["any_changed"] = bool(changes)
+    board.flags["every"] = EVERY_CHAIN in changes
+    board.write("every", _describe_change(board.at, changes.get(EVERY_CHAIN)))
+    _fill_settings(board, kit, EVERY, EVERY_CHAIN, live.get_policy(EVERY_CHAIN), changes)
+    shared = {(one["chain"], one["engine"]): one for one in overview["engines"]}
+    for number, (name, chain) in enumerate(sorted(chains.items())):
+        _fill_chain(board, kit, f"c{number}", name, chain, changes, shared)
+    board.shape = "\n".join(
+        repr((one["name"], [engine["name"] for engine in one["engines"]])) for one in board.chains
     )
-    return made
+    return board
 
 
-def engine_values(place: EngineState, options: EngineOptions) -> dict[str, object]:
-    """What an engine's options come to, with what it says of itself."""
-    traits = place.spec.engine.traits  # type: ignore[attr-defined]
+def engine_values(engine: ShownEngine, options: Any) -> dict[str, object]:
+    """Return an engine's settings: its options, else what it says of itself."""
+    traits = engine.spec.engine.traits  # type: ignore[attr-defined]
     limit = traits.max_concurrency if options.max_concurrency is None else options.max_concurrency
     return {
-        "tier": place.spec.tier if options.tier is None else options.tier,
-        "weight": place.spec.weight if options.weight is None else options.weight,
+        "tier": engine.spec.tier if options.tier is None else options.tier,
+        "weight": engine.spec.weight if options.weight is None else options.weight,
         "max_concurrency": limit or 0,
         "breaker": options.breaker,
         "enabled": options.enabled,
@@ -105,89 +141,88 @@ def engine_values(place: EngineState, options: EngineOptions) -> dict[str, objec
 # --- a chain -------------------------------------------------------------------------------------
 
 
-def _chain(
-    made: Board,
+def _fill_chain(
+    board: Board,
     kit: Kit,
-    spot: str,
+    place: str,
     name: str,
-    chain: EngineChain,
-    changes: Mapping[str, LiveChange],
+    chain: ShownChain,
+    changes: Mapping[str, ShownChange],
     shared: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> None:
-    everyone = chain.all_states
-    spots = {
-        one.name: f"{spot}e{i}" for i, one in enumerate(sorted(everyone, key=lambda p: p.name))
+    engines = chain.all_states
+    places = {
+        one.name: f"{place}e{i}" for i, one in enumerate(sorted(engines, key=lambda e: e.name))
     }
-    made.chains.append(
+    board.chains.append(
         {
-            "id": spot,
+            "id": place,
             "name": name,
-            "engines": [{"id": found, "name": engine} for engine, found in spots.items()],
+            "engines": [{"id": id_, "name": engine} for engine, id_ in places.items()],
         }
     )
-    made.orders[spot] = [spots[one.name] for one in everyone]
-    tiers = len({place.tier for place in everyone})
-    made.say(f"{spot}.about", f"{_count(len(everyone), 'engine')} on {_count(tiers, 'tier')}")
+    board.orders[place] = [places[one.name] for one in engines]
+    tiers = _format_count(len({one.tier for one in engines}), "tier")
+    board.write(f"{place}.about", f"{_format_count(len(engines), 'engine')} on {tiers}")
     own = changes.get(name)
-    made.flags[f"{spot}.changed"] = own is not None
-    made.say(f"{spot}.until", f"changed live, {_until(made.at, own.until)}" if own else "", "info")
-    _settings(made, kit, spot, name, chain.policy, changes)
-    said = own.options.get("engines") if own else None
-    bases = kit.part_of("chains").live.get_engine_options(name, own=False)
-    for place in everyone:
-        of_engine = said.get(place.name) if isinstance(said, Mapping) else None
-        _engine(
-            made,
+    board.flags[f"{place}.changed"] = own is not None
+    until = f"changed live, {_format_end(board.at, own.until)}" if own else ""
+    board.write(f"{place}.until", until, "info")
+    _fill_settings(board, kit, place, name, chain.policy, changes)
+    of_engines = own.options.get("engines") if own else None
+    for one in engines:
+        changed = of_engines.get(one.name) if isinstance(of_engines, Mapping) else None
+        _fill_engine(
+            board,
             kit,
-            spots[place.name],
-            chain,
-            place,
-            shared.get((name, place.name)),
-            of_engine if isinstance(of_engine, Mapping) else {},
-            bases.get(place.name, EngineOptions()),
+            places[one.name],
+            name,
+            one,
+            shared.get((name, one.name)),
+            changed if isinstance(changed, Mapping) else {},
         )
 
 
-def _settings(
-    made: Board,
+def _fill_settings(
+    board: Board,
     kit: Kit,
-    spot: str,
+    place: str,
     name: str,
-    policy: ChainPolicy,
-    changes: Mapping[str, LiveChange],
+    policy: Any,
+    changes: Mapping[str, ShownChange],
 ) -> None:
     base = kit.part_of("chains").live.get_policy(name, own=False)
     own, every = changes.get(name), changes.get(EVERY_CHAIN)
-    amount = 0
+    changed = 0
     for one in (*CALLS, *BREAKER):
-        at = f"{spot}.{one.name}"
-        made.values[at] = shown(getattr(policy, one.name))
-        mine = own is not None and one.name in own.options
-        of_all = every is not None and one.name in every.options
-        amount += mine or of_all
-        made.flags[at] = mine
-        if mine and own is not None:
-            before = _words(shown(getattr(base, one.name)) or one.empty)
-            if spot == EVERY:
+        at = f"{place}.{one.name}"
+        board.values[at] = format_value(getattr(policy, one.name))
+        by_own = own is not None and one.name in own.options
+        by_every = every is not None and one.name in every.options
+        changed += by_own or by_every
+        board.flags[at] = by_own
+        if by_own and own is not None:
+            before = _to_words(format_value(getattr(base, one.name)) or one.empty)
+            if place == EVERY:
                 before += ", or as a chain says"
-            made.say(f"{at}.note", f"{_until(made.at, own.until)}; otherwise {before}")
-        elif of_all and every is not None:
-            made.say(f"{at}.note", f"for every chain, {_until(made.at, every.until)}")
+            board.write(f"{at}.note", f"{_format_end(board.at, own.until)}; otherwise {before}")
+        elif by_every and every is not None:
+            board.write(f"{at}.note", f"for every chain, {_format_end(board.at, every.until)}")
         else:
-            made.say(f"{at}.note", "")
-    made.say(f"{spot}.amount", f"{amount} changed" if amount else "", "info")
-    made.say(
-        f"{spot}.summary",
+            board.write(f"{at}.note", "")
+    board.write(f"{place}.amount", f"{changed} changed" if changed else "", "info")
+    board.write(
+        f"{place}.summary",
         " · ".join(
             (
-                f"timeout {shown(policy.timeout)} s",
+                f"timeout {format_value(policy.timeout)} s",
                 "at most once"
                 if policy.at_most_once
-                else _count(policy.retries, "retry", "retries"),
-                f"budget {_percent(policy.retry_budget)}",
-                _words(policy.balance),
-                f"hedge at {shown(policy.hedge)}" if policy.hedge else "no hedge",
-                f"breaker at {_percent(policy.breaker_failure_rate)} of "
+                else _format_count(policy.retries, "retry", "retries"),
+                f"budget {_format_share(policy.retry_budget)}",
+                _to_words(policy.balance),
+                f"hedge at {format_value(policy.hedge)}" if policy.hedge else "no hedge",
+                f"breaker at {_format_share(policy.breaker_failure_rate)} of "
                 f"{policy.breaker_min_calls} calls or more",
             )
         ),
@@ -197,57 +232,59 @@ def _settings(
 # --- an engine -----------------------------------------------------------------------------------
 
 
-def _engine(
-    made: Board,
+def _fill_engine(
+    board: Board,
     kit: Kit,
-    spot: str,
-    chain: EngineChain,
-    place: EngineState,
+    place: str,
+    chain: str,
+    engine: ShownEngine,
     shared: Mapping[str, Any] | None,
-    said: Mapping[str, object],
-    base: EngineOptions,
+    changed: Mapping[str, object],
 ) -> None:
-    options = chain.options.get(place.name, EngineOptions())
+    live = kit.part_of("chains").live
+    options = live.get_options_of(chain, engine.name)
     now = kit.clock.monotonic()
-    view = place.breaker.view(now)
-    made.say(f"{spot}.tier", f"Tier {place.tier}")
-    made.flags[f"{spot}.enabled"] = options.enabled
-    made.flags[f"{spot}.changed"] = bool(said)
-    _of_all_workers(made, spot, shared if options.enabled else None, options.enabled)
-    _of_this_worker(made, spot, place, view, now)
+    view = engine.breaker.view(now)
+    board.write(f"{place}.tier", f"Tier {engine.tier}")
+    board.flags[f"{place}.enabled"] = options.enabled
+    board.flags[f"{place}.changed"] = bool(changed)
+    _fill_shared(board, place, shared if options.enabled else None, options.enabled)
+    _fill_own(board, place, engine, view, now)
     if view.probed_at is None and shared is not None and shared["probed_at"] is not None:
-        made.say(f"{spot}.probe", f"elsewhere, {ago(made.at - shared['probed_at'])}")
-    values, before = engine_values(place, options), engine_values(place, base)
+        ago = format_ago(board.at - shared["probed_at"])
+        board.write(f"{place}.probe", f"elsewhere, {ago}")
+    values = engine_values(engine, options)
+    before = engine_values(engine, live.get_options_of(chain, engine.name, own=False))
     for one in PLACE:
-        at = f"{spot}.{one.name}"
-        made.values[at] = shown(values[one.name])
-        made.flags[at] = one.name in said
-        made.say(f"{at}.note", f"otherwise {shown(before[one.name])}" if one.name in said else "")
+        at = f"{place}.{one.name}"
+        board.values[at] = format_value(values[one.name])
+        board.flags[at] = one.name in changed
+        note = f"otherwise {format_value(before[one.name])}" if one.name in changed else ""
+        board.write(f"{at}.note", note)
     for state in ("auto", "closed", "open"):
-        made.flags[f"{spot}.is_{state}"] = options.breaker == state
-    _chaos(made, spot, place, options)
+        board.flags[f"{place}.is_{state}"] = options.breaker == state
+    _fill_chaos(board, place, engine, options.chaos or {})
 
 
-def _of_all_workers(
-    made: Board, spot: str, shared: Mapping[str, Any] | None, enabled: bool
-) -> None:
+def _fill_shared(board: Board, place: str, shared: Mapping[str, Any] | None, enabled: bool) -> None:
+    """Fill in what all workers know of an engine."""
     if shared is None:
-        made.say(f"{spot}.health", "no data" if enabled else "switched off")
+        board.write(f"{place}.health", "no data" if enabled else "switched off")
         for name in ("failed", "slow", "calls", "since", "error", "asked"):
-            made.say(f"{spot}.{name}", _NONE)
+            board.write(f"{place}.{name}", _NONE)
         return
-    made.say(f"{spot}.health", shared["state"], _HEALTH.get(shared["state"], ""))
+    board.write(f"{place}.health", shared["state"], _HEALTH.get(shared["state"], ""))
     calls = shared["samples"]
-    made.say(f"{spot}.failed", _percent(shared["failure_rate"]) if calls else _NONE)
-    made.say(f"{spot}.slow", _percent(shared["slow_rate"]) if calls else _NONE)
-    made.say(f"{spot}.calls", f"{calls:,}")
-    made.say(f"{spot}.since", ago(made.at - shared["since"]))
-    made.say(f"{spot}.error", shared["last_error"] or _NONE)
-    made.say(f"{spot}.asked", _asked(shared))
+    board.write(f"{place}.failed", _format_share(shared["failure_rate"]) if calls else _NONE)
+    board.write(f"{place}.slow", _format_share(shared["slow_rate"]) if calls else _NONE)
+    board.write(f"{place}.calls", f"{calls:,}")
+    board.write(f"{place}.since", format_ago(board.at - shared["since"]))
+    board.write(f"{place}.error", shared["last_error"] or _NONE)
+    board.write(f"{place}.asked", _describe_turn(shared))
 
 
-def _asked(shared: Mapping[str, Any]) -> str:
-    """Whether it gets calls, by what operators decided and how its equals do."""
+def _describe_turn(shared: Mapping[str, Any]) -> str:
+    """Say whether an engine gets calls, by what operators decided and how its equals do."""
     if shared["forced"] == "open":
         return "never, forced open"
     last = ", last of its tier" if shared["ejected"] else ""
@@ -256,96 +293,98 @@ def _asked(shared: Mapping[str, Any]) -> str:
     return "last of its tier" if last else "in its turn"
 
 
-def _of_this_worker(
-    made: Board, spot: str, place: EngineState, view: BreakerView, now: float
-) -> None:
-    state = {"open": "forced open", "closed": "held closed"}.get(view.forced or "", view.state)
-    made.say(f"{spot}.breaker", f"breaker {state}", _STATES[view.state])
+def _fill_own(board: Board, place: str, engine: ShownEngine, view: BreakerView, now: float) -> None:
+    """Fill in what this worker knows of an engine."""
+    breaker = {"open": "forced open", "closed": "held closed"}.get(view.forced or "", view.state)
+    board.write(f"{place}.breaker", f"breaker {breaker}", _STATES[view.state])
     wait = _NONE
     if view.retry_after_s is not None:
-        wait = f"in {_span(view.retry_after_s)}" if view.retry_after_s > 0 else "the next call"
+        wait = "the next call"
+        if view.retry_after_s > 0:
+            wait = f"in {_format_span(view.retry_after_s)}"
     elif view.state == "half-open":
         wait = "under way"
-    made.say(f"{spot}.next", wait)
-    made.say(f"{spot}.opened", _count(view.opened, "time") if view.opened else "never")
-    made.say(f"{spot}.flight", _in_flight(place))
-    made.say(f"{spot}.weight", shown(place.weight))
+    board.write(f"{place}.next", wait)
+    board.write(f"{place}.opened", _format_count(view.opened, "time") if view.opened else "never")
+    board.write(f"{place}.flight", _describe_load(engine))
+    board.write(f"{place}.weight", format_value(engine.weight))
     aside = _NONE
-    if now < place.ejection.until:
-        aside = f"asked last, {_span(place.ejection.until - now)}"
-    elif now < place.cooldown.until:
-        aside = f"{place.cooldown.reason}, {_span(place.cooldown.until - now)}"
-    made.say(f"{spot}.aside", aside)
-    probe = _NONE if hasattr(place.spec.engine, "probe") else "has none"
+    if now < engine.ejection.until:
+        aside = f"asked last, {_format_span(engine.ejection.until - now)}"
+    elif now < engine.cooldown.until:
+        aside = f"{engine.cooldown.reason}, {_format_span(engine.cooldown.until - now)}"
+    board.write(f"{place}.aside", aside)
+    probe = _NONE if hasattr(engine.spec.engine, "probe") else "has none"
     if view.probed_at is not None:
         failed = f"failed {view.probes_failed} ×" if view.probes_failed else "well"
-        probe = f"{failed}, {ago(now - view.probed_at)}"
-    made.say(f"{spot}.probe", probe)
+        probe = f"{failed}, {format_ago(now - view.probed_at)}"
+    board.write(f"{place}.probe", probe)
 
 
-def _in_flight(place: EngineState) -> str:
-    traffic = place.traffic
+def _describe_load(engine: ShownEngine) -> str:
+    traffic = engine.traffic
     bulkhead = traffic.bulkhead if traffic is not None else None
     if bulkhead is not None:
         waiting = f", {bulkhead.waiting} wait" if bulkhead.waiting else ""
         return f"{bulkhead.in_use} of {bulkhead.max_concurrency}{waiting}"
     counted = traffic is not None and traffic.load is not None
-    return str(place.in_flight) if counted else _NONE
+    return str(engine.in_flight) if counted else _NONE
 
 
-def _chaos(made: Board, spot: str, place: EngineState, options: EngineOptions) -> None:
-    chaos = place.ask if isinstance(place.ask, Chaos) else None
-    made.flags[f"{spot}.chaos"] = chaos is not None
+def _fill_chaos(
+    board: Board, place: str, engine: ShownEngine, options: Mapping[str, object]
+) -> None:
+    chaos = engine.ask if isinstance(engine.ask, Chaos) else None
+    board.flags[f"{place}.chaos"] = chaos is not None
     if chaos is None:
-        made.say(f"{spot}.chaos", "")
+        board.write(f"{place}.chaos", "")
     else:
         stats = chaos.stats()
         calls = stats.pop("calls")
-        told = f"{sum(stats.values()):,} of {calls:,} calls hit" if calls else "no call yet"
-        made.say(f"{spot}.chaos", f"chaos, {told}", "bad")
-    said = options.chaos or {}
+        hits = f"{sum(stats.values()):,} of {calls:,} calls hit" if calls else "no call yet"
+        board.write(f"{place}.chaos", f"chaos, {hits}", "bad")
     for one in CHAOS:
-        made.values[f"{spot}.{one.name}"] = shown(said.get(one.name))
+        board.values[f"{place}.{one.name}"] = format_value(options.get(one.name))
 
 
 # --- words ---------------------------------------------------------------------------------------
 
 
-def _of_every(at: float, change: LiveChange | None) -> str:
+def _describe_change(at: float, change: ShownChange | None) -> str:
     if change is None:
         return ""
-    told = ", ".join(f"{name} {_words(shown(one))}" for name, one in change.options.items())
-    return f"For every chain: {told}; {_until(at, change.until)}."
+    values = (f"{name} {_to_words(format_value(one))}" for name, one in change.options.items())
+    return f"For every chain: {', '.join(values)}; {_format_end(at, change.until)}."
 
 
-def _until(at: float, until: float) -> str:
+def _format_end(at: float, until: float) -> str:
     same_day = time.gmtime(at)[:3] == time.gmtime(until)[:3]
     when = time.strftime("%H:%M" if same_day else "%d %b %H:%M", time.gmtime(until))
     return f"until {when} UTC"
 
 
-def _words(name: str) -> str:
+def _to_words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _percent(share: float) -> str:
+def _format_share(share: float) -> str:
     return f"{round(100 * share, 1):g}\u00a0%"
 
 
-def _count(amount: int, one: str, many: str = "") -> str:
+def _format_count(amount: int, one: str, many: str = "") -> str:
     return f"{amount} {one if amount == 1 else many or one + 's'}"
 
 
-def _span(seconds: float) -> str:
+def _format_span(seconds: float) -> str:
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     if seconds < 3600:
         return f"{round(seconds / 60)} min"
     if seconds < 86_400:
         return f"{round(seconds / 3600)} h"
-    return _count(round(seconds / 86_400), "day")
+    return _format_count(round(seconds / 86_400), "day")
 
 
-def ago(seconds: float) -> str:
-    """How long ago, in plain words."""
-    return "now" if seconds < 3 else f"{_span(seconds)} ago"
+def format_ago(seconds: float) -> str:
+    """Return how long ago something was, in plain words."""
+    return "now" if seconds < 3 else f"{_format_span(seconds)} ago"

@@ -1,21 +1,24 @@
-"""What is served under ``OM_PREFIX``: the endpoints of all features, and liveness.
+"""What is served under ``OM_PREFIX``: the layer, the endpoints of all features, and liveness.
 
 A plain WSGI app behind a small layer. A path under the prefix is answered here; every other path
-goes to the host app.
+goes to the host app. :class:`Endpoint` is for the endpoints of the console itself.
 """
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote
 
+import msgspec
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import Map, Rule
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
+from ..core.body import BodyError, read_body
 from ..core.problem import Refusal
 
 if TYPE_CHECKING:
@@ -114,3 +117,105 @@ def _with_slash(environ: WSGIEnvironment) -> Response:
     # relative, so that no header of a proxy or client can name another host
     answer.headers["Location"] = quote(environ["SCRIPT_NAME"].rpartition("/")[2]) + "/"
     return answer
+
+
+# --- endpoints of the console ---------------------------------------------------------------------
+
+MAX_BODY_BYTES = 4_096
+MAX_FORM_BYTES = 16_384
+"""The longest body of a form with many fields, such as those of the engines' page."""
+MAX_FIELDS = 100
+
+_View = Callable[[Request], Response]
+
+
+class Endpoint:
+    """A WSGI app at one path: checks the method and answers refusals.
+
+    Args:
+        view: answers, or raises a :class:`Refusal`.
+        method: the allowed method; HEAD is allowed with GET.
+        page: makes a page for people of a refusal. Without it, and for a script that asks for
+            JSON, a refusal is a problem document (RFC 9457).
+    """
+
+    def __init__(
+        self,
+        view: _View,
+        method: str,
+        page: Callable[[Request, Refusal], Response] | None = None,
+    ) -> None:
+        self._view = view
+        self._methods = ("GET", "HEAD") if method == "GET" else (method,)
+        self._page = page
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            if request.method not in self._methods:
+                allowed = ", ".join(self._methods)
+                raise Refusal(405, f"Use {self._methods[0]} here.", [("Allow", allowed)])
+            response = self._view(request)
+        except Refusal as refusal:
+            if self._page is None or wants_json(request):
+                response = make_refusal(refusal)
+            else:
+                response = self._page(request, refusal)
+        response.headers["Cache-Control"] = "no-store"
+        return response(environ, start_response)
+
+
+def wants_json(request: Request) -> bool:
+    """Return whether the client, a script, accepts JSON."""
+    return "application/json" in request.headers.get("Accept", "")
+
+
+def make_json(data: Mapping[str, Any], status: int = 200) -> Response:
+    """Return an answer of JSON."""
+    return Response(msgspec.json.encode(data), status, content_type="application/json")
+
+
+def make_refusal(refusal: Refusal) -> Response:
+    """Return a refusal as a problem document (RFC 9457)."""
+    status, headers, body = refusal.render()
+    return Response(body, status, headers)
+
+
+def read_small_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body of a request.
+
+    Args:
+        most: the greatest length in bytes.
+
+    Raises:
+        Refusal: 411 without a length, 413 for a longer body, 400 for a broken one.
+    """
+    try:
+        body = read_body(request.environ, most)
+    except BodyError as error:
+        if error.status == 411:
+            raise Refusal(411, "Say how long the body is.") from None
+        if error.status == 413:
+            raise Refusal(413, f"A body may have {most} bytes.") from None
+        raise Refusal(error.status, str(error)) from None
+    request.environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def read_fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form, with the first value of each. Empty fields are included.
+
+    Raises:
+        Refusal: 400 for too many fields.
+    """
+    try:
+        found = parse_qs(
+            body.decode("latin-1"),
+            keep_blank_values=True,
+            encoding="utf-8",
+            errors="replace",
+            max_num_fields=MAX_FIELDS,
+        )
+    except ValueError:
+        raise Refusal(400, f"A form may have {MAX_FIELDS} fields.") from None
+    return {name: values[0] for name, values in found.items()}

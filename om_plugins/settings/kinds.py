@@ -81,6 +81,7 @@ def choice(*allowed: str) -> Check:
         ", ".join(repr(a) for a in allowed[:-1]) + f" or {allowed[-1]!r}",
         read,
         f"Literal[{', '.join(repr(a) for a in allowed)}]",
+        choices=allowed,
     )
 
 

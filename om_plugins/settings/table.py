@@ -27,6 +27,7 @@ class Check:
         accepts: the type annotation of what users may write, for :mod:`.keywords`.
         secret: the value, unless it is a function, appears neither in errors nor in lists.
         table: the table that the value is or contains; ``None`` for no table.
+        choices: the allowed words; () when other values are allowed, too.
     """
 
     allowed: str
@@ -34,6 +35,7 @@ class Check:
     accepts: str = "object"
     secret: bool = False
     table: type[Table] | None = None
+    choices: tuple[str, ...] = ()
 
 
 class Table:

@@ -1,4 +1,4 @@
-"""The console's pages; covers ``om_plugins.console.endpoint``."""
+"""The console's pages."""
 
 from __future__ import annotations
 

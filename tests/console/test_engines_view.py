@@ -7,7 +7,7 @@ import pytest
 from om_plugins import Settings
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.console.dashboard import Dashboard
-from om_plugins.console.engines_view import board
+from om_plugins.console.engines_view import build_board
 from om_plugins.errors import RateLimited, Transient
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
@@ -39,7 +39,7 @@ def look(runtime):
 
     def look():
         runtime.clock.advance(1)  # a picture is kept that long
-        return board(runtime.kit, picture.read())
+        return build_board(runtime.kit, picture.read())
 
     return look
 
@@ -189,7 +189,7 @@ def test_a_probe_that_only_another_worker_has_heard_of_is_told_too(runtime):
     add(runtime, "model", kind=Probed)
     picture = Dashboard(runtime.kit).read()
     picture["engines"][0]["probed_at"] = runtime.clock.time() - 60
-    assert board(runtime.kit, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
+    assert build_board(runtime.kit, picture).texts["c0e0.probe"] == "elsewhere, 1 min ago"
 
 
 def test_chaos_says_how_many_calls_it_hit(runtime, look):
