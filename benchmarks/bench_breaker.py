@@ -1,8 +1,8 @@
-"""What a breaker and a bulkhead cost a call, alone and from eight threads at once.
+"""Measures a breaker and a bulkhead, with one thread and with eight threads.
 
-From eight threads two calls are measured: one that takes no time, where only the lock and the
-interpreter count, and one that waits for a millisecond, where a breaker that holds its lock during
-the call makes everybody wait for everybody.
+With eight threads two calls are measured. A call that takes no time shows the cost of the lock and
+the interpreter. A call that waits for a millisecond shows whether a breaker holds its lock during
+the call, which makes all threads wait for each other.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def slow() -> None:
     time.sleep(SLOW_S)
 
 
-def guarded(breaker: Breaker, work: Work) -> Work:
-    """A call as a chain makes it: one look before, one count after."""
+def add_breaker(breaker: Breaker, work: Work) -> Work:
+    """Return a call as a chain makes it: one check before and one count after."""
     monotonic = time.monotonic
 
     def call() -> None:
@@ -45,8 +45,8 @@ def guarded(breaker: Breaker, work: Work) -> Work:
     return call
 
 
-def only_timed(work: Work) -> Work:
-    """What a chain does anyway: it reads the clock before and after."""
+def add_timing(work: Work) -> Work:
+    """Return a call that reads the clock before and after, as a chain does in any case."""
     monotonic = time.monotonic
 
     def call() -> None:
@@ -57,7 +57,7 @@ def only_timed(work: Work) -> Work:
     return call
 
 
-def bounded(bulkhead: Bulkhead, work: Work) -> Work:
+def add_bulkhead(bulkhead: Bulkhead, work: Work) -> Work:
     def call() -> None:
         if bulkhead.enter(0.0):
             work()
@@ -66,8 +66,8 @@ def bounded(bulkhead: Bulkhead, work: Work) -> Work:
     return call
 
 
-def peers(work: Work) -> dict[str, Work]:
-    """Those that are installed."""
+def make_peers(work: Work) -> dict[str, Work]:
+    """Return the cases of the installed libraries."""
     found: dict[str, Work] = {}
     try:
         import pybreaker
@@ -78,8 +78,8 @@ def peers(work: Work) -> dict[str, Work]:
     return found
 
 
-def by_threads(work: Work, calls: int) -> Work:
-    """Eight threads that make ``calls`` calls each."""
+def run_in_threads(work: Work, calls: int) -> Work:
+    """Return a function in which eight threads make ``calls`` calls each."""
 
     def loop() -> None:
         for _ in range(calls):
@@ -95,40 +95,40 @@ def by_threads(work: Work, calls: int) -> Work:
     return run
 
 
-def subjects(work: Work) -> dict[str, Work]:
+def make_subjects(work: Work) -> dict[str, Work]:
     long = 86_400.0
     return {
-        "breaker": guarded(Breaker(window_s=long), work),
-        "breaker, window of the last 100 calls": guarded(Breaker(window_calls=100), work),
-        "bulkhead": bounded(Bulkhead(THREADS), work),
-        **peers(work),
+        "breaker": add_breaker(Breaker(window_s=long), work),
+        "breaker, window of the last 100 calls": add_breaker(Breaker(window_calls=100), work),
+        "bulkhead": add_bulkhead(Bulkhead(THREADS), work),
+        **make_peers(work),
     }
 
 
 def check_counts() -> None:
-    """Eight threads through one breaker: not one call more or less than were made."""
+    """Check that one breaker counts the calls of eight threads exactly."""
     breaker = Breaker(window_s=86_400.0)
-    by_threads(guarded(breaker, nothing), 10_000)()
+    run_in_threads(add_breaker(breaker, nothing), 10_000)()
     counted = breaker.view(time.monotonic()).calls
     if counted != THREADS * 10_000:
         raise AssertionError(f"{counted} calls were counted of {THREADS * 10_000}")
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per call: the minimum over the rounds, in which the subjects take turns."""
+    """Measure microseconds per call: the minimum over the rounds, in which all take turns."""
     check_counts()
-    timed = only_timed(nothing)
-    results = alternate({"bare call, timed": timed, **subjects(nothing)}, repeats)
+    timed = add_timing(nothing)
+    results = alternate({"bare call, timed": timed, **make_subjects(nothing)}, repeats)
     for label, work, calls in (
         (f"{THREADS} threads, a call that takes no time", nothing, CALLS),
         (f"{THREADS} threads, a call of {SLOW_S * 1000:g} ms", slow, SLOW_CALLS),
     ):
-        cases = {f"bare, {label}": only_timed(work)} | {
+        cases = {f"bare, {label}": add_timing(work)} | {
             f"{name}, {THREADS} threads, {'no time' if work is nothing else '1 ms'}": one
-            for name, one in subjects(work).items()
+            for name, one in make_subjects(work).items()
         }
         taken = alternate(
-            {name: by_threads(one, calls) for name, one in cases.items()},
+            {name: run_in_threads(one, calls) for name, one in cases.items()},
             min(repeats, 10),
             number=1,
         )

@@ -1,4 +1,4 @@
-"""What a look-up of a fresh value in memory costs, beside four caches in the same run."""
+"""Measures a look-up of a fresh value in memory, and four other caches in the same run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fetch() -> object:
     raise AssertionError("the value is fresh: nothing is fetched")
 
 
-def ours(store: CacheStore | None = None) -> SmartCache:
+def make_cache(store: CacheStore | None = None) -> SmartCache:
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
     return SmartCache(
@@ -52,13 +52,13 @@ def ours(store: CacheStore | None = None) -> SmartCache:
     )
 
 
-def over_redis(url: str) -> dict[str, Callable[[], object]]:
-    """A shared store: what memory answers in front of it, and what the store itself costs."""
+def make_redis_cases(url: str) -> dict[str, Callable[[], object]]:
+    """Return cases over a shared store: our memory in front of it, and the store itself."""
     cases: dict[str, Callable[[], object]] = {}
     client = redis.Redis.from_url(url)
     simple = RedisCache(host=client)
     for size, value in VALUES.items():
-        cache = ours(RedisStore(url))
+        cache = make_cache(RedisStore(url))
         cache.set(KEY, value)
         cases[f"om.cache.query, {size}, over Redis"] = lambda cache=cache: cache.query(KEY, fetch)
         simple.set(KEY + size, value, timeout=3600)
@@ -66,11 +66,11 @@ def over_redis(url: str) -> dict[str, Callable[[], object]]:
     return cases
 
 
-def subjects() -> dict[str, Callable[[], object]]:
-    """What is measured: each case looks one value up that is there and fresh."""
+def make_cases() -> dict[str, Callable[[], object]]:
+    """Return the cases: each looks up one fresh value."""
     cases: dict[str, Callable[[], object]] = {}
     for size, value in VALUES.items():
-        cache = ours()
+        cache = make_cache()
         cache.set(KEY, value)
         cache.set(("servers", 7), value)
         cases[f"om.cache.query, {size}"] = lambda cache=cache: cache.query(KEY, fetch)
@@ -99,9 +99,9 @@ def subjects() -> dict[str, Callable[[], object]]:
     return cases
 
 
-def memoized() -> dict[str, Callable[[], object]]:
-    """The decorators: a function of one number, called again."""
-    cache = ours()
+def make_memoized_cases() -> dict[str, Callable[[], object]]:
+    """Return the cases of the decorators: a repeated call of a function of one number."""
+    cache = make_cache()
 
     @memoize(lambda: cache)
     def mine(number: int) -> str:
@@ -128,8 +128,8 @@ def memoized() -> dict[str, Callable[[], object]]:
     }
 
 
-def cashews_decorated(rounds: int, number: int = 200) -> float:
-    """cashews is asynchronous: a hit of its decorator, awaited in a loop that runs already."""
+def measure_cashews(rounds: int, number: int = 200) -> float:
+    """Measure a hit of the decorator of cashews, which is asynchronous, in a running loop."""
 
     async def run() -> float:
         cache = cashews.Cache()
@@ -142,10 +142,10 @@ def cashews_decorated(rounds: int, number: int = 200) -> float:
         await load()
         best = float("inf")
         for _ in range(rounds):
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             for _ in range(number):
                 await load()
-            best = min(best, (time.perf_counter() - begun) / number * 1e6)
+            best = min(best, (time.perf_counter() - started_at) / number * 1e6)
         await cache.close()
         return best
 
@@ -153,11 +153,11 @@ def cashews_decorated(rounds: int, number: int = 200) -> float:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per look-up: the minimum over the rounds, in which the subjects take turns."""
+    """Measure microseconds per look-up: the minimum over the rounds, in which all take turns."""
     with redis_server() as url:
-        shared = over_redis(url) if url is not None else {}
-        found = alternate(subjects() | shared | memoized(), repeats)
-    found["cashews decorator, 5 bytes"] = cashews_decorated(repeats)
+        shared = make_redis_cases(url) if url is not None else {}
+        found = alternate(make_cases() | shared | make_memoized_cases(), repeats)
+    found["cashews decorator, 5 bytes"] = measure_cashews(repeats)
     return found
 
 

@@ -1,7 +1,7 @@
-"""What a chain with all defaults costs a call that succeeds, beside its peers in the same run.
+"""Measures a successful call to a chain with all defaults, and other libraries in the same run.
 
-Only the chain answers *all* of it (a total deadline, retries with a budget, a breaker on rates,
-fallback, health); a peer's row says which parts it stands for.
+Only the chain has all parts: a total deadline, retries with a budget, a breaker on rates, fallback
+and health. The name of another row says which of these parts it has.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ def answer(payload: object) -> object:
     return ANSWER
 
 
-def chain(*engines: object) -> EngineChain:
-    made = EngineChain("bench", ChainPolicy(), clock=SystemClock())
+def make_chain(*engines: object) -> EngineChain:
+    chain = EngineChain("bench", ChainPolicy(), clock=SystemClock())
     for tier, engine in enumerate(engines, 1):
-        made.add(EngineSpec(engine, "bench", tier))
-    return made
+        chain.add(EngineSpec(engine, "bench", tier))
+    return chain
 
 
-def ours() -> dict[str, Callable[[object], object]]:
+def make_ours() -> dict[str, Callable[[object], object]]:
     one = CallableEngine("one", answer)
     return {
-        "ours: one engine, all defaults": chain(one).call,
-        "ours: one engine, all defaults and a bulkhead": chain(
+        "ours: one engine, all defaults": make_chain(one).call,
+        "ours: one engine, all defaults and a bulkhead": make_chain(
             CallableEngine("full", answer, max_concurrency=64)
         ).call,
-        "ours: three tiers, all defaults": chain(
+        "ours: three tiers, all defaults": make_chain(
             one, CallableEngine("two", answer), StaticEngine("static", "resting")
         ).call,
     }
 
 
-def peers() -> dict[str, Callable[[object], object]]:
-    """Those that are installed."""
+def make_peers() -> dict[str, Callable[[object], object]]:
+    """Return the cases of the installed libraries."""
     found: dict[str, Callable[[object], object]] = {}
     try:
         import nopanic
     except ImportError:
         pass
     else:
-        found["nopanic: deadline"] = _under(nopanic.deadline, answer)
+        found["nopanic: deadline"] = _add_deadline(nopanic.deadline, answer)
         breaker = nopanic.circuit_breaker(slow_call_duration=5.0)
         retry = nopanic.retry(4, budget=nopanic.RetryBudget())
         found["nopanic: retry, budget, breaker"] = nopanic.compose(retry, breaker)(answer)
-        found["nopanic: deadline, retry, budget, breaker"] = _under(
+        found["nopanic: deadline, retry, budget, breaker"] = _add_deadline(
             nopanic.deadline, nopanic.compose(retry, breaker)(answer)
         )
     try:
@@ -97,7 +97,7 @@ def peers() -> dict[str, Callable[[object], object]]:
     return found
 
 
-def _under(
+def _add_deadline(
     deadline: Callable[..., object], function: Callable[[object], object]
 ) -> Callable[[object], object]:
     def call(payload: object) -> object:
@@ -107,9 +107,12 @@ def _under(
     return call
 
 
-def litellm_router() -> dict[str, Callable[[object], object]]:
-    """LiteLLM's router around a mock model, if installed: slow enough to be measured apart."""
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it fetches one when imported
+def make_litellm_router() -> dict[str, Callable[[object], object]]:
+    """Return the case of LiteLLM's router with a mock model, if installed.
+
+    It is slow, so it is measured separately.
+    """
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise the import downloads one
     try:
         import litellm
     except ImportError:
@@ -126,15 +129,17 @@ def litellm_router() -> dict[str, Callable[[object], object]]:
     }
 
 
-def _once(function: Callable[[object], object]) -> Callable[[], object]:
+def _bind_payload(function: Callable[[object], object]) -> Callable[[], object]:
     return lambda: function(PAYLOAD)
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per call: the minimum over the rounds, in which the subjects take turns."""
-    subjects = {"bare call": answer, **ours(), **peers()}
-    costs = alternate({name: _once(function) for name, function in subjects.items()}, repeats)
-    slow = {name: _once(function) for name, function in litellm_router().items()}
+    """Measure microseconds per call: the minimum over the rounds, in which all take turns."""
+    subjects = {"bare call": answer, **make_ours(), **make_peers()}
+    costs = alternate(
+        {name: _bind_payload(function) for name, function in subjects.items()}, repeats
+    )
+    slow = {name: _bind_payload(function) for name, function in make_litellm_router().items()}
     return costs | alternate(slow, min(repeats, 10), number=20)
 
 

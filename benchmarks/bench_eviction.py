@@ -1,7 +1,7 @@
-"""How often each eviction policy finds what is asked for: ours, LRU and two others, on two traces.
+"""Measures the hit rate of eviction policies: ours, LRU and two others, on two traces.
 
-The policies are given the same number of entries of one size and see every look-up of a trace; a
-miss puts the entry. Ours is the very table of the cache
+All policies have space for the same number of entries of one size, and get all look-ups of a trace.
+A miss puts the entry. Ours is the table of the cache itself
 (:class:`om_plugins.cache.memory.MemoryTable`).
 """
 
@@ -17,11 +17,11 @@ from om_plugins.cache.entry import CacheEntry
 from om_plugins.cache.memory import MemoryTable
 
 Access = Callable[[int], bool]
-"""Looks a key up and puts it when it is missing; says whether it was there."""
+"""Looks a key up, puts it when it is missing, and returns whether it was found."""
 
 
 def zipf(length: int, keys: int, alpha: float, seed: int = 1) -> Iterator[int]:
-    """Independent look-ups, the n-th key with a probability of 1 / n ** alpha."""
+    """Yield independent look-ups; the n-th key has a probability of 1 / n ** alpha."""
     draw = random.Random(seed)
     sums = list(accumulate(1 / n**alpha for n in range(1, keys + 1)))
     order = list(range(keys))
@@ -31,10 +31,13 @@ def zipf(length: int, keys: int, alpha: float, seed: int = 1) -> Iterator[int]:
 
 
 def scan_and_loop(length: int, keys: int, size: int, seed: int = 2) -> Iterator[int]:
-    """A database's day, after the traces of LIRS and ARC: a Zipf load, through which run scans of
-    keys that are never asked for again and loops over a little more than the cache holds."""
+    """Yield the load of a database, after the traces of LIRS and ARC.
+
+    It mixes Zipf look-ups, scans of keys that never occur again, and loops over a few more keys
+    than fit into the cache.
+    """
     draw = random.Random(seed)
-    base = zipf(length + 4 * size, keys, 0.9, seed)  # the last part may pass the length
+    base = zipf(length + 4 * size, keys, 0.9, seed)  # the last part may exceed the length
     fresh = count(10 * keys)
     loop = [keys + n for n in range(int(1.3 * size))]
     done = 0
@@ -56,7 +59,7 @@ def scan_and_loop(length: int, keys: int, size: int, seed: int = 2) -> Iterator[
 
 
 def ours(size: int) -> Access:
-    """The cache's own table."""
+    """Return the access function of the cache's own table."""
     local: MemoryTable | None = None
 
     def access(key: int) -> bool:
@@ -65,17 +68,19 @@ def ours(size: int) -> Access:
         if local is not None and (found := local.entries.get(name)) is not None:
             found.visited = True
             return True
-        made = CacheEntry(name, b"", tags=(), began=0.0, stored=0.0, stale_time=1.0, cache_time=1.0)
+        entry = CacheEntry(
+            name, b"", tags=(), began=0.0, stored=0.0, stale_time=1.0, cache_time=1.0
+        )
         if local is None:
-            local = MemoryTable(size * made.weight)
-        local.put(made)
+            local = MemoryTable(size * entry.weight)
+        local.put(entry)
         return False
 
     return access
 
 
 def lru(size: int) -> Access:
-    """Least recently used."""
+    """Return the access function of LRU: least recently used."""
     table: OrderedDict[int, None] = OrderedDict()
 
     def access(key: int) -> bool:
@@ -91,7 +96,10 @@ def lru(size: int) -> Access:
 
 
 def s3_fifo(size: int) -> Access:
-    """S3-FIFO (Yang et al., SOSP 2023): a small queue, a main one, and a memory of what left."""
+    """Return the access function of S3-FIFO (Yang et al., SOSP 2023).
+
+    It has a small queue, a main queue and a list of evicted keys.
+    """
     small: OrderedDict[int, int] = OrderedDict()
     main: OrderedDict[int, int] = OrderedDict()
     ghost: OrderedDict[int, None] = OrderedDict()
@@ -132,8 +140,11 @@ def s3_fifo(size: int) -> Access:
 
 
 def w_tiny_lfu(size: int) -> Access:
-    """W-TinyLFU (Einziger, Friedman, Manes, 2017) with exact counts instead of a sketch: a window
-    of 1 %, a segmented LRU of 20 and 80 %, admission by frequency, counts halved now and then."""
+    """Return the access function of W-TinyLFU (Einziger, Friedman, Manes, 2017).
+
+    It has exact counts instead of a sketch, a window of 1 %, a segmented LRU of 20 and 80 %, and
+    admission by frequency. The counts are halved regularly.
+    """
     window: OrderedDict[int, None] = OrderedDict()
     probation: OrderedDict[int, None] = OrderedDict()
     protected: OrderedDict[int, None] = OrderedDict()
@@ -191,8 +202,8 @@ POLICIES: dict[str, Callable[[int], Access]] = {
 }
 
 
-def hit_rate(access: Access, trace: Iterable[int]) -> float:
-    """Hits per look-up, 0 to 1."""
+def compute_hit_rate(access: Access, trace: Iterable[int]) -> float:
+    """Return the hits per look-up, 0 to 1."""
     hits = looked = 0
     for key in trace:
         looked += 1
@@ -201,7 +212,7 @@ def hit_rate(access: Access, trace: Iterable[int]) -> float:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Percent of look-ups that find their entry, by trace and policy."""
+    """Measure the percentage of hits by trace and policy."""
     length, keys = 10_000 * repeats, 20_000
     found = {}
     for share in (0.01, 0.1):
@@ -212,7 +223,7 @@ def measure(repeats: int = 30) -> dict[str, float]:
         }
         for name, trace in traces.items():
             for policy, make in POLICIES.items():
-                found[f"{name}, room for {share:.0%}: {policy}"] = 100 * hit_rate(
+                found[f"{name}, space for {share:.0%}: {policy}"] = 100 * compute_hit_rate(
                     make(size), trace()
                 )
     return found

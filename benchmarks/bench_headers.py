@@ -1,4 +1,4 @@
-"""What the security headers cost a response, beside flask-talisman in the same run."""
+"""Measures the security headers of a response, and flask-talisman in the same run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def data(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"{}"]
 
 
-def flask_hello() -> Flask:
+def make_flask() -> Flask:
     app = Flask(__name__)
 
     @app.get("/")
@@ -45,7 +45,7 @@ def flask_hello() -> Flask:
     return app
 
 
-def flask_hello_with_nonce() -> Flask:
+def make_flask_with_nonce() -> Flask:
     app = Flask(__name__)
 
     @app.get("/")
@@ -56,7 +56,7 @@ def flask_hello_with_nonce() -> Flask:
     return app
 
 
-def with_talisman(app: Flask) -> Flask:
+def add_talisman(app: Flask) -> Flask:
     Talisman(
         app,
         force_https=False,
@@ -66,8 +66,8 @@ def with_talisman(app: Flask) -> Flask:
     return app
 
 
-def subjects() -> dict[str, App]:
-    """Every measured application by name."""
+def make_subjects() -> dict[str, App]:
+    """Return every measured application by name."""
     enforce = HeaderPolicy(mode="enforce")
     adopt = HeaderPolicy(mode="adopt")
     return {
@@ -77,16 +77,16 @@ def subjects() -> dict[str, App]:
         "ours on it, adopt": HeadersLayer(hello, adopt),
         "bare WSGI callable, JSON": data,
         "ours on it, JSON": HeadersLayer(data, enforce),
-        "bare Flask hello": flask_hello().wsgi_app,
+        "bare Flask hello": make_flask().wsgi_app,
         "ours on Flask, enforce, nonce used": HeadersLayer(
-            flask_hello_with_nonce().wsgi_app, enforce
+            make_flask_with_nonce().wsgi_app, enforce
         ),
-        "ours on Flask, adopt": HeadersLayer(flask_hello().wsgi_app, adopt),
-        "flask-talisman, nonce in its header": with_talisman(flask_hello()).wsgi_app,
+        "ours on Flask, adopt": HeadersLayer(make_flask().wsgi_app, adopt),
+        "flask-talisman, nonce in its header": add_talisman(make_flask()).wsgi_app,
     }
 
 
-def _serve(app: App) -> Callable[[], None]:
+def _make_request(app: App) -> Callable[[], None]:
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
         pass
 
@@ -102,11 +102,11 @@ def _serve(app: App) -> Callable[[], None]:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per request: the minimum over the rounds, in which the subjects take turns."""
-    served = {name: _serve(app) for name, app in subjects().items()}
+    """Measure microseconds per request: the minimum over the rounds, in which all take turns."""
+    served = {name: _make_request(app) for name, app in make_subjects().items()}
     on_flask = {name: one for name, one in served.items() if "lask" in name}
     others = {name: one for name, one in served.items() if name not in on_flask}
-    # so short that some rounds are disturbed by nothing
+    # short rounds, so that nothing disturbs some of them
     return {
         **alternate(others, repeats * 20, number=50),
         **alternate(on_flask, repeats * 100, number=5),

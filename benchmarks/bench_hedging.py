@@ -1,4 +1,4 @@
-"""What hedging does to the tail: an HTTP upstream that takes 250 ms more for 5 % of its answers."""
+"""Measures tail latency with hedging: 5 % of the upstream's answers take 250 ms longer."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that did not wait for the end."""
+        """Ignore clients that closed the connection early."""
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds at the 50th, 95th and 99th percentile, without and with a hedge."""
+    """Measure the percentiles of a call in microseconds, without and with a hedge."""
     server = Server(("127.0.0.1", 0), Upstream)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     rows: dict[str, float] = {}

@@ -1,10 +1,10 @@
-"""What a hit of the shared HTTP cache costs: a page of 50 KB with twenty nonces, renewed.
+"""Measures a hit of the shared HTTP cache: a page of 50 KB with twenty renewed nonces.
 
 :func:`measure` is part of ``make bench``. ``python benchmarks/bench_http_cache.py --servers``
-serves the page under wrk: gunicorn's threads with the cache and with a bare WSGI callable, granian
-and nginx's proxy_cache, as far as they are installed. The limit is the callable that returns the
-same bytes: status, header fields and body of the cache's own answer, its nonce a constant. One
-that returns the same body with three header fields is printed beside it.
+measures real servers with wrk: gunicorn's threads with the cache and with a bare WSGI callable,
+granian, and nginx's proxy_cache, if they are installed. The upper limit is a callable that returns
+the same bytes: status, header fields and body of the cache's answer with a constant nonce. Another
+callable returns the same body with three header fields.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from measure import alternate
 from werkzeug.test import create_environ
 
 from om_plugins import OpenManager
+from om_plugins.http_cache.layer import HttpCacheLayer
 
 BLOCK = "<p>" + "word " * 480 + '</p>\n<script nonce="{{ csp_nonce() }}">start()</script>\n'
 PAGE = "<!doctype html><title>Report</title>" + BLOCK * 20
@@ -46,7 +47,7 @@ NONCE = re.compile("nonce-[0-9a-f]{32}")
 OWN_HEADERS = [tuple(one) for one in json.loads(os.environ.get("BENCH_HEADERS", "[]"))]
 
 
-def hello() -> Flask:
+def make_hello() -> Flask:
     app = Flask("hello")
 
     @app.get("/")
@@ -56,8 +57,8 @@ def hello() -> Flask:
     return app
 
 
-def with_ours(*, nonces: bool = True) -> tuple[Flask, OpenManager]:
-    """The page in a Flask app, rendered with nonces or a constant, behind the whole stack."""
+def make_ours(*, nonces: bool = True) -> tuple[Flask, OpenManager]:
+    """Make a Flask app with the page, with nonces or a constant, behind the whole stack."""
     app = Flask("ours")
     app.config.update(OM_HUB_URL="memory://", OM_CSP_MODE="enforce", OM_HTTP_CACHE=True)
     om = OpenManager(app)
@@ -71,7 +72,7 @@ def with_ours(*, nonces: bool = True) -> tuple[Flask, OpenManager]:
     return app, om
 
 
-def with_flask_caching() -> Flask:
+def make_flask_caching() -> Flask:
     app = Flask("flask-caching")
     cache = FlaskCache(app, config={"CACHE_TYPE": "SimpleCache"})
 
@@ -84,20 +85,20 @@ def with_flask_caching() -> Flask:
 
 
 def bare(environ: object, start_response: Callable[..., object]) -> list[bytes]:
-    """The same body from a WSGI callable that does nothing else."""
+    """WSGI callable that only returns the same body."""
     start_response("200 OK", list(HEADERS))
     return [PLAIN]
 
 
 def same(environ: object, start_response: Callable[..., object]) -> list[bytes]:
-    """The same bytes, header fields included: the limit. For a server, which is told the fields."""
+    """WSGI callable that returns the same bytes: the limit. A variable gives the header fields."""
     start_response("200 OK", list(OWN_HEADERS))
     return [PLAIN]
 
 
-def headers_of_a_hit() -> list[tuple[str, str]]:
-    """The header fields of the cache's own answer, with the nonce of :data:`PLAIN`."""
-    app, _ = with_ours()
+def read_hit_headers() -> list[tuple[str, str]]:
+    """Return the header fields of the cache's answer, with the nonce of :data:`PLAIN`."""
+    app, _ = make_ours()
     client = app.test_client()
     for _ in range(2):
         answer = client.get("/")
@@ -106,8 +107,8 @@ def headers_of_a_hit() -> list[tuple[str, str]]:
     return [(name, NONCE.sub("nonce-" + "0" * 32, value)) for name, value in answer.headers]
 
 
-def ask(app: Callable[..., object]) -> Callable[[], object]:
-    """One GET of ``/``, its body read to the end."""
+def make_request(app: Callable[..., object]) -> Callable[[], object]:
+    """Return a function that sends one GET of ``/`` and reads the body to the end."""
     environ = create_environ("/")
 
     def start(status: str, headers: object, exc_info: object = None) -> Callable[[bytes], object]:
@@ -124,8 +125,8 @@ def ask(app: Callable[..., object]) -> Callable[[], object]:
     return call
 
 
-def with_hishel() -> Callable[[], object] | None:
-    """hishel's ASGI middleware on SQLite in memory; ``None`` when it is not installed."""
+def make_hishel_request() -> Callable[[], object] | None:
+    """Return a request to hishel's ASGI middleware on SQLite in memory, if it is installed."""
     try:
         import anysqlite
         from hishel import AsyncSqliteStorage
@@ -155,25 +156,25 @@ def with_hishel() -> Callable[[], object] | None:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds of a request, by who answers it."""
-    app, om = with_ours()
-    whole = ask(app)
+    """Measure microseconds per request of each cache."""
+    app, om = make_ours()
+    whole = make_request(app)
     whole()
-    with app.app_context():  # another benchmark may have left one of its own
+    with app.app_context():  # another benchmark may have pushed an application context
         pages = om.runtime.part_of("http_cache")
-    layer = pages.layer(app.wsgi_app)
+    layer = HttpCacheLayer(app.wsgi_app, pages)
     cases = {
-        "bare Flask hello": ask(hello()),
-        "shared HTTP cache, the layer alone": ask(layer),
+        "bare Flask hello": make_request(make_hello()),
+        "shared HTTP cache, the layer alone": make_request(layer),
         "shared HTTP cache, whole stack": whole,
-        "Flask-Caching, nonces not renewed": ask(with_flask_caching()),
+        "Flask-Caching, nonces not renewed": make_request(make_flask_caching()),
     }
     for case in cases.values():
         case()
     stats = pages.cache.stats()
     assert (stats.entries, stats.stored) == (1, 1)
     assert stats.hits >= 1
-    hishel = with_hishel()
+    hishel = make_hishel_request()
     rows = alternate(cases, repeats, 300)
     if hishel is not None:
         rows |= alternate({"hishel on SQLite in memory, nonces not renewed": hishel}, repeats, 20)
@@ -187,30 +188,30 @@ application = None  # for servers: python -m gunicorn bench_http_cache:cached, :
 
 
 def cached(environ: object, start_response: object) -> object:
-    """The page from the cache, for a server; made on the first request of each process."""
+    """WSGI callable: the page from the cache. The first request of a process makes the app."""
     global application
     if application is None:
-        application = with_ours()[0]
+        application = make_ours()[0]
     return application(environ, start_response)
 
 
 def constant(environ: object, start_response: object) -> object:
-    """A page without nonces from the cache."""
+    """WSGI callable: a page without nonces from the cache."""
     global application
     if application is None:
-        application = with_ours(nonces=False)[0]
+        application = make_ours(nonces=False)[0]
     return application(environ, start_response)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def served(command: list[str], port: int, headers: str) -> Iterator[None]:
-    """The server while it runs; it is warm when the block begins."""
+def run_server(command: list[str], port: int, headers: str) -> Iterator[None]:
+    """Run a server during the block, after a warm-up."""
     process = subprocess.Popen(
         command,
         cwd=HERE,
@@ -225,20 +226,20 @@ def served(command: list[str], port: int, headers: str) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.1)
-        wrk(port, 1)
+        run_wrk(port, 1)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
 
 
-def wrk(port: int, seconds: int) -> float:
-    """Requests a second."""
+def run_wrk(port: int, seconds: int) -> float:
+    """Run wrk and return the requests per second."""
     command = ["wrk", "-t1", "-c8", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"Requests/sec:\s*([0-9.]+)", said)
-    if match is None or "Non-2xx" in said:
-        raise RuntimeError(said)
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    match = re.search(r"Requests/sec:\s*([0-9.]+)", output)
+    if match is None or "Non-2xx" in output:
+        raise RuntimeError(output)
     return float(match[1])
 
 
@@ -258,17 +259,21 @@ http {{
 """
 
 
-def gunicorn(app: str, port: int) -> list[str]:
+def gunicorn_command(app: str, port: int) -> list[str]:
     command = [sys.executable, "-m", "gunicorn", f"bench_http_cache:{app}", "-k", "gthread"]
     return [*command, "--threads", "8", "-b", f"127.0.0.1:{port}", "--log-level", "error"]
 
 
-def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
-    """Requests a second of each server in each round; every other round in reverse."""
+def measure_servers(rounds: int, seconds: int) -> dict[str, list[float]]:
+    """Measure the requests per second of each server in each round.
+
+    Every second round has the reverse order.
+    """
     ports = {
-        name: free_port() for name in ("same", "bare", "constant", "cached", "granian", "nginx")
+        name: find_free_port()
+        for name in ("same", "bare", "constant", "cached", "granian", "nginx")
     }
-    headers = json.dumps(headers_of_a_hit())
+    headers = json.dumps(read_hit_headers())
     granian = shutil.which("granian", path=str(Path(sys.executable).parent))
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +281,7 @@ def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
         text = NGINX.format(user=user, folder=folder, port=ports["nginx"], origin=ports["bare"])
         Path(folder, "nginx.conf").write_text(text, encoding="utf-8")
         commands = {
-            f"gunicorn gthread, {text}": (name, gunicorn(name, ports[name]))
+            f"gunicorn gthread, {text}": (name, gunicorn_command(name, ports[name]))
             for name, text in (
                 ("same", "bare callable, same bytes"),
                 ("bare", "bare callable, same body"),
@@ -294,10 +299,10 @@ def servers(rounds: int, seconds: int) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {name: [] for name in commands}
         with ExitStack() as running:
             for which, command in commands.values():
-                running.enter_context(served(command, ports[which], headers))
+                running.enter_context(run_server(command, ports[which], headers))
             for number in range(rounds):
                 for name in list(commands)[:: -1 if number % 2 else 1]:
-                    found[name].append(wrk(ports[commands[name][0]], seconds))
+                    found[name].append(run_wrk(ports[commands[name][0]], seconds))
     return found
 
 
@@ -308,7 +313,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.servers:
-        rounds = servers(arguments.rounds, arguments.seconds)
+        rounds = measure_servers(arguments.rounds, arguments.seconds)
         rows = {name: statistics.median(rates) for name, rates in rounds.items()}
     else:
         rounds, rows = {}, measure()

@@ -1,4 +1,4 @@
-"""What the hub's verbs cost, in memory, in a file and in a Redis on a socket of this machine."""
+"""Measures the methods of the hub in memory, in a file, and in Redis on a local socket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from om_plugins.protocols import Hub
 MESSAGE = {"text": "x" * 40}
 
 
-def cases(name: str, hub: Hub) -> dict[str, Callable[[], object]]:
-    """Each verb once."""
+def make_cases(name: str, hub: Hub) -> dict[str, Callable[[], object]]:
+    """Return a case for each method."""
     last = hub.publish("read", MESSAGE)
 
     def lease() -> None:
@@ -37,7 +37,7 @@ def cases(name: str, hub: Hub) -> dict[str, Callable[[], object]]:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per call: the minimum over the rounds, in which the hubs take turns."""
+    """Measure microseconds per call: the minimum over the rounds, in which the hubs take turns."""
     clock = SystemClock()
     with tempfile.TemporaryDirectory() as folder, redis_server() as url:
         hubs: dict[str, Hub] = {
@@ -48,7 +48,7 @@ def measure(repeats: int = 30) -> dict[str, float]:
             hubs["Redis"] = RedisHub(url, clock)
         found: dict[str, Callable[[], object]] = {}
         for name, hub in hubs.items():
-            found |= cases(name, hub)
+            found |= make_cases(name, hub)
         costs = alternate(found, repeats, number=100)
         for hub in hubs.values():
             hub.close()

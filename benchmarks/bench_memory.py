@@ -1,7 +1,7 @@
-"""What a full first level costs: the process's resident memory against ``OM_CACHE_L1_BYTES``.
+"""Compares the resident memory of a process with a full cache with ``OM_CACHE_L1_BYTES``.
 
-Two million values are set, of many sizes and kinds, with text and tuple keys and now and then tags,
-so that most are pushed out again and the allocator has had time to fragment.
+Two million values of many sizes and kinds are set, with text and tuple keys, some with tags. Most
+of them are evicted, so that the memory of the allocator becomes fragmented.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ LIMIT = 256 * 2**20
 SETS = 2_000_000
 
 
-def resident() -> int:
-    """This process's resident memory, in bytes."""
+def read_resident() -> int:
+    """Return the resident memory of this process in bytes."""
     status = Path("/proc/self/status").read_text()
     line = next(one for one in status.splitlines() if one.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
 
 
 def fill(limit: int, sets: int) -> tuple[int, int, int]:
-    """Resident bytes above the start, the weight that the cache counted, and entries."""
+    """Fill a cache.
+
+    Returns:
+        The growth of resident memory in bytes, the weight that the cache counted, and the entries.
+    """
     draw = random.Random(3)
     clock = SystemClock()
     hub = MemoryHub("memory://", clock)
@@ -46,7 +50,7 @@ def fill(limit: int, sets: int) -> tuple[int, int, int]:
     )
     filler = "x" * 65_536
     gc.collect()
-    before = resident()
+    before = read_resident()
     for number in range(sets):
         size = int(2 ** draw.uniform(3, 14))
         kind = number % 4
@@ -62,13 +66,13 @@ def fill(limit: int, sets: int) -> tuple[int, int, int]:
         key = f"user:{number}:profile" if number % 3 else ("user", number, "profile")
         cache.set(key, value, tags=("users", f"team-{number % 1000}") if number % 10 == 0 else ())
     gc.collect()
-    grown = resident() - before
+    grown = read_resident() - before
     table = cache.internals.here().memory.table
     return grown, table.weight, len(table.entries)
 
 
 def measure(repeats: int = 30, limit: int = LIMIT, sets: int = SETS) -> dict[str, float]:
-    """In a process of its own, whose memory nothing else has touched; repeating tells no more."""
+    """Measure in a new process, whose memory no other code used. One run is enough."""
     code = f"import bench_memory as b; print(*b.fill({limit}, {sets}))"
     answer = subprocess.run(
         [sys.executable, "-c", code],
@@ -76,10 +80,10 @@ def measure(repeats: int = 30, limit: int = LIMIT, sets: int = SETS) -> dict[str
     )  # fmt: skip
     grown, weight, entries = map(int, answer.stdout.split())
     return {
-        "bound, MB": limit / 2**20,
+        "limit, MB": limit / 2**20,
         "counted, MB": weight / 2**20,
         "resident, MB": grown / 2**20,
-        "resident / bound": grown / limit,
+        "resident / limit": grown / limit,
         "entries": float(entries),
     }
 

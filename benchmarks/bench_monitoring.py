@@ -1,10 +1,10 @@
-"""What watching costs: the layer on a bare WSGI callable and on Flask, and folding a sample."""
+"""Measures monitoring: the layer on a WSGI callable and on Flask, and processing a sample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench_stack import hello, request_of
+from bench_stack import make_hello, make_request
 from flask import Flask
 from measure import alternate
 from werkzeug.test import EnvironBuilder
@@ -17,21 +17,21 @@ CLOCK = SystemClock()
 BATCH = 1000
 
 
-def watched_flask() -> Flask:
-    app = hello()
+def make_monitored_flask() -> Flask:
+    app = make_hello()
     app.wsgi_app = MonitoringLayer(app.wsgi_app, Collector(CLOCK), clock=CLOCK)  # type: ignore[method-assign]
     return app
 
 
-def callable_request(watched: bool) -> Callable[[], None]:
-    """One request through a WSGI callable, body read and closed."""
+def make_callable_request(monitored: bool) -> Callable[[], None]:
+    """Return a function that sends one request to a WSGI callable and reads the body."""
     template = EnvironBuilder("/").get_environ()
 
     def app(environ, start_response):  # type: ignore[no-untyped-def]
         start_response("200 OK", [("Content-Type", "text/html")])
         return [b"<p>hello</p>"]
 
-    layer = MonitoringLayer(app, Collector(CLOCK), clock=CLOCK) if watched else app
+    layer = MonitoringLayer(app, Collector(CLOCK), clock=CLOCK) if monitored else app
 
     def start_response(status, headers, exc_info=None):  # type: ignore[no-untyped-def]
         return lambda data: None
@@ -47,8 +47,8 @@ def callable_request(watched: bool) -> Callable[[], None]:
     return run
 
 
-def folding() -> Callable[[], None]:
-    """Fold a batch of samples, as the background job does once a second."""
+def make_fold() -> Callable[[], None]:
+    """Return a function that processes a batch of samples, as the background job does."""
     collector = Collector(CLOCK)
     sample = ("/", "GET", "200 OK", 0.012, 100, CLOCK.monotonic(), False)
 
@@ -60,22 +60,25 @@ def folding() -> Callable[[], None]:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per request, the minimum of ``repeats`` alternating rounds."""
+    """Measure microseconds per request: the minimum of ``repeats`` rounds."""
     results = alternate(
         {
-            "bare WSGI callable": callable_request(False),
-            "watched WSGI callable": callable_request(True),
+            "bare WSGI callable": make_callable_request(False),
+            "monitored WSGI callable": make_callable_request(True),
         },
         repeats,
         number=1000,
     )
     results |= alternate(
-        {"bare Flask": request_of(hello()), "watched Flask": request_of(watched_flask())},
+        {
+            "bare Flask": make_request(make_hello()),
+            "monitored Flask": make_request(make_monitored_flask()),
+        },
         repeats,
         number=200,
     )
-    folded = alternate({"fold": folding()}, repeats, number=5)
-    return {"folding a sample, in the background": folded["fold"] / BATCH} | results
+    folded = alternate({"fold": make_fold()}, repeats, number=5)
+    return {"process a sample in the background": folded["fold"] / BATCH} | results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole default stack on a Flask hello, beside the middleware that people use today."""
+"""Compares the whole default stack on a Flask hello with other middleware."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from werkzeug.test import EnvironBuilder
 from om_plugins import OpenManager
 
 
-def hello(**config: object) -> Flask:
+def make_hello(**config: object) -> Flask:
     app = Flask(__name__)
     app.config.update(config)
 
@@ -22,8 +22,8 @@ def hello(**config: object) -> Flask:
     return app
 
 
-def request_of(app: Flask) -> Callable[[], None]:
-    """One request through ``app.wsgi_app``, body read and closed."""
+def make_request(app: Flask) -> Callable[[], None]:
+    """Return a function that sends one request to ``app.wsgi_app`` and reads the body."""
     template = EnvironBuilder("/").get_environ()
 
     def start_response(status, headers, exc_info=None):  # type: ignore[no-untyped-def]
@@ -41,27 +41,27 @@ def request_of(app: Flask) -> Callable[[], None]:
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds per request, the minimum of ``repeats`` alternating rounds."""
-    cases = {"bare Flask": request_of(hello())}
+    """Measure microseconds per request: the minimum of ``repeats`` rounds."""
+    cases = {"bare Flask": make_request(make_hello())}
     for mode in ("adopt", "enforce", "off"):
-        app = hello(OM_CSP_MODE=mode, OM_HUB_URL="memory://")
+        app = make_hello(OM_CSP_MODE=mode, OM_HUB_URL="memory://")
         OpenManager(app)
-        cases[f"om_plugins, {mode}"] = request_of(app)
+        cases[f"om_plugins, {mode}"] = make_request(app)
     try:
         from flask_talisman import Talisman
 
-        app = hello()
+        app = make_hello()
         Talisman(app, force_https=False)
-        cases["flask-talisman"] = request_of(app)
+        cases["flask-talisman"] = make_request(app)
     except ImportError:
         pass
     try:
         from prometheus_client import CollectorRegistry
         from prometheus_flask_exporter import PrometheusMetrics
 
-        app = hello()
+        app = make_hello()
         PrometheusMetrics(app, registry=CollectorRegistry())
-        cases["prometheus-flask-exporter"] = request_of(app)
+        cases["prometheus-flask-exporter"] = make_request(app)
     except ImportError:
         pass
     return alternate(cases, repeats, number=200)

@@ -1,4 +1,4 @@
-"""What automatic nonces cost Jinja templates: to compile, and to render with each request."""
+"""Measures automatic nonces in Jinja templates: compiling and rendering."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = "".join(
         "<script>start()</script></body></html>",
     ]
 )
-"""A long template, to compile: four tags among six hundred pieces."""
+"""A long template to compile, with four tags."""
 
 LAYOUT = """<!doctype html>
 <html lang="en">
@@ -64,7 +64,7 @@ PAGE = """{% extends "layout.html" %}
 {% endblock %}
 {% block scripts %}<script>show({{ rows|length }})</script>{% endblock %}
 """
-"""A page of 75 rows; with its layout it has eight tags that get a nonce."""
+"""A page of 75 rows. Eight tags of the page and its layout get a nonce."""
 
 TEMPLATES = {"layout.html": LAYOUT, "page.html": PAGE}
 VALUES = {
@@ -76,11 +76,15 @@ VALUES = {
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Microseconds to compile a long template, and to render a page with and without nonces."""
-    return {**_compiling(repeats), **_rendering(repeats), **_rendering_in_flask(repeats)}
+    """Measure microseconds to compile a template and to render a page, with and without nonces."""
+    return {
+        **_measure_compiling(repeats),
+        **_measure_rendering(repeats),
+        **_measure_rendering_in_flask(repeats),
+    }
 
 
-def _compiling(repeats: int) -> dict[str, float]:
+def _measure_compiling(repeats: int) -> dict[str, float]:
     plain, ours, by_hash = (Environment(autoescape=True) for _ in range(3))
     install(ours)
     install(by_hash, hashes=True, attributes=True)
@@ -94,8 +98,8 @@ def _compiling(repeats: int) -> dict[str, float]:
     return alternate(cases, repeats, number=1)
 
 
-def _rendering(repeats: int) -> dict[str, float]:
-    # the nonce itself is part of what the headers cost
+def _measure_rendering(repeats: int) -> dict[str, float]:
+    # the cost of the nonce itself is measured with the headers
     states: dict[str, RequestState | None] = {
         "bare render a page": None,
         "nonces: render a page": RequestState(None, page_nonce="0" * 32),
@@ -113,18 +117,18 @@ def _rendering(repeats: int) -> dict[str, float]:
     return alternate(cases, repeats * 30, number=1)
 
 
-def _rendering_in_flask(repeats: int) -> dict[str, float]:
+def _measure_rendering_in_flask(repeats: int) -> dict[str, float]:
     cases: dict[str, Callable[[], object]] = {}
     for name in ("bare render a page in Flask", "nonces: render a page in Flask"):
         app = Flask(__name__)
         app.jinja_loader = DictLoader(TEMPLATES)
         if "nonces" in name:
             install(app.jinja_env, environ=current_environ)
-        cases[name] = _in_request(app)
+        cases[name] = _make_render(app)
     return alternate(cases, repeats * 30, number=1)
 
 
-def _in_request(app: Flask) -> Callable[[], object]:
+def _make_render(app: Flask) -> Callable[[], object]:
     context = app.test_request_context(
         environ_overrides={KEY: RequestState(None, page_nonce="0" * 32)}
     )

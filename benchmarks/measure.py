@@ -1,4 +1,4 @@
-"""How all benchmarks measure: same work, alternating, the minimum of many repeats."""
+"""Measures all benchmarks: the cases take turns, and the minimum of many repeats counts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 def alternate(
     cases: Mapping[str, Callable[[], object]], repeats: int = 30, number: int = 1000
 ) -> dict[str, float]:
-    """Microseconds per call of each case.
+    """Measure the microseconds per call of each case.
 
     Args:
-        cases: what to run, by name.
-        repeats: rounds; in each, every case runs once, so that all see the same machine.
-        number: calls of a case in a round.
+        cases: the functions to run, by name.
+        repeats: the number of rounds. Each case runs once in each round, so that all run under
+            the same load of the machine.
+        number: the calls of a case in a round.
 
     Returns:
-        The minimum over the rounds: what the work costs when nothing disturbs it.
+        The minimum over the rounds: the cost when nothing else disturbs the work.
     """
     timers = {name: timeit.Timer(case) for name, case in cases.items()}
     for timer in timers.values():

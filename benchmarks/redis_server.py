@@ -1,4 +1,4 @@
-"""A Redis for the time of a benchmark, on a socket of its own."""
+"""Starts a Redis server on a new socket for one benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str | None]:
-    """Gives the URL of a new Redis, or ``None`` when none is installed."""
+    """Yield the URL of a new Redis, or ``None`` when Redis is not installed."""
     if shutil.which("redis-server") is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Run every benchmark and write ``docs/benchmarks.md``: ``make bench``."""
+"""Runs every benchmark and writes ``docs/benchmarks.md``: ``make bench``."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SECTIONS = [
     (
         "Templates with nonces",
         bench_templates.measure,
-        "Target: compile at most 1.2 ×, render at most 1.02 ×. The long template has four tags "
-        "that get a nonce, the page of 75 rows and its layout have eight.",
+        "Target: compile at most 1.2 ×, render at most 1.02 ×. Four tags of the long "
+        "template get a nonce, and eight of the page with 75 rows and its layout.",
     ),
     (
         "The monitoring layer",
@@ -65,8 +65,8 @@ SECTIONS = [
     (
         "The cache, with a fresh value in memory",
         bench_cache.measure,
-        "Target: at most 0.8 µs for a value of up to 64 bytes; its decoding + 0.8 µs for larger; "
-        "over Redis at most 1.5 × of that in memory.",
+        "Target: at most 0.8 µs for a value of up to 64 bytes, and its decoding + 0.8 µs for a "
+        "larger one; over Redis at most 1.5 × the time in memory.",
     ),
     (
         "Eviction from memory",
@@ -78,16 +78,16 @@ SECTIONS = [
         "Memory of a full cache",
         bench_memory.measure,
         "Two million values of many sizes and kinds, most of them evicted again. Target: "
-        "resident at most 1.25 × the bound.",
+        "resident at most 1.25 × the limit.",
         "",
     ),
     (
-        "The hub, one call in one process",
+        "The hub: one call in one process",
         bench_hub.measure,
         "No target: the hub is used in the background, or rarely.",
     ),
     (
-        "The shared HTTP cache, a hit on a page of 50 KB whose twenty nonces are renewed",
+        "The shared HTTP cache: a hit on a page of 50 KB with twenty renewed nonces",
         bench_http_cache.measure,
         "Target: the layer alone at most 0.10 × bare Flask, the whole stack at most 0.25 ×.",
     ),
@@ -99,8 +99,8 @@ PEERS = (
 )
 
 
-def table(rows: dict[str, float], unit: str | None = None) -> list[str]:
-    """A Markdown table; of microseconds each "bare …" row is the base of those below it."""
+def format_table(rows: dict[str, float], unit: str | None = None) -> list[str]:
+    """Format a Markdown table. In microseconds, each "bare …" row is the base of the rows below."""
     if unit is not None:
         found = [f"| {name} | {value:,.2f} |" for name, value in rows.items()]
         return [f"| what | {unit} |", "|---|---:|", *found]
@@ -114,8 +114,8 @@ def table(rows: dict[str, float], unit: str | None = None) -> list[str]:
     return lines
 
 
-def installed(names: str) -> str:
-    """The peers' versions, for the page."""
+def list_versions(names: str) -> str:
+    """Return the versions of the installed packages among ``names``."""
     found = []
     for name in names.split():
         try:
@@ -138,11 +138,18 @@ def main() -> None:
         "the machine, so compare the ratios.",
         "",
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; "
-        f"{installed(PEERS)}.",
+        f"{list_versions(PEERS)}.",
     ]
     for title, measure, target, *unit in SECTIONS:
         print(f"{title} …", file=sys.stderr, flush=True)
-        lines += ["", f"## {title}", "", target, "", *table(measure(arguments.repeats), *unit)]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            target,
+            "",
+            *format_table(measure(arguments.repeats), *unit),
+        ]
     text = "\n".join(lines) + "\n"
     print(text)
     if not arguments.no_write:
