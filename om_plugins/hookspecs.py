@@ -1,8 +1,8 @@
-"""The pluggy hooks: how plugins bring parts.
+"""The pluggy hooks, with which plugins bring parts.
 
-Pluggy *provides parts* when an application starts; it is never called per request. Each hook is
-called once per plugin, under guard: a plugin that raises is reported by name and the others go
-on. Hooks are plain functions; an ``async def`` is refused when the plugin is loaded.
+Pluggy is used when an application starts, and never for a request. Each hook is called once for
+each plugin. When a plugin raises, its name and the error are reported, and the others are called
+all the same. Hooks are plain functions; an ``async def`` is refused when the plugin is loaded.
 
 Entry-point group: ``om_plugins``. A plugin is a module (or any object) with functions marked
 ``@hookimpl``::
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 PROJECT = "om_plugins"
 GROUP = "om_plugins"
 HOOK_API = 1
-"""Raised when a hook changes in a way that older plugins must know. A plugin that asks for a
-newer one is refused with a message that says which version to install."""
+"""The version of the hooks. It grows when a hook changes in a way that older plugins must know. A
+plugin that needs a newer version is refused, with a message that says which release to install."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -48,7 +48,7 @@ CspSources = Mapping[str, Sequence[str]]
 
 @hookspec
 def om_plugin_info() -> PluginInfo:  # type: ignore[empty-body]
-    """Say what this plugin is. Called first, before any other hook.
+    """Describe the plugin. This is called before any other hook.
 
     Example::
 
@@ -62,8 +62,9 @@ def om_plugin_info() -> PluginInfo:  # type: ignore[empty-body]
 def om_features() -> Iterable[object]:  # type: ignore[empty-body]
     """Bring features, each in a ``FeatureSpec``: settings, a layer, endpoints, commands, a card.
 
-    Called before any other hook but ``om_plugin_info``, for a feature's settings must be known
-    before the application's are read. See :class:`~om_plugins.plugins.feature.Feature`.
+    This is called before any other hook but ``om_plugin_info``, because the settings of a feature
+    must be known before those of the application are read. See
+    :class:`~om_plugins.plugins.feature.Feature`.
 
     Example::
 
@@ -87,10 +88,11 @@ def om_engines(context: PluginContext) -> Iterable[EngineSpec]:  # type: ignore[
 
 @hookspec
 def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:  # type: ignore[empty-body]
-    """Bring cache stores: a mapping from URL scheme to a factory that takes the URL.
+    """Bring cache stores: a mapping from a URL scheme to a factory that takes the URL.
 
-    A factory that has a ``check(url)`` (a class may have a static method of that name) is asked
-    when the application starts; it raises :class:`~om_plugins.errors.ConfigError`.
+    A factory may have a function ``check(url)`` (a class may have a static method of that name). It
+    is called when the application starts, and raises :class:`~om_plugins.errors.ConfigError` for a
+    URL that cannot work.
 
     Example::
 
@@ -102,10 +104,10 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:  # typ
 
 @hookspec
 def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:  # type: ignore[empty-body]
-    """Bring hubs: a mapping from URL scheme to a factory that takes the URL and the clock.
+    """Bring hubs: a mapping from a URL scheme to a factory that takes the URL and the clock.
 
-    A factory may have a ``check(url)``, as for :func:`om_caches`. Called before the hub exists:
-    ``context.hub`` must not be used here.
+    A factory may have a function ``check(url)``, as for :func:`om_caches`. The hook is called
+    before the hub exists, so it must not use ``context.hub``.
 
     Example::
 
@@ -129,7 +131,7 @@ def om_monitors(context: PluginContext) -> Iterable[Monitor]:  # type: ignore[em
 
 @hookspec
 def om_notifiers(context: PluginContext) -> Iterable[Notifier]:  # type: ignore[empty-body]
-    """Bring notifiers, which carry notifications to people.
+    """Bring notifiers, which deliver notifications to people.
 
     Example::
 
@@ -157,9 +159,9 @@ def om_csp(  # type: ignore[empty-body]
 ) -> CspSources | Callable[[WSGIEnvironment], CspSources | None]:
     """Add sources to the Content-Security-Policy.
 
-    A mapping of directive to sources is merged once, when the application starts; a callable is
-    asked for every HTML response. It only widens: a directive that the policy lacks, with nothing
-    to fall back to, allows everything already and is not added.
+    A mapping from directives to sources is merged once, when the application starts. A callable is
+    called for every HTML response. The sources can only allow more: a directive that the policy
+    does not have, and that falls back to none, allows everything already and is not added.
 
     Example::
 
@@ -171,7 +173,7 @@ def om_csp(  # type: ignore[empty-body]
 
 @hookspec
 def om_startup(context: PluginContext) -> None:
-    """The application's parts are ready. Called once per process, before its first use.
+    """Start what the plugin needs. Called once in each process, before its first request.
 
     Example::
 
@@ -183,7 +185,7 @@ def om_startup(context: PluginContext) -> None:
 
 @hookspec
 def om_shutdown(context: PluginContext) -> None:
-    """The process ends, or the application is closed: give resources back.
+    """Release resources, because the process ends or the application is closed.
 
     Example::
 

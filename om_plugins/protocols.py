@@ -1,7 +1,7 @@
-"""What a plugin implements, and what the rooms of the house ask of each other.
+"""The protocols: what plugins implement, and what features need from each other.
 
-All are structural: a class keeps a contract by having the methods. The contract tests in
-:mod:`om_plugins.testing` prove that it does.
+All of them are structural: a class fulfils a protocol when it has the methods. The contract tests
+in :mod:`om_plugins.testing` check that it does.
 """
 
 from __future__ import annotations
@@ -49,38 +49,38 @@ __all__ = [
 
 
 class Clock(Protocol):
-    """Time, handed in so that tests need not wait."""
+    """The time. It is an argument everywhere, so that tests need not wait."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Return seconds that never decrease; their zero has no meaning."""
 
     def time(self) -> float:
-        """Seconds since the Unix epoch."""
+        """Return seconds since the Unix epoch."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for ``seconds``."""
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Anything that can answer a call.
 
-    These methods are optional; a chain uses what is there:
+    These methods are optional. A chain uses those that an engine has:
 
     ``probe(call) -> None``
-        Raises when the engine is not well; should cost nothing.
+        Raises when the engine does not work. It should cost nothing.
     ``close() -> None``
-        Gives connections back.
+        Closes connections.
     ``attach(context: PluginContext) -> Engine | None``
-        Called once in each application that gives the engine a place, before its first call.
-        ``context`` has the clock, hub, cache and scheduler, which may be kept but not called yet.
-        One engine object may stand in several applications: an engine that keeps the context
-        returns a copy of itself, which then takes the place; one that keeps nothing returns
-        ``None``.
+        Called once in each application that has the engine in a chain, before its first call.
+        ``context`` has the clock, hub, cache and scheduler. The engine may keep them, but must not
+        call them yet. One engine object may be in several applications: an engine that keeps the
+        context returns a copy of itself, which the chain then uses; an engine that keeps nothing
+        returns ``None``.
     ``learn(call: Call, answer: Answer) -> None``
-        Called by the chain, in the caller's thread, after *another* engine of it answered whole
-        (not streamed, not stale). Must cost next to nothing and never raise; ``answer`` belongs
-        to the caller, who may change it afterwards.
+        Called by the chain, in the caller's thread, after *another* engine of the chain gave a
+        whole answer (not streamed, not stale). It must cost almost nothing and must not raise.
+        ``answer`` belongs to the caller, who may change it afterwards.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Engine(Protocol):
 
 
 class Chain(Protocol):
-    """What the engine routes need of a chain."""
+    """What features need from a chain of engines."""
 
     name: str
 
@@ -117,7 +117,8 @@ class Chain(Protocol):
         Raises:
             ChainExhausted: no engine answered.
             InvalidRequest: the call itself is wrong.
-            CallerDeadline, Cancelled: the caller's time was over, or it gave up.
+            CallerDeadline: the total deadline passed.
+            Cancelled: the caller gave up.
         """
 
     @property
@@ -126,147 +127,159 @@ class Chain(Protocol):
 
 
 class CacheStore(Protocol):
-    """Bytes under keys, shared or not. Asked for these three verbs and nothing else.
+    """Bytes under keys, in one process or shared. The cache uses these three methods.
 
-    A store never raises for a missing or damaged entry, and may raise anything when it is out of
-    reach: the cache then goes on without it. A ``close()`` is optional: it gives connections back.
-    So is what a :class:`FencedStore` has.
+    A store must not raise for a missing or damaged entry. It may raise any error when it is out of
+    reach; the cache then continues without it. Two more methods are optional: ``close()``, which
+    closes connections, and the one of :class:`FencedStore`.
     """
 
     def get(self, key: str) -> bytes | None:
-        """The bytes last set, or ``None``."""
+        """Return the bytes that were set last, or ``None``."""
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep ``value`` for ``ttl`` seconds."""
+        """Store ``value`` for ``ttl`` seconds."""
 
     def delete(self, key: str) -> None:
-        """Forget it; a missing key is fine."""
+        """Delete the entry; a missing key is no error."""
 
 
 class FencedStore(CacheStore, Protocol):
-    """A store that can refuse a write that comes too late, in one step with it.
+    """A store that compares and writes in one step, and so can refuse a write that is too late.
 
-    Without it the cache looks before it writes, and a process that is paused between the two puts
-    an old value over a newer one.
+    With any other store, the cache reads before it writes, and a process that is paused in between
+    writes an old value over a newer one.
     """
 
     def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
-        """Keep ``value`` if what is there begins with ``before``, or for ``None`` is not there.
+        """Store ``value`` if the present entry begins with ``before``.
 
         Args:
-            before: the first bytes of what :meth:`CacheStore.get` gave; entries differ in them.
+            before: the first bytes of the entry that :meth:`CacheStore.get` returned, in which all
+                entries differ; ``None``: write only if there is no entry.
 
         Returns:
-            False when something else is there: nothing was written.
+            False when there is another entry: nothing was written.
         """
 
 
 class Lease(Protocol):
-    """The right to be the only one at work on something, for a while."""
+    """A right that one holder has for a limited time."""
 
     name: str
     token: int
-    """The fencing token: larger for each later holder, so that a paused one can be refused."""
+    """The fencing token. It is larger for each later holder, so that an earlier one that was paused
+    can be refused."""
 
     def renew(self, ttl: float) -> bool:
-        """Hold it for ``ttl`` more seconds; False when it was lost."""
+        """Hold the lease for ``ttl`` more seconds; returns False when it was lost."""
 
     def release(self) -> None:
-        """Give it back early. A lost lease is left alone."""
+        """End the lease early. This does nothing to a lease that was lost."""
 
 
 class Hub(Protocol):
-    """The one thing that workers share: a stream, a table with expiry, counters and leases.
+    """What workers share: topics of messages, values that expire, counters and leases.
 
     Data is JSON-like (``None``, bool, int, float, str, bytes, list, dict with str keys).
     """
 
     def publish(self, topic: str, data: object) -> str:
-        """Append to a topic; returns the message's id. Old ones are dropped by age and count."""
+        """Append a message to a topic and return its id. Old ones are dropped by age and count."""
 
     def read(
         self, topic: str, after: str = "", wait: float = 0.0, limit: int = 100
     ) -> list[HubMessage]:
-        """Messages after id ``after`` ("" for the oldest kept), oldest first.
+        """Return the messages after the id ``after``, the oldest first.
 
         Args:
-            wait: seconds to wait for the first one when there is none yet.
+            topic: the topic.
+            after: an id; "" for the oldest message that is kept.
+            wait: seconds to wait for the first message when there is none yet.
+            limit: how many messages to return at most.
         """
 
     def last_id(self, topic: str) -> str:
-        """The id of the newest message, to read only what comes later; "" for none."""
+        """Return the id of the newest message, to read only later ones; "" for none."""
 
     def put(self, key: str, value: object, ttl: float) -> None:
-        """Keep ``value`` under ``key`` for ``ttl`` seconds. ``None`` removes it."""
+        """Store ``value`` under ``key`` for ``ttl`` seconds. ``None`` removes it."""
 
     def get(self, key: str) -> object:
-        """The value under ``key``, or ``None``."""
+        """Return the value under ``key``, or ``None``."""
 
     def scan(self, prefix: str) -> dict[str, object]:
-        """All unexpired values whose key begins with ``prefix``."""
+        """Return all values that have not expired and whose key begins with ``prefix``."""
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
-        """Add to a counter atomically and return its value; ``ttl`` counts from its first use."""
+        """Add to a counter in one step and return its value; ``ttl`` begins at its first use."""
 
     def lease(self, name: str, ttl: float) -> Lease | None:
-        """Become the only holder of ``name``, or ``None`` when another holds it."""
+        """Return the lease ``name``, or ``None`` when another holder has it."""
 
     def close(self) -> None:
-        """Give connections back; the hub may be used again afterwards."""
+        """Close connections. The hub may be used again afterwards."""
 
 
 class Monitor(Protocol):
-    """Gets measurements. Called from a background thread, in batches, under guard."""
+    """Gets samples of requests, in batches and from a background thread. Its errors are logged."""
 
     def record(self, samples: Iterable[Sample]) -> None:
-        """Take the samples since the last call."""
+        """Handle the samples since the last call."""
 
 
 class Notifier(Protocol):
-    """Carries notifications to people: a log, a webhook, a chat."""
+    """Delivers notifications to people: in a log, by a webhook, in a chat."""
 
     name: str
 
     def send(self, notification: Notification, timeout: float) -> None:
-        """Deliver, or raise. Called from a background thread, bounded by ``timeout`` seconds."""
+        """Deliver the notification within ``timeout`` seconds, or raise.
+
+        It is called from a background thread.
+        """
 
 
 class Notify(Protocol):
-    """How every room tells people something."""
+    """Sends a notification to people."""
 
     def __call__(self, notification: Notification) -> None:
-        """Queue it; never blocks, never raises."""
+        """Queue the notification. This neither blocks nor raises."""
 
 
 class RecoveryStep(Protocol):
-    """One thing that recovery tries.
+    """One action of recovery.
 
     Attributes:
         name: plain words for the progress toast.
-        percent: how far recovery is once this step is done, 0 to 100.
+        percent: the progress of the recovery after this step, 0 to 100.
     """
 
     name: str
     percent: int
 
     def run(self, subject: str, timeout: float) -> str:
-        """Do it; returns what was done, in one line. Raises when recovery should stop: an
-        :class:`~om_plugins.errors.OpenManagerError` says that the trouble is still there,
-        anything else is the step's own fault and counts against its plugin."""
+        """Run the step and return what was done, in one line.
+
+        Raises:
+            OpenManagerError: the problem still exists; the recovery ends.
+            Exception: the step itself is broken; the recovery ends, and the failure counts against
+                the plugin.
+        """
 
 
 class Prober(Protocol):
-    """Looks at the engines of a place when nobody asks them, for the steps of recovery."""
+    """Tests the engines of a chain, for the steps of recovery."""
 
     def reach(self, subject: str, timeout: float) -> str:
-        """Have the engines of ``chain:<name>`` say that they are there.
+        """Test whether the engines of ``chain:<name>`` can be reached.
 
         Raises:
-            EngineUnavailable: no engine of the first tier is.
+            EngineUnavailable: no engine of the first tier can.
         """
 
     def probe(self, subject: str, timeout: float) -> str:
-        """Ask the engines of ``chain:<name>``; a breaker closes only when its engine answers.
+        """Call the engines of ``chain:<name>``. A breaker closes only when its engine answers.
 
         Raises:
             EngineUnavailable: no engine of the first tier answered.
@@ -274,19 +287,23 @@ class Prober(Protocol):
 
 
 class Scheduler(Protocol):
-    """The one background worker pool of a process."""
+    """The background threads of a process. There is one pool for all jobs."""
 
     def submit(self, function: Callable[[], object], *, name: str = "") -> bool:
-        """Run soon, in the background; False when the queue is full."""
+        """Run a job soon, in the background; returns False when the queue is full."""
 
     def every(
         self, seconds: float, function: Callable[[], object], *, name: str, elected: bool = False
     ) -> Callable[[], None]:
-        """Run again and again; with ``elected`` in one process of all. Returns a way to stop."""
+        """Run a job every ``seconds``, with ``elected`` in one process of all.
+
+        Returns:
+            A function that ends it.
+        """
 
 
 class Cache(Protocol):
-    """What other rooms and plugins may ask of the cache (see :mod:`om_plugins.cache.cache`)."""
+    """What features and plugins may use of the cache (see :mod:`om_plugins.cache.cache`)."""
 
     def query(
         self,
@@ -298,10 +315,10 @@ class Cache(Protocol):
         tags: Iterable[str] = (),
         scope: str = "",
     ) -> object:
-        """The value, fetched when missing, refreshed in the background when stale."""
+        """Return the value. A missing one is fetched, a stale one refreshed in the background."""
 
     def get(self, key: str, default: object = None, *, scope: str = "") -> object:
-        """The value if there is one, fresh or stale."""
+        """Return the value if there is one, fresh or stale."""
 
     def set(
         self,
@@ -313,7 +330,7 @@ class Cache(Protocol):
         tags: Iterable[str] = (),
         scope: str = "",
     ) -> None:
-        """Put a value."""
+        """Store a value."""
 
     def invalidate(
         self,
@@ -322,10 +339,14 @@ class Cache(Protocol):
         tags: Iterable[str] = (),
         scope: str = "",
     ) -> int:
-        """Mark entries stale; the last good value stays. Returns how many in this process."""
+        """Mark entries as stale; the last good value stays. Returns how many in this process."""
 
     def shrink(self) -> int:
-        """Memory is short: keep about half in this process. Returns how many entries went."""
+        """Drop about half of the entries of this process, because memory is short.
+
+        Returns:
+            How many entries were dropped.
+        """
 
     def purge(
         self,
@@ -334,31 +355,35 @@ class Cache(Protocol):
         tags: Iterable[str] = (),
         scope: str = "",
     ) -> int:
-        """Forget entries at once, in all workers. Returns how many in this process."""
+        """Remove entries at once, in all workers. Returns how many in this process."""
 
     def remove(self, key: str, *, scope: str = "") -> None:
-        """Forget one entry."""
+        """Remove one entry."""
 
     def subscribe(
         self, key: str, callback: Callable[[CacheChange], object], *, scope: str = ""
     ) -> Callable[[], None]:
-        """Have every change of one key told in a background job; returns a way to end it."""
+        """Call ``callback`` in a background job after every change of a key.
+
+        Returns:
+            A function that ends the subscription.
+        """
 
     def stats(self) -> CacheStats:
-        """The counters."""
+        """Return the counters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginContext:
-    """What every hook gets: the house, and this plugin's own settings.
+    """What every hook gets: the parts of the application, and the plugin's own settings.
 
     Attributes:
         name: this plugin's name.
         config: made by the plugin's ``config_class`` from ``OM_PLUGIN_CONFIG``; ``None`` when it
             has none.
         logger: ``om_plugins.plugin.<name>``.
-        hub, cache: resolved on first use, so a hook may keep them but should not call them.
-        prober: looks at engines, for the steps of recovery; ``None`` outside an application.
+        hub, cache: opened on first use, so a hook may keep them but should not call them.
+        prober: tests engines, for the steps of recovery; ``None`` outside an application.
         namespace: names the application in stores that several may share (``OM_NAMESPACE``).
     """
 

@@ -1,7 +1,7 @@
-"""The values that cross walls: what one room hands to another, and to plugins.
+"""The values that features pass to each other and to plugins.
 
-Small classes with slots and no behaviour beyond what their own fields answer. Times named
-``*_s`` are seconds; ``at`` is seconds since the Unix epoch; ``deadline`` is on the monotonic
+They are small classes with slots, whose methods use only their own fields. Names that end in
+``_s`` are seconds, ``at`` is seconds since the Unix epoch, and ``deadline`` is on the monotonic
 clock of the process.
 """
 
@@ -52,7 +52,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class HubMessage:
-    """One message of a hub topic; ``id`` is opaque and grows with each message."""
+    """One message of a hub topic. Only compare its ``id``: it is larger for each later message."""
 
     id: str
     topic: str
@@ -68,10 +68,10 @@ class CacheChange:
     """What happened to a cache key, as a subscription's callback gets it.
 
     Attributes:
-        key: as it was subscribed to.
+        key: the key, as in the subscription.
         kind: ``set`` (put, or fetched where there was no value), ``refreshed`` (fetched in the
             background), ``invalidated`` (marked stale) or ``removed``.
-        scope: as it was subscribed to.
+        scope: the scope, as in the subscription.
     """
 
     key: Any
@@ -81,22 +81,22 @@ class CacheChange:
 
 @dataclass(slots=True)
 class CacheStats:
-    """Counted since the process began, never estimated.
+    """What a cache counted since the process began. Nothing is estimated.
 
     Attributes:
-        fresh, stale, coalesced, negative: hits by kind; *coalesced* waited for another's fetch,
-            *negative* are told of an error, or that there is none.
+        fresh, stale, coalesced, negative: hits by kind; a *coalesced* one waited for the fetch of
+            another caller, a *negative* one got an error or "there is none".
         misses: look-ups that had to fetch.
         fetches: fetchers run in the foreground.
         refreshes: fetchers run in the background, that succeeded.
         failures: fetchers that raised.
-        evictions: entries pushed out by the size bound.
-        dropped: refreshes not begun because the queue was full.
+        evictions: entries that were dropped because of the limit on memory.
+        dropped: refreshes that were not begun because the queue was full.
         entries: entries in this process now.
         size_bytes: their serialized size.
-        subscriptions: callbacks that are told of changes, in this process now.
+        subscriptions: callbacks that get changes, in this process now.
         bytes_saved: serialized bytes of all hits that were values.
-        saved_us: what fetching them took, in microseconds: the time that hits saved.
+        saved_us: the time that hits saved, in microseconds: how long their fetches took.
     """
 
     fresh: int = 0
@@ -117,7 +117,7 @@ class CacheStats:
 
     @property
     def hits(self) -> int:
-        """Look-ups answered without a fetch of their own."""
+        """Look-ups that needed no fetch of their own."""
         return self.fresh + self.stale + self.coalesced + self.negative
 
     @property
@@ -127,27 +127,30 @@ class CacheStats:
         return self.hits / total if total else None
 
     def add(self, other: CacheStats) -> None:
-        """Add another's counters to these."""
+        """Add the counters of another process to these."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True)
 class HttpCacheStats:
-    """Counted in this process, exact.
+    """What the HTTP cache counted in this process. Nothing is estimated.
 
     Attributes:
-        hits: answered fresh from memory or the store; stale: answered stale; validated: answered
-            after a 304 of the application.
-        misses: requests that went to the application and might have been answered.
-        passed: requests that the cache had nothing to do with (``bypass``).
-        coalesced: answered from another request's trip to the application.
-        stored: responses kept; refreshes: of these in the background; failures: refreshes and
-            validations that failed; dropped: refreshes that found no room in the queue.
-        evictions: pushed out of memory by its bound.
+        hits: fresh responses from memory or the store.
+        stale: stale responses that were served.
+        validated: responses that were served after a 304 of the application.
+        misses: requests that the cache could have answered, but that went to the application.
+        passed: requests that the cache does not handle (``bypass``).
+        coalesced: requests that got the response to another, equal request.
+        stored: responses that were stored.
+        refreshes: those of them that were fetched in the background.
+        failures: refreshes and validations that failed.
+        dropped: refreshes that were not begun because the queue was full.
+        evictions: responses that were dropped because of the limit on memory.
         entries, size_bytes: what memory holds now.
-        bytes_saved, fetch_s_saved: the bodies that the application did not have to make for hits,
-            and the time that it took for them when it did.
+        bytes_saved: bytes of the bodies that the application did not have to make for hits.
+        fetch_s_saved: how long the application took for these bodies when it made them.
     """
 
     hits: int = 0
@@ -168,7 +171,7 @@ class HttpCacheStats:
 
     @property
     def hit_rate(self) -> float | None:
-        """The share of hits, stale and coalesced ones too; ``None`` when nothing was asked for."""
+        """The share of hits, with stale and coalesced ones; ``None`` before the first request."""
         good = self.hits + self.stale + self.coalesced
         return good / (good + self.misses) if good + self.misses else None
 
@@ -180,12 +183,12 @@ class HttpCacheStats:
 
 @dataclass(slots=True)
 class StoreStats:
-    """What was asked of a shared store by this process.
+    """How this process used a shared store.
 
     Attributes:
         hits, misses: reads that found an entry, or none.
-        writes, deletes: entries kept and forgotten.
-        failures: times that it raised.
+        writes, deletes: entries that were written and deleted.
+        failures: how often the store raised.
         read_bytes, written_bytes: sizes of the entries.
     """
 
@@ -223,7 +226,7 @@ class Action:
 
 @dataclass(slots=True, kw_only=True)
 class Notification:
-    """Something to tell people.
+    """A message for people.
 
     Attributes:
         kind: success, error, warning, info or progress.
@@ -232,12 +235,12 @@ class Notification:
         to: ``sid:<id>`` (one browser), ``user:<id>``, ``role:<name>``, ``operators`` or
             ``everyone``.
         actions: buttons.
-        progress: percent done, 0 to 100; ``None`` when it is not a progress.
+        progress: how much is done, 0 to 100; ``None`` when it is not a progress.
         duration_s: how long a toast stays; ``None`` for the kind's default.
         key: a later notification with the same key replaces this one.
-        id: given by the hub.
+        id: the id that the hub gave it.
         at: when it was made (Unix time).
-        data: more for machines; JSON-like.
+        data: more details for programs; JSON-like.
     """
 
     kind: Kind
@@ -255,7 +258,7 @@ class Notification:
 
 @dataclass(slots=True)
 class Sample:
-    """One answered request, as monitors get it.
+    """One request with its response, as monitors get it.
 
     Attributes:
         route: the URL rule, never the raw path; ``<unmatched>`` for none.
@@ -287,8 +290,8 @@ class Alert:
         message: what is wrong, in plain words.
         subject: what it is about, such as ``chain/engine``; "" for the application.
         kind: how bad it is.
-        fired_at, resolved_at: Unix times; 0 while it has not happened.
-        silenced: people were not told.
+        fired_at, resolved_at: Unix times; 0 before it happened.
+        silenced: no notification was sent.
     """
 
     name: str
@@ -306,11 +309,13 @@ class Alert:
 
 @dataclass(slots=True)
 class CspViolation:
-    """One browser report, cleaned: queries stripped, lengths capped, nothing trusted.
+    """One report of a browser, cleaned: without queries of URLs, with limited lengths.
+
+    Anybody can send reports, so do not trust its texts.
 
     Attributes:
-        route: the url rule of the document, ``<unmatched>`` for none, "" where there are no rules.
-        hash: ``sha256-…`` of the inline text, if the report brought all of it.
+        route: the URL rule of the document, ``<unmatched>`` for none, "" where there are no rules.
+        hash: ``sha256-…`` of the inline text, if the report has all of it.
     """
 
     directive: str
@@ -340,7 +345,7 @@ class ErrorPattern:
 
 @dataclass(slots=True)
 class RecoveryReport:
-    """How one recovery ended: the steps done, and whether the probe succeeded."""
+    """How a recovery ended: the steps that ran, and whether the probe succeeded."""
 
     subject: str
     fingerprint: str
@@ -352,7 +357,7 @@ class RecoveryReport:
 
 @dataclass(slots=True)
 class ProblemReport:
-    """A person pressed "Report problem"."""
+    """What a person sent with "Report problem"."""
 
     id: str
     at: float
@@ -364,11 +369,11 @@ class ProblemReport:
 
 @dataclass(slots=True, kw_only=True)
 class PluginInfo:
-    """What a plugin says of itself in ``om_plugin_info``.
+    """What a plugin says about itself in ``om_plugin_info``.
 
     Attributes:
         summary: one line for people.
-        version: the plugin's own version; the distribution's when empty.
+        version: the plugin's own version; when empty, that of its distribution.
         hook_api: the hook API it was written for (:data:`om_plugins.hookspecs.HOOK_API`).
         config_class: a dataclass (or any callable taking keywords) made from
             ``OM_PLUGIN_CONFIG["<name>"]``; ``None`` when the plugin has no settings.
