@@ -83,6 +83,7 @@ class QueryOptions:
         return self.stale_time, self.cache_time
 
 
+@dataclass(slots=True, eq=False)
 class Commits:
     """Stores fetched values, unless they were invalidated meanwhile, and counts look-ups.
 
@@ -96,27 +97,17 @@ class Commits:
             its tags, and whether the value equals the one before.
     """
 
-    def __init__(
-        self,
-        tiers: Tiers,
-        leases: FetchLeases,
-        clock: Clock,
-        max_value: int,
-        send: Callable[..., None],
-        changed: Callable[[Ident, ChangeKind, tuple[str, ...], bool], None],
-    ) -> None:
-        self._tiers = tiers
-        self._memory = tiers.memory
-        self._leases = leases
-        self._now = clock.monotonic
-        self._max_value = max_value
-        self._send = send
-        self._changed = changed
+    tiers: Tiers
+    leases: FetchLeases
+    clock: Clock
+    max_value: int
+    send: Callable[..., None]
+    changed: Callable[[Ident, ChangeKind, tuple[str, ...], bool], None]
 
     def drop(self, ident: Ident) -> None:
         """Remove an entry whose new value must not be stored."""
-        self._tiers.drop(ident)
-        self._changed(ident, "removed", (), False)
+        self.tiers.drop(ident)
+        self.changed(ident, "removed", (), False)
 
     def commit(
         self, fetch: InFlight, options: QueryOptions, kind: ChangeKind, tracker: DependencyTracker
@@ -126,12 +117,12 @@ class Commits:
         Args:
             tracker: the dependencies of the value.
         """
-        memory = self._memory
+        memory = self.tiers.memory
         tags = fetch.tags
         seen = self._confirm(fetch)
         fence = 0 if fetch.lease is None else fetch.lease.token
         stale_time, cache_time = options.get_times(fetch.negative)
-        entry = self._tiers.make_entry(
+        entry = self.tiers.make_entry(
             options.ident, fetch.data, tags, fetch.began, stale_time, cache_time,
             tracker.deps, fetch.cost_us,
         )  # fmt: skip
@@ -145,15 +136,15 @@ class Commits:
 
         # the store first: a thread that the end of this fetch wakes must find the value somewhere
         for _ in range(_TRIES):
-            if self._tiers.save(
+            if self.tiers.save(
                 entry, stale_time, cache_time, is_wanted, fence, seen,
-                lambda: self._leases.is_held(fetch),
+                lambda: self.leases.is_held(fetch),
             ):  # fmt: skip
                 break
             seen = self._confirm(fetch)  # another process wrote meanwhile: is its value newer?
         else:  # an unreadable record may be in the way: the store must not keep it
             fetch.fence = Fence.DISCARD
-            self._tiers.drop(options.ident)
+            self.tiers.drop(options.ident)
         with memory.lock:
             if fetch.fence is Fence.DISCARD:
                 return
@@ -168,48 +159,48 @@ class Commits:
                 memory.table.put(entry)
             memory.in_flight.failures.pop(options.ident, None)
         if kept:
-            self._changed(options.ident, kind, tags, same)
+            self.changed(options.ident, kind, tags, same)
 
     def _confirm(self, fetch: InFlight) -> StoreAnswer | None:
-        shared = self._tiers.shared
-        return None if shared is None else self._leases.confirm(fetch, shared.look)
+        shared = self.tiers.shared
+        return None if shared is None else self.leases.confirm(fetch, shared.look)
 
     def encode(self, value: object, options: QueryOptions) -> bytes | None:
         """Encode a value; count, warn and return ``None`` when it cannot be encoded."""
         if value is None and options.negative_time is not None:
             return ABSENT
         try:
-            return self._tiers.encode(value)
+            return self.tiers.encode(value)
         except CacheError as error:
-            self._memory.refuse("type", f"the value of {_shorten(options.key)}", str(error))
+            self.tiers.memory.refuse("type", f"the value of {_shorten(options.key)}", str(error))
             return None
 
     def fits(self, data: bytes, key: Key) -> bool:
         """Return whether a value is small enough to store; count and warn when it is not."""
-        if len(data) <= self._max_value:
+        if len(data) <= self.max_value:
             return True
-        self._memory.refuse(
+        self.tiers.memory.refuse(
             "size",
             f"the value of {_shorten(key)}",
-            f"{len(data):,} bytes are over the limit of {self._max_value:,}; cache less, or raise "
+            f"{len(data):,} bytes are over the limit of {self.max_value:,}; cache less, or raise "
             "OM_CACHE_MAX_VALUE",
         )
         return False
 
     def count_hit(self, entry: CacheEntry, stale_time: float | None, key: Key) -> bool:
         """Count a hit as fresh or stale and send its signal; return whether it is fresh."""
-        memory = self._memory
-        now = self._now()
+        memory = self.tiers.memory
+        now = self.clock.monotonic()
         if entry.data == ABSENT:
             memory.count(entry.ident, "negative")
-            self._send(signals.cache_hit, key=key)
+            self.send(signals.cache_hit, key=key)
             return True
         if entry.is_fresh(now, stale_time):
             memory.count_fresh(entry)
-            self._send(signals.cache_hit, key=key)
+            self.send(signals.cache_hit, key=key)
             return True
         memory.count_stale(entry)
-        self._send(signals.cache_stale_served, key=key, age_s=now - entry.stored)
+        self.send(signals.cache_stale_served, key=key, age_s=now - entry.stored)
         return False
 
 
@@ -220,6 +211,7 @@ class MissResult(NamedTuple):
     value: Any
 
 
+@dataclass(slots=True, eq=False)
 class Misses:
     """Fetches missing values: one thread runs the fetcher, the others wait for it.
 
@@ -232,23 +224,12 @@ class Misses:
         send: sends a signal.
     """
 
-    def __init__(
-        self,
-        tiers: Tiers,
-        commits: Commits,
-        leases: FetchLeases,
-        tracking: DependencyTracking,
-        clock: Clock,
-        send: Callable[..., None],
-    ) -> None:
-        self._tiers = tiers
-        self._memory = tiers.memory
-        self._commits = commits
-        self._leases = leases
-        self._tracking = tracking
-        self._clock = clock
-        self._now = clock.monotonic
-        self._send = send
+    tiers: Tiers
+    commits: Commits
+    leases: FetchLeases
+    tracking: DependencyTracking
+    clock: Clock
+    send: Callable[..., None]
 
     def join(self, options: QueryOptions, now: float) -> tuple[InFlight, bool]:
         """Return the fetch of a missing value, and whether this thread is the one that fetches.
@@ -258,10 +239,10 @@ class Misses:
         Raises:
             Exception: a fetch failed a moment ago, and this is its error.
         """
-        in_flight = self._memory.in_flight
+        in_flight = self.tiers.memory.in_flight
         error = in_flight.find_failure(options.ident, now)
         if error is not None:
-            self._memory.counters.get(options.ident).negative += 1
+            self.tiers.memory.counters.get(options.ident).negative += 1
             raise copy_error(error)
         if in_flight.is_private(options.ident, now):
             return in_flight.begin(self._make_fetch(options), alone=True), True
@@ -274,7 +255,7 @@ class Misses:
         return fetch, False
 
     def _make_fetch(self, options: QueryOptions) -> InFlight:
-        return InFlight(options.ident, options.tags, self._clock.time(), threading.get_ident())
+        return InFlight(options.ident, options.tags, self.clock.time(), threading.get_ident())
 
     def lead(
         self, fetch: InFlight, options: QueryOptions, around: DependencyTracker | None
@@ -287,31 +268,31 @@ class Misses:
         Raises:
             Exception: the fetcher's error.
         """
-        memory = self._memory
+        memory = self.tiers.memory
         outcome = FetchOutcome.NOTHING
         try:
-            if self._tiers.shared is not None:
-                entry = self._leases.find(fetch, lambda: self._tiers.look(options.ident))
+            if self.tiers.shared is not None:
+                entry = self.leases.find(fetch, lambda: self.tiers.look(options.ident))
                 if entry is not None:
                     fetch.data = entry.data
                     outcome = FetchOutcome.VALUE
                     return MissResult(entry, None)
             memory.count(options.ident, "misses")
-            self._send(signals.cache_missed, key=options.key)
-            with self._tracking.track(fetch, background=False) as tracker:
+            self.send(signals.cache_missed, key=options.key)
+            with self.tracking.track(fetch, background=False) as tracker:
                 value = self._fetch(fetch, options)
-            data = self._commits.encode(value, options)
+            data = self.commits.encode(value, options)
             if data is None:
-                memory.in_flight.mark_private(options.ident, self._now())
+                memory.in_flight.mark_private(options.ident, self.clock.monotonic())
                 return MissResult(None, value)
             fetch.data = data
             fetch.negative = options.is_negative(value)
             outcome = FetchOutcome.VALUE
-            if self._commits.fits(data, options.key):
-                self._commits.commit(fetch, options, "set", tracker)
+            if self.commits.fits(data, options.key):
+                self.commits.commit(fetch, options, "set", tracker)
             return MissResult(None, value)
         except PrivateValue as found:
-            memory.in_flight.mark_private(options.ident, self._now())
+            memory.in_flight.mark_private(options.ident, self.clock.monotonic())
             private = found
         except Exception as error:
             outcome = FetchOutcome.ERROR
@@ -319,11 +300,11 @@ class Misses:
             is_final = isinstance(error, options.final_errors)
             seconds = options.negative_time if is_final else options.dedupe_time
             if fetch.fence is Fence.CLEAR and seconds:
-                until = self._now() + seconds
+                until = self.clock.monotonic() + seconds
                 memory.in_flight.remember_failure(options.ident, error, until, options.tags)
             raise
         finally:
-            self._leases.end(fetch)
+            self.leases.end(fetch)
             with memory.lock:
                 memory.in_flight.end(fetch, outcome)
             if around is not None:
@@ -341,7 +322,7 @@ class Misses:
             CacheError: this thread's own fetcher asks for the key that it fetches.
             Exception: the fetcher's error.
         """
-        memory = self._memory
+        memory = self.tiers.memory
         if fetch.owner == threading.get_ident():
             raise CacheError(f"the fetcher of {options.key!r} asks for {options.key!r} itself")
         if fetch.wait(FOLLOW_S):
@@ -364,9 +345,9 @@ class Misses:
 
     def record_fetch(self, around: DependencyTracker, fetch: InFlight) -> None:
         """Record the value of a fetch as a dependency of the fetcher around it."""
-        with self._memory.lock:
+        with self.tiers.memory.lock:
             around.add(fetch.ident, fetch.tags, tuple(fetch.deps.items()))
-            entry = self._memory.table.entries.get(fetch.ident)
+            entry = self.tiers.memory.table.entries.get(fetch.ident)
         if fetch.fence is not Fence.CLEAR:
             around.add_stale(-math.inf if entry is None else entry.retry_at)
 
@@ -377,23 +358,23 @@ class Misses:
             Exception: the error of the last attempt. An error that means "there is no value" is
                 raised at once.
         """
-        count, ident = self._memory.count, options.ident
+        count, ident = self.tiers.memory.count, options.ident
         pauses = _draw_pauses(options.retries, options.retry_delay)
         while True:
             count(ident, "fetches")
-            started = self._now()
+            started = self.clock.monotonic()
             try:
                 value = run_fetcher(options.fetcher)
-                fetch.cost_us = round((self._now() - started) * 1e6)
+                fetch.cost_us = round((self.clock.monotonic() - started) * 1e6)
                 return value
             except PrivateValue:
                 raise
             except Exception as error:
                 count(ident, "failures")
-                self._send(signals.cache_refresh_failed, key=options.key, error=error)
+                self.send(signals.cache_refresh_failed, key=options.key, error=error)
                 if not pauses or isinstance(error, (FetcherTypeError, *options.final_errors)):
                     raise
-            self._clock.sleep(pauses.pop(0))
+            self.clock.sleep(pauses.pop(0))
 
 
 # --- running a fetcher --------------------------------------------------------------------------

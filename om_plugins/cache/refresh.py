@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -105,6 +106,7 @@ class RefreshQueue:
             dropped()
 
 
+@dataclass(slots=True, eq=False)
 class Refreshes:
     """Serves entries and refreshes those that are stale.
 
@@ -120,29 +122,15 @@ class Refreshes:
         send: sends a signal.
     """
 
-    def __init__(
-        self,
-        tiers: Tiers,
-        commits: Commits,
-        misses: Misses,
-        leases: FetchLeases,
-        tracking: DependencyTracking,
-        queue: RefreshQueue,
-        clock: Clock,
-        context: Callable[[], AbstractContextManager[object]],
-        send: Callable[..., None],
-    ) -> None:
-        self._tiers = tiers
-        self._memory = tiers.memory
-        self._commits = commits
-        self._misses = misses
-        self._leases = leases
-        self._tracking = tracking
-        self._queue = queue
-        self._clock = clock
-        self._now = clock.monotonic
-        self._context = context
-        self._send = send
+    tiers: Tiers
+    commits: Commits
+    misses: Misses
+    leases: FetchLeases
+    tracking: DependencyTracking
+    queue: RefreshQueue
+    clock: Clock
+    context: Callable[[], AbstractContextManager[object]]
+    send: Callable[..., None]
 
     # --- serving --------------------------------------------------------------------------------
 
@@ -159,7 +147,7 @@ class Refreshes:
             data = self._fetch_newer(entry, options, around)
             if data is not None:
                 return decode(data)
-        fresh = self._commits.count_hit(entry, options.stale_time, options.key)
+        fresh = self.commits.count_hit(entry, options.stale_time, options.key)
         if not fresh:
             self._begin_later(entry, options)
         if around is not None:
@@ -168,7 +156,7 @@ class Refreshes:
 
     def record_entry(self, around: DependencyTracker, entry: CacheEntry, fresh: bool) -> None:
         """Record an entry as a dependency of the fetcher around it."""
-        with self._memory.lock:
+        with self.tiers.memory.lock:
             around.add(entry.ident, entry.tags, entry.deps)
         if not fresh:
             around.add_stale(entry.retry_at)
@@ -183,8 +171,8 @@ class Refreshes:
         Returns:
             The encoded value; ``None`` when the entry is fresh or no newer value can be had.
         """
-        memory = self._memory
-        now = self._now()
+        memory = self.tiers.memory
+        now = self.clock.monotonic()
         if entry.data == ABSENT or entry.is_fresh(now, options.stale_time) or now < entry.retry_at:
             return None
         with memory.lock:
@@ -207,7 +195,7 @@ class Refreshes:
         if fetch.outcome is not FetchOutcome.VALUE:
             return None
         memory.count(options.ident, "misses" if mine else "coalesced")
-        self._misses.record_fetch(around, fetch)
+        self.misses.record_fetch(around, fetch)
         return fetch.data
 
     # --- refreshing -----------------------------------------------------------------------------
@@ -215,12 +203,14 @@ class Refreshes:
     def _begin(self, entry: CacheEntry, options: QueryOptions) -> InFlight:
         """Add a fetch that no thread runs yet. The caller holds the memory's lock."""
         tags = options.tags or entry.tags
-        return self._memory.in_flight.begin(InFlight(options.ident, tags, self._clock.time(), 0))
+        return self.tiers.memory.in_flight.begin(
+            InFlight(options.ident, tags, self.clock.time(), 0)
+        )
 
     def _begin_later(self, entry: CacheEntry, options: QueryOptions) -> None:
         """Queue a refresh, unless it is too early or one runs already."""
-        memory = self._memory
-        now = self._now()
+        memory = self.tiers.memory
+        now = self.clock.monotonic()
         with memory.lock:
             if now < entry.retry_at or memory.in_flight.get(options.ident) is not None:
                 return
@@ -228,7 +218,7 @@ class Refreshes:
         accepted = False
         try:
             fetcher = options.background() if options.background else options.fetcher
-            accepted = self._queue.submit(
+            accepted = self.queue.submit(
                 lambda: self._run(fetch, options, fetcher), lambda: self._drop(fetch)
             )
         except Exception:
@@ -237,7 +227,7 @@ class Refreshes:
             self._drop(fetch)
 
     def _drop(self, fetch: InFlight) -> None:
-        memory = self._memory
+        memory = self.tiers.memory
         with memory.lock:
             if not fetch.owner:  # else a thread that needs the value has taken the fetch over
                 memory.in_flight.end(fetch, FetchOutcome.NOTHING)
@@ -245,58 +235,62 @@ class Refreshes:
 
     def _run(self, fetch: InFlight, options: QueryOptions, fetcher: Fetcher) -> None:
         """Fetch in this thread, unless another thread has begun to."""
-        memory, commits, ident = self._memory, self._commits, options.ident
+        memory, commits, ident = self.tiers.memory, self.commits, options.ident
         with memory.lock:
             if fetch.owner or fetch.outcome is not None:
                 return
             fetch.owner = threading.get_ident()
         outcome = FetchOutcome.NOTHING
         try:
-            if self._tiers.shared is not None and not self._leases.take(fetch):
+            if self.tiers.shared is not None and not self.leases.take(fetch):
                 self._look_again_soon(ident)
                 return
             if self._is_refreshed_elsewhere(fetch, options):
                 outcome = FetchOutcome.VALUE
                 return
-            fetch.began = self._clock.time()
-            started = self._now()
-            with self._tracking.track(fetch, background=True) as tracker, self._context():
+            fetch.began = self.clock.time()
+            started = self.clock.monotonic()
+            with self.tracking.track(fetch, background=True) as tracker, self.context():
                 value = run_fetcher(fetcher)
-            fetch.cost_us = round((self._now() - started) * 1e6)
+            fetch.cost_us = round((self.clock.monotonic() - started) * 1e6)
             fetch.negative = options.is_negative(value)
             absent = value is None and fetch.negative
-            fetch.data = ABSENT if absent else self._tiers.encode(value)
+            fetch.data = ABSENT if absent else self.tiers.encode(value)
             outcome = FetchOutcome.VALUE
             memory.count(ident, "refreshes")
             if commits.fits(fetch.data, options.key):
                 commits.commit(fetch, options, "refreshed", tracker)
             else:
                 commits.drop(ident)
-            self._send(signals.cache_refreshed, key=options.key, duration_s=self._now() - started)
+            self.send(
+                signals.cache_refreshed,
+                key=options.key,
+                duration_s=self.clock.monotonic() - started,
+            )
         except PrivateValue:
             # the new value must not be stored, so the old one must go as well
-            memory.in_flight.mark_private(ident, self._now())
+            memory.in_flight.mark_private(ident, self.clock.monotonic())
             commits.drop(ident)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stale value stays
             if options.negative_time is not None and isinstance(error, options.final_errors):
                 # there is no value any more: this is an answer, not a failure
-                until = self._now() + options.negative_time
+                until = self.clock.monotonic() + options.negative_time
                 memory.count(ident, "refreshes")
                 commits.drop(ident)
                 memory.in_flight.remember_failure(ident, error, until, fetch.tags)
             else:
                 self._record_failure(options, error)
         finally:
-            self._leases.end(fetch)
+            self.leases.end(fetch)
             with memory.lock:
                 memory.in_flight.end(fetch, outcome)
 
     def _is_refreshed_elsewhere(self, fetch: InFlight, options: QueryOptions) -> bool:
         """Return whether the store has another worker's fresh value, which saves the fetch."""
-        if self._tiers.shared is None:
+        if self.tiers.shared is None:
             return False
-        entry = self._tiers.look(options.ident, again=True)
-        if entry is None or not entry.is_fresh(self._now(), options.stale_time):
+        entry = self.tiers.look(options.ident, again=True)
+        if entry is None or not entry.is_fresh(self.clock.monotonic(), options.stale_time):
             return False
         fetch.data = entry.data
         fetch.deps.update(entry.deps)
@@ -304,14 +298,14 @@ class Refreshes:
 
     def _look_again_soon(self, ident: Ident) -> None:
         """Delay the next refresh: another worker refreshes, and will soon store its value."""
-        with self._memory.lock:
-            entry = self._memory.table.entries.get(ident)
+        with self.tiers.memory.lock:
+            entry = self.tiers.memory.table.entries.get(ident)
             if entry is not None:
-                entry.retry_at = max(entry.retry_at, self._now() + LOOK_AGAIN_S)
+                entry.retry_at = max(entry.retry_at, self.clock.monotonic() + LOOK_AGAIN_S)
 
     def _record_failure(self, options: QueryOptions, error: Exception) -> None:
-        now = self._now()
-        memory = self._memory
+        now = self.clock.monotonic()
+        memory = self.tiers.memory
         with memory.lock:
             memory.counters.get(options.ident).failures += 1
             entry = memory.table.entries.get(options.ident)
@@ -326,4 +320,4 @@ class Refreshes:
             error,
             exc_info=error,
         )
-        self._send(signals.cache_refresh_failed, key=options.key, error=error)
+        self.send(signals.cache_refresh_failed, key=options.key, error=error)

@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from ..protocols import Clock
 from ..types import ChangeKind
@@ -263,6 +264,7 @@ def _is_readable(data: bytes) -> bool:
     return True
 
 
+@dataclass(slots=True, eq=False)
 class Changes:
     """Publishes the changes of this process on the invalidation bus, and applies those of others.
 
@@ -278,25 +280,14 @@ class Changes:
         sender: the cache, as the bus knows it.
     """
 
-    def __init__(
-        self,
-        tiers: Tiers,
-        subscriptions: Subscriptions,
-        browsers: BrowserAnnouncements,
-        watched: WatchedKeys,
-        clock: Clock,
-        bus: InvalidationBus,
-        sender: Receiver,
-    ) -> None:
-        self._tiers = tiers
-        self._memory = tiers.memory
-        self._subscriptions = subscriptions
-        self._browsers = browsers
-        self._watched = watched
-        self._clock = clock
-        self._bus = bus
-        self._sender = sender
-        self._replaced: dict[Ident, None] = {}
+    tiers: Tiers
+    subscriptions: Subscriptions
+    browsers: BrowserAnnouncements
+    watched: WatchedKeys
+    clock: Clock
+    bus: InvalidationBus
+    sender: Receiver
+    _replaced: dict[Ident, None] = field(init=False, default_factory=dict)
 
     # --- changes of this process ----------------------------------------------------------------
 
@@ -308,24 +299,24 @@ class Changes:
         Args:
             same: the value equals the one before.
         """
-        at = self._clock.time()
-        self._subscriptions.record(ident, kind, tags)
-        is_live = ident in self._browsers and not same
-        if is_live or ident in self._watched:
+        at = self.clock.time()
+        self.subscriptions.record(ident, kind, tags)
+        is_live = ident in self.browsers and not same
+        if is_live or ident in self.watched:
             name = write_ident(ident)
             self._publish(EntryChanged(at=at, ident=name, kind=kind, tags=list(tags), same=same))
         if is_live:
-            self._browsers.announce(ident, at)
+            self.browsers.announce(ident, at)
 
     def replace(self, ident: Ident, at: float) -> None:
         """Report that a caller set an entry: what was computed from the old one is out of date."""
-        shared = self._tiers.shared is not None
+        shared = self.tiers.shared is not None
         if shared and len(self._replaced) < _MOST_REPLACED:
             self._replaced[ident] = None
-        with self._memory.lock:
-            found = self._memory.invalidate_dependents(ident, at)
+        with self.tiers.memory.lock:
+            found = self.tiers.memory.invalidate_dependents(ident, at)
             if found and shared:
-                self._memory.log.add_outdated(ident, at)
+                self.tiers.memory.log.add_outdated(ident, at)
         if found:
             self._publish(DependentsOutdated(at=at, ident=write_ident(ident)))
             self._report_outdated(found, at)
@@ -339,7 +330,7 @@ class Changes:
             while replaced and len(idents) < MOST_IDENTS and size < LONGEST_BYTES:
                 idents.append(write_ident(replaced.popitem()[0]))
                 size += len(idents[-1])
-            self._publish(EntriesReplaced(at=self._clock.time(), idents=idents))
+            self._publish(EntriesReplaced(at=self.clock.time(), idents=idents))
 
     def invalidate(self, what: Invalidation, at: float, found: list[Ident]) -> None:
         """Report an invalidation that concerned the entries ``found`` in this process."""
@@ -350,7 +341,7 @@ class Changes:
                 tags=list(what.tags),
                 scope=what.scope,
                 hard=what.hard,
-                found=[write_ident(ident) for ident in self._watched.select(found)],
+                found=[write_ident(ident) for ident in self.watched.select(found)],
             )
         )
         self._report_invalidated(what, at, found)
@@ -358,66 +349,66 @@ class Changes:
     def remove(self, ident: Ident, at: float) -> None:
         """Report that an entry was removed."""
         self._publish(EntryRemoved(at=at, ident=write_ident(ident)))
-        self._subscriptions.record(ident, "removed")
-        self._browsers.announce(ident, at)
+        self.subscriptions.record(ident, "removed")
+        self.browsers.announce(ident, at)
         self._invalidate_dependents(ident, at)
 
     def clear(self, at: float) -> int:
         """Remove everything and report it; return how many entries this process had."""
         count = self._clear(at, math.inf)
         self._publish(EntriesCleared(at=at))
-        self._subscriptions.record_clearing()
-        self._browsers.announce_all(at)
+        self.subscriptions.record_clearing()
+        self.browsers.announce_all(at)
         return count
 
     def _publish(self, message: Message) -> None:
-        self._bus.publish(message, self._sender)
+        self.bus.publish(message, self.sender)
 
     # --- changes of other workers ---------------------------------------------------------------
 
     def receive(self, message: Message, published_at: float | None) -> None:
         """Apply a message of the bus; see :class:`.invalidation_bus.Receiver`."""
         at = message.at
-        until = min(at, self._clock.time())  # a fast clock elsewhere must not affect later entries
+        until = min(at, self.clock.time())  # a fast clock elsewhere must not affect later entries
         match message:
             case EntriesInvalidated():
                 self._receive_invalidation(message, until, published_at)
             case EntryChanged(tags=tags):
                 for ident in _read_idents([message.ident]):
-                    self._tiers.distrust(ident)  # the store has a newer value than this memory
-                    self._subscriptions.record(ident, message.kind, tuple(tags), published_at)
+                    self.tiers.distrust(ident)  # the store has a newer value than this memory
+                    self.subscriptions.record(ident, message.kind, tuple(tags), published_at)
                     if not message.same:
-                        self._browsers.announce(ident, at)
+                        self.browsers.announce(ident, at)
             case EntriesReplaced(idents=idents):
                 for ident in _read_idents(idents):
-                    self._tiers.distrust(ident)
+                    self.tiers.distrust(ident)
             case EntryRemoved():
                 for ident in _read_idents([message.ident]):
                     self._remove(ident, at)
-                    self._subscriptions.record(ident, "removed", published_at=published_at)
-                    self._browsers.announce(ident, at)
+                    self.subscriptions.record(ident, "removed", published_at=published_at)
+                    self.browsers.announce(ident, at)
                     self._invalidate_dependents(ident, until, published_at)
             case DependentsOutdated():
                 for ident in _read_idents([message.ident]):
                     self._invalidate_dependents(ident, until, published_at)
             case EntriesCleared():
-                self._browsers.announce_all(at)
+                self.browsers.announce_all(at)
                 self._clear(until, until)
-                self._subscriptions.record_clearing(published_at)
+                self.subscriptions.record_clearing(published_at)
 
     def _receive_invalidation(
         self, message: EntriesInvalidated, until: float, published_at: float | None
     ) -> None:
         what = Invalidation(message.prefix, tuple(message.tags), message.scope, message.hard)
-        with self._memory.lock:
-            if self._tiers.shared is not None:
-                self._memory.log.add(what, until)
-            found = self._memory.invalidate(what, until)
+        with self.tiers.memory.lock:
+            if self.tiers.shared is not None:
+                self.tiers.memory.log.add(what, until)
+            found = self.tiers.memory.invalidate(what, until)
         idents = [*_read_idents(message.found), *found]
         self._report_invalidated(what, message.at, idents, published_at)
 
     def _remove(self, ident: Ident, until: float) -> None:
-        memory = self._memory
+        memory = self.tiers.memory
         with memory.lock:
             entry = memory.table.entries.get(ident)
             if entry is not None and entry.began <= until:
@@ -430,26 +421,26 @@ class Changes:
 
     def _clear(self, at: float, until: float) -> int:
         """Remove what was fetched up to ``until``, and ignore the store's records up to ``at``."""
-        with self._memory.lock:
-            if self._tiers.shared is not None:
-                self._memory.log.clear(at)
-            return self._memory.clear(until)
+        with self.tiers.memory.lock:
+            if self.tiers.shared is not None:
+                self.tiers.memory.log.clear(at)
+            return self.tiers.memory.clear(until)
 
     def _invalidate_dependents(
         self, ident: Ident, at: float, published_at: float | None = None
     ) -> None:
-        with self._memory.lock:
-            found = self._memory.invalidate_dependents(ident, at)
-            if self._tiers.shared is not None:
-                self._memory.log.add_outdated(ident, at)
+        with self.tiers.memory.lock:
+            found = self.tiers.memory.invalidate_dependents(ident, at)
+            if self.tiers.shared is not None:
+                self.tiers.memory.log.add_outdated(ident, at)
         self._report_outdated(found, at, published_at)
 
     def _report_outdated(
         self, found: list[Ident], at: float, published_at: float | None = None
     ) -> None:
         for ident in found:
-            self._subscriptions.record(ident, "invalidated", published_at=published_at)
-            self._browsers.announce(ident, at)
+            self.subscriptions.record(ident, "invalidated", published_at=published_at)
+            self.browsers.announce(ident, at)
 
     def _report_invalidated(
         self,
@@ -459,12 +450,12 @@ class Changes:
         published_at: float | None = None,
     ) -> None:
         def get_tags(ident: Ident) -> tuple[str, ...]:
-            entry = self._memory.table.entries.get(ident)
+            entry = self.tiers.memory.table.entries.get(ident)
             return () if entry is None else entry.tags
 
         found = frozenset(idents)
-        self._subscriptions.record_invalidation(what, get_tags, found, published_at)
-        self._browsers.announce_invalidation(what, at, get_tags, found)
+        self.subscriptions.record_invalidation(what, get_tags, found, published_at)
+        self.browsers.announce_invalidation(what, at, get_tags, found)
 
 
 def _read_idents(names: Iterable[bytes]) -> list[Ident]:
