@@ -1,7 +1,7 @@
-"""The console: its page, its data, and its few actions, as WSGI apps below ``OM_PREFIX``.
+"""The console: its pages, their data and their actions, as WSGI apps below ``OM_PREFIX``.
 
-Plain WSGI with Jinja2, so it works under any framework. Every answer says ``no-store``, and every
-page brings a policy of its own, stricter than any mode of ``OM_CSP_MODE``.
+It is plain WSGI with Jinja2, so it works under any framework. Every response has ``no-store``, and
+every page has its own Content-Security-Policy, stricter than any mode of ``OM_CSP_MODE``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .prefix import (
     read_small_body,
     wants_json,
 )
-from .prometheus import exposition
+from .prometheus import write_metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,14 +62,14 @@ _POLICY = "; ".join(
     )
 )
 _PAGES = frozenset({"engines"})
-"""What signing in may lead to, beside the overview."""
+"""The pages that may follow after somebody signed in, besides the overview."""
 
 
 class Console:
     """The console of one application.
 
     Args:
-        kit: its parts.
+        kit: the parts of the application.
         access: ``OM_CONSOLE_AUTH``.
     """
 
@@ -91,86 +91,91 @@ class Console:
             self._dashboard.read,
             clock=kit.clock,
             limit=kit.keys.sse_max,
-            ending=lambda: kit.is_closed() or stopping(),
+            is_ending=lambda: kit.is_closed() or stopping(),
         )
 
     def endpoints(self) -> dict[str, WSGIApplication]:
-        """Every address and what answers it."""
+        """Return the WSGI apps by their path below ``OM_PREFIX``."""
         metrics: dict[str, WSGIApplication] = {}
         if self._kit.part_of("monitoring").exports_metrics:
-            metrics["/metrics"] = Endpoint(self._metrics, "GET")
+            metrics["/metrics"] = Endpoint(self._send_metrics, "GET")
         return {
             **metrics,
-            "/": Endpoint(self._page, "GET", page=self._turned_away),
-            "/ready": self._ready,
-            "/engines": Endpoint(self._engines_page, "GET", page=self._turned_away),
-            "/engines.json": Endpoint(self._engines_data, "GET"),
-            "/console/engines": Endpoint(self._change_engines, "POST", page=self._turned_away),
+            "/": Endpoint(self._show_overview_page, "GET", page=self._build_refusal),
+            "/ready": self._send_ready,
+            "/engines": Endpoint(self._show_engines_page, "GET", page=self._build_refusal),
+            "/engines.json": Endpoint(self._send_engines, "GET"),
+            "/console/engines": Endpoint(self._change_engines, "POST", page=self._build_refusal),
             "/console/silence": Endpoint(self._silence, "POST"),
-            "/overview.json": Endpoint(self._overview, "GET"),
-            "/console/stream": Endpoint(self._stream, "GET"),
-            "/console/login": Endpoint(self._login, "POST", page=self._turned_away),
-            "/console/logout": Endpoint(self._logout, "POST", page=self._turned_away),
+            "/overview.json": Endpoint(self._send_overview, "GET"),
+            "/console/stream": Endpoint(self._send_events, "GET"),
+            "/console/login": Endpoint(self._login, "POST", page=self._build_refusal),
+            "/console/logout": Endpoint(self._logout, "POST", page=self._build_refusal),
             "/console/recover": Endpoint(self._recover, "POST"),
             "/console/purge": Endpoint(self._purge, "POST"),
         }
 
-    # --- looking ------------------------------------------------------------------------------
+    # --- pages and data ----------------------------------------------------------------------
 
-    def _page(self, request: Request) -> Response:
+    def _show_overview_page(self, request: Request) -> Response:
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
-        return self._page_for(request, access, "console.html", picture=self._dashboard.read())
+        return self._build_page(request, access, "console.html", picture=self._dashboard.read())
 
-    def _engines_page(self, request: Request) -> Response:
+    def _show_engines_page(self, request: Request) -> Response:
         access = self._auth.check(request.environ)
         if isinstance(access, Response):
             return access
-        told = self._engines.page(done=request.args.get("done", ""))
-        return self._page_for(request, access, "engines.html", **told)
+        values = self._engines.page(done=request.args.get("done", ""))
+        return self._build_page(request, access, "engines.html", **values)
 
-    def _engines_data(self, request: Request) -> Response:
-        access = self._checked(request)
+    def _send_engines(self, request: Request) -> Response:
+        access = self._check_data_access(request)
         if isinstance(access, Response):
             return access
         return make_json(self._engines.board().as_data())
 
-    def _overview(self, request: Request) -> Response:
-        access = self._checked(request)
+    def _send_overview(self, request: Request) -> Response:
+        access = self._check_data_access(request)
         if isinstance(access, Response):
             return access
         return make_json(self._dashboard.read(request.args.get("span", "")[:20]))
 
-    def _metrics(self, request: Request) -> Response:
-        access = self._checked(request)
+    def _send_metrics(self, request: Request) -> Response:
+        access = self._check_data_access(request)
         if isinstance(access, Response):
             return access
         if "monitoring" not in self._kit.layers:
             raise Refusal(404, "There are no metrics: OM_MONITORING is off.")
         try:
-            body, content_type = exposition(self._kit, request.headers.get("Accept", ""))
+            body, content_type = write_metrics(self._kit, request.headers.get("Accept", ""))
         except MissingExtra as error:
             raise Refusal(404, f"There are no metrics: {error}.") from None
         response = Response(body, content_type=content_type)
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
-    def _stream(self, request: Request) -> Response:
-        access = self._checked(request)
+    def _send_events(self, request: Request) -> Response:
+        access = self._check_data_access(request)
         if isinstance(access, Response):
             return access
         session, page = access.session, request.args.get("page", "")[:40]
-        # no page ends another session's streams
+        # a page must not end the streams of another session
         page = f"{session.id} {page}" if session is not None and page else ""
         stream = self._streams.open(request.environ, request.args.get("span", "")[:20], page)
         if stream is None:
-            return Response(status=204)  # after which a browser does not connect again
+            return Response(status=204)  # a browser does not connect again after that
         return Response(stream, headers=sse.HEADERS)
 
-    def _ready(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """``GET /ready``: 503 once this process is about to end, else 200. Engines do not count:
-        an app whose upstream is away still answers, from its cache and its lower tiers."""
+    def _send_ready(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer ``GET /ready``: 503 when this process is about to end, else 200.
+
+        Engines do not count: an application whose upstream is down still answers, from its cache
+        and from lower tiers.
+        """
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             ending = self._kit.is_closed() or stopping()
             response = make_json(
@@ -185,7 +190,7 @@ class Console:
         response.headers["Cache-Control"] = "no-store"
         return response(environ, start_response)
 
-    # --- doing --------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------
 
     def _login(self, request: Request) -> Response:
         check_site(request.environ, request.host)
@@ -193,7 +198,7 @@ class Console:
             request.environ, read_fields(read_small_body(request)).get("token", "")
         )
         _, cookie = self._sessions.create(request.environ, signed_in=True)
-        return _to_page(request, cookie, to=f"../{_page_of(request)}")
+        return _redirect(request, cookie, to=f"../{_find_page(request)}")
 
     def _logout(self, request: Request) -> Response:
         form = read_fields(read_small_body(request))
@@ -201,7 +206,7 @@ class Console:
         if isinstance(access, Response):
             return access
         self._auth.check_action(request.environ, access, form.get("form_token", ""))
-        return _to_page(request, self._sessions.end(request.environ))
+        return _redirect(request, self._sessions.end(request.environ))
 
     def _change_engines(self, request: Request) -> Response:
         body = read_small_body(request, MAX_FORM_BYTES)
@@ -214,18 +219,18 @@ class Console:
         outcome = self._engines.change(form, access.by)
         status = 422 if outcome.errors else 200
         if wants_json(request):
-            told = {"message": outcome.message, "errors": outcome.errors}
-            return make_json({**told, "board": self._engines.board().as_data()}, status)
+            values = {"message": outcome.message, "errors": outcome.errors}
+            return make_json({**values, "board": self._engines.board().as_data()}, status)
         if not outcome.errors:
-            return _to_page(request, to="../engines?done=changed")
-        response = self._page_for(
+            return _redirect(request, to="../engines?done=changed")
+        response = self._build_page(
             request, access, "engines.html", **self._engines.page(outcome=outcome)
         )
         response.status_code = status
         return response
 
     def _recover(self, request: Request) -> Response:
-        asked = self._asked(request, "Send a JSON object with a 'subject'.")
+        asked = self._read_action(request, "Send a JSON object with a 'subject'.")
         if isinstance(asked, Response):
             return asked
         subject = asked.get("subject", "")
@@ -238,9 +243,9 @@ class Console:
         return make_json({"subject": subject}, 202)
 
     def _purge(self, request: Request) -> Response:
-        """Take stored pages back in all workers: a ``url``, a ``prefix`` or a ``tag``."""
+        """Remove stored pages in all workers, by ``url``, ``prefix`` or ``tag``."""
         hint = "Send a JSON object with a 'url', a 'prefix' or a 'tag'."
-        asked = self._asked(request, hint)
+        asked = self._read_action(request, hint)
         if isinstance(asked, Response):
             return asked
         tags = [asked["tag"]] if asked.get("tag") else []
@@ -253,7 +258,7 @@ class Console:
         return make_json({"purged": count}, 200)
 
     def _silence(self, request: Request) -> Response:
-        asked = self._asked(request, "Send a JSON object with a 'rule' and 'seconds'.")
+        asked = self._read_action(request, "Send a JSON object with a 'rule' and 'seconds'.")
         if isinstance(asked, Response):
             return asked
         try:
@@ -264,8 +269,8 @@ class Console:
         logger.warning("console: alert %r silenced for %g s", asked["rule"], seconds)
         return make_json({"rule": asked["rule"], "seconds": seconds})
 
-    def _asked(self, request: Request, hint: str) -> dict[str, str] | Response:
-        """What an action is to be done on, when the operator may do it."""
+    def _read_action(self, request: Request, hint: str) -> dict[str, str] | Response:
+        """Return the JSON object of an action, if the sender may do it."""
         body = read_small_body(request)
         access = self._auth.check(request.environ, body)
         if isinstance(access, Response):
@@ -277,17 +282,17 @@ class Console:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise Refusal(400, hint) from None
 
-    # --- how answers are made -----------------------------------------------------------------
+    # --- responses ---------------------------------------------------------------------------
 
-    def _checked(self, request: Request) -> Access | Response:
-        """For data: refuses other sites' pages, too."""
+    def _check_data_access(self, request: Request) -> Access | Response:
+        """Let a request for data in; pages of other sites are refused, too."""
         check_site(request.environ, request.host)
         return self._auth.check(request.environ)
 
-    def _page_for(
+    def _build_page(
         self, request: Request, access: Access, template: str, **values: object
     ) -> Response:
-        """A page with actions: its form token, and the cookie that it is bound to."""
+        """Return a page with actions: it has a form token, which is bound to the session."""
         session, cookie = access.session, ""
         if session is None:
             session, cookie = self._sessions.create(request.environ, signed_in=False)
@@ -302,8 +307,8 @@ class Console:
             response.headers.add("Set-Cookie", cookie)
         return response
 
-    def _turned_away(self, request: Request, refusal: Refusal) -> Response:
-        """A refusal as a page; signing in there leads on to the one that was asked for."""
+    def _build_refusal(self, request: Request, refusal: Refusal) -> Response:
+        """Return a refusal as a page; its form for signing in leads to the requested page."""
         response = self._render(
             request,
             "away.html",
@@ -311,7 +316,7 @@ class Console:
             title=refusal.document["title"],
             detail=refusal.document["detail"],
             login=self._auth.uses_token and refusal.status in (401, 429),
-            page=_page_of(request),
+            page=_find_page(request),
             wrong=isinstance(refusal, Denied) and request.method == "POST",
         )
         response.status_code = refusal.status
@@ -328,7 +333,7 @@ class Console:
         )
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = _POLICY.format(nonce=number)
-        response.headers["Referrer-Policy"] = "same-origin"  # tells no other site of this page
+        response.headers["Referrer-Policy"] = "same-origin"  # other sites do not learn of this page
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
@@ -342,16 +347,16 @@ def _templates() -> Environment:
     )
 
 
-def _page_of(request: Request) -> str:
-    """The page that somebody wants who signs in; "" for the overview."""
+def _find_page(request: Request) -> str:
+    """Return the page to show after signing in; "" for the overview."""
     said = request.args.get("page") or request.path.lstrip("/")
     return said if said in _PAGES else ""
 
 
-def _to_page(request: Request, cookie: str = "", to: str = "../") -> Response:
+def _redirect(request: Request, cookie: str = "", to: str = "../") -> Response:
     answer = Response(status=HTTPStatus.SEE_OTHER)
     answer.autocorrect_location_header = False
-    answer.headers["Location"] = to  # relative: nothing of the request is repeated in it
+    answer.headers["Location"] = to  # relative: it repeats nothing of the request
     if cookie:
         answer.headers.add("Set-Cookie", cookie)
     return answer

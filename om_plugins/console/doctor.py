@@ -1,6 +1,6 @@
-"""What may be wrong with an application's set-up, told before it hurts.
+"""What may be wrong with the configuration of an application.
 
-Only what can be read: nothing is opened, asked or changed. ``flask om doctor`` shows these
+The checks only read: they open, request and change nothing. ``flask om doctor`` shows these
 findings, and those that need Flask.
 """
 
@@ -24,23 +24,23 @@ _COMMON_NAMES = frozenset({"app", "application", "api", "flask", "main", "server
 
 
 def examine(kit: Kit) -> list[Finding]:
-    """Look at everything that needs no web framework.
+    """Return the findings that need no web framework, those of all features included.
 
     Args:
-        kit: an application's parts.
+        kit: the parts of the application.
     """
     return [
-        *_switch(kit),
-        *_plugins(kit),
+        *_check_switch(kit),
+        *_check_plugins(kit),
         *kit.findings(),
-        *_hub(kit),
-        *_namespace(kit),
-        *_uwsgi(),
-        *_extras(kit),
+        *_check_hub(kit),
+        *_check_namespace(kit),
+        *_check_uwsgi(),
+        *_check_extras(kit),
     ]
 
 
-def _switch(kit: Kit) -> Iterator[Finding]:
+def _check_switch(kit: Kit) -> Iterator[Finding]:
     if not kit.keys.enabled:
         yield Finding(
             "warn",
@@ -50,7 +50,7 @@ def _switch(kit: Kit) -> Iterator[Finding]:
         )
 
 
-def _plugins(kit: Kit) -> Iterator[Finding]:
+def _check_plugins(kit: Kit) -> Iterator[Finding]:
     active = 0
     for status in kit.plugins.get_statuses():
         subject = f"plugin {status.name}"
@@ -59,29 +59,29 @@ def _plugins(kit: Kit) -> Iterator[Finding]:
             if status.reason:
                 level: Literal["warn", "fail"] = "fail" if status.failures else "warn"
                 yield Finding(
-                    level, subject, _sentence(status.reason), "Mend it, or tell its author."
+                    level, subject, _end_sentence(status.reason), "Mend it, or tell its author."
                 )
         elif status.state != "disabled":
             yield Finding(
                 "fail",
                 subject,
-                _sentence(f"It is not used: {status.reason}"),
+                _end_sentence(f"It is not used: {status.reason}"),
                 f"Mend or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
             )
         elif status.source == "OM_PLUGINS_DISABLED":
-            yield Finding("warn", subject, _sentence(status.reason))
+            yield Finding("warn", subject, _end_sentence(status.reason))
     yield Finding("ok", "plugins", f"{active} are active.")
 
 
-def _sentence(words: str) -> str:
+def _end_sentence(words: str) -> str:
     return words if words.endswith((".", "?", "!")) else f"{words}."
 
 
-def _hub(kit: Kit) -> Iterator[Finding]:
+def _check_hub(kit: Kit) -> Iterator[Finding]:
     try:
         url = kit.hub_url()
     except ConfigError as error:
-        yield Finding("fail", "OM_HUB_URL", _sentence(str(error)))
+        yield Finding("fail", "OM_HUB_URL", _end_sentence(str(error)))
         return
     scheme = url.partition(":")[0]
     if scheme == "memory" and not kit.host.testing:
@@ -97,7 +97,7 @@ def _hub(kit: Kit) -> Iterator[Finding]:
         yield Finding("ok", "OM_HUB_URL", f"The hub is {scheme}.")
 
 
-def _namespace(kit: Kit) -> Iterator[Finding]:
+def _check_namespace(kit: Kit) -> Iterator[Finding]:
     keys = kit.keys
     if keys.namespace is not None or kit.namespace not in _COMMON_NAMES:
         return
@@ -111,7 +111,7 @@ def _namespace(kit: Kit) -> Iterator[Finding]:
         )
 
 
-def _uwsgi() -> Iterator[Finding]:
+def _check_uwsgi() -> Iterator[Finding]:
     way_out = "Start uWSGI with --enable-threads."
     running = sys.modules.get("uwsgi")
     if running is not None:
@@ -130,7 +130,7 @@ def _uwsgi() -> Iterator[Finding]:
     )
 
 
-def _extras(kit: Kit) -> Iterator[Finding]:
+def _check_extras(kit: Kit) -> Iterator[Finding]:
     missing = [extra for extra in EXTRAS if not is_installed(extra)]
     for key, url in (
         ("OM_HUB_URL", kit.keys.hub_url),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ..plugins.kit import Kit
 
 
-_GUESSED = re.compile(r"password|secret|change.?me|letmein|12345|qwerty|admin|token", re.IGNORECASE)
+_GUESSABLE = re.compile(
+    r"password|secret|change.?me|letmein|12345|qwerty|admin|token", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +65,10 @@ class ConsoleFeature(Feature["ConsoleKeys", ConsoleKeys]):
         return [engines_command]
 
     def findings(self, kit: Kit, part: ConsoleKeys) -> Iterable[Finding]:
-        return _access(part.console_auth)
+        return _check_access(part.console_auth)
 
 
-def _access(access: object) -> Iterator[Finding]:
+def _check_access(access: object) -> Iterator[Finding]:
     subject = "OM_CONSOLE_AUTH"
     if access is None:
         yield Finding(
@@ -77,7 +79,7 @@ def _access(access: object) -> Iterator[Finding]:
         )
     elif not isinstance(access, str):
         yield Finding("ok", subject, "A callback says who may open the console.")
-    elif len(set(access)) < 8 or _GUESSED.search(access):
+    elif len(set(access)) < 8 or _GUESSABLE.search(access):
         yield Finding(
             "warn",
             subject,

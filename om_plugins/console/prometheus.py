@@ -1,8 +1,8 @@
 """The numbers of all workers in Prometheus's formats: ``/_om/metrics``.
 
-Counters come from :mod:`om_plugins.monitoring.counters`, what is true now from the monitoring's
-overview. The text is made by the library ``prometheus-client`` (extra ``prometheus``), which is
-imported on the first request.
+Requests, and the counters and gauges of all features, come from the totals of the monitoring; the
+present state of workers, engines and alerts comes from its overview. The library
+``prometheus-client`` (extra ``prometheus``) writes the text. It is imported at the first request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..workers.engine_health import count_fallbacks, decode_health
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["exposition"]
+__all__ = ["write_metrics"]
 
 Totals = Mapping[tuple[str, ...], Sequence[float]]
 
@@ -27,8 +27,8 @@ _ROUTE = ("method", "route", "status")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 
 
-class _Collected:
-    """What the library wants of a registry."""
+class _FinishedMetrics:
+    """A registry of the library, with finished metrics."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -37,13 +37,12 @@ class _Collected:
         yield from self._metrics
 
 
-def exposition(kit: Kit, accept: str) -> tuple[bytes, str]:
-    """The metrics as text.
+def write_metrics(kit: Kit, accept: str) -> tuple[bytes, str]:
+    """Return the metrics as text.
 
     Args:
-        kit: the application's parts.
-        accept: the request's ``Accept``: OpenMetrics where it is asked for, else the text format
-            0.0.4.
+        kit: the parts of the application.
+        accept: the request's ``Accept``. It chooses OpenMetrics or the text format 0.0.4.
 
     Returns:
         The text and its content type.
@@ -67,7 +66,7 @@ def exposition(kit: Kit, accept: str) -> tuple[bytes, str]:
     kinds = ("gauge",) if alone else ("counter", "gauge")
     found += _describe_features(totals, kinds, taken={one.name for one in found})
     encode, content_type = choose_encoder(accept)
-    return encode(_Collected(found)), content_type
+    return encode(_FinishedMetrics(found)), content_type
 
 
 # --- counters ------------------------------------------------------------------------------------
@@ -119,7 +118,7 @@ def _describe_features(totals: Totals, kinds: Sequence[str], taken: Set[str]) ->
     yield from families.values()
 
 
-# --- what is true now ----------------------------------------------------------------------------
+# --- the present state ---------------------------------------------------------------------------
 
 
 def _describe_now(overview: Mapping[str, Any], *, alone: bool) -> Iterator[Metric]:

@@ -19,7 +19,7 @@ def clock():
 
 def streams(clock, limit="auto", ending=lambda: False):
     return Streams(
-        lambda span: {"span": span, "at": clock.time()}, clock=clock, limit=limit, ending=ending
+        lambda span: {"span": span, "at": clock.time()}, clock=clock, limit=limit, is_ending=ending
     )
 
 
