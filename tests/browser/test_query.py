@@ -105,6 +105,15 @@ def test_failures_are_retried_and_told_at_the_end(open_page, backend):
     assert page.evaluate(LATEST)["data"] == {"n": 1}
 
 
+def test_retries_says_how_often_and_its_old_name_is_refused(open_page, backend):
+    page = open_page(allow=NETWORK)
+    backend.failing = 2
+    ask = "(options) => query('v', '/api/value', options).fetch().catch(({ message }) => message)"
+    assert page.evaluate(ask, {"retries": 0}) != {"n": 1}
+    assert backend.answers == [503]
+    assert page.evaluate(ask, {"retry": 0}) == "query(): retry was renamed to retries"
+
+
 def test_a_key_that_the_server_could_not_have_is_refused(open_page):
     page = open_page()
     said = page.evaluate("() => query({}, '/api/value').fetch().catch((error) => error.name)")

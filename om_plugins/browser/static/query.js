@@ -55,26 +55,27 @@ document.addEventListener("visibilitychange", () => document.hidden || (told.siz
 /**
  * @param {string | (string | number | boolean | null)[]} key as on the server
  * @param {string} url answers a GET with JSON
- * @param {{stale_time?: number, cache_time?: number, retry?: number, retry_delay?: number,
+ * @param {{stale_time?: number, cache_time?: number, retries?: number, retry_delay?: number,
  *          interval?: number, live?: boolean, initial?: unknown, initial_at?: number,
  *          headers?: Record<string, string>}} [options]
  *   stale_time: seconds for which a value is fresh (300); cache_time: seconds for which one that
- *   nobody shows is kept (1800); retry, retry_delay: attempts after the first one (3), and the
+ *   nobody shows is kept (1800); retries, retry_delay: attempts after the first one (3), and the
  *   first pause (1 s), which doubles; interval: seconds after which a page that is looked at asks
  *   again (0: only when something else makes it); live: ask again when the server says that the
  *   key changed; initial, initial_at: a value that came with the page, and its Unix time
  */
 export function query(key, url, options = {}) {
+  if ("retry" in options) throw new TypeError("query(): retry was renamed to retries");
   const queryKey = keyOf(key);
   const address = String(new URL(url, document.baseURI));
-  const { stale_time = 300, cache_time = 1800, retry = 3, retry_delay = 1, interval = 0 } = options;
+  const { stale_time = 300, cache_time = 1800, retries = 3, retry_delay = 1, interval = 0 } = options;
   const { live = false, initial, initial_at, headers = {} } = options;
   const settings = {
     queryKey,
     queryFn: ({ signal }) => load(queryKey, address, headers, signal),
     staleTime: stale_time * 1000,
     gcTime: cache_time * 1000,
-    retry: (failures, error) => failures < retry && !NEVER.has(error.status),
+    retry: (failures, error) => failures < retries && !NEVER.has(error.status),
     retryDelay: (failures, error) => pause(failures, retry_delay, error),
     refetchInterval: interval > 0 && interval * 1000,
     refetchOnWindowFocus: () => refocus,
