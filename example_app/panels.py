@@ -29,7 +29,7 @@ class Panels:
     Args:
         om: gives the cache and the hub.
         sampler: reads the machine.
-        faults: says whether the disk panel is broken.
+        faults: breaks the disk panel.
     """
 
     def __init__(self, om: OpenManager, sampler: Sampler, faults: FaultInjector) -> None:

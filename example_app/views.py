@@ -62,7 +62,7 @@ def make_blueprint(
                 supervisor.start()
 
     @views.app_context_processor
-    def words() -> dict[str, object]:
+    def add_texts() -> dict[str, object]:
         language: Language = g.get("language", "en")
         return {"w": TRANSLATIONS[language], "language": language, "languages": LANGUAGES}
 

@@ -125,20 +125,20 @@ def _compare(query: Query, now: Snapshot) -> str:
     top, second = ranked[0], ranked[1]
     english = {s: _find_name(s, now)[0] for s in ranked}
     korean = {s: _find_name(s, now)[1] for s in ranked}
-    shown = {s: format_percent(_read_value(point, s)) for s in ranked}
+    values = {s: format_percent(_read_value(point, s)) for s in ranked}
     if _read_value(point, top) == _read_value(point, second):
         return choose_text(
             query,
-            f"{_capitalize(english[top])} and {english[second]} are equal at {shown[top]}.",
-            f"{add_topic_particle(korean[top])} {korean[second]}처럼 {shown[top]}입니다.",
+            f"{_capitalize(english[top])} and {english[second]} are equal at {values[top]}.",
+            f"{add_topic_particle(korean[top])} {korean[second]}처럼 {values[top]}입니다.",
         )
-    rest_en = ", ".join(f"{english[s]} at {shown[s]}" for s in ranked[1:])
-    rest_ko = ", ".join(f"{add_topic_particle(korean[s])} {shown[s]}" for s in ranked[1:])
+    rest_en = ", ".join(f"{english[s]} at {values[s]}" for s in ranked[1:])
+    rest_ko = ", ".join(f"{add_topic_particle(korean[s])} {values[s]}" for s in ranked[1:])
     word_en, word_ko = ("higher", "더 높습니다") if "cpu" in known else ("fuller", "더 찼습니다")
     return choose_text(
         query,
-        f"{_capitalize(english[top])} is {word_en}: {shown[top]}, against {rest_en}.",
-        f"{add_subject_particle(korean[top])} {word_ko}: {shown[top]}. {rest_ko}입니다.",
+        f"{_capitalize(english[top])} is {word_en}: {values[top]}, against {rest_en}.",
+        f"{add_subject_particle(korean[top])} {word_ko}: {values[top]}. {rest_ko}입니다.",
     )
 
 

@@ -185,7 +185,7 @@ def _parse_request(body: bytes) -> tuple[list[str], bool]:
         and isinstance(message.get("content"), str)
     ]
     if not questions:
-        raise ValueError("'messages' holds no question of the user")
+        raise ValueError("'messages' has no question of the user")
     return questions, data.get("stream") is True
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_SHOWN = 30
 """How many groups of violations the console shows."""
 CARD_S = 10.0
-"""How long a card is shown again: it takes a scan of the hub to make one."""
+"""Seconds for which a card is used again, because making one scans the hub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
