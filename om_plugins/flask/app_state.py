@@ -92,7 +92,7 @@ class AppEntry:
     def build(self) -> Runtime:
         """Build the app's runtime from its present configuration."""
         app = self._app
-        self._seen = _relevant(app.config)
+        self._seen = _read_relevant(app.config)
         host = Host(
             testing=bool(app.testing),
             debug=bool(app.debug),
@@ -103,7 +103,7 @@ class AppEntry:
             request_context=app.request_context,
             work_context=app.app_context,
             environ=current_environ,
-            route_of=functools.partial(_route_of, weakref.ref(app)),
+            route_of=functools.partial(_find_route, weakref.ref(app)),
             https_wish=read_https_wish(app),
             jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
@@ -111,7 +111,7 @@ class AppEntry:
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:
             runtime.add_engine(spec)
-        _explain_inner_proxy_fix(self._wsgi_app, runtime.keys)
+        _check_inner_proxy_fix(self._wsgi_app, runtime.keys)
         # compose now, so that a wrong route stops the start
         self._composed = self._compose(runtime)
         return runtime
@@ -124,11 +124,11 @@ class AppEntry:
         return {name: len(declared) for name, declared in self._declared.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        middleware = self._middleware or self._first()
+        middleware = self._middleware or self._prepare_first_request()
         return middleware(environ, start_response)
 
-    def _first(self) -> OpenManagerMiddleware:
-        now = _relevant(self._app.config)
+    def _prepare_first_request(self) -> OpenManagerMiddleware:
+        now = _read_relevant(self._app.config)
         if now != self._seen:
             changed = sorted(
                 k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
@@ -141,7 +141,7 @@ class AppEntry:
         if self._count_declared() != self._composed_with:  # views were decorated after init_app
             self._composed = self._compose(runtime)
         if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
-            _secure_cookies(self._app)
+            _set_cookie_flags(self._app)
         before_first_request(self._app)
         self._decorated.warn(self._app)
         self._middleware = self._composed
@@ -155,13 +155,13 @@ def count_wrong_methods(app: Flask) -> None:
     def raise_routing_exception(asked: Request) -> NoReturn:
         error = asked.routing_exception
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            _note_wrong_method(runtime_of(app), asked, error.valid_methods)
+            _record_wrong_method(runtime_of(app), asked, error.valid_methods)
         raise_it(asked)
 
     app.raise_routing_exception = raise_routing_exception  # type: ignore[method-assign, assignment]
 
 
-def _note_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str]) -> None:
+def _record_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str]) -> None:
     allowed = list(allowed)
     try:
         adapter = current_app.create_url_adapter(asked)
@@ -180,7 +180,7 @@ def runtime_of(app: Flask) -> Runtime:
     return runtime
 
 
-def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
+def _find_route(app: weakref.ref[Flask], host: str, path: str) -> str:
     living = app()
     if living is None:
         return ""
@@ -194,7 +194,7 @@ def _route_of(app: weakref.ref[Flask], host: str, path: str) -> str:
     return ""
 
 
-def _secure_cookies(app: Flask) -> None:
+def _set_cookie_flags(app: Flask) -> None:
     """Set the flags of the session cookie and of Flask-Login's; keep what the app chose itself."""
     config = app.config
     over_https = not (app.debug or app.testing)
@@ -205,12 +205,12 @@ def _secure_cookies(app: Flask) -> None:
     config.setdefault("REMEMBER_COOKIE_SAMESITE", "Lax")
 
 
-def _relevant(config: Mapping[str, object]) -> dict[str, object]:
+def _read_relevant(config: Mapping[str, object]) -> dict[str, object]:
     names = ("DEBUG", "TESTING", "TRUSTED_HOSTS")
     return {k: v for k, v in config.items() if k.startswith("OM_") or k in names}
 
 
-def _explain_inner_proxy_fix(app: object, keys: GeneralKeys) -> None:
+def _check_inner_proxy_fix(app: object, keys: GeneralKeys) -> None:
     if not isinstance(app, ProxyFix):
         return
     if keys.proxies:

@@ -179,10 +179,10 @@ class OpenManager(CurrentParts):
         scope: str | Callable[[], str] = "",
         **options: Unpack[MemoizeOptions],
     ) -> Memoized | Callable[[Callable[..., Any]], Memoized]:
-        """Cache the values of a function by its arguments: ``@om.memoize``, or with keywords.
+        """Cache the values of a function by its arguments.
 
-        The keywords are those of :func:`om_plugins.cache.cache.memoize`, as
-        ``@om.memoize(stale_time=60, tags=["prices"])``.
+        Write ``@om.memoize``, or ``@om.memoize(stale_time=60, tags=["prices"])`` with the keywords
+        of :func:`om_plugins.cache.cache.memoize`.
         """
         decorate = memoize(self._cache_if_enabled, scope=scope, **options)
         return decorate if function is None else decorate(function)
@@ -197,11 +197,12 @@ class OpenManager(CurrentParts):
     ) -> Callable[[V], V]:
         """Change the Content-Security-Policy of one view's responses, or of a blueprint's.
 
-        The arguments are those of :class:`om_plugins.csp.override.Override`. Put it below
-        the route; a blueprint is given to what this returns: ``om.csp(exempt=True)(blueprint)``.
+        Put it below the route, or call the decorator with a blueprint:
+        ``om.csp(exempt=True)(blueprint)``. See :class:`om_plugins.csp.override.Override` for the
+        arguments.
 
         Raises:
-            ConfigError: a directive or source is not allowed (when the view is defined).
+            ConfigError: a directive or source is not allowed (raised when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
         return self._decorated.act_before("csp", lambda: change_csp(change))
@@ -209,18 +210,19 @@ class OpenManager(CurrentParts):
     def fallback(
         self, *answers: str, chain: str = "", **options: Unpack[FallbackKeywords]
     ) -> Callable[[V], V]:
-        """Have something else answer when this view, or a blueprint's, raises or answers 5xx.
+        """Answer in another way when this view, or one of a blueprint, raises or answers 5xx.
 
-        Put it below the route, or give a blueprint to what this returns. ``OM_FALLBACK`` does the
-        same for whole paths; a view's own fallback comes before a blueprint's and theirs.
+        Put it below the route, or call the decorator with a blueprint. ``OM_FALLBACK`` does the
+        same for paths. The fallback of a view wins over that of its blueprint, and both win over
+        ``OM_FALLBACK``.
 
         Args:
             answers: what answers instead, in this order: ``stale``, or names of chains.
-            chain: the same as one more name at their end.
-            options: other fields of :class:`~om_plugins.settings.FallbackOptions`.
+            chain: the name of a chain that comes after ``answers``.
+            options: other keys of a fallback: :class:`om_plugins.fallback.options.FallbackOptions`.
 
         Raises:
-            ConfigError: an option is unknown or not allowed (when the view is defined).
+            ConfigError: an option is unknown or not allowed (raised when the view is defined).
 
         Example::
 
@@ -244,18 +246,18 @@ class OpenManager(CurrentParts):
     ) -> Callable[[V], V]:
         """Change the companion headers of one view's responses, or of a blueprint's.
 
-        What the view itself sets on its response is kept. Given a blueprint, it is for all of the
-        blueprint's views: ``om.headers(force_https=False)(blueprint)``.
+        Put it below the route, or call the decorator with a blueprint:
+        ``om.headers(force_https=False)(blueprint)``. Headers that the view itself sets stay.
 
         Args:
-            headers: from a name to its value, or ``None`` to leave it out. ``X-Frame-Options``
-                also decides the policy's ``frame-ancestors``.
-            permissions_policy: in place of ``OM_PERMISSIONS_POLICY``; ``{}`` sends none.
-            force_https: ``False`` answers over plain HTTP, too, ``True`` redirects to HTTPS,
-                whatever ``OM_FORCE_HTTPS`` says (except in debug mode).
+            headers: from the name of a header to its value, or to ``None`` to leave it out.
+                ``X-Frame-Options`` also sets the policy's ``frame-ancestors``.
+            permissions_policy: replaces ``OM_PERMISSIONS_POLICY``; ``{}`` sends none.
+            force_https: ``False`` also answers over plain HTTP, ``True`` redirects to HTTPS,
+                whatever ``OM_FORCE_HTTPS`` says. Debug mode never redirects.
 
         Raises:
-            ConfigError: a name or value is not allowed (when the view is defined).
+            ConfigError: a name or value is not allowed (raised when the view is defined).
 
         Example::
 

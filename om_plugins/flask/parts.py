@@ -38,7 +38,7 @@ class CurrentParts:
 
     @property
     def runtime(self) -> Runtime:
-        """The parts of the current app.
+        """All parts of the current app.
 
         Raises:
             RuntimeError: it is not clear which app is meant, or it is not bound.
@@ -65,7 +65,11 @@ class CurrentParts:
         raise RuntimeError("no app is bound: call OpenManager(app) or om.init_app(app) first")
 
     def chain(self, name: str) -> EngineChain:
-        """The chain of that name; ask it with ``.call(payload)``."""
+        """Return the chain of that name: ``om.chain("assistant").call(payload)``.
+
+        Raises:
+            ConfigError: no engine belongs to a chain of that name.
+        """
         chain: EngineChain = self.runtime.part_of("chains").get(name)
         return chain
 
@@ -101,10 +105,10 @@ class CurrentParts:
 
     @property
     def notify(self) -> Notifications:
-        """Tells people something: ``om.notify.success("Saved")``.
+        """Sends notifications: ``om.notify.success("Saved")``.
 
-        In a request it goes to the browser that asked, else to the operators; ``to="everyone"``,
-        ``to="user:7"`` or ``to="role:editor"`` says otherwise.
+        In a request they go to the browser that sent it, else to the operators. ``to="everyone"``,
+        ``to="user:7"`` or ``to="role:editor"`` sends them to others.
         """
         notify: Notifications = self.runtime.part_of("notifications")
         return notify
@@ -117,17 +121,17 @@ class CurrentParts:
 
     @property
     def monitoring(self) -> Monitoring:
-        """Counts requests: ``om.monitoring.overview()`` is what all workers counted."""
+        """Counts requests: ``om.monitoring.overview()`` returns the counts of all workers."""
         monitoring: Monitoring = self.runtime.part_of("monitoring")
         return monitoring
 
     @property
     def problem_reports(self) -> ProblemReports:
-        """What people reported: ``om.problem_reports.read(limit=20)``."""
+        """The problems that people reported: ``om.problem_reports.read(limit=20)``."""
         reports: ProblemReports = self.runtime.part_of("notifications").problem_reports
         return reports
 
     @property
     def hub(self) -> Hub:
-        """What this app's workers share."""
+        """The hub that the app's workers share."""
         return self.runtime.hub

@@ -1,8 +1,8 @@
-"""``@om.cached`` for Flask views: whole responses from the smart cache, personal ones never.
+"""``@om.cached`` for Flask views: whole responses from the smart cache, but no personal ones.
 
-The look-up happens inside the view, after ``before_request``: logins, rate limits and the like
-see every request. What a view returns is stored when it is one complete response that is the
-same for all who get it; :mod:`.personal` finds what makes it personal.
+The look-up happens inside the view, after ``before_request``, so that logins and rate limits see
+every request. The cache stores a response when it is complete and the same for all who get it.
+:mod:`.personal` finds what makes a response personal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, ParamSpec, TypeAlias, TypedDict
 
@@ -38,8 +39,8 @@ _STORED_VERSION = 2
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
 read these entries nor write others in their place."""
 
-# What is stored of a response: status, headers, body, Unix time of its making, and the hashes of
-# the inline scripts and styles that the policy of the page lists.
+# What is stored of a response: status, headers, body, the Unix time at which it was made, and the
+# hashes of the inline scripts and styles that the policy of the page lists.
 _Stored: TypeAlias = list[Any]
 
 
@@ -70,47 +71,49 @@ def cached(
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
     """Answer a view's GET and HEAD requests from the smart cache.
 
-    Fresh → the stored response, with a strong ETag, or 304 when the browser has it. Stale → the
-    stored response now, and the view once more in the background, in a request context of its
-    own. Missing → the view; others who ask meanwhile wait for it. Other methods go to the view.
+    A fresh response is sent from the cache, with a strong ETag, or as 304 when the browser has it.
+    A stale response is sent as well, and the view runs again in the background, in a separate
+    request context. When there is none, the view runs, and other requests for it wait. Requests
+    with other methods go to the view.
 
-    A response is stored when its status is 200, 203, 204, 300, 301, 404 or 410 and it is whole
-    (neither streamed nor a file), sets no cookie and no ``no-store``, ``no-cache``, ``Vary: *``,
-    and asked for no CSP nonce. Without a scope it must also not be personal: a view that used the
-    session or a cookie, or said ``private``, is not stored, and a request with Authorization goes
-    straight to the view. Whatever else the view takes its answer from (``g``, headers, the
-    client's address) must be in ``scope`` or ``vary``. :meth:`SmartCache.refusals` counts what
-    was not stored.
+    The cache stores a response whose status is 200, 203, 204, 300, 301, 404 or 410 when it is whole
+    (neither streamed nor a file), sets no cookie, has no ``no-store``, ``no-cache`` or ``Vary: *``,
+    and uses no CSP nonce. Without a scope it must also not be personal: the cache does not store
+    the response of a view that used the session or a cookie or that sent ``private``, and a request
+    with ``Authorization`` goes straight to the view. Everything else that the response depends on
+    (``g``, headers, the client's address) must be in ``scope`` or ``vary``.
+    :meth:`SmartCache.refusals` counts the responses that were not stored.
 
     Args:
-        get_cache: gives the cache at call time; with ``None`` the view is simply called.
+        get_cache: returns the cache when a request comes; ``None`` to call the view only.
         stale_time: seconds for which a response is fresh.
-        cache_time: seconds after which it is gone.
-        tags: what it can be invalidated by; ``cache.invalidate(("view", "/path"))`` works too.
-        scope: keeps users apart: text, or a function called in each request that returns the
-            user's id. ``None`` or ``""`` from it means nobody in particular: the rules for no
-            scope hold.
+        cache_time: seconds after which it is removed.
+        tags: the tags by which it can be invalidated. ``cache.invalidate(("view", "/path"))`` works
+            too.
+        scope: separates users: text, or a function that returns the user's id in each request. When
+            it returns ``None`` or ``""``, the rules for no scope apply.
         query: whether the query string is part of the key.
-        shared: the response is the same for everybody: it is kept in the shared HTTP cache in
-            front of the application, whose hits reach neither ``before_request`` nor the view,
-            and says ``public`` with its times, so that CDNs keep it as well. A page with CSP
+        shared: the response is the same for everybody. The shared HTTP cache in front of the
+            application stores it; a hit reaches neither ``before_request`` nor the view. The
+            response says ``public`` with its times, so that CDNs store it as well. A page with CSP
             nonces gets new ones on each hit.
-        vary: names of request headers that the view looks at, such as ``Accept-Language``.
-        negative_time: seconds for which "there is none" is kept: a 404 or 410, one that the view
-            raised (``abort(404)``) as well. It is gone then, and never served older. ``None``: one
-            that was returned is kept like any response, one that was raised is not.
+        vary: names of request headers that the view reads, such as ``Accept-Language``.
+        negative_time: seconds for which a 404 or 410 is stored, also one that the view raised
+            (``abort(404)``). It is never served older. With ``None``, a returned one is stored like
+            any response, and a raised one is not stored.
 
     Returns:
         A decorator for functions, methods of class-based views and ``async def`` views.
 
     Raises:
-        ValueError: ``shared`` together with ``scope``.
+        ValueError: ``shared`` was combined with ``scope``.
+        TypeError: ``tags`` or ``vary`` is text instead of a list.
     """
     if shared and scope is not None:
         raise ValueError("shared=True is for everybody: it cannot be combined with scope=")
     if isinstance(tags, str) or isinstance(vary, str):
         raise TypeError("tags and vary are lists of texts, as ['report']")
-    rules = _Rules(
+    rules = _ViewRules(
         stale_time, cache_time, tuple(tags), scope, query, shared, tuple(vary), negative_time
     )
 
@@ -126,44 +129,34 @@ def cached(
 
             if cache is None or request.method not in ("GET", "HEAD"):
                 return call()
-            user = rules.user()
+            user = rules.get_user()
             if "Range" in request.headers or (not user and "Authorization" in request.headers):
                 return call()
             intent = current_state().cache_intent
             if rules.shared and intent is not None:
-                return _for_everybody(cache, rules, intent, call)
-            return _Look(cache, rules, user, name, call).answer()
+                return _answer_shared(cache, rules, intent, call)
+            return _ViewLookup(cache, rules, user, name, call).answer()
 
         return answer
 
     return decorate
 
 
-class _Rules:
-    """What ``cached`` was told."""
+@dataclass(frozen=True, slots=True)
+class _ViewRules:
+    """The arguments of :func:`cached`."""
 
-    def __init__(
-        self,
-        stale_time: float | None,
-        cache_time: float | None,
-        tags: tuple[str, ...],
-        scope: Scope,
-        query: bool,
-        shared: bool,
-        vary: tuple[str, ...],
-        negative_time: float | None,
-    ) -> None:
-        self.stale_time = stale_time
-        self.cache_time = cache_time
-        self.tags = tags
-        self.scope = scope
-        self.query = query
-        self.shared = shared
-        self.vary = vary
-        self.negative_time = negative_time
+    stale_time: float | None
+    cache_time: float | None
+    tags: tuple[str, ...]
+    scope: Scope
+    query: bool
+    shared: bool
+    vary: tuple[str, ...]
+    negative_time: float | None
 
-    def made(self, call: Callable[[], Any]) -> AnyResponse:
-        """What the view answers."""
+    def call_view(self, call: Callable[[], Any]) -> AnyResponse:
+        """Return the response of the view, also of a 404 or 410 that it raised."""
         try:
             return make_response(call())
         except HTTPException as error:
@@ -174,15 +167,15 @@ class _Rules:
                 answered = answered.get_response(request.environ)
             return make_response(answered)
 
-    def user(self) -> str:
-        """The scope of this request; "" for nobody in particular."""
+    def get_user(self) -> str:
+        """Return the scope of this request; "" for no user."""
         found = self.scope() if callable(self.scope) else self.scope
         if found is None or isinstance(found, str):
             return found or ""
         return encode(found).decode("latin-1")
 
-    def key(self, view: str) -> tuple[object, ...]:
-        """The key of this request; its path first, so that a prefix can name it."""
+    def build_key(self, view: str) -> tuple[object, ...]:
+        """Build the key of this request. The path comes first, so that a prefix can name it."""
         return (
             "view",
             request.root_path + request.path,
@@ -200,8 +193,8 @@ class _Rules:
         )
 
 
-def _cache_control(cache: SmartCache, rules: _Rules, status: int) -> str:
-    """What the response says when the view said nothing."""
+def _build_cache_control(cache: SmartCache, rules: _ViewRules, status: int) -> str:
+    """Build the ``Cache-Control`` of a response whose view set none."""
     if not rules.shared:
         return "private, max-age=0"
     if rules.negative_time is not None and status in _GONE:
@@ -214,49 +207,49 @@ def _cache_control(cache: SmartCache, rules: _Rules, status: int) -> str:
     )
 
 
-def _for_everybody(
-    cache: SmartCache, rules: _Rules, intent: CacheIntent, call: Callable[[], Any]
+def _answer_shared(
+    cache: SmartCache, rules: _ViewRules, intent: CacheIntent, call: Callable[[], Any]
 ) -> AnyResponse:
-    """Run a shared view whose response the layer outside of the application keeps."""
+    """Run a shared view whose response the layer in front of the application stores."""
     if request.method == "GET" and intent.collapse():
         return current_app.response_class()  # another request's response is sent instead
     with ViewWatch() as watch:
-        made = rules.made(call)
-    reason, advice = find_refusal(made, watch, "", rules.vary, outside=True)
+        response = rules.call_view(call)
+    reason, advice = find_refusal(response, watch, "", rules.vary, outside=True)
     if reason:
         if advice:
             cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
         intent.refuse(reason)
-        return made
-    if not (made.get_etag()[0] or made.is_streamed or made.direct_passthrough):
-        body = made.get_data().replace((current_state().page_nonce or "\n").encode(), b"")
-        made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
-    if "Cache-Control" not in made.headers:
-        made.headers["Cache-Control"] = _cache_control(cache, rules, made.status_code)
+        return response
+    if not (response.get_etag()[0] or response.is_streamed or response.direct_passthrough):
+        body = response.get_data().replace((current_state().page_nonce or "\n").encode(), b"")
+        response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+    if "Cache-Control" not in response.headers:
+        response.headers["Cache-Control"] = _build_cache_control(cache, rules, response.status_code)
     for name in rules.vary:
-        made.vary.add(name)
+        response.vary.add(name)
     intent.allow(rules.tags, query=rules.query)
-    return made
+    return response
 
 
-class _Look:
-    """One look-up of one request."""
+class _ViewLookup:
+    """The look-up of one request in the smart cache."""
 
     def __init__(
-        self, cache: SmartCache, rules: _Rules, user: str, view: str, call: Callable[[], Any]
+        self, cache: SmartCache, rules: _ViewRules, user: str, view: str, call: Callable[[], Any]
     ) -> None:
         self.cache = cache
         self.rules = rules
         self.user = user
         self.call = call
-        self.key = rules.key(view)
-        self.made: AnyResponse | None = None
+        self.key = rules.build_key(view)
+        self.own_response: AnyResponse | None = None
 
     def answer(self) -> Any:
         if request.method == "HEAD":
-            # a HEAD may be answered from a stored GET; the other way round it may have no body
+            # a stored GET may answer a HEAD, but the response to a HEAD has no body to store
             stored = self.cache.get(self.key, scope=self.user)
-            return self.call() if stored is None else self.response(stored)
+            return self.call() if stored is None else self.build_response(stored)
         found = self.cache.query(
             self.key,
             self.fetch,
@@ -266,68 +259,68 @@ class _Look:
             scope=self.user,
             negative_time=self.rules.negative_time,
             negative=_is_gone,
-            background=self.in_background,
+            background=self.make_background_fetch,
         )
         if isinstance(found, AnyResponse):
             return found
-        return self.response(found)
+        return self.build_response(found)
 
     def fetch(self) -> _Stored:
-        """Run the view; an answer that is for this caller only leaves as :class:`PrivateValue`."""
+        """Run the view. A response for this caller alone is raised as :class:`PrivateValue`."""
         try:
             return self.run()
         except PrivateValue:
             raise
         except Exception as error:  # noqa: BLE001 - raised again, in this thread only:
-            # what went wrong for this caller need not go wrong for those who wait
+            # an error of this caller need not be an error of those who wait
             raise PrivateValue(error=error) from None
 
     def run(self) -> _Stored:
         with ViewWatch() as watch:
-            made = self.rules.made(self.call)
-        reason, advice = find_refusal(made, watch, self.user, self.rules.vary)
+            response = self.rules.call_view(self.call)
+        reason, advice = find_refusal(response, watch, self.user, self.rules.vary)
         if reason:
             if advice:
                 self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
-            raise PrivateValue(made)
-        body = made.get_data()
-        if not made.get_etag()[0]:
-            made.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
-        self.made = made
-        headers = [[name, value] for name, value in made.headers if name != "Content-Length"]
+            raise PrivateValue(response)
+        body = response.get_data()
+        if not response.get_etag()[0]:
+            response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+        self.own_response = response
+        headers = [[name, value] for name, value in response.headers if name != "Content-Length"]
         hashes = list(current_state().hashes or ())
-        return [made.status_code, headers, body, self.cache.internals.clock.time(), hashes]
+        return [response.status_code, headers, body, self.cache.internals.clock.time(), hashes]
 
-    def response(self, stored: _Stored) -> AnyResponse:
-        """The response to send: the view's own when it just ran, else one from what is stored."""
-        made, self.made = self.made, None
+    def build_response(self, stored: _Stored) -> AnyResponse:
+        """Return the view's own response when it just ran, else build one from what is stored."""
+        response, self.own_response = self.own_response, None
         status, headers, body, at, hashes = stored
         state = current_state()
         if state.plain is not None:
             state.plain = True  # the stored page may have tags without nonces
-        if made is None:
-            made = current_app.response_class(body, status=status)
-            made.headers.clear()
-            made.headers.extend([(name, value) for name, value in headers])
+        if response is None:
+            response = current_app.response_class(body, status=status)
+            response.headers.clear()
+            response.headers.extend([(name, value) for name, value in headers])
             for one in hashes:
                 note_hash(state, one)
-        if "Cache-Control" not in made.headers:
-            made.headers["Cache-Control"] = _cache_control(self.cache, self.rules, status)
+        if "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = _build_cache_control(self.cache, self.rules, status)
         for name in self.rules.vary:
-            made.vary.add(name)
+            response.vary.add(name)
         if self.rules.shared:
-            made.headers["Age"] = str(max(0, int(self.cache.internals.clock.time() - at)))
+            response.headers["Age"] = str(max(0, int(self.cache.internals.clock.time() - at)))
         environ = request.environ
         if status == 200 and (
             "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
         ):
-            made.make_conditional(environ)
-        return made
+            response.make_conditional(environ)
+        return response
 
-    def in_background(self) -> Callable[[], _Stored]:
-        """The fetcher for a refresh: the view again, in a request of its own."""
+    def make_background_fetch(self) -> Callable[[], _Stored]:
+        """Make the fetcher of a refresh. It runs the view again, in a separate request."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        environ = _environ(request.environ, keep_user=bool(self.user))
+        environ = _build_background_environ(request.environ, keep_user=bool(self.user))
 
         def fetch() -> _Stored:
             with app.request_context(environ):
@@ -341,15 +334,15 @@ class _Look:
                     return self.run()
                 except HTTPException as error:
                     if error.code in _GONE:
-                        raise PrivateValue from error  # so the stored one goes, too
+                        raise PrivateValue from error  # so that the stored response is removed, too
                     raise
                 except PrivateValue as private:
-                    made = private.value
-                    if isinstance(made, AnyResponse) and made.status_code >= 500:
-                        raise RuntimeError(f"the view answered {made.status}") from None
+                    response = private.value
+                    if isinstance(response, AnyResponse) and response.status_code >= 500:
+                        raise RuntimeError(f"the view answered {response.status}") from None
                     raise
                 finally:
-                    self.made = None
+                    self.own_response = None
 
         return fetch
 
@@ -358,7 +351,7 @@ def _is_gone(stored: _Stored) -> bool:
     return stored[0] in _GONE
 
 
-def _environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
+def _build_background_environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
     fresh = anonymous_request(environ, keep_user=keep_user)
     fresh[KEY] = current_state().successor()
     return fresh

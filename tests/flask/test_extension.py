@@ -598,3 +598,14 @@ def test_a_cached_view_runs_once_and_a_memoized_function_too():
     assert calls[3:] == ["cube"]
     with pytest.raises(TypeError, match="stale_tme"):
         om.memoize(stale_tme=5)
+
+
+def test_waiting_jobs_run_when_a_test_asks_for_it() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    om = OpenManager(app)
+    done: list[bool] = []
+    om.runtime.scheduler.submit(lambda: done.append(True), name="job")
+    assert done == []
+    om.run_pending_jobs()
+    assert done == [True]
