@@ -104,8 +104,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "chains/execute.py",
-        "if retry > policy.retries or not may_retry(error, idempotent):",
-        "if retry > policy.retries:",
+        "if self._retries > policy.retries or not may_retry(error, idempotent):",
+        "if self._retries > policy.retries:",
         "tests/chains/test_execute.py",
     ),
     Mutant(
@@ -163,16 +163,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/core/test_body.py",
     ),
     Mutant(
-        "csp/html_scan.py",
+        "csp/html/scan.py",
         'if self.state.attribute.lower() == "nonce":',
         "if False:",
-        "tests/csp/test_html_scan.py",
+        "tests/csp/html/test_scan.py",
     ),
     Mutant(
-        "csp/nonce.py",
-        "if not _NONCE.fullmatch(value) or",
-        "if",
-        "tests/csp/test_nonce.py",
+        "core/request_state.py",
+        "value = self.page_nonce or self.header_nonce or self.reserved_nonce",
+        "value = self.reserved_nonce",
+        "tests/core/test_request_state.py",
     ),
     Mutant(
         "csp/reports.py",
@@ -188,7 +188,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "fallback/last_good.py",
-        "if used and (self._encoded or used.encode() not in body):",
+        "if used and (self.encoded or used.encode() not in body):",
         "if False:",
         "tests/fallback/test_last_good.py",
     ),
@@ -374,7 +374,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "policies/health.py",
-        "self._state, self._since = state, self._clock.time()",
+        "self._state, self._since = state, self.clock.time()",
         "self._state = state",
         "tests/chains/test_engine_state.py",
     ),
@@ -386,13 +386,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "recovery/patterns.py",
-        "if len(self._tracks) > self._most:",
+        "if len(self._tracks) > self.most:",
         "if False:",
         "tests/recovery/test_patterns.py",
     ),
     Mutant(
         "recovery/run.py",
-        "if not lease.renew(self._lease_s):",
+        "if not lease.renew(self.lease_s):",
         "if False:",
         "tests/recovery/test_recovery.py",
     ),

@@ -358,3 +358,11 @@ def test_the_environ_that_applications_get_is_as_pep_3333_says():
     layers = validator(OpenManagerMiddleware(validator(app), Settings()))
     body, _, _ = run_wsgi_app(layers, create_environ("/"), buffered=True)
     assert b"".join(body) == b"x"
+
+
+@pytest.mark.parametrize("use", ["nonce_for_page", "nonce_for_header", "reserve_nonce"])
+def test_a_nested_request_gets_the_nonce_that_the_response_uses_already(use):
+    state = RequestState(None)
+    used = getattr(state, use)()
+    assert state.reserve_nonce() == used
+    assert state.nonce_for_page() == state.nonce_for_header() == used
