@@ -59,14 +59,17 @@ def _check_plugins(kit: Kit) -> Iterator[Finding]:
             if status.reason:
                 level: Literal["warn", "fail"] = "fail" if status.failures else "warn"
                 yield Finding(
-                    level, subject, _end_sentence(status.reason), "Mend it, or tell its author."
+                    level,
+                    subject,
+                    _end_sentence(status.reason),
+                    "Repair it, or report it to its author.",
                 )
         elif status.state != "disabled":
             yield Finding(
                 "fail",
                 subject,
                 _end_sentence(f"It is not used: {status.reason}"),
-                f"Mend or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
+                f"Repair or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
             )
         elif status.source == "OM_PLUGINS_DISABLED":
             yield Finding("warn", subject, _end_sentence(status.reason))

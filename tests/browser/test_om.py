@@ -110,7 +110,7 @@ def outcome(browser, site):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{site[0]}/page#{kind}")
-        page.wait_for_function("document.body.dataset.log", timeout=10_000)
+        page.wait_for_selector("body[data-log]", timeout=10_000)
         unexpected = [text for text in said if not any(word in text for word in allowed)]
         assert not unexpected
         return page.evaluate("JSON.parse(document.body.dataset.log)")

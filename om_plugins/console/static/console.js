@@ -1,4 +1,4 @@
-// The console's page: pictures come in, cards and tiles show them, buttons act.
+// The first page: shows the overview in cards and tiles, and sends what buttons ask for.
 import { cards, plain } from "./console_cards.js";
 import { Feed } from "./console_feed.js";
 import { make, settle } from "./console_parts.js";
@@ -12,7 +12,7 @@ const STATES = {
 const FORM_TOKEN = document.querySelector("script[data-form-token]").dataset.formToken;
 const byId = (id) => document.getElementById(id);
 const tiles = new Tiles();
-let told = null; // the newest notification when this page was opened
+let shown = null; // the id of each notification that the page has, by key
 
 function show(picture) {
   const [level, words] = verdict(picture);
@@ -46,7 +46,7 @@ function place(name, title) {
   return byId(id).querySelector("[data-content]");
 }
 
-/** How things are, in one sentence. */
+/** The level and one sentence for the whole state. */
 function verdict({ alerts, engines, patterns = [], monitoring, hub }) {
   const firing = alerts.active.filter(({ state }) => state === "firing");
   if (firing.length > 1) return ["bad", `${firing.length} alerts: ${firing[0].message}`];
@@ -60,10 +60,10 @@ function verdict({ alerts, engines, patterns = [], monitoring, hub }) {
   return ["good", "All is well"];
 }
 
-/** What comes while the page is open and is for operators shows as a toast, too. */
+/** Show new notifications for operators as toasts, too. */
 function notify(notes) {
-  const known = told;
-  told = new Map(notes.map((note) => [note.key || note.id, note.id]));
+  const known = shown;
+  shown = new Map(notes.map((note) => [note.key || note.id, note.id]));
   if (!known) return;
   for (const { id, key, kind, title, message, progress, ours } of [...notes].reverse()) {
     if (!ours || known.get(key || id) === id) continue;
@@ -71,17 +71,18 @@ function notify(notes) {
   }
 }
 
+/** Show the state of the feed. */
 function tell(state) {
-  const shown = byId("state");
-  shown.dataset.state = state;
+  const label = byId("state");
+  label.dataset.state = state;
   if (state !== "away") {
-    if (shown.textContent !== STATES[state]) shown.textContent = STATES[state];
+    if (label.textContent !== STATES[state]) label.textContent = STATES[state];
     return;
   }
-  settle(shown, [make("a", { href: BASE }, "Signed out: sign in again")]);
+  settle(label, [make("a", { href: BASE }, "Signed out: sign in again")]);
 }
 
-/** Have the server do something; what came of it shows as a toast. `done(said)` makes the words. */
+/** Send an action; a toast shows the outcome. `done(answer)` returns its text. */
 async function act(button, path, body, done) {
   button.disabled = true;
   try {
@@ -116,7 +117,7 @@ document.addEventListener("click", ({ target }) => {
   const { recover, silence, seconds } = button?.dataset ?? {};
   if (recover) act(button, "recover", { subject: recover });
   if (silence) {
-    const words = seconds === "0" ? `${silence} is told of again.` : `Nobody is told of ${silence} for an hour.`;
+    const words = seconds === "0" ? `Notifications of ${silence} are on again.` : `No notifications of ${silence} for an hour.`;
     act(button, "silence", { rule: silence, seconds }, () => words);
   }
   if (button?.dataset.span) {

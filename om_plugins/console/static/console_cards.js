@@ -12,13 +12,13 @@ const recover = (subject) => make(
   "button", { type: "button", class: "small", "data-recover": subject, "aria-label": `Recover ${place(subject)} now` }, "Recover now",
 );
 
-/** Tell nobody of a rule's alerts for an hour, or tell them again. */
+/** A button that stops the notifications of a rule for an hour, or starts them again. */
 function silence(rule, until, at) {
   const button = (seconds, words) => make(
     "button", { type: "button", class: "small", "data-silence": rule, "data-seconds": seconds, "aria-label": `${words}: ${rule}` }, words,
   );
   if (!until) return button(3600, "Silence for 1 h");
-  return make("span", {}, `nobody is told for ${Math.max(1, Math.round((until - at) / 60))} min `, button(0, "Tell again"));
+  return make("span", {}, `no notifications for ${Math.max(1, Math.round((until - at) / 60))} min `, button(0, "Notify again"));
 }
 
 /** `chain:assistant` and `route:/ask` as people say it. */
@@ -143,7 +143,7 @@ export const cards = {
   },
 
   notices({ notifications = [], at }) {
-    if (!notifications.length) return { content: [empty("Nothing was told to anybody yet.")] };
+    if (!notifications.length) return { content: [empty("No notification yet.")] };
     return {
       about: "the newest, each once",
       content: [make("div", { class: "long" }, list(notifications.map((one) => ({
@@ -246,7 +246,7 @@ export const cards = {
       mark: badge(FOUND[level], LEVELS[level]), text: make("span", {}, code(subject), ` ${message}`), more: way_out,
     })));
     return {
-      about: open.length ? count(open.length, "thing to look at", "things to look at") : "nothing to mend",
+      about: open.length ? count(open.length, "thing to look at", "things to look at") : "nothing to repair",
       content: [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Set-up" }, items(findings))],
     };
   },
