@@ -7,8 +7,39 @@ same trap that :mod:`logging` mends in the same way).
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """An object for each process, made on first use. A forked child never gets its parent's.
+
+    The parent's object stays in a child, unused: the child must not close what it shares with it.
+
+    Args:
+        make: makes the object of a process.
+    """
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: dict[int, T] = {}
+
+    def get(self) -> T:
+        """The object of this process."""
+        pid = os.getpid()
+        found = self._made.get(pid)
+        if found is None:  # setdefault is atomic: two threads get the same object
+            found = self._made.setdefault(pid, self._make())
+        return found
+
+    def pop(self) -> T | None:
+        """Forget the object of this process and return it; ``None`` when none was made."""
+        return self._made.pop(os.getpid(), None)
 
 
 class ForkAware(Protocol):

@@ -12,12 +12,13 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..builtin.http.forwarding import join_headers
 from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
@@ -101,7 +102,7 @@ class LastGoodCopies:
             return None
         if _is_personal(environ) or not self._claim(key, now):
             return None
-        fields = _join_fields(headers)
+        fields = join_headers(headers)
         vary = _read_varying(fields.get("vary", ""), environ)
         if (
             vary is None
@@ -166,7 +167,7 @@ class LastGoodCopies:
             return None
         if any(_get_header(environ, header) != value for header, value in copy.vary):
             return None
-        encoding = _join_fields(copy.headers).get("content-encoding")
+        encoding = join_headers(copy.headers).get("content-encoding")
         if encoding and encoding.lower() not in environ.get("HTTP_ACCEPT_ENCODING", "").lower():
             return None
         state = state_of(environ)
@@ -249,14 +250,6 @@ def _is_personal(environ: WSGIEnvironment) -> bool:
         return True
     cookies = environ.get("HTTP_COOKIE", "")
     return bool(cookies) and any(name != BROWSER_COOKIE for name in parse_cookies(cookies))
-
-
-def _join_fields(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in headers:
-        lower = name.lower()
-        found[lower] = f"{found[lower]}, {value}" if lower in found else value
-    return found
 
 
 def _read_varying(vary: str, environ: WSGIEnvironment) -> Headers | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from types import CoroutineType
 from typing import Any, Unpack
@@ -200,19 +200,5 @@ def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) 
 
 def _run_in_thread(work: Callable[[], object]) -> object:
     """Run ``work`` in a new thread with the caller's context variables, and wait for its end."""
-    context = contextvars.copy_context()
-    outcome: list[tuple[bool, Any]] = []
-
-    def target() -> None:
-        try:
-            outcome.append((True, context.run(work)))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            outcome.append((False, error))
-
-    thread = threading.Thread(target=target, name="om-async-engine", daemon=True)
-    thread.start()
-    thread.join()
-    succeeded, result = outcome[0]
-    if succeeded:
-        return result
-    raise result
+    with ThreadPoolExecutor(1, "om-async-engine") as pool:
+        return pool.submit(contextvars.copy_context().run, work).result()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from ..http.network import can_read
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -40,10 +41,6 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool] | None:
 def has_closed(sock: socket.socket) -> bool:
     """Whether the peer has closed the connection. Unread bytes stay in the socket."""
     try:
-        waiting = select.poll()
-        waiting.register(sock, select.POLLIN)
-        if not waiting.poll(0):
-            return False
-        return not sock.recv(1, socket.MSG_PEEK)
+        return can_read(sock, 0) and not sock.recv(1, socket.MSG_PEEK)
     except (OSError, ValueError):  # reset, or closed on this side
         return True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
+
+from ...core.fork import PerProcess
 
 
 class Counts:
@@ -14,26 +15,17 @@ class Counts:
     """
 
     def __init__(self, *names: str) -> None:
-        self._names = names
-        self._processes: dict[int, tuple[threading.Lock, dict[str, int]]] = {}
+        self._counters = PerProcess(lambda: (threading.Lock(), dict.fromkeys(names, 0)))
 
     def add(self, **amounts: int) -> None:
         """Add to several counters in one step."""
-        lock, counts = self._get_counters()
+        lock, counts = self._counters.get()
         with lock:
             for name, amount in amounts.items():
                 counts[name] = counts.get(name, 0) + amount
 
     def snapshot(self) -> dict[str, int]:
         """A consistent copy of all counters."""
-        lock, counts = self._get_counters()
+        lock, counts = self._counters.get()
         with lock:
             return dict(counts)
-
-    def _get_counters(self) -> tuple[threading.Lock, dict[str, int]]:
-        pid = os.getpid()
-        found = self._processes.get(pid)
-        if found is None:
-            made = (threading.Lock(), dict.fromkeys(self._names, 0))
-            found = self._processes.setdefault(pid, made)
-        return found

@@ -163,19 +163,15 @@ class Chaos:
 
     def _garble(self, result: object) -> object:
         how = self.options.garble
-        answer = result if isinstance(result, Answer) else None
-        chunks = answer.chunks if answer is not None else result
-        if hasattr(chunks, "__next__"):
-            broken = _break_off(chunks, self._describe(), how or "truncated")  # type: ignore[arg-type]
-            if answer is None:
-                return broken
-            answer.chunks = broken
-            return answer
-        corrupted = _corrupt(answer.payload if answer is not None else result, how)
-        if answer is None:
-            return corrupted
-        answer.payload = corrupted
-        return answer
+        if isinstance(result, Answer):
+            if hasattr(result.chunks, "__next__"):
+                result.chunks = self._garble(result.chunks)  # type: ignore[assignment]
+            else:
+                result.payload = _corrupt(result.payload, how)
+            return result
+        if hasattr(result, "__next__"):
+            return _break_off(result, self._describe(), how or "truncated")  # type: ignore[arg-type]
+        return _corrupt(result, how)
 
     def _sent(self) -> Sent:
         return self.options.sent  # type: ignore[return-value]  # the table checked it

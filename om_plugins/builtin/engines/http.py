@@ -13,7 +13,7 @@ import codecs
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -39,6 +39,22 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)")
 _STREAMS = "text/event-stream, application/json;q=0.9, text/*;q=0.5"
+
+
+T = TypeVar("T")
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Keywords that all HTTP engines share; see :class:`HttpEngine`."""
+
+    headers: Mapping[str, str] | None
+    connect_timeout: float
+    pool_size: int
+    health_url: str | None
+    max_answer: int
+    idle_timeout: float | None
+    max_concurrency: int | None
+    ssl_context: ssl.SSLContext | None
 
 
 class HttpEngine:
@@ -143,21 +159,12 @@ class HttpEngine:
         stream = call.stream and self.traits.streaming
         accept = _STREAMS if stream else "application/json"
         encoding = "identity" if stream else "gzip"
-        if self._method == "GET":
-            query = encode_query(call.payload, self._describe())
-            joint = "&" if "?" in self._target else "?"
-            target = self._target + joint + query if query else self._target
-            exchange = self._open(call, target, None, accept, encoding)
-        else:
-            body = self._encode(call.payload)
-            exchange = self._open(call, self._target, body, accept, encoding)
-        if stream and (kind := _content_type(exchange)).startswith("text/"):
-            return Answer(
-                chunks=StreamedTexts(_read_texts(exchange, kind, self._idle_timeout), exchange),
-                status=exchange.status,
-            )
-        payload = self._read_json(exchange)
-        return Answer(payload, status=exchange.status)
+        target, body = encode_payload(self._method, self._target, call.payload, self._describe())
+        exchange = self._open(call, target, body, accept, encoding)
+        if stream and (kind := read_content_type(exchange)).startswith("text/"):
+            texts = _read_texts(exchange, kind, self._idle_timeout)
+            return Answer(chunks=StreamedPieces(texts, exchange), status=exchange.status)
+        return Answer(self._read_json(exchange), status=exchange.status)
 
     def probe(self, call: Call) -> None:
         """Ask ``health_url``, or open a TCP connection.
@@ -235,19 +242,11 @@ class HttpEngine:
         """A more specific error, from the body of the response."""
         return error
 
-    def _encode(self, payload: object) -> bytes:
-        try:
-            return msgspec.json.encode(payload)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequest(
-                f"{self._describe()}: the payload is not JSON: {error}", sent="no"
-            ) from None
-
     def _read_json(self, exchange: HttpExchange) -> object:
         if exchange.status in (204, 205):
             exchange.read(0, decoded=False)
             return None
-        kind = _content_type(exchange)
+        kind = read_content_type(exchange)
         if not _JSON.fullmatch(kind):
             exchange.close()
             raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")
@@ -266,19 +265,19 @@ class HttpEngine:
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
 
 
-class StreamedTexts:
-    """The texts of a streamed answer. ``close`` closes the connection at any time."""
+class StreamedPieces(Generic[T]):
+    """The pieces of a streamed answer. ``close`` closes the connection at any time."""
 
-    def __init__(self, pieces: Iterator[str], exchange: HttpExchange) -> None:
-        self._pieces: Any = pieces
+    def __init__(self, pieces: Iterator[T], exchange: HttpExchange) -> None:
+        self._pieces = pieces
         self._exchange = exchange
 
-    def __iter__(self) -> StreamedTexts:
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> T:
         try:
-            return self._pieces.__next__()  # type: ignore[no-any-return]
+            return self._pieces.__next__()
         except BaseException:
             # The stream ended or failed. If the whole body was read, the connection is in the
             # pool already and this does nothing; else the events ended before the body did.
@@ -286,11 +285,12 @@ class StreamedTexts:
             raise
 
     def close(self) -> None:
-        self._pieces.close()
+        self._pieces.close()  # type: ignore[attr-defined]  # a generator
         self._exchange.close()
 
 
-def _content_type(exchange: HttpExchange) -> str:
+def read_content_type(exchange: HttpExchange) -> str:
+    """The media type of an answer, without parameters, in lower case."""
     return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
@@ -360,6 +360,33 @@ def _check_positive(name: str, key: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**40:
         raise ConfigError(f"engine {name!r}: {key}", value, "must be a number above 0")
     return value
+
+
+def encode_payload(
+    method: str, target: str, payload: object, where: str
+) -> tuple[str, bytes | None]:
+    """The target and the body of the request that sends a payload: as a query for GET, else as
+    JSON.
+
+    Raises:
+        InvalidRequest: the payload cannot be sent in this way.
+    """
+    if method != "GET":
+        return target, encode_json(payload, where)
+    query = encode_query(payload, where)
+    return (f"{target}{'&' if '?' in target else '?'}{query}" if query else target), None
+
+
+def encode_json(payload: object, where: str) -> bytes:
+    """A payload as JSON.
+
+    Raises:
+        InvalidRequest: it is not JSON.
+    """
+    try:
+        return msgspec.json.encode(payload)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{where}: the payload is not JSON: {error}", sent="no") from None
 
 
 def encode_query(payload: object, where: str) -> str:

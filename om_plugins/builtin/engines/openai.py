@@ -10,9 +10,9 @@ Needs the extra ``http``.
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -26,10 +26,10 @@ from ...errors import (
     Transient,
     Unsupported,
 )
-from ...types import Answer, Call, EngineTraits
+from ...types import Answer, Call
 from ..http.sse import read_events
 from .counts import Counts
-from .http import HttpEngine, StreamedTexts
+from .http import ConnectionOptions, HttpEngine, StreamedPieces, encode_json, read_content_type
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange
@@ -129,17 +129,10 @@ class OpenAIEngine(HttpEngine):
         stream_usage: bool = True,
         api_key: str | None = None,
         system: str | None = None,
-        headers: Mapping[str, str] | None = None,
         max_tokens: int | None = None,
         timeout: float = 60.0,
-        connect_timeout: float = 3.0,
-        pool_size: int = 16,
-        health_url: str | None = None,
-        max_answer: int = 8 * 2**20,
         pass_deadline: bool = False,
-        idle_timeout: float | None = None,
-        max_concurrency: int | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
         if not model:
             raise ConfigError(f"engine {name!r}: model", model, "must name a model")
@@ -148,28 +141,13 @@ class OpenAIEngine(HttpEngine):
         for alias, one in (models or {}).items():
             if not isinstance(alias, str) or not isinstance(one, str) or not one:
                 raise ConfigError(f"engine {name!r}: models", alias, "must name a model")
-        bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        super().__init__(
-            name,
-            base_url.rstrip("/") + "/chat/completions",
-            headers={**bearer, **(headers or {})},
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            pool_size=pool_size,
-            health_url=health_url,
-            max_answer=max_answer,
-            pass_deadline=pass_deadline,
-            idle_timeout=idle_timeout,
-            ssl_context=ssl_context,
-        )
+        if api_key is not None:
+            bearer = {"Authorization": f"Bearer {api_key}"}
+            options["headers"] = {**bearer, **(options.get("headers") or {})}
+        url = base_url.rstrip("/") + "/chat/completions"
+        super().__init__(name, url, timeout=timeout, pass_deadline=pass_deadline, **options)
         # A second request costs tokens but changes nothing, so it is safe to repeat.
-        self.traits = EngineTraits(
-            streaming=True,
-            idempotent=True,
-            hedge_safe=True,
-            cancellable=True,
-            max_concurrency=max_concurrency,
-        )
+        self.traits = replace(self.traits, streaming=True, idempotent=True, hedge_safe=True)
         self.model = model
         self._models = dict(models) if models is not None else None
         self._stream_usage = stream_usage
@@ -191,24 +169,21 @@ class OpenAIEngine(HttpEngine):
         """
         request = self._build_request(call)
         if not call.stream:
-            body = self._encode(request)
+            body = encode_json(request, self._describe())
             return self._read_completion(self._open(call, self._target, body, "application/json"))
         request["stream"] = True
         if self._stream_usage:
             request["stream_options"] = {"include_usage": True}
-        body = self._encode(request)
+        body = encode_json(request, self._describe())
         exchange = self._open(
             call, self._target, body, "text/event-stream, application/json;q=0.5", "identity"
         )
-        kind = (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
-        if kind != "text/event-stream":
-            return self._read_completion(
-                exchange
-            )  # the service does not stream; raises if this is not JSON
+        if read_content_type(exchange) != "text/event-stream":
+            # the service does not stream; raises if this is not JSON
+            return self._read_completion(exchange)
         metadata: dict[str, object] = {"model": request["model"]}
-        return Answer(
-            chunks=StreamedTexts(self._read_texts(exchange, metadata), exchange), metadata=metadata
-        )
+        texts = self._read_texts(exchange, metadata)
+        return Answer(chunks=StreamedPieces(texts, exchange), metadata=metadata)
 
     def usage(self) -> dict[str, int]:
         """The usage of this process as the service counts it: ``prompt_tokens``,
@@ -325,9 +300,8 @@ class OpenAIEngine(HttpEngine):
             if isinstance(document.get("model"), str):
                 metadata["model"] = document["model"]
             if isinstance(document.get("usage"), Mapping):
-                metadata["usage"] = document[
-                    "usage"
-                ]  # some services send a growing count with every piece
+                # some services send a growing count with every piece
+                metadata["usage"] = document["usage"]
             choice = _find_choice(document)
             if choice is None:
                 continue  # a piece that contains only the usage
@@ -387,28 +361,29 @@ class OpenAIEngine(HttpEngine):
     def _map_error(self, found: object, known: EngineError | None) -> EngineError:
         """The error for the service's own code. The service's text is never repeated, because it
         may contain the API key."""
-        codes = []
-        if isinstance(found, Mapping):
-            codes = [c for c in (found.get("code"), found.get("type")) if isinstance(c, str)]
-        for code in codes:
-            cls = _BY_CODE.get(code)
-            if cls is not None:
-                return cls(
-                    f"{self._describe()}: refused with {code!r}",
-                    sent="yes",
-                    retry_after=known.retry_after if known else None,
-                    status=known.status if known else None,
-                )
-        text = found.get("message") if isinstance(found, Mapping) else found
-        if isinstance(text, str) and (known is None or known.status in (400, 413, 422)):
-            for pattern, cls in _BY_TEXT:
-                if pattern.search(text[:2000].lower()):
-                    return cls(
-                        f"{self._describe()}: refused by what its text says",
-                        sent="yes",
-                        status=known.status if known else None,
-                    )
-        return known or Transient(f"{self._describe()}: failed while it answered", sent="yes")
+        cls, why = _classify(found, by_text=known is None or known.status in (400, 413, 422))
+        if cls is None:
+            return known or Transient(f"{self._describe()}: failed while it answered", sent="yes")
+        return cls(
+            f"{self._describe()}: refused {why}",
+            sent="yes",
+            retry_after=known.retry_after if known else None,
+            status=known.status if known else None,
+        )
+
+
+def _classify(found: object, *, by_text: bool) -> tuple[type[EngineError] | None, str]:
+    """The class of a service's error, and by which part of the error it was recognized."""
+    fields = found if isinstance(found, Mapping) else {"message": found}
+    for code in (fields.get("code"), fields.get("type")):
+        if isinstance(code, str) and code in _BY_CODE:
+            return _BY_CODE[code], f"with {code!r}"
+    text = fields.get("message")
+    if by_text and isinstance(text, str):
+        for pattern, cls in _BY_TEXT:
+            if pattern.search(text[:2000].lower()):
+                return cls, "by what its text says"
+    return None, ""
 
 
 def _find_choice(document: object) -> Mapping[str, Any] | None:

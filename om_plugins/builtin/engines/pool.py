@@ -15,14 +15,16 @@ import contextvars
 import heapq
 import itertools
 import logging
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from ...core.fork import PerProcess
 from ...errors import AttemptTimeout, EngineUnavailable
 from ...types import Call
 
@@ -44,8 +46,7 @@ class BoundedPool:
 
     def __init__(self, name: str, max_threads: int) -> None:
         self._name = name
-        self._max = max_threads
-        self._processes: dict[int, _Threads] = {}
+        self._threads = PerProcess(partial(_Threads, name, max_threads))
 
     def run(self, function: Callable[[], Any], call: Call) -> Any:
         """Run the function and return its result.
@@ -58,7 +59,7 @@ class BoundedPool:
         """
         call.raise_if_done()
         job = _Job(function)
-        if not self._get_threads().take(job):
+        if not self._threads.get().take(job):
             raise EngineUnavailable(self._name, "pool full")
         remove = call.on_cancel(job.ended.set)
         try:
@@ -75,14 +76,7 @@ class BoundedPool:
 
     def stats(self) -> dict[str, int]:
         """The number of threads of this process, and how many of them are busy."""
-        return self._get_threads().stats()
-
-    def _get_threads(self) -> _Threads:
-        pid = os.getpid()
-        found = self._processes.get(pid)
-        if found is None:
-            found = self._processes.setdefault(pid, _Threads(self._name, self._max))
-        return found
+        return self._threads.get().stats()
 
 
 class _Job:
@@ -151,9 +145,7 @@ class _Threads:
             thread = threading.Thread(target=self._work, name=f"om-pool-{self._name}", daemon=True)
             try:
                 thread.start()
-            except (
-                RuntimeError
-            ):  # the system has no threads left, or the interpreter is shutting down
+            except RuntimeError:  # no threads are left, or the interpreter is shutting down
                 with self._lock:
                     self._threads -= 1
                     if not self._threads:  # no thread is there to take the job
@@ -197,8 +189,7 @@ class AttemptTimer:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
-        self._processes: dict[int, _WatchedAttempts] = {}
+        self._attempts = PerProcess(partial(_WatchedAttempts, name))
 
     @contextmanager
     def watching(self, call: Call) -> Iterator[None]:
@@ -207,23 +198,18 @@ class AttemptTimer:
         if left_s == float("inf"):
             yield
             return
-        pid = os.getpid()
-        waiting = self._processes.get(pid)
-        if waiting is None:
-            waiting = self._processes.setdefault(pid, _WatchedAttempts(self._name))
-        entry = waiting.add(call, left_s)
+        attempts = self._attempts.get()
+        entry = attempts.add(call, left_s)
         try:
             yield
         finally:
-            waiting.forget(entry)
+            attempts.forget(entry)
 
 
+@dataclass(slots=True, eq=False)
 class _WatchedAttempt:
-    __slots__ = ("call", "lock")
-
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
-        self.lock = threading.Lock()
+    call: Call | None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class _WatchedAttempts:

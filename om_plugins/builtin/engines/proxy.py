@@ -12,9 +12,8 @@ builds the request from a WSGI request and serves the response. Needs the extra 
 from __future__ import annotations
 
 import re
-import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Unpack
 from urllib.parse import unquote
 
 from ...errors import (
@@ -37,7 +36,7 @@ from ..http.forwarding import (
     wants_websocket,
 )
 from ..http.status import map_status
-from .http import HttpEngine
+from .http import ConnectionOptions, HttpEngine, StreamedPieces
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange
@@ -96,22 +95,13 @@ class ProxyEngine(HttpEngine):
         host: str = "upstream",
         fail_on: Iterable[int] = (502, 503, 504),
         via: str | None = "om-plugins",
-        headers: Mapping[str, str] | None = None,
         pass_deadline: bool = True,
         timeout: float = 30.0,
-        idle_timeout: float | None = None,
-        connect_timeout: float = 3.0,
-        pool_size: int = 16,
-        health_url: str | None = None,
-        max_answer: int = 8 * 2**20,
-        max_concurrency: int | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(
-            name, base_url, method="GET", headers=headers, timeout=timeout,
-            idle_timeout=idle_timeout, connect_timeout=connect_timeout, pool_size=pool_size,
-            health_url=health_url, max_answer=max_answer, pass_headers=(),
-            pass_deadline=pass_deadline, ssl_context=ssl_context,
+            name, base_url, method="GET", timeout=timeout, pass_headers=(),
+            pass_deadline=pass_deadline, **options,
         )  # fmt: skip
         if "?" in self._target:
             raise ConfigError(f"engine {name!r}: base_url", base_url, "must have no query")
@@ -127,9 +117,8 @@ class ProxyEngine(HttpEngine):
                 raise ConfigError(
                     f"engine {name!r}: fail_on", status, "must be statuses from 400 to 599"
                 )
-        self.traits = EngineTraits(
-            streaming=True, cancellable=True, max_concurrency=max_concurrency
-        )
+        limit = options.get("max_concurrency")
+        self.traits = EngineTraits(streaming=True, cancellable=True, max_concurrency=limit)
         self._base = self._target.rstrip("/")
         self._host = host
         self._via = via
@@ -263,15 +252,14 @@ class ProxyEngine(HttpEngine):
             exchange.read(0, decoded=False)
             return Answer(head, status=head.status)
         if call.stream:
-            chunks = StreamedAnswer(exchange, self._idle_timeout)
-            return Answer(head, chunks=chunks, status=head.status)
+            chunks = exchange.chunks(silence_s=self._idle_timeout, decoded=False)
+            return Answer(head, chunks=StreamedPieces(chunks, exchange), status=head.status)
         head.body = exchange.read(self._max_answer, decoded=False)
         return Answer(head, status=head.status)
 
     def _build_head(self, exchange: HttpExchange) -> HttpResponse:
-        drop = ["content-length"]
-        headers = exchange.header_items
-        kept = drop_hop_by_hop(clean_response_headers(headers), drop=drop)
+        headers = clean_response_headers(exchange.header_items)
+        kept = drop_hop_by_hop(headers, drop=["content-length"])
         declared = exchange.headers.get("content-length")
         if exchange.length:
             kept.append(("Content-Length", str(exchange.length)))
@@ -302,21 +290,3 @@ class ProxyEngine(HttpEngine):
     def _describe(self) -> str:
         scheme, host, port = self._origin
         return f"{self.name!r} {scheme}://{host}:{port}{self._target}"
-
-
-class StreamedAnswer:
-    """The pieces of a streamed body. ``close`` closes the connection at any time."""
-
-    def __init__(self, exchange: HttpExchange, idle_s: float) -> None:
-        self._exchange = exchange
-        self._chunks = exchange.chunks(silence_s=idle_s, decoded=False)
-
-    def __iter__(self) -> StreamedAnswer:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._chunks)
-
-    def close(self) -> None:
-        self._chunks.close()  # type: ignore[attr-defined]  # a generator
-        self._exchange.close()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -22,7 +23,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ...core.body import BodyError, limit_reads, parse_length
 from ...core.call import caller_gone
-from ...core.problem import CONTENT_TYPE, build_problem, encode_problem, get_phrase
+from ...core.problem import Refusal, get_phrase
 from ...errors import (
     AttemptTimeout,
     CallerDeadline,
@@ -48,18 +49,8 @@ _READ_ELSEWHERE = ("HTTP_HOST", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
 
-class RefusedRequest(Exception):
-    """The request is not passed to any upstream.
-
-    Attributes:
-        status: the HTTP status of the response.
-        detail: the reason, for the client.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
+class RefusedRequest(Refusal):
+    """The request is not passed to any upstream."""
 
 
 class ProxyApp:
@@ -87,20 +78,18 @@ class ProxyApp:
         replay_bytes: int = 65_536,
     ) -> None:
         self._ask = _make_caller(ask)
-        self._trusted = trust_forwarded
-        self._max_body = max_body
-        self._replay = replay_bytes
+        self._read = partial(
+            read_request,
+            trust_forwarded=trust_forwarded,
+            max_body=max_body,
+            replay_bytes=replay_bytes,
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            request = read_request(
-                environ,
-                trust_forwarded=self._trusted,
-                max_body=self._max_body,
-                replay_bytes=self._replay,
-            )
+            request = self._read(environ)
         except RefusedRequest as refusal:
-            return _send_problem(start_response, environ, refusal.status, refusal.detail)
+            return refusal.send(environ, start_response)
         watching = caller_gone.set(watch_client(environ))
         try:
             answer = self._ask(request)
@@ -346,7 +335,15 @@ def _answer_error(
     wait = getattr(error, "retry_after", None)
     if status == 503 and wait is not None:
         headers.append(("Retry-After", str(max(round(wait), 1))))
-    return _send_problem(start_response, environ, status, detail, headers)
+    return Refusal(status, detail, headers).send(environ, start_response)
+
+
+_IF_ALL: Sequence[tuple[type[EngineError], int, str]] = (
+    (Unsupported, 501, "No upstream takes such a request."),
+    (TooLong, 413, "The request is too large for every upstream."),
+    (AttemptTimeout, 504, "No upstream answered in time."),
+)
+"""What a client is told when the errors of all upstreams are of one class."""
 
 
 def _map_error(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]:
@@ -358,30 +355,7 @@ def _map_error(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]
         return 400, "The request broke off."
     if isinstance(error, ChainExhausted) and error.all_rate_limited:
         return 503, "Every upstream asks for patience. Try again later."
-    if all(isinstance(one, Unsupported) for one in errors):
-        return 501, "No upstream takes such a request."
-    if all(isinstance(one, TooLong) for one in errors):
-        return 413, "The request is too large for every upstream."
-    if all(isinstance(one, AttemptTimeout) for one in errors):
-        return 504, "No upstream answered in time."
+    for kind, status, detail in _IF_ALL:
+        if all(isinstance(one, kind) for one in errors):
+            return status, detail
     return 502, "No upstream answered."
-
-
-def _send_problem(
-    start_response: StartResponse,
-    environ: WSGIEnvironment,
-    status: int,
-    detail: str,
-    headers: Sequence[tuple[str, str]] = (),
-) -> Iterable[bytes]:
-    body = encode_problem(build_problem(status, "", detail))
-    start_response(
-        f"{status} {get_phrase(status)}",
-        [
-            ("Content-Type", CONTENT_TYPE),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            *headers,
-        ],
-    )
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

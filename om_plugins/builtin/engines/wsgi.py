@@ -25,9 +25,10 @@ from ..http.forwarding import (
     check_request_headers,
     clean_response_headers,
     drop_hop_by_hop,
+    join_headers,
 )
 from ..http.status import map_status
-from .http import PASSED_HEADERS, encode_query
+from .http import PASSED_HEADERS, encode_payload
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -112,29 +113,19 @@ class WsgiEngine:
         payload = call.payload
         if isinstance(payload, HttpRequest):
             return self._pass_request(payload, call)
-        target, body = self._path, b""
+        target, body = encode_payload(self._method, self._path, payload, self._describe())
         headers = [("Accept", "application/json")]
-        if self._method == "GET":
-            joint = "&" if "?" in target else "?"
-            query = encode_query(payload, self._describe())
-            target = target + joint + query if query else target
-        else:
+        if body is not None:
             headers.append(("Content-Type", "application/json"))
-            try:
-                body = msgspec.json.encode(payload)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise InvalidRequest(
-                    f"{self._describe()}: the payload is not JSON: {error}", sent="no"
-                ) from None
         headers += [
             (name, value) for name in PASSED_HEADERS if (value := (call.headers or {}).get(name))
         ]
         if self._method in ("POST", "PATCH"):
             headers.append(("Idempotency-Key", call.idempotency_key))
-        run = self._run(HttpRequest(self._method, target, headers, body), call)
+        run = self._run(HttpRequest(self._method, target, headers, body or b""), call)
         if not 200 <= run.status < 300:
             run.close()
-            raise map_status(run.status, dict(run.lower_headers()), self._describe())
+            raise map_status(run.status, join_headers(run.headers), self._describe())
         content = run.read(self._max_answer)
         if not content and run.status in (204, 205):
             return Answer(None, status=run.status)
@@ -149,7 +140,7 @@ class WsgiEngine:
         run = self._run(request, call)
         head = HttpResponse(run.status, drop_hop_by_hop(clean_response_headers(run.headers)))
         if run.status in self._fail_on:
-            error = map_status(run.status, dict(run.lower_headers()), self._describe())
+            error = map_status(run.status, join_headers(run.headers), self._describe())
             try:
                 head.body = run.read(self._max_answer)
                 error.response = head
@@ -271,10 +262,6 @@ class _AppRun:
             raise AssertionError(f"{status!r} is not an HTTP status") from None
         self.headers = list(headers)
         return self._written.append
-
-    def lower_headers(self) -> Headers:
-        """The headers with their names in lower case."""
-        return [(name.lower(), value) for name, value in self.headers]
 
     def read(self, limit: int) -> bytes:
         """The whole body.

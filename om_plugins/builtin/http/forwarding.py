@@ -27,7 +27,6 @@ _PROXY_HEADERS = re.compile(
     r"forwarded|x-forwarded-.*|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|"
     r"cf-connecting-ip|x-envoy-.*|x-original-(url|host)|x-rewrite-url"
 )
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BAD_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -57,6 +56,15 @@ def drop_hop_by_hop(headers: Iterable[tuple[str, str]], *, drop: Iterable[str] =
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
+def join_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers by name in lower case, repeated ones joined by commas (RFC 9110 section 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        found[lower] = f"{found[lower]}, {value}" if lower in found else value
+    return found
+
+
 def check_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """The headers of a request, checked: each is one line.
 
@@ -66,7 +74,7 @@ def check_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """
     found = list(headers)
     for name, value in found:
-        if not _NAME.fullmatch(name):
+        if not _TOKEN.fullmatch(name):
             raise BadHeaderError(f"{name[:40]!r} is not a header name")
         if _BAD_VALUE.search(value):
             raise BadHeaderError(f"the value of the header {name[:40]!r} is not one line of text")
@@ -82,7 +90,7 @@ def clean_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     return [
         (name, _BAD_VALUE.sub(" ", _FOLD.sub(" ", value)).strip(" \t"))
         for name, value in headers
-        if _NAME.fullmatch(name)
+        if _TOKEN.fullmatch(name)
     ]
 
 

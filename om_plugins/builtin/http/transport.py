@@ -8,17 +8,19 @@ Needs the extra ``http``: import this module inside the function that uses it.
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import h11
 
+from ...core.fork import PerProcess
 from ...errors import InvalidRequest, Transient
 from ...types import Call
 from .connections import ConnectionPool, PooledConnection
+from .forwarding import join_headers
 from .network import READ_BYTES, HttpAttempt, connect, make_printable
 
 _LOOK_EVERY = 64
@@ -49,12 +51,7 @@ class HttpExchange:
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in response.headers.raw_items()
         ]
-        self.headers: dict[str, str] = {}
-        for name, value in self.header_items:
-            lower = name.lower()
-            self.headers[lower] = (
-                f"{self.headers[lower]}, {value}" if lower in self.headers else value
-            )
+        self.headers = join_headers(self.header_items)
         chunked = "transfer-encoding" in self.headers
         declared = self.headers.get("content-length")
         self.length: int | None = None
@@ -194,13 +191,12 @@ class Transport:
         self._host = host
         self._port = port
         self._secure = scheme == "https"
-        self._pool_size = pool_size
         self._connect_timeout_s = connect_timeout_s
         self._ssl_context = ssl_context
         name = f"[{host.partition('%')[0]}]" if ":" in host else host
         self.host_header = name if port == (443 if self._secure else 80) else f"{name}:{port}"
         # A child must not use its parent's connections: two processes would read one answer.
-        self._pools: dict[int, ConnectionPool] = {}
+        self._pools = PerProcess(partial(ConnectionPool, pool_size))
 
     def open(
         self,
@@ -232,7 +228,7 @@ class Transport:
         connection = None
         try:
             attempt.remaining()
-            pool = self._pool()
+            pool = self._pools.get()
             connection = pool.take()
             if connection is None:
                 connection = PooledConnection(self._connect(attempt))
@@ -264,16 +260,9 @@ class Transport:
 
     def close(self) -> None:
         """Close this process's idle connections; the transport may be used again."""
-        pool = self._pools.pop(os.getpid(), None)
+        pool = self._pools.pop()
         if pool is not None:
             pool.close()
-
-    def _pool(self) -> ConnectionPool:
-        pid = os.getpid()
-        pool = self._pools.get(pid)
-        if pool is None:  # setdefault is atomic: two threads get the same pool
-            pool = self._pools.setdefault(pid, ConnectionPool(self._pool_size))
-        return pool
 
     def _connect(self, attempt: HttpAttempt) -> socket.socket:
         if self._secure and self._ssl_context is None:
