@@ -11,6 +11,7 @@ import functools
 import gc
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
 
+@dataclass(slots=True, eq=False)
 class MarkStale:
     """Marks the cached entries of a chain or a route stale.
 
@@ -36,20 +38,19 @@ class MarkStale:
     name = "Renewing saved answers"
     percent = 20
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    cache: Cache
 
     def run(self, subject: str, timeout: float) -> str:
         """Mark the entries; the cache serves them until it has a new answer."""
-        count = self._cache.invalidate(tags=[subject])
+        count = self.cache.invalidate(tags=[subject])
         kind, _, rule = subject.partition(":")
         if kind == "route" and "<" not in rule:
-            count += self._cache.invalidate(
-                ("view", rule)
-            )  # the prefix of the keys of cached views
+            # the prefix of the keys of cached views
+            count += self.cache.invalidate(("view", rule))
         return f"{count} marked stale"
 
 
+@dataclass(slots=True, eq=False)
 class FreeMemory:
     """Returns unused memory to the operating system.
 
@@ -61,47 +62,46 @@ class FreeMemory:
     name = "Freeing memory"
     percent = 50
 
-    def __init__(self, cache: Cache, pressure: Callable[[], float]) -> None:
-        self._cache = cache
-        self._pressure = pressure
+    cache: Cache
+    pressure: Callable[[], float]
 
     def run(self, subject: str, timeout: float) -> str:
         """Collect garbage, shrink the cache if memory is short, and trim the heap."""
         lines = [f"{gc.collect()} objects collected"]
-        if self._pressure() >= PRESSED:
-            lines.append(f"{self._cache.shrink()} cached values put out of memory")
+        if self.pressure() >= PRESSED:
+            lines.append(f"{self.cache.shrink()} cached values put out of memory")
         trim = _malloc_trim()
         if trim is not None and trim(0):
             lines.append("memory given back")
         return ", ".join(lines)
 
 
+@dataclass(slots=True, eq=False)
 class CheckReach:
     """Checks that the engines can be reached over the network."""
 
     name = "Checking the network"
     percent = 70
 
-    def __init__(self, prober: Prober) -> None:
-        self._prober = prober
+    prober: Prober
 
     def run(self, subject: str, timeout: float) -> str:
         """Connect to the engines; raise when no engine of the first tier can be reached."""
-        return self._prober.reach(subject, timeout)
+        return self.prober.reach(subject, timeout)
 
 
+@dataclass(slots=True, eq=False)
 class ProbeEngines:
     """Probes the engines. A breaker closes only when its engine answers."""
 
     name = "Asking again"
     percent = 90
 
-    def __init__(self, prober: Prober) -> None:
-        self._prober = prober
+    prober: Prober
 
     def run(self, subject: str, timeout: float) -> str:
         """Probe the engines; raise when no engine of the first tier answers."""
-        return self._prober.probe(subject, timeout)
+        return self.prober.probe(subject, timeout)
 
 
 def measure_pressure(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> float:

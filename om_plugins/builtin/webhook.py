@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 3.0
 _MAX_TEXT = 4_000
+_FIELDS = ("kind", "title", "message", "to", "id", "key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +112,8 @@ class WebhookNotifier:
         if not self._config.template:
             return asdict(note)
         title = f"{note.title}: " if note.title else ""
-        values = {
-            "kind": note.kind,
-            "title": note.title,
-            "message": note.message,
-            "to": note.to,
-            "id": note.id,
-            "key": note.key,
-            "text": f"{title}{note.message}"[:_MAX_TEXT],
-        }
+        values = {name: getattr(note, name) for name in _FIELDS}
+        values["text"] = f"{title}{note.message}"[:_MAX_TEXT]
         return _fill(self._config.template, values)
 
 

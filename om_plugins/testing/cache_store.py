@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import pytest
 
 from ..protocols import CacheStore
+from .fakes import run_in_threads
 
 __all__ = ["CacheStoreContract"]
 
@@ -101,32 +99,17 @@ class CacheStoreContract:
             if write("key", b"seen", value, 60):
                 wrote.append(value)
 
-        _run_in_threads(work, 8)
+        run_in_threads(8, work)
         assert wrote == [store.get("key")]
 
     def test_several_threads_may_use_it_at_once(self, store: CacheStore) -> None:
-        failures: list[BaseException] = []
-
         def work(number: int) -> None:
-            try:
-                for turn in range(20):
-                    key, value = f"thread {number} {turn % 3}", f"{number} {turn}".encode()
-                    store.set(key, value, 60)
-                    store.set("shared", value, 60)
-                    assert store.get(key) == value
-                    assert store.get("shared") is not None
-                    store.delete(key)
-            except BaseException as error:  # noqa: BLE001 - reported below, in the test's own thread
-                failures.append(error)
+            for turn in range(20):
+                key, value = f"thread {number} {turn % 3}", f"{number} {turn}".encode()
+                store.set(key, value, 60)
+                store.set("shared", value, 60)
+                assert store.get(key) == value
+                assert store.get("shared") is not None
+                store.delete(key)
 
-        _run_in_threads(work, 4)
-        assert not failures
-
-
-def _run_in_threads(work: Callable[[int], object], count: int) -> None:
-    """Call ``work`` in ``count`` threads at once, with the number of each thread."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+        run_in_threads(4, work)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import threading
 import time
 from collections.abc import Iterator
 
@@ -18,6 +17,7 @@ from ..plugins.kit import Host
 from ..protocols import Engine
 from ..runtime import Runtime
 from ..types import Answer, Call, EngineSpec, EngineTraits
+from .fakes import run_in_threads
 
 __all__ = ["EngineContract"]
 
@@ -111,24 +111,7 @@ class EngineContract:
 
     def test_it_answers_several_callers_at_once(self, engine: Engine) -> None:
         callers = min(4, engine.traits.max_concurrency or 4)
-        barrier = threading.Barrier(callers)
-        outcomes: list[object] = []
-
-        def ask() -> None:
-            barrier.wait(10)
-            try:
-                outcomes.append(_to_answer(engine.call(self.make_call())).payload)
-            except Exception as error:  # noqa: BLE001 - reported below, in the test's own thread
-                outcomes.append(error)
-
-        threads = [threading.Thread(target=ask) for _ in range(callers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        failures = [one for one in outcomes if isinstance(one, Exception)]
-        assert not failures
-        assert len(outcomes) == callers
+        run_in_threads(callers, lambda _: _to_answer(engine.call(self.make_call())))
 
     def test_a_probe_finds_it_well(self, engine: Engine) -> None:
         probe = getattr(engine, "probe", None)

@@ -1,8 +1,13 @@
-"""Fakes for tests: a clock that a test moves."""
+"""For tests: a clock that a test moves, and threads that work at once."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class FakeClock:
@@ -37,3 +42,29 @@ class FakeClock:
         """Move the clock forward by ``seconds`` and return at once."""
         self.slept.append(seconds)
         self.advance(seconds)
+
+
+def run_in_threads(count: int, work: Callable[[int], T]) -> list[T]:
+    """Call ``work`` in ``count`` threads at once, with the number of each thread.
+
+    Returns:
+        The results, in the order of the numbers.
+
+    Raises:
+        TimeoutError: the threads take longer than 30 seconds.
+        AssertionError: a thread failed.
+    """
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> T:
+        barrier.wait(10)
+        try:
+            return work(number)
+        except Exception as error:
+            raise AssertionError(f"thread {number} failed: {error!r}") from error
+
+    pool = ThreadPoolExecutor(count)
+    try:
+        return list(pool.map(run, range(count), timeout=30))
+    finally:
+        pool.shutdown(wait=False)

@@ -22,13 +22,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import pytest
 
 from ..protocols import Hub
+from .fakes import run_in_threads
 
 __all__ = ["HubContract", "ProcessHubContract"]
 
@@ -220,16 +223,11 @@ class HubContract:
         assert hub.increment("c") == 1
 
     def test_eight_threads_count_exactly(self, hub: Hub) -> None:
-        seen: list[int] = []
-
-        def count() -> None:
-            seen.extend(hub.increment("c", ttl=600) for _ in range(50))
-
-        _run_in_threads(8, count)
-        assert sorted(seen) == list(range(1, 401))
+        counts = run_in_threads(8, lambda _: [hub.increment("c", ttl=600) for _ in range(50)])
+        assert sorted(chain.from_iterable(counts)) == list(range(1, 401))
 
     def test_eight_threads_publish_and_none_is_lost(self, hub: Hub) -> None:
-        _run_in_threads(8, lambda: [hub.publish("news", n) for n in range(25)] and None)
+        run_in_threads(8, lambda _: [hub.publish("news", n) for n in range(25)])
         messages = hub.read("news", limit=1000)
         assert len(messages) == 200
         assert len({m.id for m in messages}) == 200
@@ -247,8 +245,7 @@ class HubContract:
         assert hub.lease("job", 60) is not None
 
     def test_one_of_eight_threads_gets_the_lease(self, hub: Hub) -> None:
-        got: list[object] = []
-        _run_in_threads(8, lambda: got.append(hub.lease("job", 60)))
+        got = run_in_threads(8, lambda _: hub.lease("job", 60))
         assert sum(lease is not None for lease in got) == 1
 
     def test_a_later_holder_has_a_larger_token(self, hub: Hub) -> None:
@@ -410,32 +407,9 @@ class ProcessHubContract(HubContract):
         assert hub.increment("c", ttl=600) == 151
 
 
-def _run_in_threads(count: int, function: Callable[[], object]) -> None:
-    barrier = threading.Barrier(count)
-
-    def run() -> None:
-        barrier.wait()
-        function()
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 def _start_process(hub_source: str, work: str, name: str = "") -> subprocess.Popen[str]:
-    lines = work.splitlines()
-    indent = min((len(li) - len(li.lstrip()) for li in lines if li.strip()), default=0)
-    source = "\n".join(
-        [
-            "from om_plugins import SystemClock",
-            f"clock = SystemClock(); name = {name!r}",
-            hub_source,
-            *(line[indent:] for line in lines),
-            "hub.close()",
-        ]
-    )
+    begin = f"from om_plugins import SystemClock; clock = SystemClock(); name = {name!r}"
+    source = "\n".join([begin, hub_source, textwrap.dedent(work), "hub.close()"])
     return subprocess.Popen(  # noqa: S603 - the source is from this file
         [sys.executable, "-c", source],
         stdout=subprocess.PIPE,

@@ -44,18 +44,13 @@ def encode_health(health: Iterable[EngineHealth]) -> list[dict[str, object]]:
     """Encode health for the hub and for JSON."""
     return [
         {
+            **{name: getattr(one, name) for name in _HealthWire.__struct_fields__},
             "engine": one.engine[:200],
             "chain": one.chain[:200],
-            "tier": one.tier,
             "state": one.state.value,
             "failure_rate": round(one.failure_rate, 4),
             "slow_rate": round(one.slow_rate, 4),
-            "samples": one.samples,
-            "since": one.since,
             "last_error": one.last_error[:200],
-            "forced": one.forced,
-            "ejected": one.ejected,
-            "probed_at": one.probed_at,
         }
         for one in health
     ]

@@ -8,7 +8,6 @@ later uses no thread while it waits.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from ..core.fork import PerProcess
 from ..protocols import Scheduler
 
 logger = logging.getLogger("om_plugins")
@@ -36,6 +36,7 @@ class _OutboxProcess(Generic[T]):
     retries: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class Outbox(Generic[T]):
     """A bounded queue with a background job that empties it.
 
@@ -47,24 +48,20 @@ class Outbox(Generic[T]):
         size: how many items may wait.
     """
 
-    def __init__(
-        self,
-        name: str,
-        deliver: Callable[[T, int], float | None],
-        scheduler: Scheduler,
-        size: int,
-    ) -> None:
-        self._name = name
-        self._deliver = deliver
-        self._scheduler = scheduler
-        self._size = size
-        self._states: dict[int, _OutboxProcess[T]] = {}
+    name: str
+    deliver: Callable[[T, int], float | None]
+    scheduler: Scheduler
+    size: int
+    # The parent delivers what its outbox had before the fork.
+    _states: PerProcess[_OutboxProcess[T]] = field(
+        init=False, default_factory=lambda: PerProcess(_OutboxProcess)
+    )
 
     def put(self, item: T) -> bool:
         """Queue ``item``; return False when too many items wait."""
-        state = self._get_process()
+        state = self._states.get()
         with state.lock:
-            if len(state.items) >= self._size:
+            if len(state.items) >= self.size:
                 return False
             state.items.append(item)
             if state.busy:
@@ -73,13 +70,8 @@ class Outbox(Generic[T]):
         self._submit(state)
         return True
 
-    def _get_process(self) -> _OutboxProcess[T]:
-        # The parent delivers what its outbox had before the fork. setdefault is atomic.
-        pid = os.getpid()
-        return self._states.get(pid) or self._states.setdefault(pid, _OutboxProcess())
-
     def _submit(self, state: _OutboxProcess[T]) -> None:
-        if not self._scheduler.submit(partial(self._deliver_all, state), name=self._name):
+        if not self.scheduler.submit(partial(self._deliver_all, state), name=self.name):
             with state.lock:
                 state.busy = False  # the next put submits the job again
 
@@ -92,9 +84,9 @@ class Outbox(Generic[T]):
                 item, attempt = state.items[0], state.attempt
             wait_s: float | None = None
             try:
-                wait_s = self._deliver(item, attempt)
+                wait_s = self.deliver(item, attempt)
             except Exception:
-                logger.exception("%s: a delivery failed", self._name)
+                logger.exception("%s: a delivery failed", self.name)
             with state.lock:
                 if wait_s is None:
                     state.items.popleft()
@@ -114,11 +106,11 @@ class Outbox(Generic[T]):
             if not stops:
                 return  # the job is being registered at this moment: its next run continues
             stops.pop()()
-            if self._states.get(os.getpid()) is state:  # not in a child that was forked meanwhile
+            if self._states.get() is state:  # not in a child that was forked meanwhile
                 self._deliver_all(state)
 
         stops.append(
-            self._scheduler.every(
-                max(wait_s, _SHORTEST_WAIT_S), again, name=f"{self._name} again {state.retries}"
+            self.scheduler.every(
+                max(wait_s, _SHORTEST_WAIT_S), again, name=f"{self.name} again {state.retries}"
             )
         )

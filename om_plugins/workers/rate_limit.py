@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import get_host
@@ -25,6 +26,7 @@ logger = logging.getLogger("om_plugins")
 _MAX_BLOCKED = 10_000
 
 
+@dataclass(slots=True, eq=False)
 class RateLimit:
     """Counts calls per client in fixed windows; the hub adds up the counts of all workers.
 
@@ -40,22 +42,14 @@ class RateLimit:
         clock: time.
     """
 
-    def __init__(
-        self,
-        path: str,
-        rate: tuple[int, int],
-        hub: Hub,
-        secret: Callable[[], bytes],
-        clock: Clock,
-    ) -> None:
-        self._path = path
-        self._count, self._period_s = rate
-        self._hub = hub
-        self._secret = secret
-        self._clock = clock
-        # The window in which a client used up its calls: a flood need not reach the hub.
-        self._blocked: dict[str, int] = {}
-        self._warned = False
+    path: str
+    rate: tuple[int, int]
+    hub: Hub
+    secret: Callable[[], bytes]
+    clock: Clock
+    # The window in which a client used up its calls: a flood need not reach the hub.
+    _blocked: dict[str, int] = field(init=False, default_factory=dict)
+    _warned: bool = field(init=False, default=False)
 
     def count(self, environ: WSGIEnvironment) -> Headers:
         """Count one call.
@@ -66,27 +60,28 @@ class RateLimit:
         Raises:
             Refusal: 429 with ``Retry-After``.
         """
-        now = self._clock.time()
-        window = int(now // self._period_s)
-        left_s = max(1, math.ceil((window + 1) * self._period_s - now))
+        count, period_s = self.rate
+        now = self.clock.time()
+        window = int(now // period_s)
+        left_s = max(1, math.ceil((window + 1) * period_s - now))
         try:
             client = self._identify(environ)
             if self._blocked.get(client) == window:
-                used = self._count + 1
+                used = count + 1
             else:
                 key = f"rate:{window}:{client}"
-                used = self._hub.increment(key, ttl=float(left_s + 1))
+                used = self.hub.increment(key, ttl=float(left_s + 1))
             self._warned = False
         except Exception:
             if not self._warned:
                 self._warned = True
-                logger.warning("the rate of %s is not counted", self._path, exc_info=True)
+                logger.warning("the rate of %s is not counted", self.path, exc_info=True)
             return []
         headers = [
-            ("RateLimit-Policy", f'"default";q={self._count};w={self._period_s}'),
-            ("RateLimit", f'"default";r={max(0, self._count - used)};t={left_s}'),
+            ("RateLimit-Policy", f'"default";q={count};w={period_s}'),
+            ("RateLimit", f'"default";r={max(0, count - used)};t={left_s}'),
         ]
-        if used <= self._count:
+        if used <= count:
             return headers
         if len(self._blocked) >= _MAX_BLOCKED:
             self._blocked.clear()
@@ -106,10 +101,11 @@ class RateLimit:
                 address = str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
             except ValueError:
                 pass  # whatever the server put there still tells clients apart
-        text = f"{self._path}\0{address}".encode("utf-8", "surrogateescape")
-        return hmac.digest(self._secret(), text, "sha256")[:16].hex()
+        text = f"{self.path}\0{address}".encode("utf-8", "surrogateescape")
+        return hmac.digest(self.secret(), text, "sha256")[:16].hex()
 
 
+@dataclass(slots=True, eq=False)
 class PostGuard:
     """WSGI middleware: refuses with a problem document, or hands on to ``app``.
 
@@ -118,15 +114,14 @@ class PostGuard:
         limit: counts calls per client; ``None`` for no limit.
     """
 
-    def __init__(self, app: WSGIApplication, limit: RateLimit | None = None) -> None:
-        self._app = app
-        self._limit = limit
+    app: WSGIApplication
+    limit: RateLimit | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             check_site(environ, get_host(environ))
-            if self._limit is not None:
-                self._limit.count(environ)
+            if self.limit is not None:
+                self.limit.count(environ)
         except Refusal as refusal:
             return refusal.send(environ, start_response)
-        return self._app(environ, start_response)
+        return self.app(environ, start_response)

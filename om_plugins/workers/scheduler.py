@@ -15,7 +15,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 from ..protocols import Clock, Hub, Lease
@@ -75,6 +75,7 @@ class _SchedulerProcess:
             timer.join(0.5)
 
 
+@dataclass(eq=False)
 class BackgroundScheduler:
     """A :class:`~om_plugins.protocols.Scheduler`.
 
@@ -90,28 +91,18 @@ class BackgroundScheduler:
             host do not all work at the same moment.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        queue_size: int,
-        clock: Clock,
-        hub: Hub,
-        logger: logging.Logger = _logger,
-        *,
-        synchronous: bool = False,
-        jitter: float = 0.1,
-    ) -> None:
-        self._workers = workers
-        self._queue_size = queue_size
-        self._clock = clock
-        self._hub = hub
-        self._logger = logger
-        self._synchronous = synchronous
-        self._jitter = 0.0 if synchronous else jitter
-        self._periodic: dict[str, _PeriodicJob] = {}
-        self._processes: dict[int, _SchedulerProcess] = {}
-        self._closed = False
-        self._no_threads: bool | None = None
+    workers: int
+    queue_size: int
+    clock: Clock
+    hub: Hub
+    logger: logging.Logger = _logger
+    _: KW_ONLY
+    synchronous: bool = False
+    jitter: float = 0.1
+    _periodic: dict[str, _PeriodicJob] = field(init=False, default_factory=dict)
+    _processes: dict[int, _SchedulerProcess] = field(init=False, default_factory=dict)
+    _closed: bool = field(init=False, default=False)
+    _no_threads: bool | None = field(init=False, default=None)
 
     # --- for features and plugins ---------------------------------------------------------------
 
@@ -170,14 +161,14 @@ class BackgroundScheduler:
 
     def start(self) -> None:
         """Start the timer in this process, if there are periodic jobs and it is not running."""
-        if self._synchronous or self._closed or not self._periodic or not self._can_run():
+        if self.synchronous or self._closed or not self._periodic or not self._can_run():
             return
         process = self._get_process()
         with process.lock:
             process.lock.notify()
             if process.timer is None and not process.pool.closed:
                 loop = partial(_run_timer, weakref.ref(self), process)
-                process.timer = begin_thread(loop, "om-timer", self._logger)
+                process.timer = begin_thread(loop, "om-timer", self.logger)
 
     def stats(self) -> SchedulerStats:
         """Return the counts of this process."""
@@ -212,8 +203,8 @@ class BackgroundScheduler:
         if process is None:
             # A child cannot use its parent's pool: the threads do not exist here, and one of them
             # may have held the lock. setdefault is atomic.
-            workers = 0 if self._synchronous else self._workers
-            mine = _SchedulerProcess(WorkerPool(workers, self._queue_size, self._logger))
+            workers = 0 if self.synchronous else self.workers
+            mine = _SchedulerProcess(WorkerPool(workers, self.queue_size, self.logger))
             process = self._processes.setdefault(pid, mine)
             if process is mine:
                 for job in self._periodic.values():
@@ -222,12 +213,12 @@ class BackgroundScheduler:
         return process
 
     def _can_run(self) -> bool:
-        if self._synchronous:
+        if self.synchronous:
             return True
         if self._no_threads is None:
             self._no_threads = lacks_uwsgi_threads()
             if self._no_threads:
-                self._logger.warning(
+                self.logger.warning(
                     "uWSGI was started without --enable-threads, so no background work runs: "
                     "no refresh, no snapshots, no notifications; add enable-threads = true"
                 )
@@ -246,20 +237,21 @@ class BackgroundScheduler:
         """Return the seconds until a job is due; ``None`` when the timer may end."""
         if process.pool.closed or self._closed or not self._periodic:
             return None
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         soonest = min((job.due for job in list(self._periodic.values())), default=now)
         return max(0.0, soonest - now)
 
     def _take_due(self) -> list[_PeriodicJob]:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         due = [job for job in list(self._periodic.values()) if job.due <= now]
         for job in due:
             job.due = self._schedule(job)
         return sorted(due, key=lambda job: job.name)
 
     def _schedule(self, job: _PeriodicJob) -> float:
-        share = _RANDOM.uniform(1 - self._jitter, 1 + self._jitter)
-        return self._clock.monotonic() + job.seconds * share
+        jitter = 0.0 if self.synchronous else self.jitter
+        share = _RANDOM.uniform(1 - jitter, 1 + jitter)
+        return self.clock.monotonic() + job.seconds * share
 
     # --- one run of a periodic job --------------------------------------------------------------
 
@@ -269,7 +261,7 @@ class BackgroundScheduler:
                 return
             job.function()
             if job.failures:
-                self._logger.info("background job %r works again", job.name)
+                self.logger.info("background job %r works again", job.name)
                 job.failures = 0
         except Exception as error:
             job.failures += 1
@@ -287,7 +279,7 @@ class BackgroundScheduler:
         """
         if job.lease is not None and job.lease.renew(job.lease_s):
             return True
-        job.lease = self._hub.lease(f"job:{job.name}", job.lease_s)
+        job.lease = self.hub.lease(f"job:{job.name}", job.lease_s)
         return job.lease is not None
 
     def _renew(self, job: _PeriodicJob) -> None:
@@ -297,7 +289,7 @@ class BackgroundScheduler:
             try:
                 lease.renew(job.lease_s)
             except Exception as error:  # noqa: BLE001 - the timer must continue
-                self._logger.warning("the lease of %r cannot be renewed: %s", job.name, error)
+                self.logger.warning("the lease of %r cannot be renewed: %s", job.name, error)
 
     def _release(self, job: _PeriodicJob) -> None:
         self._get_process()  # in a new child this forgets the parent's leases
@@ -306,7 +298,7 @@ class BackgroundScheduler:
             try:
                 lease.release()
             except Exception as error:  # noqa: BLE001 - it expires by itself
-                self._logger.debug("the lease of %r cannot be released: %s", job.name, error)
+                self.logger.debug("the lease of %r cannot be released: %s", job.name, error)
 
 
 def _run_timer(reference: weakref.ref[BackgroundScheduler], process: _SchedulerProcess) -> None:

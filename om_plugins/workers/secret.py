@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 
 from ..protocols import Clock, Hub
 
@@ -13,6 +14,7 @@ _KEY = "secret"
 _TTL_S = 10 * 365 * 86_400.0
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Secret:
     """Returns the secret when it is called; looked up on the first call.
 
@@ -23,31 +25,29 @@ class Secret:
         clock: to wait for another worker that is creating it.
     """
 
-    def __init__(
-        self, configured: Callable[[], bytes | str | None], *, hub: Hub, clock: Clock
-    ) -> None:
-        self._configured = configured
-        self._hub = hub
-        self._clock = clock
-        self._value: bytes | None = None
+    configured: Callable[[], bytes | str | None]
+    _: KW_ONLY
+    hub: Hub
+    clock: Clock
+    _value: bytes | None = field(init=False, default=None)
 
     def __call__(self) -> bytes:
         """Return the secret's bytes."""
         if self._value is None:
-            configured = self._configured()
+            configured = self.configured()
             own = configured.encode() if isinstance(configured, str) else configured
             self._value = own or self._share_random()
         return self._value
 
     def _share_random(self) -> bytes:
         """Return a random secret, which the first worker puts into the hub for all others."""
-        found = self._hub.get(_KEY)
+        found = self.hub.get(_KEY)
         if not isinstance(found, bytes):
-            if self._hub.increment(f"{_KEY}:claim", ttl=60) == 1:
-                self._hub.put(_KEY, secrets.token_bytes(32), ttl=_TTL_S)
+            if self.hub.increment(f"{_KEY}:claim", ttl=60) == 1:
+                self.hub.put(_KEY, secrets.token_bytes(32), ttl=_TTL_S)
             for _ in range(20):
-                found = self._hub.get(_KEY)
+                found = self.hub.get(_KEY)
                 if isinstance(found, bytes):
                     break
-                self._clock.sleep(0.05)
+                self.clock.sleep(0.05)
         return found if isinstance(found, bytes) else secrets.token_bytes(32)

@@ -90,7 +90,7 @@ def test_the_shared_http_cache_is_halved_as_well():
         for step in found
         if isinstance(step, FreeMemory)
     ]
-    step._pressure = lambda: 0.95
+    step.pressure = lambda: 0.95
     told = step.run("chain:a", 10)
     assert 0 < runtime.part_of("http_cache").cache.stats().size_bytes <= size / 2
     gone = (

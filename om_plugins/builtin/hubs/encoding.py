@@ -103,11 +103,12 @@ def check_name(name: str) -> str:
 
 
 def check_ttl(name: str, ttl: float) -> float:
-    """Check a time to live in seconds.
+    """Check a name, and a time to live in seconds.
 
     Raises:
-        ValueError: it is not a finite number above 0.
+        ValueError: :func:`check_name` refuses the name, or the time is not a finite number above 0.
     """
+    check_name(name)
     if not ttl > 0 or math.isinf(ttl):
         raise ValueError(f"hub {name!r}: ttl must be a number of seconds above 0, not {ttl!r}")
     return ttl

@@ -174,7 +174,6 @@ class RedisHub:
             first = b"(" + names[-1]
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
-        check_name(key)
         check_ttl(key, ttl)
         check_amount(key, amount)
         return int(self._run(lua.COUNT, (self._counter + key,), (amount, _to_milliseconds(ttl))))
@@ -182,7 +181,6 @@ class RedisHub:
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, name: str, ttl: float) -> HubLease | None:
-        check_name(name)
         check_ttl(name, ttl)
         token = self._run(lua.LEASE, (self._last, self._lease + name), (_to_milliseconds(ttl),))
         return None if token is None else HubLease(self, name, int(token))

@@ -95,9 +95,8 @@ class SqliteHub:
             message = cursor.lastrowid or 0
             count = self._published.get(topic, 0)
             self._published[topic] = count + 1
-            if (
-                count % self._trim_every == 0
-            ):  # also with the first message of a process, which may be short-lived
+            # also with the first message of a process, which may be short-lived
+            if count % self._trim_every == 0:
                 self._trim(db, topic, now)
         return write_id(message)
 
@@ -170,7 +169,6 @@ class SqliteHub:
         return result
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
-        check_name(key)
         check_ttl(key, ttl)
         check_amount(key, amount)
         with self._begin_transaction() as db:
@@ -188,7 +186,6 @@ class SqliteHub:
     # --- leases ---------------------------------------------------------------------------------
 
     def lease(self, name: str, ttl: float) -> HubLease | None:
-        check_name(name)
         check_ttl(name, ttl)
         with self._begin_transaction() as db:
             now = self._clock.time()

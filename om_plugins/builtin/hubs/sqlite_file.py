@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import HubError
@@ -33,16 +34,14 @@ _BUSY_S = 2.0
 _FILE_CHECK_EVERY_S = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class _ConnectionSlot:
     """One connection and its lock."""
 
-    __slots__ = ("checked", "db", "file", "lock")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.db: sqlite3.Connection | None = None
-        self.file: tuple[int, int] = (0, 0)
-        self.checked = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    db: sqlite3.Connection | None = None
+    file: tuple[int, int] = (0, 0)
+    checked: float = 0.0
 
     def close(self) -> None:
         db, self.db = self.db, None
@@ -51,14 +50,12 @@ class _ConnectionSlot:
                 db.close()
 
 
+@dataclass(slots=True, eq=False)
 class _ConnectionSlots:
     """The connections of one process. Readers do not wait for a writer that waits for a lock."""
 
-    __slots__ = ("reader", "writer")
-
-    def __init__(self) -> None:
-        self.reader = _ConnectionSlot()
-        self.writer = _ConnectionSlot()
+    reader: _ConnectionSlot = field(default_factory=_ConnectionSlot)
+    writer: _ConnectionSlot = field(default_factory=_ConnectionSlot)
 
 
 class HubFile:
@@ -98,10 +95,8 @@ class HubFile:
                 now = self._clock.monotonic()
                 if slot.db is not None and now - slot.checked >= _FILE_CHECK_EVERY_S:
                     slot.checked = now
-                    if (
-                        self._read_identity() != slot.file
-                    ):  # deleted or replaced: others use a new one
-                        slot.close()
+                    if self._read_identity() != slot.file:
+                        slot.close()  # deleted or replaced: others use a new one
                 if slot.db is None:
                     slot.db = self._connect()
                     slot.file = self._read_identity()
@@ -139,9 +134,8 @@ class HubFile:
             cached_statements=64,
         )
         try:
-            with transaction(
-                db, "DEFERRED"
-            ):  # one consistent view, as another process may create the tables now
+            # one consistent view, as another process may create the tables now
+            with transaction(db, "DEFERRED"):
                 made = self._is_hub(db)
             if not made:
                 self._make_tables(db)
@@ -162,9 +156,8 @@ class HubFile:
             return
         directory = self.path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(
-            directory.iterdir()
-        ):  # a directory of the hub alone: it must not be committed to a repository
+        if not any(directory.iterdir()):
+            # a directory of the hub alone: it must not be committed to a repository
             (directory / ".gitignore").write_text("*\n")
         # O_EXCL: opening and closing a file that a connection of this process has open would
         # release the POSIX locks of that connection. SQLite gives the WAL the same mode.

@@ -12,8 +12,9 @@ import re
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cachelib.file import FileSystemCache
@@ -23,11 +24,10 @@ from ...hookspecs import hookimpl
 from ...protocols import CacheStoreFactory, PluginContext
 from ...settings.urls import CheckedFactory
 from ...types import PluginInfo
+from .cachelib_bytes import RawBytes, to_seconds
 
 __all__ = ["FileStore"]
 
-_YEAR_S = 366 * 86400
-_MAX_FILE = 256 * 2**20
 _SWEEP_S = 600.0
 _EXPIRY = struct.Struct("I")
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -45,19 +45,7 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
     return {"file": CheckedFactory(FileStore.from_url, FileStore.from_url)}
 
 
-class _RawBytes:
-    """A serializer for cachelib that writes and reads bytes unchanged."""
-
-    @staticmethod
-    def dump(value: bytes, file: IO[bytes]) -> None:
-        file.write(value)
-
-    @staticmethod
-    def load(file: IO[bytes]) -> bytes | None:
-        data = file.read(_MAX_FILE + 1)
-        return data if len(data) <= _MAX_FILE else None
-
-
+@dataclass(slots=True, eq=False)
 class FileStore:
     """Bytes in files of mode 0600, in a folder of mode 0700; the first use makes the folder.
 
@@ -71,15 +59,13 @@ class FileStore:
         now: Unix time.
     """
 
-    def __init__(
-        self, folder: Path, *, max_bytes: int = 2**30, now: Callable[[], float] = time.time
-    ) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._now = now
-        self._files: FileSystemCache | None = None
-        self._next_sweep = -math.inf
-        self._written = 0
+    folder: Path
+    _: KW_ONLY
+    max_bytes: int = 2**30
+    now: Callable[[], float] = time.time
+    _files: FileSystemCache | None = field(init=False, default=None)
+    _next_sweep: float = field(init=False, default=-math.inf)
+    _written: int = field(init=False, default=0)
 
     @classmethod
     def from_url(cls, url: str) -> FileStore:
@@ -102,19 +88,17 @@ class FileStore:
         options = parse_qs(parts.query, keep_blank_values=True)
         unknown = set(options) - {"max_bytes"}
         if unknown:
-            raise ConfigError(
-                "OM_CACHE_URL", url, f"unknown option {min(unknown)!r}; known is max_bytes"
-            )
+            why = f"unknown option {min(unknown)!r}; known is max_bytes"
+            raise ConfigError("OM_CACHE_URL", url, why)
         largest = options.get("max_bytes", [str(2**30)])[-1]
         if not re.fullmatch(r"[1-9]\d{0,15}", largest):
-            raise ConfigError(
-                "OM_CACHE_URL", url, f"max_bytes must be a number of bytes, not {largest!r}"
-            )
+            why = f"max_bytes must be a number of bytes, not {largest!r}"
+            raise ConfigError("OM_CACHE_URL", url, why)
         return cls(Path(unquote(parts.path)), max_bytes=int(largest))
 
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``."""
-        found = self._opened().get(key)
+        found = self._open().get(key)
         return found if isinstance(found, bytes) else None
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
@@ -123,27 +107,25 @@ class FileStore:
         Raises:
             OSError: it could not be written.
         """
-        files = self._opened()
-        # 0 would mean for ever to cachelib, and the expiry has 32 bits in the file
-        seconds = min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
-        if not files.set(key, value, timeout=seconds):
-            raise OSError(f"cannot write to the cache folder {str(self._folder)!r}")
+        files = self._open()
+        if not files.set(key, value, timeout=to_seconds(ttl)):
+            raise OSError(f"cannot write to the cache folder {str(self.folder)!r}")
         self._written += len(value)
-        now = self._now()
-        if now >= self._next_sweep or self._written >= self._max_bytes // 8:
+        now = self.now()
+        if now >= self._next_sweep or self._written >= self.max_bytes // 8:
             self._next_sweep, self._written = now + _SWEEP_S, 0
             self.sweep()
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
-        self._opened().delete(key)
+        self._open().delete(key)
 
     def sweep(self) -> int:
         """Remove what is expired, and what is too much. Returns how many files went."""
-        now = self._now()
+        now = self.now()
         gone: list[Path] = []
         kept: list[tuple[float, int, Path]] = []
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if not _NAME.fullmatch(path.name):
                 continue  # not a value of ours, or one that is being written
             try:
@@ -159,7 +141,7 @@ class FileStore:
                 kept.append((ends, size, path))
         total = sum(size for _, size, _ in kept)
         for _, size, path in sorted(kept, key=lambda one: one[0]):
-            if total <= self._max_bytes:
+            if total <= self.max_bytes:
                 break
             gone.append(path)
             total -= size
@@ -167,11 +149,11 @@ class FileStore:
             path.unlink(missing_ok=True)
         return len(gone)
 
-    def _opened(self) -> FileSystemCache:
+    def _open(self) -> FileSystemCache:
         if self._files is None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # threshold 0: cachelib's own pruning counts in a file, which workers overwrite
-            files: Any = FileSystemCache(str(self._folder), threshold=0, hash_method=hashlib.sha256)
-            files.serializer = _RawBytes
+            files: Any = FileSystemCache(str(self.folder), threshold=0, hash_method=hashlib.sha256)
+            files.serializer = RawBytes
             self._files = files
         return self._files

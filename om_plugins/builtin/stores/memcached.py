@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import os
 import re
 import time
@@ -23,10 +22,10 @@ from ...errors import ConfigError, MissingExtra
 from ...hookspecs import hookimpl
 from ...protocols import CacheStoreFactory, PluginContext
 from ...types import PluginInfo
+from .cachelib_bytes import to_seconds
 
 __all__ = ["MemcachedStore"]
 
-_YEAR_S = 366 * 86400
 _PORT = 11211
 _TIMES = {"connect_timeout": 0.5, "timeout": 1.0}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@\s]+)(?::(\d{1,5}))?")
@@ -69,7 +68,7 @@ class MemcachedStore:
             raise MissingExtra("OM_CACHE_URL", url, "memcached") from None
         # Looking up a host imports it; a child forked just then would wait for that for ever.
         importlib.import_module("encodings.idna")
-        self._servers, self._options = _parsed(url)
+        self._servers, self._options = _parse_url(url)
         self._processes: dict[int, tuple[Any, Any]] = {}
         # an application that is dropped without a word leaves no connection open
         weakref.finalize(self, _close, self._processes).atexit = False
@@ -85,25 +84,26 @@ class MemcachedStore:
         Raises:
             OSError, pymemcache.MemcacheError: the server does not answer; so do other methods.
         """
-        found = self._here().get(_named(key))
+        found = self._get_clients()[0].get(_make_key(key))
         return found if isinstance(found, bytes) else None
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones."""
-        self._written(key, lambda: self._here().set(_named(key), value, timeout=_seconds(ttl)))
+        cache = self._get_clients()[0]
+        self._write(key, lambda: cache.set(_make_key(key), value, timeout=_seconds(ttl)))
 
     def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
         """See :class:`om_plugins.protocols.FencedStore`; by memcached's own ``cas``."""
-        name, client = _named(key), self._pair()[1]
+        name, client = _make_key(key), self._get_clients()[1]
         ends = int(time.time()) + _seconds(ttl)  # longer than a month must be a Unix time
         if before is None:
-            return self._written(key, lambda: client.add(name, value, expire=ends))
+            return self._write(key, lambda: client.add(name, value, expire=ends))
         there, number = client.gets(name)
         if not isinstance(there, bytes) or not there.startswith(before):
             return False
-        return self._written(key, lambda: client.cas(name, value, number, expire=ends))
+        return self._write(key, lambda: client.cas(name, value, number, expire=ends))
 
-    def _written(self, key: str, write: Callable[[], object]) -> bool:
+    def _write(self, key: str, write: Callable[[], object]) -> bool:
         """What a write answered; of a value that the server does not take, nothing is there."""
         try:
             return bool(write())
@@ -115,25 +115,22 @@ class MemcachedStore:
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
-        self._here().delete(_named(key))
+        self._get_clients()[0].delete(_make_key(key))
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
         _close(self._processes)
 
-    def _here(self) -> Any:
-        return self._pair()[0]
-
-    def _pair(self) -> tuple[Any, Any]:
+    def _get_clients(self) -> tuple[Any, Any]:
         """cachelib's cache, and the client that it asks."""
         pid = os.getpid()
         found = self._processes.get(pid)
         if found is None:
-            client = self._client()
+            client = self._make_client()
             found = self._processes.setdefault(pid, (MemcachedCache(client), client))
         return found
 
-    def _client(self) -> Any:
+    def _make_client(self) -> Any:
         options = {"no_delay": True, "default_noreply": False, **self._options}
         if len(self._servers) == 1:
             return self._pymemcache.PooledClient(self._servers[0], **options)
@@ -148,7 +145,7 @@ def _close(processes: dict[int, tuple[Any, Any]]) -> None:
         found[1].close()
 
 
-def _parsed(url: str) -> tuple[list[str | tuple[str, int]], dict[str, float]]:
+def _parse_url(url: str) -> tuple[list[str | tuple[str, int]], dict[str, float]]:
     """The servers, and the times of a connection."""
     parts = urlsplit(url)
     options: dict[str, float] = dict(_TIMES)
@@ -178,10 +175,10 @@ def _parsed(url: str) -> tuple[list[str | tuple[str, int]], dict[str, float]]:
 
 def _seconds(ttl: float) -> int:
     # one more: they are added to the whole second that the clock shows
-    return min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S) + 1
+    return to_seconds(ttl) + 1
 
 
-def _named(key: str) -> str:
+def _make_key(key: str) -> str:
     if _PLAIN.fullmatch(key):
         return f"om:{key}"
     return f"om#{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -6,8 +6,8 @@ cachelib's own serializer would unpickle any value in the Redis. The client is t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cachelib.redis import RedisCache
@@ -16,11 +16,9 @@ from ...hookspecs import hookimpl
 from ...protocols import CacheStoreFactory, PluginContext
 from ...types import PluginInfo
 from ..hubs.redis_connection import SCHEMES, RedisConnection
+from .cachelib_bytes import MAX_BYTES, RawBytes, to_seconds
 
 __all__ = ["RedisStore"]
-
-_YEAR_S = 366 * 86400
-_MAX_VALUE = 256 * 2**20
 
 _IF_THERE = """
 -- KEYS: value. ARGV: how what is there begins ('' for nothing), new value, seconds
@@ -49,36 +47,24 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
     return dict.fromkeys(SCHEMES, RedisStore)
 
 
-class _RawBytes:
-    """A serializer for cachelib that writes and reads bytes unchanged."""
-
-    @staticmethod
-    def dumps(value: bytes) -> bytes:
-        return value
-
-    @staticmethod
-    def loads(value: bytes | None) -> bytes | None:
-        return value
-
-
+@dataclass(slots=True, eq=False)
 class _Client:
-    """What cachelib asks of redis-py; nothing that is larger than a value may be is read."""
+    """What cachelib asks of redis-py. A value that is too large is not read."""
 
-    def __init__(self, link: RedisConnection) -> None:
-        self._link = link
+    link: RedisConnection
 
     def get(self, name: str) -> bytes | None:
-        found = self._link.read_bytes(name, _MAX_VALUE)
-        return found if found is not None and len(found) <= _MAX_VALUE else None
+        found = self.link.read_bytes(name, MAX_BYTES)
+        return found if found is not None and len(found) <= MAX_BYTES else None
 
     def set(self, name: str, value: bytes, ex: int) -> Any:
-        return self._link.call(lambda client: client.set(name, value, ex=ex))
+        return self.link.call(lambda client: client.set(name, value, ex=ex))
 
     def setex(self, name: str, value: bytes, time: int) -> Any:
         return self.set(name, value, time)  # what cachelib called before 0.14
 
     def delete(self, name: str) -> Any:
-        return self._link.call(lambda client: client.delete(name))
+        return self.link.call(lambda client: client.delete(name))
 
 
 class RedisStore:
@@ -95,7 +81,7 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self._link = RedisConnection("OM_CACHE_URL", url, ConnectionError)
         values: Any = RedisCache(host=_Client(self._link))
-        values.serializer = _RawBytes
+        values.serializer = RawBytes
         self._values = values
 
     @staticmethod
@@ -109,34 +95,30 @@ class RedisStore:
         Raises:
             ConnectionError: the server does not answer; so do the other methods.
         """
-        found: bytes | None = self._values.get(_named(key))
+        found: bytes | None = self._values.get(_make_key(key))
         return None if found is None else found[1:]
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep ``value`` for ``ttl`` seconds, rounded up to whole ones."""
-        self._values.set(_named(key), b"=" + value, timeout=_seconds(ttl))
+        self._values.set(_make_key(key), b"=" + value, timeout=to_seconds(ttl))
 
     def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> bool:
         """See :class:`om_plugins.protocols.FencedStore`; one step on the server."""
         there = b"" if before is None else b"=" + before
 
         def ask(client: Any) -> Any:
-            return client.eval(_IF_THERE, 1, _named(key), there, b"=" + value, _seconds(ttl))
+            return client.eval(_IF_THERE, 1, _make_key(key), there, b"=" + value, to_seconds(ttl))
 
         return bool(self._link.call(ask))
 
     def delete(self, key: str) -> None:
         """Forget it; a missing key is fine."""
-        self._values.delete(_named(key))
+        self._values.delete(_make_key(key))
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
         self._link.close()
 
 
-def _seconds(ttl: float) -> int:
-    return min(max(1, math.ceil(min(ttl, _YEAR_S))), _YEAR_S)
-
-
-def _named(key: str) -> str:
+def _make_key(key: str) -> str:
     return f"om:cache:{key}"

@@ -119,7 +119,7 @@ def test_an_address_names_the_folder(tmp_path):
     store = FileStore.from_url(f"file://{tmp_path}/with%20space?max_bytes=5000")
     store.set("k", b"v", 60)
     assert (tmp_path / "with space").is_dir()
-    assert store._max_bytes == 5000
+    assert store.max_bytes == 5000
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_what_is_no_value_of_a_store_is_a_miss(store, redis_server, monkeypatch)
     assert store.get("k") is None
     store.set("k", b"v", 60)
     assert store.get("k") == b"v"
-    monkeypatch.setattr("om_plugins.builtin.stores.redis._MAX_VALUE", 1000)
+    monkeypatch.setattr("om_plugins.builtin.stores.redis.MAX_BYTES", 1000)
     redis_server.client.set("om:cache:k", b"=" + b"x" * 1000)
     assert store.get("k") is None
 
