@@ -28,8 +28,9 @@ any other kind has the row of :class:`OpenManagerError` itself.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import ClassVar, Literal, Self
 
@@ -200,8 +201,6 @@ class Transient(EngineError):
     """It failed in a way that may pass: a refused connection, a 502, a dropped body."""
 
     retry = Retry.IF_SAFE
-    next_tier = NextTier.UNLESS_SPENT
-    trips = True
 
 
 class RateLimited(EngineError):
@@ -216,9 +215,6 @@ class RateLimited(EngineError):
 class AttemptTimeout(EngineError):
     """One attempt took longer than its share of the deadline."""
 
-    retry = Retry.IF_IDEMPOTENT
-    next_tier = NextTier.UNLESS_SPENT
-    trips = True
     http_status = 504
 
 
@@ -295,8 +291,6 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
 
     # A chain inside a chain has retried already, and nested retries multiply.
     retry = Retry.NEVER
-    next_tier = NextTier.UNLESS_SPENT
-    trips = True
     http_status = 503
 
     chain: str
@@ -331,6 +325,24 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
             or (isinstance(e, EngineUnavailable) and e.reason == "cooling down")
             for e in self.exceptions
         )
+
+
+def suggest(
+    name: object, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6
+) -> str:
+    """Return the known name that is most similar, as ``did you mean 'redis'?``.
+
+    Args:
+        name: the unknown name.
+        known: the names that are allowed.
+        otherwise: what to return when no name is similar; the list of all names when not given.
+        cutoff: how similar a name must be, 0 to 1 (see :func:`difflib.get_close_matches`).
+    """
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known are {', '.join(names)}" if otherwise is None else otherwise
 
 
 def without_password(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .core.call import Answer, Call
 from .core.engine import (
@@ -79,8 +79,19 @@ class CacheChange:
     scope: str = ""
 
 
+class _Counters:
+    """The base of dataclasses whose fields are numbers that can be added."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def add(self, other: Self) -> None:
+        """Add the numbers of another process, or of another part of this one."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 @dataclass(slots=True)
-class CacheStats:
+class CacheStats(_Counters):
     """What a cache counted since the process began. Nothing is estimated.
 
     Attributes:
@@ -126,14 +137,9 @@ class CacheStats:
         total = self.hits + self.misses
         return self.hits / total if total else None
 
-    def add(self, other: CacheStats) -> None:
-        """Add the counters of another process to these."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
 
 @dataclass(slots=True)
-class HttpCacheStats:
+class HttpCacheStats(_Counters):
     """What the HTTP cache counted in this process. Nothing is estimated.
 
     Attributes:
@@ -175,14 +181,9 @@ class HttpCacheStats:
         good = self.hits + self.stale + self.coalesced
         return good / (good + self.misses) if good + self.misses else None
 
-    def add(self, other: HttpCacheStats) -> None:
-        """Add another process's counters."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
 
 @dataclass(slots=True)
-class StoreStats:
+class StoreStats(_Counters):
     """How this process used a shared store.
 
     Attributes:
@@ -199,11 +200,6 @@ class StoreStats:
     failures: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
-
-    def add(self, other: StoreStats) -> None:
-        """Add another process's counters."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 Kind = Literal["success", "error", "warning", "info", "progress"]

@@ -17,6 +17,7 @@ from om_plugins.errors import (
     PluginError,
     RateLimited,
     Transient,
+    suggest,
 )
 from om_plugins.types import Attempt
 
@@ -99,3 +100,22 @@ def test_all_rate_limited_counts_engines_that_were_cooling_down() -> None:
     assert exhausted(RateLimited(), EngineUnavailable("e", "cooling down")).all_rate_limited
     assert not exhausted(RateLimited(), EngineUnavailable("e", "offline")).all_rate_limited
     assert not exhausted(RateLimited(), Transient()).all_rate_limited
+
+
+def test_the_most_similar_name_is_suggested():
+    assert suggest("redsi", ["memory", "redis"]) == "did you mean 'redis'?"
+
+
+def test_without_a_similar_name_all_are_listed_or_the_given_text_is_returned():
+    assert suggest("x", ["memory", "redis"]) == "known are memory, redis"
+    assert suggest("x", ["memory"], "install it") == "install it"
+    assert suggest("x", [], "") == ""
+
+
+def test_a_name_that_is_no_text_is_compared_by_its_text():
+    assert suggest(12345, ["123456"]) == "did you mean '123456'?"
+
+
+def test_the_cutoff_says_how_similar_a_name_must_be():
+    assert suggest("httq", ["http"], "no", cutoff=0.9) == "no"
+    assert suggest("httq", ["http"], "no", cutoff=0.7) == "did you mean 'http'?"

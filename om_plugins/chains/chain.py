@@ -7,7 +7,6 @@ how a call runs.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from blinker import NamedSignal
 
 from ..core.clock import SystemClock
 from ..core.fork import renew_after_fork
-from ..errors import Cancelled, ConfigError
+from ..errors import Cancelled, ConfigError, suggest
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
@@ -294,8 +293,7 @@ class EngineChain:
             if name in known:
                 check_chaos(name, one)
             elif name not in before.options:  # options from the start may be of a later engine
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+                hint = suggest(name, known, f"it has {', '.join(known)}")
                 raise ConfigError(
                     f"chain {self.name!r}: engines", name, f"no engine has that name; {hint}"
                 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..plugins.feature import Card, Feature, Finding, nearest
-from ..settings.kinds import BOOL, number, partial, single
+from ..settings.kinds import BOOL, number, single
+from ..settings.kinds import partial as partial_table
 from ..settings.table import Table, key
 from .options import ChainPolicy
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from ..plugins.kit import Kit
     from ..types import EngineSpec
     from .chain import EngineChain
+
+_key = partial(key, group="Engines")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,29 +36,25 @@ class ChainKeys(Table):
         for old, new in ChainPolicy.RENAMED.items()
     }
 
-    chain_defaults: ChainPolicy = key(
+    chain_defaults: ChainPolicy = _key(
         ChainPolicy(),
         single(ChainPolicy, "OM_CHAIN_DEFAULTS"),
         "how chains treat their engines: `{'timeout': 5, 'retries': 1}`",
-        "Engines",
     )
-    chains: dict[str, dict[str, Any]] = key(
+    chains: dict[str, dict[str, Any]] = _key(
         {},
-        partial(ChainPolicy, "OM_CHAINS"),
+        partial_table(ChainPolicy, "OM_CHAINS"),
         "what is different for single chains: `{'assistant': {'timeout': 30}}`",
-        "Engines",
     )
-    breaker_shared: bool = key(
+    breaker_shared: bool = _key(
         False,
         BOOL,
         "a breaker that opens or is closed by a probe in one worker does so in all, by the hub",
-        "Engines",
     )
-    probe_interval: float = key(
+    probe_interval: float = _key(
         30.0,
         number(0, 86_400, "seconds"),
         "how often one worker probes the engines that have a `probe`; 0: never, as under `TESTING`",
-        "Engines",
     )
 
 
@@ -167,10 +167,7 @@ class Chains:
         """
         found = self.by_name.get(name)
         if found is None:
-            hint = (
-                nearest(name, self.by_name).replace("Did", "did")
-                or "add one with om.engine(..., chain=…)"
-            )
+            hint = suggest(name, self.by_name, "add one with om.engine(..., chain=…)")
             raise ConfigError("chain", name, f"no engine belongs to it; {hint}")
         return found
 

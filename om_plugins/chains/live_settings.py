@@ -11,7 +11,6 @@ the settings. Each chain applies it in one step; calls under way end as they beg
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import weakref
@@ -23,7 +22,7 @@ import msgspec
 
 from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..protocols import Clock, Hub, Lease, Scheduler
 from .chain import EngineChain
 from .options import ChainPolicy, EngineOptions
@@ -289,8 +288,7 @@ class LiveSettings:
     def _check_name(self, chain: str) -> None:
         known = list(self._chains())
         if chain != EVERY_CHAIN and chain not in known:
-            near = difflib.get_close_matches(str(chain), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)} and '*'"
+            hint = suggest(chain, known, f"known are {', '.join(known)} and '*'")
             raise ConfigError("chain", chain, f"no engine belongs to it; {hint}")
 
     def _check_engines(self, chain: str, engines: Mapping[str, object]) -> None:
@@ -302,9 +300,8 @@ class LiveSettings:
         }
         for engine, said in engines.items():
             if said is not None and engine not in names:
-                near = difflib.get_close_matches(str(engine), names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
-                raise ConfigError(f"chain {chain!r}: engines", engine, f"no such engine; {hint}")
+                reason = f"no such engine; {suggest(engine, names)}"
+                raise ConfigError(f"chain {chain!r}: engines", engine, reason)
 
 
 def _check_options(options: Mapping[str, object], where: str) -> None:

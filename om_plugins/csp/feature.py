@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
@@ -25,6 +26,8 @@ MAX_SHOWN = 30
 CARD_S = 10.0
 """Seconds for which a card is used again, because making one scans the hub."""
 
+_key = partial(key, group="Security headers")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CspKeys(Table):
@@ -32,68 +35,56 @@ class CspKeys(Table):
 
     PREFIX: ClassVar[str] = "OM_"
 
-    csp_mode: str = key(
+    csp_mode: str = _key(
         "adopt",
         choice("adopt", "enforce", "learn", "off"),
         "`adopt` enforces only what breaks nothing and reports on the strict policy; `enforce` "
         "enforces the strict policy; `learn` only reports; `off` sends none",
-        "Security headers",
     )
-    csp_preset: str = key(
+    csp_preset: str = _key(
         "strict",
         choice("strict", "compatible", "hash", "api", "own"),
         "`strict`: scripts need a nonce; `compatible`: external ones of the site and of "
         "`OM_CSP_SCRIPT_HOSTS` do not; `hash`: inline ones that never change do not either; "
         "`api`: pages may hold nothing at all; `own`: `OM_CSP` is the whole policy",
-        "Security headers",
     )
-    csp_script_hosts: tuple[str, ...] = key(
-        (), STRINGS, "hosts of the presets `compatible` and `hash`, such as `https://cdn.example`",
-        "Security headers"
-    )  # fmt: skip
-    csp: dict[str, tuple[str, ...] | None] = key(
-        {},
-        CSP_CHANGES,
-        "directives that replace those of the preset; `None` removes one",
-        "Security headers",
+    csp_script_hosts: tuple[str, ...] = _key(
+        (), STRINGS, "hosts of the presets `compatible` and `hash`, such as `https://cdn.example`"
     )
-    csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = key(
-        (), POLICIES, "more policies to enforce; in mode `learn` they are reported on",
-        "Security headers"
-    )  # fmt: skip
-    csp_report_also: tuple[dict[str, tuple[str, ...]], ...] = key(
-        (), POLICIES, "more policies to report on, such as a planned one", "Security headers"
+    csp: dict[str, tuple[str, ...] | None] = _key(
+        {}, CSP_CHANGES, "directives that replace those of the preset; `None` removes one"
     )
-    csp_api: dict[str, tuple[str, ...]] | None = key(
+    csp_enforce_also: tuple[dict[str, tuple[str, ...]], ...] = _key(
+        (), POLICIES, "more policies to enforce; in mode `learn` they are reported on"
+    )
+    csp_report_also: tuple[dict[str, tuple[str, ...]], ...] = _key(
+        (), POLICIES, "more policies to report on, such as a planned one"
+    )
+    csp_api: dict[str, tuple[str, ...]] | None = _key(
         None,
         CSP,
         "the policy of JSON, images and style sheets; when not set `default-src 'none'` and what "
         "images need; none when empty",
-        "Security headers",
     )
-    csp_paths: dict[str, dict[str, Any]] = key(
-        {}, CSP_PATHS, "changes by path, as in `@om.csp(…)`; the longest pattern wins",
-        "Security headers"
-    )  # fmt: skip
-    csp_report_sample: float = key(
+    csp_paths: dict[str, dict[str, Any]] = _key(
+        {}, CSP_PATHS, "changes by path, as in `@om.csp(…)`; the longest pattern wins"
+    )
+    csp_report_sample: float = _key(
         0.01,
         number(0, 1),
         "share of HTML responses that ask browsers for reports (all in debug mode; none under "
         "`TESTING`, unless it is 1)",
-        "Security headers",
     )
-    csp_auto_nonce: bool = key(
+    csp_auto_nonce: bool = _key(
         True,
         BOOL,
         "add nonces to the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
-        "Security headers",
     )
-    csp_hash_attributes: bool = key(
+    csp_hash_attributes: bool = _key(
         False,
         BOOL,
         "allow the literal event handlers and `style` attributes of Jinja templates by their "
         "hashes (`'unsafe-hashes'`)",
-        "Security headers",
     )
 
 

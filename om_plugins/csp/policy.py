@@ -44,11 +44,8 @@ _FETCH_FALLBACKS: Mapping[str, tuple[str, ...]] = {
 """Which directive a browser asks when one is missing (CSP3, section 6.8.3)."""
 
 _SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
-    "base-uri",
-    "default-src",
-    "form-action",
-    "frame-ancestors",
-}
+    "base-uri", "default-src", "form-action", "frame-ancestors"
+}  # fmt: skip
 _WITHOUT_VALUE = frozenset({"block-all-mixed-content", "upgrade-insecure-requests"})
 _MAY_BE_EMPTY = frozenset({"sandbox", "trusted-types"})
 HTTPS_ONLY = frozenset({"upgrade-insecure-requests"})

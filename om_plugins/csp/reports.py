@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..core.body import read_body
+from ..core.problem import Refusal
 from ..signals import csp_violation_received
 from ..types import CspViolation
 from .violations import Violations
@@ -93,16 +94,8 @@ class ReportEndpoint:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "POST":
-            body = b"Browsers send reports here with POST.\n"
-            start_response(
-                "405 Method Not Allowed",
-                [
-                    ("Allow", "POST"),
-                    ("Content-Type", "text/plain; charset=utf-8"),
-                    ("Content-Length", str(len(body))),
-                ],
-            )
-            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+            refusal = Refusal(405, "Browsers send reports here with POST.", [("Allow", "POST")])
+            return refusal.send(environ, start_response)
         try:
             if not self._full():
                 root = environ.get("SCRIPT_NAME", "").removesuffix(self.prefix)

@@ -13,6 +13,8 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
+from ..errors import suggest
+
 __all__ = ["HASHES_SOURCE", "KEYWORDS", "NONCE_SOURCE", "folded", "unknown", "wrong"]
 
 NONCE_SOURCE = "'nonce'"
@@ -22,24 +24,12 @@ HASHES_SOURCE = "'hashes'"
 """Stands in a policy for the hashes that its page used; see hashes.py."""
 
 KEYWORDS = frozenset(
-    {
-        "'none'",
-        "'self'",
-        "'unsafe-inline'",
-        "'unsafe-eval'",
-        "'unsafe-hashes'",
-        "'strict-dynamic'",
-        "'report-sample'",
-        "'report-sha256'",
-        "'report-sha384'",
-        "'report-sha512'",
-        "'wasm-unsafe-eval'",
-        "'inline-speculation-rules'",
-        "'trusted-types-eval'",
-        NONCE_SOURCE,
-        HASHES_SOURCE,
-    }
-)
+    """
+    'none' 'self' 'unsafe-inline' 'unsafe-eval' 'unsafe-hashes' 'strict-dynamic'
+    'report-sample' 'report-sha256' 'report-sha384' 'report-sha512' 'wasm-unsafe-eval'
+    'inline-speculation-rules' 'trusted-types-eval'
+    """.split()  # noqa: SIM905 - a list of words
+) | {NONCE_SOURCE, HASHES_SOURCE}
 _BARE_KEYWORDS = frozenset(word.strip("'") for word in KEYWORDS)
 _OTHER_QUOTED: Mapping[str, frozenset[str]] = {
     "require-trusted-types-for": frozenset({"'script'"}),
@@ -47,23 +37,13 @@ _OTHER_QUOTED: Mapping[str, frozenset[str]] = {
     "webrtc": frozenset({"'allow'", "'block'"}),
 }
 _SANDBOX = frozenset(
-    {
-        "allow-downloads",
-        "allow-forms",
-        "allow-modals",
-        "allow-orientation-lock",
-        "allow-pointer-lock",
-        "allow-popups",
-        "allow-popups-to-escape-sandbox",
-        "allow-presentation",
-        "allow-same-origin",
-        "allow-same-site-none-cookies",
-        "allow-scripts",
-        "allow-storage-access-by-user-activation",
-        "allow-top-navigation",
-        "allow-top-navigation-by-user-activation",
-        "allow-top-navigation-to-custom-protocols",
-    }
+    """
+    allow-downloads allow-forms allow-modals allow-orientation-lock allow-pointer-lock
+    allow-popups allow-popups-to-escape-sandbox allow-presentation allow-same-origin
+    allow-same-site-none-cookies allow-scripts allow-storage-access-by-user-activation
+    allow-top-navigation allow-top-navigation-by-user-activation
+    allow-top-navigation-to-custom-protocols
+    """.split()  # noqa: SIM905 - a list of words
 )
 _HASH = re.compile(r"'(?:url-|eval-)?sha(256|384|512)-([A-Za-z0-9+/_-]+={0,2})'")
 _FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
@@ -112,11 +92,7 @@ def folded(source: str) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the reason of an error about an unknown name: a similar name, or all known ones."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name).strip().lower(), known, n=1, cutoff=0.6)
-    if near:
-        return f"unknown {kind}; did you mean {near[0]!r}?"
-    return f"unknown {kind}; known are {', '.join(known)}"
+    return f"unknown {kind}; {suggest(str(name).strip().lower(), sorted(known))}"
 
 
 def _wrong_word(directive: str, word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..csp.feature import CspKeys, read_preset
@@ -76,6 +77,9 @@ class ForceHttpsOptions(Table):
     )
 
 
+_key = partial(key, group="Security headers")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderKeys(Table):
     """The settings of the companion headers and of HTTPS."""
@@ -86,41 +90,36 @@ class HeaderKeys(Table):
         "OM_FORCE_HTTPS_EXEMPT": "OM_FORCE_HTTPS = {'exempt': …}",
     }
 
-    headers: dict[str, str | None] = key(
+    headers: dict[str, str | None] = _key(
         {},
         HEADERS,
         "companion headers, added when the app did not set them: overrides "
         "`X-Content-Type-Options`, `Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds "
         "others",
-        "Security headers",
     )
-    secure_cookies: bool = key(
+    secure_cookies: bool = _key(
         False,
         BOOL,
         "the session cookie and Flask-Login's are `Secure` (not in debug mode, not under "
         "`TESTING`), `HttpOnly` and `SameSite=Lax`, unless the app chose another value",
-        "Security headers",
     )
-    permissions_policy: dict[str, tuple[str, ...]] = key(
+    permissions_policy: dict[str, tuple[str, ...]] = _key(
         {},
         FEATURES,
         "which features of the browser pages may use: `{'geolocation': 'self', 'camera': []}`",
-        "Security headers",
     )
-    force_https: ForceHttpsOptions = key(
+    force_https: ForceHttpsOptions = _key(
         ForceHttpsOptions(all=False),
         single(ForceHttpsOptions, "OM_FORCE_HTTPS"),
         "redirect plain HTTP, except in debug mode; behind a proxy that ends TLS, set "
         "`OM_PROXIES`. Options turn it on, too: `{'exempt': ['/up']}`, unless they have "
         "`'all': False`",
-        "Security headers",
     )
-    hsts: HstsOptions | None = key(
+    hsts: HstsOptions | None = _key(
         None,
         single(HstsOptions, "OM_HSTS"),
         "browsers use HTTPS only: `{'max_age': 31536000}`; sent over HTTPS only, and never when "
         "not set",
-        "Security headers",
     )
 
 

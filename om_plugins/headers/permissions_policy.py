@@ -6,11 +6,10 @@ https://github.com/w3c/webappsec-permissions-policy/blob/main/features.md.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 
 __all__ = ["FEATURES", "build_permissions_policy"]
 
@@ -63,8 +62,7 @@ def build_permissions_policy(
     for feature, allowed in features.items():
         key = f"{where}[{feature!r}]"
         if feature not in FEATURES:
-            near = difflib.get_close_matches(feature.lower(), sorted(FEATURES), n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"they are listed at {_LIST}"
+            hint = suggest(feature.lower(), sorted(FEATURES), f"they are listed at {_LIST}")
             raise ConfigError(key, list(allowed), f"unknown feature; {hint}")
         words = [_word(key, one) for one in allowed]
         if "*" in words:

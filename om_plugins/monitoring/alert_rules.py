@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..types import EngineHealth, Health
 from ..workers.engine_health import count_fallbacks
 from .windows import Slot, sum_slots
@@ -97,9 +96,8 @@ def build_rules(options: Mapping[str, RuleOptions]) -> list[AlertRule]:
     known = {rule.name: rule for rule in RULES}
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-            raise ConfigError(f"OM_ALERTS[{name!r}]", options[name], f"unknown alert; {hint}")
+            reason = f"unknown alert; {suggest(name, known)}"
+            raise ConfigError(f"OM_ALERTS[{name!r}]", options[name], reason)
     rules = []
     for name, rule in known.items():
         own = options.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from ..plugins.feature import Card, Feature, Finding, Metric
@@ -41,28 +42,27 @@ class AlertOptions(Table):
     )
 
 
+_key = partial(key, group="Monitoring")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringKeys(Table):
     """The settings of monitoring, alerts and metrics."""
 
     PREFIX: ClassVar[str] = "OM_"
 
-    monitoring: bool = key(
-        True, BOOL, "count and time requests, sample the process, raise alerts", "Monitoring"
-    )
-    alerts: dict[str, AlertOptions] = key(
+    monitoring: bool = _key(True, BOOL, "count and time requests, sample the process, raise alerts")
+    alerts: dict[str, AlertOptions] = _key(
         {},
         table(AlertOptions, "OM_ALERTS"),
         "thresholds of `response_time`, `error_rate`, `memory`, `engine_offline`, "
         "`fallback_rate` and `cache_hits`",
-        "Monitoring",
     )
-    metrics: bool = key(
+    metrics: bool = _key(
         False,
         BOOL,
         "serve counters of all workers at `/_om/metrics` in Prometheus's formats, to whoever may "
         "open the console; needs the extra `prometheus`",
-        "Monitoring",
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 from ..core.histogram import Histogram
 from ..types import CacheStats, HttpCacheStats, StoreStats
@@ -14,6 +14,8 @@ from .windows import Slot, merge_workers, sum_slots
 from .worker_snapshots import MAX_GROUPS, RouteView, WorkerView
 
 __all__ = ["RATE_S", "build_overview", "build_point"]
+
+_Stats = TypeVar("_Stats", CacheStats, HttpCacheStats, StoreStats)
 
 RATE_S = 10
 """Current rates are those of the last complete seconds, this many."""
@@ -133,32 +135,29 @@ def _merge_routes(rows: Iterable[RouteView]) -> list[dict[str, Any]]:
     return table
 
 
-def _merge_cache(stats: Sequence[CacheStats]) -> dict[str, Any]:
-    total = CacheStats()
+def _add_up(total: _Stats, stats: Iterable[_Stats]) -> _Stats:
     for one in stats:
         total.add(one)
-    found: dict[str, Any] = {each.name: getattr(total, each.name) for each in fields(CacheStats)}
-    found["hits"] = total.hits
-    found["hit_rate"] = None if total.hit_rate is None else round(total.hit_rate, 4)
-    return found
+    return total
 
 
-def _merge_pages(stats: Sequence[HttpCacheStats]) -> dict[str, Any]:
-    total = HttpCacheStats()
-    for one in stats:
-        total.add(one)
-    rate = total.hit_rate
-    return {**asdict(total), "hit_rate": None if rate is None else round(rate, 4)}
+def _merge_cache(stats: Iterable[CacheStats]) -> dict[str, Any]:
+    total = _add_up(CacheStats(), stats)
+    return {**asdict(total), "hits": total.hits, "hit_rate": _round(total.hit_rate)}
 
 
-def _merge_store(stats: Sequence[StoreStats | None]) -> dict[str, int] | None:
+def _merge_pages(stats: Iterable[HttpCacheStats]) -> dict[str, Any]:
+    total = _add_up(HttpCacheStats(), stats)
+    return {**asdict(total), "hit_rate": _round(total.hit_rate)}
+
+
+def _merge_store(stats: Iterable[StoreStats | None]) -> dict[str, int] | None:
     known = [one for one in stats if one is not None]
-    if not known:
-        return None
-    total = StoreStats()
-    for one in known:
-        total.add(one)
-    return asdict(total)
+    return asdict(_add_up(StoreStats(), known)) if known else None
+
+
+def _round(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def _merge_groups(workers: Sequence[WorkerView]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ..core import sse
-from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
+from ..core.problem import Refusal
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage
 from ..workers.servers import stopping, stream_limit
@@ -111,16 +111,8 @@ class EventsEndpoint:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("REQUEST_METHOD") != "GET":
-            body = encode_problem(build_problem(405, "", "Read notifications with GET."))
-            start_response(
-                "405 Method Not Allowed",
-                [
-                    ("Allow", "GET"),
-                    ("Content-Type", CONTENT_TYPE),
-                    ("Content-Length", str(len(body))),
-                ],
-            )
-            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+            refusal = Refusal(405, "Read notifications with GET.", [("Allow", "GET")])
+            return refusal.send(environ, start_response)
         addresses, cookie = self._find_addresses(environ)
         query = parse_qs(environ.get("QUERY_STRING", "")[:1000])
         after = _check_id(environ.get("HTTP_LAST_EVENT_ID")) or _check_id(

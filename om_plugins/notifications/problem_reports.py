@@ -10,15 +10,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from .. import signals
 from ..core.body import BodyError, read_body
-from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
+from ..core.problem import Refusal
 from ..protocols import Clock, Hub, Notify
 from ..types import Notification, ProblemReport
 from .audience import OPERATORS
@@ -27,7 +26,7 @@ from .limits import clean_text
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["KEPT", "ProblemEndpoint", "ProblemReports", "read_report", "refuse"]
+__all__ = ["KEPT", "ProblemEndpoint", "ProblemReports", "read_report"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -127,20 +126,14 @@ class ProblemEndpoint:
     reports: ProblemReports
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("REQUEST_METHOD") != "POST":
-            return refuse(start_response, 405, "Send a report with POST.")
-        if environ.get("HTTP_X_OM") != "1":
-            return refuse(start_response, 403, "A report needs the header 'X-OM: 1'.")
+        trusted = environ.get("HTTP_X_OM") == "1"
         try:
-            body = read_report(environ)
-        except BodyError as error:
-            return refuse(start_response, error.status, str(error))
-        try:
-            fields = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            fields = None
-        if not isinstance(fields, dict):
-            return refuse(start_response, 400, "A report is a JSON object.")
+            body = read_report(environ, "" if trusted else "A report needs the header 'X-OM: 1'.")
+            fields = msgspec.json.decode(body, type=dict[str, Any])
+        except Refusal as refusal:
+            return refusal.send(environ, start_response)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return Refusal(400, "A report is a JSON object.").send(environ, start_response)
         report = self.reports.save(fields, environ)
         answer = msgspec.json.encode({"id": report.id})
         start_response(
@@ -154,23 +147,25 @@ class ProblemEndpoint:
         return [answer]
 
 
-def read_report(environ: WSGIEnvironment) -> bytes:
+def read_report(environ: WSGIEnvironment, why_not: str) -> bytes:
     """Read the body of a request with a report.
 
+    Args:
+        environ: the request.
+        why_not: why the sender of a POST may not report anything; "" when it may.
+
     Raises:
-        BodyError: it is too large, or cannot be read.
+        Refusal: the request is no POST, the sender may not report, or the body is too large or
+            cannot be read.
     """
-    return read_body(environ, MAX_BODY_BYTES)
-
-
-def refuse(start_response: StartResponse, status: int, detail: str) -> list[bytes]:
-    """Answer a request that is no report with a problem document."""
-    body = encode_problem(build_problem(status, "", detail))
-    headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
-    if status == 405:
-        headers.append(("Allow", "POST"))
-    start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-    return [body]
+    if environ.get("REQUEST_METHOD") != "POST":
+        raise Refusal(405, "Send a report with POST.", [("Allow", "POST")])
+    if why_not:
+        raise Refusal(403, why_not)
+    try:
+        return read_body(environ, MAX_BODY_BYTES)
+    except BodyError as error:
+        raise Refusal(error.status, str(error)) from None
 
 
 def _key(number: int) -> str:

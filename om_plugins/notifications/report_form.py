@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from ..core.body import BodyError
+from ..core.problem import Refusal
 from .limits import is_same_origin_path
-from .problem_reports import ProblemReports, read_report, refuse
+from .problem_reports import ProblemReports, read_report
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -39,14 +39,12 @@ class ReportForm:
     make_page: MakePage
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("REQUEST_METHOD") != "POST":
-            return refuse(start_response, 405, "Send a report with POST.")
-        if not (environ.get("HTTP_SEC_FETCH_SITE") or environ.get("HTTP_ORIGIN")):
-            return refuse(start_response, 403, "A browser that sends a report says from where.")
+        says = environ.get("HTTP_SEC_FETCH_SITE") or environ.get("HTTP_ORIGIN")
+        why_not = "" if says else "A browser that sends a report says from where."
         try:
-            form = _parse_form(read_report(environ))
-        except BodyError as error:
-            return refuse(start_response, error.status, str(error))
+            form = _parse_form(read_report(environ, why_not))
+        except Refusal as refusal:
+            return refusal.send(environ, start_response)
         url = form.get("url", "")
         if not is_same_origin_path(url):
             url = "/"
