@@ -57,11 +57,10 @@ class FailureScenarios:
             cookies: of the browser that shows the progress.
         """
         to = self._om.runtime.part_of("notifications").browsers.find_address(cookies) or "operators"
-        started: bool = self._om.runtime.part_of("recovery").recovery.recover(_SUBJECT, to)
-        return started
+        return self._om.recovery.recover(_SUBJECT, to)
 
     def _cooldown_s(self, before: float) -> float:
-        recovery = self._om.runtime.part_of("recovery").recovery
+        recovery = self._om.recovery
         patterns = [one for one in recovery.patterns() if one.subject == _SUBJECT]
         if not patterns:
             return 0.0

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..notifications.notifications import Notifications
     from ..notifications.problem_reports import ProblemReports
     from ..protocols import Hub
+    from ..recovery.recovery import Recovery
+    from ..recovery.wrong_methods import WrongMethods
 
 __all__ = ["CurrentParts"]
 
@@ -84,6 +86,14 @@ class CurrentParts:
         """
         self.runtime.part_of("chains").live.configure(chain, lasts=lasts, **options)
 
+    def reset_chain(self, chain: str | None = None) -> None:
+        """Take the changes of :meth:`configure` back, in every worker.
+
+        Args:
+            chain: the name of a chain; ``None`` for all chains.
+        """
+        self.runtime.part_of("chains").live.reset(chain)
+
     def run_pending_jobs(self) -> None:
         """Run the background jobs that wait, in this thread. For tests.
 
@@ -130,6 +140,18 @@ class CurrentParts:
         """The problems that people reported: ``om.problem_reports.read(limit=20)``."""
         reports: ProblemReports = self.runtime.part_of("notifications").problem_reports
         return reports
+
+    @property
+    def recovery(self) -> Recovery:
+        """Finds patterns of errors and repairs what it can: ``om.recovery.patterns()``."""
+        recovery: Recovery = self.runtime.part_of("recovery").recovery
+        return recovery
+
+    @property
+    def wrong_methods(self) -> WrongMethods:
+        """Finds clients that use the wrong HTTP method: ``om.wrong_methods.current()``."""
+        wrong_methods: WrongMethods = self.runtime.part_of("recovery").wrong_methods
+        return wrong_methods
 
     @property
     def hub(self) -> Hub:

@@ -17,7 +17,7 @@ from flask import Blueprint, Flask, Response, abort, render_template_string, ses
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from om_plugins import OpenManager, hookimpl, signals
+from om_plugins import OpenManager, StaticEngine, hookimpl, signals
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.types import EngineSpec, EngineTraits, PluginInfo
 
@@ -609,3 +609,29 @@ def test_waiting_jobs_run_when_a_test_asks_for_it() -> None:
     assert done == []
     om.run_pending_jobs()
     assert done == [True]
+
+
+def test_the_changes_of_a_chain_are_taken_back() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    om = OpenManager(app)
+    om.add_engine(StaticEngine("one", {}), chain="a")
+    om.add_engine(StaticEngine("one", {}), chain="b")
+    for chain in ("a", "b"):
+        om.configure(chain, timeout=3)
+    om.reset_chain("a")
+    assert (om.chain("a").policy.timeout, om.chain("b").policy.timeout) == (10.0, 3.0)
+    om.reset_chain()
+    assert om.chain("b").policy.timeout == 10.0
+
+
+def test_the_parts_of_recovery_have_public_names() -> None:
+    app = Flask(__name__)
+    app.testing = True
+    om = OpenManager(app)
+    app.add_url_rule("/", "index", lambda: 1 / 0)
+    for _ in range(12):
+        app.test_client().post("/")
+    om.run_pending_jobs()
+    assert [one.subject for one in om.wrong_methods.current()] == ["route:/"]
+    assert om.recovery.patterns() == []
