@@ -28,8 +28,6 @@ from .execute import execute
 from .options import ChainPolicy, EngineOptions
 from .snapshot import ChainSnapshot, OnFailure
 
-__all__ = ["EngineChain", "OnFailure", "check_engine"]
-
 
 class EngineChain:
     """Asks engines in order (see :class:`om_plugins.protocols.Chain`).

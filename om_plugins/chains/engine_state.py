@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
-from ..errors import AttemptTimeout, EngineUnavailable
+from ..errors import AttemptTimeout, EngineUnavailable, NextTier
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
-from ..policies.error_table import NextTier, cooling_s, row_of
+from ..policies.error_table import cooling_s, row_of
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
@@ -25,8 +25,6 @@ from ..types import Answer, Call, EngineHealth, EngineSpec
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .options import EngineOptions
 from .stream import ChunkStream, End, close_upstream
-
-__all__ = ["EngineState", "check_chaos", "tier_of"]
 
 logger = logging.getLogger("om_plugins")
 

@@ -29,11 +29,11 @@ from ..errors import (
     ChainExhausted,
     ConfigError,
     EngineUnavailable,
+    NextTier,
 )
 from ..policies.backoff import full_jitter
 from ..policies.error_table import (
     RATE_LIMIT_MAX_S,
-    NextTier,
     asked_wait_s,
     cooling_s,
     may_have_run,
@@ -46,8 +46,6 @@ from ..types import Answer, Attempt, Call
 from .engine_state import EngineState
 from .snapshot import ChainSnapshot
 from .stream import ChunkStream, begin, is_stream
-
-__all__ = ["execute"]
 
 
 def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: float) -> Answer:

@@ -34,8 +34,6 @@ from .chain import EngineChain
 from .engine_state import EngineState
 from .sharing import EngineBus, EngineEvent, RetainedKey
 
-__all__ = ["PROBE_TIMEOUT_S", "HealthChecks", "probe_call"]
-
 logger = logging.getLogger("om_plugins")
 
 PROBE_TIMEOUT_S = 3.0

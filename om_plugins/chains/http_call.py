@@ -17,16 +17,6 @@ from ..types import Answer
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = [
-    "Headers",
-    "call_chain",
-    "describe_answer",
-    "iterate_text",
-    "limit_retry_after",
-    "render_json",
-    "render_payload",
-]
-
 Headers = list[tuple[str, str]]
 
 RETRY_AFTER_S = 5

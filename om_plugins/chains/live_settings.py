@@ -27,8 +27,6 @@ from ..protocols import Clock, Hub, Lease, Scheduler
 from .chain import EngineChain
 from .options import ChainPolicy, EngineOptions
 
-__all__ = ["DEFAULT_LASTS_S", "EVERY_CHAIN", "LiveChange", "LiveSettings"]
-
 logger = logging.getLogger("om_plugins")
 
 EVERY_CHAIN = "*"

@@ -28,8 +28,6 @@ from ..policies.breaker import Breaker
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
 
-__all__ = ["Ejection", "EngineLoad", "EngineTraffic", "LatencyQuantile", "Tier", "smooth_cycle"]
-
 EJECT_S = 30.0
 """The first ejection lasts this long; each one soon after another lasts that much longer."""
 EJECT_MAX_S = 300.0

@@ -32,8 +32,6 @@ from ..policies.breaker import Breaker, Change
 from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
 
-__all__ = ["READ_INTERVAL_S", "BreakerSharing", "EngineBus", "EngineEvent", "RetainedKey"]
-
 logger = logging.getLogger("om_plugins")
 
 READ_INTERVAL_S = 0.8

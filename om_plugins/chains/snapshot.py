@@ -19,8 +19,6 @@ from .engine_state import EngineState, tier_of
 from .load_balancing import Tier
 from .options import ChainPolicy, EngineOptions
 
-__all__ = ["ChainSnapshot", "OnFailure"]
-
 logger = logging.getLogger("om_plugins")
 
 OnFailure = Callable[[Call, Sequence[Attempt]], None]

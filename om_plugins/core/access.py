@@ -19,8 +19,6 @@ from .problem import Refusal
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["ask_auth", "check_host", "check_site"]
-
 logger = logging.getLogger("om_plugins")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

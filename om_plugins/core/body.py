@@ -15,16 +15,6 @@ import msgspec
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = [
-    "BodyError",
-    "close_body",
-    "convert",
-    "is_file_body",
-    "limit_reads",
-    "parse_length",
-    "read_body",
-]
-
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _PIECE_BYTES = 65_536
 

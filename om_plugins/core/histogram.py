@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["RELATIVE_ERROR", "Histogram", "bucket_of", "middle_of"]
-
 RELATIVE_ERROR = 1 / 64
 """How far a quantile may be from the recorded value, as a share of it."""
 

@@ -12,15 +12,6 @@ import msgspec
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = [
-    "CONTENT_TYPE",
-    "Headers",
-    "Refusal",
-    "build_problem",
-    "encode_problem",
-    "get_phrase",
-]
-
 CONTENT_TYPE = "application/problem+json"
 
 Headers = list[tuple[str, str]]

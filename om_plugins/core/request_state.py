@@ -26,8 +26,6 @@ import msgspec
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["KEY", "RequestState", "StateLayer", "begin", "end", "join_layers", "nest", "state_of"]
-
 KEY = "om_plugins.state"
 """The environ key of the :class:`RequestState`. It has a dot in it, because every key without one
 stands for a text (PEP 3333; ``wsgiref.validate`` refuses another value)."""

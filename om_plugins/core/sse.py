@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["CONTENT_TYPE", "HEADERS", "encode_event", "encode_heartbeat", "encode_retry"]
-
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 HEADERS = (

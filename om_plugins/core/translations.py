@@ -20,8 +20,6 @@ from werkzeug.http import parse_accept_header
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LANGUAGES", "Translations", "display_name", "load_translations"]
-
 LANGUAGES = ("en", "ko")
 """The languages that there are texts in. The first one is for everybody else."""
 

@@ -15,8 +15,6 @@ from .policy import Policy, add_sources
 from .sources import wrong
 from .violations import ViolationGroup
 
-__all__ = ["RISKS", "Risk", "Suggestion", "as_settings", "suggest"]
-
 Risk = Literal["none", "low", "medium", "high"]
 RISKS: tuple[Risk, ...] = ("none", "low", "medium", "high")
 """What a change costs, from nothing to the protection itself."""

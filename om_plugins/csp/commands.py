@@ -15,8 +15,6 @@ from .advisor import RISKS, Risk, Suggestion, as_settings, suggest
 from .jinja.lint import lint_all
 from .violations import groups
 
-__all__ = ["csp_group"]
-
 csp_group = click.Group(
     "csp", help="Look at templates and reports for the Content-Security-Policy."
 )

@@ -18,16 +18,6 @@ from ..core.request_state import RequestState
 from .policy import Policy
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
-__all__ = [
-    "OWN",
-    "add_hashes",
-    "check_notes",
-    "close_notes",
-    "hash_text",
-    "is_own",
-    "note_hash",
-]
-
 OWN = "'self'"
 """Noted for a tag that loads a file of the site itself, which the policy allows anyway."""
 

@@ -26,8 +26,6 @@ from .policy import (
 from .presets import API, BASELINE, FRAME_ANCESTORS, STRICT
 from .sources import HASHES_SOURCE, NONCE_SOURCE
 
-__all__ = ["Paths", "PolicyRules", "Sent"]
-
 _OF_PAGES = (NONCE_SOURCE, HASHES_SOURCE)
 
 _Directives = Mapping[str, object]

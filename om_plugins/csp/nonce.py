@@ -25,8 +25,6 @@ from ..core.request_state import KEY, RequestState, state_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Nonces", "nonce", "tag_nonce"]
-
 
 def nonce(environ: WSGIEnvironment) -> str:
     """Return this response's nonce, for use in the page.

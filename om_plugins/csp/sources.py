@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import suggest
 
-__all__ = ["HASHES_SOURCE", "KEYWORDS", "NONCE_SOURCE", "folded", "unknown", "wrong"]
-
 NONCE_SOURCE = "'nonce'"
 """Stands in a policy for the nonce of its response."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..protocols import Clock, Hub
     from ..types import CspViolation
 
-__all__ = ["ViolationGroup", "Violations"]
-
 KEEP_S = 7 * 86_400.0
 MAX_GROUPS = 300
 """Of one process; whoever sends more kinds than a site can have is inventing them."""

@@ -21,8 +21,6 @@ from .layer import HeaderPolicy
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["CachedPages", "HitHeaderPolicy"]
-
 Header = tuple[str, str]
 
 _CHANGES = frozenset({"header_changes", "hashes", "overrides"})

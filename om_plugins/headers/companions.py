@@ -21,14 +21,6 @@ from .permissions_policy import build_permissions_policy
 
 Header = tuple[str, str]
 
-__all__ = [
-    "DEFAULTS",
-    "Companion",
-    "apply_changes",
-    "list_companions",
-    "read_changes",
-]
-
 DEFAULTS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "strict-origin-when-cross-origin",

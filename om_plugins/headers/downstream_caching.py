@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Header = tuple[str, str]
 
-__all__ = ["MAX_BODY_BYTES", "PRIVATE", "LatePage", "answer_conditional", "make_private"]
-
 PRIVATE: Header = ("Cache-Control", "private")
 MAX_BODY_BYTES = 4 * 2**20
 """Larger pages keep the ETag that they have: nothing is held back for longer than it must."""

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError, suggest
 
-__all__ = ["FEATURES", "build_permissions_policy"]
-
 FEATURES = frozenset(
     """
     accelerometer all-screens-capture ambient-light-sensor aria-notify attribution-reporting

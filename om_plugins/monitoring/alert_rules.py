@@ -12,16 +12,6 @@ from ..types import EngineHealth, Health
 from ..workers.engine_health import count_fallbacks
 from .windows import Slot, sum_slots
 
-__all__ = [
-    "RULES",
-    "AlertRule",
-    "Reading",
-    "RuleOptions",
-    "build_rules",
-    "take_readings",
-    "wilson_lower",
-]
-
 _Z = 1.96
 _MIN_SAMPLES = 20
 """A share of fewer samples than this never makes an alert fire."""

@@ -19,8 +19,6 @@ from ..protocols import Clock, Hub
 from ..types import Alert
 from .alert_rules import AlertRule, Reading
 
-__all__ = ["HISTORY", "REPEAT_S", "AlertEvent", "AlertStates", "Alerts", "decode_alerts"]
-
 REPEAT_S = 3600.0
 """How often an alert that goes on is reported again."""
 HISTORY = 100

@@ -21,18 +21,6 @@ from ..protocols import Clock, Monitor, Scheduler
 from ..types import Sample
 from .windows import Slot, Windows
 
-__all__ = [
-    "MAX_ROUTES",
-    "OVERFLOW",
-    "QUEUE",
-    "UNMATCHED",
-    "Collector",
-    "FinishedRequest",
-    "MonitorQueues",
-    "RouteRow",
-]
-
-
 MAX_ROUTES = 500
 UNMATCHED = "<unmatched>"
 OVERFLOW = "<overflow>"

@@ -27,17 +27,6 @@ from ..protocols import Clock, Hub
 from ..types import Health
 from .collector import OVERFLOW, Collector
 
-__all__ = [
-    "BOUNDS_S",
-    "SharedCounters",
-    "SignalCounter",
-    "Totals",
-    "count_below_bounds",
-    "count_metrics",
-    "count_requests",
-]
-
-
 BOUNDS_S = (
     0.00390625, 0.0078125, 0.015625, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 )  # fmt: skip

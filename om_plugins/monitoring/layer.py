@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     RouteOf = Callable[[WSGIEnvironment], str | None]
     OnWrongMethod = Callable[[str, str, Sequence[str]], None]
 
-__all__ = ["MonitoringLayer", "WholeBody", "own_route"]
-
 Headers = list[tuple[str, str]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 

@@ -29,8 +29,6 @@ from .trend import POINTS, TrendGate
 from .windows import Slot, merge_workers
 from .worker_snapshots import EVERY_S, WorkerSnapshots, WorkerView, encode_own_slots, read_own_view
 
-__all__ = ["ALERTS_TOPIC", "EVALUATE_S", "Monitoring"]
-
 logger = logging.getLogger("om_plugins")
 
 ALERTS_TOPIC = "alerts"

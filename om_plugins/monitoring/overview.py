@@ -13,8 +13,6 @@ from . import alerts, trend
 from .windows import Slot, merge_workers, sum_slots
 from .worker_snapshots import MAX_GROUPS, RouteView, WorkerView
 
-__all__ = ["RATE_S", "build_overview", "build_point"]
-
 _Stats = TypeVar("_Stats", CacheStats, HttpCacheStats, StoreStats)
 
 RATE_S = 10

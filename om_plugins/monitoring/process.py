@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["SystemSample", "SystemSampler"]
-
 
 @dataclass(slots=True, frozen=True)
 class SystemSample:

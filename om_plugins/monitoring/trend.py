@@ -23,8 +23,6 @@ import msgspec
 
 from ..core.body import convert
 
-__all__ = ["GROUP", "POINTS", "Trend", "TrendGate", "Verdict", "decode_trends", "evaluate_trend"]
-
 Verdict = Literal["improving", "stable", "degrading", "no data"]
 
 GROUP = 5

@@ -16,8 +16,6 @@ import msgspec
 from ..core.body import convert
 from ..core.histogram import Histogram
 
-__all__ = ["LEVELS", "Slot", "Windows", "decode_slots", "merge_workers", "sum_slots"]
-
 LEVELS: tuple[tuple[int, int], ...] = ((1, 120), (10, 360), (300, 288))
 """The width in seconds and the number of slots of each level: two minutes, an hour, a day."""
 

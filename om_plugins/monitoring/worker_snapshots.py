@@ -25,17 +25,6 @@ from ..workers.engine_health import decode_health, encode_health
 from .collector import Collector
 from .windows import Slot, decode_slots
 
-__all__ = [
-    "EVERY_S",
-    "TTL_S",
-    "EncodedSlots",
-    "RouteView",
-    "WorkerSnapshots",
-    "WorkerView",
-    "encode_own_slots",
-    "read_own_view",
-]
-
 logger = logging.getLogger("om_plugins")
 
 EVERY_S = 10.0

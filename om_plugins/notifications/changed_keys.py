@@ -15,8 +15,6 @@ import msgspec
 from ..protocols import Hub
 from ..types import HubMessage
 
-__all__ = ["KEPT_S", "ChangedKeys"]
-
 KEPT_S = 60.0
 """How many seconds a browser may be away and still get a message."""
 

@@ -26,8 +26,6 @@ from .notifications import TOPIC
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ChangedKeySource", "EventsEndpoint"]
-
 RETRY_MS = 2000
 HEARTBEAT_S = 10.0
 ROTATE_S = 25.0

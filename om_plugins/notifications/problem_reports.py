@@ -26,8 +26,6 @@ from .limits import clean_text
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["KEPT", "ProblemEndpoint", "ProblemReports", "read_report"]
-
 logger = logging.getLogger("om_plugins")
 
 TOPIC = "problems"

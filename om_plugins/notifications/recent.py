@@ -10,8 +10,6 @@ from typing import Any
 from ..protocols import Hub
 from .audience import EVERYONE, OPERATORS
 
-__all__ = ["RecentNotifications"]
-
 MAX_RECENT = 30
 _BATCH = 1_000
 

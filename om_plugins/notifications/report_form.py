@@ -14,8 +14,6 @@ from .problem_reports import ProblemReports, read_report
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ReportForm"]
-
 _MESSAGE = "A page could not be shown"
 _MAX_FIELDS = 10
 

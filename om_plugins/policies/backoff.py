@@ -21,8 +21,6 @@ from ..core.clock import SystemClock
 from ..protocols import Clock
 from ..types import Call
 
-__all__ = ["BackoffSleeper", "full_jitter", "reserve_s"]
-
 RESERVE_SHARE = 0.05
 RESERVE_MAX_S = 0.25
 

@@ -33,8 +33,6 @@ from ..errors import ConfigError
 from .half_open import GrowingCooldown, Probes
 from .window import NEVER, CountWindow, TimeWindow, Window
 
-__all__ = ["Breaker", "BreakerView", "Change", "Forced", "State"]
-
 State = Literal["closed", "open", "half-open"]
 Forced = Literal["open", "closed"]
 Change = Literal["opened", "closed", "forced"]

@@ -13,17 +13,6 @@ from typing import cast
 
 from ..errors import NextTier, OpenManagerError, Retry, Sent
 
-__all__ = [
-    "RATE_LIMIT_MAX_S",
-    "NextTier",
-    "asked_wait_s",
-    "cooling_s",
-    "may_have_run",
-    "may_retry",
-    "row_of",
-    "sent_of",
-]
-
 RATE_LIMIT_DEFAULT_S = 1.0
 """How long a rate-limited engine cools down when it does not say."""
 RATE_LIMIT_MAX_S = 300.0

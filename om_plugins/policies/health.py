@@ -29,8 +29,6 @@ from ..types import EngineHealth, Health
 from .breaker import Breaker, BreakerView
 from .cooldown import Cooldown
 
-__all__ = ["HealthTracker", "health_of"]
-
 PROBES_TO_OFFLINE = 2
 """One failed probe alone may be bad luck."""
 

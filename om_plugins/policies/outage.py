@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Outage"]
-
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 10.0

@@ -13,8 +13,6 @@ from ..core.fork import renew_after_fork
 from .breaker import Breaker
 from .bulkhead import Bulkhead
 
-__all__ = ["BreakerKey", "BreakerRegistry", "OnBreaker"]
-
 BreakerKey = tuple[str, str]
 """Chain and engine, or "" and the shared key: the same in all workers."""
 

@@ -20,8 +20,6 @@ from .extension import is_html
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Hint", "lint", "lint_all"]
-
 Level = Literal["error", "note"]
 
 # private-use characters around the number of an expression, in the place of its value

@@ -14,8 +14,6 @@ from jinja2.lexer import Token
 
 from ..html.scan import Scanner, State
 
-__all__ = ["join_text", "scan"]
-
 # built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
 _TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})
 
