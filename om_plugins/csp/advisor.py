@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .policy import Policy, add_sources
-from .sources import wrong
+from .sources import check_source
 from .violations import ViolationGroup
 
 Risk = Literal["none", "low", "medium", "high"]
@@ -79,7 +79,7 @@ class Suggestion:
 
 def suggest(groups: Iterable[ViolationGroup]) -> list[Suggestion]:
     """Return one suggestion for each group, in their order."""
-    return [_suggestion(group) for group in groups]
+    return [_suggest_for(group) for group in groups]
 
 
 def as_settings(
@@ -105,25 +105,25 @@ def as_settings(
     return {name: list(value) for name, value in changed.items() if policy.get(name) != value}
 
 
-def _suggestion(group: ViolationGroup) -> Suggestion:
+def _suggest_for(group: ViolationGroup) -> Suggestion:
     directive, blocked = group.directive, group.blocked
     if directive.endswith("-attr"):
-        return _attribute(group)
+        return _suggest_for_attribute(group)
     if directive in ("require-trusted-types-for", "trusted-types"):
-        return _trusted_types(group)
+        return _suggest_for_trusted_types(group)
     if directive in _SCRIPT_TAGS or (directive == "default-src" and blocked in ("eval", "inline")):
-        return _script(group)
+        return _suggest_for_script(group)
     if directive in _STYLE_TAGS and blocked == "inline":
         return Suggestion(
             group,
             "Write the <style> in a template, where it gets its nonce; a script that makes one "
             "sets its nonce, or uses a style sheet object (adoptedStyleSheets).",
-            *_by_hash(group, directive),
+            *_allow_by_hash(group, directive),
         )
-    return _loaded(group)
+    return _suggest_for_file(group)
 
 
-def _attribute(group: ViolationGroup) -> Suggestion:
+def _suggest_for_attribute(group: ViolationGroup) -> Suggestion:
     script = group.directive.startswith("script")
     mend = (
         "Take the event handler (onclick=…) out and call addEventListener in a script; "
@@ -143,7 +143,7 @@ def _attribute(group: ViolationGroup) -> Suggestion:
     return Suggestion(group, mend, change, "low", "Every style attribute works.")
 
 
-def _script(group: ViolationGroup) -> Suggestion:
+def _suggest_for_script(group: ViolationGroup) -> Suggestion:
     directive, blocked = "script-src", group.blocked
     if blocked == "inline" and group.sample.lower().startswith("javascript:"):
         return Suggestion(
@@ -156,7 +156,7 @@ def _script(group: ViolationGroup) -> Suggestion:
             "Write the <script> in a template, where it gets its nonce, or give it "
             'nonce="{{ csp_nonce() }}". Markup that Python makes gets none.'
         )
-        return Suggestion(group, mend, *_by_hash(group, directive))
+        return Suggestion(group, mend, *_allow_by_hash(group, directive))
     if blocked == "eval":
         return Suggestion(
             group,
@@ -186,7 +186,7 @@ def _script(group: ViolationGroup) -> Suggestion:
         f"Give the tag its nonce (<script src=… nonce=…>), or load "
         f"{group.address or blocked} from a script that has one."
     )
-    source = _source(blocked)
+    source = _find_source(blocked)
     if not source:
         return Suggestion(group, mend)
     if source == "'self'":
@@ -202,7 +202,7 @@ def _script(group: ViolationGroup) -> Suggestion:
     return Suggestion(group, mend, {directive: (source,)}, "high" if everybody else "medium", cost)
 
 
-def _by_hash(
+def _allow_by_hash(
     group: ViolationGroup, directive: str
 ) -> tuple[Mapping[str, tuple[str, ...]], Risk, str]:
     if not group.hash:
@@ -212,7 +212,7 @@ def _by_hash(
     return {directive: (f"'{group.hash}'",)}, "low", cost
 
 
-def _trusted_types(group: ViolationGroup) -> Suggestion:
+def _suggest_for_trusted_types(group: ViolationGroup) -> Suggestion:
     if group.blocked == "trusted-types-policy":
         name = group.sample.partition(" ")[0].partition("|")[0]
         if name.replace("-", "").replace("_", "").isalnum() and name.isascii():
@@ -230,10 +230,10 @@ def _trusted_types(group: ViolationGroup) -> Suggestion:
     )
 
 
-def _loaded(group: ViolationGroup) -> Suggestion:
+def _suggest_for_file(group: ViolationGroup) -> Suggestion:
     risk, cost = _BY_TYPE.get(group.directive, ("medium", "It may be loaded from there."))
     blocked = group.blocked
-    source = _source(blocked)
+    source = _find_source(blocked)
     if not source:
         return Suggestion(
             group, "Look at the page: the browser did not say where it would have come from."
@@ -248,12 +248,12 @@ def _is_place(source: str) -> bool:
     return source == "'self'" or not source.startswith("'")
 
 
-def _source(blocked: str) -> str:
+def _find_source(blocked: str) -> str:
     """Return the source to write for a blocked origin or word; "" for what cannot be allowed."""
     if blocked == "self":
         return "'self'"
     if blocked in ("data", "blob", "filesystem", "mediastream"):
         return f"{blocked}:"
-    if "://" in blocked and not wrong("img-src", blocked, source_list=True):
+    if "://" in blocked and not check_source("img-src", blocked, source_list=True):
         return blocked
     return ""

@@ -46,10 +46,10 @@ def lint_command(kit: Kit, folders: tuple[Path, ...], errors: bool, as_json: boo
         print_json([dataclasses.asdict(hint) for hint in shown])
     else:
         for one in shown:
-            place = f"{_near(one.file)}:{one.line}"
+            place = f"{_shorten_path(one.file)}:{one.line}"
             click.echo(f"{place}: {one.level} {one.rule}: {plain(one.message)}")
             click.echo(f"    → {plain(one.fix)}")
-        click.echo(f"{_number(wrong, 'error')}, {_number(len(hints) - wrong, 'note')}.")
+        click.echo(f"{_count(wrong, 'error')}, {_count(len(hints) - wrong, 'note')}.")
     if wrong:
         raise SystemExit(1)
 
@@ -106,7 +106,7 @@ def _print_suggestion(one: Suggestion) -> None:
         click.echo(f"       risk: {one.risk}. {one.cost}")
 
 
-def _number(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -114,7 +114,7 @@ def _is_below(file: Path, folders: Iterable[Path]) -> bool:
     return any(file.resolve().is_relative_to(one.resolve()) for one in folders)
 
 
-def _near(file: str) -> str:
+def _shorten_path(file: str) -> str:
     """The file as somebody in this folder would write it."""
     here = Path.cwd()
     return plain(str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file)

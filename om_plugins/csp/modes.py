@@ -76,10 +76,10 @@ class PolicyRules:
     ) -> None:
         self.mode = mode
         self.own, self._gone = read_policy_changes(own or {}, "OM_CSP")
-        self._base = self._changed(read_policy(base, "OM_CSP_PRESET"))
+        self._base = self._apply_own(read_policy(base, "OM_CSP_PRESET"))
         _check_dynamic(self._base)
-        self._enforce_also = _list(enforce_also, "OM_CSP_ENFORCE_ALSO")
-        self._report_also = _list(report_also, "OM_CSP_REPORT_ALSO")
+        self._enforce_also = _read_policies(enforce_also, "OM_CSP_ENFORCE_ALSO")
+        self._report_also = _read_policies(report_also, "OM_CSP_REPORT_ALSO")
         if self.lists_hashes:
             _check_hashes(self._base, "OM_CSP")
             for number, one in enumerate(self._enforce_also):
@@ -135,11 +135,11 @@ class PolicyRules:
             changes: of its path and its view, in order.
             extra: sources that the callables of plugins returned for this response.
         """
-        mode = self._mode_of(changes)
+        mode = self._find_mode(changes)
         if mode == "off":
             return []
         strict = dict(self._base)
-        baseline = self._changed(BASELINE, only_present=True)
+        baseline = self._apply_own(BASELINE, only_present=True)
         if self.framing:
             framing = {"frame-ancestors": self.framing}
             strict = replace_directives(strict, framing, only_present=True)
@@ -166,7 +166,7 @@ class PolicyRules:
             drawing: it is an SVG image or XML, which a browser may open as a document with scripts
                 of its own: mode ``adopt`` leaves it without a policy.
         """
-        mode = self._mode_of(changes)
+        mode = self._find_mode(changes)
         if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:
             return {}
         policy = self._api
@@ -182,12 +182,12 @@ class PolicyRules:
             for name, sources in policy.items()
         }
 
-    def _changed(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
+    def _apply_own(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
         """A shipped policy with the owner's changes."""
         changed = replace_directives(dict(policy), self.own, **kept)
         return {name: value for name, value in changed.items() if name not in self._gone}
 
-    def _mode_of(self, changes: Sequence[Override]) -> str:
+    def _find_mode(self, changes: Sequence[Override]) -> str:
         mode = self.mode
         for change in changes:
             if change.exempt:
@@ -224,7 +224,7 @@ class Paths:
             except ConfigError as error:
                 raise ConfigError(f"{key}: {error.key}", error.value, error.reason) from None
             # as PATH_INFO has it (PEP 3333)
-            plain = _plain(pattern).encode().decode("latin-1")
+            plain = _escape_wildcards(pattern).encode().decode("latin-1")
             self._rules.append((re.compile(fnmatch.translate(plain)), change))
 
     def __bool__(self) -> bool:
@@ -268,10 +268,10 @@ def _check_hashes(policy: Policy, where: str) -> None:
         )
 
 
-def _plain(pattern: str) -> str:
+def _escape_wildcards(pattern: str) -> str:
     """Escape all wildcards of ``fnmatch`` but ``*``."""
     return "".join(f"[{one}]" if one in "?[" else one for one in pattern)
 
 
-def _list(policies: Sequence[_Directives | str], where: str) -> list[Policy]:
+def _read_policies(policies: Sequence[_Directives | str], where: str) -> list[Policy]:
     return [read_policy(policy, f"{where}[{number}]") for number, policy in enumerate(policies)]

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from ..errors import ConfigError
 from . import presets
-from .sources import HASHES_SOURCE, NONCE_SOURCE, folded, unknown, wrong
+from .sources import HASHES_SOURCE, NONCE_SOURCE, check_source, explain_unknown, fold_source
 
 Directives = Mapping[str, Sequence[str]]
 Policy = dict[str, tuple[str, ...]]
@@ -164,7 +164,9 @@ def check_directive(name: str, value: object, where: str) -> None:
     if name not in _DIRECTIVES:
         gone = _GONE.get(name)
         reason = (
-            f"browsers know it no more; {gone}" if gone else unknown("directive", name, _DIRECTIVES)
+            f"browsers know it no more; {gone}"
+            if gone
+            else explain_unknown("directive", name, _DIRECTIVES)
         )
         raise ConfigError(f"{where}[{name!r}]", value, reason)
 
@@ -178,10 +180,10 @@ def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> Non
         raise ConfigError(key, sources, "needs at least one value" + hint)
     seen: set[str] = set()
     for source in sources:
-        reason = wrong(directive, source, source_list=directive in _SOURCE_LISTS)
+        reason = check_source(directive, source, source_list=directive in _SOURCE_LISTS)
         if reason:
             raise ConfigError(key, source, reason)
-        same = folded(str(source))
+        same = fold_source(str(source))
         if same in seen:
             raise ConfigError(key, source, "stands there twice; remove one")
         seen.add(same)
@@ -297,7 +299,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
 
     def set(self, directive: str, *sources: str) -> Self:
         """Return a policy with this directive, whatever it was before."""
-        return self._made(
+        return self._copy_with(
             replace_directives(self._policy, read_policy({directive: sources}, "Csp.set"))
         )
 
@@ -307,7 +309,7 @@ class Csp(Mapping[str, tuple[str, ...]]):
         A missing directive begins as a copy of the one that browsers fall back to.
         """
         extra = read_policy({directive: sources}, "Csp.add")
-        return self._made(add_sources(self._policy, extra, set_missing=True))
+        return self._copy_with(add_sources(self._policy, extra, set_missing=True))
 
     def without(self, *directives: str) -> Self:
         """Return a policy without these directives.
@@ -318,14 +320,14 @@ class Csp(Mapping[str, tuple[str, ...]]):
         for name in directives:
             check_directive(name, None, "Csp.without")
         left = {k: v for k, v in self._policy.items() if k not in directives}
-        return self._made(left, directives)
+        return self._copy_with(left, directives)
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """The directives that :meth:`without` removed, and that nothing added again."""
         return self._dropped
 
-    def _made(self, policy: Policy, dropped: tuple[str, ...] = ()) -> Self:
+    def _copy_with(self, policy: Policy, dropped: tuple[str, ...] = ()) -> Self:
         made = type(self)(policy)
         made._dropped = tuple(
             name for name in dict.fromkeys((*self._dropped, *dropped)) if name not in policy

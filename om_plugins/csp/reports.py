@@ -97,39 +97,39 @@ class ReportEndpoint:
             refusal = Refusal(405, "Browsers send reports here with POST.", [("Allow", "POST")])
             return refusal.send(environ, start_response)
         try:
-            if not self._full():
+            if not self._is_full():
                 root = environ.get("SCRIPT_NAME", "").removesuffix(self.prefix)
-                self._take(read_body(environ, _MAX_BODY_BYTES), root)
+                self._read_reports(read_body(environ, _MAX_BODY_BYTES), root)
         except Exception:
             # a stranger decides what arrives, so this must not fill the log
             logger.debug("a violation report could not be read", exc_info=True)
         start_response("204 No Content", [("Cache-Control", "no-store")])
         return []
 
-    def _take(self, body: bytes, root: str) -> None:
+    def _read_reports(self, body: bytes, root: str) -> None:
         if not body:
             return
-        for report in _reports(msgspec.json.decode(body)):
-            violation = _cleaned(report, self.clock.time())
+        for report in _list_reports(msgspec.json.decode(body)):
+            violation = _clean_report(report, self.clock.time())
             if violation is None:
                 continue
-            if self._full():
+            if self._is_full():
                 return
-            violation.route = self._route(violation, root)
+            violation.route = self._find_route(violation, root)
             self._count(violation)
-            if self._repeated(violation):
+            if self._is_repeated(violation):
                 continue
             self._taken += 1
-            self._tell(violation)
+            self._publish(violation)
 
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         now = self.clock.monotonic()
         if now >= self._window_end:
             self._window_end = now + self._period_s
             self._taken = 0
         return self._taken >= self._limit
 
-    def _route(self, violation: CspViolation, root: str) -> str:
+    def _find_route(self, violation: CspViolation, root: str) -> str:
         parts = urlsplit(violation.document)
         path = parts.path.removeprefix(root) or "/"
         if self.route_of is None:
@@ -145,7 +145,7 @@ class ReportEndpoint:
         except Exception:
             logger.debug("a violation report could not be counted", exc_info=True)
 
-    def _repeated(self, one: CspViolation) -> bool:
+    def _is_repeated(self, one: CspViolation) -> bool:
         now = self.clock.monotonic()
         key = (one.directive, one.blocked, one.document, one.source_file, one.line, one.disposition)
         last = self._seen.get(key)
@@ -158,7 +158,7 @@ class ReportEndpoint:
         self._seen[key] = now
         return False
 
-    def _tell(self, violation: CspViolation) -> None:
+    def _publish(self, violation: CspViolation) -> None:
         kind = (violation.directive, violation.blocked)
         if kind not in self._kinds and len(self._kinds) < _MAX_REMEMBERED:
             self._kinds.add(kind)
@@ -177,7 +177,7 @@ class ReportEndpoint:
         self.emit(csp_violation_received, violation=violation)
 
 
-def _reports(data: object) -> Iterator[Mapping[str, object]]:
+def _list_reports(data: object) -> Iterator[Mapping[str, object]]:
     """Return the single reports of either format, with the field names of ``report-uri``."""
     if isinstance(data, dict):
         report = data.get("csp-report")
@@ -201,32 +201,32 @@ def _reports(data: object) -> Iterator[Mapping[str, object]]:
                 }
 
 
-def _cleaned(report: Mapping[str, object], now: float) -> CspViolation | None:
+def _clean_report(report: Mapping[str, object], now: float) -> CspViolation | None:
     """Return a report without anything harmful; ``None`` for one that says nothing about the
     site.
     """
-    words = _text(report.get("effective-directive") or report.get("violated-directive"), 200)
+    words = _clean_text(report.get("effective-directive") or report.get("violated-directive"), 200)
     directive = words.split(" ")[0].lower()
     if not _DIRECTIVE.fullmatch(directive):
         return None
     for name in ("blocked-uri", "source-file", "document-uri"):
-        if _NOISE.fullmatch(_text(report.get(name), 100).strip()):
+        if _NOISE.fullmatch(_clean_text(report.get(name), 100).strip()):
             return None
     return CspViolation(
         directive=directive,
-        blocked=_address(report.get("blocked-uri")),
-        document=_address(report.get("document-uri")),
-        source_file=_address(report.get("source-file")),
-        line=_number(report.get("line-number")),
-        column=_number(report.get("column-number")),
-        sample=_text(report.get("script-sample"), _MAX_SAMPLE),
-        hash=_hash(report.get("script-sample")),
+        blocked=_clean_address(report.get("blocked-uri")),
+        document=_clean_address(report.get("document-uri")),
+        source_file=_clean_address(report.get("source-file")),
+        line=_clean_number(report.get("line-number")),
+        column=_clean_number(report.get("column-number")),
+        sample=_clean_text(report.get("script-sample"), _MAX_SAMPLE),
+        hash=_find_hash(report.get("script-sample")),
         disposition="enforce" if report.get("disposition") == "enforce" else "report",
         at=now,
     )
 
 
-def _hash(sample: object) -> str:
+def _find_hash(sample: object) -> str:
     """Return the hash of an inline text when the report has all of it: browsers send 40
     characters.
     """
@@ -236,19 +236,19 @@ def _hash(sample: object) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _text(value: object, limit: int) -> str:
+def _clean_text(value: object, limit: int) -> str:
     """Return one line of printable text, without control, format and surrogate characters."""
     if not isinstance(value, str):
         return ""
     return "".join(one for one in value[: 4 * limit] if one.isprintable())[:limit]
 
 
-def _address(value: object) -> str:
+def _clean_address(value: object) -> str:
     """Return origin and path of an address, or the word that stands for one (``inline``, ``data``).
 
     The query, the fragment and user names may contain secrets, so they are removed.
     """
-    text = _text(value, 4096).strip()
+    text = _clean_text(value, 4096).strip()
     if _WORD.fullmatch(text.lower()):
         return text.lower()
     try:
@@ -264,7 +264,7 @@ def _address(value: object) -> str:
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"[:_MAX_URL]
 
 
-def _number(value: object) -> int:
+def _clean_number(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return int(max(0, min(value, _MAX_NUMBER)))

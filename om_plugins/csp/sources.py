@@ -56,7 +56,7 @@ _POLICY_NAME = re.compile(r"[A-Za-z0-9#=_/@.%-]+|\*")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def wrong(directive: str, source: object, *, source_list: bool) -> str:
+def check_source(directive: str, source: object, *, source_list: bool) -> str:
     """Return what is wrong with one source; "" when nothing is.
 
     Args:
@@ -76,10 +76,10 @@ def wrong(directive: str, source: object, *, source_list: bool) -> str:
                 f"{character!r} is not printable ASCII; write host names in Punycode and "
                 "percent-encode paths"
             )
-    return _wrong_source(directive, source) if source_list else _wrong_word(directive, source)
+    return _check_in_list(directive, source) if source_list else _check_word(directive, source)
 
 
-def folded(source: str) -> str:
+def fold_source(source: str) -> str:
     """Return a source as browsers compare it: keywords, schemes and hosts in lower case."""
     if source.startswith("'"):
         return source.lower() if source.lower() in KEYWORDS else source
@@ -88,12 +88,12 @@ def folded(source: str) -> str:
     return source.lower() if path < 0 else source[:path].lower() + source[path:]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the reason of an error about an unknown name: a similar name, or all known ones."""
     return f"unknown {kind}; {suggest(str(name).strip().lower(), sorted(known))}"
 
 
-def _wrong_word(directive: str, word: str) -> str:
+def _check_word(directive: str, word: str) -> str:
     """Return what is wrong with a value of a directive that takes no sources."""
     quoted = _OTHER_QUOTED.get(directive, frozenset())
     if word in quoted:
@@ -101,11 +101,11 @@ def _wrong_word(directive: str, word: str) -> str:
     if directive == "require-trusted-types-for":
         return "the only value is \"'script'\""
     if directive == "sandbox":
-        return "" if word in _SANDBOX else unknown("sandbox flag", word, _SANDBOX)
+        return "" if word in _SANDBOX else explain_unknown("sandbox flag", word, _SANDBOX)
     if f"'{word}'" in quoted:
         return f"a keyword stands in quotes: write \"'{word}'\""
     if directive == "webrtc":
-        return unknown("value", word, quoted)
+        return explain_unknown("value", word, quoted)
     if "'" in word or '"' in word:
         return "quotes have no meaning in this directive"
     if directive == "trusted-types" and not _POLICY_NAME.fullmatch(word):
@@ -115,7 +115,7 @@ def _wrong_word(directive: str, word: str) -> str:
     return ""
 
 
-def _wrong_source(directive: str, source: str) -> str:
+def _check_in_list(directive: str, source: str) -> str:
     bare = source.strip("\"'").lower()
     if source.lower() in _BARE_KEYWORDS or ('"' in source and bare in _BARE_KEYWORDS):
         return f"a keyword stands in quotes: write \"'{bare}'\""
@@ -126,16 +126,16 @@ def _wrong_source(directive: str, source: str) -> str:
     if "'" in source:
         hashed = _HASH.fullmatch(source)
         if hashed:
-            return _wrong_hash(int(hashed[1]), hashed[2])
+            return _check_hash(int(hashed[1]), hashed[2])
         if source.lower() not in KEYWORDS:
-            return unknown("keyword", source, KEYWORDS)
+            return explain_unknown("keyword", source, KEYWORDS)
         if directive == "frame-ancestors" and source.lower() not in ("'self'", "'none'"):
             return "who may frame a page is said with \"'self'\", \"'none'\", hosts and schemes"
         return ""
-    return _wrong_place(source)
+    return _check_place(source)
 
 
-def _wrong_hash(bits: int, text: str) -> str:
+def _check_hash(bits: int, text: str) -> str:
     try:
         digest = base64.b64decode(text, altchars="-_" if set(text) & set("-_") else None)
     except binascii.Error:
@@ -146,11 +146,11 @@ def _wrong_hash(bits: int, text: str) -> str:
     return f"this is no SHA-{bits} hash: one has {length} characters of base64, with '=' at its end"
 
 
-def _wrong_place(source: str) -> str:
+def _check_place(source: str) -> str:
     """Return what is wrong with a scheme, a host, or an address."""
     alone = _SCHEME_ALONE.fullmatch(source)
     if alone:
-        return _wrong_scheme(alone[1])
+        return _check_scheme(alone[1])
     if source.lower() in _SCHEMES:
         return f"a scheme has a colon: write '{source.lower()}:'"
     if source.startswith("//"):
@@ -162,8 +162,8 @@ def _wrong_place(source: str) -> str:
         slip = _WITH_PLACE.match(source)
         if slip and not source[: slip.end()].endswith(":"):
             return f"write '{slip[1].lower()}://{source[slip.end() :]}'"
-    elif _wrong_scheme(scheme[1]):
-        return _wrong_scheme(scheme[1])
+    elif _check_scheme(scheme[1]):
+        return _check_scheme(scheme[1])
     rest = source[scheme.end() :] if scheme else source
     host, slash, path = rest.partition("/")
     name, colon, port = host.partition(":")
@@ -195,8 +195,8 @@ def _wrong_place(source: str) -> str:
     return ""
 
 
-def _wrong_scheme(scheme: str) -> str:
+def _check_scheme(scheme: str) -> str:
     near = difflib.get_close_matches(scheme.lower(), sorted(_SCHEMES), n=1, cutoff=0.85)
     if near and near[0] != scheme.lower():
-        return unknown("scheme", scheme, _SCHEMES)
+        return explain_unknown("scheme", scheme, _SCHEMES)
     return ""

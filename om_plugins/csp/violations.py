@@ -92,8 +92,8 @@ class Violations:
             self._window_end, self._taken = now + 60.0, 0
         if self._taken >= self.per_minute:
             return
-        source = "" if one.source_file == one.document else _without_host(one)
-        blocked = _origin(one.blocked, one.document)
+        source = "" if one.source_file == one.document else _remove_host(one)
+        blocked = _find_origin(one.blocked, one.document)
         place = (one.directive, blocked, source, one.route)
         known = self._texts.get(place, set())
         text = one.hash if blocked == "inline" else ""
@@ -151,7 +151,7 @@ def _read(value: object) -> ViolationGroup | None:
         return None
 
 
-def _origin(blocked: str, document: str) -> str:
+def _find_origin(blocked: str, document: str) -> str:
     """Return the origin of an address, ``self`` for the page's own; words are returned
     unchanged.
     """
@@ -163,6 +163,6 @@ def _origin(blocked: str, document: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _without_host(one: CspViolation) -> str:
+def _remove_host(one: CspViolation) -> str:
     source, own = urlsplit(one.source_file), urlsplit(one.document)
     return source.path if source.netloc == own.netloc else one.source_file

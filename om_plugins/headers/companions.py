@@ -177,10 +177,10 @@ def _check(name: str, value: str, where: str = "OM_HEADERS") -> None:
     words = value.split(",") if folded == "referrer-policy" else [value.partition(";")[0]]
     for word in words:
         if word.strip() not in allowed:
-            raise ConfigError(key, value, _known(word.strip(), allowed))
+            raise ConfigError(key, value, _explain_value(word.strip(), allowed))
 
 
-def _known(word: str, allowed: Iterable[str]) -> str:
+def _explain_value(word: str, allowed: Iterable[str]) -> str:
     folded = {one.lower(): one for one in allowed}
     near = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
     if near:

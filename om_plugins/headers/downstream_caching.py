@@ -48,7 +48,7 @@ def make_private(headers: Iterable[Header]) -> list[Header]:
     for name, value in headers:
         folded = name.lower()
         if folded == "cache-control":
-            said += [one.strip() for one in _directives(value)]
+            said += [one.strip() for one in _split_directives(value)]
         elif not folded.endswith(_TARGETED):
             result.append((name, value))
     kept = [
@@ -62,7 +62,7 @@ def make_private(headers: Iterable[Header]) -> list[Header]:
     return result
 
 
-def _directives(value: str) -> list[str]:
+def _split_directives(value: str) -> list[str]:
     """Split a value at the commas outside of quotes: ``private="a, b"`` is one directive."""
     return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', value)
 

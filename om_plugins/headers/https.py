@@ -68,11 +68,11 @@ class HttpsLayer:
         if path in self._exempt or (self._below and path.startswith(self._below)):
             return self._app(environ, start_response)
         said = self._wish(environ) if self._wish is not None else None
-        if said is False and not self._host(environ):
+        if said is False and not self._find_host(environ):
             said = None  # no exemption for a host that is not trusted
         if not (self._everywhere if said is None else said):
             return self._app(environ, start_response)
-        host = self._host(environ)
+        host = self._find_host(environ)
         if not host:
             start_response("400 Bad Request", [("Content-Length", "0")])
             return []
@@ -86,7 +86,7 @@ class HttpsLayer:
         start_response(status, [("Location", address), ("Content-Length", "0")])
         return []
 
-    def _host(self, environ: WSGIEnvironment) -> str:
+    def _find_host(self, environ: WSGIEnvironment) -> str:
         """Return the host of the request; "" for one that is malformed or not trusted."""
         try:
             host = get_host(environ, self._trusted_hosts)

@@ -137,7 +137,7 @@ class HeaderPolicy:
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
         self._variants: dict[object, _Variant] = {}
-        self._default = self._variant((), ())
+        self._default = self._get_variant((), ())
 
     def additions(
         self,
@@ -180,13 +180,13 @@ class HeaderPolicy:
         if status != "200 OK" and (status[:3] in _BARE or status[:1] == "1"):
             kind = OTHER
         if kind != PAGE:
-            added = self._others[kind].get(present) or self._other(kind, present)
+            added = self._others[kind].get(present) or self._add_to_other(kind, present)
             if kind != OTHER and state.overrides:
-                added = self._other(kind, present, state.overrides)
+                added = self._add_to_other(kind, present, state.overrides)
         else:
             variant = self._default
             if state.overrides or self._callables:
-                variant = self._variant(state.overrides, self._asked(environ))
+                variant = self._get_variant(state.overrides, self._ask_plugins(environ))
             plain = state.plain
             if plain:  # with a report-only policy, browsers would report the tags left alone
                 present |= _REPORTED_BIT
@@ -201,7 +201,7 @@ class HeaderPolicy:
                     state.page_nonce is not None or not outside & _LENGTH_BIT,
                 )
             key = (present, reporting, root, hashes)
-            added, waiting = variant.plans.get(key) or self._plan(variant, *key)
+            added, waiting = variant.plans.get(key) or self._make_plan(variant, *key)
             if waiting:
                 value = state.nonce_for_header()
                 added = added.copy()
@@ -238,18 +238,20 @@ class HeaderPolicy:
         """Decide by chance whether this response asks for reports."""
         return random() < self._sample  # below 1, and never below 0
 
-    def _other(self, kind: int, present: int, changes: Sequence[Override] = ()) -> list[Header]:
+    def _add_to_other(
+        self, kind: int, present: int, changes: Sequence[Override] = ()
+    ) -> list[Header]:
         """Return what is added to a response that is not a page."""
-        found = self._companions_for(present, page=False)
+        found = self._select_companions(present, page=False)
         if kind != OTHER and not present & _ENFORCED_BIT:
             policy = self.rules.api(changes, drawing=kind == DRAWING)
             if present & _FRAMING_BIT:
-                policy = self._without_framing(policy)
+                policy = self._remove_framing(policy)
             if policy:
                 found.append((_ENFORCED, compile_policy(policy)[0]))
         return found if changes else _remember(self._others[kind], present, found)
 
-    def _companions_for(self, present: int, *, page: bool) -> list[Header]:
+    def _select_companions(self, present: int, *, page: bool) -> list[Header]:
         secure = bool(present & _SECURE_BIT)
         return [
             (one.name, one.value)
@@ -257,7 +259,7 @@ class HeaderPolicy:
             if not present & bit and (page or not one.html_only) and (secure or not one.https_only)
         ]
 
-    def _asked(
+    def _ask_plugins(
         self, environ: WSGIEnvironment
     ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]:
         answers = []
@@ -274,7 +276,7 @@ class HeaderPolicy:
                     )
         return tuple(answers)
 
-    def _variant(
+    def _get_variant(
         self,
         changes: tuple[Override, ...],
         extra: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...],
@@ -286,12 +288,12 @@ class HeaderPolicy:
             found = _remember(self._variants, key, made)
         return found
 
-    def _plan(
+    def _make_plan(
         self, variant: _Variant, present: int, reporting: bool, root: str, hashes: Hashes
     ) -> Plan:
-        complete = self._companions_for(present, page=True)
+        complete = self._select_companions(present, page=True)
         waiting: list[tuple[str, Pieces]] = []
-        endpoint = _quoted_root(root) + self._report_path
+        endpoint = _quote_root(root) + self._report_path
         secure = bool(present & _SECURE_BIT)
         asks = False
         for sent in variant.sent:
@@ -300,7 +302,7 @@ class HeaderPolicy:
                 continue
             policy = sent.policy
             if sent.enforced and present & _FRAMING_BIT:
-                policy = self._without_framing(policy)
+                policy = self._remove_framing(policy)
             noted, nonce = hashes or ((), True)
             policy = add_hashes(policy, noted, nonce=nonce)
             if not secure:
@@ -321,7 +323,7 @@ class HeaderPolicy:
             complete.append(("Reporting-Endpoints", f'{_GROUP}="{endpoint}"'))
         return _remember(variant.plans, (present, reporting, root, hashes), (complete, waiting))
 
-    def _without_framing(self, policy: Policy) -> Policy:
+    def _remove_framing(self, policy: Policy) -> Policy:
         """Return ``policy`` without ``frame-ancestors``.
 
         The application sends X-Frame-Options itself. Browsers ignore that header beside
@@ -427,7 +429,7 @@ class HeadersLayer(StateLayer):
         return body if late is None else late.answer(body)
 
 
-def _quoted_root(root: str) -> str:
+def _quote_root(root: str) -> str:
     """Quote ``SCRIPT_NAME`` for use in an address.
 
     A header of a proxy may have set it, so no character of it may end a header value and no two

@@ -62,7 +62,7 @@ def build_permissions_policy(
         if feature not in FEATURES:
             hint = suggest(feature.lower(), sorted(FEATURES), f"they are listed at {_LIST}")
             raise ConfigError(key, list(allowed), f"unknown feature; {hint}")
-        words = [_word(key, one) for one in allowed]
+        words = [_write_word(key, one) for one in allowed]
         if "*" in words:
             if len(words) > 1:
                 raise ConfigError(key, list(allowed), "'*' allows all; remove the others")
@@ -74,7 +74,7 @@ def build_permissions_policy(
     return ", ".join(parts)
 
 
-def _word(key: str, said: str) -> str:
+def _write_word(key: str, said: str) -> str:
     if said in ("none", "'none'"):
         return ""
     if said == "*":

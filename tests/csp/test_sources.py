@@ -3,7 +3,7 @@ import re
 import pytest
 
 from om_plugins.csp.policy import read_policy
-from om_plugins.csp.sources import folded, wrong
+from om_plugins.csp.sources import check_source, fold_source
 
 WRONG = [
     ("script-src", '"self"', "write \"'self'\""),
@@ -37,7 +37,7 @@ WRONG = [
 
 def reason_of(directive, source):
     lists = directive not in ("report-to", "webrtc", "trusted-types")
-    return wrong(directive, source, source_list=lists)
+    return check_source(directive, source, source_list=lists)
 
 
 @pytest.mark.parametrize(("directive", "source", "way_out"), WRONG, ids=lambda one: one[:40])
@@ -60,4 +60,4 @@ def test_what_browsers_would_leave_out_is_told_with_the_way_out(directive, sourc
     ],
 )
 def test_sources_are_compared_as_browsers_do(one, other, same):
-    assert (folded(one) == folded(other)) is same
+    assert (fold_source(one) == fold_source(other)) is same
