@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.chains.options import ChainPolicy, EngineOptions
+from om_plugins.chains.options import BALANCES, ChainPolicy, EngineOptions
 from om_plugins.console.engine_forms import (
     BREAKER,
     CALLS,
@@ -12,6 +12,7 @@ from om_plugins.console.engine_forms import (
     PLACE,
     SWITCH,
     explain_error,
+    fill_choices,
     format_value,
     read_changes,
     read_chaos,
@@ -71,3 +72,9 @@ def test_what_cannot_work_is_told_beside_its_field_in_plain_words(said):
 def test_what_belongs_to_no_field_is_told_of_the_form_as_a_whole():
     error = ConfigError("chain", "b", "no engine belongs to it")
     assert explain_error(error, CHAOS) == {"": "Chain: no engine belongs to it."}
+
+
+def test_the_choices_of_a_field_are_those_that_its_setting_allows():
+    fields = {one.name: one for one in fill_choices(CALLS, ChainPolicy)}
+    assert fields["balance"].choices == BALANCES
+    assert fields["timeout"].choices == ()

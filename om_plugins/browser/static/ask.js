@@ -1,13 +1,13 @@
-// Ask an engine route and read its answer while it comes.
+// Calls an engine route and reads its answer while it arrives.
 //
 //   import { ask } from "/_om/static/om.js";
 //   const { text, meta } = await ask("/api/assistant", { question: "…" }, {
 //     onChunk: (piece) => output.append(piece),
 //   });
 //
-// Writes nothing into the page itself, so it works under any policy, Trusted Types included.
+// It writes nothing into the page, so it works under any policy, Trusted Types included.
 
-/** A problem document (RFC 9457) as an error: its message is made for the person who asked. */
+/** A problem document (RFC 9457) as an error; its message is for the person who asked. */
 export class AskError extends Error {
   constructor(detail, problem = {}) {
     super(detail);
@@ -49,7 +49,7 @@ export async function ask(url, payload, { onChunk, onMeta, signal, headers = {} 
     });
   } catch (error) {
     if (error?.name === "AbortError" || signal?.aborted) throw error;
-    dispatchEvent(new Event("om-unreachable")); // live.js looks whether the server is there
+    dispatchEvent(new Event("om-unreachable")); // live.js checks the connection
     throw new AskError(UNREACHABLE);
   }
   const kind = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
@@ -85,7 +85,7 @@ export async function ask(url, payload, { onChunk, onMeta, signal, headers = {} 
   return { text, payload: whole, meta };
 }
 
-/** The events of a body, each as soon as it is complete; pieces may be cut anywhere. */
+/** Yield the events of a body, each as soon as it is complete; chunks may end anywhere. */
 async function* events(body, signal) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -164,7 +164,7 @@ async function refusal(response, kind) {
     try {
       problem = (await response.json()) ?? {};
     } catch {
-      // the status is all there is to tell
+      // no problem document: the status is the message
     }
   }
   const detail = typeof problem.detail === "string" && problem.detail ? problem.detail : fallback;

@@ -1,4 +1,4 @@
-// Is the server still there? A toast when it is not, another in its place when it is back.
+// Shows a toast when the server cannot be reached, and replaces it when the connection is back.
 import { toast } from "./toasts.js";
 import { word } from "./words.js";
 
@@ -6,13 +6,13 @@ const PROBE_MS = 3000;
 const LONGEST_MS = 30_000;
 const KEY = "om-connection";
 
-/** 1, 2, 4 … 30 s, the later half of it by chance, so that not all browsers come back at once. */
+/** 1, 2, 4 … 30 s; half of it is random, so that not all browsers come back at once. */
 export function backoff(failures) {
   return Math.min(LONGEST_MS, 1000 * 2 ** failures) * (0.5 + Math.random() / 2);
 }
 
 /**
- * Watch the connection; it costs nothing until the browser goes offline or somebody suspects it.
+ * Watch the connection. It sends nothing until the browser goes offline or a request failed.
  *
  * @param {string} prefix where `health` is
  * @param {() => void} [onRestored] called when a lost connection is back
@@ -31,7 +31,7 @@ export function watchConnection(prefix, onRestored = () => {}) {
     }
   }
 
-  /** Until the time is over, sooner when something changed; a hidden page waits to be looked at. */
+  /** Wait for the time, or until something changes; a hidden page waits until it is visible. */
   function pause(delay_ms) {
     return new Promise((resolve) => {
       const timer = document.hidden ? 0 : setTimeout(resolve, delay_ms);
@@ -47,7 +47,7 @@ export function watchConnection(prefix, onRestored = () => {}) {
     probing = true;
     let lost = false;
     for (let failures = 0; !(await alive()); failures++) {
-      // one failure may be the page being left; two, or the browser's own word, are not
+      // one failure may come from leaving the page; two, or the browser's own event, do not
       if (!lost && (failures || !navigator.onLine)) {
         lost = true;
         const retry = { label: word("retry"), run: () => wake() };
@@ -63,7 +63,7 @@ export function watchConnection(prefix, onRestored = () => {}) {
 
   addEventListener("offline", () => suspect());
   addEventListener("online", () => wake());
-  addEventListener("om-unreachable", () => suspect()); // ask() could not reach its route
+  addEventListener("om-unreachable", () => suspect()); // ask() or query() got no answer
   document.addEventListener("visibilitychange", () => wake());
   return suspect;
 }

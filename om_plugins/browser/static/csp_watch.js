@@ -1,4 +1,4 @@
-// In debug mode: what the policy stops, or would stop, shows as a toast, with its mend.
+// In debug mode: a toast shows what the policy blocks, or would block, and how to correct it.
 import { toast } from "./toasts.js";
 
 const HANDLER = "Take the event handler (onclick=…) out and call addEventListener in a script.";
@@ -19,14 +19,14 @@ const MENDS = [
 const MAX_SHOWN = 10; // a page may break the same rule a thousand times
 const shown = new Set();
 
-/** Directive, blocked address or word, and where, as a toast. */
+/** Show the directive, what was blocked, and where. */
 function tell({ effectiveDirective: directive, blockedURL, blockedURI = blockedURL, sourceFile, lineNumber, sample, disposition }) {
   const blocked = String(blockedURI || "something");
   if (/^(chrome|moz|safari-web|ms-browser)-extension/.test(blocked + String(sourceFile ?? ""))) return;
   const key = `csp ${directive} ${blocked} ${sourceFile} ${lineNumber}`;
   if (shown.has(key) || shown.size >= MAX_SHOWN) return;
   shown.add(key);
-  const text = /^javascript:/i.test(sample) ? sample : blocked; // such an address is told as "inline"
+  const text = /^javascript:/i.test(sample) ? sample : blocked; // browsers report such an address as "inline"
   const mend = MENDS.find(([rule, what]) => rule.test(directive) && what.test(text))[2];
   const place = sourceFile ? ` (${String(sourceFile).split(/[?#]/)[0].replace(location.origin, "")}:${lineNumber})` : "";
   toast.warning(`${blocked}${place}${sample ? `: ${sample}` : ""}. ${mend}`, {
@@ -37,10 +37,10 @@ function tell({ effectiveDirective: directive, blockedURL, blockedURI = blockedU
 
 document.addEventListener("securitypolicyviolation", tell);
 try {
-  // what happened before this module was loaded
+  // violations from before this module was loaded
   new ReportingObserver((reports) => reports.forEach(({ body }) => tell(body)), {
     types: ["csp-violation"], buffered: true,
   }).observe();
 } catch {
-  // a browser without it shows what comes from here on
+  // a browser without it shows only later violations
 }

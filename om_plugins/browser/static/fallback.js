@@ -1,11 +1,11 @@
-// The page that stands in for one that failed: its report is sent without leaving it.
+// For the page that replaces one that failed: sends its report without leaving the page.
 import { report } from "./problems.js";
 
 const form = document.querySelector("form");
 const button = form.querySelector("button");
 const line = document.querySelector("[role=status]");
 
-/** What problems.js asks of a toast, for the one line below the buttons. */
+/** The methods of a toast that problems.js calls, for the line below the buttons. */
 const place = {
   options: { message: document.title },
   update: ({ message }) => { line.textContent = message; },

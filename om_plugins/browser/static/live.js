@@ -1,10 +1,10 @@
-// The server's notifications as toasts, and a word when the connection is lost.
+// Shows the server's notifications, and a lost connection, as toasts.
 //
 //   import { connect } from "/_om/static/live.js";
-//   connect();                    // om.js does it by itself for <script data-om-live>
+//   connect();                    // om.js calls it for <script data-om-live>
 //
-// A page that shows notifications itself listens for `om-notification` on window and prevents it.
-// What changed in the server's cache is told by `om-changed`; query.js listens.
+// A page that shows notifications itself listens on window for `om-notification` and calls
+// preventDefault(). The event `om-changed` has the keys that changed on the server, for query.js.
 import { watchConnection } from "./connection.js";
 import { report } from "./problems.js";
 import { Stream } from "./stream.js";
@@ -19,7 +19,7 @@ const connected = new Set();
 export function connect({ prefix = PREFIX } = {}) {
   if (connected.has(prefix)) return;
   connected.add(prefix);
-  const missed = new Map(); // came while this tab was hidden, and no other tab has shown it
+  const missed = new Map(); // arrived while this tab was hidden, and no other tab has shown them
   let stream = null;
   const suspect = watchConnection(prefix, () => stream.wake());
 
@@ -61,7 +61,7 @@ function isShown(key) {
   return Boolean(key) && toasts.some(({ options }) => options.key === key);
 }
 
-/** What came over the network is checked; it is only ever shown as text. */
+/** Check what came over the network. It is shown as text only. */
 function show(note) {
   const event = new CustomEvent("om-notification", { detail: note, cancelable: true });
   if (!dispatchEvent(event)) return;

@@ -1,17 +1,17 @@
-// What {{ om_head() }} brings: small now, the rest when it is used.
+// The module that {{ om_head() }} adds to a page. It is small and loads the rest at first use.
 //
 //   import { ask, query, toast } from "/_om/static/om.js";
 //   toast.success("Saved");
 //   query("servers", "/api/servers").subscribe(({ data }) => draw(data));
 //
-// <script data-om-live> (the server says that it sends notifications) connects at once;
-// <script data-om-watch> (debug mode) shows what the policy stops.
+// With <script data-om-live> (the server sends notifications) it connects at once; with
+// <script data-om-watch> (debug mode) it shows what the policy blocks.
 export { ask, AskError } from "./ask.js";
 
 const KINDS = ["success", "error", "warning", "info", "progress"];
 const load = () => import("./toasts.js");
 
-/** As toasts.js has it: the handle is there at once, the element as soon as it is loaded. */
+/** The same as in toasts.js: returns the handle at once and loads the element meanwhile. */
 export const toast = {
   show(options) {
     const shown = load().then((module) => module.toast.show(options));
@@ -21,7 +21,7 @@ export const toast = {
 };
 for (const kind of KINDS) toast[kind] = (message, options) => toast.show({ ...options, kind, message });
 
-/** As query.js has it: the handle is there at once, the engine as soon as it is loaded. */
+/** The same as in query.js: returns the handle at once and loads the core meanwhile. */
 export function query(...values) {
   const made = import("./query.js").then((module) => module.query(...values));
   const later = (name) => (...more) => made.then((handle) => handle[name](...more));

@@ -1,14 +1,14 @@
-// "Report problem": send what a toast said to the server, and say what became of it.
+// "Report problem": sends the text of a toast to the server and shows the outcome.
 import { word } from "./words.js";
 
 const PREFIX = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 const TIMEOUT_MS = 10_000;
 
 /**
- * POST `{message, reference, url, language}` to `{prefix}/problems`; the toast tells how it goes.
+ * POST `{message, reference, url, language}` to `{prefix}/problems`; the toast shows the outcome.
  *
- * @param {{toast: object, value?: string, about?: string}} action what `om-action` carries
- * @param {string} [prefix] where the server's part is
+ * @param {{toast: object, value?: string, about?: string}} action the detail of `om-action`
+ * @param {string} [prefix] `OM_PREFIX`
  */
 export async function report({ toast, value = "", about }, prefix = PREFIX) {
   const { title, message } = toast.options;
@@ -17,7 +17,7 @@ export async function report({ toast, value = "", about }, prefix = PREFIX) {
   try {
     const response = await fetch(`${prefix}/problems`, {
       method: "POST",
-      // a header of our own: other sites cannot send it without being asked first
+      // other sites cannot send this header without a preflight request
       headers: { "Content-Type": "application/json", "X-OM": "1" },
       body: JSON.stringify({
         message: about,

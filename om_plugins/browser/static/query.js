@@ -1,22 +1,22 @@
-// Data from the server, kept in the page: stale-while-revalidate, as om.cache does it on the server.
+// Data from the server, kept in the page: stale-while-revalidate, as in om.cache on the server.
 //
 //   import { query } from "/_om/static/om.js";
 //   const servers = query("servers", "/api/servers", { stale_time: 30, live: true });
 //   servers.subscribe(({ data, error, fetching }) => draw(data));
 //
-// The engine is TanStack Query's core (query-core.js). Here are its manners: times in seconds and
-// the server's keys, entity tags, when a page that is looked at again asks again, and what the
-// server tells of changes (`om-changed` on window, from live.js).
+// TanStack Query's core (query-core.js) does the work. This module adds times in seconds, the
+// server's keys, entity tags, the requests of a page that becomes visible again, and the server's
+// announcements of changes (`om-changed` on window, from live.js).
 import { QueryClient, QueryObserver, focusManager, onlineManager } from "./query-core.js";
 
-const THROTTLE_MS = 5000; // a page that gains and loses focus asks no more often
-const SPREAD_MS = 250; // all pages are told at once, and need not all ask at once
-const AGAIN_MS = [1500, 4000]; // by then each worker has heard of a change, or its copy has ended
+const THROTTLE_MS = 5000; // also for a page that often gains and loses focus
+const SPREAD_MS = 250; // all pages hear of a change at once; this spreads their requests
+const AGAIN_MS = [1500, 4000]; // by then every worker knows of a change, or its copy has expired
 const LONGEST_MS = 30_000;
 const PLAIN = new Set(["string", "number", "boolean"]);
 const NEVER = new Set([400, 401, 403, 404, 405, 406, 410, 422, 451]);
 
-/** An answer that is no value; `detail` of a problem document (RFC 9457) is its message. */
+/** An answer without a value. Its message is the `detail` of a problem document (RFC 9457). */
 export class QueryError extends Error {
   constructor(message, status = 0, retryAfter = null) {
     super(message);
@@ -28,7 +28,7 @@ export class QueryError extends Error {
 
 const client = new QueryClient();
 const known = new Map(); // by hash: the last answer with an entity tag, and its tag
-const told = new Set(); // hashes of keys that changed and were not asked for since
+const told = new Set(); // hashes of keys that changed since the last request for them
 let refocus = true;
 let lastFocus = -Infinity;
 let timer = 0;
@@ -37,7 +37,7 @@ focusManager.setEventListener((notice) => {
   const look = () => {
     refocus = !document.hidden && Date.now() - lastFocus >= THROTTLE_MS;
     if (refocus) lastFocus = Date.now();
-    notice(); // also when it is too soon: retries that waited for the page go on
+    notice(); // also when it is too soon: waiting retries continue
   };
   document.addEventListener("visibilitychange", look);
   addEventListener("focus", look);
@@ -86,7 +86,7 @@ export function query(key, url, options = {}) {
     }),
   };
   return {
-    /** Calls back with the state, now and whenever it changes; the first subscriber begins it. */
+    /** Call back with the state, now and at each change; the first subscriber starts the query. */
     subscribe(callback) {
       const observer = new QueryObserver(client, settings);
       const tell = (result) => callback(stateOf(result));
@@ -94,15 +94,15 @@ export function query(key, url, options = {}) {
       tell(observer.getCurrentResult());
       return stop;
     },
-    /** The value: the one that is fresh, else what the server answers. */
+    /** Return the fresh value, else the server's answer. */
     fetch: () => client.fetchQuery(settings),
-    /** What the server answers now. */
+    /** Return the server's present answer. */
     refetch: () => client.fetchQuery({ ...settings, staleTime: 0 }),
-    /** The value that is there, fresh or stale. */
+    /** Return the stored value, fresh or stale. */
     get: () => client.getQueryData(queryKey),
-    /** Show another value at once, before the server has it. */
+    /** Show another value before the server has it. */
     set: (value) => void client.setQueryData(queryKey, value),
-    /** The value is stale: ask again if somebody shows it. */
+    /** Mark the value as stale, and ask again if the page shows it. */
     invalidate: () => client.invalidateQueries({ queryKey, exact: true }),
   };
 }
@@ -127,7 +127,7 @@ function stateOf({ data, error, isStale, fetchStatus, dataUpdatedAt }) {
     error,
     stale: isStale,
     fetching: fetchStatus === "fetching",
-    paused: fetchStatus === "paused", // offline: it goes on by itself
+    paused: fetchStatus === "paused", // offline: it continues by itself
     at: dataUpdatedAt / 1000,
   };
 }
@@ -147,7 +147,7 @@ async function load(queryKey, address, headers, signal) {
     response = await fetch(address, { headers: asked, signal, cache: "no-store" });
   } catch (error) {
     if (signal.aborted) throw error;
-    dispatchEvent(new Event("om-unreachable")); // live.js looks whether the server is there
+    dispatchEvent(new Event("om-unreachable")); // live.js checks the connection
     throw new QueryError("The service cannot be reached.");
   }
   if (response.status === 304 && before) return before.data;
@@ -166,14 +166,14 @@ async function refusal(response) {
   try {
     if (kind.startsWith("application/problem+json")) ({ detail } = await response.json());
   } catch {
-    // the status is all there is to tell
+    // no problem document: the status is the message
   }
   const fallback = `The service answered with an error (${response.status}).`;
   const message = typeof detail === "string" && detail ? detail : fallback;
   return new QueryError(message, response.status, Number.isFinite(wait) ? Math.max(wait, 0) : null);
 }
 
-/** The server says that these keys changed; null: nobody knows what did. */
+/** Handle an announcement that these keys changed; null: any key may have changed. */
 function changed(keys) {
   const hashes = new Set((keys ?? []).map((key) => JSON.stringify(marked(key))));
   for (const one of client.getQueryCache().getAll()) {
@@ -196,7 +196,7 @@ async function ask(hashes, [again_ms, ...later] = AGAIN_MS) {
   const before = new Map(hashes.map((hash) => [hash, cache.get(hash)?.state.data]));
   await client.invalidateQueries({ predicate: ({ queryHash }) => before.has(queryHash) });
   if (!again_ms) return;
-  // a worker that has not heard of the change yet answers with what it had
+  // a worker that does not know of the change yet answers with the old value
   const same = hashes.filter((hash) => {
     const one = cache.get(hash);
     return one?.isActive() && one.state.data === before.get(hash);

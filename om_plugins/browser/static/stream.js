@@ -1,24 +1,25 @@
-// Notifications from the server: one stream per browser, led by one tab, handed on to the others.
+// Notifications from the server: one tab, the leader, holds the browser's only stream and passes
+// them on to the other tabs.
 //
-// Only tabs that are looked at compete for the lead (a Web Lock, which ends with its tab), so a
-// browser in the background holds no stream. Where the server has no stream to give (204), the
-// leader polls. Ids are kept, so a new leader goes on where the last one ended.
+// Only visible tabs compete to be the leader (a Web Lock, which ends with its tab), so a
+// browser in the background holds no stream. When the server has no free stream (204), the leader
+// polls. Ids are stored, so a new leader continues where the last one ended.
 import { backoff } from "./connection.js";
 
 const POLL_MS = 15_000;
 const LATER_MS = Array(20).fill(POLL_MS); // then the server may have a stream again
-// At first sooner: what led to this page may still be on its way to us, and the only stream that a
-// server has may be the one of the page before, which it has not seen closing yet.
+// Sooner at first: the notification that belongs to this page may still be on its way, and the
+// server's only stream may be that of the page before, whose end it has not noticed yet.
 const EARLY_MS = [1000, 3000, 8000];
 const RESIGN_MS = 30_000; // hidden for longer: another tab may lead
 const REOPEN_MS = 5000; // servers end streams now and then; longer is trouble
-const SILENT_MS = 90_000; // a server opens a stream anew more often than that; a dead line does not
+const SILENT_MS = 90_000; // a working server ends its streams more often than that
 const UNREAD_MS = 2000; // too short to read a toast
 const MAX_FRESH = 20;
 const RECENT_MS = 600_000; // an id older than that is not resumed by a new page
 const MAX_SEEN = 200;
-const KEPT_MS = 50_000; // the server tells again what changed in the last minute; away for longer is too long
-const CURSOR = { kind: "cursor" }; // nothing to show, but a place to go on from
+const KEPT_MS = 50_000; // the server repeats the changes of the last minute; after a longer absence some are lost
+const CURSOR = { kind: "cursor" }; // shows nothing; its id says where to continue
 const REFUSED = new Set([401, 403, 404, 405, 410]);
 
 export class Stream {
@@ -26,9 +27,9 @@ export class Stream {
   #on;
   #channel;
   #store;
-  #term = null; // AbortController of our wish to lead
+  #term = null; // the AbortController of this tab's request to lead
   #last = "";
-  #fresh = []; // what came just now: the id before it, and when
+  #fresh = []; // what arrived just now: the id before it, and when
   #seen = new Set();
   #heard = Date.now(); // a page is as new as its data
   #resign;
@@ -61,7 +62,7 @@ export class Stream {
     this.#channel?.postMessage({ tell: message });
   }
 
-  /** The connection is back: do not wait any longer. */
+  /** Stop waiting, because the connection is back. */
   wake() {
     this.#wake();
   }
@@ -77,7 +78,7 @@ export class Stream {
   }
 
   #close() {
-    // what came while this page was being left is shown again by the next one
+    // the next page shows again what arrived while this page was being left
     const [fresh] = this.#fresh.filter(([, at]) => Date.now() - at < UNREAD_MS);
     this.#remember(fresh?.[0]);
     this.#end();
@@ -93,7 +94,7 @@ export class Stream {
   #lead() {
     if (this.#term || document.hidden) return;
     const { signal } = (this.#term = new AbortController());
-    if (!navigator.locks) return void this.#serve(signal); // plain HTTP: each tab for itself
+    if (!navigator.locks) return void this.#serve(signal); // plain HTTP: each tab has its own stream
     const reign = () =>
       new Promise((resolve) => {
         signal.addEventListener("abort", resolve);
@@ -126,7 +127,7 @@ export class Stream {
     }
   }
 
-  /** Until the browser gives the stream up; whether it was ever open. */
+  /** Wait until the browser gives up the stream; resolves to whether it was ever open. */
   #listen(signal) {
     return new Promise((resolve) => {
       const source = new EventSource(this.#address());
@@ -156,7 +157,7 @@ export class Stream {
         this.#hear();
         this.#hand(data, lastEventId);
       };
-      // gives a page that saw no notification yet an id to go on from
+      // a page that saw no notification yet continues from this id
       source.addEventListener("ready", ({ lastEventId }) => {
         this.#hear();
         this.#hand(CURSOR, lastEventId);
@@ -210,7 +211,7 @@ export class Stream {
     this.#receive(note, id);
   }
 
-  /** The server is heard; after too long a silence, it cannot tell all that changed. */
+  /** Note that the server answered; after a long silence it does not know all that changed. */
   #hear() {
     const away_ms = Date.now() - this.#heard;
     this.#heard = Date.now();
@@ -235,7 +236,7 @@ export class Stream {
     const before = this.#last;
     if (id) this.#remember(id);
     if (note.kind === CURSOR.kind) return;
-    const once = `${id} ${note.at}`; // a server that forgot all may begin its ids anew
+    const once = `${id} ${note.at}`; // a server that lost its data may start its ids again
     if (id && this.#seen.has(once)) return;
     this.#seen.add(once);
     if (this.#seen.size > MAX_SEEN) this.#seen.delete(this.#seen.values().next().value);
@@ -248,7 +249,7 @@ export class Stream {
     try {
       sessionStorage.setItem(this.#store, JSON.stringify({ id, at: Date.now() }));
     } catch {
-      // storage is off: the next page begins anew
+      // storage is off: the next page starts without an id
     }
   }
 

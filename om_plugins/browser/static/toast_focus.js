@@ -1,6 +1,6 @@
 // Toasts by keyboard: F6 to the newest toast and back, Escape, and where the focus goes afterwards.
 
-/** Listen for `home`, an <om-toasts>; gives a function that puts the focus back where it was. */
+/** Handle the keys of `home`, an <om-toasts>; returns a function that puts the focus back. */
 export function keyboard(home) {
   const { box, shadowRoot } = home;
   let from = null;

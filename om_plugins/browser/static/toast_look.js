@@ -1,4 +1,4 @@
-// How toasts look and move: their style sheet (an adopted one, which no policy forbids), icons, motion.
+// How toasts look and move: an adopted style sheet (which every policy allows), icons, motion.
 import { word } from "./words.js";
 
 const DRAWN = {

@@ -1,4 +1,4 @@
-// The words that the browser modules say themselves, in the page's language.
+// The texts of the browser modules, in the page's language.
 //
 //   import { setWords } from "/_om/static/words.js";
 //   setWords({ lost: "No connection." }); // "{}" stands for the number or name
@@ -21,14 +21,14 @@ const WORDS = {
 };
 const own = {};
 
-/** The word for `key`: the page's own, else Korean on a Korean page, else English. */
+/** Return the text for `key`: the page's own, else Korean on a Korean page, else English. */
 export function word(key, value = "") {
   const language = document.documentElement.lang || navigator.language || "";
   const known = WORDS[language.toLowerCase().split("-")[0]] ?? WORDS.en;
   return (own[key] ?? known[key]).replace("{}", () => value);
 }
 
-/** Use other words for some keys, such as those of a third language. */
+/** Set texts, for another language for example. */
 export function setWords(changes) {
   Object.assign(own, changes);
 }
