@@ -27,7 +27,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MarkStale:
     """Marks the cached entries of a chain or a route stale.
 
@@ -50,7 +50,7 @@ class MarkStale:
         return f"{count} marked stale"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FreeMemory:
     """Returns unused memory to the operating system.
 
@@ -76,7 +76,7 @@ class FreeMemory:
         return ", ".join(lines)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CheckReach:
     """Checks that the engines can be reached over the network."""
 
@@ -90,7 +90,7 @@ class CheckReach:
         return self.prober.reach(subject, timeout)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ProbeEngines:
     """Probes the engines. A breaker closes only when its engine answers."""
 

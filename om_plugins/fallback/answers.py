@@ -41,7 +41,7 @@ class FallbackAnswer:
     chain: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PathFallback:
     """The fallback of one path or view.
 

@@ -63,7 +63,7 @@ class _StoredCopy(msgspec.Struct):
     at: float
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class LastGoodCopies:
     """The copies of responses below one path.
 
@@ -180,7 +180,7 @@ class LastGoodCopies:
         return [*copy.headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ResponseCopy:
     """A copy of one response that is being sent.
 

@@ -47,7 +47,7 @@ REPLAYED = ("OM-Replayed", "?1")
 _SLACK_S = 15.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class StoredAnswer:
     """An answer that is sent again."""
 
@@ -56,7 +56,7 @@ class StoredAnswer:
     body: bytes
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IdempotencyKeys:
     """The keys of one route.
 
@@ -290,7 +290,7 @@ class KeyedCall:
             self._keys.warn()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RecordedEvents:
     """Passes a stream of events on, and stores it when it ended completely.
 

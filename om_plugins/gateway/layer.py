@@ -241,7 +241,7 @@ class EngineRoutes:
         return refusal
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _EngineRoute:
     path: str
     options: RouteOptions
@@ -249,7 +249,7 @@ class _EngineRoute:
     keys: IdempotencyKeys
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _RequestProgress:
     """What is known of a request by the time that its answer is written."""
 

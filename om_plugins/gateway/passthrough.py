@@ -8,6 +8,7 @@ has: trusted hosts, the rate per client, ``auth`` and the deadline.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PassthroughRoute"]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class PassthroughRoute:
     """A WSGI application for all paths below one path.
 
@@ -45,51 +47,45 @@ class PassthroughRoute:
         ConfigError: the path does not end with a slash, or an option has no meaning here.
     """
 
-    def __init__(
-        self,
-        path: str,
-        options: RouteOptions,
-        chain: Callable[[str], Chain],
-        limit: RateLimit | None,
-        *,
-        host_context: HostContext | None = None,
-        trusted_hosts: Sequence[str] | None = None,
-        trust_forwarded: bool = False,
-    ) -> None:
-        where = f"OM_ROUTES[{path!r}]"
-        if not path.endswith("/"):
-            raise ConfigError(where, path, "a raw route is for all below a path: end it with '/'")
+    path: str
+    options: RouteOptions
+    chain: Callable[[str], Chain]
+    limit: RateLimit | None
+    _: KW_ONLY
+    host_context: HostContext | None = None
+    trusted_hosts: Sequence[str] | None = None
+    trust_forwarded: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"OM_ROUTES[{self.path!r}]"
+        if not self.path.endswith("/"):
+            raise ConfigError(
+                where, self.path, "a raw route is for all below a path: end it with '/'"
+            )
         why = "a raw route passes requests on as they are; leave this to the upstream"
         for name in ("cors", "require_key"):
-            if value := getattr(options, name):
+            if value := getattr(self.options, name):
                 raise ConfigError(f"{where}.{name}", value, why)
-        self._path = path
-        self._options = options
-        self._chain = chain
-        self._limit = limit
-        self._host_context = host_context
-        self._trusted_hosts = trusted_hosts
-        self._trust_forwarded = trust_forwarded
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        state_of(environ).route = f"{self._path}*"
+        state_of(environ).route = f"{self.path}*"
         headers: Headers = []
         try:
-            check_host(environ, self._trusted_hosts)
-            if self._limit is not None:
-                headers = self._limit.count(environ)
+            check_host(environ, self.trusted_hosts)
+            if self.limit is not None:
+                headers = self.limit.count(environ)
             # The callback gets no body: that may be large, and is passed on as a stream.
-            answer = ask_auth(environ, b"", self._options.auth, self._host_context)
+            answer = ask_auth(environ, b"", self.options.auth, self.host_context)
             if isinstance(answer, Response):
                 return answer(environ, start_response)
-            chain = self._chain(self._options.chain)
+            chain = self.chain(self.options.chain)
         except Exception as error:  # noqa: BLE001 - the client gets a problem, the log the rest
-            refusal = explain_error(error, f"route {self._path} (chain {self._options.chain!r})")
+            refusal = explain_error(error, f"route {self.path} (chain {self.options.chain!r})")
             return refusal.send(environ, start_response, headers)
         app = ProxyApp(
-            _ChainWithTimeout(chain, self._options.timeout),
-            trust_forwarded=self._trust_forwarded,
-            max_body=self._options.max_body,
+            _ChainWithTimeout(chain, self.options.timeout),
+            trust_forwarded=self.trust_forwarded,
+            max_body=self.options.max_body,
         )
         before = current_request.set(environ)
         try:

@@ -71,7 +71,7 @@ def get_inner_name(subject: str, translate: Translate) -> str:
     return subject.partition(":")[2] or subject
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Announcer:
     """Notifies the person to whom an error happened, and the operators, who also get details.
 

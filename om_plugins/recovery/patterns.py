@@ -92,7 +92,7 @@ class _KindCount:
         )
 
 
-@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
 class ErrorPatterns:
     """Counts errors by kind over a sliding window.
 

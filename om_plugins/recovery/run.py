@@ -40,7 +40,7 @@ class LeaseLost(Exception):
     """Another worker holds the lease, so this one must stop and send nothing."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class RecoveryRun:
     """Runs the steps of recoveries.
 

@@ -37,7 +37,7 @@ _Kind = tuple[str, str, str]
 """Route, method and allowed methods."""
 
 
-@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
 class WrongMethods:
     """Counts 405s by route and method, over all workers.
 

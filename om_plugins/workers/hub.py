@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TypeVar
 
 from ..policies.outage import Outage
@@ -57,6 +57,7 @@ class _HubProcess:
     """The cursors at the time when the backend was lost."""
 
 
+@dataclass(eq=False, repr=False)
 class SharedHub:
     """A :class:`~om_plugins.protocols.Hub` that works also without its backend.
 
@@ -74,21 +75,17 @@ class SharedHub:
         name: how the log names the hub; without credentials.
     """
 
-    def __init__(
-        self,
-        open_hub: Callable[[], Hub],
-        open_local: Callable[[], Hub],
-        clock: Clock,
-        logger: logging.Logger = _logger,
-        *,
-        name: str = "",
-    ) -> None:
-        self._open = open_hub
-        self._open_local = open_local
-        self._clock = clock
-        self._logger = logger
-        self._name = f"{name} " if name else ""
-        self._processes: dict[int, _HubProcess] = {}
+    open_hub: Callable[[], Hub]
+    open_local: Callable[[], Hub]
+    clock: Clock
+    logger: logging.Logger = _logger
+    _: KW_ONLY
+    name: str = ""
+    _processes: dict[int, _HubProcess] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name:
+            self.name += " "  # the log puts it before another word
 
     @property
     def alone(self) -> bool:
@@ -121,7 +118,7 @@ class SharedHub:
             return found
 
         def ask_local(hub: Hub) -> list[HubMessage]:
-            wait_s = min(wait, max(0.0, state.outage.retry_at - self._clock.monotonic()))
+            wait_s = min(wait, max(0.0, state.outage.retry_at - self.clock.monotonic()))
             found = hub.read(topic, after.removesuffix(_LOCAL), wait_s, limit)
             for message in found:
                 message.id += _LOCAL
@@ -189,10 +186,10 @@ class SharedHub:
         try:
             answer = (ask_local or ask)(self._get_local(state))
         except ValueError as error:
-            self._logger.error("%s; it is left out", error)
+            self.logger.error("%s; it is left out", error)
             return neutral
         except Exception:
-            self._logger.exception("the hub of this process alone failed")
+            self.logger.exception("the hub of this process alone failed")
             return neutral
         if failure is not None and hub is not None:
             self._lose(state, hub, failure)
@@ -201,7 +198,7 @@ class SharedHub:
     def _get_local(self, state: _HubProcess) -> Hub:
         if state.local is None:
             with state.lock:
-                state.local = state.local or self._open_local()
+                state.local = state.local or self.open_local()
         return state.local
 
     def _get_backend(self, state: _HubProcess) -> Hub | None:
@@ -211,33 +208,33 @@ class SharedHub:
         """
         if not state.outage.down and state.hub is not None:
             return state.hub
-        if state.outage.down and self._clock.monotonic() < state.outage.retry_at:
+        if state.outage.down and self.clock.monotonic() < state.outage.retry_at:
             return None
         if not state.lock.acquire(blocking=not state.outage.down):
             return None  # another thread tries at this moment
         error: Exception | None = None
         was_down = state.outage.down
         count = 0
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         try:
             if state.hub is not None or (was_down and began < state.outage.retry_at):
                 return state.hub
-            hub = self._open()
+            hub = self.open_hub()
             if was_down:
                 hub.put("hub.probe", os.getpid(), 1.0)  # shows that the backend can be written
                 count = self._publish_pending(state, hub)
             state.hub = hub
             if was_down:
-                state.outage.record_success(self._clock.monotonic())
+                state.outage.record_success(self.clock.monotonic())
         except Exception as failure:  # noqa: BLE001 - no failure of the hub may stop the process
             error = failure
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             state.outage.record_failure(now, now - began)
         finally:
             state.lock.release()
         if error is None:
             if was_down:
-                self._logger.info("the hub %sis back; handed on %d messages", self._name, count)
+                self.logger.info("the hub %sis back; handed on %d messages", self.name, count)
             return hub
         if not was_down:
             self._warn(error)
@@ -261,14 +258,14 @@ class SharedHub:
                 return
             state.hub = None
             state.lost_at = dict(state.cursors)
-            state.outage.record_failure(self._clock.monotonic())
+            state.outage.record_failure(self.clock.monotonic())
         _close(hub)
         self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        self._logger.warning(
+        self.logger.warning(
             "the hub %sis out of reach (%s: %s); this process goes on alone",
-            self._name,
+            self.name,
             type(error).__name__,
             error,
         )

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _SHORTEST_WAIT_S = 0.05
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _OutboxProcess(Generic[T]):
     """The part of an outbox that belongs to one process."""
 
@@ -36,7 +36,7 @@ class _OutboxProcess(Generic[T]):
     retries: int = 0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Outbox(Generic[T]):
     """A bounded queue with a background job that empties it.
 

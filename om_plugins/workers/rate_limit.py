@@ -26,7 +26,7 @@ logger = logging.getLogger("om_plugins")
 _MAX_BLOCKED = 10_000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RateLimit:
     """Counts calls per client in fixed windows; the hub adds up the counts of all workers.
 
@@ -105,7 +105,7 @@ class RateLimit:
         return hmac.digest(self.secret(), text, "sha256")[:16].hex()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PostGuard:
     """WSGI middleware: refuses with a problem document, or hands on to ``app``.
 

@@ -38,7 +38,7 @@ _RANDOM = random.SystemRandom()
 would get the same numbers from it."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _PeriodicJob:
     """A job that runs periodically."""
 
@@ -58,7 +58,7 @@ class _PeriodicJob:
         return max(2.5 * self.seconds, _SHORTEST_LEASE_S)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _SchedulerProcess:
     """The part of a scheduler that belongs to one process: its pool and its timer."""
 
@@ -75,7 +75,7 @@ class _SchedulerProcess:
             timer.join(0.5)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BackgroundScheduler:
     """A :class:`~om_plugins.protocols.Scheduler`.
 

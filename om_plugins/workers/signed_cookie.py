@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from itsdangerous import BadSignature, Signer
@@ -41,6 +42,7 @@ def parse_cookies(header: str) -> MultiDict[str, str]:
     return parse_cookie(header.encode("ascii", "replace").decode())
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SignedCookie:
     """Reads and writes one cookie.
 
@@ -52,18 +54,11 @@ class SignedCookie:
         salt: changes all signatures: a cookie that was written with another salt is ignored.
     """
 
-    def __init__(
-        self,
-        name: str,
-        secret: Callable[[], bytes],
-        *,
-        same_site: Literal["Lax", "Strict"],
-        salt: bytes = b"",
-    ) -> None:
-        self.name = name
-        self._secret = secret
-        self._same_site = same_site
-        self._salt = b"om_plugins.cookie:" + name.encode() + b":" + salt
+    name: str
+    secret: Callable[[], bytes]
+    _: KW_ONLY
+    same_site: Literal["Lax", "Strict"]
+    salt: bytes = b""
 
     def read(self, cookies: str) -> Iterator[str]:
         """Yield the payload of each cookie of this name with a valid signature.
@@ -113,10 +108,9 @@ class SignedCookie:
             path=path,
             secure=environ.get("wsgi.url_scheme") == "https",
             httponly=True,
-            samesite=self._same_site,
+            samesite=self.same_site,
         )
 
     def _signer(self) -> Signer:
-        return Signer(
-            self._secret(), self._salt, key_derivation="hmac", digest_method=hashlib.sha256
-        )
+        salt = b"om_plugins.cookie:" + self.name.encode() + b":" + self.salt
+        return Signer(self.secret(), salt, key_derivation="hmac", digest_method=hashlib.sha256)

@@ -346,7 +346,7 @@ def test_eight_threads_go_on_while_the_backend_comes_and_goes(backend, hub):
         thread.start()
     for n in range(30):
         backend.error = HubError("gone") if n % 2 else None
-        hub._clock.advance(40)
+        hub.clock.advance(40)
         time.sleep(0.005)
     stop.set()
     for thread in threads:

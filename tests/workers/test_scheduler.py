@@ -262,7 +262,7 @@ def test_a_name_is_used_once(make):
 
 def test_an_elected_job_stays_with_one_scheduler_until_that_is_closed(hub):
     clock = FakeClock()
-    hub._clock = clock
+    hub.clock = clock
     one, two = (BackgroundScheduler(1, 9, clock, hub, synchronous=True) for _ in range(2))
     runs = []
     one.every(10, lambda: runs.append(1), name="sweep", elected=True)
@@ -281,7 +281,7 @@ def test_an_elected_job_stays_with_one_scheduler_until_that_is_closed(hub):
 
 def test_an_elected_job_is_taken_over_when_its_process_is_silent(hub):
     clock = FakeClock()
-    hub._clock = clock
+    hub.clock = clock
     one, two = (BackgroundScheduler(1, 9, clock, hub, synchronous=True) for _ in range(2))
     runs = []
     one.every(10, lambda: runs.append(1), name="sweep", elected=True)

@@ -206,7 +206,7 @@ class AttemptTimer:
             attempts.forget(entry)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _WatchedAttempt:
     call: Call | None
     lock: threading.Lock = field(default_factory=threading.Lock)

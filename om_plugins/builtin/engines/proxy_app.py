@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -161,6 +162,7 @@ def respond(
     return ClosingIterator(map(_encode_chunk, answer.chunks), [answer.close])
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class StreamedBody:
     """The body of a request, which can be read once.
 
@@ -168,11 +170,10 @@ class StreamedBody:
         started: whether reading has begun, so that a part may be gone.
     """
 
-    def __init__(self, before: bytes, read: Callable[[int], bytes], limit: int) -> None:
-        self.started = False
-        self._before = before
-        self._read = read
-        self._limit = limit
+    before: bytes
+    read: Callable[[int], bytes]
+    limit: int
+    started: bool = field(init=False, default=False)
 
     def __iter__(self) -> Iterator[bytes]:
         """The body in pieces.
@@ -182,11 +183,11 @@ class StreamedBody:
             InvalidRequest: the body is too large.
         """
         self.started = True
-        size = len(self._before)
-        yield self._before
-        while data := _read_piece(self._read, _READ):
+        size = len(self.before)
+        yield self.before
+        while data := _read_piece(self.read, _READ):
             size += len(data)
-            if size > self._limit:
+            if size > self.limit:
                 raise InvalidRequest("the request's body is too large", status=413)
             yield data
 

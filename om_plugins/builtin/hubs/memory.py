@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice, takewhile
 
 from ...hookspecs import hookimpl
@@ -55,6 +55,7 @@ class _HeldLease:
     expires: float
 
 
+@dataclass(eq=False, repr=False)
 class MemoryHub:
     """A :class:`~om_plugins.protocols.Hub` in this process's memory.
 
@@ -67,40 +68,31 @@ class MemoryHub:
         max_keys: the most values, and the most counters. Beyond it the oldest is dropped.
     """
 
-    def __init__(
-        self,
-        url: str,
-        clock: Clock,
-        *,
-        max_messages: int = 10_000,
-        max_age: float = 86_400.0,
-        max_bytes: int = 64_000_000,
-        max_keys: int = 100_000,
-    ) -> None:
-        self.url = url
-        self._clock = clock
-        self._max_messages = max_messages
-        self._max_age = max_age
-        self._max_bytes = max_bytes
-        self._max_keys = max_keys
-        self._conditions: dict[int, threading.Condition] = {}
-        self._pid = 0
-        self._last = 0
-        self._topics: dict[str, _Topic] = {}
-        self._values: dict[str, tuple[bytes, float]] = {}
-        self._counters: dict[str, tuple[int, float]] = {}
-        self._leases: dict[str, _HeldLease] = {}
-        self._next_sweep = 0.0
+    url: str
+    clock: Clock
+    _: KW_ONLY
+    max_messages: int = 10_000
+    max_age: float = 86_400.0
+    max_bytes: int = 64_000_000
+    max_keys: int = 100_000
+    _conditions: dict[int, threading.Condition] = field(init=False, default_factory=dict)
+    _pid: int = field(init=False, default=0)
+    _last: int = field(init=False, default=0)
+    _topics: dict[str, _Topic] = field(init=False, default_factory=dict)
+    _values: dict[str, tuple[bytes, float]] = field(init=False, default_factory=dict)
+    _counters: dict[str, tuple[int, float]] = field(init=False, default_factory=dict)
+    _leases: dict[str, _HeldLease] = field(init=False, default_factory=dict)
+    _next_sweep: float = field(init=False, default=0.0)
 
     def publish(self, topic: str, data: object) -> str:
         check_name(topic)
         encoded = encode(topic, data)
         condition = self._lock_here()
         with condition:
-            now = self._clock.time()
+            now = self.clock.time()
             self._last = next_id(self._last, now)
             kept = self._topics.setdefault(topic, _Topic())
-            kept.messages.append((self._last, now, self._clock.monotonic(), encoded))
+            kept.messages.append((self._last, now, self.clock.monotonic(), encoded))
             kept.size_bytes += len(encoded)
             self._trim(kept)
             condition.notify_all()
@@ -141,24 +133,24 @@ class MemoryHub:
         check_ttl(key, ttl)
         encoded = encode(key, value)
         with self._lock_here():
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             self._sweep(now)
             self._values.pop(key, None)  # so that the last written is the last to be dropped
             self._values[key] = (encoded, now + ttl)
-            if len(self._values) > self._max_keys:
+            if len(self._values) > self.max_keys:
                 del self._values[next(iter(self._values))]
 
     def get(self, key: str) -> object:
         check_name(key)
         with self._lock_here():
             found = self._values.get(key)
-            if found is None or found[1] <= self._clock.monotonic():
+            if found is None or found[1] <= self.clock.monotonic():
                 return None
         return decode(found[0])[1]
 
     def scan(self, prefix: str) -> dict[str, object]:
         with self._lock_here():
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             found = [
                 (key, encoded)
                 for key, (encoded, expires) in self._values.items()
@@ -170,27 +162,27 @@ class MemoryHub:
         check_ttl(key, ttl)
         check_amount(key, amount)
         with self._lock_here():
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             self._sweep(now)
             value, expires = self._counters.get(key, (0, 0.0))
             if expires <= now:
                 self._counters.pop(key, None)
                 value, expires = 0, now + ttl
             self._counters[key] = (value + amount, expires)
-            if len(self._counters) > self._max_keys:
+            if len(self._counters) > self.max_keys:
                 del self._counters[next(iter(self._counters))]
             return value + amount
 
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_ttl(name, ttl)
         with self._lock_here():
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             self._sweep(now)
             held = self._leases.get(name)
             if held is not None and held.expires > now:
                 return None
             # From the same numbers as ids: the token grows even if the last lease was swept.
-            self._last = next_id(self._last, self._clock.time())
+            self._last = next_id(self._last, self.clock.time())
             self._leases[name] = _HeldLease(self._last, now + ttl)
             return HubLease(self, name, self._last)
 
@@ -214,10 +206,10 @@ class MemoryHub:
         return bool(kept and kept.messages and kept.messages[-1][0] > number)
 
     def _trim(self, kept: _Topic) -> None:
-        too_old = self._clock.monotonic() - self._max_age
+        too_old = self.clock.monotonic() - self.max_age
         while kept.messages and (
-            len(kept.messages) > self._max_messages
-            or kept.size_bytes > self._max_bytes
+            len(kept.messages) > self.max_messages
+            or kept.size_bytes > self.max_bytes
             or kept.messages[0][2] < too_old
         ):
             kept.drop_oldest()
@@ -239,7 +231,7 @@ class MemoryHub:
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
         with self._lock_here():
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             held = self._leases.get(name)
             if held is None or held.token != token or held.expires <= now:
                 return False

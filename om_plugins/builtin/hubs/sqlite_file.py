@@ -34,7 +34,7 @@ _BUSY_S = 2.0
 _FILE_CHECK_EVERY_S = 1.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _ConnectionSlot:
     """One connection and its lock."""
 
@@ -50,7 +50,7 @@ class _ConnectionSlot:
                 db.close()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _ConnectionSlots:
     """The connections of one process. Readers do not wait for a writer that waits for a lock."""
 

@@ -45,7 +45,7 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
     return {"file": CheckedFactory(FileStore.from_url, FileStore.from_url)}
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FileStore:
     """Bytes in files of mode 0600, in a folder of mode 0700; the first use makes the folder.
 

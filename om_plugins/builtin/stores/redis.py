@@ -47,7 +47,7 @@ def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
     return dict.fromkeys(SCHEMES, RedisStore)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Client:
     """What cachelib asks of redis-py. A value that is too large is not read."""
 
