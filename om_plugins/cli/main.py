@@ -170,7 +170,7 @@ def _examine_flask(app: Flask, kit: Kit) -> Iterator[Finding]:
             "Set SECRET_KEY or OM_SECRET_KEY to at least 32 random characters.",
         )
     proxies = kit.keys.proxies
-    inner, outer = _proxy_fixes(app)
+    inner, outer = _find_proxy_fixes(app)
     if proxies and (inner or outer):
         yield Finding(
             "fail",
@@ -213,8 +213,8 @@ def _examine_flask(app: Flask, kit: Kit) -> Iterator[Finding]:
         )
 
 
-def _proxy_fixes(app: Flask) -> tuple[bool, bool]:
-    """Whether a ``ProxyFix`` of the app's own is inside OpenManager, and outside of it."""
+def _find_proxy_fixes(app: Flask) -> tuple[bool, bool]:
+    """Tell whether a ``ProxyFix`` of the app is inside OpenManager, and whether one is outside."""
     inner = outer = passed = False
     layer: object = app.wsgi_app
     for _ in range(50):

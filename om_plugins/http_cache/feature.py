@@ -148,7 +148,7 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
         from .cache import HttpCachePart
 
         return HttpCachePart(
-            rules_from(keys.http_cache),
+            build_rules(keys.http_cache),
             l1_bytes=keys.http_cache.l1_bytes,
             clock=kit.clock,
             scheduler=kit.scheduler,
@@ -212,7 +212,7 @@ class FastPathFeature(Feature[bool, NoKeys]):
         return FastPath(app, pages, headers.of_hits, counter)
 
 
-def rules_from(given: HttpCacheOptions) -> CacheRules:
+def build_rules(given: HttpCacheOptions) -> CacheRules:
     """Build the rules from ``OM_HTTP_CACHE``.
 
     Raises:
