@@ -301,10 +301,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/monitoring/test_alerts.py",
     ),
     Mutant(
-        "notifications/events.py",
+        "notifications/event_stream.py",
         "isinstance(to, str) and to in addresses",
         "True",
-        "tests/notifications/test_events.py",
+        "tests/notifications/test_event_stream.py",
     ),
     Mutant(
         "notifications/limits.py",

@@ -77,7 +77,7 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
 
     def endpoints(self, kit: Kit, part: Notifications) -> Mapping[str, WSGIApplication]:
         from ..workers.rate_limit import PostGuard
-        from .events import EventsEndpoint
+        from .event_stream import EventsEndpoint
         from .problem_reports import ProblemEndpoint
 
         events = EventsEndpoint(

@@ -21,7 +21,8 @@ from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.features import shipped, tables
 from om_plugins.gateway.options import RouteOptions
-from om_plugins.headers.feature import ForceHttpsOptions, HstsOptions
+from om_plugins.headers.feature import ForceHttpsOptions
+from om_plugins.headers.hsts import HstsOptions
 from om_plugins.http_cache.feature import HttpCacheOptions, HttpCachePathOptions
 from om_plugins.monitoring.feature import AlertOptions
 from om_plugins.settings.keywords import SettingsKeywords

@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import Client, EnvironBuilder
 
 from om_plugins import OpenManagerMiddleware
-from om_plugins.notifications.events import FIELDS
+from om_plugins.notifications.event_stream import FIELDS
 
 
 def app(environ, start_response):
