@@ -1,29 +1,29 @@
-"""The exception tree: what can go wrong, and what a chain of engines does about it.
+"""The tree of exceptions, and what a chain of engines does when an engine raises one.
 
 ::
 
     OpenManagerError
-    ├── ConfigError (ValueError)         a setting is wrong: key, value, what is allowed
+    ├── ConfigError (ValueError)         a setting is not valid: key, value, what is allowed
     │   └── MissingExtra                 an optional package is not installed
     ├── PluginError                      a plugin could not be loaded or failed
     ├── HubError                         the shared store cannot be reached
     ├── CacheError                       a value cannot be cached
-    ├── CallerDeadline (TimeoutError)    the caller's own time ran out
-    ├── Cancelled                        the caller does not want the answer any more
+    ├── CallerDeadline (TimeoutError)    the total deadline of the caller passed
+    ├── Cancelled                        the caller cancelled the call
     ├── EngineError                      an engine did not answer
-    │   ├── Transient                    it may work on the next attempt
-    │   ├── RateLimited                  the engine asks for patience
+    │   ├── Transient                    the next attempt may succeed
+    │   ├── RateLimited                  the engine gets too many requests
     │   ├── AttemptTimeout               one attempt took too long
-    │   ├── InvalidRequest               the call itself is wrong: no engine can answer it
-    │   ├── Unsupported                  this engine cannot do it, another may
-    │   ├── TooLong                      too long for this engine, another may take it
+    │   ├── InvalidRequest               the call is not valid: no engine can answer it
+    │   ├── Unsupported                  this engine cannot answer the call, another one may
+    │   ├── TooLong                      the call is too long for this engine, but not for others
     │   ├── Misconfigured                wrong key, wrong address: an operator must act
     │   └── EngineUnavailable            skipped without a call: offline, open breaker, full
     └── ChainExhausted (ExceptionGroup)  every engine of a chain failed or was skipped
 
-Each class says in its attributes what a chain does when an engine raises it: the rows of the error
-table. A subclass has the row of its base, and may change single attributes of it. An exception of
-any other kind has the row of :class:`OpenManagerError` itself.
+The attributes of each class define what a chain does when an engine raises it. They are one row of
+the error table. A subclass inherits the row and may change single attributes. Any other exception
+has the row of :class:`OpenManagerError`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .core.engine import Sent as Sent
 
 
 class Retry(Enum):
-    """When one call may ask the same engine again."""
+    """When a call may try the same engine again."""
 
     NEVER = "never"
     IF_SAFE = "if it was not sent, or the call is idempotent"
@@ -48,7 +48,7 @@ class Retry(Enum):
 
 
 class NextTier(Enum):
-    """When one call may ask the next engine."""
+    """When a call may try the next engine."""
 
     NEVER = "never"
     ALWAYS = "always: the engine refused, so nothing was done"
@@ -59,13 +59,13 @@ class OpenManagerError(Exception):
     """Base of every error that this package raises.
 
     Attributes:
-        retry: when a call may ask the engine that raised it again.
-        next_tier: when a call may ask the next engine.
-        trips: the breaker counts it as a failure.
-        cooldown: how the engine is left alone: ``"cooling down"`` for its Retry-After,
-            ``"offline"`` until a probe succeeds because an operator must act, "" not at all.
-        callers_fault: it says nothing about the engine, so that recovery does not count it.
-        http_status: the status that an HTTP client gets, where the error ends its request.
+        retry: when a call may try the engine that raised the error again.
+        next_tier: when a call may try the next engine.
+        trips: the breaker counts the error as a failure.
+        cooldown: how long the engine then gets no calls: ``"cooling down"`` for its Retry-After,
+            ``"offline"`` until a probe succeeds, because an operator must act, "" for not at all.
+        callers_fault: the error says nothing about the engine, so recovery does not count it.
+        http_status: the status that an HTTP client gets when the error ends its request.
     """
 
     retry: ClassVar[Retry] = Retry.IF_IDEMPOTENT
@@ -83,11 +83,11 @@ class OpenManagerError(Exception):
 
 
 class ConfigError(OpenManagerError, ValueError):
-    """A setting is wrong.
+    """A setting is not valid.
 
     Args:
         key: the name as the operator wrote it, for example ``OM_CSP_MODE``.
-        value: the value that was found; a password in a URL is not shown.
+        value: the value. The message does not show a password in a URL.
         reason: what is wrong and what is allowed, in one sentence.
     """
 
@@ -121,7 +121,7 @@ class PluginError(OpenManagerError):
 
     Args:
         plugin: the plugin's name.
-        reason: what happened and the way out.
+        reason: what happened, and what to do about it.
     """
 
     def __init__(self, plugin: str, reason: str) -> None:
@@ -131,18 +131,18 @@ class PluginError(OpenManagerError):
 
 
 class HubError(OpenManagerError):
-    """The shared store cannot be reached. Never leaves the package on a request's path."""
+    """The shared store cannot be reached. No request of a user fails with this error."""
 
 
 class CacheError(OpenManagerError):
-    """A value cannot be cached (its type has no encoding, it is over the size limit)."""
+    """A value cannot be cached: its type has no encoding, or it exceeds the size limit."""
 
 
 class CallerDeadline(OpenManagerError, TimeoutError):
-    """The caller's total deadline passed. Nothing is retried, no breaker counts it.
+    """The total deadline of the caller passed. The chain retries nothing, and no breaker counts it.
 
     Attributes:
-        attempts: what a chain had tried by then, as of :class:`ChainExhausted`.
+        attempts: the attempts of the chain until then, as in :class:`ChainExhausted`.
     """
 
     retry = Retry.NEVER
@@ -155,7 +155,7 @@ class CallerDeadline(OpenManagerError, TimeoutError):
 
 
 class Cancelled(OpenManagerError):
-    """The caller gave up (client disconnected, shutdown). Nothing is retried."""
+    """The call was cancelled: the client disconnected, or the server stops. Nothing is retried."""
 
     retry = Retry.NEVER
     next_tier = NextTier.NEVER
@@ -168,15 +168,15 @@ class EngineError(OpenManagerError):
     """An engine did not answer.
 
     Args:
-        message: what happened, for logs. Never shown to end users.
-        sent: whether the request may have reached the engine: ``"no"`` makes a retry safe even
+        message: what happened, for logs. End users never see it.
+        sent: whether the engine may have received the request. After ``"no"`` a retry is safe even
             for a call that is not idempotent.
-        retry_after: seconds the engine asks to wait, ``None`` when it said nothing.
-        status: the upstream's HTTP status, when there was one.
+        retry_after: how many seconds the engine asks to wait; ``None`` when it did not ask.
+        status: the HTTP status of the upstream, when there was one.
 
     Attributes:
-        response: the upstream's own answer, an :class:`~om_plugins.types.HttpResponse`, when a raw
-            HTTP engine kept it; whoever serves HTTP may pass it on when no engine answers.
+        response: the response of the upstream (:class:`~om_plugins.types.HttpResponse`), where a
+            raw HTTP engine stored it. A gateway may send it when no engine answers.
     """
 
     http_status = 502
@@ -198,13 +198,13 @@ class EngineError(OpenManagerError):
 
 
 class Transient(EngineError):
-    """It failed in a way that may pass: a refused connection, a 502, a dropped body."""
+    """A failure that may be temporary: a refused connection, a 502, a body that ended early."""
 
     retry = Retry.IF_SAFE
 
 
 class RateLimited(EngineError):
-    """The engine asks for patience (HTTP 429, or 503 with Retry-After)."""
+    """The engine gets too many requests (HTTP 429, or 503 with Retry-After)."""
 
     retry = Retry.AFTER_WAIT
     next_tier = NextTier.ALWAYS
@@ -219,7 +219,7 @@ class AttemptTimeout(EngineError):
 
 
 class InvalidRequest(EngineError):
-    """The call itself is wrong (HTTP 400, 422): asking another engine would not help."""
+    """The call is not valid (HTTP 400, 422): no other engine can answer it either."""
 
     retry = Retry.NEVER
     next_tier = NextTier.NEVER
@@ -229,7 +229,7 @@ class InvalidRequest(EngineError):
 
 
 class Unsupported(EngineError):
-    """This engine cannot answer this call; another may."""
+    """This engine cannot answer this call; another engine may."""
 
     retry = Retry.NEVER
     next_tier = NextTier.ALWAYS
@@ -238,7 +238,7 @@ class Unsupported(EngineError):
 
 
 class TooLong(EngineError):
-    """The call is too long for this engine (context length); another may take it."""
+    """The call is too long for this engine (context length); another engine may accept it."""
 
     retry = Retry.NEVER
     next_tier = NextTier.ALWAYS
@@ -257,13 +257,13 @@ class Misconfigured(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine was skipped without being asked.
+    """The chain skipped the engine without calling it.
 
     Args:
-        engine: its name.
+        engine: the name of the engine.
         reason: ``"offline"``, ``"breaker open"``, ``"forced open"``, ``"bulkhead full"``,
             ``"cooling down"``, ``"switched off"``.
-        retry_after: seconds until it may be asked again, when known.
+        retry_after: the seconds until the engine may be called again, when known.
     """
 
     retry = Retry.NEVER
@@ -279,14 +279,14 @@ class EngineUnavailable(EngineError):
 class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
     """Every engine of a chain failed or was skipped.
 
-    The group's exceptions are the attempts' errors in order; a skipped engine is an
+    The exceptions of the group are the errors of the attempts in order. A skipped engine has an
     :class:`EngineUnavailable`, so the group is never empty.
 
     Attributes:
-        chain: the chain's name.
-        attempts: one :class:`~om_plugins.types.Attempt` per attempt or skip.
-        retry_after: the least number of seconds after which an engine may answer again,
-            ``None`` when no engine said so.
+        chain: the name of the chain.
+        attempts: one :class:`~om_plugins.types.Attempt` for each attempt or skipped engine.
+        retry_after: the smallest number of seconds after which an engine may answer again;
+            ``None`` when no engine gave one.
     """
 
     # A chain inside a chain has retried already, and nested retries multiply.
@@ -346,7 +346,10 @@ def suggest(
 
 
 def without_password(text: str) -> str:
-    """``redis://user:secret@host`` and ``?password=secret`` without it, for logs and errors."""
+    """Return ``text`` with the passwords of URLs replaced by ``***``, for logs and errors.
+
+    It finds those of ``redis://user:secret@host`` and of ``?password=secret``.
+    """
     text = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
     return re.sub(r"(?i)([?&]\w*password=)[^&#\s'\"]*", r"\1***", text)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from ..types import Answer, Call
@@ -18,6 +19,7 @@ End = Literal["done", "failed", "closed"]
 OnEnd = Callable[[End, Exception | None], None]
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ChunkStream:
     """The chunks of a streamed answer, as ``Answer.chunks``.
 
@@ -32,27 +34,18 @@ class ChunkStream:
     Closing it early cancels the call and does not count as a failure.
     """
 
-    __slots__ = ("_call", "_chunks", "_ended", "_first", "_monotonic", "_on_end", "_wait_s")
-
-    def __init__(
-        self,
-        chunks: Iterator[object],
-        call: Call,
-        wait_s: float,
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._chunks = chunks
-        self._call = call
-        self._wait_s = wait_s
-        self._monotonic = monotonic
-        self._first: list[object] = []
-        self._on_end: list[OnEnd] = []
-        self._ended = False
+    chunks: Iterator[object]
+    call: Call
+    wait_s: float
+    monotonic: Callable[[], float]
+    _first: list[object] = field(default_factory=list, init=False)
+    _on_end: list[OnEnd] = field(default_factory=list, init=False)
+    _ended: bool = field(default=False, init=False)
 
     def pull_first(self) -> None:
         """Wait for the first chunk. Raises what the engine raises, after closing everything."""
         try:
-            for chunk in self._chunks:
+            for chunk in self.chunks:
                 self._first.append(chunk)
                 break
         except BaseException:
@@ -71,10 +64,10 @@ class ChunkStream:
             return self._first.pop()
         if self._ended:
             raise StopIteration
-        call = self._call
-        call.deadline = call.attempt_deadline = self._monotonic() + self._wait_s
+        call = self.call
+        call.deadline = call.attempt_deadline = self.monotonic() + self.wait_s
         try:
-            return next(self._chunks)
+            return next(self.chunks)
         except StopIteration:
             self._end("done", None)
             raise
@@ -90,7 +83,7 @@ class ChunkStream:
         if not self._ended:
             if self._on_end:  # committed: no other engine works on this call
                 try:
-                    self._call.cancel()
+                    self.call.cancel()
                 finally:  # whatever an engine does on cancel, the permit must be given back
                     self._end("closed", None)
             else:
@@ -103,7 +96,7 @@ class ChunkStream:
         self._ended = True
         self._first.clear()
         try:
-            close_upstream(self._chunks)
+            close_upstream(self.chunks)
         finally:
             try:
                 tell = self._on_end.pop()  # one step: a reader and a closer may meet here

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_etags
@@ -104,23 +105,16 @@ def answer_conditional(
     return "304 Not Modified", [one for one in headers if one[0].lower() not in _ENTITY], b""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LatePage:
     """A page whose headers wait for its body, because they contain an ETag made from it."""
 
-    def __init__(
-        self,
-        environ: WSGIEnvironment,
-        state: RequestState,
-        start_response: StartResponse,
-        status: str,
-        headers: list[Header],
-    ) -> None:
-        self._environ = environ
-        self._state = state
-        self._start_response = start_response
-        self._status = status
-        self._headers = headers
-        self._write: Callable[[bytes], object] | None = None
+    environ: WSGIEnvironment
+    state: RequestState
+    start_response: StartResponse
+    status: str
+    headers: list[Header]
+    _write: Callable[[bytes], object] | None = field(default=None, init=False)
 
     def write(self, data: bytes) -> object:
         """Send the headers and ``data``: the ``write`` of PEP 3333.
@@ -128,27 +122,27 @@ class LatePage:
         An application that calls it is streaming, so the headers do not wait any longer.
         """
         if self._write is None:
-            self._write = self._start_response(self._status, self._headers)
+            self._write = self.start_response(self.status, self.headers)
         return self._write(data)
 
     def answer(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Send the headers and return the body to send."""
         if self._write is not None:
             return body
-        length = next((int(v) for n, v in self._headers if n.lower() == "content-length"), None)
-        nonce = self._state.page_nonce
-        if self._environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
-            self._start_response(self._status, self._headers)
+        length = next((int(v) for n, v in self.headers if n.lower() == "content-length"), None)
+        nonce = self.state.page_nonce
+        if self.environ.get("REQUEST_METHOD") != "GET" or nonce is None or length is None:
+            self.start_response(self.status, self.headers)
             return body
         if length > MAX_BODY_BYTES:
-            self._start_response(self._status, self._headers)
+            self.start_response(self.status, self.headers)
             return body
         try:
             whole = b"".join(body)
         finally:
             close_body(body)
         status, headers, whole = answer_conditional(
-            self._environ, self._status, self._headers, whole, nonce
+            self.environ, self.status, self.headers, whole, nonce
         )
-        self._start_response(status, headers)
+        self.start_response(status, headers)
         return [whole]

@@ -179,11 +179,8 @@ class AlertStates:
     def encode(self) -> dict[str, object]:
         """Encode all alerts for the hub, where other workers show them or continue with them."""
         return {
-            "active": [
-                {"alert": asdict(s.alert), "told_at": s.told_at, "clear_since": s.clear_since}
-                for s in self._active.values()
-            ],
-            "history": [asdict(alert) for alert in self._history],
+            "active": msgspec.to_builtins(list(self._active.values())),
+            "history": msgspec.to_builtins(list(self._history)),
         }
 
     def load(self, data: object) -> None:

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -250,16 +250,14 @@ Guarded = Callable[..., tuple[bool, Any]]
 """``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
 
 
+@dataclass(slots=True, eq=False)
 class _MonitorQueue:
     """The samples that wait for one monitor."""
 
-    __slots__ = ("busy", "monitor", "plugin", "waiting")
-
-    def __init__(self, plugin: str, monitor: Monitor) -> None:
-        self.plugin = plugin
-        self.monitor = monitor
-        self.waiting: deque[Sample] = deque()
-        self.busy = False
+    plugin: str
+    monitor: Monitor
+    waiting: deque[Sample] = field(default_factory=deque)
+    busy: bool = False
 
 
 @dataclass(eq=False, repr=False)

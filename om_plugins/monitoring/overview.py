@@ -15,6 +15,8 @@ from .worker_snapshots import MAX_GROUPS, RouteView, WorkerView
 
 _Stats = TypeVar("_Stats", CacheStats, HttpCacheStats, StoreStats)
 
+_OF_A_WORKER = ("pid", "at", "requests", "in_flight", "rss_bytes")
+
 RATE_S = 10
 """Current rates are those of the last complete seconds, this many."""
 PERCENTILES_S = 60
@@ -36,14 +38,11 @@ def build_overview(
     this = int(now)
     rate = sum_slots(s for s in seconds if this - RATE_S <= s.index < this)
     minute = sum_slots(s for s in seconds if this - PERCENTILES_S <= s.index <= this)
-    p50, p95, p99 = minute.durations.quantiles(0.5, 0.95, 0.99)
     return {
         "at": now,
         "requests": sum(worker.requests for worker in workers),
         "requests_per_s": round(rate.requests / RATE_S, 2),
-        "p50_ms": _to_ms(p50),
-        "p95_ms": _to_ms(p95),
-        "p99_ms": _to_ms(p99),
+        **_percentiles(minute.durations),
         "success_rate": _success_rate(minute),
         "in_flight": sum(worker.in_flight for worker in workers),
         "cpu_percent": round(100 * rate.cpu_s / RATE_S, 2) if rate.rss_bytes else None,
@@ -67,14 +66,7 @@ def build_overview(
         },
         "seconds": [build_point(s, 1) for s in seconds],
         "workers": [
-            {
-                "id": worker.uid,
-                "pid": worker.pid,
-                "at": worker.at,
-                "requests": worker.requests,
-                "in_flight": worker.in_flight,
-                "rss_bytes": worker.rss_bytes,
-            }
+            {"id": worker.uid} | {name: getattr(worker, name) for name in _OF_A_WORKER}
             for worker in workers
         ],
     }
@@ -87,16 +79,13 @@ def build_point(slot: Slot, width: int) -> dict[str, Any]:
         slot: the counts.
         width: the width of the slot in seconds.
     """
-    p50, p95, p99 = slot.durations.quantiles(0.5, 0.95, 0.99)
     return {
         "at": slot.index * width,
         "requests": slot.requests,
         "requests_per_s": round(slot.requests / width, 3),
         "errors": slot.errors,
         "success_rate": _success_rate(slot),
-        "p50_ms": _to_ms(p50),
-        "p95_ms": _to_ms(p95),
-        "p99_ms": _to_ms(p99),
+        **_percentiles(slot.durations),
         "in_flight": slot.in_flight,
         "cpu_percent": round(100 * slot.cpu_s / width, 1),
         "rss_bytes": slot.rss_bytes,
@@ -114,23 +103,18 @@ def _merge_routes(rows: Iterable[RouteView]) -> list[dict[str, Any]]:
         found.size_bytes += row.size_bytes
         found.recent.add(row.recent)
     busiest = sorted(merged.values(), key=lambda row: (-row.recent.count, -row.requests, row.key))
-    table = []
-    for row in busiest:
-        p50, p95, p99 = row.recent.quantiles(0.5, 0.95, 0.99)
-        table.append(
-            {
-                "method": row.method,
-                "route": row.route,
-                "status": f"{row.status_class}xx",
-                "requests": row.requests,
-                "size_bytes": row.size_bytes,
-                "recent": row.recent.count,
-                "p50_ms": _to_ms(p50),
-                "p95_ms": _to_ms(p95),
-                "p99_ms": _to_ms(p99),
-            }
-        )
-    return table
+    return [
+        {
+            "method": row.method,
+            "route": row.route,
+            "status": f"{row.status_class}xx",
+            "requests": row.requests,
+            "size_bytes": row.size_bytes,
+            "recent": row.recent.count,
+            **_percentiles(row.recent),
+        }
+        for row in busiest
+    ]
 
 
 def _add_up(total: _Stats, stats: Iterable[_Stats]) -> _Stats:
@@ -173,5 +157,9 @@ def _success_rate(slot: Slot) -> float | None:
     return round(1 - slot.errors / slot.requests, 5) if slot.requests else None
 
 
-def _to_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def _percentiles(durations: Histogram) -> dict[str, float | None]:
+    found = durations.quantiles(0.5, 0.95, 0.99)
+    return {
+        name: None if seconds is None else round(seconds * 1000, 3)
+        for name, seconds in zip(("p50_ms", "p95_ms", "p99_ms"), found, strict=True)
+    }

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 from ..core.body import convert
 
 Verdict = Literal["improving", "stable", "degrading", "no data"]
@@ -65,22 +63,13 @@ class Trend:
 _NO_DATA = Trend("no data")
 
 
-class _TrendWire(msgspec.Struct):
-    verdict: Verdict
-    change: float | None
-    crosses_min: tuple[float, float, float | None] | None
-
-
 def decode_trends(data: object) -> dict[str, dict[str, object]]:
     """Decode trends by name from hub data, as data for JSON; none when the data is damaged."""
     try:
-        wires = convert(data, dict[str, _TrendWire])
+        found = convert(data, dict[str, Trend])
     except ValueError:
         return {}
-    return {
-        name: Trend(wire.verdict, wire.change, wire.crosses_min).as_dict()
-        for name, wire in wires.items()
-    }
+    return {name: trend.as_dict() for name, trend in found.items()}
 
 
 def evaluate_trend(

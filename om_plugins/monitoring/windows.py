@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
@@ -44,6 +45,7 @@ class _SlotWire(msgspec.Struct, array_like=True):
     durations: bytes
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Slot:
     """The counts of one period.
 
@@ -61,25 +63,19 @@ class Slot:
         durations: seconds per request.
     """
 
-    __slots__ = (
-        "_encoded", "cache_hits", "cache_misses", "cpu_s", "durations", "errors", "in_flight",
-        "index", "memory", "refused", "requests", "rss_bytes", "size_bytes",
-    )  # fmt: skip
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.requests = 0
-        self.errors = 0
-        self.refused = 0
-        self.size_bytes = 0
-        self.in_flight = 0
-        self.cpu_s = 0.0
-        self.rss_bytes = 0
-        self.memory = 0.0
-        self.cache_hits = 0
-        self.cache_misses = 0
-        self.durations = Histogram()
-        self._encoded: list[object] | None = None
+    index: int
+    requests: int = 0
+    errors: int = 0
+    refused: int = 0
+    size_bytes: int = 0
+    in_flight: int = 0
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+    memory: float = 0.0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    durations: Histogram = field(default_factory=Histogram)
+    _encoded: list[object] | None = None
 
     def _add_counts(self, other: Slot) -> None:
         self.requests += other.requests

@@ -37,6 +37,9 @@ MAX_PUBLISHED_ROUTES = 200
 MAX_WORKERS = 256
 MAX_GROUPS = 50
 
+_NUMBERS = ("pid", "at", "requests", "in_flight", "rss_bytes", "dropped")
+"""The fields of a view that are stored as they are."""
+
 _NOW = "monitor/now/"
 _PAST = "monitor/past/"
 _WATCHING = "monitor/watching"
@@ -166,13 +169,7 @@ class WorkerSnapshots:
         uid = self.uid
         self._published = True
         routes = sorted(view.routes, key=lambda row: row.requests, reverse=True)
-        now: dict[str, object] = {
-            "pid": view.pid,
-            "at": view.at,
-            "requests": view.requests,
-            "in_flight": view.in_flight,
-            "rss_bytes": view.rss_bytes,
-            "dropped": view.dropped,
+        now: dict[str, object] = {name: getattr(view, name) for name in _NUMBERS} | {
             "cache": asdict(view.cache),
             "groups": _select_busiest(view.groups),
             "pages": asdict(view.pages),
@@ -302,25 +299,15 @@ def _decode_view(uid: str, now: object, past: object) -> WorkerView:
     wire = convert(now, _NowWire)
     view = WorkerView(
         uid,
-        wire.pid,
-        wire.at,
-        wire.requests,
-        wire.in_flight,
-        wire.rss_bytes,
-        wire.dropped,
-        convert(wire.cache, CacheStats),
-        {name: convert(one, CacheStats) for name, one in wire.groups.items()},
+        **{name: getattr(wire, name) for name in _NUMBERS},
+        cache=convert(wire.cache, CacheStats),
+        groups={name: convert(one, CacheStats) for name, one in wire.groups.items()},
         engines=decode_health(wire.engines),
         routes=[
-            RouteView(
-                row.method,
-                row.route,
-                row.status_class,
-                row.requests,
-                row.size_bytes,
-                Histogram.decode(row.recent),
+            RouteView(method, route, status_class, requests, size, Histogram.decode(recent))
+            for method, route, status_class, requests, size, recent in map(
+                msgspec.structs.astuple, wire.routes
             )
-            for row in wire.routes
         ],
         seconds=decode_slots(wire.seconds),
     )

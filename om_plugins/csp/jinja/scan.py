@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from jinja2.filters import FILTERS
 from jinja2.lexer import Token
@@ -132,18 +133,16 @@ class _Flow:
         scanner.gap()
 
 
+@dataclass(slots=True, eq=False)
 class _Open:
     """A statement whose end tag was not read yet."""
 
-    __slots__ = ("before", "ends", "fresh", "keyword", "loose", "skip")
-
-    def __init__(self, keyword: str, before: State, fresh: bool, skip: bool, loose: bool) -> None:
-        self.keyword = keyword
-        self.before = before
-        self.fresh = fresh
-        self.skip = skip
-        self.loose = loose
-        self.ends: list[State] = []
+    keyword: str
+    before: State
+    fresh: bool
+    skip: bool
+    loose: bool
+    ends: list[State] = field(default_factory=list)
 
 
 def _spoils(keyword: str, names: list[str], inside: list[Token]) -> bool:
