@@ -1,4 +1,4 @@
-"""Write ``settings.md`` and ``om_plugins/settings/keywords.py`` from the tables of settings."""
+"""Write ``settings.md`` and ``om_plugins/settings/signatures.py`` from the tables of settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYWORDS = {
 }
 FILES = {
     ROOT / "docs" / "settings.md": as_markdown(TABLES),
-    ROOT / "om_plugins" / "settings" / "keywords.py": as_keywords(KEYWORDS),
+    ROOT / "om_plugins" / "settings" / "signatures.py": as_keywords(KEYWORDS),
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
 from .plugins.host import PluginHost
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
-from .settings.keywords import SettingsKeywords
+from .settings.signatures import SettingsKeywords
 from .settings.table import Table, explain_unknown_key
 
 __all__ = ["ROWS", "Settings", "features_of", "in_order", "shipped", "tables"]

@@ -18,7 +18,7 @@ from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
 from ..core.engine import EngineTraitKeywords
 from ..csp.override import Override
 from ..fallback.options import FallbackOptions
-from ..settings.keywords import FallbackKeywords
+from ..settings.signatures import FallbackKeywords
 from ..types import EngineSpec
 from .app_state import KEY, AppEntry, count_wrong_methods, runtime_of
 from .decorators import DecoratedViews, change_csp, change_headers, use_fallback, wish_https

@@ -10,7 +10,7 @@ from flask import Flask, current_app, has_app_context
 from ..cache.cache import SmartCache
 from ..chains.live_settings import DEFAULT_LASTS_S
 from ..runtime import Runtime
-from ..settings.keywords import ChainChanges
+from ..settings.signatures import ChainChanges
 from .app_state import runtime_of
 
 if TYPE_CHECKING:

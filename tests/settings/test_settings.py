@@ -1,6 +1,6 @@
 """Settings: unknown keys, bad values, environment text, nested tables, the reference page.
 
-Covers ``om_plugins.settings.table``, ``om_plugins.settings.keywords`` and
+Covers ``om_plugins.settings.table``, ``om_plugins.settings.signatures`` and
 ``om_plugins.settings.reference``.
 """
 
@@ -25,8 +25,8 @@ from om_plugins.headers.feature import ForceHttpsOptions
 from om_plugins.headers.hsts import HstsOptions
 from om_plugins.http_cache.feature import HttpCacheOptions, HttpCachePathOptions
 from om_plugins.monitoring.feature import AlertOptions
-from om_plugins.settings.keywords import SettingsKeywords
 from om_plugins.settings.reference import as_markdown
+from om_plugins.settings.signatures import SettingsKeywords
 from om_plugins.settings.table import Table
 
 KEYS = {name: field for table in tables(shipped()) for name, field in table.keys().items()}
