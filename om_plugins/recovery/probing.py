@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from ..chains.chain import EngineChain
@@ -27,6 +28,7 @@ _EngineProbe = tuple[EngineState, Callable[[float], None]]
 """An engine, and the function that probes it within some seconds."""
 
 
+@dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
 class EngineProber:
     """Probes the engines of a subject ``chain:<name>``; other subjects have none.
 
@@ -37,14 +39,15 @@ class EngineProber:
         chains: returns the application's chains by name.
     """
 
-    def __init__(self, *, clock: Clock, chains: Callable[[], Mapping[str, EngineChain]]) -> None:
-        self._clock = clock
-        self._chains = chains
-        self._lock = threading.Lock()
-        self._failed_calls: OrderedDict[str, Call] = OrderedDict()
-        self._answered: set[str] = set()
-        self._running: set[Call] = set()
-        self._closed = False
+    clock: Clock
+    chains: Callable[[], Mapping[str, EngineChain]]
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _failed_calls: OrderedDict[str, Call] = field(init=False, default_factory=OrderedDict)
+    _answered: set[str] = field(init=False, default_factory=set)
+    _running: set[Call] = field(init=False, default_factory=set)
+    _closed: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
         renew_after_fork(self)
 
     def remember(self, call: Call) -> None:
@@ -76,7 +79,7 @@ class EngineProber:
     def _reach_engine(
         self, engine: EngineState, probe: Callable[[Call], object], limit_s: float
     ) -> None:
-        self._run(probe_call(engine, self._clock, min(PROBE_TIMEOUT_S, limit_s)), probe)
+        self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), probe)
 
     def probe(self, subject: str, timeout: float) -> str:
         """Send a real call to the engines of the first tier and to all that calls are kept from.
@@ -114,10 +117,10 @@ class EngineProber:
         like: Call | None,
         limit_s: float,
     ) -> None:
-        call = probe_call(engine, self._clock, limit_s, like)
+        call = probe_call(engine, self.clock, limit_s, like)
         # The attempt ends before the step does, so that an engine that hangs is at fault.
         call.attempt_deadline = min(
-            call.deadline, self._clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
+            call.deadline, self.clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
         )
         self._run(call, partial(engine.probe, ask=ask))
 
@@ -141,8 +144,8 @@ class EngineProber:
 
     def _engines(self, subject: str) -> tuple[EngineState, ...]:
         """Return the chain's engines, without those that an operator keeps calls away from."""
-        chain = self._chains().get(_chain_of(subject))
-        now = self._clock.monotonic()
+        chain = self.chains().get(_chain_of(subject))
+        now = self.clock.monotonic()
         return tuple(
             engine
             for engine in (chain.states if chain is not None else ())
@@ -161,10 +164,10 @@ class EngineProber:
     ) -> tuple[str, _FirstTier]:
         """Run the probes one after the other; return the results in one line and by engine."""
         # early enough for the caller that set the timeout
-        until = self._clock.monotonic() + timeout * 0.95
+        until = self.clock.monotonic() + timeout * 0.95
         lines, first_tier = [], _FirstTier()
         for number, (engine, probe) in enumerate(probes):
-            left_s = max(until - self._clock.monotonic(), 0.0)
+            left_s = max(until - self.clock.monotonic(), 0.0)
             failure: Exception | None = None
             try:
                 probe(left_s / (len(probes) - number))  # unused time goes to the engines after it
@@ -186,13 +189,13 @@ class EngineProber:
             self._running.discard(call)
 
 
+@dataclass(slots=True, eq=False)
 class _FirstTier:
     """The results of the engines of the first tier."""
 
-    def __init__(self) -> None:
-        self._tier: int | None = None
-        self._lost: tuple[EngineState, Exception] | None = None
-        self.well = False
+    _tier: int | None = None
+    _lost: tuple[EngineState, Exception] | None = None
+    well: bool = False
 
     def add(self, engine: EngineState, error: Exception | None) -> None:
         if self._tier is None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice, takewhile
 
+from ...core.fork import PerProcess
 from ...hookspecs import hookimpl
 from ...protocols import Clock, HubFactory, PluginContext
 from ...types import HubMessage, PluginInfo
@@ -75,7 +76,9 @@ class MemoryHub:
     max_age: float = 86_400.0
     max_bytes: int = 64_000_000
     max_keys: int = 100_000
-    _conditions: dict[int, threading.Condition] = field(init=False, default_factory=dict)
+    _condition: PerProcess[threading.Condition] = field(
+        init=False, default_factory=lambda: PerProcess(threading.Condition)
+    )
     _pid: int = field(init=False, default=0)
     _last: int = field(init=False, default=0)
     _topics: dict[str, _Topic] = field(init=False, default_factory=dict)
@@ -191,14 +194,12 @@ class MemoryHub:
 
     def _lock_here(self) -> threading.Condition:
         """The lock of this process: after a fork, a thread of the parent may hold the old one."""
-        pid = os.getpid()
-        condition = self._conditions.get(pid)
-        if condition is None:
-            condition = self._conditions.setdefault(pid, threading.Condition())
+        condition = self._condition.get()
+        if self._pid != os.getpid():
             with condition:
-                if self._pid != pid:
-                    self._pid = pid
+                if self._pid != os.getpid():
                     self._leases.clear()
+                    self._pid = os.getpid()
         return condition
 
     def _has_newer(self, topic: str, number: int) -> bool:

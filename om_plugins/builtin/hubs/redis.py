@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,7 @@ _BEYOND = 2**53
 _ID = re.compile(rb"(\d{1,18})-0")
 
 
+@dataclass(eq=False, repr=False)
 class RedisHub:
     """A :class:`~om_plugins.protocols.Hub` in a Redis.
 
@@ -62,22 +64,17 @@ class RedisHub:
         ConfigError: the URL is not valid.
     """
 
-    def __init__(
-        self,
-        url: str,
-        clock: Clock,
-        *,
-        namespace: str = "app",
-        max_messages: int = 10_000,
-        max_age: float = 86_400.0,
-    ) -> None:
-        self.url = url
-        self._clock = clock
-        self._max_messages = max_messages
-        self._max_age = max_age
-        self._connection = RedisConnection(_KEY, url, HubError)
+    url: str
+    clock: Clock
+    _: KW_ONLY
+    namespace: str = "app"
+    max_messages: int = 10_000
+    max_age: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        self._connection = RedisConnection(_KEY, self.url, HubError)
         # The braces put all keys into one slot, as a cluster's proxy requires of a script.
-        prefix = f"om:{{{namespace}}}:"
+        prefix = f"om:{{{self.namespace}}}:"
         self._last = f"{prefix}last"
         self._names = f"{prefix}names"
         self._ends = f"{prefix}ends"
@@ -90,7 +87,7 @@ class RedisHub:
 
     def publish(self, topic: str, data: object) -> str:
         check_name(topic)
-        arguments = (encode(topic, data), self._max_messages, self._max_age)
+        arguments = (encode(topic, data), self.max_messages, self.max_age)
         number = self._run(lua.PUBLISH, (self._last, self._stream + topic), arguments)
         return write_id(int(number))
 
@@ -101,8 +98,8 @@ class RedisHub:
         limit = max(1, min(limit, MAX_READ))
         stream = self._stream + topic
         number, found = self._read_kept(topic, stream, read_id(after), limit)
-        deadline = self._clock.monotonic() + wait
-        while not found and (remaining := deadline - self._clock.monotonic()) > 0:
+        deadline = self.clock.monotonic() + wait
+        while not found and (remaining := deadline - self.clock.monotonic()) > 0:
             entries = self._wait(stream, number, limit, min(remaining, BLOCK_S))
             number, found = _parse_messages(topic, entries, number)
         return found
@@ -114,7 +111,7 @@ class RedisHub:
         found: list[HubMessage] = []
         while True:
             wanted = limit - len(found)
-            entries = self._run(lua.READ, (stream,), (number, wanted, self._max_age))
+            entries = self._run(lua.READ, (stream,), (number, wanted, self.max_age))
             number, some = _parse_messages(topic, entries, number)
             found += some
             if len(entries) < wanted or len(found) >= limit or number >= _BEYOND:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from ...errors import ConfigError
@@ -34,6 +35,7 @@ _POLL_S = (0.02, 0.2)
 _LEASE_MEMORY_S = 86_400.0
 
 
+@dataclass(eq=False, repr=False)
 class SqliteHub:
     """A :class:`~om_plugins.protocols.Hub` in a file that all processes of a host share.
 
@@ -52,23 +54,18 @@ class SqliteHub:
         ConfigError: the URL contains no path.
     """
 
-    def __init__(
-        self,
-        url: str,
-        clock: Clock,
-        *,
-        max_messages: int = 10_000,
-        max_age: float = 86_400.0,
-    ) -> None:
-        self.url = url
-        self.path = self.check(url).absolute()
-        self._clock = clock
-        self._max_messages = max_messages
-        self._max_age = max_age
-        self._trim_every = max(1, min(256, max_messages // 8))
-        self._published: dict[str, int] = {}
-        self._next_sweep = 0.0
-        self._file = HubFile(self.path, clock)
+    url: str
+    clock: Clock
+    _: KW_ONLY
+    max_messages: int = 10_000
+    max_age: float = 86_400.0
+    _published: dict[str, int] = field(init=False, default_factory=dict)
+    _next_sweep: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.path = self.check(self.url).absolute()
+        self._trim_every = max(1, min(256, self.max_messages // 8))
+        self._file = HubFile(self.path, self.clock)
 
     @staticmethod
     def check(url: str) -> Path:
@@ -85,7 +82,7 @@ class SqliteHub:
     def publish(self, topic: str, data: object) -> str:
         check_name(topic)
         encoded = encode(topic, data)
-        now = self._clock.time()
+        now = self.clock.time()
         with self._write() as db:
             cursor = db.execute(
                 "INSERT INTO messages (id, topic, at, data) SELECT max(?, 1 + coalesce("
@@ -106,7 +103,7 @@ class SqliteHub:
         check_name(topic)
         limit = max(1, min(limit, MAX_READ))
         number = read_id(after)
-        deadline = self._clock.monotonic() + wait
+        deadline = self.clock.monotonic() + wait
         interval, longest = _POLL_S
         seen: int | None = None
         while True:
@@ -116,10 +113,10 @@ class SqliteHub:
             seen = version
             if found:
                 return found
-            remaining = deadline - self._clock.monotonic()
+            remaining = deadline - self.clock.monotonic()
             if remaining <= 0:
                 return []
-            self._clock.sleep(min(interval, remaining))
+            self.clock.sleep(min(interval, remaining))
             interval = min(interval * 1.25, longest)
 
     def last_id(self, topic: str) -> str:
@@ -142,7 +139,7 @@ class SqliteHub:
             db.execute(
                 "INSERT INTO entries (key, value, expires) VALUES (?, ?, ?) ON CONFLICT (key)"
                 " DO UPDATE SET value = excluded.value, expires = excluded.expires",
-                (key, encoded, self._clock.time() + ttl),
+                (key, encoded, self.clock.time() + ttl),
             )
 
     def get(self, key: str) -> object:
@@ -150,7 +147,7 @@ class SqliteHub:
         with self._file.use_reader() as db:
             found = db.execute(
                 "SELECT value FROM entries WHERE key = ? AND expires > ?",
-                (key, self._clock.time()),
+                (key, self.clock.time()),
             ).fetchone()
         return decode(found[0])[1] if found else None
 
@@ -159,20 +156,16 @@ class SqliteHub:
             rows = db.execute(
                 "SELECT key, value FROM entries WHERE key >= ? AND (? IS NULL OR key < ?)"
                 " AND expires > ? ORDER BY key",
-                (prefix, end := _find_end_of_prefix(prefix), end, self._clock.time()),
+                (prefix, end := _find_end_of_prefix(prefix), end, self.clock.time()),
             ).fetchall()
-        result: dict[str, object] = {}
-        for key, encoded in rows:
-            readable, value = decode(encoded)
-            if readable:
-                result[key] = value
-        return result
+        decoded = ((key, decode(encoded)) for key, encoded in rows)
+        return {key: value for key, (readable, value) in decoded if readable}
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
         check_ttl(key, ttl)
         check_amount(key, amount)
         with self._begin_transaction() as db:
-            now = self._clock.time()
+            now = self.clock.time()
             found = db.execute(
                 "SELECT value FROM counters WHERE key = ? AND expires > ?", (key, now)
             ).fetchone()
@@ -188,7 +181,7 @@ class SqliteHub:
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_ttl(name, ttl)
         with self._begin_transaction() as db:
-            now = self._clock.time()
+            now = self.clock.time()
             found = db.execute(
                 "SELECT token, granted, expires FROM leases WHERE name = ?", (name,)
             ).fetchone()
@@ -209,7 +202,7 @@ class SqliteHub:
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
         with self._write() as db:
-            now = self._clock.time()
+            now = self.clock.time()
             changed = db.execute(
                 "UPDATE leases SET expires = ?, granted = ?"
                 " WHERE name = ? AND token = ? AND expires > ?",
@@ -227,7 +220,7 @@ class SqliteHub:
     def _select(
         self, db: sqlite3.Connection, topic: str, number: int, limit: int
     ) -> list[HubMessage]:
-        too_old = self._clock.time() - self._max_age
+        too_old = self.clock.time() - self.max_age
         result: list[HubMessage] = []
         while True:
             rows = db.execute(
@@ -246,13 +239,13 @@ class SqliteHub:
         db.execute(
             "DELETE FROM messages WHERE topic = ? AND id <= (SELECT id FROM messages"
             " WHERE topic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-            (topic, topic, self._max_messages),
+            (topic, topic, self.max_messages),
         )
         # An id is at least its message's time, so the primary key finds the old messages.
-        db.execute("DELETE FROM messages WHERE id < ?", (microseconds(now - self._max_age),))
+        db.execute("DELETE FROM messages WHERE id < ?", (microseconds(now - self.max_age),))
 
     def _sweep(self, db: sqlite3.Connection) -> None:
-        now = self._clock.time()
+        now = self.clock.time()
         if now < self._next_sweep < now + 2 * _SWEEP_EVERY_S:
             return
         self._next_sweep = now + _SWEEP_EVERY_S
@@ -261,7 +254,7 @@ class SqliteHub:
         db.execute(
             "DELETE FROM leases WHERE expires <= ? AND granted <= ?", (now, now - _LEASE_MEMORY_S)
         )
-        db.execute("DELETE FROM messages WHERE id < ?", (microseconds(now - self._max_age),))
+        db.execute("DELETE FROM messages WHERE id < ?", (microseconds(now - self.max_age),))
 
     # --- connections ----------------------------------------------------------------------------
 
