@@ -15,8 +15,8 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -55,18 +55,6 @@ class LiveChange:
 
     options: dict[str, object]
     until: float
-
-
-class _StoredChange(TypedDict):
-    options: dict[str, object]
-    until: float
-
-
-class _StoredChanges(TypedDict):
-    """All changes as the hub stores them; of two, the later one holds."""
-
-    at: float
-    changes: dict[str, _StoredChange]
 
 
 class LiveSettings:
@@ -252,14 +240,10 @@ class LiveSettings:
     def _store(self) -> None:
         self._hub.put(_KEY, self._encode(), ttl=_MAX_LASTS_S)
 
-    def _encode(self) -> _StoredChanges:
-        return {
-            "at": self._at,
-            "changes": {
-                name: {"options": one.options, "until": one.until}
-                for name, one in self._changes.items()
-            },
-        }
+    def _encode(self) -> dict[str, object]:
+        """Return all changes as the hub stores them; of two versions, the later one holds."""
+        changes = {name: asdict(one) for name, one in self._changes.items()}
+        return {"at": self._at, "changes": changes}
 
     def _decode(self, found: object) -> dict[str, LiveChange]:
         """Return the changes that the hub stores, as far as they are valid, with bounded times."""

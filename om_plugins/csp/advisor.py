@@ -58,6 +58,25 @@ _BY_TYPE: Mapping[str, tuple[Risk, str]] = {
 }
 
 
+_CODE: Mapping[str, tuple[str, str, Risk, str]] = {
+    "eval": (
+        "Do without eval, new Function and timers that are given text; many libraries have a "
+        "build for that.",
+        "'unsafe-eval'",
+        "high",
+        "Whatever text reaches eval runs.",
+    ),
+    "wasm-eval": (
+        "WebAssembly has to be allowed.",
+        "'wasm-unsafe-eval'",
+        "low",
+        "WebAssembly may be compiled; JavaScript from text may not.",
+    ),
+}
+"""For code that a script makes from text: how to change the page, the source that allows it, the
+risk of that, and the risk in a sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """What to do about one group of reports.
@@ -157,23 +176,9 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
             'nonce="{{ csp_nonce() }}". Markup that Python makes gets none.'
         )
         return Suggestion(group, mend, *_allow_by_hash(group, directive))
-    if blocked == "eval":
-        return Suggestion(
-            group,
-            "Do without eval, new Function and timers that are given text; many libraries have a "
-            "build for that.",
-            {directive: ("'unsafe-eval'",)},
-            "high",
-            "Whatever text reaches eval runs.",
-        )
-    if blocked == "wasm-eval":
-        return Suggestion(
-            group,
-            "WebAssembly has to be allowed.",
-            {directive: ("'wasm-unsafe-eval'",)},
-            "low",
-            "WebAssembly may be compiled; JavaScript from text may not.",
-        )
+    if blocked in _CODE:
+        mend, source, risk, cost = _CODE[blocked]
+        return Suggestion(group, mend, {directive: (source,)}, risk, cost)
     if blocked in ("data", "blob"):
         return Suggestion(
             group,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import ConfigError
 from ..plugins.feature import Card, Feature, Finding
@@ -123,7 +123,7 @@ class CspFeature(Feature["CspPart", CspKeys]):
 
     def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         keys = kit.settings.of(CspKeys)
-        yield from _check_mode(keys)
+        yield _check_mode(keys)
         yield from _find_weaknesses(keys)
 
 
@@ -213,32 +213,29 @@ def _violations(kit: Kit) -> Card:
     return Card("Policy violations", data={"violations": data})
 
 
-def _check_mode(keys: CspKeys) -> Iterator[Finding]:
-    mode = keys.csp_mode
-    if mode == "enforce":
-        which = keys.csp_preset
-        yield Finding("ok", "OM_CSP_MODE", f"The policy of OM_CSP_PRESET = '{which}' is enforced.")
-    elif mode == "adopt":
-        yield Finding(
-            "ok",
-            "OM_CSP_MODE",
-            "Only what breaks nothing is enforced; browsers report on the strict policy.",
-            "When no more reports arrive, set OM_CSP_MODE = 'enforce'.",
-        )
-    elif mode == "learn":
-        yield Finding(
-            "warn",
-            "OM_CSP_MODE",
-            "No policy is enforced; browsers only report.",
-            "Set OM_CSP_MODE to 'adopt', then to 'enforce'.",
-        )
-    else:
-        yield Finding(
-            "warn",
-            "OM_CSP_MODE",
-            "No Content-Security-Policy is sent.",
-            "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
-        )
+_MODES: Mapping[str, tuple[Literal["ok", "warn"], str, str]] = {
+    "enforce": ("ok", "The policy of OM_CSP_PRESET = '{preset}' is enforced.", ""),
+    "adopt": (
+        "ok",
+        "Only what breaks nothing is enforced; browsers report on the strict policy.",
+        "When no more reports arrive, set OM_CSP_MODE = 'enforce'.",
+    ),
+    "learn": (
+        "warn",
+        "No policy is enforced; browsers only report.",
+        "Set OM_CSP_MODE to 'adopt', then to 'enforce'.",
+    ),
+    "off": (
+        "warn",
+        "No Content-Security-Policy is sent.",
+        "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
+    ),
+}
+
+
+def _check_mode(keys: CspKeys) -> Finding:
+    level, message, way_out = _MODES[keys.csp_mode]
+    return Finding(level, "OM_CSP_MODE", message.format(preset=keys.csp_preset), way_out)
 
 
 def _find_weaknesses(keys: CspKeys) -> Iterator[Finding]:
