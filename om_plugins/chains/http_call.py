@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from ..core.call import current_request
 from ..protocols import Chain
@@ -127,6 +129,21 @@ def _join(answer: Answer) -> object:
     if all(isinstance(chunk, str) for chunk in chunks):
         return "".join(str(chunk) for chunk in chunks)
     return chunks[0] if len(chunks) == 1 else chunks
+
+
+def prefers(accept: str | None, kind: str) -> bool:
+    """Whether a client asks for a media type by name, and likes it no less than JSON (RFC 9110
+    section 12.5.1).
+
+    Args:
+        accept: the request's ``Accept``.
+        kind: the media type in lower case, such as ``text/html``.
+    """
+    if not accept or kind not in accept.lower():
+        return False
+    accepted = parse_accept_header(accept, MIMEAccept)
+    named = [q for name, q in accepted if name.partition(";")[0].lower() == kind]
+    return bool(named) and max(named) > 0 and max(named) >= accepted.quality("application/json")
 
 
 def limit_retry_after(seconds: float | None) -> int:

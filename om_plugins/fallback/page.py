@@ -10,11 +10,9 @@ import functools
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import get_host
 
-from ..chains.http_call import limit_retry_after
+from ..chains.http_call import limit_retry_after, prefers
 from ..core.problem import CONTENT_TYPE, build_problem, encode_problem
 from ..core.request_state import state_of
 from ..core.translations import load_translations
@@ -118,12 +116,7 @@ class FallbackPage:
 
 def prefers_html(accept: str | None) -> bool:
     """Whether the client asks for HTML by name, and prefers it to JSON or likes both the same."""
-    if not accept or "text/html" not in accept.lower():
-        return False
-    accepted = parse_accept_header(accept, MIMEAccept)
-    html = accepted.quality("text/html")
-    named = any(kind.partition(";")[0].lower() == "text/html" for kind, q in accepted if q > 0)
-    return bool(named and html > 0 and html >= accepted.quality("application/json"))
+    return prefers(accept, "text/html")
 
 
 def render_template(

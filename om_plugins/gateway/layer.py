@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Response
 
 from ..builtin.engines.client_socket import watch_client
-from ..chains.http_call import call_chain, render_json
+from ..chains.http_call import call_chain, prefers, render_json
 from ..core.access import ask_auth, check_host
 from ..core.call import caller_gone
 from ..core.problem import Headers, Refusal, get_phrase
@@ -36,7 +36,7 @@ from .idempotency import IdempotencyKeys, KeyedCall, RecordedEvents, StoredAnswe
 from .options import RouteOptions
 from .passthrough import PassthroughRoute
 from .request import parse_json, parse_query, read_idempotency_key, read_request_body
-from .response import AnswerEvents, build_event_headers, explain_error, wants_events
+from .response import AnswerEvents, build_event_headers, explain_error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -137,7 +137,7 @@ class EngineRoutes:
         self, environ: WSGIEnvironment, start_response: StartResponse, route: _EngineRoute
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        stream = method != "HEAD" and wants_events(environ.get("HTTP_ACCEPT"))
+        stream = method != "HEAD" and prefers(environ.get("HTTP_ACCEPT"), "text/event-stream")
         state = _RequestProgress(build_cors_headers(environ, route.options))
         try:
             found = self._ask(environ, method, stream, route, state)

@@ -6,9 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Generator, Iterator
 
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
-
 from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
 from ..core import sse
 from ..core.problem import Headers, Refusal
@@ -18,19 +15,9 @@ from ..policies.error_table import row_of
 from ..types import Answer
 from .deadline import refuse_at_restart
 
-__all__ = ["DONE", "AnswerEvents", "build_event_headers", "explain_error", "wants_events"]
+__all__ = ["DONE", "AnswerEvents", "build_event_headers", "explain_error"]
 
 logger = logging.getLogger("om_plugins")
-
-
-def wants_events(accept: str | None) -> bool:
-    """Whether the client asks for ``text/event-stream`` by name, and likes it no less than JSON
-    (RFC 9110 section 12.5.1)."""
-    if not accept or "text/event-stream" not in accept.lower():
-        return False
-    accepted = parse_accept_header(accept, MIMEAccept)
-    named = [q for kind, q in accepted if kind.partition(";")[0].lower() == "text/event-stream"]
-    return bool(named) and max(named) > 0 and max(named) >= accepted.quality("application/json")
 
 
 # --- events ---------------------------------------------------------------------------------------

@@ -67,24 +67,19 @@ class RedisConnection:
         except (ValueError, TypeError, self._redis.RedisError) as error:
             raise ConfigError(key, url, f"is no address of a Redis ({error})") from None
 
-    @property
-    def commands(self) -> Any:
-        """A ``redis.Redis`` for commands that are answered at once."""
-        return self._get_clients()[0]
-
-    @property
-    def blocking(self) -> Any:
-        """A ``redis.Redis`` for reads of up to :data:`BLOCK_S` seconds."""
-        return self._get_clients()[1]
-
     def call(self, ask: Callable[[Any], T], *, blocking: bool = False) -> T:
-        """Call a function with one of the clients.
+        """Call a function with one of the clients, each a ``redis.Redis``.
+
+        Args:
+            ask: the function.
+            blocking: the function reads for up to :data:`BLOCK_S` seconds; else its commands are
+                answered at once.
 
         Raises:
             Exception: an error of the class ``failure``; the message names the URL.
         """
         try:
-            return ask(self.blocking if blocking else self.commands)
+            return ask(self._get_clients()[blocking])
         except (self._redis.RedisError, OSError) as error:
             raise self._failure(f"{self.display_url}: {error}") from error
 
