@@ -38,16 +38,8 @@ class Override:
         ConfigError: a directive or source is not allowed.
     """
 
-    __slots__ = (
-        "_key",
-        "exempt",
-        "needs_nonces",
-        "remove",
-        "replace",
-        "report_only",
-        "reported",
-        "update",
-    )
+    __slots__ = ("_key", "exempt", "needs_nonces", "remove", "replace", "report_only", "reported",
+                 "update")  # fmt: skip
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ monotonic clock, and whether it is an event stream, which is counted, but not am
 ordinary requests. It is a plain tuple, because the garbage collector does not track those."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class RouteRow:
     """One row of the route table: a method, a rule and a status class.
 
@@ -49,19 +50,15 @@ class RouteRow:
         size_bytes: the bytes of their bodies.
     """
 
-    __slots__ = ("_before", "_current", "_older", "_period", "method", "requests", "route",
-                 "size_bytes", "status_class")  # fmt: skip
-
-    def __init__(self, method: str, route: str, status_class: int) -> None:
-        self.method = method
-        self.route = route
-        self.status_class = status_class
-        self.requests = 0
-        self.size_bytes = 0
-        self._period = 0
-        self._current = Histogram()
-        self._before = Histogram()
-        self._older = Histogram()
+    method: str
+    route: str
+    status_class: int
+    requests: int = 0
+    size_bytes: int = 0
+    _period: int = 0
+    _current: Histogram = field(default_factory=Histogram)
+    _before: Histogram = field(default_factory=Histogram)
+    _older: Histogram = field(default_factory=Histogram)
 
     def at(self, now: float) -> Histogram:
         """Return the histogram for durations at Unix time ``now``."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 _MOST_IN_A_ROW = 30
 
 
+@dataclass(slots=True, eq=False)
 class Probes:
     """The calls that test whether an engine works again.
 
@@ -19,12 +21,9 @@ class Probes:
         succeeded: how many have succeeded.
     """
 
-    __slots__ = ("_out", "permits", "succeeded")
-
-    def __init__(self, permits: int) -> None:
-        self.permits = permits
-        self.succeeded = 0
-        self._out: dict[int, float] = {}
+    permits: int
+    succeeded: int = 0
+    _out: dict[int, float] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Drop all probes."""
@@ -52,6 +51,7 @@ class Probes:
         return len(self._out) < max(self.permits - self.succeeded, 1)
 
 
+@dataclass(slots=True, eq=False)
 class GrowingCooldown:
     """How long a breaker waits after each opening.
 
@@ -67,23 +67,16 @@ class GrowingCooldown:
         last_s: the wait of the last opening.
     """
 
-    __slots__ = ("_draw", "factor", "first_s", "in_a_row", "jitter", "last_s", "max_s")
+    first_s: float
+    factor: float
+    max_s: float
+    jitter: float
+    draw: Callable[[], float] = random.random
+    in_a_row: int = field(default=0, init=False)
+    last_s: float = field(default=0.0, init=False)
 
-    def __init__(
-        self,
-        first_s: float,
-        factor: float,
-        max_s: float,
-        jitter: float,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        self.first_s = first_s
-        self.factor = factor
-        self.max_s = max(max_s, first_s)
-        self.jitter = jitter
-        self._draw = draw
-        self.in_a_row = 0
-        self.last_s = 0.0
+    def __post_init__(self) -> None:
+        self.max_s = max(self.max_s, self.first_s)
 
     @property
     def longest_s(self) -> float:
@@ -94,7 +87,7 @@ class GrowingCooldown:
         """Count an opening that happens now, and return the wait after it."""
         wait_s = min(self.first_s * self.factor**self.in_a_row, self.max_s)
         self.in_a_row = min(self.in_a_row + 1, _MOST_IN_A_ROW)
-        self.last_s = wait_s * (1.0 + self.jitter * self._draw())
+        self.last_s = wait_s * (1.0 + self.jitter * self.draw())
         return self.last_s
 
     def agree(self, in_a_row: int, wait_s: float) -> float:

@@ -9,6 +9,7 @@ minute, until it has stayed reachable for ten seconds.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -16,6 +17,7 @@ STEADY_S = 10.0
 _SHARE_OF_TRYING = 0.05
 
 
+@dataclass(slots=True, eq=False)
 class Outage:
     """Whether one thing is out of reach, and when to try it. Times are monotonic seconds.
 
@@ -26,13 +28,10 @@ class Outage:
         retry_at: when the next try is due.
     """
 
-    __slots__ = ("_back_at", "_pause_s", "down", "retry_at")
-
-    def __init__(self) -> None:
-        self.down = False
-        self.retry_at = -math.inf
-        self._pause_s = FIRST_PAUSE_S
-        self._back_at = -math.inf
+    down: bool = False
+    retry_at: float = -math.inf
+    _pause_s: float = FIRST_PAUSE_S
+    _back_at: float = -math.inf
 
     def claim_try(self, now: float) -> bool:
         """Return whether the caller may try now; the next try is then later."""
