@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins.chains.http_call import prefers
 from om_plugins.types import Answer
 from tests.gateway.conftest import AChain, Chunks, Client
 
@@ -40,3 +41,19 @@ def test_streamed_answer_is_joined_for_a_client_without_streams():
     chunks = Chunks("a", "디".encode()[:1], "디".encode()[1:], "c")
     assert Client(AChain(Answer(chunks=chunks, engine="e"))).ask().json == {"answer": "a디c"}
     assert chunks.closed
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("text/event-stream", True),
+        ("application/json;q=0.5, Text/Event-Stream;q=0.5", True),
+        ("application/json, text/event-stream;q=0.9", False),
+        ("text/event-stream;q=0", False),
+        ("*/*", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_media_type_is_preferred_only_by_its_name_and_no_less_than_json(accept, wanted):
+    assert prefers(accept, "text/event-stream") is wanted

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from om_plugins.core.fork import renew_after_fork
+from om_plugins.core.fork import PerProcess, renew_after_fork
 from om_plugins.policies.breaker import Breaker
 from om_plugins.policies.cooldown import Cooldown
 from om_plugins.policies.retry_budget import RetryBudget
@@ -86,3 +86,13 @@ def test_things_are_not_kept_alive_for_a_fork():
     gone = weakref.ref(thing)
     del thing
     assert gone() is None
+
+
+def test_a_process_has_one_object_and_a_child_its_own():
+    one = PerProcess(list)
+    mine = one.get()
+    assert one.get() is mine
+    assert in_child(lambda: one.get() is not mine and one.get() is one.get())
+    assert one.pop() is mine
+    assert one.pop() is None
+    assert one.get() is not mine

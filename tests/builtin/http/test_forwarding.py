@@ -12,6 +12,7 @@ from om_plugins.builtin.http.forwarding import (
     clean_response_headers,
     count_via,
     drop_hop_by_hop,
+    join_headers,
 )
 
 
@@ -117,3 +118,8 @@ def test_via_names_every_station():
     headers = add_via([("Via", "1.0 fred"), ("A", "b"), ("via", "1.1 p.example")], "1.1", "om")
     assert headers == [("A", "b"), ("Via", "1.0 fred, 1.1 p.example, 1.1 om")]
     assert count_via([*headers, ("Via", "2 om (comment)"), ("Via", "")], "om") == 2
+
+
+def test_repeated_headers_are_joined_in_their_order():
+    headers = [("Vary", "a"), ("X-One", "1"), ("vary", "b"), ("VARY", "")]
+    assert join_headers(headers) == {"vary": "a, b, ", "x-one": "1"}
