@@ -223,7 +223,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/gateway/test_layer.py",
     ),
     Mutant(
-        "headers/feature.py",
+        "headers/hsts.py",
         "if self.preload and not (",
         "if False and not (",
         "tests/headers/test_companions.py",
@@ -314,8 +314,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "notifications/problem_reports.py",
-        'if environ.get("HTTP_X_OM") != "1":',
-        "if False:",
+        'trusted = environ.get("HTTP_X_OM") == "1"',
+        "trusted = True",
         "tests/notifications/test_problem_reports.py",
     ),
     Mutant(
@@ -404,7 +404,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "workers/outbox.py",
-        "if len(state.items) >= self._size:",
+        "if len(state.items) >= self.size:",
         "if False:",
         "tests/workers/test_outbox.py",
     ),
@@ -416,7 +416,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "workers/rate_limit.py",
-        "if used <= self._count:",
+        "if used <= count:",
         "if used <= self._count + 1:",
         "tests/gateway/test_layer.py",
     ),
