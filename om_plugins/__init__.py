@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from .headers.layer import HeaderPolicy as HeaderPolicy
     from .headers.layer import HeadersLayer as HeadersLayer
     from .hookspecs import hookimpl as hookimpl
-    from .plugins.feature import Card as Card
     from .plugins.feature import Feature as Feature
     from .plugins.feature import FeatureSpec as FeatureSpec
-    from .plugins.feature import Finding as Finding
-    from .plugins.feature import Metric as Metric
+    from .plugins.kit import Card as Card
+    from .plugins.kit import Finding as Finding
+    from .plugins.kit import Metric as Metric
     from .policies.bulkhead import Bulkhead as Bulkhead
     from .recovery.fingerprint import describe_error as _describe_error
     from .settings import kinds as kinds
@@ -80,7 +80,7 @@ _HOMES = {
     "Bulkhead": "policies.bulkhead",
     "Call": "types",
     "CallableEngine": "builtin.engines.callable",
-    "Card": "plugins.feature",
+    "Card": "plugins.kit",
     "ChainPolicy": "chains.options",
     "Chaos": "builtin.engines.faults",
     "ChaosOptions": "builtin.engines.faults",
@@ -92,12 +92,12 @@ _HOMES = {
     "EngineTraits": "types",
     "Feature": "plugins.feature",
     "FeatureSpec": "plugins.feature",
-    "Finding": "plugins.feature",
+    "Finding": "plugins.kit",
     "HeaderPolicy": "headers.layer",
     "HeadersLayer": "headers.layer",
     "HttpEngine": "builtin.engines.http",
     "MemoryHub": "builtin.hubs.memory",
-    "Metric": "plugins.feature",
+    "Metric": "plugins.kit",
     "Notification": "types",
     "OpenAIEngine": "builtin.engines.openai",
     "OpenManager": "flask.extension",

@@ -16,8 +16,6 @@ from ..core.problem import Refusal
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["StaticFiles"]
-
 MAX_AGE_S = 60
 """Modules import each other by name. Two releases may mix in a browser for this long."""
 

@@ -19,8 +19,6 @@ from ..hookspecs import hookimpl
 from ..protocols import Cache, PluginContext, Prober, RecoveryStep
 from ..types import PluginInfo
 
-__all__ = ["CheckReach", "FreeMemory", "MarkStale", "ProbeEngines", "measure_pressure"]
-
 PRESSED = 0.9
 """From this share of memory in use on, values are dropped from memory."""
 _CGROUP = Path("/sys/fs/cgroup")

@@ -49,16 +49,6 @@ from .subscriptions import BrowserAnnouncements, BrowserAnnouncer, Subscriptions
 from .tiers import Changes, Tiers
 from .values import PickleEncoder, decode, encode
 
-__all__ = [
-    "CacheInternals",
-    "CacheOptions",
-    "MemoizeOptions",
-    "Memoized",
-    "ProcessCache",
-    "SmartCache",
-    "memoize",
-]
-
 SWEEP_S = 600.0
 EXCHANGE_S = 1.0
 _NO_DEFAULT = inspect.Parameter.empty

@@ -27,8 +27,6 @@ from ..types import CacheStats
 from .keys import ANY, Dependencies, Ident, encode_body, split
 from .values import ABSENT
 
-__all__ = ["CacheEntry", "DependencyTracker", "DependencyTracking", "Record", "pack", "unpack"]
-
 MAGIC = b"OMC"
 VERSION = 1
 LONGEST_S = 366 * 86400.0

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Feature, Metric
+from ..plugins.feature import Feature
+from ..plugins.kit import Metric
 from ..settings.kinds import BOOL, integer, number
 from ..settings.table import Table, key
 

@@ -24,12 +24,6 @@ from uuid import UUID
 
 from ..errors import CacheError
 
-__all__ = [
-    "ANY", "Dependencies", "Ident", "Invalidation", "Key", "UnsupportedKey", "encode",
-    "encode_body", "find_group", "identify", "make_store_key", "normalize_tags", "read_texts",
-    "split",
-]  # fmt: skip
-
 Key: TypeAlias = Any
 """``str`` or a tuple of atoms (see :func:`encode`)."""
 

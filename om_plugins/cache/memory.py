@@ -25,8 +25,6 @@ from .keys import ANY, Ident, Invalidation, find_group
 from .shared_store import InvalidationLog
 from .singleflight import Fence, InFlightTable
 
-__all__ = ["MOST_GROUPS", "OTHERS", "GroupCounters", "MemoryTable", "ProcessMemory"]
-
 logger = logging.getLogger("om_plugins")
 
 MOST_GROUPS = 200

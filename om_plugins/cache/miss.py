@@ -33,10 +33,6 @@ from .singleflight import (
 from .tiers import Tiers
 from .values import ABSENT, decode
 
-__all__ = [
-    "Commits", "Fetcher", "MissResult", "Misses", "QueryOptions", "check_fetcher", "run_fetcher",
-]  # fmt: skip
-
 Fetcher: TypeAlias = Callable[[], Any]
 
 FOLLOW_S = 30.0

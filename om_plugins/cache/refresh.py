@@ -28,8 +28,6 @@ from .singleflight import FetchLeases, FetchOutcome, InFlight, PrivateValue
 from .tiers import Tiers
 from .values import ABSENT, decode
 
-__all__ = ["RefreshQueue", "Refreshes", "draw_backoff"]
-
 logger = logging.getLogger("om_plugins")
 
 JOB_NAME = "cache-refresh"

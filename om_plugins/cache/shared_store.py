@@ -24,8 +24,6 @@ from .entry import Record, pack, unpack
 from .keys import ANY, Dependencies, Ident, Invalidation, make_store_key, split
 from .values import PICKLED, Pickled, PickleEncoder
 
-__all__ = ["CountedStore", "InvalidationLog", "SharedStore", "StoreAnswer"]
-
 logger = logging.getLogger("om_plugins")
 
 _MOST_OWED = 10_000

@@ -27,11 +27,6 @@ from .entry import CacheEntry
 from .keys import Ident, Invalidation, make_store_key
 from .shared_store import StoreAnswer
 
-__all__ = [
-    "Fence", "FetchLeases", "FetchOutcome", "InFlight", "InFlightTable", "PrivateValue",
-    "copy_error",
-]  # fmt: skip
-
 logger = logging.getLogger("om_plugins")
 
 LEASE_S = 5.0

@@ -26,8 +26,6 @@ from ..protocols import Clock, Hub, Scheduler
 from ..types import CacheChange, ChangeKind
 from .keys import Ident, Invalidation, Key
 
-__all__ = ["BrowserAnnouncements", "BrowserAnnouncer", "Subscriptions", "WatchedKeys"]
-
 logger = logging.getLogger("om_plugins")
 
 WATCHED = "cache/watched"

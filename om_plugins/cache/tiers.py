@@ -36,8 +36,6 @@ from .shared_store import SharedStore, StoreAnswer
 from .subscriptions import BrowserAnnouncements, Subscriptions, WatchedKeys
 from .values import decode, encode
 
-__all__ = ["Changes", "Tiers"]
-
 _STORE_LOCKS = 16
 _MOST_REPLACED = 10_000
 

@@ -27,8 +27,6 @@ from msgspec.msgpack import Ext
 
 from ..errors import CacheError
 
-__all__ = ["ABSENT", "PICKLED", "PickleEncoder", "Pickled", "decode", "encode"]
-
 _PLAIN = frozenset({type(None), bool, float, str, bytes})
 _encode_plain = msgspec.msgpack.Encoder().encode
 _read_plain: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode

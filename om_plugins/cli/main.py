@@ -22,14 +22,11 @@ from ..features import shipped
 from ..flask.app_state import KEY, AppEntry
 from ..headers.feature import HeaderKeys
 from ..plugins.command_output import as_json_option, plain, print_json, print_table
-from ..plugins.feature import Finding
-from ..plugins.kit import Kit
+from ..plugins.kit import Finding, Kit
 from .output import mask_secrets
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
-
-__all__ = ["om_group"]
 
 _COMMANDS = f"{__name__}.commands"
 _HELP_ASKED = f"{__name__}.help"

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MASK", "mask_secrets"]
-
 _SECRET_NAME = re.compile(
     r"secret|token|passw|credential|private|dsn|authorization|cookie|(^|[_-])(api_?)?key($|[_-])",
     re.IGNORECASE,

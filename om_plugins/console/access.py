@@ -34,8 +34,6 @@ from ..workers.signed_cookie import SignedCookie
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Access", "ConsoleAuth", "Denied", "Off", "Session", "Sessions"]
-
 TRIES = 10
 TRIES_S = 300
 """So many wrong tokens may come from one address in so many seconds."""

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["Console"]
-
 logger = logging.getLogger("om_plugins")
 
 LONGEST_SILENCE_S = 7 * 86_400.0

@@ -16,8 +16,6 @@ from ..types import EngineTraits
 from ..workers.engine_health import encode_health
 from .engines_view import format_ago
 
-__all__ = ["engines_command"]
-
 
 @click.command("engines")
 @as_json_option

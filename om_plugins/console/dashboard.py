@@ -17,8 +17,6 @@ from ..core.fork import renew_after_fork
 from ..plugins.kit import Card, Kit
 from .doctor import examine
 
-__all__ = ["RANGES", "Dashboard"]
-
 RANGES = {"minutes": ("seconds", 1, 120), "hour": ("10s", 10, 360), "day": ("5min", 300, 288)}
 """What a chart may show: the name of the overview's points, the seconds from one point to the next,
 and the number of points."""

@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from ..errors import ConfigError
-from ..plugins.feature import Finding
-from ..plugins.kit import Kit
+from ..plugins.kit import Finding, Kit
 from ..settings.extras import EXTRAS, install_command, is_installed
-
-__all__ = ["examine"]
 
 _SHARED = re.compile(r"(redis|valkey|unix|memcached)[a-z+]*:")
 _COMMON_NAMES = frozenset({"app", "application", "api", "flask", "main", "server", "web", "wsgi"})

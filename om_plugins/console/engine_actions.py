@@ -34,8 +34,6 @@ from .engine_forms import (
 )
 from .engines_view import Board, build_board, engine_values
 
-__all__ = ["EnginesPage", "FormOutcome"]
-
 logger = logging.getLogger("om_plugins")
 
 

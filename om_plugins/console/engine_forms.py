@@ -10,10 +10,6 @@ from ..builtin.engines.faults import ERRORS, GARBLES, ChaosOptions
 from ..errors import ConfigError
 from ..settings.table import Table
 
-__all__ = ["BREAKER", "CALLS", "CHAOS", "DEFAULT_LASTS", "EVERY_CHAIN", "LASTS", "PLACE", "SWITCH",
-           "FormField", "explain_error", "fill_choices", "format_value", "read_changes",
-           "read_chaos"]  # fmt: skip
-
 EVERY_CHAIN = "*"
 """The name that ``om.configure`` takes for every chain."""
 

@@ -19,8 +19,6 @@ from ..policies.cooldown import Cooldown
 from ..types import EngineSpec
 from .engine_forms import BREAKER, CALLS, CHAOS, EVERY_CHAIN, PLACE, format_value
 
-__all__ = ["Board", "build_board", "engine_values", "format_ago"]
-
 EVERY = "every"
 """The place of the settings of every chain."""
 

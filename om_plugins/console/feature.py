@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..plugins.feature import Feature, Finding
+from ..plugins.feature import Feature
+from ..plugins.kit import Finding
 from ..settings.kinds import ACCESS
 from ..settings.table import Table, key
 

@@ -17,8 +17,6 @@ from ..workers.servers import stream_limit
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Streams"]
-
 EVERY_S = 1.0
 ROTATE_S = 25.0
 """The longest time of a stream. The browser connects again then, and access is checked again."""

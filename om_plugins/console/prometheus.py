@@ -19,8 +19,6 @@ from ..workers.engine_health import count_fallbacks, decode_health
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["write_metrics"]
-
 Totals = Mapping[tuple[str, ...], Sequence[float]]
 
 _ROUTE = ("method", "route", "status")

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import ConfigError
-from ..plugins.feature import Card, Feature, Finding
+from ..plugins.feature import Feature
+from ..plugins.kit import Card, Finding
 from ..settings.kinds import BOOL, CSP, CSP_CHANGES, CSP_PATHS, POLICIES, STRINGS, choice, number
 from ..settings.table import Table, key
 

@@ -17,8 +17,6 @@ from .options import STALE, FallbackOptions
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["FallbackAnswer", "PathFallback"]
-
 logger = logging.getLogger("om_plugins")
 
 Headers = list[tuple[str, str]]

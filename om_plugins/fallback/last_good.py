@@ -29,8 +29,6 @@ from .options import FallbackOptions
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["LastGoodCopies", "ResponseCopy"]
-
 logger = logging.getLogger("om_plugins")
 
 Headers = list[tuple[str, str]]

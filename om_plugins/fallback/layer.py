@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["FallbackLayer"]
-
 logger = logging.getLogger("om_plugins")
 
 Headers = list[tuple[str, str]]

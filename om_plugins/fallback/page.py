@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["FallbackPage", "thank_for_report"]
-
 # What people read; the English text is the key for translations.
 TITLE = "This page cannot be shown right now"
 WRONG = "Something went wrong on our side, not on yours. Please try again in a moment."

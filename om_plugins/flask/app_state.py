@@ -36,8 +36,6 @@ from .templates import before_first_request
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["KEY", "AppEntry", "count_wrong_methods", "runtime_of"]
-
 KEY = "om_plugins"
 """The key of the parts in ``app.extensions``."""
 

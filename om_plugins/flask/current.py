@@ -11,8 +11,6 @@ from ..core.request_state import RequestState, state_of
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["current_environ", "current_state"]
-
 
 def current_environ() -> WSGIEnvironment | None:
     """Return the WSGI environ of the request under way, ``None`` outside one."""

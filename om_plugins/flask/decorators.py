@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = [
-    "DecoratedViews",
-    "change_csp",
-    "change_headers",
-    "read_https_wish",
-    "use_fallback",
-    "wish_https",
-]
-
 V = TypeVar("V")
 
 logger = logging.getLogger("om_plugins")

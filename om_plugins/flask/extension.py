@@ -26,8 +26,6 @@ from .parts import CurrentParts
 from .templates import prepare_templates
 from .views import CachedKeywords, cached
 
-__all__ = ["OpenManager"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 V = TypeVar("V")

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..recovery.recovery import Recovery
     from ..recovery.wrong_methods import WrongMethods
 
-__all__ = ["CurrentParts"]
-
 
 class CurrentParts:
     """The parts of the current app.

@@ -17,8 +17,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..core.request_state import RequestState
 from .current import current_state
 
-__all__ = ["ViewWatch", "find_refusal"]
-
 STORABLE = frozenset({200, 203, 204, 300, 301, 404, 410})
 
 

@@ -23,8 +23,6 @@ from .current import current_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["StaticFile", "static_helper"]
-
 
 class StaticFile:
     """One static file in a template: ``{{ om_static('app.js') }}`` renders its whole tag.

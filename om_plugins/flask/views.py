@@ -28,8 +28,6 @@ from ..http_cache.layer import anonymous_request
 from .current import current_state
 from .personal import ViewWatch, find_refusal
 
-__all__ = ["CachedKeywords", "cached"]
-
 P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
 

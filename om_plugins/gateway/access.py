@@ -12,8 +12,6 @@ from .options import RouteOptions
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["build_cors_headers", "build_preflight_headers", "check_site"]
-
 _EXPOSED = "OM-Engine, OM-Tier, OM-Attempts, OM-Degraded, OM-Stale, OM-Replayed, Retry-After"
 
 

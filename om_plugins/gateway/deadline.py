@@ -25,8 +25,6 @@ from ..workers.servers import grace_s, stopping
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["DEADLINE", "DeadlineLayer", "GracefulStop", "read_expected_s", "refuse_at_restart"]
-
 DEADLINE: ContextVar[float] = ContextVar("om_plugins.deadline", default=math.inf)
 """When the proxy stops waiting for the current request, on the monotonic clock; ``inf`` when it
 does not say."""

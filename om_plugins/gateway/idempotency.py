@@ -32,8 +32,6 @@ from .response import DONE, AnswerEvents
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["MAX_STORED_BYTES", "IdempotencyKeys", "KeyedCall", "RecordedEvents", "StoredAnswer"]
-
 logger = logging.getLogger("om_plugins")
 
 MAX_STORED_BYTES = 256 * 1024

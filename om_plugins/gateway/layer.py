@@ -41,8 +41,6 @@ from .response import AnswerEvents, build_event_headers, explain_error
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["EngineRoutes"]
-
 logger = logging.getLogger("om_plugins")
 
 _LITERAL = re.compile(r"[^<>*?#]*")

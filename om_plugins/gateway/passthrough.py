@@ -28,8 +28,6 @@ from .response import explain_error
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["PassthroughRoute"]
-
 
 @dataclass(slots=True, eq=False, repr=False)
 class PassthroughRoute:

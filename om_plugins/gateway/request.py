@@ -14,8 +14,6 @@ from ..core.problem import Refusal
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["parse_json", "parse_query", "read_idempotency_key", "read_request_body"]
-
 MAX_QUERY = 16_384
 MAX_FIELDS = 200
 

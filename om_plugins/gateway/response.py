@@ -15,8 +15,6 @@ from ..policies.error_table import row_of
 from ..types import Answer
 from .deadline import refuse_at_restart
 
-__all__ = ["DONE", "AnswerEvents", "build_event_headers", "explain_error"]
-
 logger = logging.getLogger("om_plugins")
 
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..csp.feature import CspKeys, read_preset
-from ..plugins.feature import Feature, Finding
+from ..plugins.feature import Feature
+from ..plugins.kit import Finding
 from ..settings.compose import ComposedSettings
 from ..settings.general import GeneralKeys
 from ..settings.kinds import BOOL, FEATURES, HEADERS, PATH_PATTERNS, single

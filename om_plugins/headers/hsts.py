@@ -9,8 +9,6 @@ from ..errors import ConfigError
 from ..settings.kinds import BOOL, integer
 from ..settings.table import Table, key
 
-__all__ = ["HstsOptions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HstsOptions(Table):

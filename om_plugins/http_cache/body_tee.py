@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["AppCall", "BodyTee", "TeeTarget"]
-
 _UNSET = object()
 
 

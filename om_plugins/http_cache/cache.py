@@ -23,17 +23,6 @@ from .stored_response import MemoryEntry, StoredResponse
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = [
-    "CacheContext",
-    "CacheIntent",
-    "CacheRules",
-    "HttpCache",
-    "HttpCachePart",
-    "NoPageHooks",
-    "PageHooks",
-    "RouteRule",
-]
-
 logger = logging.getLogger("om_plugins")
 
 Header = tuple[str, str]

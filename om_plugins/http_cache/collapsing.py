@@ -19,14 +19,6 @@ from ..protocols import Clock
 from .keys import selecting_digest
 from .stored_response import StoredResponse
 
-__all__ = [
-    "CollapseOutcome",
-    "CollapsePart",
-    "CollapsedRequest",
-    "CutOffError",
-    "RequestCollapser",
-]
-
 BYPASS_S = 60.0
 """How long no request waits at an address whose last response could not be shared."""
 ABANDONED_S = 300.0

@@ -19,8 +19,6 @@ from .stored_response import StoredResponse
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["FastPath", "HitCounter", "HitHeaders"]
-
 Header = tuple[str, str]
 NoncedHeader = tuple[str, tuple[str, ...]]
 """The name of a header, and its value split where a nonce belongs."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..cache.feature import cache_metrics, store_metrics
 from ..errors import ConfigError
-from ..plugins.feature import Feature, Finding, Metric
+from ..plugins.feature import Feature
+from ..plugins.kit import Finding, Metric
 from ..settings.kinds import BOOL, STRINGS, integer, number, single, table, text
 from ..settings.table import NoKeys, Table, key
 

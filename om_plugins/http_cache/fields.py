@@ -12,19 +12,6 @@ import calendar
 import re
 from collections.abc import Iterable
 
-__all__ = [
-    "Directives",
-    "age_seconds",
-    "delta_seconds",
-    "dictionary",
-    "directives",
-    "entity_tags",
-    "field_names",
-    "http_date",
-    "ranges",
-    "same_tag",
-]
-
 Directives = dict[str, str | None]
 """Directives by lower-case name: ``None`` without a value, ``""`` for a malformed value."""
 

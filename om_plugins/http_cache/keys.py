@@ -23,17 +23,6 @@ from werkzeug.sansio.utils import get_host
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = [
-    "AddressKeys",
-    "VariantIndex",
-    "environ_name",
-    "preferred_language",
-    "read_query",
-    "read_url",
-    "selecting_digest",
-    "variant_key",
-]
-
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _MOST_HOSTS = 256
 _PORTS = {"http": ":80", "https": ":443"}

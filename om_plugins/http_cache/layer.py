@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["HttpCacheLayer", "anonymous_request"]
-
 logger = logging.getLogger("om_plugins")
 
 _CONDITIONS = (

@@ -43,8 +43,6 @@ from .stored_response import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["OriginFetch", "request_directives"]
-
 logger = logging.getLogger("om_plugins")
 
 Details = Iterable[tuple[str, object]]

@@ -25,21 +25,6 @@ from .fields import (
     same_tag,
 )
 
-__all__ = [
-    "CacheVerdict",
-    "ForwardReason",
-    "ResponseFacts",
-    "StorageOptions",
-    "allows",
-    "cache_status",
-    "hop_by_hop",
-    "is_unsafe",
-    "judge",
-    "matches",
-    "same_response",
-    "update_headers",
-]
-
 Header = tuple[str, str]
 Headers = Sequence[Header]
 

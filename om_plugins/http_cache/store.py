@@ -51,8 +51,6 @@ from .stored_response import (
     encode_stored,
 )
 
-__all__ = ["Purge", "Purged", "Purges", "ResponseStore", "read_purge", "write_purge"]
-
 NAMESPACE = "http"
 KEEP_STALE_S = 3600.0
 """How long a stale response with a validator is kept at least, because a 304 is cheap."""

@@ -22,19 +22,6 @@ from .fields import http_date, ranges, same_tag
 from .keys import VariantIndex
 from .rfc9111 import CacheVerdict, Headers, ResponseFacts, matches
 
-__all__ = [
-    "MemoryEntry",
-    "ResponseTable",
-    "StoredResponse",
-    "add_date",
-    "build_response",
-    "decode_stored",
-    "encode_stored",
-    "replace_pieces",
-    "split_at_nonce",
-    "weaken_etag",
-]
-
 Header = tuple[str, str]
 
 _NO_BODY = frozenset({204, 304})

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Card, Feature, Finding, Metric
+from ..plugins.feature import Feature
+from ..plugins.kit import Card, Finding, Metric
 from ..settings.extras import install_command, is_installed
 from ..settings.kinds import BOOL, number, table
 from ..settings.table import Table, key

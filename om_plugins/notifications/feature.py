@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..plugins.feature import Card, Feature
+from ..plugins.feature import Feature
+from ..plugins.kit import Card
 from ..settings.kinds import CALLBACK
 from ..settings.table import Table, key
 

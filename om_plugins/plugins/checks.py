@@ -18,15 +18,6 @@ from .. import hookspecs
 from ..protocols import Engine
 from ..types import EngineSpec
 
-__all__ = [
-    "HOOKS",
-    "BadResult",
-    "HookFunction",
-    "check_result",
-    "find_hook_functions",
-    "find_unmarked",
-]
-
 HOOKS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(value).parameters)
     for name, value in vars(hookspecs).items()

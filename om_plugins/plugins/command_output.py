@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-__all__ = ["as_json_option", "plain", "print_json", "print_table"]
-
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

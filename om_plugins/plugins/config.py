@@ -21,8 +21,6 @@ import msgspec
 from ..errors import ConfigError
 from ..settings.table import Table
 
-__all__ = ["make_config"]
-
 _NATIVE = (
     bytes, bytearray, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
     decimal.Decimal, uuid.UUID,

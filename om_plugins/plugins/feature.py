@@ -39,19 +39,6 @@ if TYPE_CHECKING:
     from click import Command
 
 
-__all__ = [
-    "Card",
-    "Feature",
-    "FeatureKit",
-    "FeatureSpec",
-    "Finding",
-    "Kit",
-    "Metric",
-    "check_feature",
-    "check_specs",
-    "nearest",
-]  # fmt: skip
-
 Part = TypeVar("Part")
 _Answer = TypeVar("_Answer")
 Keys = TypeVar("Keys", bound=Table)

@@ -34,8 +34,6 @@ from .loading import (
     load_plugin,
 )
 
-__all__ = ["PluginHost"]
-
 logger = logging.getLogger("om_plugins")
 
 MakeContext = Callable[[str, object, logging.Logger], PluginContext]

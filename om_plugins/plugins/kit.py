@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
     from jinja2 import Environment
 
-__all__ = ["Card", "Finding", "Host", "Kit", "Metric"]
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -23,18 +23,6 @@ from ..types import PluginInfo
 from .checks import HookFunction, find_hook_functions, find_unmarked
 from .config import make_config
 
-__all__ = [
-    "FAILURES",
-    "LoadedPlugin",
-    "Origin",
-    "PluginRefused",
-    "describe_error",
-    "find_installed_plugins",
-    "find_plugin_name",
-    "import_plugin",
-    "load_plugin",
-]
-
 logger = logging.getLogger("om_plugins")
 
 FAILURES = (Exception, SystemExit)

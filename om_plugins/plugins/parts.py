@@ -20,8 +20,6 @@ from ..protocols import (
 )
 from .host import PluginHost
 
-__all__ = ["PluginParts"]
-
 T = TypeVar("T")
 
 

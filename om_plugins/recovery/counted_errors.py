@@ -13,8 +13,6 @@ from werkzeug.exceptions import HTTPException
 from ..errors import AttemptTimeout, EngineUnavailable, OpenManagerError
 from ..types import Attempt
 
-__all__ = ["find_engine_error", "find_skip_reason", "is_counted"]
-
 _SKIP_REASONS = ("breaker open", "cooling down", "offline")
 
 

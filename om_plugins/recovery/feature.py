@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Card, Feature
+from ..plugins.feature import Feature
+from ..plugins.kit import Card
 from ..settings.kinds import NAMES
 from ..settings.table import Table, key
 

@@ -11,16 +11,6 @@ import hashlib
 import re
 from typing import NamedTuple
 
-__all__ = [
-    "MAX_MESSAGE",
-    "MAX_SUBJECT",
-    "ErrorSummary",
-    "describe_error",
-    "fingerprint",
-    "mask",
-    "summarize_error",
-]
-
 MAX_MESSAGE = 200
 """The most characters of a masked message."""
 MAX_SUBJECT = 200

@@ -10,8 +10,6 @@ from typing import Literal, Protocol
 from ..protocols import Notify
 from ..types import Action, ErrorPattern, Kind, Notification
 
-__all__ = ["Announcer", "Recipient", "Translate", "get_inner_name", "translate_nothing"]
-
 logger = logging.getLogger("om_plugins")
 
 FIRST = "{name} had a problem. You may go on; please try again if something is missing."

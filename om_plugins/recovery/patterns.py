@@ -22,8 +22,6 @@ from ..protocols import Clock, Hub
 from ..types import ErrorPattern, HubMessage
 from .fingerprint import MAX_MESSAGE, MAX_SUBJECT
 
-__all__ = ["FIRST", "PATTERN", "RECOVERY", "ErrorPatterns"]
-
 TOPIC = "errors"
 WINDOW_S = 300.0
 MOST = 1_000

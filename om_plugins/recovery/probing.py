@@ -20,8 +20,6 @@ from ..errors import EngineUnavailable
 from ..protocols import Clock
 from ..types import Call
 
-__all__ = ["EngineProber"]
-
 _MAX_FAILED_CALLS = 32
 
 _EngineProbe = tuple[EngineState, Callable[[float], None]]

@@ -28,8 +28,6 @@ from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
 from .probing import EngineProber
 from .run import LEASE_S, STEP_TIMEOUT_S, GuardedCall, LeaseLost, RecoveryRun, parse_report
 
-__all__ = ["Recovery"]
-
 logger = logging.getLogger("om_plugins")
 
 TOPIC = "recoveries"

@@ -19,8 +19,6 @@ from ..types import RecoveryReport
 from ..workers.pool import begin_thread
 from .messages import FINISHING
 
-__all__ = ["GuardedCall", "LeaseLost", "RecoveryRun", "parse_report"]
-
 logger = logging.getLogger("om_plugins")
 
 STEP_TIMEOUT_S = 10.0

@@ -22,8 +22,6 @@ from .fingerprint import MAX_SUBJECT
 from .messages import OPERATORS, Translate, translate_nothing
 from .patterns import ErrorPatterns
 
-__all__ = ["LEVELS", "WrongMethods"]
-
 logger = logging.getLogger("om_plugins")
 
 LEVELS = (10, 100, 1_000)

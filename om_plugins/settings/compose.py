@@ -14,8 +14,6 @@ from typing import Any, Self, TypeVar
 from ..errors import ConfigError
 from .table import Table, explain_unknown_key
 
-__all__ = ["PREFIX", "ComposedSettings"]
-
 PREFIX = "OM_"
 
 T = TypeVar("T", bound=Table)

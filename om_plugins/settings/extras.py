@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 
-__all__ = ["EXTRAS", "install_command", "is_installed"]
-
 EXTRAS = {
     "http": "h11",
     "redis": "redis",

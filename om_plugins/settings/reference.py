@@ -8,8 +8,6 @@ from typing import Any
 
 from .table import Table
 
-__all__ = ["as_keywords", "as_markdown"]
-
 
 def as_markdown(tables: Iterable[type[Table]]) -> str:
     """Render the reference page of all settings.

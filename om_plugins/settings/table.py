@@ -14,8 +14,6 @@ from typing import Any, ClassVar, Self
 
 from ..errors import ConfigError
 
-__all__ = ["Check", "NoKeys", "Table", "explain_unknown_key", "key"]
-
 
 @dataclass(frozen=True, slots=True)
 class Check:

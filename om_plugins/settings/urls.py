@@ -9,8 +9,6 @@ from typing import Generic, ParamSpec, TypeVar
 
 from ..errors import ConfigError
 
-__all__ = ["CheckedFactory", "check_scheme", "check_url"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -16,8 +16,6 @@ import msgspec
 from ..core.body import convert
 from ..types import EngineHealth, Health
 
-__all__ = ["FallbackCounts", "count_fallbacks", "decode_health", "encode_health", "merge_health"]
-
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Name = Annotated[str, msgspec.Meta(max_length=200)]
 

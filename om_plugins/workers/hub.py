@@ -21,8 +21,6 @@ from ..policies.outage import Outage
 from ..protocols import Clock, Hub, Lease
 from ..types import HubMessage
 
-__all__ = ["SharedHub", "SharedLease"]
-
 _T = TypeVar("_T")
 
 _logger = logging.getLogger("om_plugins")

@@ -22,12 +22,6 @@ from ..core.fork import renew_after_fork
 from ..protocols import Hub, Scheduler
 from ..types import ChangeKind
 
-__all__ = [
-    "DEAF_TTL_S", "L1_TTL_S", "TOPIC", "DependentsOutdated", "EntriesCleared",
-    "EntriesInvalidated", "EntriesReplaced", "EntryChanged", "EntryRemoved", "InvalidationBus",
-    "Message", "PagesPurged", "Receiver",
-]  # fmt: skip
-
 logger = logging.getLogger("om_plugins")
 
 TOPIC = "invalidations/2"

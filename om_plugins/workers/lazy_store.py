@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 from ..protocols import CacheStore
 
-__all__ = ["LazyStore", "compare_and_set"]
-
 
 def compare_and_set(
     store: CacheStore, key: str, before: bytes | None, value: bytes, ttl: float

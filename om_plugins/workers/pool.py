@@ -11,15 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = [
-    "AlreadyLoggedError",
-    "Job",
-    "SchedulerStats",
-    "WorkerPool",
-    "begin_thread",
-    "lacks_uwsgi_threads",
-]
-
 Job = Callable[[], object]
 
 

@@ -19,8 +19,6 @@ from ..protocols import Clock, Hub
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["PostGuard", "RateLimit"]
-
 logger = logging.getLogger("om_plugins")
 
 _MAX_BLOCKED = 10_000

@@ -28,8 +28,6 @@ from .pool import (
     lacks_uwsgi_threads,
 )
 
-__all__ = ["BackgroundScheduler", "SchedulerStats"]
-
 _logger = logging.getLogger("om_plugins")
 _DRAIN_S = 1.0
 _SHORTEST_LEASE_S = 5.0

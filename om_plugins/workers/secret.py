@@ -8,8 +8,6 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from ..protocols import Clock, Hub
 
-__all__ = ["Secret"]
-
 _KEY = "secret"
 _TTL_S = 10 * 365 * 86_400.0
 

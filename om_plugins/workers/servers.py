@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["grace_s", "has_one_thread", "stopping", "stream_limit"]
-
 
 def stream_limit(
     environ: WSGIEnvironment, setting: str | int, *, least_threads: int = 2

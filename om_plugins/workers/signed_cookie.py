@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.datastructures import MultiDict
 
-__all__ = ["BROWSER_COOKIE", "MAX_HEADER", "MAX_VALUE", "SignedCookie", "parse_cookies"]
-
 BROWSER_COOKIE = "om_sid"
 """The name of the cookie with the id of a browser. It does not say who the person is."""
 

@@ -33,8 +33,7 @@ from om_plugins.cli.output import MASK
 from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
-from om_plugins.plugins.feature import Finding
-from om_plugins.plugins.kit import Host, Kit
+from om_plugins.plugins.kit import Finding, Host, Kit
 from om_plugins.runtime import Runtime
 from om_plugins.settings.extras import EXTRAS
 

@@ -27,8 +27,6 @@ from ...settings.table import Table, key
 from ...types import Answer, Call
 from .counts import Counts
 
-__all__ = ["ERRORS", "GARBLES", "Chaos", "ChaosOptions"]
-
 ERRORS = (
     "Transient", "RateLimited", "AttemptTimeout", "InvalidRequest", "Unsupported", "TooLong",
     "Misconfigured", "RuntimeError",

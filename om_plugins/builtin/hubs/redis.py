@@ -34,8 +34,6 @@ from .encoding import (
 )
 from .redis_connection import BLOCK_S, SCHEMES, RedisConnection
 
-__all__ = ["RedisHub"]
-
 _KEY = "OM_HUB_URL"
 _LONGEST_TTL_S = 10 * 366 * 86_400.0
 _PAGE = 500

@@ -16,8 +16,6 @@ from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, MissingExtra, without_password
 
-__all__ = ["SCHEMES", "RedisConnection"]
-
 T = TypeVar("T")
 
 _SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}

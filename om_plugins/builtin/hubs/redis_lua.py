@@ -7,8 +7,6 @@ number that is eleven days ahead was not written by a hub and is ignored.
 
 from __future__ import annotations
 
-__all__ = ["COUNT", "LEASE", "PUBLISH", "PUT", "READ", "RELEASE", "REMOVE", "RENEW", "SCAN"]
-
 _NEXT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

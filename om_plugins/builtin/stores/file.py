@@ -26,8 +26,6 @@ from ...settings.urls import CheckedFactory
 from ...types import PluginInfo
 from .cachelib_bytes import RawBytes, to_seconds
 
-__all__ = ["FileStore"]
-
 _SWEEP_S = 600.0
 _EXPIRY = struct.Struct("I")
 _NAME = re.compile(r"[0-9a-f]{64}")

@@ -24,8 +24,6 @@ from ...protocols import CacheStoreFactory, PluginContext
 from ...types import PluginInfo
 from .cachelib_bytes import to_seconds
 
-__all__ = ["MemcachedStore"]
-
 _PORT = 11211
 _TIMES = {"connect_timeout": 0.5, "timeout": 1.0}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@\s]+)(?::(\d{1,5}))?")

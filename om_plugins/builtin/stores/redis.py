@@ -18,8 +18,6 @@ from ...types import PluginInfo
 from ..hubs.redis_connection import SCHEMES, RedisConnection
 from .cachelib_bytes import MAX_BYTES, RawBytes, to_seconds
 
-__all__ = ["RedisStore"]
-
 _IF_THERE = """
 -- KEYS: value. ARGV: how what is there begins ('' for nothing), new value, seconds
 local size = redis.pcall('STRLEN', KEYS[1])
