@@ -114,6 +114,11 @@ def features_of(plugins: PluginHost, disabled: Collection[str]) -> list[tuple[st
     return found
 
 
+def _explain_old_name(name: str) -> str:
+    written = PREFIX + name.upper()
+    return next(filter(None, (one.explain_old_key(written) for one in tables(shipped()))), "")
+
+
 class Settings(ComposedSettings):
     """Every setting, as keywords and attributes: ``Settings(csp_mode="enforce").csp_mode``.
 
@@ -125,9 +130,7 @@ class Settings(ComposedSettings):
     def __init__(self, **values: Unpack[SettingsKeywords]) -> None:
         known = {one.name for table in tables(shipped()) for one in table.keys().values()}
         for name in values.keys() - known:
-            written = PREFIX + name.upper()
-            new = next((t.RENAMED[written] for t in tables(shipped()) if written in t.RENAMED), "")
-            why = f"renamed to {new}" if new else explain_unknown_key(name, known)
+            why = _explain_old_name(name) or explain_unknown_key(name, known)
             raise TypeError(f"Settings() has no {name!r}: {why}")
         super().__init__(
             tables(shipped()), {PREFIX + name.upper(): value for name, value in values.items()}
@@ -154,7 +157,8 @@ class Settings(ComposedSettings):
         for _, declared, value in self.rows() if not name.startswith("_") else ():
             if declared.name == name:
                 return value
-        raise AttributeError(f"there is no setting {name!r}")
+        old = _explain_old_name(name)
+        raise AttributeError(f"there is no setting {name!r}" + (old and f": {old}"))
 
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("_"):

@@ -12,12 +12,13 @@ import os
 import re
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .core.call import current_request
 from .core.clock import SystemClock
+from .core.moved import with_old_names
 from .features import Settings, features_of, in_order
 from .plugins.feature import FeatureKit
 from .plugins.host import PluginHost
@@ -34,14 +35,12 @@ from .workers.lazy_store import LazyStore
 from .workers.scheduler import BackgroundScheduler
 from .workers.secret import Secret
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("om_plugins")
 
 
+@with_old_names
 class Runtime:
     """The parts of one application.
 

@@ -22,6 +22,8 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
+from .core.moved import refuse_moved
+
 logger = logging.getLogger("om_plugins")
 
 _namespace = Namespace()
@@ -84,12 +86,9 @@ SIGNALS: dict[str, NamedSignal] = {
 }
 """Every signal by name."""
 
-_RENAMED = {"shield_answered": "fallback_answered"}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _RENAMED:
-        raise AttributeError(f"om_plugins.signals.{name} was renamed to {_RENAMED[name]}")
+    refuse_moved(f"signals.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -19,10 +19,11 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Never, TypedDict
 
 from .. import signals
 from ..core.fork import renew_after_fork
+from ..core.moved import refuse_arguments, with_old_names
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
@@ -301,6 +302,7 @@ class CacheInternals:
         self.bus.close()
 
 
+@with_old_names
 class SmartCache:
     """Stale-while-revalidate in front of anything that is slow.
 
@@ -349,6 +351,7 @@ class SmartCache:
         negative: Callable[[Any], bool] | None = None,
         live: bool | str | Iterable[str] = False,
         background: Callable[[], Fetcher] | None = None,
+        retry: None = None,
     ) -> Any:
         """Return the value; fetch a missing one, and refresh a stale one in the background.
 
@@ -380,6 +383,7 @@ class SmartCache:
                 such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
                 in the background instead of ``fetcher``.
+            retry: the old name of ``retries``; any value is an error.
 
         Raises:
             Exception: the fetcher's error, when there is no value.
@@ -405,6 +409,8 @@ class SmartCache:
                     self._record_entry(entry, fresh=True)
                 return decode(entry.data)
         check_fetcher(fetcher)
+        if retry is not None:  # no ``**renamed``: hits would pay for its dict
+            refuse_arguments("query", ["retry"], retry="retries")  # type: ignore[unreachable]
         tags = normalize_tags(tags)
         here = self._here()
         if live:
@@ -680,6 +686,7 @@ def memoize(
     tags: Iterable[str] = (),
     scope: str | Callable[[], str] = "",
     negative_time: float | None = None,
+    **renamed: Never,
 ) -> Callable[[Callable[..., Any]], Memoized]:
     """Cache the values of a function by its arguments.
 
@@ -703,6 +710,7 @@ def memoize(
     Raises:
         TypeError: at decoration, for a generator function or an ``async def``.
     """
+    refuse_arguments("memoize", renamed, retry="retries")
     options: MemoizeOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,

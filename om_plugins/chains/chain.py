@@ -16,6 +16,7 @@ from blinker import NamedSignal
 
 from ..core.clock import SystemClock
 from ..core.fork import renew_after_fork
+from ..core.moved import with_old_names
 from ..errors import Cancelled, ConfigError, suggest
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
@@ -29,6 +30,7 @@ from .options import ChainPolicy, EngineOptions
 from .snapshot import ChainSnapshot, OnFailure
 
 
+@with_old_names
 class EngineChain:
     """Asks engines in order (see :class:`om_plugins.protocols.Chain`).
 

@@ -1,20 +1,24 @@
-"""Old import paths that the documentation showed: an import of one says what to write instead.
+"""Old names that the documentation showed: whoever uses one learns what to write instead.
 
-A finder at the end of :data:`sys.meta_path` is asked only for what no other one finds, so imports
-that succeed never reach it. It answers for the names of one table and for nothing else.
+Imports: a finder at the end of :data:`sys.meta_path` is asked only for what no other one finds, so
+imports that succeed never reach it. Attributes: :func:`with_old_names` gives a class a descriptor
+for each old name; a ``__getattr__`` would slow down every other attribute of the class in Python
+3.11. Arguments: :func:`refuse_arguments`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn, TypeVar
+
+C = TypeVar("C", bound=type)
 
 PACKAGE: Final = __name__.partition(".")[0]
 
-# Old module, or old name in a module that is a package of that name today: what to write now.
+# Old module or folder, or old name in a module that still exists: what to write now.
 MOVED: Final[Mapping[str, str]] = {
     "background": "from om_plugins import BackgroundScheduler",
     "builtin.chaos": "from om_plugins import Chaos, ChaosOptions",
@@ -23,25 +27,46 @@ MOVED: Final[Mapping[str, str]] = {
     "builtin.engine_openai": "from om_plugins import OpenAIEngine",
     "builtin.hub_memory": "from om_plugins import MemoryHub",
     "builtin.hub_values": "max(last_id + 1, int(clock.time() * 1_000_000)) for the next id",
+    "caching": "om.cache and om.http_cache; om_plugins.errors and .types for their classes",
     "calls": "from om_plugins import caller_gone",
     "clock": "from om_plugins import SystemClock",
-    "notifying.problems": "om.problem_reports.read(limit)",
-    "notifying.words": "from om_plugins import load_translations",
+    "notifying": "from om_plugins import load_translations # or om.problem_reports.read(limit)",
     "plugin_config": "from om_plugins.testing import make_config",
-    "resilience.chain": "from om_plugins import ChainPolicy, EngineChain",
-    "resilience.fingerprint": "from om_plugins import error_kind",
+    "resilience": "from om_plugins import ChainPolicy, EngineChain, error_kind",
     "routes": "from om_plugins import EngineRoutes",
-    "security.headers": "from om_plugins import HeaderPolicy, HeadersLayer",
-    "security.jinja_nonce": "from om_plugins import install_nonces",
-    "security.nonce": "from om_plugins import nonce",
-    "security.override": "from om_plugins import CspOverride, override_csp",
+    "security": (
+        "from om_plugins import CspOverride, HeaderPolicy, HeadersLayer, install_nonces, nonce, "
+        "override_csp"
+    ),
     "settings.RouteOptions": "from om_plugins import RouteOptions",
     "settings.Settings": "from om_plugins import Settings",
+    "shield": "@om.fallback and OM_FALLBACK",
+    "signals.shield_answered": "from om_plugins.signals import fallback_answered",
     "testing.hub_contract": "from om_plugins.testing import HubContract",
 }
 
-# Folders that hold nothing but old modules: the import of a module asks for its folder first.
-_FOLDERS: Final = frozenset({"notifying", "resilience", "security"})
+# Old attribute of a class: what to write now; "" for one that is private now.
+ATTRIBUTES: Final[Mapping[str, Mapping[str, str]]] = {
+    "EngineChain": {"everyone": "chain.all_states", "places": "chain.states"},
+    "HttpCache": dict.fromkeys(("close", "follow", "layer"), ""),
+    "Monitoring": {"silence": "om.alerts.silence", "silences": "om.alerts.read_silences"},
+    "OpenManager": {"shield": "@om.fallback"},
+    "Runtime": {
+        "cache": "om.cache",
+        "chain": "om.chain(name)",
+        "chains": "om.chain(name)",
+        "http_cache": "om.http_cache",
+        "live": "om.configure(chain, ...) and om.reset_chain(chain)",
+        "monitoring": "om.monitoring, and om.alerts for silences",
+        "notify": "om.notify",
+        "recovery": "om.recovery",
+        "wrong_methods": "om.wrong_methods",
+    },
+    "SmartCache": {
+        "memoize": "@om.memoize",
+        **dict.fromkeys(("after_fork", "close", "refuse", "sweep", "times"), ""),
+    },
+}
 
 
 class MovedModules:
@@ -57,11 +82,8 @@ class MovedModules:
             ImportError: ``fullname`` is in the table.
         """
         package, _, name = fullname.partition(".")
-        if package != PACKAGE:
-            return None
-        if name in _FOLDERS:
-            return ModuleSpec(fullname, None, is_package=True)
-        refuse_moved(name)
+        if package == PACKAGE:
+            refuse_moved(name)
         return None
 
 
@@ -70,7 +92,8 @@ def refuse_moved(name: str) -> None:
 
     Raises:
         ImportError: it is. No ``ModuleNotFoundError``: ``from om_plugins import clock`` would
-            replace that by an error of its own.
+            replace that by an error of its own. No ``AttributeError`` either: ``from
+            om_plugins.settings import Settings`` would lose its text.
     """
     now = MOVED.get(name)
     if now is not None:
@@ -82,3 +105,36 @@ def install() -> None:
     """Let old imports be answered; a second call changes nothing."""
     if MovedModules not in sys.meta_path:
         sys.meta_path.append(MovedModules)
+
+
+class _OldAttribute:
+    """A descriptor that raises ``AttributeError``, so the attribute counts as absent."""
+
+    def __init__(self, old: str, now: str) -> None:
+        self._text = old + (f" is no longer there; write: {now}" if now else " is private now")
+
+    def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
+        raise AttributeError(self._text)
+
+
+def with_old_names(cls: C) -> C:
+    """Let the old attributes of a class, those in :data:`ATTRIBUTES`, say what to write now."""
+    for name, now in ATTRIBUTES[cls.__name__].items():
+        setattr(cls, name, _OldAttribute(f"{cls.__name__}.{name}", now))
+    return cls
+
+
+def refuse_arguments(function: str, given: Iterable[str], **renamed: str) -> None:
+    """Refuse keyword arguments that a function does not know.
+
+    Args:
+        function: its name.
+        given: their names; none of them is no error.
+        renamed: from the old name of an argument to the new one.
+
+    Raises:
+        TypeError: names the first argument, and its new name if it has one.
+    """
+    for name in given:
+        new = f"; it is now {renamed[name]!r}" if name in renamed else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{new}")

@@ -9,13 +9,14 @@ of them, only what was registered on it (engines, plugins), which every app gets
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from flask import Flask, got_request_exception
 
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
 from ..core.engine import EngineTraitKeywords
+from ..core.moved import with_old_names
 from ..csp.override import Override
 from ..fallback.options import FallbackOptions
 from ..settings.signatures import FallbackKeywords
@@ -31,6 +32,7 @@ P = ParamSpec("P")
 V = TypeVar("V")
 
 
+@with_old_names
 class OpenManager(CurrentParts):
     """Connects this package to Flask apps. It has the decorators and the parts that an app uses.
 
@@ -270,13 +272,6 @@ class OpenManager(CurrentParts):
         wish: Callable[[V], V] = wish_https(force_https)
         self.declare("https", force_https)
         return lambda view: wish(decorate(view))
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "shield":
-                raise AttributeError("OpenManager.shield was renamed to OpenManager.fallback")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime

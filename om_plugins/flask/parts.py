@@ -9,6 +9,7 @@ from flask import Flask, current_app, has_app_context
 
 from ..cache.cache import SmartCache
 from ..chains.live_settings import DEFAULT_LASTS_S
+from ..core.moved import refuse_arguments
 from ..runtime import Runtime
 from ..settings.signatures import ChainChanges
 from .app_state import runtime_of
@@ -82,6 +83,7 @@ class CurrentParts:
         :meth:`om_plugins.chains.live_settings.LiveSettings.configure` for the arguments.
         ``lasts`` is in seconds; by default the change ends after a day.
         """
+        refuse_arguments("configure", options.keys() & {"lasts_s"}, lasts_s="lasts")
         self.runtime.part_of("chains").live.configure(chain, lasts=lasts, **options)
 
     def reset_chain(self, chain: str | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import signals
 from ..cache.keys import normalize_tags
+from ..core.moved import with_old_names
 from ..core.request_state import state_of
 from ..protocols import CacheStore, Clock, Scheduler
 from ..signals import Emit
@@ -248,6 +249,7 @@ class CacheIntent:
         self.refused = self.refused or reason
 
 
+@with_old_names
 class HttpCache:
     """Responses that are the same for everybody, stored in front of the application.
 

@@ -118,6 +118,9 @@ class HttpCacheKeys(Table):
         f"OM_HTTP_CACHE_{name.upper()}": f"OM_HTTP_CACHE = {{{name!r}: …}}"
         for name in HttpCacheOptions.keys()  # noqa: SIM118
     }
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "OM_HTTP_CACHE_COMPLIANCE": "it was for measurements only, and there is no other key for it"
+    }
 
     http_cache: HttpCacheOptions = key(
         HttpCacheOptions(all=False),

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from .. import signals
+from ..core.moved import with_old_names
 from ..plugins.kit import Metric
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
 from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
@@ -48,6 +49,7 @@ _TRENDS: dict[str, tuple[Callable[[Slot], float | None], float, str]] = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
+@with_old_names
 class Monitoring:
     """The monitoring of one application.
 

@@ -12,9 +12,10 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack
 
 from .. import signals
+from ..core.moved import refuse_arguments
 from ..policies.backoff import full_jitter
 from ..protocols import Clock, Hub, Notifier, Scheduler
 from ..types import Action, Kind, Notification
@@ -150,6 +151,7 @@ class Notifications:
         duration: float | None = None,
         key: str = "",
         data: Mapping[str, object] | None = None,
+        **renamed: Never,
     ) -> None:
         """Send a notification.
 
@@ -167,6 +169,7 @@ class Notifications:
         Raises:
             ValueError: ``to`` is not an address.
         """
+        refuse_arguments("send", renamed, duration_s="duration")
         note = Notification(
             kind=kind,
             message=message,

@@ -64,11 +64,9 @@ class ComposedSettings:
             ConfigError: names the first such key and the nearest known one.
         """
         for name, value in self._left.items():
-            for table in self._tables:
-                if name in table.RENAMED:
-                    raise ConfigError(name, value, f"renamed to {table.RENAMED[name]}")
+            old = next(filter(None, (table.explain_old_key(name) for table in self._tables)), "")
             known = list(chain.from_iterable(table.keys() for table in self._tables))
-            raise ConfigError(name, value, explain_unknown_key(name, known))
+            raise ConfigError(name, value, old or explain_unknown_key(name, known))
         return self
 
     def of(self, table: type[T]) -> T:

@@ -48,6 +48,8 @@ class Table:
     """The key that a bare true or false sets; "" where the value must be a dict."""
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys that were renamed, as users write them: from the old name to the new one."""
+    REMOVED: ClassVar[Mapping[str, str]] = {}
+    """Keys that were removed, as users write them, with the reason."""
 
     @classmethod
     def keys(cls) -> dict[str, Field[Any]]:
@@ -76,8 +78,7 @@ class Table:
                 continue
             found = known.get(name)
             if found is None:
-                renamed = cls.RENAMED.get(name)
-                reason = f"renamed to {renamed}" if renamed else explain_unknown_key(name, known)
+                reason = cls.explain_old_key(name) or explain_unknown_key(name, known)
                 raise ConfigError(where + name, value, reason)
             try:
                 read[found.name] = _read(where + name, value, found)
@@ -87,6 +88,13 @@ class Table:
                 # from a nested table, which does not know its own place
                 raise ConfigError(where + error.key, error.value, error.reason) from None
         return cls(**read)
+
+    @classmethod
+    def explain_old_key(cls, name: str) -> str:
+        """Say what became of a key that earlier versions had; "" for every other name."""
+        if name in cls.RENAMED:
+            return f"renamed to {cls.RENAMED[name]}"
+        return f"removed: {cls.REMOVED[name]}" if name in cls.REMOVED else ""
 
     @classmethod
     def read_some(cls, values: Mapping[str, object], where: str = "") -> dict[str, Any]:

@@ -113,13 +113,6 @@ def test_what_answered_is_signalled_and_counted_by_kind():
     }  # fmt: skip
 
 
-def test_the_old_names_say_the_new_ones():
-    with pytest.raises(AttributeError, match=r"renamed to OpenManager\.fallback"):
-        OpenManager().shield  # noqa: B018 - the error is the test
-    with pytest.raises(AttributeError, match="renamed to fallback_answered"):
-        signals.shield_answered  # noqa: B018 - the error is the test
-
-
 def test_the_kill_switch_switches_fallbacks_off():
     app, _ = made(OM_ENABLED=False, OM_FALLBACK={"/": ["stale"]})
     assert app.test_client().get("/reports/day").status_code == 500

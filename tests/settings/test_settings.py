@@ -351,6 +351,18 @@ def test_an_option_that_was_a_key_names_the_key_that_it_is_in_now(old: str, new:
         Settings(**{old.removeprefix("OM_").lower(): 1})
 
 
+def test_a_key_that_was_removed_says_so() -> None:
+    reason = "removed: it was for measurements only, and there is no other key for it"
+    assert refusal(OM_HTTP_CACHE_COMPLIANCE=True).reason == reason
+    with pytest.raises(TypeError, match=reason):
+        Settings(http_cache_compliance=True)  # type: ignore[call-arg]
+
+
+def test_an_old_setting_that_is_read_says_the_new_one() -> None:
+    with pytest.raises(AttributeError, match=r"no setting 'timeout': renamed to OM_CHAIN_DEFAULTS"):
+        Settings().timeout  # noqa: B018 - the error is the test
+
+
 @pytest.mark.parametrize(
     ("value", "everything", "permanent"),
     [

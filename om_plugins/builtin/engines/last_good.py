@@ -15,10 +15,11 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never
 
 import msgspec
 
+from ...core.moved import refuse_arguments
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...types import Answer, Call, EngineTraits
@@ -76,7 +77,9 @@ class StaleEngine:
         vary: Callable[[Call], object] | None = None,
         learn_degraded: bool = False,
         max_bytes: int = 262_144,
+        **renamed: Never,
     ) -> None:
+        refuse_arguments("StaleEngine", renamed, keep_s="keep", max_age_s="max_age")
         for option, value in (
             ("keep", keep),
             ("max_age", max_age),
