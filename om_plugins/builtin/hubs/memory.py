@@ -6,14 +6,13 @@ holds no leases, and shares nothing with the parent.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice, takewhile
 
-from ...core.fork import PerProcess
+from ...core.fork import renew_after_fork
 from ...hookspecs import hookimpl
 from ...protocols import Clock, HubFactory, PluginContext
 from ...types import HubMessage, PluginInfo
@@ -76,10 +75,7 @@ class MemoryHub:
     max_age: float = 86_400.0
     max_bytes: int = 64_000_000
     max_keys: int = 100_000
-    _condition: PerProcess[threading.Condition] = field(
-        init=False, default_factory=lambda: PerProcess(threading.Condition)
-    )
-    _pid: int = field(init=False, default=0)
+    _condition: threading.Condition = field(init=False, default_factory=threading.Condition)
     _last: int = field(init=False, default=0)
     _topics: dict[str, _Topic] = field(init=False, default_factory=dict)
     _values: dict[str, tuple[bytes, float]] = field(init=False, default_factory=dict)
@@ -87,10 +83,18 @@ class MemoryHub:
     _leases: dict[str, _HeldLease] = field(init=False, default_factory=dict)
     _next_sweep: float = field(init=False, default=0.0)
 
+    def __post_init__(self) -> None:
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Renew the lock in a child process, which holds none of its parent's leases."""
+        self._condition = threading.Condition()
+        self._leases.clear()
+
     def publish(self, topic: str, data: object) -> str:
         check_name(topic)
         encoded = encode(topic, data)
-        condition = self._lock_here()
+        condition = self._condition
         with condition:
             now = self.clock.time()
             self._last = next_id(self._last, now)
@@ -107,7 +111,7 @@ class MemoryHub:
         check_name(topic)
         number = read_id(after)
         limit = max(1, min(limit, MAX_READ))
-        condition = self._lock_here()
+        condition = self._condition
         with condition:
             if wait > 0 and not self._has_newer(topic, number):
                 condition.wait_for(lambda: self._has_newer(topic, number), wait)
@@ -123,19 +127,19 @@ class MemoryHub:
 
     def last_id(self, topic: str) -> str:
         check_name(topic)
-        with self._lock_here():
+        with self._condition:
             kept = self._topics.get(topic)
             return write_id(kept.messages[-1][0]) if kept and kept.messages else ""
 
     def put(self, key: str, value: object, ttl: float) -> None:
-        check_name(key)
         if value is None:
-            with self._lock_here():
+            check_name(key)
+            with self._condition:
                 self._values.pop(key, None)
             return
         check_ttl(key, ttl)
         encoded = encode(key, value)
-        with self._lock_here():
+        with self._condition:
             now = self.clock.monotonic()
             self._sweep(now)
             self._values.pop(key, None)  # so that the last written is the last to be dropped
@@ -145,14 +149,14 @@ class MemoryHub:
 
     def get(self, key: str) -> object:
         check_name(key)
-        with self._lock_here():
+        with self._condition:
             found = self._values.get(key)
             if found is None or found[1] <= self.clock.monotonic():
                 return None
         return decode(found[0])[1]
 
     def scan(self, prefix: str) -> dict[str, object]:
-        with self._lock_here():
+        with self._condition:
             now = self.clock.monotonic()
             found = [
                 (key, encoded)
@@ -164,7 +168,7 @@ class MemoryHub:
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
         check_ttl(key, ttl)
         check_amount(key, amount)
-        with self._lock_here():
+        with self._condition:
             now = self.clock.monotonic()
             self._sweep(now)
             value, expires = self._counters.get(key, (0, 0.0))
@@ -178,7 +182,7 @@ class MemoryHub:
 
     def lease(self, name: str, ttl: float) -> HubLease | None:
         check_ttl(name, ttl)
-        with self._lock_here():
+        with self._condition:
             now = self.clock.monotonic()
             self._sweep(now)
             held = self._leases.get(name)
@@ -191,16 +195,6 @@ class MemoryHub:
 
     def close(self) -> None:
         """Do nothing: there is nothing to close, and the content stays."""
-
-    def _lock_here(self) -> threading.Condition:
-        """The lock of this process: after a fork, a thread of the parent may hold the old one."""
-        condition = self._condition.get()
-        if self._pid != os.getpid():
-            with condition:
-                if self._pid != os.getpid():
-                    self._leases.clear()
-                    self._pid = os.getpid()
-        return condition
 
     def _has_newer(self, topic: str, number: int) -> bool:
         kept = self._topics.get(topic)
@@ -231,7 +225,7 @@ class MemoryHub:
 
     def renew_lease(self, name: str, token: int, ttl: float) -> bool:
         check_ttl(name, ttl)
-        with self._lock_here():
+        with self._condition:
             now = self.clock.monotonic()
             held = self._leases.get(name)
             if held is None or held.token != token or held.expires <= now:
@@ -240,7 +234,7 @@ class MemoryHub:
             return True
 
     def release_lease(self, name: str, token: int) -> None:
-        with self._lock_here():
+        with self._condition:
             held = self._leases.get(name)
             if held is not None and held.token == token:
                 del self._leases[name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from om_plugins.builtin import BUILTINS
@@ -93,3 +96,18 @@ def test_ids_of_a_new_hub_are_after_those_of_the_old():
     old = MemoryHub("memory://", clock).publish("news", 1)
     clock.advance(1)
     assert MemoryHub("memory://", clock).publish("news", 1) > old
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_gets_the_values_but_neither_a_held_lock_nor_a_lease():
+    hub = MemoryHub("memory://", FakeClock())
+    hub.put("key", "value", 60)
+    assert hub.lease("job", 60)
+    with hub._condition:  # only the parent's thread could release it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            right = hub.get("key") == "value" and hub.lease("job", 60) is not None
+            os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert hub.lease("job", 60) is None
