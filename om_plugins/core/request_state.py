@@ -17,11 +17,14 @@ A state is written only until the headers are sent.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from .fork import renew_after_fork
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -29,6 +32,34 @@ if TYPE_CHECKING:
 KEY = "om_plugins.state"
 """The environ key of the :class:`RequestState`. It has a dot in it, because every key without one
 stands for a text (PEP 3333; ``wsgiref.validate`` refuses another value)."""
+
+
+class Nonces:
+    """Makes nonces before they are needed; each is given out once, in one process only.
+
+    One call of ``os.urandom`` for each nonce would cost more than all else that the headers do, and
+    it gives other threads the interpreter: a request that takes less time than getting the
+    interpreter back, such as a hit of the page cache, would wait for them.
+    """
+
+    _AT_ONCE = 64
+
+    def __init__(self) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, the nonces that its parent will send."""
+        self._ready: list[str] = []
+
+    def take(self) -> str:
+        """Return the next nonce. Any thread may call this."""
+        try:
+            return self._ready.pop()
+        except IndexError:
+            made = os.urandom(16 * self._AT_ONCE).hex()
+            self._ready += [made[at : at + 32] for at in range(32, len(made), 32)]
+            return made[:32]
 
 
 def _make_nonce() -> str:

@@ -8,18 +8,12 @@ streams after the headers were sent still agrees with them.
 A response whose policy is only observed, and not even reported on, needs no nonce. Its page leaves
 byte for byte as the application made it (it stays *plain*), so that ETags, page caches and the
 application's own tests see no difference.
-
-One call of ``os.urandom`` for each nonce would cost more than all else that the headers do, and it
-gives other threads the interpreter: a request that takes less time than getting the interpreter
-back, such as a hit of the page cache, would wait for them. :class:`Nonces` makes many at once.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from ..core.fork import renew_after_fork
 from ..core.request_state import KEY, RequestState, state_of
 
 if TYPE_CHECKING:
@@ -58,26 +52,3 @@ def tag_nonce(state: RequestState) -> str | None:
         return state.nonce_for_page()
     state.plain = True
     return None
-
-
-class Nonces:
-    """Makes nonces before they are needed; each is given out once, in one process only."""
-
-    _AT_ONCE = 64
-
-    def __init__(self) -> None:
-        self.after_fork()
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Forget, in a child process, the nonces that its parent will send."""
-        self._ready: list[str] = []
-
-    def take(self) -> str:
-        """Return the next nonce. Any thread may call this."""
-        try:
-            return self._ready.pop()
-        except IndexError:
-            made = os.urandom(16 * self._AT_ONCE).hex()
-            self._ready += [made[at : at + 32] for at in range(32, len(made), 32)]
-            return made[:32]

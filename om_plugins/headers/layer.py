@@ -13,10 +13,9 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..core.request_state import KEY, RequestState, StateLayer, end, nest
+from ..core.request_state import KEY, Nonces, RequestState, StateLayer, end, nest
 from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import Paths, PolicyRules, Sent
-from ..csp.nonce import Nonces
 from ..csp.override import Override
 from ..csp.policy import HTTPS_ONLY, Pieces, Policy, compile_policy, read_policy
 from ..csp.presets import DRAWING, OTHER, PAGE, STRICT, UNKNOWN, content_kind

@@ -4,7 +4,9 @@ Covers ``om_plugins.flask.current``, by which an app's templates and views find 
 """
 
 import copy
+import os
 import re
+import threading
 from wsgiref.validate import validator
 
 import pytest
@@ -21,7 +23,7 @@ from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.builtin.engines.wsgi import WsgiEngine
-from om_plugins.core.request_state import KEY, RequestState, begin, end, state_of
+from om_plugins.core.request_state import KEY, Nonces, RequestState, begin, end, state_of
 from om_plugins.csp.nonce import nonce
 from om_plugins.csp.override import override
 from om_plugins.types import Call, HttpRequest
@@ -366,3 +368,57 @@ def test_a_nested_request_gets_the_nonce_that_the_response_uses_already(use):
     used = getattr(state, use)()
     assert state.reserve_nonce() == used
     assert state.nonce_for_page() == state.nonce_for_header() == used
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+def test_nonces_made_ahead_are_as_long_and_never_the_same():
+    nonces = Nonces()
+    taken = [nonces.take() for _ in range(1000)]
+    assert len(set(taken)) == 1000
+    assert {len(bytes.fromhex(one)) for one in taken} == {16}
+
+
+def test_threads_never_get_the_same_nonce():
+    nonces = Nonces()
+    taken = []
+
+    def take():
+        taken.extend([nonces.take() for _ in range(2000)])
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(taken)) == 8 * 2000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_sends_none_of_its_parent_s_nonces():
+    nonces = Nonces()
+    nonces.take()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "".join(nonces.take() for _ in range(64)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="ascii") as pipe:
+        said = pipe.read()
+    theirs = {said[at : at + 32] for at in range(0, len(said), 32)}
+    assert len(theirs) == 64
+    assert theirs.isdisjoint(nonces.take() for _ in range(64))
+
+
+@pytest.mark.parametrize(
+    "ask", [RequestState.nonce_for_page, RequestState.nonce_for_header, lambda s: nonce({KEY: s})]
+)
+def test_page_and_header_take_theirs_from_those_of_the_layer(ask, monkeypatch):
+    nonces = Nonces()
+    nonces.take()
+    monkeypatch.setattr(os, "urandom", lambda size: pytest.fail("asked the system for one"))
+    taken = {ask(RequestState(None, nonces.take)) for _ in range(20)}
+    assert len(taken) == 20
