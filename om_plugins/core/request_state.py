@@ -18,7 +18,6 @@ A state is written only until the headers are sent.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +61,8 @@ class Nonces:
             return made[:32]
 
 
-def _make_nonce() -> str:
-    return secrets.token_hex(16)
+# one for all applications of a process: a nonce does not tell which of them it belongs to
+take_nonce = Nonces().take
 
 
 # a Struct, because it is made for every request and C fills in the defaults
@@ -102,7 +101,7 @@ class RequestState(msgspec.Struct, eq=False):
     """
 
     owner: object
-    make_nonce: Callable[[], str] = _make_nonce
+    make_nonce: Callable[[], str] = take_nonce
     outer: RequestState | None = None
     inner: RequestState | None = None
     page_nonce: str | None = None
@@ -147,7 +146,10 @@ class RequestState(msgspec.Struct, eq=False):
         is made ``private``, except when this was called.
         """
         self.stitched = True
-        return self.nonce_for_page()
+        value = self.page_nonce
+        if value is None:  # `nonce_for_page`, without the price of a call
+            value = self.page_nonce = self.header_nonce or self.reserved_nonce or self.make_nonce()
+        return value
 
     def reserve_nonce(self) -> str:
         """Return this response's nonce, for use in a nested request."""
@@ -192,7 +194,6 @@ class RequestState(msgspec.Struct, eq=False):
         """
         return RequestState(
             self.owner,
-            self.make_nonce if self.outer is None else _make_nonce,
             plain=None if self.plain is None else False,
             hashes=None if self.hashes is None else {},
         )

@@ -83,7 +83,6 @@ class HitHeaderPolicy:
 
     def __init__(self, policy: HeaderPolicy) -> None:
         self._policy = policy
-        self.make_nonce = policy.make_nonce
         self.sampler = policy
 
     def prepare(

@@ -13,7 +13,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..core.request_state import KEY, Nonces, RequestState, StateLayer, end, nest
+from ..core.request_state import KEY, RequestState, StateLayer, end, nest, take_nonce
 from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import Paths, PolicyRules, Sent
 from ..csp.override import Override
@@ -131,7 +131,6 @@ class HeaderPolicy:
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
-        self.make_nonce = Nonces().take
         self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
         self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
@@ -227,7 +226,7 @@ class HeaderPolicy:
         Returns:
             Whole headers, and those that contain a nonce, as pieces to join with it.
         """
-        mark = self.make_nonce()
+        mark = take_nonce()
         state = RequestState(None, plain=plain, header_nonce=mark)
         added, _ = self.additions({"wsgi.url_scheme": scheme}, state, root, status, headers)
         whole = [one for one in added if mark not in one[1]]
@@ -366,11 +365,9 @@ class HeadersLayer(StateLayer):
         policy = self.policy
         if self.inside:
             state: RequestState = environ[KEY]
-            if state.outer is None:
-                state.make_nonce = policy.make_nonce
         else:  # `begin`, without the price of a call
             found: RequestState | None = environ.get(KEY)
-            state = environ[KEY] = RequestState(self.owner, policy.make_nonce)
+            state = environ[KEY] = RequestState(self.owner)
             if found is not None:
                 nest(state, found)
         if policy.may_stay_plain:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ..core.request_state import KEY, StateLayer, begin
+from ..core.request_state import KEY, StateLayer, begin, take_nonce
 from .layer import HttpCacheLayer
 from .stored_response import StoredResponse
 
@@ -37,9 +37,6 @@ class HitHeaders(Protocol):
     @property
     def sampler(self) -> ReportSampler:
         """What chooses the responses that ask for reports; asked directly, to save a call a hit."""
-
-    def make_nonce(self) -> str:
-        """Return a new nonce."""
 
     def prepare(
         self,
@@ -107,7 +104,6 @@ class FastPath(StateLayer):
         self._cache = cache
         self._headers = headers
         self._sampler = headers.sampler
-        self._make_nonce = headers.make_nonce
         self._counter = counter
         self.owner = self
         self.inside = False
@@ -132,7 +128,7 @@ class FastPath(StateLayer):
         headers = hit.headers.copy()
         body = response.body
         if hit.nonced or response.pieces is not None:
-            nonce = self._make_nonce()
+            nonce = take_nonce()
             for index, name, pieces in hit.nonced:
                 headers[index] = (name, nonce.join(pieces))
             if response.pieces is not None:
