@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache.refresh import draw_backoff
 from ..core.body import close_body
 from ..core.fork import renew_after_fork
-from ..core.request_state import KEY, state_of
+from ..core.request_state import KEY, RequestState, state_of
 from .cache import CacheContext, HttpCachePart
 from .collapsing import RequestCollapser
 from .fields import Directives
@@ -104,11 +104,25 @@ class HttpCacheLayer:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         key = self._build_key(environ) if environ["REQUEST_METHOD"] == "GET" else None
         found = None if key is None else self.find_fresh(environ, key)
-        if found is not None:
-            entry, response, now = found
-            if not response.marks or state_of(environ).fits(response.marks):
-                return self._answer_hit(environ, start_response, entry, response, now)
-        return self._answer_other(environ, start_response, key)
+        if found is None:
+            return self._answer_other(environ, start_response, key)
+        entry, response, now = found
+        marks = response.marks
+        if "plain" in marks and not state_of(environ).fits(marks):
+            return self._answer_other(environ, start_response, key)
+        nonce = ""
+        if marks or response.pieces is not None:
+            state: RequestState | None = environ.get(KEY)
+            if state is None:  # no layer of ours is further out, but other code may ask
+                state = environ[KEY] = RequestState(None)
+            for name, value in marks.items():  # `apply`, without the price of a call
+                setattr(state, name, value)
+            if response.pieces is not None:
+                nonce = state.nonce_for_stored_page()
+        headers, body = response.render(nonce)
+        headers += self.count_hit(entry, response, now)
+        start_response(response.status, headers)
+        return [body]
 
     def find_fresh(
         self, environ: WSGIEnvironment, key: str | None = None
@@ -153,24 +167,6 @@ class HttpCacheLayer:
             left = response.verdict.lifetime_s - age
             headers.append(("Cache-Status", self._hit_status % left))
         return headers
-
-    def _answer_hit(
-        self,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        entry: MemoryEntry,
-        response: StoredResponse,
-        now: float,
-    ) -> Iterable[bytes]:
-        """Send the whole stored response."""
-        state = state_of(environ)
-        if response.marks:
-            state.apply(response.marks)
-        nonce = "" if response.pieces is None else state.nonce_for_stored_page()
-        headers, body = response.render(nonce)
-        headers += self.count_hit(entry, response, now)
-        start_response(response.status, headers)
-        return [body]
 
     # --- every other request --------------------------------------------------------------------
 

@@ -534,6 +534,21 @@ def test_marks_of_the_page_come_back_with_it():
     assert seen == ["/a", "/a"]
 
 
+def test_a_hit_of_a_page_without_marks_and_nonce_makes_no_state():
+    seen = []
+    world = World()
+    layer = world.layer
+    world.client.application = lambda environ, start: (
+        layer(environ, start),
+        seen.append(KEY in environ),
+    )[0]
+    world.origin.headers = [("Cache-Control", "max-age=60")]
+    world.get("/a")
+    world.get("/a")
+    assert len(world.origin.asked) == 1
+    assert seen == [True, False]
+
+
 # --- between workers ------------------------------------------------------------------------------
 
 
