@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..core.body import is_file_body
-from ..core.request_state import KEY, RequestState, StateLayer, begin, end
+from ..core.request_state import KEY, RequestState, StateLayer, end, nest
 from ..protocols import Clock
 from .collector import FOLD_AT, UNMATCHED, Collector, FinishedRequest
 
@@ -70,12 +70,19 @@ class MonitoringLayer(StateLayer):
         self._prefix = prefix
         self._below = prefix + "/"
         self._own = own_route(prefix)
+        self._has_paths = bool(paths or prefix)
         self._on_wrong_method = on_wrong_method
         self.owner = self
         self.inside = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        state = environ[KEY] if self.inside else begin(environ, self.owner)
+        if self.inside:
+            state: RequestState = environ[KEY]
+        else:  # `begin`, without the price of a call
+            found: RequestState | None = environ.get(KEY)
+            state = environ[KEY] = RequestState(self.owner)
+            if found is not None:
+                nest(state, found)
         measured = _MeasuredBody(self, environ, state, start_response, self._monotonic())
         self._enter()
         try:
@@ -143,6 +150,8 @@ class _MeasuredBody:
     __slots__ = ("_write", "body", "environ", "failed", "headers", "layer", "request", "route",
                  "size", "start_response", "started", "state", "status")  # fmt: skip
 
+    body: Any
+
     def __init__(
         self,
         layer: MonitoringLayer,
@@ -156,7 +165,6 @@ class _MeasuredBody:
         self.state = state
         self.start_response = start_response
         self.started = started
-        self.body: Any = ()
         self.failed = False
         self.headers: Headers = _NO_HEADERS
         self.request: Any = None
@@ -220,9 +228,15 @@ class _MeasuredBody:
         environ = self.environ
         route = self.route
         if route is None:
-            rule = getattr(self.request, "url_rule", None)
-            route = rule.rule if rule is not None else layer.find_route(environ, self.state.route)
-        layer.count(
+            request = self.request
+            rule = None if request is None else getattr(request, "url_rule", None)
+            if rule is not None:
+                route = rule.rule
+            else:
+                route = self.state.route
+                if layer._has_paths:
+                    route = layer.find_route(environ, route)
+        layer._leave(
             (
                 route,
                 environ.get("REQUEST_METHOD", ""),
@@ -233,6 +247,8 @@ class _MeasuredBody:
                 duration > _LONG_S and self.is_event_stream(),
             )
         )
+        if len(layer._waiting) > FOLD_AT:
+            layer._collector.fold()
         if self.status[:3] == "405" and not self.state.wrong_method_counted:
             layer.report_wrong_method(environ, route, self._header("allow"))
 
@@ -260,6 +276,11 @@ class _SizedBody(_MeasuredBody):
 
     def __len__(self) -> int:
         return len(self.body)
+
+    def close(self) -> None:
+        layer = self.layer
+        if layer is not None:  # a list and a tuple have no `close` of their own
+            self.finish(layer)
 
 
 class WholeBody(list[bytes]):
