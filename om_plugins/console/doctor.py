@@ -62,11 +62,15 @@ def _check_plugins(kit: Kit) -> Iterator[Finding]:
                     "Repair it, or report it to its author.",
                 )
         elif status.state != "disabled":
+            # a setting that names no plugin: OM_PLUGINS_DISABLED would name none either
+            missing = status.source in ("OM_PLUGINS", "OM_PLUGIN_CONFIG")
             yield Finding(
                 "fail",
                 subject,
                 _end_sentence(f"It is not used: {status.reason}"),
-                f"Repair or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
+                f"Install it, or take {status.name!r} out of {status.source}."
+                if missing
+                else f"Repair or uninstall it, or add {status.name!r} to OM_PLUGINS_DISABLED.",
             )
         elif status.source == "OM_PLUGINS_DISABLED":
             yield Finding("warn", subject, _end_sentence(status.reason))

@@ -26,6 +26,8 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
 def _boolean(value: Any) -> bool:
     if isinstance(value, str):
         value = _WORDS.get(value.strip().lower(), value)
+    elif type(value) is int and value in (0, 1):  # Flask reads FLASK_OM_ENABLED=0 as JSON
+        value = bool(value)
     if not isinstance(value, bool):
         raise ValueError
     return value

@@ -243,6 +243,20 @@ def test_the_doctor_tells_failures_first() -> None:
     assert levels == sorted(levels, key=["fail", "warn", "ok"].index)
 
 
+@pytest.mark.parametrize(
+    ("key", "named", "corrected"),
+    [("OM_PLUGIN_CONFIG", {"ghost": {}}, {}), ("OM_PLUGINS", ["ghost"], [])],
+)
+def test_a_setting_that_names_a_plugin_that_is_not_there_is_what_to_correct(
+    key: str, named: object, corrected: object
+) -> None:
+    finding = found(make_app(**{key: named})[0], "plugin ghost")
+    assert finding["level"] == "fail"
+    assert finding["way_out"] == f"Install it, or take 'ghost' out of {key}."
+    findings = run_json(make_app(**{key: corrected})[0], "doctor")
+    assert not [one for one in findings if "ghost" in str(one)]
+
+
 def test_the_console_is_off_by_default_which_is_no_fault() -> None:
     assert found(make_app()[0], "OM_CONSOLE_AUTH")["level"] == "ok"
 

@@ -57,9 +57,17 @@ def test_a_near_choice_is_proposed() -> None:
 
 
 def test_whole_numbers_are_not_booleans_and_booleans_not_numbers() -> None:
-    for check, value in ((integer(), True), (number(), False), (BOOL, 1), (BOOL, 0)):
+    for check, value in ((integer(), True), (number(), False), (BOOL, 2), (BOOL, 1.0)):
         with pytest.raises(ValueError):
             check.read(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [(1, True), (0, False), ("1", True), ("0", False), ("yes", True), ("OFF", False)],
+)
+def test_one_and_zero_are_booleans_as_numbers_and_as_words(value: object, result: bool) -> None:
+    assert BOOL.read(value) is result
 
 
 def test_bounds_are_told() -> None:

@@ -97,7 +97,7 @@ def test_a_key_that_is_near_to_none_lists_them_all() -> None:
 
 BAD: list[tuple[str, Any, str]] = [
     ("OM_ENABLED", "maybe", "true or false"),
-    ("OM_ENABLED", 1, "true or false"),
+    ("OM_ENABLED", 2, "true or false"),
     ("OM_PREFIX", "_om", "a path such as '/_om'"),
     ("OM_PREFIX", "/", "a path such as '/_om'"),
     ("OM_PREFIX", "/_om/", "without a slash at its end"),
@@ -133,7 +133,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("OM_HEADERS", {"X-Y": " "}, "None leaves the header out"),
     ("OM_HEADERS", {"X-Y": "a", "x-y": "b"}, "stands there twice"),
     ("OM_FORCE_HTTPS", "maybe", "must be true, false, or a dict with the keys all, permanent, e"),
-    ("OM_HTTP_CACHE", 1, "must be true, false, or a dict with the keys all, l1_bytes, max_body, "),
+    ("OM_HTTP_CACHE", 2, "must be true, false, or a dict with the keys all, l1_bytes, max_body, "),
     ("OM_ROUTES", ["/api"], "a dict from a name to a dict"),
 ]
 
@@ -205,12 +205,15 @@ def test_text_is_read_as_the_keys_type(written: str, text: str, value: object) -
 def test_flask_reads_them_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_OM_CSP_MODE", "enforce")
     monkeypatch.setenv("FLASK_OM_ENABLED", "false")
+    monkeypatch.setenv("FLASK_OM_MONITORING", "0")
+    monkeypatch.setenv("FLASK_OM_METRICS", "1")
     monkeypatch.setenv("FLASK_OM_PROBE_INTERVAL", "3")
     monkeypatch.setenv("FLASK_OM_ROUTES", '{"/api": {"chain": "c", "rate": "5/s"}}')
     app = Flask(__name__)
     app.config.from_prefixed_env()
     settings = Settings.from_mapping(app.config)
     assert (settings.csp_mode, settings.enabled, settings.probe_interval) == ("enforce", False, 3.0)
+    assert (settings.monitoring, settings.metrics) == (False, True)
     assert settings.routes == {"/api": RouteOptions(chain="c", rate=(5, 1))}
 
 
@@ -368,6 +371,8 @@ def test_an_old_setting_that_is_read_says_the_new_one() -> None:
     [
         (True, True, False),
         ("on", True, False),
+        (1, True, False),
+        (0, False, False),
         (False, False, False),
         ({}, True, False),
         ({"permanent": True}, True, True),
