@@ -92,7 +92,7 @@ _EN = {
     "fault_failed": "That did not work: {why}",
     "console": "Operations",
     "scenarios": "Trouble to watch",
-    "scenarios_hint": "What people are told of it comes as messages at the edge of the page.",
+    "scenarios_hint": "What people learn of it comes as messages at the edge of the page.",
     "transient": "Trouble that passes",
     "transient_about": "Kills the analyst and asks five questions. It is noticed and repaired.",
     "transient_do": "Fail five times",

@@ -97,7 +97,7 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
     def metrics(self, kit: Kit, part: SmartCache) -> Iterable[Metric]:
         stats = part.stats()
         yield from cache_metrics("om_cache", stats, _LOOKUPS)
-        about = "Callbacks that are told of changes"
+        about = "Callbacks that get changes"
         yield Metric("om_cache_subscriptions", about, stats.subscriptions, kind="gauge")
         for name, one in part.groups().items():
             yield from cache_metrics("om_cache_group", one, _LOOKUPS, {"group": name[:200]})
@@ -123,8 +123,8 @@ _COUNTERS = {
     "dropped": ("dropped_refreshes", "Refreshes that found no room in the queue", 1),
     "stored": ("stored", "Responses kept", 1),
     "bytes_saved": ("saved_bytes", "Bytes of all hits", 1),
-    "saved_us": ("saved_seconds", "What making the hits anew would have taken", 1e-6),
-    "fetch_s_saved": ("saved_seconds", "What making the hits anew would have taken", 1),
+    "saved_us": ("saved_seconds", "What it would have taken to make the hits again", 1e-6),
+    "fetch_s_saved": ("saved_seconds", "What it would have taken to make the hits again", 1),
 }
 _OF_STORE = {
     "hits": "Reads of the shared store that found an entry",

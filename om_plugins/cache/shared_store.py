@@ -212,7 +212,7 @@ class CountedStore:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start the counters anew: each process counts its own calls."""
+        """Set the counters to zero: each process counts its own calls."""
         self._lock = threading.Lock()
         self._counts = StoreStats()
 

@@ -352,7 +352,7 @@ class BrowserAnnouncements:
             if scope:
                 raise ValueError(
                     f"live=True on {key!r} of scope {scope!r} would name it to everyone: say who "
-                    "is told, as live='user:7'"
+                    "gets it, as live='user:7'"
                 )
             addresses: tuple[str, ...] = ("everyone",)
         elif known is not None and (known.addresses == live or known.addresses == (live,)):

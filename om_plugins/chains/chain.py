@@ -114,7 +114,7 @@ class EngineChain:
         """Change how the chain treats its engines, in one step.
 
         Calls under way end as they began. Breakers, health and budgets keep what they have
-        counted; a budget begins anew when its own settings change.
+        counted; a budget starts again when its own settings change.
 
         Args:
             policy: replaces the chain's policy; ``None`` leaves it.

@@ -44,7 +44,7 @@ QUANTILE_MIN_ANSWERS = 50
 QUANTILE_HALF_WINDOW = 500
 """Answers after which the older half of the window is dropped."""
 QUANTILE_REFRESH = 25
-"""The quantile is computed anew after this many answers."""
+"""The quantile is computed again after this many answers."""
 HEDGE_SLACK = 1.1
 """A hedge is due a tenth later than the quantile, so that an engine that always takes the same time
 is never cut."""

@@ -87,7 +87,7 @@ class ChainPolicy(Table):
     hedge: float = key(
         0.0,
         number(0, 0.999),
-        "ask anew when an answer takes longer than this share of them: 0.95 is one in twenty; "
+        "ask again when an answer takes longer than this share of them: 0.95 is one in twenty; "
         "0 for never. Only engines that are idempotent and `hedge_safe`",
     )
     bulkhead_wait: float = key(

@@ -135,7 +135,7 @@ class EngineBus:
         self._after_each_read.append(callback)
 
     def start(self) -> None:
-        """Start to read in this process. A forked child has to start anew."""
+        """Start to read in this process. A forked child has to start again."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._stop = self.scheduler.every(READ_INTERVAL_S, self.read, name="engine-news")
@@ -325,7 +325,9 @@ class BreakerSharing:
         if breaker is not None and breaker.force(said.state, remote=True):
             what = f"was forced {said.state}" if said.state else "decides by itself again"
             named = " / ".join(part[:200] for part in key if part)
-            logger.warning("the breaker of %s %s, as another worker was told", named, what)
+            logger.warning(
+                "the breaker of %s %s, as an operator asked in another worker", named, what
+            )
         if said.state is None:
             self._forced.pop(key, None)
         elif breaker is not None or len(self._forced) < _MAX_FORCED:

@@ -48,11 +48,11 @@ def engines_command(kit: Kit, as_json: bool) -> None:
         ],
     )  # fmt: skip
     if workers:
-        click.echo(f"Health: as {workers} worker{'s' if workers > 1 else ''} told.")
+        click.echo(f"Health: as {workers} worker{' reports' if workers == 1 else 's report'} it.")
     elif reachable and kit.hub.alone:
         click.echo("Health: of this process alone; the hub is out of reach.")
     else:
-        click.echo("Health: of this process alone; no worker is heard of.")
+        click.echo("Health: of this process alone; no worker reports.")
 
 
 def _hub_may_have_workers(kit: Kit) -> bool:

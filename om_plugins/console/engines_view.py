@@ -70,7 +70,7 @@ class Board:
 
     Attributes:
         at: when it was made, in Unix time.
-        shape: the names of chains and engines; the page is loaded anew when they change.
+        shape: the names of chains and engines; the page is loaded again when they change.
         texts, levels, flags, values: by place.
         orders: the places of a chain's engines by tier, by the place of the chain.
         chains: for the template: ``id``, ``name`` and ``engines`` of each.

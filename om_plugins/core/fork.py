@@ -1,7 +1,7 @@
-"""Locks after ``fork``: what a child process must make anew before it uses an object.
+"""Locks after ``fork``: what a child process must make again before it uses an object.
 
 A lock that another thread held while the process forked stays locked in the child for ever (the
-same trap that :mod:`logging` mends in the same way).
+same trap that :mod:`logging` avoids in the same way).
 """
 
 from __future__ import annotations

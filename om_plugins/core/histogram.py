@@ -2,7 +2,7 @@
 
 Each power of two is cut into 32 buckets of equal width (the scheme of HdrHistogram and of
 OpenTelemetry's exponential histograms, made linear inside an octave so that a bucket is found
-without a logarithm). A value is told as the middle of its bucket, so it is off by at most 1/64 of
+without a logarithm). A value is given as the middle of its bucket, so it is off by at most 1/64 of
 itself (:data:`RELATIVE_ERROR`). Only buckets that were hit take memory.
 """
 

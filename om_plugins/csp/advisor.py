@@ -83,14 +83,14 @@ class Suggestion:
 
     Attributes:
         group: what was reported.
-        mend: how to change the page, so that the policy can stay as it is.
+        fix: how to change the page, so that the policy can stay as it is.
         change: sources to add, by directive; empty where only changing the page helps.
         risk: of the change.
         cost: the risk in a sentence.
     """
 
     group: ViolationGroup
-    mend: str
+    fix: str
     change: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     risk: Risk = "none"
     cost: str = ""
@@ -144,7 +144,7 @@ def _suggest_for(group: ViolationGroup) -> Suggestion:
 
 def _suggest_for_attribute(group: ViolationGroup) -> Suggestion:
     script = group.directive.startswith("script")
-    mend = (
+    fix = (
         "Take the event handler (onclick=…) out and call addEventListener in a script; "
         "'flask om csp lint' finds those in templates."
         if script
@@ -154,12 +154,12 @@ def _suggest_for_attribute(group: ViolationGroup) -> Suggestion:
     if group.hash:
         change = {group.directive: ("'unsafe-hashes'", f"'{group.hash}'")}
         cost = "Exactly this text may stand in an attribute; an attacker may use it, too."
-        return Suggestion(group, mend, change, "medium" if script else "low", cost)
+        return Suggestion(group, fix, change, "medium" if script else "low", cost)
     change = {group.directive: ("'unsafe-inline'",)}
     if script:
         cost = "Every event handler runs, an attacker's as well."
-        return Suggestion(group, mend, change, "high", cost)
-    return Suggestion(group, mend, change, "low", "Every style attribute works.")
+        return Suggestion(group, fix, change, "high", cost)
+    return Suggestion(group, fix, change, "low", "Every style attribute works.")
 
 
 def _suggest_for_script(group: ViolationGroup) -> Suggestion:
@@ -171,14 +171,14 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
             "'flask om csp lint' finds those in templates.",
         )
     if blocked == "inline":
-        mend = (
+        fix = (
             "Write the <script> in a template, where it gets its nonce, or give it "
             'nonce="{{ csp_nonce() }}". Markup that Python makes gets none.'
         )
-        return Suggestion(group, mend, *_allow_by_hash(group, directive))
+        return Suggestion(group, fix, *_allow_by_hash(group, directive))
     if blocked in _CODE:
-        mend, source, risk, cost = _CODE[blocked]
-        return Suggestion(group, mend, {directive: (source,)}, risk, cost)
+        fix, source, risk, cost = _CODE[blocked]
+        return Suggestion(group, fix, {directive: (source,)}, risk, cost)
     if blocked in ("data", "blob"):
         return Suggestion(
             group,
@@ -187,16 +187,16 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
             "high",
             f"Whoever can write a {blocked}: address runs scripts.",
         )
-    mend = (
+    fix = (
         f"Give the tag its nonce (<script src=… nonce=…>), or load "
         f"{group.address or blocked} from a script that has one."
     )
     source = _find_source(blocked)
     if not source:
-        return Suggestion(group, mend)
+        return Suggestion(group, fix)
     if source == "'self'":
         cost = "Any file of this site runs as a script, one that a user uploaded as well." + _WHERE
-        return Suggestion(group, mend, {directive: (source,)}, "medium", cost)
+        return Suggestion(group, fix, {directive: (source,)}, "medium", cost)
     everybody = blocked in _ANYBODY_S
     cost = (
         "Anybody can put a script there."
@@ -204,7 +204,7 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
         else "Everything on that host may run as a script."
     )
     cost += _WHERE
-    return Suggestion(group, mend, {directive: (source,)}, "high" if everybody else "medium", cost)
+    return Suggestion(group, fix, {directive: (source,)}, "high" if everybody else "medium", cost)
 
 
 def _allow_by_hash(
@@ -243,10 +243,10 @@ def _suggest_for_file(group: ViolationGroup) -> Suggestion:
         return Suggestion(
             group, "Look at the page: the browser did not say where it would have come from."
         )
-    mend = "If the page needs it, allow it; if nobody knows it, look for who put it there."
+    fix = "If the page needs it, allow it; if nobody knows it, look for who put it there."
     if blocked in ("data", "blob") and risk == "medium":
         cost = f"Whoever can write a {blocked}: address decides what it is."
-    return Suggestion(group, mend, {group.directive: (source,)}, risk, cost)
+    return Suggestion(group, fix, {group.directive: (source,)}, risk, cost)
 
 
 def _is_place(source: str) -> bool:

@@ -66,7 +66,7 @@ def lint_command(kit: Kit, folders: tuple[Path, ...], errors: bool, as_json: boo
 @as_json_option
 @click.pass_obj
 def suggest_command(kit: Kit, risk: Risk, only_settings: bool, as_json: bool) -> None:
-    """Say what browsers reported, how to mend it, and what change of policy would allow it.
+    """Say what browsers reported, how to fix it, and what change of policy would allow it.
 
     Nothing is applied. Anybody can post reports: allow only what you know.
     """
@@ -100,7 +100,7 @@ def _print_suggestion(one: Suggestion) -> None:
             + (f": {group.sample}" if group.sample else "")
         )
     )
-    click.echo(f"    → {plain(one.mend)}")
+    click.echo(f"    → {plain(one.fix)}")
     for directive, sources in one.change.items():
         click.echo(f"    or {plain(directive)} {plain(' '.join(sources))}")
         click.echo(f"       risk: {one.risk}. {one.cost}")

@@ -26,7 +26,7 @@ MAX_GROUPS = 300
 """Of one process; whoever sends more kinds than a site can have is inventing them."""
 
 MAX_TEXTS = 10
-"""Inline texts that are told apart at one place; a text that differs each time is one group."""
+"""The inline texts of one place that are groups of their own; all later texts are one group."""
 
 _PREFIX = "csp-group/"
 _COUNTS = "csp-count/"

@@ -131,7 +131,7 @@ class AppEntry:
             changed = sorted(
                 k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
             )
-            logger.debug("%s changed after init_app: built anew", ", ".join(changed))
+            logger.debug("%s changed after init_app: built again", ", ".join(changed))
             old = runtime_of(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()

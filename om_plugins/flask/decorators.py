@@ -48,7 +48,7 @@ class DecoratedViews:
             view: the function that was decorated.
             decorated: the function that the decorator returned.
         """
-        if len(self._views) >= _MAX_VIEWS:  # an app may decorate anew in each request
+        if len(self._views) >= _MAX_VIEWS:  # an app may decorate again in each request
             return
         try:
             self._views.append((decorator, weakref.ref(view), weakref.ref(decorated)))

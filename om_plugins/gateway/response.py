@@ -97,7 +97,7 @@ _TEXTS = {
     502: "The answer broke off. Please try again.",  # of a stream: no other engine can go on
     504: "The answer took too long. Please try again.",
 }
-"""What a client is told, by the ``http_status`` of the error."""
+"""The text that a client gets, by the ``http_status`` of the error."""
 
 
 def explain_error(error: Exception, where: str) -> Refusal:

@@ -294,7 +294,7 @@ def _build_commands() -> Command:
         except ValueError as error:
             raise click.ClickException(str(error)) from None
         if kit.hub.alone:
-            raise click.ClickException("the hub cannot be reached, so no worker has heard of it")
+            raise click.ClickException("the hub cannot be reached, so no worker learned of it")
         if as_json:
             print_json({"url": url, "prefix": prefix, "tags": list(tags), "soft": soft})
         else:

@@ -56,7 +56,7 @@ class Bulkhead:
         self.max_wait_s = max_wait_s
         self._max_waiting = max_waiting
         self._size = max_concurrency
-        self._anew()
+        self._renew()
         renew_after_fork(self)
 
     @property
@@ -124,7 +124,7 @@ class Bulkhead:
         self._admit()
 
     def after_fork(self) -> None:
-        self._anew()
+        self._renew()
 
     # --- when it is full ---
 
@@ -175,7 +175,7 @@ class Bulkhead:
                 self._free.append(None)
         self._admit()
 
-    def _anew(self) -> None:
+    def _renew(self) -> None:
         # Re-entrant, because a stream that is garbage-collected gives its permit back, and the
         # collector may run in the middle of anything.
         self._lock = threading.RLock()

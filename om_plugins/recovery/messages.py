@@ -13,7 +13,7 @@ from ..types import Action, ErrorPattern, Kind, Notification
 logger = logging.getLogger("om_plugins")
 
 FIRST = "{name} had a problem. You may go on; please try again if something is missing."
-PATTERN = "{name} keeps having the same trouble. Telling us what you were doing helps to mend it."
+PATTERN = "{name} keeps having the same trouble. Telling us what you did helps us to fix it."
 REPAIRING = "{name} is being repaired"
 FINISHING = "Almost done"
 SUCCEEDED = "{name} was repaired. Please try again."

@@ -215,7 +215,7 @@ class HubContract:
 
     # --- counters
 
-    def test_a_counter_counts_from_its_first_use_and_begins_anew(self, hub: Hub) -> None:
+    def test_a_counter_counts_from_its_first_use_and_begins_again(self, hub: Hub) -> None:
         assert [hub.increment("c", ttl=0.5) for _ in range(3)] == [1, 2, 3]
         assert hub.increment("c", 10, ttl=60) == 13
         assert hub.increment("c", -3) == 10

@@ -39,7 +39,7 @@ def has_one_thread(environ: WSGIEnvironment) -> bool:
 
 
 def stopping() -> bool:
-    """Return whether the server was told to stop and waits for its threads.
+    """Return whether the server was asked to stop and waits for its threads.
 
     Gunicorn's workers handle SIGTERM with a method of their own and keep in ``alive`` whether they
     go on. Other servers end their threads themselves, or wait until a stream ends by its rotation.
@@ -48,7 +48,7 @@ def stopping() -> bool:
 
 
 def grace_s() -> float:
-    """Return how many seconds a server that was told to stop waits for its threads.
+    """Return how many seconds a server that was asked to stop waits for its threads.
 
     This is gunicorn's ``graceful_timeout``, and 30 seconds under servers that do not tell.
     """

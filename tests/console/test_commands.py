@@ -73,7 +73,7 @@ def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live
         for name in ("first", "second"):
             one.add_engine(Probed(name), chain="assistant")
         one.add_engine(Echo("third"), chain="assistant", tier=2)
-    assert "Health: of this process alone; no worker is heard of." in run(command, "engines").output
+    assert "Health: of this process alone; no worker reports." in run(command, "engines").output
     assert not list(tmp_path.iterdir()), "looking makes no hub"
     with worker.app_context():
         engines = {"first": {"breaker": "open"}, "third": {"enabled": False}}
@@ -92,7 +92,7 @@ def test_the_health_of_engines_is_that_of_all_workers_with_what_was_changed_live
     output = run(command, "engines").output
     assert re.search(r"first +offline +breaker forced open +", output)
     assert re.search(r"second +degraded +asked last, probed 1 min ago +", output)
-    assert "Health: as 1 worker told." in output
+    assert "Health: as 1 worker reports it." in output
     om.runtime.close()
     same.runtime.close()
 

@@ -52,7 +52,7 @@ def advice(directive, blocked="inline", **more):
 )  # fmt: skip
 def test_each_kind_has_a_mend_and_the_smallest_change(directive, blocked, more, change, risk):
     found = advice(directive, blocked, **more)
-    assert found.mend
+    assert found.fix
     assert found.change == change
     assert found.risk == risk
     assert bool(found.cost) is bool(change)

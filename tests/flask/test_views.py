@@ -283,7 +283,7 @@ def test_a_session_read_before_the_view_does_not_count_and_is_still_known_afterw
     client = site.view()
     for _ in range(2):
         vary = client.get("/page").headers.get("Vary", "")
-        # Flask adds it at the end, since CVE-2023-30861 was mended
+        # Flask adds it at the end, since CVE-2023-30861 was fixed
         assert ("Cookie" in vary) is (version("flask") not in ("2.3.0", "2.3.1"))
     assert site.runs == 1
 

@@ -3,7 +3,7 @@ import { toast } from "./toasts.js";
 
 const HANDLER = "Take the event handler (onclick=…) out and call addEventListener in a script.";
 const SCRIPT = "Write the <script> in a template, where it gets its nonce, or give it nonce=\"{{ csp_nonce() }}\".";
-const MENDS = [
+const FIXES = [
   [/^script-src-attr/, /./, HANDLER],
   [/^script-src/, /^javascript:/i, "Use a <button> and addEventListener in place of the javascript: address."],
   [/^script-src/, /^inline$/, SCRIPT],
@@ -27,9 +27,9 @@ function tell({ effectiveDirective: directive, blockedURL, blockedURI = blockedU
   if (shown.has(key) || shown.size >= MAX_SHOWN) return;
   shown.add(key);
   const text = /^javascript:/i.test(sample) ? sample : blocked; // browsers report such an address as "inline"
-  const mend = MENDS.find(([rule, what]) => rule.test(directive) && what.test(text))[2];
+  const fix = FIXES.find(([rule, what]) => rule.test(directive) && what.test(text))[2];
   const place = sourceFile ? ` (${String(sourceFile).split(/[?#]/)[0].replace(location.origin, "")}:${lineNumber})` : "";
-  toast.warning(`${blocked}${place}${sample ? `: ${sample}` : ""}. ${mend}`, {
+  toast.warning(`${blocked}${place}${sample ? `: ${sample}` : ""}. ${fix}`, {
     title: `${directive} ${disposition === "enforce" ? "blocked" : "would block"}`,
     key,
   });

@@ -33,7 +33,7 @@ export function connect({ prefix = PREFIX } = {}) {
     if (!document.hidden) stream.tell({ shown: id });
     show(received);
   }
-  function told(message) {
+  function receive(message) {
     if (message?.shown) missed.delete(message.shown);
     if (message?.trouble) suspect();
   }
@@ -53,7 +53,7 @@ export function connect({ prefix = PREFIX } = {}) {
     report(event.detail, prefix);
   });
   const changed = (keys) => dispatchEvent(new CustomEvent("om-changed", { detail: { keys } }));
-  stream = new Stream(prefix, { note, changed, tell: told, trouble });
+  stream = new Stream(prefix, { note, changed, tell: receive, trouble });
 }
 
 function isShown(key) {

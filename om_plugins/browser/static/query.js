@@ -28,7 +28,7 @@ export class QueryError extends Error {
 
 const client = new QueryClient();
 const known = new Map(); // by hash: the last answer with an entity tag, and its tag
-const told = new Set(); // hashes of keys that changed since the last request for them
+const pending = new Set(); // hashes of keys that changed since the last request for them
 let refocus = true;
 let lastFocus = -Infinity;
 let timer = 0;
@@ -50,7 +50,7 @@ onlineManager.setOnline(navigator.onLine);
 client.mount();
 client.getQueryCache().subscribe(({ type, query }) => type === "removed" && known.delete(query.queryHash));
 addEventListener("om-changed", ({ detail }) => changed(detail?.keys ?? null));
-document.addEventListener("visibilitychange", () => document.hidden || (told.size && soon()));
+document.addEventListener("visibilitychange", () => document.hidden || (pending.size && soon()));
 
 /**
  * @param {string | (string | number | boolean | null)[]} key as on the server
@@ -177,16 +177,16 @@ async function refusal(response) {
 function changed(keys) {
   const hashes = new Set((keys ?? []).map((key) => JSON.stringify(marked(key))));
   for (const one of client.getQueryCache().getAll()) {
-    if (one.meta?.live && (keys === null || hashes.has(one.queryHash))) told.add(one.queryHash);
+    if (one.meta?.live && (keys === null || hashes.has(one.queryHash))) pending.add(one.queryHash);
   }
-  if (told.size && !document.hidden) soon();
+  if (pending.size && !document.hidden) soon();
 }
 
 function soon(delay_ms = Math.random() * SPREAD_MS) {
   timer ||= setTimeout(() => {
     timer = 0;
-    const now = [...told];
-    told.clear();
+    const now = [...pending];
+    pending.clear();
     ask(now);
   }, delay_ms);
 }

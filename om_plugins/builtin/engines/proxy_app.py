@@ -344,7 +344,7 @@ _IF_ALL: Sequence[tuple[type[EngineError], int, str]] = (
     (TooLong, 413, "The request is too large for every upstream."),
     (AttemptTimeout, 504, "No upstream answered in time."),
 )
-"""What a client is told when the errors of all upstreams are of one class."""
+"""The status and text for a client when the errors of all upstreams are of one class."""
 
 
 def _map_error(error: Exception, errors: Sequence[Exception]) -> tuple[int, str]:

@@ -111,7 +111,7 @@ export const cards = {
   },
 
   workers({ workers, at, hub }) {
-    const heads = [["Process", "name"], ["Requests", "num"], ["In flight", "num"], ["Memory", "num"], ["Heard of", "tight wide"]];
+    const heads = [["Process", "name"], ["Requests", "num"], ["In flight", "num"], ["Memory", "num"], ["Last report", "tight wide"]];
     const rows = [...workers].sort((a, b) => a.pid - b.pid).map((one) => [
       number(one.pid).replaceAll(",", ""), number(one.requests), number(one.in_flight),
       one.rss_bytes ? joined(bytes(one.rss_bytes)) : "–", [ago(one.at, at), "muted"],
@@ -223,14 +223,14 @@ export const cards = {
 
   violations({ violations: { mode, suggestions, settings } = { suggestions: [] }, at }) {
     if (!suggestions.length) return { content: [empty("No browser reported anything. Mode ", code("learn"), " asks all of them.")] };
-    const content = [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Policy violations" }, list(suggestions.map(({ group, mend, change, risk, cost }) => {
+    const content = [make("div", { class: "long", tabindex: 0, role: "region", "aria-label": "Policy violations" }, list(suggestions.map(({ group, fix, change, risk, cost }) => {
       const changes = Object.entries(change).map(([directive, sources]) => `${directive} ${sources.join(" ")}`);
       return {
         mark: badge(`${number(group.count)} ×`, group.enforced ? "bad" : "warn"),
         text: make("span", {}, code(group.directive), ` blocked ${group.blocked || "something"} on `, code(group.route || "a page")),
         when: ago(group.last_at, at),
         more: make("span", {},
-          [group.source ? `${group.source}:${group.line}` : group.line && `line ${group.line}`, group.sample].filter(Boolean).join(" · "), make("br"), mend,
+          [group.source ? `${group.source}:${group.line}` : group.line && `line ${group.line}`, group.sample].filter(Boolean).join(" · "), make("br"), fix,
           ...changes.flatMap((one) => [make("br"), "Or allow ", code(one), ` – risk: ${risk}. ${cost}`])),
       };
     })))];

@@ -71,7 +71,7 @@ async function send(form, button) {
     const answer = await fetch(form.action, {
       method: "POST", headers: { Accept: "application/json" }, body, signal: AbortSignal.timeout(10_000),
     });
-    const told = await answer.json();
+    const reply = await answer.json();
     if (answer.ok) {
       complain(form);
       // what was sent is in force now: the board says how
@@ -79,11 +79,11 @@ async function send(form, button) {
       for (const input of alone ? [alone] : all("[data-value]", form)) {
         input.value = input.parentElement.querySelector("[data-was]").value;
       }
-      show(told.board);
+      show(reply.board);
       if (button && !button.checkVisibility()) next(form, button).focus();
-      toast.success(told.message);
-    } else if (told.errors) complain(form, told.errors);
-    else toast.error(told.detail ?? "It could not be changed.");
+      toast.success(reply.message);
+    } else if (reply.errors) complain(form, reply.errors);
+    else toast.error(reply.detail ?? "It could not be changed.");
   } catch {
     toast.error("The server could not be reached. Please try again.");
   }
