@@ -20,7 +20,7 @@ from .core.call import current_request
 from .core.clock import SystemClock
 from .core.moved import with_old_names
 from .features import Settings, features_of, in_order
-from .plugins.feature import FeatureKit
+from .plugins.feature_kit import FeatureKit
 from .plugins.host import PluginHost
 from .plugins.kit import Host
 from .plugins.parts import PluginParts
