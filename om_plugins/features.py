@@ -10,18 +10,19 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Self, Unpack
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, Self, Unpack
 
 from .errors import ConfigError
 from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
+from .plugins.feature_checks import nearest
 from .plugins.host import PluginHost
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
 from .settings.signatures import SettingsKeywords
 from .settings.table import Table, explain_unknown_key
 
-__all__ = ["ROWS", "Settings", "features_of", "in_order", "shipped", "tables"]
+__all__ = ["ROWS", "Settings", "add_brought", "in_order", "shipped", "tables"]
 
 logger = logging.getLogger("om_plugins")
 
@@ -62,56 +63,154 @@ def tables(features: Iterable[Feature[Any, Any]]) -> list[type[Table]]:
     return [GeneralKeys, *dict.fromkeys(feature.keys for feature in features)]
 
 
-def in_order(specs: Iterable[FeatureSpec]) -> tuple[Feature[Any, Any], ...]:
+def _raise(spec: FeatureSpec, error: ConfigError) -> None:
+    raise error
+
+
+def in_order(
+    specs: Iterable[FeatureSpec],
+    refuse: Callable[[FeatureSpec, ConfigError], None] = _raise,
+) -> tuple[Feature[Any, Any], ...]:
     """The shipped features and others, outermost layer first.
 
     Args:
-        specs: the others; each is placed by its ``before`` or ``after``, else innermost.
+        specs: the others; each is placed by its ``before`` or ``after``, else innermost. One may
+            name another one that comes later here.
+        refuse: called for one that has no place, with the reason; it is left out.
 
     Raises:
-        ConfigError: a name is taken, or ``before`` or ``after`` names no feature.
+        ConfigError: a name is taken, or ``before`` or ``after`` names no feature, unless ``refuse``
+            is given.
     """
     order = list(shipped())
-    for spec in specs:
-        names = [feature.name for feature in order]
-        if spec.feature.name in names:
-            raise ConfigError("feature", spec.feature.name, "another feature has this name")
-        for place in filter(None, (spec.before, spec.after)):
-            if place not in names:
-                raise ConfigError(
-                    f"feature {spec.feature.name!r}",
-                    place,
-                    f"no feature has this name; known are {', '.join(names)}",
-                )
-        if spec.after:
-            at = names.index(spec.after) + 1
-            if spec.before and names.index(spec.before) < at:
-                raise ConfigError(
-                    f"feature {spec.feature.name!r}",
-                    spec.before,
-                    f"is outside of {spec.after!r}: nothing is before the one and after the other",
-                )
-        else:
-            at = names.index(spec.before) if spec.before else names.index("browser")
-        order.insert(at, spec.feature)
+    waiting = list(specs)
+    while waiting:
+        names = {feature.name for feature in order}
+        ready = [spec for spec in waiting if {spec.before, spec.after} - {""} <= names]
+        if not ready:
+            break
+        for spec in ready:
+            waiting.remove(spec)
+            try:
+                _place(order, spec)
+            except ConfigError as error:
+                refuse(spec, error)
+    known = [feature.name for feature in order]
+    rest = {spec.feature.name for spec in waiting}
+    for spec in waiting:
+        place = next(p for p in (spec.after, spec.before) if p and p not in known)
+        why = (
+            "this feature has no place itself: see the places that they name"
+            if place in rest
+            else "no feature has this name, or it is off. "
+            + (nearest(place, known) or f"Features are {', '.join(known)}")
+        )
+        refuse(spec, ConfigError(f"feature {spec.feature.name!r}", place, why))
     return tuple(order)
 
 
-def features_of(plugins: PluginHost, disabled: Collection[str]) -> list[tuple[str, FeatureSpec]]:
-    """What the hook ``om_features`` brings, each with the name of its plugin.
+def _place(order: list[Feature[Any, Any]], spec: FeatureSpec) -> None:
+    names = [feature.name for feature in order]
+    name = spec.feature.name
+    if name in names:
+        raise ConfigError("feature", name, "another feature has this name; rename it")
+    at = names.index("browser")
+    if spec.after:
+        at = names.index(spec.after) + 1
+        if spec.before and names.index(spec.before) < at:
+            raise ConfigError(
+                f"feature {name!r}",
+                spec.before,
+                f"is outside of {spec.after!r}: nothing is before the one and after the other",
+            )
+    elif spec.before:
+        at = names.index(spec.before)
+    order.insert(at, spec.feature)
+
+
+class Brought(NamedTuple):
+    """The features of an application with plugins.
+
+    Attributes:
+        features: all of them, outermost layer first.
+        plugins: from the name of a third party's feature to its plugin.
+        off: names of those that are left out.
+    """
+
+    features: tuple[Feature[Any, Any], ...]
+    plugins: dict[str, str]
+    off: frozenset[str]
+
+
+def add_brought(
+    plugins: PluginHost, settings: ComposedSettings, disabled: Collection[str]
+) -> Brought:
+    """Place what the hook ``om_features`` brings, and read the settings of all features.
 
     Args:
         plugins: loaded and registered.
+        settings: get the tables of the features.
         disabled: names of features to leave out.
+
+    Raises:
+        ConfigError: a setting is wrong or unknown, or ``disabled`` has a shipped feature.
+        PluginError: a third party's feature has no place, or declares a setting that another one
+            has, and the host is strict.
     """
-    found = []
-    for plugin, specs in plugins.collect("om_features", check_specs):
-        for spec in specs:
-            if spec.feature.name in disabled:
-                logger.info("feature %s of %s is switched off", spec.feature.name, plugin)
-            else:
-                found.append((plugin, spec))
-    return found
+    own = shipped()
+    for feature in own:
+        if feature.name in disabled:
+            raise ConfigError(
+                "OM_PLUGINS_DISABLED",
+                feature.name,
+                "this is a shipped feature, and no plugin: its own settings switch it off; see "
+                "docs/settings.md",
+            )
+        settings.add(feature.keys)
+    found = [
+        (plugin, spec)
+        for plugin, specs in plugins.collect("om_features", check_specs)
+        for spec in specs
+    ]
+    plugins.features = frozenset(spec.feature.name for _, spec in found)
+    off = {name for name in plugins.features if name in disabled}
+    wanted = []
+    for plugin, spec in found:
+        name = spec.feature.name
+        if name in off:
+            logger.info("feature %s of %s is switched off", name, plugin)
+            continue
+        try:
+            settings.add(spec.feature.keys)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            off.add(name)
+            reason = f"the feature {name!r} ({type(spec.feature).__name__}): {error}; rename it"
+            plugins.report(plugin, reason, error)
+        else:
+            wanted.append((plugin, spec))
+    of_spec = {id(spec): plugin for plugin, spec in wanted}
+
+    def refuse(spec: FeatureSpec, error: ConfigError) -> None:
+        off.add(spec.feature.name)
+        reason = f"the feature {spec.feature.name!r} has no place: {error}"
+        plugins.report(of_spec[id(spec)], reason, error)
+
+    features = in_order((spec for _, spec in wanted), refuse)
+    try:
+        settings.check()
+    except ConfigError as error:
+        # it may be a setting of the plugin that is left out, which must not stop the others
+        if not any(one.state == "failed" or one.failures for one in plugins.get_statuses()):
+            raise
+        logger.warning("%s, or it is a setting of a plugin that failed", error)
+    by_feature = {id(spec.feature): plugin for plugin, spec in reversed(wanted)}
+    return Brought(
+        features,
+        {one.name: by_feature[id(one)] for one in features if id(one) in by_feature},
+        frozenset(off) - {one.name for one in features},
+    )
 
 
 def _explain_old_name(name: str) -> str:

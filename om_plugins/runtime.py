@@ -7,11 +7,11 @@ Building a runtime opens nothing and starts nothing. The hub is opened, threads 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import re
 import weakref
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from . import signals
@@ -19,7 +19,7 @@ from .builtin.hubs.memory import MemoryHub
 from .core.call import current_request
 from .core.clock import SystemClock
 from .core.moved import with_old_names
-from .features import Settings, features_of, in_order
+from .features import Settings, add_brought
 from .plugins.feature_kit import FeatureKit
 from .plugins.host import PluginHost
 from .plugins.kit import Host
@@ -36,8 +36,6 @@ from .workers.scheduler import BackgroundScheduler
 from .workers.secret import Secret
 
 __all__ = ["Runtime"]
-
-logger = logging.getLogger("om_plugins")
 
 
 @with_old_names
@@ -119,12 +117,7 @@ class Runtime:
             if in_memory
             else LazyStore(lambda: kit.plugin_parts.open_store(keys.cache_url), kit.namespace)
         )
-        brought = features_of(self.plugins, keys.plugins_disabled)
-        features = in_order(spec for _, spec in brought)
-        for feature in features:
-            settings.add(feature.keys)
-        settings.check()
-        kit.use(features, {spec.feature.name: plugin for plugin, spec in brought})
+        kit.use(*add_brought(self.plugins, settings, keys.plugins_disabled))
         if keys.hub_url != "auto":
             check_url("OM_HUB_URL", keys.hub_url, kit.plugin_parts.hubs)
         if not in_memory:
@@ -149,27 +142,38 @@ class Runtime:
         self.part_of("chains").add(spec)
 
     def start(self) -> None:
-        """Start the features once in this process. The first request does it."""
+        """Start the features once in this process. The first request does it.
+
+        One that fails takes the start from no other.
+
+        Raises:
+            Exception: the first failure, once all is started; a plugin's under ``OM_STRICT`` alone.
+        """
         pid = os.getpid()
-        if self._started.setdefault(pid, token := object()) is token:
-            self.plugins.startup()
-            for feature, part in self.kit.built():
-                self.kit.ask(feature.name, feature.start, self.kit, part)
-            self.scheduler.start()  # jobs that were registered before a fork run here too
-            _close_at_exit(self)
+        if self._started.setdefault(pid, token := object()) is not token:
+            return
+        _close_at_exit(self)
+        failures = []
+        # the scheduler also runs jobs that were registered before a fork
+        for start in (self.plugins.startup, self.kit.start, self.scheduler.start):
+            try:
+                start()
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def close(self) -> None:
         """Give everything back: plugins are shut down, features, pool and hub are closed."""
         self.closed = True
         if self._started.pop(os.getpid(), None) is not None:
             self.plugins.shutdown()
-        features = list(self.kit.built())
-        self.scheduler.close()
-        for feature, part in features:
-            self.kit.ask(feature.name, feature.close, self.kit, part)
-        if self.kit.store is not None:
-            self.kit.store.close()
-        self.hub.close()
+        with ExitStack() as stack:  # calls the last one first, and each one whatever others raise
+            stack.callback(self.hub.close)
+            if self.kit.store is not None:
+                stack.callback(self.kit.store.close)
+            stack.callback(self.kit.close)
+            stack.callback(self.scheduler.close)
 
     def hub_url(self) -> str:
         """Where the hub is, once ``auto`` is resolved."""
@@ -180,8 +184,6 @@ class Runtime:
             instance_path=self.host.instance_path,
             schemes=self.kit.plugin_parts.hubs,
         )
-
-    # --- how the parts are made ---------------------------------------------------------------
 
     def _open_hub(self) -> Hub:
         return self.kit.plugin_parts.open_hub(self.hub_url(), self.clock)

@@ -32,7 +32,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
     kit = runtime.kit
     kit.layers = {}
     for feature, part in reversed(list(kit.built())):
-        layer = kit.ask(feature.name, feature.layer, kit, part, app)
+        layer = kit.compose(feature.name, part, app)
         if layer is not None:
             app = kit.layers[feature.name] = layer
     join_layers(list(kit.layers.values()), kit.sender)

@@ -71,7 +71,7 @@ def test_another_feature_is_placed_before_after_or_innermost():
     ("spec", "words"),
     [
         (FeatureSpec(Mine(), after="haeders"), "no feature has this name"),
-        (FeatureSpec(Mine(), before="nothing"), "known are .*headers"),
+        (FeatureSpec(Mine(), before="xyzzy"), "Features are .*headers"),
         (FeatureSpec(Mine(), after="gateway", before="headers"), "is outside of 'gateway'"),
     ],
 )
@@ -89,6 +89,35 @@ def test_a_feature_of_another_ones_may_stand_beside_it():
     second = type("Second", (Mine,), {"name": "second"})()
     order = names(FeatureSpec(Mine()), FeatureSpec(second, after="mine"))
     assert order.index("second") == order.index("mine") + 1
+
+
+def test_one_may_be_placed_beside_another_one_that_comes_later():
+    second = type("Second", (Mine,), {"name": "second"})()
+    third = type("Third", (Mine,), {"name": "third"})()
+    order = names(
+        FeatureSpec(third, before="second"),
+        FeatureSpec(second, after="mine"),
+        FeatureSpec(Mine(), after="headers"),
+    )
+    at = order.index("headers")
+    assert order[at + 1 : at + 4] == ["mine", "third", "second"]
+
+
+def test_those_without_a_place_are_refused_and_take_nothing_from_the_others():
+    second = type("Second", (Mine,), {"name": "second"})()
+    refused = []
+    features = in_order(
+        [
+            FeatureSpec(Mine(), after="second"),
+            FeatureSpec(second, after="haeders"),
+            FeatureSpec(type("Third", (Mine,), {"name": "third"})()),
+        ],
+        lambda spec, error: refused.append((spec.feature.name, str(error))),
+    )
+    assert [one.name for one in features if one.name in ("mine", "second", "third")] == ["third"]
+    told = dict(refused)
+    assert "has no place itself" in told["mine"]
+    assert "Did you mean 'headers'?" in told["second"]
 
 
 def test_features_that_are_off_are_not_imported():

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, suggest
-from ..plugins.feature import Feature, nearest
+from ..plugins.feature import Feature
+from ..plugins.feature_checks import nearest
 from ..plugins.kit import Card, Finding
 from ..settings.kinds import BOOL, number, single
 from ..settings.kinds import partial as partial_table

@@ -70,7 +70,7 @@ def _find_brought_commands(ctx: click.Context) -> dict[str, click.Command]:
     """Find the commands that the app's plugins bring. Name what is broken, and leave it out."""
     try:
         runtime: Runtime | None = ctx.ensure_object(ScriptInfo).load_app().extensions.get(KEY)
-        return runtime.kit.commands() if runtime is not None else {}
+        return runtime.kit.commands(om_group.commands) if runtime is not None else {}
     except Exception as error:  # noqa: BLE001 - an app may raise anything, and help still helps
         click.secho(f"The commands of the app's plugins are missing: {error}", err=True, fg="red")
         return {}

@@ -91,12 +91,11 @@ class Dashboard:
         """The features' tables by the name of the feature, and what else they add."""
         tables: dict[str, Any] = {}
         data: dict[str, Any] = {}
-        for name, card in self._kit.cards().items():
-            # under guard, too: one value that is no JSON must not take the page from all
-            worked, encoded = self._kit.plugins.call_guarded(f"feature {name}", _encode_card, card)
-            if worked and card.data is None:
+        # read under guard, too: one value that is no JSON must not take the page from all
+        for name, (is_table, encoded) in self._kit.cards(_read_card).items():
+            if is_table:
                 tables[name] = encoded
-            elif worked:
+            else:
                 data.update(encoded)
         return tables, data
 
@@ -116,6 +115,12 @@ class Dashboard:
         order = ("fail", "warn", "ok")
         found = sorted(examine(self._kit), key=lambda one: order.index(one.level))
         return msgspec.to_builtins(found)
+
+
+def _read_card(card: Card) -> tuple[bool, dict[str, Any]]:
+    encoded = _encode_card(card)
+    msgspec.json.encode(encoded)  # raises for text that is no Unicode, such as a lone surrogate
+    return card.data is None, encoded
 
 
 def _encode_card(card: Card) -> dict[str, Any]:

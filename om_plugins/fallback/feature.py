@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..plugins.feature import Feature, nearest
+from ..plugins.feature import Feature
+from ..plugins.feature_checks import nearest
 from ..plugins.kit import Finding
 from ..settings.kinds import table
 from ..settings.table import Table, key

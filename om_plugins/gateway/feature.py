@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError, EngineError
-from ..plugins.feature import Feature, nearest
+from ..plugins.feature import Feature
+from ..plugins.feature_checks import nearest
 from ..plugins.kit import Finding
 from ..settings.kinds import table
 from ..settings.table import NoKeys, Table, key

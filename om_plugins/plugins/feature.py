@@ -24,12 +24,14 @@ party's::
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from ..settings.table import NoKeys, Table
+from ..settings.compose import PREFIX
+from ..settings.table import Check, NoKeys, Table
 from .kit import Card, Finding, Kit, Metric
 
 if TYPE_CHECKING:
@@ -129,25 +131,66 @@ def check_feature(feature: object) -> Feature[Any, Any]:
     """Refuse what cannot be a feature, before anything of it is used.
 
     Raises:
-        TypeError: it is no :class:`Feature`, its name or table is wrong, or it has a public
-            attribute that the base class does not have.
+        TypeError: it is no :class:`Feature`, its name or table is wrong, it has a public attribute
+            that the base class does not have, or a method is an ``async def``.
     """
     if not isinstance(feature, Feature):
         raise TypeError(f"{feature!r} is no om_plugins.Feature: derive its class from Feature")
     cls = type(feature)
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", feature.name):
+    if not (isinstance(feature.name, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,63}", feature.name)):
         raise TypeError(
             f"{cls.__name__}.name is {feature.name!r}: it must be 1 to 64 lower-case letters, "
             "digits and '_', and begin with a letter"
         )
-    if not (isinstance(feature.keys, type) and issubclass(feature.keys, Table)):
-        raise TypeError(f"{cls.__name__}.keys is {feature.keys!r}: it must be a class of Table")
     for name in sorted({n for one in cls.__mro__ if one is not object for n in vars(one)}):
-        if not name.startswith("_") and name not in _BASE:
+        if name.startswith("_"):
+            continue
+        if name not in _BASE:
             near = difflib.get_close_matches(name, sorted(_BASE), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"begin it with '_': '_{name}'"
             raise TypeError(f"a feature has no {name!r} ({cls.__name__}.{name}); {hint}")
+        method = getattr(feature, name)
+        if name in ("name", "keys"):
+            continue
+        if not callable(method):
+            raise TypeError(f"{cls.__name__}.{name} is {method!r}: it must be a method")
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            raise TypeError(f"{cls.__name__}.{name} is an async def: write it with a plain def")
+    _check_table(cls.__name__, feature.keys)
     return feature
+
+
+def _check_table(owner: str, table: object) -> None:
+    """Refuse a table whose keys cannot be read.
+
+    Raises:
+        TypeError: names the class and the field.
+    """
+    if not (isinstance(table, type) and issubclass(table, Table)):
+        raise TypeError(f"{owner}.keys is {table!r}: it must be a class of Table")
+    where = f"{owner}.keys is {table.__name__}"
+    if "__dataclass_fields__" not in vars(table):
+        raise TypeError(f"{where}: mark it with @dataclass(frozen=True, slots=True, kw_only=True)")
+    for field in fields(table):  # type: ignore[arg-type]
+        shown = f"{where}, whose field {field.name!r}"
+        check = field.metadata.get("check")
+        if not isinstance(check, Check):
+            raise TypeError(f"{shown} has no check: give it a value of key(default, check, doc)")
+        if table.PREFIX != PREFIX:
+            raise TypeError(
+                f"{shown} would be the setting {table._written(field.name)!r}: set its PREFIX to "
+                f"{PREFIX!r}, not {table.PREFIX!r}"
+            )
+        made = field.default_factory
+        default = field.default if made is MISSING else made()
+        if default is None:
+            continue
+        try:
+            check.read(default)
+        except (ValueError, TypeError) as error:
+            raise TypeError(
+                f"{shown} has the default {default!r}: it must be {check.allowed} ({error})"
+            ) from None
 
 
 def check_specs(found: object) -> list[FeatureSpec]:
@@ -161,10 +204,10 @@ def check_specs(found: object) -> list[FeatureSpec]:
         if not isinstance(spec, FeatureSpec):
             raise TypeError(f"om_features returned {spec!r}, which is no om_plugins.FeatureSpec")
         check_feature(spec.feature)
+        for word, place in (("before", spec.before), ("after", spec.after)):
+            if not isinstance(place, str):
+                raise TypeError(
+                    f"the feature {spec.feature.name!r} has {word}={place!r}: it must be the name "
+                    "of a feature"
+                )
     return specs
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``Did you mean …?`` with the known name that is nearest; "" when none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""

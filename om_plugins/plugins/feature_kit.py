@@ -1,12 +1,27 @@
-"""The kit of one application: it builds the parts of the features, and asks the features."""
+"""The kit of one application: it builds the parts of the features, and asks the features.
+
+What a third party's feature raises or returns wrong is a failure of its plugin: it is reported by
+the plugin's name, and it takes nothing from the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import inspect
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigError, PluginError
 from .feature import Feature
+from .feature_checks import (
+    check_card,
+    check_commands,
+    check_endpoints,
+    check_findings,
+    check_layer,
+    check_metrics,
+    nearest,
+)
 from .kit import Card, Finding, Kit, Metric
 from .loading import FAILURES, describe_error
 
@@ -16,6 +31,8 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
+logger = logging.getLogger("om_plugins")
+
 
 class FeatureKit(Kit):
     """The kit of one application, with the parts of its features."""
@@ -24,18 +41,24 @@ class FeatureKit(Kit):
         self.layers: dict[str, WSGIApplication] = {}
         self._features: dict[str, Feature[Any, Any]] = {}
         self._plugins: dict[str, str] = {}
+        self._off: frozenset[str] = frozenset()
         self._parts: dict[str, Any] = {}
         self._building: list[str] = []
+        self._reported: set[tuple[str, str]] = set()
+        self._metric_owners: dict[str, tuple[str, str, str, str]] = {}
 
     def use(
-        self, features: Sequence[Feature[Any, Any]], plugins: Mapping[str, str] | None = None
+        self,
+        features: Sequence[Feature[Any, Any]],
+        plugins: Mapping[str, str] | None = None,
+        off: Collection[str] = (),
     ) -> None:
         """Build the parts of these features; each builds those that it needs before.
 
         Args:
             features: the one with the outermost layer first.
-            plugins: from the name of a third party's feature to the plugin that brought it. What
-                such a feature raises is its plugin's failure.
+            plugins: from the name of a third party's feature to the plugin that brought it.
+            off: names of features that are left out.
 
         Raises:
             ConfigError: a setting cannot work.
@@ -43,47 +66,113 @@ class FeatureKit(Kit):
         """
         self._features = {feature.name: feature for feature in features}
         self._plugins = dict(plugins or {})
+        self._off = frozenset(off)
         for name in self._features:
-            self.ask(name, self.part_of, name)
-            self._parts.setdefault(name, None)
-        if self._plugins:  # two with the same path are found when the application starts
-            self.endpoints()
+            self.part_of(name)
+        if self._plugins:  # a wrong path is found when the application starts
+            self._collect_endpoints(running=False)
 
-    def ask(self, name: str, method: Callable[..., _Answer], *args: Any) -> _Answer | None:
-        """Call a method of a feature; ``None`` when it is a third party's and raised.
+    def ask(self, name: str, method: str, *args: Any, running: bool = False) -> Any:
+        """Call a method of a feature; ``None`` when it is a third party's and failed.
+
+        Args:
+            name: the feature's.
+            method: one of :class:`~om_plugins.plugins.feature.Feature`.
+            running: requests are answered already, so that no failure of a plugin is raised.
+
+        Raises:
+            ConfigError: a setting cannot work.
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
+        function = getattr(self._features[name], method)
+        if name not in self._plugins:
+            return function(*args)
+        try:
+            return _refuse_coroutine(function(*args))
+        except ConfigError:
+            raise
+        except PluginError as error:
+            if self.plugins.strict and not running:
+                raise  # of this feature, or of one that it needs: it names its own plugin
+            self._report(name, method, f"failed: {error.reason}", error, running=running)
+        except FAILURES as error:
+            reason = f"raised {describe_error(error)}"
+            self._report(name, method, reason, error, running=running)
+        return None
+
+    def compose(self, name: str, part: Any, app: WSGIApplication) -> WSGIApplication | None:
+        """The layer of a feature around ``app``; ``None`` for no layer.
 
         Raises:
             PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
         """
-        plugin = self._plugins.get(name)
-        if plugin is None:
-            return method(*args)
+        layer = self.ask(name, "layer", self, part, app)
         try:
-            return method(*args)
-        except ConfigError:
-            raise
-        except FAILURES as error:
-            self.plugins.report(
-                plugin, f"the feature {name!r} raised {describe_error(error)}", error
-            )
+            found: WSGIApplication | None = check_layer(layer)
+        except TypeError as error:
+            self._report(name, "layer", f"returned {error}", None)
             return None
+        return found
+
+    def start(self) -> None:
+        """Start the features in this process.
+
+        Raises:
+            Exception: the first failure, once all others are started.
+        """
+        failures = []
+        for feature, part in self.built():
+            try:
+                self.ask(feature.name, "start", self, part)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Close the features of this process; log what one raises, so that all are closed."""
+        for feature, part in list(self.built()):
+            try:
+                feature.close(self, part)
+            except FAILURES as error:
+                name = feature.name
+                logger.error(
+                    "plugin %s: the feature %r: close raised %s",
+                    self._plugins.get(name, name), name, describe_error(error), exc_info=error,
+                )  # fmt: skip
 
     def part_of(self, name: str) -> Any:
         if name in self._parts:
             return self._parts[name]
         feature = self._features.get(name)
         if feature is None:
-            known = ", ".join(self._features)
-            raise ConfigError("feature", name, f"no feature has this name; known are {known}")
+            return self._find_absent(name)
         if name in self._building:
             circle = " → ".join([*self._building[self._building.index(name) :], name])
-            raise PluginError(name, f"these features need each other: {circle}")
+            raise PluginError(
+                self._plugins.get(name, name), f"these features need each other: {circle}"
+            )
         self._building.append(name)
         try:
-            part = self._parts[name] = feature.build(self, self.settings.of(feature.keys))
+            part = self.ask(name, "build", self, self.settings.of(feature.keys))
         finally:
             self._building.pop()
+        self._parts[name] = part
         return part
+
+    def _find_absent(self, name: str) -> None:
+        if name in self._off:
+            return
+        known = ", ".join(self._features)
+        near = nearest(name, self._features) if isinstance(name, str) else ""
+        reason = f"no feature has this name. {near or f'Known are {known}.'}"
+        asking = self._building[-1] if self._building else ""
+        if asking in self._plugins:
+            raise PluginError(
+                self._plugins[asking],
+                f"the feature {asking!r} asks for the part of {name!r}: {reason}",
+            )
+        raise ConfigError("feature", name, reason)
 
     def built(self) -> Iterator[tuple[Feature[Any, Any], Any]]:
         """Each feature that is on, with its part; the one with the outermost layer first."""
@@ -92,76 +181,206 @@ class FeatureKit(Kit):
             if part is not None:
                 yield feature, part
 
+    def _built_ours_first(self) -> list[tuple[Feature[Any, Any], Any]]:
+        """The same with the third parties' last: they never take a name that is shipped."""
+        return sorted(self.built(), key=lambda one: one[0].name in self._plugins)
+
     def endpoints(self) -> dict[str, WSGIApplication]:
+        return self._collect_endpoints(running=True)
+
+    def _collect_endpoints(self, *, running: bool) -> dict[str, WSGIApplication]:
         found: dict[str, WSGIApplication] = {}
-        # a third party's last: it never takes a shipped feature's path
-        for feature, part in sorted(self.built(), key=lambda one: one[0].name in self._plugins):
+        taken = {"/health"}  # a load balancer asks it: see console.prefix
+        for feature, part in self._built_ours_first():
             name = feature.name
-            for path, app in (self.ask(name, feature.endpoints, self, part) or {}).items():
-                if path not in found:
+            brought = self.ask(name, "endpoints", self, part, running=running)
+            if name in self._plugins and brought is not None:
+                brought = self._check(name, "endpoints", brought, check_endpoints, running)
+            for path, app in (brought or {}).items():
+                if (path.rstrip("/") or "/") not in taken:
                     found[path] = app
-                    continue
-                reason = f"the feature {name!r} has the endpoint {path!r}, as another feature has"
-                self.plugins.report(self._plugins.get(name, name), reason, None)
+                else:
+                    reason = f"returned the path {path!r}, as another feature does; rename it"
+                    self._report(name, "endpoints", reason, None, running=running)
+            taken |= {path.rstrip("/") or "/" for path in brought or {}}
         return found
 
-    def commands(self) -> dict[str, Command]:
-        """The commands of all features by name; of two with one name the first feature's.
+    def commands(self, taken: Collection[str] = ()) -> dict[str, Command]:
+        """The commands of all features by name.
+
+        Args:
+            taken: names that no feature can have.
 
         Raises:
             PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
         """
         found: dict[str, Command] = {}
-        for feature, _ in self.built():
-            for command in self.ask(feature.name, _check_commands, feature) or ():
-                found.setdefault(command.name or "", command)
+        for feature, _ in self._built_ours_first():
+            name = feature.name
+            brought = self.ask(name, "commands")
+            if name in self._plugins and brought is not None:
+                brought = self._check(name, "commands", brought, check_commands)
+            for command in brought or ():
+                called = command.name or ""
+                if called in found or called in taken:
+                    reason = f"returned {called!r}, which another command is named; rename it"
+                    self._report(name, "commands", reason, None)
+                else:
+                    found[called] = command
         return found
 
-    def cards(self) -> dict[str, Card]:
-        asked = self._ask_all(lambda feature, part: feature.card(self, part))
-        return {name: card for name, card in asked if card is not None}
+    def cards(self, read: Callable[[Card], Any] = lambda card: card) -> dict[str, Any]:
+        found = {}
+        for feature, part in self.built():
+
+            def ask(feature: Feature[Any, Any] = feature, part: Any = part) -> Any:
+                card = check_card(_refuse_coroutine(feature.card(self, part)))
+                return None if card is None else read(card)
+
+            _, answer = self._guard(feature.name, "card", ask)
+            if answer is not None:
+                found[feature.name] = answer
+        return found
 
     def metrics(self) -> list[Metric]:
-        asked = self._ask_all(lambda feature, part: _check_metrics(feature.metrics(self, part)))
-        return [metric for _, metrics in asked for metric in metrics or ()]
+        found: list[Metric] = []
+        for feature, part in self._built_ours_first():
+            name = feature.name
+            problems: list[str] = []
+
+            def ask(
+                feature: Feature[Any, Any] = feature, part: Any = part, to: list[str] = problems
+            ) -> list[Metric]:
+                metrics = _refuse_coroutine(feature.metrics(self, part))
+                if feature.name not in self._plugins:
+                    return list(metrics)
+                return check_metrics(metrics, to)
+
+            _, metrics = self._guard(name, "metrics", ask)
+            for one in metrics or ():
+                if reason := self._find_metric_conflict(name, one):
+                    problems.append(reason)
+                else:
+                    found.append(one)
+            for problem in problems:
+                reason = f"returned a wrong value: {problem}"
+                self._report(name, "metrics", reason, None, running=True)
+        return found
+
+    def _find_metric_conflict(self, feature: str, metric: Metric) -> str:
+        """Why the text format cannot show a metric beside others; "" when it can.
+
+        A counter ``x`` is written as ``x_total``, so a gauge of that name would be a second one.
+        """
+        if not self._plugins:
+            return ""
+        own = (feature, metric.name, metric.kind, metric.about)
+        names = [metric.name, *([metric.name + "_total"] if metric.kind == "counter" else ())]
+        for name in names:
+            other = self._metric_owners.get(name, own)
+            if other != own and feature in self._plugins:
+                return (
+                    f"the metric {metric.name}: the feature {other[0]!r} has the {other[2]} "
+                    f"{other[1]} with the help {other[3]!r}; a name has one kind and one help"
+                )
+        if len(self._metric_owners) > _MOST_METRICS and metric.name not in self._metric_owners:
+            return f"there are more than {_MOST_METRICS} names of metrics; use labels"
+        for name in names:
+            self._metric_owners[name] = own
+        return ""
 
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
-        for name, findings in self._ask_all(
-            lambda feature, part: list(feature.findings(self, part))
-        ):
-            if findings is None:
-                findings = [
-                    Finding("fail", f"feature {name}", "Its findings raised.", "See the log.")
-                ]
-            found += findings
+        for feature, part in self.built():
+            name = feature.name
+            problems: list[str] = []
+
+            def ask(
+                feature: Feature[Any, Any] = feature, part: Any = part, to: list[str] = problems
+            ) -> list[Finding]:
+                return check_findings(_refuse_coroutine(feature.findings(self, part)), to)
+
+            worked, findings = self._guard(name, "findings", ask)
+            found += findings or ()
+            if not worked:
+                found.append(_fail(name, "Its findings could not be read.", "See the log."))
+            elif problems:
+                reason = f"returned a wrong value: {problems[0]}"
+                self._report(name, "findings", reason, None, running=True)
+                text = problems[0].encode("utf-8", "backslashreplace").decode()
+                found.append(_fail(name, f"A finding of its own is wrong: {text}.", "Repair it."))
         return found
 
-    def _ask_all(
-        self, ask: Callable[[Feature[Any, Any], Any], _Answer]
-    ) -> Iterator[tuple[str, _Answer | None]]:
-        """Ask each feature under guard: one that raises must not take the console from all."""
-        for feature, part in self.built():
-            worked, answer = self.plugins.call_guarded(
-                f"feature {feature.name}", ask, feature, part
-            )
-            yield feature.name, answer if worked else None
+    def _check(
+        self,
+        name: str,
+        method: str,
+        found: Any,
+        check: Callable[[Any, list[str]], _Answer],
+        running: bool = False,
+    ) -> _Answer | None:
+        """Keep what is sound of what a third party's feature returned, and report the rest."""
+        problems: list[str] = []
+        sound = None
+        try:
+            sound = check(found, problems)
+        except FAILURES as error:
+            problems.append(describe_error(error))
+        for problem in problems:
+            reason = f"returned a wrong value: {problem}"
+            self._report(name, method, reason, None, running=running)
+        return sound
+
+    def _guard(
+        self, name: str, method: str, function: Callable[[], _Answer]
+    ) -> tuple[bool, _Answer | None]:
+        """Ask a feature under guard: one that raises must not take the console from all."""
+        # the guard writes the name of what it calls into the log
+        function.__qualname__ = f"the feature {name!r}: {method}"
+        worked, answer = self.plugins.call_guarded(
+            self._plugins.get(name, f"feature {name}"), function
+        )
+        return worked, answer if worked else None
+
+    def _report(
+        self,
+        name: str,
+        method: str,
+        reason: str,
+        cause: BaseException | None,
+        *,
+        running: bool = False,
+    ) -> None:
+        """Report a failure of a feature once.
+
+        Args:
+            name: the feature's.
+            method: what was asked.
+            reason: what it did wrong.
+            cause: what it raised.
+            running: requests are answered already, so that nothing is raised, strict or not.
+        """
+        plugin = self._plugins.get(name, name)
+        text = f"the feature {name!r}: {method} {reason}"
+        if (plugin, text) in self._reported:
+            return
+        if len(self._reported) < _MOST_REPORTED:
+            self._reported.add((plugin, text))
+        elif running:
+            return
+        self.plugins.report(plugin, text, cause, running=running)
 
 
-def _check_commands(feature: Feature[Any, Any]) -> list[Command]:
-    from click import Command
-
-    commands = list(feature.commands())
-    for command in commands:
-        if not isinstance(command, Command):
-            raise TypeError(f"{command!r} is no click.Command")
-    return commands
+_MOST_REPORTED = 200
+_MOST_METRICS = 10_000
 
 
-def _check_metrics(metrics: Iterable[object]) -> list[Metric]:
-    found: list[Metric] = []
-    for one in metrics:
-        if not (isinstance(one, Metric) and isinstance(one.value, int | float)):
-            raise TypeError(f"{one!r} is no Metric with a number")
-        found.append(one)
-    return found
+def _fail(name: str, message: str, way_out: str) -> Finding:
+    return Finding("fail", f"feature {name}", message, way_out)
+
+
+def _refuse_coroutine(answer: _Answer) -> _Answer:
+    if inspect.iscoroutine(answer):
+        answer.close()  # else Python warns that nobody awaited it
+        raise TypeError("it returned a coroutine: return the value itself")
+    return answer

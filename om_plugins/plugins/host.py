@@ -63,6 +63,10 @@ class PluginHost:
         max_failures: failures in a row after which a plugin is quarantined.
         emit: sends signals.
         entry_points: finds third parties' plugins.
+
+    Attributes:
+        strict: see above.
+        features: names of third parties' features, which ``OM_PLUGINS_DISABLED`` takes as well.
     """
 
     def __init__(
@@ -83,10 +87,11 @@ class PluginHost:
         self._only = None if only is None else tuple(only)
         self._disabled = tuple(disabled)
         self._configs = dict(configs or {})
-        self._strict = strict
+        self.strict = strict
         self._max_failures = max_failures
         self._emit = emit
         self._entry_points = entry_points
+        self.features: frozenset[str] = frozenset()
         self._records: list[_Record] = []
         self._registered: dict[str, _Record] = {}
         self._loaded = False
@@ -124,8 +129,6 @@ class PluginHost:
             )
         for status in self._unmatched("OM_PLUGINS", self._only or (), "failed"):
             self.report(status.name, status.reason, None)
-        for status in self._unmatched("OM_PLUGINS_DISABLED", self._disabled, "disabled"):
-            logger.warning("plugin %s: %s", status.name, status.reason)
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin object under the same checks and guard as an installed one.
@@ -280,9 +283,20 @@ class PluginHost:
         if self._started_pid == os.getpid():
             return
         self._started_pid = os.getpid()
-        for status in self._unmatched("OM_PLUGIN_CONFIG", self._configs, "failed"):
+        for status in (
+            *self._unmatched("OM_PLUGIN_CONFIG", self._configs, "failed"),
+            *self._unmatched("OM_PLUGINS_DISABLED", self._disabled, "disabled"),
+        ):
             logger.warning("plugin %s: %s", status.name, status.reason)
-        self.collect("om_startup")
+        failed: PluginError | None = None
+        for record, _, error in self._call("om_startup", ("active",)):
+            if error is not None:
+                try:
+                    self.report(record.status.name, record.status.reason, error)
+                except PluginError as raised:
+                    failed = failed or raised
+        if failed is not None:  # once all others are started
+            raise failed
 
     def shutdown(self) -> None:
         """Call ``om_shutdown`` in a process that was started, also for plugins in quarantine.
@@ -318,6 +332,8 @@ class PluginHost:
         self, key: str, names: Iterable[str], state: Literal["failed", "disabled"]
     ) -> Iterator[PluginStatus]:
         known = sorted({record.status.name for record in self._records})
+        if key == "OM_PLUGINS_DISABLED":
+            known = sorted({*known, *self.features})
         for name in names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -325,13 +341,26 @@ class PluginHost:
                 reason = f"{key} names {name!r}, and no plugin has this name; {hint}"
                 yield PluginStatus(name, state, source=key, reason=reason)
 
-    def report(self, name: str, reason: str, cause: BaseException | None) -> None:
-        """Log that a plugin failed and send ``plugin_failed``.
+    def report(
+        self, name: str, reason: str, cause: BaseException | None, *, running: bool = False
+    ) -> None:
+        """Log that a plugin failed, send ``plugin_failed``, and write it into the plugin's status.
+
+        Args:
+            name: the plugin's.
+            reason: what is wrong, and what to do.
+            cause: what it raised.
+            running: requests are answered already, so that nothing is raised, strict or not.
 
         Raises:
             PluginError: the host is strict.
         """
-        if self._strict:
+        record = self._registered.get(name)
+        if record is not None and record.status.state == "active":
+            if record.status.reason != reason:  # else it is counted
+                record.status.failures += 1
+            record.status.reason = reason
+        if self.strict and not running:
             raise PluginError(name, reason) from cause
         logger.error("plugin %s: %s", name, reason, exc_info=cause)
         self._emit(signals.plugin_failed, name=name, reason=reason)

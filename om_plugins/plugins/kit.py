@@ -188,7 +188,8 @@ class Kit(ABC):
 
         Raises:
             ConfigError: no feature has that name.
-            PluginError: the features need each other in a circle.
+            PluginError: the features need each other in a circle, or a third party's feature asks
+                for an unknown one while it is built.
         """
 
     def plugin_context(self, name: str, config: object, log: logging.Logger) -> PluginContext:
@@ -217,8 +218,13 @@ class Kit(ABC):
         """The endpoints of all features by their path below ``OM_PREFIX``."""
 
     @abstractmethod
-    def cards(self) -> dict[str, Card]:
-        """The cards of all features, by the feature's name."""
+    def cards(self, read: Callable[[Card], Any] = lambda card: card) -> dict[str, Any]:
+        """The cards of all features, by the feature's name.
+
+        Args:
+            read: makes of a card what is returned. What it raises is a failure of the card's
+                feature, which is left out.
+        """
 
     @abstractmethod
     def metrics(self) -> list[Metric]:
