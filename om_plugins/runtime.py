@@ -112,11 +112,8 @@ class Runtime:
             self.plugins.register(plugin, called)
         kit.plugin_parts = PluginParts(self.plugins)
         in_memory = keys.cache_url.startswith("memory:")
-        kit.store = (
-            None
-            if in_memory
-            else LazyStore(lambda: kit.plugin_parts.open_store(keys.cache_url), kit.namespace)
-        )
+        store = LazyStore(lambda: kit.plugin_parts.open_store(keys.cache_url), kit.namespace)
+        kit.store = None if in_memory else store
         kit.use(*add_brought(self.plugins, settings, keys.plugins_disabled))
         if keys.hub_url != "auto":
             check_url("OM_HUB_URL", keys.hub_url, kit.plugin_parts.hubs)

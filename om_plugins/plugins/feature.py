@@ -188,8 +188,9 @@ def _check_table(owner: str, table: object) -> None:
         try:
             check.read(default)
         except (ValueError, TypeError) as error:
+            why = f" ({error})" if str(error) else ""
             raise TypeError(
-                f"{shown} has the default {default!r}: it must be {check.allowed} ({error})"
+                f"{shown} has the default {default!r}: it must be {check.allowed}{why}"
             ) from None
 
 

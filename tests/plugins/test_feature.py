@@ -6,18 +6,36 @@ Covers ``om_plugins.plugins.kit``, ``om_plugins.plugins.feature_kit`` and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import ClassVar
 
 import pytest
+from click import Command
+from werkzeug.test import Client
 
-from om_plugins import Card, Feature, FeatureSpec, Finding, Metric, Settings, Table, hookimpl, key
+from om_plugins import (
+    Card,
+    Feature,
+    FeatureSpec,
+    Finding,
+    Metric,
+    OpenManagerMiddleware,
+    Settings,
+    Table,
+    hookimpl,
+    key,
+    signals,
+)
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.plugins.feature import check_feature
-from om_plugins.plugins.feature_checks import nearest
+from om_plugins.plugins.feature_checks import OWN_METRICS, nearest
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.settings.kinds import integer
+from om_plugins.wsgi import compose
 
 
 class Plain(Feature):
@@ -299,3 +317,473 @@ def test_what_is_no_spec_is_the_plugins_failure():
 def test_the_nearest_name_is_told_as_a_question():
     assert nearest("chta", ["chat", "other"]) == "Did you mean 'chat'?"
     assert nearest("xyz", ["chat"]) == ""
+
+
+# --- what a third party's feature returns wrong ---------------------------------------------------
+
+
+def feature_of(name="guest", **methods):
+    return type("Guest", (Plain,), {"name": name, **methods})()
+
+
+def reason_of(runtime):
+    (found,) = [one for one in runtime.plugins.get_statuses() if one.name == "bringer"]
+    return found.reason
+
+
+class Sound(Asked):
+    name = "sound"
+
+    def endpoints(self, kit, part):
+        return {"/sound": answer}
+
+
+def refuse(feature, words, **settings):
+    """Under strict it stops the start, else it is reported and the others work."""
+    with pytest.raises(PluginError, match=words) as raised:
+        make_runtime(feature, Sound(), strict=True, **settings)
+    assert raised.value.plugin == "bringer"
+    failed = []
+
+    def told(sender, **details):
+        failed.append(details)
+
+    with signals.plugin_failed.connected_to(told):
+        runtime = make_runtime(feature, Sound(), strict=False, **settings)
+    assert [one["name"] for one in failed] == ["bringer"]
+    assert re.search(words, failed[0]["reason"])
+    assert re.search(words, reason_of(runtime))
+    assert "/sound" in runtime.kit.endpoints()
+    return runtime
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"x": answer}, "'guest': endpoints .*'x': a path is text that begins with '/'"),
+        ({5: answer}, "5: a path is text"),
+        ({"/\ud800": answer}, "a path is text"),
+        ({"/<a": answer}, "'/<a': is no rule"),
+        ({"/<nothing:a>": answer}, "is no rule"),
+        ({"/x": 5}, "'/x': 5 is no WSGI app"),
+        ([("/x", answer)], "is no mapping: return a dict"),
+        ("/x", "is no mapping"),
+        ({"/health": answer}, "the path '/health', as another feature does"),
+        ({"/health/": answer}, "the path '/health/', as another feature does"),
+    ],
+)
+def test_endpoints_that_cannot_be_served_are_left_out(found, words):
+    runtime = refuse(feature_of(endpoints=lambda self, kit, part: found), words)
+    assert set(runtime.kit.endpoints()) & {"x", 5, "/x", "/health", "/health/"} == set()
+    runtime.close()
+
+
+def test_a_generator_of_endpoints_is_refused():
+    def endpoints(self, kit, part):
+        yield "/x", answer
+
+    refuse(feature_of(endpoints=endpoints), "is no mapping").close()
+
+
+def test_endpoints_that_fail_later_take_nothing_from_the_others(caplog):
+    asked = []
+
+    def endpoints(self, kit, part):
+        asked.append(1)
+        if len(asked) > 1:
+            raise RuntimeError("no luck")
+        return {"/x": answer}
+
+    runtime = make_runtime(feature_of(endpoints=endpoints), Sound(), strict=True)
+    assert "/sound" in runtime.kit.endpoints()
+    assert "plugin bringer: the feature 'guest': endpoints raised RuntimeError: no" in caplog.text
+    runtime.close()
+
+
+@pytest.mark.parametrize("layer", [5, "app"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_layer_that_is_no_app_is_left_out(layer, strict, caplog):
+    feature = feature_of(layer=lambda self, kit, part, app: layer)
+    runtime = make_runtime(feature, strict=strict)
+    if strict:
+        with pytest.raises(PluginError, match=r"'guest': layer returned .* is no WSGI app"):
+            compose(answer, runtime)
+    else:
+        compose(answer, runtime)
+        assert "guest" not in runtime.kit.layers
+        assert "is no WSGI app" in caplog.text
+    runtime.close()
+
+
+async def a_coroutine(*_):
+    return None
+
+
+async def an_async_generator(*_):
+    yield None
+
+
+METHODS = [
+    "build", "layer", "endpoints", "commands", "start", "close", "card", "metrics", "findings"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("function", [a_coroutine, an_async_generator])
+def test_an_async_method_is_refused(method, function):
+    with pytest.raises(TypeError, match=rf"Guest\.{method} is an async def"):
+        check_feature(feature_of(**{method: function}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_none_is_refused(method):
+    with pytest.raises(TypeError, match=rf"Guest\.{method} is 5: it must be a method"):
+        check_feature(feature_of(**{method: 5}))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["build", "endpoints"])
+def test_a_coroutine_is_no_answer(method):
+    feature = feature_of(**{method: lambda self, *args: a_coroutine()})
+    refuse(feature, f"{method} raised TypeError: it returned a coroutine").close()
+
+
+@pytest.mark.parametrize("name", [None, 5, b"plain"])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(TypeError, match="it must be 1 to 64 lower-case letters"):
+        check_feature(feature_of(name=name))
+
+
+# --- findings, cards and metrics ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "text",
+        5,
+        Finding("bad", "x", "y"),
+        Finding(["ok"], "x", "y"),
+        Finding("ok", 5, "y"),
+        Finding("ok", "x", None),
+        Finding("ok", "x", "\ud800"),
+    ],
+)
+def test_a_wrong_finding_is_a_failure_that_names_the_feature(wrong):
+    good = Finding("ok", "good", "It is there.")
+    runtime = make_runtime(feature_of(findings=lambda self, kit, part: [wrong, good]))
+    found = runtime.kit.findings()
+    assert good in found
+    (told,) = [one for one in found if one.subject == "feature guest"]
+    assert told.level == "fail"
+    assert all(isinstance(one, Finding) for one in found)
+    runtime.close()
+
+
+@pytest.mark.parametrize("found", [None, 5])
+def test_findings_that_are_no_list_are_a_failure(found):
+    runtime = make_runtime(feature_of(findings=lambda self, kit, part: found))
+    assert "feature guest" in [one.subject for one in runtime.kit.findings()]
+    runtime.close()
+
+
+def test_what_is_no_card_is_left_out_in_the_plugins_name(caplog):
+    runtime = make_runtime(feature_of(card=lambda self, kit, part: {"title": "x"}), Sound())
+    assert set(runtime.kit.cards()) >= {"sound"}
+    assert "guest" not in runtime.kit.cards()
+    assert "plugin bringer: the feature 'guest': card raised TypeError" in caplog.text
+    runtime.close()
+
+
+def test_failures_in_a_row_put_the_plugin_in_quarantine():
+    def fail(self, kit, part):
+        raise RuntimeError("no luck")
+
+    runtime = make_runtime(feature_of(card=fail), plugin_failures=3)
+    for _ in range(4):
+        runtime.kit.cards()
+    (found,) = [one for one in runtime.plugins.get_statuses() if one.name == "bringer"]
+    assert (found.state, found.failures) == ("quarantined", 3)
+    assert "the feature 'guest': card raised RuntimeError: no luck" in found.reason
+    assert "feature guest" in [one.subject for one in runtime.kit.findings()]
+    runtime.close()
+
+
+class Half(float):
+    """As numpy's numbers are."""
+
+
+@pytest.mark.parametrize("value", [Half(0.5), 0.5, Fraction(1, 2), Decimal("0.5")])
+def test_the_value_of_a_metric_is_any_real_number(value):
+    metric = Metric("guest_halves", "Halves", value)
+    runtime = make_runtime(feature_of(metrics=lambda self, kit, part: [metric]))
+    (found,) = [one for one in runtime.kit.metrics() if one.name == "guest_halves"]
+    assert (type(found.value), found.value) == (float, 0.5)
+    runtime.close()
+
+
+LABEL = {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (5, "5 is no om_plugins.Metric"),
+        (Metric("a b", "x", 1), "'a b': a name is letters"),
+        (Metric(5, "x", 1), "5: a name is letters"),
+        (Metric("x" * 301, "x", 1), "a name is letters"),
+        (Metric("x", "x", 1, None, "histogram"), "'histogram' is no counter or gauge"),
+        (Metric("x_total", "x", 1), "leave out '_total'"),
+        (Metric("om_cache_lookups", "x", 1), "om_plugins has metrics of such names"),
+        (Metric("om_http_requests", "x", 1), "om_plugins has metrics of such names"),
+        (Metric("x", 5, 1), "the help 5 is no text"),
+        (Metric("x", "x", True), "True is no number"),
+        (Metric("x", "x", "1"), "'1' is no number"),
+        (Metric("x", "x", None), "None is no number"),
+        (Metric("x", "x", 1j), "is no number"),
+        (Metric("x", "x", float("nan")), "is not between 0"),
+        (Metric("x", "x", float("inf")), "is not between 0"),
+        (Metric("x", "x", 10**400), "is not between 0"),
+        (Metric("x", "x", -1), "is not between 0"),
+        (Metric("x", "x", 1, ["a"]), "are no mapping"),
+        (Metric("x", "x", 1, {"a": 5}), "are no mapping"),
+        (Metric("x", "x", 1, {5: "a"}), "are no mapping"),
+        (Metric("x", "x", 1, {"a b": "c"}), "are no mapping"),
+        (Metric("x", "x", 1, {"a": "\ud800"}), "are no mapping"),
+        (Metric("x", "x", 1, {f"a{n}": "b" for n in range(5)}), "are no mapping of at most 4"),
+    ],
+)
+def test_a_wrong_metric_is_left_out_and_reported_once(wrong, words, caplog):
+    good = Metric("guest_good", "Good", 1)
+    feature = feature_of(metrics=lambda self, kit, part: [wrong, good])
+    runtime = make_runtime(feature, strict=True)
+    for _ in range(3):
+        assert [one for one in runtime.kit.metrics() if one.name == "guest_good"]
+    assert wrong not in runtime.kit.metrics()
+    assert len(re.findall(words, caplog.text)) == 1
+    assert "plugin bringer: the feature 'guest': metrics returned a wrong value" in caplog.text
+    assert re.search(words, reason_of(runtime))
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Metric("x", "about", 1), Metric("x", "another", 1)),
+        (Metric("x", "about", 1), Metric("x", "about", 1, None, "gauge")),
+        (Metric("x", "about", 1), Metric("x_total", "about", 1, None, "gauge")),
+        (Metric("x_total", "about", 1, None, "gauge"), Metric("x", "about", 1)),
+    ],
+)
+def test_a_name_has_one_kind_and_one_help(first, second, caplog):
+    runtime = make_runtime(feature_of(metrics=lambda self, kit, part: [first, second]))
+    names = [(one.name, one.kind, one.about) for one in runtime.kit.metrics()]
+    assert (first.name, first.kind, first.about) in names
+    assert (second.name, second.kind, second.about) not in names
+    assert "a name has one kind and one help" in caplog.text
+    runtime.close()
+
+
+def test_a_metric_of_another_feature_is_not_taken(caplog):
+    def metrics(self, kit, part):
+        return [Metric("x", "about", 1, {"of": self.name})]
+
+    runtime = make_runtime(feature_of("one", metrics=metrics), feature_of("two", metrics=metrics))
+    assert [one.labels for one in runtime.kit.metrics() if one.name == "x"] == [{"of": "one"}]
+    assert "the feature 'one' has the counter x" in caplog.text
+    runtime.close()
+
+
+def test_all_shipped_metrics_have_names_that_are_kept_for_them():
+    runtime = make_runtime(metrics=True, http_cache=True)
+    runtime.start()
+    engine_counts = ["om_engine_answers", "om_fallback_answers", "om_process_cpu_seconds"]
+    for name in [*(one.name for one in runtime.kit.metrics()), *engine_counts]:
+        assert OWN_METRICS.fullmatch(name), name
+    runtime.close()
+
+
+# --- start and close ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_start_that_raises_takes_it_from_no_other(strict, caplog):
+    started = []
+
+    def fail(self, kit, part):
+        raise RuntimeError("no luck")
+
+    last = feature_of("last", start=lambda self, kit, part: started.append(self.name))
+    runtime = make_runtime(feature_of("first", start=fail), last, strict=strict)
+    middleware = OpenManagerMiddleware(answer, runtime=runtime)
+    client = Client(middleware)
+    if strict:
+        with pytest.raises(PluginError, match="'first': start raised RuntimeError: no luck"):
+            client.get("/")
+    else:
+        assert client.get("/").text == "answer"
+        assert "no luck" in caplog.text
+    assert started == ["last"]
+    assert client.get("/").text == "answer"
+    assert started == ["last"]
+    runtime.close()
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_close_that_raises_takes_it_from_no_other(strict, caplog):
+    closed = []
+
+    def fail(self, kit, part):
+        raise SystemExit(1)
+
+    last = feature_of("last", close=lambda self, kit, part: closed.append(self.name))
+    runtime = make_runtime(feature_of("first", close=fail), last, strict=strict)
+    runtime.start()
+    runtime.hub.close = lambda: closed.append("hub")
+    runtime.close()
+    assert closed == ["last", "hub"]
+    assert "plugin bringer: the feature 'first': close raised SystemExit" in caplog.text
+
+
+# --- parts and places -----------------------------------------------------------------------------
+
+
+def test_a_part_of_an_unknown_feature_is_the_plugins_failure():
+    feature = feature_of(build=lambda self, kit, keys: kit.part_of("chache"))
+    runtime = refuse(feature, "'guest' asks for the part of 'chache'.* Did you mean 'cache'")
+    assert runtime.part_of("guest") is None
+    runtime.close()
+
+
+def test_the_part_of_one_that_failed_is_none_for_those_that_need_it():
+    def fail(self, kit, keys):
+        raise RuntimeError("no luck")
+
+    needs = feature_of("needs", build=lambda self, kit, keys: [kit.part_of("broken")])
+    runtime = make_runtime(needs, feature_of("broken", build=fail), strict=False)
+    assert runtime.part_of("needs") == [None]
+    assert "'broken': build raised RuntimeError: no luck" in reason_of(runtime)
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (FeatureSpec(feature_of(), after="haeders"), "'guest' has no place.*mean 'headers'"),
+        (FeatureSpec(feature_of(), after="gateway", before="headers"), "is outside of 'gateway'"),
+        (FeatureSpec(feature_of("headers")), "'headers' has no place: .*has this name; rename it"),
+        (FeatureSpec(feature_of("sound")), "'sound' has no place|another feature has this name"),
+    ],
+)
+def test_a_feature_without_a_place_is_the_plugins_failure(spec, words):
+    if spec.feature.name == "sound":
+        with pytest.raises(PluginError, match=words):
+            make_runtime(spec, Sound(), strict=True)
+        return
+    runtime = refuse(spec, words)
+    assert spec.feature not in [feature for feature, _ in runtime.kit.built()]
+    runtime.close()
+
+
+def test_a_place_that_is_no_text_is_refused():
+    with pytest.raises(PluginError, match="'guest' has after=5: it must be the name"):
+        make_runtime(FeatureSpec(feature_of(), after=5))
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_one_is_placed_beside_another_plugins_whatever_the_order(turned):
+    plugins = [
+        (Bringer(FeatureSpec(feature_of("one"), after="headers")), "one"),
+        (Bringer(FeatureSpec(feature_of("two"), after="one")), "two"),
+    ]
+    runtime = Runtime(host=Host(testing=True), plugins=plugins[::-1] if turned else plugins)
+    names = [feature.name for feature, _ in runtime.kit.built()]
+    at = names.index("headers")
+    assert names[at + 1 : at + 3] == ["one", "two"]
+    runtime.close()
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def table_of(*, prefix="OM_", default=3, value=None):
+    value = key(default, integer(1, 9), "how many", "Guest") if value is None else value
+    body = {"__annotations__": {"guest_limit": "int"}, "guest_limit": value}
+    cls = type("GuestKeys", (Table,), {"PREFIX": prefix, **body})
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (type("GuestKeys", (Table,), {"PREFIX": "OM_"}), ": mark it with @dataclass"),
+        (table_of(value=3), "whose field 'guest_limit' has no check"),
+        (table_of(default=10), "'guest_limit' has the default 10: it must be a whole number"),
+        (table_of(prefix=""), "'guest_limit'.*set its PREFIX to 'OM_'"),
+        (table_of(prefix="GUEST_"), "GUEST_GUEST_LIMIT.*set its PREFIX to 'OM_'"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(table, words):
+    with pytest.raises(TypeError, match=rf"Guest\.keys is GuestKeys.*{words}"):
+        check_feature(feature_of(keys=table))
+    with pytest.raises(PluginError, match=words):
+        make_runtime(feature_of(keys=table), strict=True)
+
+
+def test_a_key_of_another_table_is_the_plugins_failure():
+    cls = type(
+        "GuestKeys",
+        (Table,),
+        {
+            "PREFIX": "OM_",
+            "__annotations__": {"csp_mode": "int"},
+            "csp_mode": key(3, integer(1, 9), "", ""),
+        },
+    )
+    table = dataclass(frozen=True, kw_only=True)(cls)
+    runtime = refuse(feature_of(keys=table), r"'guest' \(Guest\): GuestKeys declares OM_CSP_MODE")
+    assert runtime.part_of("guest") is None
+    runtime.close()
+
+
+def test_the_settings_of_one_that_is_left_out_stop_nothing(caplog):
+    bad = FeatureSpec(feature_of("bad name", keys=table_of()))
+    runtime = make_runtime(bad, strict=False, guest_limit=5)
+    assert "OM_GUEST_LIMIT 5: unknown key" in caplog.text
+    assert "of a plugin that failed" in caplog.text
+    runtime.close()
+
+
+def test_a_name_of_a_feature_in_plugins_disabled_is_known(caplog):
+    runtime = make_runtime(feature_of(), plugins_disabled=["guest"])
+    runtime.start()
+    assert "no plugin has this name" not in caplog.text
+    assert "guest" not in [one.name for one in runtime.plugins.get_statuses()]
+    runtime.close()
+
+
+def test_a_shipped_feature_is_switched_off_by_its_own_settings():
+    with pytest.raises(ConfigError, match=r"OM_PLUGINS_DISABLED .*cache.*its own settings"):
+        make_runtime(plugins_disabled=["cache"])
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_commands_that_are_wrong_or_taken_are_reported(caplog):
+    def commands(self):
+        named = ["", "doctor", "cache", "guest"]
+        return [5, *(Command(name) for name in named)]
+
+    runtime = make_runtime(feature_of(commands=commands), strict=False)
+    found = runtime.kit.commands(["doctor"])
+    assert "guest" in found
+    assert not {"", "doctor"} & set(found)
+    for words in (
+        "5 is no click.Command",
+        "a command has the name ''",
+        "returned 'doctor', which another command is named",
+    ):
+        assert "plugin bringer: the feature 'guest': commands returned" in caplog.text
+        assert words in caplog.text
+    runtime.close()
