@@ -18,7 +18,9 @@ A state is written only until the headers are sent.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +33,24 @@ if TYPE_CHECKING:
 KEY = "om_plugins.state"
 """The environ key of the :class:`RequestState`. It has a dot in it, because every key without one
 stands for a text (PEP 3333; ``wsgiref.validate`` refuses another value)."""
+
+CONDITIONS = (
+    "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE",
+)  # fmt: skip
+"""The conditions of a request (RFC 9110 section 13.1)."""
+_OF_ONE_REQUEST = frozenset(
+    {
+        *CONDITIONS,
+        "HTTP_IF_RANGE", "HTTP_RANGE",
+        "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE",
+        "HTTP_CACHE_CONTROL", "HTTP_PRAGMA",
+        "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "flask._preserve_context",
+        "wsgi.file_wrapper", "wsgi.early_hints", "wsgi.input_terminated",
+    }
+)  # fmt: skip
+_PERSONAL = frozenset(
+    {"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE"}
+)
 
 
 class Nonces:
@@ -283,3 +303,22 @@ def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
             return state
         state = state.inner
     return RequestState(owner, found.reserve_nonce, found)
+
+
+def anonymous_request(environ: dict[str, Any], *, keep_user: bool = False) -> dict[str, Any]:
+    """Build a GET for the address of ``environ``, to be made in the background.
+
+    Cookies and credentials are left out. So are conditions, ranges, the body, and everything that a
+    server or this package put into the environ for this one request.
+
+    Args:
+        environ: a request for the address.
+        keep_user: keep cookies and credentials, for a page that is stored for one user.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in _OF_ONE_REQUEST
+        and (keep_user or name not in _PERSONAL)
+        and not name.startswith("om_plugins.")
+    } | {"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "wsgi.errors": sys.stderr}

@@ -21,10 +21,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..cache.cache import SmartCache
 from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
-from ..core.request_state import KEY
+from ..core.request_state import KEY, anonymous_request
 from ..csp.hashes import note_hash
 from ..http_cache.cache import CacheIntent
-from ..http_cache.layer import anonymous_request
 from .current import current_state
 from .personal import ViewWatch, find_refusal
 

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..cache.refresh import draw_backoff
 from ..core.body import close_body
 from ..core.fork import renew_after_fork
-from ..core.request_state import KEY, RequestState, state_of
+from ..core.request_state import CONDITIONS, KEY, RequestState, anonymous_request, state_of
 from .cache import CacheContext, HttpCachePart
 from .collapsing import RequestCollapser
 from .fields import Directives
@@ -39,27 +37,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("om_plugins")
 
-_CONDITIONS = (
-    "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE",
-)  # fmt: skip
 _NOT_PLAIN = frozenset(
-    {*_CONDITIONS, "HTTP_RANGE", "HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA"}
+    {*CONDITIONS, "HTTP_RANGE", "HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA"}
 )
 """A request with one of these is no plain hit: a cache must look at it."""
 _BYPASSING = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_UPGRADE")
-_OF_ONE_REQUEST = frozenset(
-    {
-        *_CONDITIONS,
-        "HTTP_IF_RANGE", "HTTP_RANGE",
-        "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT", "HTTP_UPGRADE",
-        "HTTP_CACHE_CONTROL", "HTTP_PRAGMA",
-        "werkzeug.request", "werkzeug.socket", "gunicorn.socket", "flask._preserve_context",
-        "wsgi.file_wrapper", "wsgi.early_hints", "wsgi.input_terminated",
-    }
-)  # fmt: skip
-_PERSONAL = frozenset(
-    {"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE"}
-)
 
 
 class HttpCacheLayer:
@@ -339,25 +321,6 @@ class HttpCacheLayer:
         known = tuple(key for key in keys if key is not None)
         if known:
             self._store.purge(Purge(idents=known), later=True)
-
-
-def anonymous_request(environ: dict[str, Any], *, keep_user: bool = False) -> dict[str, Any]:
-    """Build a GET for the address of ``environ``, to be made in the background.
-
-    Cookies and credentials are left out. So are conditions, ranges, the body, and everything that a
-    server or this package put into the environ for this one request.
-
-    Args:
-        environ: a request for the address.
-        keep_user: keep cookies and credentials, for a page that is stored for one user.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if name not in _OF_ONE_REQUEST
-        and (keep_user or name not in _PERSONAL)
-        and not name.startswith("om_plugins.")
-    } | {"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "wsgi.errors": sys.stderr}
 
 
 def _client_allows(

@@ -23,7 +23,15 @@ from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.builtin.engines.wsgi import WsgiEngine
-from om_plugins.core.request_state import KEY, Nonces, RequestState, begin, end, state_of
+from om_plugins.core.request_state import (
+    KEY,
+    Nonces,
+    RequestState,
+    anonymous_request,
+    begin,
+    end,
+    state_of,
+)
 from om_plugins.csp.nonce import nonce
 from om_plugins.csp.override import override
 from om_plugins.types import Call, HttpRequest
@@ -422,3 +430,36 @@ def test_page_and_header_take_theirs_from_those_of_the_layer(ask, monkeypatch):
     monkeypatch.setattr(os, "urandom", lambda size: pytest.fail("asked the system for one"))
     taken = {ask(RequestState(None, nonces.take)) for _ in range(20)}
     assert len(taken) == 20
+
+
+# --- a request in the background ------------------------------------------------------------------
+
+
+def background(**fields):
+    environ = create_environ("/page?x=1", "http://h.example", method="HEAD", headers=fields)
+    return environ, anonymous_request(environ)
+
+
+def test_it_is_a_get_for_the_same_address():
+    before, made = background(Accept_Language="de")
+    for name in ("PATH_INFO", "QUERY_STRING", "HTTP_HOST", "wsgi.url_scheme"):
+        assert made[name] == before[name]
+    assert made["REQUEST_METHOD"] == "GET"
+    assert made["wsgi.input"].read() == b""
+
+
+def test_cookies_credentials_conditions_and_ranges_are_left_out():
+    headers = {
+        "Cookie": "a=b",
+        "Authorization": "Basic x",
+        "If-None-Match": '"a"',
+        "Range": "bytes=0-1",
+        "Cache-Control": "no-cache",
+    }
+    environ = create_environ("/", headers=headers) | {"REMOTE_USER": "me", "om_plugins.state": "x"}
+    made = anonymous_request(environ)
+    left = {name for name in made if name.startswith("HTTP_")} - {"HTTP_HOST"}
+    assert left == set()
+    assert "REMOTE_USER" not in made
+    assert "om_plugins.state" not in made
+    assert anonymous_request(environ, keep_user=True)["HTTP_COOKIE"] == "a=b"
