@@ -305,14 +305,17 @@ def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
     return RequestState(owner, found.reserve_nonce, found)
 
 
-def anonymous_request(environ: dict[str, Any], *, keep_user: bool = False) -> dict[str, Any]:
-    """Build a GET for the address of ``environ``, to be made in the background.
+def build_background_request(
+    environ: WSGIEnvironment, state: RequestState, *, keep_user: bool = False
+) -> WSGIEnvironment:
+    """Build the environ of a GET for the same address, to be made in the background.
 
     Cookies and credentials are left out. So are conditions, ranges, the body, and everything that a
     server or this package put into the environ for this one request.
 
     Args:
         environ: a request for the address.
+        state: of that request; the new one gets its :meth:`~RequestState.successor`.
         keep_user: keep cookies and credentials, for a page that is stored for one user.
     """
     return {
@@ -321,4 +324,9 @@ def anonymous_request(environ: dict[str, Any], *, keep_user: bool = False) -> di
         if name not in _OF_ONE_REQUEST
         and (keep_user or name not in _PERSONAL)
         and not name.startswith("om_plugins.")
-    } | {"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "wsgi.errors": sys.stderr}
+    } | {
+        "REQUEST_METHOD": "GET",
+        "wsgi.input": BytesIO(),
+        "wsgi.errors": sys.stderr,
+        KEY: state.successor(),
+    }

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, ParamSpec, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypedDict
 
 from flask import Flask, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
@@ -21,11 +21,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..cache.cache import SmartCache
 from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
-from ..core.request_state import KEY, anonymous_request
+from ..core.request_state import build_background_request
 from ..csp.hashes import note_hash
-from ..http_cache.cache import CacheIntent
 from .current import current_state
 from .personal import ViewWatch, find_refusal
+
+if TYPE_CHECKING:
+    from ..http_cache.cache import CacheIntent
 
 P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
@@ -317,7 +319,9 @@ class _ViewLookup:
     def make_background_fetch(self) -> Callable[[], _Stored]:
         """Make the fetcher of a refresh. It runs the view again, in a separate request."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        environ = _build_background_environ(request.environ, keep_user=bool(self.user))
+        environ = build_background_request(
+            request.environ, current_state(), keep_user=bool(self.user)
+        )
 
         def fetch() -> _Stored:
             with app.request_context(environ):
@@ -346,9 +350,3 @@ class _ViewLookup:
 
 def _is_gone(stored: _Stored) -> bool:
     return stored[0] in _GONE
-
-
-def _build_background_environ(environ: dict[str, Any], *, keep_user: bool) -> dict[str, Any]:
-    fresh = anonymous_request(environ, keep_user=keep_user)
-    fresh[KEY] = current_state().successor()
-    return fresh

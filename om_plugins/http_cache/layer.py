@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache.refresh import draw_backoff
 from ..core.body import close_body
 from ..core.fork import renew_after_fork
-from ..core.request_state import CONDITIONS, KEY, RequestState, anonymous_request, state_of
+from ..core.request_state import CONDITIONS, KEY, RequestState, build_background_request, state_of
 from .cache import CacheContext, HttpCachePart
 from .collapsing import RequestCollapser
 from .fields import Directives
@@ -255,7 +255,7 @@ class HttpCacheLayer:
             if job in self._refreshing or (entry is not None and now < entry.retry_at):
                 return
             self._refreshing.add(job)
-        request = anonymous_request(environ) | {KEY: state_of(environ).successor()}
+        request = build_background_request(environ, state_of(environ))
         accepted = self._scheduler.submit(
             partial(self._refresh, job, key, request, entry), name="http-cache-refresh"
         )
