@@ -25,13 +25,11 @@ from ..core.fork import renew_after_fork
 from ..errors import ConfigError, suggest
 from ..protocols import Clock, Hub, Lease, Scheduler
 from .chain import EngineChain
-from .options import ChainPolicy, EngineOptions
+from .options import DEFAULT_LASTS_S, ChainPolicy, EngineOptions
 
 logger = logging.getLogger("om_plugins")
 
 EVERY_CHAIN = "*"
-DEFAULT_LASTS_S = 86_400.0
-"""A change lasts a day when the operator does not say how long."""
 POLL_INTERVAL_S = 1.0
 """How often a worker reads the changes of others."""
 _KEY = "live:settings:2"

@@ -13,6 +13,8 @@ from ..settings.table import Table, key
 
 BALANCES = ("round_robin", "least_in_flight", "lowest_latency", "in_order")
 """How an engine of a tier is chosen."""
+DEFAULT_LASTS_S = 86_400.0
+"""A change of a running chain lasts a day when the operator does not say how long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from flask import Flask, current_app, has_app_context
 
 from ..cache.cache import SmartCache
-from ..chains.live_settings import DEFAULT_LASTS_S
+from ..chains.options import DEFAULT_LASTS_S
 from ..core.moved import refuse_arguments
 from ..runtime import Runtime
 from ..settings.signatures import ChainChanges
