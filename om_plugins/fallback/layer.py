@@ -255,8 +255,8 @@ class _GuardedRequest:
             Exception: the same error, when nothing answers instead.
         """
         self._give_up_copy()
-        told = self._state.raised
-        meant = told is not None and told[0] == id(error)
+        raised = self._state.raised
+        meant = raised is not None and raised[0] == id(error)
         if self._state.fallback is not None:
             self._guard = self._layer.of_view(self._state.fallback)
         guard = self._guard
