@@ -96,17 +96,17 @@ class Dashboard:
             if is_table:
                 tables[name] = encoded
             else:
-                data.update(encoded)
+                data = {**encoded, **data}  # a third party's come last, and replace nothing
         return tables, data
 
     def _list_plugins(self) -> list[Any]:
         return [
             {
-                "name": one.name,
+                "name": _clean(one.name),
                 "state": one.state,
-                "version": one.version,
-                "source": one.source,
-                "about": one.reason or one.summary,
+                "version": _clean(one.version),
+                "source": _clean(one.source),
+                "about": _clean(one.reason or one.summary),
             }
             for one in self._kit.plugins.get_statuses()
         ]
@@ -115,6 +115,10 @@ class Dashboard:
         order = ("fail", "warn", "ok")
         found = sorted(examine(self._kit), key=lambda one: order.index(one.level))
         return msgspec.to_builtins(found)
+
+
+def _clean(text: object) -> str:
+    return str(text).encode("utf-8", "backslashreplace").decode()  # a plugin's may be no Unicode
 
 
 def _read_card(card: Card) -> tuple[bool, dict[str, Any]]:

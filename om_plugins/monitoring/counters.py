@@ -22,6 +22,7 @@ from .. import signals
 from ..core.body import convert
 from ..core.fork import renew_after_fork
 from ..core.histogram import Histogram, bucket_of
+from ..plugins.feature_checks import MAX_LABELS, MAX_TEXT, MOST
 from ..plugins.kit import Metric
 from ..protocols import Clock, Hub
 from ..types import Health
@@ -43,8 +44,6 @@ Totals = dict[tuple[str, ...], list[float]]
 
 MAX_ROWS = 1_000
 MAX_METRICS = 10_000
-MAX_LABELS = 4
-MAX_TEXT = 300
 MOST_ROWS = 20_000
 """The greatest number of rows that is read from one worker."""
 TTL_S = 86_400.0
@@ -63,8 +62,7 @@ _COMMON = "monitor/totals2-ended"
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 _Labels = Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1, max_length=3 + 2 * MAX_LABELS)]
-_MOST = 1e18
-_Amount = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+_Amount = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
 _Numbers = Annotated[list[_Amount], msgspec.Meta(min_length=1, max_length=32)]
 
 
@@ -114,7 +112,7 @@ def count_metrics(metrics: Iterable[Metric]) -> Totals:
     found: Totals = {}
     for one in metrics:
         labels = sorted((one.labels or {}).items())
-        if not 0 <= one.value <= _MOST or len(labels) > MAX_LABELS:
+        if not 0 <= one.value <= MOST or len(labels) > MAX_LABELS:
             continue
         texts = (one.kind, one.name, one.about, *(text for pair in labels for text in pair))
         key = tuple(str(text)[:MAX_TEXT] for text in texts)

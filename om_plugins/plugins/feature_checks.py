@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .kit import Card, Finding, Metric
 
@@ -27,10 +27,11 @@ OWN_METRICS = re.compile(
 
 MOST = 1e18
 """The greatest amount of a metric."""
+MAX_LABELS = 4
+MAX_TEXT = 300
+"""The longest name of a metric; longer helps and labels are cut."""
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
-_LONGEST = 300
-_MOST_LABELS = 4
 _LEVELS = ("ok", "warn", "fail")
 
 
@@ -51,15 +52,12 @@ def is_text(value: object) -> bool:
     return True
 
 
-def check_layer(layer: object) -> Any:
-    """Refuse what is no WSGI app.
-
-    Raises:
-        TypeError: it is neither ``None`` nor callable.
-    """
-    if layer is not None and not callable(layer):
-        raise TypeError(f"{layer!r} is no WSGI app: return one, or None for no layer")
-    return layer
+def check_layer(layer: object, problems: list[str]) -> WSGIApplication | None:
+    """Return a WSGI app or ``None``; add a text to ``problems`` for anything else."""
+    if layer is None or callable(layer):
+        return layer
+    problems.append(f"{layer!r} is no WSGI app: return one, or None for no layer")
+    return None
 
 
 def check_endpoints(found: object, problems: list[str]) -> dict[str, WSGIApplication]:
@@ -157,7 +155,7 @@ def check_metric(metric: object) -> Metric:
 
     name, labels = metric.name, metric.labels
     value: object = metric.value
-    if not (is_text(name) and _NAME.fullmatch(name) and len(name) <= _LONGEST):
+    if not (is_text(name) and _NAME.fullmatch(name) and len(name) <= MAX_TEXT):
         raise ValueError(f"the metric {name!r}: a name is letters, digits and '_'")
     if metric.kind not in ("counter", "gauge"):
         raise ValueError(f"the metric {name}: the kind {metric.kind!r} is no counter or gauge")
@@ -182,12 +180,12 @@ def check_metric(metric: object) -> Metric:
         labels = {}
     if not (
         isinstance(labels, Mapping)
-        and len(labels) <= _MOST_LABELS
+        and len(labels) <= MAX_LABELS
         and all(is_text(text) for pair in labels.items() for text in pair)
         and all(_NAME.fullmatch(label) for label in labels)
     ):
         raise ValueError(
-            f"the metric {name}: the labels {labels!r} are no mapping of at most {_MOST_LABELS} "
+            f"the metric {name}: the labels {labels!r} are no mapping of at most {MAX_LABELS} "
             "names to texts"
         )
     return Metric(str(name), str(metric.about), number, dict(labels), metric.kind)

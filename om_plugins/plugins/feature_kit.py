@@ -107,12 +107,7 @@ class FeatureKit(Kit):
             PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
         """
         layer = self.ask(name, "layer", self, part, app)
-        try:
-            found: WSGIApplication | None = check_layer(layer)
-        except TypeError as error:
-            self._report(name, "layer", f"returned {error}", None)
-            return None
-        return found
+        return self._check(name, "layer", layer, check_layer)
 
     def start(self) -> None:
         """Start the features in this process.
@@ -231,7 +226,7 @@ class FeatureKit(Kit):
 
     def cards(self, read: Callable[[Card], Any] = lambda card: card) -> dict[str, Any]:
         found = {}
-        for feature, part in self.built():
+        for feature, part in self._built_ours_first():
 
             def ask(feature: Feature[Any, Any] = feature, part: Any = part) -> Any:
                 card = check_card(_refuse_coroutine(feature.card(self, part)))

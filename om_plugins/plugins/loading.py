@@ -206,8 +206,8 @@ def find_plugin_name(plugin: object) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the class and the text of an error."""
-    text = str(error)
+    """Return the class and the text of an error, in text that can be encoded."""
+    text = str(error).encode("utf-8", "backslashreplace").decode()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

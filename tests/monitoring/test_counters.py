@@ -13,13 +13,13 @@ from om_plugins.monitoring.counters import (
     COMMON_TTL_S,
     ENDED_AFTER_S,
     LIVE_S,
-    MAX_LABELS,
     MAX_ROWS,
     SharedCounters,
     count_below_bounds,
     count_metrics,
     count_requests,
 )
+from om_plugins.plugins.feature_checks import MAX_LABELS
 from om_plugins.plugins.kit import Host, Metric
 from om_plugins.runtime import Runtime
 from om_plugins.testing import FakeClock

@@ -6,12 +6,14 @@ Covers ``om_plugins.plugins.kit``, ``om_plugins.plugins.feature_kit`` and
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
+import msgspec
 import pytest
 from click import Command
 from werkzeug.test import Client
@@ -29,6 +31,8 @@ from om_plugins import (
     key,
     signals,
 )
+from om_plugins.console.dashboard import Dashboard
+from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.plugins.feature import check_feature
 from om_plugins.plugins.feature_checks import OWN_METRICS, nearest
@@ -786,4 +790,62 @@ def test_commands_that_are_wrong_or_taken_are_reported(caplog):
     ):
         assert "plugin bringer: the feature 'guest': commands returned" in caplog.text
         assert words in caplog.text
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        Card("\ud800", [("asked", 1)]),
+        Card("Guest", [("\ud800", 1)]),
+        Card("Guest", 5),
+        Card("Guest", data={"guest": "\ud800"}),
+        Card("Guest", data={"guest": {1: object()}}),
+    ],
+)
+def test_a_card_that_is_no_json_is_left_out_of_the_overview(card, caplog):
+    runtime = make_runtime(feature_of(card=lambda self, kit, part: card), Sound())
+    overview = json.loads(msgspec.json.encode(Dashboard(runtime.kit).read("minutes")))
+    assert overview["cards"]["sound"]["title"] == "Plain"
+    assert "guest" not in overview["cards"]
+    assert "guest" not in overview
+    assert "plugin bringer: the feature 'guest': card raised" in caplog.text
+    runtime.close()
+
+
+def test_the_data_of_a_card_replaces_nothing_of_the_others():
+    plain = make_runtime()
+    expected = set(plain.kit.cards())
+    shipped = {key for card in plain.kit.cards().values() for key in card.data or {}}
+    plain.close()
+    data = dict.fromkeys([*shipped, "at", "guest"], "taken")
+    card = Card("Guest", data=data)
+    feature = FeatureSpec(feature_of(card=lambda self, kit, part: card), before="deadline")
+    runtime = make_runtime(feature)
+    overview = Dashboard(runtime.kit).read("minutes")
+    assert [key for key, value in overview.items() if value == "taken"] == ["guest"]
+    assert set(runtime.kit.cards()) == {*expected, "guest"}
+    runtime.close()
+
+
+def test_an_error_that_is_no_unicode_takes_the_overview_from_nobody(caplog):
+    caplog.set_level("CRITICAL", "om_plugins")  # pytest-xdist cannot send its traceback
+
+    def fail(self, kit, part):
+        raise RuntimeError("\ud800")
+
+    runtime = make_runtime(feature_of(card=fail, endpoints=fail), strict=False)
+    runtime.kit.cards()
+    overview = json.loads(msgspec.json.encode(Dashboard(runtime.kit).read("minutes")))
+    (about,) = [one["about"] for one in overview["plugins"] if one["name"] == "bringer"]
+    assert "card raised RuntimeError: \\ud800" in about
+    runtime.close()
+
+
+def test_the_doctor_names_the_plugin_of_a_broken_feature():
+    runtime = make_runtime(feature_of(endpoints=lambda self, kit, part: 5), strict=False)
+    (found,) = [one for one in examine(runtime.kit) if one.subject == "plugin bringer"]
+    assert found.level == "fail"
+    assert "the feature 'guest': endpoints returned a wrong value" in found.message
+    assert found.way_out
     runtime.close()

@@ -914,3 +914,22 @@ def test_flask_om_plugins_names_every_broken_one_and_the_app_answers(
     assert "fail  plugin broken-misspelt: It is not used: om_engine is not a hook" in doctor.stdout
     answered = run("-c", "from shop import app; print(app.test_client().get('/').json)")
     assert answered.stdout == "{'answer': 'Hello, Ada'}\n", answered.stderr
+
+
+def test_a_startup_that_raises_takes_it_from_no_other() -> None:
+    started = []
+
+    def fail() -> None:
+        raise RuntimeError("no luck")
+
+    def start() -> None:
+        started.append("started")
+
+    for first, last in ((fail, start), (start, fail)):
+        plugins = {
+            "one": plugin(om_startup=marked(first)),
+            "two": plugin(om_startup=marked(last)),
+        }
+        with pytest.raises(PluginError, match="no luck"):
+            host(plugins, strict=True).startup()
+    assert started == ["started", "started"]
