@@ -115,21 +115,20 @@ class HttpCacheLayer:
 
         Args:
             environ: the request.
-            key: of its address, if it is known.
+            key: of its address, if it is known and the request is a GET.
 
         Returns:
             Its entry, the response, and the monotonic time now; ``None`` when there is none.
         """
-        if environ["REQUEST_METHOD"] == "GET":
-            if key is None:
-                key = self._build_key(environ)
-            entry: Any = self._entries.get(key) if key is not None else None
-            if entry is not None:
-                now = self._now()
-                if now < entry.fresh_until and environ.keys().isdisjoint(_NOT_PLAIN):
-                    response = entry.content
-                    if type(response) is StoredResponse:
-                        return entry, response, now
+        if key is None and environ["REQUEST_METHOD"] == "GET":
+            key = self._build_key(environ)
+        entry: Any = self._entries.get(key) if key is not None else None
+        if entry is not None:
+            now = self._now()
+            if now < entry.fresh_until and environ.keys().isdisjoint(_NOT_PLAIN):
+                response = entry.content
+                if type(response) is StoredResponse:
+                    return entry, response, now
         return None
 
     def count_hit(self, entry: MemoryEntry, response: StoredResponse, now: float) -> Headers:
