@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..console.doctor import examine
 from ..csp.feature import CspKeys
+from ..errors import PluginError
 from ..features import shipped
 from ..flask.app_state import KEY, AppEntry
 from ..headers.feature import HeaderKeys
@@ -76,6 +78,12 @@ def _find_brought_commands(ctx: click.Context) -> dict[str, click.Command]:
         return {}
 
 
+def _check_commands(kit: Kit) -> None:
+    """Write wrong commands of the app's plugins into the plugins' status, to be shown."""
+    with suppress(PluginError):
+        kit.commands(om_group.commands)
+
+
 def _current_runtime() -> Runtime:
     runtime: Runtime | None = current_app.extensions.get(KEY)
     if runtime is None:
@@ -94,6 +102,7 @@ om_group = FeatureCommands("om", help="Look at om_plugins: its plugins, settings
 @click.pass_obj
 def plugins(kit: Kit, as_json: bool) -> None:
     """List the plugins, also those that failed or were left out, with the reason."""
+    _check_commands(kit)
     statuses = kit.plugins.get_statuses()
     if as_json:
         print_json([dataclasses.asdict(status) for status in statuses])
@@ -109,6 +118,7 @@ def plugins(kit: Kit, as_json: bool) -> None:
 @click.pass_obj
 def doctor(kit: Kit, as_json: bool) -> None:
     """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
+    _check_commands(kit)
     order = ("fail", "warn", "ok")
     findings = [*examine(kit), *_examine_flask(current_app, kit)]
     findings.sort(key=lambda finding: order.index(finding.level))

@@ -201,14 +201,6 @@ class FeatureKit(Kit):
         return found
 
     def commands(self, taken: Collection[str] = ()) -> dict[str, Command]:
-        """The commands of all features by name.
-
-        Args:
-            taken: names that no feature can have.
-
-        Raises:
-            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
-        """
         found: dict[str, Command] = {}
         for feature, _ in self._built_ours_first():
             name = feature.name

@@ -36,6 +36,9 @@ from .loading import (
 
 logger = logging.getLogger("om_plugins")
 
+_LONGEST = 600
+"""The longest text of several failures of one plugin; after it, the last one stands alone."""
+
 MakeContext = Callable[[str, object, logging.Logger], PluginContext]
 
 
@@ -357,9 +360,11 @@ class PluginHost:
         """
         record = self._registered.get(name)
         if record is not None and record.status.state == "active":
-            if record.status.reason != reason:  # else it is counted
-                record.status.failures += 1
-            record.status.reason = reason
+            status = record.status
+            if status.reason != reason:  # else it is counted
+                joined = f"{status.reason}; {reason}"
+                status.reason = joined if status.failures and len(joined) < _LONGEST else reason
+                status.failures += 1
         if self.strict and not running:
             raise PluginError(name, reason) from cause
         logger.error("plugin %s: %s", name, reason, exc_info=cause)

@@ -6,7 +6,7 @@ A :class:`Kit` is to a feature what a :class:`~om_plugins.protocols.PluginContex
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import logging
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from click import Command
     from jinja2 import Environment
 
 
@@ -216,6 +217,17 @@ class Kit(ABC):
     @abstractmethod
     def endpoints(self) -> dict[str, WSGIApplication]:
         """The endpoints of all features by their path below ``OM_PREFIX``."""
+
+    @abstractmethod
+    def commands(self, taken: Collection[str] = ()) -> dict[str, Command]:
+        """The commands of all features by name.
+
+        Args:
+            taken: names that no feature can have.
+
+        Raises:
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
 
     @abstractmethod
     def cards(self, read: Callable[[Card], Any] = lambda card: card) -> dict[str, Any]:

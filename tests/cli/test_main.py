@@ -200,6 +200,17 @@ def test_a_broken_plugin_is_named_and_stays_on_its_line() -> None:
     assert "om_engines raised RuntimeError: no luck [2J forged line" in line
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_command_that_is_taken_is_shown_in_the_name_of_its_plugin(strict: bool) -> None:
+    app, _ = make_app(bring("tours", lambda: [make_command("doctor")]), OM_STRICT=strict)
+    words = "the feature 'tours': commands returned 'doctor', which another command is named"
+    shown = [row["reason"] for row in run_json(app, "plugins") if words in row["reason"]]
+    assert len(shown) == 1
+    done = run(app, "doctor")
+    assert words in done.output
+    assert done.exit_code == 1
+
+
 # --- settings -----------------------------------------------------------------------------------
 
 

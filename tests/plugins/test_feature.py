@@ -849,3 +849,19 @@ def test_the_doctor_names_the_plugin_of_a_broken_feature():
     assert "the feature 'guest': endpoints returned a wrong value" in found.message
     assert found.way_out
     runtime.close()
+
+
+def test_the_status_of_a_plugin_has_all_its_failures():
+    found = {"x": answer, "/y": 5}
+    runtime = make_runtime(feature_of(endpoints=lambda self, kit, part: found), strict=False)
+    assert "'x': a path is text" in reason_of(runtime)
+    assert "'/y': 5 is no WSGI app" in reason_of(runtime)
+    runtime.close()
+
+
+def test_of_many_failures_the_status_has_the_last_ones():
+    found = {f"/x{number}": 5 for number in range(100)}
+    runtime = make_runtime(feature_of(endpoints=lambda self, kit, part: found), strict=False)
+    assert "'/x99': 5 is no WSGI app" in reason_of(runtime)
+    assert len(reason_of(runtime)) <= 600
+    runtime.close()
