@@ -52,6 +52,12 @@ def is_text(value: object) -> bool:
     return True
 
 
+def _iterate(found: object) -> Iterable[object]:
+    if not isinstance(found, Iterable):
+        raise TypeError(f"it returned {found!r}: return a list")
+    return found
+
+
 def check_layer(layer: object, problems: list[str]) -> WSGIApplication | None:
     """Return a WSGI app or ``None``; add a text to ``problems`` for anything else."""
     if layer is None or callable(layer):
@@ -91,12 +97,16 @@ def _explain_path(path: object) -> str:
     return ""
 
 
-def check_commands(found: Iterable[object], problems: list[str]) -> list[Command]:
-    """Return the commands with a name; add a text to ``problems`` for each other one."""
+def check_commands(found: object, problems: list[str]) -> list[Command]:
+    """Return the commands with a name; add a text to ``problems`` for each other one.
+
+    Raises:
+        TypeError: it is no list.
+    """
     from click import Command
 
     sound = []
-    for one in found:
+    for one in _iterate(found):
         if not isinstance(one, Command):
             problems.append(f"{one!r} is no click.Command")
         elif not (is_text(one.name) and one.name):
@@ -117,10 +127,14 @@ def check_card(card: object) -> Card | None:
     return card
 
 
-def check_findings(found: Iterable[object], problems: list[str]) -> list[Finding]:
-    """Return the sound findings; add a text to ``problems`` for each other one."""
+def check_findings(found: object, problems: list[str]) -> list[Finding]:
+    """Return the sound findings; add a text to ``problems`` for each other one.
+
+    Raises:
+        TypeError: it is no list.
+    """
     sound = []
-    for one in found:
+    for one in _iterate(found):
         if not isinstance(one, Finding):
             problems.append(f"{one!r} is no om_plugins.Finding")
         elif one.level not in _LEVELS:
@@ -132,10 +146,14 @@ def check_findings(found: Iterable[object], problems: list[str]) -> list[Finding
     return sound
 
 
-def check_metrics(found: Iterable[object], problems: list[str]) -> list[Metric]:
-    """Return the sound metrics; add a text to ``problems`` for each other one."""
+def check_metrics(found: object, problems: list[str]) -> list[Metric]:
+    """Return the sound metrics; add a text to ``problems`` for each other one.
+
+    Raises:
+        TypeError: it is no list.
+    """
     sound = []
-    for one in found:
+    for one in _iterate(found):
         try:
             sound.append(check_metric(one))
         except ValueError as error:

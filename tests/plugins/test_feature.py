@@ -865,3 +865,13 @@ def test_of_many_failures_the_status_has_the_last_ones():
     assert "'/x99': 5 is no WSGI app" in reason_of(runtime)
     assert len(reason_of(runtime)) <= 600
     runtime.close()
+
+
+@pytest.mark.parametrize("method", ["metrics", "findings"])
+@pytest.mark.parametrize("found", [None, 5])
+def test_what_is_no_list_is_reported_with_the_way_out(method, found, caplog):
+    runtime = make_runtime(feature_of(**{method: lambda self, kit, part: found}), Sound())
+    assert "om_plain" in [one.name for one in runtime.kit.metrics()]
+    assert "plain" in [one.subject for one in runtime.kit.findings()]
+    assert f"{method} raised TypeError: it returned {found!r}: return a list" in caplog.text
+    runtime.close()
