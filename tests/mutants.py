@@ -100,7 +100,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "policies/error_table.py",
         'return idempotent or sent_of(error) == "no"',
         "return True",
-        "tests/policies/test_error_table.py",
+        "tests/chains/test_execute.py",
     ),
     Mutant(
         "chains/execute.py",
@@ -148,7 +148,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core/access.py",
         'if site in ("same-origin", "none"):',
         'if site in ("same-origin", "same-site", "none"):',
-        "tests/gateway/test_layer.py",
+        "tests/core/test_access.py",
     ),
     Mutant(
         "core/body.py",
@@ -220,7 +220,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "gateway/request.py",
         "if not _JSON.fullmatch(kind):",
         "if False:",
-        "tests/gateway/test_layer.py",
+        "tests/gateway/test_request.py",
     ),
     Mutant(
         "headers/hsts.py",

@@ -27,13 +27,13 @@ def read(url):
 
 
 @pytest.mark.parametrize(
-    "policy",
+    "defaults",
     [{}, {"breaker_min_calls": 100_000, "retry_budget_floor": 0.0}],
     ids=["as shipped", "without its breaker"],
 )
-def test_a_total_outage_costs_at_most_one_and_a_fifth(upstream, capsys, policy):
+def test_a_total_outage_costs_at_most_one_and_a_fifth(upstream, capsys, defaults):
     down = upstream(fail=1.0)
-    runtime = Runtime(Settings(**policy))
+    runtime = Runtime(Settings(chain_defaults=defaults))
     runtime.add_engine(
         EngineSpec(HttpEngine("up", down.url, idempotent=True, pool_size=64), "c", 1)
     )
