@@ -338,6 +338,7 @@ class SmartCache:
         self,
         key: Key,
         fetcher: Fetcher,
+        retry: None = None,
         *,
         stale_time: float | None = None,
         cache_time: float | None = None,
@@ -351,7 +352,6 @@ class SmartCache:
         negative: Callable[[Any], bool] | None = None,
         live: bool | str | Iterable[str] = False,
         background: Callable[[], Fetcher] | None = None,
-        retry: None = None,
     ) -> Any:
         """Return the value; fetch a missing one, and refresh a stale one in the background.
 
@@ -361,6 +361,7 @@ class SmartCache:
         Args:
             key: text, or a tuple of typed atoms (see :func:`.keys.encode`).
             fetcher: called without arguments; ``async def`` works where no event loop runs.
+            retry: the old name of ``retries``; any value is an error.
             stale_time: seconds for which the value is fresh for this caller.
             cache_time: seconds after which the value is gone.
             retries: further attempts. On a miss they follow at once, with pauses of at most one
@@ -383,7 +384,6 @@ class SmartCache:
                 such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
                 in the background instead of ``fetcher``.
-            retry: the old name of ``retries``; any value is an error.
 
         Raises:
             Exception: the fetcher's error, when there is no value.
@@ -409,7 +409,7 @@ class SmartCache:
                     self._record_entry(entry, fresh=True)
                 return decode(entry.data)
         check_fetcher(fetcher)
-        if retry is not None:  # no ``**renamed``: hits would pay for its dict
+        if retry is not None:  # before the star, so that a hit pays nothing for its default
             refuse_arguments("query", ["retry"], retry="retries")  # type: ignore[unreachable]
         tags = normalize_tags(tags)
         here = self._here()
