@@ -330,7 +330,7 @@ class ChainExhausted(OpenManagerError, ExceptionGroup[Exception]):
 def suggest(
     name: object, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6
 ) -> str:
-    """Return the known name that is most similar, as ``did you mean 'redis'?``.
+    """Return the known name that is most similar, as ``did you mean 'redis'?``, in any case.
 
     Args:
         name: the unknown name.
@@ -339,9 +339,10 @@ def suggest(
         cutoff: how similar a name must be, 0 to 1 (see :func:`difflib.get_close_matches`).
     """
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)
+    folded = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=cutoff)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {folded[near[0]]!r}?"
     return f"known are {', '.join(names)}" if otherwise is None else otherwise
 
 

@@ -104,6 +104,7 @@ def test_all_rate_limited_counts_engines_that_were_cooling_down() -> None:
 
 def test_the_most_similar_name_is_suggested():
     assert suggest("redsi", ["memory", "redis"]) == "did you mean 'redis'?"
+    assert suggest("CAMERA", ["Camera", "usb"]) == "did you mean 'Camera'?"
 
 
 def test_without_a_similar_name_all_are_listed_or_the_given_text_is_returned():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -90,7 +89,7 @@ def fold_source(source: str) -> str:
 
 def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the reason of an error about an unknown name: a similar name, or all known ones."""
-    return f"unknown {kind}; {suggest(str(name).strip().lower(), sorted(known))}"
+    return f"unknown {kind}; {suggest(str(name).strip(), sorted(known))}"
 
 
 def _check_word(directive: str, word: str) -> str:
@@ -196,7 +195,6 @@ def _check_place(source: str) -> str:
 
 
 def _check_scheme(scheme: str) -> str:
-    near = difflib.get_close_matches(scheme.lower(), sorted(_SCHEMES), n=1, cutoff=0.85)
-    if near and near[0] != scheme.lower():
+    if scheme.lower() not in _SCHEMES and suggest(scheme, _SCHEMES, "", cutoff=0.85):
         return explain_unknown("scheme", scheme, _SCHEMES)
     return ""

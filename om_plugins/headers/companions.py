@@ -7,14 +7,13 @@ section 7.2).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..csp.presets import FRAME_ANCESTORS
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..settings.kinds import FEATURES, HEADERS
 from ..settings.table import Check
 from .permissions_policy import build_permissions_policy
@@ -181,11 +180,7 @@ def _check(name: str, value: str, where: str = "OM_HEADERS") -> None:
 
 
 def _explain_value(word: str, allowed: Iterable[str]) -> str:
-    folded = {one.lower(): one for one in allowed}
-    near = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
-    if near:
-        return f"unknown value {word!r}; did you mean {folded[near[0]]!r}?"
-    return f"unknown value {word!r}; known are {', '.join(sorted(allowed))}"
+    return f"unknown value {word!r}; {suggest(word, sorted(allowed))}"
 
 
 def apply_changes(

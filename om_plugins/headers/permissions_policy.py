@@ -60,7 +60,7 @@ def build_permissions_policy(
     for feature, allowed in features.items():
         key = f"{where}[{feature!r}]"
         if feature not in FEATURES:
-            hint = suggest(feature.lower(), sorted(FEATURES), f"they are listed at {_LIST}")
+            hint = suggest(feature, sorted(FEATURES), f"they are listed at {_LIST}")
             raise ConfigError(key, list(allowed), f"unknown feature; {hint}")
         words = [_write_word(key, one) for one in allowed]
         if "*" in words:

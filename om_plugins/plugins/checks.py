@@ -6,7 +6,6 @@ These checks find both when the plugin is loaded. Their messages tell what to wr
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import pluggy
 
 from .. import hookspecs
+from ..errors import suggest
 from ..protocols import Engine
 from ..types import EngineSpec
 
@@ -90,9 +90,7 @@ def find_unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
 
 def _explain_unknown_hook(name: str, hook: str) -> str:
     shown = hook if hook == name else f"{hook} (specname of {name})"
-    near = difflib.get_close_matches(hook, list(HOOKS), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "hooks are " + ", ".join(HOOKS)
-    return f"{shown} is not a hook; {hint}"
+    return f"{shown} is not a hook; {suggest(hook, HOOKS, cutoff=0.5)}"
 
 
 def _explain_bad_arguments(
@@ -109,8 +107,7 @@ def _explain_bad_arguments(
             continue
         if one.name == "self":
             return f"{name} needs self: the plugin is a class; name an instance of it instead"
-        near = difflib.get_close_matches(one.name, given, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it gets {', '.join(given) or 'nothing'}"
+        hint = suggest(one.name, given, f"it gets {', '.join(given) or 'nothing'}", cutoff=0.5)
         return f"{name} asks for an argument {one.name!r} that the hook does not give; {hint}"
     return ""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
-import difflib
 import inspect
 import re
 import typing
@@ -18,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from ..settings.table import Table
 
 _NATIVE = (
@@ -62,9 +61,7 @@ def make_config(
     ]
     for name in values:
         if name not in known and not open_ended:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known)
-            raise ValueError(f"{where}[{name!r}]: unknown key; {hint}")
+            raise ValueError(f"{where}[{name!r}]: unknown key; {suggest(name, known)}")
     for name in known:
         if name not in values and parameters[name].default is inspect.Parameter.empty:
             raise ValueError(f"{where}[{name!r}]: is required; set it")

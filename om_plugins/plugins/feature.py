@@ -23,13 +23,13 @@ party's::
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from ..errors import suggest
 from ..settings.compose import PREFIX
 from ..settings.table import Check, NoKeys, Table
 from .kit import Card, Finding, Kit, Metric
@@ -146,8 +146,7 @@ def check_feature(feature: object) -> Feature[Any, Any]:
         if name.startswith("_"):
             continue
         if name not in _BASE:
-            near = difflib.get_close_matches(name, sorted(_BASE), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"begin it with '_': '_{name}'"
+            hint = suggest(name, sorted(_BASE), f"begin it with '_': '_{name}'")
             raise TypeError(f"a feature has no {name!r} ({cls.__name__}.{name}); {hint}")
         method = getattr(feature, name)
         if name in ("name", "keys"):

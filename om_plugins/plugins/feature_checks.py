@@ -7,13 +7,13 @@ feature.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from ..errors import suggest
 from .kit import Card, Finding, Metric
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ _LEVELS = ("ok", "warn", "fail")
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``Did you mean …?`` with the known name that is nearest; "" when none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]!r}?" if near else ""
+    return suggest(name, known, "").replace("did", "Did", 1)
 
 
 def is_text(value: object) -> bool:

@@ -8,7 +8,6 @@ go on.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Literal
 import pluggy
 
 from .. import hookspecs, signals
-from ..errors import PluginError
+from ..errors import PluginError, suggest
 from ..protocols import PluginContext
 from ..types import PluginStatus
 from .checks import BadResult, check_result
@@ -339,8 +338,7 @@ class PluginHost:
             known = sorted({*known, *self.features})
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "install it, or take the name out"
+                hint = suggest(name, known, "install it, or take the name out")
                 reason = f"{key} names {name!r}, and no plugin has this name; {hint}"
                 yield PluginStatus(name, state, source=key, reason=reason)
 

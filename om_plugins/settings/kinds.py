@@ -5,7 +5,6 @@ Each check is a :class:`~om_plugins.settings.table.Check`.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import json
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import errors
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 from .table import Check, Table
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
@@ -75,8 +74,7 @@ def choice(*allowed: str) -> Check:
 
     def read(value: Any) -> str:
         if value not in allowed:
-            near = difflib.get_close_matches(str(value).lower(), allowed, n=1)
-            raise ValueError(f"did you mean {near[0]!r}?" if near else "")
+            raise ValueError(suggest(value, allowed, ""))
         return str(value)
 
     return Check(
@@ -355,10 +353,8 @@ def _exception(value: Any) -> type[Exception]:
                 value = found
                 break
         else:
-            near = difflib.get_close_matches(value, vars(errors), n=1)
-            raise ValueError(
-                f"there is no {value!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            hint = suggest(value, vars(errors), "name a class of om_plugins.errors")
+            raise ValueError(f"there is no {value!r}; {hint}")
     if not isinstance(value, type) or not issubclass(value, Exception):
         raise ValueError(f"{value!r} is no class of exceptions")
     return value

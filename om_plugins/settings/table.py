@@ -7,12 +7,11 @@ checks of :mod:`om_plugins.settings.kinds` define which values are allowed.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +158,7 @@ def _read(written: str, value: object, found: Field[Any]) -> Any:
 
 def explain_unknown_key(name: str, known: Iterable[str]) -> str:
     """Explain why a key is refused: name the nearest known key, or list all of them."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return (
-        f"unknown key; did you mean {near[0]!r}?"
-        if near
-        else ("unknown key; known are " + ", ".join(sorted(known)))
-    )
+    return f"unknown key; {suggest(name, sorted(known))}"
 
 
 def key(default: Any, check: Check, doc: str, group: str = "") -> Any:

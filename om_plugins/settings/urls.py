@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, suggest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,9 +21,7 @@ def check_scheme(key: str, url: str, known: Collection[str]) -> None:
     scheme = url.partition(":")[0]
     if scheme in known:
         return
-    near = difflib.get_close_matches(scheme, sorted(known), n=1)
-    way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {way_out}")
+    raise ConfigError(key, url, f"unknown scheme {scheme!r}; {suggest(scheme, sorted(known))}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,11 +328,11 @@ def _wrapper() -> Any:
 @pytest.mark.parametrize(
     ("functions", "reason"),
     [
-        ({"om_engine": marked(om_csp)}, "om_engine is not a hook; did you mean om_engines?"),
-        ({"paint": marked(om_csp)}, "paint is not a hook; hooks are om_plugin_info, om_features"),
+        ({"om_engine": marked(om_csp)}, "om_engine is not a hook; did you mean 'om_engines'?"),
+        ({"paint": marked(om_csp)}, "paint is not a hook; known are om_plugin_info, om_features"),
         (
             {"paint": marked(om_csp, specname="om_cps")},
-            "om_cps (specname of paint) is not a hook; did you mean om_csp?",
+            "om_cps (specname of paint) is not a hook; did you mean 'om_csp'?",
         ),
         ({"om_engines": marked(_async_engines)}, "om_engines is an async def; "),
         ({"om_engines": marked(_async_generator)}, "om_engines is an async def; "),
@@ -796,7 +796,7 @@ BROKEN = {
     "broken-exit": "its import called sys.exit('no licence')",
     "broken-import": "No module named 'a_package_that_nobody_has'",
     "broken-info": "om_plugin_info raised RuntimeError: who am I?",
-    "broken-misspelt": "om_engine is not a hook; did you mean om_engines?",
+    "broken-misspelt": "om_engine is not a hook; did you mean 'om_engines'?",
     "broken-missing": "No module named 'om_plugins_broken.not_there'",
     "broken-newer": "install om-plugins>=99",
 }

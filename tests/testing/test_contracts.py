@@ -232,7 +232,7 @@ def test_a_broken_plugin_is_found_out() -> None:
     class Contract(PluginContract): ...
 
     runtimes = PluginContract.runtime.__wrapped__(Contract(), Plugin())  # type: ignore[attr-defined]
-    with pytest.raises(PluginError, match="did you mean om_engines"):
+    with pytest.raises(PluginError, match="did you mean 'om_engines'"):
         next(runtimes)
 
 
