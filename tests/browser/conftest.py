@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 from werkzeug.serving import make_server
@@ -34,7 +35,22 @@ addEventListener("securitypolicyviolation", (event) => {
 window.toast = toast;
 import { query } from "/_om/static/om.js";
 window.query = query;
+window.heard = 0; // how often the server said that something changed
+addEventListener("om-changed", () => heard++);
 """
+# How many tabs of a browser hold the stream, or wait for it.
+IN_LINE = """() => navigator.locks.query().then(({ held, pending }) =>
+  [...held, ...pending].filter(({ name }) => name === "om-leader /_om").length)"""
+CURSOR = "() => JSON.parse(sessionStorage.getItem('om-last /_om'))?.id"
+
+
+def until(happened, seconds=8):
+    """Wait for a condition; return what it gave."""
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return found
 
 
 def changed_event(keys):
@@ -67,10 +83,10 @@ class Backend:
             self.closing = False
 
     def send(self, kind, message, **more):
+        """Send a notification. Its toast stays, however long the test takes."""
         with self.changed:
-            self.notes.append(
-                {"id": f"n{len(self.notes) + 1}", "kind": kind, "message": message, **more}
-            )
+            note = {"kind": kind, "message": message, "duration_s": 0, **more}
+            self.notes.append({"id": f"n{len(self.notes) + 1}", **note})
             self.changed.notify_all()
 
     def tell_changed(self, *keys):
@@ -123,13 +139,12 @@ class Backend:
         return Response(self.stream(after), content_type="text/event-stream")
 
     def stream(self, after):
-        after = "" if self.forgetful else after
-        with self.changed:
+        with self.changed:  # a stream that counts misses nothing
+            after = "" if self.forgetful else after or self.last()
+            told = len(self.changes)
             self.streams += 1
         try:
-            after = after or ("" if self.forgetful else self.last())
             yield f"retry: 100\nevent: ready\nid: {after or 'n0'}\ndata: {{}}\n\n".encode()
-            told = len(self.changes)
             if self.recent:
                 yield changed_event(self.recent)
             while not (self.closing or self.down):
@@ -202,11 +217,23 @@ def backend(serving):
 
 
 @pytest.fixture
+def leads(backend):
+    """``leads(page)``: wait until a page holds the only stream, and knows where it stands."""
+
+    def wait(page):
+        until(lambda: backend.streams == 1)
+        until(lambda: page.evaluate(CURSOR))
+
+    return wait
+
+
+@pytest.fixture
 def open_page(browser, serving, backend):
     """``open_page("?live", color_scheme="dark")``: a page of a new browser context.
 
-    ``beside=page`` opens it in that page's context. No page may break the policy or log an error
-    that was not allowed for.
+    ``beside=page`` opens it in that page's context. With ``clock=True`` the page's time stands
+    still until the test moves it. No page may break the policy or log an error that was not
+    allowed for.
     """
     contexts, pages, said, allowed = [], [], [], ["favicon"]
 
@@ -223,8 +250,11 @@ def open_page(browser, serving, backend):
         page.on("pageerror", lambda error: said.append(str(error)))
         if clock:
             page.clock.install()
+            page.clock.pause_at(time.time() + 1)
         page.goto(f"{serving[1]}/page{query}")
-        page.wait_for_function("window.toast")
+        until(lambda: page.evaluate("'heard' in window"))
+        if "live" in query:  # also a page that does not lead hears what the others say
+            until(lambda: page.evaluate(IN_LINE) == len(context.pages))
         pages.append(page)
         return page
 

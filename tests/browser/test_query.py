@@ -49,8 +49,10 @@ def rests(page):
     time.sleep(0.1)
 
 
-def leads(backend):
-    until(lambda: backend.streams == 1)
+def hears(page):
+    """Wait until the page was told of a change, and for as long as it then spreads requests."""
+    until(lambda: page.evaluate("heard"))
+    time.sleep(0.5)
 
 
 # --- a value ------------------------------------------------------------------------------------
@@ -128,8 +130,10 @@ def test_a_page_that_is_looked_at_again_asks_for_what_is_stale_and_no_more_than_
 ):
     page = open_page(clock=True)
     begin(page, stale_time=0)
+    shows(page, 1)
     begin(page, "fresh", stale_time=600)
-    until(lambda: backend.answers == [200, 200])
+    shows(page, 1)
+    assert backend.answers == [200, 200]
     page.clock.run_for(6000)
     page.evaluate(FOCUS)
     until(lambda: len(backend.answers) == 3)
@@ -137,7 +141,7 @@ def test_a_page_that_is_looked_at_again_asks_for_what_is_stale_and_no_more_than_
         page.evaluate(FOCUS)
         page.evaluate(HIDE, True)
         page.evaluate(HIDE, False)
-    time.sleep(0.3)
+    rests(page)
     assert len(backend.answers) == 3
     page.clock.run_for(6000)
     page.evaluate(HIDE, True)
@@ -187,13 +191,13 @@ def test_every_open_page_follows_a_change_on_the_server(open_page, backend):
         shows(page, 2)
 
 
-def test_the_tabs_of_a_browser_hear_it_through_one_stream(open_page, backend):
+def test_the_tabs_of_a_browser_hear_it_through_one_stream(open_page, backend, leads):
     first = open_page("?live")
     second = open_page("?live", beside=first)
     for page in (first, second):
         begin(page, ["user", 7], live=True)
         shows(page, 1)
-    leads(backend)
+    leads(first)
     backend.value = {"n": 2}
     backend.tell_changed(["user", 7])
     for page in (first, second):
@@ -201,23 +205,23 @@ def test_the_tabs_of_a_browser_hear_it_through_one_stream(open_page, backend):
     assert backend.streams == 1
 
 
-def test_another_key_or_one_that_is_not_live_is_left_alone(open_page, backend):
+def test_another_key_or_one_that_is_not_live_is_left_alone(open_page, backend, leads):
     page = open_page("?live")
     begin(page, "value", live=True)
     begin(page, "dead")
     until(lambda: backend.answers == [200, 200])
-    leads(backend)
+    leads(page)
     backend.tell_changed("other", ["value"], "dead", 7, None)
-    time.sleep(0.6)
+    hears(page)
     assert backend.answers == [200, 200]
 
 
-def test_when_nothing_new_comes_it_asks_once_more(open_page, backend):
+def test_when_nothing_new_comes_it_asks_once_more(open_page, backend, leads):
     """A worker that has not heard of the change yet answers with what it had."""
     page = open_page("?live")
     begin(page, live=True)
     shows(page, 1)
-    leads(backend)
+    leads(page)
     backend.tell_changed("value")
     until(lambda: backend.answers == [200, 304])
     backend.value = {"n": 2}
@@ -226,15 +230,15 @@ def test_when_nothing_new_comes_it_asks_once_more(open_page, backend):
     assert backend.answers == [200, 304, 200]
 
 
-def test_a_hidden_page_asks_when_it_is_looked_at_again(open_page, backend):
+def test_a_hidden_page_asks_when_it_is_looked_at_again(open_page, backend, leads):
     page = open_page("?live")
     begin(page, live=True)
     shows(page, 1)
-    leads(backend)
+    leads(page)
     page.evaluate(HIDE, True)
     backend.value = {"n": 2}
     backend.tell_changed("value")
-    time.sleep(0.5)
+    hears(page)
     assert backend.answers == [200]
     page.evaluate(HIDE, False)
     shows(page, 2)
@@ -261,11 +265,11 @@ def test_without_streams_it_is_told_by_polling(open_page, backend):
     assert backend.polls > 0
 
 
-def test_after_a_long_silence_everything_live_is_asked_for(open_page, backend):
+def test_after_a_long_silence_everything_live_is_asked_for(open_page, backend, leads):
     page = open_page("?live", clock=True)
     begin(page, live=True)
     shows(page, 1)
-    leads(backend)
+    leads(page)
     backend.value = {"n": 2}
     page.evaluate("() => { const now = Date.now; Date.now = () => now() + 60_000; }")
     backend.end_streams()
