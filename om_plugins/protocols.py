@@ -313,11 +313,11 @@ class Cache(Protocol):
         stale_time: float | None = None,
         cache_time: float | None = None,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: object = "",
     ) -> object:
         """Return the value. A missing one is fetched, a stale one refreshed in the background."""
 
-    def get(self, key: str, default: object = None, *, scope: str = "") -> object:
+    def get(self, key: str, default: object = None, *, scope: object = "") -> object:
         """Return the value if there is one, fresh or stale."""
 
     def set(
@@ -328,7 +328,7 @@ class Cache(Protocol):
         stale_time: float | None = None,
         cache_time: float | None = None,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: object = "",
     ) -> None:
         """Store a value."""
 
@@ -337,7 +337,7 @@ class Cache(Protocol):
         prefix: str | tuple[object, ...] | None = None,
         *,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: object = "",
     ) -> int:
         """Mark entries as stale; the last good value stays. Returns how many in this process."""
 
@@ -353,15 +353,15 @@ class Cache(Protocol):
         prefix: str | tuple[object, ...] | None = None,
         *,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: object = "",
     ) -> int:
         """Remove entries at once, in all workers. Returns how many in this process."""
 
-    def remove(self, key: str, *, scope: str = "") -> None:
+    def remove(self, key: str, *, scope: object = "") -> None:
         """Remove one entry."""
 
     def subscribe(
-        self, key: str, callback: Callable[[CacheChange], object], *, scope: str = ""
+        self, key: str, callback: Callable[[CacheChange], object], *, scope: object = ""
     ) -> Callable[[], None]:
         """Call ``callback`` in a background job after every change of a key.
 

@@ -76,7 +76,7 @@ class CacheChange:
 
     key: Any
     kind: ChangeKind
-    scope: str = ""
+    scope: Any = ""
 
 
 class _Counters:

@@ -33,8 +33,10 @@ from .keys import (
     Ident,
     Invalidation,
     Key,
+    Scope,
     UnsupportedKey,
     encode_body,
+    encode_scope,
     identify,
     normalize_tags,
 )
@@ -346,7 +348,7 @@ class SmartCache:
         retry_delay: float = 1.0,
         dedupe_time: float = 1.0,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: Scope = "",
         negative_time: float | None = None,
         negative_errors: tuple[type[Exception], ...] = (LookupError,),
         negative: Callable[[Any], bool] | None = None,
@@ -371,7 +373,8 @@ class SmartCache:
             dedupe_time: seconds after a fetch within which no other fetch of this key begins;
                 after a failed fetch, callers get a copy of its error in this time.
             tags: an invalidation of any of these tags concerns the value.
-            scope: keeps users apart: each scope has an entry of its own.
+            scope: keeps users apart: each scope has an entry of its own. It is text, or another
+                atom of a key (see :func:`.keys.encode_scope`); "" and ``None`` are no scope.
             negative_time: seconds for which "there is no value" is stored: the value ``None``, and
                 errors of the types in ``negative_errors``, which are not retried then. It replaces
                 a value that was there, and is never served stale. With ``None`` such a value is a
@@ -390,7 +393,7 @@ class SmartCache:
             TypeError: the key or the fetcher has a type that cannot be used.
             ValueError: ``live`` is not an address, or is True for an entry with a scope.
         """
-        ident = key if type(key) is str and not scope else identify(key, scope)
+        ident = key if type(key) is str and scope == "" else identify(key, scope)
         entry = self._entries.get(ident)
         if entry is not None:
             now = self._now()
@@ -414,7 +417,7 @@ class SmartCache:
         tags = normalize_tags(tags)
         here = self._here()
         if live:
-            self.internals.browsers.add(key, ident, scope, live, tags)
+            self.internals.browsers.add(key, ident, encode_scope(scope), live, tags)
         return here.answer(
             QueryOptions(
                 key, ident, fetcher, background, stale_time, cache_time,
@@ -423,7 +426,7 @@ class SmartCache:
             )
         )  # fmt: skip
 
-    def get(self, key: Key, default: Any = None, *, scope: str = "") -> Any:
+    def get(self, key: Key, default: Any = None, *, scope: Scope = "") -> Any:
         """Return the value, fresh or stale, else ``default``; fetch nothing.
 
         Raises:
@@ -453,7 +456,7 @@ class SmartCache:
         stale_time: float | None = None,
         cache_time: float | None = None,
         tags: Iterable[str] = (),
-        scope: str = "",
+        scope: Scope = "",
     ) -> None:
         """Store a value; the value of a fetch that runs at this moment is discarded.
 
@@ -488,7 +491,7 @@ class SmartCache:
     # --- taking back ----------------------------------------------------------------------------
 
     def invalidate(
-        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = ""
+        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ""
     ) -> int:
         """Mark entries stale: the cache serves the last good value while it fetches a new one.
 
@@ -503,10 +506,15 @@ class SmartCache:
 
         Returns:
             The number of entries concerned in this process.
+
+        Raises:
+            TypeError: a type cannot be used in a key, or the scope is ``None``.
         """
         return self._invalidate(prefix, normalize_tags(tags), scope, hard=False)
 
-    def purge(self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: str = "") -> int:
+    def purge(
+        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ""
+    ) -> int:
         """Remove entries at once, here, in other workers and in the store.
 
         Use it for values that must not be served again. In other cases prefer :meth:`invalidate`,
@@ -517,16 +525,23 @@ class SmartCache:
 
         Returns:
             The number of entries concerned in this process.
+
+        Raises:
+            TypeError: as for :meth:`invalidate`.
         """
         return self._invalidate(prefix, normalize_tags(tags), scope, hard=True)
 
     def _invalidate(
-        self, prefix: Key | None, tags: tuple[str, ...], scope: str, *, hard: bool
+        self, prefix: Key | None, tags: tuple[str, ...], scope: Scope, *, hard: bool
     ) -> int:
+        if scope is None:  # a user id that is not there must not mean the entries of everybody
+            raise UnsupportedKey(
+                "scope=None names nobody: leave the argument out to mean the entries of all scopes"
+            )
         here = self._here()
         memory = here.memory
         body = encode_body(prefix) if prefix is not None else (None if tags else b"")
-        what = Invalidation(body, tags, scope, hard)
+        what = Invalidation(body, tags, encode_scope(scope), hard)
         at = self._clock.time()
         with memory.lock:
             found = memory.invalidate(what, math.inf)
@@ -538,7 +553,7 @@ class SmartCache:
         self._send(signals.cache_invalidated, prefix=prefix, tags=tags, count=len(found))
         return len(found)
 
-    def remove(self, key: Key, *, scope: str = "") -> None:
+    def remove(self, key: Key, *, scope: Scope = "") -> None:
         """Remove one entry at once, here, in other workers and in the store.
 
         Raises:
@@ -564,7 +579,7 @@ class SmartCache:
     # --- telling --------------------------------------------------------------------------------
 
     def subscribe(
-        self, key: Key, callback: Callable[[CacheChange], object], *, scope: str = ""
+        self, key: Key, callback: Callable[[CacheChange], object], *, scope: Scope = ""
     ) -> Callable[[], None]:
         """Call ``callback`` after every change of one key, in this worker or another.
 
@@ -595,7 +610,7 @@ class SmartCache:
         key: Key,
         *,
         to: bool | str | Iterable[str] = True,
-        scope: str = "",
+        scope: Scope = "",
         tags: Iterable[str] = (),
     ) -> Callable[[], None]:
         """Tell browsers when the value of a key changes, as ``live=`` of :meth:`query` does.
@@ -618,7 +633,7 @@ class SmartCache:
         """
         ident = identify(key, scope)
         self._here()  # so that this process hears of changes in others
-        self.internals.browsers.add(key, ident, scope, to, normalize_tags(tags))
+        self.internals.browsers.add(key, ident, encode_scope(scope), to, normalize_tags(tags))
         return lambda: self.internals.browsers.remove(ident)
 
     def stats(self) -> CacheStats:

@@ -4,6 +4,10 @@ A key is text or a tuple of typed atoms. The encoding of an atom has its type, i
 bytes, so ``1``, ``True``, ``"1"`` and ``1.0`` are four keys, and ``("ab", "c")`` differs from
 ``("a", "bc")``. The encoding does not use ``repr``, which is neither unique nor stable.
 
+A scope keeps users apart. It is a value of the same types, but there numbers and UUIDs count as
+their texts: an id that was a number in the database is text in a URL, and both name one user.
+:func:`encode_scope` decides it for all that store, look up, invalidate, remove or purge.
+
 This process finds an entry by its *ident*. The ident of unscoped text is the text itself, so that
 the fast path encodes nothing; every other ident is ``bytes``. A store gets a digest of the ident.
 """
@@ -26,6 +30,9 @@ from ..errors import CacheError
 
 Key: TypeAlias = Any
 """``str`` or a tuple of atoms (see :func:`encode`)."""
+
+Scope: TypeAlias = Any
+"""Text, or another atom (see :func:`encode_scope`); "" and ``None`` are no scope."""
 
 Ident: TypeAlias = str | bytes
 
@@ -121,18 +128,65 @@ def encode_body(key: Key) -> bytes:
     return b"T" + b"".join(map(encode, members))
 
 
-def identify(key: Key, scope: str = "") -> Ident:
+def encode_scope(scope: Scope) -> str:
+    """Return a scope as text: the form in which entries and messages have it.
+
+    Two values are the same scope when the text is the same. Text is itself. A number, a UUID, a
+    date or a time is its ``str()``, and a member of an ``Enum`` that is text or a number is its
+    value, also inside tuples. So ``7`` and ``"7"`` are one scope, as are ``("team", 7)`` and
+    ``("team", "7")``. Nothing else is the same as a text.
+
+    Give the cache the scope itself, not the result of this function.
+
+    Returns:
+        The text; "" for ``None`` and "", which are no scope.
+
+    Raises:
+        UnsupportedKey: the scope has another type (see :func:`encode`), or is a text that begins
+            with a NUL character.
+    """
+    if scope is None:
+        return ""
+    plain = _simplify(scope)
+    if type(plain) is not str:
+        try:
+            return _NOT_A_TEXT + encode(plain).decode("latin-1")
+        except UnsupportedKey as error:
+            raise UnsupportedKey(f"scope=: {error}") from None
+    if plain.startswith(_NOT_A_TEXT):
+        raise UnsupportedKey(
+            f"the cache scope {plain!r} begins with a NUL character, which marks scopes that are "
+            "no texts: give the scope itself, not its encoded form"
+        )
+    return plain
+
+
+_NOT_A_TEXT = "\0"
+_SAME_AS_THEIR_TEXT = frozenset({int, float, bool, Decimal, UUID, date, datetime, time, timedelta})
+
+
+def _simplify(scope: object) -> object:
+    kind = type(scope)
+    if kind in _SAME_AS_THEIR_TEXT:
+        return str(scope)
+    if kind is tuple:
+        return tuple(map(_simplify, scope))  # type: ignore[call-overload]
+    if isinstance(scope, Enum) and isinstance(scope, str | int):
+        return _simplify(scope.value)
+    return scope
+
+
+def identify(key: Key, scope: Scope = "") -> Ident:
     """Return the ident of ``key`` in one ``scope``; "" is the scope that all callers share.
 
     Raises:
-        UnsupportedKey: an atom has an unsupported type (see :func:`encode`), or the scope is not
-            text.
+        UnsupportedKey: an atom has an unsupported type (see :func:`encode`), or so has the scope
+            (see :func:`encode_scope`).
     """
-    if type(scope) is not str:
-        raise UnsupportedKey(f"a cache scope must be str, not {_name(type(scope))}")
-    if not scope:
+    named = "" if scope == "" else encode_scope(scope)
+    if not named:
         return key if type(key) is str else _FOR_ALL + encode_body(key)
-    return encode(scope) + encode_body(key)
+    return encode(named) + encode_body(key)
 
 
 _FOR_ALL = encode("")

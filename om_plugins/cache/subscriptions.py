@@ -24,7 +24,7 @@ from typing import TypeAlias
 from ..core.fork import renew_after_fork
 from ..protocols import Clock, Hub, Scheduler
 from ..types import CacheChange, ChangeKind
-from .keys import Ident, Invalidation, Key
+from .keys import Ident, Invalidation, Key, Scope
 
 logger = logging.getLogger("om_plugins")
 
@@ -48,7 +48,7 @@ class _Subscription:
     __slots__ = ("active", "busy", "callback", "key", "pending", "scope", "since", "tags")
 
     def __init__(
-        self, key: Key, scope: str, callback: Callable[[CacheChange], object], since: float
+        self, key: Key, scope: Scope, callback: Callable[[CacheChange], object], since: float
     ) -> None:
         self.key = key
         self.scope = scope
@@ -104,7 +104,7 @@ class Subscriptions:
         return list(self._by_ident)
 
     def add(
-        self, key: Key, ident: Ident, scope: str, callback: Callable[[CacheChange], object]
+        self, key: Key, ident: Ident, scope: Scope, callback: Callable[[CacheChange], object]
     ) -> Callable[[], None]:
         """Subscribe; return a function that ends the subscription at once and for good."""
         one = _Subscription(key, scope, callback, self._clock.time())

@@ -98,6 +98,10 @@ def test_what_belongs_to_a_scope_is_not_named_to_everyone(world, fetcher):
     fetch = fetcher(1)
     with pytest.raises(ValueError, match="user:7"):
         world.cache.query("inbox", fetch, scope="7", live=True)
+    with pytest.raises(ValueError, match="would name it to everyone"):
+        world.cache.query("inbox", fetch, scope=0, live=True)
+    with pytest.raises(ValueError, match="would name it to everyone"):
+        world.cache.publish("inbox", scope=0)
     assert fetch.calls == 0
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import date
+from decimal import Decimal
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 
@@ -254,6 +257,83 @@ def test_invalidation_reaches_what_it_names_and_nothing_else(world, what, expect
         world.cache.query(key, lambda: "new")
     world.run()
     assert {key for key in keys if world.cache.get(key) == "new"} == expected
+
+
+class Tenant:
+    def __cache_key__(self) -> int:
+        return 7
+
+    def __repr__(self) -> str:
+        return "tenant 7"
+
+
+SCOPES = [
+    7, 0, UUID(int=7), ("team", 7), (), b"7", True, False, Decimal("1.5"), date(2024, 1, 2),
+    frozenset({1, "a"}), Tenant(), "7", "\u0107",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scope", SCOPES, ids=repr)
+@pytest.mark.parametrize("key", ["inbox", ("inbox", 1)])
+def test_a_scope_of_any_type_is_stored_found_and_taken_back(world, fetcher, scope, key):
+    cache = world.cache
+    cache.set(key, "everybody's")
+    fetch = fetcher("mail")
+    assert [cache.query(key, fetch, scope=scope) for _ in range(2)] == ["mail", "mail"]
+    assert fetch.calls == 1
+    assert cache.get(key, scope=scope) == "mail"
+    for take_back in (cache.invalidate, cache.purge):
+        cache.set(key, "mail", scope=scope, tags=["mail"])
+        assert take_back(scope=scope) == 1
+        cache.set(key, "mail", scope=scope, tags=["mail"])
+        assert take_back(key, scope=scope) == 1
+        cache.set(key, "mail", scope=scope, tags=["mail"])
+        assert take_back(tags=["mail"], scope=scope) == 1
+        assert take_back(key, scope="somebody else") == 0
+    cache.set(key, "mail", scope=scope)
+    cache.remove(key, scope=scope)
+    assert cache.get(key, scope=scope) is None
+    assert cache.get(key) == "everybody's"
+
+
+@pytest.mark.parametrize("scope", [7, 0, UUID(int=7), True, Decimal("1.5")], ids=repr)
+def test_a_number_and_its_text_are_one_scope(world, scope):
+    world.cache.set("inbox", "mail", scope=scope)
+    assert world.cache.get("inbox", scope=str(scope)) == "mail"
+    assert world.cache.invalidate(scope=str(scope)) == 1
+    world.cache.set("inbox", "mail", scope=str(scope))
+    assert world.cache.purge(scope=scope) == 1
+    world.cache.set(("inbox", 1), "mail", scope=("team", scope))
+    assert world.cache.invalidate(scope=("team", str(scope))) == 1
+
+
+@pytest.mark.parametrize("scope", [7, ("team", 7), b"\xff", Tenant()], ids=repr)
+def test_another_worker_hears_of_a_scope_of_any_type(make_world, scope):
+    one, other = make_world(), make_world()
+    for world in (one, other):
+        for owner in (scope, "somebody else"):
+            world.cache.set("inbox", "mail", scope=owner)
+    one.clock.advance(0.1)
+    assert one.cache.purge(scope=scope) == 1
+    one.clock.advance(1)
+    other.scheduler.run_due()
+    assert other.cache.get("inbox", scope=scope) is None
+    assert other.cache.get("inbox", scope="somebody else") == "mail"
+
+
+def test_nobody_as_a_scope_stores_for_all_but_takes_nothing_back(world):
+    world.cache.set("page", "public", scope=None)
+    assert world.cache.get("page") == world.cache.get("page", scope=None) == "public"
+    for take_back in (world.cache.invalidate, world.cache.purge):
+        with pytest.raises(TypeError, match="scope=None names nobody: leave the argument out"):
+            take_back(scope=None)
+    assert world.cache.get("page") == "public"
+
+
+def test_a_key_of_scope_zero_is_not_everybodys(world):
+    world.cache.set("inbox", "everybody's")
+    assert world.cache.query("inbox", lambda: "mail", scope=0) == "mail"
+    assert world.cache.query("inbox", lambda: "mail", scope=()) == "mail"
 
 
 def test_a_scope_narrows_an_invalidation(world):

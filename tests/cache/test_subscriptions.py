@@ -61,6 +61,13 @@ def test_a_change_is_told_in_the_background_and_never_by_who_made_it(world, told
     assert told == [CacheChange(("user", 7), "set", "tenant")]
 
 
+def test_a_change_of_a_numbered_scope_is_told_with_the_scope_as_it_was_subscribed(world, told):
+    world.cache.subscribe("inbox", told.append, scope=7)
+    world.cache.set("inbox", 1, scope="7")
+    world.run()
+    assert told == [CacheChange("inbox", "set", 7)]
+
+
 def test_other_keys_and_other_scopes_are_not_told(world, told):
     world.cache.subscribe("k", told.append)
     world.cache.set("kk", 1)
