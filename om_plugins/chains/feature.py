@@ -115,6 +115,7 @@ class Chains:
         by_name: each chain that has an engine.
         live: what operators change while the application runs.
         bus: carries news of breakers and probes to other workers.
+        sharing: applies to this process's breakers what other workers publish.
         health_checks: probes engines.
         on_failure: called with what a chain could not answer.
         ambient_deadline: gives the deadline that a trusted proxy sent.
@@ -138,7 +139,7 @@ class Chains:
             namespace=kit.namespace,
             has_engines=lambda: not self._breakers.empty,
         )
-        BreakerSharing(
+        self.sharing = BreakerSharing(
             breakers=self._breakers, bus=self.bus, clock=kit.clock, shared=keys.breaker_shared
         )
         self.health_checks = HealthChecks(

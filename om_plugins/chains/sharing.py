@@ -9,6 +9,8 @@ that a probe closed in one worker closes in all. Of several workers whose breake
 that opened first probes first; the others give it two seconds to publish what it found.
 
 A forced state is always shared, and the hub retains it: workers that start later begin with it.
+When an engine answers in a recovery, a breaker of it that is open in another worker lets the next
+call through.
 """
 
 from __future__ import annotations
@@ -247,7 +249,7 @@ class _Opened(msgspec.Struct):
     in_a_row: Annotated[int, msgspec.Meta(ge=0, le=1000)]
 
 
-class _Closed(msgspec.Struct):
+class _EngineName(msgspec.Struct):
     chain: _Name
     engine: _Name
 
@@ -278,12 +280,19 @@ class BreakerSharing:
         self._forced: dict[BreakerKey, Literal["open", "closed"]] = {}
         self.breakers.watch(self._watch)
         self.bus.subscribe("breaker forced", self._apply_forced)
+        self.bus.subscribe("engine answered", self._apply_answer)
         if self.shared:
             self.bus.subscribe("breaker opened", self._apply_opened)
             self.bus.subscribe("breaker closed", self._apply_closed)
         self.bus.before_first_read(self.receive_retained)
 
     # --- changes here ---
+
+    def publish_answer(self, breaker: Breaker) -> None:
+        """Tell the other workers that an engine of this breaker answered in a recovery."""
+        for (chain, engine), one in self.breakers.pairs():
+            if one is breaker:
+                self.bus.publish("engine answered", {"chain": chain, "engine": engine})
 
     def _watch(self, key: BreakerKey, breaker: Breaker) -> None:
         if key in self._forced:  # forced before this engine was added
@@ -345,10 +354,16 @@ class BreakerSharing:
         breaker.apply_opened(now, left_s + HEAD_START_S, said.in_a_row, event.at)
 
     def _apply_closed(self, event: EngineEvent) -> None:
-        said = convert(event.data, _Closed)
+        said = convert(event.data, _EngineName)
         breaker = self.breakers.find((said.chain, said.engine))
         if breaker is not None and not event.own:
             breaker.apply_closed(self.clock.monotonic(), event.at)
+
+    def _apply_answer(self, event: EngineEvent) -> None:
+        said = convert(event.data, _EngineName)
+        breaker = self.breakers.find((said.chain, said.engine))
+        if breaker is not None and not event.own:
+            breaker.note_answer(self.clock.monotonic(), event.at)
 
 
 def _digest(key: BreakerKey) -> str:

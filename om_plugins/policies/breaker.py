@@ -348,15 +348,20 @@ class Breaker:
                 self._probes_failed = 0 if well is None else self._probes_failed + 1
                 return False
             self._probes_failed = 0
-            if self.permit or self._forced or at < self._shut_at:
-                return False
-            if self._reached and not self._probes.any_out(now):
-                self._close(now)
-                return True
-            self._reached = True
-            changed = now < self._until
-            self._until = min(self._until, now)
-            return changed
+            return self._reach(now, at)
+
+    def note_answer(self, now: float, at: float) -> bool:
+        """Take word that the engine answered a probe in another process, as a good result of a
+        health check.
+
+        Args:
+            at: when it answered.
+
+        Returns:
+            True when the breaker's state changed.
+        """
+        with self._lock:
+            return self._reach(now, at)
 
     # --- what others see ---
 
@@ -441,6 +446,17 @@ class Breaker:
         self._last_permit += 1
         self._probes.begin(self._last_permit, now + self._cooldown.first_s)
         return self._last_permit
+
+    def _reach(self, now: float, at: float) -> bool:
+        if self.permit or self._forced or at < self._shut_at:
+            return False
+        if self._reached and not self._probes.any_out(now):
+            self._close(now)
+            return True
+        self._reached = True
+        changed = now < self._until
+        self._until = min(self._until, now)
+        return changed
 
     def _settle(self) -> None:
         # Reading the counter uses a number up, so the count leaves it out.

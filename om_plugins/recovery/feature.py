@@ -100,6 +100,7 @@ class RecoveryPart:
             translate=load_translations(),
             get_recipient=get_recipient,
             name=name_of,
+            on_answer=lambda engine: chains.sharing.publish_answer(engine.breaker),
             bounded=not kit.host.testing,
         )
         self.wrong_methods = WrongMethods(

@@ -26,6 +26,10 @@ _EngineProbe = tuple[EngineState, Callable[[float], None]]
 """An engine, and the function that probes it within some seconds."""
 
 
+def tell_nobody(engine: EngineState) -> None:
+    """Do nothing: there is no other worker."""
+
+
 @dataclass(slots=True, weakref_slot=True, kw_only=True, eq=False, repr=False)
 class EngineProber:
     """Probes the engines of a subject ``chain:<name>``; other subjects have none.
@@ -35,10 +39,12 @@ class EngineProber:
     Args:
         clock: the clock.
         chains: returns the application's chains by name.
+        on_answer: called with each engine that answered :meth:`probe`.
     """
 
     clock: Clock
     chains: Callable[[], Mapping[str, EngineChain]]
+    on_answer: Callable[[EngineState], None] = tell_nobody
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _failed_calls: OrderedDict[str, Call] = field(init=False, default_factory=OrderedDict)
     _answered: set[str] = field(init=False, default_factory=set)
@@ -121,6 +127,7 @@ class EngineProber:
             call.deadline, self.clock.monotonic() + min(engine.attempt_s, limit_s * 0.99)
         )
         self._run(call, partial(engine.probe, ask=ask))
+        self.on_answer(engine)
 
     def take_answer(self, subject: str) -> bool:
         """Return whether an engine of the first tier has answered a probe since the last call of

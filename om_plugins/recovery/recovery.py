@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 from .. import signals
 from ..chains.chain import EngineChain
+from ..chains.engine_state import EngineState
 from ..core.fork import renew_after_fork
 from ..errors import CallerDeadline, ChainExhausted
 from ..protocols import Clock, Hub, Lease, Notify, RecoveryStep, Scheduler
@@ -25,7 +26,7 @@ from .counted_errors import find_engine_error, find_skip_reason, is_counted
 from .fingerprint import MAX_SUBJECT, ErrorSummary, summarize_error
 from .messages import Announcer, Recipient, Translate, get_inner_name, translate_nothing
 from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
-from .probing import EngineProber
+from .probing import EngineProber, tell_nobody
 from .run import LEASE_S, STEP_TIMEOUT_S, GuardedCall, LeaseLost, RecoveryRun, parse_report
 
 logger = logging.getLogger("om_plugins")
@@ -72,6 +73,7 @@ class Recovery:
         translate: translates a text of :mod:`.messages` into the operators' language.
         get_recipient: returns the person whose request is being answered.
         name: returns the name of a subject for end users.
+        on_answer: called with each engine that answered in a recovery.
         step_timeout: seconds that one step may take.
         lease_s: how long a worker that was killed keeps others away; at least three steps long.
         bounded: run each step in a thread of its own (see :class:`.run.RecoveryRun`).
@@ -94,6 +96,7 @@ class Recovery:
         translate: Translate = translate_nothing,
         get_recipient: Callable[[], Recipient] = Recipient,
         name: Callable[[str, Translate], str] = get_inner_name,
+        on_answer: Callable[[EngineState], None] = tell_nobody,
         step_timeout: float = STEP_TIMEOUT_S,
         lease_s: float = LEASE_S,
         bounded: bool = True,
@@ -106,7 +109,7 @@ class Recovery:
         self._steps = steps
         self._chains = chains
         self._get_recipient = get_recipient
-        self.probes = EngineProber(clock=clock, chains=chains)
+        self.probes = EngineProber(clock=clock, chains=chains, on_answer=on_answer)
         self._patterns = ErrorPatterns(clock=clock, hub=hub)
         self._lease_s = max(lease_s, 3 * step_timeout)
         self._run = RecoveryRun(

@@ -169,6 +169,22 @@ def test_unless_it_is_asked_for_only_what_is_forced_is_shared(worker, engine, pa
     assert theirs.view(0).forced == "open"
 
 
+def test_where_an_engine_answered_in_a_recovery_the_others_let_the_next_call_through(
+    worker, engine, pass_time
+):
+    first, second = worker(), worker()
+    mine, theirs = (one.add(engine("one")) for one in (first, second))
+    pass_time(0.9, first, second)
+    second.fail(theirs)
+    first.sharing.publish_answer(mine)
+    pass_time(0.9, first, second)
+    assert second.state(theirs) == "half-open"
+    second.fail(theirs)
+    pass_time(0.9, first, second)
+    assert second.state(theirs) == "open"  # only what is published since counts
+    assert first.state(mine) == "closed"
+
+
 def test_the_one_that_opened_it_probes_first_and_the_others_hear_what_it_found(pair, pass_time):
     first, mine, second, theirs = pair
     first.fail(mine)

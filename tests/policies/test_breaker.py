@@ -506,6 +506,17 @@ def test_a_probers_good_word_ends_the_cooldown_and_the_next_call_decides():
     assert not one.view(1).reached
 
 
+def test_an_answer_elsewhere_ends_the_cooldown_and_is_no_result_of_a_health_check():
+    one = opened(now=10)
+    assert not one.note_answer(11, at=9)
+    assert one.view(11).state == "open"
+    assert one.note_answer(11, at=11)
+    view = one.view(11)
+    assert (view.state, view.reached, view.probed_at) == ("half-open", True, None)
+    assert one.note_answer(12, at=12)
+    assert one.view(12).state == "closed"
+
+
 def test_what_is_out_of_date_when_it_is_heard_changes_nothing():
     one = opened(now=10)
     assert not one.apply_closed(11, at=9)

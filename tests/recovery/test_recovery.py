@@ -675,6 +675,32 @@ def test_a_breaker_stays_open_when_the_probe_fails(house, engine):
     assert not chain.states[0].breaker.permit
 
 
+def test_others_are_told_of_each_engine_that_answered_and_of_no_other(clock, hub, engine):
+    told = []
+    house = House(clock, hub, on_answer=lambda one: told.append(one.name))
+    opened(house, engine("one", *[Transient()] * 6, "well", idempotent=True))
+    with pytest.raises(EngineUnavailable):
+        house.recovery.probes.probe("chain:assistant", 10)
+    assert told == []
+    house.recovery.probes.probe("chain:assistant", 10)
+    assert told == ["one"]
+
+
+def test_errors_while_another_recovery_runs_begin_their_own_with_the_next_of_their_kind(house):
+    def meanwhile():
+        house.steps[0][1].does = lambda: "done"
+        house.fail(5, error=OSError("another kind"))
+        return "done"
+
+    house.steps[0][1].does = meanwhile
+    house.fail(5)
+    assert [one.count for one in house.recovery.patterns()] == [5, 5]
+    assert len(house.recovery.history()) == 1
+    house.clock.advance(5)
+    house.fail(error=OSError("another kind"))
+    assert len(house.recovery.history()) == 2
+
+
 def test_an_engine_that_is_not_idempotent_is_never_asked_twice(house, engine):
     one = engine("one", Transient())
     chain = opened(house, one)

@@ -53,6 +53,39 @@ def ask(app, path="/ask", method="POST", times=1, body=b"{}", **headers):
     return got.status_code
 
 
+def test_an_engine_that_was_repaired_in_one_worker_is_asked_in_the_others(tmp_path):
+    down = [True]
+
+    def make_worker():
+        app = flask.Flask("app")
+        app.config.update(
+            TESTING=True,
+            OM_HUB_URL=f"sqlite:///{tmp_path / 'hub.sqlite3'}",
+            OM_CHAIN_DEFAULTS={"retries": 0, "breaker_min_calls": 1},
+        )
+        om = OpenManager(app)
+
+        @om.engine("one", chain="assistant", idempotent=True)
+        def one(call):
+            if down[0]:
+                raise Transient("gone")
+            return "well"
+
+        om.runtime.part_of("chains").bus.read()
+        return om
+
+    workers = [make_worker() for _ in range(2)]
+    for om in workers:
+        with pytest.raises(ChainExhausted):
+            om.chain("assistant").call()
+    down[0] = False
+    assert workers[0].recovery.recover("chain:assistant")
+    workers[0].run_pending_jobs()
+    assert workers[0].chain("assistant").call().payload == "well"
+    workers[1].runtime.part_of("chains").bus.read()
+    assert workers[1].chain("assistant").call().payload == "well"
+
+
 def found(om):
     return [
         (p.subject, p.count, p.example) for p in om.runtime.part_of("recovery").recovery.patterns()
