@@ -17,7 +17,8 @@ from redis_server import redis_server
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.builtin.stores.redis import RedisStore
-from om_plugins.cache.cache import CacheOptions, SmartCache, memoize
+from om_plugins.cache.cache import CacheOptions, SmartCache
+from om_plugins.cache.memoize.memoized import memoize
 from om_plugins.cache.values import decode, encode
 from om_plugins.core.clock import SystemClock
 from om_plugins.protocols import CacheStore

@@ -6,20 +6,17 @@ stale-while-revalidate, applied to data.)
 
 Entries are in this process's memory. With a shared store behind it, memory answers for at most
 five seconds without asking the store. :meth:`SmartCache.query` itself handles only a fresh hit;
-:meth:`ProcessCache.answer` handles every other look-up. :class:`Memoized` is a function whose
-answers are cached by its arguments.
+:meth:`ProcessCache.answer` handles every other look-up.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Never, TypedDict
+from typing import Any
 
 from .. import signals
 from ..core.fork import renew_after_fork
@@ -40,9 +37,7 @@ from .keys import (
     identify,
     normalize_tags,
 )
-from .keys import (
-    encode as encode_key,
-)
+from .memoize.identity import FunctionOwners
 from .memory import ProcessMemory
 from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
 from .refresh import Refreshes, RefreshQueue
@@ -54,7 +49,6 @@ from .values import PickleEncoder, decode, encode
 
 SWEEP_S = 600.0
 EXCHANGE_S = 1.0
-_NO_DEFAULT = inspect.Parameter.empty
 
 
 @dataclass(slots=True)
@@ -172,6 +166,7 @@ class CacheInternals:
         bus: the invalidation bus.
         store: the shared store, which counts its calls; ``None`` without one.
         subscriptions, browsers, tracking: what outlives a fork.
+        functions: the memoized functions whose keys do not say everything.
     """
 
     def __init__(
@@ -198,6 +193,7 @@ class CacheInternals:
         self.subscriptions = Subscriptions(clock, options.scheduler, options.context)
         self.browsers = BrowserAnnouncements(options.announcer, options.hub)
         self.tracking = DependencyTracking()
+        self.functions = FunctionOwners()
         self._processes: dict[int, ProcessCache] = {}
         renew_after_fork(self)
 
@@ -678,159 +674,3 @@ class SmartCache:
     def _send(self, signal: Any, **details: Any) -> None:
         if self._emit is not None and signal.receivers:
             self._emit(signal, **details)
-
-
-class MemoizeOptions(TypedDict, total=False):
-    """The keywords of :func:`memoize`, except ``scope``."""
-
-    stale_time: float | None
-    cache_time: float | None
-    retries: int
-    dedupe_time: float
-    tags: Iterable[str]
-    negative_time: float | None
-
-
-def memoize(
-    get_cache: Callable[[], SmartCache | None],
-    *,
-    stale_time: float | None = None,
-    cache_time: float | None = None,
-    retries: int = 0,
-    dedupe_time: float = 1.0,
-    tags: Iterable[str] = (),
-    scope: str | Callable[[], str] = "",
-    negative_time: float | None = None,
-    **renamed: Never,
-) -> Callable[[Callable[..., Any]], Memoized]:
-    """Cache the values of a function by its arguments.
-
-    The key has the arguments after defaults and keywords are put in their places: ``f(1)``,
-    ``f(x=1)`` and ``f(1, y=DEFAULT)`` are one entry. When an argument cannot be part of a key (see
-    :func:`.keys.encode`), the call goes straight to the function, with one warning. An object, such
-    as a method's ``self``, can name itself with a ``__cache_key__()`` method.
-
-    Args:
-        get_cache: returns the cache at each call; with ``None`` the function is simply called.
-        stale_time, cache_time, dedupe_time, tags, negative_time: as for
-            :meth:`SmartCache.query`.
-        retries: further attempts when the function raises; none by default, since an exception may
-            well be its answer.
-        scope: text that keeps users apart, or a function that returns it at each call.
-
-    Returns:
-        A decorator. The decorated function has the methods ``cache_key(*args, **kwargs)`` and
-        ``invalidate(*args, **kwargs)``; the latter without arguments means all calls.
-
-    Raises:
-        TypeError: at decoration, for a generator function or an ``async def``.
-    """
-    refuse_arguments("memoize", renamed, retry="retries")
-    options: MemoizeOptions = {
-        "stale_time": stale_time,
-        "cache_time": cache_time,
-        "retries": retries,
-        "dedupe_time": dedupe_time,
-        "tags": tuple(tags),
-        "negative_time": negative_time,
-    }
-
-    def decorate(function: Callable[..., Any]) -> Memoized:
-        return Memoized(function, get_cache, options, scope)
-
-    return decorate
-
-
-class Memoized:
-    """A function or method whose values are cached; :func:`memoize` makes it."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        get_cache: Callable[[], SmartCache | None],
-        options: MemoizeOptions,
-        scope: str | Callable[[], str],
-        bound: tuple[Any, ...] = (),
-    ) -> None:
-        name = getattr(function, "__qualname__", type(function).__name__)
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"{name} is async and cannot be memoized: inside it, use "
-                "await asyncio.to_thread(cache.query, key, fetcher)"
-            )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{name} is a generator function and cannot be memoized: return a list")
-        functools.update_wrapper(self, function)
-        self._function = function
-        self._get_cache = get_cache
-        self._options = options
-        self._scope = scope
-        self._bound = bound
-        self._signature = inspect.signature(function)
-        self._name = f"{getattr(function, '__module__', '')}.{name}"
-        self._prefix = ("memoize", self._name)
-        parameters = list(self._signature.parameters.values())
-        simple = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-        # with plain parameters only, positional arguments are in their places already
-        self._defaults = tuple(p.default for p in parameters) if simple else None
-
-    def __get__(self, instance: object, owner: type | None = None) -> Memoized:
-        if instance is None:
-            return self
-        bound = (instance,)
-        return Memoized(self._function, self._get_cache, self._options, self._scope, bound)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        args = self._bound + args
-        cache = self._get_cache()
-        if cache is None:
-            return self._function(*args, **kwargs)
-        key = (*self._prefix, *self._normal(args, kwargs))
-        scope = self._scope if isinstance(self._scope, str) else self._scope()
-        try:
-            encode_key(key)
-        except UnsupportedKey as error:
-            cache.internals.refuse("key", f"{self._name}()", str(error))
-            return self._function(*args, **kwargs)
-        return cache.query(
-            key, lambda: self._function(*args, **kwargs), scope=scope, **self._options
-        )
-
-    def cache_key(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Return the key of the value for these arguments.
-
-        Raises:
-            TypeError: an argument cannot be part of a key, or the call does not fit the function.
-        """
-        key = (*self._prefix, *self._normal(self._bound + args, kwargs))
-        encode_key(key)
-        return key
-
-    def invalidate(self, *args: Any, **kwargs: Any) -> int:
-        """Mark the value for these arguments stale, in all scopes; without arguments, all values.
-
-        Returns:
-            How many entries of this process were concerned.
-        """
-        cache = self._get_cache()
-        if cache is None:
-            return 0
-        if not args and not kwargs:
-            return cache.invalidate((*self._prefix, *self._bound))
-        return cache.invalidate(self.cache_key(*args, **kwargs))
-
-    def _normal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        defaults = self._defaults
-        if defaults is not None and not kwargs and len(args) <= len(defaults):
-            rest = defaults[len(args) :]
-            if not any(default is _NO_DEFAULT for default in rest):
-                return args + rest
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        values = []
-        for name, parameter in self._signature.parameters.items():
-            value = bound.arguments[name]
-            if parameter.kind is parameter.VAR_KEYWORD:
-                value = tuple(sorted(value.items()))
-            values.append(value)
-        return tuple(values)

@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -60,7 +61,7 @@ def _write_time(value: time) -> bytes:
     return f"{value.isoformat()}/{value.fold}/{zone}".encode()
 
 
-_ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     str: (b"s", lambda v: v.encode("utf-8", "surrogatepass")),
     int: (b"i", lambda v: b"%x" % v),
     bool: (b"b", lambda v: b"1" if v else b"0"),
@@ -77,20 +78,24 @@ _ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     frozenset: (b"z", lambda v: b"".join(sorted(map(encode, v)))),
 }
 
+SCALARS = frozenset(ATOMS) - {tuple, frozenset}
+"""The types of which :func:`encode` takes every value."""
+
 
 def encode(value: object) -> bytes:
     """Encode one atom as its type, its length and its bytes.
 
     Args:
         value: ``str``, ``int``, ``float``, ``bool``, ``None``, ``bytes``, ``datetime``, ``date``,
-            ``time``, ``timedelta``, ``UUID``, ``Decimal``, a member of an ``Enum``, a tuple or
-            frozenset of these, or an object with a ``__cache_key__()`` method that returns one.
+            ``time``, ``timedelta``, ``UUID``, ``Decimal``, a member of an ``Enum``, a class that
+            its module has under its name, a tuple or frozenset of these, or an object with a
+            ``__cache_key__()`` method that returns one.
 
     Raises:
         UnsupportedKey: the atom has another type, which the message names. A subclass counts as
             another type.
     """
-    found = _ATOMS.get(type(value))
+    found = ATOMS.get(type(value))
     if found is not None:
         tag, write = found
         return _frame(tag, write(value))
@@ -99,10 +104,18 @@ def encode(value: object) -> bytes:
     own = getattr(type(value), "__cache_key__", None)
     if own is not None:
         return _frame(b"o", encode(_name(type(value))) + encode(own(value)))
+    if isinstance(value, type):
+        if is_found_by_name(value):
+            return _frame(b"k", encode(_name(value)))
+        raise UnsupportedKey(
+            f"a cache key cannot hold the class {_name(value)}, which its module does not have "
+            "under this name: define it at the top of a module, or give its metaclass a "
+            "__cache_key__() method"
+        )
     raise UnsupportedKey(
         f"a cache key cannot hold {_name(type(value))}: use str, int, float, bool, None, bytes, "
-        "date, datetime, time, timedelta, UUID, Decimal, an Enum, or a tuple or frozenset of "
-        "these, or give the class a __cache_key__() method that returns one of them"
+        "date, datetime, time, timedelta, UUID, Decimal, an Enum, a class, or a tuple or frozenset "
+        "of these, or give the class a __cache_key__() method that returns one of them"
     )
 
 
@@ -114,6 +127,17 @@ def _name(cls: type) -> str:
     return (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     )
+
+
+def is_found_by_name(value: Any) -> bool:
+    """Return whether a class or function is what its module has under its qualified name.
+
+    Such a name means the same in every process; the rule is that of :mod:`pickle`.
+    """
+    found: object = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
 
 
 def encode_body(key: Key) -> bytes:

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from flask import Flask, got_request_exception
 
 from ..builtin.engines.callable import CallableEngine
-from ..cache.cache import Memoized, MemoizeOptions, SmartCache, memoize
+from ..cache.cache import SmartCache
+from ..cache.memoize.memoized import Memoized, MemoizeOptions, memoize
 from ..core.engine import EngineTraitKeywords
 from ..core.moved import with_old_names
 from ..csp.override import Override
@@ -164,27 +165,17 @@ class OpenManager(CurrentParts):
     def memoize(self, function: Callable[..., Any], /) -> Memoized: ...
     @overload
     def memoize(
-        self,
-        function: None = None,
-        /,
-        *,
-        scope: str | Callable[[], str] = "",
-        **options: Unpack[MemoizeOptions],
-    ) -> Callable[[Callable[..., Any]], Memoized]: ...
+        self, function: None = None, /, **options: Unpack[MemoizeOptions]
+    ) -> Callable[[Any], Memoized]: ...
     def memoize(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        scope: str | Callable[[], str] = "",
-        **options: Unpack[MemoizeOptions],
-    ) -> Memoized | Callable[[Callable[..., Any]], Memoized]:
+        self, function: Callable[..., Any] | None = None, /, **options: Unpack[MemoizeOptions]
+    ) -> Memoized | Callable[[Any], Memoized]:
         """Cache the values of a function by its arguments.
 
         Write ``@om.memoize``, or ``@om.memoize(stale_time=60, tags=["prices"])`` with the keywords
-        of :func:`om_plugins.cache.cache.memoize`.
+        of :func:`om_plugins.cache.memoize.memoized.memoize`.
         """
-        decorate = memoize(self._cache_if_enabled, scope=scope, **options)
+        decorate = memoize(self._cache_if_enabled, **options)
         return decorate if function is None else decorate(function)
 
     def csp(

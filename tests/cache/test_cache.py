@@ -269,7 +269,7 @@ class Tenant:
 
 SCOPES = [
     7, 0, UUID(int=7), ("team", 7), (), b"7", True, False, Decimal("1.5"), date(2024, 1, 2),
-    frozenset({1, "a"}), Tenant(), "7", "\u0107",
+    frozenset({"a"}), Tenant(), "7", "\u0107",
 ]  # fmt: skip
 
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from om_plugins.cache.cache import memoize
 from om_plugins.cache.entry import MOST_DEPS
+from om_plugins.cache.memoize.memoized import memoize
 
 
 def total(world, fetch_price, **options):
