@@ -61,7 +61,8 @@ class Timeline:
         """
         self._read_new()
         with self._lock:
-            events = list(self._newest)
+            # workers publish in the background, so one may be late
+            events = sorted(self._newest, key=lambda event: event.at)
         lines: list[dict[str, Any]] = []
         for event in reversed(events):
             level, text = describe(event, language)

@@ -127,7 +127,9 @@ def test_a_timeout_is_changed_and_what_cannot_work_is_told_beside_the_field(open
     )
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_be_focused()
-    page.wait_for_timeout(2500)  # a board that comes in leaves what somebody types
+    for _ in range(2):  # a board that comes in leaves what somebody types
+        with page.expect_event("requestfinished", lambda one: "engines.json" in one.url):
+            pass
     expect(field).to_have_value("-3")
     assert opened.ask()["timeout"] == 10
     field.fill("3")

@@ -128,13 +128,22 @@ class Opened:
         return answer.locator(".text").inner_text(), answer.locator(".badge").inner_text()
 
     def go(self, address: str) -> None:
-        """Open a page, and wait until the server knows this browser."""
-        self.page.goto(address)
-        for _ in range(400):
-            if any(cookie["name"] == "om_sid" for cookie in self.context.cookies()):
-                return
-            self.page.wait_for_timeout(25)
-        raise AssertionError("the page does not ask for notifications")
+        """Open a page, and wait until it gets notifications and knows where its stream stands."""
+        with self.page.expect_response("**/_om/events*"):
+            self.page.goto(address)
+        self.page.wait_for_function("sessionStorage.getItem('om-last /_om')")
+
+    def note(self, text: str, times: int = 1) -> dict[str, Any]:
+        """Wait for so many notifications that contain a text; return the last one.
+
+        A toast may be replaced by the next one before anybody sees it.
+        """
+        found = "(text) => notes.filter(({ message }) => message.includes(text))"
+        self.page.wait_for_function(
+            f"([text, times]) => ({found})(text).length >= times", arg=[text, times]
+        )
+        note: dict[str, Any] = self.page.evaluate(found, text)[-1]
+        return note
 
     def toast(self, text: str) -> Locator:
         """Find the toast that contains a text."""

@@ -243,7 +243,7 @@ def test_the_shipped_scripts_run_with_trusted_types_required(open_page):
     toasts.filter(has_text="Going <i>on</i>").wait_for()
     toasts.filter(has_text="Broken").wait_for()
     page.get_by_role("button", name="Report problem").click()
-    page.wait_for_timeout(300)
+    toasts.filter(has_text="report 1 was sent").wait_for()
     assert page.violations == []
     write = "(() => { try { document.body.innerHTML = '<b>' } catch { return 'stopped' } })()"
     assert page.evaluate(write) == "stopped"
