@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("om_plugins")
 
-_QUERIES = ("query.js", "query-core.js")
+_QUERIES = ("query.js", "query_request.js", "query-core.js")
 
 
 def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:

@@ -132,10 +132,10 @@ def test_the_head_helper_brings_the_modules_for_queries_where_a_page_asks_for_th
     nonce = re.search(r"'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
     early = [
         f'<link rel="modulepreload" href="/_om/static/{name}" nonce="{nonce}">'
-        for name in ("query.js", "query-core.js")
+        for name in ("query.js", "query_request.js", "query-core.js")
     ]
     assert answer.text.startswith("".join(early) + "<script ")
-    for name in ("query.js", "query-core.js"):
+    for name in ("query.js", "query_request.js", "query-core.js"):
         assert client.get(f"/_om/static/{name}").mimetype == "text/javascript"
 
 

@@ -9,6 +9,7 @@
 export { ask, AskError } from "./ask.js";
 
 const KINDS = ["success", "error", "warning", "info", "progress"];
+const QUERIES = ["fetch", "refetch", "get", "set", "invalidate", "forget"];
 const load = () => import("./toasts.js");
 
 /** The same as in toasts.js: returns the handle at once and loads the element meanwhile. */
@@ -26,11 +27,15 @@ export function query(...values) {
   const made = import("./query.js").then((module) => module.query(...values));
   const later = (name) => (...more) => made.then((handle) => handle[name](...more));
   return {
-    ...Object.fromEntries(["fetch", "refetch", "get", "set", "invalidate"].map((name) => [name, later(name)])),
+    ...Object.fromEntries(QUERIES.map((name) => [name, later(name)])),
     subscribe(callback) {
       let stop = null;
       let ended = false;
-      made.then((handle) => (stop = ended ? null : handle.subscribe(callback)));
+      made.then((handle) => {
+        if (ended) return;
+        stop = handle.subscribe(callback);
+        if (ended) stop(); // the first call of the callback ended it
+      });
       return () => {
         ended = true;
         stop?.();
@@ -38,6 +43,9 @@ export function query(...values) {
     },
   };
 }
+
+/** Remove all values, in all tabs of this browser: for when somebody signs in or out. */
+query.forget = () => import("./query.js").then((module) => module.query.forget());
 
 if (document.querySelector("script[data-om-live]")) import("./live.js").then(({ connect }) => connect());
 else if (document.querySelector("om-toasts")) load();
