@@ -112,6 +112,15 @@ def test_a_subclass_of_text_is_not_taken_for_text():
         identify(Marked("x"), "")
 
 
+def test_a_class_is_known_by_the_name_that_its_module_has_for_it():
+    namesake = type("Member", (), {"__module__": __name__})
+    assert identify((Member,)) == identify((Member,)) != identify((Colour,))
+    assert identify((int,)) != identify(("int",))
+    for cls in (namesake, type("Local", (), {})):
+        with pytest.raises(UnsupportedKey, match=f"{cls.__name__}, which its module does not have"):
+            identify((cls,))
+
+
 def test_an_object_can_name_itself():
     class User:
         def __init__(self, number: int) -> None:

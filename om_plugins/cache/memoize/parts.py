@@ -26,7 +26,6 @@ from typing import Any
 
 from ..keys import ATOMS, UnsupportedKey, encode, is_found_by_name
 
-_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: the class is written in C
 _FIRST = itemgetter(0)
 _EMPTY = object()  # in place of the value of a closed-over variable that has none yet
 _MUTABLE = frozenset({list, dict, set, bytearray, deque, Counter, defaultdict, OrderedDict})
@@ -210,12 +209,11 @@ class _FunctionReader:
             not callable(value)
             or type(kind.__call__) is not FunctionType
             or any(
-                cls.__flags__ & _IMMUTABLE_TYPE
-                or isinstance(cls.__dict__.get("__new__"), BuiltinFunctionType)
+                isinstance(cls.__dict__.get("__new__"), BuiltinFunctionType)
                 for cls in kind.__mro__[:-1]
             )
         ):
-            return False  # a part of its state may be out of sight, in C
+            return False  # a class in C, which may have a state that nobody sees
         if id(value) in self.seen:  # it has itself among its attributes
             self._write_code("again", str(self.seen[id(value)]))
             return True

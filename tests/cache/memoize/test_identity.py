@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,10 @@ def shared(make_world, store):
 
 def fetches(world) -> int:
     return world.cache.stats().fetches
+
+
+ANOTHER_MODULE = ModuleType("another")
+ANOTHER_MODULE.neg = lambda number: number * 100
 
 
 class Box:
@@ -249,7 +254,8 @@ def test_a_module_or_class_may_be_closed_over_in_a_shared_store(shared):
         return value
 
     assert [convert(kind)("5") for kind in (int, str, float, operator)] == [5, "5", 5.0, -5]
-    assert fetches(shared.world) == 4
+    assert convert(ANOTHER_MODULE)("5") == 500
+    assert fetches(shared.world) == 5
 
 
 # --- functions of one name ----------------------------------------------------------------------
@@ -330,6 +336,21 @@ def test_functions_below_one_decorator_are_kept_apart(cached, wraps):
     assert [name_of(1), price_of(1)] == ["user 1", 9.5]
 
 
+def test_functions_of_one_text_below_one_decorator_are_kept_apart_by_their_lines(cached):
+    def timed(function):
+        return cached(lambda *args: function(*args))
+
+    def _(number):
+        return number
+
+    first = _
+
+    def _(number):
+        return number
+
+    assert timed(first).cache_key(1) != timed(_).cache_key(1)
+
+
 def test_the_defaults_of_a_function_below_a_decorator_count(cached):
     def make(rate):
         def price(number, rate=rate, *, more=rate):
@@ -355,12 +376,17 @@ def test_a_memoized_function_below_another_decorator_is_known_by_its_code(shared
 # --- other callables ----------------------------------------------------------------------------
 
 
+def keep(number, **more):
+    return (number, sorted(more.items()))
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         (functools.partial(pow, 2), functools.partial(pow, 3)),
         (functools.partial(pow, 2), functools.partial(divmod, 2)),
         (functools.partial(pow, exp=2), functools.partial(pow, exp=3)),
+        (functools.partial(keep, rate=1), functools.partial(keep, rate=2)),
         (functools.partial(lambda a, b: a, 1), functools.partial(lambda a, b: b, 1)),
         (functools.partial(functools.partial(pow, 2), mod=3), functools.partial(pow, 2, mod=5)),
         (pow, divmod),
@@ -397,6 +423,14 @@ class Shift:
         return number + self.by
 
 
+def test_a_shared_store_keeps_nothing_of_a_callable_object_with_an_object(shared, caplog):
+    function = shared(Scale(Box(1)))
+    with pytest.raises(TypeError, match="unsupported operand"):
+        function(5)
+    assert shared.world.cache.refusals() == {"key": 1}
+    assert "it was made with the callable (tests.cache" in caplog.text
+
+
 class Loop(Scale):
     def __init__(self, factor: int) -> None:
         super().__init__(factor)
@@ -416,12 +450,15 @@ def test_a_callable_object_with_state_out_of_sight_is_kept_apart(world, cached):
     with pytest.raises(TypeError, match="unsupported operand"):
         two(5)
 
+
+def test_a_callable_object_of_a_class_in_c_is_not_kept_in_a_shared_store(shared):
     class Rows(list):
         def __call__(self, number):
             return [*self, number]
 
-    functions = [cached(Rows([number])) for number in (1, 2)]
+    functions = [shared(Rows([number])) for number in (1, 2)]
     assert [function(5) for function in functions] == [[1, 5], [2, 5]]
+    assert shared.world.cache.refusals() == {"key": 2}
 
 
 def test_bound_methods_are_kept_apart_by_their_object(world, cached):
@@ -438,6 +475,18 @@ def test_bound_methods_are_kept_apart_by_their_object(world, cached):
     one, two = cached(Server("a").load), cached(Server("b").load)
     assert [one("%"), two("%"), one("%"), two("%")] == ["a%", "b%", "a%", "b%"]
     assert fetches(world) == 2
+
+
+def test_a_bound_method_of_an_object_that_names_itself_wrongly_is_not_cached(world, cached):
+    class Server:
+        def __cache_key__(self) -> list[int]:
+            return [1]
+
+        def load(self) -> int:
+            return 1
+
+    assert cached(Server().load)() == 1
+    assert world.cache.refusals() == {"key": 1}
 
 
 # --- name= --------------------------------------------------------------------------------------

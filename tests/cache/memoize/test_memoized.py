@@ -355,6 +355,18 @@ def test_a_wrapper_that_adds_an_argument_is_called_without_it(world):
     assert world.cache.stats().fetches == 3
 
 
+def test_a_call_that_only_the_wrapper_takes_is_no_other_call(world):
+    def echo(value):
+        return value
+
+    @memoize(lambda: world.cache)
+    @functools.wraps(echo)
+    def wrapper(*args):
+        return echo(*(args or ("nothing",)))
+
+    assert [wrapper(), wrapper(((), ())), wrapper()] == ["nothing", ((), ()), "nothing"]
+
+
 def test_a_wrapper_that_passes_its_arguments_on_has_the_key_of_what_it_wraps(world):
     def passing(function):
         @functools.wraps(function)
