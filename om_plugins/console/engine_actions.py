@@ -67,7 +67,8 @@ class EnginesPage:
         self._dashboard = dashboard
 
     def board(self) -> Board:
-        """Return what the page shows."""
+        """Return what the page shows, with what was changed in another worker just now."""
+        self._kit.part_of("chains").live.poll()
         return build_board(self._kit, self._dashboard.read())
 
     def page(self, outcome: FormOutcome | None = None, done: str = "") -> dict[str, Any]:

@@ -26,9 +26,8 @@ class Console:
 
     def __init__(self, debug=False, **settings):
         settings = Settings(
-            hub_url="memory://",
             secret_key=b"x" * 32,
-            **{"console_auth": lambda request: True, **settings},
+            **{"hub_url": "memory://", "console_auth": lambda request: True, **settings},
         )
         self.runtime = Runtime(settings, clock=FakeClock(), host=Host(testing=True, debug=debug))
         for tier, name in enumerate(("model", "local"), 1):
@@ -78,6 +77,16 @@ def console(open_console):
 
 
 # --- what people do ---
+
+
+def test_every_worker_shows_at_once_what_was_changed_in_another(open_console, tmp_path):
+    one, other = (open_console(hub_url=f"sqlite:///{tmp_path / 'hub'}") for _ in range(2))
+    assert one.send("switch", engine="model", breaker="open").status_code == 200
+    assert other.client.get("/_om/engines.json").json["texts"]["c0e1.breaker"] == (
+        "breaker forced open"
+    )
+    assert one.send("switch", engine="model", breaker="auto").status_code == 200
+    assert "breaker forced open" not in other.page().text
 
 
 def test_a_breaker_is_forced_and_let_go(console, caplog):
