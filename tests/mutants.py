@@ -145,7 +145,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/console/test_access.py",
     ),
     Mutant(
-        "core/access.py",
+        "policies/access.py",
         'if site in ("same-origin", "none"):',
         'if site in ("same-origin", "same-site", "none"):',
         "tests/core/test_access.py",

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_host
 
-from ..core.access import ask_auth, check_site
 from ..core.problem import Refusal
+from ..policies.access import ask_auth, check_site
 from ..protocols import Clock, HostContext, Hub
 from ..workers.signed_cookie import SignedCookie
 

@@ -16,11 +16,11 @@ import msgspec
 from werkzeug.wrappers import Request, Response
 
 from ..core import sse
-from ..core.access import check_site
 from ..core.problem import Refusal
 from ..core.request_state import state_of
 from ..errors import MissingExtra
 from ..plugins.kit import Kit
+from ..policies.access import check_site
 from ..workers.servers import stopping
 from .access import Access, ConsoleAuth, Denied, Sessions
 from .dashboard import Dashboard

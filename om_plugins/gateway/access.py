@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..core import access
 from ..core.problem import Headers
+from ..policies import access
 from .options import RouteOptions
 
 if TYPE_CHECKING:

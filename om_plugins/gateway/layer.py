@@ -23,10 +23,10 @@ from werkzeug.wrappers import Response
 
 from ..builtin.engines.client_socket import watch_client
 from ..chains.http_call import call_chain, prefers, render_json
-from ..core.access import ask_auth, check_host
 from ..core.call import caller_gone
 from ..core.problem import Headers, Refusal, get_phrase
 from ..errors import ConfigError
+from ..policies.access import ask_auth, check_host
 from ..protocols import Chain, Clock, HostContext, Hub
 from ..types import Answer
 from ..workers.rate_limit import RateLimit

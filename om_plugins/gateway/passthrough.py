@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Response
 
 from ..builtin.engines.proxy_app import ProxyApp
-from ..core.access import ask_auth, check_host
 from ..core.call import current_request
 from ..core.problem import Headers
 from ..core.request_state import state_of
 from ..errors import ConfigError
+from ..policies.access import ask_auth, check_host
 from ..protocols import Chain, HostContext
 from ..types import Answer
 from ..workers.rate_limit import RateLimit

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import get_host
 
-from ..core.access import check_site
 from ..core.problem import Headers, Refusal
+from ..policies.access import check_site
 from ..protocols import Clock, Hub
 
 if TYPE_CHECKING:

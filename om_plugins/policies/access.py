@@ -13,8 +13,8 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_host
 
+from ..core.problem import Refusal
 from ..protocols import HostContext
-from .problem import Refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
