@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from werkzeug.wrappers import Request, Response
 
-from ..core import sse
+from ..builtin.http import sse
 from ..core.problem import Refusal
 from ..core.request_state import state_of
 from ..errors import MissingExtra

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..core.sse import encode_event, encode_retry
+from ..builtin.http.sse import encode_event, encode_retry
 from ..protocols import Clock
 from ..workers.servers import stream_limit
 

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .fork import renew_after_fork
+from .inputs import IDENTITIES, InputRules
+from .observed import ObservedInputs
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -48,9 +50,7 @@ _OF_ONE_REQUEST = frozenset(
         "wsgi.file_wrapper", "wsgi.early_hints", "wsgi.input_terminated",
     }
 )  # fmt: skip
-_PERSONAL = frozenset(
-    {"HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION", "REMOTE_USER", "AUTH_TYPE"}
-)
+_PERSONAL = IDENTITIES | {"HTTP_COOKIE"}
 
 
 class Nonces:
@@ -118,6 +118,7 @@ class RequestState(msgspec.Struct, eq=False):
             seconds that it asks to wait, or ``None``.
         cache_intent: takes what views say about the storing of this response in the HTTP cache;
             ``None`` where it cannot be stored.
+        inputs: what the code of this request looks at; ``None`` where nobody observes it.
     """
 
     owner: object
@@ -138,6 +139,7 @@ class RequestState(msgspec.Struct, eq=False):
     fallback: Any = None
     raised: tuple[int, str, float | None] | None = None
     cache_intent: Any = None
+    inputs: ObservedInputs | None = None
 
     def __deepcopy__(self, memo: object) -> RequestState:
         """Return the same object, so that a deep copy of the environ shares it, too."""
@@ -306,24 +308,32 @@ def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
 
 
 def build_background_request(
-    environ: WSGIEnvironment, state: RequestState, *, keep_user: bool = False
+    environ: WSGIEnvironment,
+    state: RequestState,
+    rules: InputRules | None = None,
+    names: Iterable[str] = (),
+    session_cookie: str = "",
 ) -> WSGIEnvironment:
     """Build the environ of a GET for the same address, to be made in the background.
 
-    Cookies and credentials are left out. So are conditions, ranges, the body, and everything that a
-    server or this package put into the environ for this one request.
+    It brings the inputs that a making of the response looked at, and no others: conditions, ranges,
+    the body, and what a server or this package put into the environ for one request are left out.
 
     Args:
         environ: a request for the address.
         state: of that request; the new one gets its :meth:`~RequestState.successor`.
-        keep_user: keep cookies and credentials, for a page that is stored for one user.
+        rules: select the inputs; ``None`` for an application that cannot be observed. Its request
+            brings everything but cookies and credentials.
+        names, session_cookie: see :meth:`~om_plugins.core.inputs.InputRules.select_inputs`.
     """
+    if rules is None:
+        chosen = {name: value for name, value in environ.items() if name not in _PERSONAL}
+    else:
+        chosen = rules.select_inputs(environ, names, session_cookie)
     return {
         name: value
-        for name, value in environ.items()
-        if name not in _OF_ONE_REQUEST
-        and (keep_user or name not in _PERSONAL)
-        and not name.startswith("om_plugins.")
+        for name, value in chosen.items()
+        if name not in _OF_ONE_REQUEST and not name.startswith("om_plugins.")
     } | {
         "REQUEST_METHOD": "GET",
         "wsgi.input": BytesIO(),

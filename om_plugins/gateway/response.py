@@ -6,10 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Generator, Iterator
 
+from ..builtin.http import sse
+from ..builtin.http.sse import encode_event
 from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
-from ..core import sse
 from ..core.problem import Headers, Refusal
-from ..core.sse import encode_event
 from ..errors import Cancelled, ChainExhausted
 from ..policies.error_table import row_of
 from ..types import Answer

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from ..core import sse
+from ..builtin.http import sse
 from ..core.problem import Refusal
 from ..protocols import Clock, HostContext, Hub
 from ..types import HubMessage

@@ -1,0 +1,322 @@
+"""Observes which inputs the code of one request looks at; see :mod:`.inputs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .inputs import (
+    IncomparableInput,
+    InputReader,
+    InputRules,
+    environ_input,
+    is_session,
+)
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from _typeshed.wsgi import WSGIEnvironment
+
+_ABSENT = b""
+_PLUMBING = (
+    "werkzeug.local", "werkzeug.datastructures", "_collections_abc", "om_plugins.flask.observed",
+    __name__,
+)  # fmt: skip
+"""Modules that pass a look on. Who called them is the reader."""
+_WITH_QUERY = frozenset({"QUERY_STRING", "RAW_URI", "REQUEST_URI"})
+_FRAMEWORKS = ("werkzeug.", "flask.", "jinja2.")
+
+
+class ObservedInputs:
+    """The inputs that the code of one request looked at.
+
+    Args:
+        reader: reads what the request brought.
+        rules: of the application.
+        address: what is always in the key, as the application sees it.
+        session_cookie: the cookie that the session comes from; "" when that is not known.
+
+    Attributes:
+        counted: the inputs that the response may depend on, with their encoded values.
+        known: inputs that only known readers looked at.
+        parameters: the parameters of the query that code looked at; ``None`` for all of them.
+        where: who looked at an input first: module, function, and line.
+        refused: why no response to this request can be kept; "" when nothing forbids it.
+        session_changed: the session is not what the request brought.
+    """
+
+    __slots__ = (
+        "_digests", "_reader", "_rules", "address", "counted", "known", "parameters", "refused",
+        "session_changed", "session_cookie", "where",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        reader: InputReader,
+        rules: InputRules,
+        address: tuple[str, ...] = (),
+        session_cookie: str = "",
+    ) -> None:
+        self._reader = reader
+        self._rules = rules
+        self.address = address
+        self.counted: dict[str, bytes] = {}
+        self.known: dict[str, None] = {}
+        self.parameters: set[str | None] = set()
+        self.where: dict[str, tuple[str, str, int]] = {}
+        self.refused = ""
+        self.session_changed = False
+        self.session_cookie = session_cookie
+        self._digests: dict[tuple[str, ...], str] = {}
+
+    @property
+    def rules(self) -> InputRules:
+        """The rules of the application."""
+        return self._rules
+
+    def note(self, name: str) -> None:
+        """Note that the running code looks at an input."""
+        if name in self.counted or not name:
+            return
+        frame = _find_reader(sys._getframe(1))
+        if self._is_known(frame):
+            self.known[name] = None
+            return
+        self.where[name] = _describe(frame)
+        self.count(name)
+
+    def count(self, name: str) -> None:
+        """Count an input as looked at, whoever looked."""
+        if name in self.counted:
+            return
+        try:
+            self.counted[name] = self._reader.read(name)
+        except IncomparableInput as error:
+            self.counted[name] = _ABSENT
+            self.refused = self.refused or str(error)
+
+    def refuse(self, reason: str) -> None:
+        """Note that the running code looked at something that cannot be compared."""
+        if not self.refused:
+            frame = _find_reader(sys._getframe(1))
+            if self._is_known(frame):
+                return
+            self.where.setdefault(reason, _describe(frame))
+            self.refused = reason
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the inputs that count, sorted."""
+        return tuple(sorted(self.counted))
+
+    def digest(self, names: tuple[str, ...]) -> str | None:
+        """Return a digest of this request's values, which count as looked at from now on.
+
+        Returns:
+            The digest; "" for no names; ``None`` when a value cannot be compared.
+        """
+        if not names:
+            return ""
+        found = self._digests.get(names)
+        if found is None:
+            refused, self.refused = self.refused, ""
+            for name in names:
+                self.count(name)
+            comparable, self.refused = not self.refused, refused or self.refused
+            if not comparable:
+                return None
+            found = self._rules.digest(self.counted[name] for name in names)
+            self._digests[names] = found
+        return found
+
+    def _is_known(self, frame: FrameType | None) -> bool:
+        if frame is None:
+            return False
+        row = self._rules.readers.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
+        if row is None:
+            return False
+        if row.callers:
+            caller = _find_reader(frame.f_back)
+            module = "" if caller is None else caller.f_globals.get("__name__", "")
+            if not (module == row.callers or module.startswith(row.callers + ".")):
+                return False
+        return row.applies is None or row.applies(self)
+
+
+def _find_reader(frame: FrameType | None) -> FrameType | None:
+    """Return the frame that looks at an input, past the modules that only pass the look on."""
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(_PLUMBING):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _describe(frame: FrameType | None) -> tuple[str, str, int]:
+    """Return module, function and line of the application's code that looks at an input."""
+    found = frame
+    while found is not None and found.f_globals.get("__name__", "").startswith(_FRAMEWORKS):
+        found = found.f_back
+    found = found or frame
+    if found is None:
+        return "", "", 0
+    return found.f_globals.get("__name__", ""), found.f_code.co_name, found.f_lineno
+
+
+class ObservedEnviron(dict[str, Any]):
+    """A copy of an environ that notes what is looked at, and writes to the original as well."""
+
+    def __init__(self, environ: WSGIEnvironment, inputs: ObservedInputs) -> None:
+        super().__init__(environ)
+        self.original = environ
+        self._inputs = inputs
+
+    def _look(self, name: object) -> None:
+        if isinstance(name, str):
+            if name in _WITH_QUERY:
+                self._inputs.parameters.add(None)
+            self._inputs.note(environ_input(name))
+
+    def _look_at_all(self) -> None:
+        self._inputs.refuse("all variables of the environ")
+
+    def __getitem__(self, name: str) -> Any:
+        self._look(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._look(name)
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._look(name)
+        return super().get(name, default)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        self._look(name)
+        if not super().__contains__(name):
+            self[name] = default
+        return super().__getitem__(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self._look(name)
+        self.original.pop(name, None)
+        return super().pop(name, *default)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.original[name] = value
+        super().__setitem__(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self._look(name)
+        super().__delitem__(name)
+        self.original.pop(name, None)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        changes = dict(*args, **kwargs)
+        self.original.update(changes)
+        super().update(changes)
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        self.original.clear()
+        super().clear()
+
+    def popitem(self) -> tuple[str, Any]:
+        self._look_at_all()
+        name, value = super().popitem()
+        self.original.pop(name, None)
+        return name, value
+
+    def __iter__(self) -> Iterator[str]:
+        self._look_at_all()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._look_at_all()
+        return super().__len__()
+
+    def __reversed__(self) -> Iterator[str]:
+        self._look_at_all()
+        return super().__reversed__()
+
+    def __eq__(self, other: object) -> bool:
+        self._look_at_all()
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    def __or__(self, other: Any) -> Any:
+        return dict(self.items()) | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self.items())
+
+    def __repr__(self) -> str:
+        self._look_at_all()
+        return super().__repr__()
+
+    def keys(self) -> Any:
+        self._look_at_all()
+        return super().keys()
+
+    def values(self) -> Any:
+        self._look_at_all()
+        return super().values()
+
+    def items(self) -> Any:
+        self._look_at_all()
+        return super().items()
+
+    def copy(self) -> dict[str, Any]:
+        self._look_at_all()
+        return super().copy()
+
+    def __copy__(self) -> dict[str, Any]:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return dict, (dict(self.items()),)
+
+
+# --- a cache in front of the application --------------------------------------------------------
+
+
+def name_in_front(
+    inputs: ObservedInputs, reader: InputReader, address: tuple[str, ...]
+) -> tuple[tuple[str, ...], str]:
+    """Return under which inputs a layer in front of the application can keep a response.
+
+    Such a layer can compare request headers and cookies only, and the session as its cookie.
+
+    Args:
+        inputs: what the application looked at.
+        reader: reads what the layer saw of the request.
+        address: what is always in the key, as the layer saw it.
+
+    Returns:
+        The names of the inputs, sorted, and why the response cannot be kept there; "" when it can.
+    """
+    if inputs.refused:
+        return (), inputs.refused
+    if inputs.session_changed:
+        return (), "the session was changed"
+    if inputs.address != address:
+        return (), "middleware changed the address of the request"
+    names = set()
+    for name, value in inputs.counted.items():
+        if is_session(name):
+            if not inputs.session_cookie:
+                return (), "the session does not come from a cookie that is known"
+            name = f"cookie:{inputs.session_cookie}"
+        elif name == "address" or name.startswith("environ:"):
+            return (), f"it depends on {name}"
+        elif reader.read(name) != value:
+            return (), f"middleware changed {name}"
+        names.add(name)
+    return tuple(sorted(names)), ""

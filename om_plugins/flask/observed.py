@@ -1,0 +1,375 @@
+"""Observes what the code of a Flask request looks at: its headers, cookies, environ and session.
+
+:func:`observe` gives the request object and the session a class that answers as before and notes
+each look in the request's :class:`~om_plugins.core.observed.ObservedInputs`. It is called when the
+session is open and the URL matched, before the first hook, so Flask's own look-ups are not noted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Request
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.datastructures import Accept, EnvironHeaders
+from werkzeug.http import parse_accept_header, parse_cookie
+
+from ..core.inputs import ACCEPTS, EnvironReader, InputRules, encode_value, header_variable
+from ..core.observed import ObservedEnviron, ObservedInputs
+from ..core.request_state import RequestState
+from .observed_session import (
+    INPUTS,
+    ObservedMapping,
+    find_session,
+    observe_session,
+    read_own_attributes,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_ABSENT = b""
+
+
+class FlaskReader(EnvironReader):
+    """Reads what a Flask request brought; see :class:`~om_plugins.core.inputs.InputReader`."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, environ: WSGIEnvironment, session: Any) -> None:
+        super().__init__(environ)
+        self._session = session
+
+    def read(self, name: str) -> bytes:
+        if not name.startswith("session"):
+            return super().read(name)
+        session = self._session
+        if not isinstance(session, dict):
+            return encode_value(None if session is None else dict(session))
+        kind, colon, key = name.partition(":")
+        if colon:
+            found = dict.get(session, key, self)
+            return _ABSENT if found is self else encode_value(found)
+        if kind == "session?":
+            return encode_value(dict.__len__(session) == 0)
+        return encode_value([dict(dict.items(session)), read_own_attributes(session)])
+
+
+# --- cookies and the query ----------------------------------------------------------------------
+
+
+class _ObservedMultiDict(ObservedMapping):
+    """The cookies, or the parameters of the query."""
+
+    def _om_note(self, key: str | None) -> None:
+        inputs, kind = self.__dict__[INPUTS]
+        if kind == "query":
+            inputs.parameters.add(key)
+        else:
+            inputs.note("cookies" if key is None else f"cookie:{key}")
+
+    def getlist(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        self._om_look_at(key)
+        return super().getlist(key, *args, **kwargs)  # type: ignore[misc]
+
+    def lists(self) -> Any:
+        self._om_note(None)
+        return super().lists()  # type: ignore[misc]
+
+    def listvalues(self) -> Any:
+        self._om_note(None)
+        return super().listvalues()  # type: ignore[misc]
+
+    def to_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._om_note(None)
+        return super().to_dict(*args, **kwargs)  # type: ignore[misc]
+
+
+@functools.cache
+def _observed_multi_dict(base: Any) -> type:
+    return type(base.__name__, (_ObservedMultiDict, base), {})
+
+
+def _observe_multi_dict(found: Any, inputs: ObservedInputs, kind: str) -> Any:
+    try:
+        found.__class__ = _observed_multi_dict(type(found))  # type: ignore[arg-type]
+        found.__dict__[INPUTS] = (inputs, kind)
+    except (TypeError, AttributeError):  # a class that cannot be observed by key
+        _ObservedMultiDict._om_note(_Whole(inputs, kind), None)  # type: ignore[arg-type]
+    return found
+
+
+class _Whole:
+    def __init__(self, inputs: ObservedInputs, kind: str) -> None:
+        self.__dict__[INPUTS] = (inputs, kind)
+
+
+# --- the request --------------------------------------------------------------------------------
+
+
+class _ObservedHeaders(EnvironHeaders):
+    """The headers of a request. Each look goes through the observed environ."""
+
+    def getlist(self, key: str, type: Any = None, as_bytes: bool = False) -> Any:  # noqa: A002
+        found = self.get(key)
+        if found is None:
+            return []
+        if type is None:
+            return [found]
+        try:
+            return [type(found)]
+        except ValueError:
+            return []
+
+    get_all = getlist  # type: ignore[assignment]
+
+
+class _ObservedAccept(Accept):
+    """Notes the answers that code gets from an ``Accept`` header, or a look at the whole header."""
+
+    def _om_ask(self, method: str, *args: Any) -> Any:
+        inputs, header, plain = self.__dict__[INPUTS]
+        try:
+            inputs.note(f"accept:{header}:{method}:{json.dumps(args)}")
+        except TypeError:
+            inputs.note(f"header:{header}")
+        return getattr(plain, method)(*args)
+
+    def _om_look(self) -> Any:
+        inputs, header, plain = self.__dict__[INPUTS]
+        inputs.note(f"header:{header}")
+        return plain
+
+    def best_match(self, matches: Iterable[str], default: Any = None) -> Any:
+        return self._om_ask("best_match", list(matches), default)
+
+    def quality(self, key: str) -> Any:
+        return self._om_ask("quality", key)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self._om_ask("__contains__", value))
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.quality(key) if isinstance(key, str) else self._om_look()[key]
+
+    @property
+    def best(self) -> Any:
+        return self._om_look().best
+
+    @property
+    def provided(self) -> Any:
+        return self._om_look().provided
+
+    @provided.setter
+    def provided(self, value: bool) -> None:
+        """Werkzeug's constructor sets it; the plain object has its own."""
+
+    def __iter__(self) -> Any:
+        return iter(self._om_look())
+
+    def __reversed__(self) -> Any:
+        return reversed(self._om_look())
+
+    def __len__(self) -> int:
+        return len(self._om_look())
+
+    def __bool__(self) -> bool:
+        return bool(self._om_look())
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._om_look() == other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def index(self, key: Any) -> Any:  # type: ignore[override]
+        return self._om_look().index(key)
+
+    def count(self, value: Any) -> int:
+        return int(self._om_look().count(value))
+
+    def copy(self) -> Any:
+        return self._om_look().copy()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        plain = self._om_look()
+        return type(plain), (list(plain),)
+
+
+@functools.cache
+def _observed_accept(base: Any) -> type:
+    return type(base.__name__, (_ObservedAccept, base), {})
+
+
+def _accept_property(header: str) -> property:
+    def read(self: Any) -> Any:
+        values = self.__dict__
+        found = values.get(f"_om_{header}")
+        if found is None:
+            environ = values["environ"]
+            plain = parse_accept_header(environ.get(header_variable(header)), ACCEPTS[header])
+            found = list.__new__(_observed_accept(type(plain)))
+            list.extend(found, list(plain))
+            found.__dict__[INPUTS] = (values[INPUTS], header, plain)
+            values[f"_om_{header}"] = found
+        return found
+
+    return property(read)
+
+
+class _ObservedRequest:
+    """Notes what code reads from a request. It is mixed into the application's request class."""
+
+    @property
+    def environ(self) -> Any:
+        values = self.__dict__
+        found = values.get("_om_environ")
+        if found is None:
+            found = values["_om_environ"] = ObservedEnviron(values["environ"], values[INPUTS])
+        return found
+
+    @environ.setter
+    def environ(self, value: Any) -> None:
+        self.__dict__["environ"] = value
+        self.__dict__.pop("_om_environ", None)
+
+    @property
+    def headers(self) -> Any:
+        values = self.__dict__
+        found = values.get("_om_headers")
+        if found is None:
+            found = values["_om_headers"] = _ObservedHeaders(self.environ)
+        return found
+
+    @headers.setter
+    def headers(self, value: Any) -> None:
+        self.__dict__["_om_headers"] = value
+
+    @property
+    def remote_addr(self) -> Any:
+        self.__dict__[INPUTS].note("address")
+        return self.__dict__["remote_addr"]
+
+    @remote_addr.setter
+    def remote_addr(self, value: Any) -> None:
+        self.__dict__["remote_addr"] = value
+
+    @property
+    def query_string(self) -> Any:
+        self.__dict__[INPUTS].parameters.add(None)
+        return self.__dict__["query_string"]
+
+    @query_string.setter
+    def query_string(self, value: Any) -> None:
+        self.__dict__["query_string"] = value
+
+
+def _read_cookies(self: Any) -> Any:
+    values = self.__dict__
+    found = values.get("_om_cookies")
+    if found is None:
+        plain = parse_cookie(values["environ"].get("HTTP_COOKIE", ""), cls=self.dict_storage_class)
+        found = values["_om_cookies"] = _observe_multi_dict(plain, values[INPUTS], "cookies")
+    return found
+
+
+def _args_property(base: type) -> property:
+    plain = base.args  # type: ignore[attr-defined]
+
+    def read(self: Any) -> Any:
+        values = self.__dict__
+        found = values.get("_om_args")
+        if found is None:
+            before = frozenset(values[INPUTS].parameters)
+            found = plain.__get__(self, type(self))
+            values.pop("args", None)
+            values[INPUTS].parameters &= before
+            found = values["_om_args"] = _observe_multi_dict(found, values[INPUTS], "query")
+        return found
+
+    return property(read)
+
+
+_READ_AHEAD = frozenset(
+    {"cookies", "access_route", "user_agent", "authorization", "accept_mimetypes", "cache_control"}
+    | {"accept_charsets", "accept_encodings", "accept_languages", "if_none_match", "if_match"}
+    | {"if_modified_since", "if_unmodified_since", "if_range", "range", "pragma", "args"}
+    | {"full_path", "url", "_parsed_content_type"}
+)
+"""What a request keeps once it was read. It is read again, so that the look is noted."""
+
+
+@functools.cache
+def _observed_request(base: Any) -> type[Request] | None:
+    """Return the observed form of a request class; ``None`` when it cannot be observed."""
+    kinds = (
+        ("cookies", property(_read_cookies)),
+        ("args", _args_property(base)),
+        ("accept_mimetypes", _accept_property("accept")),
+        ("accept_charsets", _accept_property("accept-charset")),
+        ("accept_encodings", _accept_property("accept-encoding")),
+        ("accept_languages", _accept_property("accept-language")),
+    )
+    # a property of the application's own reads what is observed anyway
+    namespace = {name: kind for name, kind in kinds if _is_werkzeugs(base, name)}
+    if any(hasattr(base, name) for name in ("environ", "headers", "remote_addr", "query_string")):
+        return None
+    return type(base.__name__, (_ObservedRequest, base), namespace)
+
+
+def _is_werkzeugs(base: type, name: str) -> bool:
+    found = next(kind for kind in base.__mro__ if name in kind.__dict__)
+    return found.__module__.partition(".")[0] in ("werkzeug", "flask")
+
+
+def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInputs | None:
+    """Begin to observe a request.
+
+    Args:
+        context: Flask's request context, whose session is open.
+        state: of the request.
+        rules: how inputs are compared.
+
+    Returns:
+        What its code looks at from now on; ``None`` when it cannot be observed.
+    """
+    request = context.request
+    kind = type(request)
+    if issubclass(kind, _ObservedRequest):
+        return state.inputs
+    observed = _observed_request(kind)  # type: ignore[arg-type]
+    if observed is None:
+        return None
+    values = request.__dict__
+    environ = values["environ"]
+    session = find_session(context)
+    inputs = state.inputs = ObservedInputs(
+        FlaskReader(environ, session),
+        rules,
+        rules.read_address(environ),
+        _find_session_cookie(context.app),
+    )
+    if not _READ_AHEAD.isdisjoint(values):
+        for name in _READ_AHEAD.intersection(values):
+            del values[name]
+    values[INPUTS] = inputs
+    request.__class__ = observed
+    observe_session(session, inputs)
+    return inputs
+
+
+def _find_session_cookie(app: Any) -> str:
+    """Return the cookie that the sessions of an app come from; "" when that is not known."""
+    interface = app.session_interface
+    known = isinstance(interface, SecureCookieSessionInterface) or type(
+        interface
+    ).__module__.startswith("flask_session")
+    return str(interface.get_cookie_name(app)) if known else ""
+
+
+def plain_environ(request: Request) -> WSGIEnvironment:
+    """Return the environ of a request, to be read without a note."""
+    environ: WSGIEnvironment = request.__dict__["environ"]
+    return environ

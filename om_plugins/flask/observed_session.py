@@ -1,0 +1,253 @@
+"""Observes what code looks at in a session, and whether it changes it; see :mod:`.observed`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.observed import ObservedInputs
+
+INPUTS = "_om_inputs"
+"""The attribute of an observed object that says where to note looks."""
+_TOUCHED = "_om_touched"
+
+
+class ObservedMapping(dict[str, Any]):
+    """A dictionary that notes looks at its keys. It is mixed into the class that it observes."""
+
+    def _om_note(self, key: str | None) -> None:
+        """Note a look at one key; ``None`` for a look at everything."""
+        raise NotImplementedError
+
+    def _om_look_at(self, key: object) -> None:
+        self._om_note(key if isinstance(key, str) else None)
+
+    def __getitem__(self, key: str) -> Any:
+        self._om_look_at(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._om_look_at(key)
+        return super().__contains__(key)
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        self._om_look_at(key)
+        return super().get(key, *args, **kwargs)
+
+    def __bool__(self) -> bool:
+        self._om_note(None)
+        return dict.__len__(self) > 0
+
+    def __len__(self) -> int:
+        self._om_note(None)
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[str]:
+        self._om_note(None)
+        return super().__iter__()
+
+    def __reversed__(self) -> Iterator[str]:
+        self._om_note(None)
+        return super().__reversed__()
+
+    def keys(self, *args: Any) -> Any:
+        self._om_note(None)
+        return super().keys(*args)
+
+    def values(self, *args: Any, **kwargs: Any) -> Any:
+        self._om_note(None)
+        return super().values(*args, **kwargs)
+
+    def items(self, *args: Any, **kwargs: Any) -> Any:
+        self._om_note(None)
+        return super().items(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        self._om_note(None)
+        return super().__eq__(other)
+
+    __hash__ = None
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self.items())
+
+    def __repr__(self) -> str:
+        self._om_note(None)
+        return super().__repr__()
+
+    def copy(self) -> Any:
+        self._om_note(None)
+        return super().copy()
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return dict, (dict(self.items()),)
+
+
+_OF_EVERY_SESSION = frozenset({"modified", "accessed", "permanent", "new", "on_update"})
+
+
+def read_own_attributes(session: Any) -> dict[str, Any]:
+    """Return what a kind of session adds to Flask's, such as the id of a stored session."""
+    return {
+        name: value
+        for name, value in vars(session).items()
+        if name not in _OF_EVERY_SESSION and not name.startswith("_om_")
+    }
+
+
+class _ObservedSession(ObservedMapping):
+    """Notes looks at a session that is a ``dict``, and changes of it."""
+
+    def _om_note(self, key: str | None) -> None:
+        self._om_note_input("session" if key is None else f"session:{key}")
+
+    def _om_note_input(self, name: str) -> None:
+        state = self.__dict__
+        state[_TOUCHED] = False
+        state[INPUTS].note(name)
+
+    def _om_change(self) -> None:
+        state = self.__dict__
+        state[_TOUCHED] = False
+        state[INPUTS].session_changed = True
+
+    # Flask >= 3.1.3 sets it when code gets the session. When no look follows, the code may have
+    # read the session in a way that cannot be observed, as encoders written in C do.
+    @property
+    def accessed(self) -> bool:
+        return bool(self.__dict__.get("accessed", False))
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        state = self.__dict__
+        if value and _is_bare_access(sys._getframe(2)):
+            self._om_settle()
+            state[_TOUCHED] = True
+        state["accessed"] = value
+
+    def _om_settle(self) -> None:
+        state = self.__dict__
+        if state.get(_TOUCHED):
+            state[_TOUCHED] = False
+            state[INPUTS].count("session")
+
+    def __bool__(self) -> bool:
+        self._om_note_input("session?")
+        return dict.__len__(self) > 0
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._om_change()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._om_change()
+        super().__delitem__(key)
+
+    def __ior__(self, other: Any) -> Any:
+        self._om_change()
+        return super().__ior__(other)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        self._om_change()
+        super().update(*args, **kwargs)
+
+    def clear(self) -> None:
+        self._om_change()
+        super().clear()
+
+    def popitem(self) -> tuple[str, Any]:
+        self._om_change()
+        return super().popitem()
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self._om_look_at(key)
+        if dict.__contains__(self, key):
+            self._om_change()
+        return super().pop(key, *default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._om_look_at(key)
+        if not dict.__contains__(self, key):
+            self._om_change()
+        return super().setdefault(key, default)
+
+
+def _is_bare_access(frame: Any) -> bool:
+    """Whether code gets the session itself, of which no further look needs to be seen.
+
+    What the proxy ``flask.session`` passes on is seen. Flask puts the session into the context of
+    every template; a look at it there is seen as well.
+    """
+    module = frame.f_globals.get("__name__")
+    if module == "werkzeug.local":
+        module = frame.f_back.f_globals.get("__name__")
+        return bool(module != "werkzeug.local")
+    return bool(module != "flask.templating")
+
+
+def _observe_attribute(name: str) -> property:
+    def read(self: _ObservedSession) -> Any:
+        self._om_note(None)
+        return self.__dict__[name]
+
+    def write(self: _ObservedSession, value: Any) -> None:
+        self._om_change()
+        self.__dict__[name] = value
+
+    return property(read, write)
+
+
+@functools.cache
+def _make_observed(base: Any, attributes: frozenset[str]) -> type:
+    namespace = {name: _observe_attribute(name) for name in attributes}
+    return type(base.__name__, (_ObservedSession, base), namespace)
+
+
+def find_session(context: Any) -> Any:
+    """Return the session of a request context without counting that as access."""
+    # Flask >= 3.1.3 counts reading context.session as access, so read what it is kept in
+    found = context.__dict__.get("_session")
+    return found if found is not None else context.__dict__.get("session")
+
+
+def observe_session(session: Any, inputs: ObservedInputs) -> None:
+    if session is None:
+        return
+    if getattr(session, "accessed", False) is True:
+        inputs.count("session")  # a URL converter may have read it
+    if isinstance(session, _ObservedSession):
+        # one object serves several requests: for which of them code looks at it cannot be told
+        session.__dict__[INPUTS].count("session")
+        session.__dict__[INPUTS] = inputs
+        inputs.count("session")
+        return
+    try:
+        own = frozenset(read_own_attributes(session))
+        session.__class__ = _make_observed(type(session), own)  # type: ignore[arg-type]
+        session.__dict__[INPUTS] = inputs
+    except (TypeError, AttributeError):  # not a dict, or of a class with a layout of its own
+        inputs.count("session")
+        return
+    inputs.session_changed = session.__dict__.get("modified") is True
+
+
+def check_session(session: Any, inputs: ObservedInputs) -> bool:
+    """Return whether the session is not what the request brought."""
+    if isinstance(session, _ObservedSession):
+        session._om_settle()
+        if session.__dict__.get("modified") is True:
+            inputs.session_changed = True
+    elif session is not None and getattr(session, "modified", False) is not False:
+        inputs.session_changed = True
+    return inputs.session_changed
