@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import signals
 from ..core.fork import renew_after_fork
+from ..core.inputs import InputRules
 from ..core.moved import refuse_arguments, with_old_names
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
@@ -129,6 +130,7 @@ class CacheOptions:
         announcer: tells browsers of changes; ``None`` where there are no browsers.
         pickles: encodes values of other types as pickles; ``None`` refuses such values.
         shrink_also: frees other caches of this process; returns how many entries went.
+        inputs: how the inputs of requests are compared, for caches of responses.
     """
 
     stale_time: float
@@ -148,6 +150,7 @@ class CacheOptions:
     announcer: BrowserAnnouncer | None = None
     pickles: PickleEncoder | None = None
     shrink_also: Callable[[], int] = int
+    inputs: InputRules = field(default_factory=InputRules)
 
 
 class CacheInternals:
@@ -165,6 +168,7 @@ class CacheInternals:
         clock: time.
         bus: the invalidation bus.
         store: the shared store, which counts its calls; ``None`` without one.
+        inputs: how the inputs of requests are compared.
         subscriptions, browsers, tracking: what outlives a fork.
         functions: the memoized functions whose keys do not say everything.
     """
@@ -179,6 +183,7 @@ class CacheInternals:
         self._send = send
         self._use = use
         self.clock = clock = options.clock
+        self.inputs = options.inputs
         self.bus = InvalidationBus(options.hub, options.scheduler, options.namespace)
         self.bus.subscribe(self)
         self._suffix = f":{options.namespace}" if options.namespace else ""

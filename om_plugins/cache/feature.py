@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..core.inputs import IDENTITIES, InputRules, KnownReader
 from ..plugins.feature import Feature
 from ..plugins.kit import Metric
-from ..settings.kinds import BOOL, integer, number
+from ..settings.kinds import BOOL, FUNCTIONS, VARIABLES, integer, number
 from ..settings.table import Table, key
 
 if TYPE_CHECKING:
@@ -48,6 +49,27 @@ class CacheKeys(Table):
     )
     cache_max_value: int = key(
         4 * 2**20, integer(1, 2**31, "bytes"), "largest value that is cached", "Cache"
+    )
+    cache_variants: int = key(
+        1000,
+        integer(1, 1_000_000),
+        "responses of a view with `@om.cached` at one address, by what the view looked at; the "
+        "oldest go",
+        "Cache",
+    )
+    cache_identities: tuple[str, ...] = key(
+        (),
+        VARIABLES,
+        "further variables of the WSGI environ that say who the client is, such as "
+        "`HTTP_X_FORWARDED_USER`: each client then has pages of its own in every cache",
+        "Cache",
+    )
+    cache_readers: tuple[str, ...] = key(
+        (),
+        FUNCTIONS,
+        "functions that look at a request and keep it to themselves, such as "
+        "`shop.hooks:log_request`: no response depends on what they look at",
+        "Cache",
     )
 
 
@@ -91,6 +113,7 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
                     notifications.changed_keys.publish, notifications.check_address
                 ),
                 shrink_also=shrink_pages,
+                inputs=build_input_rules(kit.secret, keys),
             )
         )
 
@@ -105,6 +128,18 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
 
     def close(self, kit: Kit, part: SmartCache) -> None:
         part.internals.close()
+
+
+def build_input_rules(secret: Callable[[], bytes], keys: CacheKeys) -> InputRules:
+    """Build the rules by which the inputs of requests are compared."""
+    reason = "`OM_CACHE_READERS` names it"
+    readers = [name.partition(":") for name in keys.cache_readers]
+    return InputRules(
+        secret,
+        IDENTITIES.union(keys.cache_identities),
+        {(module, function): KnownReader(reason) for module, _, function in readers},
+        keys.cache_variants,
+    )
 
 
 _LOOKUPS = {

@@ -105,6 +105,7 @@ class AppEntry:
             https_wish=read_https_wish(app),
             jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
+            observes=True,
         )
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from ..cache.cache import SmartCache
 from ..cache.keys import encode
 from ..cache.singleflight import PrivateValue
+from ..core.inputs import IDENTITIES
 from ..core.request_state import build_background_request
 from ..csp.hashes import note_hash
 from .current import current_state
@@ -33,6 +34,7 @@ P = ParamSpec("P")
 Scope: TypeAlias = str | Callable[[], object] | None
 
 _GONE = frozenset({404, 410})
+_USER = (*IDENTITIES, "HTTP_COOKIE")
 
 _STORED_VERSION = 2
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
@@ -319,9 +321,9 @@ class _ViewLookup:
     def make_background_fetch(self) -> Callable[[], _Stored]:
         """Make the fetcher of a refresh. It runs the view again, in a separate request."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        environ = build_background_request(
-            request.environ, current_state(), keep_user=bool(self.user)
-        )
+        environ = build_background_request(request.environ, current_state())
+        if self.user:
+            environ |= {name: request.environ[name] for name in _USER if name in request.environ}
 
         def fetch() -> _Stored:
             with app.request_context(environ):

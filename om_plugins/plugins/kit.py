@@ -116,6 +116,8 @@ class Host:
         jinja_environment: gives the Jinja environment of the host's templates; ``None`` for none.
         declared: what decorators of views declared, by the feature's name; it may grow until the
             first request.
+        observes: what the code of a request looks at can be observed, so every request that reaches
+            the host has ``inputs`` in its state when a cache of responses is on.
     """
 
     testing: bool = False
@@ -131,6 +133,7 @@ class Host:
     https_wish: Callable[[WSGIEnvironment], bool | None] = lambda environ: None
     jinja_environment: Callable[[], Environment | None] = lambda: None
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    observes: bool = False
 
 
 class Kit(ABC):

@@ -118,6 +118,30 @@ def _strings(value: Any) -> tuple[str, ...]:
 STRINGS = Check("a list of texts, or one text with commas", _strings, "Collection[str]")
 
 
+def _variables(value: Any) -> tuple[str, ...]:
+    names = _strings(value)
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][\w.]*", name, re.ASCII):
+            raise ValueError(
+                f"{name!r} is no variable of the WSGI environ; the header X-User is 'HTTP_X_USER'"
+            )
+    return names
+
+
+VARIABLES = Check("a list of variables of the WSGI environ", _variables, "Collection[str]")
+
+
+def _functions(value: Any) -> tuple[str, ...]:
+    names = _strings(value)
+    for name in names:
+        if not re.fullmatch(r"\w+(\.\w+)*:(\w+|<lambda>)", name):
+            raise ValueError(f"{name!r} is no function; write 'module:function'")
+    return names
+
+
+FUNCTIONS = Check("a list of functions, each as 'module:function'", _functions, "Collection[str]")
+
+
 def _path_patterns(value: Any) -> tuple[str, ...]:
     paths = _strings(value)
     for path in paths:

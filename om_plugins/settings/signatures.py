@@ -45,6 +45,9 @@ class SettingsKeywords(TypedDict, total=False):
     cache_l1_bytes: int
     cache_pickle: bool
     cache_max_value: int
+    cache_variants: int
+    cache_identities: Collection[str]
+    cache_readers: Collection[str]
     chain_defaults: Mapping[str, object] | Table | str
     chains: Mapping[str, object] | str
     breaker_shared: bool
