@@ -42,6 +42,7 @@ from .memoize.identity import FunctionOwners
 from .memory import ProcessMemory
 from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
 from .refresh import Refreshes, RefreshQueue
+from .responses.kept import KeptResponses
 from .shared_store import CountedStore, SharedStore
 from .singleflight import FetchLeases
 from .subscriptions import BrowserAnnouncements, BrowserAnnouncer, Subscriptions, WatchedKeys
@@ -169,6 +170,7 @@ class CacheInternals:
         bus: the invalidation bus.
         store: the shared store, which counts its calls; ``None`` without one.
         inputs: how the inputs of requests are compared.
+        responses: the responses of views.
         subscriptions, browsers, tracking: what outlives a fork.
         functions: the memoized functions whose keys do not say everything.
     """
@@ -184,6 +186,7 @@ class CacheInternals:
         self._use = use
         self.clock = clock = options.clock
         self.inputs = options.inputs
+        self.responses: KeptResponses
         self.bus = InvalidationBus(options.hub, options.scheduler, options.namespace)
         self.bus.subscribe(self)
         self._suffix = f":{options.namespace}" if options.namespace else ""
@@ -326,6 +329,7 @@ class SmartCache:
         self._epoch = 0
         self._fetching: set[DependencyTracker] = set()
         self.internals = CacheInternals(options, self._send, self._use)
+        self.internals.responses = KeptResponses(self, options.inputs.variants)
         self._here = self.internals.here
         self._fetching = self.internals.tracking.active
 

@@ -111,11 +111,12 @@ class Commits:
         """Store the value of a fetch, unless the entry was set or removed meanwhile.
 
         Args:
+            options: with the key that the value is stored under.
             tracker: the dependencies of the value.
         """
         memory = self.tiers.memory
         tags = fetch.tags
-        seen = self._confirm(fetch)
+        seen = self._confirm(fetch, options.ident)
         fence = 0 if fetch.lease is None else fetch.lease.token
         stale_time, cache_time = options.get_times(fetch.negative)
         entry = self.tiers.make_entry(
@@ -137,7 +138,9 @@ class Commits:
                 lambda: self.leases.is_held(fetch),
             ):  # fmt: skip
                 break
-            seen = self._confirm(fetch)  # another process wrote meanwhile: is its value newer?
+            seen = self._confirm(
+                fetch, options.ident
+            )  # another process wrote meanwhile: is its value newer?
         else:  # an unreadable record may be in the way: the store must not keep it
             fetch.fence = Fence.DISCARD
             self.tiers.drop(options.ident)
@@ -157,9 +160,9 @@ class Commits:
         if kept:
             self.changed(options.ident, kind, tags, same)
 
-    def _confirm(self, fetch: InFlight) -> StoreAnswer | None:
+    def _confirm(self, fetch: InFlight, ident: Ident) -> StoreAnswer | None:
         shared = self.tiers.shared
-        return None if shared is None else self.leases.confirm(fetch, shared.look)
+        return None if shared is None else self.leases.confirm(fetch, lambda: shared.look(ident))
 
     def encode(self, value: object, options: QueryOptions) -> bytes | None:
         """Encode a value; count, warn and return ``None`` when it cannot be encoded."""
@@ -241,16 +244,17 @@ class Misses:
             self.tiers.memory.counters.get(options.ident).negative += 1
             raise copy_error(error)
         if in_flight.is_private(options.ident, now):
-            return in_flight.begin(self._make_fetch(options), alone=True), True
+            return in_flight.begin(self.make_fetch(options), alone=True), True
         fetch = in_flight.get(options.ident)
         if fetch is None:
-            return in_flight.begin(self._make_fetch(options)), True
+            return in_flight.begin(self.make_fetch(options)), True
         if not fetch.owner:  # a refresh that waits in the queue: this thread needs it now
             fetch.owner = threading.get_ident()
             return fetch, True
         return fetch, False
 
-    def _make_fetch(self, options: QueryOptions) -> InFlight:
+    def make_fetch(self, options: QueryOptions) -> InFlight:
+        """Make a fetch that this thread runs."""
         return InFlight(options.ident, options.tags, self.clock.time(), threading.get_ident())
 
     def lead(
@@ -325,19 +329,24 @@ class Misses:
             if around is not None:
                 self.record_fetch(around, fetch)
             if fetch.outcome is FetchOutcome.VALUE:
-                with memory.lock:
-                    counts = memory.counters.get(options.ident)
-                    counts.coalesced += 1
-                    counts.bytes_saved += len(fetch.data)
-                    counts.saved_us += fetch.cost_us
+                self.count_coalesced(options.ident, fetch)
                 return MissResult(None, decode(fetch.data))
             if fetch.outcome is FetchOutcome.ERROR and fetch.error is not None:
                 memory.count(options.ident, "negative")
                 raise copy_error(fetch.error)
-        own = self._make_fetch(options)
+        own = self.make_fetch(options)
         with memory.lock:
             memory.in_flight.begin(own, alone=True)
         return self.lead(own, options, around)
+
+    def count_coalesced(self, ident: Ident, fetch: InFlight) -> None:
+        """Count that a caller got the value of another caller's fetch."""
+        memory = self.tiers.memory
+        with memory.lock:
+            counts = memory.counters.get(ident)
+            counts.coalesced += 1
+            counts.bytes_saved += len(fetch.data)
+            counts.saved_us += fetch.cost_us
 
     def record_fetch(self, around: DependencyTracker, fetch: InFlight) -> None:
         """Record the value of a fetch as a dependency of the fetcher around it."""

@@ -304,11 +304,11 @@ class FetchLeases:
         for lease in leases:
             _renew(lease)
 
-    def confirm(self, fetch: InFlight, look: Callable[[Ident], StoreAnswer]) -> StoreAnswer | None:
+    def confirm(self, fetch: InFlight, look: Callable[[], StoreAnswer]) -> StoreAnswer | None:
         """Discard a fetched value if another process has stored a newer one.
 
         Args:
-            look: looks a record up in the store.
+            look: looks up the record that the value would replace.
 
         Returns:
             What the store has, which the new value may replace.
@@ -316,7 +316,7 @@ class FetchLeases:
         if not self.is_held(fetch):
             return None
         lease = fetch.lease
-        seen = look(fetch.ident)
+        seen = look()
         record = seen.record
         if record is None:
             return seen

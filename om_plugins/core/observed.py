@@ -97,6 +97,13 @@ class ObservedInputs:
             self.counted[name] = _ABSENT
             self.refused = self.refused or str(error)
 
+    def brings(self, name: str) -> bool:
+        """Return whether the request brings an input, without a note of the look."""
+        try:
+            return self._reader.read(name) != _ABSENT
+        except IncomparableInput:
+            return True
+
     def refuse(self, reason: str) -> None:
         """Note that the running code looked at something that cannot be compared."""
         if not self.refused:

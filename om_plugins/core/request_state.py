@@ -119,6 +119,11 @@ class RequestState(msgspec.Struct, eq=False):
         cache_intent: takes what views say about the storing of this response in the HTTP cache;
             ``None`` where it cannot be stored.
         inputs: what the code of this request looks at; ``None`` where nobody observes it.
+        unfinished: what waits for the end of the request: an object with a method ``end``, which
+            gets the whole response, or ``None`` when there is none.
+        refresh: the refresh of a stored response that this request makes; ``None`` for others.
+        view_freshness: the response of the view, or of an error handler, had explicit freshness
+            before any ``after_request`` function ran.
     """
 
     owner: object
@@ -140,6 +145,9 @@ class RequestState(msgspec.Struct, eq=False):
     raised: tuple[int, str, float | None] | None = None
     cache_intent: Any = None
     inputs: ObservedInputs | None = None
+    unfinished: tuple[Any, ...] = ()
+    refresh: Any = None
+    view_freshness: bool = False
 
     def __deepcopy__(self, memo: object) -> RequestState:
         """Return the same object, so that a deep copy of the environ shares it, too."""

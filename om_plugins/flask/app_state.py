@@ -31,6 +31,8 @@ from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
+from .dispatch import needs_observation, observe_requests
+from .observed import plain_environ
 from .templates import before_first_request
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class AppEntry:
         if runtime.keys.enabled:
             rule = request.url_rule
             subject = f"route:{rule.rule if rule else '<unmatched>'}"
-            state_of(request.environ, app).raised = (
+            state_of(plain_environ(request), app).raised = (
                 id(exception),
                 fingerprint(exception, subject),
                 asked_wait_s(exception),
@@ -141,6 +143,8 @@ class AppEntry:
             self._composed = self._compose(runtime)
         if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
             _set_cookie_flags(self._app)
+        if needs_observation(runtime, self._declared):
+            observe_requests(self._app, runtime.part_of("cache").internals.inputs)
         before_first_request(self._app)
         self._decorated.warn(self._app)
         self._middleware = self._composed

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import current_app, request
 
 from ..core.request_state import RequestState, state_of
+from .observed import plain_environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -16,7 +17,7 @@ def current_environ() -> WSGIEnvironment | None:
     """Return the WSGI environ of the request under way, ``None`` outside one."""
     try:
         # what the proxy itself does with each attribute costs every tag of every page
-        return request._get_current_object().environ  # type: ignore[attr-defined,no-any-return]
+        return plain_environ(request._get_current_object())  # type: ignore[attr-defined]
     except RuntimeError:  # and so would asking first
         return None
 
@@ -28,4 +29,4 @@ def current_state() -> RequestState:
         RuntimeError: there is no request.
     """
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return state_of(request.environ, app)
+    return state_of(plain_environ(request._get_current_object()), app)  # type: ignore[attr-defined]

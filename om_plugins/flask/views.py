@@ -1,8 +1,9 @@
-"""``@om.cached`` for Flask views: whole responses from the smart cache, but no personal ones.
+"""``@om.cached`` for Flask views: whole responses from the data cache, for whom they are right.
 
 The look-up happens inside the view, after ``before_request``, so that logins and rate limits see
-every request. The cache stores a response when it is complete and the same for all who get it.
-:mod:`.personal` finds what makes a response personal.
+every request. A response is kept under the inputs that the code of its request looked at, and only
+when the whole answer is there: after the last ``after_request`` function, and with the session
+saved. What is stored is the view's own response, because a hit runs these functions again.
 """
 
 from __future__ import annotations
@@ -15,33 +16,41 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypedDict
 
 from flask import Flask, current_app, make_response, request
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..cache.cache import SmartCache
-from ..cache.keys import encode
+from ..cache.responses.deferred import DeferredFetch
+from ..cache.responses.kept import KeptResponses, ResponseQuery, StoredInputs
 from ..cache.singleflight import PrivateValue
-from ..core.inputs import IDENTITIES
-from ..core.request_state import build_background_request
+from ..core.inputs import has_body, is_identity
+from ..core.observed import ObservedInputs
+from ..core.request_state import RequestState, build_background_request
 from ..csp.hashes import note_hash
 from .current import current_state
-from .personal import ViewWatch, find_refusal
+from .observed import plain_environ
+from .observed_session import check_session, find_session
 
 if TYPE_CHECKING:
     from ..http_cache.cache import CacheIntent
 
 P = ParamSpec("P")
-Scope: TypeAlias = str | Callable[[], object] | None
+Scope: TypeAlias = object
 
+STORABLE = frozenset({200, 203, 204, 300, 301})
 _GONE = frozenset({404, 410})
-_USER = (*IDENTITIES, "HTTP_COOKIE")
+_ENDS = frozenset({401, 403, 404, 410, 451})
+"""A refresh that ends so, or in a redirect, ends the old page: access to it was withdrawn."""
+_NONCE_LENGTH = 32
 
-_STORED_VERSION = 2
+_STORED_VERSION = 3
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
 read these entries nor write others in their place."""
 
-# What is stored of a response: status, headers, body, the Unix time at which it was made, and the
-# hashes of the inline scripts and styles that the policy of the page lists.
+# What is stored of a response: status, headers, the pieces of the body between nonces, the Unix
+# time at which it was made, the hashes of the inline scripts and styles that the policy of the page
+# lists, and its inputs: names, digest, and names of those that known readers looked at.
 _Stored: TypeAlias = list[Any]
 
 
@@ -51,92 +60,108 @@ class CachedKeywords(TypedDict, total=False):
     stale_time: float | None
     cache_time: float | None
     tags: Iterable[str]
-    scope: Scope
-    query: bool
+    scope: Scope | Callable[[], Scope]
+    query: bool | Iterable[str]
     shared: bool
+    public: bool
     vary: Iterable[str]
     negative_time: float | None
 
 
 def cached(
-    get_cache: Callable[[], SmartCache | None],
+    get_responses: Callable[[], KeptResponses | None],
     *,
     stale_time: float | None = None,
     cache_time: float | None = None,
     tags: Iterable[str] = (),
-    scope: Scope = None,
-    query: bool = True,
+    scope: Scope | Callable[[], Scope] = None,
+    query: bool | Iterable[str] = True,
     shared: bool = False,
+    public: bool = False,
     vary: Iterable[str] = (),
     negative_time: float | None = None,
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Answer a view's GET and HEAD requests from the smart cache.
+    """Answer a view's GET and HEAD requests from the data cache.
 
-    A fresh response is sent from the cache, with a strong ETag, or as 304 when the browser has it.
-    A stale response is sent as well, and the view runs again in the background, in a separate
-    request context. When there is none, the view runs, and other requests for it wait. Requests
-    with other methods go to the view.
+    A fresh response is sent from the cache, with an ETag, or as 304 when the browser has it. A
+    stale response is sent as well, and the view runs again in the background, in a request of its
+    own. When there is none, the view runs, and other requests for the same response wait. Requests
+    with another method or with a body go to the view.
 
-    The cache stores a response whose status is 200, 203, 204, 300, 301, 404 or 410 when it is whole
-    (neither streamed nor a file), sets no cookie, has no ``no-store``, ``no-cache`` or ``Vary: *``,
-    and uses no CSP nonce. Without a scope it must also not be personal: the cache does not store
-    the response of a view that used the session or a cookie or that sent ``private``, and a request
-    with ``Authorization`` goes straight to the view. Everything else that the response depends on
-    (``g``, headers, the client's address) must be in ``scope`` or ``vary``.
-    :meth:`SmartCache.refusals` counts the responses that were not stored.
+    A response is kept under the inputs that any code of its request looked at: cookies and session
+    keys by name, request headers by name, the client's address, variables of the environ. It
+    answers only requests that bring the same values. A page that looks at nobody is one entry for
+    all; a page that greets its user is one entry for each user.
+
+    The cache stores a response whose status is 200, 203, 204, 300 or 301 when it is whole (neither
+    streamed nor a file), sets no cookie, leaves the session as it is, and has no ``no-store``,
+    ``no-cache`` or ``Vary: *``. A 404 or 410 is stored with ``negative_time``, and any error with
+    freshness that the view itself set (``max-age``, ``s-maxage`` or ``Expires``).
+    :meth:`SmartCache.refusals` counts the responses that were not stored, and ``flask om cache
+    why`` explains them.
 
     Args:
-        get_cache: returns the cache when a request comes; ``None`` to call the view only.
+        get_responses: returns the store of responses when a request comes; ``None`` to call the
+            view only.
         stale_time: seconds for which a response is fresh.
         cache_time: seconds after which it is removed.
         tags: the tags by which it can be invalidated. ``cache.invalidate(("view", "/path"))`` works
             too.
-        scope: separates users: text, or a function that returns the user's id in each request. When
-            it returns ``None`` or ``""``, the rules for no scope apply.
-        query: whether the query string is part of the key.
-        shared: the response is the same for everybody. The shared HTTP cache in front of the
-            application stores it; a hit reaches neither ``before_request`` nor the view. The
-            response says ``public`` with its times, so that CDNs store it as well. A page with CSP
-            nonces gets new ones on each hit.
-        vary: names of request headers that the view reads, such as ``Accept-Language``.
+        scope: says by hand whose response it is: a value, or a function that returns it in each
+            request, such as the user's id. The session, cookies, the address and variables of the
+            environ are not compared then. ``None`` and ``""`` are no scope.
+        query: the query is a part of the key. ``False`` leaves it out, a list of names leaves out
+            all other parameters; a response whose code looked at one of those is not stored.
+        shared: the response is the same for everybody who brings the same request headers. The
+            shared HTTP cache in front of the application stores it; a hit reaches neither
+            ``before_request`` nor the view. The response says ``public`` with its times, so that
+            CDNs store it as well.
+        public: the response is the same for everybody, and says so: ``public`` with its times. A
+            response whose code looked at who the client is is not stored, with a warning.
+        vary: names of request headers that select the response, such as ``Accept-Language``, when
+            other code than that of the request looks at them.
         negative_time: seconds for which a 404 or 410 is stored, also one that the view raised
-            (``abort(404)``). It is never served older. With ``None``, a returned one is stored like
-            any response, and a raised one is not stored.
+            (``abort(404)``). It is never served older.
 
     Returns:
         A decorator for functions, methods of class-based views and ``async def`` views.
 
     Raises:
-        ValueError: ``shared`` was combined with ``scope``.
-        TypeError: ``tags`` or ``vary`` is text instead of a list.
+        ValueError: ``shared`` or ``public`` was combined with ``scope``.
+        TypeError: ``tags``, ``vary`` or ``query`` is text instead of a list.
     """
-    if shared and scope is not None:
-        raise ValueError("shared=True is for everybody: it cannot be combined with scope=")
-    if isinstance(tags, str) or isinstance(vary, str):
-        raise TypeError("tags and vary are lists of texts, as ['report']")
+    if (shared or public) and scope is not None:
+        word = "shared=True" if shared else "public=True"
+        raise ValueError(f"{word} is for everybody: it cannot be combined with scope=")
+    if isinstance(tags, str) or isinstance(vary, str) or isinstance(query, str):
+        raise TypeError("tags, vary and query are lists of texts, as ['report']")
     rules = _ViewRules(
-        stale_time, cache_time, tuple(tags), scope, query, shared, tuple(vary), negative_time
-    )
+        stale_time, cache_time, tuple(tags), scope,
+        query if isinstance(query, bool) else frozenset(query),
+        shared, public, tuple(vary), negative_time,
+    )  # fmt: skip
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
         name = f"{view.__module__}.{getattr(view, '__qualname__', '')}"
 
         @functools.wraps(view)
         def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
-            cache = get_cache()
+            responses = get_responses()
 
             def call() -> Any:
                 return current_app.ensure_sync(view)(*args, **kwargs)
 
-            if cache is None or request.method not in ("GET", "HEAD"):
+            if responses is None or request.method not in ("GET", "HEAD"):
                 return call()
-            user = rules.get_user()
-            if "Range" in request.headers or (not user and "Authorization" in request.headers):
+            environ, state = plain_environ(request), current_state()
+            inputs = state.inputs
+            if inputs is None or "HTTP_RANGE" in environ or has_body(environ):
                 return call()
-            intent = current_state().cache_intent
-            if rules.shared and intent is not None:
-                return _answer_shared(cache, rules, intent, call)
-            return _ViewLookup(cache, rules, user, name, call).answer()
+            if check_session(find_session(request_ctx._get_current_object()), inputs):  # type: ignore[attr-defined]
+                return call()
+            if rules.shared and state.cache_intent is not None and state.refresh is None:
+                return _answer_shared(responses.cache, rules, state.cache_intent, inputs, call)
+            return _ViewLookup(responses, rules, inputs, state, name, call).answer()
 
         return answer
 
@@ -150,9 +175,10 @@ class _ViewRules:
     stale_time: float | None
     cache_time: float | None
     tags: tuple[str, ...]
-    scope: Scope
-    query: bool
+    scope: Scope | Callable[[], Scope]
+    query: bool | frozenset[str]
     shared: bool
+    public: bool
     vary: tuple[str, ...]
     negative_time: float | None
 
@@ -165,18 +191,17 @@ class _ViewRules:
                 raise
             answered = current_app.handle_user_exception(error)
             if isinstance(answered, HTTPException):  # as a WSGI app it would be a stream
-                answered = answered.get_response(request.environ)
+                answered = answered.get_response(plain_environ(request))
             return make_response(answered)
 
-    def get_user(self) -> str:
-        """Return the scope of this request; "" for no user."""
+    def get_scope(self) -> Scope:
+        """Return the scope of this request; "" for none."""
         found = self.scope() if callable(self.scope) else self.scope
-        if found is None or isinstance(found, str):
-            return found or ""
-        return encode(found).decode("latin-1")
+        return "" if found is None else found
 
-    def build_key(self, view: str) -> tuple[object, ...]:
-        """Build the key of this request. The path comes first, so that a prefix can name it."""
+    def build_address(self, view: str, inputs: ObservedInputs) -> tuple[object, ...]:
+        """Build the key of this request's address. The path comes first, for prefixes."""
+        environ = plain_environ(request)
         return (
             "view",
             request.root_path + request.path,
@@ -184,19 +209,33 @@ class _ViewRules:
             request.host,
             request.endpoint,
             view,
-            tuple(sorted(request.args.items(multi=True), key=itemgetter(0)))
-            if self.query
-            else None,
-            tuple((name.lower(), request.headers.get(name)) for name in self.vary),
+            self._select_query(),
+            "" if self.public else inputs.rules.digest_identities(environ),
             # a page without nonces does not fit a response with them
             current_state().plain is not None,
             _STORED_VERSION,
         )
 
+    def _select_query(self) -> tuple[tuple[str, str], ...] | None:
+        if self.query is False:
+            return None
+        found = sorted(request.args.items(multi=True), key=itemgetter(0))
+        if self.query is True:
+            return tuple(found)
+        return tuple(one for one in found if one[0] in self.query)
+
+    def find_unkeyed(self, inputs: ObservedInputs) -> str:
+        """Return a parameter that code looked at and the key leaves out; "" for none."""
+        if self.query is True or not inputs.parameters:
+            return ""
+        known = frozenset() if self.query is False else self.query
+        left = sorted(str(name) for name in inputs.parameters - known if name is not None)
+        return left[0] if left else "the whole query" if None in inputs.parameters else ""
+
 
 def _build_cache_control(cache: SmartCache, rules: _ViewRules, status: int) -> str:
     """Build the ``Cache-Control`` of a response whose view set none."""
-    if not rules.shared:
+    if not (rules.shared or rules.public):
         return "private, max-age=0"
     if rules.negative_time is not None and status in _GONE:
         return f"public, max-age=0, s-maxage={int(rules.negative_time)}"
@@ -208,15 +247,130 @@ def _build_cache_control(cache: SmartCache, rules: _ViewRules, status: int) -> s
     )
 
 
+class ViewResponse:
+    """What one run of a view used, and why its response is not to be stored."""
+
+    def __init__(self, rules: _ViewRules, inputs: ObservedInputs, state: RequestState) -> None:
+        self._rules = rules
+        self._inputs = inputs
+        self._state = state
+        self._context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+
+    def run(self, call: Callable[[], Any]) -> AnyResponse:
+        """Run the view, and look at what it did beside its response."""
+        functions = self._context._after_request_functions
+        hooks, changes = len(functions), _count_changes(self._state)
+        response = self._rules.call_view(call)
+        self.hooked = len(functions) != hooks
+        self.changed_policy = _count_changes(self._state) != changes
+        for name in (*self._rules.vary, *response.vary):
+            if name != "*":
+                self._inputs.count(
+                    "cookies" if name.lower() == "cookie" else f"vary:{name.lower()}"
+                )
+        return response
+
+    def find_refusal(self, response: AnyResponse, *, outside: bool = False) -> tuple[str, str]:
+        """Find why a response must not be stored.
+
+        Args:
+            response: what the view returned.
+            outside: the layer outside of the application stores it, which renews nonces, brings
+                back changes of the policy, copies streams, and compares inputs itself.
+
+        Returns:
+            The reason in one word and an advice to the author, which may be empty; two empty texts
+            when the response may be stored.
+        """
+        rules, inputs = self._rules, self._inputs
+        control = response.cache_control
+        changed = check_session(find_session(self._context), inputs)
+        unkeyed = rules.find_unkeyed(inputs)
+        looked = next((name for name in inputs.names() if is_identity(name)), "")
+        table = (
+            (not self._may_store_status(response), "status", ""),
+            (
+                (response.is_streamed or response.direct_passthrough) and not outside,
+                "streamed",
+                "it is streamed",
+            ),
+            (bool(control.no_store or control.no_cache), "no-store", ""),
+            (
+                "Set-Cookie" in response.headers or self.hooked,
+                "cookie",
+                "it sets a cookie, or registers an after_this_request function",
+            ),
+            (changed, "session", "it changes the session"),
+            (
+                bool(control.private) and outside,
+                "private",
+                "it is private; without shared=True each user gets his own",
+            ),
+            (
+                bool(looked) and rules.public,
+                "public",
+                f"its code looked at {looked}, so it is not the same for everybody; leave "
+                "public=True out, and each user gets his own",
+            ),
+            (
+                bool(unkeyed),
+                "query",
+                f"its code looked at {unkeyed}, which query= leaves out of the key; name it there",
+            ),
+            (
+                bool(inputs.refused) and not outside,
+                "input",
+                f"{inputs.refused}: no other request can be compared with it",
+            ),
+            ("*" in response.vary, "vary", "it says Vary: *"),
+            (
+                self.changed_policy and not outside,
+                "csp",
+                "it changes its policy or security headers, which a stored response would not; put "
+                "that decorator above this one",
+            ),
+        )
+        for refused, reason, advice in table:
+            if refused:
+                return reason, advice
+        return "", ""
+
+    def _may_store_status(self, response: AnyResponse) -> bool:
+        status = response.status_code
+        if status in STORABLE:
+            return True
+        if status in _GONE and self._rules.negative_time is not None:
+            return True
+        return status >= 400 and has_own_freshness(response)
+
+
+def has_own_freshness(response: AnyResponse) -> bool:
+    """Whether a response has explicit freshness (RFC 9111 section 4.2.1)."""
+    control = response.cache_control
+    return (
+        control.max_age is not None
+        or getattr(control, "s_maxage", None) is not None
+        or "Expires" in response.headers
+    )
+
+
+def _count_changes(state: RequestState) -> int:
+    return len(state.overrides) + len(state.header_changes)
+
+
 def _answer_shared(
-    cache: SmartCache, rules: _ViewRules, intent: CacheIntent, call: Callable[[], Any]
+    cache: SmartCache,
+    rules: _ViewRules,
+    intent: CacheIntent,
+    inputs: ObservedInputs,
+    call: Callable[[], Any],
 ) -> AnyResponse:
     """Run a shared view whose response the layer in front of the application stores."""
     if request.method == "GET" and intent.collapse():
         return current_app.response_class()  # another request's response is sent instead
-    with ViewWatch() as watch:
-        response = rules.call_view(call)
-    reason, advice = find_refusal(response, watch, "", rules.vary, outside=True)
+    run = ViewResponse(rules, inputs, current_state())
+    response = run.run(call)
+    reason, advice = run.find_refusal(response, outside=True)
     if reason:
         if advice:
             cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
@@ -229,125 +383,270 @@ def _answer_shared(
         response.headers["Cache-Control"] = _build_cache_control(cache, rules, response.status_code)
     for name in rules.vary:
         response.vary.add(name)
-    intent.allow(rules.tags, query=rules.query)
+    intent.allow(rules.tags, query=rules.query is True)
     return response
 
 
 class _ViewLookup:
-    """The look-up of one request in the smart cache."""
+    """The look-up of one request in the data cache, and what it makes on a miss."""
 
     def __init__(
-        self, cache: SmartCache, rules: _ViewRules, user: str, view: str, call: Callable[[], Any]
+        self,
+        responses: KeptResponses,
+        rules: _ViewRules,
+        inputs: ObservedInputs,
+        state: RequestState,
+        view: str,
+        call: Callable[[], Any],
     ) -> None:
-        self.cache = cache
+        self.responses = responses
+        self.cache = responses.cache
         self.rules = rules
-        self.user = user
+        self.inputs = inputs
+        self.state = state
         self.call = call
-        self.key = rules.build_key(view)
-        self.own_response: AnyResponse | None = None
+        scope = rules.get_scope()
+        self.query = ResponseQuery(
+            view=view,
+            address=rules.build_address(view, inputs),
+            scope=scope,
+            inputs=inputs,
+            read=_read_inputs,
+            refresh=self.make_refresh,
+            compares=_compares_headers if scope != "" else _compares_everything,
+            stale_time=rules.stale_time,
+            cache_time=rules.cache_time,
+            tags=rules.tags,
+            negative_time=rules.negative_time,
+            negative=_is_gone,
+        )
+        self.deferred: DeferredFetch | None = None
+        self.value: _Stored | None = None
+        self.reason = ""
 
     def answer(self) -> Any:
+        refresh = self.state.refresh
+        if refresh is not None and refresh.made is None:
+            refresh.made = self
+            return self.make()
         if request.method == "HEAD":
             # a stored GET may answer a HEAD, but the response to a HEAD has no body to store
-            stored = self.cache.get(self.key, scope=self.user)
+            stored = self.responses.find(self.query)
+            self.state.unfinished = (*self.state.unfinished, self)
             return self.call() if stored is None else self.build_response(stored)
-        found = self.cache.query(
-            self.key,
-            self.fetch,
-            stale_time=self.rules.stale_time,
-            cache_time=self.rules.cache_time,
-            tags=self.rules.tags,
-            scope=self.user,
-            negative_time=self.rules.negative_time,
-            negative=_is_gone,
-            background=self.make_background_fetch,
-        )
-        if isinstance(found, AnyResponse):
-            return found
-        return self.build_response(found)
-
-    def fetch(self) -> _Stored:
-        """Run the view. A response for this caller alone is raised as :class:`PrivateValue`."""
+        stored, self.deferred = self.responses.find_or_begin(self.query)
+        self.state.unfinished = (*self.state.unfinished, self)
+        if self.deferred is None:
+            return self.build_response(stored)
         try:
-            return self.run()
-        except PrivateValue:
+            return self.deferred.run(self.make)
+        except BaseException:
+            self.deferred.give_up()
             raise
-        except Exception as error:  # noqa: BLE001 - raised again, in this thread only:
-            # an error of this caller need not be an error of those who wait
-            raise PrivateValue(error=error) from None
 
-    def run(self) -> _Stored:
-        with ViewWatch() as watch:
-            response = self.rules.call_view(self.call)
-        reason, advice = find_refusal(response, watch, self.user, self.rules.vary)
-        if reason:
-            if advice:
-                self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
-            raise PrivateValue(response)
-        body = response.get_data()
+    def make(self) -> AnyResponse:
+        """Run the view, and keep a copy of its response until the answer is whole."""
+        run = ViewResponse(self.rules, self.inputs, self.state)
+        response = run.run(self.call)
+        reason, advice = run.find_refusal(response)
+        pieces: list[bytes] = []
+        if not reason:
+            nonce = self.state.page_nonce or ""
+            pieces = _split(response, nonce)
+            reason, advice = self._check_pieces(pieces, nonce)
+        stored = self.query.observe() if not reason else None
+        if stored is None:
+            self._refuse(reason or "input", advice)
+            return response
         if not response.get_etag()[0]:
-            response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
-        self.own_response = response
+            digest = hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
+            response.set_etag(digest, weak=len(pieces) > 1)
         headers = [[name, value] for name, value in response.headers if name != "Content-Length"]
-        hashes = list(current_state().hashes or ())
-        return [response.status_code, headers, body, self.cache.internals.clock.time(), hashes]
+        at = self.cache.internals.clock.time()
+        hashes = list(self.state.hashes or ())
+        inputs = [list(stored.names), stored.digest, list(stored.known)]
+        self.value = [response.status_code, headers, pieces, at, hashes, inputs]
+        return self._finish_headers(response, at)
+
+    def _check_pieces(self, pieces: list[bytes], nonce: str) -> tuple[str, str]:
+        if nonce and len(pieces) == 1:
+            return "nonce", (
+                "it asked for a CSP nonce that is not found in its body, so it could not get a new "
+                "one"
+            )
+        return "", ""
+
+    def _refuse(self, reason: str, advice: str) -> None:
+        self.reason = reason
+        if advice:
+            self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
+
+    def end(self, response: AnyResponse | None) -> None:
+        """Store what was made, now that the whole answer is there.
+
+        Args:
+            response: the answer; ``None`` when there is none.
+        """
+        if response is not None:
+            _tell_downstream(response, self.inputs)
+        deferred, self.deferred = self.deferred, None
+        if deferred is None or deferred.fetch.outcome is not None:
+            return
+        if response is not None and self.is_whole(response) and self.value is not None:
+            self.responses.store(self.query, deferred, self.value)
+        else:
+            deferred.give_up()
+
+    def is_whole(self, response: AnyResponse) -> bool:
+        """Whether the answer leaves the visitor as he was: it changes neither session nor cookies.
+
+        Flask may send the cookie of an unchanged session again, to make it last longer.
+        """
+        if self.inputs.session_changed:
+            self._refuse("session", "its request changes the session")
+            return False
+        renewed = f"{self.inputs.session_cookie}=" if self.inputs.session_cookie else "\n"
+        others = [c for c in response.headers.getlist("Set-Cookie") if not c.startswith(renewed)]
+        if others:
+            self._refuse("cookie", "its answer sets a cookie")
+        return not others
 
     def build_response(self, stored: _Stored) -> AnyResponse:
-        """Return the view's own response when it just ran, else build one from what is stored."""
-        response, self.own_response = self.own_response, None
-        status, headers, body, at, hashes = stored
-        state = current_state()
+        """Build a response from what is stored."""
+        status, headers, pieces, at, hashes, _ = stored
+        state = self.state
         if state.plain is not None:
             state.plain = True  # the stored page may have tags without nonces
-        if response is None:
-            response = current_app.response_class(body, status=status)
-            response.headers.clear()
-            response.headers.extend([(name, value) for name, value in headers])
-            for one in hashes:
-                note_hash(state, one)
+        body = pieces[0] if len(pieces) == 1 else state.nonce_for_page().encode().join(pieces)
+        response = current_app.response_class(body, status=status)
+        response.headers.clear()
+        response.headers.extend([(name, value) for name, value in headers])
+        for one in hashes:
+            note_hash(state, one)
+        return self._finish_headers(response, at)
+
+    def _finish_headers(self, response: AnyResponse, at: float) -> AnyResponse:
         if "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = _build_cache_control(self.cache, self.rules, status)
+            control = _build_cache_control(self.cache, self.rules, response.status_code)
+            if any(map(is_identity, self.inputs.counted)):
+                control = "private, max-age=0"
+            response.headers["Cache-Control"] = control
         for name in self.rules.vary:
             response.vary.add(name)
         if self.rules.shared:
             response.headers["Age"] = str(max(0, int(self.cache.internals.clock.time() - at)))
-        environ = request.environ
-        if status == 200 and (
+        environ = plain_environ(request)
+        if response.status_code == 200 and (
             "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
         ):
             response.make_conditional(environ)
         return response
 
-    def make_background_fetch(self) -> Callable[[], _Stored]:
-        """Make the fetcher of a refresh. It runs the view again, in a separate request."""
+    def make_refresh(self, stored: _Stored) -> Callable[[], _Stored]:
+        """Return the function that makes the response again, in a request of its own."""
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        environ = build_background_request(request.environ, current_state())
-        if self.user:
-            environ |= {name: request.environ[name] for name in _USER if name in request.environ}
+        inputs = _read_inputs(stored)
+        names = (*inputs.names, *inputs.known)
+        if self.query.scope != "":  # who the client is was said by hand, and the view looks at it
+            names = (*names, "cookies", "address")
+        environ = build_background_request(
+            plain_environ(request),
+            self.state,
+            self.inputs.rules,
+            names,
+            self.inputs.session_cookie,
+        )
+        return functools.partial(_refresh, app, environ, self.query, inputs, self.responses)
 
-        def fetch() -> _Stored:
-            with app.request_context(environ):
-                answered = app.preprocess_request()
-                if answered is not None:
-                    raise RuntimeError(
-                        f"a before_request function answered the refresh of {environ['PATH_INFO']}"
-                        + ("" if self.user else ", which carries no cookie: use scope= with it")
-                    )
-                try:
-                    return self.run()
-                except HTTPException as error:
-                    if error.code in _GONE:
-                        raise PrivateValue from error  # so that the stored response is removed, too
-                    raise
-                except PrivateValue as private:
-                    response = private.value
-                    if isinstance(response, AnyResponse) and response.status_code >= 500:
-                        raise RuntimeError(f"the view answered {response.status}") from None
-                    raise
-                finally:
-                    self.own_response = None
 
-        return fetch
+def _tell_downstream(response: AnyResponse, inputs: ObservedInputs) -> None:
+    """Tell caches further out what the response depends on (RFC 9110 section 12.5.5)."""
+    for name in inputs.counted:
+        kind, _, rest = name.partition(":")
+        if kind in ("header", "vary", "accept"):
+            response.vary.add(rest.partition(":")[0].title())
+    if any(map(is_identity, inputs.counted)):
+        response.vary.add("Cookie")
+        control = response.cache_control
+        if not (control.public or control.private or control.no_store) and (
+            getattr(control, "s_maxage", None) is None
+        ):
+            control.private = True
+
+
+class _Refresh:
+    """A request that makes a stored response again.
+
+    Attributes:
+        made: the look-up that runs the view, once it does.
+    """
+
+    def __init__(self) -> None:
+        self.made: _ViewLookup | None = None
+
+
+def _refresh(
+    app: Flask,
+    environ: dict[str, Any],
+    query: ResponseQuery,
+    before: StoredInputs,
+    responses: KeptResponses,
+) -> _Stored:
+    """Make a response again: hooks, view, and ``after_request`` functions.
+
+    Args:
+        app, environ: the request.
+        query: the look-up that found the response stale.
+        before: the inputs that the response was stored under.
+        responses: stores responses.
+
+    Raises:
+        PrivateValue: the old response ends.
+        RuntimeError: the old response stays, because the application failed.
+    """
+    refresh = _Refresh()
+    beside = responses.begin_beside(query)
+    try:
+        with app.request_context(environ):
+            current_state().refresh = refresh
+            response = app.full_dispatch_request()
+            made, status = refresh.made, response.status_code
+            if status == 429 or status >= 500:
+                raise RuntimeError(
+                    f"the refresh of {environ['PATH_INFO']} ended in {response.status}"
+                )
+            value = None if made is None else made.value
+            if made is None or value is None or not made.is_whole(response):
+                raise PrivateValue
+            if status != value[0] and (status in _ENDS or 300 <= status < 400):
+                raise PrivateValue
+            if _read_inputs(value) != before:
+                responses.store(made.query, beside, value)
+                raise PrivateValue
+            return value
+    finally:
+        beside.give_up()
+
+
+def _split(response: AnyResponse, nonce: str) -> list[bytes]:
+    """Return the body of a response in pieces, split where its nonce is."""
+    body = response.get_data()
+    if len(nonce) != _NONCE_LENGTH or "Content-Encoding" in response.headers:
+        return [body]
+    return body.split(nonce.encode())
+
+
+def _read_inputs(stored: _Stored) -> StoredInputs:
+    names, digest, known = stored[5]
+    return StoredInputs(tuple(names), digest, tuple(known))
+
+
+def _compares_everything(name: str) -> bool:
+    return True
+
+
+def _compares_headers(name: str) -> bool:
+    return not is_identity(name)
 
 
 def _is_gone(stored: _Stored) -> bool:

@@ -13,6 +13,8 @@ from flask.views import MethodView
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
+from om_plugins.core.inputs import InputRules
+from om_plugins.flask.dispatch import observe_requests
 from om_plugins.flask.views import cached
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -32,6 +34,7 @@ class Site:
         self.app = Flask("site")
         self.app.secret_key = "of the test"
         self.app.testing = True
+        observe_requests(self.app, InputRules(lambda: b"of the test"))
         self.numbers = itertools.count(1)
 
     def view(self, body=None, path="/page", **options):
@@ -41,9 +44,12 @@ class Site:
             number = next(self.numbers)
             return f"run {number}" if body is None else body(**values)
 
-        decorated = cached(lambda: self.cache, **options)(page)
+        decorated = cached(self.find_responses, **options)(page)
         self.app.add_url_rule(path, f"page{path}", decorated, methods=["GET", "POST"])
         return self.app.test_client()
+
+    def find_responses(self):
+        return None if self.cache is None else self.cache.internals.responses
 
     @property
     def runs(self):

@@ -1,0 +1,260 @@
+"""Responses of views in the data cache, each kept under the inputs that its making looked at.
+
+An address has an index of at most four sets of input names, newest first. A response is stored
+under the address, a set of names, and a keyed digest of their values. A look-up tries the sets in
+turn: a response is right for every request that brings the values of the set of its own making.
+
+The cache bounds the responses of one address (``OM_CACHE_VARIANTS``) and those of one view. Each
+process counts those that it stored; the oldest go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...core.fork import renew_after_fork
+from ...core.observed import ObservedInputs
+from ..keys import Ident, Key, Scope, identify
+from ..miss import QueryOptions
+from ..values import ABSENT, decode
+from .deferred import DeferredFetch, begin_fetch
+
+if TYPE_CHECKING:
+    from ..cache import ProcessCache, SmartCache
+
+Names: TypeAlias = tuple[str, ...]
+
+MOST_SETS = 4
+_VIEW_SHARE = 20
+"""All addresses of a view together have so many times the responses of one address."""
+_INDEX_S = 30 * 86_400.0
+_INDEX = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInputs:
+    """Under which inputs a response is stored.
+
+    Attributes:
+        names: the inputs that count, sorted.
+        digest: a keyed digest of their values.
+        known: inputs that only known readers looked at.
+    """
+
+    names: Names = ()
+    digest: str = ""
+    known: Names = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseQuery:
+    """One look-up of a response.
+
+    Attributes:
+        view: the view, whose responses are bounded together.
+        address: the key of the address; a tuple.
+        scope: keeps users apart by hand.
+        inputs: of the request.
+        compares: whether an input counts.
+        read: returns the inputs of a stored value.
+        refresh: returns the function that makes the response again, given the stored value.
+        stale_time, cache_time, tags, negative_time, negative: see
+            :meth:`~om_plugins.cache.cache.SmartCache.query`.
+    """
+
+    view: str
+    address: tuple[Any, ...]
+    inputs: ObservedInputs
+    read: Callable[[Any], StoredInputs]
+    refresh: Callable[[Any], Callable[[], Any]]
+    compares: Callable[[str], bool] = lambda name: True
+    scope: Scope = ""
+    stale_time: float | None = None
+    cache_time: float | None = None
+    tags: tuple[str, ...] = ()
+    negative_time: float | None = None
+    negative: Callable[[Any], bool] | None = None
+
+    def key(self, stored: StoredInputs) -> Key:
+        """Return the key of a response with these inputs."""
+        if not stored.names:
+            return (*self.address, "")
+        return (*self.address, f"{_digest_names(stored.names)}{stored.digest}")
+
+    def options(self, stored: StoredInputs) -> QueryOptions:
+        """Return the options of a query of the data cache for these inputs."""
+        key = self.key(stored)
+        return QueryOptions(
+            key, identify(key, self.scope), _cannot_fetch, None, self.stale_time, self.cache_time,
+            0, 1.0, 1.0, self.tags, self.negative_time, (), self.negative,
+        )  # fmt: skip
+
+    def select(self, names: Names) -> StoredInputs | None:
+        """Return what this request brings for a set of names; ``None`` when it cannot be told."""
+        digest = self.inputs.digest(names)
+        return None if digest is None else StoredInputs(names, digest)
+
+    def observe(self) -> StoredInputs | None:
+        """Return what the code of this request looked at until now."""
+        inputs = self.inputs
+        if inputs.refused:
+            return None
+        found = self.select(tuple(filter(self.compares, inputs.names())))
+        return None if found is None else replace(found, known=tuple(sorted(inputs.known)))
+
+
+def _cannot_fetch() -> Any:
+    raise NotImplementedError
+
+
+@lru_cache(maxsize=1024)
+def _digest_names(names: Names) -> str:
+    data = "\n".join(names).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class KeptResponses:
+    """The responses of an application's views.
+
+    Args:
+        cache: stores them.
+        variants: bound on the responses of one address.
+    """
+
+    cache: SmartCache
+    variants: int
+    _lock: threading.Lock = field(init=False)
+    _addresses: dict[Ident, OrderedDict[Ident, str]] = field(init=False, default_factory=dict)
+    _views: dict[str, OrderedDict[Ident, Ident]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Renew the lock in a child process: a thread of the parent may hold it."""
+        self._lock = threading.Lock()
+
+    def find(self, query: ResponseQuery) -> Any:
+        """Return the stored response for a request, fresh or stale; ``None`` without one.
+
+        What the look-up compares counts as looked at by the request.
+        """
+        here = self.cache.internals.here()
+        around = here.tracking.current()
+        for names in self._read_sets(here, query):
+            stored = query.select(names)
+            if stored is None:
+                continue
+            options = query.options(stored)
+            entry = here.tiers.look(options.ident)
+            if entry is not None and entry.data != ABSENT:
+                found = decode(entry.data)
+                options.background = lambda found=found: query.refresh(found)
+                here.refreshes.serve(entry, options, around)
+                return found
+        return None
+
+    def find_or_begin(self, query: ResponseQuery) -> tuple[Any, DeferredFetch | None]:
+        """Find the stored response, wait for another request that makes it, or begin to make it.
+
+        Who waited compares what the other request looked at. Where the other response is not his,
+        he makes his own and waits for nobody.
+
+        Returns:
+            The response and ``None``, or ``None`` and the fetch that the caller has to end.
+        """
+        found = self.find(query)
+        if found is not None:
+            return found, None
+        here = self.cache.internals.here()
+        sets = self._read_sets(here, query)
+        stored = query.select(sets[0]) if sets else StoredInputs()
+        if stored is None:
+            return None, begin_fetch(here, query.options(StoredInputs()), alone=True)[1]
+        options = query.options(stored)
+        data, deferred = begin_fetch(here, options)
+        if deferred is None:
+            found = decode(data)
+            if self._is_for(query, found):
+                return found, None
+            return None, begin_fetch(here, options, alone=True)[1]
+        if here.tiers.shared is not None:  # another process may have made it under other inputs
+            found = self.find(query)
+            if found is not None:
+                deferred.give_up()
+                return found, None
+        return None, deferred
+
+    def begin_beside(self, query: ResponseQuery) -> DeferredFetch:
+        """Begin to make a response in a refresh that may have to store it under other inputs."""
+        return DeferredFetch.begin(self.cache.internals.here(), query.options(StoredInputs()))
+
+    def store(self, query: ResponseQuery, deferred: DeferredFetch, value: Any) -> None:
+        """Store what was made, and end the fetch."""
+        stored = query.read(value)
+        here = self.cache.internals.here()
+        options = query.options(stored)
+        self._add_set(here, query, stored.names)
+        if deferred.commit(value, options):
+            for ident in self._count(query, options.ident, stored):
+                here.tiers.remove(ident)
+
+    def _is_for(self, query: ResponseQuery, value: Any) -> bool:
+        stored = query.read(value)
+        own = query.select(stored.names)
+        return own is not None and own.digest == stored.digest
+
+    # --- the sets of names of an address ----------------------------------------------------------
+
+    def _read_sets(self, here: ProcessCache, query: ResponseQuery) -> list[Names]:
+        entry = here.tiers.look(identify((*query.address, _INDEX), query.scope))
+        if entry is None:
+            return []
+        entry.visited = True
+        return [tuple(one) for one in decode(entry.data)]
+
+    def _add_set(self, here: ProcessCache, query: ResponseQuery, names: Names) -> None:
+        sets = self._read_sets(here, query)
+        if names in sets:
+            return
+        sets = [names, *sets][:MOST_SETS]
+        self.cache.set(
+            (*query.address, _INDEX),
+            [list(one) for one in sets],
+            stale_time=_INDEX_S,
+            cache_time=_INDEX_S,
+            scope=query.scope,
+        )
+
+    # --- bounds -----------------------------------------------------------------------------------
+
+    def _count(self, query: ResponseQuery, ident: Ident, stored: StoredInputs) -> list[Ident]:
+        """Count a response; return those that have to go."""
+        address = identify(query.address, query.scope)
+        gone: list[Ident] = []
+        with self._lock:
+            of_address = self._addresses.setdefault(address, OrderedDict())
+            of_view = self._views.setdefault(query.view, OrderedDict())
+            for table, value in ((of_address, query.view), (of_view, address)):
+                table[ident] = value  # type: ignore[assignment]
+                table.move_to_end(ident)
+            if len(of_address) > self.variants:
+                gone.append(next(iter(of_address)))
+            elif len(of_view) > self.variants * _VIEW_SHARE:
+                gone.append(next(iter(of_view)))
+            for one in gone:
+                other = of_view.pop(one, address)
+                responses = self._addresses.get(other)
+                if responses is not None:
+                    responses.pop(one, None)
+                    if not responses:
+                        del self._addresses[other]
+        return gone

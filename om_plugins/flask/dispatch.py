@@ -1,0 +1,88 @@
+"""Observes every request of an app that has a cache of responses, from the first hook to the end.
+
+The app's ``full_dispatch_request`` runs hooks, view and ``after_request`` functions, and saves the
+session. It is wrapped, not the signal ``request_started``: receivers of that signal are called in
+no fixed order, and one that looks at the session before ours would not be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask.globals import request_ctx
+
+from ..core.request_state import RequestState, state_of
+from ..fallback.feature import FallbackKeys
+from ..fallback.options import FallbackOptions
+from .observed import observe, plain_environ
+from .observed_session import check_session, find_session
+from .readers import KNOWN_READERS
+from .views import has_own_freshness
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+    from ..core.inputs import InputRules
+    from ..runtime import Runtime
+
+
+def needs_observation(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
+    """Whether an app has a cache of responses: a cached view, ``OM_HTTP_CACHE``, or copies.
+
+    Args:
+        runtime: of the app.
+        declared: what decorators of views declared, by the feature's name.
+    """
+    if not runtime.keys.enabled:
+        return False
+    if declared.get("cache") or declared.get("http_cache"):
+        return True
+    if runtime.part_of("http_cache").wanted:
+        return True
+    fallbacks = [*runtime.settings.of(FallbackKeys).fallback.values()]
+    fallbacks += [one for one in declared.get("fallback", ()) if isinstance(one, FallbackOptions)]
+    return any("stale" in one.answers for one in fallbacks)
+
+
+def observe_requests(app: Flask, rules: InputRules) -> None:
+    """Observe the requests of an app from now on.
+
+    Args:
+        app: the app.
+        rules: how inputs are compared.
+    """
+    for reader, row in KNOWN_READERS.items():
+        rules.readers.setdefault(reader, row)
+    dispatch, process = app.full_dispatch_request, app.process_response
+
+    def full_dispatch_request(*args: Any) -> Response:
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        state = state_of(plain_environ(context.request), app)
+        inputs = observe(context, state, rules)
+        try:
+            response = dispatch(*args)
+        except BaseException:
+            _end(state, None)
+            raise
+        if inputs is not None:
+            check_session(find_session(context), inputs)
+        if state.unfinished:
+            _end(state, response)
+        return response
+
+    def process_response(*args: Any) -> Response:
+        response = args[-1]
+        if response.status_code >= 400 and has_own_freshness(response):
+            context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+            state_of(plain_environ(context.request), app).view_freshness = True
+        return process(*args)
+
+    app.full_dispatch_request = full_dispatch_request  # type: ignore[method-assign]
+    app.process_response = process_response  # type: ignore[method-assign, assignment]
+
+
+def _end(state: RequestState, response: Response | None) -> None:
+    unfinished, state.unfinished = state.unfinished, ()
+    for one in reversed(unfinished):
+        one.end(response)

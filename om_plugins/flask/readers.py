@@ -1,0 +1,50 @@
+"""Known readers: functions that look at a request and keep what they see to themselves.
+
+No response depends on what they look at, so their looks do not count as inputs of a response. A
+missing row costs hits, and never shows one visitor's page to another. ``OM_CACHE_READERS`` adds
+rows.
+"""
+
+from __future__ import annotations
+
+from ..core.inputs import KnownReader, Reader
+from ..core.observed import ObservedInputs
+
+
+def _has_no_identifier(inputs: ObservedInputs) -> bool:
+    return inputs.brings("session:_id") is False
+
+
+KNOWN_READERS: dict[Reader, KnownReader] = {
+    ("flask.sessions", "save_session"): KnownReader("Flask saves the session"),
+    ("flask.sessions", "permanent"): KnownReader(
+        "Flask saves the session", callers="flask.sessions"
+    ),
+    ("werkzeug.http", "is_resource_modified"): KnownReader(
+        "a response that is sent in part, or as 304, is not stored, and stored ones are sent so",
+        callers="werkzeug.wrappers.response",
+    ),
+    ("werkzeug.wrappers.response", "make_conditional"): KnownReader(
+        "a response that is sent in part, or as 304, is not stored, and stored ones are sent so"
+    ),
+    ("werkzeug.wrappers.response", "_is_range_request_processable"): KnownReader(
+        "a response that is sent in part is not stored"
+    ),
+    ("werkzeug.wrappers.response", "_process_range_request"): KnownReader(
+        "a response that is sent in part is not stored"
+    ),
+    ("flask_login.utils", "_create_identifier"): KnownReader(
+        "Flask-Login compares it with the identifier in the session, which has none",
+        callers="flask_login",
+        applies=_has_no_identifier,
+    ),
+    ("flask_login.utils", "_get_remote_addr"): KnownReader(
+        "Flask-Login compares it with the identifier in the session, which has none",
+        callers="flask_login",
+        applies=_has_no_identifier,
+    ),
+    ("flask_limiter.util", "get_remote_address"): KnownReader(
+        "Flask-Limiter counts by it; a response over the limit is not stored",
+        callers="flask_limiter",
+    ),
+}
