@@ -492,7 +492,7 @@ class _ViewLookup:
         deferred, self.deferred = self.deferred, None
         if deferred is None or deferred.fetch.outcome is not None:
             return
-        if response is not None and self.is_whole(response) and self.value is not None:
+        if response is not None and self.value is not None and self.is_whole(response):
             self.responses.store(self.query, deferred, self.value)
         else:
             deferred.give_up()

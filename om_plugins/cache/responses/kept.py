@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ...core.fork import renew_after_fork
 from ...core.observed import ObservedInputs
@@ -24,17 +24,13 @@ from ..keys import Ident, Key, Scope, identify
 from ..miss import QueryOptions
 from ..values import ABSENT, decode
 from .deferred import DeferredFetch, begin_fetch
+from .input_sets import InputSets, Names
 
 if TYPE_CHECKING:
-    from ..cache import ProcessCache, SmartCache
+    from ..cache import SmartCache
 
-Names: TypeAlias = tuple[str, ...]
-
-MOST_SETS = 4
 _VIEW_SHARE = 20
 """All addresses of a view together have so many times the responses of one address."""
-_INDEX_S = 30 * 86_400.0
-_INDEX = "inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class ResponseQuery:
         key = self.key(stored)
         return QueryOptions(
             key, identify(key, self.scope), _cannot_fetch, None, self.stale_time, self.cache_time,
-            0, 1.0, 1.0, self.tags, self.negative_time, (), self.negative,
+            3, 1.0, 1.0, self.tags, self.negative_time, (), self.negative,
         )  # fmt: skip
 
     def select(self, names: Names) -> StoredInputs | None:
@@ -130,6 +126,7 @@ class KeptResponses:
 
     cache: SmartCache
     variants: int
+    _sets: InputSets = field(init=False, default_factory=InputSets)
     _lock: threading.Lock = field(init=False)
     _addresses: dict[Ident, OrderedDict[Ident, str]] = field(init=False, default_factory=dict)
     _views: dict[str, OrderedDict[Ident, Ident]] = field(init=False, default_factory=dict)
@@ -149,7 +146,7 @@ class KeptResponses:
         """
         here = self.cache.internals.here()
         around = here.tracking.current()
-        for names in self._read_sets(here, query):
+        for names in self._sets.read(query.address, query.scope):
             stored = query.select(names)
             if stored is None:
                 continue
@@ -171,11 +168,13 @@ class KeptResponses:
         Returns:
             The response and ``None``, or ``None`` and the fetch that the caller has to end.
         """
+        here, store = self.cache.internals.here(), self.cache.internals.here().tiers.shared
         found = self.find(query)
+        if found is None and store and self._sets.load(query.address, query.scope, store):
+            found = self.find(query)
         if found is not None:
             return found, None
-        here = self.cache.internals.here()
-        sets = self._read_sets(here, query)
+        sets = self._sets.read(query.address, query.scope)
         stored = query.select(sets[0]) if sets else StoredInputs()
         if stored is None:
             return None, begin_fetch(here, query.options(StoredInputs()), alone=True)[1]
@@ -186,7 +185,8 @@ class KeptResponses:
             if self._is_for(query, found):
                 return found, None
             return None, begin_fetch(here, options, alone=True)[1]
-        if here.tiers.shared is not None:  # another process may have made it under other inputs
+        # another process, for which this one waited, may have made it under other inputs
+        if store is not None and self._sets.load(query.address, query.scope, store):
             found = self.find(query)
             if found is not None:
                 deferred.give_up()
@@ -202,7 +202,8 @@ class KeptResponses:
         stored = query.read(value)
         here = self.cache.internals.here()
         options = query.options(stored)
-        self._add_set(here, query, stored.names)
+        now = here.misses.clock.time()
+        self._sets.add(query.address, query.scope, stored.names, here.tiers.shared, now)
         if deferred.commit(value, options):
             for ident in self._count(query, options.ident, stored):
                 here.tiers.remove(ident)
@@ -211,28 +212,6 @@ class KeptResponses:
         stored = query.read(value)
         own = query.select(stored.names)
         return own is not None and own.digest == stored.digest
-
-    # --- the sets of names of an address ----------------------------------------------------------
-
-    def _read_sets(self, here: ProcessCache, query: ResponseQuery) -> list[Names]:
-        entry = here.tiers.look(identify((*query.address, _INDEX), query.scope))
-        if entry is None:
-            return []
-        entry.visited = True
-        return [tuple(one) for one in decode(entry.data)]
-
-    def _add_set(self, here: ProcessCache, query: ResponseQuery, names: Names) -> None:
-        sets = self._read_sets(here, query)
-        if names in sets:
-            return
-        sets = [names, *sets][:MOST_SETS]
-        self.cache.set(
-            (*query.address, _INDEX),
-            [list(one) for one in sets],
-            stale_time=_INDEX_S,
-            cache_time=_INDEX_S,
-            scope=query.scope,
-        )
 
     # --- bounds -----------------------------------------------------------------------------------
 
