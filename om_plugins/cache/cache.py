@@ -40,7 +40,7 @@ from .keys import (
 )
 from .memoize.identity import FunctionOwners
 from .memory import ProcessMemory
-from .miss import Commits, Fetcher, Misses, QueryOptions, check_fetcher
+from .miss import Commits, Fetcher, Misses, ObserveFetch, QueryOptions, check_fetcher
 from .refresh import Refreshes, RefreshQueue
 from .responses.kept import KeptResponses
 from .shared_store import CountedStore, SharedStore
@@ -132,6 +132,7 @@ class CacheOptions:
         pickles: encodes values of other types as pickles; ``None`` refuses such values.
         shrink_also: frees other caches of this process; returns how many entries went.
         inputs: how the inputs of requests are compared, for caches of responses.
+        observe: see :class:`.miss.Misses`.
     """
 
     stale_time: float
@@ -152,6 +153,7 @@ class CacheOptions:
     pickles: PickleEncoder | None = None
     shrink_also: Callable[[], int] = int
     inputs: InputRules = field(default_factory=InputRules)
+    observe: ObserveFetch | None = None
 
 
 class CacheInternals:
@@ -236,7 +238,7 @@ class CacheInternals:
         changes = Changes(tiers, self.subscriptions, self.browsers, watched, clock, self.bus, self)
         leases = FetchLeases(hub, clock, namespace, memory.in_flight)
         commits = Commits(tiers, leases, clock, options.max_value, send, changes.record)
-        misses = Misses(tiers, commits, leases, tracking, clock, send)
+        misses = Misses(tiers, commits, leases, tracking, clock, send, options.observe)
         queue = RefreshQueue(options.scheduler, options.refreshes, options.queue)
         refreshes = Refreshes(
             tiers, commits, misses, leases, tracking, queue, clock, options.context, send

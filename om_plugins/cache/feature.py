@@ -114,6 +114,7 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
                 ),
                 shrink_also=shrink_pages,
                 inputs=build_input_rules(kit.secret, keys),
+                observe=kit.host.observe_fetch,
             )
         )
 

@@ -20,7 +20,7 @@ from ..errors import CacheError
 from ..protocols import Clock
 from ..types import ChangeKind
 from .entry import CacheEntry, DependencyTracker, DependencyTracking
-from .keys import Ident, Key
+from .keys import Ident, Key, split
 from .shared_store import StoreAnswer
 from .singleflight import (
     Fence,
@@ -34,6 +34,7 @@ from .tiers import Tiers
 from .values import ABSENT, decode
 
 Fetcher: TypeAlias = Callable[[], Any]
+ObserveFetch: TypeAlias = Callable[[Fetcher], tuple[Any, str]]
 
 FOLLOW_S = 30.0
 """How long a thread waits for another thread's fetch before it fetches on its own."""
@@ -221,6 +222,8 @@ class Misses:
         tracking: the running fetchers.
         clock: time.
         send: sends a signal.
+        observe: runs a fetcher, and returns its value and what it looked at of the current request;
+            "" for nothing. ``None`` where there are no requests.
     """
 
     tiers: Tiers
@@ -229,6 +232,7 @@ class Misses:
     tracking: DependencyTracking
     clock: Clock
     send: Callable[..., None]
+    observe: ObserveFetch | None = None
 
     def join(self, options: QueryOptions, now: float) -> tuple[InFlight, bool]:
         """Return the fetch of a missing value, and whether this thread is the one that fetches.
@@ -369,7 +373,7 @@ class Misses:
             count(ident, "fetches")
             started = self.clock.monotonic()
             try:
-                value = run_fetcher(options.fetcher)
+                value = self._run_observed(options)
                 fetch.cost_us = round((self.clock.monotonic() - started) * 1e6)
                 return value
             except PrivateValue:
@@ -380,6 +384,25 @@ class Misses:
                 if not pauses or isinstance(error, (FetcherTypeError, *options.final_errors)):
                     raise
             self.clock.sleep(pauses.pop(0))
+
+    def _run_observed(self, options: QueryOptions) -> Any:
+        """Run the fetcher; its value is the caller's own when it looked at the current request.
+
+        Raises:
+            PrivateValue: the fetcher looked at the request, and no scope says whose value it is.
+        """
+        if self.observe is None or split(options.ident)[0]:
+            return run_fetcher(options.fetcher)
+        value, looked = self.observe(lambda: run_fetcher(options.fetcher))
+        if looked:
+            self.tiers.memory.refuse(
+                "request",
+                f"the value of {_shorten(options.key)}",
+                f"its function looks at {looked}, which is not in the key; give it what it needs "
+                "as an argument, or say whose value it is with scope=",
+            )
+            raise PrivateValue(value)
+        return value
 
 
 # --- running a fetcher --------------------------------------------------------------------------

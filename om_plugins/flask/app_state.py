@@ -33,6 +33,7 @@ from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
 from .dispatch import needs_observation, observe_requests
 from .observed import plain_environ
+from .observed_fetch import run_observed
 from .templates import before_first_request
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class AppEntry:
             jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
             observes=True,
+            observe_fetch=run_observed,
         )
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:

@@ -118,6 +118,8 @@ class Host:
             first request.
         observes: what the code of a request looks at can be observed, so every request that reaches
             the host has ``inputs`` in its state when a cache of responses is on.
+        observe_fetch: runs a function whose value is cached, and returns its value and what it
+            looked at of the current request, "" for nothing; ``None`` when that cannot be observed.
     """
 
     testing: bool = False
@@ -134,6 +136,7 @@ class Host:
     jinja_environment: Callable[[], Environment | None] = lambda: None
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     observes: bool = False
+    observe_fetch: Callable[[Callable[[], Any]], tuple[Any, str]] | None = None
 
 
 class Kit(ABC):

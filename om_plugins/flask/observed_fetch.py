@@ -1,0 +1,131 @@
+"""Observes whether a function whose value is cached for everybody looks at the current request.
+
+Such a value would be one visitor's, and a background refresh has no request. Everything of a
+request counts here, its address too, because the key of the value has none of it. The request and
+its context are observed only while the function runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from flask import has_request_context
+from flask.globals import request_ctx
+
+from ..core.inputs import InputRules
+from ..core.observed import ObservedInputs
+from .observed import FlaskReader
+from .observed_session import INPUTS, find_session, observe_session
+
+T = TypeVar("T")
+
+_PASSING = ("om_plugins.", "werkzeug.local", "flask.templating", "flask.ctx", "flask.globals")
+"""Modules that get the request to pass it on, or for what no value depends on."""
+_LOOKS = "_om_looks"
+
+
+def run_observed(function: Callable[[], T]) -> tuple[T, str]:
+    """Run a function that makes a value to cache.
+
+    Returns:
+        Its value, and what it looked at first of the current request, such as ``request.host``; ""
+        for nothing, or outside of a request.
+    """
+    if not has_request_context():
+        return function(), ""
+    looks: list[str] = []
+    with _observe_context(looks):
+        value = function()
+    return value, looks[0] if looks else ""
+
+
+@contextmanager
+def _observe_context(looks: list[str]) -> Iterator[None]:
+    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    request, session = context.__dict__["request"], find_session(context)
+    before = [(one, type(one)) for one in (context, request)]
+    outer = [one.__dict__.get(_LOOKS) for one, _ in before]
+    with _observe_session(session, looks):
+        for one, kind in before:
+            one.__dict__[_LOOKS] = [*(outer[0] or ()), looks]
+            if outer[0] is None:
+                one.__class__ = _noticing(kind, "request" if one is request else "url_for")  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            for (one, kind), looks_before in zip(before, outer, strict=True):
+                one.__class__ = kind
+                if looks_before is None:
+                    one.__dict__.pop(_LOOKS, None)
+                else:
+                    one.__dict__[_LOOKS] = looks_before
+
+
+@functools.cache
+def _noticing(base: Any, name: str) -> Any:
+    """Return the form of a class that notices when code reads an attribute of an object of it."""
+    silent = {"__dict__", "__class__"} if name == "request" else None
+
+    def read(self: Any, attribute: str) -> Any:
+        noticed = attribute not in silent if silent is not None else attribute == "url_adapter"
+        if noticed:
+            frame: Any = sys._getframe(1)
+            while frame.f_globals.get("__name__", "").startswith("werkzeug.local"):
+                frame = frame.f_back
+            if not frame.f_globals.get("__name__", "").startswith(_PASSING):
+                what = "url_for()" if name == "url_for" else f"request.{attribute}"
+                for looks in object.__getattribute__(self, "__dict__").get(_LOOKS, ()):
+                    looks.append(what)
+        return base.__getattribute__(self, attribute)
+
+    return type(base.__name__, (base,), {"__getattribute__": read})
+
+
+@contextmanager
+def _observe_session(session: Any, looks: list[str]) -> Iterator[None]:
+    if not isinstance(session, dict):
+        yield
+        return
+    kind, values = type(session), session.__dict__
+    before = values.get(INPUTS)
+    inputs = _SessionLooks(looks, before)
+    if before is None:
+        observe_session(session, inputs)
+    if type(session) is kind and before is None:  # a class that cannot be observed
+        yield
+        return
+    values[INPUTS] = inputs
+    try:
+        yield
+    finally:
+        if before is None:
+            session.__class__ = kind
+            values.pop(INPUTS, None)
+        else:
+            before.session_changed |= inputs.session_changed
+            values[INPUTS] = before
+
+
+class _SessionLooks(ObservedInputs):
+    """Notes looks at the session for the function that runs, and for the request around it."""
+
+    __slots__ = ("_around", "_looks")
+
+    def __init__(self, looks: list[str], around: ObservedInputs | None) -> None:
+        super().__init__(FlaskReader({}, None), InputRules())
+        self._looks = looks
+        self._around = around
+
+    def note(self, name: str) -> None:
+        self._looks.append("the session" if name in ("session", "session?") else name)
+        if self._around is not None:
+            self._around.note(name)
+
+    def count(self, name: str) -> None:
+        self._looks.append("the session")
+        if self._around is not None:
+            self._around.count(name)
