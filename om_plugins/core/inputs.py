@@ -153,16 +153,15 @@ class InputReader(Protocol):
 class EnvironReader:
     """Reads inputs from a WSGI environ. The session is the framework's, and cannot be read here."""
 
-    __slots__ = ("_cookies", "_environ")
+    _cookies: Any = None
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
-        self._cookies: Any = None
 
     def read(self, name: str) -> bytes:
         """See :class:`InputReader`."""
         kind, _, rest = name.partition(":")
-        environ = self._environ
+        environ = self.find_environ()
         match kind:
             case "cookie":
                 if self._cookies is None:
@@ -172,7 +171,7 @@ class EnvironReader:
             case "cookies":
                 return encode_value(environ.get("HTTP_COOKIE", ""))
             case "header":
-                return self._encode_variable(header_variable(rest))
+                return _encode_variable(environ, header_variable(rest))
             case "vary":
                 value = environ.get(header_variable(rest))
                 text = normalize_header(rest, value) if isinstance(value, str) else None
@@ -180,14 +179,22 @@ class EnvironReader:
             case "accept":
                 return encode_value(answer_accept(rest, environ))
             case "address":
-                return self._encode_variable("REMOTE_ADDR")
+                return _encode_variable(environ, "REMOTE_ADDR")
             case "environ":
-                return self._encode_variable(rest)
+                return _encode_variable(environ, rest)
         raise IncomparableInput(f"{name} cannot be read from the environ")
 
-    def _encode_variable(self, name: str) -> bytes:
-        environ = self._environ
-        return encode_value(environ[name]) if name in environ else _ABSENT
+    def find_environ(self) -> Mapping[str, Any]:
+        """Return the environ.
+
+        Raises:
+            IncomparableInput: the request is over.
+        """
+        return self._environ
+
+
+def _encode_variable(environ: Mapping[str, Any], name: str) -> bytes:
+    return encode_value(environ[name]) if name in environ else _ABSENT
 
 
 def answer_accept(question: str, environ: Mapping[str, Any]) -> object:

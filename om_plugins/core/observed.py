@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .inputs import (
@@ -35,10 +36,12 @@ class ObservedInputs:
     Args:
         reader: reads what the request brought.
         rules: of the application.
-        address: what is always in the key, as the application sees it.
-        session_cookie: the cookie that the session comes from; "" when that is not known.
 
     Attributes:
+        rules: of the application.
+        address: what is always in the key, as the application sees it. Who observes the request
+            writes it when a layer in front of the application may keep the response.
+        session_cookie: the cookie that the session comes from; "" when that is not known.
         counted: the inputs that the response may depend on, with their encoded values.
         known: inputs that only known readers looked at.
         parameters: the parameters of the query that code looked at; ``None`` for all of them.
@@ -47,34 +50,22 @@ class ObservedInputs:
         session_changed: the session is not what the request brought.
     """
 
-    __slots__ = (
-        "_digests", "_reader", "_rules", "address", "counted", "known", "parameters", "refused",
-        "session_changed", "session_cookie", "where",
-    )  # fmt: skip
+    # A request that looks at nothing pays for none of these: each is made by the first look.
+    counted: dict[str, bytes] | Mapping[str, bytes] = MappingProxyType({})
+    known: dict[str, None] | Mapping[str, None] = MappingProxyType({})
+    where: dict[str, tuple[str, str, int]] | Mapping[str, tuple[str, str, int]] = MappingProxyType(
+        {}
+    )
+    parameters: frozenset[str | None] = frozenset()
+    address: tuple[str, ...] = ()
+    session_cookie = ""
+    refused = ""
+    session_changed = False
+    _digests: dict[tuple[str, ...], str] | None = None
 
-    def __init__(
-        self,
-        reader: InputReader,
-        rules: InputRules,
-        address: tuple[str, ...] = (),
-        session_cookie: str = "",
-    ) -> None:
+    def __init__(self, reader: InputReader, rules: InputRules) -> None:
         self._reader = reader
-        self._rules = rules
-        self.address = address
-        self.counted: dict[str, bytes] = {}
-        self.known: dict[str, None] = {}
-        self.parameters: set[str | None] = set()
-        self.where: dict[str, tuple[str, str, int]] = {}
-        self.refused = ""
-        self.session_changed = False
-        self.session_cookie = session_cookie
-        self._digests: dict[tuple[str, ...], str] = {}
-
-    @property
-    def rules(self) -> InputRules:
-        """The rules of the application."""
-        return self._rules
+        self.rules = rules
 
     def note(self, name: str) -> None:
         """Note that the running code looks at an input."""
@@ -82,9 +73,9 @@ class ObservedInputs:
             return
         frame = _find_reader(sys._getframe(1))
         if self._is_known(frame):
-            self.known[name] = None
+            self.known = {**self.known, name: None}
             return
-        self.where[name] = _describe(frame)
+        self.where = {**self.where, name: _describe(frame)}
         self.count(name)
 
     def count(self, name: str) -> None:
@@ -92,10 +83,11 @@ class ObservedInputs:
         if name in self.counted:
             return
         try:
-            self.counted[name] = self._reader.read(name)
+            value = self._reader.read(name)
         except IncomparableInput as error:
-            self.counted[name] = _ABSENT
+            value = _ABSENT
             self.refused = self.refused or str(error)
+        self.counted = {**self.counted, name: value}
 
     def brings(self, name: str) -> bool:
         """Return whether the request brings an input, without a note of the look."""
@@ -110,7 +102,7 @@ class ObservedInputs:
             frame = _find_reader(sys._getframe(1))
             if self._is_known(frame):
                 return
-            self.where.setdefault(reason, _describe(frame))
+            self.where = {reason: _describe(frame), **self.where}
             self.refused = reason
 
     def names(self) -> tuple[str, ...]:
@@ -125,7 +117,10 @@ class ObservedInputs:
         """
         if not names:
             return ""
-        found = self._digests.get(names)
+        digests = self._digests
+        if digests is None:
+            digests = self._digests = {}
+        found = digests.get(names)
         if found is None:
             refused, self.refused = self.refused, ""
             for name in names:
@@ -133,14 +128,13 @@ class ObservedInputs:
             comparable, self.refused = not self.refused, refused or self.refused
             if not comparable:
                 return None
-            found = self._rules.digest(self.counted[name] for name in names)
-            self._digests[names] = found
+            found = digests[names] = self.rules.digest(self.counted[name] for name in names)
         return found
 
     def _is_known(self, frame: FrameType | None) -> bool:
         if frame is None:
             return False
-        row = self._rules.readers.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
+        row = self.rules.readers.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
         if row is None:
             return False
         if row.callers:
@@ -183,7 +177,7 @@ class ObservedEnviron(dict[str, Any]):
     def _look(self, name: object) -> None:
         if isinstance(name, str):
             if name in _WITH_QUERY:
-                self._inputs.parameters.add(None)
+                self._inputs.parameters |= {None}
             self._inputs.note(environ_input(name))
 
     def _look_at_all(self) -> None:

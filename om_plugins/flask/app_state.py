@@ -31,7 +31,7 @@ from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
-from .dispatch import needs_observation, observe_requests
+from .dispatch import has_cache_in_front, has_cached_views, observe_requests
 from .observed import plain_environ
 from .observed_fetch import run_observed
 from .templates import before_first_request
@@ -145,8 +145,10 @@ class AppEntry:
             self._composed = self._compose(runtime)
         if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
             _set_cookie_flags(self._app)
-        if needs_observation(runtime, self._declared):
-            observe_requests(self._app, runtime.part_of("cache").internals.inputs)
+        in_front = has_cache_in_front(runtime, self._declared)
+        if in_front or has_cached_views(runtime, self._declared):
+            rules = runtime.part_of("cache").internals.inputs
+            observe_requests(self._app, rules, in_front=in_front)
         before_first_request(self._app)
         self._decorated.warn(self._app)
         self._middleware = self._composed

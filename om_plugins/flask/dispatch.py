@@ -15,7 +15,7 @@ from flask.globals import request_ctx
 from ..core.request_state import RequestState, state_of
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
-from .observed import observe, plain_environ
+from .observed import find_session_cookie, observe, plain_environ
 from .observed_session import check_session, find_session
 from .readers import KNOWN_READERS
 from .views import has_own_freshness
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 
-def needs_observation(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
-    """Whether an app has a cache of responses: a cached view, ``OM_HTTP_CACHE``, or copies.
+def has_cached_views(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a view of an app is cached in the data cache.
+
+    Args:
+        runtime: of the app.
+        declared: what decorators of views declared, by the feature's name.
+    """
+    return bool(runtime.keys.enabled and declared.get("cache"))
+
+
+def has_cache_in_front(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a layer in front of an app keeps responses: the HTTP cache, or last good answers.
 
     Args:
         runtime: of the app.
@@ -36,21 +46,20 @@ def needs_observation(runtime: Runtime, declared: Mapping[str, Sequence[object]]
     """
     if not runtime.keys.enabled:
         return False
-    if declared.get("cache") or declared.get("http_cache"):
-        return True
-    if runtime.part_of("http_cache").wanted:
+    if declared.get("http_cache") or runtime.part_of("http_cache").wanted:
         return True
     fallbacks = [*runtime.settings.of(FallbackKeys).fallback.values()]
     fallbacks += [one for one in declared.get("fallback", ()) if isinstance(one, FallbackOptions)]
     return any("stale" in one.answers for one in fallbacks)
 
 
-def observe_requests(app: Flask, rules: InputRules) -> None:
+def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -> None:
     """Observe the requests of an app from now on.
 
     Args:
         app: the app.
         rules: how inputs are compared.
+        in_front: a layer in front of the app may keep responses.
     """
     for reader, row in KNOWN_READERS.items():
         rules.readers.setdefault(reader, row)
@@ -67,8 +76,11 @@ def observe_requests(app: Flask, rules: InputRules) -> None:
             raise
         if inputs is not None:
             check_session(find_session(context), inputs)
-        if state.unfinished:
-            _end(state, response)
+            if in_front:
+                inputs.address = rules.read_address(plain_environ(context.request))
+                inputs.session_cookie = find_session_cookie(app)
+            if state.unfinished:
+                _end(state, response)
         return response
 
     def process_response(*args: Any) -> Response:

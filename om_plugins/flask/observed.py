@@ -11,13 +11,21 @@ import functools
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from flask import Request
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
 from werkzeug.http import parse_accept_header, parse_cookie
 
-from ..core.inputs import ACCEPTS, EnvironReader, InputRules, encode_value, header_variable
+from ..core.inputs import (
+    ACCEPTS,
+    EnvironReader,
+    IncomparableInput,
+    InputRules,
+    encode_value,
+    header_variable,
+)
 from ..core.observed import ObservedEnviron, ObservedInputs
 from ..core.request_state import RequestState
 from .observed_session import (
@@ -35,18 +43,29 @@ _ABSENT = b""
 
 
 class FlaskReader(EnvironReader):
-    """Reads what a Flask request brought; see :class:`~om_plugins.core.inputs.InputReader`."""
+    """Reads what a Flask request brought; see :class:`~om_plugins.core.inputs.InputReader`.
 
-    __slots__ = ("_session",)
+    It refers weakly to the request and to the session, which refer to what is noted: a circle
+    would leave every request to the garbage collector.
+    """
 
-    def __init__(self, environ: WSGIEnvironment, session: Any) -> None:
-        super().__init__(environ)
-        self._session = session
+    def __init__(self, request: Request, session: Any) -> None:
+        self._request = ref(request)
+        try:
+            self._session = ref(session)
+        except TypeError:  # no session, or of a class without weak references
+            self._session = lambda: session  # type: ignore[assignment]
+
+    def find_environ(self) -> WSGIEnvironment:
+        request = self._request()
+        if request is None:
+            raise IncomparableInput("the request is over")
+        return plain_environ(request)
 
     def read(self, name: str) -> bytes:
         if not name.startswith("session"):
             return super().read(name)
-        session = self._session
+        session: Any = self._session()
         if not isinstance(session, dict):
             return encode_value(None if session is None else dict(session))
         kind, colon, key = name.partition(":")
@@ -67,7 +86,7 @@ class _ObservedMultiDict(ObservedMapping):
     def _om_note(self, key: str | None) -> None:
         inputs, kind = self.__dict__[INPUTS]
         if kind == "query":
-            inputs.parameters.add(key)
+            inputs.parameters |= {key}
         else:
             inputs.note("cookies" if key is None else f"cookie:{key}")
 
@@ -258,7 +277,7 @@ class _ObservedRequest:
 
     @property
     def query_string(self) -> Any:
-        self.__dict__[INPUTS].parameters.add(None)
+        self.__dict__[INPUTS].parameters |= {None}
         return self.__dict__["query_string"]
 
     @query_string.setter
@@ -282,10 +301,10 @@ def _args_property(base: type) -> property:
         values = self.__dict__
         found = values.get("_om_args")
         if found is None:
-            before = frozenset(values[INPUTS].parameters)
+            before = values[INPUTS].parameters
             found = plain.__get__(self, type(self))
             values.pop("args", None)
-            values[INPUTS].parameters &= before
+            values[INPUTS].parameters = before
             found = values["_om_args"] = _observe_multi_dict(found, values[INPUTS], "query")
         return found
 
@@ -343,24 +362,17 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
     if observed is None:
         return None
     values = request.__dict__
-    environ = values["environ"]
     session = find_session(context)
-    inputs = state.inputs = ObservedInputs(
-        FlaskReader(environ, session),
-        rules,
-        rules.read_address(environ),
-        _find_session_cookie(context.app),
-    )
+    inputs = state.inputs = values[INPUTS] = ObservedInputs(FlaskReader(request, session), rules)
     if not _READ_AHEAD.isdisjoint(values):
         for name in _READ_AHEAD.intersection(values):
             del values[name]
-    values[INPUTS] = inputs
     request.__class__ = observed
     observe_session(session, inputs)
     return inputs
 
 
-def _find_session_cookie(app: Any) -> str:
+def find_session_cookie(app: Any) -> str:
     """Return the cookie that the sessions of an app come from; "" when that is not known."""
     interface = app.session_interface
     known = isinstance(interface, SecureCookieSessionInterface) or type(

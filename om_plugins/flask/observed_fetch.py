@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 from flask import has_request_context
 from flask.globals import request_ctx
 
-from ..core.inputs import InputRules
+from ..core.inputs import EnvironReader, InputRules
 from ..core.observed import ObservedInputs
-from .observed import FlaskReader
 from .observed_session import INPUTS, find_session, observe_session
 
 T = TypeVar("T")
@@ -116,7 +115,7 @@ class _SessionLooks(ObservedInputs):
     __slots__ = ("_around", "_looks")
 
     def __init__(self, looks: list[str], around: ObservedInputs | None) -> None:
-        super().__init__(FlaskReader({}, None), InputRules())
+        super().__init__(EnvironReader({}), InputRules())
         self._looks = looks
         self._around = around
 

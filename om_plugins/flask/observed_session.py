@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from flask.sessions import SecureCookieSessionInterface
+
 from ..core.observed import ObservedInputs
 
 INPUTS = "_om_inputs"
@@ -94,6 +96,8 @@ class ObservedMapping(dict[str, Any]):
         return dict, (dict(self.items()),)
 
 
+_NO_ATTRIBUTES: frozenset[str] = frozenset()
+_SAVING = SecureCookieSessionInterface.save_session.__code__
 _OF_EVERY_SESSION = frozenset({"modified", "accessed", "permanent", "new", "on_update"})
 
 
@@ -143,7 +147,9 @@ class _ObservedSession(ObservedMapping):
             state[INPUTS].count("session")
 
     def __bool__(self) -> bool:
-        self._om_note_input("session?")
+        # a known reader as well, but Flask saves the session of every request
+        if sys._getframe(1).f_code is not _SAVING:
+            self._om_note_input("session?")
         return dict.__len__(self) > 0
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -233,13 +239,17 @@ def observe_session(session: Any, inputs: ObservedInputs) -> None:
         inputs.count("session")
         return
     try:
-        own = frozenset(read_own_attributes(session))
+        values = session.__dict__
+        own = _NO_ATTRIBUTES
+        if not _OF_EVERY_SESSION.issuperset(values):
+            own = frozenset(read_own_attributes(session))
         session.__class__ = _make_observed(type(session), own)  # type: ignore[arg-type]
-        session.__dict__[INPUTS] = inputs
+        values[INPUTS] = inputs
     except (TypeError, AttributeError):  # not a dict, or of a class with a layout of its own
         inputs.count("session")
         return
-    inputs.session_changed = session.__dict__.get("modified") is True
+    if values.get("modified") is True:
+        inputs.session_changed = True
 
 
 def check_session(session: Any, inputs: ObservedInputs) -> bool:

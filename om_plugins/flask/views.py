@@ -29,7 +29,7 @@ from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState, build_background_request
 from ..csp.hashes import note_hash
 from .current import current_state
-from .observed import plain_environ
+from .observed import find_session_cookie, plain_environ
 from .observed_session import check_session, find_session
 
 if TYPE_CHECKING:
@@ -412,7 +412,6 @@ class _ViewLookup:
             scope=scope,
             inputs=inputs,
             read=_read_inputs,
-            refresh=self.make_refresh,
             compares=_compares_headers if scope != "" else _compares_everything,
             stale_time=rules.stale_time,
             cache_time=rules.cache_time,
@@ -431,10 +430,10 @@ class _ViewLookup:
             return self.make()
         if request.method == "HEAD":
             # a stored GET may answer a HEAD, but the response to a HEAD has no body to store
-            stored = self.responses.find(self.query)
+            stored = self.responses.find(self.query, self.make_refresh)
             self.state.unfinished = (*self.state.unfinished, self)
             return self.call() if stored is None else self.build_response(stored)
-        stored, self.deferred = self.responses.find_or_begin(self.query)
+        stored, self.deferred = self.responses.find_or_begin(self.query, self.make_refresh)
         self.state.unfinished = (*self.state.unfinished, self)
         if self.deferred is None:
             return self.build_response(stored)
@@ -505,7 +504,8 @@ class _ViewLookup:
         if self.inputs.session_changed:
             self._refuse("session", "its request changes the session")
             return False
-        renewed = f"{self.inputs.session_cookie}=" if self.inputs.session_cookie else "\n"
+        cookie = find_session_cookie(current_app)
+        renewed = f"{cookie}=" if cookie else "\n"
         others = [c for c in response.headers.getlist("Set-Cookie") if not c.startswith(renewed)]
         if others:
             self._refuse("cookie", "its answer sets a cookie")
@@ -554,7 +554,7 @@ class _ViewLookup:
             self.state,
             self.inputs.rules,
             names,
-            self.inputs.session_cookie,
+            find_session_cookie(app),
         )
         return functools.partial(_refresh, app, environ, self.query, inputs, self.responses)
 

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...core.fork import renew_after_fork
 from ...core.observed import ObservedInputs
@@ -28,6 +28,8 @@ from .input_sets import InputSets, Names
 
 if TYPE_CHECKING:
     from ..cache import SmartCache
+
+MakeRefresh: TypeAlias = Callable[[Any], Callable[[], Any]]
 
 _VIEW_SHARE = 20
 """All addresses of a view together have so many times the responses of one address."""
@@ -59,7 +61,6 @@ class ResponseQuery:
         inputs: of the request.
         compares: whether an input counts.
         read: returns the inputs of a stored value.
-        refresh: returns the function that makes the response again, given the stored value.
         stale_time, cache_time, tags, negative_time, negative: see
             :meth:`~om_plugins.cache.cache.SmartCache.query`.
     """
@@ -68,7 +69,6 @@ class ResponseQuery:
     address: tuple[Any, ...]
     inputs: ObservedInputs
     read: Callable[[Any], StoredInputs]
-    refresh: Callable[[Any], Callable[[], Any]]
     compares: Callable[[str], bool] = lambda name: True
     scope: Scope = ""
     stale_time: float | None = None
@@ -139,10 +139,14 @@ class KeptResponses:
         """Renew the lock in a child process: a thread of the parent may hold it."""
         self._lock = threading.Lock()
 
-    def find(self, query: ResponseQuery) -> Any:
+    def find(self, query: ResponseQuery, refresh: MakeRefresh) -> Any:
         """Return the stored response for a request, fresh or stale; ``None`` without one.
 
         What the look-up compares counts as looked at by the request.
+
+        Args:
+            query: the look-up.
+            refresh: returns the function that makes a stale response again, given its value.
         """
         here = self.cache.internals.here()
         around = here.tracking.current()
@@ -154,12 +158,14 @@ class KeptResponses:
             entry = here.tiers.look(options.ident)
             if entry is not None and entry.data != ABSENT:
                 found = decode(entry.data)
-                options.background = lambda found=found: query.refresh(found)
+                options.background = lambda found=found: refresh(found)
                 here.refreshes.serve(entry, options, around)
                 return found
         return None
 
-    def find_or_begin(self, query: ResponseQuery) -> tuple[Any, DeferredFetch | None]:
+    def find_or_begin(
+        self, query: ResponseQuery, refresh: MakeRefresh
+    ) -> tuple[Any, DeferredFetch | None]:
         """Find the stored response, wait for another request that makes it, or begin to make it.
 
         Who waited compares what the other request looked at. Where the other response is not his,
@@ -169,9 +175,9 @@ class KeptResponses:
             The response and ``None``, or ``None`` and the fetch that the caller has to end.
         """
         here, store = self.cache.internals.here(), self.cache.internals.here().tiers.shared
-        found = self.find(query)
+        found = self.find(query, refresh)
         if found is None and store and self._sets.load(query.address, query.scope, store):
-            found = self.find(query)
+            found = self.find(query, refresh)
         if found is not None:
             return found, None
         sets = self._sets.read(query.address, query.scope)
@@ -187,7 +193,7 @@ class KeptResponses:
             return None, begin_fetch(here, options, alone=True)[1]
         # another process, for which this one waited, may have made it under other inputs
         if store is not None and self._sets.load(query.address, query.scope, store):
-            found = self.find(query)
+            found = self.find(query, refresh)
             if found is not None:
                 deferred.give_up()
                 return found, None
