@@ -57,15 +57,26 @@ class ObservedInputs:
         {}
     )
     parameters: frozenset[str | None] = frozenset()
+    reader: InputReader | None = None
     address: tuple[str, ...] = ()
     session_cookie = ""
     refused = ""
     session_changed = False
     _digests: dict[tuple[str, ...], str] | None = None
 
-    def __init__(self, reader: InputReader, rules: InputRules) -> None:
-        self._reader = reader
+    def __init__(self, reader: InputReader | None, rules: InputRules) -> None:
+        self.reader = reader
         self.rules = rules
+
+    def read(self, name: str) -> bytes:
+        """Return the encoded value that the request brought.
+
+        Raises:
+            IncomparableInput: it cannot be compared.
+        """
+        if self.reader is None:
+            raise IncomparableInput("there is no request")
+        return self.reader.read(name)
 
     def note(self, name: str) -> None:
         """Note that the running code looks at an input."""
@@ -83,7 +94,7 @@ class ObservedInputs:
         if name in self.counted:
             return
         try:
-            value = self._reader.read(name)
+            value = self.read(name)
         except IncomparableInput as error:
             value = _ABSENT
             self.refused = self.refused or str(error)
@@ -92,7 +103,7 @@ class ObservedInputs:
     def brings(self, name: str) -> bool:
         """Return whether the request brings an input, without a note of the look."""
         try:
-            return self._reader.read(name) != _ABSENT
+            return self.read(name) != _ABSENT
         except IncomparableInput:
             return True
 

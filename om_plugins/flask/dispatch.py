@@ -15,7 +15,7 @@ from flask.globals import request_ctx
 from ..core.request_state import RequestState, state_of
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
-from .observed import find_session_cookie, observe, plain_environ
+from .observed import find_session_cookie, observe, plain_environ, prepare_app
 from .observed_session import check_session, find_session
 from .readers import KNOWN_READERS
 from .views import has_own_freshness
@@ -63,6 +63,7 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
     """
     for reader, row in KNOWN_READERS.items():
         rules.readers.setdefault(reader, row)
+    prepare_app(app)
     dispatch, process = app.full_dispatch_request, app.process_response
 
     def full_dispatch_request(*args: Any) -> Response:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from flask import Request
+from flask import Flask, Request
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
 from werkzeug.http import parse_accept_header, parse_cookie
@@ -32,6 +33,7 @@ from .observed_session import (
     INPUTS,
     ObservedMapping,
     find_session,
+    make_observed,
     observe_session,
     read_own_attributes,
 )
@@ -42,29 +44,30 @@ if TYPE_CHECKING:
 _ABSENT = b""
 
 
-class FlaskReader(EnvironReader):
-    """Reads what a Flask request brought; see :class:`~om_plugins.core.inputs.InputReader`.
+class FlaskInputs(ObservedInputs):
+    """What the code of one Flask request looks at.
 
-    It refers weakly to the request and to the session, which refer to what is noted: a circle
-    would leave every request to the garbage collector.
+    It refers weakly to the request and to the session, which refer to it: a circle would leave
+    every request to the garbage collector.
     """
 
-    def __init__(self, request: Request, session: Any) -> None:
+    def __init__(self, request: Request, session: Any, rules: InputRules) -> None:
+        self.rules = rules
         self._request = ref(request)
         try:
             self._session = ref(session)
         except TypeError:  # no session, or of a class without weak references
             self._session = lambda: session  # type: ignore[assignment]
 
-    def find_environ(self) -> WSGIEnvironment:
-        request = self._request()
-        if request is None:
-            raise IncomparableInput("the request is over")
-        return plain_environ(request)
-
     def read(self, name: str) -> bytes:
         if not name.startswith("session"):
-            return super().read(name)
+            request = self._request()
+            if request is None:
+                raise IncomparableInput("the request is over")
+            reader = self.reader
+            if reader is None:
+                reader = self.reader = _RequestReader(self._request)
+            return reader.read(name)
         session: Any = self._session()
         if not isinstance(session, dict):
             return encode_value(None if session is None else dict(session))
@@ -75,6 +78,17 @@ class FlaskReader(EnvironReader):
         if kind == "session?":
             return encode_value(dict.__len__(session) == 0)
         return encode_value([dict(dict.items(session)), read_own_attributes(session)])
+
+
+class _RequestReader(EnvironReader):
+    def __init__(self, request: ref[Request]) -> None:
+        self._request = request
+
+    def find_environ(self) -> WSGIEnvironment:
+        request = self._request()
+        if request is None:
+            raise IncomparableInput("the request is over")
+        return plain_environ(request)
 
 
 # --- cookies and the query ----------------------------------------------------------------------
@@ -229,6 +243,8 @@ def _accept_property(header: str) -> property:
         if found is None:
             environ = values["environ"]
             plain = parse_accept_header(environ.get(header_variable(header)), ACCEPTS[header])
+            if INPUTS not in values:
+                return plain
             found = list.__new__(_observed_accept(type(plain)))
             list.extend(found, list(plain))
             found.__dict__[INPUTS] = (values[INPUTS], header, plain)
@@ -239,36 +255,50 @@ def _accept_property(header: str) -> property:
 
 
 class _ObservedRequest:
-    """Notes what code reads from a request. It is mixed into the application's request class."""
+    """Notes what code reads from a request. It is mixed into the application's request class.
+
+    Until :func:`observe` was called for a request, it reads as any other.
+    """
 
     @property
     def environ(self) -> Any:
         values = self.__dict__
         found = values.get("_om_environ")
         if found is None:
-            found = values["_om_environ"] = ObservedEnviron(values["environ"], values[INPUTS])
+            plain, inputs = values["environ"], values.get(INPUTS)
+            if inputs is None:
+                return plain
+            found = values["_om_environ"] = ObservedEnviron(plain, inputs)
         return found
 
     @environ.setter
     def environ(self, value: Any) -> None:
-        self.__dict__["environ"] = value
-        self.__dict__.pop("_om_environ", None)
+        values = self.__dict__
+        values["environ"] = value
+        values.pop("_om_environ", None)
 
     @property
     def headers(self) -> Any:
         values = self.__dict__
         found = values.get("_om_headers")
         if found is None:
+            if INPUTS not in values:
+                return values["headers"]
             found = values["_om_headers"] = _ObservedHeaders(self.environ)
         return found
 
     @headers.setter
     def headers(self, value: Any) -> None:
-        self.__dict__["_om_headers"] = value
+        values = self.__dict__
+        values["headers"] = value
+        if INPUTS in values:
+            values["_om_headers"] = value
 
     @property
     def remote_addr(self) -> Any:
-        self.__dict__[INPUTS].note("address")
+        inputs = self.__dict__.get(INPUTS)
+        if inputs is not None:
+            inputs.note("address")
         return self.__dict__["remote_addr"]
 
     @remote_addr.setter
@@ -277,7 +307,9 @@ class _ObservedRequest:
 
     @property
     def query_string(self) -> Any:
-        self.__dict__[INPUTS].parameters |= {None}
+        inputs = self.__dict__.get(INPUTS)
+        if inputs is not None:
+            inputs.parameters |= {None}
         return self.__dict__["query_string"]
 
     @query_string.setter
@@ -289,8 +321,10 @@ def _read_cookies(self: Any) -> Any:
     values = self.__dict__
     found = values.get("_om_cookies")
     if found is None:
-        plain = parse_cookie(values["environ"].get("HTTP_COOKIE", ""), cls=self.dict_storage_class)
-        found = values["_om_cookies"] = _observe_multi_dict(plain, values[INPUTS], "cookies")
+        found = parse_cookie(values["environ"].get("HTTP_COOKIE", ""), cls=self.dict_storage_class)
+        inputs = values.get(INPUTS)
+        if inputs is not None:
+            found = values["_om_cookies"] = _observe_multi_dict(found, inputs, "cookies")
     return found
 
 
@@ -301,11 +335,13 @@ def _args_property(base: type) -> property:
         values = self.__dict__
         found = values.get("_om_args")
         if found is None:
-            before = values[INPUTS].parameters
+            inputs = values.get(INPUTS)
+            before = None if inputs is None else inputs.parameters
             found = plain.__get__(self, type(self))
             values.pop("args", None)
-            values[INPUTS].parameters = before
-            found = values["_om_args"] = _observe_multi_dict(found, values[INPUTS], "query")
+            if inputs is not None:
+                inputs.parameters = before
+                found = values["_om_args"] = _observe_multi_dict(found, inputs, "query")
         return found
 
     return property(read)
@@ -356,20 +392,37 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
     """
     request = context.request
     kind = type(request)
-    if issubclass(kind, _ObservedRequest):
-        return state.inputs
-    observed = _observed_request(kind)  # type: ignore[arg-type]
-    if observed is None:
-        return None
+    if not issubclass(kind, _ObservedRequest):  # its class was chosen after the first request
+        observed = _observed_request(kind)  # type: ignore[arg-type]
+        if observed is None:
+            return None
+        request.__class__ = observed
     values = request.__dict__
+    if INPUTS in values:
+        return state.inputs
     session = find_session(context)
-    inputs = state.inputs = values[INPUTS] = ObservedInputs(FlaskReader(request, session), rules)
+    inputs = state.inputs = values[INPUTS] = FlaskInputs(request, session, rules)
     if not _READ_AHEAD.isdisjoint(values):
         for name in _READ_AHEAD.intersection(values):
             del values[name]
-    request.__class__ = observed
     observe_session(session, inputs)
     return inputs
+
+
+def prepare_app(app: Flask) -> None:
+    """Give an app classes of requests and sessions that can be observed.
+
+    A request could get its class when it is observed, too, but then the interpreter runs the code
+    of Flask and werkzeug more slowly, because it meets objects of two classes.
+    """
+    observed = _observed_request(app.request_class)  # type: ignore[arg-type]
+    if observed is not None and not issubclass(app.request_class, _ObservedRequest):
+        app.request_class = observed
+    interface = app.session_interface
+    if type(interface) is SecureCookieSessionInterface:
+        interface = copy(interface)  # Flask has one for all apps
+        interface.session_class = make_observed(interface.session_class)
+        app.session_interface = interface
 
 
 def find_session_cookie(app: Any) -> str:

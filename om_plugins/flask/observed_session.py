@@ -96,7 +96,6 @@ class ObservedMapping(dict[str, Any]):
         return dict, (dict(self.items()),)
 
 
-_NO_ATTRIBUTES: frozenset[str] = frozenset()
 _SAVING = SecureCookieSessionInterface.save_session.__code__
 _OF_EVERY_SESSION = frozenset({"modified", "accessed", "permanent", "new", "on_update"})
 
@@ -118,13 +117,17 @@ class _ObservedSession(ObservedMapping):
 
     def _om_note_input(self, name: str) -> None:
         state = self.__dict__
-        state[_TOUCHED] = False
-        state[INPUTS].note(name)
+        inputs = state.get(INPUTS)
+        if inputs is not None:
+            state[_TOUCHED] = False
+            inputs.note(name)
 
     def _om_change(self) -> None:
         state = self.__dict__
-        state[_TOUCHED] = False
-        state[INPUTS].session_changed = True
+        inputs = state.get(INPUTS)
+        if inputs is not None:
+            state[_TOUCHED] = False
+            inputs.session_changed = True
 
     # Flask >= 3.1.3 sets it when code gets the session. When no look follows, the code may have
     # read the session in a way that cannot be observed, as encoders written in C do.
@@ -135,7 +138,7 @@ class _ObservedSession(ObservedMapping):
     @accessed.setter
     def accessed(self, value: bool) -> None:
         state = self.__dict__
-        if value and _is_bare_access(sys._getframe(2)):
+        if value and INPUTS in state and _is_bare_access(sys._getframe(2)):
             self._om_settle()
             state[_TOUCHED] = True
         state["accessed"] = value
@@ -214,8 +217,17 @@ def _observe_attribute(name: str) -> property:
     return property(read, write)
 
 
+_NO_ATTRIBUTES: frozenset[str] = frozenset()
+
+
 @functools.cache
-def _make_observed(base: Any, attributes: frozenset[str]) -> type:
+def make_observed(base: Any, attributes: frozenset[str] = _NO_ATTRIBUTES) -> Any:
+    """Return the observed form of a class of sessions.
+
+    Args:
+        base: the class.
+        attributes: what it adds to the attributes of Flask's sessions.
+    """
     namespace = {name: _observe_attribute(name) for name in attributes}
     return type(base.__name__, (_ObservedSession, base), namespace)
 
@@ -228,22 +240,22 @@ def find_session(context: Any) -> Any:
 
 
 def observe_session(session: Any, inputs: ObservedInputs) -> None:
+    """Note from now on what code looks at in a session."""
     if session is None:
         return
     if getattr(session, "accessed", False) is True:
         inputs.count("session")  # a URL converter may have read it
-    if isinstance(session, _ObservedSession):
-        # one object serves several requests: for which of them code looks at it cannot be told
-        session.__dict__[INPUTS].count("session")
-        session.__dict__[INPUTS] = inputs
-        inputs.count("session")
-        return
     try:
         values = session.__dict__
-        own = _NO_ATTRIBUTES
-        if not _OF_EVERY_SESSION.issuperset(values):
+        if isinstance(session, _ObservedSession):
+            before = values.get(INPUTS)
+            if before is not None:
+                # one object serves several requests: whose code looks at it cannot be told
+                before.count("session")
+                inputs.count("session")
+        else:
             own = frozenset(read_own_attributes(session))
-        session.__class__ = _make_observed(type(session), own)  # type: ignore[arg-type]
+            session.__class__ = make_observed(type(session), own)  # type: ignore[arg-type]
         values[INPUTS] = inputs
     except (TypeError, AttributeError):  # not a dict, or of a class with a layout of its own
         inputs.count("session")
