@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...core.fork import renew_after_fork
 from ..entry import Record
-from ..keys import Ident, Scope, identify
+from ..keys import Ident, Scope, encode_scope, identify
 from ..values import decode, encode
 
 if TYPE_CHECKING:
     from ..shared_store import SharedStore
 
 Names: TypeAlias = tuple[str, ...]
+_Address: TypeAlias = tuple[tuple[object, ...], str]
 
 MOST_SETS = 4
 _MOST_ADDRESSES = 10_000
@@ -30,7 +31,7 @@ class InputSets:
     """The sets of each address, newest first."""
 
     def __init__(self) -> None:
-        self._sets: OrderedDict[Ident, tuple[Names, ...]] = OrderedDict()
+        self._sets: OrderedDict[_Address, tuple[Names, ...]] = OrderedDict()
         self.after_fork()
         renew_after_fork(self)
 
@@ -40,12 +41,11 @@ class InputSets:
 
     def read(self, address: tuple[object, ...], scope: Scope) -> tuple[Names, ...]:
         """Return the sets of an address that this process knows."""
-        return self._sets.get(_identify(address, scope), ())
+        return self._sets.get((address, encode_scope(scope)), ())
 
     def load(self, address: tuple[object, ...], scope: Scope, store: SharedStore) -> bool:
         """Learn the sets that other workers know; return whether there are new ones."""
-        ident = _identify(address, scope)
-        record, _ = store.load(ident)
+        record, _ = store.load(_identify(address, scope))
         if record is None:
             return False
         try:
@@ -53,7 +53,7 @@ class InputSets:
             others = tuple(tuple(str(name) for name in one[:_MOST_NAMES]) for one in found)
         except (ValueError, TypeError, KeyError):
             return False  # a damaged record is none
-        return self._add(ident, others[:MOST_SETS])
+        return self._add((address, encode_scope(scope)), others[:MOST_SETS])
 
     def add(
         self,
@@ -71,20 +71,20 @@ class InputSets:
             store: what workers share; ``None`` for nothing.
             now: Unix time.
         """
-        ident = _identify(address, scope)
-        if self._add(ident, (names,)) and store is not None:
+        known = address, encode_scope(scope)
+        if self._add(known, (names,)) and store is not None:
             self.load(address, scope, store)  # what another worker added meanwhile stays
-            body = encode([list(one) for one in self._sets.get(ident, (names,))])
-            store.save(ident, Record(now, now, _KEPT_S, _KEPT_S, (), body))
+            body = encode([list(one) for one in self._sets.get(known, (names,))])
+            store.save(_identify(address, scope), Record(now, now, _KEPT_S, _KEPT_S, (), body))
 
-    def _add(self, ident: Ident, sets: tuple[Names, ...]) -> bool:
+    def _add(self, known: _Address, sets: tuple[Names, ...]) -> bool:
         with self._lock:
-            known = self._sets.get(ident, ())
-            new = tuple(one for one in sets if one not in known)
+            before = self._sets.get(known, ())
+            new = tuple(one for one in sets if one not in before)
             if not new:
                 return False
-            self._sets[ident] = (*new, *known)[:MOST_SETS]
-            self._sets.move_to_end(ident)
+            self._sets[known] = (*new, *before)[:MOST_SETS]
+            self._sets.move_to_end(known)
             if len(self._sets) > _MOST_ADDRESSES:
                 self._sets.popitem(last=False)
             return True
