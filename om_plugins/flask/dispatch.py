@@ -7,6 +7,7 @@ no fixed order, and one that looks at the session before ours would not be seen.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from ..core.inputs import InputRules
     from ..runtime import Runtime
+
+logger = logging.getLogger("om_plugins")
 
 
 def has_cached_views(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
@@ -98,4 +101,8 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
 def _end(state: RequestState, response: Response | None) -> None:
     unfinished, state.unfinished = state.unfinished, ()
     for one in reversed(unfinished):
-        one.end(response)
+        try:
+            one.end(response)
+        except Exception:
+            # the answer is made: that it cannot be stored is no reason to lose it
+            logger.exception("a response could not be stored")

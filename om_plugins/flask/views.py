@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypedDict
 
@@ -346,12 +346,26 @@ class ViewResponse:
 
 def has_own_freshness(response: AnyResponse) -> bool:
     """Whether a response has explicit freshness (RFC 9111 section 4.2.1)."""
+    return read_freshness(response, 0.0) is not None
+
+
+def read_freshness(response: AnyResponse, now: float) -> float | None:
+    """Return the explicit freshness of a response (RFC 9111 section 4.2.1).
+
+    Args:
+        response: the response.
+        now: Unix time.
+
+    Returns:
+        Seconds; ``None`` without one.
+    """
     control = response.cache_control
-    return (
-        control.max_age is not None
-        or getattr(control, "s_maxage", None) is not None
-        or "Expires" in response.headers
-    )
+    for seconds in (getattr(control, "s_maxage", None), control.max_age):
+        if seconds is not None:
+            return float(max(0, seconds))
+    if response.expires is None:
+        return None
+    return max(0.0, response.expires.timestamp() - now)
 
 
 def _count_changes(state: RequestState) -> int:
@@ -421,6 +435,7 @@ class _ViewLookup:
         )
         self.deferred: DeferredFetch | None = None
         self.value: _Stored | None = None
+        self.error_freshness: float | None = None
         self.reason = ""
 
     def answer(self) -> Any:
@@ -462,6 +477,9 @@ class _ViewLookup:
             response.set_etag(digest, weak=len(pieces) > 1)
         headers = [[name, value] for name, value in response.headers if name != "Content-Length"]
         at = self.cache.internals.clock.time()
+        negative = self.rules.negative_time is not None and response.status_code in _GONE
+        if response.status_code >= 400 and not negative:
+            self.error_freshness = read_freshness(response, at)
         hashes = list(self.state.hashes or ())
         inputs = [list(stored.names), stored.digest, list(stored.known)]
         self.value = [response.status_code, headers, pieces, at, hashes, inputs]
@@ -492,9 +510,25 @@ class _ViewLookup:
         if deferred is None or deferred.fetch.outcome is not None:
             return
         if response is not None and self.value is not None and self.is_whole(response):
-            self.responses.store(self.query, deferred, self.value)
+            self.responses.store(self._choose_times(), deferred, self.complete())
         else:
             deferred.give_up()
+
+    def complete(self) -> _Stored:
+        """Return what is stored, with all inputs that anybody looked at until the end."""
+        value = self.value
+        assert value is not None  # noqa: S101 - for mypy: only what was made is stored
+        names, digest, _ = value[5]
+        everything = {*self.inputs.counted, *self.inputs.known}
+        value[5] = [names, digest, sorted(everything.difference(names))]
+        return value
+
+    def _choose_times(self) -> ResponseQuery:
+        """Return the query that an error is stored by: it is fresh for as long as its view said."""
+        fresh = self.error_freshness
+        if fresh is None:
+            return self.query
+        return replace(self.query, negative_time=fresh, negative=_is_error)
 
     def is_whole(self, response: AnyResponse) -> bool:
         """Whether the answer leaves the visitor as he was: it changes neither session nor cookies.
@@ -618,12 +652,14 @@ def _refresh(
             value = None if made is None else made.value
             if made is None or value is None or not made.is_whole(response):
                 raise PrivateValue
-            if status != value[0] and (status in _ENDS or 300 <= status < 400):
+            if made.error_freshness is not None or (
+                status != value[0] and (status in _ENDS or 300 <= status < 400)
+            ):
                 raise PrivateValue
-            if _read_inputs(value) != before:
-                responses.store(made.query, beside, value)
+            if not _read_inputs(value).agrees(before):
+                responses.store(made.query, beside, made.complete())
                 raise PrivateValue
-            return value
+            return made.complete()
     finally:
         beside.give_up()
 
@@ -651,3 +687,7 @@ def _compares_headers(name: str) -> bool:
 
 def _is_gone(stored: _Stored) -> bool:
     return stored[0] in _GONE
+
+
+def _is_error(stored: _Stored) -> bool:
+    return stored[0] >= 400

@@ -49,6 +49,10 @@ class StoredInputs:
     digest: str = ""
     known: Names = ()
 
+    def agrees(self, other: StoredInputs) -> bool:
+        """Whether both are the same inputs with the same values."""
+        return self.names == other.names and self.digest == other.digest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseQuery:
