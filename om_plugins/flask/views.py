@@ -690,4 +690,4 @@ def _is_gone(stored: _Stored) -> bool:
 
 
 def _is_error(stored: _Stored) -> bool:
-    return stored[0] >= 400
+    return bool(stored[0] >= 400)
