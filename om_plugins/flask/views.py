@@ -440,7 +440,7 @@ class _ViewLookup:
 
     def answer(self) -> Any:
         refresh = self.state.refresh
-        if refresh is not None and refresh.made is None:
+        if refresh is not None and refresh.made is None and refresh.is_for(self.query):
             refresh.made = self
             return self.make()
         if request.method == "HEAD":
@@ -611,12 +611,20 @@ def _tell_downstream(response: AnyResponse, inputs: ObservedInputs) -> None:
 class _Refresh:
     """A request that makes a stored response again.
 
+    Args:
+        query: the look-up that found the response stale.
+
     Attributes:
         made: the look-up that runs the view, once it does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, query: ResponseQuery) -> None:
+        self._query = query
         self.made: _ViewLookup | None = None
+
+    def is_for(self, query: ResponseQuery) -> bool:
+        """Whether a look-up is for the stale response: a page may have several cached parts."""
+        return query.address == self._query.address and query.scope == self._query.scope
 
 
 def _refresh(
@@ -638,7 +646,7 @@ def _refresh(
         PrivateValue: the old response ends.
         RuntimeError: the old response stays, because the application failed.
     """
-    refresh = _Refresh()
+    refresh = _Refresh(query)
     beside = responses.begin_beside(query)
     try:
         with app.request_context(environ):
