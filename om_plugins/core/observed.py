@@ -263,6 +263,10 @@ class ObservedEnviron(dict[str, Any]):
 
     __hash__ = None
 
+    def __ne__(self, other: object) -> bool:
+        self._look_at_all()
+        return super().__ne__(other)
+
     def __or__(self, other: Any) -> Any:
         return dict(self.items()) | other
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -18,6 +18,7 @@ from flask import Flask, Request
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
 from werkzeug.http import parse_accept_header, parse_cookie
+from werkzeug.utils import cached_property
 
 from ..core.inputs import (
     ACCEPTS,
@@ -123,7 +124,8 @@ class _ObservedMultiDict(ObservedMapping):
 
 @functools.cache
 def _observed_multi_dict(base: Any) -> type:
-    return type(base.__name__, (_ObservedMultiDict, base), {})
+    namespace = {} if base.__hash__ is None else {"__hash__": base.__hash__}  # goes through items()
+    return type(base.__name__, (_ObservedMultiDict, base), namespace)
 
 
 def _observe_multi_dict(found: Any, inputs: ObservedInputs, kind: str) -> Any:
@@ -215,7 +217,8 @@ class _ObservedAccept(Accept):
     def __eq__(self, other: object) -> bool:
         return bool(self._om_look() == other)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self._om_look())
 
     def index(self, key: Any) -> Any:  # type: ignore[override]
         return self._om_look().index(key)
@@ -229,6 +232,17 @@ class _ObservedAccept(Accept):
     def __reduce_ex__(self, protocol: object) -> Any:
         plain = self._om_look()
         return type(plain), (list(plain),)
+
+
+def _pass_on(name: str) -> Any:
+    def call(self: _ObservedAccept, *args: Any) -> Any:
+        return getattr(list(self._om_look()), name)(*args)
+
+    return call
+
+
+for _name in ("__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__add__", "__mul__", "__rmul__"):
+    setattr(_ObservedAccept, _name, _pass_on(_name))
 
 
 @functools.cache
@@ -251,7 +265,19 @@ def _accept_property(header: str) -> property:
             values[f"_om_{header}"] = found
         return found
 
-    return property(read)
+    return _kept_property(f"_om_{header}", read)
+
+
+def _kept_property(name: str, read: Callable[[Any], Any]) -> property:
+    """Return a property that may be written and deleted, as werkzeug's ``cached_property``."""
+
+    def write(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def delete(self: Any) -> None:
+        self.__dict__.pop(name, None)
+
+    return property(read, write, delete)
 
 
 class _ObservedRequest:
@@ -344,23 +370,30 @@ def _args_property(base: type) -> property:
                 found = values["_om_args"] = _observe_multi_dict(found, inputs, "query")
         return found
 
-    return property(read)
+    return _kept_property("_om_args", read)
 
 
 _READ_AHEAD = frozenset(
     {"cookies", "access_route", "user_agent", "authorization", "accept_mimetypes", "cache_control"}
     | {"accept_charsets", "accept_encodings", "accept_languages", "if_none_match", "if_match"}
     | {"if_modified_since", "if_unmodified_since", "if_range", "range", "pragma", "args"}
-    | {"full_path", "url", "_parsed_content_type"}
+    | {"full_path", "url", "values", "content_length", "_parsed_content_type"}
 )
 """What a request keeps once it was read. It is read again, so that the look is noted."""
+_FLASKS_OWN = frozenset(
+    {"environ", "headers", "host", "json_module", "method", "path", "query_string", "remote_addr"}
+    | {"root_path", "routing_exception", "scheme", "server", "shallow", "url_rule", "view_args"}
+    | {"base_url", "data", "files", "form", "host_url", "root_url", "stream", "url_root"}
+    | {"_cached_data", "_cached_json", "max_content_length", "trusted_hosts", INPUTS}
+)
+"""What Flask and werkzeug give a request besides, which depends on what is always in the key."""
 
 
 @functools.cache
 def _observed_request(base: Any) -> type[Request] | None:
     """Return the observed form of a request class; ``None`` when it cannot be observed."""
     kinds = (
-        ("cookies", property(_read_cookies)),
+        ("cookies", _kept_property("_om_cookies", _read_cookies)),
         ("args", _args_property(base)),
         ("accept_mimetypes", _accept_property("accept")),
         ("accept_charsets", _accept_property("accept-charset")),
@@ -377,6 +410,44 @@ def _observed_request(base: Any) -> type[Request] | None:
 def _is_werkzeugs(base: type, name: str) -> bool:
     found = next(kind for kind in base.__mro__ if name in kind.__dict__)
     return found.__module__.partition(".")[0] in ("werkzeug", "flask")
+
+
+def _observe_own_attributes(request: Any, names: Iterable[str]) -> None:
+    """Observe what the application gave a request before, in ``__init__`` or ``open_session``.
+
+    What a property keeps is read again. What any other attribute depends on cannot be known.
+    """
+    kind = type(request)
+    unknown = []
+    for name in names:
+        if isinstance(getattr(kind, name, None), (functools.cached_property, cached_property)):
+            del request.__dict__[name]
+        else:
+            unknown.append(name)
+    if unknown:
+        request.__class__ = _with_unknown_attributes(kind, frozenset(unknown))
+
+
+@functools.cache
+def _with_unknown_attributes(base: Any, names: frozenset[str]) -> type:
+    return type(base.__name__, (base,), {name: _unknown_attribute(name) for name in names})
+
+
+def _unknown_attribute(name: str) -> property:
+    def read(self: Any) -> Any:
+        values = self.__dict__
+        if name not in values:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        values[INPUTS].refuse(f"request.{name}, which was set before the first hook")
+        return values[name]
+
+    def write(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def delete(self: Any) -> None:
+        del self.__dict__[name]
+
+    return property(read, write, delete)
 
 
 def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInputs | None:
@@ -405,6 +476,8 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
     if not _READ_AHEAD.isdisjoint(values):
         for name in _READ_AHEAD.intersection(values):
             del values[name]
+    if not _FLASKS_OWN.issuperset(values):
+        _observe_own_attributes(request, values.keys() - _FLASKS_OWN)
     observe_session(session, inputs)
     return inputs
 

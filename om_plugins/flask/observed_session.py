@@ -72,6 +72,10 @@ class ObservedMapping(dict[str, Any]):
 
     __hash__ = None
 
+    def __ne__(self, other: object) -> bool:
+        self._om_note(None)
+        return super().__ne__(other)
+
     def __or__(self, other: Any) -> Any:
         return self.copy() | other
 
@@ -97,7 +101,7 @@ class ObservedMapping(dict[str, Any]):
 
 
 _SAVING = SecureCookieSessionInterface.save_session.__code__
-_OF_EVERY_SESSION = frozenset({"modified", "accessed", "permanent", "new", "on_update"})
+_OF_EVERY_SESSION = frozenset({"modified", "accessed", "permanent", "on_update"})
 
 
 def read_own_attributes(session: Any) -> dict[str, Any]:
