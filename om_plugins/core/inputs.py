@@ -17,6 +17,7 @@ An input has a name:
 ``environ:NAME``                        another variable of the WSGI environ
 ``session:KEY``, ``session?``           a key of the session; whether the session is empty
 ``session``                             the whole session
+``query``                               the query as it was sent, with the order of its parameters
 ======================================  ==========================================================
 
 Some inputs are always part of the key: scheme, host, path, query and :data:`IDENTITIES`. They are
@@ -50,8 +51,10 @@ _ADDRESS = (
     "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO",
     "QUERY_STRING", "REQUEST_METHOD",
 )  # fmt: skip
-_IN_KEY = frozenset(_ADDRESS)
-_OF_THE_ADDRESS = frozenset({"RAW_URI", "REQUEST_URI", "SERVER_PROTOCOL"})
+_IN_KEY = frozenset(_ADDRESS) - {"SERVER_NAME", "SERVER_PORT"}  # the key has the host alone
+_OF_THE_ADDRESS = frozenset(
+    {"RAW_URI", "REQUEST_URI", "SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT"}
+)
 _OF_THE_CLIENT = ("REMOTE_ADDR", "REMOTE_PORT", "REMOTE_HOST")
 _OF_THE_SERVER = frozenset(
     {"wsgi.version", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "wsgi.errors"}
@@ -59,7 +62,7 @@ _OF_THE_SERVER = frozenset(
     | {"GATEWAY_INTERFACE"}
 )
 """Variables that are the same for every request without a body."""
-_OF_FRAMEWORKS = ("om_plugins.", "werkzeug.request", "werkzeug.debug.", "flask.")
+_OF_FRAMEWORKS = ("om_plugins.", "werkzeug.request", "werkzeug.debug.", "flask._")
 ACCEPTS: Mapping[str, type[Accept]] = {
     "accept": MIMEAccept,
     "accept-charset": CharsetAccept,
@@ -182,6 +185,8 @@ class EnvironReader:
                 return _encode_variable(environ, "REMOTE_ADDR")
             case "environ":
                 return _encode_variable(environ, rest)
+            case "query":
+                return _encode_variable(environ, "QUERY_STRING")
         raise IncomparableInput(f"{name} cannot be read from the environ")
 
     def find_environ(self) -> Mapping[str, Any]:
@@ -369,8 +374,8 @@ def is_session(name: str) -> bool:
 
 
 def is_identity(name: str) -> bool:
-    """Whether an input may say who the client is: everything but single headers."""
-    return not name.startswith(("header:", "vary:", "accept:"))
+    """Whether an input may say who the client is: all but single headers and the query."""
+    return not name.startswith(("header:", "vary:", "accept:")) and name != "query"
 
 
 def list_cookies(names: Iterable[str], session_cookie: str) -> tuple[str, ...]:

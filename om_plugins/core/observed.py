@@ -100,6 +100,11 @@ class ObservedInputs:
             self.refused = self.refused or str(error)
         self.counted = {**self.counted, name: value}
 
+    def note_query(self) -> None:
+        """Note that the running code looks at the whole query."""
+        self.parameters |= {None}
+        self.note("query")
+
     def brings(self, name: str) -> bool:
         """Return whether the request brings an input, without a note of the look."""
         try:
@@ -188,7 +193,7 @@ class ObservedEnviron(dict[str, Any]):
     def _look(self, name: object) -> None:
         if isinstance(name, str):
             if name in _WITH_QUERY:
-                self._inputs.parameters |= {None}
+                self._inputs.note_query()
             self._inputs.note(environ_input(name))
 
     def _look_at_all(self) -> None:
@@ -332,7 +337,8 @@ def name_in_front(
             name = f"cookie:{inputs.session_cookie}"
         elif name == "address" or name.startswith("environ:"):
             return (), f"it depends on {name}"
-        elif reader.read(name) != value:
+        elif reader.read(name) != value:  # the query as well, which is always in the key
             return (), f"middleware changed {name}"
-        names.add(name)
+        if name != "query":
+            names.add(name)
     return tuple(sorted(names)), ""

@@ -101,7 +101,10 @@ class _ObservedMultiDict(ObservedMapping):
     def _om_note(self, key: str | None) -> None:
         inputs, kind = self.__dict__[INPUTS]
         if kind == "query":
-            inputs.parameters |= {key}
+            if key is None:
+                inputs.note_query()
+            else:
+                inputs.parameters |= {key}
         else:
             inputs.note("cookies" if key is None else f"cookie:{key}")
 
@@ -333,10 +336,10 @@ class _ObservedRequest:
 
     @property
     def query_string(self) -> Any:
-        inputs = self.__dict__.get(INPUTS)
-        if inputs is not None:
-            inputs.parameters |= {None}
-        return self.__dict__["query_string"]
+        values = self.__dict__
+        if INPUTS in values and "_om_parsing" not in values:
+            values[INPUTS].note_query()
+        return values["query_string"]
 
     @query_string.setter
     def query_string(self, value: Any) -> None:
@@ -361,12 +364,14 @@ def _args_property(base: type) -> property:
         values = self.__dict__
         found = values.get("_om_args")
         if found is None:
-            inputs = values.get(INPUTS)
-            before = None if inputs is None else inputs.parameters
-            found = plain.__get__(self, type(self))
+            values["_om_parsing"] = True
+            try:
+                found = plain.__get__(self, type(self))
+            finally:
+                del values["_om_parsing"]
             values.pop("args", None)
+            inputs = values.get(INPUTS)
             if inputs is not None:
-                inputs.parameters = before
                 found = values["_om_args"] = _observe_multi_dict(found, inputs, "query")
         return found
 
@@ -425,7 +430,7 @@ def _observe_own_attributes(request: Any, names: Iterable[str]) -> None:
         else:
             unknown.append(name)
     if unknown:
-        request.__class__ = _with_unknown_attributes(kind, frozenset(unknown))
+        request.__class__ = _with_unknown_attributes(kind, frozenset(unknown))  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -505,6 +510,12 @@ def find_session_cookie(app: Any) -> str:
         interface
     ).__module__.startswith("flask_session")
     return str(interface.get_cookie_name(app)) if known else ""
+
+
+def list_parameters(request: Request) -> list[tuple[str, str]]:
+    """Return the parameters of the query, without a note of the look."""
+    lists = dict.items(request.args)  # how a MultiDict keeps its values
+    return [(name, value) for name, values in lists for value in values]
 
 
 def plain_environ(request: Request) -> WSGIEnvironment:

@@ -142,9 +142,9 @@ class _ObservedSession(ObservedMapping):
     @accessed.setter
     def accessed(self, value: bool) -> None:
         state = self.__dict__
-        if value and INPUTS in state and _is_bare_access(sys._getframe(2)):
+        if value and INPUTS in state:
             self._om_settle()
-            state[_TOUCHED] = True
+            state[_TOUCHED] = _is_bare_access(sys._getframe(2))
         state["accessed"] = value
 
     def _om_settle(self) -> None:

@@ -29,7 +29,7 @@ from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState, build_background_request
 from ..csp.hashes import note_hash
 from .current import current_state
-from .observed import find_session_cookie, plain_environ
+from .observed import find_session_cookie, list_parameters, plain_environ
 from .observed_session import check_session, find_session
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _ENDS = frozenset({401, 403, 404, 410, 451})
 """A refresh that ends so, or in a redirect, ends the old page: access to it was withdrawn."""
 _NONCE_LENGTH = 32
 
-_STORED_VERSION = 3
+_STORED_VERSION = 4
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
 read these entries nor write others in their place."""
 
@@ -206,11 +206,12 @@ class _ViewRules:
             "view",
             request.root_path + request.path,
             request.scheme,
-            request.host,
+            request.root_path,
+            environ.get("HTTP_HOST", request.host),
             request.endpoint,
             view,
             self._select_query(),
-            "" if self.public else inputs.rules.digest_identities(environ),
+            inputs.rules.digest_identities(environ),
             # a page without nonces does not fit a response with them
             current_state().plain is not None,
             _STORED_VERSION,
@@ -219,7 +220,7 @@ class _ViewRules:
     def _select_query(self) -> tuple[tuple[str, str], ...] | None:
         if self.query is False:
             return None
-        found = sorted(request.args.items(multi=True), key=itemgetter(0))
+        found = sorted(list_parameters(request), key=itemgetter(0))
         if self.query is True:
             return tuple(found)
         return tuple(one for one in found if one[0] in self.query)
@@ -562,7 +563,8 @@ class _ViewLookup:
     def _finish_headers(self, response: AnyResponse, at: float) -> AnyResponse:
         if "Cache-Control" not in response.headers:
             control = _build_cache_control(self.cache, self.rules, response.status_code)
-            if any(map(is_identity, self.inputs.counted)):
+            identities = self.inputs.rules.read_identities(plain_environ(request))
+            if identities or any(map(is_identity, self.inputs.counted)):
                 control = "private, max-age=0"
             response.headers["Cache-Control"] = control
         for name in self.rules.vary:
