@@ -62,6 +62,7 @@ class ObservedInputs:
     session_cookie = ""
     refused = ""
     session_changed = False
+    _handed_out: frozenset[str] = frozenset()
     _digests: dict[tuple[str, ...], str] | None = None
 
     def __init__(self, reader: InputReader | None, rules: InputRules) -> None:
@@ -105,6 +106,29 @@ class ObservedInputs:
         self.parameters |= {None}
         self.note("query")
 
+    def hand_out(self, name: str) -> None:
+        """Note that the running code gets an object that stands for an input.
+
+        Encoders written in C read such an object without a look that could be seen, so the input
+        counts when no look follows.
+        """
+        if name in self._handed_out:
+            self.settle()
+        self._handed_out |= {name}
+
+    def take_back(self, name: str) -> None:
+        """Note that the running code looks at such an object in a way that is seen."""
+        if name in self._handed_out:
+            self._handed_out -= {name}
+
+    def settle(self) -> None:
+        """Count what was handed out, and not looked at."""
+        handed_out, self._handed_out = self._handed_out, frozenset()
+        for name in handed_out:
+            if name == "query":
+                self.parameters |= {None}
+            self.count(name)
+
     def brings(self, name: str) -> bool:
         """Return whether the request brings an input, without a note of the look."""
         try:
@@ -123,6 +147,7 @@ class ObservedInputs:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the inputs that count, sorted."""
+        self.settle()
         return tuple(sorted(self.counted))
 
     def digest(self, names: tuple[str, ...]) -> str | None:

@@ -100,6 +100,7 @@ class _ObservedMultiDict(ObservedMapping):
 
     def _om_note(self, key: str | None) -> None:
         inputs, kind = self.__dict__[INPUTS]
+        inputs.take_back(kind)
         if kind == "query":
             if key is None:
                 inputs.note_query()
@@ -170,6 +171,7 @@ class _ObservedAccept(Accept):
 
     def _om_ask(self, method: str, *args: Any) -> Any:
         inputs, header, plain = self.__dict__[INPUTS]
+        inputs.take_back(f"header:{header}")
         try:
             inputs.note(f"accept:{header}:{method}:{json.dumps(args)}")
         except TypeError:
@@ -178,6 +180,7 @@ class _ObservedAccept(Accept):
 
     def _om_look(self) -> Any:
         inputs, header, plain = self.__dict__[INPUTS]
+        inputs.take_back(f"header:{header}")
         inputs.note(f"header:{header}")
         return plain
 
@@ -266,6 +269,8 @@ def _accept_property(header: str) -> property:
             list.extend(found, list(plain))
             found.__dict__[INPUTS] = (values[INPUTS], header, plain)
             values[f"_om_{header}"] = found
+        if INPUTS in values:
+            values[INPUTS].hand_out(f"header:{header}")
         return found
 
     return _kept_property(f"_om_{header}", read)
@@ -354,6 +359,8 @@ def _read_cookies(self: Any) -> Any:
         inputs = values.get(INPUTS)
         if inputs is not None:
             found = values["_om_cookies"] = _observe_multi_dict(found, inputs, "cookies")
+    if INPUTS in values:
+        values[INPUTS].hand_out("cookies")
     return found
 
 
@@ -373,6 +380,8 @@ def _args_property(base: type) -> property:
             inputs = values.get(INPUTS)
             if inputs is not None:
                 found = values["_om_args"] = _observe_multi_dict(found, inputs, "query")
+        if INPUTS in values:
+            values[INPUTS].hand_out("query")
         return found
 
     return _kept_property("_om_args", read)
@@ -514,8 +523,11 @@ def find_session_cookie(app: Any) -> str:
 
 def list_parameters(request: Request) -> list[tuple[str, str]]:
     """Return the parameters of the query, without a note of the look."""
-    lists = dict.items(request.args)  # how a MultiDict keeps its values
-    return [(name, value) for name, values in lists for value in values]
+    args, inputs = request.args, request.__dict__.get(INPUTS)
+    if inputs is not None:
+        inputs.take_back("query")
+    # how a MultiDict keeps its values
+    return [(name, value) for name, values in dict.items(args) for value in values]
 
 
 def plain_environ(request: Request) -> WSGIEnvironment:

@@ -270,6 +270,7 @@ def observe_session(session: Any, inputs: ObservedInputs) -> None:
 
 def check_session(session: Any, inputs: ObservedInputs) -> bool:
     """Return whether the session is not what the request brought."""
+    inputs.settle()
     if isinstance(session, _ObservedSession):
         session._om_settle()
         if session.__dict__.get("modified") is True:
