@@ -103,8 +103,9 @@ class ObservedInputs:
 
     def note_query(self) -> None:
         """Note that the running code looks at the whole query."""
-        self.parameters |= {None}
         self.note("query")
+        if "query" in self.counted:
+            self.parameters |= {None}
 
     def hand_out(self, name: str) -> None:
         """Note that the running code gets an object that stands for an input.

@@ -143,8 +143,11 @@ class _ObservedSession(ObservedMapping):
     def accessed(self, value: bool) -> None:
         state = self.__dict__
         if value and INPUTS in state:
-            self._om_settle()
-            state[_TOUCHED] = _is_bare_access(sys._getframe(2))
+            getter = sys._getframe(1)
+            # a session's own methods may set it too; their looks are seen
+            if getter.f_globals.get("__name__") == "flask.ctx":
+                self._om_settle()
+                state[_TOUCHED] = _is_bare_access(getter.f_back)
         state["accessed"] = value
 
     def _om_settle(self) -> None:

@@ -15,6 +15,14 @@ def _has_no_identifier(inputs: ObservedInputs) -> bool:
     return inputs.brings("session:_id") is False
 
 
+def _brings_no_baggage(inputs: ObservedInputs) -> bool:
+    return not inputs.brings("header:baggage")
+
+
+_FLASK_SESSION = "Flask-Session saves the session"
+_TRACE = "OpenTelemetry records it in the trace, which no response shows"
+_REPORT = "Sentry sends it with a report, which no response shows"
+
 KNOWN_READERS: dict[Reader, KnownReader] = {
     ("flask.sessions", "save_session"): KnownReader("Flask saves the session"),
     ("flask.sessions", "permanent"): KnownReader(
@@ -43,8 +51,30 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
         callers="flask_login",
         applies=_has_no_identifier,
     ),
+    ("flask_login.login_manager", "_update_remember_cookie"): KnownReader(
+        "Flask-Login sets its cookie by it, and an answer that sets a cookie is not stored"
+    ),
     ("flask_limiter.util", "get_remote_address"): KnownReader(
         "Flask-Limiter counts by it; a response over the limit is not stored",
         callers="flask_limiter",
     ),
+    ("flask_session.base", "save_session"): KnownReader(_FLASK_SESSION),
+    ("flask_session.base", "encode"): KnownReader(_FLASK_SESSION),
+    ("flask_session.cachelib.cachelib", "_upsert_session"): KnownReader(_FLASK_SESSION),
+    ("flask_session.filesystem.filesystem", "_upsert_session"): KnownReader(_FLASK_SESSION),
+    ("opentelemetry.instrumentation.flask", "_before_request"): KnownReader(_TRACE),
+    ("opentelemetry.instrumentation.flask", "_start_response"): KnownReader(_TRACE),
+    ("opentelemetry.instrumentation.flask", "_teardown_request"): KnownReader(_TRACE),
+    ("opentelemetry.instrumentation.wsgi", "collect_request_attributes"): KnownReader(_TRACE),
+    ("opentelemetry.instrumentation.wsgi", "_apply_user_agent_attributes"): KnownReader(_TRACE),
+    ("opentelemetry.instrumentation.wsgi", "collect_custom_request_headers_attributes"): (
+        KnownReader(_TRACE)
+    ),
+    ("opentelemetry.instrumentation.wsgi", "get"): KnownReader(
+        "OpenTelemetry goes on with the caller's trace; code may read a caller's baggage, of which "
+        "there is none",
+        applies=_brings_no_baggage,
+    ),
+    ("sentry_sdk.integrations.flask", "cookies"): KnownReader(_REPORT),
+    ("sentry_sdk.integrations._wsgi_common", "content_length"): KnownReader(_REPORT),
 }
