@@ -12,6 +12,7 @@ from .inputs import (
     InputReader,
     InputRules,
     environ_input,
+    is_identity,
     is_session,
 )
 
@@ -48,6 +49,10 @@ class ObservedInputs:
         where: who looked at an input first: module, function, and line.
         refused: why no response to this request can be kept; "" when nothing forbids it.
         session_changed: the session is not what the request brought.
+        identified: code looked at a variable that says who the client is. It is always in the key,
+            but caches further out must be told.
+        identified: code looked at a variable that says who the client is. It is always in the key,
+            but caches further out must be told.
     """
 
     # A request that looks at nothing pays for none of these: each is made by the first look.
@@ -62,6 +67,7 @@ class ObservedInputs:
     session_cookie = ""
     refused = ""
     session_changed = False
+    identified = False
     _handed_out: frozenset[str] = frozenset()
     _digests: dict[tuple[str, ...], str] | None = None
 
@@ -124,6 +130,8 @@ class ObservedInputs:
 
     def settle(self) -> None:
         """Count what was handed out, and not looked at."""
+        if not self._handed_out:
+            return
         handed_out, self._handed_out = self._handed_out, frozenset()
         for name in handed_out:
             if name == "query":
@@ -145,6 +153,10 @@ class ObservedInputs:
                 return
             self.where = {reason: _describe(frame), **self.where}
             self.refused = reason
+
+    def is_personal(self) -> bool:
+        """Whether code looked at something that may say who the client is."""
+        return self.identified or any(map(is_identity, self.counted))
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the inputs that count, sorted."""
@@ -220,6 +232,8 @@ class ObservedEnviron(dict[str, Any]):
         if isinstance(name, str):
             if name in _WITH_QUERY:
                 self._inputs.note_query()
+            if name in self._inputs.rules.identities:
+                self._inputs.identified = True
             self._inputs.note(environ_input(name))
 
     def _look_at_all(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from .observed_session import (
     observe_session,
     read_own_attributes,
 )
+from .readers import KNOWN_READERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -53,8 +55,12 @@ class FlaskInputs(ObservedInputs):
     """
 
     def __init__(self, request: Request, session: Any, rules: InputRules) -> None:
-        self.rules = rules
         self._request = ref(request)
+        self.begin(session, rules)
+
+    def begin(self, session: Any, rules: InputRules) -> None:
+        """Set what is known only when the session is open."""
+        self.rules = rules
         try:
             self._session = ref(session)
         except TypeError:  # no session, or of a class without weak references
@@ -263,7 +269,7 @@ def _accept_property(header: str) -> property:
         if found is None:
             environ = values["environ"]
             plain = parse_accept_header(environ.get(header_variable(header)), ACCEPTS[header])
-            if INPUTS not in values:
+            if INPUTS not in values and _begin_early(self) is None:
                 return plain
             found = list.__new__(_observed_accept(type(plain)))
             list.extend(found, list(plain))
@@ -288,6 +294,33 @@ def _kept_property(name: str, read: Callable[[Any], Any]) -> property:
     return property(read, write, delete)
 
 
+_EARLY_RULES = InputRules(readers=KNOWN_READERS)
+_OPENING = ("flask.", "flask_session.", "om_plugins.")
+"""Modules whose looks before the first hook are not noted: they match the URL and open sessions."""
+_FLASKS_CODE = frozenset(
+    {
+        Request.__init__.__code__,
+        Flask.create_url_adapter.__code__,
+        SecureCookieSessionInterface.open_session.__code__,
+    }
+)
+"""What looks at every request, found without a look at its module."""
+
+
+def _begin_early(request: Any) -> FlaskInputs | None:
+    """Begin to observe a request that the application's code looks at before the first hook.
+
+    A converter of the URL, or a session interface of the application, does.
+    """
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("werkzeug."):
+        frame = frame.f_back
+    if frame is None or frame.f_globals.get("__name__", "").startswith(_OPENING):
+        return None
+    inputs = request.__dict__[INPUTS] = FlaskInputs(request, None, _EARLY_RULES)
+    return inputs
+
+
 class _ObservedRequest:
     """Notes what code reads from a request. It is mixed into the application's request class.
 
@@ -301,7 +334,11 @@ class _ObservedRequest:
         if found is None:
             plain, inputs = values["environ"], values.get(INPUTS)
             if inputs is None:
-                return plain
+                if sys._getframe(1).f_code in _FLASKS_CODE:
+                    return plain
+                inputs = _begin_early(self)
+                if inputs is None:
+                    return plain
             found = values["_om_environ"] = ObservedEnviron(plain, inputs)
         return found
 
@@ -316,7 +353,7 @@ class _ObservedRequest:
         values = self.__dict__
         found = values.get("_om_headers")
         if found is None:
-            if INPUTS not in values:
+            if INPUTS not in values and _begin_early(self) is None:
                 return values["headers"]
             found = values["_om_headers"] = _ObservedHeaders(self.environ)
         return found
@@ -330,7 +367,7 @@ class _ObservedRequest:
 
     @property
     def remote_addr(self) -> Any:
-        inputs = self.__dict__.get(INPUTS)
+        inputs = self.__dict__.get(INPUTS) or _begin_early(self)
         if inputs is not None:
             inputs.note("address")
         return self.__dict__["remote_addr"]
@@ -357,6 +394,8 @@ def _read_cookies(self: Any) -> Any:
     if found is None:
         found = parse_cookie(values["environ"].get("HTTP_COOKIE", ""), cls=self.dict_storage_class)
         inputs = values.get(INPUTS)
+        if inputs is None and sys._getframe(1).f_code not in _FLASKS_CODE:
+            inputs = _begin_early(self)
         if inputs is not None:
             found = values["_om_cookies"] = _observe_multi_dict(found, inputs, "cookies")
     if INPUTS in values:
@@ -483,14 +522,18 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
             return None
         request.__class__ = observed
     values = request.__dict__
-    if INPUTS in values:
+    if state.inputs is not None:
         return state.inputs
     session = find_session(context)
-    inputs = state.inputs = values[INPUTS] = FlaskInputs(request, session, rules)
-    if not _READ_AHEAD.isdisjoint(values):
+    inputs: FlaskInputs | None = values.get(INPUTS)
+    if inputs is None:
+        inputs = values[INPUTS] = FlaskInputs(request, session, rules)
+    else:
+        inputs.begin(session, rules)
+    state.inputs = inputs
+    if not _FLASKS_OWN.issuperset(values):
         for name in _READ_AHEAD.intersection(values):
             del values[name]
-    if not _FLASKS_OWN.issuperset(values):
         _observe_own_attributes(request, values.keys() - _FLASKS_OWN)
     observe_session(session, inputs)
     return inputs

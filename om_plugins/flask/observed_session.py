@@ -9,11 +9,13 @@ from typing import Any
 
 from flask.sessions import SecureCookieSessionInterface
 
+from ..core.inputs import IncomparableInput, encode_value
 from ..core.observed import ObservedInputs
 
 INPUTS = "_om_inputs"
 """The attribute of an observed object that says where to note looks."""
 _TOUCHED = "_om_touched"
+_SAME = "_om_same"
 
 
 class ObservedMapping(dict[str, Any]):
@@ -162,7 +164,29 @@ class _ObservedSession(ObservedMapping):
             self._om_note_input("session?")
         return dict.__len__(self) > 0
 
+    # Set by the dictionary's own methods, and by code that changed a value inside of the session.
+    @property
+    def modified(self) -> Any:
+        values = self.__dict__
+        return values["modified"] if "modified" in values else super().modified  # type: ignore[misc]
+
+    @modified.setter
+    def modified(self, value: Any) -> None:
+        values = self.__dict__
+        values["modified"] = value
+        if value is True and INPUTS in values and _SAME not in values:
+            values[INPUTS].session_changed = True
+
     def __setitem__(self, key: str, value: Any) -> None:
+        values = self.__dict__
+        if INPUTS in values and _is_same(self, key, value):
+            # many apps set session.permanent in each request
+            values[_SAME] = True
+            try:
+                super().__setitem__(key, value)
+            finally:
+                del values[_SAME]
+            return
         self._om_change()
         super().__setitem__(key, value)
 
@@ -197,6 +221,23 @@ class _ObservedSession(ObservedMapping):
         if not dict.__contains__(self, key):
             self._om_change()
         return super().setdefault(key, default)
+
+
+def _is_same(session: Any, key: str, value: Any) -> bool:
+    """Whether a session came with this very value under a key.
+
+    Code that has looked at the value before may have changed it in its place.
+    """
+    counted = session.__dict__[INPUTS].counted
+    if "session" in counted or not dict.__contains__(session, key):
+        return False
+    try:
+        before = counted.get(f"session:{key}")
+        if before is None:
+            before = encode_value(dict.__getitem__(session, key))
+        return bool(before == encode_value(value))
+    except IncomparableInput:
+        return False
 
 
 def _is_bare_access(frame: Any) -> bool:
@@ -276,8 +317,6 @@ def check_session(session: Any, inputs: ObservedInputs) -> bool:
     inputs.settle()
     if isinstance(session, _ObservedSession):
         session._om_settle()
-        if session.__dict__.get("modified") is True:
-            inputs.session_changed = True
     elif session is not None and getattr(session, "modified", False) is not False:
         inputs.session_changed = True
     return inputs.session_changed

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypedDict
 
 from flask import Flask, current_app, make_response, request
 from flask.globals import request_ctx
+from flask.views import View
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..cache.cache import SmartCache
+from ..cache.keys import UnsupportedKey, encode
 from ..cache.responses.deferred import DeferredFetch
 from ..cache.responses.kept import KeptResponses, ResponseQuery, StoredInputs
 from ..cache.singleflight import PrivateValue
@@ -44,7 +46,7 @@ _ENDS = frozenset({401, 403, 404, 410, 451})
 """A refresh that ends so, or in a redirect, ends the old page: access to it was withdrawn."""
 _NONCE_LENGTH = 32
 
-_STORED_VERSION = 4
+_STORED_VERSION = 5
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
 read these entries nor write others in their place."""
 
@@ -161,11 +163,38 @@ def cached(
                 return call()
             if rules.shared and state.cache_intent is not None and state.refresh is None:
                 return _answer_shared(responses.cache, rules, state.cache_intent, inputs, call)
-            return _ViewLookup(responses, rules, inputs, state, name, call).answer()
+            extra = _find_extra_arguments(args, kwargs)
+            if extra is None:
+                advice = (
+                    "it is called with arguments that cannot be part of a key; cache the data "
+                    "that it shows instead, with cache.query"
+                )
+                responses.cache.internals.refuse("arguments", f"the view {name}", advice)
+                return call()
+            return _ViewLookup(responses, rules, inputs, state, name, extra, call).answer()
 
         return answer
 
     return decorate
+
+
+def _find_extra_arguments(
+    args: tuple[object, ...], kwargs: dict[str, object]
+) -> tuple[object, ...] | None:
+    """Return the arguments of a call that the URL does not tell; ``None`` when no key holds them.
+
+    A function may be called by a view, and more than once.
+    """
+    if args and isinstance(args[0], View):
+        args = args[1:]
+    if not args and kwargs == (request.view_args or {}):
+        return ()
+    extra = (args, tuple(sorted(kwargs.items())))
+    try:
+        encode(extra)
+    except UnsupportedKey:
+        return None
+    return extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +228,9 @@ class _ViewRules:
         found = self.scope() if callable(self.scope) else self.scope
         return "" if found is None else found
 
-    def build_address(self, view: str, inputs: ObservedInputs) -> tuple[object, ...]:
+    def build_address(
+        self, view: str, extra: tuple[object, ...], inputs: ObservedInputs
+    ) -> tuple[object, ...]:
         """Build the key of this request's address. The path comes first, for prefixes."""
         environ = plain_environ(request)
         return (
@@ -211,6 +242,7 @@ class _ViewRules:
             request.endpoint,
             view,
             self._select_query(),
+            extra,
             inputs.rules.digest_identities(environ),
             # a page without nonces does not fit a response with them
             current_state().plain is not None,
@@ -395,7 +427,10 @@ def _answer_shared(
         body = response.get_data().replace((current_state().page_nonce or "\n").encode(), b"")
         response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
     if "Cache-Control" not in response.headers:
-        response.headers["Cache-Control"] = _build_cache_control(cache, rules, response.status_code)
+        control = _build_cache_control(cache, rules, response.status_code)
+        if inputs.identified:  # caches further out must not keep it, so neither does ours
+            control = "private, max-age=0"
+        response.headers["Cache-Control"] = control
     for name in rules.vary:
         response.vary.add(name)
     intent.allow(rules.tags, query=rules.query is True)
@@ -412,6 +447,7 @@ class _ViewLookup:
         inputs: ObservedInputs,
         state: RequestState,
         view: str,
+        extra: tuple[object, ...],
         call: Callable[[], Any],
     ) -> None:
         self.responses = responses
@@ -423,7 +459,7 @@ class _ViewLookup:
         scope = rules.get_scope()
         self.query = ResponseQuery(
             view=view,
-            address=rules.build_address(view, inputs),
+            address=rules.build_address(view, extra, inputs),
             scope=scope,
             inputs=inputs,
             read=_read_inputs,
@@ -601,7 +637,7 @@ def _tell_downstream(response: AnyResponse, inputs: ObservedInputs) -> None:
         kind, _, rest = name.partition(":")
         if kind in ("header", "vary", "accept"):
             response.vary.add(rest.partition(":")[0].title())
-    if any(map(is_identity, inputs.counted)):
+    if inputs.is_personal():
         response.vary.add("Cookie")
         control = response.cache_control
         if not (control.public or control.private or control.no_store) and (

@@ -206,7 +206,7 @@ def read_session():
 
 
 def write_session():
-    session["seen"] = 1
+    session["seen"] = session.get("seen", 0) + 1
     return "x"
 
 
