@@ -1,0 +1,118 @@
+"""Visitors, and a page that they ask for twice: of an app with a cache, and of one without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from flask.globals import request_ctx
+
+from om_plugins import OpenManager
+from om_plugins.core.request_state import state_of
+from om_plugins.flask.observed import plain_environ
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """What one request brings."""
+
+    session: Mapping[str, Any] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, Any] = field(default_factory=dict)
+    path: str = "/page"
+
+    def ask(self, app: Flask) -> Any:
+        client = app.test_client()
+        if self.session:
+            with client.session_transaction() as kept:
+                kept.update(self.session)
+        for name, value in self.cookies.items():
+            client.set_cookie(name, value)
+        return client.get(self.path, headers=self.headers, environ_overrides=self.environ)
+
+
+NOBODY = Visitor()
+
+
+class Page:
+    """A page of an app with a cache, and the same page of an app without one.
+
+    Args:
+        body: returns the body.
+        setup: adds to an app what the page needs.
+        flask_class: of both apps.
+        route: of the page.
+        config: settings of both apps.
+        secret_key: of both apps.
+        options: of ``@om.cached``.
+    """
+
+    def __init__(
+        self,
+        body: Callable[..., object],
+        *,
+        setup: Callable[[Flask], object] = lambda app: None,
+        flask_class: type[Flask] = Flask,
+        route: str = "/page",
+        config: Mapping[str, object] | None = None,
+        secret_key: str | None = "of the test",
+        **options: Any,
+    ) -> None:
+        self.runs = 0
+        self.inputs: Any = None
+        self.plain, self.app = flask_class("site"), flask_class("site")
+        for app in (self.plain, self.app):
+            app.secret_key = secret_key
+            app.config.update({"OM_HUB_URL": "memory://", "TESTING": True}, **(config or {}))
+            setup(app)
+        self.om = OpenManager(self.app)
+
+        def view(**values: Any) -> str:
+            return str(body(**values))
+
+        def page(**values: Any) -> str:
+            self.runs += 1
+            return view(**values)
+
+        self.plain.add_url_rule(route, "page", view)
+        self.app.add_url_rule(route, "page", self.om.cached(**options)(page))
+        self.app.teardown_request(self._keep_inputs)
+
+    def _keep_inputs(self, error: object) -> None:
+        self.inputs = state_of(plain_environ(request_ctx.request), self.app).inputs
+
+    def ask(self, visitor: Visitor) -> str:
+        """Return the cached page of a visitor, which must be what the app without a cache says."""
+        found, expected = visitor.ask(self.app), visitor.ask(self.plain)
+        assert (found.status_code, found.text) == (expected.status_code, expected.text)
+        return str(found.text)
+
+    @property
+    def counted(self) -> set[str]:
+        """The inputs that the last request looked at."""
+        return set(self.inputs.counted)
+
+
+def tell_apart(
+    body: Callable[..., object], one: Visitor, other: Visitor, *, kept: bool = True, **more: Any
+) -> Page:
+    """Ask for a page as two visitors in turn: each gets his own, from the cache when it is kept."""
+    page = Page(body, **more)
+    texts = [page.ask(visitor) for visitor in (one, other, one, other)]
+    assert texts[0] != texts[1], "the page does not differ, so the test says nothing"
+    assert page.runs == (2 if kept else 4)
+    return page
+
+
+def share(body: Callable[..., object], *visitors: Visitor, **more: Any) -> Page:
+    """Ask for a page as several visitors: one making serves all."""
+    page = Page(body, **more)
+    for visitor in visitors:
+        page.ask(visitor)
+    assert page.runs == 1
+    return page

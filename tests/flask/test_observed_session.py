@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import copy
+import json
+import operator
+import pickle
+import threading
+from collections import ChainMap
+
+import msgspec
+import orjson
+import pytest
+from flask import Flask, flash, get_flashed_messages, render_template_string, session
+from flask.globals import request_ctx
+from flask.sessions import (
+    NullSession,
+    SecureCookieSession,
+    SecureCookieSessionInterface,
+    SessionInterface,
+    SessionMixin,
+)
+from werkzeug.datastructures import CallbackDict
+from werkzeug.local import LocalProxy
+
+from tests.flask.conftest import NOBODY, Page, Visitor, share, tell_apart
+
+ANN = Visitor(session={"u": "ann"})
+BOB = Visitor(session={"u": "bob"})
+DARK = Visitor(session={"u": "ann", "theme": "dark"})
+
+user = LocalProxy(lambda: session.get("u"))
+
+
+def get_itself():
+    return session._get_current_object()
+
+
+def unpack(**values):
+    return values
+
+
+def match(kept):
+    match kept:
+        case {"u": name}:
+            return name
+    return "nobody"
+
+
+ONE_KEY = {
+    "get": lambda: session.get("u"),
+    "get with a default": lambda: session.get("u", "nobody"),
+    "item": lambda: session["u"],
+    "of itself": lambda: get_itself().get("u"),
+    "of the context": lambda: request_ctx.session["u"],
+    "a local proxy of one's own": lambda: str(user),
+    "a proxy of the proxy": lambda: LocalProxy(lambda: session)["u"],
+    "setdefault": lambda: session.setdefault("u", "nobody"),
+    "itemgetter": lambda: operator.itemgetter("u")(session),
+    "a bound method": lambda: get_itself().__getitem__("u"),
+    "a template": lambda: render_template_string("{{ session.u }}"),
+    "an item in a template": lambda: render_template_string("{{ session['u'] }}"),
+    "a filter": lambda: render_template_string("{{ session.get('u')|upper }}"),
+    "a format": lambda: "{u}".format_map(session),
+    "an old format": lambda: "%(u)s" % get_itself(),  # noqa: UP031
+    "a chain of maps": lambda: ChainMap({}, session)["u"],
+}
+
+
+@pytest.mark.parametrize("look", ONE_KEY.values(), ids=ONE_KEY)
+def test_a_look_at_one_key_keeps_those_apart_who_differ_in_it_and_no_others(look):
+    page = tell_apart(look, ANN, BOB)
+    assert page.counted == {"session:u"}
+    page.ask(DARK)
+    assert page.runs == 2
+
+
+WHOLE = {
+    "a pattern": lambda: match(get_itself()),  # it asks for the length as well
+    "dict": lambda: dict(session),
+    "list": lambda: list(session),
+    "sorted items": lambda: sorted(session.items()),
+    "values": lambda: list(session.values()),
+    "keys": lambda: list(session.keys()),
+    "a loop": lambda: [key for key in session],  # noqa: C416
+    "reversed": lambda: list(reversed(get_itself())),
+    "len": lambda: len(session),
+    "unpacked": lambda: unpack(**session),
+    "unpacked itself": lambda: {**get_itself()},
+    "repr": lambda: repr(session),
+    "str of itself": lambda: str(get_itself()),
+    "equal": lambda: session == {"u": "ann"},
+    "not equal": lambda: session != {"u": "ann"},
+    "equal the other way": lambda: get_itself() == {"u": "ann"},
+    "not equal the other way": lambda: get_itself() != {"u": "ann"},
+    "or": lambda: get_itself() | {},
+    "or the other way": lambda: {} | get_itself(),
+    "update of another": lambda: [d := {}, d.update(get_itself()), d][2],
+    "a copy": lambda: get_itself().copy(),
+    "copy.copy": lambda: dict(copy.copy(get_itself())),
+    "copy.deepcopy": lambda: dict(copy.deepcopy(get_itself())),
+    "json": lambda: json.dumps(get_itself()),
+    "json of a dict": lambda: json.dumps(dict(session)),
+    "orjson": lambda: orjson.dumps(get_itself()),
+    "orjson before a look": lambda: (orjson.dumps(get_itself()), session.get("lang")),
+    "orjson after a look": lambda: (session.get("lang"), orjson.dumps(get_itself())),
+    "msgspec": lambda: msgspec.json.encode(get_itself()),
+    "msgpack": lambda: msgspec.msgpack.encode(dict(get_itself())),
+    "the context's own, in C": lambda: orjson.dumps(request_ctx.session),
+    "a template": lambda: render_template_string(
+        "{% for name, value in session.items() %}{{ name }}{{ value }}{% endfor %}"
+    ),
+    "a filter": lambda: render_template_string("{{ session.items()|list }}"),
+}
+
+
+@pytest.mark.parametrize("look", WHOLE.values(), ids=WHOLE)
+def test_a_look_at_all_of_the_session_keeps_all_sessions_apart(look):
+    page = tell_apart(look, ANN, Visitor(session={"u": "ann", "v": "x"})
+                      if look is WHOLE["values"] or look is WHOLE["len"] else
+                      Visitor(session={"w": "bob"}))  # fmt: skip
+    assert "session" in page.counted
+    before = page.runs
+    page.ask(DARK)
+    page.ask(DARK)
+    assert page.runs == before + 1
+
+
+def test_a_pickled_session_is_looked_at_as_a_whole():
+    page = Page(lambda: "x")  # without the observation, a session of Flask's cannot be pickled
+    page.app.add_url_rule(
+        "/own", "own", page.om.cached()(lambda: pickle.loads(pickle.dumps(get_itself())))
+    )
+    for name in ("ann", "bob", "ann"):
+        assert Visitor(session={"u": name}, path="/own").ask(page.app).json == {"u": name}
+    assert page.counted == {"session"}
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda: "u" in session,
+        lambda: "u" not in session,
+        lambda: session.get("u") is None,
+        lambda: session.pop("u", None) is None,
+        lambda: render_template_string("{{ 'u' in session }}"),
+    ],
+)
+def test_an_absent_key_is_a_value_of_its_own(look):
+    page = Page(look)
+    for visitor in (NOBODY, ANN, NOBODY, ANN):
+        page.ask(visitor)
+    assert page.counted == {"session:u"}
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda: bool(session),
+        lambda: not session,
+        lambda: "in" if session else "out",
+        lambda: render_template_string("{% if session %}in{% else %}out{% endif %}"),
+    ],
+)
+def test_whether_the_session_is_empty_is_an_input_of_its_own(look):
+    page = tell_apart(look, ANN, NOBODY)
+    assert page.counted == {"session?"}
+    page.ask(BOB)
+    assert page.runs == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"u": "ann"},
+        {"u": "ann", "seen": [1, 2]},
+        {"theme": "dark", "cart": {"a": 1}},
+        {"_flashes": [("message", "hello")]},
+    ],
+)
+def test_sessions_that_nobody_looks_at_share_a_page(content):
+    share(lambda: "page", NOBODY, Visitor(session=content), ANN, NOBODY)
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+CHANGES = {
+    "item": lambda: session.__setitem__("seen", 1),
+    "update": lambda: session.update(seen=1),
+    "or": lambda: operator.ior(get_itself(), {"seen": 1}),
+    "setdefault": lambda: session.setdefault("seen", 1),
+    "permanent": lambda: setattr(session, "permanent", True),
+    "modified": lambda: setattr(session, "modified", True),
+    "in place": lambda: [session.get("cart", []), setattr(session, "modified", True)],
+    "flash": lambda: flash("hello"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("where", ["view", "before", "after"])
+def test_a_request_that_changes_the_session_keeps_nothing(change, where):
+    def do(response=None):
+        change()
+        return response
+
+    def setup(app):
+        if where == "before":
+            app.before_request(do)
+        elif where == "after":
+            app.after_request(do)
+
+    page = Page(lambda: do() if where == "view" else "x", setup=setup)
+    for _ in range(3):
+        page.ask(NOBODY)
+    assert page.runs == 3
+    assert page.om.cache.stats().entries == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: session.pop("u"),
+        lambda: session.clear(),
+        lambda: session.popitem(),
+        lambda: session.__delitem__("u"),
+    ],
+)
+def test_a_request_that_takes_from_the_session_keeps_nothing(change):
+    page = Page(lambda: str(change()))
+    for _ in range(3):
+        page.ask(ANN)
+    assert page.runs == 3
+    assert page.om.cache.stats().entries == 0
+
+
+def test_who_changed_the_session_in_a_hook_is_not_answered_from_the_store():
+    def setup(app):
+        @app.before_request
+        def welcome():
+            if "u" in session and "token" not in session:
+                session["token"] = f"token of {session['u']}"
+
+    page = Page(lambda: session.get("token", "no token"), setup=setup)
+    for visitor in (NOBODY, ANN, BOB, NOBODY, ANN):
+        page.ask(visitor)
+    assert page.runs == 4  # the anonymous page is kept
+
+
+def test_a_newcomers_token_never_reaches_a_second_one():
+    tokens = iter(range(100))
+
+    def token():
+        if "token" not in session:
+            session["token"] = next(tokens)
+        return session["token"]
+
+    page = Page(lambda: "x")
+    page.app.add_url_rule(
+        "/form", "form", page.om.cached()(lambda: render_template_string("{{ token() }}"))
+    )
+    page.app.jinja_env.globals["token"] = token
+    newcomers = [page.app.test_client().get("/form").text for _ in range(5)]
+    assert len(set(newcomers)) == 5
+    client = page.app.test_client()
+    own = client.get("/form").text
+    assert [client.get("/form").text for _ in range(2)] == [own] * 2
+
+
+def test_a_renewed_session_is_no_changed_session():
+    page = Page(lambda: session["u"])
+    visitor = Visitor(session={"u": "ann", "_permanent": True})
+    for _ in range(3):
+        assert "Set-Cookie" in visitor.ask(page.app).headers
+    assert page.runs == 1
+
+
+def test_flashed_messages_reach_only_whom_they_are_for():
+    page = Page(lambda: get_flashed_messages())
+    flashed = Visitor(session={"_flashes": [("message", "secret")]})
+    for visitor in (flashed, NOBODY, ANN, flashed, NOBODY):
+        page.ask(visitor)
+    assert page.runs == 3  # those without messages share one page
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, "1"), (1, True), (0, None), ("", None), (0, False), (1, 1.0), ([1], [1, 1]), ([], {}),
+        ({"a": 1}, {"a": 2}), ((1, 2), [1, 2]), ("ä", "a\u0308"), (b"x", "x"),
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_other_values(one, other):
+    tell_apart(
+        lambda: repr(session.get("u", "none")),
+        Visitor(session={"u": one}),
+        Visitor(session={"u": other}),
+    )
+
+
+def test_a_key_that_is_no_text_is_a_look_at_everything():
+    page = tell_apart(lambda: (session.get(7), session.get("u"))[1], ANN, BOB)
+    assert "session" in page.counted
+
+
+# --- sessions of other kinds --------------------------------------------------------------------
+
+
+class StoredSession(CallbackDict, SessionMixin):
+    """As the session of the pattern for stored sessions."""
+
+    def __init__(self, initial=None, sid=None, *, new=False):
+        def on_update(self):
+            self.modified = True
+
+        super().__init__(initial, on_update)
+        self.sid = sid
+        self.new = new
+        self.modified = False
+
+
+class MappingSession(SessionMixin):
+    """A session that is no dict."""
+
+    modified = False
+
+    def __init__(self, values):
+        self._values = dict(values)
+
+    def __getitem__(self, key):
+        return self._values[key]
+
+    def __setitem__(self, key, value):
+        self._values[key] = value
+        self.modified = True
+
+    def __delitem__(self, key):
+        del self._values[key]
+        self.modified = True
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+
+class SlottedSession(dict, SessionMixin):
+    """A dict with a layout of its own, whose class cannot be changed."""
+
+    __slots__ = ("extra",)
+    modified = False
+    accessed = False
+
+
+class OwnSession(SecureCookieSession):
+    @property
+    def name(self):
+        return self.get("u", "nobody")
+
+
+def stored(make):
+    """Return a Flask class whose sessions ``make(values, sid)`` makes."""
+    values = {"1": {"u": "ann"}, "2": {"u": "bob"}, "3": {"u": "ann", "theme": "dark"}}
+
+    class Interface(SessionInterface):
+        def open_session(self, app, request):
+            sid = request.cookies.get("sid")
+            return make(values.get(sid, {}), sid)
+
+        def save_session(self, app, session, response):
+            if session.modified:
+                response.set_cookie("sid", "changed")
+
+    class Site(Flask):
+        session_interface = Interface()
+
+    return Site
+
+
+FIRST, SECOND, THIRD = (Visitor(cookies={"sid": sid}) for sid in "123")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda: session.get("u"), lambda: dict(session), lambda: json.dumps(dict(session.items()))],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda values, sid: StoredSession(values, sid),
+        lambda values, sid: MappingSession(values),
+        lambda values, sid: SlottedSession(values),
+        lambda values, sid: OwnSession(values),
+    ],
+    ids=["stored", "no dict", "slots", "subclass"],
+)
+def test_sessions_of_any_class_are_compared(make, look):
+    tell_apart(look, FIRST, SECOND, flask_class=stored(make))
+
+
+def test_a_stored_session_is_compared_by_key_and_its_id_only_when_code_looks_at_it():
+    site = stored(lambda values, sid: StoredSession(values, sid))
+    share(lambda: session.get("u"), FIRST, THIRD, flask_class=site)
+    page = tell_apart(lambda: session.sid, FIRST, THIRD, flask_class=site)
+    assert page.counted == {"session"}
+
+
+def test_what_a_session_class_makes_of_its_keys_is_seen():
+    site = stored(lambda values, sid: OwnSession(values))
+    page = tell_apart(lambda: session.name, FIRST, SECOND, flask_class=site)
+    assert page.counted == {"session:u"}
+
+
+def test_whether_a_stored_session_is_new_is_an_input():
+    site = stored(lambda values, sid: StoredSession(values, sid, new=sid is None))
+    tell_apart(lambda: "welcome" if session.new else "back", NOBODY, FIRST, flask_class=site)
+
+
+def test_an_attribute_of_the_session_that_is_written_is_a_change():
+    site = stored(lambda values, sid: StoredSession(values, sid))
+    page = Page(lambda: setattr(session, "sid", "9") or "x", flask_class=site)
+    for _ in range(3):
+        page.ask(FIRST)
+    assert page.runs == 3
+
+
+@pytest.mark.parametrize("kind", [StoredSession, OwnSession])
+def test_one_object_that_serves_several_requests_is_one_input(kind):
+    one = kind({"u": "ann"})
+    page = Page(lambda: session.get("u"), flask_class=stored(lambda values, sid: one))
+    page.ask(NOBODY)
+    page.ask(NOBODY)
+    one["u"] = "bob"
+    one.modified = False
+    assert page.ask(NOBODY) == "bob"
+    assert "session" in page.counted
+
+
+def test_without_a_secret_key_pages_are_kept_and_the_session_can_be_read():
+    page = share(lambda: session.get("u"), NOBODY, NOBODY, secret_key=None)
+    assert page.counted == {"session:u"}
+
+
+def test_without_a_secret_key_a_change_fails_as_before():
+    page = Page(lambda: session.update(a=1), secret_key=None)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no secret key"):
+            page.app.test_client().get("/page")
+    assert page.om.cache.stats().entries == 0
+
+
+def test_the_session_keeps_its_type_and_answers_as_before():
+    def body():
+        found = get_itself()
+        return (
+            isinstance(found, SecureCookieSession), type(found).__name__, isinstance(found, dict),
+            found.new, found.permanent, found.modified, len(found), "x" in found,
+            isinstance(found, NullSession), type(copy.copy(found)) in (dict, type(found)),
+        )  # fmt: skip
+
+    Page(body).ask(ANN)
+
+
+def test_a_session_whose_own_methods_note_the_access_is_compared_by_key():
+    class NotingSession(SecureCookieSession):  # as Flask's until 3.1.2, and Flask-Session's
+        def get(self, key, default=None):
+            self.accessed = True
+            return super().get(key, default)
+
+    page = share(
+        lambda: session.get("u"),
+        FIRST,
+        THIRD,
+        flask_class=stored(lambda values, sid: NotingSession(values)),
+    )
+    assert page.counted == {"session:u"}
+
+
+def test_what_another_thread_looks_at_is_seen():
+    def body():
+        kept, found = get_itself(), []
+        thread = threading.Thread(target=lambda: found.append(kept.get("u")))
+        thread.start()
+        thread.join()
+        return found
+
+    page = tell_apart(body, ANN, BOB)
+    assert page.counted == {"session:u"}
+
+
+def test_the_interface_of_a_subclass_of_flasks_own_is_known():
+    class Interface(SecureCookieSessionInterface):
+        session_class = OwnSession
+
+    class Site(Flask):
+        session_interface = Interface()
+
+    page = tell_apart(lambda: session.name, ANN, BOB, flask_class=Site)
+    assert page.counted == {"session:u"}
