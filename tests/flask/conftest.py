@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +27,26 @@ class Visitor:
     environ: Mapping[str, Any] = field(default_factory=dict)
     path: str = "/page"
 
-    def ask(self, app: Flask) -> Any:
+    def ask(self, app: Flask, path: str = "") -> Any:
         client = app.test_client()
         if self.session:
             with client.session_transaction() as kept:
                 kept.update(self.session)
         for name, value in self.cookies.items():
             client.set_cookie(name, value)
-        return client.get(self.path, headers=self.headers, environ_overrides=self.environ)
+        return client.get(path or self.path, headers=self.headers, environ_overrides=self.environ)
 
 
 NOBODY = Visitor()
 
 
-class Page:
-    """A page of an app with a cache, and the same page of an app without one.
+class Site:
+    """An app with a cache, and the same app without one; both have any number of pages.
 
     Args:
-        body: returns the body.
-        setup: adds to an app what the page needs.
+        setup: adds to an app what its pages need.
         flask_class: of both apps.
-        route: of the page.
+        route: of the pages, below their number.
         config: settings of both apps.
         secret_key: of both apps.
         options: of ``@om.cached``.
@@ -54,7 +54,6 @@ class Page:
 
     def __init__(
         self,
-        body: Callable[..., object],
         *,
         setup: Callable[[Flask], object] = lambda app: None,
         flask_class: type[Flask] = Flask,
@@ -63,8 +62,7 @@ class Page:
         secret_key: str | None = "of the test",
         **options: Any,
     ) -> None:
-        self.runs = 0
-        self.inputs: Any = None
+        self.pages: list[Page] = []
         self.plain, self.app = flask_class("site"), flask_class("site")
         for app in (self.plain, self.app):
             app.secret_key = secret_key
@@ -72,23 +70,49 @@ class Page:
             setup(app)
         self.om = OpenManager(self.app)
 
-        def view(**values: Any) -> str:
-            return str(body(**values))
+        def view(number: int, **values: Any) -> str:
+            return str(self.pages[number].body(**values))
 
-        def page(**values: Any) -> str:
-            self.runs += 1
-            return view(**values)
+        def page(number: int, **values: Any) -> str:
+            self.pages[number].runs += 1
+            return view(number, **values)
 
-        self.plain.add_url_rule(route, "page", view)
-        self.app.add_url_rule(route, "page", self.om.cached(**options)(page))
+        self.plain.add_url_rule(f"/<int:number>{route}", "page", view)
+        self.app.add_url_rule(f"/<int:number>{route}", "page", self.om.cached(**options)(page))
         self.app.teardown_request(self._keep_inputs)
 
     def _keep_inputs(self, error: object) -> None:
-        self.inputs = state_of(plain_environ(request_ctx.request), self.app).inputs
+        number = (request_ctx.request.view_args or {}).get("number", 0)
+        self.pages[number].inputs = state_of(plain_environ(request_ctx.request), self.app).inputs
+
+
+find_usual_site = functools.cache(Site)
+
+
+class Page:
+    """A page of a site.
+
+    Args:
+        body: returns the body.
+        more: see :class:`Site`; without it, the page is one of a site that many pages share.
+    """
+
+    def __init__(self, body: Callable[..., object], **more: Any) -> None:
+        self.body = body
+        self.runs = 0
+        self.inputs: Any = None
+        self.site = Site(**more) if more else find_usual_site()
+        self.app, self.om = self.site.app, self.site.om
+        self.number = len(self.site.pages)
+        self.site.pages.append(self)
+
+    def request(self, visitor: Visitor, app: Flask | None = None) -> Any:
+        """Return the response to a visitor."""
+        return visitor.ask(self.app if app is None else app, f"/{self.number}{visitor.path}")
 
     def ask(self, visitor: Visitor) -> str:
         """Return the cached page of a visitor, which must be what the app without a cache says."""
-        found, expected = visitor.ask(self.app), visitor.ask(self.plain)
+        found, expected = self.request(visitor), self.request(visitor, self.site.plain)
         assert (found.status_code, found.text) == (expected.status_code, expected.text)
         return str(found.text)
 
@@ -96,6 +120,10 @@ class Page:
     def counted(self) -> set[str]:
         """The inputs that the last request looked at."""
         return set(self.inputs.counted)
+
+    def purge(self, path: str = "/page") -> int:
+        """Remove what is stored of it; return how many responses that were."""
+        return self.om.cache.purge(prefix=("view", f"/{self.number}{path}"))
 
 
 def tell_apart(
