@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import marshal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -202,13 +202,27 @@ def _encode_variable(environ: Mapping[str, Any], name: str) -> bytes:
     return encode_value(environ[name]) if name in environ else _ABSENT
 
 
+_ANSWERING = frozenset({"best_match", "quality", "__contains__"})
+
+
 def answer_accept(question: str, environ: Mapping[str, Any]) -> object:
-    """Answer ``accept-language:best_match:[["de", "en"], null]`` as werkzeug's ``Accept`` does."""
-    header, method, arguments = question.split(":", 2)
-    value = environ.get(header_variable(header))
-    accept: Any = parse_accept_header(value, ACCEPTS[header])
+    """Answer ``accept-language:best_match:[["de", "en"], null]`` as werkzeug's ``Accept`` does.
+
+    Raises:
+        IncomparableInput: nobody asks that.
+    """
+    header, _, rest = question.partition(":")
+    method, _, given = rest.partition(":")
+    kind = ACCEPTS.get(header)
+    if kind is None or method not in _ANSWERING:
+        raise IncomparableInput(f"accept:{question} cannot be answered")
+    accept: Any = parse_accept_header(environ.get(header_variable(header)), kind)
     try:
-        return getattr(accept, method)(*json.loads(arguments))
+        arguments = json.loads(given)
+    except ValueError:
+        raise IncomparableInput(f"accept:{question} cannot be answered") from None
+    try:
+        return getattr(accept, method)(*arguments)
     except ValueError as error:  # the application asked with a malformed type
         return str(error)
 
@@ -252,6 +266,19 @@ def has_body(environ: Mapping[str, Any]) -> bool:
     return environ.get("CONTENT_LENGTH") not in (None, "", "0") or (
         "HTTP_TRANSFER_ENCODING" in environ
     )
+
+
+_OVERRIDES = ("HTTP_X_FORWARDED", "HTTP_X_ORIGINAL", "HTTP_X_REWRITE")
+_OVERRIDE = frozenset({"HTTP_FORWARDED", "HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HOST"})
+
+
+def brings_override(environ: Mapping[str, Any]) -> bool:
+    """Whether a header says that the request has another address or method than it shows.
+
+    An application may answer by such a header (RFC 7239, ``X-Forwarded-Host``, ``X-Original-URL``,
+    ``X-HTTP-Method-Override``), and nobody sees that where it is not observed.
+    """
+    return any(name.startswith(_OVERRIDES) or name in _OVERRIDE for name in environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +332,24 @@ class InputRules:
 
     def digest_identities(self, environ: Mapping[str, Any]) -> str:
         """Return a keyed digest of :meth:`read_identities`; "" for a client that says nothing."""
-        found = self.read_identities(environ)
-        return self.digest(encode_value(one) for one in found) if found else ""
+        if environ.keys().isdisjoint(self.identities):
+            return ""
+        return self.digest(encode_value(one) for one in self.read_identities(environ))
+
+    def is_anonymous(self, environ: Mapping[str, Any], ours: Collection[str] = ()) -> bool:
+        """Whether a request says nothing of its client: it has no identity and no cookie.
+
+        Where nobody observes the application, only such requests may share a response, unless the
+        response says that it is public.
+
+        Args:
+            environ: the request.
+            ours: names of cookies that no response of the application depends on.
+        """
+        if not environ.keys().isdisjoint(self.identities):
+            return False
+        sent = environ.get("HTTP_COOKIE")
+        return not sent or cookies_of(sent).issubset(ours)
 
     def digest(self, values: Iterable[bytes]) -> str:
         """Return a keyed digest of values, each with its length."""

@@ -8,9 +8,11 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from ..chains.http_call import call_chain, describe_answer, render_payload
+from ..core.inputs import InputRules
 from ..errors import ConfigError
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..types import Answer
+from .copy_inputs import Key
 from .last_good import LastGoodCopies
 from .options import STALE, FallbackOptions
 
@@ -47,7 +49,7 @@ class PathFallback:
         path: for logs.
         options: what answers, and when.
         chain: returns the chain of a name.
-        cache, scheduler, clock: see :class:`.last_good.LastGoodCopies`.
+        cache, scheduler, clock, rules: see :class:`.last_good.LastGoodCopies`.
 
     Attributes:
         failing: the statuses that count as failed, as text.
@@ -60,21 +62,29 @@ class PathFallback:
     cache: InitVar[Cache]
     scheduler: InitVar[Scheduler]
     clock: InitVar[Clock]
+    rules: InitVar[InputRules]
     failing: frozenset[str] = field(init=False)
     copies: LastGoodCopies | None = field(init=False, default=None)
 
-    def __post_init__(self, cache: Cache, scheduler: Scheduler, clock: Clock) -> None:
+    def __post_init__(
+        self, cache: Cache, scheduler: Scheduler, clock: Clock, rules: InputRules
+    ) -> None:
         self.failing = frozenset(str(one) for one in self.options.statuses)
         if STALE in self.options.answers:
-            self.copies = LastGoodCopies(self.options, cache, scheduler, clock)
+            self.copies = LastGoodCopies(self.options, cache, scheduler, clock, rules)
 
-    def answer(self, environ: WSGIEnvironment) -> FallbackAnswer | None:
-        """Return the first answer that can be found; ``None`` when there is none."""
+    def answer(self, environ: WSGIEnvironment, key: Key | None) -> FallbackAnswer | None:
+        """Return the first answer that can be found; ``None`` when there is none.
+
+        Args:
+            environ: the environ that the application got.
+            key: of the request's copies; ``None`` for a request that gets none.
+        """
         method = environ.get("REQUEST_METHOD", "")
         for number, name in enumerate(self.options.answers, 1):
             try:
                 if name == STALE:
-                    copy = self._find_copy(environ, method)
+                    copy = None if key is None else self._find_copy(key, environ)
                     if copy is not None:
                         answer = Answer(engine=STALE, tier=number, stale=True, degraded=True)
                         headers = [*copy[0], *describe_answer(answer)]
@@ -87,10 +97,8 @@ class PathFallback:
                 logger.info("the fallback of %s: %r did not answer", self.path, name, exc_info=True)
         return None
 
-    def _find_copy(self, environ: WSGIEnvironment, method: str) -> tuple[Headers, bytes] | None:
-        if self.copies is None or method not in ("GET", "HEAD"):
-            return None
-        return self.copies.find(environ)
+    def _find_copy(self, key: Key, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
+        return None if self.copies is None else self.copies.find(key, environ)
 
     def _ask_chain(self, environ: WSGIEnvironment, name: str, method: str) -> FallbackAnswer:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")

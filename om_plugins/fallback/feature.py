@@ -48,7 +48,7 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
     def layer(
         self, kit: Kit, part: Mapping[str, FallbackOptions], app: WSGIApplication
     ) -> WSGIApplication | None:
-        of_views = bool(kit.host.declared.get(self.name))
+        of_views: Sequence[FallbackOptions] = kit.host.declared.get(self.name, ())
         if not part and not of_views:
             return None
         from .layer import FallbackLayer
@@ -60,6 +60,7 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
             cache=kit.part_of("cache"),
             scheduler=kit.scheduler,
             clock=kit.clock,
+            rules=kit.part_of("cache").internals.inputs,
             prefix=kit.keys.prefix,
             views=of_views,
             show_errors=kit.host.testing or kit.host.debug,

@@ -1,18 +1,18 @@
-"""Copies of the host app's last good responses, by address, for use when the app fails.
+"""Copies of the host app's last good responses, for use when the app fails.
 
-Only a response that is the same for everybody is copied: the response to a GET without
-``Authorization`` and without cookies, that sets no cookie, does not vary with cookies and is
-neither ``private`` nor ``no-store``. The body is copied while it is sent, and stored in the
-background.
+A response is copied under the inputs that it depends on, see :mod:`.copy_inputs`, and answers only
+requests that agree in them. A response that sets a cookie, or is ``private`` or ``no-store``, is
+not copied. The body is copied while it is sent, and stored in the background.
+
+An address has an index of the sets of inputs that its responses had, newest first. A look-up tries
+them in turn.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,17 @@ import msgspec
 
 from ..builtin.http.forwarding import join_headers
 from ..core.body import convert
-from ..core.fork import renew_after_fork
-from ..core.request_state import state_of
+from ..core.inputs import EnvironReader, InputReader, InputRules
+from ..core.request_state import RequestState, state_of
 from ..protocols import Cache, Clock, Scheduler
-from ..workers.signed_cookie import BROWSER_COOKIE, parse_cookies
+from .copy_inputs import (
+    PUBLIC,
+    CopyInputs,
+    Key,
+    select_observed,
+    select_unobserved,
+)
+from .copy_schedule import CopyClaim, CopySchedule, merge_sets
 from .options import FallbackOptions
 
 if TYPE_CHECKING:
@@ -32,36 +39,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger("om_plugins")
 
 Headers = list[tuple[str, str]]
-Key = tuple[str, ...]
 
 TAG = "fallback"
+_VERSION = "2"
 _FORBIDDEN = re.compile(r"(?:^|[\s,])(?:private|no-store)(?:$|[\s,=;])", re.IGNORECASE)
+_PERMITTED = re.compile(r"(?:^|[\s,])(?:public|s-maxage)(?:$|[\s,=;])", re.IGNORECASE)
 _NEVER_COPIED = frozenset({"set-cookie", "content-range", "transfer-encoding", "trailer"})
 _NOT_STORED = frozenset(
     {"age", "cache-control", "connection", "content-length", "date", "etag", "expires"}
     | {"keep-alive", "last-modified", "pragma", "server", "server-timing", "accept-ranges"}
 )
-_PERSONAL_FIELDS = frozenset({"*", "cookie", "authorization"})
-_MAX_VARY = 8
 
 
 class _StoredCopy(msgspec.Struct):
     """A copy as it is in the cache.
 
     Attributes:
-        vary: the request headers that the response varies with.
         nonce: the nonce in the body; "" for none.
         at: the Unix time of the response.
     """
 
     headers: Headers
-    vary: Headers
     body: bytes
     nonce: str
     at: float
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class LastGoodCopies:
     """The copies of responses below one path.
 
@@ -70,105 +74,183 @@ class LastGoodCopies:
         cache: stores the copies; when it has a store, all workers share them.
         scheduler: stores them in the background.
         clock: time.
+        rules: how the inputs of requests are compared.
     """
 
     options: FallbackOptions
     cache: Cache
     scheduler: Scheduler
     clock: Clock
-    _begun_at: OrderedDict[Key, float] = field(init=False)
-    _lock: threading.Lock = field(init=False)
+    rules: InputRules
+    _schedule: CopySchedule = field(init=False)
 
     def __post_init__(self) -> None:
-        self.after_fork()
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._begun_at = OrderedDict()
+        self._schedule = CopySchedule(self.options, self.rules, self.clock)
 
     # --- copying --------------------------------------------------------------------------------
 
-    def begin(self, environ: WSGIEnvironment, headers: Headers) -> ResponseCopy | None:
-        """Begin to copy a 200 response, if it is the same for everybody and a new copy is due."""
-        if environ.get("REQUEST_METHOD") != "GET":
+    def is_due(self, key: Key, environ: WSGIEnvironment) -> bool:
+        """Whether a copy of the response to this request is due, should it be a good one."""
+        return (
+            self._schedule.is_due(key, environ)
+            and environ["REQUEST_METHOD"] == "GET"
+            and "HTTP_RANGE" not in environ
+        )
+
+    def begin(
+        self, key: Key, saw: WSGIEnvironment, environ: WSGIEnvironment, headers: Headers
+    ) -> ResponseCopy | None:
+        """Begin to copy a 200 response, if a copy is due and the response may be copied.
+
+        Args:
+            key: of the request.
+            saw: a copy of the environ from before the application was called.
+            environ: the environ that the application got.
+            headers: of the response.
+        """
+        if not self.is_due(key, saw):
             return None
-        key = _build_key(environ)
-        now = self.clock.monotonic()
-        at = self._begun_at.get(key)
-        if at is not None and now - at < self.options.copy_every:
+        claim, dropped = self._schedule.claim(key, saw)
+        self._remove(dropped)
+        if claim is None:
             return None
-        if _is_personal(environ) or not self._claim(key, now):
-            return None
-        fields = join_headers(headers)
-        vary = _read_varying(fields.get("vary", ""), environ)
+        copy = ResponseCopy(self, claim, saw, environ, state_of(environ), headers)
+        fields = copy.fields
         if (
-            vary is None
-            or not fields.keys().isdisjoint(_NEVER_COPIED)
+            not fields.keys().isdisjoint(_NEVER_COPIED)
             or _FORBIDDEN.search(fields.get("cache-control", ""))
             or fields.get("content-type", "").startswith("text/event-stream")
         ):
-            return None  # the next try is after copy_every
-        length = fields.get("content-length", "")
-        return ResponseCopy(self, key, environ, headers, vary, length, "content-encoding" in fields)
+            self._select(copy)  # it may tell of a cookie; else the next try is after copy_every
+            return None
+        if copy.state.inputs is None and self._select(copy) is None:
+            self.give_up(claim)
+            return None
+        return copy
 
-    def _claim(self, key: Key, now: float) -> bool:
-        """Whether this address may be copied.
+    def _select(self, copy: ResponseCopy) -> CopyInputs | None:
+        """Return the inputs under which a copy may be kept; ``None`` when it may not."""
+        vary = copy.fields.get("vary", "")
+        inputs = copy.state.inputs
+        if inputs is None:
+            public = _PERMITTED.search(copy.fields.get("cache-control", "")) is not None
+            found = select_unobserved(copy.saw, copy.environ, vary, public, self.rules)
+        else:
+            found = select_observed(inputs, copy.saw, vary, self.rules)
+        if found is not None and self._identify(found, copy.saw) is None:
+            self._schedule.refuse(copy.claim, found)
+            return None
+        return found
 
-        When ``copies`` addresses are in use, the one whose copy is oldest is dropped, unless that
-        copy is younger than ``copy_every``.
-        """
-        dropped: Key | None = None
-        with self._lock:
-            if key not in self._begun_at and len(self._begun_at) >= self.options.copies:
-                oldest, at = next(iter(self._begun_at.items()))
-                if now - at < self.options.copy_every:
-                    return False
-                dropped = oldest
-                del self._begun_at[oldest]
-            self._begun_at[key] = now
-            self._begun_at.move_to_end(key)
-        if dropped is not None:
-            self.store(dropped, None)
-        return True
+    def _identify(self, inputs: CopyInputs, saw: WSGIEnvironment) -> str | None:
+        return inputs.identify(saw, EnvironReader(saw), self.rules)
 
-    def give_up(self, key: Key) -> None:
-        """Allow the next response to be copied, because this body did not end."""
-        self._begun_at.pop(key, None)
+    def give_up(self, claim: CopyClaim) -> None:
+        """Allow the next response to be copied, because this one was not."""
+        self._schedule.release(claim)
 
-    def store(self, key: Key, copy: Mapping[str, object] | None) -> None:
-        """Store a complete copy in the background; ``None`` removes the copy of the address."""
+    def store(self, copy: ResponseCopy, stored: Mapping[str, object]) -> None:
+        """Store a complete copy in the background, if it may be kept."""
+        inputs = self._select(copy)
+        ident = None if inputs is None else self._identify(inputs, copy.saw)
+        if inputs is None or ident is None:
+            return
+        key = copy.claim.key
+        claim, dropped = self._schedule.settle(copy.claim, inputs, ident)
+        self._remove(dropped)
 
         def store() -> None:
-            name: Any = ("fallback", *key)  # the cache takes tuples, too
-            if copy is None:
-                self.cache.remove(name)
-                return
+            sets = merge_sets([inputs], self._read_sets(key))
+            self._schedule.learn(key, sets)
             keep_s = self.options.keep
-            self.cache.set(name, copy, stale_time=keep_s, cache_time=keep_s, tags=(TAG,))
+            for name, value in (
+                (_name_copy(key, ident), stored),
+                (_name_index(key), [[one.audience, one.cookies, one.names] for one in sets]),
+            ):
+                self.cache.set(name, value, stale_time=keep_s, cache_time=keep_s, tags=(TAG,))
 
         if not self.scheduler.submit(store, name="fallback-copy"):
-            self.give_up(key)
+            self.give_up(claim)
+
+    def _remove(self, dropped: Iterable[tuple[Key, str]]) -> None:
+        """Remove copies in the background."""
+        names = [_name_copy(key, ident) for key, ident in dropped]
+        names += [_name_index(key) for key, _ in dropped if not self._schedule.is_in_use(key)]
+
+        def remove() -> None:
+            for name in names:
+                self.cache.remove(name)
+
+        if names:
+            self.scheduler.submit(remove, name="fallback-copy")
 
     # --- using ----------------------------------------------------------------------------------
 
-    def find(self, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
-        """Return headers and body of the copy for this request; ``None`` when there is none."""
-        name: Any = ("fallback", *_build_key(environ))
-        found = self.cache.get(name)
+    def find(self, key: Key, environ: WSGIEnvironment) -> tuple[Headers, bytes] | None:
+        """Return headers and body of the copy for a request; ``None`` when there is none.
+
+        Args:
+            key: of the request, read before the application was called.
+            environ: the environ that the application got.
+        """
+        state = state_of(environ)
+        rules, reader = self.rules, self._read_inputs(key, environ, state)
+        if reader is None:
+            return None
+        for one in self._read_sets(key):
+            found = self._read_copy(key, one.identify(environ, reader, rules))
+            if found is not None:
+                return self._render(found, environ, state)
+        if key[-1]:
+            everybody = (*key[:-1], "")
+            for one in self._read_sets(everybody):
+                if one.audience == PUBLIC:
+                    found = self._read_copy(everybody, one.identify(environ, reader, rules))
+                    if found is not None:
+                        return self._render(found, environ, state)
+        return None
+
+    def _read_inputs(
+        self, key: Key, environ: WSGIEnvironment, state: RequestState
+    ) -> InputReader | None:
+        """Return what reads the inputs of a request as the application does.
+
+        Returns:
+            ``None`` when middleware further in changed who asks: nobody can tell then which copy
+            is for this request.
+        """
+        if self.rules.digest_identities(environ) != key[-1]:
+            return None
+        inputs = state.inputs
+        if inputs is None:
+            return EnvironReader(environ)
+        return inputs if inputs.address == self.rules.read_address(environ) else None
+
+    def _read_sets(self, key: Key) -> list[CopyInputs]:
+        found = self.cache.get(_name_index(key))
+        try:
+            sets = convert(found or [], list[tuple[str, tuple[str, ...], tuple[str, ...]]])
+        except ValueError:
+            logger.debug("an index of copies cannot be read", exc_info=True)
+            return []
+        return [CopyInputs(*one) for one in sets]
+
+    def _read_copy(self, key: Key, ident: str | None) -> _StoredCopy | None:
+        found = None if ident is None else self.cache.get(_name_copy(key, ident))
         if found is None:
             return None
         try:
-            copy = convert(found, _StoredCopy)
+            return convert(found, _StoredCopy)
         except ValueError:
             logger.debug("a copy of a good answer cannot be read", exc_info=True)
             return None
-        if any(_get_header(environ, header) != value for header, value in copy.vary):
-            return None
+
+    def _render(
+        self, copy: _StoredCopy, environ: WSGIEnvironment, state: RequestState
+    ) -> tuple[Headers, bytes] | None:
         encoding = join_headers(copy.headers).get("content-encoding")
         if encoding and encoding.lower() not in environ.get("HTTP_ACCEPT_ENCODING", "").lower():
             return None
-        state = state_of(environ)
         body = copy.body
         if copy.nonce:
             body = body.replace(copy.nonce.encode(), state.nonce_for_page().encode())
@@ -183,19 +265,26 @@ class ResponseCopy:
     """A copy of one response that is being sent.
 
     Attributes:
-        length: the declared length of the body; "" when it has none.
-        encoded: whether the body has a Content-Encoding.
+        copies: where it is stored.
+        claim: the right to make it.
+        saw: a copy of the environ from before the application was called.
+        environ: the environ that the application got.
+        state: of the request.
+        headers: of the response.
     """
 
     copies: LastGoodCopies
-    key: Key
+    claim: CopyClaim
+    saw: WSGIEnvironment
     environ: WSGIEnvironment
+    state: RequestState
     headers: Headers
-    vary: Headers
-    length: str
-    encoded: bool
+    fields: Mapping[str, str] = field(init=False)
     _parts: list[bytes] = field(init=False, default_factory=list)
     _size: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.fields = join_headers(self.headers)
 
     def add(self, chunk: bytes) -> None:
         """Add a chunk of the body."""
@@ -208,23 +297,23 @@ class ResponseCopy:
     def give_up(self) -> None:
         """Drop the copy: the body did not end."""
         self._parts.clear()
-        self.copies.give_up(self.key)
+        self.copies.give_up(self.claim)
 
     def end(self) -> None:
         """Store the copy: the body is complete."""
         if self._size > self.copies.options.max_copy:
             return
-        if self.length and self.length != str(self._size):
+        length = self.fields.get("content-length", "")
+        if length and length != str(self._size):
             return
         body = b"".join(self._parts)
-        used = state_of(self.environ).page_nonce or ""
-        if used and (self.encoded or used.encode() not in body):
+        used = self.state.page_nonce or ""
+        if used and ("content-encoding" in self.fields or used.encode() not in body):
             return  # the nonce must be replaced in the copy, and it cannot be found
         self.copies.store(
-            self.key,
+            self,
             {
                 "headers": [[n, v] for n, v in self.headers if n.lower() not in _NOT_STORED],
-                "vary": [list(one) for one in self.vary],
                 "body": body,
                 "nonce": used,
                 "at": self.copies.clock.time(),
@@ -232,31 +321,9 @@ class ResponseCopy:
         )
 
 
-def _build_key(environ: WSGIEnvironment) -> Key:
-    return (
-        environ.get("PATH_INFO", ""),
-        environ.get("QUERY_STRING", ""),
-        environ.get("HTTP_HOST", ""),
-        environ.get("SCRIPT_NAME", ""),
-        environ.get("wsgi.url_scheme", ""),
-    )
+def _name_index(key: Key) -> Any:
+    return "fallback", _VERSION, *key  # the cache takes tuples, too
 
 
-def _is_personal(environ: WSGIEnvironment) -> bool:
-    """Whether a request identifies the client. The cookie of our own toasts does not count."""
-    if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ or "HTTP_RANGE" in environ:
-        return True
-    cookies = environ.get("HTTP_COOKIE", "")
-    return bool(cookies) and any(name != BROWSER_COOKIE for name in parse_cookies(cookies))
-
-
-def _read_varying(vary: str, environ: WSGIEnvironment) -> Headers | None:
-    """Return the request headers that the response varies with; ``None`` if one is personal."""
-    names = sorted({name.strip().lower() for name in vary.split(",") if name.strip()})
-    if len(names) > _MAX_VARY or not _PERSONAL_FIELDS.isdisjoint(names):
-        return None
-    return [(name, _get_header(environ, name)) for name in names]
-
-
-def _get_header(environ: WSGIEnvironment, name: str) -> str:
-    return str(environ.get("HTTP_" + name.upper().replace("-", "_"), ""))
+def _name_copy(key: Key, ident: str) -> Any:
+    return "fallback", _VERSION, *key, ident

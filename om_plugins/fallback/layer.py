@@ -11,11 +11,12 @@ bodies chunk by chunk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.body import close_body, is_file_body
+from ..core.inputs import InputRules
 from ..core.problem import get_phrase
 from ..core.request_state import state_of
 from ..errors import ConfigError
@@ -23,8 +24,9 @@ from ..policies.error_table import asked_wait_s
 from ..protocols import Cache, Chain, Clock, Scheduler
 from ..signals import Emit, fallback_answered
 from .answers import FallbackAnswer, PathFallback
-from .last_good import ResponseCopy
-from .options import FallbackOptions
+from .copy_inputs import Key, read_key
+from .last_good import LastGoodCopies, ResponseCopy
+from .options import STALE, FallbackOptions
 from .page import FallbackPage
 
 if TYPE_CHECKING:
@@ -47,8 +49,9 @@ class FallbackLayer:
             path wins.
         chain: returns the chain of a name.
         cache, scheduler, clock: for copies of good responses.
+        rules: how the inputs of requests are compared.
         prefix: where this package's own pages are.
-        views: whether views bring options of their own.
+        views: the options that views bring.
         show_errors: let every exception through, for debuggers and tests.
         note: called for exceptions that the host framework has not reported.
         emit: sends ``fallback_answered``.
@@ -66,18 +69,20 @@ class FallbackLayer:
         cache: Cache,
         scheduler: Scheduler,
         clock: Clock,
+        rules: InputRules,
         prefix: str = "/_om",
-        views: bool = False,
+        views: Sequence[FallbackOptions] = (),
         show_errors: bool = False,
         note: Note | None = None,
         emit: Emit | None = None,
     ) -> None:
         self._app = app
         self._make = partial(
-            PathFallback, chain=chain, cache=cache, scheduler=scheduler, clock=clock
+            PathFallback, chain=chain, cache=cache, scheduler=scheduler, clock=clock, rules=rules
         )
         self.friendly = FallbackPage(prefix)
-        self._views = views
+        self._views = bool(views)
+        self.copies_views = any(STALE in one.answers for one in views)
         self.show_errors = show_errors
         self._note = note
         self.emit = emit
@@ -143,6 +148,10 @@ class _GuardedRequest:
     request: Any = None
     """Flask's request, of a failed start: it is in the environ until its context is popped."""
     copying: ResponseCopy | None = None
+    saw: WSGIEnvironment | None = None
+    """The environ from before the app was called, when the response may be copied."""
+    key: Key | None = None
+    """Of the request's copies."""
 
     def __init__(
         self,
@@ -156,6 +165,19 @@ class _GuardedRequest:
         self._state = state_of(environ)
         self._start_response = start_response
         self._guard = guard
+        # middleware further in may change the environ, so all that tells of the request is read now
+        copies = None if guard is None else guard.copies
+        if layer.copies_views:  # which fallback the view has is known only later
+            self.saw = environ.copy()
+        elif copies is not None:
+            key = self.key = read_key(environ, copies.rules)
+            if key is not None and copies.is_due(key, environ):
+                self.saw = environ.copy()
+
+    def _read_key(self, copies: LastGoodCopies) -> Key | None:
+        if self.key is None and self.saw is not None:
+            self.key = read_key(self.saw, copies.rules)
+        return self.key
 
     # --- what the app calls -----------------------------------------------------------------------
 
@@ -173,8 +195,10 @@ class _GuardedRequest:
             if code in guard.failing:
                 self._hold(status, headers, None)
                 return self.write
-            if guard.copies is not None and code == "200":
-                self.copying = guard.copies.begin(self._environ, headers)
+            if guard.copies is not None and self.saw is not None and code == "200":
+                key = self._read_key(guard.copies)
+                if key is not None:
+                    self.copying = guard.copies.begin(key, self.saw, self._environ, headers)
         self.started = True
         self._write = self._start_response(status, headers)
         return self.write
@@ -275,7 +299,8 @@ class _GuardedRequest:
         guard, environ = self._guard, self._environ
         if guard is None:  # for mypy: only what is guarded is held
             return None
-        found = guard.answer(environ)
+        key = None if guard.copies is None else self._read_key(guard.copies)
+        found = guard.answer(environ, key)
         if found is not None:
             return self._send(found, error)
         held = self.held

@@ -11,12 +11,15 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import CacheOptions, SmartCache
+from om_plugins.core.inputs import InputRules
 from om_plugins.errors import Transient
 from om_plugins.fallback.layer import FallbackLayer
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer
 from om_plugins.workers.scheduler import BackgroundScheduler
+
+RULES = InputRules(lambda: b"a secret for tests")
 
 
 class AChain:
@@ -64,7 +67,9 @@ class House:
         self.chain = chain or AChain(Transient("nobody home"))
         self.noted = []
         layer = {
-            name: options.pop(name) for name in ("views", "show_errors", "emit") if name in options
+            name: options.pop(name)
+            for name in ("views", "show_errors", "emit", "rules")
+            if name in options
         }
         self.app = app
         self.layer = FallbackLayer(
@@ -75,7 +80,7 @@ class House:
             scheduler=self.scheduler,
             clock=self.clock,
             note=lambda environ, path, error: self.noted.append((path, error)),
-            **layer,
+            **{"rules": RULES, **layer},
         )
 
     def environ(self, path="/reports/day", method="GET", query="", **headers):

@@ -1,9 +1,15 @@
-"""Copies of good answers: only what is the same for everybody, in the background, bounded."""
+"""Copies of good answers, of a host that nobody observes: for whom they are, and how many.
+
+What is observed is in ``test_in_an_app.py``, which inputs count in ``test_copy_inputs.py``.
+"""
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
+from om_plugins.core.inputs import IDENTITIES, InputRules
 from om_plugins.csp.nonce import nonce
 
 from .conftest import Body, answers, raises
@@ -64,9 +70,9 @@ def test_a_streamed_body_is_copied_as_it_passes(fallback):
         [("Cache-Control", "private")],
         [("Cache-Control", "max-age=1, No-Store")],
         [("Cache-Control", 'private="x-user"')],
-        [("Vary", "Accept, Cookie")],
         [("Vary", "*")],
-        [("Vary", "Authorization")],
+        [("Vary", ", ".join(f"X-{n}" for n in range(9)))],
+        [("Vary", "no field name")],
         [("Content-Range", "bytes 0-1/2")],
         [("Content-Length", "9999")],
     ],
@@ -208,11 +214,11 @@ def test_the_number_of_copies_is_bounded_and_those_in_use_stay(house):
     fallback = house(answers(), copies=2, copy_every=60)
     for query in ("1", "2", "3"):
         fallback.ask(query=query)
-    assert fallback.cache.stats().entries == 2
+    assert fallback.cache.stats().entries == 4  # each copy with the index of its address
     fallback.clock.advance(61)
     fallback.ask(query="2")
     fallback.ask(query="3")  # takes the place of 1, which nobody asked for since
-    assert fallback.cache.stats().entries == 2
+    assert fallback.cache.stats().entries == 4
     fallback.app = raises()
     assert [fallback.ask(query=q).status for q in "123"] == [503, 200, 200]
 
@@ -223,12 +229,278 @@ def test_the_copy_is_stored_off_the_request(house):
     assert list(body) == [b"the report"]
     assert fallback.cache.stats().entries == 0
     fallback.scheduler.run_pending()
-    assert fallback.cache.stats().entries == 1
+    assert fallback.cache.stats().entries == 2  # the copy, and the index of its address
 
 
-def test_a_planted_copy_is_none(house):
+@pytest.mark.parametrize(
+    "index",
+    [
+        "text",
+        {"observed": 1},
+        [["observed"]],
+        [["observed", [], [1]]],
+        [["observed", [], ["accept:accept:__class__:[]"]]],
+        [["observed", [], ["accept:nothing"]]],
+        [["observed", [], ["what:else"]]],
+    ],
+)
+def test_a_planted_index_finds_nothing(house, index):
     fallback = house(raises())
-    name = ("fallback", "/reports/day", "", "app.example", "", "http")
-    for planted in ("text", {"headers": "x"}, {"headers": [["a", 1]], "body": b"", "vary": []}):
-        fallback.cache.set(name, planted)
+    fallback.cache.set(("fallback", "2", *key()), index)
+    assert fallback.ask().status == 503
+
+
+@pytest.mark.parametrize(
+    "copy", ["text", {"headers": "x"}, {"headers": [["a", 1]], "body": b"", "nonce": "", "at": 0}]
+)
+def test_a_planted_copy_is_none(house, copy):
+    fallback = house(raises())
+    fallback.cache.set(("fallback", "2", *key()), [["observed", [], []]])
+    fallback.cache.set(("fallback", "2", *key(), "observed"), copy)
+    assert fallback.ask().status == 503
+
+
+def test_a_copy_in_the_format_of_an_earlier_version_is_not_read(house):
+    fallback = house(raises())
+    old = {"headers": [], "vary": [], "body": b"old", "nonce": "", "at": 0.0}
+    fallback.cache.set(("fallback", "/reports/day", "", "app.example", "", "http"), old)
+    assert fallback.ask().status == 503
+
+
+def key(path="/reports/day"):
+    return "http", "app.example", "", path, "", ""
+
+
+# --- whose copy it is -----------------------------------------------------------------------------
+
+BOB = {"cookie": "session=bob"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {"cookie": "session=1"},
+        {"cookie": "om_sid=x; session=1"},
+        {"cookie": "xom_sid=x"},
+        {"cookie": "om_sid"[:-1]},
+        {"authorization": "Bearer x"},
+        {"proxy_authorization": "Basic x"},
+    ],
+)
+def test_who_says_who_he_is_gets_no_copy_of_what_nobody_observed(fallback, ask):
+    assert good_then_failing(fallback, **ask).status == 503
+    assert fallback.ask().status == 200
+
+
+@pytest.mark.parametrize(
+    "variable", ["REMOTE_USER", "AUTH_TYPE", "SSL_CLIENT_S_DN", "HTTP_X_OUR_USER"]
+)
+def test_a_variable_that_says_who_asks_keeps_copies_apart(house, variable):
+    rules = InputRules(lambda: b"k", IDENTITIES | {"HTTP_X_OUR_USER"})
+    fallback = house(answers(), rules=rules)
+    ann = {**fallback.environ(), variable: "ann"}
+    fallback.ask(environ=dict(ann))
+    fallback.app = raises()
+    assert fallback.ask().status == 503
+    assert fallback.ask(environ=dict(ann)).status == 503
+    fallback.app = answers()
+    fallback.ask()
+    fallback.app = raises()
+    assert fallback.ask().status == 200
+    assert fallback.ask(environ=dict(ann)).status == 503
+
+
+@pytest.mark.parametrize("control", ["public", "max-age=5, Public", "s-maxage=60"])
+@pytest.mark.parametrize("other", [{}, BOB, {"authorization": "Bearer bob"}])
+def test_what_says_that_it_is_public_is_for_everybody(fallback, control, other):
+    app = answers(headers=[("Cache-Control", control)])
+    assert good_then_failing(fallback, app, {"cookie": "session=ann"}).status == 200
+    assert fallback.ask(**other).status == 200
+
+
+@pytest.mark.parametrize("control", ["publicity", "x-public", "max-age=60", "s-maxages=1"])
+def test_what_does_not_quite_say_so_is_not(fallback, control):
+    app = answers(headers=[("Cache-Control", control)])
+    assert good_then_failing(fallback, app, BOB).status == 503
+
+
+def test_public_and_varying_with_cookies_is_for_those_without(fallback):
+    app = answers(headers=[("Cache-Control", "public"), ("Vary", "Cookie")])
+    assert good_then_failing(fallback, app, BOB).status == 503
+    assert good_then_failing(fallback, app).status == 200
+    assert fallback.ask(**BOB).status == 503
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x_forwarded_host", "x_forwarded_for", "forwarded", "x_original_url", "x_rewrite_url",
+     "x_http_method_override", "x_forwarded_proto", "x_original_host"],
+)  # fmt: skip
+def test_a_header_that_says_another_address_poisons_nothing(fallback, name):
+    for control in ("max-age=1", "public"):
+        app = answers(headers=[("Cache-Control", control)], body=b"from evil")
+        assert good_then_failing(fallback, app, {name: "evil"}).status == 503
         assert fallback.ask().status == 503
+    fallback.app = answers()
+    fallback.ask()  # and it keeps nobody else from a copy
+    fallback.app = raises()
+    assert fallback.ask().body == b"the report"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"CONTENT_LENGTH": "5"}, {"HTTP_TRANSFER_ENCODING": "chunked"}, {"CONTENT_LENGTH": "x"}],
+)
+def test_a_get_with_a_body_is_neither_copied_nor_answered(fallback, more):
+    fat = {**fallback.environ(), **more, "wsgi.input": io.BytesIO(b"hello")}
+    fallback.ask(environ=dict(fat), checked=False)
+    fallback.app = raises()
+    assert fallback.ask().status == 503
+    fallback.app = answers()
+    fallback.ask()
+    fallback.app = raises()
+    assert fallback.ask().status == 200
+    assert fallback.ask(environ=dict(fat), checked=False).status == 503
+
+
+@pytest.mark.parametrize("length", ["", "0"])
+def test_an_empty_body_is_none(fallback, length):
+    fallback.ask(environ={**fallback.environ(), "CONTENT_LENGTH": length})
+    fallback.app = raises()
+    assert fallback.ask().status == 200
+
+
+def test_vary_is_compared_in_its_normal_form(fallback):
+    app = answers(headers=[("Vary", "Accept-Encoding, X-A")])
+    ask = {"accept_encoding": "gzip, br", "x_a": "1,  2"}
+    assert good_then_failing(fallback, app, ask, accept_encoding="br,gzip", x_a="1,2").status == 200
+    assert fallback.ask(accept_encoding="br", x_a="1,2").status == 503
+    assert fallback.ask(accept_encoding="br,gzip").status == 503
+
+
+def test_each_kind_of_visitor_has_a_copy_of_his_own(fallback):
+    fallback.app = speaks
+    for language in ("de", "ko", "en"):
+        fallback.ask(accept_language=language)
+    fallback.app = raises()
+    for language in ("de", "ko", "en"):
+        assert fallback.ask(accept_language=language).body == language.encode()
+    assert fallback.ask(accept_language="fr").status == 503
+
+
+def speaks(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/html"), ("Vary", "Accept-Language")])
+    return [environ.get("HTTP_ACCEPT_LANGUAGE", "none").encode()]
+
+
+def test_the_kinds_of_visitors_count_as_copies(house):
+    fallback = house(speaks, copies=3, copy_every=60)
+    languages = ["de", "ko", "en", "fr", "it"]
+    for language in languages:
+        fallback.ask(accept_language=language)
+    fallback.app = raises()
+    assert [fallback.ask(accept_language=one).status for one in languages] == [200] * 3 + [503] * 2
+    fallback.app = speaks
+    fallback.clock.advance(61)
+    fallback.ask(accept_language="it")
+    fallback.app = raises()
+    assert [fallback.ask(accept_language=one).status for one in languages] == [
+        503, 200, 200, 503, 200,
+    ]  # fmt: skip
+
+
+def test_the_index_of_an_address_has_the_newest_four_sets(house):
+    fallback = house(answers(), copy_every=0)
+    for number in range(5):
+        fallback.app = answers(headers=[("Vary", f"X-{number}")], body=b"%d" % number)
+        fallback.ask(**{f"x_{n}": "1" for n in range(5)})
+    (sets,) = [fallback.cache.get(("fallback", "2", *key()))]
+    assert [list(names) for _, _, names in sets] == [[f"vary:x-{n}"] for n in (4, 3, 2, 1)]
+    fallback.app = raises()
+    assert fallback.ask(**{f"x_{n}": "1" for n in range(5)}).body == b"4"
+    assert fallback.ask(x_1="1").body == b"1"  # valid for the set of its own making
+    assert fallback.ask(x_0="1").status == 503
+
+
+def test_nothing_of_a_visitor_can_be_read_in_the_cache(house):
+    stored = []
+    fallback = house(answers(headers=[("Vary", "X-Api-Key")]))
+    keep = fallback.cache.set
+    fallback.cache.set = lambda name, value, **o: (
+        stored.append((name, value)) or keep(name, value, **o)
+    )
+    fallback.ask(x_api_key="the-secret-of-ann")
+    assert len(stored) == 2
+    assert "the-secret-of-ann" not in repr(stored)
+
+
+def test_copies_that_another_worker_made_are_found(house):
+    one = house(speaks)
+    two = house(raises(), clock=one.clock)
+    two.cache.get = one.cache.get
+    one.ask(accept_language="de")
+    assert two.ask(accept_language="de").body == b"de"
+    assert two.ask(accept_language="ko").status == 503
+
+
+def test_middleware_that_tells_who_asks_stops_copies(fallback):
+    """It is between the layer and the application, so the layer does not see who asks."""
+
+    def app(environ, start_response):
+        user = environ.pop("HTTP_X_TICKET", "")
+        if user:
+            environ["REMOTE_USER"] = user
+        return answers(body=user.encode() or b"nobody")(environ, start_response)
+
+    assert good_then_failing(fallback, app, {"x_ticket": "ann"}).status == 503
+    assert good_then_failing(fallback, app).status == 200
+
+    def fails(environ, start_response):
+        app(environ, lambda *a: None)
+        raise KeyError("a bug")
+
+    fallback.app = fails
+    assert fallback.ask(x_ticket="bob").status == 503
+    assert fallback.ask().status == 200
+
+
+def test_middleware_that_moves_the_path_finds_its_copies_again(fallback):
+    def app(environ, start_response):
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/reports", "/day"
+        if broken:
+            raise KeyError("a bug")
+        return answers()(environ, start_response)
+
+    fallback.app, broken = app, False
+    fallback.ask()
+    broken = True
+    assert fallback.ask().status == 200
+
+
+def test_middleware_that_changes_a_header_that_counts_stops_copies(fallback):
+    def app(environ, start_response):
+        environ["HTTP_X_TENANT"] = environ.get("HTTP_X_TICKET", "")
+        return answers(headers=[("Vary", "X-Tenant")])(environ, start_response)
+
+    assert good_then_failing(fallback, app, {"x_ticket": "1"}).status == 503
+
+
+def test_one_copy_is_made_of_many_requests_at_once(house):
+    fallback = house(answers(body=Body(b"first")))
+    environ = fallback.environ()
+    first = fallback.layer(environ, lambda *a: lambda data: None)
+    fallback.app = answers(body=Body(b"second"))
+    second = fallback.layer(fallback.environ(), lambda *a: lambda data: None)
+    for body in (second, first):
+        list(body)
+        body.close()
+    fallback.scheduler.run_pending()
+    fallback.app = raises()
+    assert fallback.ask().body == b"first"
+
+
+def test_a_full_queue_frees_the_copy(fallback):
+    submit, fallback.scheduler.submit = fallback.scheduler.submit, lambda *a, **o: False
+    fallback.ask()
+    fallback.scheduler.submit = submit
+    assert good_then_failing(fallback).status == 200

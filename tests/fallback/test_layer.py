@@ -19,7 +19,7 @@ from om_plugins.errors import ConfigError, RateLimited
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.types import Answer
 
-from .conftest import AChain, Body, answers, raises, told
+from .conftest import RULES, AChain, Body, answers, raises, told
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -77,6 +77,7 @@ def test_the_longest_path_wins(house):
         {"/": FallbackOptions(page=False), "/reports/": FallbackOptions(answers=("reports",))},
         lambda name: chain,
         cache=fallback.cache, scheduler=fallback.scheduler, clock=fallback.clock,
+        rules=RULES,
     )  # fmt: skip
     assert fallback.ask("/reports/day").json == {"from": "the archive"}
     with pytest.raises(KeyError):
@@ -380,13 +381,13 @@ def test_a_views_own_fallback_comes_before_that_of_its_path(house):
         state_of(environ).fallback = mine
         raise ValueError("boom")
 
-    fallback = house(app, chain=AChain({"for": "the view"}), views=True)
+    fallback = house(app, chain=AChain({"for": "the view"}), views=[mine])
     assert fallback.ask().json == {"for": "the view"}
     assert fallback.ask("/else").json == {"for": "the view"}
 
 
 def test_other_views_are_left_alone(house):
-    fallback = house(answers("500 Oh"), views=True)
+    fallback = house(answers("500 Oh"), views=[FallbackOptions()])
     assert fallback.ask("/else").status == 500
     fallback.app = raises()
     with pytest.raises(KeyError):
