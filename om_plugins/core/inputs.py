@@ -225,6 +225,8 @@ def answer_accept(question: str, environ: Mapping[str, Any]) -> object:
         return getattr(accept, method)(*arguments)
     except ValueError as error:  # the application asked with a malformed type
         return str(error)
+    except (TypeError, AttributeError):
+        raise IncomparableInput(f"accept:{question} cannot be answered") from None
 
 
 def normalize_header(name: str, value: str) -> str:
