@@ -263,6 +263,21 @@ def parse_weights(value: str) -> list[tuple[str, float]]:
 # --- what is always in the key ------------------------------------------------------------------
 
 
+def read_location(environ: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Return scheme, host, root path, path and query of a request.
+
+    The server's own name counts only for a request without ``Host``: each machine may have another.
+    """
+    get = environ.get
+    return (
+        get("wsgi.url_scheme", ""),
+        get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}",
+        get("SCRIPT_NAME", ""),
+        get("PATH_INFO", ""),
+        get("QUERY_STRING", ""),
+    )
+
+
 def has_body(environ: Mapping[str, Any]) -> bool:
     """Whether a request brings a body (RFC 9112 section 6). A cached GET never does."""
     return environ.get("CONTENT_LENGTH") not in (None, "", "0") or (

@@ -29,6 +29,7 @@ from ..core.inputs import (
     has_body,
     is_session,
     list_cookies,
+    read_location,
 )
 from ..core.observed import ObservedInputs, name_in_front
 from ..workers.signed_cookie import BROWSER_COOKIE
@@ -100,15 +101,7 @@ def read_key(environ: Mapping[str, Any], rules: InputRules) -> Key | None:
     """
     if has_body(environ) or environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
         return None
-    get = environ.get
-    return (
-        get("wsgi.url_scheme", ""),
-        get("HTTP_HOST") or f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}",
-        get("SCRIPT_NAME", ""),
-        get("PATH_INFO", ""),
-        get("QUERY_STRING", ""),
-        rules.digest_identities(environ),
-    )
+    return (*read_location(environ), rules.digest_identities(environ))
 
 
 def select_observed(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..cache.responses.kept import MOST_SETS
+from ..cache.responses.input_sets import MOST_SETS
 from ..core.fork import renew_after_fork
 from ..core.inputs import EnvironReader, InputRules
 from ..protocols import Clock

@@ -21,6 +21,7 @@ import msgspec
 from ..builtin.http.forwarding import join_headers
 from ..core.body import convert
 from ..core.inputs import EnvironReader, InputReader, InputRules
+from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState, state_of
 from ..protocols import Cache, Clock, Scheduler
 from .copy_inputs import (
@@ -213,7 +214,7 @@ class LastGoodCopies:
     def _read_inputs(
         self, key: Key, environ: WSGIEnvironment, state: RequestState
     ) -> InputReader | None:
-        """Return what reads the inputs of a request as the application does.
+        """Return what reads the inputs of a request as the application did.
 
         Returns:
             ``None`` when middleware further in changed who asks: nobody can tell then which copy
@@ -224,7 +225,9 @@ class LastGoodCopies:
         inputs = state.inputs
         if inputs is None:
             return EnvironReader(environ)
-        return inputs if inputs.address == self.rules.read_address(environ) else None
+        if inputs.address != self.rules.read_address(environ):
+            return None
+        return _SeenReader(environ, inputs)
 
     def _read_sets(self, key: Key) -> list[CopyInputs]:
         found = self.cache.get(_name_index(key))
@@ -258,6 +261,18 @@ class LastGoodCopies:
             state.plain = True  # the tags of the copy may have no nonces
         age = max(0, int(self.clock.time() - copy.at))
         return [*copy.headers, ("Age", str(age)), ("Cache-Control", "no-store")], body
+
+
+class _SeenReader(EnvironReader):
+    """Reads the inputs of a request that is over, those first that the application looked at."""
+
+    def __init__(self, environ: WSGIEnvironment, inputs: ObservedInputs) -> None:
+        super().__init__(environ)
+        self._counted = inputs.counted
+
+    def read(self, name: str) -> bytes:
+        found = self._counted.get(name)
+        return super().read(name) if found is None else found
 
 
 @dataclass(slots=True, eq=False, repr=False)

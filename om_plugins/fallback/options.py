@@ -56,5 +56,8 @@ class FallbackOptions(Table):
     )
     max_copy: int = key(256 * 1024, integer(1, 2**31, "bytes"), "largest body that is copied")
     copies: int = key(
-        200, integer(1, 100_000), "addresses of which a process keeps copies, at most"
+        200,
+        integer(1, 100_000),
+        "copies that a process keeps, at most: an address has one for each kind of visitor that "
+        "its page tells apart",
     )

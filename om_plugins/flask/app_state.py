@@ -32,7 +32,7 @@ from ..wsgi import OpenManagerMiddleware
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
 from .dispatch import has_cache_in_front, has_cached_views, observe_requests
-from .observed import plain_environ
+from .observed import observe_context, plain_environ
 from .observed_fetch import run_observed
 from .templates import before_first_request
 
@@ -110,6 +110,7 @@ class AppEntry:
             declared=self._declared,
             observes=True,
             observe_fetch=run_observed,
+            observe_context=observe_context,
         )
         runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:

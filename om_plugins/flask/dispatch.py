@@ -76,6 +76,8 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
         try:
             response = dispatch(*args)
         except BaseException:
+            if inputs is not None and in_front:
+                inputs.address = rules.read_address(plain_environ(context.request))
             _end(state, None)
             raise
         if inputs is not None:

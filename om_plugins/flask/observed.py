@@ -539,6 +539,11 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
     return inputs
 
 
+def observe_context(context: Any, rules: InputRules) -> ObservedInputs | None:
+    """Observe a request that is not being dispatched, see :func:`observe`."""
+    return observe(context, RequestState(None), rules)
+
+
 def prepare_app(app: Flask) -> None:
     """Give an app classes of requests and sessions that can be observed.
 

@@ -3,9 +3,9 @@
 The rules of draft-ietf-httpapi-idempotency-key-header: the same key and the same question get the
 stored answer; the same key and another question get 422; 409 while the first call is running.
 Answers are stored in the hub, so that they hold in all workers. Their names are made with the
-secret, from the path, the client and the key: nobody can read another client's answer. Engines get
-that name instead of the client's own key, so that two clients with one key are two calls upstream,
-too.
+secret, from the route, the client (see :mod:`.client`) and the key: nobody can read another
+client's answer. Engines get that name instead of the client's own key, so that two clients with one
+key are two calls upstream, too.
 
 A failure is stored only when the work may have been done, that is, when an engine that is not
 idempotent may have got the call. After every other failure the key can be used again.
@@ -16,9 +16,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,9 +27,6 @@ from ..errors import CallerDeadline, ChainExhausted, EngineError
 from ..policies.error_table import may_have_run
 from ..protocols import Clock, Hub, Lease
 from .response import DONE, AnswerEvents
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 logger = logging.getLogger("om_plugins")
 
@@ -43,6 +39,7 @@ MAX_ROUTE_BYTES = 64 * 2**20
 REPLAYED = ("OM-Replayed", "?1")
 
 _SLACK_S = 15.0
+_VERSION = "idempotency 2"
 
 
 @dataclass(slots=True, repr=False)
@@ -73,9 +70,8 @@ class IdempotencyKeys:
 
     def begin(
         self,
-        environ: WSGIEnvironment,
         key: str,
-        identity: object,
+        client: Iterable[str | bytes],
         payload: object,
         stream: bool,
         longest_s: float,
@@ -83,9 +79,8 @@ class IdempotencyKeys:
         """Reserve the key for one call.
 
         Args:
-            environ: the request.
             key: the client's key.
-            identity: what the ``auth`` callback returned; text or a number identifies the client.
+            client: describes the client, see :meth:`.client.ClientInputs.describe`.
             payload: the question.
             stream: whether its answer is a stream.
             longest_s: how long the call may take, in seconds.
@@ -96,7 +91,7 @@ class IdempotencyKeys:
         Raises:
             Refusal: 422, 409.
         """
-        name = self.build_name(environ, key, identity)
+        name = self.build_name(key, client)
         call = KeyedCall(self, name, _fingerprint(payload, stream), longest_s + _SLACK_S)
         try:
             found = self._find(call)
@@ -149,17 +144,11 @@ class IdempotencyKeys:
         answer.headers.append(REPLAYED)
         return answer
 
-    def build_name(self, environ: WSGIEnvironment, key: str, identity: object) -> str:
+    def build_name(self, key: str, client: Iterable[str | bytes]) -> str:
         """Return a name that reveals nothing, and differs by route, client and key."""
-        if isinstance(identity, str | int) and not isinstance(identity, bool):
-            client = f"said {identity}"
-        elif authorization := environ.get("HTTP_AUTHORIZATION"):
-            client = f"authorization {authorization}"
-        else:
-            client = f"{environ.get('REMOTE_ADDR', '')} {environ.get('HTTP_COOKIE', '')}"
         digest = hmac.new(self.secret(), digestmod="sha256")
-        for part in ("idempotency", self.path, client, key):
-            data = part.encode("utf-8", "surrogateescape")
+        for part in (_VERSION, self.path, key, *client):
+            data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
             digest.update(b"%d:" % len(data) + data)
         return digest.hexdigest()[:32]
 

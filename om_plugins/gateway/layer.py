@@ -24,6 +24,7 @@ from werkzeug.wrappers import Response
 from ..builtin.engines.client_socket import watch_client
 from ..chains.http_call import call_chain, prefers, render_json
 from ..core.call import caller_gone
+from ..core.inputs import InputRules
 from ..core.problem import Headers, Refusal, get_phrase
 from ..errors import ConfigError
 from ..policies.access import ask_auth, check_host
@@ -31,6 +32,7 @@ from ..protocols import Chain, Clock, HostContext, Hub
 from ..types import Answer
 from ..workers.rate_limit import RateLimit
 from .access import build_cors_headers, build_preflight_headers, check_site
+from .client import ClientInputs, ObserveContext
 from .deadline import GracefulStop
 from .idempotency import IdempotencyKeys, KeyedCall, RecordedEvents, StoredAnswer
 from .options import RouteOptions
@@ -64,7 +66,10 @@ class EngineRoutes:
         hub: counts calls per client over all workers.
         secret: hides client addresses in the hub; called on first use.
         clock: the time.
+        inputs: which variables of a request say who its client is.
         host_context: opens the host framework's request context for ``auth`` callbacks.
+        observe_context: observes what ``auth`` looks at in that context, see
+            :class:`~om_plugins.gateway.client.ClientInputs`.
         trusted_hosts: host names to answer to, ``.example.com`` with its subdomains; every name
             when ``None``.
         trust_forwarded: the peer is a proxy: raw routes add to its ``X-Forwarded-*``.
@@ -85,7 +90,9 @@ class EngineRoutes:
         hub: Hub,
         secret: Callable[[], bytes],
         clock: Clock,
+        inputs: InputRules | None = None,
         host_context: HostContext | None = None,
+        observe_context: ObserveContext | None = None,
         trusted_hosts: Sequence[str] | None = None,
         trust_forwarded: bool = False,
         on_error: OnError | None = None,
@@ -93,7 +100,9 @@ class EngineRoutes:
     ) -> None:
         self._app = app
         self._chain = chain
+        self._inputs = inputs or InputRules(secret)
         self._host_context = host_context
+        self._observe_context = observe_context
         self._trusted_hosts = trusted_hosts
         self._on_error = on_error
         self._on_wrong_method = on_wrong_method
@@ -201,20 +210,23 @@ class EngineRoutes:
             state.headers += route.limit.count(environ)
         key = read_idempotency_key(environ, options.require_key)
         body = read_request_body(environ, options.max_body) if method == "POST" else b""
-        identity = ask_auth(environ, body, options.auth, self._host_context)
+        client = ClientInputs(self._inputs, self._observe_context)
+        observe = None if key is None else client.observe
+        identity = ask_auth(environ, body, options.auth, self._host_context, observe)
         if isinstance(identity, Response):
             return identity
         payload = parse_json(environ, body) if method == "POST" else parse_query(environ)
         if key is not None:
             if method == "POST" and options.idempotency_time:
                 longest_s = options.timeout or _get_timeout(chain)
-                begun = route.keys.begin(environ, key, identity, payload, stream, longest_s)
+                about = client.describe(environ, identity)
+                begun = route.keys.begin(key, about, payload, stream, longest_s)
                 if isinstance(begun, StoredAnswer):
                     return begun
                 state.keyed_call = begun
                 key = begun.key
             else:
-                key = route.keys.build_name(environ, key, identity)
+                key = route.keys.build_name(key, client.describe(environ, identity))
         before = caller_gone.set(self._watch(environ))
         try:
             return call_chain(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..core.inputs import InputRules
+from ..core.observed import ObservedInputs
 from ..protocols import Clock, HostContext, PluginContext
 from ..settings.compose import ComposedSettings
 from ..settings.general import GeneralKeys
@@ -120,6 +122,8 @@ class Host:
             the host has ``inputs`` in its state when a cache of responses is on.
         observe_fetch: runs a function whose value is cached, and returns its value and what it
             looked at of the current request, "" for nothing; ``None`` when that cannot be observed.
+        observe_context: observes the request of an opened request context, by the rules given, and
+            returns what code looks at from then on; ``None`` when it cannot be observed.
     """
 
     testing: bool = False
@@ -137,6 +141,7 @@ class Host:
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     observes: bool = False
     observe_fetch: Callable[[Callable[[], Any]], tuple[Any, str]] | None = None
+    observe_context: Callable[[Any, InputRules], ObservedInputs | None] | None = None
 
 
 class Kit(ABC):

@@ -77,6 +77,7 @@ def ask_auth(
     body: bytes,
     auth: Callable[..., Any] | None,
     host_context: HostContext | None,
+    observe: Callable[[object, Request], Request] | None = None,
 ) -> object:
     """Ask an ``auth`` callback, in the host's request context.
 
@@ -84,6 +85,9 @@ def ask_auth(
 
     Args:
         auth: the callback; ``None`` lets everybody in.
+        host_context: opens the host's request context; ``None`` for a host without one.
+        observe: gets what ``host_context`` gave and the request for the callback, and returns the
+            request that the callback gets instead.
 
     Returns:
         What the callback returned; ``None`` without one. A response is to be sent instead.
@@ -101,10 +105,11 @@ def ask_auth(
     }
     copy.pop("werkzeug.request", None)
     try:
-        with nullcontext() if host_context is None else host_context(copy):
+        with nullcontext() if host_context is None else host_context(copy) as context:
             # The host's own request, where there is one: two requests would read the same body.
-            request = copy.get("werkzeug.request")
-            answer = auth(request if isinstance(request, Request) else Request(copy))
+            found = copy.get("werkzeug.request")
+            request = found if isinstance(found, Request) else Request(copy)
+            answer = auth(request if observe is None else observe(context, request))
     except HTTPException as stop:
         return Response.force_type(stop.get_response(copy), copy)
     except Exception as error:

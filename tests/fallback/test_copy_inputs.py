@@ -42,7 +42,8 @@ class Reader(EnvironReader):
 
 def observe(*names, saw=None, session_cookie="session", **more):
     brought = environ(**more)
-    inputs = ObservedInputs(Reader(brought), RULES, RULES.read_address(brought), session_cookie)
+    inputs = ObservedInputs(Reader(brought), RULES)
+    inputs.address, inputs.session_cookie = RULES.read_address(brought), session_cookie
     for name in names:
         inputs.count(name)
     return inputs, saw or brought
@@ -168,7 +169,7 @@ def test_vary_with_cookie_means_the_cookies_that_were_looked_at():
 
 def test_what_only_known_readers_looked_at_does_not_explain_a_vary():
     inputs, saw = observe()
-    inputs.known["session?"] = None
+    inputs.known = {"session?": None}
     assert select_observed(inputs, saw, "cookie", RULES).cookies == ("",)
 
 
