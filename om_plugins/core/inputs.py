@@ -29,12 +29,14 @@ from __future__ import annotations
 import hashlib
 import json
 import marshal
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug.datastructures import Accept, CharsetAccept, LanguageAccept, MIMEAccept
-from werkzeug.http import parse_accept_header, parse_cookie
+from werkzeug.http import parse_accept_header
+from werkzeug.sansio.http import parse_cookie
 
 if TYPE_CHECKING:
     pass
@@ -46,6 +48,7 @@ IDENTITIES = frozenset(
 """Variables that say who the client is (RFC 3875 section 4.1, mod_ssl). With one of mod_ssl's, all
 that begin with ``SSL_CLIENT_`` count."""
 _CLIENT_CERTIFICATE = "SSL_CLIENT_"
+_NOBODY = frozenset({("SSL_CLIENT_VERIFY", "NONE")})
 
 _ADDRESS = (
     "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO",
@@ -129,11 +132,11 @@ def environ_input(name: str) -> str:
         return "cookies"
     if name == "REMOTE_ADDR":
         return "address"
-    if name.startswith("HTTP_"):
-        return "header:" + name[5:].lower().replace("_", "-")
-    if name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        return "header:" + name.lower().replace("_", "-")
-    return "" if name.startswith(_OF_FRAMEWORKS) else "environ:" + name
+    if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        header = name.removeprefix("HTTP_").lower().replace("_", "-")
+        if header_variable(header) == name:  # not so for HTTP_CONTENT_TYPE, or for HTTP_x
+            return f"header:{header}"
+    return "" if name.startswith(_OF_FRAMEWORKS) else f"environ:{name}"
 
 
 def header_variable(name: str) -> str:
@@ -285,6 +288,8 @@ def has_body(environ: Mapping[str, Any]) -> bool:
     )
 
 
+# other characters end a pair in the parsers of some frameworks
+_PLAIN_COOKIE = re.compile(r"[ \t]*([^\s=,;\"]+)=([^\s,;\"]*)[ \t]*")
 _OVERRIDES = ("HTTP_X_FORWARDED", "HTTP_X_ORIGINAL", "HTTP_X_REWRITE")
 _OVERRIDE = frozenset({"HTTP_FORWARDED", "HTTP_X_HTTP_METHOD_OVERRIDE", "HTTP_X_HOST"})
 
@@ -340,6 +345,11 @@ class InputRules:
             names |= {name for name in environ if name.startswith(_CLIENT_CERTIFICATE)}
         return tuple((name, str(environ[name])) for name in sorted(names))
 
+    def brings_identity(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a request says who its client is. What servers always set does not count."""
+        found = self.read_identities(environ)
+        return any(one not in _NOBODY for one in found if one[1])
+
     def read_address(self, environ: Mapping[str, Any]) -> tuple[str, ...]:
         """Return what is always in the key of a request: its address, and who the client is."""
         found = [str(environ.get(name, "")) for name in _ADDRESS]
@@ -363,10 +373,13 @@ class InputRules:
             environ: the request.
             ours: names of cookies that no response of the application depends on.
         """
-        if not environ.keys().isdisjoint(self.identities):
+        if self.brings_identity(environ):
             return False
         sent = environ.get("HTTP_COOKIE")
-        return not sent or cookies_of(sent).issubset(ours)
+        if not sent:
+            return True
+        pairs = [_PLAIN_COOKIE.fullmatch(pair) for pair in sent.split(";")]
+        return all(pair is not None and pair[1] in ours for pair in pairs)
 
     def digest(self, values: Iterable[bytes]) -> str:
         """Return a keyed digest of values, each with its length."""
@@ -397,13 +410,11 @@ class InputRules:
             session_cookie: the name of the cookie that the session comes from.
         """
         names = set(names)
+        always = _OF_THE_ADDRESS.union(name for name, _ in self.read_identities(environ))
         kept = {
             name: value
             for name, value in environ.items()
-            if not environ_input(name)
-            or environ_input(name) in names
-            or name in _OF_THE_ADDRESS
-            or name in self.identities
+            if name in always or not environ_input(name) or environ_input(name) in names
         }
         for name in names:
             if name.startswith(("accept:", "vary:")):
@@ -453,7 +464,7 @@ def list_cookies(names: Iterable[str], session_cookie: str) -> tuple[str, ...]:
         if name == "cookies":
             return ("",)
         if name.startswith("cookie:"):
-            found.add(name[7:].encode("utf-8", "surrogatepass").decode("latin-1"))
+            found.add(name[7:])
         elif is_session(name):
             found.add(session_cookie)
     return tuple(sorted(found))
@@ -468,7 +479,8 @@ def brings_cookie(environ: Mapping[str, Any], cookies: tuple[str, ...]) -> bool:
         return True
     if not any(name in sent for name in cookies):
         return False
-    return not cookies_of(sent).isdisjoint(cookies)
+    # the parser of requests: what is a space, and where a quoted value ends, decides it alone
+    return not parse_cookie(sent).keys().isdisjoint(cookies)
 
 
 def cookies_of(header: str) -> set[str]:

@@ -69,6 +69,7 @@ class ObservedInputs:
     session_changed = False
     identified = False
     _handed_out: frozenset[str] = frozenset()
+    _incomparable: frozenset[str] = frozenset()
     _digests: dict[tuple[str, ...], str] | None = None
 
     def __init__(self, reader: InputReader | None, rules: InputRules) -> None:
@@ -105,6 +106,7 @@ class ObservedInputs:
         except IncomparableInput as error:
             value = _ABSENT
             self.refused = self.refused or str(error)
+            self._incomparable |= {name}
         self.counted = {**self.counted, name: value}
 
     def note_query(self) -> None:
@@ -176,11 +178,9 @@ class ObservedInputs:
             digests = self._digests = {}
         found = digests.get(names)
         if found is None:
-            refused, self.refused = self.refused, ""
             for name in names:
                 self.count(name)
-            comparable, self.refused = not self.refused, refused or self.refused
-            if not comparable:
+            if not self._incomparable.isdisjoint(names):
                 return None
             found = digests[names] = self.rules.digest(self.counted[name] for name in names)
         return found
@@ -306,11 +306,14 @@ class ObservedEnviron(dict[str, Any]):
         self._look_at_all()
         return super().__eq__(other)
 
-    __hash__ = None
-
     def __ne__(self, other: object) -> bool:
         self._look_at_all()
         return super().__ne__(other)
+
+    __hash__ = None
+
+    def __bool__(self) -> bool:
+        return super().__len__() > 0  # so it is for every request
 
     def __or__(self, other: Any) -> Any:
         return dict(self.items()) | other

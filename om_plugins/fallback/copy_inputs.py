@@ -118,6 +118,7 @@ def select_observed(
     Returns:
         The inputs; ``None`` when no copy may be kept in front of the application.
     """
+    inputs.settle()
     fields = _parse_vary(vary)
     found, refusal = name_in_front(inputs, EnvironReader(saw), rules.read_address(saw))
     if refusal or fields is None:

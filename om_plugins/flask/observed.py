@@ -18,7 +18,8 @@ from weakref import ref
 from flask import Flask, Request
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
-from werkzeug.http import parse_accept_header, parse_cookie
+from werkzeug.http import parse_accept_header
+from werkzeug.sansio.http import parse_cookie
 from werkzeug.utils import cached_property
 
 from ..core.inputs import (

@@ -428,3 +428,51 @@ def test_who_the_server_says_he_is_has_a_copy_of_his_own(shop):
     again = shop.test_client().get("/p", environ_overrides={"REMOTE_USER": "ann"})
     assert again.get_data(as_text=True) == "hello ann"
     again.close()
+
+
+# --- what a request is stays what it was ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", ["a=\xff", "a=1; \xc3\xa9=2", "\xc2\xa0session=1; a=1", 'a="b'])
+def test_cookies_of_any_bytes_are_shown_as_without_observation(shop, sent):
+    plain = flask.Flask("plain")
+    for app in (shop, plain):
+        app.add_url_rule("/shown", "shown", lambda: ascii(sorted(request.cookies.items())))
+    found = [
+        app.test_client(use_cookies=False).get("/shown", environ_overrides={"HTTP_COOKIE": sent})
+        for app in (shop, plain)
+    ]
+    assert [one.status_code for one in found] == [200, 200]
+    assert found[0].get_data() == found[1].get_data()
+    for one in found:
+        one.close()
+
+
+def test_who_asks_behind_middleware_that_hands_on_another_environ_counts_in_an_outage():
+    app = flask.Flask("behind")
+    app.config.update(
+        TESTING=True, PROPAGATE_EXCEPTIONS=False, SECRET_KEY="k" * 32,
+        OM_FALLBACK={"/": {"answers": ["stale"], "copy_every": 0}},
+    )  # fmt: skip
+    app.logger.disabled = True
+    app.broken = False
+    inner = app.wsgi_app
+
+    def sign_in(environ, start_response):
+        user = environ.get("HTTP_X_TICKET")
+        return inner({**environ, "REMOTE_USER": user} if user else environ, start_response)
+
+    app.wsgi_app = sign_in
+    OpenManager(app)
+
+    @app.get("/p")
+    def show():
+        if app.broken:
+            raise KeyError("a bug")
+        return "hello " + str(request.remote_user)
+
+    assert get(app, X_Ticket="ann") == "hello ann"
+    get(app)
+    app.broken = True
+    assert get(app) == "hello None"
+    assert get(app, X_Ticket="ann") == 503
