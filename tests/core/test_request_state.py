@@ -23,6 +23,7 @@ from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.builtin.engines.wsgi import WsgiEngine
+from om_plugins.core.inputs import InputRules
 from om_plugins.core.request_state import (
     KEY,
     Nonces,
@@ -448,19 +449,41 @@ def test_it_is_a_get_for_the_same_address():
     assert made["wsgi.input"].read() == b""
 
 
+ASKED = {
+    "Cookie": "a=b; s=1",
+    "Authorization": "Basic x",
+    "If-None-Match": '"a"',
+    "Range": "bytes=0-1",
+    "Cache-Control": "no-cache",
+    "X-A": "1",
+}
+
+
 def test_cookies_credentials_conditions_and_ranges_are_left_out():
-    headers = {
-        "Cookie": "a=b",
-        "Authorization": "Basic x",
-        "If-None-Match": '"a"',
-        "Range": "bytes=0-1",
-        "Cache-Control": "no-cache",
-    }
-    environ = create_environ("/", headers=headers) | {"REMOTE_USER": "me", "om_plugins.other": "x"}
+    environ = create_environ("/", headers=ASKED) | {"REMOTE_USER": "me", "om_plugins.other": "x"}
     made = build_background_request(environ, RequestState(None))
     left = {name for name in made if name.startswith("HTTP_")} - {"HTTP_HOST"}
-    assert left == set()
+    assert left == {"HTTP_X_A"}
     assert "REMOTE_USER" not in made
     assert "om_plugins.other" not in made
-    made = build_background_request(environ, RequestState(None), keep_user=True)
-    assert made["HTTP_COOKIE"] == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("names", "cookie", "left"),
+    [
+        ((), "", {}),
+        (("header:x-a",), "", {"HTTP_X_A": "1"}),
+        (("cookie:a", "header:x-b"), "", {"HTTP_COOKIE": "a=b"}),
+        (("session:user",), "s", {"HTTP_COOKIE": "s=1"}),
+        (("cookies",), "", {"HTTP_COOKIE": "a=b; s=1"}),
+        (("header:range", "header:if-none-match", "header:cache-control"), "", {}),
+    ],
+)
+def test_with_rules_it_brings_who_asks_and_the_inputs_that_count(names, cookie, left):
+    environ = create_environ("/", headers=ASKED) | {"REMOTE_USER": "me", "om_plugins.other": "x"}
+    rules = InputRules()
+    made = build_background_request(environ, RequestState(None), rules, names, cookie)
+    found = {k: v for k, v in made.items() if k.startswith("HTTP_") and k != "HTTP_HOST"}
+    assert found == {"HTTP_AUTHORIZATION": "Basic x", **left}
+    assert rules.read_address(made) == rules.read_address(environ)
+    assert "om_plugins.other" not in made
