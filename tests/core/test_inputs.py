@@ -123,7 +123,7 @@ def nested(depth, kind):
         {"a": {1, uuid.UUID(int=1)}}, lambda: 1, type, nested(60, list), nested(60, dict),
         [Name("x")] * 3, {Name("a"): 1}, Color.RED,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_not_known_to_be_plain_data_cannot_be_compared(value):
     with pytest.raises(IncomparableInput, match="cannot be compared"):
