@@ -241,10 +241,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/headers/test_companions.py",
     ),
     Mutant(
-        "http_cache/collapsing.py",
+        "http_cache/origin/collapsing.py",
         "if self._size > self._limit and self._followers:",
         "if False:",
-        "tests/http_cache/test_collapsing.py",
+        "tests/http_cache/origin/test_collapsing.py",
     ),
     Mutant(
         "http_cache/keys.py",
@@ -262,19 +262,19 @@ MUTANTS: tuple[Mutant, ...] = (
         "http_cache/layer.py",
         "elif -left <= verdict.while_revalidating_s:",
         "elif True:",
-        "tests/http_cache/test_origin_fetch.py",
+        "tests/http_cache/origin/test_origin_fetch.py",
     ),
     Mutant(
-        "http_cache/origin_fetch.py",
+        "http_cache/origin/origin_fetch.py",
         "or age - verdict.lifetime_s > verdict.if_error_s",
         "",
-        "tests/http_cache/test_origin_fetch.py",
+        "tests/http_cache/origin/test_origin_fetch.py",
     ),
     Mutant(
-        "http_cache/origin_fetch.py",
+        "http_cache/origin/origin_fetch.py",
         'if "HTTP_RANGE" in self._environ or now >= entry.gone_at:',
         "if now >= entry.gone_at:",
-        "tests/http_cache/test_origin_fetch.py",
+        "tests/http_cache/origin/test_origin_fetch.py",
     ),
     Mutant(
         "http_cache/rfc9111.py",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .inputs import (
+    EnvironReader,
     IncomparableInput,
     InputReader,
     InputRules,
@@ -43,6 +45,7 @@ class ObservedInputs:
         address: what is always in the key, as the application sees it. Who observes the request
             writes it when a layer in front of the application may keep the response.
         session_cookie: the cookie that the session comes from; "" when that is not known.
+        cookies: the cookie header as the application saw it; written with the address.
         counted: the inputs that the response may depend on, with their encoded values.
         known: inputs that only known readers looked at.
         parameters: the parameters of the query that code looked at; ``None`` for all of them.
@@ -65,6 +68,7 @@ class ObservedInputs:
     reader: InputReader | None = None
     address: tuple[str, ...] = ()
     session_cookie = ""
+    cookies = ""
     refused = ""
     session_changed = False
     identified = False
@@ -351,9 +355,24 @@ class ObservedEnviron(dict[str, Any]):
 # --- a cache in front of the application --------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class FrontNames:
+    """Under which inputs a layer in front of the application can keep a response.
+
+    Attributes:
+        names: of the inputs, sorted.
+        refused: why the response cannot be kept there; "" when it can.
+        cause: the input that is the reason; "" when it is none.
+    """
+
+    names: tuple[str, ...] = ()
+    refused: str = ""
+    cause: str = ""
+
+
 def name_in_front(
     inputs: ObservedInputs, reader: InputReader, address: tuple[str, ...]
-) -> tuple[tuple[str, ...], str]:
+) -> FrontNames:
     """Return under which inputs a layer in front of the application can keep a response.
 
     Such a layer can compare request headers and cookies only, and the session as its cookie.
@@ -362,26 +381,26 @@ def name_in_front(
         inputs: what the application looked at.
         reader: reads what the layer saw of the request.
         address: what is always in the key, as the layer saw it.
-
-    Returns:
-        The names of the inputs, sorted, and why the response cannot be kept there; "" when it can.
     """
     if inputs.refused:
-        return (), inputs.refused
+        return FrontNames(refused=inputs.refused, cause=inputs.refused)
     if inputs.session_changed:
-        return (), "the session was changed"
+        return FrontNames(refused="the session was changed", cause="session")
     if inputs.address != address:
-        return (), "middleware changed the address of the request"
+        return FrontNames(refused="middleware changed the address of the request")
     names = set()
+    sent = EnvironReader({"HTTP_COOKIE": inputs.cookies})
     for name, value in inputs.counted.items():
         if is_session(name):
             if not inputs.session_cookie:
-                return (), "the session does not come from a cookie that is known"
+                reason = "the session does not come from a cookie that is known"
+                return FrontNames(refused=reason, cause=name)
             name = f"cookie:{inputs.session_cookie}"
-        elif name == "address" or name.startswith("environ:"):
-            return (), f"it depends on {name}"
-        elif reader.read(name) != value:  # the query as well, which is always in the key
-            return (), f"middleware changed {name}"
-        if name != "query":
+            value = sent.read(name)
+        if name == "address" or name.startswith("environ:"):
+            return FrontNames(refused=f"it depends on {name}", cause=name)
+        if reader.read(name) != value:
+            return FrontNames(refused=f"middleware changed {name}", cause=name)
+        if name != "query":  # it is always in the key
             names.add(name)
-    return tuple(sorted(names)), ""
+    return FrontNames(tuple(sorted(names)))

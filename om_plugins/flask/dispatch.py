@@ -83,7 +83,9 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
         if inputs is not None:
             check_session(find_session(context), inputs)
             if in_front:
-                inputs.address = rules.read_address(plain_environ(context.request))
+                environ = plain_environ(context.request)
+                inputs.address = rules.read_address(environ)
+                inputs.cookies = environ.get("HTTP_COOKIE", "")
                 inputs.session_cookie = find_session_cookie(app)
             if state.unfinished:
                 _end(state, response)

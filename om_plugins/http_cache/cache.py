@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import signals
 from ..cache.keys import normalize_tags
+from ..core.inputs import InputRules
 from ..core.moved import with_old_names
 from ..core.request_state import state_of
 from ..protocols import CacheStore, Clock, Scheduler
 from ..signals import Emit
 from ..types import HttpCacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus
-from .collapsing import RequestCollapser
 from .keys import AddressKeys, read_query, read_url
+from .origin.collapsing import RequestCollapser
+from .origin.explanations import Explanation, Explanations
+from .purges import Purge
 from .rfc9111 import StorageOptions, cache_status
-from .store import Purge, ResponseStore
+from .store import ResponseStore
 from .stored_response import MemoryEntry, StoredResponse
+from .variants import Looks
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -100,6 +104,9 @@ class CacheRules:
         max_body: a larger body is not stored, in bytes.
         variants: bound on the responses at one address.
         wait_s: how long a request waits for another's response.
+        cookies: a response that depends on cookies is stored for each of their values; else it is
+            stored only for requests without them.
+        detail: ``Cache-Status`` says why a response was not stored.
         options: how responses are judged.
         routes: rules for some paths, longest path first; the first that matches counts.
     """
@@ -110,6 +117,8 @@ class CacheRules:
     max_body: int = 2**21
     variants: int = 20
     wait_s: float = 10.0
+    cookies: bool = False
+    detail: bool = True
     options: StorageOptions = field(default_factory=StorageOptions)
     routes: tuple[RouteRule, ...] = ()
 
@@ -151,7 +160,11 @@ class CacheContext:
         clock: time.
         keys: builds the keys of addresses.
         collapser: the requests that others may wait for.
-        refresh: fetches an address in the background; given its key, a request and its entry.
+        refresh: fetches an address in the background; given its key, a request, its entry, and
+            what is looked at there.
+        inputs: how the inputs of requests are compared.
+        observes: what the code of the application looks at is observed.
+        explanations: why responses were stored, or not.
     """
 
     app: WSGIApplication
@@ -161,7 +174,10 @@ class CacheContext:
     clock: Clock
     keys: AddressKeys
     collapser: RequestCollapser
-    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None], None]
+    refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None, Looks | None], None]
+    inputs: InputRules
+    observes: bool
+    explanations: Explanations
     _warned: list[str] = field(default_factory=list)
 
     def send(
@@ -194,12 +210,12 @@ class CacheContext:
             return []
         return [("Cache-Status", cache_status(self.rules.name, details))]
 
-    def save(
-        self, key: str, response: StoredResponse, environ: WSGIEnvironment, mark: tuple[int, float]
-    ) -> bool:
-        """Save a response; see :meth:`.ResponseStore.save_selected`."""
-        self.collapser.allow(key)
-        return self.store.save_selected(key, response, environ, mark, self.rules.variants)
+    def ignores_query(self, environ: WSGIEnvironment) -> bool:
+        """Whether a rule takes the query out of the key of a request."""
+        if not self.rules.routes:
+            return False
+        path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+        return self.rules.ignores_query(path)
 
     def warn_compressed(self, key: str) -> None:
         """Warn once that the application compresses pages that contain nonces."""
@@ -218,18 +234,20 @@ class CacheIntent:
     """What the application's framework says about a response before it starts.
 
     Args:
-        collapse: joins a request that is fetching this very response, if there is one, and returns
-            whether it did. The caller's own response is then dropped, and the other request's
-            response is sent.
+        collapse: waits for a request that is fetching this very response, if there is one, and
+            returns whether its response is for this client, too. The caller's own response is then
+            dropped, and the other request's response is sent with the caller's cookies. Otherwise
+            the view runs at once.
 
     Attributes:
         allowed: the response is meant for everybody (``@om.cached(shared=True)``).
         refused: why it is not to be stored; "" when nobody objects.
         tags: what it can be purged by.
         query: whether the query is part of its key.
+        control: the ``Cache-Control`` that this package wrote; "" when the view wrote its own.
     """
 
-    __slots__ = ("allowed", "collapse", "query", "refused", "tags")
+    __slots__ = ("allowed", "collapse", "control", "query", "refused", "tags")
 
     def __init__(self, collapse: Callable[[], bool]) -> None:
         self.collapse = collapse
@@ -237,12 +255,14 @@ class CacheIntent:
         self.refused = ""
         self.tags: tuple[str, ...] = ()
         self.query = True
+        self.control = ""
 
-    def allow(self, tags: tuple[str, ...] = (), *, query: bool = True) -> None:
+    def allow(self, tags: tuple[str, ...] = (), *, query: bool = True, control: str = "") -> None:
         """Say that the response is meant for everybody."""
         self.allowed = True
         self.tags = tags
         self.query = query
+        self.control = control
 
     def refuse(self, reason: str) -> None:
         """Say that the response is meant for this client only. The first reason counts."""
@@ -257,12 +277,20 @@ class HttpCache:
         store: of the responses.
         clock: time.
         emit: sends signals; ``None`` sends none.
+        explanations: why responses were stored, or not.
     """
 
-    def __init__(self, store: ResponseStore, clock: Clock, emit: Emit | None = None) -> None:
+    def __init__(
+        self,
+        store: ResponseStore,
+        clock: Clock,
+        emit: Emit | None = None,
+        explanations: Explanations | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._emit = emit
+        self._explanations = explanations or Explanations()
 
     def purge(
         self,
@@ -313,6 +341,14 @@ class HttpCache:
         with self._store.lock:
             return dict(self._store.refused)
 
+    def explain(self, path: str) -> Explanation | None:
+        """Return what became of the last response of a path that this process fetched, and why.
+
+        Args:
+            path: such as ``/report``, without a query.
+        """
+        return self._explanations.find(path)
+
     def entries(self) -> list[dict[str, Any]]:
         """Return what this process's memory holds: URL, status, age, freshness, size and tags."""
         now = self._clock.monotonic()
@@ -346,6 +382,8 @@ class HttpCachePart:
         trusted_hosts: host names to answer for; ``None`` for all.
         hooks: of the features that change pages.
         emit: sends signals.
+        inputs: how the inputs of requests are compared.
+        observes: what the code of the application looks at is observed.
 
     Attributes:
         wanted: whether the layer is composed: ``OM_HTTP_CACHE`` is on, or a view is shared.
@@ -365,7 +403,12 @@ class HttpCachePart:
         trusted_hosts: Sequence[str] | None = None,
         hooks: PageHooks | None = None,
         emit: Emit | None = None,
+        inputs: InputRules | None = None,
+        observes: bool = False,
     ) -> None:
+        self.inputs = inputs = inputs or InputRules()
+        self.observes = observes
+        self.explanations = Explanations()
         self.wanted = rules.everything
         self.rules = rules
         self.clock = clock
@@ -382,5 +425,6 @@ class HttpCachePart:
             pack_marks=hooks.pack_marks,
             read_marks=hooks.unpack_marks,
             follows_data=lambda: self.wanted,
+            inputs=inputs,
         )
-        self.cache = HttpCache(self.store, clock, emit)
+        self.cache = HttpCache(self.store, clock, emit, self.explanations)

@@ -92,6 +92,17 @@ class HttpCacheOptions(Table):
         "obey `no-cache`, `max-age`, `min-fresh` and `max-stale` of requests, so that a reload "
         "reaches the app",
     )
+    cookies: bool = key(
+        False,
+        BOOL,
+        "keep a response whose code looked at cookies for each of their values; when false, it is "
+        "kept for requests without these cookies only, and the others pass by",
+    )
+    detail: bool = key(
+        True,
+        BOOL,
+        "`Cache-Status` says which input, function and line made a page cold",
+    )
     targets: tuple[str, ...] = key(
         ("CDN-Cache-Control",),
         STRINGS,
@@ -151,16 +162,19 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     def build(self, kit: Kit, keys: HttpCacheKeys) -> HttpCachePart:
         from .cache import HttpCachePart
 
+        cache = kit.part_of("cache").internals
         return HttpCachePart(
             build_rules(keys.http_cache),
             l1_bytes=keys.http_cache.l1_bytes,
             clock=kit.clock,
             scheduler=kit.scheduler,
-            bus=kit.part_of("cache").internals.bus,
+            bus=cache.bus,
             store=kit.store,
             trusted_hosts=kit.trusted_hosts,
             hooks=kit.part_of("headers").cached_pages,
             emit=kit.emit,
+            inputs=cache.inputs,
+            observes=kit.host.observes,
         )
 
     def layer(self, kit: Kit, part: HttpCachePart, app: WSGIApplication) -> WSGIApplication | None:
@@ -226,6 +240,7 @@ def build_rules(given: HttpCacheOptions) -> CacheRules:
     from .rfc9111 import StorageOptions
 
     options = StorageOptions(
+        vary_cookie=given.cookies,
         heuristic=given.heuristic,
         targets=tuple(name.lower() for name in given.targets),
         longest_s=given.max_age,
@@ -238,6 +253,8 @@ def build_rules(given: HttpCacheOptions) -> CacheRules:
         max_body=given.max_body,
         variants=given.variants,
         wait_s=given.wait,
+        cookies=given.cookies,
+        detail=given.detail,
         options=options,
         routes=tuple(_route_rules(given.routes, options)),
     )

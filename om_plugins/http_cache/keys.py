@@ -1,24 +1,25 @@
-"""Keys of stored responses: the address of a request, then the fields that ``Vary`` names.
+"""Keys of the addresses of requests.
 
 The key of an address is text: scheme, host, raw path, query, and last the lengths of path and
 query. The lengths keep two addresses from sharing a key. The key begins with the URL as people
 write it, because a purge compares URLs. A shared store gets a digest of the key.
 
-The key of a variant adds a digest of the request fields that ``Vary`` names. The fields are
-normalized first (RFC 9111 section 4.1), so that ``gzip, br`` and ``br,gzip`` share a variant.
+Where the application is observed, a client that says who it is
+(:data:`om_plugins.core.inputs.IDENTITIES`) has addresses of its own: their keys end with a keyed
+digest of its identities.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from werkzeug.exceptions import SecurityError
 from werkzeug.sansio.utils import get_host
+
+from ..core.inputs import InputRules, environ_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -30,6 +31,8 @@ _PORTS = {"http": ":80", "https": ":443"}
 # An application that reads these fields answers by them, whether or not it names them in Vary.
 # Their values are part of the key.
 _FORWARDED = ("HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PREFIX", "HTTP_X_FORWARDED_PROTO")
+FORWARDED_INPUTS = tuple(environ_input(name) for name in _FORWARDED)
+"""The names of these fields as inputs."""
 # These fields ask for another resource than the address names. Such a request bypasses the cache.
 _OVERRIDING = ("HTTP_X_ORIGINAL_URL", "HTTP_X_REWRITE_URL", "HTTP_X_HTTP_METHOD_OVERRIDE")
 _TELLING = frozenset((*_FORWARDED, *_OVERRIDING))
@@ -40,19 +43,29 @@ class AddressKeys:
 
     Args:
         trusted_hosts: host names to answer for; ``None`` for every well-formed one.
+        inputs: say which variables are identities; ``None`` for keys without identities.
 
     Attributes:
         query_ignored: some responses are stored under a key without a query, so a look-up must
             try that key as well.
     """
 
-    def __init__(self, trusted_hosts: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, trusted_hosts: Sequence[str] | None = None, inputs: InputRules | None = None
+    ) -> None:
         self._trusted = trusted_hosts
+        self._inputs = inputs
+        self._special = _TELLING if inputs is None else _TELLING | inputs.identities
         self.query_ignored = False
         self._origins: dict[tuple[str, str], str] = {}
 
-    def build(self, environ: WSGIEnvironment) -> str | None:
+    def build(self, environ: WSGIEnvironment, *, for_client: bool = True) -> str | None:
         """Build the key of a request's address.
+
+        Args:
+            environ: the request.
+            for_client: the key for this client, who may say who it is; else the key for everybody.
+                The keys of all clients begin with that key and a line break.
 
         Returns:
             The key, or ``None`` when the request must bypass the cache: its host is malformed or
@@ -72,21 +85,26 @@ class AddressKeys:
         if raw != path:
             path = _join_paths(raw, path, environ.get("SCRIPT_NAME", ""))
         query = environ.get("QUERY_STRING", "")
-        if not environ.keys().isdisjoint(_TELLING):
+        client = ""
+        if not environ.keys().isdisjoint(self._special):
             if any(name in environ for name in _OVERRIDING):
                 return None
-            query = _add_forwarded(environ, query)
-        return f"{origin}{path}\n{query}\n{len(path)}.{len(query)}"
+            if any(name in environ for name in _FORWARDED):
+                query = _add_forwarded(environ, query)
+            if for_client and self._inputs is not None:
+                client = self._inputs.digest_identities(environ)
+        key = f"{origin}{path}\n{query}\n{len(path)}.{len(query)}"
+        return f"{key}\n{client}" if client else key
 
-    def build_without_query(self, environ: WSGIEnvironment) -> str | None:
+    def build_without_query(
+        self, environ: WSGIEnvironment, *, for_client: bool = True
+    ) -> str | None:
         """Build the key of an address whose query does not select the response.
 
-        Returns:
-            The key, or ``None`` as in :meth:`build`.
+        Args and result are those of :meth:`build`.
         """
         self.query_ignored = True
-        raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-        return self.build({**environ, "QUERY_STRING": "", "RAW_URI": raw.partition("?")[0]})
+        return self.build(remove_query(environ), for_client=for_client)
 
     def build_for_url(self, environ: WSGIEnvironment, location: str) -> str | None:
         """Build the key of another address on the same origin, as ``Location`` names it.
@@ -98,7 +116,7 @@ class AddressKeys:
         Returns:
             The key, or ``None`` when the URL has another origin or cannot be parsed.
         """
-        own = self.build(environ)
+        own = self.build(environ, for_client=False)
         if own is None or len(location) > 8192:
             return None
         origin, path = read_url(own)
@@ -180,157 +198,31 @@ def read_url(key: str) -> tuple[str, str]:
 
 def read_query(key: str) -> str:
     """Return the query of the key of an address or of one of its variants."""
+    whole, _, lengths = read_address(key).rpartition("\n")
+    digits = lengths.rpartition(".")[2]
+    size = int(digits) if whole and digits.isdecimal() else 0
+    return whole[len(whole) - size :].partition("\n")[0] if size else ""
+
+
+def read_address(key: str) -> str:
+    """Return the key for everybody of the address that a key belongs to."""
     lines = key.split("\n")
     for at in range(len(lines) - 1, 0, -1):
         size, dot, rest = lines[at].partition(".")
-        if dot and size.isdigit() and rest.isdigit():
-            whole = "\n".join(lines[:at])
-            return whole[len(whole) - int(rest) :].partition("\n")[0] if int(rest) else ""
-    return ""
+        if dot and size.isdecimal() and rest.isdecimal():
+            return "\n".join(lines[: at + 1])
+    return key
 
 
-# --- variants -----------------------------------------------------------------------------------
-
-_MOST_MEMOIZED = 256
-_MOST_NAME_SETS = 4
-
-
-@dataclass(slots=True)
-class VariantIndex:
-    """The variants that are stored at one address (RFC 9111 section 4.1).
-
-    Attributes:
-        names: the sets of request fields that responses named in ``Vary``, newest first.
-        generation: part of the variants' keys; a new index makes all old variants unreachable.
-        keys: the keys of the variants, oldest first.
-        languages: the key of a variant by its ``Content-Language``, for variants that are selected
-            by ``Accept-Language`` alone.
-        memo: keys by the selecting fields' values as sent; saves normalizing them for each request.
-    """
-
-    names: list[tuple[str, ...]]
-    generation: str
-    keys: list[str] = field(default_factory=list)
-    languages: dict[str, str] = field(default_factory=dict)
-    memo: dict[tuple[object, ...], str] = field(default_factory=dict)
-
-    def candidates(self, key: str, environ: Mapping[str, object]) -> list[str]:
-        """Return the keys of the variants that may answer a request, best first.
-
-        Args:
-            key: the key of the address.
-            environ: the request.
-        """
-        found = [self._memoized(key, names, environ) for names in self.names]
-        wanted = environ.get("HTTP_ACCEPT_LANGUAGE")
-        if isinstance(wanted, str) and wanted and self.languages:
-            by_language = self.languages.get(preferred_language(wanted))
-            if by_language:
-                found.append(by_language)
-        return found
-
-    def _memoized(self, key: str, names: tuple[str, ...], environ: Mapping[str, object]) -> str:
-        values = (names, *(environ.get(environ_name(name)) for name in names))
-        found = self.memo.get(values)
-        if found is None:
-            found = variant_key(key, self.generation, names, environ)
-            if len(self.memo) >= _MOST_MEMOIZED:
-                self.memo.clear()
-            self.memo[values] = found
-        return found
-
-    def add(self, variant: str, names: tuple[str, ...], language: str) -> VariantIndex:
-        """Return an index that lists a variant as the newest one; ``self`` if it does already.
-
-        Args:
-            variant: the key of the variant.
-            names: the request fields that select it.
-            language: its ``Content-Language``; "" when it has none.
-        """
-        if variant in self.keys and self.names[:1] == [names]:
-            return self
-        languages = dict(self.languages)
-        if names == ("accept-language",) and language:
-            languages[language] = variant
-        return VariantIndex(
-            [names, *(other for other in self.names if other != names)][:_MOST_NAME_SETS],
-            self.generation,
-            [*(key for key in self.keys if key != variant), variant],
-            languages,
-        )
+def is_of_client(key: str) -> bool:
+    """Whether a key is that of a client who says who it is."""
+    return key[len(read_address(key)) :].count("\n") % 2 == 1  # a variant adds two lines
 
 
-_COMMA = re.compile(r"[ \t]*,[ \t]*")
-_MOST_LANGUAGES = 30
-
-
-def environ_name(name: str) -> str:
-    """Return the environ key of a field: ``HTTP_ACCEPT_ENCODING`` for ``accept-encoding``."""
-    upper = name.upper().replace("-", "_")
-    return upper if upper in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + upper
-
-
-def variant_key(
-    key: str, generation: str, names: Sequence[str], environ: Mapping[str, object]
-) -> str:
-    """Return the key of the variant that a request selects.
-
-    Args:
-        key: the key of the address.
-        generation: of the address's :class:`VariantIndex`; a new one makes all old variants
-            unreachable.
-        names: the request fields that select the variant, in lower case.
-        environ: the request.
-    """
-    return f"{key}\n{generation}\n{selecting_digest(names, environ)}"
-
-
-def selecting_digest(names: Sequence[str], environ: Mapping[str, object]) -> str:
-    """Digest the normalized request fields that select a response; "" without fields.
-
-    Two requests with the same digest select the same response (RFC 9111 section 4.1).
-    """
-    if not names:
-        return ""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in names:
-        value = environ.get(environ_name(name))
-        text = "-" if not isinstance(value, str) else "+" + _normalize(name, value)
-        data = f"{name}={text}".encode("utf-8", "surrogatepass")
-        digest.update(b"%d:%b" % (len(data), data))
-    return digest.hexdigest()
-
-
-def _normalize(name: str, value: str) -> str:
-    if name == "accept-encoding":
-        return ",".join(sorted(token for token, q in _parse_weights(value) if q > 0))
-    if name == "accept-language":
-        return ",".join(sorted(f"{token};{q:g}" for token, q in _parse_weights(value)))
-    return _COMMA.sub(",", value.strip(" \t"))
-
-
-def _parse_weights(value: str) -> list[tuple[str, float]]:
-    """Parse the members of an ``Accept-…`` field and their weights (RFC 9110 section 12.4.2)."""
-    found = []
-    for part in value.lower().split(",")[:_MOST_LANGUAGES]:
-        token, _, parameters = part.partition(";")
-        token = token.strip(" \t")
-        if not token:
-            continue
-        weight = 1.0
-        match = _WEIGHT.fullmatch(parameters.strip(" \t")) if parameters else None
-        if match is not None:
-            weight = float(match[1])
-        found.append((token, weight))
-    return found
-
-
-_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
-
-
-def preferred_language(value: str) -> str:
-    """Return the one language that ``Accept-Language`` prefers to all others; "" without one."""
-    found = sorted(_parse_weights(value), key=lambda one: -one[1])
-    if not found or found[0][1] <= 0 or (len(found) > 1 and found[1][1] == found[0][1]):
-        return ""
-    return found[0][0]
+def remove_query(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return a copy of an environ whose query is empty, also in the raw URI."""
+    changed: WSGIEnvironment = {**environ, "QUERY_STRING": ""}
+    for name in ("RAW_URI", "REQUEST_URI"):
+        if name in changed:
+            changed[name] = str(changed[name]).partition("?")[0]
+    return changed

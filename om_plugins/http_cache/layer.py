@@ -15,21 +15,25 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..cache.refresh import draw_backoff
 from ..core.body import close_body
 from ..core.fork import renew_after_fork
+from ..core.inputs import has_body
 from ..core.request_state import CONDITIONS, KEY, RequestState, build_background_request, state_of
 from .cache import CacheContext, HttpCachePart
-from .collapsing import RequestCollapser
 from .fields import Directives
-from .keys import AddressKeys
-from .origin_fetch import OriginFetch, request_directives
+from .keys import FORWARDED_INPUTS, AddressKeys
+from .origin.collapsing import RequestCollapser
+from .origin.origin_fetch import OriginFetch, request_directives
+from .purges import Purge
 from .rfc9111 import CacheVerdict, ForwardReason, Headers, allows, is_unsafe
-from .store import Purge
+from .store import Selection
 from .stored_response import MemoryEntry, StoredResponse
+from .variants import Looks
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("om_plugins")
 
 _NOT_PLAIN = frozenset(
-    {*CONDITIONS, "HTTP_RANGE", "HTTP_AUTHORIZATION", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA"}
+    {*CONDITIONS, "HTTP_RANGE", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA", "HTTP_TRANSFER_ENCODING"}
 )
 """A request with one of these is no plain hit: a cache must look at it."""
 _BYPASSING = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_UPGRADE")
@@ -56,7 +60,8 @@ class HttpCacheLayer:
         self._app = app
         self._store = store = part.store
         self._rules = rules = part.rules
-        self._keys = AddressKeys(part.trusted_hosts)
+        self._inputs = part.inputs
+        self._keys = AddressKeys(part.trusted_hosts, part.inputs if part.observes else None)
         self._keys.query_ignored = any(not rule.query for rule in rules.routes)
         self._context = CacheContext(
             app,
@@ -67,11 +72,17 @@ class HttpCacheLayer:
             self._keys,
             RequestCollapser(rules.max_body, part.clock),
             self._refresh_later,
+            part.inputs,
+            part.observes,
+            part.explanations,
         )
         self._scheduler = part.scheduler
         self._build_key = self._keys.build
         self._entries = store.entries
         self._now = part.clock.monotonic
+        # where the host is observed, the key says who the client is
+        self._not_plain = _NOT_PLAIN if part.observes else _NOT_PLAIN | part.inputs.identities
+        self._not_plain_or_long = self._not_plain | {"CONTENT_LENGTH"}
         self._lock = threading.Lock()
         self._refreshing: set[str] = set()
         self._hit_status = f"{rules.name}; hit; ttl=%d" if rules.name else ""
@@ -125,11 +136,21 @@ class HttpCacheLayer:
         entry: Any = self._entries.get(key) if key is not None else None
         if entry is not None:
             now = self._now()
-            if now < entry.fresh_until and environ.keys().isdisjoint(_NOT_PLAIN):
+            if now < entry.fresh_until and (
+                environ.keys().isdisjoint(self._not_plain_or_long) or self._is_plain(environ)
+            ):
                 response = entry.content
                 if type(response) is StoredResponse:
+                    cookies = response.cookies
+                    if cookies:
+                        sent = environ.get("HTTP_COOKIE")
+                        if sent and any(name in sent for name in cookies):
+                            return None  # it may bring one: `_answer_other` reads their names
                     return entry, response, now
         return None
+
+    def _is_plain(self, environ: WSGIEnvironment) -> bool:
+        return environ.keys().isdisjoint(self._not_plain) and not has_body(environ)
 
     def count_hit(self, entry: MemoryEntry, response: StoredResponse, now: float) -> Headers:
         """Count a hit.
@@ -161,41 +182,53 @@ class HttpCacheLayer:
             return self._app(environ, start_response)
         if key is None or self._rules.routes:
             key = self._find_key(environ)
-        if key is None or any(name in environ for name in _BYPASSING):
+        if key is None or has_body(environ) or any(name in environ for name in _BYPASSING):
             self._store.count("passed")
             return self._app(environ, start_response)
         fits = state_of(environ).fits
-        entry, reason = self._store.select(key, environ, fits)
-        if entry is None and self._keys.query_ignored and environ.get("QUERY_STRING"):
+        selected = self._store.select(key, environ, fits)
+        if selected.entry is None and self._keys.query_ignored and environ.get("QUERY_STRING"):
             without_query = self._keys.build_without_query(environ)
             if without_query is not None:
-                entry, _ = self._store.select(without_query, environ, fits)
-                key = key if entry is None else without_query
+                other = self._store.select(without_query, environ, fits)
+                if other.entry is not None or other.reason is ForwardReason.BYPASS:
+                    selected, key = other, without_query
         request = request_directives(environ)
+        entry = selected.entry
         response = None if entry is None else entry.content
-        if entry is not None and isinstance(response, StoredResponse):
-            if "HTTP_AUTHORIZATION" in environ and not response.verdict.public:
-                entry, reason = None, ForwardReason.BYPASS
-            else:
-                answer = self._reuse(environ, start_response, key, entry, response, request)
-                if answer is not None:
-                    return answer
-                fresh = self._now() < entry.expires
-                reason = ForwardReason.REQUEST if fresh else ForwardReason.STALE
+        if isinstance(response, StoredResponse) and not self._is_for_client(environ, response):
+            selected = Selection(None, ForwardReason.BYPASS, selected.names, selected.cookies)
+            entry = None
+        elif entry is not None and isinstance(response, StoredResponse):
+            answer = self._reuse(environ, start_response, key, entry, response, request)
+            if answer is not None:
+                return answer
+            fresh = self._now() < entry.expires
+            reason = ForwardReason.REQUEST if fresh else ForwardReason.STALE
+            selected = replace(selected, reason=reason)
         known = self._rules.everything or entry is not None
         if "only-if-cached" in request and known:
             return self._refuse_only_if_cached(start_response)
-        if reason is not ForwardReason.BYPASS and known:
+        if selected.reason is ForwardReason.BYPASS:
+            self._store.count("passed")
+        elif known:
             self._store.count("misses")
-        return OriginFetch(self._context, environ, start_response, key, entry, reason).run()
+        return OriginFetch(self._context, environ, start_response, key, selected).run()
 
-    def _find_key(self, environ: WSGIEnvironment) -> str | None:
+    def _is_for_client(self, environ: WSGIEnvironment, response: StoredResponse) -> bool:
+        """Whether a response may answer a client who says who it is (RFC 9111 section 3.5)."""
+        verdict = response.verdict
+        if self._context.observes or verdict.shared:
+            return True
+        if "HTTP_AUTHORIZATION" in environ:
+            return verdict.public
+        return not self._inputs.brings_identity(environ)
+
+    def _find_key(self, environ: WSGIEnvironment, *, for_client: bool = True) -> str | None:
         """Return the key of a request's address, without its query where a rule ignores it."""
-        if self._rules.routes:
-            path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
-            if self._rules.ignores_query(path):
-                return self._keys.build_without_query(environ)
-        return self._build_key(environ)
+        if self._context.ignores_query(environ):
+            return self._keys.build_without_query(environ, for_client=for_client)
+        return self._keys.build(environ, for_client=for_client)
 
     def _reuse(
         self,
@@ -223,7 +256,7 @@ class HttpCacheLayer:
         elif -left <= verdict.while_revalidating_s:
             entry.visited = True
             self._store.count("stale")
-            self._refresh_later(key, environ, entry)
+            self._refresh_later(key, environ, entry, response.looks)
         else:
             return None
         status_header = []
@@ -240,13 +273,21 @@ class HttpCacheLayer:
 
     # --- refreshing -----------------------------------------------------------------------------
 
-    def _refresh_later(self, key: str, environ: WSGIEnvironment, entry: MemoryEntry | None) -> None:
+    def _refresh_later(
+        self,
+        key: str,
+        environ: WSGIEnvironment,
+        entry: MemoryEntry | None,
+        looks: Looks | None = None,
+    ) -> None:
         """Fetch a page in the background, one fetch at a time per address.
 
         Args:
             key: of its address.
             environ: a request for it.
             entry: the stored response, if there is one.
+            looks: what the code looks at to make it; the request brings nothing else. ``None``
+                where that cannot be observed.
         """
         now = self._now()
         job = key if entry is None else str(entry.ident)
@@ -254,7 +295,13 @@ class HttpCacheLayer:
             if job in self._refreshing or (entry is not None and now < entry.retry_at):
                 return
             self._refreshing.add(job)
-        request = build_background_request(environ, state_of(environ))
+        if looks is None:
+            request = build_background_request(environ, state_of(environ))
+        else:
+            names = (*looks.every, *FORWARDED_INPUTS)  # these are part of the key
+            request = build_background_request(
+                environ, state_of(environ), self._inputs, names, looks.session_cookie
+            )
         accepted = self._scheduler.submit(
             partial(self._refresh, job, key, request, entry), name="http-cache-refresh"
         )
@@ -266,9 +313,8 @@ class HttpCacheLayer:
     def _refresh(
         self, job: str, key: str, environ: WSGIEnvironment, entry: MemoryEntry | None
     ) -> None:
-        fetch = OriginFetch(
-            self._context, environ, _ignore_start, key, entry, ForwardReason.STALE, background=True
-        )
+        selected = Selection(entry, ForwardReason.STALE)
+        fetch = OriginFetch(self._context, environ, _ignore_start, key, selected, background=True)
         try:
             body = fetch.run()
             try:
@@ -313,7 +359,7 @@ class HttpCacheLayer:
         return self._app(environ, start)
 
     def _purge_changed(self, environ: WSGIEnvironment, headers: Headers) -> None:
-        keys = {self._find_key(environ)}
+        keys = {self._find_key(environ), self._find_key(environ, for_client=False)}
         for name, value in headers:
             if name.lower() in ("location", "content-location"):
                 keys.add(self._keys.build_for_url(environ, value.strip()))

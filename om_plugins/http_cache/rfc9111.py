@@ -62,7 +62,9 @@ class StorageOptions:
     Attributes:
         heuristic: a response without explicit freshness is fresh for 10 % of the time since its
             ``Last-Modified``.
-        cookies: store responses that set cookies, as the specification allows.
+        ignore_cookies: treat cookies like other fields, as the specification does: store responses
+            that set them, and give the response to a request with a cookie to everybody.
+        vary_cookie: store responses that vary by the whole cookie header.
         targets: names of targeted fields, in lower case; the first that a response has counts.
         longest_s: bound on every freshness.
         default_s: freshness of responses without an explicit one; 0 for none.
@@ -70,7 +72,8 @@ class StorageOptions:
     """
 
     heuristic: bool = False
-    cookies: bool = False
+    ignore_cookies: bool = False
+    vary_cookie: bool = False
     targets: tuple[str, ...] = ("cdn-cache-control",)
     longest_s: float = 2.0**31
     default_s: float = 0.0
@@ -87,6 +90,7 @@ class ResponseFacts:
         headers: the application's.
         authorized: the request had an ``Authorization`` field.
         no_store: the request had the directive ``no-store``.
+        knows_cookies: which cookies the response depends on is known, whatever its ``Vary`` says.
         requested_at, received_at: Unix time of the request and of the response.
         fields: the values of the headers by lower-case name.
     """
@@ -95,6 +99,7 @@ class ResponseFacts:
     headers: Headers
     authorized: bool = False
     no_store: bool = False
+    knows_cookies: bool = False
     requested_at: float = 0.0
     received_at: float = 0.0
     fields: dict[str, list[str]] = field(init=False)
@@ -124,7 +129,8 @@ class CacheVerdict:
         age_s: its age when it was received.
         while_revalidating_s, if_error_s: how long after its freshness it may be served stale.
         validate: it must not be used without asking the application (``no-cache``).
-        public: it may answer requests with ``Authorization``.
+        public: it may be stored although its request had ``Authorization``.
+        shared: it is for everybody, whoever asked: it says ``public`` or ``s-maxage``.
         vary: names of the request fields that select it.
         left_out: names of fields that are not stored.
         etag, modified: its validators.
@@ -137,6 +143,7 @@ class CacheVerdict:
     if_error_s: float = 0.0
     validate: bool = False
     public: bool = False
+    shared: bool = False
     vary: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()
     etag: str = ""
@@ -174,6 +181,9 @@ def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
     if "content-encoding" in facts.fields and vary != ("*",):
         # a compressed response whose author forgot to name the field in Vary
         vary = tuple(sorted({*vary, "accept-encoding"}))
+    if facts.knows_cookies:
+        vary = tuple(name for name in vary if name != "cookie")
+    by_cookie = options.vary_cookie or options.ignore_cookies
     sets_cookie = "set-cookie" in facts.fields and "set-cookie" not in named
 
     table = (
@@ -181,9 +191,9 @@ def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
         ("must-understand" in control and not understood, "status"),
         (no_store or facts.no_store, "no-store"),
         ("private" in control and not control["private"], "private"),
-        (sets_cookie and not options.cookies, "cookie"),
+        (sets_cookie and not options.ignore_cookies, "cookie"),
         (vary == ("*",), "vary"),
-        ("cookie" in vary and not options.cookies, "vary-cookie"),
+        ("cookie" in vary and not by_cookie, "vary-cookie"),
         (facts.authorized and not public, "authorization"),
         (lifetime is None and not usable, "no-freshness"),
     )
@@ -198,6 +208,7 @@ def judge(facts: ResponseFacts, options: StorageOptions) -> CacheVerdict:
         if_error_s=sie,
         validate=validate,
         public=public,
+        shared=options.ignore_cookies or not {"public", "s-maxage"}.isdisjoint(control),
         vary=vary,
         left_out=frozenset(named) | hop_by_hop(facts.joined("connection")),
         etag=etag,

@@ -5,10 +5,6 @@ SIEVE within a bound of bytes, and :class:`~om_plugins.cache.shared_store.Shared
 in the store that ``OM_CACHE_URL`` names. Memory answers without asking that store for at most five
 seconds. Purges reach other workers over the hub. While this process cannot read the hub, every
 look-up asks the store.
-
-An entry in memory is found when it is purged. One that lies in a shared store, or whose request is
-still running, cannot be found. So :class:`Purges` remembers purges, and a response that was
-requested before a purge that matches it counts as missing (after a soft purge, as stale).
 """
 
 from __future__ import annotations
@@ -16,165 +12,58 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from ..cache.entry import Record, read_ident
-from ..cache.keys import read_texts, split
+from ..cache.entry import Record
 from ..cache.shared_store import CountedStore, SharedStore
 from ..core.fork import renew_after_fork
+from ..core.inputs import EnvironReader, InputRules, brings_cookie
 from ..protocols import CacheStore, Clock, Scheduler
 from ..types import HttpCacheStats, StoreStats
 from ..workers.invalidation_bus import (
     DEAF_TTL_S,
     L1_TTL_S,
-    EntriesCleared,
-    EntriesInvalidated,
-    EntryRemoved,
     InvalidationBus,
     Message,
     PagesPurged,
 )
-from .keys import VariantIndex, read_query, read_url, variant_key
+from .keys import is_of_client
+from .purges import Purge, Purged, Purges, read_purge, write_purge
+from .records import PackMarks, ReadMarks, decode_stored, encode_stored
 from .rfc9111 import ForwardReason
-from .stored_response import (
-    MemoryEntry,
-    PackMarks,
-    ReadMarks,
-    ResponseTable,
-    StoredResponse,
-    decode_stored,
-    encode_stored,
-)
+from .stored_response import MemoryEntry, ResponseTable, StoredResponse
+from .variants import ENCODED, VariantIndex, variant_key
 
-NAMESPACE = "http"
+NAMESPACE = "http-2"
+"""The form of keys and records. Workers of an older version read other records."""
 KEEP_STALE_S = 3600.0
 """How long a stale response with a validator is kept at least, because a 304 is cheap."""
 DEAF_AND_ALONE_S = 1.0
 """How long this process trusts its own response while it can reach neither hub nor store."""
-_ENCODED = ("accept-encoding",)
 _INDEX_S = 86_400.0 * 365
 """How long an index of variants is kept."""
-_MOST_IDENTS = 10_000
-_MOST_OTHERS = 1_000
-_K = TypeVar("_K")
 
 Fits = Callable[[Mapping[str, Any]], bool]
 """Whether a response with these marks may answer this request."""
 
 
-class Purged(IntEnum):
-    """What became of a response."""
-
-    NO = 0
-    STALE = 1
-    GONE = 2
-
-
 @dataclass(frozen=True, slots=True)
-class Purge:
-    """Which responses are meant: those of an address, below a prefix, or with a tag.
+class Selection:
+    """What is stored for a request.
 
-    Args:
-        url: ``/path`` on any host, or ``https://host/path``; with a query that one only, without
-            one all of its queries; "" for none.
-        prefix: the beginning of a path or of a whole URL; ``None`` for none, "" for everything.
-        tags: any of these.
-        idents: exact keys, for addresses that an unsafe request changed.
-        soft: they become stale, and are served while a new one is fetched.
+    Attributes:
+        entry: the response that it selects, fresh or not; ``None`` for none.
+        reason: why the application is asked if it must be.
+        names, cookies: what is known of the responses at the address: the newest set of inputs that
+            selects them, and the cookies that no request for them may bring.
     """
 
-    url: str = ""
-    prefix: str | None = None
-    tags: tuple[str, ...] = ()
-    idents: tuple[str, ...] = ()
-    soft: bool = False
-
-    def matches(self, ident: str, tags: Iterable[str]) -> bool:
-        """Whether a response is meant, by its key (a variant's begins with its address's)."""
-        if self.idents and any(ident == one or ident.startswith(one + "\n") for one in self.idents):
-            return True
-        if self.tags and any(tag in self.tags for tag in tags):
-            return True
-        if self.prefix is None and not self.url:
-            return False
-        origin, path = read_url(ident)
-        if self.prefix is not None:
-            whole = path if self.prefix.startswith("/") else origin + path
-            if whole.startswith(self.prefix):
-                return True
-        if not self.url:
-            return False
-        address, mark, query = self.url.partition("?")
-        if (path if address.startswith("/") else origin + path) != address:
-            return False
-        return not mark or read_query(ident) == query
-
-
-class Purges:
-    """The purges of the past. The owner's lock is held for every method.
-
-    When there are too many to remember, everything from before the newest of those forgotten
-    counts as purged: one more miss, never a response that was taken back.
-    """
-
-    def __init__(self) -> None:
-        # single addresses are many, where an application takes POSTs: these are looked up
-        self._idents: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._others: OrderedDict[Purge, tuple[float, int]] = OrderedDict()
-        self._floor = (0.0, 0)
-        self.count = 0
-
-    def add(self, purge: Purge, at: float) -> None:
-        """Remember that ``purge`` happened at this Unix time."""
-        self.count += 1
-        if purge.url or purge.prefix is not None or purge.tags or purge.soft:
-            self._put(self._others, purge, at, _MOST_OTHERS)
-        else:
-            for ident in purge.idents:
-                self._put(self._idents, ident, at, _MOST_IDENTS)
-
-    def _put(
-        self, table: OrderedDict[_K, tuple[float, int]], key: _K, at: float, most: int
-    ) -> None:
-        at = max(at, table.pop(key, (0.0, 0))[0])
-        table[key] = (at, self.count)
-        if len(table) > most:
-            _, (forgotten, number) = table.popitem(last=False)
-            self._floor = (max(self._floor[0], forgotten), max(self._floor[1], number))
-
-    def since(self, count: int, ident: str, tags: Iterable[str]) -> Purged:
-        """What happened to a response that was asked for when ``count`` purges were known."""
-        if count == self.count:
-            return Purged.NO
-        if count < self._floor[1]:
-            return Purged.GONE
-        return self._worst(ident, tags, lambda found: found[1] > count)
-
-    def after(self, began: float, ident: str, tags: Iterable[str]) -> Purged:
-        """What happened to a response that was asked for at this Unix time, here or elsewhere."""
-        if began <= self._floor[0]:
-            return Purged.GONE
-        return self._worst(ident, tags, lambda found: began <= found[0])
-
-    def _worst(
-        self, ident: str, tags: Iterable[str], counts: Callable[[tuple[float, int]], bool]
-    ) -> Purged:
-        for one in (ident, ident.rsplit("\n", 2)[0]):  # its own key, and its address's
-            found = self._idents.get(one)
-            if found is not None and counts(found):
-                return Purged.GONE
-        worst = Purged.NO
-        for purge, found in self._others.items():
-            if counts(found) and purge.matches(ident, tags):
-                if not purge.soft:
-                    return Purged.GONE
-                worst = Purged.STALE
-        return worst
+    entry: MemoryEntry | None
+    reason: ForwardReason
+    names: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
 
 
 class ResponseStore:
@@ -188,6 +77,7 @@ class ResponseStore:
         follows_data: returns whether responses follow the invalidations of the data cache.
         store: what workers share; ``None`` keeps everything in this process.
         pack_marks, read_marks: encode and decode the marks of a response for the store.
+        inputs: how the inputs of requests are compared.
 
     Attributes:
         entries: the entries in memory by key, for look-ups without a lock.
@@ -207,7 +97,9 @@ class ResponseStore:
         pack_marks: PackMarks = lambda marks: b"",
         read_marks: ReadMarks = lambda data: {},
         follows_data: Callable[[], bool] = lambda: True,
+        inputs: InputRules | None = None,
     ) -> None:
+        self._inputs = inputs or InputRules()
         self._clock = clock
         self._now = clock.monotonic
         self._scheduler = scheduler
@@ -230,6 +122,7 @@ class ResponseStore:
         self.refused: dict[str, int] = {}
         self._purges = Purges()
         self._deaf = False
+        self._has_clients = False
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -280,7 +173,7 @@ class ResponseStore:
         if purged is Purged.STALE:
             found.mark_stale()
         with self.lock:
-            self._table.put(found)
+            self._put(found)
         return found
 
     def _trusted_until(self, now: float) -> float:
@@ -288,35 +181,28 @@ class ResponseStore:
             return math.inf
         return now + (DEAF_TTL_S if self._deaf else L1_TTL_S)
 
-    def select(
-        self, key: str, environ: dict[str, Any], fits: Fits
-    ) -> tuple[MemoryEntry | None, ForwardReason]:
+    def select(self, key: str, environ: dict[str, Any], fits: Fits) -> Selection:
         """Find the response of an address that a request selects, fresh or not.
 
         Args:
             key: the key of the address.
             environ: the request.
-            fits: whether a response may answer it.
-
-        Returns:
-            The entry, or ``None``, and why the application is asked if it must be.
+            fits: whether a response with these marks may answer it.
         """
         entry = self.find(key)
         if entry is None:
-            return None, ForwardReason.MISS
+            return Selection(None, ForwardReason.MISS)
         content = entry.content
         if isinstance(content, StoredResponse):
-            if fits(content.marks):
-                return entry, ForwardReason.STALE
-            return None, ForwardReason.MISS
+            return _judge(entry, content, environ, fits) or Selection(None, ForwardReason.MISS)
         entry.visited = True
-        for candidate in content.candidates(key, environ):
+        newest = next(iter(content.names), ())
+        for candidate in content.candidates(key, environ, self._inputs):
             found = self.find(candidate)
             if found is not None and isinstance(found.content, StoredResponse):
-                if fits(found.content.marks):
-                    return found, ForwardReason.STALE
-                break
-        return None, ForwardReason.VARY
+                selected = _judge(found, found.content, environ, fits)
+                return selected or Selection(None, ForwardReason.VARY, newest)
+        return Selection(None, ForwardReason.VARY, newest)
 
     def purge_mark(self) -> tuple[int, float]:
         """Return a mark to take before the application is asked; :meth:`save` needs it."""
@@ -330,7 +216,7 @@ class ResponseStore:
         environ: Mapping[str, object],
         mark: tuple[int, float],
         most: int,
-    ) -> bool:
+    ) -> str:
         """Save a response at an address, among its variants when it has some.
 
         Args:
@@ -341,26 +227,29 @@ class ResponseStore:
             most: bound on the variants of one address; the oldest are deleted.
 
         Returns:
-            See :meth:`save`.
+            The key that it was saved under; "" when it was not.
         """
-        names = response.verdict.vary
+        names = response.names
         if not names:
             entry: Any = self.entries.get(key)
-            if entry is None or _ENCODED not in getattr(entry.content, "names", ()):
-                return self.save(key, response, mark)
-            names = _ENCODED  # the uncompressed response beside the compressed variants
+            if entry is None or ENCODED not in getattr(entry.content, "names", ()):
+                return key if self.save(key, response, mark) else ""
+            names = ENCODED  # the uncompressed response beside the compressed variants
+        reader = EnvironReader(environ)
         with self._index_lock:
             found = self.find(key)
             before = found.content if found is not None else None
             if not isinstance(before, VariantIndex):
                 before = VariantIndex([], os.urandom(8).hex())
-            variant = variant_key(key, before.generation, names, environ)
+            variant = variant_key(key, before.generation, names, reader, self._inputs)
+            if not variant:
+                return ""
             index = before.add(variant, names, response.language)
             if index is not before:
                 while len(index.keys) > most:
                     self.delete(index.keys.pop(0))
                 self.save(key, index, mark)
-        return self.save(variant, response, mark)
+        return variant if self.save(variant, response, mark) else ""
 
     def save(
         self, key: str, content: StoredResponse | VariantIndex, mark: tuple[int, float]
@@ -401,7 +290,7 @@ class ResponseStore:
                 return False
             if purged is Purged.STALE:
                 entry.mark_stale()
-            if not self._table.put(entry) and self.shared is None:
+            if not self._put(entry) and self.shared is None:
                 return False
             if isinstance(content, StoredResponse):
                 self.counts.stored += 1
@@ -416,6 +305,10 @@ class ResponseStore:
             )
             self.shared.save(key, record)
         return True
+
+    def _put(self, entry: MemoryEntry) -> bool:
+        self._has_clients = self._has_clients or is_of_client(str(entry.ident))
+        return self._table.put(entry)
 
     def delete(self, key: str) -> None:
         """Delete the entry of one key, here and in the store."""
@@ -456,7 +349,9 @@ class ResponseStore:
         """Purge the responses whose request began up to ``until``; return their keys."""
         with self.lock:
             self._purges.add(purge, at)
-            if purge.idents and not purge.url and purge.prefix is None and not purge.tags:
+            single = not purge.url and purge.prefix is None and not purge.tags
+            # the pages of single clients are found by a look at every key
+            if purge.idents and single and not self._has_clients:
                 keys = [str(key) for key in purge.idents if key in self.entries]
             else:
                 keys = [
@@ -552,51 +447,11 @@ class ResponseStore:
         self._bus.start()
 
 
-def write_purge(purge: Purge, at: float) -> PagesPurged:
-    """Return the message that tells other workers of a purge."""
-    return PagesPurged(
-        at=at,
-        url=purge.url,
-        prefix=purge.prefix,
-        tags=list(purge.tags),
-        idents=list(purge.idents),
-        soft=purge.soft,
-    )
-
-
-def read_purge(message: Message) -> Purge | None:
-    """Return the purge that a message means for stored responses; ``None`` for no purge.
-
-    Stored responses follow the data that they show. An invalidation of data by tags makes the
-    responses with these tags stale; one of everything makes all responses stale; and one of the
-    key ``("view", "/path")``, or below it, makes the response at that path stale.
-    """
-    match message:
-        case PagesPurged():
-            tags, idents = tuple(message.tags), tuple(message.idents)
-            return Purge(message.url, message.prefix, tags, idents, message.soft)
-        case EntriesCleared():
-            return Purge(prefix="/", soft=True)
-        case EntriesInvalidated(prefix=b""):
-            return Purge(prefix="/", tags=tuple(message.tags), soft=True)
-        case EntriesInvalidated():
-            return _follow_key(message.prefix, tuple(message.tags))
-        case EntryRemoved():
-            with suppress(ValueError):
-                return _follow_key(split(read_ident(message.ident))[1], ())
-    return None
-
-
-def _follow_key(body: bytes | None, tags: tuple[str, ...]) -> Purge | None:
-    """Return the purge for data with a key, or a beginning of keys, and tags."""
-    url, everything = "", None
-    members: list[str | None] = []
-    if body is not None and body.startswith(b"T"):
-        with suppress(ValueError):
-            members = list(read_texts(body[1:]))
-    if members[:1] == ["view"]:
-        url = members[1] or "" if len(members) > 1 else ""
-        everything = None if url else "/"
-    if not (url or everything or tags):
-        return None
-    return Purge(url=url, prefix=everything, tags=tags, soft=True)
+def _judge(
+    entry: MemoryEntry, response: StoredResponse, environ: Mapping[str, Any], fits: Fits
+) -> Selection | None:
+    """Return the response, or that the request passes by; ``None`` when it does not fit."""
+    known = response.names, response.cookies
+    if brings_cookie(environ, response.cookies):
+        return Selection(None, ForwardReason.BYPASS, *known)
+    return Selection(entry, ForwardReason.STALE, *known) if fits(response.marks) else None

@@ -1,4 +1,4 @@
-"""A stored response: what the cache keeps of it, its answers, its entry in memory, its encoding.
+"""A stored response: what the cache keeps of it, its answers, its entry in memory.
 
 A page that used a CSP nonce is stored in pieces, split where its nonce stood. Each answer joins the
 pieces with a new nonce. The entity tag of such a page is weak, because no two answers are the same
@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
 from werkzeug.http import http_date as format_http_date
 
 from ..cache.entry import CacheEntry
 from ..cache.memory import MemoryTable
 from .fields import http_date, ranges, same_tag
-from .keys import VariantIndex
 from .rfc9111 import CacheVerdict, Headers, ResponseFacts, matches
+from .variants import Looks, VariantIndex
 
 Header = tuple[str, str]
 
@@ -52,6 +51,9 @@ class StoredResponse:
         pieces: the parts of the body between the nonces; ``None`` for a body without nonces.
         nonce: the nonce that stood between the pieces; headers may contain it, too.
         sent_headers: the headers of an answer, where they differ from ``headers``.
+        names: the inputs that select it; see :mod:`.variants`.
+        cookies: it answers no request that brings one of these; ``("",)`` for any cookie.
+        looks: what the code of its request looked at; ``None`` where that was not observed.
         fetch_s: how many seconds the application took.
         tags: what the response can be purged by.
         marks: what the environ of a request that gets this response must contain.
@@ -69,6 +71,9 @@ class StoredResponse:
     pieces: list[bytes] | None = None
     nonce: str = ""
     sent_headers: list[Header] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
+    looks: Looks | None = None
     fetch_s: float = 0.0
     tags: tuple[str, ...] = ()
     marks: dict[str, Any] = field(default_factory=dict)
@@ -181,6 +186,7 @@ def build_response(
     *,
     previous: StoredResponse | None = None,
     make_private: MakePrivate = list,
+    declare: Callable[[list[Header]], list[Header]] | None = None,
 ) -> StoredResponse:
     """Build the stored form of a response.
 
@@ -190,6 +196,7 @@ def build_response(
         body: its whole body.
         previous: the stored response that a 304 freshened. Its body, tags and marks are kept.
         make_private: see :data:`MakePrivate`.
+        declare: returns the headers of its answers, which tell caches further out more.
     """
     left_out = verdict.left_out | _NOT_STORED
     headers = [
@@ -204,6 +211,7 @@ def build_response(
         verdict,
         facts.received_at if date is None else date,
         facts.received_at,
+        sent_headers=[] if declare is None else declare(headers),
     )
     if previous is None:
         return built
@@ -241,7 +249,7 @@ def replace_pieces(
     stored: StoredResponse, pieces: list[bytes], nonce: str, make_private: MakePrivate
 ) -> StoredResponse:
     """Return the response with these pieces as its body."""
-    sent = weaken_etag(make_private(stored.headers))
+    sent = weaken_etag(make_private(stored.sent_headers))
     found = replace(stored, body=b"", pieces=pieces, nonce=nonce, sent_headers=sent)
     found.verdict.etag = _weaken(found.verdict.etag)
     return found
@@ -344,81 +352,3 @@ class ResponseTable(MemoryTable):
         for entry in self:
             if isinstance(entry, MemoryEntry) and isinstance(entry.content, StoredResponse):
                 yield entry, entry.content
-
-
-# --- in a store ---------------------------------------------------------------------------------
-
-_Verdict = tuple[float, float, float, float, bool, bool, list[str], str, float | None]
-_Response = tuple[
-    int, str, list[tuple[str, str]], list[bytes], str | None, list[tuple[str, str]], _Verdict,
-    float, float, float, list[str], bytes,
-]  # fmt: skip
-_Variants = tuple[list[list[str]], str, list[str], dict[str, str]]
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_response = msgspec.msgpack.Decoder(_Response).decode
-_decode_variants = msgspec.msgpack.Decoder(_Variants).decode
-
-PackMarks = Callable[[Mapping[str, Any]], bytes]
-ReadMarks = Callable[[bytes], dict[str, Any]]
-
-
-def encode_stored(content: StoredResponse | VariantIndex, pack_marks: PackMarks) -> bytes:
-    """Encode a response or an index of variants for a shared store.
-
-    Args:
-        content: what to encode.
-        pack_marks: encodes the marks of a response.
-    """
-    if isinstance(content, VariantIndex):
-        names = [list(one) for one in content.names]
-        return b"V" + _encode((names, content.generation, content.keys, content.languages))
-    v = content.verdict
-    verdict: _Verdict = (
-        v.lifetime_s, v.age_s, v.while_revalidating_s, v.if_error_s, v.validate, v.public,
-        list(v.vary), v.etag, v.modified,
-    )  # fmt: skip
-    pieces = content.pieces
-    return b"R" + _encode(
-        (
-            content.code, content.status, content.headers,
-            [content.body] if pieces is None else pieces,
-            None if pieces is None else content.nonce,
-            [] if pieces is None else content.sent_headers, verdict,
-            content.date, content.received_at, content.fetch_s,
-            list(content.tags), pack_marks(content.marks) if content.marks else b"",
-        )
-    )  # fmt: skip
-
-
-def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | VariantIndex | None:
-    """Decode what :func:`encode_stored` returned.
-
-    Args:
-        data: what a store returned.
-        read_marks: decodes the marks of a response; raises ``ValueError`` for damaged ones.
-
-    Returns:
-        The response or index; ``None`` when the data is damaged or has another format.
-    """
-    try:
-        if data[:1] == b"V":
-            names, generation, keys, languages = _decode_variants(data[1:])
-            return VariantIndex([tuple(one) for one in names], generation, keys, languages)
-        if data[:1] != b"R":
-            return None
-        (
-            code, status, headers, pieces, nonce, sent, v, date, received_at, fetch_s, tags,
-            marks,
-        ) = _decode_response(data[1:])  # fmt: skip
-        if not pieces or (nonce is None and len(pieces) != 1) or not 200 <= code <= 599:
-            return None
-        verdict = CacheVerdict("", v[0], v[1], v[2], v[3], v[4], v[5], tuple(v[6]), etag=v[7])
-        verdict.modified = v[8]
-        return StoredResponse(
-            code, status, headers, pieces[0] if nonce is None else b"", verdict, date, received_at,
-            pieces=None if nonce is None else pieces, nonce=nonce or "", sent_headers=sent,
-            fetch_s=fetch_s, tags=tuple(tags), marks=read_marks(marks) if marks else {},
-        )  # fmt: skip
-    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):
-        return None

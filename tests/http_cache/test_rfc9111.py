@@ -121,7 +121,7 @@ def test_fields_that_no_cache_and_private_name_are_left_out():
 
 
 def test_compliance_stores_cookies():
-    options = StorageOptions(cookies=True)
+    options = StorageOptions(ignore_cookies=True)
     assert control("max-age=60", ("Set-Cookie", "a=b"), options=options).refused == ""
     assert control("max-age=60", ("Vary", "Cookie"), options=options).refused == ""
 

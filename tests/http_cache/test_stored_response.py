@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from om_plugins.http_cache.keys import VariantIndex
 from om_plugins.http_cache.rfc9111 import CacheVerdict
-from om_plugins.http_cache.stored_response import (
-    StoredResponse,
-    decode_stored,
-    encode_stored,
-    split_at_nonce,
-)
+from om_plugins.http_cache.stored_response import StoredResponse, split_at_nonce
 from tests.http_cache.world import World
 
 NONCE = "0123456789abcdef" * 2
@@ -80,30 +72,6 @@ def test_a_response_without_a_body_has_no_length():
 def test_its_language_is_known_when_it_is_one():
     assert stored(b"", ("Content-Language", "De")).language == "de"
     assert stored(b"", ("Content-Language", "de, en")).language == ""
-
-
-@pytest.mark.parametrize("nonced", [False, True])
-def test_it_is_written_for_a_store_and_read_back(nonced):
-    one = stored(NONCE.encode() * 2, ("ETag", '"a"'), tags=("t",), marks={"m": 1}, fetch_s=0.5)
-    if nonced:
-        one = split_at_nonce(one, NONCE, private)
-    found = decode_stored(encode_stored(one, lambda marks: b"m"), lambda data: {"m": 1})
-    assert found == one
-    assert found.render(OTHER) == one.render(OTHER)
-
-
-def test_variants_are_written_without_what_is_only_remembered():
-    one = VariantIndex([("a", "b")], "gen", ["i"], {"de": "i"}, {("x",): "i"})
-    found = decode_stored(encode_stored(one, lambda marks: b""), lambda data: {})
-    assert (found.names, found.generation, found.keys) == (one.names, one.generation, one.keys)
-    assert found.languages == one.languages
-    assert found.memo == {}
-
-
-@given(st.binary(max_size=60), st.sampled_from([b"", b"R", b"V", b"X"]))
-def test_what_is_not_ours_is_nothing(data, kind):
-    found = decode_stored(kind + data, lambda marks: {})
-    assert found is None or isinstance(found, StoredResponse | VariantIndex)
 
 
 def test_saved_bytes_and_hits_are_exact_and_survive_eviction():

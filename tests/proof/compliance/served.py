@@ -30,5 +30,5 @@ runtime = Runtime(
 )
 # no setting allows this: one visitor's cookie would reach the next
 part = runtime.part_of("http_cache")
-part.rules = replace(part.rules, options=replace(part.rules.options, cookies=True))
+part.rules = replace(part.rules, options=replace(part.rules.options, ignore_cookies=True))
 application = OpenManagerMiddleware(ProxyApp(origin), runtime=runtime)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from om_plugins.http_cache.collapsing import (
+from om_plugins.http_cache.origin.collapsing import (
     ABANDONED_S,
     BYPASS_S,
     CollapsedRequest,
@@ -139,7 +139,7 @@ def test_a_body_over_the_limit_goes_on_in_step_with_those_who_send_it():
 
 
 def test_one_who_is_stuck_is_cut_and_does_not_hold_the_others(monkeypatch):
-    monkeypatch.setattr("om_plugins.http_cache.collapsing.STALL_S", 0.05)
+    monkeypatch.setattr("om_plugins.http_cache.origin.collapsing.STALL_S", 0.05)
     request = CollapsedRequest(10)
     request.start_streaming(HEAD, "")
     stuck = request.stream()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.body import close_body
+from ...core.body import close_body
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

@@ -5,23 +5,25 @@ what becomes of the response. A 304 freshens the stored response. A stale respon
 error. A response that may be stored is copied while it passes. Everything else passes unchanged:
 the application's own iterable goes to the server, so that ``wsgi.file_wrapper`` keeps working. A
 response of an application that uses ``write()`` is never stored.
+
+Which inputs the response depends on is known at its last byte, so that is when it is stored.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..core.body import close_body, is_file_body
-from ..core.request_state import state_of
-from .body_tee import AppCall, BodyTee
-from .cache import CacheContext, CacheIntent
-from .collapsing import CollapsedRequest, CollapsePart
-from .fields import Directives, directives
-from .keys import selecting_digest
-from .rfc9111 import (
+from ...core.body import close_body, is_file_body
+from ...core.inputs import is_session
+from ...core.observed import ObservedInputs
+from ...core.request_state import state_of
+from ..cache import CacheContext, CacheIntent
+from ..fields import Directives, directives
+from ..keys import remove_query
+from ..rfc9111 import (
     CacheVerdict,
     ForwardReason,
     Headers,
@@ -31,16 +33,22 @@ from .rfc9111 import (
     same_response,
     update_headers,
 )
-from .stored_response import (
-    MemoryEntry,
+from ..store import Selection
+from ..stored_response import (
     StoredResponse,
     add_date,
     build_response,
     split_at_nonce,
     weaken_etag,
 )
+from .body_tee import AppCall, BodyTee
+from .collapsing import CollapsedRequest, CollapsePart
+from .downstream import address_to_one, declare_inputs
+from .explanations import Explanation, quote_detail
+from .front_request import FrontRequest, KeepingTerms, join_terms
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger("om_plugins")
@@ -48,6 +56,10 @@ logger = logging.getLogger("om_plugins")
 Details = Iterable[tuple[str, object]]
 
 _ERRORS = frozenset({500, 502, 503, 504})
+_FOR_A_WHILE = frozenset({408, 425, 429})
+"""Errors that say nothing about the page: the stored one stays, as it does after a 5xx."""
+_NOT_FOR_CACHES = frozenset({"status", "no-store", "private", "no-freshness"})
+"""Why a response is not stored in caches further out either."""
 _NO_DIRECTIVES: Directives = {}
 
 
@@ -58,8 +70,8 @@ class OriginFetch:
         context: of the cache.
         environ, start_response: the request.
         key: of its address.
-        entry: a stored response that must not be used without asking, if there is one.
-        reason: why the application is asked.
+        selected: what is stored for it: a response that must not be used without asking, or none,
+            and why the application is asked.
         background: no client waits; the response is only stored.
 
     Attributes:
@@ -72,8 +84,7 @@ class OriginFetch:
         environ: WSGIEnvironment,
         start_response: StartResponse,
         key: str,
-        entry: MemoryEntry | None,
-        reason: ForwardReason,
+        selected: Selection,
         *,
         background: bool = False,
     ) -> None:
@@ -81,16 +92,21 @@ class OriginFetch:
         self._context = context
         self._environ = environ
         self._state = state_of(environ)
-        self._key = key
-        self._entry = entry
-        self._reason = reason
+        self._address = self._key = key
+        self._entry = selected.entry
+        self._reason = selected.reason
+        self._front = FrontRequest(environ, context.inputs)
+        self._query_left_out = context.ignores_query(environ)
         self._intent = CacheIntent(self.collapse)
         self._start_response = start_response
         self._background = background
         self._get = environ["REQUEST_METHOD"] == "GET"
-        self._part = CollapsePart(context.collapser, key)
-        self._joined: CollapsedRequest | None = None
-        self._alone = False
+        names, cookies = context.collapser.recall(key) or (selected.names, selected.cookies)
+        group = self._front.digest(names)
+        self._part = CollapsePart(context.collapser, f"{key}\n{group}" if group else key)
+        self._joined: tuple[StoredResponse, Iterator[bytes] | None] | None = None
+        self._alone = self._front.brings(cookies)
+        self._streamed: tuple[object, ...] | None = None
         self._mark = (0, 0.0)
         self._requested_at = 0.0
         self._began = 0.0
@@ -98,6 +114,7 @@ class OriginFetch:
         self._call: AppCall
         self._facts: ResponseFacts
         self._verdict: CacheVerdict
+        self._terms = KeepingTerms()
 
     @property
     def _previous(self) -> StoredResponse | None:
@@ -105,30 +122,73 @@ class OriginFetch:
         content = None if self._entry is None else self._entry.content
         return content if isinstance(content, StoredResponse) else None
 
+    @property
+    def _inputs(self) -> ObservedInputs | None:
+        """What the application looked at until now; ``None`` where that is not observed."""
+        return self._state.inputs if self._context.observes else None
+
     # --- the request ------------------------------------------------------------------------------
 
     def run(self) -> Iterable[bytes]:
         """Ask the application, or wait for another request that does."""
         known = self._context.rules.everything or self._entry is not None
-        if self._get and known and self._may_collapse():
+        if known and self._may_collapse():
             request = self._part.enter()
-            answer = None if request is None else self._follow(request)
-            if answer is not None:
-                return answer
+            found = None if request is None else self._wait(request)
+            if found is not None:
+                return self._send_found(found, self._start_response)
         return self._call_app()
 
     def collapse(self) -> bool:
-        """Join another request that is fetching this response; see :class:`.CacheIntent`."""
-        if self._part.led or self._alone or not self._get or self._background:
+        """Wait for another request that is fetching this response; see :class:`.CacheIntent`."""
+        if self._part.led or self._background or not self._may_collapse():
             return False
-        if not self._may_collapse():
-            return False
-        self._joined = self._part.enter()
+        inputs = self._inputs
+        if inputs is not None and (inputs.refused or inputs.session_changed):
+            return False  # the hooks of this request began an answer of its own
+        request = self._part.enter()
+        if request is not None:
+            self._joined = self._wait(request)
         return self._joined is not None
 
     def _may_collapse(self) -> bool:
         """Whether this request may wait for another, and others for this one."""
-        return "HTTP_RANGE" not in self._environ and "HTTP_AUTHORIZATION" not in self._environ
+        environ = self._environ
+        if not self._get or self._alone or self._reason is ForwardReason.BYPASS:
+            return False
+        if "HTTP_RANGE" in environ or "HTTP_AUTHORIZATION" in environ:
+            return False
+        return self._context.observes or not self._context.inputs.brings_identity(environ)
+
+    def _wait(
+        self, request: CollapsedRequest
+    ) -> tuple[StoredResponse, Iterator[bytes] | None] | None:
+        """Wait, once, for another request's response; ``None`` when it is not for this client."""
+        self._alone = True
+        conditional = (
+            "HTTP_IF_NONE_MATCH" in self._environ or "HTTP_IF_MODIFIED_SINCE" in self._environ
+        )
+        return self._part.follow(
+            request,
+            self._front,
+            self._context.rules.wait_s,
+            may_stream=not (conditional or self._background),
+            fits=self._state.fits,
+        )
+
+    def _send_found(
+        self,
+        found: tuple[StoredResponse, Iterator[bytes] | None],
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Answer with another request's response."""
+        context, (response, body) = self._context, found
+        context.store.count("coalesced")
+        status_header = context.status_header([("fwd", self._reason), ("collapsed", True)])
+        if body is None:
+            return context.send(self._environ, start_response, response, status_header)
+        start_response(response.status, [*response.sent_headers, ("Age", "0"), *status_header])
+        return body
 
     def _call_app(self) -> Iterable[bytes]:
         context, environ = self._context, self._environ
@@ -136,6 +196,8 @@ class OriginFetch:
         self._requested_at = context.clock.time()
         self._began = context.clock.monotonic()
         self._state.cache_intent = self._intent
+        if self._query_left_out and not context.observes:
+            environ = remove_query(environ)  # what the host looks at cannot be observed
         self._call = call = AppCall(
             context.app, environ, self._start_response, self._hold_marks, self._note_write
         )
@@ -195,6 +257,8 @@ class OriginFetch:
     def _note_write(self) -> None:
         """Note that the application sends by ``write()``; such a response is never stored."""
         self._context.store.count_refusal("write")
+        self._read_facts()
+        self._declare()
         self._end(private=True)
 
     def _send(self, response: StoredResponse, details: Details) -> Iterable[bytes]:
@@ -203,35 +267,32 @@ class OriginFetch:
         status_header = context.status_header(details)
         return context.send(self._environ, self._start_response, response, status_header)
 
-    def _status_header(self, *, stored: bool = False) -> list[tuple[str, str]]:
-        context = self._context
-        if not (context.rules.everything or self._intent.allowed or self._entry is not None):
+    def _status_header(self, *, stored: bool = False, detail: str = "") -> list[tuple[str, str]]:
+        context, intent = self._context, self._intent
+        marked = intent.allowed or bool(intent.refused)
+        if not (context.rules.everything or marked or self._entry is not None):
             return []
         details: list[tuple[str, object]] = [("fwd", self._reason)]
         if self._call.conditional:
             details.append(("fwd-status", self._facts.status))
         if stored:
             details.append(("stored", True))
+        if detail and context.rules.detail:
+            details.append(("detail", quote_detail(detail)))
         return context.status_header(details)
 
     # --- the response -----------------------------------------------------------------------------
 
     def _handle_response(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        if self._joined is not None and not self._call.sent:
-            return self._follow_joined(body)
         call = self._call
+        if self._joined is not None:
+            if not call.sent and call.status.startswith("200"):
+                return self._send_joined(body)
+            self._leave()  # a hook answered in place of the view
         if call.sent or not call.status:
             self._end(private=True)
             return body
-        code = _parse_code(call.status)
-        self._facts = facts = ResponseFacts(
-            code,
-            call.headers,
-            authorized="HTTP_AUTHORIZATION" in self._environ,
-            no_store="no-store" in request_directives(self._environ),
-            requested_at=self._requested_at,
-            received_at=self._context.clock.time(),
-        )
+        code = self._read_facts()
         if call.conditional and code == 304 and self._entry is not None:
             return self._handle_not_modified(body)
         if code in _ERRORS:
@@ -239,36 +300,96 @@ class OriginFetch:
             if answer is not None:
                 close_body(body)
                 return answer
+        objection = self._find_objection(body)
         if not self._get:
             return self._handle_head(body)
-        self._verdict = judge(facts, self._context.rules.options_for(self._key))
-        reason = self._find_objection(body) or self._verdict.refused
-        if reason:
-            return self._pass_through(body, reason)
+        if objection:
+            return self._pass_through(body, objection)
         return self._store_while_sending(body)
 
+    def _read_facts(self) -> int:
+        """Judge the head of the response, and return its status code."""
+        inputs = self._inputs
+        looked = () if inputs is None else (*inputs.counted, *inputs.known)
+        code = _parse_code(self._call.status)
+        self._facts = ResponseFacts(
+            code,
+            self._call.headers,
+            authorized="HTTP_AUTHORIZATION" in self._environ,
+            no_store="no-store" in request_directives(self._environ),
+            # Flask names Cookie in Vary when code looks at the session, whichever keys it reads
+            knows_cookies=any(map(is_session, looked)),
+            requested_at=self._requested_at,
+            received_at=self._context.clock.time(),
+        )
+        self._verdict = self._judge(self._facts)
+        return code
+
+    def _judge(self, facts: ResponseFacts) -> CacheVerdict:
+        return judge(facts, self._context.rules.options_for(self._key))
+
     def _find_objection(self, body: object) -> str:
-        """Return why the response is not stored, beyond what its headers say; "" for no reason."""
+        """Return why the response is not stored; "" for no reason."""
         context = self._context
-        if self._intent.refused:
-            return self._intent.refused
         if not (context.rules.everything or self._intent.allowed):
-            return "not-shared"
-        if not context.rules.may_store(self._key):
-            return "route"
-        if self._reason is ForwardReason.BYPASS or "HTTP_RANGE" in self._environ:
-            return "request"
+            return self._intent.refused or "not-shared"
+        if self._intent.allowed and not self._intent.query:
+            self._query_left_out = True
+        self._terms = self._find_terms(self._verdict)
         wrapper = self._environ.get("wsgi.file_wrapper")
-        if wrapper is not None and is_file_body(wrapper, body):
-            return "file"  # the server sends it faster than this cache could
         length = _declared_length(self._facts)
-        if length is not None and length > context.rules.max_body:
-            return "size"
-        encoded = "content-encoding" in self._facts.fields
-        if encoded and self._state.page_nonce is not None:
+        encoded = "content-encoding" in self._facts.fields and self._state.page_nonce is not None
+        if encoded:
             context.warn_compressed(self._key)
-            return "nonce"  # it cannot be found in an encoded body
-        return ""
+        table = (
+            (bool(self._intent.refused), self._intent.refused),
+            (not context.rules.may_store(self._key), "route"),
+            (self._reason is ForwardReason.BYPASS and not self._terms.refused, "request"),
+            ("HTTP_RANGE" in self._environ, "request"),
+            # the server sends it faster than this cache could
+            (wrapper is not None and is_file_body(wrapper, body), "file"),
+            (length is not None and length > context.rules.max_body, "size"),
+            (encoded, "nonce"),  # it cannot be found in an encoded body
+            (bool(self._verdict.refused), self._verdict.refused),
+            (self._is_error_of_one(), "error"),
+            (bool(self._terms.refused), self._terms.refused),
+        )
+        return next((reason for refused, reason in table if refused), "")
+
+    def _find_terms(self, verdict: CacheVerdict) -> KeepingTerms:
+        return self._front.find_terms(
+            self._inputs,
+            verdict,
+            cookie_variants=self._context.rules.cookies,
+            query_left_out=self._query_left_out,
+        )
+
+    def _is_error_of_one(self) -> bool:
+        """Whether the response is an error that its view did not mean for all."""
+        failed = self._facts.status >= 400 and self._inputs is not None
+        return failed and not self._state.view_freshness
+
+    def _declare(self) -> None:
+        """Tell caches further out, in the headers that are held back, what code looked at."""
+        if self._context.rules.everything or self._intent.allowed:
+            self._call.headers = self._add_inputs(list(self._call.headers))
+
+    def _add_inputs(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        inputs, facts, verdict = self._inputs, self._facts, self._verdict
+        if inputs is None:
+            return headers
+        if facts.status == 304:
+            whole = ResponseFacts(200, facts.headers, received_at=facts.received_at)
+            verdict = self._judge(whole)
+        if verdict.refused in _NOT_FOR_CACHES:
+            return headers
+        looks = self._terms.looks
+        return declare_inputs(
+            headers,
+            inputs.counted if looks is None else looks.counted,
+            personal=bool(inputs.refused) or inputs.session_changed,
+            ours=self._intent.control,
+        )
 
     def _handle_not_modified(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Freshen the stored response, which the application says is still valid."""
@@ -284,16 +405,17 @@ class OriginFetch:
             news = [(name, value.replace(nonce, previous.nonce)) for name, value in news]
         authorized = facts.authorized and not previous.verdict.public
         response = self._freshen(previous, news, authorized=authorized)
-        reason = response.verdict.refused or self._intent.refused
+        reason = response.verdict.refused or self._intent.refused or self._terms.refused
         context.store.count("validated")
         if reason:
             context.store.count_refusal(reason)
             self._delete_entry()
             self._end(private=True)
         else:
-            context.save(self._key, response, self._environ, self._mark)
+            self._save(response)
             self._end(response)
             self.result = "validated"
+        self._explain(reason)
         details = [("fwd", ForwardReason.STALE), ("fwd-status", 304)]
         return self._send(response, details)
 
@@ -305,17 +427,35 @@ class OriginFetch:
             previous.code,
             update_headers(previous.headers, news),
             authorized=authorized,
+            knows_cookies=self._facts.knows_cookies or previous.looks is not None,
             requested_at=self._requested_at,
             received_at=self._facts.received_at,
         )
-        return build_response(
-            previous.status,
+        verdict = self._judge(facts)
+        self._terms = join_terms(self._find_terms(verdict), previous)
+        return self._build(previous.status, facts, verdict, previous.body, previous)
+
+    def _build(
+        self,
+        status: str,
+        facts: ResponseFacts,
+        verdict: CacheVerdict,
+        body: bytes,
+        previous: StoredResponse | None = None,
+    ) -> StoredResponse:
+        """Build the stored form of a response, under the terms that are known now."""
+        response = build_response(
+            status,
             facts,
-            judge(facts, self._context.rules.options_for(self._key)),
-            previous.body,
+            verdict,
+            body,
             previous=previous,
             make_private=self._context.hooks.make_private,
+            declare=self._add_inputs,
         )
+        terms = self._terms
+        response.names, response.cookies, response.looks = terms.names, terms.cookies, terms.looks
+        return response
 
     def _cover_error(self, code: int) -> Iterable[bytes] | None:
         """Answer with a stale response in place of an error (RFC 5861 section 4).
@@ -358,27 +498,59 @@ class OriginFetch:
             if same and (length is None or length == str(previous.size)):
                 news = add_date(facts.headers, facts.received_at)
                 response = self._freshen(previous, news, authorized=False)
-                if not response.verdict.refused:
-                    self._context.save(self._key, response, self._environ, self._mark)
+                if not (response.verdict.refused or self._terms.refused):
+                    self._save(response)
             else:
                 self._delete_entry()
         self._end(private=True)
+        self._declare()
         self._call.send(self._status_header())
         return body
 
     def _pass_through(self, body: Iterable[bytes], reason: str) -> Iterable[bytes]:
         """Send a response that is not stored as it came."""
         context, status = self._context, self._facts.status
-        self.result = "failed" if status >= 500 else "refused"
+        passing = status >= 500 or status in _FOR_A_WHILE
+        self.result = "failed" if passing else "refused"
         if reason != "request":
             context.store.count_refusal(reason)
-        if self._entry is not None and status < 500 and "HTTP_RANGE" not in self._environ:
+        if self._entry is not None and not passing and "HTTP_RANGE" not in self._environ:
             self._delete_entry()  # the application's new response is not for everybody
-        self._end(private=status < 500)
-        self._call.send(self._status_header())
+        self._learn()
+        self._end(private=status < 500 and reason != "cookie-read")
+        self._explain(reason)
+        self._declare()
+        self._call.send(self._status_header(detail=self._describe(reason)))
         if status == 304 and self._entry is None and context.rules.everything:
             self._fetch_whole_later()
         return body
+
+    def _describe(self, reason: str) -> str:
+        """Return the sentence that explains a reason; "" when the word says it all."""
+        return self._terms.detail if reason and reason == self._terms.refused else ""
+
+    def _explain(self, reason: str) -> None:
+        """Remember for operators what became of the response."""
+        if reason == "not-shared":
+            return
+        terms = self._terms
+        self._context.explanations.add(
+            Explanation(
+                str(self._front.environ.get("SCRIPT_NAME", ""))
+                + str(self._front.environ.get("PATH_INFO", "")),
+                self._facts.status,
+                not reason,
+                reason,
+                self._describe(reason),
+                terms.names,
+                terms.cookies,
+                terms.where,
+            )
+        )
+
+    def _learn(self) -> None:
+        """Let requests wait only for those that agree with them in what this one looked at."""
+        self._context.collapser.learn(self._address, self._terms.names, self._terms.cookies)
 
     def _delete_entry(self) -> None:
         assert self._entry is not None  # noqa: S101 - for mypy
@@ -387,20 +559,21 @@ class OriginFetch:
     def _fetch_whole_later(self) -> None:
         """Fetch a page that a client has and this cache has not, for the next client."""
         whole = ResponseFacts(200, self._facts.headers, received_at=self._facts.received_at)
-        verdict = judge(whole, self._context.rules.options_for(self._key))
-        if not verdict.refused and not self._intent.refused:
-            self._context.refresh(self._key, self._environ, None)
+        terms = self._find_terms(self._judge(whole))
+        if not (self._judge(whole).refused or self._intent.refused or terms.refused):
+            self._context.refresh(self._key, self._front.environ, None, terms.looks)
 
     # --- storing ----------------------------------------------------------------------------------
 
     def _store_while_sending(self, body: Iterable[bytes]) -> Iterable[bytes]:
         context, environ, facts, verdict = self._context, self._environ, self._facts, self._verdict
         if not self._intent.query:
-            self._key = context.keys.build_without_query(environ) or self._key
-        head = build_response(self._call.status, facts, verdict, b"")
+            self._key = context.keys.build_without_query(self._front.environ) or self._key
+        head = self._build(self._call.status, facts, verdict, b"")
         led = self._part.led
         if led is not None and self._may_stream():
-            led.start_streaming(head, selecting_digest(verdict.vary, environ))
+            led.start_streaming(head, self._front.digest(head.names) or "")
+            self._streamed = self._count_looks()
         length = 0 if facts.status in (204, 205) else _declared_length(facts)
         tee = BodyTee(body, self, length, context.rules.max_body)
         conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
@@ -410,6 +583,7 @@ class OriginFetch:
             and matches(environ, verdict.etag, verdict.modified, head.date)
         ):
             return self._answer_known(tee, head)
+        self._declare()
         hooks = context.hooks
         if self._state.page_nonce is not None:
             self._state.stitched = True  # tells the layer of headers that this cache renews it
@@ -441,30 +615,59 @@ class OriginFetch:
     def receive(self, chunk: bytes) -> None:
         """See :class:`.TeeTarget`."""
         led = self._part.led
-        if led is not None:
-            led.add(chunk)
+        if led is None:
+            return
+        if self._streamed is not None and self._count_looks() != self._streamed:
+            led.stop_streaming()  # from here on, the body may depend on this request alone
+            self._streamed = None
+        led.add(chunk)
+
+    def _count_looks(self) -> tuple[object, ...]:
+        """Return what changes with every look at another input."""
+        inputs = self._inputs
+        if inputs is None:
+            return ()
+        return (
+            len(inputs.counted), len(inputs.parameters), inputs.refused, inputs.session_changed,
+        )  # fmt: skip
 
     def complete(self, body: bytes) -> None:
         """Store the response: its whole body is there."""
         context = self._context
+        self._terms = self._find_terms(self._verdict)
         response: StoredResponse | None
-        response = build_response(self._call.status, self._facts, self._verdict, body)
+        response = self._build(self._call.status, self._facts, self._verdict, body)
         response.tags = self._intent.tags
         response.fetch_s = context.clock.monotonic() - self._began
         response.marks = self._marks | self._state.marks()
-        reason = self._intent.refused
+        reason = self._intent.refused or self._terms.refused
         nonce = self._state.page_nonce
         if nonce is not None:
             response = split_at_nonce(response, nonce, context.hooks.make_private)
             reason = reason or ("" if response is not None else "nonce")
+        self._learn()
         if reason or response is None:
             context.store.count_refusal(reason)
             self.result = "refused"
-            self._end(private=True)
-            return
-        saved = context.save(self._key, response, self._environ, self._mark)
-        self.result = "stored" if saved else "refused"
-        self._end(response)
+            if self._entry is not None:
+                self._delete_entry()
+            self._end(private=reason != "cookie-read")
+        else:
+            self.result = "stored" if self._save(response) else "refused"
+            self._end(response)
+        self._explain(reason)
+
+    def _save(self, response: StoredResponse) -> bool:
+        """Save a response under what its own request looked at."""
+        context = self._context
+        self._part.allow()
+        saved = context.store.save_selected(
+            self._key, response, self._front.environ, self._mark, context.rules.variants
+        )
+        entry = self._entry
+        if entry is not None and response.looks is not None and saved != str(entry.ident):
+            self._delete_entry()  # the page depends on other inputs, or has other values, now
+        return bool(saved)
 
     def abort(self, reason: str) -> None:
         """See :class:`.TeeTarget`."""
@@ -489,39 +692,32 @@ class OriginFetch:
         failed: bool = False,
     ) -> None:
         """Release the requests that wait for this one."""
-        selects = "" if stored is None else selecting_digest(stored.verdict.vary, self._environ)
+        selects = "" if stored is None else self._front.digest(stored.names) or ""
         self._part.end(stored, selects, private=private, failed=failed)
 
     # --- following another request ----------------------------------------------------------------
 
-    def _follow_joined(self, own: Iterable[bytes]) -> Iterable[bytes]:
-        """Drop this request's own response and send that of the request that it joined."""
+    def _send_joined(self, own: Iterable[bytes]) -> Iterable[bytes]:
+        """Drop this request's own response, and send the other one with its own cookies."""
         close_body(own)
-        request, self._joined = self._joined, None
-        assert request is not None  # noqa: S101 - for mypy
-        answer = self._follow(request)
-        if answer is not None:
-            return answer
-        self._alone = True
-        self._intent = CacheIntent(self.collapse)
-        return self._call_app()
+        found, self._joined = self._joined, None
+        assert found is not None  # noqa: S101 - for mypy
+        cookies = [one for one in self._call.headers if one[0].lower() == "set-cookie"]
+        if not cookies:
+            return self._send_found(found, self._start_response)
 
-    def _follow(self, request: CollapsedRequest) -> Iterable[bytes] | None:
-        """Answer with another request's response; ``None`` when it is not for this client."""
-        context, environ = self._context, self._environ
-        conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
-        may_stream = not (conditional or self._background)
-        found = self._part.follow(request, environ, context.rules.wait_s, may_stream=may_stream)
-        if found is None:
-            return None
-        response, body = found
-        context.store.count("coalesced")
-        details = [("fwd", self._reason), ("collapsed", True)]
-        if body is None:
-            return self._send(response, details)
-        headers = [*response.headers, ("Age", "0"), *context.status_header(details)]
-        self._start_response(response.status, headers)
-        return body
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+        ) -> Any:
+            return self._start_response(status, address_to_one(headers, cookies))
+
+        return self._send_found(found, start)
+
+    def _leave(self) -> None:
+        """Do not send the other request's response after all."""
+        found, self._joined = self._joined, None
+        if found is not None and found[1] is not None:
+            close_body(found[1])
 
 
 def request_directives(environ: WSGIEnvironment) -> Directives:

@@ -1,8 +1,9 @@
 """Request collapsing: of all requests that miss at one address, one goes to the application.
 
 The others wait for its response, for a bounded time (RFC 9111 section 4, RFC 9211 section 2.6). A
-response that may be shared is streamed to them while it arrives. After one that may not, they go to
-the application themselves, and for a minute no request waits at this address.
+response that may be shared is streamed to them while it arrives, if they agree with its request in
+what the application looked at. After a response that may not be shared, they go to the application
+themselves, and for a minute no request waits at this address.
 
 Only the leader's thread reads the application's body, because the body may need the thread or
 context that made it.
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from typing import Any
 
-from ..protocols import Clock
-from .keys import selecting_digest
-from .stored_response import StoredResponse
+from ...protocols import Clock
+from ..stored_response import StoredResponse
+from .front_request import FrontRequest
 
 BYPASS_S = 60.0
 """How long no request waits at an address whose last response could not be shared."""
@@ -26,6 +28,10 @@ ABANDONED_S = 300.0
 STALL_S = 30.0
 """How long the leader waits for a slow follower, and a follower for the next chunk."""
 _MOST_BYPASSED = 10_000
+_MOST_LEARNED = 10_000
+
+Known = tuple[tuple[str, ...], tuple[str, ...]]
+"""The inputs that select the last response of an address, and the cookies that none may bring."""
 
 
 class CutOffError(Exception):
@@ -58,7 +64,7 @@ class CollapsedRequest:
     Attributes:
         outcome: what is known of the response so far.
         head: the response without its body, once followers may stream it.
-        selects: the digest of the request fields that selected the response.
+        selects: the digest of the inputs that selected the response.
         stored: the whole response, once it was stored.
         failed: the body ended before its end.
     """
@@ -92,6 +98,18 @@ class CollapsedRequest:
             self.outcome = CollapseOutcome.STREAMING
             self.head = head
             self.selects = selects
+            self._changed.notify_all()
+
+    def stop_streaming(self) -> None:
+        """Cut all followers off: the rest of the body is not for them.
+
+        Those who still wait get the whole response, if they agree with its request to the end.
+        """
+        with self._changed:
+            for follower in self._followers:
+                follower.cut = True
+            self.outcome = CollapseOutcome.PENDING
+            self.head = None
             self._changed.notify_all()
 
     def add(self, chunk: bytes) -> None:
@@ -179,15 +197,15 @@ class CollapsedRequest:
         takes a part for the whole.
         """
         with self._changed:
-            if self._first:
+            if self._first or self.outcome is CollapseOutcome.PENDING:
                 return None
             follower = _Follower(self)
             self._followers.append(follower)
         return follower
 
-    def is_selected_by(self, environ: Mapping[str, object], response: StoredResponse) -> bool:
-        """Return whether another request selects this response, too (RFC 9111 section 4.1)."""
-        return selecting_digest(response.verdict.vary, environ) == self.selects
+    def is_selected_by(self, front: FrontRequest, response: StoredResponse) -> bool:
+        """Return whether another request agrees with what the leader looked at."""
+        return front.digest(response.names) == self.selects and not front.brings(response.cookies)
 
     def next_chunk(self, follower: _Follower) -> bytes | None:
         with self._changed:
@@ -249,6 +267,7 @@ class RequestCollapser:
         self._lock = threading.Lock()
         self._requests: dict[str, CollapsedRequest] = {}
         self._bypassed: OrderedDict[str, float] = OrderedDict()
+        self._learned: OrderedDict[str, Known] = OrderedDict()
 
     def after_fork(self) -> None:
         """Forget the parent's requests in a child process: they do not end there."""
@@ -301,6 +320,22 @@ class RequestCollapser:
         with self._lock:
             self._bypassed.pop(key, None)
 
+    def learn(self, key: str, names: tuple[str, ...], cookies: tuple[str, ...]) -> None:
+        """Remember what the last response of an address depended on.
+
+        Requests that differ in it do not wait for each other.
+        """
+        with self._lock:
+            self._learned.pop(key, None)
+            if names or cookies:
+                self._learned[key] = names, cookies
+                if len(self._learned) > _MOST_LEARNED:
+                    self._learned.popitem(last=False)
+
+    def recall(self, key: str) -> Known | None:
+        """Return what the last response of an address depended on; ``None`` when unknown."""
+        return self._learned.get(key)
+
 
 class CollapsePart:
     """The part of one request in collapsing: it leads, follows another one, or goes alone.
@@ -333,18 +368,20 @@ class CollapsePart:
     def follow(
         self,
         request: CollapsedRequest,
-        environ: Mapping[str, object],
+        front: FrontRequest,
         wait_s: float,
         *,
         may_stream: bool,
+        fits: Callable[[Mapping[str, Any]], bool],
     ) -> tuple[StoredResponse, Iterator[bytes] | None] | None:
         """Wait for another request's response.
 
         Args:
             request: what :meth:`enter` returned.
-            environ: of the request that waits.
+            front: the request that waits.
             wait_s: how many seconds it waits at most.
             may_stream: whether it can take a body that still arrives.
+            fits: whether a response with these marks may answer it.
 
         Returns:
             The response without its body, and the body as it arrives; or the whole response and
@@ -353,7 +390,7 @@ class CollapsePart:
         outcome = request.wait(wait_s)
         if outcome is CollapseOutcome.STREAMING:
             head = request.head
-            if may_stream and head is not None and request.is_selected_by(environ, head):
+            if may_stream and head is not None and request.is_selected_by(front, head):
                 body = request.stream()
                 if body is not None:
                     return head, body
@@ -363,7 +400,12 @@ class CollapsePart:
         stored = request.stored
         if outcome is not CollapseOutcome.STORED or stored is None:
             return None
-        return (stored, None) if request.is_selected_by(environ, stored) else None
+        agrees = request.is_selected_by(front, stored) and fits(stored.marks)
+        return (stored, None) if agrees else None
+
+    def allow(self) -> None:
+        """Let requests wait here again, because a response was stored."""
+        self._collapser.allow(self._key)
 
     def stop_storing(self) -> None:
         """Let no further request join, because the body is too large to be stored."""
@@ -378,7 +420,7 @@ class CollapsePart:
 
         Args:
             stored: the response, when it may be shared.
-            selects: the digest of the request fields that selected it.
+            selects: the digest of the inputs that selected it.
             private: let no request wait at this address for a minute.
             failed: the body ended before its end.
         """
