@@ -426,14 +426,16 @@ def _answer_shared(
     if not (response.get_etag()[0] or response.is_streamed or response.direct_passthrough):
         body = response.get_data().replace((current_state().page_nonce or "\n").encode(), b"")
         response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+    ours = ""
     if "Cache-Control" not in response.headers:
-        control = _build_cache_control(cache, rules, response.status_code)
+        ours = _build_cache_control(cache, rules, response.status_code)
         if inputs.identified:  # caches further out must not keep it, so neither does ours
-            control = "private, max-age=0"
-        response.headers["Cache-Control"] = control
+            ours = "private, max-age=0"
+        response.headers["Cache-Control"] = ours
     for name in rules.vary:
         response.vary.add(name)
-    intent.allow(rules.tags, query=rules.query is True)
+    # with a list of parameters, the whole query is in the key of the layer in front
+    intent.allow(rules.tags, query=rules.query is not False, control=ours)
     return response
 
 

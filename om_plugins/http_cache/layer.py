@@ -28,7 +28,8 @@ from .cache import CacheContext, HttpCachePart
 from .fields import Directives
 from .keys import FORWARDED_INPUTS, AddressKeys
 from .origin.collapsing import RequestCollapser
-from .origin.origin_fetch import OriginFetch, request_directives
+from .origin.origin_fetch import OriginFetch
+from .origin.response_judge import request_directives
 from .purges import Purge
 from .rfc9111 import CacheVerdict, ForwardReason, Headers, allows, is_unsafe
 from .store import Selection

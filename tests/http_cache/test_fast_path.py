@@ -53,7 +53,7 @@ class Site:
         self.runs = 0
 
         @app.get("/page")
-        @om.cached(stale_time=60, shared=True)
+        @om.cached(stale_time=60, shared=True, negative_time=60)
         def page():
             self.runs += 1
             return view(app)
@@ -185,7 +185,7 @@ def test_what_the_view_changed_is_kept():
     @app.get("/page")
     @om.csp(update={"img-src": ["https://cdn.example"]})
     @om.headers({"Referrer-Policy": "no-referrer"})
-    @om.cached(stale_time=60, shared=True)
+    @om.cached(stale_time=60, shared=True, negative_time=60)
     def page():
         return "page"
 

@@ -13,42 +13,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...core.body import close_body, is_file_body
-from ...core.inputs import is_session
-from ...core.observed import ObservedInputs
+from ...core.body import close_body
 from ...core.request_state import state_of
 from ..cache import CacheContext, CacheIntent
-from ..fields import Directives, directives
 from ..keys import remove_query
 from ..rfc9111 import (
-    CacheVerdict,
     ForwardReason,
     Headers,
     ResponseFacts,
-    judge,
     matches,
     same_response,
     update_headers,
 )
 from ..store import Selection
-from ..stored_response import (
-    StoredResponse,
-    add_date,
-    build_response,
-    split_at_nonce,
-    weaken_etag,
-)
+from ..stored_response import StoredResponse, add_date, split_at_nonce, weaken_etag
 from .body_tee import AppCall, BodyTee
-from .collapsing import CollapsedRequest, CollapsePart
-from .downstream import address_to_one, declare_inputs
-from .explanations import Explanation, quote_detail
-from .front_request import FrontRequest, KeepingTerms, join_terms
+from .crowd import Crowd
+from .explanations import quote_detail
+from .front_request import FrontRequest
+from .response_judge import ResponseJudge, declared_length
 
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger("om_plugins")
@@ -58,9 +46,6 @@ Details = Iterable[tuple[str, object]]
 _ERRORS = frozenset({500, 502, 503, 504})
 _FOR_A_WHILE = frozenset({408, 425, 429})
 """Errors that say nothing about the page: the stored one stays, as it does after a 5xx."""
-_NOT_FOR_CACHES = frozenset({"status", "no-store", "private", "no-freshness"})
-"""Why a response is not stored in caches further out either."""
-_NO_DIRECTIVES: Directives = {}
 
 
 class OriginFetch:
@@ -92,29 +77,22 @@ class OriginFetch:
         self._context = context
         self._environ = environ
         self._state = state_of(environ)
-        self._address = self._key = key
+        self._key = key
         self._entry = selected.entry
         self._reason = selected.reason
         self._front = FrontRequest(environ, context.inputs)
-        self._query_left_out = context.ignores_query(environ)
-        self._intent = CacheIntent(self.collapse)
+        self._crowd = Crowd(context, environ, self._front, key, selected, background=background)
+        self._part = self._crowd.part
+        self._intent = CacheIntent(self._crowd.collapse)
+        self._judge = ResponseJudge(context, environ, self._front, self._intent, key)
         self._start_response = start_response
-        self._background = background
         self._get = environ["REQUEST_METHOD"] == "GET"
-        names, cookies = context.collapser.recall(key) or (selected.names, selected.cookies)
-        group = self._front.digest(names)
-        self._part = CollapsePart(context.collapser, f"{key}\n{group}" if group else key)
-        self._joined: tuple[StoredResponse, Iterator[bytes] | None] | None = None
-        self._alone = self._front.brings(cookies)
         self._streamed: tuple[object, ...] | None = None
         self._mark = (0, 0.0)
         self._requested_at = 0.0
         self._began = 0.0
         self._marks: dict[str, Any] = {}
         self._call: AppCall
-        self._facts: ResponseFacts
-        self._verdict: CacheVerdict
-        self._terms = KeepingTerms()
 
     @property
     def _previous(self) -> StoredResponse | None:
@@ -122,73 +100,14 @@ class OriginFetch:
         content = None if self._entry is None else self._entry.content
         return content if isinstance(content, StoredResponse) else None
 
-    @property
-    def _inputs(self) -> ObservedInputs | None:
-        """What the application looked at until now; ``None`` where that is not observed."""
-        return self._state.inputs if self._context.observes else None
-
     # --- the request ------------------------------------------------------------------------------
 
     def run(self) -> Iterable[bytes]:
         """Ask the application, or wait for another request that does."""
         known = self._context.rules.everything or self._entry is not None
-        if known and self._may_collapse():
-            request = self._part.enter()
-            found = None if request is None else self._wait(request)
-            if found is not None:
-                return self._send_found(found, self._start_response)
+        if known and self._crowd.wait():
+            return self._crowd.send(self._start_response)
         return self._call_app()
-
-    def collapse(self) -> bool:
-        """Wait for another request that is fetching this response; see :class:`.CacheIntent`."""
-        if self._part.led or self._background or not self._may_collapse():
-            return False
-        inputs = self._inputs
-        if inputs is not None and (inputs.refused or inputs.session_changed):
-            return False  # the hooks of this request began an answer of its own
-        request = self._part.enter()
-        if request is not None:
-            self._joined = self._wait(request)
-        return self._joined is not None
-
-    def _may_collapse(self) -> bool:
-        """Whether this request may wait for another, and others for this one."""
-        environ = self._environ
-        if not self._get or self._alone or self._reason is ForwardReason.BYPASS:
-            return False
-        if "HTTP_RANGE" in environ or "HTTP_AUTHORIZATION" in environ:
-            return False
-        return self._context.observes or not self._context.inputs.brings_identity(environ)
-
-    def _wait(
-        self, request: CollapsedRequest
-    ) -> tuple[StoredResponse, Iterator[bytes] | None] | None:
-        """Wait, once, for another request's response; ``None`` when it is not for this client."""
-        self._alone = True
-        conditional = (
-            "HTTP_IF_NONE_MATCH" in self._environ or "HTTP_IF_MODIFIED_SINCE" in self._environ
-        )
-        return self._part.follow(
-            request,
-            self._front,
-            self._context.rules.wait_s,
-            may_stream=not (conditional or self._background),
-            fits=self._state.fits,
-        )
-
-    def _send_found(
-        self,
-        found: tuple[StoredResponse, Iterator[bytes] | None],
-        start_response: StartResponse,
-    ) -> Iterable[bytes]:
-        """Answer with another request's response."""
-        context, (response, body) = self._context, found
-        context.store.count("coalesced")
-        status_header = context.status_header([("fwd", self._reason), ("collapsed", True)])
-        if body is None:
-            return context.send(self._environ, start_response, response, status_header)
-        start_response(response.status, [*response.sent_headers, ("Age", "0"), *status_header])
-        return body
 
     def _call_app(self) -> Iterable[bytes]:
         context, environ = self._context, self._environ
@@ -196,7 +115,7 @@ class OriginFetch:
         self._requested_at = context.clock.time()
         self._began = context.clock.monotonic()
         self._state.cache_intent = self._intent
-        if self._query_left_out and not context.observes:
+        if self._judge.query_left_out and not context.observes:
             environ = remove_query(environ)  # what the host looks at cannot be observed
         self._call = call = AppCall(
             context.app, environ, self._start_response, self._hold_marks, self._note_write
@@ -245,7 +164,7 @@ class OriginFetch:
         If not, keep its marks.
         """
         known = self._context.rules.everything or self._part.led or self._entry is not None
-        if not (known or self._intent.allowed or self._joined is not None):
+        if not (known or self._intent.allowed or self._crowd.found is not None):
             return True
         # the framework's request is gone when the outer layers ask for the route
         rule = getattr(self._environ.get("werkzeug.request"), "url_rule", None)
@@ -257,7 +176,7 @@ class OriginFetch:
     def _note_write(self) -> None:
         """Note that the application sends by ``write()``; such a response is never stored."""
         self._context.store.count_refusal("write")
-        self._read_facts()
+        self._read_head()
         self._declare()
         self._end(private=True)
 
@@ -274,7 +193,7 @@ class OriginFetch:
             return []
         details: list[tuple[str, object]] = [("fwd", self._reason)]
         if self._call.conditional:
-            details.append(("fwd-status", self._facts.status))
+            details.append(("fwd-status", self._judge.facts.status))
         if stored:
             details.append(("stored", True))
         if detail and context.rules.detail:
@@ -284,15 +203,17 @@ class OriginFetch:
     # --- the response -----------------------------------------------------------------------------
 
     def _handle_response(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        call = self._call
-        if self._joined is not None:
+        call, judge = self._call, self._judge
+        if self._crowd.found is not None:
             if not call.sent and call.status.startswith("200"):
-                return self._send_joined(body)
-            self._leave()  # a hook answered in place of the view
+                close_body(body)
+                return self._crowd.send(self._start_response, call.headers)
+            self._crowd.leave()  # a hook answered in place of the view
         if call.sent or not call.status:
             self._end(private=True)
             return body
-        code = self._read_facts()
+        self._read_head()
+        code = judge.facts.status
         if call.conditional and code == 304 and self._entry is not None:
             return self._handle_not_modified(body)
         if code in _ERRORS:
@@ -300,101 +221,25 @@ class OriginFetch:
             if answer is not None:
                 close_body(body)
                 return answer
-        objection = self._find_objection(body)
+        objection = judge.find_objection(body, self._reason)
         if not self._get:
             return self._handle_head(body)
         if objection:
             return self._pass_through(body, objection)
         return self._store_while_sending(body)
 
-    def _read_facts(self) -> int:
-        """Judge the head of the response, and return its status code."""
-        inputs = self._inputs
-        looked = () if inputs is None else (*inputs.counted, *inputs.known)
-        code = _parse_code(self._call.status)
-        self._facts = ResponseFacts(
-            code,
-            self._call.headers,
-            authorized="HTTP_AUTHORIZATION" in self._environ,
-            no_store="no-store" in request_directives(self._environ),
-            # Flask names Cookie in Vary when code looks at the session, whichever keys it reads
-            knows_cookies=any(map(is_session, looked)),
-            requested_at=self._requested_at,
-            received_at=self._context.clock.time(),
-        )
-        self._verdict = self._judge(self._facts)
-        return code
-
-    def _judge(self, facts: ResponseFacts) -> CacheVerdict:
-        return judge(facts, self._context.rules.options_for(self._key))
-
-    def _find_objection(self, body: object) -> str:
-        """Return why the response is not stored; "" for no reason."""
-        context = self._context
-        if not (context.rules.everything or self._intent.allowed):
-            return self._intent.refused or "not-shared"
-        if self._intent.allowed and not self._intent.query:
-            self._query_left_out = True
-        self._terms = self._find_terms(self._verdict)
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        length = _declared_length(self._facts)
-        encoded = "content-encoding" in self._facts.fields and self._state.page_nonce is not None
-        if encoded:
-            context.warn_compressed(self._key)
-        table = (
-            (bool(self._intent.refused), self._intent.refused),
-            (not context.rules.may_store(self._key), "route"),
-            (self._reason is ForwardReason.BYPASS and not self._terms.refused, "request"),
-            ("HTTP_RANGE" in self._environ, "request"),
-            # the server sends it faster than this cache could
-            (wrapper is not None and is_file_body(wrapper, body), "file"),
-            (length is not None and length > context.rules.max_body, "size"),
-            (encoded, "nonce"),  # it cannot be found in an encoded body
-            (bool(self._verdict.refused), self._verdict.refused),
-            (self._is_error_of_one(), "error"),
-            (bool(self._terms.refused), self._terms.refused),
-        )
-        return next((reason for refused, reason in table if refused), "")
-
-    def _find_terms(self, verdict: CacheVerdict) -> KeepingTerms:
-        return self._front.find_terms(
-            self._inputs,
-            verdict,
-            cookie_variants=self._context.rules.cookies,
-            query_left_out=self._query_left_out,
-        )
-
-    def _is_error_of_one(self) -> bool:
-        """Whether the response is an error that its view did not mean for all."""
-        failed = self._facts.status >= 400 and self._inputs is not None
-        return failed and not self._state.view_freshness
+    def _read_head(self) -> None:
+        self._judge.read(_parse_code(self._call.status), self._call.headers, self._requested_at)
 
     def _declare(self) -> None:
         """Tell caches further out, in the headers that are held back, what code looked at."""
         if self._context.rules.everything or self._intent.allowed:
-            self._call.headers = self._add_inputs(list(self._call.headers))
-
-    def _add_inputs(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        inputs, facts, verdict = self._inputs, self._facts, self._verdict
-        if inputs is None:
-            return headers
-        if facts.status == 304:
-            whole = ResponseFacts(200, facts.headers, received_at=facts.received_at)
-            verdict = self._judge(whole)
-        if verdict.refused in _NOT_FOR_CACHES:
-            return headers
-        looks = self._terms.looks
-        return declare_inputs(
-            headers,
-            inputs.counted if looks is None else looks.counted,
-            personal=bool(inputs.refused) or inputs.session_changed,
-            ours=self._intent.control,
-        )
+            self._call.headers = self._judge.declare(list(self._call.headers))
 
     def _handle_not_modified(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Freshen the stored response, which the application says is still valid."""
         close_body(body)
-        context, previous, facts = self._context, self._previous, self._facts
+        context, previous, facts = self._context, self._previous, self._judge.facts
         assert previous is not None  # noqa: S101 - for mypy: only a response is validated
         if not same_response(previous.verdict.etag, previous.verdict.modified, facts):
             self._entry = None
@@ -405,7 +250,7 @@ class OriginFetch:
             news = [(name, value.replace(nonce, previous.nonce)) for name, value in news]
         authorized = facts.authorized and not previous.verdict.public
         response = self._freshen(previous, news, authorized=authorized)
-        reason = response.verdict.refused or self._intent.refused or self._terms.refused
+        reason = response.verdict.refused or self._intent.refused or self._judge.terms.refused
         context.store.count("validated")
         if reason:
             context.store.count_refusal(reason)
@@ -415,7 +260,7 @@ class OriginFetch:
             self._save(response)
             self._end(response)
             self.result = "validated"
-        self._explain(reason)
+        self._judge.explain(reason)
         details = [("fwd", ForwardReason.STALE), ("fwd-status", 304)]
         return self._send(response, details)
 
@@ -427,35 +272,11 @@ class OriginFetch:
             previous.code,
             update_headers(previous.headers, news),
             authorized=authorized,
-            knows_cookies=self._facts.knows_cookies or previous.looks is not None,
+            knows_cookies=self._judge.facts.knows_cookies or previous.looks is not None,
             requested_at=self._requested_at,
-            received_at=self._facts.received_at,
+            received_at=self._judge.facts.received_at,
         )
-        verdict = self._judge(facts)
-        self._terms = join_terms(self._find_terms(verdict), previous)
-        return self._build(previous.status, facts, verdict, previous.body, previous)
-
-    def _build(
-        self,
-        status: str,
-        facts: ResponseFacts,
-        verdict: CacheVerdict,
-        body: bytes,
-        previous: StoredResponse | None = None,
-    ) -> StoredResponse:
-        """Build the stored form of a response, under the terms that are known now."""
-        response = build_response(
-            status,
-            facts,
-            verdict,
-            body,
-            previous=previous,
-            make_private=self._context.hooks.make_private,
-            declare=self._add_inputs,
-        )
-        terms = self._terms
-        response.names, response.cookies, response.looks = terms.names, terms.cookies, terms.looks
-        return response
+        return self._judge.build(previous.status, facts, previous.body, previous)
 
     def _cover_error(self, code: int) -> Iterable[bytes] | None:
         """Answer with a stale response in place of an error (RFC 5861 section 4).
@@ -491,14 +312,14 @@ class OriginFetch:
 
     def _handle_head(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Freshen the stored GET by the response to a HEAD (RFC 9111 section 4.3.5)."""
-        previous, facts = self._previous, self._facts
+        previous, facts = self._previous, self._judge.facts
         if previous is not None and facts.status == previous.code:
             length = facts.one("content-length")
             same = same_response(previous.verdict.etag, previous.verdict.modified, facts)
             if same and (length is None or length == str(previous.size)):
                 news = add_date(facts.headers, facts.received_at)
                 response = self._freshen(previous, news, authorized=False)
-                if not (response.verdict.refused or self._terms.refused):
+                if not (response.verdict.refused or self._judge.terms.refused):
                     self._save(response)
             else:
                 self._delete_entry()
@@ -509,7 +330,7 @@ class OriginFetch:
 
     def _pass_through(self, body: Iterable[bytes], reason: str) -> Iterable[bytes]:
         """Send a response that is not stored as it came."""
-        context, status = self._context, self._facts.status
+        context, status = self._context, self._judge.facts.status
         passing = status >= 500 or status in _FOR_A_WHILE
         self.result = "failed" if passing else "refused"
         if reason != "request":
@@ -518,39 +339,17 @@ class OriginFetch:
             self._delete_entry()  # the application's new response is not for everybody
         self._learn()
         self._end(private=status < 500 and reason != "cookie-read")
-        self._explain(reason)
+        self._judge.explain(reason)
         self._declare()
-        self._call.send(self._status_header(detail=self._describe(reason)))
+        self._call.send(self._status_header(detail=self._judge.describe(reason)))
         if status == 304 and self._entry is None and context.rules.everything:
             self._fetch_whole_later()
         return body
 
-    def _describe(self, reason: str) -> str:
-        """Return the sentence that explains a reason; "" when the word says it all."""
-        return self._terms.detail if reason and reason == self._terms.refused else ""
-
-    def _explain(self, reason: str) -> None:
-        """Remember for operators what became of the response."""
-        if reason == "not-shared":
-            return
-        terms = self._terms
-        self._context.explanations.add(
-            Explanation(
-                str(self._front.environ.get("SCRIPT_NAME", ""))
-                + str(self._front.environ.get("PATH_INFO", "")),
-                self._facts.status,
-                not reason,
-                reason,
-                self._describe(reason),
-                terms.names,
-                terms.cookies,
-                terms.where,
-            )
-        )
-
     def _learn(self) -> None:
         """Let requests wait only for those that agree with them in what this one looked at."""
-        self._context.collapser.learn(self._address, self._terms.names, self._terms.cookies)
+        terms = self._judge.terms
+        self._crowd.learn(terms.names, terms.cookies)
 
     def _delete_entry(self) -> None:
         assert self._entry is not None  # noqa: S101 - for mypy
@@ -558,23 +357,24 @@ class OriginFetch:
 
     def _fetch_whole_later(self) -> None:
         """Fetch a page that a client has and this cache has not, for the next client."""
-        whole = ResponseFacts(200, self._facts.headers, received_at=self._facts.received_at)
-        terms = self._find_terms(self._judge(whole))
-        if not (self._judge(whole).refused or self._intent.refused or terms.refused):
+        verdict = self._judge.judge_whole()
+        terms = self._judge.find_terms(verdict)
+        if not (verdict.refused or self._intent.refused or terms.refused):
             self._context.refresh(self._key, self._front.environ, None, terms.looks)
 
     # --- storing ----------------------------------------------------------------------------------
 
     def _store_while_sending(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        context, environ, facts, verdict = self._context, self._environ, self._facts, self._verdict
+        context, environ, judge = self._context, self._environ, self._judge
+        facts, verdict = judge.facts, judge.verdict
         if not self._intent.query:
             self._key = context.keys.build_without_query(self._front.environ) or self._key
-        head = self._build(self._call.status, facts, verdict, b"")
+        head = judge.build(self._call.status, facts, b"")
         led = self._part.led
         if led is not None and self._may_stream():
             led.start_streaming(head, self._front.digest(head.names) or "")
-            self._streamed = self._count_looks()
-        length = 0 if facts.status in (204, 205) else _declared_length(facts)
+            self._streamed = judge.count_looks()
+        length = 0 if facts.status in (204, 205) else declared_length(facts)
         tee = BodyTee(body, self, length, context.rules.max_body)
         conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
         if (
@@ -603,7 +403,7 @@ class OriginFetch:
 
     def _may_stream(self) -> bool:
         """Whether followers may stream the body: not one that may still use a nonce."""
-        content_type = (self._facts.one("content-type") or "").lower()
+        content_type = (self._judge.facts.one("content-type") or "").lower()
         return "html" not in content_type and not self._state.page_nonce
 
     @property
@@ -617,30 +417,20 @@ class OriginFetch:
         led = self._part.led
         if led is None:
             return
-        if self._streamed is not None and self._count_looks() != self._streamed:
+        if self._streamed is not None and self._judge.count_looks() != self._streamed:
             led.stop_streaming()  # from here on, the body may depend on this request alone
             self._streamed = None
         led.add(chunk)
 
-    def _count_looks(self) -> tuple[object, ...]:
-        """Return what changes with every look at another input."""
-        inputs = self._inputs
-        if inputs is None:
-            return ()
-        return (
-            len(inputs.counted), len(inputs.parameters), inputs.refused, inputs.session_changed,
-        )  # fmt: skip
-
     def complete(self, body: bytes) -> None:
         """Store the response: its whole body is there."""
         context = self._context
-        self._terms = self._find_terms(self._verdict)
         response: StoredResponse | None
-        response = self._build(self._call.status, self._facts, self._verdict, body)
+        response = self._judge.build(self._call.status, self._judge.facts, body)
         response.tags = self._intent.tags
         response.fetch_s = context.clock.monotonic() - self._began
         response.marks = self._marks | self._state.marks()
-        reason = self._intent.refused or self._terms.refused
+        reason = self._intent.refused or self._judge.terms.refused
         nonce = self._state.page_nonce
         if nonce is not None:
             response = split_at_nonce(response, nonce, context.hooks.make_private)
@@ -655,7 +445,7 @@ class OriginFetch:
         else:
             self.result = "stored" if self._save(response) else "refused"
             self._end(response)
-        self._explain(reason)
+        self._judge.explain(reason)
 
     def _save(self, response: StoredResponse) -> bool:
         """Save a response under what its own request looked at."""
@@ -695,42 +485,7 @@ class OriginFetch:
         selects = "" if stored is None else self._front.digest(stored.names) or ""
         self._part.end(stored, selects, private=private, failed=failed)
 
-    # --- following another request ----------------------------------------------------------------
-
-    def _send_joined(self, own: Iterable[bytes]) -> Iterable[bytes]:
-        """Drop this request's own response, and send the other one with its own cookies."""
-        close_body(own)
-        found, self._joined = self._joined, None
-        assert found is not None  # noqa: S101 - for mypy
-        cookies = [one for one in self._call.headers if one[0].lower() == "set-cookie"]
-        if not cookies:
-            return self._send_found(found, self._start_response)
-
-        def start(
-            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
-        ) -> Any:
-            return self._start_response(status, address_to_one(headers, cookies))
-
-        return self._send_found(found, start)
-
-    def _leave(self) -> None:
-        """Do not send the other request's response after all."""
-        found, self._joined = self._joined, None
-        if found is not None and found[1] is not None:
-            close_body(found[1])
-
-
-def request_directives(environ: WSGIEnvironment) -> Directives:
-    """Parse the request's own ``Cache-Control``."""
-    value = environ.get("HTTP_CACHE_CONTROL")
-    return directives(value) if value else _NO_DIRECTIVES
-
 
 def _parse_code(status: str) -> int:
     code = status[:3]
     return int(code) if code.isascii() and code.isdigit() else 0
-
-
-def _declared_length(facts: ResponseFacts) -> int | None:
-    length = facts.one("content-length")
-    return int(length) if length is not None and length.isdigit() else None

@@ -1,0 +1,234 @@
+"""Judges the response of one request: is it stored, under which terms, and what others are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...core.body import is_file_body
+from ...core.inputs import is_session
+from ...core.observed import ObservedInputs
+from ...core.request_state import state_of
+from ..cache import CacheContext, CacheIntent
+from ..fields import Directives, directives
+from ..rfc9111 import CacheVerdict, ForwardReason, Headers, ResponseFacts, judge
+from ..stored_response import StoredResponse, build_response
+from .downstream import declare_inputs
+from .explanations import Explanation
+from .front_request import FrontRequest, KeepingTerms, join_terms
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_NOT_FOR_CACHES = frozenset({"status", "no-store", "private", "no-freshness"})
+"""Why a response is not stored in caches further out either."""
+_NO_DIRECTIVES: Directives = {}
+
+
+class ResponseJudge:
+    """Judges the response of one request.
+
+    Args:
+        context: of the cache.
+        environ: the request.
+        front: the request as this layer saw it.
+        intent: what the application's framework says about the response.
+        key: of its address.
+
+    Attributes:
+        query_left_out: the query is no part of the key.
+        facts, verdict: of the head of the response, once it was read.
+        terms: under which terms the response may be kept, by what is known until now.
+    """
+
+    def __init__(
+        self,
+        context: CacheContext,
+        environ: WSGIEnvironment,
+        front: FrontRequest,
+        intent: CacheIntent,
+        key: str,
+    ) -> None:
+        self._context = context
+        self._environ = environ
+        self._state = state_of(environ)
+        self._front = front
+        self._intent = intent
+        self._key = key
+        self.query_left_out = context.ignores_query(environ)
+        self.facts: ResponseFacts
+        self.verdict: CacheVerdict
+        self.terms = KeepingTerms()
+
+    @property
+    def _inputs(self) -> ObservedInputs | None:
+        """What the application looked at until now; ``None`` where that is not observed."""
+        return self._state.inputs if self._context.observes else None
+
+    def read(self, code: int, headers: Headers, requested_at: float) -> None:
+        """Read the head of the response.
+
+        Args:
+            code, headers: of the response.
+            requested_at: Unix time of the request.
+        """
+        inputs = self._inputs
+        looked = () if inputs is None else (*inputs.counted, *inputs.known)
+        self.facts = ResponseFacts(
+            code,
+            headers,
+            authorized="HTTP_AUTHORIZATION" in self._environ,
+            no_store="no-store" in request_directives(self._environ),
+            # Flask names Cookie in Vary when code looks at the session, whichever keys it reads
+            knows_cookies=any(map(is_session, looked)),
+            requested_at=requested_at,
+            received_at=self._context.clock.time(),
+        )
+        self.verdict = self._judge(self.facts)
+
+    def _judge(self, facts: ResponseFacts) -> CacheVerdict:
+        return judge(facts, self._context.rules.options_for(self._key))
+
+    def judge_whole(self) -> CacheVerdict:
+        """Judge the response as if it was whole, although it is a 304."""
+        facts = self.facts
+        return self._judge(ResponseFacts(200, facts.headers, received_at=facts.received_at))
+
+    def find_objection(self, body: object, reason: ForwardReason) -> str:
+        """Return why the response is not stored; "" for no reason.
+
+        Args:
+            body: of the response.
+            reason: why the application was asked.
+        """
+        context, intent = self._context, self._intent
+        if not (context.rules.everything or intent.allowed):
+            return intent.refused or "not-shared"
+        if intent.allowed and not intent.query:
+            self.query_left_out = True
+        terms = self.terms = self.find_terms(self.verdict)
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        length = declared_length(self.facts)
+        encoded = "content-encoding" in self.facts.fields and self._state.page_nonce is not None
+        if encoded:
+            context.warn_compressed(self._key)
+        table = (
+            (bool(intent.refused), intent.refused),
+            (not context.rules.may_store(self._key), "route"),
+            (reason is ForwardReason.BYPASS and not terms.refused, "request"),
+            ("HTTP_RANGE" in self._environ, "request"),
+            # the server sends it faster than this cache could
+            (wrapper is not None and is_file_body(wrapper, body), "file"),
+            (length is not None and length > context.rules.max_body, "size"),
+            (encoded, "nonce"),  # it cannot be found in an encoded body
+            (bool(self.verdict.refused), self.verdict.refused),
+            (self._is_error_of_one(), "error"),
+            (bool(terms.refused), terms.refused),
+        )
+        return next((word for refused, word in table if refused), "")
+
+    def _is_error_of_one(self) -> bool:
+        """Whether the response is an error that its view did not mean for all."""
+        failed = self.facts.status >= 400 and self._inputs is not None
+        return failed and not self._state.view_freshness
+
+    def find_terms(self, verdict: CacheVerdict) -> KeepingTerms:
+        """Find under which terms a response may be kept, by what is known until now."""
+        return self._front.find_terms(
+            self._inputs,
+            verdict,
+            cookie_variants=self._context.rules.cookies,
+            query_left_out=self.query_left_out,
+        )
+
+    def count_looks(self) -> tuple[object, ...]:
+        """Return what changes with every look at another input."""
+        inputs = self._inputs
+        if inputs is None:
+            return ()
+        return (
+            len(inputs.counted), len(inputs.parameters), inputs.refused, inputs.session_changed,
+        )  # fmt: skip
+
+    def build(
+        self,
+        status: str,
+        facts: ResponseFacts,
+        body: bytes,
+        previous: StoredResponse | None = None,
+    ) -> StoredResponse:
+        """Build the stored form of a response, under the terms that are known now.
+
+        Args:
+            status: such as ``200 OK``.
+            facts: about it.
+            body: its whole body.
+            previous: the stored response that a 304 freshened.
+        """
+        verdict = self.verdict if facts is self.facts else self._judge(facts)
+        terms = self.find_terms(verdict)
+        self.terms = terms = terms if previous is None else join_terms(terms, previous)
+        response = build_response(
+            status,
+            facts,
+            verdict,
+            body,
+            previous=previous,
+            make_private=self._context.hooks.make_private,
+            declare=self.declare,
+        )
+        response.names, response.cookies, response.looks = terms.names, terms.cookies, terms.looks
+        return response
+
+    def declare(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return headers that tell caches further out which inputs code looked at."""
+        inputs = self._inputs
+        if inputs is None:
+            return headers
+        verdict = self.judge_whole() if self.facts.status == 304 else self.verdict
+        if verdict.refused in _NOT_FOR_CACHES:
+            return headers
+        looks = self.terms.looks
+        return declare_inputs(
+            headers,
+            inputs.counted if looks is None else looks.counted,
+            personal=bool(inputs.refused) or inputs.session_changed,
+            ours=self._intent.control,
+        )
+
+    def describe(self, reason: str) -> str:
+        """Return the sentence that explains a reason; "" when the word says it all."""
+        return self.terms.detail if reason and reason == self.terms.refused else ""
+
+    def explain(self, reason: str) -> None:
+        """Remember for operators what became of the response.
+
+        Args:
+            reason: why it was not stored, in one word; "" when it was.
+        """
+        if reason == "not-shared":
+            return
+        environ, terms = self._front.environ, self.terms
+        self._context.explanations.add(
+            Explanation(
+                str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", "")),
+                self.facts.status,
+                not reason,
+                reason,
+                self.describe(reason),
+                terms.names,
+                terms.cookies,
+                terms.where,
+            )
+        )
+
+
+def request_directives(environ: WSGIEnvironment) -> Directives:
+    """Parse the request's own ``Cache-Control``."""
+    value = environ.get("HTTP_CACHE_CONTROL")
+    return directives(value) if value else _NO_DIRECTIVES
+
+
+def declared_length(facts: ResponseFacts) -> int | None:
+    """Return the ``Content-Length`` of a response; ``None`` when it has none."""
+    length = facts.one("content-length")
+    return int(length) if length is not None and length.isdigit() else None
