@@ -85,14 +85,20 @@ class AddressKeys:
         if raw != path:
             path = _join_paths(raw, path, environ.get("SCRIPT_NAME", ""))
         query = environ.get("QUERY_STRING", "")
-        client = ""
         if not environ.keys().isdisjoint(self._special):
-            if any(name in environ for name in _OVERRIDING):
-                return None
-            if any(name in environ for name in _FORWARDED):
-                query = _add_forwarded(environ, query)
-            if for_client and self._inputs is not None:
-                client = self._inputs.digest_identities(environ)
+            return self._build_special(environ, origin, path, query, for_client=for_client)
+        return f"{origin}{path}\n{query}\n{len(path)}.{len(query)}"
+
+    def _build_special(
+        self, environ: WSGIEnvironment, origin: str, path: str, query: str, *, for_client: bool
+    ) -> str | None:
+        if any(name in environ for name in _OVERRIDING):
+            return None
+        if any(name in environ for name in _FORWARDED):
+            query = _add_forwarded(environ, query)
+        client = ""
+        if for_client and self._inputs is not None:
+            client = self._inputs.digest_identities(environ)
         key = f"{origin}{path}\n{query}\n{len(path)}.{len(query)}"
         return f"{key}\n{client}" if client else key
 
