@@ -305,7 +305,7 @@ def test_a_stale_response_says_that_no_time_is_left_however_little_is_missing():
 
 def test_stale_while_revalidate_answers_now_and_refreshes_once():
     world = World()
-    world.origin.headers = [("Cache-Control", "max-age=60, stale-while-revalidate=30")]
+    world.origin.headers = [("Cache-Control", "public, max-age=60, stale-while-revalidate=30")]
     world.get(Cookie="a=b")
     world.later(70)
     response = world.get(Cookie="a=b")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from werkzeug.test import Client
 
 from om_plugins.builtin.hubs.memory import MemoryHub
+from om_plugins.core.inputs import IDENTITIES, EnvironReader, InputRules
+from om_plugins.core.observed import ObservedInputs
+from om_plugins.core.request_state import state_of
 from om_plugins.http_cache.cache import CacheRules, HttpCachePart
 from om_plugins.http_cache.layer import HttpCacheLayer
 from om_plugins.testing.fakes import FakeClock
@@ -59,15 +62,70 @@ class Origin:
         return list(self.body) if isinstance(self.body, list) else self.body
 
 
+class SessionReader(EnvironReader):
+    """Reads inputs; the session is the cookie of its name."""
+
+    def read(self, name):
+        return super().read("cookie:session" if name.startswith("session") else name)
+
+
+class ObservedOrigin(Origin):
+    """An origin that says what its code looks at.
+
+    Attributes:
+        looks: the names of the inputs, or a function that returns them for an environ.
+        change: called with the inputs of each request, once it has looked.
+        intent: the arguments of ``allow`` of the request's intent; ``None`` for no shared view.
+        body: may be a function that gets the environ and the inputs.
+        fresh_errors: errors have freshness of their own.
+    """
+
+    def __init__(self, rules):
+        super().__init__()
+        self.rules = rules
+        self.looks = ()
+        self.change = lambda inputs: None
+        self.intent = None
+        self.collapses = False
+        self.fresh_errors = False
+        self.collapsed = 0
+
+    def __call__(self, environ, start_response):
+        state = state_of(environ)
+        inputs = state.inputs = ObservedInputs(SessionReader(environ), self.rules)
+        inputs.address = self.rules.read_address(environ)
+        inputs.cookies = environ.get("HTTP_COOKIE", "")
+        inputs.session_cookie = "session"
+        for name in self.looks(environ) if callable(self.looks) else self.looks:
+            inputs.note(name)
+        self.change(inputs)
+        state.view_freshness = self.fresh_errors
+        if self.intent is not None:
+            if self.collapses and state.cache_intent.collapse():
+                self.collapsed += 1
+                start_response("200 OK", [("Set-Cookie", "own=1")] * self.collapses)
+                return []
+            state.cache_intent.allow(**self.intent)
+        if not callable(self.body):
+            return super().__call__(environ, start_response)
+        self.asked.append(dict(environ))
+        start_response(self.status, [*self.headers, ("X-Number", str(len(self.asked)))])
+        return self.body(environ, inputs)
+
+
 class World:
     """One worker: the cache, its layer, and a client."""
 
-    def __init__(self, *, clock=None, hub=None, store=None, hooks=None, trusted=None, **rules):
+    def __init__(
+        self, *, clock=None, hub=None, store=None, hooks=None, trusted=None, observes=False,
+        identities=(), middleware=None, **rules
+    ):  # fmt: skip
         rules.setdefault("everything", True)
+        inputs = InputRules(lambda: b"secret", IDENTITIES.union(identities))
         self.clock = clock or FakeClock()
         self.hub = hub or MemoryHub("memory://", self.clock)
         self.scheduler = BackgroundScheduler(1, 100, self.clock, self.hub, synchronous=True)
-        self.origin = Origin()
+        self.origin = ObservedOrigin(inputs) if observes else Origin()
         self.bus = InvalidationBus(self.hub, self.scheduler)
         self.part = HttpCachePart(
             CacheRules(**rules),
@@ -78,10 +136,13 @@ class World:
             store=store,
             hooks=hooks,
             trusted_hosts=trusted,
+            inputs=inputs,
+            observes=observes,
         )
         self.cache = self.part.cache
-        self.layer = HttpCacheLayer(self.origin, self.part)
-        self.client = Client(self.layer)
+        app = self.origin if middleware is None else middleware(self.origin)
+        self.layer = HttpCacheLayer(app, self.part)
+        self.client = Client(self.layer, use_cookies=False)
 
     def get(self, path="/", method="GET", host="localhost", environ=None, **headers):
         """The response; ``X-Number`` says which of the origin's answers it is."""
@@ -109,6 +170,10 @@ class World:
 
 def status_of(response):
     return response.headers["Cache-Status"].partition("; ")[2]
+
+
+def refusals_of(world):
+    return dict(world.cache.refusals())
 
 
 def vary(world, value="Accept-Language"):

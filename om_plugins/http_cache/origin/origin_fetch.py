@@ -359,7 +359,9 @@ class OriginFetch:
         """Fetch a page that a client has and this cache has not, for the next client."""
         verdict = self._judge.judge_whole()
         terms = self._judge.find_terms(verdict)
-        if not (verdict.refused or self._intent.refused or terms.refused):
+        # the request to an unknown host brings no cookie and no credentials
+        personal = bool(terms.refused) and terms.looks is not None
+        if not (verdict.refused or self._intent.refused or personal):
             self._context.refresh(self._key, self._front.environ, None, terms.looks)
 
     # --- storing ----------------------------------------------------------------------------------
