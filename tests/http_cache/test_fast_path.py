@@ -257,3 +257,19 @@ def test_where_http_is_redirected_every_layer_is_asked():
     client.get("/page", base_url="https://localhost")
     assert not isinstance(app.wsgi_app._middleware._layers, FastPath)
     assert client.get("/page").status_code in (301, 302, 307, 308)
+
+
+def test_a_cookie_that_the_page_looked_at_takes_a_request_off_the_fast_path():
+    site = Site(lambda app: f"hello {request.cookies.get('u')}", OM_CSP_MODE="off")
+    assert site.get().text == "hello None"
+    assert site.passed == 0
+    client = site.app.test_client(use_cookies=False)
+    # a name inside of another one is found by the slow way only
+    for cookie, passed, text in (
+        ("theme=dark", 0, "hello None"),
+        ("uu=1", 1, "hello None"),
+        ("a=u", 2, "hello None"),
+        ("u=alice", 3, "hello alice"),
+    ):
+        found = client.get("/page", headers={"Cookie": cookie}, buffered=True)
+        assert (site.passed, found.text) == (passed, text)

@@ -10,8 +10,11 @@ from werkzeug.test import create_environ
 from om_plugins.core.inputs import EnvironReader, InputRules
 from om_plugins.http_cache.keys import (
     AddressKeys,
+    is_of_client,
+    read_address,
     read_query,
     read_url,
+    remove_query,
 )
 from om_plugins.http_cache.variants import variant_key
 
@@ -132,3 +135,26 @@ def test_locations_of_the_same_origin_have_keys(location, path):
 )
 def test_locations_of_another_origin_have_none(location):
     assert AddressKeys().build_for_url(environ("/a/page"), location) is None
+
+
+def test_where_identities_count_each_client_has_a_key_below_that_for_everybody():
+    keys = AddressKeys(inputs=InputRules(lambda: b"secret"))
+    alice = environ("/a", "x=1", REMOTE_USER="alice")
+    everybody, own = keys.build(alice, for_client=False), keys.build(alice)
+    assert own.startswith(everybody + "\n")
+    assert everybody == keys.build(environ("/a", "x=1"))
+    assert "alice" not in own
+    assert keys.build(environ("/a", "x=1", REMOTE_USER="bob")) not in (own, everybody)
+    assert AddressKeys().build(alice) == everybody
+    assert read_query(own) == "x=1"
+    for key in (own, everybody):
+        variant = variant_key(key, "ab12", ("vary:a",), EnvironReader({}), InputRules())
+        assert read_address(variant) == read_address(key) == everybody
+        assert is_of_client(key) is is_of_client(variant) is (key == own)
+
+
+def test_a_query_is_removed_from_the_raw_uri_too():
+    made = environ("/a", "x=1", RAW_URI="/a?x=1", REQUEST_URI="/a?x=1")
+    changed = remove_query(made)
+    assert (changed["QUERY_STRING"], changed["RAW_URI"], changed["REQUEST_URI"]) == ("", "/a", "/a")
+    assert made["QUERY_STRING"] == "x=1"

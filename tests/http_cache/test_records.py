@@ -8,13 +8,23 @@ from hypothesis import strategies as st
 
 from om_plugins.http_cache.records import decode_stored, encode_stored
 from om_plugins.http_cache.stored_response import StoredResponse, split_at_nonce
-from om_plugins.http_cache.variants import VariantIndex
+from om_plugins.http_cache.variants import Looks, VariantIndex
 from tests.http_cache.test_stored_response import NONCE, OTHER, private, stored
 
 
 @pytest.mark.parametrize("nonced", [False, True])
 def test_it_is_written_for_a_store_and_read_back(nonced):
-    one = stored(NONCE.encode() * 2, ("ETag", '"a"'), tags=("t",), marks={"m": 1}, fetch_s=0.5)
+    one = stored(
+        NONCE.encode() * 2,
+        ("ETag", '"a"'),
+        tags=("t",),
+        marks={"m": 1},
+        fetch_s=0.5,
+        names=("cookie:a", "header:b"),
+        cookies=("u",),
+        looks=Looks(("cookie:u",), ("address",), "s"),
+        sent_headers=[("Vary", "B")],
+    )
     if nonced:
         one = split_at_nonce(one, NONCE, private)
     found = decode_stored(encode_stored(one, lambda marks: b"m"), lambda data: {"m": 1})
@@ -34,3 +44,9 @@ def test_variants_are_written_without_what_is_only_remembered():
 def test_what_is_not_ours_is_nothing(data, kind):
     found = decode_stored(kind + data, lambda marks: {})
     assert found is None or isinstance(found, StoredResponse | VariantIndex)
+
+
+@pytest.mark.parametrize("names", [("session:u",), ("address",), ("accept:accept:clear:[]",)])
+def test_a_record_with_an_input_that_cannot_select_is_nothing(names):
+    for one in (stored(names=names), VariantIndex([names], "gen")):
+        assert decode_stored(encode_stored(one, lambda marks: b""), lambda data: {}) is None

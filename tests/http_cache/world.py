@@ -75,7 +75,6 @@ class ObservedOrigin(Origin):
     Attributes:
         looks: the names of the inputs, or a function that returns them for an environ.
         change: called with the inputs of each request, once it has looked.
-        intent: the arguments of ``allow`` of the request's intent; ``None`` for no shared view.
         body: may be a function that gets the environ and the inputs.
         fresh_errors: errors have freshness of their own.
     """
@@ -85,10 +84,7 @@ class ObservedOrigin(Origin):
         self.rules = rules
         self.looks = ()
         self.change = lambda inputs: None
-        self.intent = None
-        self.collapses = False
         self.fresh_errors = False
-        self.collapsed = 0
 
     def __call__(self, environ, start_response):
         state = state_of(environ)
@@ -100,12 +96,6 @@ class ObservedOrigin(Origin):
             inputs.note(name)
         self.change(inputs)
         state.view_freshness = self.fresh_errors
-        if self.intent is not None:
-            if self.collapses and state.cache_intent.collapse():
-                self.collapsed += 1
-                start_response("200 OK", [("Set-Cookie", "own=1")] * self.collapses)
-                return []
-            state.cache_intent.allow(**self.intent)
         if not callable(self.body):
             return super().__call__(environ, start_response)
         self.asked.append(dict(environ))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins.http_cache.cache import RouteRule
 from tests.http_cache.world import World, refusals_of, status_of
 
 
@@ -315,8 +316,6 @@ def test_an_observed_host_that_did_not_observe_a_request_is_an_unknown_one():
 
 
 def test_a_query_that_is_left_out_and_looked_at_keeps_nothing():
-    from om_plugins.http_cache.cache import RouteRule
-
     world = World(observes=True, routes=(RouteRule("/landing", query=False),))
     world.origin.change = lambda inputs: setattr(inputs, "parameters", frozenset({"q"}))
     assert "no part of the key, and code looked at it: 'q'" in status_of(world.get("/landing?q=1"))
@@ -328,8 +327,6 @@ def test_a_query_that_is_left_out_and_looked_at_keeps_nothing():
 
 
 def test_an_unknown_host_does_not_see_a_query_that_is_left_out():
-    from om_plugins.http_cache.cache import RouteRule
-
     world = World(routes=(RouteRule("/landing", query=False),))
     world.get("/landing?q=1")
     world.get("/other?q=1")
