@@ -54,8 +54,6 @@ class ObservedInputs:
         session_changed: the session is not what the request brought.
         identified: code looked at a variable that says who the client is. It is always in the key,
             but caches further out must be told.
-        identified: code looked at a variable that says who the client is. It is always in the key,
-            but caches further out must be told.
     """
 
     # A request that looks at nothing pays for none of these: each is made by the first look.

@@ -66,7 +66,7 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
     """
     for reader, row in KNOWN_READERS.items():
         rules.readers.setdefault(reader, row)
-    prepare_app(app)
+    prepare_app(app, rules)
     dispatch, process = app.full_dispatch_request, app.process_response
 
     def full_dispatch_request(*args: Any) -> Response:

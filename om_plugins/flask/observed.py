@@ -295,7 +295,6 @@ def _kept_property(name: str, read: Callable[[Any], Any]) -> property:
     return property(read, write, delete)
 
 
-_EARLY_RULES = InputRules(readers=KNOWN_READERS)
 _OPENING = ("flask.", "flask_session.", "om_plugins.")
 """Modules whose looks before the first hook are not noted: they match the URL and open sessions."""
 _FLASKS_CODE = frozenset(
@@ -318,7 +317,7 @@ def _begin_early(request: Any) -> FlaskInputs | None:
         frame = frame.f_back
     if frame is None or frame.f_globals.get("__name__", "").startswith(_OPENING):
         return None
-    inputs = request.__dict__[INPUTS] = FlaskInputs(request, None, _EARLY_RULES)
+    inputs = request.__dict__[INPUTS] = FlaskInputs(request, None, request._om_rules)
     return inputs
 
 
@@ -327,6 +326,8 @@ class _ObservedRequest:
 
     Until :func:`observe` was called for a request, it reads as any other.
     """
+
+    _om_rules = InputRules(readers=KNOWN_READERS)
 
     @property
     def environ(self) -> Any:
@@ -545,15 +546,19 @@ def observe_context(context: Any, rules: InputRules) -> ObservedInputs | None:
     return observe(context, RequestState(None), rules)
 
 
-def prepare_app(app: Flask) -> None:
+def prepare_app(app: Flask, rules: InputRules) -> None:
     """Give an app classes of requests and sessions that can be observed.
+
+    Args:
+        app: the app.
+        rules: how inputs are compared.
 
     A request could get its class when it is observed, too, but then the interpreter runs the code
     of Flask and werkzeug more slowly, because it meets objects of two classes.
     """
     observed = _observed_request(app.request_class)  # type: ignore[arg-type]
     if observed is not None and not issubclass(app.request_class, _ObservedRequest):
-        app.request_class = observed
+        app.request_class = type(observed.__name__, (observed,), {"_om_rules": rules})
     interface = app.session_interface
     if type(interface) is SecureCookieSessionInterface:
         interface = copy(interface)  # Flask has one for all apps

@@ -19,15 +19,23 @@ def _brings_no_baggage(inputs: ObservedInputs) -> bool:
     return not inputs.brings("header:baggage")
 
 
+_ROUTING = "a copy of a request's context finds the route again, by the address"
+_HOST = "the host is always in the key"
+_OPENED = "what code looks at in the session that it opens is observed"
 _FLASK_SESSION = "Flask-Session saves the session"
 _TRACE = "OpenTelemetry records it in the trace, which no response shows"
 _REPORT = "Sentry sends it with a report, which no response shows"
 
 KNOWN_READERS: dict[Reader, KnownReader] = {
+    ("flask.sessions", "open_session"): KnownReader(_OPENED),
     ("flask.sessions", "save_session"): KnownReader("Flask saves the session"),
     ("flask.sessions", "permanent"): KnownReader(
         "Flask saves the session", callers="flask.sessions"
     ),
+    ("werkzeug.routing.map", "bind_to_environ"): KnownReader(_ROUTING, callers="flask.app"),
+    ("werkzeug.routing.map", "_get_wsgi_string"): KnownReader(_ROUTING, "werkzeug.routing.map"),
+    ("werkzeug.wsgi", "get_host"): KnownReader(_HOST),
+    ("werkzeug.wsgi", "_get_server"): KnownReader(_HOST, callers="werkzeug.wsgi"),
     ("werkzeug.http", "is_resource_modified"): KnownReader(
         "a response that is sent in part, or as 304, is not stored, and stored ones are sent so",
         callers="werkzeug.wrappers.response",
@@ -58,6 +66,7 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
         "Flask-Limiter counts by it; a response over the limit is not stored",
         callers="flask_limiter",
     ),
+    ("flask_session.base", "open_session"): KnownReader(_OPENED),
     ("flask_session.base", "save_session"): KnownReader(_FLASK_SESSION),
     ("flask_session.base", "encode"): KnownReader(_FLASK_SESSION),
     ("flask_session.cachelib.cachelib", "_upsert_session"): KnownReader(_FLASK_SESSION),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
 from flask.globals import request_ctx
@@ -15,6 +15,8 @@ from om_plugins.flask.observed import plain_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from flask.sessions import SecureCookieSessionInterface
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,29 @@ class Visitor:
     def ask(self, app: Flask, path: str = "") -> Any:
         client = app.test_client()
         if self.session:
-            with client.session_transaction() as kept:
-                kept.update(self.session)
+            interface = cast("SecureCookieSessionInterface", app.session_interface)
+            serializer = interface.get_signing_serializer(app)
+            client.set_cookie("session", serializer.dumps(dict(self.session)))
         for name, value in self.cookies.items():
             client.set_cookie(name, value)
         return client.get(path or self.path, headers=self.headers, environ_overrides=self.environ)
 
 
 NOBODY = Visitor()
+
+SETTINGS = {
+    "OM_HUB_URL": "memory://",
+    "OM_CSP_MODE": "off",  # else chance chooses requests that report, which have pages of their own
+    "TESTING": True,
+}
+
+
+def build_app(**config: object) -> tuple[Flask, OpenManager]:
+    """Build an app for pages that need routes of their own."""
+    app = Flask("site")
+    app.secret_key = "of the test"
+    app.config.update(SETTINGS, **config)
+    return app, OpenManager(app)
 
 
 class Site:
@@ -66,7 +83,7 @@ class Site:
         self.plain, self.app = flask_class("site"), flask_class("site")
         for app in (self.plain, self.app):
             app.secret_key = secret_key
-            app.config.update({"OM_HUB_URL": "memory://", "TESTING": True}, **(config or {}))
+            app.config.update(SETTINGS, **(config or {}))
             setup(app)
         self.om = OpenManager(self.app)
 

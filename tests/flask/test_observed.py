@@ -29,9 +29,8 @@ from werkzeug.datastructures import LanguageAccept, MultiDict
 from werkzeug.local import LocalProxy
 from werkzeug.utils import cached_property
 
-from om_plugins import OpenManager
 from om_plugins.flask.observed import _FLASKS_OWN, _READ_AHEAD
-from tests.flask.conftest import NOBODY, Page, Visitor, share, tell_apart
+from tests.flask.conftest import NOBODY, Page, Visitor, build_app, share, tell_apart
 
 cookie_user = LocalProxy(lambda: request.cookies.get("u"))
 
@@ -227,7 +226,7 @@ ALL_HEADERS = {
     "len": lambda: len(request.headers),
     "a template": lambda: render_template_string("{{ request.headers|list }}"),
     "dict of the environ": lambda: dict(request.environ).get("HTTP_X_TENANT"),
-    "items of the environ": lambda: sorted(k for k, _ in request.environ.items() if k > "HTTP_X"),
+    "items of the environ": lambda: sorted(k for k, _ in request.environ.items() if "X_T" in k),
     "or": lambda: (request.environ | {}).get("HTTP_X_TENANT"),
     "copy": lambda: request.environ.copy().get("HTTP_X_TENANT"),
     "copy.copy": lambda: copy.copy(request.environ).get("HTTP_X_TENANT"),
@@ -700,8 +699,7 @@ def test_looks_at_what_is_always_in_the_key_are_no_inputs():
 
 def test_a_file_is_sent_in_part_or_whole_and_not_kept(tmp_path):
     (tmp_path / "a.txt").write_text("text")
-    app = Flask("site")
-    om = OpenManager(app)
+    app, om = build_app()
     app.add_url_rule("/file", "file", om.cached()(lambda: send_file(tmp_path / "a.txt")))
     for headers, text in (({}, "text"), ({"Range": "bytes=1-2"}, "ex"), ({}, "text")):
         with app.test_client().get("/file", headers=headers) as found:

@@ -10,7 +10,7 @@ from collections import ChainMap
 import msgspec
 import orjson
 import pytest
-from flask import Flask, flash, get_flashed_messages, render_template_string, session
+from flask import Flask, flash, g, get_flashed_messages, render_template_string, request, session
 from flask.globals import request_ctx
 from flask.sessions import (
     NullSession,
@@ -21,6 +21,7 @@ from flask.sessions import (
 )
 from werkzeug.datastructures import CallbackDict
 from werkzeug.local import LocalProxy
+from werkzeug.routing import BaseConverter
 
 from tests.flask.conftest import NOBODY, Page, Visitor, share, tell_apart
 
@@ -179,6 +180,54 @@ def test_sessions_that_nobody_looks_at_share_a_page(content):
 
 
 # --- changes ------------------------------------------------------------------------------------
+
+SAME = {
+    "permanent": lambda: setattr(session, "permanent", True),
+    "item": lambda: session.__setitem__("u", "ann"),
+    "after a look": lambda: [session["u"], session.__setitem__("u", session["u"])],
+    "setdefault": lambda: session.setdefault("u", "other"),
+    "pop of none": lambda: session.pop("none", None),
+}
+
+
+@pytest.mark.parametrize("change", SAME.values(), ids=SAME)
+def test_the_same_value_set_again_is_no_change(change):
+    page = Page(lambda: f"{change() and ''}{session.get('u')}")
+    visitor = Visitor(session={"u": "ann", "_permanent": True})
+    for _ in range(3):
+        page.ask(visitor)
+    assert page.runs == 1
+
+
+def test_an_app_that_makes_all_sessions_permanent_keeps_its_pages():
+    def setup(app):
+        app.before_request(lambda: setattr(session, "permanent", True))
+
+    page = Page(lambda: "page", setup=setup)
+    for _ in range(3):
+        page.ask(NOBODY)
+    assert page.runs == 3  # each is a newcomer, who gets a cookie
+    for name in ("ann", "bob", "ann"):
+        page.ask(Visitor(session={"u": name, "_permanent": True}))
+    assert page.runs == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: session["cart"].append(1) or session.__setitem__("cart", session["cart"]),
+        lambda: dict(session)["cart"].append(1) or session.__setitem__("cart", session["cart"]),
+        lambda: session.__setitem__("u", True),
+        lambda: session.__setitem__("u", 1.0),
+    ],
+)
+def test_a_value_that_was_changed_in_its_place_is_a_change(change):
+    page = Page(lambda: str(change()) + str(session["cart"]))
+    for _ in range(3):
+        page.ask(Visitor(session={"u": 1, "cart": []}))
+    assert page.runs == 3
+    assert page.purge() == 0
+
 
 CHANGES = {
     "item": lambda: session.__setitem__("seen", 1),
@@ -372,6 +421,8 @@ def stored(make):
     return Site
 
 
+KNOWN = {"OM_CACHE_READERS": [f"{__name__}:open_session"]}
+"""Says that the interface above keeps to itself what it looks at."""
 FIRST, SECOND, THIRD = (Visitor(cookies={"sid": sid}) for sid in "123")
 
 
@@ -395,14 +446,55 @@ def test_sessions_of_any_class_are_compared(make, look):
 
 def test_a_stored_session_is_compared_by_key_and_its_id_only_when_code_looks_at_it():
     site = stored(lambda values, sid: StoredSession(values, sid))
-    share(lambda: session.get("u"), FIRST, THIRD, flask_class=site)
-    page = tell_apart(lambda: session.sid, FIRST, THIRD, flask_class=site)
+    share(lambda: session.get("u"), FIRST, THIRD, flask_class=site, config=KNOWN)
+    page = tell_apart(lambda: session.sid, FIRST, THIRD, flask_class=site, config=KNOWN)
     assert page.counted == {"session"}
+
+
+def test_what_the_applications_own_interface_reads_counts_unless_a_setting_names_it():
+    site = stored(lambda values, sid: StoredSession(values, sid))
+    page = tell_apart(lambda: f"{session.get('u')} {session.sid}", FIRST, THIRD, flask_class=site)
+    assert page.counted == {"cookie:sid", "session:u", "session"}
+    page = Page(lambda: "x", flask_class=site)
+    for visitor in (FIRST, SECOND, FIRST):
+        page.ask(visitor)
+    assert page.runs == 2
+
+
+def test_what_an_interface_puts_into_g_is_compared():
+    class Interface(SecureCookieSessionInterface):
+        def open_session(self, app, request):
+            g.user = request.cookies.get("u")
+            return super().open_session(app, request)
+
+    class Site(Flask):
+        session_interface = Interface()
+
+    page = tell_apart(
+        lambda: g.user, *(Visitor(cookies={"u": n}) for n in ("ann", "bob")), flask_class=Site
+    )
+    assert page.counted == {"cookie:u"}
+
+
+@pytest.mark.parametrize("look", [lambda: request.cookies["u"], lambda: request.headers["X-User"]])
+def test_what_a_converter_of_the_url_reads_is_compared(look):
+    class Converter(BaseConverter):
+        def to_python(self, value):
+            return f"{value} of {look()}"
+
+    def setup(app):
+        app.url_map.converters["own"] = Converter
+
+    visitors = [
+        Visitor(cookies={"u": name}, headers={"X-User": name}, path="/page/1")
+        for name in ("ann", "bob")
+    ]
+    tell_apart(lambda item: item, *visitors, setup=setup, route="/page/<own:item>")
 
 
 def test_what_a_session_class_makes_of_its_keys_is_seen():
     site = stored(lambda values, sid: OwnSession(values))
-    page = tell_apart(lambda: session.name, FIRST, SECOND, flask_class=site)
+    page = tell_apart(lambda: session.name, FIRST, SECOND, flask_class=site, config=KNOWN)
     assert page.counted == {"session:u"}
 
 
@@ -467,6 +559,7 @@ def test_a_session_whose_own_methods_note_the_access_is_compared_by_key():
         FIRST,
         THIRD,
         flask_class=stored(lambda values, sid: NotingSession(values)),
+        config=KNOWN,
     )
     assert page.counted == {"session:u"}
 
