@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,10 @@ class ObservedInputs:
         where: who looked at an input first: module, function, and line.
         refused: why no response to this request can be kept; "" when nothing forbids it.
         session_changed: the session is not what the request brought.
-        identified: code looked at a variable that says who the client is. It is always in the key,
-            but caches further out must be told.
+        identities: the variables that say who the client is, as far as code looked at them. They
+            are always in the key, but caches further out must be told.
+        identified: code looked at one that the request brought, or that is no header.
+        compared: what look-ups of parts compared that found nothing.
     """
 
     # A request that looks at nothing pays for none of these: each is made by the first look.
@@ -70,9 +72,11 @@ class ObservedInputs:
     refused = ""
     session_changed = False
     identified = False
+    identities: frozenset[str] = frozenset()
+    compared: frozenset[str] = frozenset()
     _handed_out: frozenset[str] = frozenset()
     _incomparable: frozenset[str] = frozenset()
-    _digests: dict[tuple[str, ...], str] | None = None
+    _digests: dict[tuple[str, ...], str | None] | None = None
 
     def __init__(self, reader: InputReader | None, rules: InputRules) -> None:
         self.reader = reader
@@ -158,6 +162,28 @@ class ObservedInputs:
             self.where = {reason: _describe(frame), **self.where}
             self.refused = reason
 
+    def note_identity(self, name: str, *, brought: bool) -> None:
+        """Note a look at a variable that says who the client is.
+
+        Args:
+            name: of the variable.
+            brought: whether the request brings it.
+        """
+        self.identities |= {name}
+        if brought or not name.startswith("HTTP_"):
+            self.identified = True
+
+    def list_vary(self) -> list[str]:
+        """Return the request headers that caches further out must compare, in lower case."""
+        found = {
+            name[5:].lower().replace("_", "-") for name in self.identities if name[:5] == "HTTP_"
+        }
+        for name in self.counted:
+            kind, _, rest = name.partition(":")
+            if kind in ("header", "vary", "accept"):
+                found.add(rest.partition(":")[0])
+        return sorted(found)
+
     def is_personal(self) -> bool:
         """Whether code looked at something that may say who the client is."""
         return self.identified or any(map(is_identity, self.counted))
@@ -168,7 +194,7 @@ class ObservedInputs:
         return tuple(sorted(self.counted))
 
     def digest(self, names: tuple[str, ...]) -> str | None:
-        """Return a digest of this request's values, which count as looked at from now on.
+        """Return a digest of this request's values, which do not count as looked at by that.
 
         Returns:
             The digest; "" for no names; ``None`` when a value cannot be compared.
@@ -178,14 +204,26 @@ class ObservedInputs:
         digests = self._digests
         if digests is None:
             digests = self._digests = {}
-        found = digests.get(names)
-        if found is None:
-            for name in names:
-                self.count(name)
-            if not self._incomparable.isdisjoint(names):
+        if names not in digests:
+            digests[names] = self._build_digest(names)
+        return digests[names]
+
+    def _build_digest(self, names: tuple[str, ...]) -> str | None:
+        if not self._incomparable.isdisjoint(names):
+            return None
+        values = []
+        for name in names:
+            value = self.counted.get(name)
+            try:
+                values.append(self.read(name) if value is None else value)
+            except IncomparableInput:
                 return None
-            found = digests[names] = self.rules.digest(self.counted[name] for name in names)
-        return found
+        return self.rules.digest(values)
+
+    def count_all(self, names: Iterable[str]) -> None:
+        """Count inputs as looked at, because the response of their values is sent or made."""
+        for name in names:
+            self.count(name)
 
     def _is_known(self, frame: FrameType | None) -> bool:
         if frame is None:
@@ -235,7 +273,7 @@ class ObservedEnviron(dict[str, Any]):
             if name in _WITH_QUERY:
                 self._inputs.note_query()
             if name in self._inputs.rules.identities:
-                self._inputs.identified = True
+                self._inputs.note_identity(name, brought=super().__contains__(name))
             self._inputs.note(environ_input(name))
 
     def _look_at_all(self) -> None:

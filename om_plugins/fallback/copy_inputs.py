@@ -120,13 +120,13 @@ def select_observed(
     """
     inputs.settle()
     fields = _parse_vary(vary)
-    found, refusal = name_in_front(inputs, EnvironReader(saw), rules.read_address(saw))
-    if refusal or fields is None:
+    front = name_in_front(inputs, EnvironReader(saw), rules.read_address(saw))
+    if front.refused or fields is None:
         return None
     if "cookie" in fields and any(map(_is_of_cookies, inputs.counted)):
         # Flask says it of every look at the session; which cookies count is known better
         fields.remove("cookie")
-    return _build(OBSERVED, found, fields)
+    return _build(OBSERVED, front.names, fields)
 
 
 def select_unobserved(

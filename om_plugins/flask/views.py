@@ -429,8 +429,6 @@ def _answer_shared(
     ours = ""
     if "Cache-Control" not in response.headers:
         ours = _build_cache_control(cache, rules, response.status_code)
-        if inputs.identified:  # caches further out must not keep it, so neither does ours
-            ours = "private, max-age=0"
         response.headers["Cache-Control"] = ours
     for name in rules.vary:
         response.vary.add(name)
@@ -499,6 +497,7 @@ class _ViewLookup:
 
     def make(self) -> AnyResponse:
         """Run the view, and keep a copy of its response until the answer is whole."""
+        compared = self.inputs.compared
         run = ViewResponse(self.rules, self.inputs, self.state)
         response = run.run(self.call)
         reason, advice = run.find_refusal(response)
@@ -507,7 +506,7 @@ class _ViewLookup:
             nonce = self.state.page_nonce or ""
             pieces = _split(response, nonce)
             reason, advice = self._check_pieces(pieces, nonce)
-        stored = self.query.observe() if not reason else None
+        stored = self.query.observe(compared) if not reason else None
         if stored is None:
             self._refuse(reason or "input", advice)
             return response
@@ -635,10 +634,8 @@ class _ViewLookup:
 
 def _tell_downstream(response: AnyResponse, inputs: ObservedInputs) -> None:
     """Tell caches further out what the response depends on (RFC 9110 section 12.5.5)."""
-    for name in inputs.counted:
-        kind, _, rest = name.partition(":")
-        if kind in ("header", "vary", "accept"):
-            response.vary.add(rest.partition(":")[0].title())
+    for name in inputs.list_vary():
+        response.vary.add(name.title())
     if inputs.is_personal():
         response.vary.add("Cookie")
         control = response.cache_control

@@ -100,11 +100,17 @@ class ResponseQuery:
         digest = self.inputs.digest(names)
         return None if digest is None else StoredInputs(names, digest)
 
-    def observe(self) -> StoredInputs | None:
-        """Return what the code of this request looked at until now."""
+    def observe(self, compared: frozenset[str]) -> StoredInputs | None:
+        """Return what the code of this request looked at until now.
+
+        Args:
+            compared: what look-ups had compared in vain when the response was begun. What later
+                ones compared counts: they are those of its parts.
+        """
         inputs = self.inputs
         if inputs.refused:
             return None
+        inputs.count_all(inputs.compared - compared)
         found = self.select(tuple(filter(self.compares, inputs.names())))
         return None if found is None else replace(found, known=tuple(sorted(inputs.known)))
 
@@ -146,7 +152,10 @@ class KeptResponses:
     def find(self, query: ResponseQuery, refresh: MakeRefresh) -> Any:
         """Return the stored response for a request, fresh or stale; ``None`` without one.
 
-        What the look-up compares counts as looked at by the request.
+        The inputs of a response that is found count as looked at by the request. Where nothing is
+        found, the code that makes the response looks itself. What was compared in vain is noted
+        for the parts around this one only: else the sets of signed-in visitors would count for
+        every anonymous one.
 
         Args:
             query: the look-up.
@@ -164,7 +173,9 @@ class KeptResponses:
                 found = decode(entry.data)
                 options.background = lambda found=found: refresh(found)
                 here.refreshes.serve(entry, options, around)
+                query.inputs.count_all(names)
                 return found
+            query.inputs.compared |= frozenset(names)
         return None
 
     def find_or_begin(
@@ -193,6 +204,7 @@ class KeptResponses:
         if deferred is None:
             found = decode(data)
             if self._is_for(query, found):
+                query.inputs.count_all(query.read(found).names)
                 return found, None
             return None, begin_fetch(here, options, alone=True)[1]
         # another process, for which this one waited, may have made it under other inputs

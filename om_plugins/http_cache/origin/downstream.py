@@ -20,12 +20,17 @@ _TARGETED = "-cache-control"
 
 def list_headers(names: Iterable[str]) -> list[str]:
     """Return the request headers among the names of inputs, in lower case, sorted."""
-    found = (name.split(":")[1] for name in names if not is_identity(name))
-    return sorted(set(found))
+    headers = ("header:", "vary:", "accept:")
+    return sorted({name.split(":")[1] for name in names if name.startswith(headers)})
 
 
 def declare_inputs(
-    headers: list[Header], names: Iterable[str], *, personal: bool = False, ours: str = ""
+    headers: list[Header],
+    names: Iterable[str],
+    *,
+    personal: bool = False,
+    ours: str = "",
+    fields: Iterable[str] = (),
 ) -> list[Header]:
     """Return headers that tell caches further out which inputs a response depends on.
 
@@ -34,9 +39,10 @@ def declare_inputs(
         names: the inputs that code looked at.
         personal: the response belongs to one client, whatever its inputs are.
         ours: the ``Cache-Control`` that this package wrote; the application's own is kept.
+        fields: further request headers, in lower case.
     """
     names = list(names)
-    fields = list_headers(names)
+    fields = sorted({*list_headers(names), *fields})
     personal = personal or any(map(is_identity, names))
     if personal:
         fields.append("cookie")

@@ -191,8 +191,9 @@ class ResponseJudge:
         return declare_inputs(
             headers,
             inputs.counted if looks is None else looks.counted,
-            personal=bool(inputs.refused) or inputs.session_changed,
+            personal=bool(inputs.refused) or inputs.session_changed or inputs.identified,
             ours=self._intent.control,
+            fields=inputs.list_vary(),
         )
 
     def describe(self, reason: str) -> str:
