@@ -13,6 +13,7 @@ from .inputs import (
     IncomparableInput,
     InputReader,
     InputRules,
+    Reader,
     environ_input,
     is_identity,
     is_session,
@@ -47,7 +48,7 @@ class ObservedInputs:
         session_cookie: the cookie that the session comes from; "" when that is not known.
         cookies: the cookie header as the application saw it; written with the address.
         counted: the inputs that the response may depend on, with their encoded values.
-        known: inputs that only known readers looked at.
+        known: inputs that known readers looked at, each with its first such reader.
         parameters: the parameters of the query that code looked at; ``None`` for all of them.
         where: who looked at an input first: module, function, and line.
         refused: why no response to this request can be kept; "" when nothing forbids it.
@@ -60,7 +61,7 @@ class ObservedInputs:
 
     # A request that looks at nothing pays for none of these: each is made by the first look.
     counted: dict[str, bytes] | Mapping[str, bytes] = MappingProxyType({})
-    known: dict[str, None] | Mapping[str, None] = MappingProxyType({})
+    known: dict[str, Reader] | Mapping[str, Reader] = MappingProxyType({})
     where: dict[str, tuple[str, str, int]] | Mapping[str, tuple[str, str, int]] = MappingProxyType(
         {}
     )
@@ -97,8 +98,9 @@ class ObservedInputs:
         if name in self.counted or not name:
             return
         frame = _find_reader(sys._getframe(1))
-        if self._is_known(frame):
-            self.known = {**self.known, name: None}
+        if frame is not None and self._is_known(frame):
+            if name not in self.known:
+                self.known = {**self.known, name: _identify(frame)}
             return
         self.where = {**self.where, name: _describe(frame)}
         self.count(name)
@@ -157,7 +159,7 @@ class ObservedInputs:
         """Note that the running code looked at something that cannot be compared."""
         if not self.refused:
             frame = _find_reader(sys._getframe(1))
-            if self._is_known(frame):
+            if frame is not None and self._is_known(frame):
                 return
             self.where = {reason: _describe(frame), **self.where}
             self.refused = reason
@@ -225,10 +227,8 @@ class ObservedInputs:
         for name in names:
             self.count(name)
 
-    def _is_known(self, frame: FrameType | None) -> bool:
-        if frame is None:
-            return False
-        row = self.rules.readers.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
+    def _is_known(self, frame: FrameType) -> bool:
+        row = self.rules.readers.get(_identify(frame))
         if row is None:
             return False
         if row.callers:
@@ -247,6 +247,10 @@ def _find_reader(frame: FrameType | None) -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def _identify(frame: FrameType) -> Reader:
+    return frame.f_globals.get("__name__", ""), frame.f_code.co_name
 
 
 def _describe(frame: FrameType | None) -> tuple[str, str, int]:

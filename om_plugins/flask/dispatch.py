@@ -8,14 +8,16 @@ no fixed order, and one that looks at the session before ours would not be seen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
 
+from ..cache.responses.decisions import ResponseReport, find_report
 from ..core.request_state import RequestState, state_of
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
+from ..http_cache.rfc9111 import cache_status
 from .observed import find_session_cookie, observe, plain_environ, prepare_app
 from .observed_session import check_session, find_session
 from .readers import KNOWN_READERS
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
     from ..core.inputs import InputRules
+    from ..core.observed import ObservedInputs
     from ..runtime import Runtime
 
 logger = logging.getLogger("om_plugins")
@@ -67,12 +70,16 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
     for reader, row in KNOWN_READERS.items():
         rules.readers.setdefault(reader, row)
     prepare_app(app, rules)
-    dispatch, process = app.full_dispatch_request, app.process_response
+    dispatch, process, debug = app.full_dispatch_request, app.process_response, app.debug
 
     def full_dispatch_request(*args: Any) -> Response:
         context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-        state = state_of(plain_environ(context.request), app)
+        environ = plain_environ(context.request)
+        state = state_of(environ, app)
         inputs = observe(context, state, rules)
+        report = find_report(environ)
+        if report is not None:
+            report.inputs = inputs
         try:
             response = dispatch(*args)
         except BaseException:
@@ -88,7 +95,10 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
                 inputs.cookies = environ.get("HTTP_COOKIE", "")
                 inputs.session_cookie = find_session_cookie(app)
             if state.unfinished:
+                unfinished = state.unfinished
                 _end(state, response)
+                if debug or report is not None:
+                    _tell(unfinished, response, inputs, report, debug=debug)
         return response
 
     def process_response(*args: Any) -> Response:
@@ -100,6 +110,24 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
 
     app.full_dispatch_request = full_dispatch_request  # type: ignore[method-assign]
     app.process_response = process_response  # type: ignore[method-assign, assignment]
+
+
+def _tell(
+    unfinished: Iterable[Any],
+    response: Response,
+    inputs: ObservedInputs,
+    report: ResponseReport | None,
+    *,
+    debug: bool,
+) -> None:
+    """Tell what was decided about a response: in debug mode by ``Cache-Status`` (RFC 9211)."""
+    for one in unfinished:
+        decision = one.decide(response)
+        if report is not None:
+            report.decisions.append(decision)
+        if debug and decision.cache == "view":
+            status = cache_status("OpenManager-View", decision.list_status(inputs))
+            response.headers.add("Cache-Status", status)
 
 
 def _end(state: RequestState, response: Response | None) -> None:

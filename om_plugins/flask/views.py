@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypedDict
 
 from flask import Flask, current_app, make_response, request
 from flask.globals import request_ctx
@@ -23,6 +23,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..cache.cache import SmartCache
 from ..cache.keys import UnsupportedKey, encode
+from ..cache.responses.decisions import CacheDecision
 from ..cache.responses.deferred import DeferredFetch
 from ..cache.responses.kept import KeptResponses, ResponseQuery, StoredInputs
 from ..cache.singleflight import PrivateValue
@@ -45,6 +46,13 @@ _GONE = frozenset({404, 410})
 _ENDS = frozenset({401, 403, 404, 410, 451})
 """A refresh that ends so, or in a redirect, ends the old page: access to it was withdrawn."""
 _NONCE_LENGTH = 32
+_DETAILS = {
+    "status": "a response with its status is not stored",
+    "no-store": "it says no-store or no-cache",
+    "error": "its view raised an exception, or only a HEAD was asked for",
+    "ended": "it was taken back while it was made",
+}
+"""Why a response was not stored, where that is no advice to the author of the view."""
 
 _STORED_VERSION = 5
 """The form of what is stored. It is a part of the key, so that workers of an older version neither
@@ -157,9 +165,11 @@ def cached(
                 return call()
             environ, state = plain_environ(request), current_state()
             inputs = state.inputs
-            if inputs is None or "HTTP_RANGE" in environ or has_body(environ):
+            if inputs is None:
                 return call()
-            if check_session(find_session(request_ctx._get_current_object()), inputs):  # type: ignore[attr-defined]
+            reason, detail = _find_bypass(environ, inputs)
+            if reason:
+                state.unfinished = (*state.unfinished, _Decided("view", reason, detail))
                 return call()
             if rules.shared and state.cache_intent is not None and state.refresh is None:
                 return _answer_shared(responses.cache, rules, state.cache_intent, inputs, call)
@@ -195,6 +205,39 @@ def _find_extra_arguments(
     except UnsupportedKey:
         return None
     return extra
+
+
+def _find_bypass(environ: Mapping[str, Any], inputs: ObservedInputs) -> tuple[str, str]:
+    """Return why a request goes past the cache, in one word and in a clause; "" when it does not."""
+    if "HTTP_RANGE" in environ:
+        return "range", "the request asks for a part of the page"
+    if has_body(environ):
+        return "body", "the request has a body"
+    if check_session(find_session(request_ctx._get_current_object()), inputs):  # type: ignore[attr-defined]
+        return "session", "the session was changed before the view was called"
+    return "", ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """Tells of a request that a cache does nothing for; see :attr:`RequestState.unfinished`."""
+
+    cache: Literal["view", "http"]
+    reason: str
+    detail: str
+
+    def end(self, response: AnyResponse | None) -> None:
+        """Nothing is to be stored."""
+
+    def decide(self, response: AnyResponse) -> CacheDecision:
+        """Return what is told of the response."""
+        return CacheDecision(
+            cache=self.cache,
+            kept=False,
+            reason=self.reason,
+            detail=self.detail,
+            forward="bypass",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +464,8 @@ def _answer_shared(
     if reason:
         if advice:
             cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
+            state = current_state()
+            state.unfinished = (*state.unfinished, _Decided("http", reason, advice))
         intent.refuse(reason)
         return response
     if not (response.get_etag()[0] or response.is_streamed or response.direct_passthrough):
@@ -473,7 +518,8 @@ class _ViewLookup:
         self.deferred: DeferredFetch | None = None
         self.value: _Stored | None = None
         self.error_freshness: float | None = None
-        self.reason = ""
+        self.reason = self.advice = ""
+        self.knew_address = self.hit = self.stored = False
 
     def answer(self) -> Any:
         refresh = self.state.refresh
@@ -484,16 +530,22 @@ class _ViewLookup:
             # a stored GET may answer a HEAD, but the response to a HEAD has no body to store
             stored = self.responses.find(self.query, self.make_refresh)
             self.state.unfinished = (*self.state.unfinished, self)
-            return self.call() if stored is None else self.build_response(stored)
+            return self.call() if stored is None else self.answer_hit(stored)
         stored, self.deferred = self.responses.find_or_begin(self.query, self.make_refresh)
         self.state.unfinished = (*self.state.unfinished, self)
         if self.deferred is None:
-            return self.build_response(stored)
+            return self.answer_hit(stored)
+        self.knew_address = self.responses.knows(self.query)
         try:
             return self.deferred.run(self.make)
         except BaseException:
             self.deferred.give_up()
             raise
+
+    def answer_hit(self, stored: _Stored) -> AnyResponse:
+        """Answer with what is stored."""
+        self.hit, self.value = True, stored
+        return self.build_response(stored)
 
     def make(self) -> AnyResponse:
         """Run the view, and keep a copy of its response until the answer is whole."""
@@ -532,7 +584,7 @@ class _ViewLookup:
         return "", ""
 
     def _refuse(self, reason: str, advice: str) -> None:
-        self.reason = reason
+        self.reason, self.advice = reason, advice
         if advice:
             self.cache.internals.refuse(reason, f"the view {request.endpoint!r}", advice)
 
@@ -548,9 +600,33 @@ class _ViewLookup:
         if deferred is None or deferred.fetch.outcome is not None:
             return
         if response is not None and self.value is not None and self.is_whole(response):
-            self.responses.store(self._choose_times(), deferred, self.complete())
+            self.stored = self.responses.store(self._choose_times(), deferred, self.complete())
+            if not self.stored:
+                self.reason, self.advice = "size", "the cache cannot hold it, see the log"
         else:
             deferred.give_up()
+
+    def decide(self, response: AnyResponse) -> CacheDecision:
+        """Return what the cache decided about a response that has ended."""
+        value, inputs, reason = self.value, self.inputs, self.reason
+        kept = self.hit or self.stored
+        if not (kept or reason):
+            reason = "error" if value is None else "ended"
+        cause = inputs.refused if reason == "input" else self.find_identity()
+        return CacheDecision(
+            cache="view",
+            kept=kept,
+            hit=self.hit,
+            names=tuple(value[5][0]) if kept and value is not None else (),
+            reason="" if kept else reason,
+            detail="" if kept else self.advice or _DETAILS.get(reason, ""),
+            cause=cause if reason in ("input", "public") else "",
+            forward="miss" if self.knew_address else "uri-miss",
+        )
+
+    def find_identity(self) -> str:
+        """Return an input that says who the client is, and was looked at; "" for none."""
+        return next(filter(is_identity, self.inputs.names()), "")
 
     def complete(self) -> _Stored:
         """Return what is stored, with all inputs that anybody looked at until the end."""

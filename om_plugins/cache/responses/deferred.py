@@ -64,7 +64,7 @@ class DeferredFetch:
                 query that missed.
 
         Returns:
-            Whether the value could be encoded.
+            Whether the value could be encoded and is small enough.
         """
         cache, fetch = self.cache, self.fetch
         data = cache.commits.encode(value, options)
@@ -73,14 +73,16 @@ class DeferredFetch:
             return False
         fetch.data = data
         fetch.negative = options.is_negative(value)
+        fits = False
         try:
-            if self._tracker is not None and cache.commits.fits(data, options.key):
+            fits = cache.commits.fits(data, options.key)
+            if self._tracker is not None and fits:
                 cache.commits.commit(fetch, options, "set", self._tracker)
         finally:
             with cache.memory.lock:
                 cache.memory.in_flight.private.pop(self.options.ident, None)
             self._end(FetchOutcome.VALUE)
-        return True
+        return fits
 
     def give_up(self) -> None:
         """Store nothing: the value is for its caller only. Nobody waits for the key for a while."""

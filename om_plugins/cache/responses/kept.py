@@ -219,16 +219,22 @@ class KeptResponses:
         """Begin to make a response in a refresh that may have to store it under other inputs."""
         return DeferredFetch.begin(self.cache.internals.here(), query.options(StoredInputs()))
 
-    def store(self, query: ResponseQuery, deferred: DeferredFetch, value: Any) -> None:
-        """Store what was made, and end the fetch."""
+    def knows(self, query: ResponseQuery) -> bool:
+        """Whether a response was stored at the address of a request, under whichever inputs."""
+        return bool(self._sets.read(query.address, query.scope))
+
+    def store(self, query: ResponseQuery, deferred: DeferredFetch, value: Any) -> bool:
+        """Store what was made, and end the fetch; return whether the cache took it."""
         stored = query.read(value)
         here = self.cache.internals.here()
         options = query.options(stored)
         now = here.misses.clock.time()
         self._sets.add(query.address, query.scope, stored.names, here.tiers.shared, now)
-        if deferred.commit(value, options):
-            for ident in self._count(query, options.ident, stored):
-                here.tiers.remove(ident)
+        if not deferred.commit(value, options):
+            return False
+        for ident in self._count(query, options.ident, stored):
+            here.tiers.remove(ident)
+        return True
 
     def _is_for(self, query: ResponseQuery, value: Any) -> bool:
         stored = query.read(value)
