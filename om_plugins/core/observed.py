@@ -31,7 +31,8 @@ _PLUMBING = (
 )  # fmt: skip
 """Modules that pass a look on. Who called them is the reader."""
 _WITH_QUERY = frozenset({"QUERY_STRING", "RAW_URI", "REQUEST_URI"})
-_FRAMEWORKS = ("werkzeug.", "flask.", "jinja2.")
+_FRAMEWORKS = ("werkzeug.", "flask.", "jinja2.", "om_plugins.")
+_OUTERMOST = ("flask.app", "wsgi_app")
 
 
 class ObservedInputs:
@@ -254,14 +255,21 @@ def _identify(frame: FrameType) -> Reader:
 
 
 def _describe(frame: FrameType | None) -> tuple[str, str, int]:
-    """Return module, function and line of the application's code that looks at an input."""
+    """Return module, function and line of the application's code that looks at an input.
+
+    A template has no module: its name stands for it, without function and line.
+    """
     found = frame
     while found is not None and found.f_globals.get("__name__", "").startswith(_FRAMEWORKS):
-        found = found.f_back
+        found = None if _identify(found) == _OUTERMOST else found.f_back
     found = found or frame
     if found is None:
         return "", "", 0
-    return found.f_globals.get("__name__", ""), found.f_code.co_name, found.f_lineno
+    module = found.f_globals.get("__name__")
+    if not module:
+        named = found.f_globals.get("name")  # jinja2 gives it to the code of a template
+        return f"template {named}" if isinstance(named, str) else "a template", "", 0
+    return module, found.f_code.co_name, found.f_lineno
 
 
 class ObservedEnviron(dict[str, Any]):

@@ -37,7 +37,7 @@ from .observed_fetch import run_observed
 from .templates import before_first_request
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 KEY = "om_plugins"
 """The key of the parts in ``app.extensions``."""
@@ -90,8 +90,12 @@ class AppEntry:
             )
             runtime.part_of("recovery").recovery.note(subject, exception)
 
-    def build(self) -> Runtime:
-        """Build the app's runtime from its present configuration."""
+    def build(self, **settings: object) -> Runtime:
+        """Build the app's runtime from its present configuration.
+
+        Args:
+            settings: keys of the configuration that have other values for once.
+        """
         app = self._app
         self._seen = _read_relevant(app.config)
         host = Host(
@@ -111,8 +115,10 @@ class AppEntry:
             observes=True,
             observe_fetch=run_observed,
             observe_context=observe_context,
+            isolate=functools.partial(_isolate, weakref.ref(self)),
         )
-        runtime = Runtime(Settings.read(app.config), sender=app, host=host, plugins=self._plugins)
+        given = {**app.config, **settings}
+        runtime = Runtime(Settings.read(given), sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:
             runtime.add_engine(spec)
         _check_inner_proxy_fix(self._wsgi_app, runtime.keys)
@@ -141,19 +147,37 @@ class AppEntry:
             old = runtime_of(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
+        return self._prepare()
+
+    def isolate(self) -> WSGIApplication:
+        """See :attr:`om_plugins.plugins.kit.Host.isolate`."""
+        app, old = self._app, runtime_of(self._app)
+        app.extensions[KEY] = self.build(OM_CACHE_URL="memory://", OM_HUB_URL="memory://")
+        old.close()
+        self._prepare(observe=True)
+        return app
+
+    def _prepare(self, *, observe: bool = False) -> OpenManagerMiddleware:
         runtime = runtime_of(self._app)
         if self._count_declared() != self._composed_with:  # views were decorated after init_app
             self._composed = self._compose(runtime)
         if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
             _set_cookie_flags(self._app)
         in_front = has_cache_in_front(runtime, self._declared)
-        if in_front or has_cached_views(runtime, self._declared):
+        if observe or in_front or has_cached_views(runtime, self._declared):
             rules = runtime.part_of("cache").internals.inputs
             observe_requests(self._app, rules, in_front=in_front)
         before_first_request(self._app)
         self._decorated.warn(self._app)
         self._middleware = self._composed
         return self._middleware
+
+
+def _isolate(entry: weakref.ref[AppEntry]) -> WSGIApplication:
+    living = entry()
+    if living is None:
+        raise RuntimeError("the app is gone")
+    return living.isolate()
 
 
 def count_wrong_methods(app: Flask) -> None:

@@ -85,7 +85,10 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
         except BaseException:
             if inputs is not None and in_front:
                 inputs.address = rules.read_address(plain_environ(context.request))
+            unfinished = state.unfinished
             _end(state, None)
+            if report is not None:
+                report.decisions += [one.decide() for one in unfinished]
             raise
         if inputs is not None:
             check_session(find_session(context), inputs)
@@ -122,7 +125,7 @@ def _tell(
 ) -> None:
     """Tell what was decided about a response: in debug mode by ``Cache-Status`` (RFC 9211)."""
     for one in unfinished:
-        decision = one.decide(response)
+        decision = one.decide()
         if report is not None:
             report.decisions.append(decision)
         if debug and decision.cache == "view":

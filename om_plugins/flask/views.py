@@ -208,7 +208,7 @@ def _find_extra_arguments(
 
 
 def _find_bypass(environ: Mapping[str, Any], inputs: ObservedInputs) -> tuple[str, str]:
-    """Return why a request goes past the cache, in one word and in a clause; "" when it does not."""
+    """Return why a request goes past the cache, in one word and in a clause; "" otherwise."""
     if "HTTP_RANGE" in environ:
         return "range", "the request asks for a part of the page"
     if has_body(environ):
@@ -229,7 +229,7 @@ class _Decided:
     def end(self, response: AnyResponse | None) -> None:
         """Nothing is to be stored."""
 
-    def decide(self, response: AnyResponse) -> CacheDecision:
+    def decide(self) -> CacheDecision:
         """Return what is told of the response."""
         return CacheDecision(
             cache=self.cache,
@@ -606,8 +606,8 @@ class _ViewLookup:
         else:
             deferred.give_up()
 
-    def decide(self, response: AnyResponse) -> CacheDecision:
-        """Return what the cache decided about a response that has ended."""
+    def decide(self) -> CacheDecision:
+        """Return what the cache decided about the response, which has ended."""
         value, inputs, reason = self.value, self.inputs, self.reason
         kept = self.hit or self.stored
         if not (kept or reason):

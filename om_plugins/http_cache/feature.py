@@ -286,9 +286,9 @@ def _build_commands() -> Command:
     """Build the group ``flask om cache``."""
     import click
 
-    from ..plugins.command_output import as_json_option, print_json
+    from ..plugins.command_output import as_json_option, plain, print_json
 
-    group = click.Group("cache", help="Take stored pages back.")
+    group = click.Group("cache", help="Explain why a page is kept or not, and take pages back.")
 
     @group.command("purge")
     @click.option("--url", default="", help="A path or URL; without a query, with all its queries.")
@@ -316,5 +316,40 @@ def _build_commands() -> Command:
             print_json({"url": url, "prefix": prefix, "tags": list(tags), "soft": soft})
         else:
             click.echo("Purged: every worker hears of it within a second.")
+
+    @group.command("why")
+    @click.argument("path")
+    @click.option("--header", "headers", multiple=True, help="As 'Accept-Language: de'.")
+    @click.option("--cookie", "cookies", multiple=True, help="As 'name=value'.")
+    @click.option("--host", default="", help="As example.com or https://example.com.")
+    @as_json_option
+    @click.pass_obj
+    def why_command(
+        kit: Kit,
+        path: str,
+        headers: tuple[str, ...],
+        cookies: tuple[str, ...],
+        host: str,
+        as_json: bool,
+    ) -> None:
+        """Say which caches keep the page at PATH, or why they do not, and who looked at what.
+
+        One GET is made of the whole app, in this process. Hooks, view and templates run as for a
+        visitor, with your database and services. The caches and the hub of om_plugins are new ones
+        in memory for this command: nothing is read from OM_CACHE_URL and OM_HUB_URL or written
+        there, so a running server does not notice.
+        """
+        from ..cache.responses.why import ask, build_request, write_lines
+
+        try:
+            environ = build_request(path, headers=headers, cookies=cookies, host=host)
+            said = ask(kit, environ).describe()
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        if as_json:
+            print_json(said)
+        else:
+            for line in write_lines(said):
+                click.echo(plain(line))
 
     return group

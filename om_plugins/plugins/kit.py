@@ -124,6 +124,9 @@ class Host:
             looked at of the current request, "" for nothing; ``None`` when that cannot be observed.
         observe_context: observes the request of an opened request context, by the rules given, and
             returns what code looks at from then on; ``None`` when it cannot be observed.
+        isolate: makes this package share nothing with other processes, until this one ends, and
+            observe every request; returns the whole application. ``None`` when the code of the host
+            cannot be observed.
     """
 
     testing: bool = False
@@ -142,6 +145,7 @@ class Host:
     observes: bool = False
     observe_fetch: Callable[[Callable[[], Any]], tuple[Any, str]] | None = None
     observe_context: Callable[[Any, InputRules], ObservedInputs | None] | None = None
+    isolate: Callable[[], WSGIApplication] | None = None
 
 
 class Kit(ABC):

@@ -88,8 +88,14 @@ def find_report(environ: Mapping[str, Any]) -> ResponseReport | None:
 
 def describe_look(inputs: ObservedInputs, name: str) -> str:
     """Return an input with the function and line that looked at it first; "" for no input."""
-    module, function, line = inputs.where.get(name, ("", "", 0))
-    return f"{name}, {module}.{function}, line {line}" if module else name
+    found = describe_place(inputs.where.get(name))
+    return f"{name}, {found}" if found else name
+
+
+def describe_place(place: tuple[str, str, int] | None) -> str:
+    """Return module, function and line as people write them; "" when they are not known."""
+    module, function, line = place or ("", "", 0)
+    return f"{module}.{function}, line {line}" if function else module
 
 
 def quote_detail(text: str) -> str:

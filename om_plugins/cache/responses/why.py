@@ -1,0 +1,329 @@
+"""Says of one request which caches keep its response, under which inputs, and who looked at them.
+
+The request is made in this process, of an application that shares nothing with other processes
+meanwhile: its pages are made, not found, so every look is seen, and no entry or count is left where
+a running server would see it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+from werkzeug.wsgi import ClosingIterator
+
+from ...core.inputs import InputRules, Reader, is_session
+from ...core.observed import ObservedInputs
+from ...plugins.kit import Kit
+from .decisions import REPORT, CacheDecision, ResponseReport, describe_place
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_CACHES = {
+    "view": ("@om.cached", "the view has none, or something answered in its place"),
+    "http": (
+        "The shared HTTP cache in front",
+        "the response is not for it: OM_HTTP_CACHE is off and the view is not shared=True, or the "
+        "request went past it",
+    ),
+    "fallback": ("The fallback's copies of good responses", "no copy of this response was due"),
+}
+_REASONS = {
+    "status": "a response with its status is not stored",
+    "no-store": "the request or the response says no-store",
+    "private": "it is private",
+    "cookie": "it sets a cookie",
+    "vary": "it says Vary: *",
+    "vary-cookie": "it says Vary: Cookie",
+    "authorization": "the request had Authorization, and the response does not say public",
+    "no-freshness": "it does not say how long it is fresh",
+    "size": "it is too large",
+    "nonce": "its CSP nonce is not found in its body",
+    "write": "the application sent it by write()",
+}
+_KINDS = {
+    "cookies": "cookies",
+    "session": "the session",
+    "header": "request headers",
+    "address": "the client's address",
+    "environ": "variables of the environ",
+}
+_IN_KEY = "scheme, host, path, query, and the client's credentials (REMOTE_USER, Authorization, …)"
+_NOT_SEEN = "code that cannot be seen"
+_NONE = CacheDecision(cache="view", kept=False)
+
+
+def build_request(
+    path: str, *, headers: Iterable[str] = (), cookies: Iterable[str] = (), host: str = ""
+) -> WSGIEnvironment:
+    """Build the environ of a GET.
+
+    Args:
+        path: with its query, as ``/search?q=tea``.
+        headers: as ``Accept-Language: de``.
+        cookies: as ``name=value``.
+        host: as ``example.com``, ``localhost:8000`` or ``https://example.com``.
+
+    Raises:
+        ValueError: one of them has another form.
+    """
+    if not path.startswith("/") or path.startswith("//"):
+        raise ValueError(f"{path!r} is no path: it must begin with one '/', as /report?year=2026")
+    given = Headers()
+    for one in headers:
+        name, colon, value = one.partition(":")
+        if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            raise ValueError(f"{one!r} is no header: write it as 'Accept-Language: de'")
+        if not value.isprintable():
+            raise ValueError(f"{one!r} is no header: a value is one line")
+        given.add(name, value.strip())
+    for one in cookies:
+        if not one.partition("=")[1] or not one.isprintable() or ";" in one:
+            raise ValueError(f"{one!r} is no cookie: write it as 'name=value'")
+    sent = [*given.getlist("Cookie"), *cookies]
+    if sent:
+        given.set("Cookie", "; ".join(sent))
+    scheme, _, name = host.rpartition("://")
+    if scheme not in ("", "http", "https") or "/" in name:
+        raise ValueError(f"{host!r} is no host: write it as example.com or https://example.com")
+    base = f"{scheme or 'http'}://{name or 'localhost'}/"
+    address = {"REMOTE_ADDR": "127.0.0.1"}
+    with closing(EnvironBuilder(path, base, headers=given, environ_base=address)) as builder:
+        return builder.get_environ()
+
+
+@dataclass(frozen=True, slots=True)
+class AskedResponse:
+    """What became of the request.
+
+    Attributes:
+        path: of the request, with its query.
+        status: of the response, as ``200 OK``; "" when an exception left the application.
+        location: where a redirect leads.
+    allow: the methods that the path takes, where GET is none of them.
+        error: the exception, as its type and the module, function and line that raised it.
+        report: what the application and the caches told.
+        off: the caches that are not used by this application.
+    """
+
+    path: str
+    status: str
+    location: str
+    allow: str
+    error: str
+    report: ResponseReport
+    off: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that is known, as data for JSON. No value of the request is in it."""
+        inputs = self.report.inputs or ObservedInputs(None, InputRules())
+        caches = [{"cache": name, **self._describe_cache(name)} for name in _CACHES]
+        compared = {name for one in caches for name in one["names"]}
+        return {
+            "path": self.path,
+            "status": self.status,
+            "location": self.location,
+            "allow": self.allow,
+            "error": self.error,
+            "observed": self.report.inputs is not None,
+            "caches": caches,
+            "inputs": [
+                {
+                    "name": name,
+                    "where": describe_place(inputs.where.get(name)),
+                    "compared": name in compared,
+                }
+                for name in inputs.names()
+            ],
+            "refused": inputs.refused,
+            "refused_where": describe_place(inputs.where.get(inputs.refused)),
+            "session_changed": inputs.session_changed,
+            "known": _describe_known(inputs),
+            "not_looked_at": list(_list_unseen([*inputs.counted, *inputs.known])),
+        }
+
+    def _describe_cache(self, name: str) -> dict[str, Any]:
+        found = [one for one in self.report.decisions if one.cache == name]
+        decided = next(
+            (one for one in found if one.kept or one.detail), found[0] if found else _NONE
+        )
+        return {
+            "on": bool(found) or name not in self.off,
+            "kept": decided.kept,
+            "reason": decided.reason,
+            "detail": decided.detail or _REASONS.get(decided.reason, decided.reason),
+            "names": list(decided.names),
+            "cookies": list(decided.cookies),
+        }
+
+
+def ask(kit: Kit, environ: WSGIEnvironment) -> AskedResponse:
+    """Make a request of the whole application, and return what became of it.
+
+    Args:
+        kit: of the application. It is closed: the application is built again, with a cache and a
+            hub of its own in memory.
+        environ: the request.
+
+    Raises:
+        ValueError: the code of the application cannot be observed.
+    """
+    if kit.host.isolate is None:
+        raise ValueError(
+            "what the code of this application looks at cannot be observed, because it is not a "
+            "Flask app: its caches keep only what says that it is for everybody, see OM_HTTP_CACHE"
+        )
+    if not kit.keys.enabled:
+        raise ValueError("OM_ENABLED is off, so no response is kept")
+    declared, layers = kit.host.declared, kit.layers
+    used = {
+        "view": bool(declared.get("cache")),
+        "http": "http_cache" in layers or bool(declared.get("http_cache")),
+        "fallback": "fallback" in layers or bool(declared.get("fallback")),
+    }
+    application = kit.host.isolate()
+    report = ResponseReport()
+    path = str(environ["PATH_INFO"]).encode("latin-1").decode("utf-8", "replace")
+    query = environ["QUERY_STRING"]
+    status = location = allow = error = ""
+    try:
+        body, status, headers = run_wsgi_app(application, {**environ, REPORT: report})
+        location = headers.get("Location", "")
+        allow = headers.get("Allow", "") if status.startswith("405") else ""
+        for _ in _read_body(body, headers):
+            pass
+    except Exception as raised:  # noqa: BLE001 - the application may raise anything
+        error = _describe_error(raised)
+    off = tuple(name for name, on in used.items() if not on)
+    whole = f"{path}?{query}" if query else path
+    return AskedResponse(whole, status, location, allow, error, report, off)
+
+
+def _read_body(body: Iterable[bytes], headers: Headers) -> Iterator[bytes]:
+    """Read a body to its end, where it has one: a stream of events has none."""
+    whole = ClosingIterator(body, [])
+    with closing(whole):
+        if headers.get("Content-Type", "").startswith("text/event-stream"):
+            return
+        yield from whole
+
+
+def _describe_error(error: BaseException) -> str:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = type(error).__name__
+    if frame is None:
+        return name
+    code, module = frame.tb_frame.f_code, frame.tb_frame.f_globals.get("__name__", "")
+    return f"{name} in {describe_place((module, code.co_name, frame.tb_lineno))}"
+
+
+def _describe_known(inputs: ObservedInputs) -> list[dict[str, Any]]:
+    found: dict[Reader, list[str]] = {}
+    for name, reader in sorted(inputs.known.items()):
+        if name not in inputs.counted:
+            found.setdefault(reader, []).append(name)
+    return [
+        {
+            "names": names,
+            "reader": ".".join(reader),
+            "reason": inputs.rules.readers[reader].reason,
+        }
+        for reader, names in found.items()
+    ]
+
+
+def _list_unseen(names: Sequence[str]) -> Iterator[str]:
+    kinds = {_find_kind(name) for name in names}
+    for kind, words in _KINDS.items():
+        if kind not in kinds:
+            yield words
+
+
+def _find_kind(name: str) -> str:
+    if is_session(name):
+        return "session"
+    kind = name.partition(":")[0]
+    return {"cookie": "cookies", "vary": "header", "accept": "header"}.get(kind, kind)
+
+
+# --- in plain words -----------------------------------------------------------------------------
+
+
+def write_lines(said: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what :meth:`AskedResponse.describe` returned, as lines of text for people."""
+    if said["error"]:
+        yield f"GET {said['path']}: {said['error']}. Nothing is kept."
+    else:
+        to = f", to {said['location']}" if said["location"] else ""
+        takes = f". The path takes {said['allow']}" if said["allow"] else ""
+        yield f"GET {said['path']}: {said['status']}{to}{takes}"
+    yield ""
+    for one in () if said["error"] else said["caches"]:
+        yield from _write_cache(one)
+    if not said["observed"]:
+        yield "No view of the Flask app got the request, so nothing was observed."
+        return
+    yield f"Always in the key: {_IN_KEY}."
+    yield from _write_looks(said)
+
+
+def _write_cache(one: Mapping[str, Any]) -> Iterator[str]:
+    subject, silent = _CACHES[one["cache"]]
+    keeps = "keep" if subject.endswith("responses") else "keeps"
+    if not one["on"]:
+        yield f"{subject}: not used in this app."
+    elif one["kept"]:
+        names = one["names"]
+        under = f"one entry for each value of {', '.join(names)}" if names else "one for everybody"
+        yield f"{subject} {keeps} it, {under}."
+        if one["cookies"]:
+            cookies = f"the cookie {' or '.join(one['cookies'])}"
+            brought = "any cookie" if "" in one["cookies"] else cookies
+            yield f"  A request with {brought} goes past it."
+    else:
+        negated = "do not keep" if keeps == "keep" else "does not keep"
+        yield f"{subject} {negated} it: {one['detail'] or silent}."
+
+
+def _write_looks(said: Mapping[str, Any]) -> Iterator[str]:
+    if said["refused"]:
+        place = said["refused_where"] or _NOT_SEEN
+        yield f"Not comparable with another request: {said['refused']} ({place})."
+    if said["session_changed"]:
+        yield "The request changed the session."
+    if said["inputs"]:
+        yield ""
+        yield "Looked at, and first by:"
+        width = max(len(one["name"]) for one in said["inputs"])
+        kept = any(one["kept"] for one in said["caches"])
+        for one in said["inputs"]:
+            place = one["where"] or _name_unseen(one["name"])
+            mark = "" if one["compared"] or not kept else "  (not compared)"
+            yield f"  {one['name']:<{width}}  {place}{mark}"
+        if kept and not all(one["compared"] for one in said["inputs"]):
+            yield (
+                "What is not compared was looked at after the view, by code that runs on each hit, "
+                "or scope= stands for it."
+            )
+    else:
+        yield "Nobody looked at anything else."
+    if said["known"]:
+        yield ""
+        yield "Looked at by known readers alone, which does not count:"
+        for one in said["known"]:
+            yield f"  {', '.join(one['names'])}: {one['reader']} ({one['reason']})"
+    if said["inputs"] and said["not_looked_at"]:
+        yield ""
+        yield f"Not looked at: {', '.join(said['not_looked_at'])}."
+
+
+def _name_unseen(name: str) -> str:
+    return "the response's Vary" if name.startswith("vary:") else _NOT_SEEN
