@@ -55,7 +55,7 @@ BETWEEN_FEATURES = frozenset(
 FLASK_USERS = frozenset({"flask", "cli"})
 FROM_THE_TOP = frozenset({"__version__"})  # all else that the top exports lies in its own module
 MODULES_PER_FOLDER = 12
-ENVIRON_KEYS = frozenset({"om_plugins.call", "om_plugins.state"})
+ENVIRON_KEYS = frozenset({"om_plugins.call", "om_plugins.state", "om_plugins.why"})
 
 # Calls whose first argument is a name of something else than a key of the WSGI environment.
 NAMING_CALLS = frozenset(

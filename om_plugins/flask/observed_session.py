@@ -273,9 +273,11 @@ def make_observed(base: Any, attributes: frozenset[str] = _NO_ATTRIBUTES) -> Any
     """Return the observed form of a class of sessions.
 
     Args:
-        base: the class.
+        base: the class. It may have that form already.
         attributes: what it adds to the attributes of Flask's sessions.
     """
+    if issubclass(base, _ObservedSession):
+        return base
     namespace = {name: _observe_attribute(name) for name in attributes}
     return type(base.__name__, (_ObservedSession, base), namespace)
 

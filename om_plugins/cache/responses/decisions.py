@@ -1,7 +1,7 @@
 """What the caches decided about one response, told to whom asks for it with the request.
 
-Who asks puts an empty :class:`ResponseReport` under :data:`REPORT` into the environ. Each cache adds
-its :class:`CacheDecision` to it. A request without a report pays one look at the environ.
+Who asks puts an empty :class:`ResponseReport` under :data:`REPORT` into the environ. Each cache
+adds its :class:`CacheDecision` to it. A request without a report pays one look at the environ.
 """
 
 from __future__ import annotations

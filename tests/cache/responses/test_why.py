@@ -1,0 +1,427 @@
+"""``flask om cache why``: what the caches did with a page, and which code made it so."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import flask
+import pytest
+from click.testing import CliRunner
+from flask import Flask, Response, redirect, render_template_string, request, session
+from flask.cli import FlaskGroup
+
+from om_plugins import OpenManager, OpenManagerMiddleware
+from om_plugins.cache.responses.why import build_request
+from om_plugins.http_cache.feature import HttpCacheFeature
+
+
+def make_shop(**config):
+    app = Flask("shop")
+    app.secret_key = "of the test"
+    app.config.update(TESTING=True, PROPAGATE_EXCEPTIONS=False, **config)
+    om = OpenManager(app)
+    app.runs = 0
+
+    @app.before_request
+    def count():
+        app.runs += 1
+
+    @app.get("/about")
+    @om.cached()
+    def about():
+        return "about us"
+
+    @app.get("/inbox")
+    @om.cached()
+    def inbox():
+        request.cookies.get("theme")
+        return f"mail of {session.get('user_id')}"
+
+    return app, om
+
+
+def call(app, *arguments):
+    group = FlaskGroup(create_app=lambda: app)
+    return CliRunner().invoke(group, ["om", "cache", "why", *arguments])
+
+
+def explain(app, *arguments):
+    said = call(app, *arguments, "--json")
+    assert said.exit_code == 0, said.output
+    return json.loads(said.output[said.output.index("{") :])
+
+
+def cache_of(said, name="view"):
+    return next(one for one in said["caches"] if one["cache"] == name)
+
+
+def line_of(function, text):
+    """The line of a view that contains a text."""
+    code = function.__wrapped__.__code__
+    lines = Path(code.co_filename).read_text(encoding="utf-8").splitlines()
+    at = code.co_firstlineno
+    return next(n for n in range(at, at + 10) if text in lines[n - 1])
+
+
+def test_a_page_that_looks_at_nobody_is_one_entry_for_everybody():
+    app, _ = make_shop()
+    said = call(app, "/about", "--cookie", "_ga=1", "--header", "User-Agent: me")
+    assert said.exit_code == 0, said.output
+    assert "GET /about: 200 OK" in said.output
+    assert "@om.cached keeps it, one for everybody." in said.output
+    assert "Nobody looked at anything else." in said.output
+
+
+def test_each_input_is_told_with_the_module_function_and_line_that_looked_at_it_first():
+    app, _ = make_shop()
+    said = explain(app, "/inbox")
+    line = line_of(app.view_functions["inbox"], "theme")
+    assert cache_of(said)["kept"] is True
+    assert cache_of(said)["names"] == ["cookie:theme", "session:user_id"]
+    assert said["inputs"] == [
+        {"name": "cookie:theme", "where": f"{__name__}.inbox, line {line}", "compared": True},
+        {
+            "name": "session:user_id",
+            "where": f"{__name__}.inbox, line {line + 1}",
+            "compared": True,
+        },
+    ]
+    assert said["not_looked_at"] == [
+        "request headers", "the client's address", "variables of the environ",
+    ]  # fmt: skip
+
+
+def test_plain_words_name_the_inputs_and_what_was_not_looked_at():
+    app, _ = make_shop()
+    said = call(app, "/inbox").output
+    assert "one entry for each value of cookie:theme, session:user_id." in said
+    assert re.search(r"session:user_id +\S+\.inbox, line \d+\n", said)
+    assert "Not looked at: request headers, the client's address" in said
+
+
+def test_no_value_of_a_visitor_and_no_path_of_a_file_is_told():
+    app, _ = make_shop()
+    for arguments in ([], ["--json"]):
+        said = call(app, "/inbox", "--cookie", "theme=secret-one", *arguments).output
+        assert "secret-one" not in said
+        assert __file__ not in said
+        assert "/tests/" not in said
+
+
+def test_looks_of_known_readers_are_apart_with_the_reason():
+    app, om = make_shop(OM_CACHE_READERS=[f"{__name__}:log_request"])
+
+    @app.get("/logged")
+    @om.cached()
+    def logged():
+        log_request()
+        return "logged"
+
+    said = explain(app, "/logged")
+    assert said["inputs"] == []
+    (known,) = said["known"]
+    assert known["names"] == ["address", "header:user-agent"]
+    assert known["reader"] == f"{__name__}.log_request"
+    assert "OM_CACHE_READERS" in known["reason"]
+    assert "one for everybody" in call(app, "/logged").output
+
+
+def log_request():
+    return request.remote_addr, request.headers.get("User-Agent")
+
+
+def test_a_template_is_named():
+    app, om = make_shop()
+    app.jinja_loader = None
+    app.jinja_env.loader = __import__("jinja2").DictLoader({"a.html": "{{ session.name }}"})
+
+    @app.get("/named")
+    @om.cached()
+    def named():
+        return flask.render_template("a.html")
+
+    @app.get("/nameless")
+    @om.cached()
+    def nameless():
+        return render_template_string("{{ session.name }}")
+
+    (look,) = explain(app, "/named")["inputs"]
+    assert look["where"] == "template a.html"
+    (look,) = explain(app, "/nameless")["inputs"]
+    assert look["where"] == "a template"
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "reason", "words"),
+    [
+        (lambda: session.update(a=1) or "", {}, "session", "changes the session"),
+        (lambda: str(dict(request.environ)), {}, "input", "all variables of the environ"),
+        (lambda: request.args.get("page", ""), {"query": ["q"]}, "query", "page, which query="),
+        (lambda: str(session.get("user")), {"public": True}, "public", "session:user"),
+        (lambda: redirect("/about"), {}, "status", "status"),
+        (lambda: ("no", 403), {}, "status", "status"),
+        (lambda: Response("x", headers={"Cache-Control": "no-store"}), {}, "no-store", "no-store"),
+        (lambda: 1 / 0, {}, "error", "raised an exception"),
+        (lambda: "x" * 3000, {}, "size", "cannot hold it"),
+    ],
+)  # fmt: skip
+def test_a_page_that_is_not_kept_says_why(body, options, reason, words):
+    app, om = make_shop(OM_CACHE_MAX_VALUE=2000)
+    app.add_url_rule("/page", "page", om.cached(**options)(body))
+    found = cache_of(explain(app, "/page"))
+    assert (found["kept"], found["reason"]) == (False, reason)
+    assert words in found["detail"]
+    said = call(app, "/page").output
+    assert re.search(rf"@om\.cached does not keep it: .*{re.escape(words)}", said)
+
+
+def test_what_cannot_be_compared_is_told_with_its_place():
+    app, om = make_shop()
+
+    @app.get("/all")
+    @om.cached()
+    def everything():
+        return str(dict(request.environ))
+
+    said = explain(app, "/all")
+    assert said["refused"] == "all variables of the environ"
+    line = line_of(app.view_functions["everything"], "dict(")
+    assert said["refused_where"] == f"{__name__}.everything, line {line}"
+    assert f"Not comparable with another request: {said['refused']} (" in call(app, "/all").output
+
+
+def test_what_a_hook_looks_at_after_the_view_is_not_compared():
+    app, _ = make_shop()
+
+    @app.after_request
+    def sign(response):
+        request.cookies.get("lang")
+        return response
+
+    (look,) = explain(app, "/about")["inputs"]
+    assert (look["name"], look["compared"]) == ("cookie:lang", False)
+    said = call(app, "/about").output
+    assert "(not compared)" in said
+    assert "code that runs on each hit" in said
+
+
+def test_an_input_that_vary_names_has_no_line():
+    app, om = make_shop()
+
+    @app.get("/varies")
+    @om.cached(vary=["Accept-Language"])
+    def varies():
+        return "x"
+
+    said = call(app, "/varies").output
+    assert re.search(r"vary:accept-language +the response's Vary\n", said)
+
+
+def test_a_path_that_takes_no_get_says_what_it_takes():
+    app, _ = make_shop()
+    app.add_url_rule("/save", "save", lambda: "", methods=["POST"])
+    said = explain(app, "/save")
+    assert said["status"].startswith("405")
+    assert "POST" in said["allow"]
+    assert cache_of(said)["kept"] is False
+    assert "The path takes" in call(app, "/save").output
+
+
+def test_nothing_found_is_told_as_such():
+    app, _ = make_shop()
+    said = call(app, "/nowhere")
+    assert said.exit_code == 0
+    assert "GET /nowhere: 404 NOT FOUND" in said.output
+    assert "the view has none, or something answered in its place" in said.output
+
+
+def test_a_redirect_says_where_it_leads_and_is_not_followed():
+    app, _ = make_shop()
+    app.add_url_rule("/old", "old", lambda: redirect("/about"))
+    said = call(app, "/old").output
+    assert "GET /old: 302 FOUND, to /about" in said
+    assert app.runs == 1
+
+
+def test_an_exception_that_leaves_the_app_is_named_with_its_place():
+    app, om = make_shop()
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    @app.get("/broken")
+    @om.cached()
+    def broken():
+        session.get("user_id")
+        raise KeyError("the value of a visitor")
+
+    said = call(app, "/broken")
+    assert said.exit_code == 0
+    assert re.search(rf"GET /broken: KeyError in {__name__}\.broken, line \d+\.", said.output)
+    assert "the value of a visitor" not in said.output
+    assert "session:user_id" in said.output
+    found = explain(app, "/broken")
+    assert cache_of(found)["reason"] == "error"
+
+
+def test_a_query_and_a_path_of_any_language_are_asked_as_written():
+    app, om = make_shop()
+
+    @app.get("/가격/<name>")
+    @om.cached()
+    def price(name):
+        return f"{name} {request.args['q']} {request.host} {request.scheme}"
+
+    said = explain(app, "/가격/차?q=녹차", "--host", "https://shop.example")
+    assert said["path"].startswith("/가격/차?q=")
+    assert said["status"] == "200 OK"
+    assert cache_of(said)["kept"] is True
+
+
+def test_headers_cookies_and_host_reach_the_app():
+    app, om = make_shop()
+    seen = []
+
+    @app.get("/seen")
+    @om.cached()
+    def page():
+        seen.append((
+            request.headers.getlist("X-One"), dict(request.cookies), request.host, request.scheme,
+            request.remote_addr,
+        ))  # fmt: skip
+        return ""
+
+    call(
+        app, "/seen", "--header", "X-One: a:b", "--header", "Cookie: c=3", "--cookie", "a=1",
+        "--cookie", "b=x=2", "--host", "https://shop.example:444",
+    )  # fmt: skip
+    assert seen == [
+        (["a:b"], {"a": "1", "b": "x=2", "c": "3"}, "shop.example:444", "https", "127.0.0.1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["about"], "must begin with one '/'"),
+        (["//evil.example/"], "must begin with one '/'"),
+        (["https://shop.example/about"], "must begin with one '/'"),
+        (["/about", "--header", "no colon"], "is no header"),
+        (["/about", "--header", "a b: c"], "is no header"),
+        (["/about", "--header", "a: b\r\nX: y"], "is no header"),
+        (["/about", "--cookie", "name"], "is no cookie"),
+        (["/about", "--cookie", "a=1; b=2"], "is no cookie"),
+        (["/about", "--host", "ftp://a"], "is no host"),
+        (["/about", "--host", "a/b"], "is no host"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_the_form_that_is_right(arguments, words):
+    app, _ = make_shop()
+    said = call(app, *arguments)
+    assert said.exit_code == 1
+    assert words in said.output
+    assert app.runs == 0
+
+
+def test_a_body_is_closed_and_a_stream_of_events_is_not_waited_for():
+    app, _ = make_shop()
+    ended = []
+
+    @app.get("/events")
+    def events():
+        def produce():
+            try:
+                while True:
+                    yield "data: x\n\n"
+            finally:
+                ended.append(True)
+
+        return Response(produce(), mimetype="text/event-stream")
+
+    assert "GET /events: 200 OK" in call(app, "/events").output
+    assert ended == [True]
+
+
+def test_nothing_is_read_from_the_shared_store_or_written_there(tmp_path):
+    shared = {"OM_CACHE_URL": f"file://{tmp_path}/cache", "OM_HUB_URL": f"sqlite:///{tmp_path}/hub"}
+    served, _ = make_shop(**shared)
+    client = served.test_client()
+    client.get("/about")
+    before = read_files(tmp_path)
+    app, om = make_shop(**shared)
+    said = explain(app, "/about")
+    assert app.runs == 1  # made, although the server keeps it
+    assert cache_of(said)["kept"] is True
+    om.cache.query("value", lambda: 1)
+    assert read_files(tmp_path) == before
+    client.get("/about")
+    assert served.runs == 2
+
+
+def read_files(folder):
+    return {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+
+
+def test_without_any_cache_it_says_under_which_inputs_a_page_could_be_kept():
+    app = Flask("plain")
+    app.testing = True
+    OpenManager(app)
+    app.add_url_rule("/page", "page", lambda: request.cookies.get("a", ""))
+    said = call(app, "/page").output
+    assert "@om.cached: not used in this app." in said
+    assert "The shared HTTP cache in front: not used in this app." in said
+    assert "The fallback's copies of good responses: not used in this app." in said
+    assert re.search(r"cookie:a +\S+\.<lambda>, line \d+\n", said)
+
+
+def test_a_response_that_no_view_gave_says_that_nothing_was_observed():
+    app, _ = make_shop()
+    inner = app.wsgi_app
+
+    def teapot(environ, start_response):
+        start_response("418 I'M A TEAPOT", [])
+        return [b""]
+
+    app.wsgi_app = lambda e, s: teapot(e, s) if e["PATH_INFO"] == "/tea" else inner(e, s)
+    said = call(app, "/tea").output
+    assert "418" in said
+    assert "No view of the Flask app got the request, so nothing was observed." in said
+
+
+def test_middleware_around_the_app_may_pass_a_copy_of_the_environ_on():
+    app, _ = make_shop()
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner(dict(environ), start)
+    assert cache_of(explain(app, "/inbox"))["names"] == ["cookie:theme", "session:user_id"]
+
+
+def test_an_app_that_is_not_flask_cannot_be_observed():
+    application = OpenManagerMiddleware(lambda environ, start: [])
+    (group,) = HttpCacheFeature().commands()
+    said = CliRunner().invoke(group, ["why", "/page"], obj=application.runtime.kit)
+    assert said.exit_code == 1
+    assert "not a Flask app" in said.output.replace("\n", " ")
+
+
+def test_a_package_that_is_switched_off_says_so():
+    app, _ = make_shop(OM_ENABLED=False)
+    said = call(app, "/about")
+    assert said.exit_code == 1
+    assert "OM_ENABLED is off" in said.output
+
+
+def test_the_app_is_asked_again_in_the_same_process():
+    app, _ = make_shop()
+    app.test_client().get("/about")
+    assert cache_of(explain(app, "/about"))["kept"] is True
+    assert cache_of(explain(app, "/about"))["kept"] is True
+    assert app.runs == 3
+
+
+def test_the_environ_is_one_that_a_server_could_have_made():
+    environ = build_request("/a%20b?x=1", headers=["Accept: text/html"], host="a.example")
+    assert environ["PATH_INFO"] == "/a b"
+    assert environ["QUERY_STRING"] == "x=1"
+    assert environ["HTTP_HOST"] == "a.example"
+    assert environ["REQUEST_METHOD"] == "GET"
+    assert all(type(value) is str for name, value in environ.items() if "." not in name)
