@@ -425,3 +425,14 @@ def test_the_environ_is_one_that_a_server_could_have_made():
     assert environ["HTTP_HOST"] == "a.example"
     assert environ["REQUEST_METHOD"] == "GET"
     assert all(type(value) is str for name, value in environ.items() if "." not in name)
+
+
+def test_the_page_of_the_docs_shows_what_is_printed():
+    page = Path(__file__).parents[3] / "docs" / "observed-vary.md"
+    text = page.read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    command, shown = re.search(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL).groups()
+    namespace = {"__name__": "shop"}
+    exec(compile(code, "shop.py", "exec"), namespace)
+    assert command == "flask --app shop om cache why /inbox"
+    assert call(namespace["app"], "/inbox").output == shown
