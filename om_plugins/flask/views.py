@@ -180,6 +180,7 @@ def cached(
                     "that it shows instead, with cache.query"
                 )
                 responses.cache.internals.refuse("arguments", f"the view {name}", advice)
+                state.unfinished = (*state.unfinished, _Decided("view", "arguments", advice))
                 return call()
             return _ViewLookup(responses, rules, inputs, state, name, extra, call).answer()
 
