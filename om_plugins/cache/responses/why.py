@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _CACHES = {
-    "view": ("@om.cached", "the view has none, or something answered in its place"),
-    "http": (
-        "The shared HTTP cache in front",
-        "the response is not for it: OM_HTTP_CACHE is off and the view is not shared=True, or the "
-        "request went past it",
-    ),
-    "fallback": ("The fallback's copies of good responses", "no copy of this response was due"),
+    "view": "@om.cached",
+    "http": "The shared HTTP cache in front",
+    "fallback": "The fallback's copies of good responses",
 }
+_SILENT = {
+    "view": "the view has none, or something answered in its place",
+    "http": "OM_HTTP_CACHE is off, and no view with shared=True made the response",
+    "fallback": "no fallback with copies is there for the path, or the response is no 200",
+}
+"""Why a cache says nothing of a response."""
+_PASSED = "the request went past it: its host is not trusted, or it is no plain GET"
 _REASONS = {
     "status": "a response with its status is not stored",
     "no-store": "the request or the response says no-store",
@@ -46,6 +49,10 @@ _REASONS = {
     "size": "it is too large",
     "nonce": "its CSP nonce is not found in its body",
     "write": "the application sent it by write()",
+    "file": "it is a file, which the server sends itself",
+    "route": "OM_HTTP_CACHE['routes'] says so for this path",
+    "request": "the request asks for a part of it, or goes past the cache",
+    "error": "an error is kept only with freshness that the view itself set on it",
 }
 _KINDS = {
     "cookies": "cookies",
@@ -54,6 +61,7 @@ _KINDS = {
     "address": "the client's address",
     "environ": "variables of the environ",
 }
+_OF_COOKIES = frozenset({"cookies", "session"})
 _IN_KEY = "scheme, host, path, query, and the client's credentials (REMOTE_USER, Authorization, …)"
 _NOT_SEEN = "code that cannot be seen"
 _NONE = CacheDecision(cache="view", kept=False)
@@ -109,7 +117,7 @@ class AskedResponse:
     allow: the methods that the path takes, where GET is none of them.
         error: the exception, as its type and the module, function and line that raised it.
         report: what the application and the caches told.
-        off: the caches that are not used by this application.
+        silent: what it means when a cache that this application uses told nothing.
     """
 
     path: str
@@ -118,13 +126,15 @@ class AskedResponse:
     allow: str
     error: str
     report: ResponseReport
-    off: tuple[str, ...]
+    silent: Mapping[str, str]
 
     def describe(self) -> dict[str, Any]:
         """Return all that is known, as data for JSON. No value of the request is in it."""
         inputs = self.report.inputs or ObservedInputs(None, InputRules())
         caches = [{"cache": name, **self._describe_cache(name)} for name in _CACHES]
         compared = {name for one in caches for name in one["names"]}
+        if any(one["cookies"] for one in caches):  # in front, a session is its cookie
+            compared.update(name for name in inputs.counted if _find_kind(name) in _OF_COOKIES)
         return {
             "path": self.path,
             "status": self.status,
@@ -154,10 +164,12 @@ class AskedResponse:
             (one for one in found if one.kept or one.detail), found[0] if found else _NONE
         )
         return {
-            "on": bool(found) or name not in self.off,
+            "on": bool(found) or name in self.silent,
             "kept": decided.kept,
             "reason": decided.reason,
-            "detail": decided.detail or _REASONS.get(decided.reason, decided.reason),
+            "detail": decided.detail
+            or _REASONS.get(decided.reason, decided.reason)
+            or ("" if found else self.silent.get(name, "")),
             "names": list(decided.names),
             "cookies": list(decided.cookies),
         }
@@ -182,11 +194,15 @@ def ask(kit: Kit, environ: WSGIEnvironment) -> AskedResponse:
     if not kit.keys.enabled:
         raise ValueError("OM_ENABLED is off, so no response is kept")
     declared, layers = kit.host.declared, kit.layers
+    everything = kit.part_of("http_cache").rules.everything
     used = {
         "view": bool(declared.get("cache")),
         "http": "http_cache" in layers or bool(declared.get("http_cache")),
         "fallback": "fallback" in layers or bool(declared.get("fallback")),
     }
+    silent = {name: _SILENT[name] for name, on in used.items() if on}
+    if everything:
+        silent["http"] = _PASSED
     application = kit.host.isolate()
     report = ResponseReport()
     path = str(environ["PATH_INFO"]).encode("latin-1").decode("utf-8", "replace")
@@ -200,9 +216,8 @@ def ask(kit: Kit, environ: WSGIEnvironment) -> AskedResponse:
             pass
     except Exception as raised:  # noqa: BLE001 - the application may raise anything
         error = _describe_error(raised)
-    off = tuple(name for name, on in used.items() if not on)
     whole = f"{path}?{query}" if query else path
-    return AskedResponse(whole, status, location, allow, error, report, off)
+    return AskedResponse(whole, status, location, allow, error, report, silent)
 
 
 def _read_body(body: Iterable[bytes], headers: Headers) -> Iterator[bytes]:
@@ -276,21 +291,20 @@ def write_lines(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _write_cache(one: Mapping[str, Any]) -> Iterator[str]:
-    subject, silent = _CACHES[one["cache"]]
+    subject = _CACHES[one["cache"]]
     keeps = "keep" if subject.endswith("responses") else "keeps"
     if not one["on"]:
         yield f"{subject}: not used in this app."
     elif one["kept"]:
         names = one["names"]
         under = f"one entry for each value of {', '.join(names)}" if names else "one for everybody"
-        yield f"{subject} {keeps} it, {under}."
         if one["cookies"]:
-            cookies = f"the cookie {' or '.join(one['cookies'])}"
-            brought = "any cookie" if "" in one["cookies"] else cookies
-            yield f"  A request with {brought} goes past it."
+            named = "any cookie" if "" in one["cookies"] else " or ".join(one["cookies"])
+            under += f", for requests without {named}"
+        yield f"{subject} {keeps} it, {under}."
     else:
         negated = "do not keep" if keeps == "keep" else "does not keep"
-        yield f"{subject} {negated} it: {one['detail'] or silent}."
+        yield f"{subject} {negated} it: {one['detail']}."
 
 
 def _write_looks(said: Mapping[str, Any]) -> Iterator[str]:
