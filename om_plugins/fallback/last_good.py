@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..builtin.http.forwarding import join_headers
+from ..cache.responses.decisions import CacheDecision, find_report
 from ..core.body import convert
 from ..core.inputs import EnvironReader, InputReader, InputRules
 from ..core.observed import ObservedInputs
@@ -45,6 +46,11 @@ TAG = "fallback"
 _VERSION = "2"
 _FORBIDDEN = re.compile(r"(?:^|[\s,])(?:private|no-store)(?:$|[\s,=;])", re.IGNORECASE)
 _PERMITTED = re.compile(r"(?:^|[\s,])(?:public|s-maxage)(?:$|[\s,=;])", re.IGNORECASE)
+_BY_HEADERS = "its headers forbid it: Set-Cookie, private, no-store, or a part of a page"
+_OF_ONE_VISITOR = (
+    "it depends on what no copy can have: a cookie that this request brings and code looked at, "
+    "the client's address, the environ, a changed session, or something that cannot be compared"
+)
 _NEVER_COPIED = frozenset({"set-cookie", "content-range", "transfer-encoding", "trailer"})
 _NOT_STORED = frozenset(
     {"age", "cache-control", "connection", "content-length", "date", "etag", "expires"}
@@ -123,6 +129,7 @@ class LastGoodCopies:
             or fields.get("content-type", "").startswith("text/event-stream")
         ):
             self._select(copy)  # it may tell of a cookie; else the next try is after copy_every
+            _report(saw, reason="headers", detail=_BY_HEADERS)
             return None
         if copy.state.inputs is None and self._select(copy) is None:
             self.give_up(claim)
@@ -155,7 +162,9 @@ class LastGoodCopies:
         inputs = self._select(copy)
         ident = None if inputs is None else self._identify(inputs, copy.saw)
         if inputs is None or ident is None:
+            _report(copy.saw, reason="input", detail=_OF_ONE_VISITOR)
             return
+        _report(copy.saw, inputs)
         key = copy.claim.key
         claim, dropped = self._schedule.settle(copy.claim, inputs, ident)
         self._remove(dropped)
@@ -317,6 +326,7 @@ class ResponseCopy:
     def end(self) -> None:
         """Store the copy: the body is complete."""
         if self._size > self.copies.options.max_copy:
+            _report(self.saw, reason="size", detail="its body is over max_copy")
             return
         length = self.fields.get("content-length", "")
         if length and length != str(self._size):
@@ -334,6 +344,24 @@ class ResponseCopy:
                 "at": self.copies.clock.time(),
             },
         )
+
+
+def _report(
+    saw: WSGIEnvironment, inputs: CopyInputs | None = None, reason: str = "", detail: str = ""
+) -> None:
+    """Tell what became of a copy to who asked for it with the request."""
+    report = find_report(saw)
+    if report is not None:
+        names, cookies = ((), ()) if inputs is None else (inputs.names, inputs.cookies)
+        decision = CacheDecision(
+            cache="fallback",
+            kept=not reason,
+            names=names,
+            cookies=cookies,
+            reason=reason,
+            detail=detail,
+        )
+        report.decisions.append(decision)
 
 
 def _name_index(key: Key) -> Any:

@@ -427,6 +427,50 @@ def test_the_environ_is_one_that_a_server_could_have_made():
     assert all(type(value) is str for name, value in environ.items() if "." not in name)
 
 
+def make_guarded(body, **config):
+    app = Flask("guarded")
+    app.secret_key = "of the test"
+    app.config.update(TESTING=True, PROPAGATE_EXCEPTIONS=False, OM_FALLBACK={"/": ["stale"]})
+    app.config.update(config)
+    OpenManager(app)
+    app.add_url_rule("/page", "page", body)
+    return app
+
+
+def test_a_copy_for_the_fallback_is_told_with_whom_it_answers():
+    app = make_guarded(lambda: request.cookies.get("theme", ""))
+    found = cache_of(explain(app, "/page"), "fallback")
+    assert (found["kept"], found["cookies"]) == (True, ["theme"])
+    said = call(app, "/page").output
+    assert (
+        "copies of good responses keep it, one for everybody, for requests without theme." in said
+    )
+    assert "(not compared)" not in said
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "reason"),
+    [
+        (lambda: request.cookies.get("theme", ""), ["--cookie", "theme=a"], "input"),
+        (lambda: str(request.remote_addr), [], "input"),
+        (lambda: Response("x", headers={"Cache-Control": "private"}), [], "headers"),
+        (lambda: "x" * 600_000, [], "size"),
+    ],
+)
+def test_a_response_that_is_not_copied_says_why(body, arguments, reason):
+    app = make_guarded(body, OM_FALLBACK={"/": {"answers": ["stale"], "max_copy": 500_000}})
+    found = cache_of(explain(app, "/page", *arguments), "fallback")
+    assert (found["kept"], found["reason"]) == (False, reason)
+    assert found["detail"]
+
+
+def test_a_response_that_needs_no_copy_says_so():
+    app = make_guarded(lambda: ("no", 404))
+    found = cache_of(explain(app, "/page"), "fallback")
+    assert (found["on"], found["kept"]) == (True, False)
+    assert "is no 200" in call(app, "/page").output
+
+
 def test_the_page_of_the_docs_shows_what_is_printed():
     page = Path(__file__).parents[3] / "docs" / "observed-vary.md"
     text = page.read_text(encoding="utf-8")
