@@ -17,7 +17,6 @@ from ..cache.responses.decisions import ResponseReport, find_report
 from ..core.request_state import RequestState, state_of
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
-from ..http_cache.rfc9111 import cache_status
 from .observed import find_session_cookie, observe, plain_environ, prepare_app
 from .observed_session import check_session, find_session
 from .readers import KNOWN_READERS
@@ -124,6 +123,8 @@ def _tell(
     debug: bool,
 ) -> None:
     """Tell what was decided about a response: in debug mode by ``Cache-Status`` (RFC 9211)."""
+    from ..http_cache.rfc9111 import cache_status
+
     for one in unfinished:
         decision = one.decide()
         if report is not None:
