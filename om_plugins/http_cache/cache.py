@@ -18,7 +18,6 @@ from ..types import HttpCacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus
 from .keys import AddressKeys, read_query, read_url
 from .origin.collapsing import RequestCollapser
-from .origin.explanations import Explanation, Explanations
 from .purges import Purge
 from .rfc9111 import StorageOptions, cache_status
 from .store import ResponseStore
@@ -164,7 +163,6 @@ class CacheContext:
             what is looked at there.
         inputs: how the inputs of requests are compared.
         observes: what the code of the application looks at is observed.
-        explanations: why responses were stored, or not.
     """
 
     app: WSGIApplication
@@ -177,7 +175,6 @@ class CacheContext:
     refresh: Callable[[str, WSGIEnvironment, MemoryEntry | None, Looks | None], None]
     inputs: InputRules
     observes: bool
-    explanations: Explanations
     _warned: list[str] = field(default_factory=list)
 
     def send(
@@ -277,7 +274,6 @@ class HttpCache:
         store: of the responses.
         clock: time.
         emit: sends signals; ``None`` sends none.
-        explanations: why responses were stored, or not.
     """
 
     def __init__(
@@ -285,12 +281,10 @@ class HttpCache:
         store: ResponseStore,
         clock: Clock,
         emit: Emit | None = None,
-        explanations: Explanations | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._emit = emit
-        self._explanations = explanations or Explanations()
 
     def purge(
         self,
@@ -340,14 +334,6 @@ class HttpCache:
         """Return how many responses were not stored, by reason, exact."""
         with self._store.lock:
             return dict(self._store.refused)
-
-    def explain(self, path: str) -> Explanation | None:
-        """Return what became of the last response of a path that this process fetched, and why.
-
-        Args:
-            path: such as ``/report``, without a query.
-        """
-        return self._explanations.find(path)
 
     def entries(self) -> list[dict[str, Any]]:
         """Return what this process's memory holds: URL, status, age, freshness, size and tags."""
@@ -408,7 +394,6 @@ class HttpCachePart:
     ) -> None:
         self.inputs = inputs = inputs or InputRules()
         self.observes = observes
-        self.explanations = Explanations()
         self.wanted = rules.everything
         self.rules = rules
         self.clock = clock
@@ -427,4 +412,4 @@ class HttpCachePart:
             follows_data=lambda: self.wanted,
             inputs=inputs,
         )
-        self.cache = HttpCache(self.store, clock, emit, self.explanations)
+        self.cache = HttpCache(self.store, clock, emit)

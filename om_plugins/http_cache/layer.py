@@ -75,7 +75,6 @@ class HttpCacheLayer:
             self._refresh_later,
             part.inputs,
             part.observes,
-            part.explanations,
         )
         self._scheduler = part.scheduler
         self._build_key = self._keys.build

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...cache.responses.decisions import describe_place
 from ...core.inputs import EnvironReader, InputRules, brings_cookie, is_identity, list_cookies
 from ...core.observed import ObservedInputs, name_in_front
 from ..rfc9111 import CacheVerdict
 from ..stored_response import StoredResponse
 from ..variants import Looks, digest_selecting
-from .explanations import Look, describe
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -33,7 +33,6 @@ class KeepingTerms:
         looks: what the code of its request looked at; ``None`` where that was not observed.
         refused: why it cannot be kept, in one word; "" when it can.
         detail: the same as a sentence that names the input, the function and the line.
-        where: who looked at its inputs.
     """
 
     names: tuple[str, ...] = ()
@@ -41,7 +40,6 @@ class KeepingTerms:
     looks: Looks | None = None
     refused: str = ""
     detail: str = ""
-    where: tuple[Look, ...] = ()
 
 
 class FrontRequest:
@@ -88,16 +86,15 @@ class FrontRequest:
         if inputs is None:
             return self._find_unobserved(verdict)
         looks = Looks(inputs.names(), (*inputs.counted, *inputs.known), inputs.session_cookie)
-        where = tuple((name, *found) for name, found in inputs.where.items())
         front = name_in_front(inputs, self._reader, self._rules.read_address(self.environ))
         if front.refused:
             word = "session" if inputs.session_changed and not inputs.refused else "input"
-            detail = describe(front.refused, inputs.where.get(front.cause))
-            return KeepingTerms(looks=looks, refused=word, detail=detail, where=where)
+            detail = _describe(front.refused, inputs.where.get(front.cause))
+            return KeepingTerms(looks=looks, refused=word, detail=detail)
         if query_left_out and inputs.parameters:
             named = ", ".join(sorted(repr(one) for one in inputs.parameters if one)) or "all of it"
             detail = f"the query is no part of the key, and code looked at it: {named}"
-            return KeepingTerms(looks=looks, refused="query", detail=detail, where=where)
+            return KeepingTerms(looks=looks, refused="query", detail=detail)
         names = set(front.names)
         cookies: tuple[str, ...] = ()
         if not cookie_variants:
@@ -106,7 +103,7 @@ class FrontRequest:
         names |= {f"vary:{name}" for name in verdict.vary if f"header:{name}" not in names}
         selecting = tuple(sorted(names))
         if not self.brings(cookies):
-            return KeepingTerms(selecting, cookies, looks, where=where)
+            return KeepingTerms(selecting, cookies, looks)
         cause = next(
             (
                 name
@@ -115,8 +112,8 @@ class FrontRequest:
             ),
             "",
         )
-        detail = describe(f"the request brings {cause}", inputs.where.get(cause))
-        return KeepingTerms(selecting, cookies, looks, "cookie-read", detail, where)
+        detail = _describe(f"the request brings {cause}", inputs.where.get(cause))
+        return KeepingTerms(selecting, cookies, looks, "cookie-read", detail)
 
     def _find_unobserved(self, verdict: CacheVerdict) -> KeepingTerms:
         names = tuple(f"vary:{name}" for name in verdict.vary)
@@ -129,6 +126,12 @@ class FrontRequest:
             detail = "the request says who its client is, and what the host looks at is unknown"
             return KeepingTerms(names, cookies, refused="identity", detail=detail)
         return KeepingTerms(names, cookies)
+
+
+def _describe(sentence: str, place: tuple[str, str, int] | None) -> str:
+    """Return a sentence with the function and line that it is about."""
+    found = describe_place(place)
+    return f"{sentence}: {found}" if found else sentence
 
 
 def join_terms(terms: KeepingTerms, previous: StoredResponse) -> KeepingTerms:
@@ -152,5 +155,4 @@ def join_terms(terms: KeepingTerms, previous: StoredResponse) -> KeepingTerms:
         looks,
         terms.refused,
         terms.detail,
-        terms.where,
     )

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...cache.responses.decisions import quote_detail
 from ...core.body import close_body
 from ...core.request_state import state_of
 from ..cache import CacheContext, CacheIntent
@@ -32,7 +33,6 @@ from ..store import Selection
 from ..stored_response import StoredResponse, add_date, split_at_nonce, weaken_etag
 from .body_tee import AppCall, BodyTee
 from .crowd import Crowd
-from .explanations import quote_detail
 from .front_request import FrontRequest
 from .response_judge import ResponseJudge, declared_length
 

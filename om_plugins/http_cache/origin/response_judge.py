@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...cache.responses.decisions import CacheDecision, find_report
 from ...core.body import is_file_body
 from ...core.inputs import is_session
 from ...core.observed import ObservedInputs
@@ -13,7 +14,6 @@ from ..fields import Directives, directives
 from ..rfc9111 import CacheVerdict, ForwardReason, Headers, ResponseFacts, judge
 from ..stored_response import StoredResponse, build_response
 from .downstream import declare_inputs
-from .explanations import Explanation
 from .front_request import FrontRequest, KeepingTerms, join_terms
 
 if TYPE_CHECKING:
@@ -201,26 +201,22 @@ class ResponseJudge:
         return self.terms.detail if reason and reason == self.terms.refused else ""
 
     def explain(self, reason: str) -> None:
-        """Remember for operators what became of the response.
+        """Tell what became of the response to who asked for it with the request.
 
         Args:
             reason: why it was not stored, in one word; "" when it was.
         """
-        if reason == "not-shared":
-            return
-        environ, terms = self._front.environ, self.terms
-        self._context.explanations.add(
-            Explanation(
-                str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", "")),
-                self.facts.status,
-                not reason,
-                reason,
-                self.describe(reason),
-                terms.names,
-                terms.cookies,
-                terms.where,
+        report = find_report(self._environ)
+        if report is not None and reason != "not-shared":
+            decision = CacheDecision(
+                cache="http",
+                kept=not reason,
+                names=self.terms.names,
+                cookies=self.terms.cookies,
+                reason=reason,
+                detail=self.describe(reason),
             )
-        )
+            report.decisions.append(decision)
 
 
 def request_directives(environ: WSGIEnvironment) -> Directives:

@@ -427,6 +427,112 @@ def test_the_environ_is_one_that_a_server_could_have_made():
     assert all(type(value) is str for name, value in environ.items() if "." not in name)
 
 
+def make_front(body, *, shared=False, **config):
+    app = Flask("front")
+    app.secret_key = "of the test"
+    app.config.update(TESTING=True, OM_HTTP_CACHE=not shared)
+    app.config.update(config)
+    om = OpenManager(app)
+    app.add_url_rule("/page", "page", om.cached(shared=True)(body) if shared else body)
+    return app
+
+
+def say_public(body="page", **headers):
+    return Response(body, headers={"Cache-Control": "public, max-age=60", **headers})
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_cache_in_front_tells_under_which_headers_it_keeps_a_page(shared):
+    def page():
+        return say_public(request.headers.get("X-Theme", ""))
+
+    found = cache_of(explain(make_front(page, shared=shared), "/page"), "http")
+    assert (found["kept"], found["names"]) == (True, ["header:x-theme"])
+
+
+def test_a_session_is_its_cookie_in_front():
+    app = make_front(lambda: str(session.get("user")), shared=True)
+    said = explain(app, "/page")
+    assert cache_of(said, "http")["cookies"] == ["session"]
+    (look,) = said["inputs"]
+    assert (look["name"], look["compared"]) == ("session:user", True)
+    said = call(app, "/page").output
+    assert "in front keeps it, one for everybody, for requests without session." in said
+    assert "(not compared)" not in said
+
+
+def test_a_page_in_front_that_brought_the_cookie_names_the_line():
+    def page():
+        return say_public(request.cookies.get("theme", ""))
+
+    found = cache_of(explain(make_front(page), "/page", "--cookie", "theme=dark"), "http")
+    assert found["kept"] is False
+    assert re.search(r"brings cookie:theme: \S+\.page, line \d+$", found["detail"])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lambda: say_public(request.remote_addr), "it depends on address"),
+        (lambda: "page", "how long it is fresh"),
+        (lambda: say_public(**{"Set-Cookie": "a=1"}), "sets a cookie"),
+        (lambda: Response("x", headers={"Cache-Control": "private"}), "it is private"),
+        (lambda: session.update(a=1) or say_public(), "sets a cookie"),
+        (lambda: say_public("x" * 3_000_000), "too large"),
+    ],
+)
+def test_a_page_that_is_not_kept_in_front_says_why(body, words):
+    found = cache_of(explain(make_front(body), "/page"), "http")
+    assert found["kept"] is False
+    assert words in found["detail"]
+
+
+def test_a_view_that_refuses_to_be_shared_gives_its_advice():
+    def page():
+        return Response("x", headers={"Cache-Control": "private"})
+
+    found = cache_of(explain(make_front(page, shared=True), "/page"), "http")
+    assert found["reason"] == "private"
+    assert "without shared=True each user gets his own" in found["detail"]
+
+
+def test_a_request_that_goes_past_the_cache_in_front_says_so():
+    app = make_front(say_public, OM_TRUSTED_HOSTS=["shop.example"])
+    found = cache_of(explain(app, "/page", "--host", "localhost"), "http")
+    assert (found["on"], found["kept"]) == (True, False)
+    assert "its host is not trusted" in found["detail"]
+    found = cache_of(explain(app, "/page", "--host", "shop.example"), "http")
+    assert found["kept"] is True
+
+
+def test_a_view_that_is_not_shared_is_not_for_the_cache_in_front():
+    app = make_front(say_public, shared=True)
+    app.add_url_rule("/other", "other", say_public)
+    found = cache_of(explain(app, "/other"), "http")
+    assert (found["on"], found["kept"]) == (True, False)
+    assert "no view with shared=True" in found["detail"]
+
+
+def test_an_address_is_no_longer_among_what_nobody_looked_at():
+    app, _ = make_shop()
+    app.add_url_rule("/address", "address", lambda: str(request.remote_addr))
+    assert "the client's address" not in explain(app, "/address")["not_looked_at"]
+
+
+def test_an_input_that_somebody_else_looked_at_as_well_counts_and_is_named_once():
+    app, om = make_shop(OM_CACHE_READERS=[f"{__name__}:log_request"])
+
+    @app.get("/both")
+    @om.cached()
+    def both():
+        log_request()
+        return str(request.remote_addr)
+
+    said = explain(app, "/both")
+    assert [one["name"] for one in said["inputs"]] == ["address"]
+    assert [one["names"] for one in said["known"]] == [["header:user-agent"]]
+
+
 def make_guarded(body, **config):
     app = Flask("guarded")
     app.secret_key = "of the test"
