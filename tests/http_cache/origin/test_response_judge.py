@@ -6,6 +6,7 @@ import pytest
 from flask import Flask, request, session
 
 from om_plugins import OpenManager
+from om_plugins.cache.responses.decisions import REPORT, ResponseReport
 from om_plugins.core.request_state import state_of
 from om_plugins.http_cache.rfc9111 import StorageOptions
 from tests.http_cache.test_stored_response import NONCE
@@ -263,17 +264,20 @@ def test_vary_cookie_of_the_application_is_refused_or_a_variant_by_the_whole_fie
 # --- what operators are told ----------------------------------------------------------------------
 
 
-def test_a_path_is_explained():
+def explain(world, path, **headers):
+    """What the cache tells of a request to who asks for it."""
+    report = ResponseReport()
+    world.get(path, environ={REPORT: report}, **headers)
+    (told,) = report.decisions
+    return told
+
+
+def test_who_asks_with_a_request_is_told_what_became_of_the_response():
     world = observed("header:x-one", "cookie:u")
-    assert world.cache.explain("/page") is None
-    world.get("/page?x=1", X_One="1")
-    found = world.cache.explain("/page")
-    assert (found.kept, found.reason, found.status) == (True, "", 200)
+    found = explain(world, "/page?x=1", X_One="1")
+    assert (found.cache, found.kept, found.reason) == ("http", True, "")
     assert (found.names, found.cookies) == (("header:x-one",), ("u",))
-    assert [one[0] for one in found.where] == ["header:x-one", "cookie:u"]
-    assert found.where[0][1:3] == ("tests.http_cache.world", "__call__")
-    world.get("/page?x=2", Cookie="u=visitors-secret")
-    found = world.cache.explain("/page")
+    found = explain(world, "/page?x=2", Cookie="u=visitors-secret")
     assert (found.kept, found.reason) == (False, "cookie-read")
     assert "the request brings cookie:u: tests.http_cache.world.__call__, line" in found.detail
     assert "secret" not in str(found)
@@ -361,9 +365,11 @@ def test_anonymous_visitors_share_a_page_that_greets_its_user():
     ]  # fmt: skip
     assert others[0].get("/").text == "hello None"
     assert om.http_cache.stats().hits == len(others)
-    told = om.http_cache.explain("/")
-    assert (told.reason, told.where[0][0]) == ("cookie-read", "session:u")
-    assert told.where[0][2] == "page"
+    report = ResponseReport()
+    alice.get("/", environ_overrides={REPORT: report})
+    (told,) = report.decisions
+    assert told.reason == "cookie-read"
+    assert f"session:u: {__name__}.page, line " in told.detail
 
 
 def test_a_shared_page_that_looks_at_its_visitor_says_private():
