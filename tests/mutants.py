@@ -254,9 +254,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "http_cache/layer.py",
-        'if "HTTP_AUTHORIZATION" in environ and not response.verdict.public:',
-        "if False:",
-        "tests/http_cache/test_layer.py",
+        "if self._context.observes or verdict.shared:",
+        "if True:",
+        "tests/http_cache/origin/test_front_request.py",
     ),
     Mutant(
         "http_cache/layer.py",
@@ -277,6 +277,36 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/http_cache/origin/test_origin_fetch.py",
     ),
     Mutant(
+        "http_cache/origin/collapsing.py",
+        "and not front.brings(response.cookies)",
+        "",
+        "tests/http_cache/origin/test_crowd.py",
+    ),
+    Mutant(
+        "http_cache/origin/front_request.py",
+        "if not self.brings(cookies):",
+        "if True:",
+        "tests/http_cache/origin/test_front_request.py",
+    ),
+    Mutant(
+        "http_cache/origin/front_request.py",
+        "if query_left_out and inputs.parameters:",
+        "if False:",
+        "tests/http_cache/origin/test_front_request.py",
+    ),
+    Mutant(
+        "http_cache/origin/origin_fetch.py",
+        "led.stop_streaming()",
+        "pass",
+        "tests/http_cache/origin/test_crowd.py",
+    ),
+    Mutant(
+        "http_cache/origin/response_judge.py",
+        "return failed and not self._state.view_freshness",
+        "return False",
+        "tests/http_cache/origin/test_response_judge.py",
+    ),
+    Mutant(
         "http_cache/rfc9111.py",
         '(facts.authorized and not public, "authorization")',
         '(False, "authorization")',
@@ -284,7 +314,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "http_cache/rfc9111.py",
-        '(sets_cookie and not options.cookies, "cookie")',
+        '(sets_cookie and not options.ignore_cookies, "cookie")',
         '(False, "cookie")',
         "tests/http_cache/test_rfc9111.py",
     ),
