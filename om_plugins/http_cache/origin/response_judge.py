@@ -62,7 +62,10 @@ class ResponseJudge:
     @property
     def _inputs(self) -> ObservedInputs | None:
         """What the application looked at until now; ``None`` where that is not observed."""
-        return self._state.inputs if self._context.observes else None
+        inputs = self._state.inputs if self._context.observes else None
+        if inputs is not None:
+            inputs.settle()
+        return inputs
 
     def read(self, code: int, headers: Headers, requested_at: float) -> None:
         """Read the head of the response.
