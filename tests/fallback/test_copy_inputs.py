@@ -114,6 +114,12 @@ def test_who_brings_a_cookie_that_was_looked_at_has_no_copy(audience, cookies):
     assert identify(CopyInputs(audience, cookies)) is not None
 
 
+def test_sets_of_cookies_tell_copies_apart():
+    sets = [(), ("a",), ("b",), ("a", "b"), ("",)]
+    assert len({identify(CopyInputs("observed", one)) for one in sets}) == len(sets)
+    assert identify(CopyInputs("public", ("a",))) != identify(CopyInputs("observed", ("a",)))
+
+
 def test_other_cookies_do_not_matter():
     for other in ("aa=1", "ba=1; ab=2", "b=a", 'b="a=1"'):
         assert identify(CopyInputs("observed", ("a",)), HTTP_COOKIE=other) is not None
@@ -129,6 +135,12 @@ def test_what_was_looked_at_is_what_the_copy_is_kept_under():
     assert select_observed(inputs, saw, "", RULES) == CopyInputs(
         "observed", ("a", "session"), ("accept:accept:best_match:[[]]", "header:x-key")
     )
+
+
+def test_what_was_handed_out_to_the_last_byte_counts():
+    inputs, saw = observe(HTTP_ACCEPT_LANGUAGE="de")
+    inputs.hand_out("header:accept-language")
+    assert select_observed(inputs, saw, "", RULES).names == ("header:accept-language",)
 
 
 @pytest.mark.parametrize("name", ["address", "environ:wsgi.run", "session:user"])
@@ -301,6 +313,21 @@ def test_who_is_signed_in_keeps_no_stranger_from_a_copy(shop):
     assert get(shop) == "hello stranger"
 
 
+def test_a_private_page_of_who_is_signed_in_keeps_no_stranger_from_a_copy(shop):
+    shop.config["OM_FALLBACK"] = {"/": {"answers": ["stale"], "copy_every": 60}}
+
+    @shop.page("/p")
+    def show():
+        if "user" in session:
+            return flask.Response("mine", headers={"Cache-Control": "private"})
+        return "hello stranger"
+
+    assert get(shop, client=signed_in(shop, "ann")) == "mine"
+    get(shop)
+    shop.broken = True
+    assert get(shop) == "hello stranger"
+
+
 @pytest.mark.parametrize(
     ("look", "headers"),
     [
@@ -448,31 +475,59 @@ def test_cookies_of_any_bytes_are_shown_as_without_observation(shop, sent):
         one.close()
 
 
-def test_who_asks_behind_middleware_that_hands_on_another_environ_counts_in_an_outage():
+@pytest.fixture
+def behind():
+    """An app behind middleware that tells who asks, which the layer in front does not see."""
     app = flask.Flask("behind")
     app.config.update(
         TESTING=True, PROPAGATE_EXCEPTIONS=False, SECRET_KEY="k" * 32,
         OM_FALLBACK={"/": {"answers": ["stale"], "copy_every": 0}},
     )  # fmt: skip
     app.logger.disabled = True
-    app.broken = False
+    app.broken = app.gate_broken = False
     inner = app.wsgi_app
 
-    def sign_in(environ, start_response):
+    def gate(environ, start_response):
         user = environ.get("HTTP_X_TICKET")
-        return inner({**environ, "REMOTE_USER": user} if user else environ, start_response)
+        if user and app.in_place:
+            environ["REMOTE_USER"] = user
+        elif user:
+            environ = {**environ, app.tells: user}
+        if app.gate_broken:
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"the gate is broken"]
+        return inner(environ, start_response)
 
-    app.wsgi_app = sign_in
+    app.wsgi_app = gate
     OpenManager(app)
+
+    @app.before_request
+    def look():
+        request.tenant = request.headers.get("X-Tenant")
 
     @app.get("/p")
     def show():
         if app.broken:
             raise KeyError("a bug")
-        return "hello " + str(request.remote_user)
+        return f"hello {request.remote_user} of {request.tenant}"
 
-    assert get(app, X_Ticket="ann") == "hello ann"
-    get(app)
-    app.broken = True
-    assert get(app) == "hello None"
-    assert get(app, X_Ticket="ann") == 503
+    return app
+
+
+@pytest.mark.parametrize("tells", ["REMOTE_USER", "HTTP_X_TENANT", "HTTP_HOST"])
+def test_what_middleware_told_the_application_counts_in_an_outage(behind, tells):
+    behind.in_place, behind.tells = False, tells
+    assert get(behind) == "hello None of None"
+    assert get(behind, X_Ticket="ann.example") != 503
+    behind.broken = True
+    assert get(behind) == "hello None of None"
+    assert get(behind, X_Ticket="ann.example") == 503
+
+
+def test_who_asks_counts_when_the_middleware_fails_itself(behind):
+    behind.in_place, behind.tells = True, "REMOTE_USER"
+    assert get(behind, X_Ticket="ann") == "hello ann of None"
+    get(behind)
+    behind.gate_broken = True
+    assert get(behind) == "hello None of None"
+    assert get(behind, X_Ticket="ann") == 503

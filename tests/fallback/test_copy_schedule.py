@@ -139,12 +139,58 @@ def test_the_last_copy_of_an_address_takes_what_is_known_of_it_along():
     assert not schedule.is_in_use(KEY)
 
 
-def test_more_kinds_than_copies_push_the_oldest_out():
-    schedule = Schedule(copies=1, copy_every=0)
+def test_a_copy_of_another_kind_than_was_claimed_pushes_the_oldest_out():
+    schedule = Schedule(copies=1, copy_every=60)
     schedule.copy(BY_A, HTTP_X_A="1")
-    _, dropped = schedule.copy(SAME)
-    assert [key for key, _ in dropped] in ([], [KEY])
-    assert len(schedule._begun_at) == 1
+    schedule.clock.advance(60)
+    _, dropped = schedule.copy(SAME, HTTP_X_A="1")
+    ((key, ident),) = dropped
+    assert (key, ident) == (
+        KEY,
+        BY_A.identify({}, EnvironReader({"HTTP_X_A": "1"}), schedule.rules),
+    )
+    assert not schedule.is_due(KEY, {})
+
+
+def test_renewing_a_copy_drops_none():
+    schedule = Schedule(copies=1, copy_every=60)
+    schedule.copy(SAME)
+    schedule.clock.advance(60)
+    claim, dropped = schedule.claim(KEY, {})
+    assert (claim is not None, dropped) == (True, [])
+
+
+@pytest.mark.parametrize(("given_back", "gone"), [(False, "2"), (True, "1")])
+def test_the_oldest_is_the_one_whose_copy_is_oldest(given_back, gone):
+    schedule = Schedule(copies=2, copy_every=60)
+    for value in "12":
+        schedule.copy(BY_A, HTTP_X_A=value)
+        schedule.clock.advance(1)
+    schedule.clock.advance(60)
+    claim = schedule.begin(HTTP_X_A="1")
+    if given_back:
+        schedule.release(claim)
+    else:
+        schedule.settle(claim, BY_A, claim.ident)
+    _, ((_, ident),) = schedule.claim(KEY, {"HTTP_X_A": "3"})
+    assert ident == BY_A.identify({}, EnvironReader({"HTTP_X_A": gone}), schedule.rules)
+
+
+def test_a_cookie_of_an_older_set_still_counts(schedule):
+    schedule.refuse(schedule.begin(HTTP_COOKIE="session=1"), BY_COOKIE)
+    schedule.copy(SAME)
+    schedule.clock.advance(60)
+    assert not schedule.is_due(KEY, {"HTTP_COOKIE": "session=1"})
+    assert schedule.is_due(KEY, {})
+
+
+def test_a_request_is_taken_for_one_of_the_newest_set(schedule):
+    schedule.copy(SAME)
+    schedule.clock.advance(60)
+    schedule.copy(BY_A, HTTP_X_A="1")
+    schedule.clock.advance(60)
+    claim = schedule.begin(HTTP_X_A="2")
+    assert claim.ident == BY_A.identify({}, EnvironReader({"HTTP_X_A": "2"}), schedule.rules)
 
 
 def test_what_other_workers_saw_is_known_here(schedule):

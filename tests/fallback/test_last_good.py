@@ -483,6 +483,7 @@ def test_middleware_that_changes_a_header_that_counts_stops_copies(fallback):
         return answers(headers=[("Vary", "X-Tenant")])(environ, start_response)
 
     assert good_then_failing(fallback, app, {"x_ticket": "1"}).status == 503
+    assert fallback.ask(x_tenant="1").status == 503
 
 
 def test_one_copy_is_made_of_many_requests_at_once(house):
@@ -497,6 +498,30 @@ def test_one_copy_is_made_of_many_requests_at_once(house):
     fallback.scheduler.run_pending()
     fallback.app = raises()
     assert fallback.ask().body == b"first"
+
+
+def test_the_response_to_head_is_not_copied(fallback):
+    fallback.app = answers(body=[])
+    fallback.ask(method="HEAD")
+    assert good_then_failing(fallback).body == b"the report"
+
+
+def test_a_copy_that_another_kind_pushed_out_is_removed(house):
+    fallback = house(answers(headers=[("Vary", "X-A")]), copies=1, copy_every=0)
+    fallback.ask(x_a="1")
+    fallback.app = answers()
+    fallback.ask(x_a="1")
+    assert fallback.cache.stats().entries == 2
+    assert fallback.cache.get(("fallback", "2", *key(), "anonymous")) is not None
+
+
+def test_what_another_worker_saw_of_an_address_is_known_once_a_copy_is_made(house):
+    fallback = house(answers(), copy_every=0)
+    fallback.cache.set(("fallback", "2", *key()), [["observed", ["session"], []]])
+    fallback.ask()
+    ((_, guard),) = fallback.layer._below
+    assert guard.copies.is_due(key(), fallback.environ())
+    assert not guard.copies.is_due(key(), fallback.environ(cookie="session=1"))
 
 
 def test_a_full_queue_frees_the_copy(fallback):

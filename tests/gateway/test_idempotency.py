@@ -9,6 +9,7 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.errors import ChainExhausted, HubError, InvalidRequest, RateLimited, Transient
 from om_plugins.gateway import idempotency
+from om_plugins.gateway.idempotency import IdempotencyKeys
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer, Attempt
 from tests.gateway.conftest import AChain, Chunks, Client
@@ -144,6 +145,13 @@ def test_no_address_key_or_question_can_be_read_in_the_hub():
     ((name, record),) = client.hub.scan("idempotency:").items()
     for secret in ("198.51.100.7", "k-1", "session"):
         assert secret not in name + repr({k: v for k, v in record.items() if k != "body"})
+
+
+def test_a_name_has_the_length_of_each_of_its_parts():
+    keys = IdempotencyKeys("/a", 60, None, lambda: b"k", FakeClock())
+    parts = [["ab", "c"], ["a", "bc"], ["abc"], ["", "abc"], [b"abc", ""], ["1:a", "bc"]]
+    assert len({keys.build_name("k", part) for part in parts}) == len(parts)
+    assert keys.build_name("k", ["x"]) != keys.build_name("kx", [])
 
 
 def test_an_answer_is_kept_as_long_as_said():
