@@ -516,8 +516,8 @@ def test_a_copy_that_another_kind_pushed_out_is_removed(house):
 
 
 def test_what_another_worker_saw_of_an_address_is_known_once_a_copy_is_made(house):
-    fallback = house(answers(), copy_every=0)
-    fallback.cache.set(("fallback", "2", *key()), [["observed", ["session"], []]])
+    fallback = house(answers(headers=[("Cache-Control", "public")]), copy_every=0)
+    fallback.cache.set(("fallback", "2", *key()), [["public", ["session"], []]])
     fallback.ask()
     ((_, guard),) = fallback.layer._below
     assert guard.copies.is_due(key(), fallback.environ())
