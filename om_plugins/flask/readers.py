@@ -34,7 +34,6 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
     ),
     ("werkzeug.routing.map", "bind_to_environ"): KnownReader(_ROUTING, callers="flask.app"),
     ("werkzeug.routing.map", "_get_wsgi_string"): KnownReader(_ROUTING, "werkzeug.routing.map"),
-    ("werkzeug.wsgi", "get_host"): KnownReader(_HOST),
     ("werkzeug.wsgi", "_get_server"): KnownReader(_HOST, callers="werkzeug.wsgi"),
     ("werkzeug.http", "is_resource_modified"): KnownReader(
         "a response that is sent in part, or as 304, is not stored, and stored ones are sent so",
