@@ -440,6 +440,7 @@ _FLASKS_OWN = frozenset(
     | {"root_path", "routing_exception", "scheme", "server", "shallow", "url_rule", "view_args"}
     | {"base_url", "data", "files", "form", "host_url", "root_url", "stream", "url_root"}
     | {"_cached_data", "_cached_json", "max_content_length", "trusted_hosts", INPUTS}
+    | {"_charset", "_encoding_errors", "_url_charset"}  # werkzeug < 3
 )
 """What Flask and werkzeug give a request besides, which depends on what is always in the key."""
 
@@ -569,9 +570,9 @@ def prepare_app(app: Flask, rules: InputRules) -> None:
 def find_session_cookie(app: Any) -> str:
     """Return the cookie that the sessions of an app come from; "" when that is not known."""
     interface = app.session_interface
-    known = isinstance(interface, SecureCookieSessionInterface) or type(
-        interface
-    ).__module__.startswith("flask_session")
+    known = isinstance(interface, SecureCookieSessionInterface) or any(
+        kind.__module__.startswith("flask_session.") for kind in type(interface).__mro__
+    )
     return str(interface.get_cookie_name(app)) if known else ""
 
 

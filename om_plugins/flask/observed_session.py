@@ -293,7 +293,7 @@ def observe_session(session: Any, inputs: ObservedInputs) -> None:
     """Note from now on what code looks at in a session."""
     if session is None:
         return
-    if getattr(session, "accessed", False) is True:
+    if getattr(session, "__dict__", {}).get("accessed") is True:
         inputs.count("session")  # a URL converter may have read it
     try:
         values = session.__dict__

@@ -40,7 +40,7 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
         callers="werkzeug.wrappers.response",
     ),
     ("werkzeug.wrappers.response", "make_conditional"): KnownReader(
-        "a response that is sent in part, or as 304, is not stored, and stored ones are sent so"
+        "a response that is sent in part, or as 304 or 412, is not stored"
     ),
     ("werkzeug.wrappers.response", "_is_range_request_processable"): KnownReader(
         "a response that is sent in part is not stored"

@@ -4,6 +4,7 @@ import copy
 import json
 import operator
 import pickle
+import re
 import threading
 from collections import ChainMap
 
@@ -11,6 +12,7 @@ import msgspec
 import orjson
 import pytest
 from flask import Flask, flash, g, get_flashed_messages, render_template_string, request, session
+from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask.sessions import (
     NullSession,
@@ -112,6 +114,11 @@ WHOLE = {
     ),
     "a filter": lambda: render_template_string("{{ session.items()|list }}"),
 }
+
+
+if not isinstance(getattr(RequestContext, "session", None), property):  # Flask < 3.1.3
+    # what C code reads of the session itself cannot be seen there
+    WHOLE = {name: look for name, look in WHOLE.items() if not re.search("orjson|msgspec|C", name)}
 
 
 @pytest.mark.parametrize("look", WHOLE.values(), ids=WHOLE)

@@ -21,6 +21,7 @@ from flask import (
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.http import generate_etag
 
+from om_plugins.flask.current import current_state
 from om_plugins.flask.readers import KNOWN_READERS
 from tests.flask.conftest import NOBODY, Page, Visitor, build_app, share, tell_apart
 
@@ -87,6 +88,11 @@ def test_a_conditional_response_may_compare_what_the_browser_has():
 
 def test_a_conditional_answer_for_one_browser_is_not_kept_for_others():
     app, om = build_app()
+    counted = []
+
+    @app.teardown_request
+    def keep(error):
+        counted.append(set(current_state().inputs.counted))
 
     def page():
         response = make_response("page")
@@ -97,6 +103,9 @@ def test_a_conditional_answer_for_one_browser_is_not_kept_for_others():
     assert Visitor(headers={"If-None-Match": '"tag"'}).ask(app).status_code == 304
     found = NOBODY.ask(app)
     assert (found.status_code, found.text) == (200, "page")
+    part = Visitor(headers={"Range": "bytes=0-1", "If-Range": '"tag"'}).ask(app)
+    assert (part.status_code, part.text) == (206, "pa")
+    assert counted == [set()] * 3
 
 
 def test_a_view_that_compares_the_browsers_tag_itself_looks_at_it():
@@ -181,6 +190,14 @@ def test_a_signed_in_visitor_hits_his_own_page_and_nobody_gets_it(login, protect
     for name, client in clients.items():
         assert client.get(path).text == f"hello {name}"
     assert page.runs == before
+
+
+def test_a_page_that_looks_at_nobody_is_public_in_an_app_with_flask_login(login):
+    page = share(lambda: "page", *BROWSERS, setup=set_up_login, public=True)
+    assert page.counted == set()
+    control = page.request(BROWSERS[0]).cache_control
+    assert control.public
+    assert not control.private
 
 
 def test_with_an_identifier_in_the_session_the_browser_counts(login):
@@ -446,6 +463,27 @@ def test_sessions_of_flask_session_are_compared_by_key(kind, permanent, tmp_path
         assert len(set(texts)) == runs
     assert plain.counted == set()
     assert page.counted == {"session:u"}
+
+
+def test_an_interface_that_adds_to_that_of_flask_session_looks_for_itself_alone(tmp_path):
+    set_up = sessions("cachelib", tmp_path)
+
+    def setup(app):
+        set_up(app)
+        interface = app.session_interface
+
+        class Own(type(interface)):
+            def open_session(self, app, request):
+                g.at = request.headers.get("X-At")
+                return super().open_session(app, request)
+
+        interface.__class__ = Own
+
+    page = Page(lambda: "page", setup=setup)
+    for name in ("ann", "bob"):
+        assert member(page.app, name).get(f"/{page.number}/page").text == "page"
+    assert page.runs == 1
+    assert page.counted == {"header:x-at"}
 
 
 def test_a_session_of_flask_session_that_was_changed_keeps_nothing(tmp_path):

@@ -10,6 +10,8 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
+
 from ...core.fork import renew_after_fork
 from ..entry import Record
 from ..keys import Ident, Scope, encode_scope, identify
@@ -51,7 +53,7 @@ class InputSets:
         try:
             found = decode(record.body)
             others = tuple(tuple(str(name) for name in one[:_MOST_NAMES]) for one in found)
-        except (ValueError, TypeError, KeyError):
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
             return False  # a damaged record is none
         return self._add((address, encode_scope(scope)), others[:MOST_SETS])
 
