@@ -47,6 +47,7 @@ class ObservedInputs:
         address: what is always in the key, as the application sees it. Who observes the request
             writes it when a layer in front of the application may keep the response.
         session_cookie: the cookie that the session comes from; "" when that is not known.
+        session_in_cookie: the cookie is the session itself, and not the id of one on the server.
         cookies: the cookie header as the application saw it; written with the address.
         counted: the inputs that the response may depend on, with their encoded values.
         known: inputs that known readers looked at, each with its first such reader.
@@ -70,6 +71,7 @@ class ObservedInputs:
     reader: InputReader | None = None
     address: tuple[str, ...] = ()
     session_cookie = ""
+    session_in_cookie = False
     cookies = ""
     refused = ""
     session_changed = False
@@ -443,8 +445,12 @@ def name_in_front(
             if not inputs.session_cookie:
                 reason = "the session does not come from a cookie that is known"
                 return FrontNames(refused=reason, cause=name)
-            name = f"cookie:{inputs.session_cookie}"
-            value = sent.read(name)
+            cookie = f"cookie:{inputs.session_cookie}"
+            value = sent.read(cookie)
+            if value != _ABSENT and not inputs.session_in_cookie:
+                reason = "the session is kept on the server, so its cookie does not tell what it is"
+                return FrontNames(refused=reason, cause=name)
+            name = cookie
         if name == "address" or name.startswith("environ:"):
             return FrontNames(refused=f"it depends on {name}", cause=name)
         if reader.read(name) != value:

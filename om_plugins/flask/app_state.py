@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from flask import (
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
 from ..errors import ConfigError
 from ..features import Settings
@@ -76,6 +78,12 @@ class AppEntry:
         self._wsgi_app = app.wsgi_app
         self._seen: dict[str, object] = {}
         self._middleware: OpenManagerMiddleware | None = None
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Renew the lock in a child process: a thread of the parent may hold it."""
+        self._lock = threading.RLock()
 
     def record_failure(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
         """Record an error of a view that no handler caught."""
@@ -138,6 +146,10 @@ class AppEntry:
         return middleware(environ, start_response)
 
     def _prepare_first_request(self) -> OpenManagerMiddleware:
+        with self._lock:  # the first requests may come at once
+            return self._middleware or self._prepare_late()
+
+    def _prepare_late(self) -> OpenManagerMiddleware:
         now = _read_relevant(self._app.config)
         if now != self._seen:
             changed = sorted(

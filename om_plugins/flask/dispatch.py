@@ -17,7 +17,13 @@ from ..cache.responses.decisions import ResponseReport, find_report
 from ..core.request_state import RequestState, state_of
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
-from .observed import find_session_cookie, observe, plain_environ, prepare_app
+from .observed import (
+    find_session_cookie,
+    has_session_in_cookie,
+    observe,
+    plain_environ,
+    prepare_app,
+)
 from .observed_session import check_session, find_session
 from .readers import KNOWN_READERS
 from .views import has_own_freshness
@@ -96,6 +102,7 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
                 inputs.address = rules.read_address(environ)
                 inputs.cookies = environ.get("HTTP_COOKIE", "")
                 inputs.session_cookie = find_session_cookie(app)
+                inputs.session_in_cookie = has_session_in_cookie(app)
             if state.unfinished:
                 unfinished = state.unfinished
                 _end(state, response)

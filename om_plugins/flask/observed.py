@@ -557,9 +557,10 @@ def prepare_app(app: Flask, rules: InputRules) -> None:
     A request could get its class when it is observed, too, but then the interpreter runs the code
     of Flask and werkzeug more slowly, because it meets objects of two classes.
     """
-    observed = _observed_request(app.request_class)  # type: ignore[arg-type]
-    if observed is not None and not issubclass(app.request_class, _ObservedRequest):
-        app.request_class = type(observed.__name__, (observed,), {"_om_rules": rules})
+    if not issubclass(app.request_class, _ObservedRequest):
+        observed = _observed_request(app.request_class)  # type: ignore[arg-type]
+        if observed is not None:
+            app.request_class = type(observed.__name__, (observed,), {"_om_rules": rules})
     interface = app.session_interface
     if type(interface) is SecureCookieSessionInterface:
         interface = copy(interface)  # Flask has one for all apps
@@ -574,6 +575,12 @@ def find_session_cookie(app: Any) -> str:
         kind.__module__.startswith("flask_session.") for kind in type(interface).__mro__
     )
     return str(interface.get_cookie_name(app)) if known else ""
+
+
+def has_session_in_cookie(app: Any) -> bool:
+    """Whether the cookie is the session, and not only the id of one that is kept on the server."""
+    interface = type(app.session_interface)
+    return getattr(interface, "open_session", None) is SecureCookieSessionInterface.open_session
 
 
 def list_parameters(request: Request) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from ..cache import CacheContext, CacheIntent
 from ..fields import Directives, directives
 from ..rfc9111 import CacheVerdict, ForwardReason, Headers, ResponseFacts, judge
 from ..stored_response import StoredResponse, build_response
-from .downstream import declare_inputs
+from .downstream import declare_inputs, leave_out_renewal
 from .front_request import FrontRequest, KeepingTerms, join_terms
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class ResponseJudge:
         self.facts: ResponseFacts
         self.verdict: CacheVerdict
         self.terms = KeepingTerms()
+        self._renews = False
 
     @property
     def _inputs(self) -> ObservedInputs | None:
@@ -76,9 +77,11 @@ class ResponseJudge:
         """
         inputs = self._inputs
         looked = () if inputs is None else (*inputs.counted, *inputs.known)
+        kept = headers if inputs is None else leave_out_renewal(headers, inputs)
+        self._renews = len(kept) != len(headers)
         self.facts = ResponseFacts(
             code,
-            headers,
+            kept,
             authorized="HTTP_AUTHORIZATION" in self._environ,
             no_store="no-store" in request_directives(self._environ),
             # Flask names Cookie in Vary when code looks at the session, whichever keys it reads
@@ -194,7 +197,10 @@ class ResponseJudge:
         return declare_inputs(
             headers,
             inputs.counted if looks is None else looks.counted,
-            personal=bool(inputs.refused) or inputs.session_changed or inputs.identified,
+            personal=bool(inputs.refused)
+            or inputs.session_changed
+            or inputs.identified
+            or self._renews,
             ours=self._intent.control,
             fields=inputs.list_vary(),
         )
