@@ -234,7 +234,7 @@ class OriginFetch:
     def _declare(self) -> None:
         """Tell caches further out, in the headers that are held back, what code looked at."""
         if self._context.rules.everything or self._intent.allowed:
-            self._call.headers = self._judge.declare(list(self._call.headers))
+            self._call.headers = self._judge.declare(list(self._call.headers), sent=True)
 
     def _handle_not_modified(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Freshen the stored response, which the application says is still valid."""

@@ -185,8 +185,15 @@ class ResponseJudge:
         response.names, response.cookies, response.looks = terms.names, terms.cookies, terms.looks
         return response
 
-    def declare(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return headers that tell caches further out which inputs code looked at."""
+    def declare(
+        self, headers: list[tuple[str, str]], *, sent: bool = False
+    ) -> list[tuple[str, str]]:
+        """Return headers that tell caches further out which inputs code looked at.
+
+        Args:
+            headers: of the response.
+            sent: they are this client's own, which may have a cookie that is not stored.
+        """
         inputs = self._inputs
         if inputs is None:
             return headers
@@ -200,7 +207,7 @@ class ResponseJudge:
             personal=bool(inputs.refused)
             or inputs.session_changed
             or inputs.identified
-            or self._renews,
+            or (sent and self._renews),
             ours=self._intent.control,
             fields=inputs.list_vary(),
         )
