@@ -41,7 +41,7 @@ from .keys import (
 from .memoize.identity import FunctionOwners
 from .memory import ProcessMemory
 from .miss import Commits, Fetcher, Misses, ObserveFetch, QueryOptions, check_fetcher
-from .refresh import Refreshes, RefreshQueue
+from .refresh import ProcessCache, Refreshes, RefreshQueue
 from .responses.kept import KeptResponses
 from .shared_store import CountedStore, SharedStore
 from .singleflight import FetchLeases
@@ -51,59 +51,6 @@ from .values import PickleEncoder, decode, encode
 
 SWEEP_S = 600.0
 EXCHANGE_S = 1.0
-
-
-@dataclass(slots=True)
-class ProcessCache:
-    """The cache of one process: its memory, and the parts that work on it.
-
-    Attributes:
-        memory: lock, entries, running fetches and counters.
-        jobs: functions that stop the background jobs.
-    """
-
-    memory: ProcessMemory
-    tiers: Tiers
-    changes: Changes
-    watched: WatchedKeys
-    leases: FetchLeases
-    commits: Commits
-    misses: Misses
-    refreshes: Refreshes
-    tracking: DependencyTracking
-    jobs: list[Callable[[], None]] = field(default_factory=list)
-
-    def answer(self, options: QueryOptions) -> Any:
-        """Return the value of a query that memory cannot answer with a fresh entry."""
-        memory = self.memory
-        around = self.tracking.current()
-        with memory.lock:
-            if around is not None:
-                around.add(options.ident, options.tags)
-            now = self.tiers.now()
-            entry = memory.table.entries.get(options.ident)
-            if entry is None or now >= entry.valid_until:
-                entry = None
-                fetch, leading = self.misses.join(options, now)
-        if entry is None:
-            find = self.misses.lead if leading else self.misses.follow
-            entry, value = find(fetch, options, around)
-            if entry is None:
-                return value
-        return self.refreshes.serve(entry, options, around)
-
-    def sweep(self) -> int:
-        """Free the memory of expired entries; return how many went."""
-        now = self.tiers.now()
-        with self.memory.lock:
-            self.memory.in_flight.forget_expired(now)
-            return self.memory.table.remove_where(lambda entry: now >= entry.gone_at)
-
-    def close(self) -> None:
-        """Stop the background jobs."""
-        for stop in self.jobs:
-            stop()
-        self.jobs.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +278,7 @@ class SmartCache:
         self._epoch = 0
         self._fetching: set[DependencyTracker] = set()
         self.internals = CacheInternals(options, self._send, self._use)
-        self.internals.responses = KeptResponses(self, options.inputs.variants)
+        self.internals.responses = KeptResponses(self.internals.here, options.inputs.variants)
         self._here = self.internals.here
         self._fetching = self.internals.tracking.active
 

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,11 @@ from .. import signals
 from ..protocols import Clock, Scheduler
 from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import Ident
+from .memory import ProcessMemory
 from .miss import FOLLOW_S, RANDOM, Commits, Fetcher, Misses, QueryOptions, run_fetcher
 from .singleflight import FetchLeases, FetchOutcome, InFlight, PrivateValue
-from .tiers import Tiers
+from .subscriptions import WatchedKeys
+from .tiers import Changes, Tiers
 from .values import ABSENT, decode
 
 logger = logging.getLogger("om_plugins")
@@ -319,3 +321,56 @@ class Refreshes:
             exc_info=error,
         )
         self.send(signals.cache_refresh_failed, key=options.key, error=error)
+
+
+@dataclass(slots=True)
+class ProcessCache:
+    """The cache of one process: its memory, and the parts that work on it.
+
+    Attributes:
+        memory: lock, entries, running fetches and counters.
+        jobs: functions that stop the background jobs.
+    """
+
+    memory: ProcessMemory
+    tiers: Tiers
+    changes: Changes
+    watched: WatchedKeys
+    leases: FetchLeases
+    commits: Commits
+    misses: Misses
+    refreshes: Refreshes
+    tracking: DependencyTracking
+    jobs: list[Callable[[], None]] = field(default_factory=list)
+
+    def answer(self, options: QueryOptions) -> Any:
+        """Return the value of a query that memory cannot answer with a fresh entry."""
+        memory = self.memory
+        around = self.tracking.current()
+        with memory.lock:
+            if around is not None:
+                around.add(options.ident, options.tags)
+            now = self.tiers.now()
+            entry = memory.table.entries.get(options.ident)
+            if entry is None or now >= entry.valid_until:
+                entry = None
+                fetch, leading = self.misses.join(options, now)
+        if entry is None:
+            find = self.misses.lead if leading else self.misses.follow
+            entry, value = find(fetch, options, around)
+            if entry is None:
+                return value
+        return self.refreshes.serve(entry, options, around)
+
+    def sweep(self) -> int:
+        """Free the memory of expired entries; return how many went."""
+        now = self.tiers.now()
+        with self.memory.lock:
+            self.memory.in_flight.forget_expired(now)
+            return self.memory.table.remove_where(lambda entry: now >= entry.gone_at)
+
+    def close(self) -> None:
+        """Stop the background jobs."""
+        for stop in self.jobs:
+            stop()
+        self.jobs.clear()

@@ -16,7 +16,6 @@ from flask import Flask, got_request_exception
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import SmartCache
 from ..cache.memoize.memoized import Memoized, MemoizeOptions, memoize
-from ..cache.responses.kept import KeptResponses
 from ..core.engine import EngineTraitKeywords
 from ..core.moved import with_old_names
 from ..csp.override import Override
@@ -152,7 +151,7 @@ class OpenManager(CurrentParts):
         :func:`om_plugins.flask.views.cached` for the arguments and for what is stored.
         """
         self.declare("http_cache" if options.get("shared") else "cache", True)
-        decorate = cached(self._responses_if_enabled, **options)
+        decorate = cached(self._cache_if_enabled, **options)
 
         def decorate_and_add(view: Callable[P, Any]) -> Callable[P, Any]:
             decorated = decorate(view)
@@ -263,10 +262,6 @@ class OpenManager(CurrentParts):
         wish: Callable[[V], V] = wish_https(force_https)
         self.declare("https", force_https)
         return lambda view: wish(decorate(view))
-
-    def _responses_if_enabled(self) -> KeptResponses | None:
-        cache = self._cache_if_enabled()
-        return None if cache is None else cache.internals.responses
 
     def _cache_if_enabled(self) -> SmartCache | None:
         runtime = self.runtime

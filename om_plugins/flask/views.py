@@ -79,7 +79,7 @@ class CachedKeywords(TypedDict, total=False):
 
 
 def cached(
-    get_responses: Callable[[], KeptResponses | None],
+    get_cache: Callable[[], SmartCache | None],
     *,
     stale_time: float | None = None,
     cache_time: float | None = None,
@@ -111,8 +111,7 @@ def cached(
     why`` explains them.
 
     Args:
-        get_responses: returns the store of responses when a request comes; ``None`` to call the
-            view only.
+        get_cache: returns the cache when a request comes; ``None`` to call the view only.
         stale_time: seconds for which a response is fresh.
         cache_time: seconds after which it is removed.
         tags: the tags by which it can be invalidated. ``cache.invalidate(("view", "/path"))`` works
@@ -156,12 +155,12 @@ def cached(
 
         @functools.wraps(view)
         def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
-            responses = get_responses()
+            cache = get_cache()
 
             def call() -> Any:
                 return current_app.ensure_sync(view)(*args, **kwargs)
 
-            if responses is None or request.method not in ("GET", "HEAD"):
+            if cache is None or request.method not in ("GET", "HEAD"):
                 return call()
             environ, state = plain_environ(request), current_state()
             inputs = state.inputs
@@ -172,17 +171,17 @@ def cached(
                 state.unfinished = (*state.unfinished, _Decided("view", reason, detail))
                 return call()
             if rules.shared and state.cache_intent is not None and state.refresh is None:
-                return _answer_shared(responses.cache, rules, state.cache_intent, inputs, call)
+                return _answer_shared(cache, rules, state.cache_intent, inputs, call)
             extra = _find_extra_arguments(args, kwargs)
             if extra is None:
                 advice = (
                     "it is called with arguments that cannot be part of a key; cache the data "
                     "that it shows instead, with cache.query"
                 )
-                responses.cache.internals.refuse("arguments", f"the view {name}", advice)
+                cache.internals.refuse("arguments", f"the view {name}", advice)
                 state.unfinished = (*state.unfinished, _Decided("view", "arguments", advice))
                 return call()
-            return _ViewLookup(responses, rules, inputs, state, name, extra, call).answer()
+            return _ViewLookup(cache, rules, inputs, state, name, extra, call).answer()
 
         return answer
 
@@ -488,7 +487,7 @@ class _ViewLookup:
 
     def __init__(
         self,
-        responses: KeptResponses,
+        cache: SmartCache,
         rules: _ViewRules,
         inputs: ObservedInputs,
         state: RequestState,
@@ -496,8 +495,8 @@ class _ViewLookup:
         extra: tuple[object, ...],
         call: Callable[[], Any],
     ) -> None:
-        self.responses = responses
-        self.cache = responses.cache
+        self.cache = cache
+        self.responses = cache.internals.responses
         self.rules = rules
         self.inputs = inputs
         self.state = state

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask, abort, make_response, render_template_string, request, session
 
 from om_plugins import OpenManager
+from om_plugins.flask.observed import plain_environ
 
 PAGE = "<script>go()</script><p>{{ number }}</p>"
 
@@ -130,7 +131,6 @@ def test_a_factory_may_share_a_view_before_it_binds_an_app():
 @pytest.mark.parametrize(
     "body",
     [
-        lambda number: str(session.get("user")),
         lambda number: ("x", {"Set-Cookie": "a=b"}),
         lambda number: ("x", {"Cache-Control": "private"}),
         lambda number: ("x", 500),
@@ -146,10 +146,12 @@ def test_personal_pages_are_refused_though_they_are_shared(site, body):
 
 def test_a_session_that_was_looked_at_elsewhere_is_noticed(site):
     site.app.before_request(lambda: session.get("user") and None)
-    client = site.view()
-    client.get("/page")
-    client.get("/page")
-    assert site.runs == 2
+    site.app.add_url_rule("/in", "in", lambda: session.update(user="alice") or "")
+    client, alice = site.view(), site.app.test_client()
+    alice.get("/in")
+    assert [client.get("/page").text for _ in range(2)] == ["run 1"] * 2
+    assert [alice.get("/page").text for _ in range(2)] == ["run 2", "run 3"]
+    assert client.get("/page").text == "run 1"
 
 
 def test_a_browser_that_has_the_page_gets_304(site):
@@ -180,15 +182,24 @@ def test_posting_takes_the_page_back(site):
     assert client.get("/page").text == "run 3"
 
 
-def test_a_stale_page_is_served_and_refreshed_anonymously(site):
+def test_a_stale_page_is_served_and_refreshed_with_what_it_looked_at(site):
+    brought = []
+
+    def look():
+        brought.append(sorted(dict.keys(plain_environ(request))))
+        site.asked.append(request.headers.get("X-Any"))
+
     client = site.view(stale_time=0, cache_time=60)
-    site.app.before_request(lambda: site.asked.append(request.headers.get("Cookie")))
+    site.app.before_request(look)
     client.set_cookie("a", "b")
-    client.get("/page")
-    assert client.get("/page").text == "run 1"
+    headers = {"X-Any": "1", "X-Other": "2"}
+    client.get("/page", headers=headers)
+    assert client.get("/page", headers=headers).text == "run 1"
     site.run()
-    assert client.get("/page").text == "run 2"
-    assert site.asked[:4] == ["/page", "a=b", "/page", None]
+    assert "HTTP_X_ANY" in brought[1]
+    assert not {"HTTP_COOKIE", "HTTP_X_OTHER"}.intersection(brought[1])
+    assert client.get("/page", headers=headers).text == "run 2"
+    assert site.asked[:4] == ["/page", "1", "/page", "1"]
 
 
 def test_invalidating_a_tag_reaches_the_pages(site):

@@ -55,12 +55,12 @@ class Site:
             number = next(self.numbers)
             return f"run {number}" if body is None else body(**values)
 
-        decorated = cached(self.find_responses, **options)(page)
+        decorated = cached(self.find_cache, **options)(page)
         self.app.add_url_rule(path, f"page{path}", decorated, methods=["GET", "POST"])
         return self.app.test_client()
 
-    def find_responses(self):
-        return None if self.cache is None else self.cache.internals.responses
+    def find_cache(self):
+        return self.cache
 
     @property
     def runs(self):
@@ -780,7 +780,7 @@ def test_a_refresh_makes_the_function_that_was_stale_and_no_other(site):
             return f"{name}{next(site.numbers)}"
 
         part.__qualname__ = name  # tells two functions of one address apart
-        return cached(site.find_responses)(part)
+        return cached(site.find_cache)(part)
 
     parts = [cached_part("a"), cached_part("b")]
 
@@ -788,7 +788,7 @@ def test_a_refresh_makes_the_function_that_was_stale_and_no_other(site):
         return " ".join(part().get_data(as_text=True) for part in parts)
 
     site.app.add_url_rule("/plain", "plain", page)
-    site.app.add_url_rule("/whole", "whole", cached(site.find_responses)(page))
+    site.app.add_url_rule("/whole", "whole", cached(site.find_cache)(page))
     client = site.app.test_client()
     for path in ("/plain", "/whole"):
         seen = set()
@@ -835,7 +835,7 @@ def test_shared_and_scope_exclude_each_other(site):
 
 def test_class_based_views_work_by_method_and_by_decorators(site):
     class Page(MethodView):
-        @cached(site.find_responses)
+        @cached(site.find_cache)
         def get(self, name):
             return f"{name} {next(site.numbers)}"
 
@@ -851,7 +851,7 @@ def test_class_based_views_work_by_method_and_by_decorators(site):
 
 def test_an_async_view_is_run_or_refused_as_flask_does(site):
     @site.app.get("/async")
-    @cached(site.find_responses)
+    @cached(site.find_cache)
     async def page():
         return f"run {next(site.numbers)}"
 
@@ -866,7 +866,7 @@ def test_an_async_view_is_run_or_refused_as_flask_does(site):
 
 
 def test_one_cached_view_may_call_another(site):
-    inner = cached(site.find_responses)(lambda: f"inner {next(site.numbers)}")
+    inner = cached(site.find_cache)(lambda: f"inner {next(site.numbers)}")
     client = site.view(lambda: f"outer of {inner().get_data(as_text=True)}")
     assert client.get("/page").text == client.get("/page").text == "outer of inner 2"
 

@@ -13,7 +13,7 @@ from ..miss import FOLLOW_S, QueryOptions
 from ..singleflight import FetchOutcome, InFlight
 
 if TYPE_CHECKING:
-    from ..cache import ProcessCache
+    from ..refresh import ProcessCache
 
 T = TypeVar("T")
 

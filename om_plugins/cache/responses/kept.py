@@ -27,7 +27,7 @@ from .deferred import DeferredFetch, begin_fetch
 from .input_sets import InputSets, Names
 
 if TYPE_CHECKING:
-    from ..cache import SmartCache
+    from ..refresh import ProcessCache
 
 MakeRefresh: TypeAlias = Callable[[Any], Callable[[], Any]]
 
@@ -130,11 +130,11 @@ class KeptResponses:
     """The responses of an application's views.
 
     Args:
-        cache: stores them.
+        here: returns the cache of this process, which stores them.
         variants: bound on the responses of one address.
     """
 
-    cache: SmartCache
+    here: Callable[[], ProcessCache]
     variants: int
     _sets: InputSets = field(init=False, default_factory=InputSets)
     _lock: threading.Lock = field(init=False)
@@ -161,7 +161,7 @@ class KeptResponses:
             query: the look-up.
             refresh: returns the function that makes a stale response again, given its value.
         """
-        here = self.cache.internals.here()
+        here = self.here()
         around = here.tracking.current()
         for names in self._sets.read(query.address, query.scope):
             stored = query.select(names)
@@ -189,7 +189,7 @@ class KeptResponses:
         Returns:
             The response and ``None``, or ``None`` and the fetch that the caller has to end.
         """
-        here, store = self.cache.internals.here(), self.cache.internals.here().tiers.shared
+        here, store = self.here(), self.here().tiers.shared
         found = self.find(query, refresh)
         if found is None and store and self._sets.load(query.address, query.scope, store):
             found = self.find(query, refresh)
@@ -217,7 +217,7 @@ class KeptResponses:
 
     def begin_beside(self, query: ResponseQuery) -> DeferredFetch:
         """Begin to make a response in a refresh that may have to store it under other inputs."""
-        return DeferredFetch.begin(self.cache.internals.here(), query.options(StoredInputs()))
+        return DeferredFetch.begin(self.here(), query.options(StoredInputs()))
 
     def knows(self, query: ResponseQuery) -> bool:
         """Whether a response was stored at the address of a request, under whichever inputs."""
@@ -226,7 +226,7 @@ class KeptResponses:
     def store(self, query: ResponseQuery, deferred: DeferredFetch, value: Any) -> bool:
         """Store what was made, and end the fetch; return whether the cache took it."""
         stored = query.read(value)
-        here = self.cache.internals.here()
+        here = self.here()
         options = query.options(stored)
         now = here.misses.clock.time()
         self._sets.add(query.address, query.scope, stored.names, here.tiers.shared, now)

@@ -55,7 +55,7 @@ class Asker:
         return None if found is None else found[0]
 
     def value(self, text: str) -> Any:
-        stored = self.query.observe()
+        stored = self.query.observe(self.inputs.compared)
         assert stored is not None
         return [text, list(stored.names), stored.digest, list(stored.known)]
 

@@ -131,7 +131,7 @@ def test_a_request_that_cannot_be_compared_waits_for_nobody(asker):
 
 @pytest.mark.parametrize("variants", [1, 3])
 def test_as_many_responses_of_an_address_are_kept_as_allowed(world, variants):
-    responses = KeptResponses(world.cache, variants)
+    responses = KeptResponses(world.cache.internals.here, variants)
     world.cache.internals.responses = responses
     for number in range(variants + 2):
         Asker(world, x_user=str(number)).ask(f"of {number}", "x-user")
@@ -142,7 +142,7 @@ def test_as_many_responses_of_an_address_are_kept_as_allowed(world, variants):
 
 
 def test_a_response_that_was_made_again_is_the_newest(world):
-    world.cache.internals.responses = KeptResponses(world.cache, 2)
+    world.cache.internals.responses = KeptResponses(world.cache.internals.here, 2)
     for name in ("ann", "bob"):
         Asker(world, x_user=name).ask(name, "x-user")
     again = Asker(world, x_user="ann")
@@ -155,7 +155,7 @@ def test_a_response_that_was_made_again_is_the_newest(world):
 
 
 def test_as_many_responses_of_a_view_are_kept_as_allowed(world):
-    world.cache.internals.responses = responses = KeptResponses(world.cache, 1)
+    world.cache.internals.responses = responses = KeptResponses(world.cache.internals.here, 1)
     for number in range(25):
         Asker(world, address=("view", f"/{number}")).ask(str(number))
     found = [Asker(world, address=("view", f"/{n}")).find() is not None for n in range(25)]
