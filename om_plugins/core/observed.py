@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ABSENT = b""
 _PLUMBING = (
     "werkzeug.local", "werkzeug.datastructures", "_collections_abc", "om_plugins.flask.observed",
+    "om_plugins.flask.observation",
     __name__,
 )  # fmt: skip
 """Modules that pass a look on. Who called them is the reader."""

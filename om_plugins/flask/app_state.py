@@ -33,9 +33,9 @@ from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
-from .dispatch import has_cache_in_front, has_cached_views, observe_requests
+from .observation.dispatch import has_cache_in_front, has_cached_views, observe_requests
+from .observation.fetch import run_observed
 from .observed import observe_context, plain_environ
-from .observed_fetch import run_observed
 from .templates import before_first_request
 
 if TYPE_CHECKING:

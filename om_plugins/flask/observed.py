@@ -32,7 +32,8 @@ from ..core.inputs import (
 )
 from ..core.observed import ObservedEnviron, ObservedInputs
 from ..core.request_state import RequestState
-from .observed_session import (
+from .observation.readers import KNOWN_READERS
+from .observation.session import (
     INPUTS,
     ObservedMapping,
     find_session,
@@ -40,7 +41,6 @@ from .observed_session import (
     observe_session,
     read_own_attributes,
 )
-from .readers import KNOWN_READERS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

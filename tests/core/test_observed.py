@@ -447,6 +447,7 @@ def in_front(*names, seen=None, session=None, cookie="s", changed=False, **more)
     brought = environ(**more)
     inputs.address, inputs.session_cookie = inputs.rules.read_address(brought), cookie
     inputs.session_changed, inputs.cookies = changed, brought.get("HTTP_COOKIE", "")
+    inputs.session_in_cookie = True
     for name in names:
         inputs.count(name)
     seen = brought if seen is None else environ(**seen)

@@ -1,6 +1,6 @@
 """``Cache-Status`` in debug mode: what ``@om.cached`` did, and which line made a page personal.
 
-Covers a part of ``om_plugins.flask.dispatch``.
+Covers a part of ``om_plugins.flask.observation.dispatch``.
 """
 
 from __future__ import annotations

@@ -1,3 +1,9 @@
+"""Cached views.
+
+Covers ``om_plugins.flask.views``, ``om_plugins.flask.view_rules`` and
+``om_plugins.flask.view_lookup``.
+"""
+
 from __future__ import annotations
 
 import itertools
@@ -24,7 +30,7 @@ from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 from om_plugins.core.inputs import InputRules
-from om_plugins.flask.dispatch import observe_requests
+from om_plugins.flask.observation.dispatch import observe_requests
 from om_plugins.flask.observed import plain_environ
 from om_plugins.flask.views import cached
 from om_plugins.testing.fakes import FakeClock

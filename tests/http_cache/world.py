@@ -91,7 +91,7 @@ class ObservedOrigin(Origin):
         inputs = state.inputs = ObservedInputs(SessionReader(environ), self.rules)
         inputs.address = self.rules.read_address(environ)
         inputs.cookies = environ.get("HTTP_COOKIE", "")
-        inputs.session_cookie = "session"
+        inputs.session_cookie, inputs.session_in_cookie = "session", True
         for name in self.looks(environ) if callable(self.looks) else self.looks:
             inputs.note(name)
         self.change(inputs)

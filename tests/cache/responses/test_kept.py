@@ -26,24 +26,33 @@ def test_no_value_of_a_visitor_is_in_a_key(asker, world):
     secret = "a-very-secret-value"
     one = asker(x_user=secret)
     one.ask("page", "x-user")
-    stored = one.query.observe()
+    stored = one.query.observe(frozenset())
     assert secret not in str(one.query.key(stored))
     assert secret not in str(stored)
 
 
-def test_what_a_look_up_compares_counts_as_looked_at_hit_or_miss(asker):
+def test_what_a_response_that_is_found_depends_on_counts_as_looked_at(asker):
     asker(x_user="ann").ask("of ann", "x-user")
-    for name in ("ann", "bob"):
-        one = asker(x_user=name)
-        one.find()
-        assert one.inputs.names() == ("header:x-user",)
+    one = asker(x_user="ann")
+    assert one.find() == "of ann"
+    assert one.inputs.names() == ("header:x-user",)
+
+
+def test_what_was_compared_in_vain_counts_for_the_parts_around_alone(asker):
+    asker(x_user="ann").ask("of ann", "x-user")
+    one = asker(x_user="bob")
+    before = one.inputs.compared
+    assert one.find() is None
+    assert one.inputs.names() == ()
+    assert one.query.observe(one.inputs.compared).names == ()  # its own response
+    assert one.query.observe(before).names == ("header:x-user",)  # one that it is a part of
 
 
 def test_sets_are_tried_newest_first_and_each_entry_is_valid_for_its_own(asker):
     asker(x_user="ann").ask("all")  # looked at nothing, so it is for all
     assert asker(x_user="bob").find() == "all"
     one = asker(x_user="bob")
-    one.responses.cache.internals.here().tiers.remove(one.query.options(StoredInputs()).ident)
+    one.responses.here().tiers.remove(one.query.options(StoredInputs()).ident)
     asker(x_user="bob").ask("of bob", "x-user")
     assert asker(x_user="bob").find() == "of bob"
     assert asker(x_user="ann").find() is None
@@ -85,7 +94,7 @@ def test_what_cannot_be_compared_is_neither_observed_nor_found(asker):
     one = asker(x_user=object())
     assert one.find() is None
     one.inputs.refuse("all variables of the environ")
-    assert one.query.observe() is None
+    assert one.query.observe(frozenset()) is None
 
 
 def test_a_stale_response_is_found_and_made_again_once(asker, world):

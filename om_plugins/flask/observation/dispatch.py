@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
 
-from ..cache.responses.decisions import ResponseReport, find_report
-from ..core.request_state import RequestState, state_of
-from ..fallback.feature import FallbackKeys
-from ..fallback.options import FallbackOptions
-from .observed import (
+from ...cache.responses.decisions import ResponseReport, find_report
+from ...core.request_state import RequestState, state_of
+from ...fallback.feature import FallbackKeys
+from ...fallback.options import FallbackOptions
+from ..observed import (
     find_session_cookie,
     has_session_in_cookie,
     observe,
     plain_environ,
     prepare_app,
 )
-from .observed_session import check_session, find_session
+from ..view_rules import has_own_freshness
 from .readers import KNOWN_READERS
-from .views import has_own_freshness
+from .session import check_session, find_session
 
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-    from ..core.inputs import InputRules
-    from ..core.observed import ObservedInputs
-    from ..runtime import Runtime
+    from ...core.inputs import InputRules
+    from ...core.observed import ObservedInputs
+    from ...runtime import Runtime
 
 logger = logging.getLogger("om_plugins")
 
@@ -130,7 +130,7 @@ def _tell(
     debug: bool,
 ) -> None:
     """Tell what was decided about a response: in debug mode by ``Cache-Status`` (RFC 9211)."""
-    from ..http_cache.rfc9111 import cache_status
+    from ...http_cache.rfc9111 import cache_status
 
     for one in unfinished:
         decision = one.decide()

@@ -22,7 +22,7 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.http import generate_etag
 
 from om_plugins.flask.current import current_state
-from om_plugins.flask.readers import KNOWN_READERS
+from om_plugins.flask.observation.readers import KNOWN_READERS
 from tests.flask.conftest import NOBODY, Page, Visitor, build_app, share, tell_apart
 
 BROWSERS = [

@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from flask import has_request_context
+from flask import Flask, has_request_context
 from flask.globals import request_ctx
 
-from ..core.inputs import EnvironReader, InputRules
-from ..core.observed import ObservedInputs
-from .observed_session import INPUTS, find_session, observe_session
+from ...core.inputs import EnvironReader, InputRules
+from ...core.observed import ObservedInputs
+from .session import INPUTS, find_session, observe_session
 
 T = TypeVar("T")
 
 _PASSING = ("om_plugins.", "werkzeug.local", "flask.templating", "flask.ctx", "flask.globals")
 """Modules that get the request to pass it on, or for what no value depends on."""
+_TEMPLATES = Flask.update_template_context.__code__
 _LOOKS = "_om_looks"
 
 
@@ -75,7 +76,8 @@ def _noticing(base: Any, name: str) -> Any:
             frame: Any = sys._getframe(1)
             while frame.f_globals.get("__name__", "").startswith("werkzeug.local"):
                 frame = frame.f_back
-            if not frame.f_globals.get("__name__", "").startswith(_PASSING):
+            passes = frame.f_globals.get("__name__", "").startswith(_PASSING)
+            if not passes and frame.f_code is not _TEMPLATES:
                 what = "url_for()" if name == "url_for" else f"request.{attribute}"
                 for looks in object.__getattribute__(self, "__dict__").get(_LOOKS, ()):
                     looks.append(what)
@@ -91,9 +93,10 @@ def _observe_session(session: Any, looks: list[str]) -> Iterator[None]:
         return
     kind, values = type(session), session.__dict__
     before = values.get(INPUTS)
-    inputs = _SessionLooks(looks, before)
+    inputs = _SessionLooks([], before)
     if before is None:
         observe_session(session, inputs)
+    inputs.looks = looks  # what was looked at before is no look of this function
     if type(session) is kind and before is None:  # a class that cannot be observed
         yield
         return
@@ -112,19 +115,18 @@ def _observe_session(session: Any, looks: list[str]) -> Iterator[None]:
 class _SessionLooks(ObservedInputs):
     """Notes looks at the session for the function that runs, and for the request around it."""
 
-    __slots__ = ("_around", "_looks")
 
     def __init__(self, looks: list[str], around: ObservedInputs | None) -> None:
         super().__init__(EnvironReader({}), InputRules())
-        self._looks = looks
+        self.looks = looks
         self._around = around
 
     def note(self, name: str) -> None:
-        self._looks.append("the session" if name in ("session", "session?") else name)
+        self.looks.append("the session" if name in ("session", "session?") else name)
         if self._around is not None:
             self._around.note(name)
 
     def count(self, name: str) -> None:
-        self._looks.append("the session")
+        self.looks.append("the session")
         if self._around is not None:
             self._around.count(name)

@@ -7,8 +7,8 @@ rows.
 
 from __future__ import annotations
 
-from ..core.inputs import KnownReader, Reader
-from ..core.observed import ObservedInputs
+from ...core.inputs import KnownReader, Reader
+from ...core.observed import ObservedInputs
 
 
 def _has_no_identifier(inputs: ObservedInputs) -> bool:

@@ -1,4 +1,4 @@
-"""Observes what code looks at in a session, and whether it changes it; see :mod:`.observed`."""
+"""Observes what code looks at in a session, and whether it changes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from flask.sessions import SecureCookieSessionInterface
 
-from ..core.inputs import IncomparableInput, encode_value
-from ..core.observed import ObservedInputs
+from ...core.inputs import IncomparableInput, encode_value
+from ...core.observed import ObservedInputs
 
 INPUTS = "_om_inputs"
 """The attribute of an observed object that says where to note looks."""
