@@ -133,8 +133,7 @@ class ObservedInputs:
         Encoders written in C read such an object without a look that could be seen, so the input
         counts when no look follows.
         """
-        if name in self._handed_out:
-            self.settle()
+        self.settle_one(name)
         self._handed_out |= {name}
 
     def take_back(self, name: str) -> None:
@@ -142,15 +141,18 @@ class ObservedInputs:
         if name in self._handed_out:
             self._handed_out -= {name}
 
-    def settle(self) -> None:
-        """Count what was handed out, and not looked at."""
-        if not self._handed_out:
-            return
-        handed_out, self._handed_out = self._handed_out, frozenset()
-        for name in handed_out:
+    def settle_one(self, name: str) -> None:
+        """Count an input that was handed out, and not looked at."""
+        if name in self._handed_out:
+            self._handed_out -= {name}
             if name == "query":
                 self.parameters |= {None}
             self.count(name)
+
+    def settle(self) -> None:
+        """Count all that was handed out, and not looked at."""
+        for name in self._handed_out:
+            self.settle_one(name)
 
     def brings(self, name: str) -> bool:
         """Return whether the request brings an input, without a note of the look."""

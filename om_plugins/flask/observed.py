@@ -77,6 +77,8 @@ class FlaskInputs(ObservedInputs):
                 reader = self.reader = _RequestReader(self._request)
             return reader.read(name)
         session: Any = self._session()
+        if session is None and isinstance(self._session, ref):
+            raise IncomparableInput("the session is over")
         if not isinstance(session, dict):
             return encode_value(None if session is None else dict(session))
         kind, colon, key = name.partition(":")

@@ -114,6 +114,42 @@ def test_brings_and_read_note_nothing():
     assert inputs.names() == ()
 
 
+def test_what_is_handed_out_counts_when_no_look_follows():
+    inputs = observe(HTTP_ACCEPT="text/html")
+    inputs.hand_out("header:accept")
+    inputs.hand_out("header:x-a")
+    inputs.take_back("header:x-a")
+    inputs.take_back("header:x-b")
+    assert inputs.counted == {}
+    assert inputs.names() == ("header:accept",)
+    assert inputs.counted["header:accept"] == inputs.read("header:accept")
+
+
+def test_what_is_handed_out_again_was_not_looked_at_before():
+    for again in (
+        lambda inputs: inputs.hand_out("header:x-a"),
+        lambda inputs: inputs.settle_one("header:x-a"),
+    ):
+        inputs = observe()
+        inputs.hand_out("header:x-b")
+        inputs.hand_out("header:x-a")
+        again(inputs)
+        inputs.take_back("header:x-a")
+        inputs.take_back("header:x-b")
+        assert inputs.names() == ("header:x-a",)
+
+
+def test_the_query_as_a_whole_is_all_parameters():
+    inputs = observe()
+    inputs.hand_out("query")
+    inputs.settle()
+    assert inputs.parameters == {None}
+    assert inputs.names() == ("query",)
+    inputs = observe()
+    inputs.note_query()
+    assert (inputs.parameters, inputs.names()) == ({None}, ("query",))
+
+
 # --- known readers --------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flask
+import msgspec
 import pytest
 from flask import request, session
 
@@ -385,6 +386,21 @@ def test_a_streamed_page_counts_to_its_last_byte(shop):
     shop.broken = True
     assert get(shop) == 503
     assert get(shop, X_API_Key="ann") == "hello ann"
+
+
+def test_a_session_that_an_encoder_in_c_reads_in_a_stream_counts(shop):
+    @shop.page("/p")
+    def show():
+        def parts():
+            yield b"hello "
+            yield msgspec.json.encode(session._get_current_object())
+
+        return flask.Response(flask.stream_with_context(parts()))
+
+    ann = signed_in(shop, "ann")
+    assert "ann" in get(shop, client=ann)
+    shop.broken = True
+    assert [get(shop), get(shop, client=ann)] == [503, 503]
 
 
 def test_a_request_that_a_stranger_makes_fail_gets_what_fits_him(shop):

@@ -7,6 +7,7 @@ import itertools
 import uuid
 
 import flask
+import msgspec
 import pytest
 from flask import request as flask_request
 from flask import session
@@ -256,6 +257,9 @@ FLASK_AUTHS = {
     "one text": lambda r: session.get("user") and "customer",
     "the user": lambda r: session.get("user"),
     "the whole session": lambda r: dict(session) and "customer",
+    "by an encoder in C": lambda r: (
+        msgspec.json.encode(session._get_current_object()) and "customer"
+    ),
     "by the proxy": lambda r: flask_request.cookies.get("session") and "customer",
 }
 

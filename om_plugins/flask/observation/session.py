@@ -14,7 +14,6 @@ from ...core.observed import ObservedInputs
 
 INPUTS = "_om_inputs"
 """The attribute of an observed object that says where to note looks."""
-_TOUCHED = "_om_touched"
 _SAME = "_om_same"
 
 
@@ -125,14 +124,14 @@ class _ObservedSession(ObservedMapping):
         state = self.__dict__
         inputs = state.get(INPUTS)
         if inputs is not None:
-            state[_TOUCHED] = False
+            inputs.take_back("session")
             inputs.note(name)
 
     def _om_change(self) -> None:
         state = self.__dict__
         inputs = state.get(INPUTS)
         if inputs is not None:
-            state[_TOUCHED] = False
+            inputs.take_back("session")
             inputs.session_changed = True
 
     # Flask >= 3.1.3 sets it when code gets the session. When no look follows, the code may have
@@ -148,15 +147,11 @@ class _ObservedSession(ObservedMapping):
             getter = sys._getframe(1)
             # a session's own methods may set it too; their looks are seen
             if getter.f_globals.get("__name__") == "flask.ctx":
-                self._om_settle()
-                state[_TOUCHED] = _is_bare_access(getter.f_back)
+                inputs = state[INPUTS]
+                inputs.settle_one("session")
+                if _is_bare_access(getter.f_back):
+                    inputs.hand_out("session")
         state["accessed"] = value
-
-    def _om_settle(self) -> None:
-        state = self.__dict__
-        if state.get(_TOUCHED):
-            state[_TOUCHED] = False
-            state[INPUTS].count("session")
 
     def __bool__(self) -> bool:
         # a known reader as well, but Flask saves the session of every request
@@ -317,8 +312,10 @@ def observe_session(session: Any, inputs: ObservedInputs) -> None:
 def check_session(session: Any, inputs: ObservedInputs) -> bool:
     """Return whether the session is not what the request brought."""
     inputs.settle()
-    if isinstance(session, _ObservedSession):
-        session._om_settle()
-    elif session is not None and getattr(session, "modified", False) is not False:
+    if (
+        session is not None
+        and not isinstance(session, _ObservedSession)
+        and getattr(session, "modified", False) is not False
+    ):
         inputs.session_changed = True
     return inputs.session_changed
