@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -461,3 +461,20 @@ def name_in_front(
         if name != "query":  # it is always in the key
             names.add(name)
     return FrontNames(tuple(sorted(names)))
+
+
+def leave_out_renewal(
+    headers: Sequence[tuple[str, str]], inputs: ObservedInputs
+) -> Sequence[tuple[str, str]]:
+    """Return the headers without the cookie of a session that was only made to last longer.
+
+    Flask sends the cookie of a permanent session in every answer. It is for this client alone.
+    """
+    if inputs.session_changed or not inputs.session_cookie:
+        return headers
+    start = inputs.session_cookie + "="
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() != "set-cookie" or not value.startswith(start)
+    ]

@@ -105,7 +105,12 @@ def read_key(environ: Mapping[str, Any], rules: InputRules) -> Key | None:
 
 
 def select_observed(
-    inputs: ObservedInputs, saw: WSGIEnvironment, vary: str, rules: InputRules
+    inputs: ObservedInputs,
+    saw: WSGIEnvironment,
+    vary: str,
+    rules: InputRules,
+    *,
+    renews: bool = False,
 ) -> CopyInputs | None:
     """Return the inputs under which a copy of an observed response is kept.
 
@@ -114,6 +119,7 @@ def select_observed(
         saw: the request as the layer saw it, before middleware further in could change it.
         vary: the response's ``Vary``.
         rules: how inputs are compared.
+        renews: the response renewed the cookie of the session.
 
     Returns:
         The inputs; ``None`` when no copy may be kept in front of the application.
@@ -123,8 +129,9 @@ def select_observed(
     front = name_in_front(inputs, EnvironReader(saw), rules.read_address(saw))
     if front.refused or fields is None:
         return None
-    if "cookie" in fields and any(map(_is_of_cookies, inputs.counted)):
-        # Flask says it of every look at the session; which cookies count is known better
+    if "cookie" in fields and (renews or any(map(_is_of_cookies, inputs.counted))):
+        # Flask says it of every look at the session and of every renewal; which cookies count is
+        # known better
         fields.remove("cookie")
     return _build(OBSERVED, front.names, fields)
 

@@ -22,7 +22,7 @@ from ..builtin.http.forwarding import join_headers
 from ..cache.responses.decisions import CacheDecision, find_report
 from ..core.body import convert
 from ..core.inputs import EnvironReader, InputReader, InputRules
-from ..core.observed import ObservedInputs
+from ..core.observed import ObservedInputs, leave_out_renewal
 from ..core.request_state import RequestState, state_of
 from ..protocols import Cache, Clock, Scheduler
 from .copy_inputs import (
@@ -121,7 +121,12 @@ class LastGoodCopies:
         self._remove(dropped)
         if claim is None:
             return None
-        copy = ResponseCopy(self, claim, saw, environ, state_of(environ), headers)
+        state = state_of(environ)
+        kept = headers
+        if state.inputs is not None:
+            kept = [*leave_out_renewal(headers, state.inputs)]
+        renews = len(kept) < len(headers)
+        copy = ResponseCopy(self, claim, saw, environ, state, kept, renews)
         fields = copy.fields
         if (
             not fields.keys().isdisjoint(_NEVER_COPIED)
@@ -144,7 +149,7 @@ class LastGoodCopies:
             public = _PERMITTED.search(copy.fields.get("cache-control", "")) is not None
             found = select_unobserved(copy.saw, copy.environ, vary, public, self.rules)
         else:
-            found = select_observed(inputs, copy.saw, vary, self.rules)
+            found = select_observed(inputs, copy.saw, vary, self.rules, renews=copy.renews)
         if found is not None and self._identify(found, copy.saw) is None:
             self._schedule.refuse(copy.claim, found)
             return None
@@ -294,7 +299,8 @@ class ResponseCopy:
         saw: a copy of the environ from before the application was called.
         environ: the environ that the application got.
         state: of the request.
-        headers: of the response.
+        headers: of the response, without the cookie of a session that is only renewed.
+        renews: the response has such a cookie.
     """
 
     copies: LastGoodCopies
@@ -303,6 +309,7 @@ class ResponseCopy:
     environ: WSGIEnvironment
     state: RequestState
     headers: Headers
+    renews: bool
     fields: Mapping[str, str] = field(init=False)
     _parts: list[bytes] = field(init=False, default_factory=list)
     _size: int = field(init=False, default=0)

@@ -19,7 +19,12 @@ from om_plugins.core.inputs import (
     InputRules,
     KnownReader,
 )
-from om_plugins.core.observed import ObservedEnviron, ObservedInputs, name_in_front
+from om_plugins.core.observed import (
+    ObservedEnviron,
+    ObservedInputs,
+    leave_out_renewal,
+    name_in_front,
+)
 
 SECRET = b"a secret for tests"
 
@@ -478,10 +483,11 @@ TestAsADict.settings = settings(max_examples=60, stateful_step_count=25, deadlin
 # --- in front -------------------------------------------------------------------------------------
 
 
-def in_front(*names, seen=None, session=None, cookie="s", changed=False, **more):
+def in_front(*names, seen=None, session=None, cookie="s", in_cookie=False, changed=False, **more):
     inputs = observe(session, **more)
     brought = environ(**more)
     inputs.address, inputs.session_cookie = inputs.rules.read_address(brought), cookie
+    inputs.session_in_cookie = in_cookie
     inputs.session_changed, inputs.cookies = changed, brought.get("HTTP_COOKIE", "")
     inputs.session_in_cookie = True
     for name in names:
@@ -499,10 +505,29 @@ def test_headers_and_cookies_can_be_compared_in_front():
 
 @pytest.mark.parametrize("name", ["session:user", "session:_id"])
 def test_a_session_is_its_cookie(name):
-    assert in_front(name, session={"user": b"1"}, HTTP_COOKIE="s=1")[0] == (("cookie:s",), "")
+    found = in_front(name, session={"user": b"1"}, in_cookie=True, HTTP_COOKIE="s=1")
+    assert found[0] == (("cookie:s",), "")
     names, refusal = in_front(name, session={"user": b"1"}, cookie="")[0]
     assert names == ()
     assert "session" in refusal
+
+
+def test_the_cookie_of_a_session_on_the_server_tells_only_that_there_is_none():
+    names, refusal = in_front("session:user", session={"user": b"1"}, HTTP_COOKIE="s=1")[0]
+    assert (names, "server" in refusal) == ((), True)
+    assert in_front("session:user", HTTP_COOKIE="other=1")[0] == (("cookie:s",), "")
+
+
+def test_the_cookie_of_a_renewed_session_is_left_out():
+    _, inputs = in_front()
+    renewed, other = ("Set-Cookie", "s=2; Path=/"), ("Set-Cookie", "s2=2; Path=/")
+    kept = [("X-A", "s=1"), other]
+    assert leave_out_renewal([renewed, *kept], inputs) == kept
+    assert leave_out_renewal([("set-cookie", "s="), *kept], inputs) == kept
+    inputs.session_changed = True
+    assert leave_out_renewal([renewed], inputs) == [renewed]
+    _, inputs = in_front(cookie="")
+    assert leave_out_renewal([("Set-Cookie", "=1")], inputs) == [("Set-Cookie", "=1")]
 
 
 @pytest.mark.parametrize("name", ["address", "environ:x.own", "environ:REMOTE_PORT"])

@@ -314,6 +314,27 @@ def test_who_is_signed_in_keeps_no_stranger_from_a_copy(shop):
     assert get(shop) == "hello stranger"
 
 
+def test_a_session_that_is_only_renewed_is_no_obstacle_and_its_cookie_goes_to_nobody(shop):
+    shop.config["OM_FALLBACK"] = {"/": {"answers": ["stale"], "copy_every": 60}}
+
+    @shop.page("/p")
+    def show():
+        return "the same for all"
+
+    @shop.get("/stay")
+    def stay():
+        session["user"], session.permanent = "ann", True
+        return "in"
+
+    ann = shop.test_client()
+    get(shop, "/stay", ann)
+    assert "Set-Cookie" in ann.get("/p", buffered=True).headers
+    shop.broken = True
+    reply = shop.test_client().get("/p")
+    assert (reply.status_code, reply.text) == (200, "the same for all")
+    assert "Set-Cookie" not in reply.headers
+
+
 def test_a_private_page_of_who_is_signed_in_keeps_no_stranger_from_a_copy(shop):
     shop.config["OM_FALLBACK"] = {"/": {"answers": ["stale"], "copy_every": 60}}
 

@@ -115,7 +115,6 @@ def _observe_session(session: Any, looks: list[str]) -> Iterator[None]:
 class _SessionLooks(ObservedInputs):
     """Notes looks at the session for the function that runs, and for the request around it."""
 
-
     def __init__(self, looks: list[str], around: ObservedInputs | None) -> None:
         super().__init__(EnvironReader({}), InputRules())
         self.looks = looks

@@ -7,10 +7,9 @@ application itself said that it is for everybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ...core.inputs import is_identity
-from ...core.observed import ObservedInputs
 from ..fields import directives, field_names
 
 Header = tuple[str, str]
@@ -83,18 +82,3 @@ def address_to_one(headers: list[Header], cookies: list[Header]) -> list[Header]
         if one[0].lower() != "cache-control" and not one[0].lower().endswith(_TARGETED)
     ]
     return [*kept, ("Cache-Control", PERSONAL), *cookies]
-
-
-def leave_out_renewal(headers: Sequence[Header], inputs: ObservedInputs) -> Sequence[Header]:
-    """Return the headers without the cookie of a session that was only made to last longer.
-
-    Flask sends the cookie of a permanent session in every answer. It is for this client alone.
-    """
-    if inputs.session_changed or not inputs.session_cookie:
-        return headers
-    start = inputs.session_cookie + "="
-    return [
-        (name, value)
-        for name, value in headers
-        if name.lower() != "set-cookie" or not value.startswith(start)
-    ]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from ...cache.responses.decisions import CacheDecision, find_report
 from ...core.body import is_file_body
 from ...core.inputs import is_session
-from ...core.observed import ObservedInputs
+from ...core.observed import ObservedInputs, leave_out_renewal
 from ...core.request_state import state_of
 from ..cache import CacheContext, CacheIntent
 from ..fields import Directives, directives
 from ..rfc9111 import CacheVerdict, ForwardReason, Headers, ResponseFacts, judge
 from ..stored_response import StoredResponse, build_response
-from .downstream import declare_inputs, leave_out_renewal
+from .downstream import declare_inputs
 from .front_request import FrontRequest, KeepingTerms, join_terms
 
 if TYPE_CHECKING:
