@@ -79,6 +79,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/builtin/stores/test_memcached.py",
     ),
     Mutant(
+        "cache/responses/kept.py",
+        "return own is not None and own.digest == stored.digest",
+        "return True",
+        "tests/flask/test_dispatch.py",
+    ),
+    Mutant(
+        "cache/responses/kept.py",
+        "if len(of_address) > self.variants:",
+        "if False:",
+        "tests/cache/responses/test_kept.py",
+    ),
+    Mutant(
         "cache/singleflight.py",
         "if len(self.failures) >= _MOST_MARKS:",
         "if False:",
@@ -197,6 +209,48 @@ MUTANTS: tuple[Mutant, ...] = (
         'or "REMOTE_USER" in environ',
         "",
         "tests/fallback/test_last_good.py",
+    ),
+    Mutant(
+        "flask/observed.py",
+        "if not _FLASKS_OWN.issuperset(values):",
+        "if False:",
+        "tests/flask/test_observed.py",
+    ),
+    Mutant(
+        "flask/observed_session.py",
+        'if getter.f_globals.get("__name__") == "flask.ctx":',
+        "if True:",
+        "tests/flask/test_observed_session.py",
+    ),
+    Mutant(
+        "flask/observed_session.py",
+        'if "session" in counted or not dict.__contains__(session, key):',
+        "if not dict.__contains__(session, key):",
+        "tests/flask/test_observed_session.py",
+    ),
+    Mutant(
+        "flask/readers.py",
+        'return not inputs.brings("header:baggage")',
+        "return True",
+        "tests/flask/test_readers.py",
+    ),
+    Mutant(
+        "flask/readers.py",
+        'return inputs.brings("session:_id") is False',
+        "return True",
+        "tests/flask/test_readers.py",
+    ),
+    Mutant(
+        "flask/views.py",
+        " and refresh.is_for(self.query):",
+        ":",
+        "tests/flask/test_views.py",
+    ),
+    Mutant(
+        "flask/views.py",
+        "return not others",
+        "return True",
+        "tests/flask/test_dispatch.py",
     ),
     Mutant(
         "flask/extension.py",

@@ -403,6 +403,13 @@ def test_encodings_and_charsets_are_compared_by_their_answer(kind):
     assert page.runs == 2
 
 
+def index_of(accepted, name):
+    try:
+        return accepted.index(name)
+    except ValueError:
+        return -1
+
+
 WHOLE_ACCEPT = {
     "best": lambda: request.accept_languages.best,
     "list": lambda: list(request.accept_languages),

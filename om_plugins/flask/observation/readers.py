@@ -84,5 +84,4 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
         applies=_brings_no_baggage,
     ),
     ("sentry_sdk.integrations.flask", "cookies"): KnownReader(_REPORT),
-    ("sentry_sdk.integrations._wsgi_common", "content_length"): KnownReader(_REPORT),
 }

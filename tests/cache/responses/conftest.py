@@ -52,10 +52,11 @@ class Asker:
 
     def begin(self) -> Any:
         found, self.deferred = self.responses.find_or_begin(self.query, self.refresh)
+        self.compared = self.inputs.compared
         return None if found is None else found[0]
 
     def value(self, text: str) -> Any:
-        stored = self.query.observe(self.inputs.compared)
+        stored = self.query.observe(self.compared)
         assert stored is not None
         return [text, list(stored.names), stored.digest, list(stored.known)]
 

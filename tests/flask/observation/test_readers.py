@@ -557,9 +557,9 @@ def traced():
     instrumentor = instrumentation.FlaskInstrumentor()
     apps = []
 
-    def setup(app):
+    def setup(app, **more):
         apps.append(app)
-        instrumentor.instrument_app(app)
+        instrumentor.instrument_app(app, **more)
 
     yield setup
     for app in apps:
@@ -572,6 +572,22 @@ def test_a_trace_of_opentelemetry_makes_no_page_personal(traced):
     assert page.counted <= {"query"}
     found = page.request(BROWSERS[0])
     assert "Vary" not in found.headers
+
+
+def test_headers_that_a_trace_records_make_no_page_personal(traced, monkeypatch):
+    trace = pytest.importorskip("opentelemetry.sdk.trace")
+    variable = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
+    monkeypatch.setenv(variable, "User-Agent,X-Forwarded-For")
+    ended = []
+
+    class Processor(trace.SpanProcessor):
+        def on_end(self, span):
+            ended.append(span.attributes)
+
+    provider = trace.TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Processor())
+    share(lambda: "page", *BROWSERS, setup=lambda app: traced(app, tracer_provider=provider))
+    assert any("http.request.header.user_agent" in attributes for attributes in ended)
 
 
 def test_a_callers_baggage_which_code_may_read_counts(traced):

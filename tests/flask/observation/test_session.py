@@ -224,6 +224,11 @@ def test_an_app_that_makes_all_sessions_permanent_keeps_its_pages():
     [
         lambda: session["cart"].append(1) or session.__setitem__("cart", session["cart"]),
         lambda: dict(session)["cart"].append(1) or session.__setitem__("cart", session["cart"]),
+        lambda: [
+            cart := list(session.values())[-1],
+            cart.append(1),
+            session.__setitem__("cart", cart),
+        ],
         lambda: session.__setitem__("u", True),
         lambda: session.__setitem__("u", 1.0),
     ],
