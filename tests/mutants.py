@@ -193,22 +193,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/csp/test_reports.py",
     ),
     Mutant(
+        "fallback/copy_inputs.py",
+        "if fields is None or brings_override(saw):",
+        "if fields is None:",
+        "tests/fallback",
+    ),
+    Mutant(
         "fallback/last_good.py",
-        "if len(names) > _MAX_VARY or not _PERSONAL_FIELDS.isdisjoint(names):",
+        'if used and ("content-encoding" in self.fields or used.encode() not in body):',
         "if False:",
         "tests/fallback/test_last_good.py",
     ),
     Mutant(
-        "fallback/last_good.py",
-        "if used and (self.encoded or used.encode() not in body):",
-        "if False:",
-        "tests/fallback/test_last_good.py",
-    ),
-    Mutant(
-        "fallback/last_good.py",
-        'or "REMOTE_USER" in environ',
-        "",
-        "tests/fallback/test_last_good.py",
+        "fallback/copy_inputs.py",
+        "return (*read_location(environ), rules.digest_identities(environ))",
+        "return (*read_location(environ), '')",
+        "tests/fallback",
     ),
     Mutant(
         "flask/observed.py",

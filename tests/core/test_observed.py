@@ -489,7 +489,6 @@ def in_front(*names, seen=None, session=None, cookie="s", in_cookie=False, chang
     inputs.address, inputs.session_cookie = inputs.rules.read_address(brought), cookie
     inputs.session_in_cookie = in_cookie
     inputs.session_changed, inputs.cookies = changed, brought.get("HTTP_COOKIE", "")
-    inputs.session_in_cookie = True
     for name in names:
         inputs.count(name)
     seen = brought if seen is None else environ(**seen)

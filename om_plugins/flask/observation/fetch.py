@@ -22,7 +22,14 @@ from .session import INPUTS, find_session, observe_session
 
 T = TypeVar("T")
 
-_PASSING = ("om_plugins.", "werkzeug.local", "flask.templating", "flask.ctx", "flask.globals")
+_PASSING = (
+    "om_plugins.",
+    "werkzeug.local",
+    "flask.templating",
+    "flask.ctx",
+    "flask.globals",
+    "flask.wrappers",
+)
 """Modules that get the request to pass it on, or for what no value depends on."""
 _TEMPLATES = Flask.update_template_context.__code__
 _LOOKS = "_om_looks"

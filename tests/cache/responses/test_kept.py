@@ -48,7 +48,7 @@ def test_what_was_compared_in_vain_counts_for_the_parts_around_alone(asker):
     assert one.query.observe(before).names == ("header:x-user",)  # one that it is a part of
 
 
-def test_sets_are_tried_newest_first_and_each_entry_is_valid_for_its_own(asker):
+def test_sets_are_tried_newest_first_and_each_entry_is_valid_for_its_own(asker, world):
     asker(x_user="ann").ask("all")  # looked at nothing, so it is for all
     assert asker(x_user="bob").find() == "all"
     one = asker(x_user="bob")
