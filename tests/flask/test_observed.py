@@ -323,14 +323,6 @@ def test_a_setting_names_further_identities(name):
 # --- Accept -------------------------------------------------------------------------------------
 
 
-def index_of(accepted, wanted):
-    """Look at the place of one value; it looks at no other way to find it."""
-    try:
-        return accepted.index(wanted)
-    except ValueError:
-        return -1
-
-
 GERMAN, ENGLISH, AUSTRIAN = (
     Visitor(headers={"Accept-Language": value})
     for value in ("de", "en-GB,en;q=0.9", "de-AT, de;q=0.8")
