@@ -122,6 +122,7 @@ class RequestState(msgspec.Struct, eq=False):
         unfinished: what waits for the end of the request: an object with a method ``end``, which
             gets the whole response, or ``None`` when there is none.
         refresh: the refresh of a stored response that this request makes; ``None`` for others.
+        background: a cache makes this request; its failure must be seen as one.
         view_freshness: the response of the view, or of an error handler, had explicit freshness
             before any ``after_request`` function ran.
     """
@@ -147,6 +148,7 @@ class RequestState(msgspec.Struct, eq=False):
     inputs: ObservedInputs | None = None
     unfinished: tuple[Any, ...] = ()
     refresh: Any = None
+    background: bool = False
     view_freshness: bool = False
 
     def __deepcopy__(self, memo: object) -> RequestState:
@@ -226,6 +228,7 @@ class RequestState(msgspec.Struct, eq=False):
             self.owner,
             plain=None if self.plain is None else False,
             hashes=None if self.hashes is None else {},
+            background=True,
         )
 
 

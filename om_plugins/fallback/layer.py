@@ -192,7 +192,7 @@ class _GuardedRequest:
             guard = self._guard = self._layer.of_view(self._state.fallback)
         if guard is not None:
             code = status[:3]
-            if code in guard.failing:
+            if code in guard.failing and not self._state.background:
                 self._hold(status, headers, None)
                 return self.write
             if guard.copies is not None and self.saw is not None and code == "200":
@@ -212,7 +212,8 @@ class _GuardedRequest:
         self.held = None
         self._give_up_copy()
         guard = self._guard
-        if guard is not None and not self.begun and status[:3] in guard.failing:
+        fails = guard is not None and status[:3] in guard.failing
+        if fails and not (self.begun or self._state.background):
             self._hold(status, headers, exc_info)
         else:
             self._forward(status, headers, exc_info)
@@ -285,6 +286,8 @@ class _GuardedRequest:
             self._guard = self._layer.of_view(self._state.fallback)
         guard = self._guard
         if self.begun or meant or self._layer.show_errors or guard is None:
+            raise error
+        if self._state.background:  # the cache that refreshes a page must see the failure
             raise error
         self._layer.report(self._environ, guard.path, error)
         made = self.answer(error)

@@ -213,3 +213,33 @@ def test_the_page_fits_a_narrow_screen(browser, served, language):
     for role in ("link", "button"):
         assert page.get_by_role(role).bounding_box()["height"] >= 44
     context.close()
+
+
+@pytest.mark.parametrize("failure", [lambda: flask.abort(503), lambda: 1 / 0])
+def test_a_page_kept_in_front_survives_an_outage_that_the_fallback_covers(failure):
+    app = flask.Flask("outage")
+    app.config.update(
+        TESTING=True, PROPAGATE_EXCEPTIONS=False, OM_HTTP_CACHE=True, OM_FALLBACK={"/": ["stale"]}
+    )
+    app.logger.disabled = True
+    om = OpenManager(app)
+    runs = []
+
+    @app.get("/page")
+    def page():
+        runs.append(1)
+        if len(runs) > 1:
+            failure()
+        return "good", {"Cache-Control": "max-age=1, stale-while-revalidate=600"}
+
+    client = app.test_client()
+    client.get("/page", buffered=True)
+    om.http_cache.purge("/page", soft=True)
+    for _ in range(3):
+        reply = client.get("/page", buffered=True)
+        assert (reply.text, reply.headers["Cache-Control"]) == (
+            "good",
+            "max-age=1, stale-while-revalidate=600",
+        )
+    assert len(runs) >= 2
+    assert om.http_cache.stats().entries == 1
