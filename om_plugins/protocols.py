@@ -337,7 +337,7 @@ class Cache(Protocol):
         prefix: str | tuple[object, ...] | None = None,
         *,
         tags: Iterable[str] = (),
-        scope: object = "",
+        scope: object = ...,
     ) -> int:
         """Mark entries as stale; the last good value stays. Returns how many in this process."""
 
@@ -353,7 +353,7 @@ class Cache(Protocol):
         prefix: str | tuple[object, ...] | None = None,
         *,
         tags: Iterable[str] = (),
-        scope: object = "",
+        scope: object = ...,
     ) -> int:
         """Remove entries at once, in all workers. Returns how many in this process."""
 

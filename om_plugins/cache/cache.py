@@ -28,11 +28,13 @@ from ..types import CacheChange, CacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus, Message, PagesPurged
 from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import (
+    ALL_SCOPES,
     Ident,
     Invalidation,
     Key,
     Scope,
     UnsupportedKey,
+    check_options,
     encode_body,
     encode_scope,
     identify,
@@ -344,18 +346,24 @@ class SmartCache:
 
         Raises:
             Exception: the fetcher's error, when there is no value.
-            TypeError: the key or the fetcher has a type that cannot be used.
-            ValueError: ``live`` is not an address, or is True for an entry with a scope.
+            TypeError: the key, the fetcher or another argument has a type that cannot be used.
+            ValueError: a time is negative; ``live`` is not an address, or is True for an entry with
+                a scope.
         """
         ident = key if type(key) is str and scope == "" else identify(key, scope)
         entry = self._entries.get(ident)
         if entry is not None:
             now = self._now()
-            if (
-                now < entry.fresh_until
-                if stale_time is None
-                else now < entry.base + stale_time * entry.share and now < entry.valid_until
-            ):
+            try:
+                fresh = (
+                    now < entry.fresh_until
+                    if stale_time is None
+                    else now < entry.base + stale_time * entry.share and now < entry.valid_until
+                )
+            except TypeError:
+                check_options(stale_time=stale_time)
+                raise
+            if fresh:
                 entry.hit()
                 if entry.epoch != self._epoch:
                     self._here().memory.touch(entry)
@@ -366,6 +374,10 @@ class SmartCache:
                     self._record_entry(entry, fresh=True)
                 return decode(entry.data)
         check_fetcher(fetcher)
+        check_options(
+            stale_time=stale_time, cache_time=cache_time, negative_time=negative_time,
+            retries=retries, retry_delay=retry_delay, dedupe_time=dedupe_time,
+        )  # fmt: skip
         if retry is not None:  # before the star, so that a hit pays nothing for its default
             refuse_arguments("query", ["retry"], retry="retries")  # type: ignore[unreachable]
         tags = normalize_tags(tags)
@@ -419,8 +431,11 @@ class SmartCache:
 
         Raises:
             CacheError: the value cannot be cached; the message names its type and what to do.
-            TypeError: the key has a type that cannot be used.
+            TypeError: the key, a time or the tags have a type that cannot be used.
+            ValueError: a time is negative.
         """
+        check_options(stale_time=stale_time, cache_time=cache_time)
+        named = normalize_tags(tags)
         here = self._here()
         memory, tiers = here.memory, here.tiers
         ident = identify(key, scope)
@@ -429,7 +444,6 @@ class SmartCache:
             self.remove(key, scope=scope)
             return
         began = self._clock.time()
-        named = normalize_tags(tags)
         entry = tiers.make_entry(ident, data, named, began, stale_time, cache_time)
         with memory.lock:
             memory.in_flight.discard(ident)
@@ -445,7 +459,7 @@ class SmartCache:
     # --- taking back ----------------------------------------------------------------------------
 
     def invalidate(
-        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ""
+        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ALL_SCOPES
     ) -> int:
         """Mark entries stale: the cache serves the last good value while it fetches a new one.
 
@@ -462,12 +476,12 @@ class SmartCache:
             The number of entries concerned in this process.
 
         Raises:
-            TypeError: a type cannot be used in a key, or the scope is ``None``.
+            TypeError: a type cannot be used in a key, or the scope is ``None`` or "".
         """
         return self._invalidate(prefix, normalize_tags(tags), scope, hard=False)
 
     def purge(
-        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ""
+        self, prefix: Key | None = None, *, tags: Iterable[str] = (), scope: Scope = ALL_SCOPES
     ) -> int:
         """Remove entries at once, here, in other workers and in the store.
 
@@ -488,14 +502,17 @@ class SmartCache:
     def _invalidate(
         self, prefix: Key | None, tags: tuple[str, ...], scope: Scope, *, hard: bool
     ) -> int:
-        if scope is None:  # a user id that is not there must not mean the entries of everybody
+        named = "" if scope is ALL_SCOPES else encode_scope(scope)
+        if not named and scope is not ALL_SCOPES:
+            # a user id that is not there must not mean the entries of everybody
             raise UnsupportedKey(
-                "scope=None names nobody: leave the argument out to mean the entries of all scopes"
+                f"scope={scope!r} names nobody: leave the argument out to mean the entries of all "
+                "scopes"
             )
         here = self._here()
         memory = here.memory
         body = encode_body(prefix) if prefix is not None else (None if tags else b"")
-        what = Invalidation(body, tags, encode_scope(scope), hard)
+        what = Invalidation(body, tags, named, hard)
         at = self._clock.time()
         with memory.lock:
             found = memory.invalidate(what, math.inf)

@@ -8,6 +8,9 @@ A scope keeps users apart. It is a value of the same types, but there numbers an
 their texts: an id that was a number in the database is text in a URL, and both name one user.
 :func:`encode_scope` decides it for all that store, look up, invalidate, remove or purge.
 
+The other arguments of a look-up, times and tags, are checked here too, in one way for all that take
+them.
+
 This process finds an entry by its *ident*. The ident of unscoped text is the text itself, so that
 the fast path encodes nothing; every other ident is ``bytes``. A store gets a digest of the ident.
 """
@@ -24,7 +27,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, TypeAlias
+from numbers import Real
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from ..errors import CacheError
@@ -34,6 +38,9 @@ Key: TypeAlias = Any
 
 Scope: TypeAlias = Any
 """Text, or another atom (see :func:`encode_scope`); "" and ``None`` are no scope."""
+
+ALL_SCOPES: Final = ...
+"""The default of a call that takes entries back: those of every scope."""
 
 Ident: TypeAlias = str | bytes
 
@@ -311,8 +318,55 @@ def normalize_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return the tags in their order, each tag once.
 
     Raises:
-        TypeError: ``tags`` is one text, whose letters would become the tags.
+        TypeError: ``tags`` is one text, whose letters would become the tags, or no list of texts.
     """
-    if isinstance(tags, str):
-        raise TypeError(f"tags must be a list of texts, not the text {tags!r}")
-    return tuple(dict.fromkeys(tags)) if tags else ()
+    return tuple(dict.fromkeys(check_texts("tags", tags))) if tags else ()
+
+
+def check_texts(name: str, value: Iterable[str]) -> tuple[str, ...]:
+    """Return the texts of an argument that is a list of them.
+
+    Raises:
+        TypeError: it is one text, whose letters would become the list, or no list of texts.
+    """
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a list of texts, not the text {value!r}: [{value!r}]")
+    texts = tuple(value) if isinstance(value, Iterable) else ()
+    if not isinstance(value, Iterable) or not all(isinstance(one, str) for one in texts):
+        raise TypeError(f"{name}={value!r} must be a list of texts, such as ['report']")
+    return texts
+
+
+_MAY_BE_NONE = frozenset({"stale_time", "cache_time", "negative_time"})
+
+
+def check_options(*, retries: int = 0, name: str = "", **seconds: float | None) -> None:
+    """Check the arguments of a look-up; misses pay for it, and hits do not.
+
+    Args:
+        retries: a count.
+        name: of a memoized function.
+        seconds: the times by the names of their arguments.
+
+    Raises:
+        TypeError: one has a type that it cannot have.
+        ValueError: one is negative, or not a number.
+    """
+    for argument, value in seconds.items():
+        if type(value) is not float and type(value) is not int:
+            if value is None and argument in _MAY_BE_NONE:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                none = ", or None" if argument in _MAY_BE_NONE else ""
+                raise TypeError(f"{argument}={value!r} must be a number of seconds{none}")
+        if not value >= 0:  # nor is NaN
+            raise ValueError(
+                f"{argument}={value!r} must be a number of seconds of at least 0, which means "
+                "not at all"
+            )
+    if type(retries) is not int:
+        raise TypeError(f"retries={retries!r} must be a whole number")
+    if retries < 0:
+        raise ValueError(f"retries={retries!r} must be at least 0, which means one attempt alone")
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} must be a text, such as 'prices'")

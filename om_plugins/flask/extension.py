@@ -142,23 +142,31 @@ class OpenManager(CurrentParts):
 
     # --- for views and functions --------------------------------------------------------------
 
+    @overload
+    def cached(self, view: Callable[P, Any], /) -> Callable[P, Any]: ...
+    @overload
     def cached(
-        self, **options: Unpack[CachedKeywords]
-    ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+        self, view: None = None, /, **options: Unpack[CachedKeywords]
+    ) -> Callable[[Callable[P, Any]], Callable[P, Any]]: ...
+    def cached(
+        self, view: Callable[P, Any] | None = None, /, **options: Unpack[CachedKeywords]
+    ) -> Callable[P, Any] | Callable[[Callable[P, Any]], Callable[P, Any]]:
         """Answer a view's GET and HEAD requests from the smart cache.
 
-        Put it below the route: ``@app.get("/report")``, then ``@om.cached(stale_time=300)``. See
-        :func:`om_plugins.flask.views.cached` for the arguments and for what is stored.
+        Put it below the route: ``@app.get("/report")``, then ``@om.cached``, or
+        ``@om.cached(stale_time=300)`` with the keywords of :func:`om_plugins.flask.views.cached`,
+        which also says what is stored.
         """
-        self.declare("http_cache" if options.get("shared") else "cache", True)
+        decorate: Callable[[Callable[P, Any]], Callable[P, Any]]
         decorate = cached(self._cache_if_enabled, **options)
+        self.declare("http_cache" if options.get("shared") else "cache", True)
 
         def decorate_and_add(view: Callable[P, Any]) -> Callable[P, Any]:
             decorated = decorate(view)
             self._decorated.add("cached", view, decorated)
             return decorated
 
-        return decorate_and_add
+        return decorate_and_add if view is None else decorate_and_add(view)
 
     @overload
     def memoize(self, function: Callable[..., Any], /) -> Memoized: ...

@@ -17,7 +17,7 @@ from flask.globals import request_ctx
 from flask.views import View
 
 from ..cache.cache import SmartCache
-from ..cache.keys import UnsupportedKey, encode
+from ..cache.keys import UnsupportedKey, check_options, check_texts, encode, normalize_tags
 from ..core.inputs import has_body
 from ..core.observed import ObservedInputs
 from .current import current_state
@@ -102,21 +102,26 @@ def cached(
         A decorator for functions, methods of class-based views and ``async def`` views.
 
     Raises:
-        ValueError: ``shared`` or ``public`` was combined with ``scope``.
-        TypeError: ``tags``, ``vary`` or ``query`` is text instead of a list.
+        ValueError: ``shared`` or ``public`` was combined with ``scope``, or a time is negative.
+        TypeError: an argument has a wrong type, such as a text in place of a list, or what is
+            decorated is no view.
     """
     if (shared or public) and scope is not None:
         word = "shared=True" if shared else "public=True"
         raise ValueError(f"{word} is for everybody: it cannot be combined with scope=")
-    if isinstance(tags, str) or isinstance(vary, str) or isinstance(query, str):
-        raise TypeError("tags, vary and query are lists of texts, as ['report']")
+    check_options(stale_time=stale_time, cache_time=cache_time, negative_time=negative_time)
     rules = ViewRules(
-        stale_time, cache_time, tuple(tags), scope,
-        query if isinstance(query, bool) else frozenset(query),
-        shared, public, tuple(vary), negative_time,
+        stale_time, cache_time, normalize_tags(tags), scope,
+        query if isinstance(query, bool) else frozenset(check_texts("query", query)),
+        shared, public, check_texts("vary", vary), negative_time,
     )  # fmt: skip
 
     def decorate(view: Callable[P, Any]) -> Callable[P, Any]:
+        if not callable(view):
+            raise TypeError(
+                f"{view!r} is no view: write @om.cached, or @om.cached(stale_time=60) with the "
+                "names of the arguments"
+            )
         name = f"{view.__module__}.{getattr(view, '__qualname__', '')}"
 
         @functools.wraps(view)

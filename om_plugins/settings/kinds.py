@@ -118,6 +118,16 @@ def _strings(value: Any) -> tuple[str, ...]:
 STRINGS = Check("a list of texts, or one text with commas", _strings, "Collection[str]")
 
 
+# of PEP 3333 and RFC 3875; other variables may be in small letters, as the "eppn" of Shibboleth
+_CGI = frozenset({
+    "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "PATH_INFO",
+    "PATH_TRANSLATED", "QUERY_STRING", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_IDENT", "REMOTE_PORT",
+    "REMOTE_USER", "REQUEST_METHOD", "REQUEST_URI", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT",
+    "SERVER_PROTOCOL", "SERVER_SOFTWARE", "SSL_CLIENT_CERT", "SSL_CLIENT_S_DN",
+    "SSL_CLIENT_VERIFY",
+})  # fmt: skip
+
+
 def _variables(value: Any) -> tuple[str, ...]:
     names = _strings(value)
     for name in names:
@@ -125,6 +135,9 @@ def _variables(value: Any) -> tuple[str, ...]:
             raise ValueError(
                 f"{name!r} is no variable of the WSGI environ; the header X-User is 'HTTP_X_USER'"
             )
+        capitals = name.upper()
+        if name != capitals and (capitals.startswith("HTTP_") or capitals in _CGI):
+            raise ValueError(f"no WSGI environ has {name!r}: the variable is written {capitals!r}")
     return names
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from uuid import UUID
 
 import pytest
 
+from om_plugins.cache.memoize.memoized import memoize
 from om_plugins.errors import CacheError
+from om_plugins.flask.views import cached
 
 
 def names(world):
@@ -325,8 +328,11 @@ def test_nobody_as_a_scope_stores_for_all_but_takes_nothing_back(world):
     world.cache.set("page", "public", scope=None)
     assert world.cache.get("page") == world.cache.get("page", scope=None) == "public"
     for take_back in (world.cache.invalidate, world.cache.purge):
-        with pytest.raises(TypeError, match="scope=None names nobody: leave the argument out"):
-            take_back(scope=None)
+        for nobody in (None, ""):
+            for more in ({}, {"prefix": "page"}, {"tags": ["pages"]}):
+                words = f"scope={nobody!r} names nobody: leave the argument out"
+                with pytest.raises(TypeError, match=words):
+                    take_back(**more, scope=nobody)
     assert world.cache.get("page") == "public"
 
 
@@ -511,9 +517,80 @@ def test_a_fetcher_that_asks_for_its_own_key_is_told_so(world):
         world.cache.query("k", lambda: world.cache.query("k", lambda: 1), retries=0)
 
 
-def test_tags_that_are_one_text_are_refused(world):
-    with pytest.raises(TypeError, match="list of texts"):
-        world.cache.set("k", 1, tags="report")
+WRONG_ARGUMENTS = [
+    ({"tags": "report"}, TypeError, "tags must be a list of texts, not the text 'report'"),
+    ({"tags": 5}, TypeError, "tags=5 must be a list of texts"),
+    ({"tags": [5]}, TypeError, r"tags=\[5\] must be a list of texts"),
+    ({"tags": b"report"}, TypeError, "tags=b'report' must be a list of texts"),
+    ({"stale_time": "5"}, TypeError, "stale_time='5' must be a number of seconds, or None"),
+    ({"stale_time": True}, TypeError, "stale_time=True must be a number of seconds"),
+    ({"stale_time": timedelta(1)}, TypeError, "stale_time=datetime.timedelta"),
+    ({"cache_time": Decimal(5)}, TypeError, "cache_time=Decimal"),
+    ({"stale_time": -5}, ValueError, "stale_time=-5 must be .* at least 0"),
+    ({"cache_time": -0.1}, ValueError, "cache_time=-0.1 must be .* at least 0"),
+    ({"cache_time": float("nan")}, ValueError, "cache_time=nan must be"),
+]
+"""For all that store values; each with its error."""
+
+WRONG_IN_QUERIES = [
+    *WRONG_ARGUMENTS,
+    ({"negative_time": "5"}, TypeError, "negative_time='5' must be a number of seconds, or None"),
+    ({"negative_time": -1}, ValueError, "negative_time=-1 must be"),
+]
+WRONG_FETCHES = [
+    *WRONG_IN_QUERIES,
+    ({"dedupe_time": None}, TypeError, "dedupe_time=None must be a number of seconds$"),
+    ({"dedupe_time": -1}, ValueError, "dedupe_time=-1 must be"),
+    ({"retries": "3"}, TypeError, "retries='3' must be a whole number"),
+    ({"retries": 1.5}, TypeError, "retries=1.5 must be a whole number"),
+    ({"retries": -1}, ValueError, "retries=-1 must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "words"), WRONG_ARGUMENTS)
+def test_set_refuses_a_wrong_argument_and_stores_nothing(world, given, kind, words):
+    with pytest.raises(kind, match=words):
+        world.cache.set("k", 1, **given)
+    assert world.cache.get("k") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [*WRONG_FETCHES, ({"retry_delay": "1"}, TypeError, "retry_delay='1' must be a number")],
+)
+def test_query_refuses_a_wrong_argument_and_fetches_nothing(world, given, kind, words):
+    fetched = []
+    with pytest.raises(kind, match=words):
+        world.cache.query("k", lambda: fetched.append(1), **given)
+    assert fetched == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [*WRONG_FETCHES, ({"name": 5}, TypeError, "name=5 must be a text")],
+)
+def test_memoize_refuses_a_wrong_argument_at_decoration(world, given, kind, words):
+    with pytest.raises(kind, match=words):
+        memoize(lambda: world.cache, **given)
+
+
+@pytest.mark.parametrize(("given", "kind", "words"), WRONG_IN_QUERIES)
+def test_cached_refuses_a_wrong_argument_at_decoration(world, given, kind, words):
+    with pytest.raises(kind, match=words):
+        cached(lambda: world.cache, **given)
+
+
+@pytest.mark.parametrize("wrong", ["5", timedelta(1), Decimal(5)])
+def test_a_time_of_a_wrong_type_is_refused_where_the_value_is_there(world, wrong):
+    world.cache.set("k", 1)
+    with pytest.raises(TypeError, match="stale_time="):
+        world.cache.query("k", lambda: 2, stale_time=wrong)
+
+
+def test_times_of_zero_without_end_and_of_any_real_type_are_right(world):
+    for time in (0, 0.0, float("inf"), Fraction(1, 2)):
+        assert world.cache.query(("k", str(time)), lambda: 1, stale_time=time, cache_time=time) == 1
+        world.cache.set("k", 1, stale_time=time, cache_time=time)
 
 
 def test_a_background_fetch_runs_inside_the_given_context(make_world):

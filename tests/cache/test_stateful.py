@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache import miss, refresh
 from om_plugins.cache.cache import CacheOptions, SmartCache
+from om_plugins.cache.keys import ALL_SCOPES
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler
 
@@ -181,12 +182,12 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["a", "ab", ("a",), ("a", 1)]), scope=scopes)
     def purge_prefix(self, prefix: str | tuple[object, ...], scope: str) -> None:
-        self.cache.purge(prefix, scope=scope)
+        self.cache.purge(prefix, scope=scope or ALL_SCOPES)
         self.forget(lambda key: self.begins(key, prefix), scope)
 
     @rule(tag=st.sampled_from("tuv"), scope=scopes)
     def purge_tag(self, tag: str, scope: str) -> None:
-        self.cache.purge(tags=[tag], scope=scope)
+        self.cache.purge(tags=[tag], scope=scope or ALL_SCOPES)
         self.absent_until = 0.0 if tag == "v" and not scope else self.absent_until
         self.forget(lambda key: tag in tags_of(key), scope)
 
@@ -200,7 +201,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["", "a", "ab", ("a",), ("a", 1), ("b",)]), scope=scopes)
     def invalidate_prefix(self, prefix: str | tuple[object, ...], scope: str) -> None:
-        self.cache.invalidate(prefix, scope=scope)
+        self.cache.invalidate(prefix, scope=scope or ALL_SCOPES)
         if prefix == "" and not scope:
             self.absent_until = 0.0
         self.mark(lambda key: self.begins(key, prefix), scope)
@@ -215,7 +216,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(tag=st.sampled_from("tuv"), scope=scopes)
     def invalidate_tag(self, tag: str, scope: str) -> None:
-        self.cache.invalidate(tags=[tag], scope=scope)
+        self.cache.invalidate(tags=[tag], scope=scope or ALL_SCOPES)
         self.absent_until = 0.0 if tag == "v" and not scope else self.absent_until
         self.mark(lambda key: tag in tags_of(key), scope)
 

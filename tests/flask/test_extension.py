@@ -600,6 +600,47 @@ def test_a_cached_view_runs_once_and_a_memoized_function_too():
         om.memoize(stale_tme=5)
 
 
+def test_a_cached_view_may_be_written_without_parentheses():
+    app = Flask("shop")
+    app.secret_key = "of the test"
+    app.testing = True
+    om = OpenManager(app)
+    runs = []
+
+    @app.get("/bare/<name>")
+    @om.cached
+    def bare(name):
+        """Say hello."""
+        runs.append(name)
+        return f"hello {name}"
+
+    client = app.test_client()
+    assert [client.get("/bare/ann").text for _ in range(2)] == ["hello ann"] * 2
+    assert client.get("/bare/bob").text == "hello bob"
+    assert runs == ["ann", "bob"]
+    assert (bare.__name__, bare.__doc__) == ("bare", "Say hello.")
+
+
+def test_a_bare_cached_view_above_its_route_is_reported(caplog):
+    app = Flask("shop")
+    app.testing = True
+    om = OpenManager(app)
+
+    @om.cached
+    @app.get("/")
+    def index():
+        return ""
+
+    app.test_client().get("/")
+    assert "@om.cached has no effect on the view 'index'" in caplog.text
+
+
+def test_an_argument_of_cached_needs_its_name():
+    om = OpenManager(Flask("shop"))
+    with pytest.raises(TypeError, match=r"60 is no view: write .* @om\.cached\(stale_time=60\)"):
+        om.cached(60)
+
+
 def test_waiting_jobs_run_when_a_test_asks_for_it() -> None:
     app = Flask(__name__)
     app.testing = True

@@ -835,8 +835,18 @@ def test_shared_pages_say_public_and_how_old_they_are(site):
 def test_shared_and_scope_exclude_each_other(site):
     with pytest.raises(ValueError, match="cannot be combined with scope="):
         cached(lambda: None, shared=True, scope="x")
-    with pytest.raises(TypeError, match="lists of texts"):
-        cached(lambda: None, tags="report")
+
+
+@pytest.mark.parametrize("name", ["tags", "vary", "query"])
+def test_one_text_in_place_of_a_list_is_refused(name):
+    with pytest.raises(TypeError, match=f"{name} must be a list of texts, not the text 'report'"):
+        cached(lambda: None, **{name: "report"})
+
+
+@pytest.mark.parametrize("wrong", [60, "report", None])
+def test_what_is_no_view_is_refused_with_the_way_out(wrong):
+    with pytest.raises(TypeError, match=r"is no view: write @om\.cached, or @om\.cached\(stale_ti"):
+        cached(lambda: None)(wrong)
 
 
 def test_class_based_views_work_by_method_and_by_decorators(site):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from om_plugins.errors import ConfigError
 from om_plugins.settings import kinds as checks
-from om_plugins.settings.kinds import BOOL, MAPPING, choice, integer, number, text
+from om_plugins.settings.kinds import BOOL, MAPPING, VARIABLES, choice, integer, number, text
 from om_plugins.settings.table import Check, Table, key
 
 CHECKS = {name: one for name, one in vars(checks).items() if isinstance(one, Check)} | {
@@ -97,3 +97,24 @@ def test_any_value_is_read_or_refused_with_a_value_error(name: str, value: objec
         return
     if result is not None:
         assert check.read(result) == result, "what was read is not read as itself"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("http_x_forwarded_user", "HTTP_X_FORWARDED_USER"),
+        ("Http_X_User", "HTTP_X_USER"),
+        ("remote_user", "REMOTE_USER"),
+    ],
+)
+def test_a_variable_that_no_environ_can_have_is_refused_with_its_right_form(
+    wrong: str, right: str
+) -> None:
+    with pytest.raises(ValueError, match=f"no WSGI environ has '{wrong}'.* written '{right}'"):
+        VARIABLES.read([wrong])
+    assert VARIABLES.read([right]) == (right,)
+
+
+@pytest.mark.parametrize("name", ["eppn", "SSL_CLIENT_S_DN_Email", "myapp.user", "displayName"])
+def test_variables_of_servers_and_middleware_may_be_in_small_letters(name: str) -> None:
+    assert VARIABLES.read(name) == (name,)

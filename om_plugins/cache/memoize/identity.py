@@ -3,7 +3,9 @@
 The identity of a function has its module, its qualified name, the position and the content of its
 code, and the values that it was made with: what a closure closes over, the arguments of a
 ``functools.partial``, the object of a bound method, the attributes of a callable object. Functions
-among these values have an identity of their own. :mod:`.parts` reads all this.
+among these values have an identity of their own. The global names of a module are not among them;
+a namespace of :func:`exec` or :mod:`runpy`, which is no imported module's, is a value that no key
+can hold. :mod:`.parts` reads all this.
 
 A value that can change, such as a list, counts as it was when the function was decorated. A value
 that no key can hold, such as a database, does not count at all. So a cache gives an identity with

@@ -13,7 +13,7 @@ from typing import Any, Never, TypedDict
 
 from ...core.moved import refuse_arguments
 from ..cache import SmartCache
-from ..keys import SCALARS, Scope, UnsupportedKey, encode
+from ..keys import SCALARS, Scope, UnsupportedKey, check_options, encode, normalize_tags
 from .identity import FunctionIdentity, describe
 from .parts import CachedFunction
 
@@ -85,17 +85,22 @@ def memoize(
         ``invalidate(*args, **kwargs)``; the latter without arguments means all calls.
 
     Raises:
-        TypeError: at decoration, for a generator function, an ``async def``, and what is not
-            callable or has no signature.
+        TypeError: at decoration, for a generator function, an ``async def``, what is not callable
+            or has no signature, and an argument of a wrong type.
+        ValueError: a time is negative.
         NameTaken: at a call, when another function has this ``name``.
     """
     refuse_arguments("memoize", renamed, retry="retries")
+    check_options(
+        stale_time=stale_time, cache_time=cache_time, negative_time=negative_time,
+        retries=retries, dedupe_time=dedupe_time, name=name,
+    )  # fmt: skip
     options: MemoizeQueryOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,
         "retries": retries,
         "dedupe_time": dedupe_time,
-        "tags": tuple(tags),
+        "tags": normalize_tags(tags),
         "negative_time": negative_time,
     }
 

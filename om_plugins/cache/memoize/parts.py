@@ -8,6 +8,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -156,6 +157,8 @@ class _FunctionReader:
             self.position = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
         self._write_code(function.__module__ or "", function.__qualname__)
         self.code.append(_write_instructions(code))
+        if not _has_module(function):
+            self._hold_opaque(function.__globals__, "global names that are of no imported module")
         if own_defaults:
             for default in function.__defaults__ or ():
                 self.read(default, "a default")
@@ -252,6 +255,16 @@ class _FunctionReader:
 
     def _write_code(self, *texts: str) -> None:
         self.code.append(encode(texts))
+
+
+def _has_module(function: FunctionType) -> bool:
+    """Return whether the global names of a function are those of an imported module.
+
+    They are not where :func:`exec` or :mod:`runpy` made it: each namespace may have other values
+    under the names that the code uses.
+    """
+    names = function.__globals__  # not __module__, which functools.wraps copies
+    return getattr(sys.modules.get(names.get("__name__", "")), "__dict__", None) is names
 
 
 def _find_assigned(code: CodeType) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -629,3 +630,60 @@ def test_code_that_has_run_often_is_the_same_code():
     for number in range(1000):
         function(number)
     assert read_function(function, own_defaults=True).code == before.code
+
+
+# --- namespaces that are no module's -------------------------------------------------------------
+
+
+def load_tenants(tmp_path, *tenants):
+    """Run one file for each tenant; return the function of each."""
+    file = tmp_path / "tenant.py"
+    file.write_text("def load():\n    return TENANT\n")
+    return [runpy.run_path(str(file), {"TENANT": one})["load"] for one in tenants]
+
+
+def test_functions_of_one_file_that_ran_twice_are_told_apart(cached, tmp_path):
+    one, other = map(cached, load_tenants(tmp_path, "a", "b"))
+    assert [one(), other(), one(), other()] == ["a", "b", "a", "b"]
+
+
+def test_one_text_that_is_executed_in_two_namespaces_makes_two_functions(cached, world):
+    found = []
+    for number in (1, 2):
+        names = {"__name__": __name__, "memoize": cached}
+        exec("@memoize\ndef get():\n    return NUMBER", names)
+        names["NUMBER"] = number  # set after the function was made
+        found.append(names["get"])
+    assert [get() for get in found * 2] == [1, 2, 1, 2]
+    assert fetches(world) == 1  # the second one is not stored
+
+
+def test_a_function_that_closes_over_one_of_another_namespace_is_told_apart(cached, tmp_path):
+    def wrap(load):
+        def call():
+            return load()
+
+        return cached(call)
+
+    one, other = map(wrap, load_tenants(tmp_path, "a", "b"))
+    assert [one(), other()] == ["a", "b"]
+
+
+def test_in_a_shared_store_such_a_function_needs_a_name(shared, make_world, store, tmp_path):
+    one, other = load_tenants(tmp_path, "a", "b")
+    assert [shared(one)(), shared(other)()] == ["a", "b"]
+    assert shared.world.cache.refusals() == {"key": 2}
+    world = make_world(store=store)
+    for load in (one, other):
+        named = memoize(lambda: world.cache, name=f"tenant {load()}")(load)
+        assert [named(), named()] == [load()] * 2
+    assert fetches(world) == 2
+
+
+def test_a_wrapper_of_another_module_has_a_module(cached):
+    @functools.wraps(make_price)
+    def wrapper(number):
+        return number
+
+    wrapper.__module__ = "elsewhere"
+    assert not read_function(wrapper, own_defaults=True).opaque
