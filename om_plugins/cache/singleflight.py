@@ -85,6 +85,7 @@ class InFlight:
         negative: the value says that there is no value.
         alone: no other thread or process waits for the fetch.
         lease: the lease under which the process fetches.
+        waited: the fetch waited for another process.
         deps: the entries from which the value is computed, with their tags; the dictionary grows
             while the fetcher runs.
         cost_us: duration of the fetcher, in microseconds.
@@ -105,6 +106,7 @@ class InFlight:
         "outcome",
         "owner",
         "tags",
+        "waited",
     )
 
     def __init__(self, ident: Ident, tags: tuple[str, ...], began: float, owner: int) -> None:
@@ -119,6 +121,7 @@ class InFlight:
         self.error: Exception | None = None
         self.alone = False
         self.lease: Lease | None = None
+        self.waited = False
         self.deps: dict[Ident, tuple[str, ...]] = {}
         self.cost_us = 0
         self._done = threading.Event()
@@ -279,6 +282,7 @@ class FetchLeases:
             waited = self._clock.monotonic() - began
             if waited >= FOLLOW_S:
                 break
+            fetch.waited = True
             shortest, longest = _PAUSE_S
             self._clock.sleep(max(shortest, min(_SHARE_OF_WAIT * waited, longest)))
             entry = look()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..cache.entry import Record
+from ..cache.responses.input_sets import find_coarsest
 from ..cache.shared_store import CountedStore, SharedStore
 from ..core.fork import renew_after_fork
 from ..core.inputs import EnvironReader, InputRules, brings_cookie
@@ -56,8 +57,8 @@ class Selection:
     Attributes:
         entry: the response that it selects, fresh or not; ``None`` for none.
         reason: why the application is asked if it must be.
-        names, cookies: what is known of the responses at the address: the newest set of inputs that
-            selects them, and the cookies that no request for them may bring.
+        names, cookies: what is known of the responses at the address: the coarsest set of inputs
+            that selects them, and the cookies that no request for them may bring.
     """
 
     entry: MemoryEntry | None
@@ -196,13 +197,13 @@ class ResponseStore:
         if isinstance(content, StoredResponse):
             return _judge(entry, content, environ, fits) or Selection(None, ForwardReason.MISS)
         entry.visited = True
-        newest = next(iter(content.names), ())
+        coarsest = find_coarsest(content.names)
         for candidate in content.candidates(key, environ, self._inputs):
             found = self.find(candidate)
             if found is not None and isinstance(found.content, StoredResponse):
                 selected = _judge(found, found.content, environ, fits)
-                return selected or Selection(None, ForwardReason.VARY, newest)
-        return Selection(None, ForwardReason.VARY, newest)
+                return selected or Selection(None, ForwardReason.VARY, coarsest)
+        return Selection(None, ForwardReason.VARY, coarsest)
 
     def purge_mark(self) -> tuple[int, float]:
         """Return a mark to take before the application is asked; :meth:`save` needs it."""

@@ -26,11 +26,13 @@ class DeferredFetch:
         cache: of this process.
         fetch: is registered already.
         options: of the query that missed.
+        waited: it waited for another fetch, which led to nothing for its caller.
     """
 
     cache: ProcessCache
     fetch: InFlight
     options: QueryOptions
+    waited: bool = False
     _tracker: DependencyTracker | None = field(init=False, default=None)
 
     @classmethod
@@ -44,6 +46,21 @@ class DeferredFetch:
         deferred = cls(cache, fetch, options)
         deferred._tracker = cache.tracking.current()
         return deferred
+
+    def part_from_followers(self) -> None:
+        """Go on alone: those who wait for this fetch make their own at once.
+
+        They waited as long as this one for another process. The lease and what is known of
+        invalidations since the beginning stay with this fetch.
+        """
+        cache, old = self.cache, self.fetch
+        own = cache.misses.make_fetch(self.options)
+        with cache.memory.lock:
+            own.began, own.fence = old.began, old.fence
+            own.lease, old.lease = old.lease, None
+            self.fetch = cache.memory.in_flight.begin(own, alone=True)
+            cache.memory.in_flight.end(old, FetchOutcome.NOTHING)
+        self.waited = True
 
     def run(self, function: Callable[[], T]) -> T:
         """Call what makes the value; the values that it asks for are its dependencies."""
@@ -125,7 +142,10 @@ def begin_fetch(
         if waited and fetch.outcome is FetchOutcome.VALUE:
             misses.count_coalesced(options.ident, fetch)
             return fetch.data, None
-        return begin_fetch(cache, options, alone=True)
+        data, own = begin_fetch(cache, options, alone=True)
+        if own is not None:
+            own.waited = waited
+        return data, own
     deferred = DeferredFetch(cache, fetch, options)
     if cache.tiers.shared is not None and not alone:
         entry = cache.leases.find(fetch, lambda: cache.tiers.look(options.ident))
@@ -133,6 +153,8 @@ def begin_fetch(
             fetch.data = entry.data
             deferred._end(FetchOutcome.VALUE)
             return entry.data, None
+        if fetch.waited:
+            deferred.part_from_followers()
     memory.count(options.ident, "misses")
     misses.send(signals.cache_missed, key=options.key)
     return b"", deferred

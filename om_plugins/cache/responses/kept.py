@@ -24,7 +24,7 @@ from ..keys import Ident, Key, Scope, identify
 from ..miss import QueryOptions
 from ..values import ABSENT, decode
 from .deferred import DeferredFetch, begin_fetch
-from .input_sets import InputSets, Names
+from .input_sets import InputSets, Names, find_coarsest
 
 if TYPE_CHECKING:
     from ..refresh import ProcessCache
@@ -195,8 +195,7 @@ class KeptResponses:
             found = self.find(query, refresh)
         if found is not None:
             return found, None
-        sets = self._sets.read(query.address, query.scope)
-        stored = query.select(sets[0]) if sets else StoredInputs()
+        stored = self._find_group(query)
         if stored is None:
             return None, begin_fetch(here, query.options(StoredInputs()), alone=True)[1]
         options = query.options(stored)
@@ -208,7 +207,9 @@ class KeptResponses:
                 return found, None
             return None, begin_fetch(here, options, alone=True)[1]
         # another process, for which this one waited, may have made it under other inputs
-        if store is not None and self._sets.load(query.address, query.scope, store):
+        if store is not None and (
+            self._sets.load(query.address, query.scope, store) or deferred.waited
+        ):
             found = self.find(query, refresh)
             if found is not None:
                 deferred.give_up()
@@ -230,11 +231,31 @@ class KeptResponses:
         options = query.options(stored)
         now = here.misses.clock.time()
         self._sets.add(query.address, query.scope, stored.names, here.tiers.shared, now)
+        coarse = self._select_coarsest(query)
+        if coarse is not None:
+            finer = None if stored.names == coarse.names else stored.names
+            self._sets.learn_finer(query.options(coarse).ident, finer)
         if not deferred.commit(value, options):
             return False
         for ident in self._count(query, options.ident, stored):
             here.tiers.remove(ident)
         return True
+
+    def _find_group(self, query: ResponseQuery) -> StoredInputs | None:
+        """Find under which inputs a request waits for others, and others for it.
+
+        Returns:
+            The inputs that the last making with such values looked at; ``None`` when the request
+            cannot be compared.
+        """
+        coarse = self._select_coarsest(query)
+        if coarse is None:
+            return None
+        finer = self._sets.recall_finer(query.options(coarse).ident)
+        return coarse if finer is None else query.select(finer)
+
+    def _select_coarsest(self, query: ResponseQuery) -> StoredInputs | None:
+        return query.select(find_coarsest(self._sets.read(query.address, query.scope)))
 
     def _is_for(self, query: ResponseQuery, value: Any) -> bool:
         stored = query.read(value)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from ...cache.responses.input_sets import FinerSets
 from ...protocols import Clock
 from ..stored_response import StoredResponse
 from .front_request import FrontRequest
@@ -31,7 +32,7 @@ _MOST_BYPASSED = 10_000
 _MOST_LEARNED = 10_000
 
 Known = tuple[tuple[str, ...], tuple[str, ...]]
-"""The inputs that select the last response of an address, and the cookies that none may bring."""
+"""The inputs that select a response of an address, and the cookies that no request may bring."""
 
 
 class CutOffError(Exception):
@@ -268,6 +269,7 @@ class RequestCollapser:
         self._requests: dict[str, CollapsedRequest] = {}
         self._bypassed: OrderedDict[str, float] = OrderedDict()
         self._learned: OrderedDict[str, Known] = OrderedDict()
+        self._finer: FinerSets[Known] = FinerSets()
 
     def after_fork(self) -> None:
         """Forget the parent's requests in a child process: they do not end there."""
@@ -320,21 +322,60 @@ class RequestCollapser:
         with self._lock:
             self._bypassed.pop(key, None)
 
-    def learn(self, key: str, names: tuple[str, ...], cookies: tuple[str, ...]) -> None:
-        """Remember what the last response of an address depended on.
+    def learn(self, key: str, known: Known, front: FrontRequest, stored: Known) -> None:
+        """Remember what a response of an address depended on.
 
-        Requests that differ in it do not wait for each other.
+        Requests that differ in it do not wait for each other. What depended on the fewest inputs
+        tells all requests of the address apart. What a response depended on beyond these tells
+        only those requests apart that bring the same values of these.
+
+        Args:
+            key: of the address.
+            known: what the response depended on.
+            front: its request.
+            stored: see :meth:`recall`.
         """
         with self._lock:
-            self._learned.pop(key, None)
-            if names or cookies:
-                self._learned[key] = names, cookies
+            coarse = known
+            if key in self._learned or any(stored):
+                coarse = min(self._find_coarsest(key, stored), known, key=_coarseness)
+            elif not any(known):
+                return
+            if self._learned.get(key) != coarse:
+                self._learned.pop(key, None)
+                self._learned[key] = coarse
                 if len(self._learned) > _MOST_LEARNED:
                     self._learned.popitem(last=False)
+            if not front.brings(coarse[1]):  # who brings one waits for nobody
+                finer = None if known == coarse else known
+                self._finer.learn(_name_values(key, coarse, front), finer)
 
-    def recall(self, key: str) -> Known | None:
-        """Return what the last response of an address depended on; ``None`` when unknown."""
-        return self._learned.get(key)
+    def recall(self, key: str, front: FrontRequest, stored: Known) -> Known:
+        """Return what the response to a request will depend on, as far as that is known.
+
+        Args:
+            key: of the address.
+            front: the request.
+            stored: what is known of the stored responses of the address; empty for nothing.
+        """
+        coarse = self._find_coarsest(key, stored)
+        return self._finer.recall(_name_values(key, coarse, front)) or coarse
+
+    def _find_coarsest(self, key: str, stored: Known) -> Known:
+        learned = self._learned.get(key)
+        if learned is None:
+            return stored
+        # an index of stored responses names no cookies
+        fewer = any(stored) and len(stored[0]) < len(learned[0])
+        return (stored[0], stored[1] or learned[1]) if fewer else learned
+
+
+def _coarseness(known: Known) -> tuple[int, Known]:
+    return sum(map(len, known)), known
+
+
+def _name_values(key: str, coarse: Known, front: FrontRequest) -> tuple[str, Known, str | None]:
+    return key, coarse, front.digest(coarse[0])
 
 
 class CollapsePart:

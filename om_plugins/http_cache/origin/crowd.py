@@ -57,7 +57,8 @@ class Crowd:
         self._key = key
         self._reason = selected.reason
         self._background = background
-        names, cookies = context.collapser.recall(key) or (selected.names, selected.cookies)
+        self._stored = selected.names, selected.cookies
+        names, cookies = context.collapser.recall(key, front, self._stored)
         group = front.digest(names)
         self.part = CollapsePart(context.collapser, f"{key}\n{group}" if group else key)
         self.found: tuple[StoredResponse, Iterator[bytes] | None] | None = None
@@ -139,4 +140,5 @@ class Crowd:
 
     def learn(self, names: tuple[str, ...], cookies: tuple[str, ...]) -> None:
         """Remember what the response of this request depended on, for the next crowd."""
-        self._context.collapser.learn(self._key, names, cookies)
+        collapser = self._context.collapser
+        collapser.learn(self._key, (names, cookies), self._front, self._stored)

@@ -337,7 +337,7 @@ class OriginFetch:
             context.store.count_refusal(reason)
         if self._entry is not None and not passing and "HTTP_RANGE" not in self._environ:
             self._delete_entry()  # the application's new response is not for everybody
-        self._learn()
+        self._learn(kept=False)
         self._end(private=status < 500 and reason != "cookie-read")
         self._judge.explain(reason)
         self._declare()
@@ -346,10 +346,15 @@ class OriginFetch:
             self._fetch_whole_later()
         return body
 
-    def _learn(self) -> None:
-        """Let requests wait only for those that agree with them in what this one looked at."""
+    def _learn(self, *, kept: bool) -> None:
+        """Let requests wait only for those that agree with them in what this one looked at.
+
+        Args:
+            kept: the response can be kept. Of another one it may be unknown what it depends on.
+        """
         terms = self._judge.terms
-        self._crowd.learn(terms.names, terms.cookies)
+        if kept or terms.names or terms.cookies:
+            self._crowd.learn(terms.names, terms.cookies)
 
     def _delete_entry(self) -> None:
         assert self._entry is not None  # noqa: S101 - for mypy
@@ -373,10 +378,10 @@ class OriginFetch:
             self._key = context.keys.build_without_query(self._front.environ) or self._key
         head = judge.build(self._call.status, facts, b"")
         led = self._part.led
-        if led is not None and self._may_stream():
+        length = 0 if facts.status in (204, 205) else declared_length(facts)
+        if led is not None and self._may_stream(length):
             led.start_streaming(head, self._front.digest(head.names) or "")
             self._streamed = judge.count_looks()
-        length = 0 if facts.status in (204, 205) else declared_length(facts)
         tee = BodyTee(body, self, length, context.rules.max_body)
         conditional = "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ
         if (
@@ -403,8 +408,15 @@ class OriginFetch:
         details: list[tuple[str, object]] = [("fwd", self._reason), ("stored", True)]
         return self._send(head, details)
 
-    def _may_stream(self) -> bool:
-        """Whether followers may stream the body: not one that may still use a nonce."""
+    def _may_stream(self, length: int | None) -> bool:
+        """Whether followers may stream the body.
+
+        Not one that may still use a nonce, and not one of unknown length that code makes while it
+        is sent: it may look at this request's inputs until its end. Who already got a part could
+        only be cut off.
+        """
+        if length is None and self._context.observes:
+            return False
         content_type = (self._judge.facts.one("content-type") or "").lower()
         return "html" not in content_type and not self._state.page_nonce
 
@@ -437,7 +449,7 @@ class OriginFetch:
         if nonce is not None:
             response = split_at_nonce(response, nonce, context.hooks.make_private)
             reason = reason or ("" if response is not None else "nonce")
-        self._learn()
+        self._learn(kept=not reason)
         if reason or response is None:
             context.store.count_refusal(reason)
             self.result = "refused"

@@ -6,7 +6,7 @@ import pytest
 
 from om_plugins.cache.responses.deferred import DeferredFetch, begin_fetch
 from om_plugins.cache.responses.kept import StoredInputs
-from om_plugins.cache.singleflight import FetchOutcome
+from om_plugins.cache.singleflight import FetchOutcome, InFlight
 from om_plugins.cache.values import decode
 from tests.cache.responses.conftest import Asker
 
@@ -205,3 +205,103 @@ def test_another_worker_finds_it(make_world, store):
     data, own = begin(second, options_of(second))
     assert own is None
     assert decode(data) == "made"
+
+
+class HeldLease:
+    """Another process, which fetches until this one has asked for the lease a few times."""
+
+    def __init__(self, world, hub, options, at_work):
+        self.leases = world.cache.internals.here().leases
+        self.lease = hub.lease(self.leases._name("fetch", options.ident), 60.0)
+        self.left = 2
+        self.at_work = at_work
+        self.sleep = world.clock.sleep
+        world.clock.sleep = self.go_on
+
+    def go_on(self, seconds):
+        self.sleep(seconds)
+        self.left -= 1
+        if self.left == 1:
+            self.at_work()
+        if self.left == 0:
+            self.lease.release()
+
+
+@pytest.fixture
+def after_another(make_world, store, hub):
+    """Return a world, and a function that begins a fetch after another process's in vain."""
+    world = make_world(store=store)
+
+    def begin_after(options, at_work=lambda: None):
+        HeldLease(world, hub, options, at_work)
+        return begin(world, options)[1]
+
+    return world, begin_after
+
+
+def test_who_waited_for_another_process_in_vain_lets_its_followers_go(after_another, monkeypatch):
+    world, begin_after = after_another
+    options = options_of(world)
+    followers, found = [], []
+    waits, wait = threading.Event(), InFlight.wait
+
+    def wait_and_say(fetch, seconds):
+        waits.set()
+        return wait(fetch, seconds)
+
+    monkeypatch.setattr(InFlight, "wait", wait_and_say)
+
+    def follow():
+        data, own = begin(world, options)
+        found.append((data, own.fetch.alone, own.waited))
+        own.give_up()
+
+    def at_work():
+        followers.append(threading.Thread(target=follow))
+        followers[0].start()
+        assert waits.wait(10)
+
+    deferred = begin_after(options, at_work)
+    followers[0].join(10)  # while the fetch still runs
+    assert found == [(b"", True, True)]
+    assert deferred.fetch.alone
+    assert deferred.waited
+    deferred.run(lambda: "made")
+    assert deferred.commit("made", options)
+    assert look(world, options) == "made"
+
+
+def test_who_waited_in_vain_keeps_the_lease(after_another, hub):
+    world, begin_after = after_another
+    options = options_of(world)
+    deferred = begin_after(options)
+    assert deferred.fetch.lease is not None
+    name = world.cache.internals.here().leases._name("fetch", options.ident)
+    assert hub.lease(name, 1.0) is None
+    deferred.give_up()
+    assert hub.lease(name, 1.0) is not None
+
+
+@pytest.mark.parametrize("when", ["while it waits", "while it is made", "after that"])
+def test_who_waited_in_vain_learns_of_invalidations_since_the_beginning(after_another, when):
+    world, begin_after = after_another
+    options = options_of(world, tags=("rows",))
+
+    def invalidate():
+        world.cache.invalidate(tags=["rows"])
+        world.clock.advance(0.1)
+
+    deferred = begin_after(options, invalidate if when == "while it waits" else lambda: None)
+    deferred.run(invalidate if when == "while it is made" else lambda: None)
+    if when == "after that":
+        invalidate()
+    deferred.commit("old", options)
+    entry = world.cache.internals.here().tiers.look(options.ident)
+    assert entry is None or not entry.is_fresh(world.clock.monotonic(), 10.0)
+
+
+def test_who_did_not_wait_is_followed(make_world, store):
+    world = make_world(store=store)
+    _, deferred = begin(world, options_of(world))
+    assert not (deferred.fetch.alone or deferred.waited)
+    deferred.give_up()

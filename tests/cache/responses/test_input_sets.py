@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from om_plugins.cache.entry import Record
+from om_plugins.cache.keys import identify
 from om_plugins.cache.responses import input_sets
-from om_plugins.cache.responses.input_sets import MOST_SETS, InputSets
+from om_plugins.cache.responses.input_sets import MOST_SETS, InputSets, find_coarsest
 from om_plugins.cache.values import encode
 from om_plugins.testing.fakes import FakeClock
 
@@ -132,3 +133,35 @@ def test_a_child_process_has_a_lock_that_nobody_holds():
     assert sets.read(PAGE, "") == (("a",),)
     done.set()
     thread.join()
+
+
+@pytest.mark.parametrize(
+    ("sets", "coarsest"),
+    [
+        ((), ()),
+        ((("a", "b"), ("a",)), ("a",)),
+        ((("b",), ("a",)), ("a",)),
+        ((("a",), ()), ()),
+    ],
+)
+def test_the_coarsest_set_has_the_fewest_names_in_any_order(sets, coarsest):
+    assert find_coarsest(sets) == coarsest
+    assert find_coarsest(reversed(sets)) == coarsest
+
+
+def test_what_the_last_making_looked_at_is_remembered_by_its_values():
+    sets = InputSets()
+    ann, bob = identify(("ann",)), identify(("bob",))
+    sets.learn_finer(ann, ("a", "b"))
+    assert (sets.recall_finer(ann), sets.recall_finer(bob)) == (("a", "b"), None)
+    sets.learn_finer(ann, None)
+    assert sets.recall_finer(ann) is None
+
+
+def test_as_many_finer_sets_are_remembered_as_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(input_sets, "_MOST_FINER", 2)
+    sets = InputSets()
+    idents = [identify((number,)) for number in range(4)]
+    for ident in idents:
+        sets.learn_finer(ident, ("a",))
+    assert [bool(sets.recall_finer(ident)) for ident in idents] == [False, False, True, True]

@@ -130,6 +130,46 @@ def test_where_the_names_are_known_nobody_waits_for_a_request_that_differs(asker
     assert [asker(x_user=name).find() for name in ("bob", "cyd")] == ["of bob", "of cyd"]
 
 
+def test_one_visitor_whose_response_depends_on_more_does_not_tell_the_others_apart(asker, world):
+    asker(x_agent="a").ask("anonymous", "x-user")
+    asker(x_agent="b", x_user="ann").ask("ann's", "x-user", "x-agent")
+    world.cache.purge(prefix=("view",))
+    leader = asker(x_agent="c")
+    assert leader.begin() is None
+    other = asker(x_agent="d")
+    assert other.begin() is None
+    assert other.deferred.fetch.alone  # a thread does not wait for itself: one fetch for both
+    other.deferred.give_up()
+    leader.store("anonymous again", "x-user")
+    assert asker(x_agent="e").find() == "anonymous again"
+
+
+def test_whose_response_depended_on_more_waits_only_for_who_agrees_in_it(asker, world):
+    asker(x_agent="a").ask("anonymous", "x-user")
+    asker(x_agent="b", x_user="ann").ask("ann's", "x-user", "x-agent")
+    world.cache.purge(prefix=("view",))
+    one, other = asker(x_agent="b", x_user="ann"), asker(x_agent="c", x_user="ann")
+    assert one.begin() is None
+    assert other.begin() is None  # does not wait, though the other fetch is under way
+    assert not (one.deferred.fetch.alone or other.deferred.fetch.alone)
+    one.store("b", "x-user", "x-agent")
+    other.store("c", "x-user", "x-agent")
+
+
+def test_whose_response_does_not_depend_on_more_any_longer_waits_with_all(asker, world):
+    asker(x_agent="a").ask("anonymous", "x-user")
+    for names in (("x-user", "x-agent"), ("x-user",)):
+        world.cache.purge(prefix=("view",))
+        asker(x_agent="b", x_user="ann").ask("ann's", *names)
+    world.cache.purge(prefix=("view",))
+    one, other = asker(x_agent="b", x_user="ann"), asker(x_agent="c", x_user="ann")
+    assert one.begin() is None
+    assert other.begin() is None
+    assert other.deferred.fetch.alone  # a thread does not wait for itself: one fetch for both
+    other.deferred.give_up()
+    one.deferred.give_up()
+
+
 def test_a_request_that_cannot_be_compared_waits_for_nobody(asker):
     asker(x_user="ann").ask("of ann", "x-user")
     one = asker(x_user=object())

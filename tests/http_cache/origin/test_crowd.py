@@ -34,6 +34,7 @@ class Crowd:
     def run(self, leader, *others):
         """Ask with the fields of each; return the answers in order."""
         self.world.origin.body = self.hold
+        self.before = self.count_asked()
         threads = [
             threading.Thread(target=self.ask, args=(number,), kwargs=fields)
             for number, fields in enumerate((leader, *others))
@@ -54,8 +55,11 @@ class Crowd:
         return [self.answers[number] for number in range(len(threads))]
 
     def settled(self, waiting):
+        return self.count_asked() - self.before == len(self.answers) + 1 + waiting
+
+    def count_asked(self):
         stats = self.world.cache.stats()
-        return stats.misses + stats.passed == len(self.answers) + 1 + waiting
+        return stats.misses + stats.passed
 
 
 def numbers(answers):
@@ -108,7 +112,7 @@ def test_where_the_inputs_are_known_nobody_waits_who_differs_in_them():
 def test_a_stream_is_cut_off_where_it_begins_to_depend_on_its_leader():
     world = World(observes=True)
     first, go_on = threading.Event(), threading.Event()
-    world.origin.headers.append(("Content-Type", "text/csv"))
+    world.origin.headers += [("Content-Type", "text/csv"), ("Content-Length", "17")]
 
     def stream(environ, inputs):
         yield b"for all,"
@@ -131,6 +135,69 @@ def test_a_stream_is_cut_off_where_it_begins_to_depend_on_its_leader():
         next(along)
     thread.join(10)
     assert leader[0].data == b"for all,for alice"
+
+
+@pytest.mark.parametrize("late", ["header:x-one", "cookie:u", "session:u"])
+def test_a_body_of_unknown_length_is_whole_for_those_who_agree_with_late_looks(late):
+    crowd = Crowd()
+    crowd.world.origin.headers.append(("Content-Type", "text/csv"))
+    hold = crowd.hold
+
+    def stream(environ, inputs):
+        yield b"head,"
+        yield from hold(environ, inputs)
+        inputs.note(late)
+        yield b" of " + environ.get("HTTP_X_ONE", environ.get("HTTP_COOKIE", "all")).encode()
+
+    crowd.hold = stream
+    fields = {"X_One": "bob"} if late == "header:x-one" else {"Cookie": "u=bob; session=bob"}
+    leader, same, other = crowd.run({}, {}, fields)
+    assert leader.data == same.data == b"head,page of all"
+    assert numbers([leader, same, other]) == [1, 1, 2]
+    assert other.data == b"head,page of " + next(iter(fields.values())).encode()
+
+
+@pytest.mark.parametrize("variants", [False, True])
+@pytest.mark.parametrize(
+    ("asks", "finer"),
+    [("header:x-app", {"X_App": "1"}), ("session:u", {"Cookie": "session=a"})],
+)
+def test_one_visitor_whose_page_depends_on_more_does_not_tell_the_others_apart(
+    asks, finer, variants
+):
+    crowd = Crowd(cookies=variants)
+
+    def looks(environ):
+        signed_in = environ.get("HTTP_X_APP") or environ.get("HTTP_COOKIE")
+        return (asks, "header:user-agent") if signed_in else (asks,)
+
+    crowd.world.origin.looks = looks
+    crowd.world.get()
+    crowd.world.get(User_Agent="x", **finer)
+    crowd.world.cache.purge(prefix="/")
+    crowd.world.origin.asked.clear()
+    found = crowd.run(*({"User_Agent": f"browser {number}"} for number in range(4)))
+    assert numbers(found) == [1, 1, 1, 1]
+
+
+def test_whose_page_depended_on_more_waits_only_for_who_agrees_in_it():
+    crowd = Crowd(wait_s=30)
+    crowd.world.origin.looks = lambda environ: (
+        ("header:x-app", "header:user-agent") if "HTTP_X_APP" in environ else ("header:x-app",)
+    )
+    crowd.world.get()
+    crowd.world.get(X_App="1", User_Agent="a")
+    crowd.world.cache.purge(prefix="/")
+    crowd.world.origin.asked.clear()
+    crowd.world.origin.body = crowd.hold
+    fields = {"X_App": "1", "User_Agent": "a"}
+    thread = threading.Thread(target=crowd.ask, args=("held",), kwargs=fields)
+    thread.start()
+    assert crowd.inside.wait(10)
+    assert crowd.world.number(X_App="1", User_Agent="b") == 2  # at once: the leader is still held
+    crowd.gate.set()
+    thread.join(10)
+    assert crowd.answers["held"].headers["X-Number"] == "1"
 
 
 # --- inside of a view -----------------------------------------------------------------------------
