@@ -19,6 +19,7 @@ from flask import (
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ..cache.responses.decisions import describe_error, find_report
 from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
 from ..errors import ConfigError
@@ -88,6 +89,9 @@ class AppEntry:
     def record_failure(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
         """Record an error of a view that no handler caught."""
         runtime = runtime_of(app)
+        report = find_report(plain_environ(request))
+        if report is not None:
+            report.error = describe_error(exception)
         if runtime.keys.enabled:
             rule = request.url_rule
             subject = f"route:{rule.rule if rule else '<unmatched>'}"

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flask import Flask, current_app, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from ..cache.cache import SmartCache
-from ..cache.responses.decisions import CacheDecision
+from ..cache.responses.decisions import CacheDecision, describe_error, find_report
 from ..cache.responses.deferred import DeferredFetch
 from ..cache.responses.kept import KeptResponses, ResponseQuery, StoredInputs
 from ..cache.singleflight import PrivateValue
@@ -34,7 +35,8 @@ _NONCE_LENGTH = 32
 _DETAILS = {
     "status": "a response with its status is not stored",
     "no-store": "it says no-store or no-cache",
-    "error": "its view raised an exception, or only a HEAD was asked for",
+    "error": "its view was not called to its end",
+    "head": "only a HEAD was asked for, whose response has no body",
     "ended": "it was taken back while it was made",
 }
 """Why a response was not stored, where that is no advice to the author of the view."""
@@ -68,6 +70,14 @@ class DecidedView:
         )
 
 
+_SHARED = CacheDecision(
+    cache="view",
+    kept=False,
+    reason="shared",
+    detail="its view is shared, so the cache in front decides",
+)
+
+
 def answer_shared(
     cache: SmartCache,
     rules: ViewRules,
@@ -78,6 +88,9 @@ def answer_shared(
     """Run a shared view whose response the layer in front of the application stores."""
     if request.method == "GET" and intent.collapse():
         return current_app.response_class()  # another request's response is sent instead
+    report = find_report(plain_environ(request))
+    if report is not None:
+        report.decisions.append(_SHARED)
     run = ViewResponse(rules, inputs, current_state())
     response = run.run(call)
     reason, advice = run.find_refusal(response, outside=True)
@@ -150,7 +163,10 @@ class ViewLookup:
             # a stored GET may answer a HEAD, but the response to a HEAD has no body to store
             stored = self.responses.find(self.query, self.make_refresh)
             self.state.unfinished = (*self.state.unfinished, self)
-            return self.call() if stored is None else self.answer_hit(stored)
+            if stored is not None:
+                return self.answer_hit(stored)
+            self.reason = "head"
+            return self.call()
         stored, self.deferred = self.responses.find_or_begin(self.query, self.make_refresh)
         self.state.unfinished = (*self.state.unfinished, self)
         if self.deferred is None:
@@ -158,7 +174,8 @@ class ViewLookup:
         self.knew_address = self.responses.knows(self.query)
         try:
             return self.deferred.run(self.make)
-        except BaseException:
+        except BaseException as error:
+            self.reason, self.advice = "error", self._describe_raised(error)
             self.deferred.give_up()
             raise
 
@@ -203,6 +220,14 @@ class ViewLookup:
             )
         return "", ""
 
+    def _describe_raised(self, error: BaseException) -> str:
+        if not isinstance(error, HTTPException):
+            return f"its view raised {describe_error(error)}"
+        told = f"its view raised {type(error).__name__}, a response with the status {error.code}"
+        if error.code in _GONE:
+            told += ", which is stored with negative_time="
+        return told
+
     def _refuse(self, reason: str, advice: str) -> None:
         self.reason, self.advice = reason, advice
         if advice:
@@ -238,6 +263,7 @@ class ViewLookup:
             kept=kept,
             hit=self.hit,
             names=tuple(value[5][0]) if kept and value is not None else (),
+            scoped=kept and self.query.scope != "",
             reason="" if kept else reason,
             detail="" if kept else self.advice or _DETAILS.get(reason, ""),
             cause=cause if reason in ("input", "public") else "",

@@ -30,6 +30,7 @@ class CacheDecision:
         kept: the response is kept, or came from there.
         hit: it came from there.
         names: the inputs that it is kept under.
+        scoped: it is kept for the scope that the view named, beside these inputs.
         cookies: it answers no request that brings one of these; ``("",)`` for any cookie.
         reason: why it is not kept, in one word.
         detail: the same in a clause, such as "it sets a cookie".
@@ -42,6 +43,7 @@ class CacheDecision:
     kept: bool
     hit: bool = False
     names: tuple[str, ...] = ()
+    scoped: bool = False
     cookies: tuple[str, ...] = ()
     reason: str = ""
     detail: str = ""
@@ -74,10 +76,13 @@ class ResponseReport:
     Attributes:
         inputs: what its request looked at; ``None`` when no observed application got the request.
         decisions: of the caches, the innermost first.
+        error: the exception that the application answered with a 500, as :func:`describe_error`
+            names it; "" for none.
     """
 
     inputs: ObservedInputs | None = None
     decisions: list[CacheDecision] = field(default_factory=list)
+    error: str = ""
 
 
 def find_report(environ: Mapping[str, Any]) -> ResponseReport | None:
@@ -96,6 +101,21 @@ def describe_place(place: tuple[str, str, int] | None) -> str:
     """Return module, function and line as people write them; "" when they are not known."""
     module, function, line = place or ("", "", 0)
     return f"{module}.{function}, line {line}" if function else module
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception as its type and the module, function and line that raised it.
+
+    Its text is left out: it may have the data of a visitor.
+    """
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = type(error).__name__
+    if frame is None:
+        return name
+    code, module = frame.tb_frame.f_code, frame.tb_frame.f_globals.get("__name__", "")
+    return f"{name} in {describe_place((module, code.co_name, frame.tb_lineno))}"
 
 
 def quote_detail(text: str) -> str:

@@ -8,9 +8,11 @@ a running server would see it.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
@@ -20,7 +22,8 @@ from werkzeug.wsgi import ClosingIterator
 from ...core.inputs import InputRules, Reader, is_session
 from ...core.observed import ObservedInputs
 from ...plugins.kit import Kit
-from .decisions import REPORT, CacheDecision, ResponseReport, describe_place
+from ...protocols import Clock
+from .decisions import REPORT, CacheDecision, ResponseReport, describe_error, describe_place
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -64,6 +67,10 @@ _KINDS = {
 _OF_COOKIES = frozenset({"cookies", "session"})
 _IN_KEY = "scheme, host, path, query, and the client's credentials (REMOTE_USER, Authorization, …)"
 _NOT_SEEN = "code that cannot be seen"
+_LONGEST_S = 10.0
+_MOST_BYTES = 64 * 2**20
+"""A body that is longer, or takes longer, may have no end."""
+_SHARED_KEPT = "its view is shared, so the cache in front keeps it"
 _NONE = CacheDecision(cache="view", kept=False)
 
 
@@ -112,10 +119,12 @@ class AskedResponse:
 
     Attributes:
         path: of the request, with its query.
-        status: of the response, as ``200 OK``; "" when an exception left the application.
+        status: of the response, as ``200 OK``; "" when an exception came before it.
         location: where a redirect leads.
-    allow: the methods that the path takes, where GET is none of them.
+        allow: the methods that the path takes, where GET is none of them.
         error: the exception, as its type and the module, function and line that raised it.
+        left: the exception left the application, which did not answer it with a 500.
+        stopped: why the body was not read to its end, in a clause; "" for one that was.
         report: what the application and the caches told.
         silent: what it means when a cache that this application uses told nothing.
     """
@@ -125,6 +134,8 @@ class AskedResponse:
     location: str
     allow: str
     error: str
+    left: bool
+    stopped: str
     report: ResponseReport
     silent: Mapping[str, str]
 
@@ -132,6 +143,9 @@ class AskedResponse:
         """Return all that is known, as data for JSON. No value of the request is in it."""
         inputs = self.report.inputs or ObservedInputs(None, InputRules())
         caches = [{"cache": name, **self._describe_cache(name)} for name in _CACHES]
+        view, front = caches[0], caches[1]
+        if view["reason"] == "shared" and front["kept"]:
+            view["detail"] = _SHARED_KEPT
         compared = {name for one in caches for name in one["names"]}
         if any(one["cookies"] for one in caches):  # in front, a session is its cookie
             compared.update(name for name in inputs.counted if _find_kind(name) in _OF_COOKIES)
@@ -141,6 +155,8 @@ class AskedResponse:
             "location": self.location,
             "allow": self.allow,
             "error": self.error,
+            "left": self.left,
+            "stopped": self.stopped,
             "observed": self.report.inputs is not None,
             "caches": caches,
             "inputs": [
@@ -171,6 +187,7 @@ class AskedResponse:
             or _REASONS.get(decided.reason, decided.reason)
             or ("" if found else self.silent.get(name, "")),
             "names": list(decided.names),
+            "scoped": decided.scoped,
             "cookies": list(decided.cookies),
         }
 
@@ -206,38 +223,67 @@ def ask(kit: Kit, environ: WSGIEnvironment) -> AskedResponse:
     application = kit.host.isolate()
     report = ResponseReport()
     path = str(environ["PATH_INFO"]).encode("latin-1").decode("utf-8", "replace")
-    query = environ["QUERY_STRING"]
-    status = location = allow = error = ""
+    query = str(environ["QUERY_STRING"]).encode("latin-1").decode("utf-8", "replace")
+    status = location = allow = error = stopped = ""
     try:
         body, status, headers = run_wsgi_app(application, {**environ, REPORT: report})
         location = headers.get("Location", "")
         allow = headers.get("Allow", "") if status.startswith("405") else ""
-        for _ in _read_body(body, headers):
-            pass
+        stopped = _read_body(body, headers, kit.clock)
     except Exception as raised:  # noqa: BLE001 - the application may raise anything
-        error = _describe_error(raised)
+        error = describe_error(raised)
     whole = f"{path}?{query}" if query else path
-    return AskedResponse(whole, status, location, allow, error, report, silent)
+    return AskedResponse(
+        whole, status, location, allow, error or report.error, bool(error), stopped, report, silent
+    )
 
 
-def _read_body(body: Iterable[bytes], headers: Headers) -> Iterator[bytes]:
-    """Read a body to its end, where it has one: a stream of events has none."""
+def _read_body(body: Iterable[bytes], headers: Headers, clock: Clock) -> str:
+    """Read a body, close it, and return what was not waited for; "" for a body that ended."""
     whole = ClosingIterator(body, [])
     with closing(whole):
         if headers.get("Content-Type", "").startswith("text/event-stream"):
-            return
-        yield from whole
+            return "a stream of events, closed at once"
+        size, end = 0, clock.monotonic() + _LONGEST_S
+        too_late = f"a stream, closed after {_LONGEST_S:g} s before its end"
+        try:
+            with _limit_time(_LONGEST_S):
+                for chunk in whole:
+                    size += len(chunk)
+                    if size > _MOST_BYTES:
+                        return f"a stream, closed after {_MOST_BYTES >> 20} MiB before its end"
+                    if clock.monotonic() > end:
+                        return too_late
+        except _TimeIsUp:
+            return too_late
+    return ""
 
 
-def _describe_error(error: BaseException) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    name = type(error).__name__
-    if frame is None:
-        return name
-    code, module = frame.tb_frame.f_code, frame.tb_frame.f_globals.get("__name__", "")
-    return f"{name} in {describe_place((module, code.co_name, frame.tb_lineno))}"
+class _TimeIsUp(BaseException):
+    """Ends a body that waits; no ``except Exception`` of the application catches it."""
+
+
+@contextmanager
+def _limit_time(seconds: float) -> Iterator[None]:
+    """Raise :class:`_TimeIsUp` in code that waits for too long.
+
+    It works in the main thread, where commands run, and where the system has ``SIGALRM``.
+    """
+    if not hasattr(signal, "SIGALRM") or current_thread() is not main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise _TimeIsUp
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def _describe_known(inputs: ObservedInputs) -> list[dict[str, Any]]:
@@ -274,14 +320,16 @@ def _find_kind(name: str) -> str:
 
 def write_lines(said: Mapping[str, Any]) -> Iterator[str]:
     """Yield what :meth:`AskedResponse.describe` returned, as lines of text for people."""
-    if said["error"]:
+    if said["left"]:
         yield f"GET {said['path']}: {said['error']}. Nothing is kept."
     else:
         to = f", to {said['location']}" if said["location"] else ""
         takes = f". The path takes {said['allow']}" if said["allow"] else ""
-        yield f"GET {said['path']}: {said['status']}{to}{takes}"
+        after = f", after {said['error']}" if said["error"] else ""
+        stopped = f", {said['stopped']}" if said["stopped"] else ""
+        yield f"GET {said['path']}: {said['status']}{to}{after}{stopped}{takes}"
     yield ""
-    for one in () if said["error"] else said["caches"]:
+    for one in () if said["left"] else said["caches"]:
         yield from _write_cache(one)
     if not said["observed"]:
         yield "No view of the Flask app got the request, so nothing was observed."
@@ -296,8 +344,10 @@ def _write_cache(one: Mapping[str, Any]) -> Iterator[str]:
     if not one["on"]:
         yield f"{subject}: not used in this app."
     elif one["kept"]:
-        names = one["names"]
-        under = f"one entry for each value of {', '.join(names)}" if names else "one for everybody"
+        each = ["scope (scope=)"] if one["scoped"] else []
+        if one["names"]:
+            each.append(f"value of {', '.join(one['names'])}")
+        under = f"one entry for each {' and each '.join(each)}" if each else "one for everybody"
         if one["cookies"]:
             named = "any cookie" if "" in one["cookies"] else " or ".join(one["cookies"])
             under += f", for requests without {named}"

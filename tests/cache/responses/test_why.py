@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import threading
 from pathlib import Path
 
 import flask
 import pytest
 from click.testing import CliRunner
-from flask import Flask, Response, redirect, render_template_string, request, session
+from flask import Flask, Response, abort, redirect, render_template_string, request, session
 from flask.cli import FlaskGroup
 
 from om_plugins import OpenManager, OpenManagerMiddleware
+from om_plugins.cache.responses import why
 from om_plugins.cache.responses.why import build_request
 from om_plugins.http_cache.feature import HttpCacheFeature
 
@@ -163,7 +166,9 @@ def test_a_template_is_named():
         (lambda: redirect("/about"), {}, "status", "status"),
         (lambda: ("no", 403), {}, "status", "status"),
         (lambda: Response("x", headers={"Cache-Control": "no-store"}), {}, "no-store", "no-store"),
-        (lambda: 1 / 0, {}, "error", "raised an exception"),
+        (lambda: 1 / 0, {}, "error", "its view raised ZeroDivisionError in"),
+        (lambda: abort(404), {}, "error", "a response with the status 404, which is stored with"),
+        (lambda: abort(401), {}, "error", "raised Unauthorized, a response with the status 401"),
         (lambda: "x" * 3000, {}, "size", "cannot hold it"),
     ],
 )  # fmt: skip
@@ -273,7 +278,8 @@ def test_a_query_and_a_path_of_any_language_are_asked_as_written():
         return f"{name} {request.args['q']} {request.host} {request.scheme}"
 
     said = explain(app, "/가격/차?q=녹차", "--host", "https://shop.example")
-    assert said["path"].startswith("/가격/차?q=")
+    assert said["path"] == "/가격/차?q=녹차"
+    assert "GET /가격/차?q=녹차: 200 OK" in call(app, "/가격/차?q=녹차").output
     assert said["status"] == "200 OK"
     assert cache_of(said)["kept"] is True
 
@@ -338,8 +344,122 @@ def test_a_body_is_closed_and_a_stream_of_events_is_not_waited_for():
 
         return Response(produce(), mimetype="text/event-stream")
 
-    assert "GET /events: 200 OK" in call(app, "/events").output
+    said = call(app, "/events").output
+    assert "GET /events: 200 OK, a stream of events, closed at once\n" in said
     assert ended == [True]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/x-mixed-replace; boundary=f", None])
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("_LONGEST_S", 0.01, "closed after 0.01 s before"),
+        ("_MOST_BYTES", 2**20, "after 1 MiB before"),
+    ],
+)
+def test_a_stream_without_end_is_closed_and_named(monkeypatch, kind, limit, value, words):
+    monkeypatch.setattr(why, limit, value)
+    app, om = make_shop()
+    ended = []
+
+    @app.get("/camera")
+    @om.cached()
+    def camera():
+        def produce():
+            try:
+                while True:
+                    yield b"x" * 1000
+            finally:
+                ended.append(True)
+
+        return Response(produce(), content_type=kind)
+
+    said = explain(app, "/camera")
+    assert words in said["stopped"]
+    assert f"GET /camera: 200 OK, {said['stopped']}\n" in call(app, "/camera").output
+    assert ended == [True, True]
+    assert cache_of(said)["reason"] == "streamed"
+
+
+def test_a_long_body_that_ends_is_read_to_its_end():
+    app, om = make_shop(OM_CACHE_MAX_VALUE=30_000_000)
+    app.add_url_rule("/long", "long", om.cached()(lambda: "x" * 20_000_000))
+    said = explain(app, "/long")
+    assert (said["stopped"], cache_of(said)["kept"]) == ("", True)
+
+
+def test_an_exception_that_the_app_answers_is_named_with_its_place():
+    app, _ = make_shop()
+
+    @app.get("/broken")
+    def broken():
+        raise KeyError("the value of a visitor")
+
+    said = call(app, "/broken").output
+    place = rf"KeyError in {__name__}\.broken, line \d+"
+    assert re.search(rf"GET /broken: 500 INTERNAL SERVER ERROR, after {place}\n", said)
+    assert "the value of a visitor" not in said
+    assert "@om.cached does not keep it" in said
+    found = explain(app, "/broken")
+    assert re.fullmatch(place, found["error"])
+    assert found["left"] is False
+
+
+def test_a_page_that_scope_keeps_apart_says_so():
+    app, om = make_shop()
+
+    @app.get("/mine")
+    @om.cached(scope=lambda: request.args.get("user"))
+    def mine():
+        return f"{session.get('user_id')} {request.headers.get('X-Theme')}"
+
+    @app.get("/only")
+    @om.cached(scope=lambda: request.args.get("user"))
+    def only():
+        return f"{session.get('user_id')}"
+
+    said = call(app, "/mine?user=1").output
+    assert "keeps it, one entry for each scope (scope=) and each value of header:x-theme." in said
+    said = call(app, "/only?user=1").output
+    assert "keeps it, one entry for each scope (scope=)." in said
+    assert cache_of(explain(app, "/only?user=1"))["scoped"] is True
+    assert cache_of(explain(app, "/only"))["scoped"] is False
+
+
+def test_a_shared_view_says_that_the_cache_in_front_keeps_its_page():
+    app, om = make_shop()
+    app.add_url_rule("/shared", "shared", om.cached(shared=True)(lambda: "page"))
+    app.add_url_rule("/address", "address", om.cached(shared=True)(lambda: request.remote_addr))
+    said = call(app, "/shared").output
+    assert "does not keep it: its view is shared, so the cache in front keeps it." in said
+    found = cache_of(explain(app, "/address"))
+    assert found["detail"] == "its view is shared, so the cache in front decides"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the system has no SIGALRM")
+def test_a_stream_that_waits_without_end_is_closed_and_named(monkeypatch):
+    monkeypatch.setattr(why, "_LONGEST_S", 0.05)
+    handler = signal.getsignal(signal.SIGALRM)
+    app, _ = make_shop()
+    ended = []
+
+    @app.get("/log")
+    def log():
+        def produce():
+            try:
+                yield "line"
+                threading.Event().wait(30)
+            except Exception:  # as a careless application has it
+                threading.Event().wait(30)
+            finally:
+                ended.append(True)
+
+        return Response(produce(), mimetype="text/plain")
+
+    said = call(app, "/log").output
+    assert "GET /log: 200 OK, a stream, closed after 0.05 s before its end\n" in said
+    assert ended == [True]
+    assert signal.getsignal(signal.SIGALRM) is handler
 
 
 def test_nothing_is_read_from_the_shared_store_or_written_there(tmp_path):
