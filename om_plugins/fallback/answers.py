@@ -49,7 +49,7 @@ class PathFallback:
         path: for logs.
         options: what answers, and when.
         chain: returns the chain of a name.
-        cache, scheduler, clock, rules: see :class:`.last_good.LastGoodCopies`.
+        cache, scheduler, clock, rules, observes: see :class:`.last_good.LastGoodCopies`.
 
     Attributes:
         failing: the statuses that count as failed, as text.
@@ -63,15 +63,21 @@ class PathFallback:
     scheduler: InitVar[Scheduler]
     clock: InitVar[Clock]
     rules: InitVar[InputRules]
+    observes: InitVar[bool]
     failing: frozenset[str] = field(init=False)
     copies: LastGoodCopies | None = field(init=False, default=None)
 
     def __post_init__(
-        self, cache: Cache, scheduler: Scheduler, clock: Clock, rules: InputRules
+        self,
+        cache: Cache,
+        scheduler: Scheduler,
+        clock: Clock,
+        rules: InputRules,
+        observes: bool,
     ) -> None:
         self.failing = frozenset(str(one) for one in self.options.statuses)
         if STALE in self.options.answers:
-            self.copies = LastGoodCopies(self.options, cache, scheduler, clock, rules)
+            self.copies = LastGoodCopies(self.options, cache, scheduler, clock, rules, observes)
 
     def answer(self, environ: WSGIEnvironment, key: Key | None) -> FallbackAnswer | None:
         """Return the first answer that can be found; ``None`` when there is none.

@@ -61,6 +61,7 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
             scheduler=kit.scheduler,
             clock=kit.clock,
             rules=kit.part_of("cache").internals.inputs,
+            observes=kit.host.observes,
             prefix=kit.keys.prefix,
             views=of_views,
             show_errors=kit.host.testing or kit.host.debug,

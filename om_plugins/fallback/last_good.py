@@ -82,6 +82,8 @@ class LastGoodCopies:
         scheduler: stores them in the background.
         clock: time.
         rules: how the inputs of requests are compared.
+        observes: all that a response depends on can be observed, where the state of its request
+            has ``inputs``.
     """
 
     options: FallbackOptions
@@ -89,6 +91,7 @@ class LastGoodCopies:
     scheduler: Scheduler
     clock: Clock
     rules: InputRules
+    observes: bool = True
     _schedule: CopySchedule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,8 +126,9 @@ class LastGoodCopies:
             return None
         state = state_of(environ)
         kept = headers
-        if state.inputs is not None:
-            kept = [*leave_out_renewal(headers, state.inputs)]
+        seen = self._inputs_of(state)
+        if seen is not None:
+            kept = [*leave_out_renewal(headers, seen)]
         renews = len(kept) < len(headers)
         copy = ResponseCopy(self, claim, saw, environ, state, kept, renews)
         fields = copy.fields
@@ -136,7 +140,7 @@ class LastGoodCopies:
             self._select(copy)  # it may tell of a cookie; else the next try is after copy_every
             _report(saw, reason="headers", detail=_BY_HEADERS)
             return None
-        if copy.state.inputs is None and self._select(copy) is None:
+        if seen is None and self._select(copy) is None:
             self.give_up(claim)
             return None
         return copy
@@ -144,9 +148,11 @@ class LastGoodCopies:
     def _select(self, copy: ResponseCopy) -> CopyInputs | None:
         """Return the inputs under which a copy may be kept; ``None`` when it may not."""
         vary = copy.fields.get("vary", "")
-        inputs = copy.state.inputs
+        inputs = self._inputs_of(copy.state)
         if inputs is None:
-            public = _PERMITTED.search(copy.fields.get("cache-control", "")) is not None
+            said = copy.fields.get("cache-control", "")
+            ours = getattr(copy.state.cache_intent, "control", "")
+            public = said != ours and _PERMITTED.search(said) is not None
             found = select_unobserved(copy.saw, copy.environ, vary, public, self.rules)
         else:
             found = select_observed(inputs, copy.saw, vary, self.rules, renews=copy.renews)
@@ -154,6 +160,9 @@ class LastGoodCopies:
             self._schedule.refuse(copy.claim, found)
             return None
         return found
+
+    def _inputs_of(self, state: RequestState) -> ObservedInputs | None:
+        return state.inputs if self.observes else None
 
     def _identify(self, inputs: CopyInputs, saw: WSGIEnvironment) -> str | None:
         return inputs.identify(saw, EnvironReader(saw), self.rules)
@@ -236,7 +245,7 @@ class LastGoodCopies:
         """
         if self.rules.digest_identities(environ) != key[-1]:
             return None
-        inputs = state.inputs
+        inputs = self._inputs_of(state)
         if inputs is None:
             return EnvironReader(environ)
         if inputs.address != self.rules.read_address(environ):

@@ -50,6 +50,7 @@ class FallbackLayer:
         chain: returns the chain of a name.
         cache, scheduler, clock: for copies of good responses.
         rules: how the inputs of requests are compared.
+        observes: see :class:`.last_good.LastGoodCopies`.
         prefix: where this package's own pages are.
         views: the options that views bring.
         show_errors: let every exception through, for debuggers and tests.
@@ -70,6 +71,7 @@ class FallbackLayer:
         scheduler: Scheduler,
         clock: Clock,
         rules: InputRules,
+        observes: bool = True,
         prefix: str = "/_om",
         views: Sequence[FallbackOptions] = (),
         show_errors: bool = False,
@@ -78,7 +80,13 @@ class FallbackLayer:
     ) -> None:
         self._app = app
         self._make = partial(
-            PathFallback, chain=chain, cache=cache, scheduler=scheduler, clock=clock, rules=rules
+            PathFallback,
+            chain=chain,
+            cache=cache,
+            scheduler=scheduler,
+            clock=clock,
+            rules=rules,
+            observes=observes,
         )
         self.friendly = FallbackPage(prefix)
         self._views = bool(views)

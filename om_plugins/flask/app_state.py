@@ -19,6 +19,7 @@ from flask import (
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ..cache.feature import CacheKeys
 from ..cache.responses.decisions import describe_error, find_report
 from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
@@ -34,6 +35,7 @@ from ..types import EngineSpec
 from ..wsgi import OpenManagerMiddleware
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
+from .inner_middleware import find_unknown_middleware
 from .observation.dispatch import has_cache_in_front, has_cached_views, observe_requests
 from .observation.fetch import run_observed
 from .observed import observe_context, plain_environ
@@ -110,6 +112,9 @@ class AppEntry:
         """
         app = self._app
         self._seen = _read_relevant(app.config)
+        read = Settings.read({**app.config, **settings})
+        readers = read.of(CacheKeys).cache_readers
+        unobserved = find_unknown_middleware(app, self._wsgi_app, readers)
         host = Host(
             testing=bool(app.testing),
             debug=bool(app.debug),
@@ -124,13 +129,13 @@ class AppEntry:
             https_wish=read_https_wish(app),
             jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
-            observes=True,
+            observes=not unobserved,
+            unobserved=unobserved,
             observe_fetch=run_observed,
             observe_context=observe_context,
             isolate=functools.partial(_isolate, weakref.ref(self)),
         )
-        given = {**app.config, **settings}
-        runtime = Runtime(Settings.read(given), sender=app, host=host, plugins=self._plugins)
+        runtime = Runtime(read, sender=app, host=host, plugins=self._plugins)
         for spec in self._engines:
             runtime.add_engine(spec)
         _check_inner_proxy_fix(self._wsgi_app, runtime.keys)

@@ -194,6 +194,17 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         everything = kit.settings.of(HttpCacheKeys).http_cache.all
+        unobserved = kit.host.unobserved
+        if unobserved and (everything or kit.host.declared.get(self.name)):
+            yield Finding(
+                "warn",
+                "app.wsgi_app",
+                f"The middleware {unobserved} was wrapped around the app before OpenManager(app), "
+                "and what it looks at cannot be observed: a request with a cookie is neither "
+                "answered from the cache nor kept.",
+                "Wrap it after OpenManager(app); or name it in OM_CACHE_READERS, if it puts "
+                "nothing of a visitor into a response.",
+            )
         if everything and not kit.trusted_hosts:
             yield Finding(
                 "warn",

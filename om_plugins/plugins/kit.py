@@ -120,6 +120,8 @@ class Host:
             first request.
         observes: what the code of a request looks at can be observed, so every request that reaches
             the host has ``inputs`` in its state when a cache of responses is on.
+        unobserved: the middleware further in, as ``module:name``, because of which that is not so;
+            "" for none.
         observe_fetch: runs a function whose value is cached, and returns its value and what it
             looked at of the current request, "" for nothing; ``None`` when that cannot be observed.
         observe_context: observes the request of an opened request context, by the rules given, and
@@ -143,6 +145,7 @@ class Host:
     jinja_environment: Callable[[], Environment | None] = lambda: None
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     observes: bool = False
+    unobserved: str = ""
     observe_fetch: Callable[[Callable[[], Any]], tuple[Any, str]] | None = None
     observe_context: Callable[[Any, InputRules], ObservedInputs | None] | None = None
     isolate: Callable[[], WSGIApplication] | None = None

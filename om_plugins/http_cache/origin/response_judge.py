@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...cache.responses.decisions import CacheDecision, find_report
@@ -92,7 +93,16 @@ class ResponseJudge:
         self.verdict = self._judge(self.facts)
 
     def _judge(self, facts: ResponseFacts) -> CacheVerdict:
-        return judge(facts, self._context.rules.options_for(self._key))
+        verdict = judge(facts, self._context.rules.options_for(self._key))
+        if self._is_ours and not self._context.observes:
+            # this package wrote it, which does not know what middleware further in looks at
+            verdict = replace(verdict, public=False, shared=False)
+        return verdict
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this package wrote the ``Cache-Control`` of the response."""
+        return bool(self._intent.control)
 
     def judge_whole(self) -> CacheVerdict:
         """Judge the response as if it was whole, although it is a 304."""
@@ -196,7 +206,9 @@ class ResponseJudge:
         """
         inputs = self._inputs
         if inputs is None:
-            return headers
+            if not self._is_ours:
+                return headers
+            return declare_inputs(headers, (), personal=True, ours=self._intent.control)
         verdict = self.judge_whole() if self.facts.status == 304 else self.verdict
         if verdict.refused in _NOT_FOR_CACHES:
             return headers
