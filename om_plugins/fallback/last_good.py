@@ -154,6 +154,14 @@ class LastGoodCopies:
             ours = getattr(copy.state.cache_intent, "control", "")
             public = said != ours and _PERMITTED.search(said) is not None
             found = select_unobserved(copy.saw, copy.environ, vary, public, self.rules)
+            seen = copy.state.inputs
+            if found is not None and seen is not None:  # what a part of the application looked at
+                also = select_observed(seen, copy.saw, vary, self.rules, renews=copy.renews)
+                found = also and CopyInputs(
+                    found.audience,
+                    found.cookies or also.cookies,
+                    tuple(sorted({*found.names, *also.names})),
+                )
         else:
             found = select_observed(inputs, copy.saw, vary, self.rules, renews=copy.renews)
         if found is not None and self._identify(found, copy.saw) is None:
@@ -245,7 +253,7 @@ class LastGoodCopies:
         """
         if self.rules.digest_identities(environ) != key[-1]:
             return None
-        inputs = self._inputs_of(state)
+        inputs = state.inputs
         if inputs is None:
             return EnvironReader(environ)
         if inputs.address != self.rules.read_address(environ):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from werkzeug.http import parse_cookie
 from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.middleware.profiler import ProfilerMiddleware
@@ -170,3 +170,23 @@ def test_the_fallback_gives_nobody_what_middleware_inside_adds(wrap, status, fir
     assert "anna" not in found.text
     if not first:  # who brings nothing gets what somebody got who brought nothing
         assert ask(app, "/copied").status_code == 200
+
+
+def tell_user(inner):
+    def call(environ, start_response):
+        return inner({**environ, "REMOTE_USER": environ.get("HTTP_X_TICKET", "")}, start_response)
+
+    return call
+
+
+def test_what_flask_looked_at_counts_as_well():
+    app, om = make_site(tell_user, OM_HTTP_CACHE=True)
+
+    @app.get("/user")
+    @om.cached(shared=True, stale_time=60)
+    def user():
+        return f"Hi {request.environ['REMOTE_USER']}"
+
+    client = app.test_client()
+    found = [client.get("/user", headers={"X-Ticket": name}).text for name in ("ann", "bob", "")]
+    assert found == ["Hi ann", "Hi bob", "Hi "]

@@ -149,8 +149,22 @@ class ResponseJudge:
 
     def find_terms(self, verdict: CacheVerdict) -> KeepingTerms:
         """Find under which terms a response may be kept, by what is known until now."""
+        terms = self._find_terms(self._inputs, verdict)
+        seen = self._state.inputs
+        if terms.refused or self._context.observes or seen is None:
+            return terms
+        seen.settle()  # what a part of the application looked at counts as well
+        also = self._find_terms(seen, verdict)
+        return KeepingTerms(
+            tuple(sorted({*terms.names, *also.names})),
+            terms.cookies or also.cookies,
+            refused=also.refused,
+            detail=also.detail,
+        )
+
+    def _find_terms(self, inputs: ObservedInputs | None, verdict: CacheVerdict) -> KeepingTerms:
         return self._front.find_terms(
-            self._inputs,
+            inputs,
             verdict,
             cookie_variants=self._context.rules.cookies,
             query_left_out=self.query_left_out,
