@@ -312,11 +312,14 @@ class KnownReader:
         callers: the prefix of the module that must have called the function; "" for any.
         applies: whether that is so for this request, given its
             :class:`~om_plugins.core.observed.ObservedInputs`; ``None`` for always.
+        works_on: whether that is so for what the function works on, given its local variables;
+            ``None`` for always.
     """
 
     reason: str
     callers: str = ""
     applies: Callable[[Any], bool] | None = None
+    works_on: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,10 +52,12 @@ class ObservedInputs:
         cookies: the cookie header as the application saw it; written with the address.
         counted: the inputs that the response may depend on, with their encoded values.
         known: inputs that known readers looked at, each with its first such reader.
+        handed_out: inputs whose objects code got, and has not looked at yet.
         parameters: the parameters of the query that code looked at; ``None`` for all of them.
         where: who looked at an input first: module, function, and line.
         refused: why no response to this request can be kept; "" when nothing forbids it.
         session_changed: the session is not what the request brought.
+        opening: Flask has not opened the session yet.
         identities: the variables that say who the client is, as far as code looked at them. They
             are always in the key, but caches further out must be told.
         identified: code looked at one that the request brought, or that is no header.
@@ -76,10 +78,11 @@ class ObservedInputs:
     cookies = ""
     refused = ""
     session_changed = False
+    opening = False
     identified = False
     identities: frozenset[str] = frozenset()
     compared: frozenset[str] = frozenset()
-    _handed_out: frozenset[str] = frozenset()
+    handed_out: frozenset[str] = frozenset()
     _incomparable: frozenset[str] = frozenset()
     _digests: dict[tuple[str, ...], str | None] | None = None
 
@@ -134,24 +137,24 @@ class ObservedInputs:
         counts when no look follows.
         """
         self.settle_one(name)
-        self._handed_out |= {name}
+        self.handed_out |= {name}
 
     def take_back(self, name: str) -> None:
         """Note that the running code looks at such an object in a way that is seen."""
-        if name in self._handed_out:
-            self._handed_out -= {name}
+        if name in self.handed_out:
+            self.handed_out -= {name}
 
     def settle_one(self, name: str) -> None:
         """Count an input that was handed out, and not looked at."""
-        if name in self._handed_out:
-            self._handed_out -= {name}
+        if name in self.handed_out:
+            self.handed_out -= {name}
             if name == "query":
                 self.parameters |= {None}
             self.count(name)
 
     def settle(self) -> None:
         """Count all that was handed out, and not looked at."""
-        for name in self._handed_out:
+        for name in self.handed_out:
             self.settle_one(name)
 
     def brings(self, name: str) -> bool:
@@ -242,6 +245,8 @@ class ObservedInputs:
             module = "" if caller is None else caller.f_globals.get("__name__", "")
             if not (module == row.callers or module.startswith(row.callers + ".")):
                 return False
+        if row.works_on is not None and not row.works_on(frame.f_locals):
+            return False
         return row.applies is None or row.applies(self)
 
 

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 from weakref import ref
 
-from flask import Flask, Request
+from flask import Flask, Request, g
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
 from werkzeug.http import parse_accept_header
@@ -36,8 +37,9 @@ from .observation.readers import KNOWN_READERS
 from .observation.session import (
     INPUTS,
     ObservedMapping,
+    find_observed_class,
     find_session,
-    make_observed,
+    is_observed,
     observe_session,
     read_own_attributes,
 )
@@ -135,9 +137,20 @@ class _ObservedMultiDict(ObservedMapping):
         return super().to_dict(*args, **kwargs)  # type: ignore[misc]
 
 
+def _make_plain(base: Any) -> Any:
+    """Return what makes an object of the class ``base`` where code calls the class of an observed
+    one."""
+    return lambda cls, *args, **kwargs: base(*args, **kwargs)
+
+
 @functools.cache
 def _observed_multi_dict(base: Any) -> type:
-    namespace = {} if base.__hash__ is None else {"__hash__": base.__hash__}  # goes through items()
+    namespace: dict[str, Any] = {
+        "__new__": _make_plain(base),
+        "fromkeys": lambda *args: base.fromkeys(*args),
+    }
+    if base.__hash__ is not None:
+        namespace["__hash__"] = base.__hash__  # goes through items()
     return type(base.__name__, (_ObservedMultiDict, base), namespace)
 
 
@@ -262,7 +275,7 @@ for _name in ("__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__add__", "__mu
 
 @functools.cache
 def _observed_accept(base: Any) -> type:
-    return type(base.__name__, (_ObservedAccept, base), {})
+    return type(base.__name__, (_ObservedAccept, base), {"__new__": _make_plain(base)})
 
 
 def _accept_property(header: str) -> property:
@@ -320,6 +333,7 @@ def _begin_early(request: Any) -> FlaskInputs | None:
     if frame is None or frame.f_globals.get("__name__", "").startswith(_OPENING):
         return None
     inputs = request.__dict__[INPUTS] = FlaskInputs(request, None, request._om_rules)
+    inputs.opening = True
     return inputs
 
 
@@ -462,7 +476,10 @@ def _observed_request(base: Any) -> type[Request] | None:
     namespace = {name: kind for name, kind in kinds if _is_werkzeugs(base, name)}
     if any(hasattr(base, name) for name in ("environ", "headers", "remote_addr", "query_string")):
         return None
-    return type(base.__name__, (_ObservedRequest, base), namespace)
+    try:
+        return type(base.__name__, (_ObservedRequest, base), namespace)
+    except Exception:  # noqa: BLE001 - whatever the class does when it gets a subclass
+        return None
 
 
 def _is_werkzeugs(base: type, name: str) -> bool:
@@ -534,14 +551,26 @@ def observe(context: Any, state: RequestState, rules: InputRules) -> ObservedInp
     if inputs is None:
         inputs = values[INPUTS] = FlaskInputs(request, session, rules)
     else:
+        inputs.opening = False
         inputs.begin(session, rules)
     state.inputs = inputs
     if not _FLASKS_OWN.issuperset(values):
         for name in _READ_AHEAD.intersection(values):
             del values[name]
         _observe_own_attributes(request, values.keys() - _FLASKS_OWN)
+    seen = is_observed(session)
     observe_session(session, inputs)
+    opener = type(context.app.session_interface)
+    if not seen and _has_own_opening(opener) and list(g):  # type: ignore[arg-type]
+        inputs.count("session")  # what opens the session may have put it into flask.g
     return inputs
+
+
+@functools.cache
+def _has_own_opening(interface: Any) -> bool:
+    """Whether the application itself opens the session."""
+    definer = next((one for one in interface.__mro__ if "open_session" in vars(one)), None)
+    return definer is None or definer.__module__.partition(".")[0] not in ("flask", "flask_session")
 
 
 def observe_context(context: Any, rules: InputRules) -> ObservedInputs | None:
@@ -564,10 +593,12 @@ def prepare_app(app: Flask, rules: InputRules) -> None:
         if observed is not None:
             app.request_class = type(observed.__name__, (observed,), {"_om_rules": rules})
     interface = app.session_interface
-    if type(interface) is SecureCookieSessionInterface:
-        interface = copy(interface)  # Flask has one for all apps
-        interface.session_class = make_observed(interface.session_class)
-        app.session_interface = interface
+    if isinstance(interface, SecureCookieSessionInterface):
+        kind = find_observed_class(interface.session_class)
+        if kind is not None:
+            interface = copy(interface)  # Flask has one for all apps
+            interface.session_class = kind
+            app.session_interface = interface
 
 
 def find_session_cookie(app: Any) -> str:
@@ -587,14 +618,12 @@ def has_session_in_cookie(app: Any) -> bool:
 
 def list_parameters(request: Request) -> list[tuple[str, str]]:
     """Return the parameters of the query, without a note of the look."""
-    args, inputs = request.args, request.__dict__.get(INPUTS)
-    if inputs is not None:
-        inputs.take_back("query")
-    # how a MultiDict keeps its values
-    return [(name, value) for name, values in dict.items(args) for value in values]
+    query = str(plain_environ(request).get("QUERY_STRING", ""))
+    return parse_qsl(query, keep_blank_values=True, encoding="latin-1")
 
 
 def plain_environ(request: Request) -> WSGIEnvironment:
     """Return the environ of a request, to be read without a note."""
-    environ: WSGIEnvironment = request.__dict__["environ"]
-    return environ
+    environ: WSGIEnvironment | None = request.__dict__.get("environ")
+    # a class of the application may keep it elsewhere
+    return request.environ if environ is None else environ

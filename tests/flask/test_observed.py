@@ -26,7 +26,9 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug import Request as PlainRequest
 from werkzeug import Response as PlainResponse
 from werkzeug.datastructures import LanguageAccept, MultiDict
+from werkzeug.exceptions import NotFound
 from werkzeug.local import LocalProxy
+from werkzeug.routing import RequestRedirect
 from werkzeug.utils import cached_property
 
 from om_plugins.flask.observed import _FLASKS_OWN, _READ_AHEAD
@@ -720,3 +722,35 @@ def test_in_a_request_context_of_a_test_nothing_is_kept():
             page.app.view_functions["page"](number=page.number)
     assert page.runs == 2
     assert page.purge() == 0
+
+
+def test_new_objects_of_the_classes_of_observed_ones_are_plain():
+    def body():
+        args, accepted = request.args, request.accept_languages
+        return str(
+            [
+                type(args)({"a": ["1", "2"]}).getlist("a"),
+                args.deepcopy().getlist("a"),
+                request.cookies.deepcopy().get("u"),
+                list(type(accepted)([("de", 1)])),
+                pickle.loads(pickle.dumps(args)).getlist("a"),
+                hash(copy.copy(args)) == hash(args),
+            ]
+        )
+
+    page = Page(body)
+    page.ask(Visitor(cookies={"u": "ann"}, headers={"Accept-Language": "de"}))
+
+
+def test_errors_and_redirects_of_werkzeugs_own_look_at_nothing():
+    class Own(NotFound):
+        def get_body(self, environ=None, scope=None):
+            return f"nothing for {environ.get('HTTP_X_USER')}"
+
+    def fail(error):
+        raise error
+
+    for error, looks in ((NotFound(), False), (RequestRedirect("/x"), False), (Own(), True)):
+        page = Page(lambda error=error: fail(error))
+        page.request(Visitor(headers={"X-User": "ann"}))
+        assert bool(page.inputs.refused) is looks, error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from flask import Flask, has_request_context
+from flask import Flask, g, has_request_context
 from flask.globals import request_ctx
 
 from ...core.inputs import EnvironReader, InputRules
@@ -45,7 +45,7 @@ def run_observed(function: Callable[[], T]) -> tuple[T, str]:
     if not has_request_context():
         return function(), ""
     looks: list[str] = []
-    with _observe_context(looks):
+    with _observe_context(looks), _observe_globals(looks):
         value = function()
     return value, looks[0] if looks else ""
 
@@ -91,6 +91,74 @@ def _noticing(base: Any, name: str) -> Any:
         return base.__getattribute__(self, attribute)
 
     return type(base.__name__, (base,), {"__getattribute__": read})
+
+
+@contextmanager
+def _observe_globals(looks: list[str]) -> Iterator[None]:
+    """Notice looks at what hooks put into ``flask.g``, such as the user."""
+    values: Any = g._get_current_object()
+    kind = type(values)
+    if issubclass(kind, _ObservedGlobals):  # the function around this one notices the same
+        before = values.__dict__["_om_looks"]
+        values.__dict__["_om_looks"] = [*before, looks]
+    else:
+        before = None
+        values.__dict__["_om_names"] = frozenset(values.__dict__)
+        values.__dict__["_om_looks"] = [looks]
+        object.__setattr__(values, "__class__", _noticing_globals(kind))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if before is not None:
+            values.__dict__["_om_looks"] = before
+        else:
+            object.__setattr__(values, "__class__", kind)
+            del values.__dict__["_om_names"], values.__dict__["_om_looks"]
+
+
+class _ObservedGlobals:
+    """Notices looks at attributes that were there before the function began."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_om_") and name != "__dict__":
+            _notice_global(self, name)
+        return super().__getattribute__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        _notice_global(self, name)
+        return self.__dict__.get(name, default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        _notice_global(self, name)
+        return self.__dict__.pop(name, *default)
+
+    def __contains__(self, name: object) -> bool:
+        _notice_global(self, name)
+        return name in self.__dict__ and not str(name).startswith("_om_")
+
+    def __iter__(self) -> Iterator[str]:
+        names = [name for name in self.__dict__ if not name.startswith("_om_")]
+        for name in names:
+            _notice_global(self, name)
+        return iter(names)
+
+
+def _notice_global(values: Any, name: object) -> None:
+    state = object.__getattribute__(values, "__dict__")
+    if name not in state.get("_om_names", ()) or _is_resource(state.get(name)):
+        return
+    for looks in state["_om_looks"]:
+        looks.append(f"g.{name}")
+
+
+def _is_resource(value: object) -> bool:
+    """Whether a value is what a function works with, such as a connection, and no data."""
+    return any(callable(getattr(value, name, None)) for name in ("close", "execute", "cursor"))
+
+
+@functools.cache
+def _noticing_globals(base: Any) -> Any:
+    return type(base.__name__, (_ObservedGlobals, base), {})
 
 
 @contextmanager

@@ -7,12 +7,34 @@ rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+
 from ...core.inputs import KnownReader, Reader
 from ...core.observed import ObservedInputs
 
 
 def _has_no_identifier(inputs: ObservedInputs) -> bool:
     return inputs.brings("session:_id") is False
+
+
+def _is_opening(inputs: ObservedInputs) -> bool:
+    return inputs.opening
+
+
+def _makes_plain_error(variables: Mapping[str, Any]) -> bool:
+    """Whether werkzeug makes a response of an exception that does not read the request."""
+    kind = type(variables.get("app"))
+    return issubclass(kind, HTTPException) and all(
+        _find_definer(kind, name).startswith("werkzeug.")
+        for name in ("__call__", "get_response", "get_body", "get_headers", "get_description")
+    )
+
+
+def _find_definer(kind: type, name: str) -> str:
+    return next((one.__module__ for one in kind.__mro__ if name in vars(one)), "")
 
 
 def _brings_no_baggage(inputs: ObservedInputs) -> bool:
@@ -27,7 +49,7 @@ _TRACE = "OpenTelemetry records it in the trace, which no response shows"
 _REPORT = "Sentry sends it with a report, which no response shows"
 
 KNOWN_READERS: dict[Reader, KnownReader] = {
-    ("flask.sessions", "open_session"): KnownReader(_OPENED),
+    ("flask.sessions", "open_session"): KnownReader(_OPENED, applies=_is_opening),
     ("flask.sessions", "save_session"): KnownReader("Flask saves the session"),
     ("flask.sessions", "permanent"): KnownReader(
         "Flask saves the session", callers="flask.sessions"
@@ -48,6 +70,11 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
     ("werkzeug.wrappers.response", "_process_range_request"): KnownReader(
         "a response that is sent in part is not stored"
     ),
+    ("werkzeug.test", "run_wsgi_app"): KnownReader(
+        "werkzeug's own errors and redirects do not depend on the request",
+        callers="werkzeug.wrappers.response",
+        works_on=_makes_plain_error,
+    ),
     ("flask_login.utils", "_create_identifier"): KnownReader(
         "Flask-Login compares it with the identifier in the session, which has none",
         callers="flask_login",
@@ -65,7 +92,7 @@ KNOWN_READERS: dict[Reader, KnownReader] = {
         "Flask-Limiter counts by it; a response over the limit is not stored",
         callers="flask_limiter",
     ),
-    ("flask_session.base", "open_session"): KnownReader(_OPENED),
+    ("flask_session.base", "open_session"): KnownReader(_OPENED, applies=_is_opening),
     ("flask_session.base", "save_session"): KnownReader(_FLASK_SESSION),
     ("flask_session.base", "encode"): KnownReader(_FLASK_SESSION),
     ("flask_session.cachelib.cachelib", "_upsert_session"): KnownReader(_FLASK_SESSION),

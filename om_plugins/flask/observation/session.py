@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterator
+from copy import copy, deepcopy
 from typing import Any
 
 from flask.sessions import SecureCookieSessionInterface
@@ -15,6 +16,7 @@ from ...core.observed import ObservedInputs
 INPUTS = "_om_inputs"
 """The attribute of an observed object that says where to note looks."""
 _SAME = "_om_same"
+_EARLY = "_om_early"
 
 
 class ObservedMapping(dict[str, Any]):
@@ -92,13 +94,23 @@ class ObservedMapping(dict[str, Any]):
         return super().copy()
 
     def __copy__(self) -> Any:
-        return self.copy()
+        return copy(self._om_twin())
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self.copy()
+        return deepcopy(self._om_twin(), memo)
 
-    def __reduce_ex__(self, protocol: object) -> Any:
-        return dict, (dict(self.items()),)
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._om_twin().__reduce_ex__(protocol)
+
+    def _om_twin(self) -> Any:
+        """Return the same dictionary as an object of the class that is observed."""
+        self._om_note(None)
+        kind: Any = next(one for one in type(self).__mro__ if not issubclass(one, ObservedMapping))
+        twin = kind.__new__(kind)
+        dict.update(twin, dict.items(self))
+        own = {name: value for name, value in self.__dict__.items() if name[:4] != "_om_"}
+        twin.__dict__.update(own)
+        return twin
 
 
 _SAVING = SecureCookieSessionInterface.save_session.__code__
@@ -124,8 +136,11 @@ class _ObservedSession(ObservedMapping):
         state = self.__dict__
         inputs = state.get(INPUTS)
         if inputs is not None:
-            inputs.take_back("session")
+            if "session" in inputs.handed_out and not _is_flask_saving():
+                inputs.take_back("session")
             inputs.note(name)
+        elif not _is_opening():
+            state.setdefault(_EARLY, set()).add(name)
 
     def _om_change(self) -> None:
         state = self.__dict__
@@ -158,6 +173,9 @@ class _ObservedSession(ObservedMapping):
         if sys._getframe(1).f_code is not _SAVING:
             self._om_note_input("session?")
         return dict.__len__(self) > 0
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return dict, (dict(self.items()),)
 
     # Set by the dictionary's own methods, and by code that changed a value inside of the session.
     @property
@@ -235,6 +253,23 @@ def _is_same(session: Any, key: str, value: Any) -> bool:
         return False
 
 
+def _is_flask_saving() -> bool:
+    """Whether Flask itself looks at the session, to save it."""
+    return _find_looking_module() == "flask.sessions"
+
+
+def _is_opening() -> bool:
+    """Whether a session interface that is known looks at the session, to open it."""
+    return _find_looking_module().startswith(("flask.", "flask_session."))
+
+
+def _find_looking_module() -> str:
+    frame: Any = sys._getframe(3)
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "_collections_abc"):
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
+
+
 def _is_bare_access(frame: Any) -> bool:
     """Whether code gets the session itself, of which no further look needs to be seen.
 
@@ -263,6 +298,42 @@ def _observe_attribute(name: str) -> property:
 _NO_ATTRIBUTES: frozenset[str] = frozenset()
 
 
+_KNOWN_CLASSES = frozenset(
+    {"flask", "werkzeug", "flask_session", "builtins", "collections", "typing", "abc"}
+)
+"""Packages whose classes of sessions look at their keys by the methods of a dictionary."""
+
+
+def _is_own_member(name: str) -> bool:
+    """Whether a member that an application's class of sessions adds may look at keys unseen."""
+    known = name in _OF_EVERY_SESSION or name in vars(ObservedMapping)
+    return name == "__getattr__" or not (known or name.startswith("__") or hasattr(dict, name))
+
+
+def _observe_member(base: Any, name: str) -> property:
+    """Return a property that notes a look at the whole session when code uses a member."""
+
+    def read(self: _ObservedSession) -> Any:
+        self._om_note(None)
+        return getattr(super(_find_observed(type(self)), self), name)
+
+    def write(self: _ObservedSession, value: Any) -> None:
+        self._om_change()
+        for kind in base.__mro__:
+            found = vars(kind).get(name)
+            if hasattr(found, "__set__"):
+                found.__set__(self, value)
+                return
+        self.__dict__[name] = value
+
+    return property(read, write)
+
+
+def _find_observed(kind: Any) -> Any:
+    """Return the class that observes, which may have subclasses."""
+    return next(one for one in kind.__mro__ if "_om_observes" in vars(one))
+
+
 @functools.cache
 def make_observed(base: Any, attributes: frozenset[str] = _NO_ATTRIBUTES) -> Any:
     """Return the observed form of a class of sessions.
@@ -274,6 +345,11 @@ def make_observed(base: Any, attributes: frozenset[str] = _NO_ATTRIBUTES) -> Any
     if issubclass(base, _ObservedSession):
         return base
     namespace = {name: _observe_attribute(name) for name in attributes}
+    for kind in base.__mro__:
+        if kind.__module__.partition(".")[0] not in _KNOWN_CLASSES:
+            members = [name for name in vars(kind) if _is_own_member(name)]
+            namespace |= {name: _observe_member(base, name) for name in members}
+    namespace["_om_observes"] = True  # type: ignore[assignment]
     return type(base.__name__, (_ObservedSession, base), namespace)
 
 
@@ -282,6 +358,20 @@ def find_session(context: Any) -> Any:
     # Flask >= 3.1.3 counts reading context.session as access, so read what it is kept in
     found = context.__dict__.get("_session")
     return found if found is not None else context.__dict__.get("session")
+
+
+@functools.cache
+def _reads_as_dict(base: Any) -> bool:
+    """Whether ``dict(session)`` gives what its methods give.
+
+    It reads the dictionary itself unless a class has its own ``__iter__``, as the observed ones
+    have. A class that opens its values in ``__getitem__`` would be saved with open values.
+    """
+    return not any(
+        kind.__module__.partition(".")[0] not in _KNOWN_CLASSES
+        and not vars(kind).keys().isdisjoint(("__getitem__", "__iter__", "keys"))
+        for kind in base.__mro__
+    )
 
 
 def observe_session(session: Any, inputs: ObservedInputs) -> None:
@@ -299,14 +389,33 @@ def observe_session(session: Any, inputs: ObservedInputs) -> None:
                 before.count("session")
                 inputs.count("session")
         else:
+            if not _reads_as_dict(type(session)):  # type: ignore[arg-type]
+                raise TypeError
             own = frozenset(read_own_attributes(session))
             session.__class__ = make_observed(type(session), own)  # type: ignore[arg-type]
         values[INPUTS] = inputs
-    except (TypeError, AttributeError):  # not a dict, or of a class with a layout of its own
+        for name in values.pop(_EARLY, ()):  # a session interface of the application read it
+            inputs.count(name)
+    except Exception:  # noqa: BLE001 - not a dict, or of a class that cannot be changed
         inputs.count("session")
         return
     if values.get("modified") is True:
         inputs.session_changed = True
+
+
+def find_observed_class(base: Any) -> Any:
+    """Return the observed form of a class of sessions; ``None`` when it cannot be observed."""
+    if not _reads_as_dict(base):
+        return None
+    try:
+        return make_observed(base)
+    except Exception:  # noqa: BLE001 - whatever the class does when it gets a subclass
+        return None
+
+
+def is_observed(session: Any) -> bool:
+    """Whether looks at a session are seen since it was made."""
+    return isinstance(session, _ObservedSession)
 
 
 def check_session(session: Any, inputs: ObservedInputs) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask, current_app, render_template_string, request, session, url_for
+from flask import Flask, current_app, g, render_template_string, request, session, url_for
 
 from om_plugins import OpenManager
 from om_plugins.flask.observation.fetch import run_observed
@@ -36,6 +36,38 @@ LOOKS = {
     "template request": lambda: render_template_string("{{ request.path }}"),
     "template session": lambda: render_template_string("{{ session.user }}"),
 }
+
+
+def test_what_a_hook_put_into_g_is_a_look_but_no_connection(app):
+    class Connection:
+        def execute(self, text):
+            return text
+
+    with app.test_request_context("/page"):
+        g.user, g.db = "ann", Connection()
+        for look in (
+            lambda: g.user,
+            lambda: g.get("user"),
+            lambda: "user" in g,
+            lambda: list(g),
+            lambda: getattr(g, "user", None),
+        ):
+            assert run_observed(look)[1] == "g.user"
+        assert run_observed(lambda: g.db.execute("x")) == ("x", "")
+        assert run_observed(lambda: "db" in g) == (True, "")
+        assert run_observed(lambda: g.get("other")) == (None, "")
+
+        def own():
+            g.found = 1
+            return g.found
+
+        assert run_observed(own) == (1, "")
+        assert sorted(g) == ["db", "found", "user"]
+        assert type(g._get_current_object()).__name__ == "_AppCtxGlobals"
+        outer = run_observed(lambda: run_observed(lambda: g.user))
+        assert outer == (("ann", "g.user"), "g.user")
+
+
 NO_LOOKS = {
     "nothing": lambda: 1,
     "the app": lambda: current_app.name,
