@@ -242,6 +242,26 @@ class LastGoodCopies:
                         return self._render(found, environ, state)
         return None
 
+    def withdraw(self, key: Key, environ: WSGIEnvironment) -> None:
+        """Remove the copies that would answer a request, because access to the page was withdrawn.
+
+        Args:
+            key: of the request, read before the application was called.
+            environ: the environ that the application got.
+        """
+        reader = self._read_inputs(key, environ, state_of(environ))
+        if reader is None:
+            return
+        idents = {one.identify(environ, reader, self.rules) for one in self._read_sets(key)}
+        names = [_name_copy(key, ident) for ident in idents if ident is not None]
+
+        def remove() -> None:
+            for name in names:
+                self.cache.remove(name)
+
+        if names:
+            self.scheduler.submit(remove, name="fallback-copy")
+
     def _read_inputs(
         self, key: Key, environ: WSGIEnvironment, state: RequestState
     ) -> InputReader | None:

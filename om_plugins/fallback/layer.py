@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("om_plugins")
 
 Headers = list[tuple[str, str]]
+_WITHDRAWN = frozenset({"401", "403", "404", "410", "451", "301", "302", "303", "307", "308"})
+"""After one of these, an older copy of the page must not come back."""
 Note = Callable[["WSGIEnvironment", str, Exception], None]
 """Called with the environ, the path of the fallback and the app's error."""
 
@@ -207,6 +209,10 @@ class _GuardedRequest:
                 key = self._read_key(guard.copies)
                 if key is not None:
                     self.copying = guard.copies.begin(key, self.saw, self._environ, headers)
+            elif guard.copies is not None and code in _WITHDRAWN:
+                key = self._read_key(guard.copies)
+                if key is not None:
+                    guard.copies.withdraw(key, self._environ)
         self.started = True
         self._write = self._start_response(status, headers)
         return self.write

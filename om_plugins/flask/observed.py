@@ -147,7 +147,7 @@ def _make_plain(base: Any) -> Any:
 def _observed_multi_dict(base: Any) -> type:
     namespace: dict[str, Any] = {
         "__new__": _make_plain(base),
-        "fromkeys": lambda *args: base.fromkeys(*args),
+        "fromkeys": base.fromkeys,
     }
     if base.__hash__ is not None:
         namespace["__hash__"] = base.__hash__  # goes through items()

@@ -243,3 +243,32 @@ def test_a_page_kept_in_front_survives_an_outage_that_the_fallback_covers(failur
         )
     assert len(runs) >= 2
     assert om.http_cache.stats().entries == 1
+
+
+@pytest.mark.parametrize("answer", [("", 403), ("", 404), ("", 410), flask.redirect("/login")])
+def test_a_page_that_was_withdrawn_does_not_come_back_in_an_outage(answer):
+    app = flask.Flask("withdrawn")
+    app.config.update(
+        TESTING=True, PROPAGATE_EXCEPTIONS=False, SECRET_KEY="k", OM_FALLBACK={"/": ["stale"]}
+    )
+    app.logger.disabled = True
+    OpenManager(app)
+    now = {"/a": "open", "/b": "open"}
+
+    @app.get("/<name>")
+    def page(name):
+        match now[f"/{name}"]:
+            case "open":
+                return f"the page {name}"
+            case "withdrawn":
+                return answer
+        raise KeyError(name)
+
+    client = app.test_client()
+    for path in now:
+        client.get(path, buffered=True)
+    now["/a"] = "withdrawn"
+    client.get("/a", buffered=True)
+    now.update({"/a": "broken", "/b": "broken"})
+    assert client.get("/a", buffered=True).status_code == 503
+    assert client.get("/b", buffered=True).text == "the page b"
