@@ -160,7 +160,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "policies/access.py",
         'if site in ("same-origin", "none"):',
         'if site in ("same-origin", "same-site", "none"):',
-        "tests/core/test_access.py",
+        "tests/policies/test_access.py",
     ),
     Mutant(
         "core/body.py",
