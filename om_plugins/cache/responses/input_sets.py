@@ -78,7 +78,7 @@ class InputSets:
         self._lock = threading.Lock()
 
     def read(self, address: tuple[object, ...], scope: Scope) -> tuple[Names, ...]:
-        """Return the sets of an address that this process knows."""
+        """Return the sets of an address that this process knows; none for one of no names."""
         return self._sets.get((address, encode_scope(scope)), ())
 
     def load(self, address: tuple[object, ...], scope: Scope, store: SharedStore) -> bool:
@@ -110,6 +110,8 @@ class InputSets:
             now: Unix time.
         """
         known = address, encode_scope(scope)
+        if not names and known not in self._sets:
+            return  # most pages look at nobody, which is tried where no set is known
         if self._add(known, (names,)) and store is not None:
             self.load(address, scope, store)  # what another worker added meanwhile stays
             body = encode([list(one) for one in self._sets.get(known, (names,))])

@@ -29,6 +29,7 @@ from .input_sets import InputSets, Names, find_coarsest
 if TYPE_CHECKING:
     from ..refresh import ProcessCache
 
+_NOBODY: tuple[Names, ...] = ((),)
 MakeRefresh: TypeAlias = Callable[[Any], Callable[[], Any]]
 
 _VIEW_SHARE = 20
@@ -138,8 +139,8 @@ class KeptResponses:
     variants: int
     _sets: InputSets = field(init=False, default_factory=InputSets)
     _lock: threading.Lock = field(init=False)
-    _addresses: dict[Ident, OrderedDict[Ident, str]] = field(init=False, default_factory=dict)
-    _views: dict[str, OrderedDict[Ident, Ident]] = field(init=False, default_factory=dict)
+    _addresses: dict[Ident, OrderedDict[Ident, None]] = field(init=False, default_factory=dict)
+    _views: dict[str, OrderedDict[Ident, Ident | None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.after_fork()
@@ -163,7 +164,7 @@ class KeptResponses:
         """
         here = self.here()
         around = here.tracking.current()
-        for names in self._sets.read(query.address, query.scope):
+        for names in self._sets.read(query.address, query.scope) or _NOBODY:
             stored = query.select(names)
             if stored is None:
                 continue
@@ -269,19 +270,21 @@ class KeptResponses:
         address = identify(query.address, query.scope)
         gone: list[Ident] = []
         with self._lock:
-            of_address = self._addresses.setdefault(address, OrderedDict())
             of_view = self._views.setdefault(query.view, OrderedDict())
-            for table, value in ((of_address, query.view), (of_view, address)):
-                table[ident] = value  # type: ignore[assignment]
-                table.move_to_end(ident)
-            if len(of_address) > self.variants:
-                gone.append(next(iter(of_address)))
-            elif len(of_view) > self.variants * _VIEW_SHARE:
+            of_view[ident] = address if stored.names else None
+            of_view.move_to_end(ident)
+            if stored.names:  # one that looked at nobody is the only one of its address
+                of_address = self._addresses.setdefault(address, OrderedDict())
+                of_address[ident] = None
+                of_address.move_to_end(ident)
+                if len(of_address) > self.variants:
+                    gone.append(next(iter(of_address)))
+            if len(of_view) > self.variants * _VIEW_SHARE:
                 gone.append(next(iter(of_view)))
             for one in gone:
-                other = of_view.pop(one, address)
-                responses = self._addresses.get(other)
-                if responses is not None:
+                other = of_view.pop(one, None)
+                responses = None if other is None else self._addresses.get(other)
+                if other is not None and responses is not None:
                     responses.pop(one, None)
                     if not responses:
                         del self._addresses[other]

@@ -43,10 +43,13 @@ def test_a_known_set_is_kept_once():
     assert sets.read(PAGE, "") == (("b",), ("a",))
 
 
-def test_no_names_are_a_set():
+def test_no_names_are_a_set_beside_others_alone():
     sets = InputSets()
     sets.add(PAGE, "", (), None, 0.0)
-    assert sets.read(PAGE, "") == ((),)
+    assert sets.read(PAGE, "") == ()  # who knows no set tries no names
+    sets.add(PAGE, "", ("cookie:a",), None, 0.0)
+    sets.add(PAGE, "", (), None, 0.0)
+    assert sets.read(PAGE, "") == ((), ("cookie:a",))
 
 
 def test_addresses_and_scopes_have_sets_of_their_own():
