@@ -44,7 +44,8 @@ _DETAILS = {
 
 # What is stored of a response: status, headers, the pieces of the body between nonces, the Unix
 # time at which it was made, the hashes of the inline scripts and styles that the policy of the page
-# lists, and its inputs: names, digest, and names of those that known readers looked at.
+# lists, and its inputs: names, digest, names of those that known readers looked at; and of what is
+# always in the key: the variables that say who the client is, and the parameters of the query.
 _Stored: TypeAlias = list[Any]
 
 
@@ -111,7 +112,8 @@ def answer_shared(
     for name in rules.vary:
         response.vary.add(name)
     # with a list of parameters, the whole query is in the key of the layer in front
-    intent.allow(rules.tags, query=rules.query is not False, control=ours)
+    query, streamed = rules.query is not False, response.is_streamed
+    intent.allow(rules.tags, query=query, control=ours, streamed=streamed)
     return response
 
 
@@ -208,7 +210,7 @@ class ViewLookup:
         if response.status_code >= 400 and not negative:
             self.error_freshness = read_freshness(response, at)
         hashes = list(self.state.hashes or ())
-        inputs = [list(stored.names), stored.digest, list(stored.known)]
+        inputs = [list(stored.names), stored.digest, list(stored.known), [], []]
         self.value = [response.status_code, headers, pieces, at, hashes, inputs]
         return self._finish_headers(response, at)
 
@@ -278,9 +280,10 @@ class ViewLookup:
         """Return what is stored, with all inputs that anybody looked at until the end."""
         value = self.value
         assert value is not None  # noqa: S101 - for mypy: only what was made is stored
-        names, digest, _ = value[5]
+        names, digest, *_ = value[5]
         everything = {*self.inputs.counted, *self.inputs.known}
-        value[5] = [names, digest, sorted(everything.difference(names))]
+        known, identities = sorted(everything.difference(names)), sorted(self.inputs.identities)
+        value[5] = [names, digest, known, identities, list(self.inputs.parameters)]
         return value
 
     def _choose_times(self) -> ResponseQuery:
@@ -307,8 +310,12 @@ class ViewLookup:
 
     def build_response(self, stored: _Stored) -> AnyResponse:
         """Build a response from what is stored."""
-        status, headers, pieces, at, hashes, _ = stored
-        state = self.state
+        status, headers, pieces, at, hashes, (*_, identities, parameters) = stored
+        state, environ = self.state, plain_environ(request)
+        # what lies around this response depends on the same
+        for one in identities:
+            self.inputs.note_identity(one, brought=one in environ)
+        self.inputs.parameters |= frozenset(parameters)
         if state.plain is not None:
             state.plain = True  # the stored page may have tags without nonces
         body = pieces[0] if len(pieces) == 1 else state.nonce_for_page().encode().join(pieces)
@@ -440,7 +447,7 @@ def _split(response: AnyResponse, nonce: str) -> list[bytes]:
 
 
 def _read_inputs(stored: _Stored) -> StoredInputs:
-    names, digest, known = stored[5]
+    names, digest, known, *_ = stored[5]
     return StoredInputs(tuple(names), digest, tuple(known))
 
 

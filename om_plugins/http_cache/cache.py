@@ -242,9 +242,10 @@ class CacheIntent:
         tags: what it can be purged by.
         query: whether the query is part of its key.
         control: the ``Cache-Control`` that this package wrote; "" when the view wrote its own.
+        streamed: code runs while the body is sent, and may look at inputs then.
     """
 
-    __slots__ = ("allowed", "collapse", "control", "query", "refused", "tags")
+    __slots__ = ("allowed", "collapse", "control", "query", "refused", "streamed", "tags")
 
     def __init__(self, collapse: Callable[[], bool]) -> None:
         self.collapse = collapse
@@ -253,13 +254,22 @@ class CacheIntent:
         self.tags: tuple[str, ...] = ()
         self.query = True
         self.control = ""
+        self.streamed = False
 
-    def allow(self, tags: tuple[str, ...] = (), *, query: bool = True, control: str = "") -> None:
+    def allow(
+        self,
+        tags: tuple[str, ...] = (),
+        *,
+        query: bool = True,
+        control: str = "",
+        streamed: bool = False,
+    ) -> None:
         """Say that the response is meant for everybody."""
         self.allowed = True
         self.tags = tags
         self.query = query
         self.control = control
+        self.streamed = streamed
 
     def refuse(self, reason: str) -> None:
         """Say that the response is meant for this client only. The first reason counts."""

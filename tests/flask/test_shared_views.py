@@ -345,3 +345,35 @@ def test_workers_share_pages_with_their_policies_and_nonces(tmp_path):
             seen |= page
     assert len(seen) == 4
     assert [site.runs for site in sites] == [1, 0]
+
+
+def test_a_streamed_page_is_public_only_when_it_is_known_what_its_body_looked_at(site):
+    def stream():
+        yield "for "
+        yield "everybody"
+
+    client = site.view(lambda number: stream())
+    told = [client.get("/page", buffered=True).headers["Cache-Control"] for _ in range(2)]
+    assert told[0] == "private, max-age=0"
+    assert told[1].startswith("public, max-age=0, s-maxage=")
+
+
+def test_a_page_is_private_when_a_kept_part_of_it_looked_at_who_the_client_is(site):
+    @site.om.cached()
+    def part():
+        return f"hello {request.remote_user}"
+
+    client = site.view(lambda number: part().get_data())
+    for _ in range(2):
+        assert client.get("/page").headers["Cache-Control"] == "private, max-age=0"
+    assert site.om.cache.stats().fresh == 1
+
+
+def test_a_page_without_its_query_is_not_kept_with_a_kept_part_that_looked_at_it(site):
+    @site.om.cached()
+    def part():
+        return f"page {request.args.get('page', 1)}"
+
+    client = site.view(lambda number: part().get_data(), shared=False, query=False)
+    assert [client.get("/page?page=2").text for _ in range(2)] == ["page 2"] * 2
+    assert client.get("/page").text == "page 1"

@@ -216,7 +216,8 @@ class ResponseJudge:
 
         Args:
             headers: of the response.
-            sent: they are this client's own, which may have a cookie that is not stored.
+            sent: they are this client's own, which may have a cookie that is not stored. They leave
+                before a streamed body has looked at anything.
         """
         inputs = self._inputs
         if inputs is None:
@@ -233,7 +234,7 @@ class ResponseJudge:
             personal=bool(inputs.refused)
             or inputs.session_changed
             or inputs.identified
-            or (sent and self._renews),
+            or (sent and (self._renews or self._intent.streamed)),
             ours=self._intent.control,
             fields=inputs.list_vary(),
         )
