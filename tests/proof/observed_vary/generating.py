@@ -109,8 +109,9 @@ class Generator:
         elif rng.random() < 0.12:
             view["streamed"] = self._draw_steps(ways, 2, changes=False)
         steps = self._draw_steps(ways, 3, ends=not quiet, answers=True)
-        if not quiet and rng.random() < 0.1:
-            steps += (Since(rng.randint(2, 3), self._draw_steps(ways, 2, ends=True)),)
+        if not quiet and rng.random() < 0.2:
+            later = (self._draw_look(ways), *self._draw_steps(ways, 1, ends=True))
+            steps += (Since(rng.randint(2, 3), later),)
         return View(kind, steps, query, blueprint=blueprint, **view)
 
     # --- steps ----------------------------------------------------------------------------------
@@ -190,8 +191,10 @@ class Generator:
             elif drawn < (0.12 if fallback else 0.09):
                 broken = not broken
                 events.append(Break(broken))
-            elif asked and rng.random() < 0.35:
-                events.append(replace(rng.choice(asked), visitor=rng.choice(crowd)))
+            elif asked and rng.random() < (0.7 if until > 0 else 0.35):
+                before = rng.choice(asked)
+                body = before.body and rng.choice(("body", "text"))
+                events.append(replace(before, visitor=rng.choice(crowd), body=body))
             else:
                 asked.append(Ask(
                     rng.choice(crowd),

@@ -306,8 +306,9 @@ def judge(case: Case, number: int, side: JudgeSide) -> Page:
     """Compute what the answer to a request for the view of a number must be."""
     view = case.views[number]
     before: list[str] = []
-    headers = {}
+    headers: dict[str, str] = {}
     status = 200
+    streamed: Steps = ()
     hooks = [one for one in case.hooks if view.blueprint or not one.blueprint]
 
     def at(name: str) -> Iterator[Hook]:
@@ -336,22 +337,20 @@ def judge(case: Case, number: int, side: JudgeSide) -> Page:
                     run(hook.steps, side, extra)
                 texts = [str(side.look(one)) + ";" for one in view.template]
                 seen.append("".join(texts) + "|".join(extra))
-            if view.streamed is not None:
-                run(view.streamed, side, seen)
-        body = "|".join(seen)
+            streamed = view.streamed or ()
         headers["X-Above"] = "|".join(above)
     except Answered:
-        body = "early|" + "|".join(before)
+        seen = ["early|" + "|".join(before)]
     except Aborted as error:
         status = error.status
-        run(case.errors, side, handled := [f"error {status}"])
-        body = "|".join(handled)
+        run(case.errors, side, seen := [f"error {status}"])
     # Flask calls them the other way round, and those of the blueprint first
     after: list[str] = []
     for hook in reversed([*at("after")]):
         run(hook.steps, side, after)
     headers["X-After"] = "|".join(after)
-    return Page(status, body, headers, side.cookies, side.visit.session)
+    run(streamed, side, seen)
+    return Page(status, "|".join(seen), headers, side.cookies, side.visit.session)
 
 
 # --- shrinking ----------------------------------------------------------------------------------
