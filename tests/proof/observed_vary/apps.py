@@ -60,9 +60,9 @@ class World:
         return found
 
     @property
-    def fresh(self) -> dict[str, str]:
-        """The new values that the last request itself got for keys of the session."""
-        found: dict[str, str] = self.app.config["FRESH"]
+    def fresh(self) -> dict[str, list[str]]:
+        """The new values that the last request itself got for keys of the session, in order."""
+        found: dict[str, list[str]] = self.app.config["FRESH"]
         return found
 
     def change_data(self) -> None:
@@ -87,7 +87,7 @@ class _AppSide:
         if value == "fresh":
             value = f"fresh {next(_fresh)}"
             if FOREGROUND in request.__dict__["environ"]:
-                flask.current_app.config["FRESH"][name] = value
+                flask.current_app.config["FRESH"].setdefault(name, []).append(value)
         session[name] = value
 
     def forget(self, name: str) -> None:

@@ -6,7 +6,7 @@ A program is plain data. :func:`run` interprets its steps, either in a request o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -252,15 +252,15 @@ class JudgeSide:
 
     Args:
         visit: what it brings.
-        fresh: the new values that it got for keys of the session.
+        fresh: the new values that it got for keys of the session, in order.
         version: of the data that its answer shows.
     """
 
-    def __init__(self, visit: Visit, fresh: Mapping[str, str], version: int) -> None:
+    def __init__(self, visit: Visit, fresh: Mapping[str, Sequence[str]], version: int) -> None:
         self.visit = visit
         self._version = version
         self.cookies: dict[str, str] = {}
-        self._fresh = fresh
+        self._fresh = {name: iter(values) for name, values in fresh.items()}
 
     def look(self, look: Look) -> object:
         return WAYS[look.way].judge(self.visit, look.name)
@@ -270,7 +270,7 @@ class JudgeSide:
 
     def keep(self, name: str, value: str) -> None:
         if value == "fresh":
-            value = self._fresh.get(name, "a new value")
+            value = next(self._fresh.get(name, iter(())), "a new value")
         self.visit.session[name] = value
 
     def forget(self, name: str) -> None:
