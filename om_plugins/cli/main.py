@@ -21,10 +21,11 @@ from ..console.doctor import examine
 from ..csp.feature import CspKeys
 from ..errors import PluginError
 from ..features import shipped
-from ..flask.app_state import KEY, AppEntry
+from ..flask.app_state import KEY
 from ..headers.feature import HeaderKeys
 from ..plugins.command_output import as_json_option, plain, print_json, print_table
 from ..plugins.kit import Finding, Kit
+from ..wsgi import find_replaced
 from .output import mask_secrets
 
 if TYPE_CHECKING:
@@ -225,11 +226,14 @@ def _find_proxy_fixes(app: Flask) -> tuple[bool, bool]:
     inner = outer = passed = False
     layer: object = app.wsgi_app
     for _ in range(50):
-        if isinstance(layer, ProxyFix):
+        within: object = find_replaced(layer)
+        if within is not None:
+            passed = True
+        elif isinstance(layer, ProxyFix):
             inner, outer = inner or passed, outer or not passed
-        passed = passed or isinstance(layer, AppEntry)
-        names = ("_wsgi_app", "wsgi_app", "app")
-        within = next((vars(layer)[n] for n in names if n in getattr(layer, "__dict__", ())), None)
+        if within is None:
+            held = getattr(layer, "__dict__", {})
+            within = next((held[name] for name in ("wsgi_app", "app") if name in held), None)
         if within is None or within is app:
             break
         layer = within

@@ -32,7 +32,7 @@ from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
 from ..settings.general import GeneralKeys
 from ..types import EngineSpec
-from ..wsgi import OpenManagerMiddleware
+from ..wsgi import LayeredApp, TransparentApp, redirect
 from .current import current_environ, current_state
 from .decorators import DecoratedViews, read_https_wish
 from .inner_middleware import find_unknown_middleware
@@ -51,7 +51,7 @@ logger = logging.getLogger("om_plugins")
 
 
 class AppEntry:
-    """The ``wsgi_app`` of an app.
+    """Answers the requests of an app until its parts are ready for the first one.
 
     It builds the parts again when settings were changed before the first request.
 
@@ -62,6 +62,9 @@ class AppEntry:
         declared: what decorators declared, by the feature's name. It may grow until the first
             request.
         decorated: the views that the ``OpenManager`` decorated.
+
+    Attributes:
+        wsgi_app: takes the place of the app's ``wsgi_app``.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class AppEntry:
         self._decorated = decorated
         self._app = app
         self._wsgi_app = app.wsgi_app
+        self.wsgi_app = FlaskEntry(self._wsgi_app, self)
         self._seen: dict[str, object] = {}
-        self._middleware: OpenManagerMiddleware | None = None
+        self._ready: LayeredApp | None = None
         self.after_fork()
         renew_after_fork(self)
 
@@ -143,22 +147,22 @@ class AppEntry:
         self._composed = self._compose(runtime)
         return runtime
 
-    def _compose(self, runtime: Runtime) -> OpenManagerMiddleware:
+    def _compose(self, runtime: Runtime) -> LayeredApp:
         self._composed_with = self._count_declared()
-        return OpenManagerMiddleware(self._wsgi_app, runtime=runtime)
+        return LayeredApp(self._wsgi_app, runtime)
 
     def _count_declared(self) -> dict[str, int]:
         return {name: len(declared) for name, declared in self._declared.items()}
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        middleware = self._middleware or self._prepare_first_request()
-        return middleware(environ, start_response)
+    def answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer the first request; the layers answer those that come later."""
+        return self._prepare_first_request().answer(environ, start_response)
 
-    def _prepare_first_request(self) -> OpenManagerMiddleware:
+    def _prepare_first_request(self) -> LayeredApp:
         with self._lock:  # the first requests may come at once
-            return self._middleware or self._prepare_late()
+            return self._ready or self._prepare_late()
 
-    def _prepare_late(self) -> OpenManagerMiddleware:
+    def _prepare_late(self) -> LayeredApp:
         now = _read_relevant(self._app.config)
         if now != self._seen:
             changed = sorted(
@@ -178,7 +182,7 @@ class AppEntry:
         self._prepare(observe=True)
         return app
 
-    def _prepare(self, *, observe: bool = False) -> OpenManagerMiddleware:
+    def _prepare(self, *, observe: bool = False) -> LayeredApp:
         runtime = runtime_of(self._app)
         if self._count_declared() != self._composed_with:  # views were decorated after init_app
             self._composed = self._compose(runtime)
@@ -190,8 +194,20 @@ class AppEntry:
             observe_requests(self._app, rules, in_front=in_front)
         before_first_request(self._app)
         self._decorated.warn(self._app)
-        self._middleware = self._composed
-        return self._middleware
+        self._ready = self._composed
+        redirect(self.wsgi_app, self._ready)
+        return self._ready
+
+
+class FlaskEntry(TransparentApp):
+    """The ``wsgi_app`` of an app."""
+
+    __slots__ = ("_om_entry",)
+    _om_entry: AppEntry
+
+    def __init__(self, replaced: WSGIApplication, entry: AppEntry) -> None:
+        super().__init__(replaced, entry)
+        object.__setattr__(self, "_om_entry", entry)  # which signals refer to weakly
 
 
 def _isolate(entry: weakref.ref[AppEntry]) -> WSGIApplication:

@@ -79,7 +79,7 @@ class OpenManager(CurrentParts):
             decorated=self._decorated,
         )
         app.extensions[KEY] = entry.build()
-        app.wsgi_app = entry  # type: ignore[method-assign]
+        app.wsgi_app = entry.wsgi_app  # type: ignore[method-assign]
         self._apps.add(app)
         prepare_templates(app, lambda: runtime_of(app))
         # a weak reference: the entry lives as long as the app, and must not keep it alive

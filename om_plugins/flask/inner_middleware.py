@@ -11,6 +11,8 @@ from types import FunctionType, MethodType
 
 from flask import Flask
 
+from ..wsgi import find_replaced
+
 HARMLESS = frozenset(
     {
         "werkzeug.middleware.proxy_fix:ProxyFix",
@@ -48,9 +50,10 @@ def find_unknown_middleware(app: Flask, wsgi_app: object, named: Collection[str]
 
 
 def _is_of_flask(app: Flask, found: object) -> bool:
-    return (
-        isinstance(found, MethodType) and found.__self__ is app and found.__func__ is Flask.wsgi_app
-    )
+    # by its type: a middleware of this package says that it is of the class that it replaced
+    if type(found) is not MethodType:
+        return False
+    return found.__self__ is app and found.__func__ is Flask.wsgi_app
 
 
 def _may_be_inner(app: Flask, found: object, seen: set[int]) -> bool:
@@ -75,6 +78,7 @@ def _list_held(found: object) -> Iterator[object]:
 
 
 def _name(found: object) -> str:
-    named = found if hasattr(found, "__qualname__") else type(found)
+    ours = find_replaced(found) is not None
+    named = type(found) if ours or not hasattr(found, "__qualname__") else found
     outer = str(named.__qualname__).partition(".<locals>")[0]
     return f"{named.__module__}:{outer}"

@@ -11,6 +11,7 @@ from werkzeug.test import Client
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.http_cache.fast_path import FastPath
+from om_plugins.wsgi import find_source
 
 NONCE = re.compile(r"\b[0-9a-f]{32}\b")
 PAGE = "<!doctype html><script>one()</script><p>{{ number }}</p><style>p{}</style>"
@@ -61,7 +62,7 @@ class Site:
         self.client = app.test_client()
         self.get(path="/page")
         self.get(path="/page")
-        self.fast_path = app.wsgi_app._middleware._layers
+        self.fast_path = find_source(app.wsgi_app).layers
         assert isinstance(self.fast_path, FastPath)
         self.passed = 0
         layers = self.fast_path._layers
@@ -255,7 +256,7 @@ def test_where_http_is_redirected_every_layer_is_asked():
     app.get("/page")(lambda: f"{request.scheme}")
     client = app.test_client()
     client.get("/page", base_url="https://localhost")
-    assert not isinstance(app.wsgi_app._middleware._layers, FastPath)
+    assert not isinstance(find_source(app.wsgi_app).layers, FastPath)
     assert client.get("/page").status_code in (301, 302, 307, 308)
 
 
