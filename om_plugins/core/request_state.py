@@ -293,12 +293,15 @@ def end(environ: WSGIEnvironment, state: RequestState) -> None:
             environ[KEY] = outer
 
 
-def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
+def state_of(
+    environ: WSGIEnvironment, owner: object = None, *, plain: bool | None = None
+) -> RequestState:
     """Return the state of a request.
 
     Args:
         environ: of the request.
         owner: the application that asks; ``None`` for code that belongs to none.
+        plain: of the state of a request that no layer of ours has seen.
 
     Returns:
         The state in ``environ``. When there is none, or when it belongs to another application, a
@@ -308,7 +311,7 @@ def state_of(environ: WSGIEnvironment, owner: object = None) -> RequestState:
     """
     found: RequestState | None = environ.get(KEY)
     if found is None:
-        found = environ[KEY] = RequestState(owner)
+        found = environ[KEY] = RequestState(owner, plain=plain)
         return found
     state: RequestState | None = found
     while state is not None:

@@ -39,8 +39,9 @@ class CspKeys(Table):
     csp_mode: str = _key(
         "adopt",
         choice("adopt", "enforce", "learn", "off"),
-        "`adopt` enforces only what breaks nothing and reports on the strict policy; `enforce` "
-        "enforces the strict policy; `learn` only reports; `off` sends none",
+        "`adopt` enforces nothing, and a share of the pages reports on the strict policy; "
+        "`enforce` enforces the strict policy; `learn` enforces nothing, and every page reports; "
+        "`off` sends none",
     )
     csp_preset: str = _key(
         "strict",
@@ -64,8 +65,8 @@ class CspKeys(Table):
     csp_api: dict[str, tuple[str, ...]] | None = _key(
         None,
         CSP,
-        "the policy of JSON, images and style sheets; when not set `default-src 'none'` and what "
-        "images need; none when empty",
+        "the policy of JSON, images and style sheets in mode `enforce`; when not set "
+        "`default-src 'none'` and what images need; none when empty",
     )
     csp_paths: dict[str, dict[str, Any]] = _key(
         {}, CSP_PATHS, "changes by path, as in `@om.csp(…)`; the longest pattern wins"
@@ -217,19 +218,19 @@ def _violations(kit: Kit) -> Card:
 _MODES: Mapping[str, tuple[Literal["ok", "warn"], str, str]] = {
     "enforce": ("ok", "The policy of OM_CSP_PRESET = '{preset}' is enforced.", ""),
     "adopt": (
-        "ok",
-        "Only what breaks nothing is enforced; browsers report on the strict policy.",
-        "When no more reports arrive, set OM_CSP_MODE = 'enforce'.",
+        "warn",
+        "No policy is enforced yet; a share of the pages reports on the strict policy.",
+        "Protection begins with OM_CSP_MODE = 'enforce': set it when no more reports arrive.",
     ),
     "learn": (
         "warn",
-        "No policy is enforced; browsers only report.",
-        "Set OM_CSP_MODE to 'adopt', then to 'enforce'.",
+        "No policy is enforced; every page reports on the strict policy.",
+        "Protection begins with OM_CSP_MODE = 'enforce': set it when no more reports arrive.",
     ),
     "off": (
         "warn",
         "No Content-Security-Policy is sent.",
-        "Set OM_CSP_MODE = 'adopt': it enforces only what breaks nothing.",
+        "Set OM_CSP_MODE = 'adopt': it enforces nothing and reports on the strict policy.",
     ),
 }
 

@@ -3,6 +3,13 @@
 A page may have several enforced and several report-only policies; a browser applies all of them.
 Presets, ``OM_CSP``, views and plugins change the first policy. The others are sent as they are
 written in the settings.
+
+Mode ``adopt``, the default, enforces only what cannot break a page that works today. No directive
+passes this test: ``object-src`` stops the site's own drawings and documents, ``base-uri`` a
+``<base>`` to another host, ``frame-ancestors`` pages that other sites show, and the policy of data
+what scripts write into a window that shows data. Therefore the mode only reports, and protection
+begins with ``enforce``. :data:`~om_plugins.headers.companions.DEFAULTS` applies the same test to
+the other headers.
 """
 
 from __future__ import annotations
@@ -23,8 +30,11 @@ from .policy import (
     read_policy_changes,
     replace_directives,
 )
-from .presets import API, BASELINE, FRAME_ANCESTORS, STRICT
+from .presets import API, FRAME_ANCESTORS, STRICT
 from .sources import HASHES_SOURCE, NONCE_SOURCE
+
+OBSERVING = frozenset({"adopt", "learn"})
+"""Modes that only report: what they enforce, the owner has asked for by name."""
 
 _OF_PAGES = (NONCE_SOURCE, HASHES_SOURCE)
 
@@ -38,13 +48,10 @@ class Sent:
     Attributes:
         policy: its directives.
         enforced: browsers enforce it; otherwise they only report on it.
-        asks: browsers may be asked for reports on it. The baseline never asks: it protects, and
-            stays one constant line.
     """
 
     policy: Policy
     enforced: bool
-    asks: bool = True
 
 
 class PolicyRules:
@@ -139,35 +146,28 @@ class PolicyRules:
         if mode == "off":
             return []
         strict = dict(self._base)
-        baseline = self._apply_own(BASELINE, only_present=True)
         if self.framing:
             framing = {"frame-ancestors": self.framing}
             strict = replace_directives(strict, framing, only_present=True)
-            baseline = replace_directives(baseline, framing)
         reported = list(self._report_also)
         for change in changes:
             strict = change.apply(strict)
-            baseline = change.apply(baseline, only_present=True)
             reported += change.reported
         for one in (self._extra, *extra):
-            strict, baseline = add_sources(strict, one), add_sources(baseline, one)
+            strict = add_sources(strict, one)
         enforcing = mode != "learn"
-        sent = [Sent(baseline, enforced=True, asks=False)] if mode == "adopt" else []
-        sent.append(Sent(strict, enforced=mode == "enforce"))
+        sent = [Sent(strict, enforced=mode not in OBSERVING)]
         sent += [Sent(one, enforced=enforcing) for one in self._enforce_also]
         sent += [Sent(one, enforced=False) for one in reported]
         return [one for one in sent if one.policy]
 
-    def api(self, changes: Sequence[Override] = (), *, drawing: bool = False) -> Policy:
+    def api(self, changes: Sequence[Override] = ()) -> Policy:
         """Return the policy of a response that is not a page; empty for none.
 
         Args:
             changes: of its path and its view, in order.
-            drawing: it is an SVG image or XML, which a browser may open as a document with scripts
-                of its own: mode ``adopt`` leaves it without a policy.
         """
-        mode = self._find_mode(changes)
-        if mode in ("off", "learn") or (drawing and mode == "adopt") or not self._api:
+        if self._find_mode(changes) != "enforce" or not self._api:
             return {}
         policy = self._api
         if self.framing:
@@ -182,9 +182,9 @@ class PolicyRules:
             for name, sources in policy.items()
         }
 
-    def _apply_own(self, policy: Mapping[str, tuple[str, ...]], **kept: bool) -> Policy:
+    def _apply_own(self, policy: Mapping[str, tuple[str, ...]]) -> Policy:
         """A shipped policy with the owner's changes."""
-        changed = replace_directives(dict(policy), self.own, **kept)
+        changed = replace_directives(dict(policy), self.own)
         return {name: value for name, value in changed.items() if name not in self._gone}
 
     def _find_mode(self, changes: Sequence[Override]) -> str:

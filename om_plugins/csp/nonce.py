@@ -40,7 +40,7 @@ def tag_nonce(state: RequestState) -> str | None:
     Returns:
         The nonce, or ``None``: leave the tag as it is. It is ``None`` only while nothing else has
         asked for the nonce, and when this response has no policy at all, or may stay plain and
-        nothing changed its policy.
+        its view asks for no policy that is always sent.
     """
     value = state.page_nonce
     if value is not None:
@@ -48,7 +48,11 @@ def tag_nonce(state: RequestState) -> str | None:
     overrides = state.overrides
     if overrides and any(one.exempt for one in overrides):
         return None
-    if state.plain is None or overrides or state.header_nonce is not None:
+    if (
+        state.plain is None
+        or state.header_nonce is not None
+        or (overrides and any(one.always_sent for one in overrides))
+    ):
         return state.nonce_for_page()
     state.plain = True
     return None

@@ -38,8 +38,8 @@ class Override:
         ConfigError: a directive or source is not allowed.
     """
 
-    __slots__ = ("_key", "exempt", "needs_nonces", "remove", "replace", "report_only", "reported",
-                 "update")  # fmt: skip
+    __slots__ = ("_key", "always_sent", "exempt", "needs_nonces", "remove", "replace",
+                 "report_only", "reported", "update")  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +66,12 @@ class Override:
             for name, value in self.update.items()
         }
         self.needs_nonces = any(map(needs_nonces, (added, self.replace, *self.reported)))
+        # in a mode that only reports, other responses get a policy only when they ask for reports
+        self.always_sent = self.report_only is False or any(
+            name in policy
+            for policy in (self.update, self.replace, *self.reported)
+            for name in ("report-uri", "report-to")
+        )
         self._key = (
             tuple(self.update.items()),
             tuple(self.replace.items()),
@@ -75,16 +81,11 @@ class Override:
             tuple(tuple(policy.items()) for policy in self.reported),
         )
 
-    def apply(self, policy: Policy, *, only_present: bool = False) -> Policy:
-        """Return ``policy`` with these changes.
-
-        Args:
-            policy: to change.
-            only_present: change only directives that ``policy`` has.
-        """
-        policy = replace_directives(policy, self.replace, only_present=only_present)
+    def apply(self, policy: Policy) -> Policy:
+        """Return ``policy`` with these changes."""
+        policy = replace_directives(policy, self.replace)
         policy = {name: value for name, value in policy.items() if name not in self.remove}
-        return add_sources(policy, self.update, set_missing=not only_present)
+        return add_sources(policy, self.update, set_missing=True)
 
     def as_data(self) -> dict[str, object]:
         """Return its arguments as JSON-like data that :meth:`from_data` reads."""

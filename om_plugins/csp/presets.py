@@ -62,29 +62,21 @@ API: Mapping[str, tuple[str, ...]] = {
 """For what is no page: data, pictures, style sheets. Should a browser ever take one for a document,
 nothing in it runs or is loaded."""
 
-BASELINE: Mapping[str, tuple[str, ...]] = {
-    "object-src": ("'none'",),
-    "base-uri": ("'self'",),
-    "frame-ancestors": ("'self'",),
-}
-"""What mode ``adopt`` enforces: no plug-ins, no foreign ``<base>``, no framing by other sites."""
-
 FRAME_ANCESTORS: Mapping[str, tuple[str, ...]] = {"DENY": ("'none'",), "SAMEORIGIN": ("'self'",)}
 """The ``frame-ancestors`` that say what ``X-Frame-Options`` says."""
 
-PAGE, DATA, DRAWING, OTHER, UNKNOWN = range(5)
-"""A page; data that never runs anything; an SVG image or XML, which may; what is left alone; not
-known."""
+PAGE, DATA, OTHER, UNKNOWN = range(4)
+"""A page; what is no page (data, images, style sheets); what is left alone; not known."""
 
 
 def content_kind(content_type: str) -> int:
     """Return which policy a response with this ``Content-Type`` may have at all: one of
-    :data:`PAGE`, :data:`DATA`, :data:`DRAWING` and :data:`OTHER`."""
+    :data:`PAGE`, :data:`DATA` and :data:`OTHER`."""
     essence = content_type.partition(";")[0].strip().lower()
     if essence in ("text/html", "application/xhtml+xml"):
         return PAGE
-    if essence in ("image/svg+xml", "application/xml", "text/xml"):
-        return DRAWING  # opened as documents, they run scripts
+    if essence in ("application/xml", "text/xml"):  # opened as documents, they run scripts
+        return DATA
     if essence in ("application/json", "text/css") or essence.endswith("+json"):
         return DATA
     return DATA if essence.startswith("image/") else OTHER

@@ -14,6 +14,7 @@ from ..core.request_state import state_of
 from ..csp.feature import CspKeys
 from ..csp.hashes import OWN, note_hash
 from ..csp.jinja.extension import install, salt_bytecode
+from ..csp.modes import OBSERVING
 from ..csp.nonce import tag_nonce
 from ..runtime import Runtime
 from .current import current_environ
@@ -46,6 +47,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
             environ=current_environ,
             owner=app,
             head=partial(_head, app, runtime, warned),
+            plain=partial(_stays_plain, runtime),
             automatic=nonces,
             hashes=_lists_hashes(runtime),
             attributes=keys.csp_hash_attributes,
@@ -101,7 +103,7 @@ def _head(
         )
     static = environ.get("SCRIPT_NAME", "") + keys.prefix + "/static/"
     # a policy that lists hashes also allows the site's own files
-    state = state_of(environ, app)
+    state = state_of(environ, app, plain=_stays_plain(runtime))
     own = _lists_hashes(runtime) and note_hash(state, OWN)
     value = None if own else tag_nonce(state)
     nonce = Markup() if value is None else Markup(' nonce="{}"').format(value)
@@ -110,6 +112,15 @@ def _head(
     watch = Markup(" data-om-watch") if runtime().host.debug else Markup()
     script = Markup('<script type="module" src="{}"{}{} data-om-live></script>')
     return Markup().join([*tags, script.format(static + "om.js", nonce, watch)])
+
+
+def _stays_plain(runtime: Callable[[], Runtime]) -> bool | None:
+    """Return ``False`` when mails and pages that are rendered for no response need no nonces.
+
+    Where the policy is only reported on, a response needs them to ask for reports, and there is
+    none that could.
+    """
+    return False if runtime().settings.of(CspKeys).csp_mode in OBSERVING else None
 
 
 def _lists_hashes(runtime: Callable[[], Runtime]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..csp.modes import OBSERVING
 from ..csp.presets import FRAME_ANCESTORS
 from ..errors import ConfigError, suggest
 from ..settings.kinds import FEATURES, HEADERS
@@ -25,7 +26,17 @@ DEFAULTS: Mapping[str, str] = {
     "Referrer-Policy": "strict-origin-when-cross-origin",
     "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
 }
-"""Headers that go with every response whose application set none."""
+"""Headers that go with every response whose application set none, except in the modes of
+:data:`~om_plugins.csp.modes.OBSERVING`, because each of them breaks a page that works today:
+
+- ``nosniff`` stops scripts and style sheets whose type is wrong, such as a script that a view
+  returns as text: Flask calls it ``text/html``.
+- ``Referrer-Policy`` on a redirect or a style sheet also changes requests of pages that chose
+  another policy, and in older browsers all requests to other sites.
+- ``Cross-Origin-Opener-Policy`` ends what a page of another site does with a popup that it opened.
+
+Other headers are sent in every mode, because they are there only when the owner has set them.
+"""
 
 _HTML_ONLY = frozenset(
     {"cross-origin-opener-policy", "cross-origin-embedder-policy", "document-policy"}
@@ -87,6 +98,7 @@ def list_companions(headers: Mapping[str, str]) -> list[Companion]:
 
 def merge_with_defaults(
     headers: Mapping[str, str | None],
+    mode: str,
     *,
     hsts: str = "",
     permissions: Mapping[str, Sequence[str] | str] | None = None,
@@ -95,13 +107,15 @@ def merge_with_defaults(
 
     Args:
         headers: ``OM_HEADERS``, over :data:`DEFAULTS`; ``None`` leaves a header out.
+        mode: ``OM_CSP_MODE``; one that only reports has no defaults.
         hsts: the value of ``Strict-Transport-Security``; "" for none.
         permissions: ``OM_PERMISSIONS_POLICY``.
 
     Raises:
         ConfigError: names the key, the value and the way out.
     """
-    merged = {name.lower(): (name, value) for name, value in DEFAULTS.items()}
+    defaults = {} if mode in OBSERVING else DEFAULTS
+    merged = {name.lower(): (name, value) for name, value in defaults.items()}
     for name, value in headers.items():
         folded = name.lower()
         if value is not None:

@@ -61,9 +61,9 @@ class HeaderKeys(Table):
     headers: dict[str, str | None] = _key(
         {},
         HEADERS,
-        "companion headers, added when the app did not set them: overrides "
-        "`X-Content-Type-Options`, `Referrer-Policy` and `Cross-Origin-Opener-Policy`, and adds "
-        "others",
+        "companion headers, added when the app did not set them, in every mode: overrides "
+        "`X-Content-Type-Options`, `Referrer-Policy` and `Cross-Origin-Opener-Policy`, which "
+        "`adopt` and `learn` do not send by themselves, and adds others",
     )
     secure_cookies: bool = _key(
         False,
@@ -192,6 +192,7 @@ def policy_from(
         rules=rules,
         companions=merge_with_defaults(
             keys.headers,
+            csp.csp_mode,
             hsts="" if keys.hsts is None else keys.hsts.render(),
             permissions=keys.permissions_policy,
         ),

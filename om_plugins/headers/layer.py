@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 from ..core.request_state import KEY, RequestState, StateLayer, end, nest, take_nonce
 from ..csp.hashes import add_hashes, close_notes
-from ..csp.modes import Paths, PolicyRules, Sent
+from ..csp.modes import OBSERVING, Paths, PolicyRules, Sent
 from ..csp.override import Override
 from ..csp.policy import HTTPS_ONLY, Pieces, Policy, compile_policy, read_policy
-from ..csp.presets import DRAWING, OTHER, PAGE, STRICT, UNKNOWN, content_kind
-from .companions import DEFAULTS, Companion, apply_changes, list_companions
+from ..csp.presets import OTHER, PAGE, STRICT, UNKNOWN, content_kind
+from .companions import Companion, apply_changes, list_companions, merge_with_defaults
 from .downstream_caching import PRIVATE, LatePage, make_private
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class HeaderPolicy:
         rules: the policies of responses; when not given, they are made from the next two arguments.
         mode: ``adopt``, ``enforce``, ``learn`` or ``off``.
         csp: directives that replace those of the strict policy.
-        companions: headers that are added where the application set none of the same name.
+        companions: headers that are added where the application set none of the same name; when
+            not given, the defaults of the mode.
         report_path: the path of the report endpoint below the root of the application; "" for none.
         report_sample: the share of HTML responses, 0 to 1, that ask browsers for reports. In modes
             that only observe, all other pages need no nonces.
@@ -112,7 +113,7 @@ class HeaderPolicy:
         self._sample = report_sample if report_path else 0.0
         self.alike = not (self._callables or self.hashing)
         self.may_stay_plain = (
-            self.mode in ("adopt", "learn") and self._sample < 1.0 and not rules.wants_nonces
+            self.mode in OBSERVING and self._sample < 1.0 and not rules.wants_nonces
         )
         self._bits = {
             "content-type": _TYPE_BIT,
@@ -124,16 +125,16 @@ class HeaderPolicy:
             _FRAMING: _FRAMING_BIT,
         }
         self._companions: list[tuple[int, Companion]] = []
-        for number, one in enumerate(
-            list_companions(DEFAULTS if companions is None else companions)
-        ):
+        if companions is None:
+            companions = merge_with_defaults({}, self.mode)
+        for number, one in enumerate(list_companions(companions)):
             bit = self._bits.setdefault(one.name.lower(), _FIRST_COMPANION_BIT << number)
             self._companions.append((bit, one))
             if one.name.lower() == _FRAMING:
                 rules.frame_by(one.value)
         self._names: dict[str, int] = {}  # the bits of names as applications spell them
         self._kinds: dict[str, int] = {"text/html; charset=utf-8": PAGE}
-        self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {}, {})
+        self._others: tuple[dict[int, list[Header]], ...] = ({}, {}, {})
         self._variants: dict[object, _Variant] = {}
         self._default = self._get_variant((), ())
 
@@ -186,7 +187,13 @@ class HeaderPolicy:
             if state.overrides or self._callables:
                 variant = self._get_variant(state.overrides, self._ask_plugins(environ))
             plain = state.plain
-            if plain:  # with a report-only policy, browsers would report the tags left alone
+            # browsers would report the tags left alone; and where this page could stay as it is,
+            # a report-only policy would ask for no reports
+            if plain or (
+                plain is not None
+                and self.may_stay_plain
+                and not any(one.always_sent for one in state.overrides)
+            ):
                 present |= _REPORTED_BIT
             reporting = plain is None and (
                 state.asks_for_reports or (not self.may_stay_plain and self.draw())
@@ -242,7 +249,7 @@ class HeaderPolicy:
         """Return what is added to a response that is not a page."""
         found = self._select_companions(present, page=False)
         if kind != OTHER and not present & _ENFORCED_BIT:
-            policy = self.rules.api(changes, drawing=kind == DRAWING)
+            policy = self.rules.api(changes)
             if present & _FRAMING_BIT:
                 policy = self._remove_framing(policy)
             if policy:
@@ -305,7 +312,7 @@ class HeaderPolicy:
             policy = add_hashes(policy, noted, nonce=nonce)
             if not secure:
                 policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
-            if reporting and sent.asks and not _reports_elsewhere(policy):
+            if reporting and not _reports_elsewhere(policy):
                 policy = {**policy, "report-uri": (endpoint,)}
                 # browsers take endpoints from HTTPS responses alone, but "report-to" makes them
                 # ignore "report-uri" everywhere: over plain HTTP no report would ever arrive

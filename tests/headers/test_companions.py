@@ -17,7 +17,7 @@ def sent(serve, environ=None, content_type="text/html", own=(), changes=None, **
         start_response("200 OK", [("Content-Type", content_type), *own])
         return [b""]
 
-    policy = policy_from(Settings(**settings), debug=False)
+    policy = policy_from(Settings(**{"csp_mode": "enforce", **settings}), debug=False)
     return serve(HeadersLayer(app, policy), environ=environ)
 
 
@@ -25,7 +25,16 @@ PLAIN_HTTP = {"wsgi.url_scheme": "http"}
 
 
 def test_nothing_but_the_defaults_is_sent_unasked():
-    assert merge_with_defaults({}) == dict(DEFAULTS)
+    assert merge_with_defaults({}, "enforce") == dict(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "sent_unasked"), [("adopt", 0), ("learn", 0), ("enforce", 3), ("off", 3)]
+)
+def test_a_mode_that_only_reports_sends_no_header_unasked(mode, sent_unasked):
+    assert len(merge_with_defaults({}, mode)) == sent_unasked
+    asked = merge_with_defaults({"Referrer-Policy": "origin"}, mode)
+    assert asked["Referrer-Policy"] == "origin"
 
 
 @pytest.mark.parametrize(

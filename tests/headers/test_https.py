@@ -65,7 +65,7 @@ def test_nothing_in_an_address_ends_the_header():
 
 
 def test_the_whole_stack_redirects_and_keeps_its_health_checks_open():
-    app = OpenManagerMiddleware(host, Settings(force_https={"exempt": ["/up"]}))
+    app = OpenManagerMiddleware(host, Settings(csp_mode="enforce", force_https={"exempt": ["/up"]}))
     assert ask(app)[0] == "302"
     assert ask(app, "/up")[2] == b"host"
     assert ask(app, "/_om/health")[0] == "200"

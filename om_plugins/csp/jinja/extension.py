@@ -146,6 +146,7 @@ def install(
     environ: Callable[[], WSGIEnvironment | None] | None = None,
     owner: object = None,
     head: Callable[..., str] | None = None,
+    plain: Callable[[], bool | None] | None = None,
     automatic: bool = True,
     hashes: bool = False,
     attributes: bool = False,
@@ -163,6 +164,8 @@ def install(
         owner: the application whose templates these are: they use the nonces of its own requests
             only. ``None``: those of whichever application the environ belongs to.
         head: returns the HTML of ``om_head()`` from an environ and the arguments of ``om_head()``.
+        plain: returns ``False`` when templates that are rendered for no response need no nonces;
+            see :attr:`RequestState.plain`.
         automatic: add nonces to literal tags; otherwise only the globals are added.
         hashes: a policy lists hashes: tags whose text never changes get no nonce, and their hash is
             noted.
@@ -172,6 +175,7 @@ def install(
     host.environ = environ or host.environ
     host.owner = owner or host.owner
     host.head = head or host.head
+    host.plain = plain or host.plain
     host.hashes = hashes
     host.attributes = attributes
     if not automatic or NonceExtension.identifier in environment.extensions:
@@ -204,6 +208,7 @@ class _Host:
     environ: Callable[[], WSGIEnvironment | None] = lambda: None
     owner: object = None
     head: Callable[..., str] = lambda environ, **parts: ""
+    plain: Callable[[], bool | None] = lambda: None
     hashes: bool = False
     attributes: bool = False
 
@@ -214,7 +219,7 @@ class _Host:
             return ""
         state = environ.get(KEY)
         if state is None or state.owner is not self.owner:
-            state = state_of(environ, self.owner)
+            state = state_of(environ, self.owner, plain=self.plain())
         value = state.page_nonce or tag_nonce(state)
         return "" if value is None else f" nonce={quote}{value}{quote}"
 
@@ -244,7 +249,7 @@ class _Host:
 
     def _state(self) -> RequestState | None:
         environ = self.environ()
-        return None if environ is None else state_of(environ, self.owner)
+        return None if environ is None else state_of(environ, self.owner, plain=self.plain())
 
 
 def _host_of(environment: Environment) -> _Host:
