@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from example_app.system import Sampler, read_disks, read_memory, read_swap
+from om_plugins.testing.fakes import FakeClock
 
 
 def test_totals_equal_psutils() -> None:
@@ -25,6 +26,7 @@ def test_the_root_disk_is_always_there_and_each_device_once() -> None:
 
 
 def test_a_snapshot_knows_this_process_as_psutil_does() -> None:
+    before = set(psutil.pids())
     now = Sampler().snapshot()
     me = psutil.Process()
     mine = next(p for p in now.processes if p.pid == os.getpid())
@@ -32,18 +34,32 @@ def test_a_snapshot_knows_this_process_as_psutil_does() -> None:
     assert mine.memory == pytest.approx(me.memory_info().rss, rel=0.3)
     assert now.boot_time == psutil.boot_time()
     assert now.cpu.logical == psutil.cpu_count()
-    assert abs(len(now.processes) - len(psutil.pids())) <= 5
+    lasting = before & set(psutil.pids())
+    missed = lasting - {p.pid for p in now.processes}
+    assert all(is_over(pid) for pid in missed)
+
+
+def is_over(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_busy_loop_shows_as_cpu_use() -> None:
-    sampler = Sampler()
+    clock = FakeClock()
+    sampler = Sampler(monotonic=clock.monotonic, wall=clock.time, sleep=clock.sleep)
+    began = time.process_time()
     sampler.snapshot()
     until = time.process_time() + 0.3
     while time.process_time() < until:
         pass
+    clock.advance(0.6)
     now = sampler.snapshot()
     mine = next(p for p in now.processes if p.pid == os.getpid())
-    assert mine.cpu_percent > 20
+    most_s = time.process_time() - began
+    tick_s = 0.02  # the system counts in hundredths of a second, user and system time apart
+    assert (0.3 - tick_s) / 0.6 * 100 < mine.cpu_percent < (most_s + tick_s) / 0.6 * 100
     assert 0 < now.cpu.percent <= 100
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from om_plugins.core.clock import SystemClock
 from om_plugins.policies.backoff import BackoffSleeper, full_jitter, reserve_s
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Call
+from tests.patience import HANG_S, cut_off, join, wait_until
 
 CAPS = (1.0, 2.0, 4.0)
 
@@ -60,42 +60,38 @@ def in_thread(function):
 
 
 def test_a_wait_lasts_as_long_as_it_should():
-    began = time.monotonic()
-    assert BackoffSleeper(SystemClock()).sleep(0.05, Call())
-    assert time.monotonic() - began >= 0.05
+    with cut_off(0.05):
+        assert BackoffSleeper(SystemClock()).sleep(0.05, Call())
 
 
 def test_a_cancelled_call_is_woken():
     sleeper, call = BackoffSleeper(SystemClock()), Call()
-    thread, results = in_thread(lambda: sleeper.sleep(30, call))
-    while not sleeper.waiting:
-        time.sleep(0.001)
+    thread, results = in_thread(lambda: sleeper.sleep(HANG_S, call))
+    wait_until(lambda: sleeper.waiting)
     call.cancel()
-    thread.join(5)
+    join(thread)
     assert results == [False]
     assert not sleeper.waiting
 
 
 def test_everybody_is_woken_at_the_end():
     sleeper = BackoffSleeper(SystemClock())
-    waiting = [in_thread(lambda: sleeper.sleep(30, Call())) for _ in range(3)]
-    while sleeper.waiting < 3:
-        time.sleep(0.001)
+    waiting = [in_thread(lambda: sleeper.sleep(HANG_S, Call())) for _ in range(3)]
+    wait_until(lambda: sleeper.waiting == 3)
     sleeper.wake_all()
     for thread, results in waiting:
-        thread.join(5)
+        join(thread)
         assert results == [False]
 
 
-def test_a_server_that_stops_is_noticed_within_a_quarter_of_a_second():
+def test_a_server_that_stops_is_noticed_in_the_middle_of_a_wait():
     stopping = threading.Event()
     sleeper = BackoffSleeper(SystemClock(), stopping.is_set)
-    thread, results = in_thread(lambda: sleeper.sleep(30, Call()))
-    began = time.monotonic()
+    thread, results = in_thread(lambda: sleeper.sleep(HANG_S, Call()))
+    wait_until(lambda: sleeper.waiting)
     stopping.set()
-    thread.join(5)
+    join(thread)
     assert results == [False]
-    assert time.monotonic() - began < 1.0
 
 
 def test_a_clock_of_its_own_is_asked_to_sleep():

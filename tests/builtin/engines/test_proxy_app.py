@@ -27,6 +27,7 @@ from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import Misconfigured, RateLimited, TooLong, Transient, Unsupported
 from om_plugins.types import Answer, EngineSpec, EngineTraits, HttpRequest, HttpResponse
+from tests.patience import HANG_S, PATIENCE_S
 
 
 class Fake:
@@ -261,7 +262,7 @@ def test_a_bug_in_an_engine_is_no_answer_of_an_upstream():
 
 
 def read_until(client, text):
-    client.settimeout(5)
+    client.settimeout(PATIENCE_S)
     got = b""
     while text not in got:
         part = client.recv(65536)
@@ -295,7 +296,7 @@ def served():
 def test_a_request_goes_through_a_server_and_back(served, upstream):
     upstream.reply = lambda request: (201, {"X-Up": "1", "Content-Type": "text/x"}, request["body"])
     engine = ProxyEngine("up", upstream.url)
-    connection = http.client.HTTPConnection(*served(ProxyApp(chain_of(engine))), timeout=5)
+    connection = http.client.HTTPConnection(*served(ProxyApp(chain_of(engine))), timeout=HANG_S)
     big = b"x" * 300_000
     for data in (b"hello", big):
         connection.request("PUT", "/%7ea?b=c", data, {"X-Mine": "2"})
@@ -309,9 +310,7 @@ def test_a_request_goes_through_a_server_and_back(served, upstream):
     engine.close()
 
 
-def test_a_client_that_leaves_a_silent_stream_closes_the_upstream_within_a_second(
-    served, raw_upstream
-):
+def test_a_client_that_leaves_a_silent_stream_closes_the_upstream(served, raw_upstream):
     closed = threading.Event()
 
     def silent(connection, number):
@@ -326,7 +325,7 @@ def test_a_client_that_leaves_a_silent_stream_closes_the_upstream_within_a_secon
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     read_until(client, b": hi")
     client.close()
-    assert closed.wait(1)
+    assert closed.wait(PATIENCE_S)
     time.sleep(0.05)
     (health,) = chain.health()
     assert health.failure_rate == 0, "a client that leaves is nobody's failure"
@@ -339,7 +338,7 @@ def test_a_stream_that_breaks_off_is_seen_by_the_client(served, raw_upstream):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
 
     engine = ProxyEngine("up", raw_upstream(breaks).url)
-    connection = http.client.HTTPConnection(*served(ProxyApp(chain_of(engine))), timeout=5)
+    connection = http.client.HTTPConnection(*served(ProxyApp(chain_of(engine))), timeout=HANG_S)
     connection.request("GET", "/")
     with pytest.raises(http.client.IncompleteRead):
         connection.getresponse().read()
@@ -390,7 +389,7 @@ def test_gunicorn_serves_it_with_streams_and_chunked_requests(gunicorn, raw_upst
     got = read_until(client, b": hi")
     assert got.count(b"Set-Cookie") == 2
     client.close()
-    assert closed.wait(1.2)
+    assert closed.wait(PATIENCE_S)
 
 
 def test_a_function_may_stand_in_the_chain():
