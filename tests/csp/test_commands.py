@@ -47,6 +47,13 @@ def test_lint_names_file_and_line_and_the_fix(shop: Flask) -> None:
     assert result.output.endswith("1 error, 1 note.\n")
 
 
+def test_lint_counts_what_is_dangerous_to_stop(shop: Flask, tmp_path: Any) -> None:
+    (tmp_path / "templates/index.html").write_text("<form onsubmit='return confirm(1)'>")
+    result = run(shop, "lint")
+    assert 'error guarding-handler: Dangerous: onsubmit="return confirm(1)"' in result.output
+    assert result.output.endswith("1 error (1 dangerous), 1 note.\n")
+
+
 def test_lint_for_machines(shop: Flask) -> None:
     found = json.loads(run(shop, "lint", "--errors", "--json").output)
     assert [(one["line"], one["rule"]) for one in found] == [(2, "event-handler")]

@@ -7,14 +7,16 @@ The result helps developers, but it is no proof: HTML from a view or a filter is
 from __future__ import annotations
 
 import bisect
-import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateSyntaxError
 
+from ..html.handlers import HANDLER, RUNS_TEXT, SCRIPT_URL, URLS, guards_action
+from .expressions import OPEN, VALUE, TemplateText, read_template
 from .extension import is_html
 
 if TYPE_CHECKING:
@@ -22,34 +24,12 @@ if TYPE_CHECKING:
 
 Level = Literal["error", "note"]
 
-# private-use characters around the number of an expression, in the place of its value
-_OPEN, _CLOSE = "\ue000", "\ue001"
-_VALUE = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+GUARD = "guarding-handler"
+"""The rule of handlers that ask or check: it is dangerous to stop them."""
 
-_URLS = frozenset({"href", "src", "action", "formaction", "data", "xlink:href"})
-_SCRIPT_URL = re.compile(r"[\x00-\x20]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:", re.IGNORECASE)
-_HANDLER = re.compile(
-    "on("
-    "abort|after(print|scriptexecute)|animation[a-z]+|auxclick|before[a-z]+|blur|cancel|canplay"
-    "(through)?|change|click|close|command|contextmenu|copy|cuechange|cut|dblclick|drag[a-z]*|drop"
-    "|durationchange|emptied|ended|error|focus(in|out)?|formdata|fullscreen[a-z]+|gotpointercapture"
-    "|hashchange|input|invalid|key(down|press|up)|languagechange|load[a-z]*|lostpointercapture"
-    "|message(error)?|mouse[a-z]+|offline|online|page(hide|reveal|show|swap)|paste|pause|play(ing)?"
-    "|pointer[a-z]+|popstate|progress|ratechange|reset|resize|scroll(end)?|search"
-    "|securitypolicyviolation|seek(ed|ing)|select[a-z]*|slotchange|stalled|storage|submit|suspend"
-    "|timeupdate|toggle|touch[a-z]+|transition[a-z]+|unhandledrejection|unload|volumechange|waiting"
-    "|webkit[a-z]+|wheel|begin|end|repeat"
-    ")"
-)
-"""The event handlers of HTML and SVG. Other attributes may begin with "on", too."""
-_OWN_ADDRESSES = frozenset({"url_for", "om_static"})
-_SAFE_CALLS = _OWN_ADDRESSES | {"csp_nonce"}
-_SAFE_FILTERS = frozenset({"tojson", "int", "float", "round", "length", "count"})
-_RUNS_TEXT = re.compile(
-    r"(?<![\w.$])(eval\s*\(|new\s+Function\s*\(|set(?:Timeout|Interval)\s*\(\s*[\"'`])"
-)
-"""Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
-_CODE = re.compile(rf"|module|(text|application)/(x-)?(java|ecma)script.*|.*{_OPEN}.*")
+_LONGEST_CODE = 60
+_NONE: Mapping[str, str] = {}
+_CODE = re.compile(rf"|module|(text|application)/(x-)?(java|ecma)script.*|.*{OPEN}.*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,84 +84,29 @@ def lint(environment: Environment, source: str, file: str) -> list[Hint]:
         file: the name of the file in the findings.
     """
     try:
-        html, values, lines, translated = _convert_to_html(environment, source)
+        text = read_template(environment, source)
     except TemplateSyntaxError as error:
         message = f"It cannot be compiled: {(error.message or '').rstrip('.')}."
         return [Hint(file, error.lineno, "error", "template", message, "Fix it first.")]
-    reader = _Reader(file, html, values, lines, translated)
-    reader.feed(html)
+    reader = _Reader(file, text)
+    reader.feed(text.html)
     reader.end()
     return sorted(reader.hints)
 
 
-def _convert_to_html(
-    environment: Environment, source: str
-) -> tuple[str, list[list[str]], list[tuple[int, int]], list[range]]:
-    """Convert a template to HTML.
-
-    Returns:
-        The HTML with a placeholder for each expression; the words of each expression; offsets in
-        the HTML with their line numbers; and the ranges inside of ``{% trans %}``.
-    """
-    parts: list[str] = []
-    values: list[list[str]] = []
-    lines: list[tuple[int, int]] = []
-    length = 0
-    inside: list[str] | None = None
-    begun = 0
-    translated: list[range] = []
-    trans, before = -1, ""
-    environment.parse(source)
-    source = environment.preprocess(source)
-    for lineno, kind, value in environment.lexer.tokeniter(source, None):
-        piece = ""
-        if kind == "data":
-            piece = value.replace(_OPEN, " ")
-        elif kind == "variable_begin":
-            inside, begun = [], lineno
-        elif kind == "variable_end" and inside is not None:
-            lineno = begun
-            piece = f"{_OPEN}{len(values)}{_CLOSE}"
-            values.append(inside)
-            inside = None
-        elif kind in ("name", "string", "operator") and inside is not None:
-            inside.append(value)
-        elif kind == "name" and before == "block_begin" and value == "trans":
-            trans = length
-        elif kind == "name" and before == "block_begin" and value == "endtrans" and trans >= 0:
-            translated.append(range(trans, length))
-            trans = -1
-        if kind != "whitespace":
-            before = kind
-        if piece:
-            lines.append((length, lineno))
-            parts.append(piece)
-            length += len(piece)
-    return "".join(parts), values, lines, translated
-
-
 class _Reader(HTMLParser):
-    """Reads the HTML and collects hints.
+    """Reads the HTML of one template and collects hints."""
 
-    The arguments are the file's name and the results of :func:`_convert_to_html`.
-    """
-
-    def __init__(
-        self,
-        file: str,
-        html: str,
-        values: list[list[str]],
-        lines: list[tuple[int, int]],
-        translated: list[range],
-    ) -> None:
+    def __init__(self, file: str, text: TemplateText) -> None:
         super().__init__(convert_charrefs=False)
         self.hints: set[Hint] = set()
         self._file = file
-        self._html = html
-        self._values = values
-        self._lines = lines
-        self._translated = translated
-        self._starts = [0, *(m.end() for m in re.finditer("\n", html))]
+        self._html = text.html
+        self._expressions = text.expressions
+        self._arguments = text.arguments
+        self._lines = text.lines
+        self._translated = text.translated
+        self._starts = [0, *(m.end() for m in re.finditer("\n", text.html))]
         self._script = False
         self._open_element: tuple[str, int] | None = None
 
@@ -189,6 +114,12 @@ class _Reader(HTMLParser):
         """Finish at the end of the template."""
         opened, inside = self._open_element, self.cdata_elem
         self.close()
+        for one in self._arguments:  # of a macro or a form's field, which writes the attribute
+            name = one.name.lower()
+            if HANDLER.fullmatch(name) and one.value:
+                self._check_handler(one.line, name, one.value)
+            elif name in URLS and SCRIPT_URL.match(one.value):
+                self._add_script_url(one.line, name)
         if opened is not None and inside == opened[0]:
             self._add_hint(
                 opened[1], "error", "open-element",
@@ -211,7 +142,7 @@ class _Reader(HTMLParser):
             )  # fmt: skip
         self._open_element = (tag, at) if "nonce" not in values else None
         nonce = values.get("nonce", "").strip()
-        if nonce and not _VALUE.search(nonce):
+        if nonce and not VALUE.search(nonce):
             self._add_hint(
                 at, "error", "fixed-nonce",
                 f"nonce=\"{nonce[:40]}\" on <{tag}> is never the nonce of the response.",
@@ -244,7 +175,7 @@ class _Reader(HTMLParser):
         if not self._script or self.cdata_elem != "script":
             return
         start = self._find_offset()
-        for match in _RUNS_TEXT.finditer(data):
+        for match in RUNS_TEXT.finditer(data):
             self._add_hint(
                 start + match.start(), "error", "text-as-code",
                 f"{match[1].partition('(')[0].strip()}(…) runs text as code, which the strict "
@@ -252,16 +183,15 @@ class _Reader(HTMLParser):
                 "Pass a function instead of text, and read data with JSON.parse; or allow it: "
                 "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
             )  # fmt: skip
-        for match in _VALUE.finditer(data):
-            words = self._values[int(match[1])]
-            if not _is_safe(words):
-                written = _join_words(words)
+        for match in VALUE.finditer(data):
+            expression = self._expressions[int(match[1])]
+            if not expression.is_safe():
                 self._add_hint(
                     start + match.start(), "error", "script-interpolation",
-                    f"{{{{ {written} }}}} is in a script, which has a nonce. Escaping for HTML "
+                    f"{expression.quote()} is in a script, which has a nonce. Escaping for HTML "
                     "does not protect JavaScript.",
-                    f"Write {{{{ {_remove_safe_filters(words)}|tojson }}}} without quotes around "
-                    "it, or put it into a data- attribute and read it there.",
+                    f"Write {expression.write_as_json()} without quotes around it, or put it into "
+                    "a data- attribute and read it there.",
                 )  # fmt: skip
 
     # --- one attribute ----------------------------------------------------------------------------
@@ -269,45 +199,64 @@ class _Reader(HTMLParser):
     def _check_attribute(
         self, tag: str, name: str, value: str, others: dict[str, str], at: int
     ) -> None:
-        if _HANDLER.fullmatch(name):
-            target = (
-                f"document.getElementById('{others['id']}')"
-                if _is_plain(others.get("id"))
-                else "window"
-                if tag == "body"
-                else "element"
-            )
-            self._add_hint(
-                at, "error", "event-handler",
-                f"{name}=\"…\" on <{tag}> is an event handler that the strict policy stops.",
-                f"In a script: {target}.addEventListener('{name[2:]}', …).",
-            )  # fmt: skip
+        if HANDLER.fullmatch(name):
+            self._check_handler(self._find_line(at), name, self._fill_in(value), tag, others)
         elif name == "style":
             self._add_hint(
                 at, "note", "style-attribute",
                 f"style=\"…\" on <{tag}> works only while style-src-attr allows it.",
                 "Use a class, with a rule in a style sheet or in <style>.",
             )  # fmt: skip
-        elif name in _URLS and _SCRIPT_URL.match(value):
-            instead = '<button type="button">' if tag == "a" else "an address"
-            self._add_hint(
-                at, "error", "javascript-url",
-                f"The strict policy stops {name}=\"javascript:…\" on <{tag}>.",
-                f"Use {instead} and addEventListener('click', …) in a script.",
-            )  # fmt: skip
+        elif name in URLS and SCRIPT_URL.match(value):
+            self._add_script_url(self._find_line(at), name, tag)
         if tag == "script" and name == "src":
             self._check_script_source(value, at)
 
+    def _check_handler(
+        self, line: int, name: str, code: str, tag: str = "", others: Mapping[str, str] = _NONE
+    ) -> None:
+        on, event = f" on <{tag}>" if tag else "", name[2:]
+        target = (
+            f"document.getElementById('{others['id']}')"
+            if _is_plain(others.get("id"))
+            else "window"
+            if tag == "body"
+            else "element"
+        )
+        if guards_action(name, code):
+            self._add(
+                line, "error", GUARD,
+                f"Dangerous: {name}=\"{_shorten(code)}\"{on} decides whether something happens. "
+                "Where the policy stops it, that happens unasked.",
+                f"In a script: {target}.addEventListener('{event}', event => {{ if (!confirm(…)) "
+                "event.preventDefault(); }).",
+            )  # fmt: skip
+            return
+        self._add(
+            line, "error", "event-handler",
+            f"{name}=\"…\"{on} is an event handler that the strict policy stops.",
+            f"In a script: {target}.addEventListener('{event}', …).",
+        )  # fmt: skip
+
+    def _add_script_url(self, line: int, name: str, tag: str = "") -> None:
+        instead = '<button type="button">' if tag in ("a", "") else "an address"
+        on = f" on <{tag}>" if tag else ""
+        self._add(
+            line, "error", "javascript-url",
+            f"The strict policy stops {name}=\"javascript:…\"{on}.",
+            f"Use {instead} and addEventListener('click', …) in a script.",
+        )  # fmt: skip
+
     def _check_script_source(self, value: str, at: int) -> None:
-        match = re.match(rf"\s*((https?:)?//[^/]*)?{_VALUE.pattern}", value)
+        match = re.match(rf"\s*((https?:)?//[^/]*)?{VALUE.pattern}", value)
         if match is None:
             return
-        words = self._values[int(match[3])]
-        if words[:1] and words[0] not in _OWN_ADDRESSES:
+        expression = self._expressions[int(match[3])]
+        if not expression.is_own_address():
             self._add_hint(
                 at, "error", "script-src-variable",
-                f"<script src=\"{{{{ {_join_words(words)} }}}}\"> gets a nonce, so the value "
-                "decides which script runs.",
+                f"<script src=\"{expression.quote()}\"> gets a nonce, so the value decides which "
+                "script runs.",
                 "Write url_for('static', filename=…), or choose from known addresses in the "
                 "template. A tag with a nonce attribute of its own is not reported.",
             )  # fmt: skip
@@ -321,27 +270,25 @@ class _Reader(HTMLParser):
         line, column = self.getpos()
         return self._starts[line - 1] + column
 
-    def _add_hint(self, at: int, level: Level, rule: str, message: str, fix: str) -> None:
+    def _find_line(self, at: int) -> int:
         begin, lineno = self._lines[bisect.bisect(self._lines, (at, 1 << 60)) - 1]
-        line = lineno + self._html.count("\n", begin, at)
+        return lineno + self._html.count("\n", begin, at)
+
+    def _fill_in(self, value: str) -> str:
+        """Return a value with its expressions as they are written."""
+        return VALUE.sub(lambda match: self._expressions[int(match[1])].quote(), value)
+
+    def _add_hint(self, at: int, level: Level, rule: str, message: str, fix: str) -> None:
+        self._add(self._find_line(at), level, rule, message, fix)
+
+    def _add(self, line: int, level: Level, rule: str, message: str, fix: str) -> None:
         self.hints.add(Hint(self._file, line, level, rule, message, fix))
-
-
-def _is_safe(words: list[str]) -> bool:
-    """Return whether the value of an expression may stand in a script unchanged."""
-    if words and words[0] in _SAFE_CALLS:
-        return True
-    pairs = itertools.pairwise(words)
-    return any(before == "|" and word in _SAFE_FILTERS for before, word in pairs)
 
 
 def _is_plain(value: str | None) -> bool:
     return bool(value) and bool(re.fullmatch(r"[A-Za-z0-9_-]+", value or ""))
 
 
-def _join_words(words: list[str]) -> str:
-    return "".join(words)[:60]
-
-
-def _remove_safe_filters(words: list[str]) -> str:
-    return re.sub(r"\|(safe|escape|e)\b", "", _join_words(words))
+def _shorten(code: str) -> str:
+    line = " ".join(code.split())
+    return line if len(line) <= _LONGEST_CODE else line[:_LONGEST_CODE] + "…"

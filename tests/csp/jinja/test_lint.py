@@ -98,6 +98,92 @@ def test_a_fix_can_be_copied():
     assert "{{ user.name|tojson }}" in script.fix
 
 
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        ("rows[0].title if rows", "{{ (rows[0].title if rows)|tojson }}"),
+        ("rows[0]", "{{ rows[0]|tojson }}"),
+        ("a|e", "{{ a|tojson }}"),
+        ("a | default('x, y') | safe", "{{ a | default('x, y')|tojson }}"),
+        ("a ~ ': ' ~ b", "{{ (a ~ ': ' ~ b)|tojson }}"),
+        ("not a", "{{ (not a)|tojson }}"),
+        ("f(1, x=2.5)['k']", "{{ f(1, x=2.5)['k']|tojson }}"),
+        ("(a|safe if b else c)", "{{ (a|safe if b else c)|tojson }}"),
+        ("(-1) ** 2", "{{ ((-1) ** 2)|tojson }}"),
+        ("a is defined", "{{ (a is defined)|tojson }}"),
+        ("{'a': 1}['a']", "{{ {'a': 1}['a']|tojson }}"),
+    ],
+)
+def test_an_expression_is_shown_as_it_is_written_and_its_fix_is_valid(written, fix):
+    (hint,) = lint(ENV, f"<script>a = {{{{ {written} }}}}</script>", "a.html")
+    assert f"{{{{ {written} }}}}" in hint.message
+    assert fix in hint.fix
+    ENV.from_string(fix)
+
+
+def test_an_expression_over_several_lines_is_shown_on_one():
+    (hint,) = lint(ENV, "<script>a = {{- rows\n    [0] -}}</script>", "a.html")
+    assert "{{ rows [0] }} is in a script" in hint.message
+
+
+def test_a_long_expression_is_cut_in_the_message_and_whole_in_the_fix():
+    name = "rows" + ".row" * 40
+    (hint,) = lint(ENV, f"<script>a = {{{{ {name} }}}}</script>", "a.html")
+    assert f"{{{{ {name[:60]}… }}}}" in hint.message
+    assert f"{{{{ {name}|tojson }}}}" in hint.fix
+
+
+def test_an_expression_is_shown_with_the_delimiters_of_its_template():
+    env = Environment(autoescape=True, variable_start_string="[[", variable_end_string="]]")
+    (hint,) = lint(env, "<script>a = [[ rows[0] ]]</script>", "a.html")
+    assert "[[ rows[0] ]] is in a script" in hint.message
+    assert "[[ rows[0]|tojson ]]" in hint.fix
+    (source,) = lint(env, "<script src='[[ cdn[1] ]]'></script>", "a.html")
+    assert '<script src="[[ cdn[1] ]]">' in source.message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<button onclick=\"return confirm('Sure?')\">",
+        "<form onsubmit='return check(this)'>",
+        "<a href='/delete/3' onclick=\"if (!confirm('Sure?')) { return false }\">",
+        "<input type=submit onclick='return faHelpers.safeConfirm(\"{{ _(sure) }}\");'>",
+        "<button formaction=/delete onclick='ask() || event.preventDefault()'>",
+        "<form onsubmit='send(this); return false'>",
+        "<button ONCLICK='return {{ question }}'>",
+        "{% macro remove() %}<button onclick='return confirm(1)'>x</button>{% endmacro %}",
+        "{{ form.submit(onclick=\"return confirm('Sure?')\") }}",
+        "{{ button({'onclick': 'return confirm(1)'}) }}",
+        "{% call button(onclick='return confirm(1)') %}x{% endcall %}",
+    ],
+)
+def test_a_handler_that_asks_or_checks_is_named_as_dangerous(source):
+    (hint,) = lint(ENV, source, "a.html")
+    assert (hint.level, hint.rule, hint.line) == ("error", "guarding-handler", 1)
+    assert "Dangerous" in hint.message
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("<a href='/list' onclick='show(); return false'>", "event-handler"),
+        ("<input onkeypress='return isDigit(event)'>", "event-handler"),
+        ("<button onclick='save(); return true'>", "event-handler"),
+        ("<button formaction='javascript:confirm(1)'>", "javascript-url"),
+        ("<a href=\"javascript:if (confirm('Sure?')) go()\">", "javascript-url"),
+        ("{{ link(href='javascript:go()') }}", "javascript-url"),
+    ],
+)
+def test_what_stops_without_doing_anything_is_no_danger(source, expected):
+    assert rules(source) == [(1, expected)]
+
+
+def test_attributes_of_libraries_are_no_handlers():
+    assert rules("<button hx-confirm='Sure?' hx-delete=/x onfoo='return confirm(1)'>") == []
+    assert rules("{% set onclick = 'return confirm(1)' %}{{ button(label='onclick') }}") == []
+
+
 def test_all_html_templates_of_the_loader_are_read():
     env = Environment(
         autoescape=True,

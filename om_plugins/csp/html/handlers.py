@@ -1,0 +1,60 @@
+"""Which attributes of a tag run code, and which of these decide whether something happens.
+
+An event handler that asks or checks (``onclick="return confirm('Sure?')"``) keeps a form from being
+sent and a link from being followed. When the policy stops such a handler, the browser does what the
+handler would have prevented. Source: HTML standard, section 8.1.8.2 (event handlers on elements).
+"""
+
+from __future__ import annotations
+
+import re
+
+HANDLER = re.compile(
+    "on("
+    "abort|after(print|scriptexecute)|animation[a-z]+|auxclick|before[a-z]+|blur|cancel|canplay"
+    "(through)?|change|click|close|command|contextmenu|copy|cuechange|cut|dblclick|drag[a-z]*|drop"
+    "|durationchange|emptied|ended|error|focus(in|out)?|formdata|fullscreen[a-z]+|gotpointercapture"
+    "|hashchange|input|invalid|key(down|press|up)|languagechange|load[a-z]*|lostpointercapture"
+    "|message(error)?|mouse[a-z]+|offline|online|page(hide|reveal|show|swap)|paste|pause|play(ing)?"
+    "|pointer[a-z]+|popstate|progress|ratechange|reset|resize|scroll(end)?|search"
+    "|securitypolicyviolation|seek(ed|ing)|select[a-z]*|slotchange|stalled|storage|submit|suspend"
+    "|timeupdate|toggle|touch[a-z]+|transition[a-z]+|unhandledrejection|unload|volumechange|waiting"
+    "|webkit[a-z]+|wheel|begin|end|repeat"
+    ")"
+)
+"""The event handlers of HTML and SVG. Other attributes may begin with "on", too."""
+
+URLS = frozenset({"href", "src", "action", "formaction", "data", "xlink:href"})
+"""Attributes with an address that a browser opens."""
+
+SCRIPT_URL = re.compile(r"[\x00-\x20]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:", re.IGNORECASE)
+
+RUNS_TEXT = re.compile(
+    r"(?<![\w.$])(eval\s*\(|new\s+Function\s*\(|set(?:Timeout|Interval)\s*\(\s*[\"'`])"
+)
+"""Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
+
+_BEFORE_ACTIONS = frozenset({"onclick", "ondblclick", "onmousedown", "onreset", "onsubmit"})
+_ASKS = re.compile(r"(?:confirm|prompt)\w*\s*\(", re.IGNORECASE)
+_RETURNS_A_DECISION = re.compile(r"\breturn\b\s*\(*\s*(?!true\b|false\b)[^\s;)}]")
+_PREVENTS = re.compile(r"\breturn\s+false\b|\bpreventDefault\b|\breturnValue\b")
+_CONDITION = re.compile(r"\bif\b|&&|\|\||\?")
+
+
+def guards_action(name: str, code: str) -> bool:
+    """Return whether an event handler decides if a form is sent or a link is followed.
+
+    A handler that always prevents it (``go(); return false``) decides nothing on a link, which then
+    leads where it says. On a form it does: that form is never to be sent as it is.
+
+    Args:
+        name: of the attribute, in lower case.
+        code: its value.
+    """
+    if name not in _BEFORE_ACTIONS:
+        return False
+    if _ASKS.search(code) or _RETURNS_A_DECISION.search(code):
+        return True
+    return bool(_PREVENTS.search(code)) and (
+        name == "onsubmit" or _CONDITION.search(code) is not None
+    )
