@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from weakref import ref
 
 from flask import Flask, Request, g
+from flask.ctx import RequestContext
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.datastructures import Accept, EnvironHeaders
 from werkzeug.http import parse_accept_header
@@ -317,6 +318,7 @@ _FLASKS_CODE = frozenset(
         Request.__init__.__code__,
         Flask.create_url_adapter.__code__,
         SecureCookieSessionInterface.open_session.__code__,
+        RequestContext.pop.__code__,
     }
 )
 """What looks at every request, found without a look at its module."""
@@ -350,10 +352,11 @@ class _ObservedRequest:
         values = self.__dict__
         found = values.get("_om_environ")
         if found is None:
-            plain, inputs = values["environ"], values.get(INPUTS)
+            plain = values["environ"]
+            if sys._getframe(1).f_code in _FLASKS_CODE:
+                return plain
+            inputs = values.get(INPUTS)
             if inputs is None:
-                if sys._getframe(1).f_code in _FLASKS_CODE:
-                    return plain
                 inputs = _begin_early(self)
                 if inputs is None:
                     return plain

@@ -46,7 +46,7 @@ _NOT_PLAIN = frozenset(
     {*CONDITIONS, "HTTP_RANGE", "HTTP_CACHE_CONTROL", "HTTP_PRAGMA", "HTTP_TRANSFER_ENCODING"}
 )
 """A request with one of these is no plain hit: a cache must look at it."""
-_BYPASSING = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_UPGRADE")
+_BYPASSING = frozenset({"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_UPGRADE"})
 
 
 class HttpCacheLayer:
@@ -180,9 +180,9 @@ class HttpCacheLayer:
             if is_unsafe(method):
                 return self._answer_unsafe(environ, start_response)
             return self._app(environ, start_response)
-        if key is None or self._rules.routes:
+        if method != "GET" or self._rules.routes:
             key = self._find_key(environ)
-        if key is None or has_body(environ) or any(name in environ for name in _BYPASSING):
+        if key is None or has_body(environ) or not environ.keys().isdisjoint(_BYPASSING):
             self._store.count("passed")
             return self._app(environ, start_response)
         fits = state_of(environ).fits
@@ -191,7 +191,8 @@ class HttpCacheLayer:
             without_query = self._keys.build_without_query(environ)
             if without_query is not None:
                 other = self._store.select(without_query, environ, fits)
-                if other.entry is not None or other.reason is ForwardReason.BYPASS:
+                found = None if other.entry is None else other.entry.content
+                if isinstance(found, StoredResponse) and found.any_query:
                     selected, key = other, without_query
         request = request_directives(environ)
         entry = selected.entry

@@ -15,7 +15,7 @@ _Verdict = tuple[float, float, float, float, bool, bool, bool, list[str], str, f
 _Looks = tuple[list[str], list[str], str]
 _Response = tuple[
     int, str, list[tuple[str, str]], list[bytes], str | None, list[tuple[str, str]], _Verdict,
-    float, float, float, list[str], bytes, list[str], list[str], _Looks | None,
+    float, float, float, list[str], bytes, list[str], list[str], _Looks | None, bool,
 ]  # fmt: skip
 _Variants = tuple[list[list[str]], str, list[str], dict[str, str]]
 
@@ -54,6 +54,7 @@ def encode_stored(content: StoredResponse | VariantIndex, pack_marks: PackMarks)
             list(content.tags), pack_marks(content.marks) if content.marks else b"",
             list(content.names), list(content.cookies),
             looks and (list(looks.counted), list(looks.every), looks.session_cookie),
+            content.any_query,
         )
     )  # fmt: skip
 
@@ -78,7 +79,7 @@ def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | Varian
             return None
         (
             code, status, headers, pieces, nonce, sent, v, date, received_at, fetch_s, tags,
-            marks, names, cookies, looks,
+            marks, names, cookies, looks, any_query,
         ) = _decode_response(data[1:])  # fmt: skip
         if not pieces or (nonce is None and len(pieces) != 1) or not 200 <= code <= 599:
             return None
@@ -92,7 +93,7 @@ def decode_stored(data: bytes, read_marks: ReadMarks) -> StoredResponse | Varian
             pieces=None if nonce is None else pieces, nonce=nonce or "", sent_headers=sent,
             fetch_s=fetch_s, tags=tuple(tags), marks=read_marks(marks) if marks else {},
             names=tuple(names), cookies=tuple(cookies),
-            looks=looks and Looks(tuple(looks[0]), tuple(looks[1]), looks[2]),
+            looks=looks and Looks(tuple(looks[0]), tuple(looks[1]), looks[2]), any_query=any_query,
         )  # fmt: skip
     except (msgspec.MsgspecError, ValueError, TypeError, KeyError, RecursionError):
         return None

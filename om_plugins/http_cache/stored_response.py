@@ -54,6 +54,7 @@ class StoredResponse:
         names: the inputs that select it; see :mod:`.variants`.
         cookies: it answers no request that brings one of these; ``("",)`` for any cookie.
         looks: what the code of its request looked at; ``None`` where that was not observed.
+        any_query: it answers a request with any query.
         fetch_s: how many seconds the application took.
         tags: what the response can be purged by.
         marks: what the environ of a request that gets this response must contain.
@@ -74,6 +75,7 @@ class StoredResponse:
     names: tuple[str, ...] = ()
     cookies: tuple[str, ...] = ()
     looks: Looks | None = None
+    any_query: bool = False
     fetch_s: float = 0.0
     tags: tuple[str, ...] = ()
     marks: dict[str, Any] = field(default_factory=dict)

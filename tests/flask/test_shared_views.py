@@ -167,6 +167,17 @@ def test_a_query_may_be_left_out(site):
     assert client.get("/page?a=2").text == "run 1"
 
 
+def test_a_page_that_needs_its_query_is_not_taken_for_one_without(site):
+    client = site.view(query=False)
+    site.view(lambda n: f"{n} {request.args.get('page')}", path="/other")
+    client.get("/page?a=1")
+    assert client.get("/other").text == "2 None"
+    assert client.get("/other?page=1").text == "3 1"
+    assert client.get("/other").text == "2 None"
+    assert client.get("/page?a=2").text == "run 1"
+    assert client.get("/page").text == "run 1"
+
+
 def test_views_may_look_at_headers_that_they_name(site):
     client = site.view(lambda n: request.headers.get("X-Any", ""), vary=["X-Any"])
     assert client.get("/page", headers={"X-Any": "1"}).text == "1"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
 
-from ...cache.responses.decisions import ResponseReport, find_report
+from ...cache.responses.decisions import REPORT, ResponseReport, find_report
 from ...core.request_state import RequestState, state_of
 from ...fallback.feature import FallbackKeys
 from ...fallback.options import FallbackOptions
@@ -82,7 +82,7 @@ def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -
         environ = plain_environ(context.request)
         state = state_of(environ, app)
         inputs = observe(context, state, rules)
-        report = find_report(environ)
+        report = find_report(environ) if REPORT in environ else None
         if report is not None:
             report.inputs = inputs
         try:

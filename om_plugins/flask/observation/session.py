@@ -193,6 +193,8 @@ class _ObservedSession(ObservedMapping):
     def __setitem__(self, key: str, value: Any) -> None:
         values = self.__dict__
         if INPUTS in values and _is_same(self, key, value):
+            if key != "_permanent":  # it says only how long the session lasts
+                self._om_look_at(key)  # the session of a visitor without it would be changed
             # many apps set session.permanent in each request
             values[_SAME] = True
             try:

@@ -66,7 +66,7 @@ class AppCall:
         """
         environ = self._environ
         before: dict[str, Any] = {}
-        if any(validators.values()):
+        if validators and any(validators.values()):
             self.conditional = True
             before = {name: environ.get(name, _UNSET) for name in validators}
             _replace(environ, {name: value or _UNSET for name, value in validators.items()})
@@ -75,7 +75,8 @@ class AppCall:
             if not self.status and not self.sent:
                 body = self._read_until_started(body)
         finally:
-            _replace(environ, before)
+            if before:
+                _replace(environ, before)
         return body
 
     def _read_until_started(self, body: Iterable[bytes]) -> Iterable[bytes]:

@@ -32,6 +32,7 @@ from ..rfc9111 import (
 from ..store import Selection
 from ..stored_response import StoredResponse, add_date, split_at_nonce, weaken_etag
 from .body_tee import AppCall, BodyTee
+from .collapsing import CollapsePart
 from .crowd import Crowd
 from .front_request import FrontRequest
 from .response_judge import ResponseJudge, declared_length
@@ -80,11 +81,11 @@ class OriginFetch:
         self._key = key
         self._entry = selected.entry
         self._reason = selected.reason
+        self._selected = selected
+        self._background = background
         self._front = FrontRequest(environ, context.inputs)
-        self._crowd = Crowd(context, environ, self._front, key, selected, background=background)
-        self._part = self._crowd.part
-        self._intent = CacheIntent(self._crowd.collapse)
-        self._judge = ResponseJudge(context, environ, self._front, self._intent, key)
+        self._intent = CacheIntent(self._collapse)
+        self._joined: Crowd | None = None
         self._start_response = start_response
         self._get = environ["REQUEST_METHOD"] == "GET"
         self._streamed: tuple[object, ...] | None = None
@@ -93,6 +94,36 @@ class OriginFetch:
         self._began = 0.0
         self._marks: dict[str, Any] = {}
         self._call: AppCall
+        self._judge: ResponseJudge
+
+    # A response that no view marked as shared passes, and pays neither for a crowd nor for a judge.
+
+    @property
+    def _crowd(self) -> Crowd:
+        found = self._joined
+        if found is None:
+            found = self._joined = Crowd(
+                self._context,
+                self._environ,
+                self._front,
+                self._key,
+                self._selected,
+                background=self._background,
+            )
+        return found
+
+    @property
+    def _part(self) -> CollapsePart:
+        return self._crowd.part
+
+    def _collapse(self) -> bool:
+        """See :class:`.CacheIntent`."""
+        return self._crowd.collapse()
+
+    @property
+    def _found(self) -> bool:
+        """Whether another request's response is for this client, too."""
+        return self._joined is not None and self._joined.found is not None
 
     @property
     def _previous(self) -> StoredResponse | None:
@@ -115,7 +146,7 @@ class OriginFetch:
         self._requested_at = context.clock.time()
         self._began = context.clock.monotonic()
         self._state.cache_intent = self._intent
-        if self._judge.query_left_out and not context.observes:
+        if not context.observes and context.ignores_query(environ):
             environ = remove_query(environ)  # what the host looks at cannot be observed
         self._call = call = AppCall(
             context.app, environ, self._start_response, self._hold_marks, self._note_write
@@ -163,8 +194,8 @@ class OriginFetch:
 
         If not, keep its marks.
         """
-        known = self._context.rules.everything or self._part.led or self._entry is not None
-        if not (known or self._intent.allowed or self._crowd.found is not None):
+        known = self._context.rules.everything or self._entry is not None
+        if not (known or self._intent.allowed or self._joined is not None):
             return True
         # the framework's request is gone when the outer layers ask for the route
         rule = getattr(self._environ.get("werkzeug.request"), "url_rule", None)
@@ -203,8 +234,8 @@ class OriginFetch:
     # --- the response -----------------------------------------------------------------------------
 
     def _handle_response(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        call, judge = self._call, self._judge
-        if self._crowd.found is not None:
+        call = self._call
+        if self._found:
             if not call.sent and call.status.startswith("200"):
                 close_body(body)
                 return self._crowd.send(self._start_response, call.headers)
@@ -213,6 +244,7 @@ class OriginFetch:
             self._end(private=True)
             return body
         self._read_head()
+        judge = self._judge
         code = judge.facts.status
         if call.conditional and code == 304 and self._entry is not None:
             return self._handle_not_modified(body)
@@ -229,6 +261,9 @@ class OriginFetch:
         return self._store_while_sending(body)
 
     def _read_head(self) -> None:
+        self._judge = ResponseJudge(
+            self._context, self._environ, self._front, self._intent, self._key
+        )
         self._judge.read(_parse_code(self._call.status), self._call.headers, self._requested_at)
 
     def _declare(self) -> None:
@@ -496,6 +531,8 @@ class OriginFetch:
         failed: bool = False,
     ) -> None:
         """Release the requests that wait for this one."""
+        if self._joined is None:
+            return  # nobody can wait for it
         selects = "" if stored is None else self._front.digest(stored.names) or ""
         self._part.end(stored, selects, private=private, failed=failed)
 

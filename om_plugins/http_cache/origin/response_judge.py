@@ -36,7 +36,6 @@ class ResponseJudge:
         key: of its address.
 
     Attributes:
-        query_left_out: the query is no part of the key.
         facts, verdict: of the head of the response, once it was read.
         terms: under which terms the response may be kept, by what is known until now.
     """
@@ -55,7 +54,7 @@ class ResponseJudge:
         self._front = front
         self._intent = intent
         self._key = key
-        self.query_left_out = context.ignores_query(environ)
+        self._ignores_query = context.ignores_query(front.environ)
         self.facts: ResponseFacts
         self.verdict: CacheVerdict
         self.terms = KeepingTerms()
@@ -68,6 +67,11 @@ class ResponseJudge:
         if inputs is not None:
             inputs.settle()
         return inputs
+
+    @property
+    def _query_left_out(self) -> bool:
+        """Whether the query is no part of the key."""
+        return self._ignores_query or not self._intent.query
 
     def read(self, code: int, headers: Headers, requested_at: float) -> None:
         """Read the head of the response.
@@ -119,8 +123,6 @@ class ResponseJudge:
         context, intent = self._context, self._intent
         if not (context.rules.everything or intent.allowed):
             return intent.refused or "not-shared"
-        if intent.allowed and not intent.query:
-            self.query_left_out = True
         terms = self.terms = self.find_terms(self.verdict)
         wrapper = self._environ.get("wsgi.file_wrapper")
         length = declared_length(self.facts)
@@ -167,7 +169,7 @@ class ResponseJudge:
             inputs,
             verdict,
             cookie_variants=self._context.rules.cookies,
-            query_left_out=self.query_left_out,
+            query_left_out=self._query_left_out,
         )
 
     def count_looks(self) -> tuple[object, ...]:
@@ -207,6 +209,7 @@ class ResponseJudge:
             declare=self.declare,
         )
         response.names, response.cookies, response.looks = terms.names, terms.cookies, terms.looks
+        response.any_query = self._query_left_out
         return response
 
     def declare(

@@ -215,6 +215,14 @@ def test_the_same_value_set_again_is_no_change(change):
     assert page.runs == 1
 
 
+def test_a_visitor_without_the_value_that_is_set_gets_his_session():
+    page = Page(lambda: session.__setitem__("u", "ann") or "page")
+    for visitor in (Visitor(session={"u": "ann"}), Visitor(session={"u": "ann"})):
+        assert page.ask(visitor) == "page"
+    assert page.runs == 1
+    assert "Set-Cookie" in page.request(NOBODY).headers
+
+
 def test_an_app_that_makes_all_sessions_permanent_keeps_its_pages():
     def setup(app):
         app.before_request(lambda: setattr(session, "permanent", True))
