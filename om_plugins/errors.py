@@ -14,6 +14,7 @@
     │   ├── Transient                    the next attempt may succeed
     │   ├── RateLimited                  the engine gets too many requests
     │   ├── AttemptTimeout               one attempt took too long
+    │   ├── NoAnswer                     the engine returned None, or its probe False
     │   ├── InvalidRequest               the call is not valid: no engine can answer it
     │   ├── Unsupported                  this engine cannot answer the call, another one may
     │   ├── TooLong                      the call is too long for this engine, but not for others
@@ -218,6 +219,15 @@ class AttemptTimeout(EngineError):
     http_status = 504
 
 
+class NoAnswer(EngineError):
+    """The engine returned ``None``, as a function without ``return`` does, or its probe ``False``.
+
+    An engine whose answer is ``None`` returns ``Answer(None)``.
+    """
+
+    retry = Retry.NEVER
+
+
 class InvalidRequest(EngineError):
     """The call is not valid (HTTP 400, 422): no other engine can answer it either."""
 
@@ -353,6 +363,40 @@ def without_password(text: str) -> str:
     """
     text = re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", text)
     return re.sub(r"(?i)([?&]\w*password=)[^&#\s'\"]*", r"\1***", text)
+
+
+_SECRETS = (
+    # a name that says so, in a query, a header, JSON or a keyword argument
+    (
+        re.compile(
+            r"(?i)((?:api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?key|password|passwd|pwd|"
+            r"secret|token|signature|\bsig|credentials?|authorization|cookie|\bkey)[\w-]*"
+            r"['\"]?\s*[=:]\s*)"
+            r"(['\"]?)((?:Bearer|Basic|Digest|Token|Bot)\s+)?[^\s'\"&,;<>)}\]]+"
+        ),
+        r"\1\2\3***",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 ***"),
+    # keys of well-known services, and JSON Web Tokens
+    (
+        re.compile(
+            r"\b(?:sk|pk|rk)[-_][\w-]{8,}|\bgh[pousr]_\w{8,}|\bAKIA\w{12,}|"
+            r"\bey[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+        ),
+        "***",
+    ),
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with what looks like a password, key or token replaced by ``***``.
+
+    For texts of foreign errors, which may repeat a URL or a header that was sent.
+    """
+    text = without_password(text)
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .core.call import current_request
-from .core.clock import SystemClock
+from .core.clock import SystemClock, UnsleepingClock
 from .core.moved import with_old_names
 from .features import Settings, add_brought
 from .plugins.feature_kit import FeatureKit
@@ -47,7 +47,7 @@ class Runtime:
         sender: the sender of signals: the application.
         host: what the host application says of itself.
         plugins: plugins that are no entry points, each with its name or ``None``.
-        clock: time.
+        clock: time; when not given, the system's, which under ``host.testing`` never sleeps.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -70,7 +70,7 @@ class Runtime:
         self.settings = settings = settings or Settings()
         self.keys = keys = settings.of(GeneralKeys)
         self.host = host = host or Host()
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or (UnsleepingClock() if host.testing else SystemClock())
         self.closed = False
         self._started: dict[int, object] = {}
         sender = self if sender is None else sender

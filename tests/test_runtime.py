@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+
 import pytest
 
-from om_plugins import Settings, hookimpl
-from om_plugins.errors import ConfigError, PluginError
+from om_plugins import CallableEngine, Settings, StaticEngine, SystemClock, hookimpl
+from om_plugins.errors import ConfigError, PluginError, RateLimited, Transient
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
+from om_plugins.testing import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
 
 
@@ -204,3 +209,84 @@ def test_closing_closes_engines_and_they_may_be_used_again():
     assert engine.closed == 1
     assert runtime.part_of("chains").get("c").call().payload == "answer"
     runtime.close()
+
+
+# --- under test nothing sleeps ------------------------------------------------------------------
+
+
+class Slept(Exception):
+    """Something slept under TESTING."""
+
+
+@pytest.fixture
+def no_sleep(monkeypatch):
+    """Fail where something sleeps for longer than a poll."""
+    real = time.sleep
+
+    def sleep(seconds):
+        if seconds > 0.01:
+            raise Slept(seconds)
+        real(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(
+        threading.Event,
+        "wait",
+        lambda self, timeout=None: (_ for _ in ()).throw(Slept(timeout)),
+    )
+
+
+def _retry_in_a_chain(runtime, error):
+    def fail(call):
+        raise error
+
+    runtime.add_engine(EngineSpec(CallableEngine("a", fail, idempotent=True), "c"))
+    runtime.add_engine(EngineSpec(StaticEngine("b", "from b"), "c", 2))
+    assert runtime.part_of("chains").get("c").call().attempts == 5
+
+
+def _retry_a_fetch(runtime, error):
+    calls = []
+
+    def fetch():
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        runtime.part_of("cache").query("k", fetch, retries=3)
+    assert len(calls) == 4
+
+
+def _inject_latency(runtime, error):
+    spec = EngineSpec(StaticEngine("a", "from a"), "c")
+    runtime.add_engine(spec)
+    chaos = {"latency": 3.0, "rate": 1.0}
+    runtime.part_of("chains").live.configure("c", engines={"a": {"chaos": chaos}})
+    assert runtime.part_of("chains").get("c").call().payload == "from a"
+
+
+@pytest.mark.parametrize(
+    ("wait", "error"),
+    [
+        (_retry_in_a_chain, OSError("down")),
+        (_retry_in_a_chain, Transient("down")),
+        (_retry_in_a_chain, RateLimited("busy", retry_after=2)),
+        (_retry_a_fetch, OSError("down")),
+        (_inject_latency, None),
+    ],
+    ids=["backoff", "transient", "retry-after", "fetch", "chaos"],
+)
+def test_under_test_nothing_sleeps(no_sleep, wait, error):
+    with contextlib.closing(Runtime(host=Host(testing=True))) as runtime:
+        wait(runtime, error)
+
+
+def test_a_clock_that_is_given_is_used_under_test_as_well():
+    clock = FakeClock()
+    with contextlib.closing(Runtime(host=Host(testing=True), clock=clock)) as runtime:
+        assert runtime.clock is clock
+
+
+def test_outside_of_tests_the_clock_is_the_systems():
+    with contextlib.closing(Runtime()) as runtime:
+        assert isinstance(runtime.clock, SystemClock)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import cast
 
 from blinker import NamedSignal
@@ -22,10 +23,12 @@ from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock, Engine
+from ..settings.arguments import amount, check_value, explain_arguments
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
 from .engine_state import EngineState, check_chaos
 from .execute import execute
+from .failures.failure_log import FailureLog
 from .options import ChainPolicy, EngineOptions
 from .snapshot import ChainSnapshot, OnFailure
 
@@ -69,6 +72,7 @@ class EngineChain:
         self._monotonic = clock.monotonic
         self._emit = emit or _emit_nothing
         self._breakers = breakers or BreakerRegistry()
+        self._failures = FailureLog(name, clock)
         self._on_failure = on_failure
         self._ambient_deadline = ambient_deadline
         self._sleeper = BackoffSleeper(clock, stopping)
@@ -101,7 +105,9 @@ class EngineChain:
             breaker = self._breakers.get(
                 self.name, engine.name, engine.traits.breaker_key, before.policy.breaker
             )
-            state = EngineState(spec, breaker, self._breakers, self._clock, self._emit)
+            state = EngineState(
+                spec, breaker, self._breakers, self._clock, self._emit, self._failures
+            )
             if engine.name in before.options:
                 check_chaos(engine.name, before.options[engine.name])
             self._snapshot = self._build_snapshot(
@@ -312,16 +318,22 @@ def check_engine(spec: EngineSpec, chain: str) -> Engine:
     """
     engine = spec.engine
     key = f"engine of chain {chain!r}"
-    if not chain or chain == "*":
+    if not isinstance(chain, str) or not chain or chain == "*":
         raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
     if spec.chain != chain:
         raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
     name = getattr(engine, "name", None)
-    if not isinstance(name, str) or not name:
-        raise ConfigError(key, engine, "must have a name, a text that is not empty")
     call = getattr(engine, "call", None)
-    if isinstance(engine, type) or not callable(call):
+    if inspect.isroutine(engine):
+        made = f"@om.engine('name', chain={chain!r}) above it, or CallableEngine('name', function)"
+        raise ConfigError(key, engine, f"is a function; write {made}")
+    if isinstance(engine, type):
+        made = f"{engine.__name__}(…)"
+        raise ConfigError(key, engine, f"is a class; give an object that it makes: {made}")
+    if not callable(call):
         raise ConfigError(key, engine, "must be an object with a method call(call)")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(key, name, "must be an object with a name, a text that is not empty")
     if not isinstance(getattr(engine, "traits", None), EngineTraits):
         raise ConfigError(key, engine, "must have traits, an EngineTraits")
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
@@ -329,15 +341,54 @@ def check_engine(spec: EngineSpec, chain: str) -> Engine:
             f"engine {name!r}: call is async, and a chain is not; "
             "wrap the coroutine function in a CallableEngine"
         )
+    for method, arguments in _METHODS.items():
+        _check_method(name, engine, method, arguments)
+    _check_traits(name, cast(Engine, engine).traits)
     if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
         raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
-    try:
-        EngineOptions.from_mapping(
-            {"weight": spec.weight, "max_concurrency": cast(Engine, engine).traits.max_concurrency}
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{error.key} of engine {name!r}", error.value, error.reason) from None
+    check_value(f"weight of engine {name!r}", spec.weight, _WEIGHT)
     return cast(Engine, engine)
+
+
+_WEIGHT = amount(0.001, 1000)
+_METHODS = {"call": 1, "probe": 1, "close": 0, "attach": 1, "learn": 2}
+"""The methods that a chain calls, with the number of arguments that it gives."""
+_GIVEN = {"attach": "the plugin context", "close": "nothing", "learn": "the call and the answer"}
+
+
+def _check_method(name: str, engine: object, method: str, arguments: int) -> None:
+    """Refuse a method that the chain could not call, or whose result it could not use.
+
+    Raises:
+        ConfigError: it takes other arguments, or it is no method.
+        TypeError: it is ``async``.
+    """
+    function = getattr(engine, method, None)
+    if function is None:
+        return
+    key = f"engine {name!r}: {method}"
+    if not callable(function):
+        raise ConfigError(key, function, "must be a method")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{key} is async, and a chain is not; write it with a plain def")
+    problem = explain_arguments(function, arguments)
+    if problem:
+        given = _GIVEN.get(method, "the call")
+        raise ConfigError(key, function, f"{problem}; a chain gives it {given}")
+
+
+def _check_traits(name: str, traits: EngineTraits) -> None:
+    for trait in fields(traits):
+        value = getattr(traits, trait.name)
+        if trait.name == "max_concurrency":
+            sound = value is None or (type(value) is int and 0 <= value <= 100_000)
+            allowed = "a whole number from 0 to 100000, or None for no limit"
+        elif trait.name == "breaker_key":
+            sound, allowed = isinstance(value, str), "text"
+        else:
+            sound, allowed = isinstance(value, bool), "True or False"
+        if not sound:
+            raise ConfigError(f"{trait.name} of engine {name!r}", value, f"must be {allowed}")
 
 
 def _emit_nothing(signal: NamedSignal, **details: object) -> None:

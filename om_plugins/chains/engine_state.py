@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
-from ..errors import AttemptTimeout, EngineUnavailable, NextTier
+from ..errors import AttemptTimeout, EngineUnavailable, NextTier, NoAnswer
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
@@ -22,6 +22,7 @@ from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
+from .failures.failure_log import FailureLog
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .options import EngineOptions
 from .stream import ChunkStream, End, close_upstream
@@ -43,6 +44,7 @@ class EngineState:
         registry: the breakers and bulkheads of the application.
         clock: the clock.
         emit: sends the application's signals.
+        failures: writes to the log why the engine fails.
 
     Attributes:
         ask: the engine's ``call``, inside a chaos wrapper where chaos is configured.
@@ -56,9 +58,9 @@ class EngineState:
 
     __slots__ = ("_bulkhead", "_chaos_options", "_clock", "_emit", "_fair_share_s",
                  "_forced_option", "_latency", "_load", "_offline_s", "_registry", "ask",
-                 "attempt_s", "breaker", "cooldown", "ejection", "enabled", "health", "idempotent",
-                 "learn", "local", "name", "peers", "saves_time", "spec", "streaming", "tier",
-                 "traffic", "weight")  # fmt: skip
+                 "attempt_s", "breaker", "cooldown", "ejection", "enabled", "failures", "health",
+                 "idempotent", "learn", "local", "name", "peers", "saves_time", "spec",
+                 "streaming", "tier", "traffic", "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class EngineState:
         registry: BreakerRegistry,
         clock: Clock,
         emit: Emit,
+        failures: FailureLog,
     ) -> None:
         engine = cast(Engine, spec.engine)
         traits = engine.traits
@@ -84,6 +87,7 @@ class EngineState:
         self.cooldown = Cooldown()
         self.ejection = Ejection()
         self.health = HealthTracker(spec.chain, self.name, breaker, self.cooldown, clock, emit)
+        self.failures = failures
         self.peers: Tier[EngineState] | None = None
         self.saves_time = False
         self.traffic: EngineTraffic | None = None
@@ -176,14 +180,19 @@ class EngineState:
 
     # --- how a call gets in ---
 
-    def admit(self, now: float) -> int | EngineUnavailable:
-        """Return a permit of the breaker, or the reason why the engine must not be called now."""
+    def admit(self, now: float, waited_until: float = 0.0) -> int | EngineUnavailable:
+        """Return a permit of the breaker, or the reason why the engine must not be called now.
+
+        Args:
+            now: the monotonic time.
+            waited_until: the caller has waited until then, where that is later.
+        """
         permit = self.breaker.permit or self.breaker.enter(now)
         if not permit:
             view = self.breaker.view(now)
             reason = "forced open" if view.forced == "open" else "breaker open"
             return EngineUnavailable(self.name, reason, retry_after=view.retry_after_s)
-        if self.cooldown.until and self.cooldown.refused(now):
+        if self.cooldown.until and self.cooldown.refused(max(now, waited_until)):
             self.breaker.release(permit, now)
             return EngineUnavailable(
                 self.name,
@@ -235,6 +244,7 @@ class EngineState:
             wait_s = self._offline_s if row.cooldown == "offline" else cooling_s(error)
             self.cooldown.begin(row.cooldown, wait_s, now)
         self.check_health(now)
+        self.failures.record(self.name, error)
         if engine_failed.receivers:
             self._emit(
                 engine_failed,
@@ -303,6 +313,8 @@ class EngineState:
             raise EngineUnavailable(self.name, "is being probed")
         try:
             result = ask(call)
+            if result is None and ask is self.ask:
+                raise self.no_answer()
         except Exception as error:
             now = self._clock.monotonic()
             self.record_failure(call, permit, error, now - began, now)
@@ -316,6 +328,32 @@ class EngineState:
         close_upstream(result)
         if not self.breaker.permit:
             raise AttemptTimeout(f"{self.name}: answered, but too slowly")
+
+    @property
+    def has_probe(self) -> bool:
+        """True when the engine has a ``probe`` of its own."""
+        return getattr(self.spec.engine, "probe", None) is not None
+
+    def run_probe(self, call: Call) -> None:
+        """Call the engine's own ``probe``.
+
+        Raises:
+            NoAnswer: it returned ``False``.
+            Exception: what it raised.
+        """
+        if self.spec.engine.probe(call) is False:  # type: ignore[attr-defined]
+            raise NoAnswer(
+                f"the probe of engine {self.name!r} returned False; raise an error that says what "
+                "is wrong"
+            )
+
+    def no_answer(self) -> NoAnswer:
+        """Return the error for a call that returned ``None``."""
+        return NoAnswer(
+            f"engine {self.name!r} returned None: its function may lack a return; an engine whose "
+            "answer is None returns Answer(None)",
+            sent="yes",
+        )
 
     def check_health(self, now: float) -> EngineHealth:
         """Return the health at this moment; sends a signal where it has changed."""

@@ -116,8 +116,10 @@ def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: flo
                         answer = begin(answer, call, deadline - started, monotonic)
                 elif (call.stream or engine.streaming) and is_stream(result):
                     answer = begin(result, call, deadline - started, monotonic)
-                else:
+                elif result is not None:
                     answer = Answer(result)
+                else:
+                    raise engine.no_answer()
             except Exception as error:  # noqa: BLE001 - an engine may raise anything
                 began, now = now, monotonic()
                 if traffic is not None:
@@ -171,7 +173,7 @@ class FailedAttempts:
     """
 
     __slots__ = ("_call", "_engine", "_engines", "_hedged", "_history", "_retries", "_slept_s",
-                 "_snapshot", "count", "spent")  # fmt: skip
+                 "_snapshot", "_waited_until", "count", "spent")  # fmt: skip
 
     def __init__(self, snapshot: ChainSnapshot, call: Call, engines: Sequence[EngineState]) -> None:
         self.count = 0
@@ -182,6 +184,7 @@ class FailedAttempts:
         self._engine: EngineState | None = None
         self._retries = 0
         self._slept_s = 0.0
+        self._waited_until = 0.0
         self.spent = False
         self._hedged: tuple[EngineState, float] | None = None
 
@@ -204,7 +207,9 @@ class FailedAttempts:
         if self.spent and not engine.local:
             self.skip(engine, "at most once")
             return 0
-        admitted = engine.admit(now)
+        # A wait is over when it ends: the clock of an application under test does not sleep.
+        waited_until = self._waited_until if engine is self._engine else 0.0
+        admitted = engine.admit(now, waited_until)
         if isinstance(admitted, EngineUnavailable):
             self.skip(engine, admitted)
             return 0
@@ -278,6 +283,7 @@ class FailedAttempts:
         self._emit_retry(engine, delay_s, error)
         self._slept_s += delay_s
         slept = snapshot.sleeper.sleep(delay_s, call)
+        self._waited_until = now + delay_s
         _raise_if_cancelled(call, error)
         return slept
 

@@ -173,7 +173,7 @@ class HealthChecks:
         for chain in list(self.chains().values()):
             for engine in chain.states:
                 key = by_breaker.get(id(engine.breaker))
-                if key is not None and getattr(engine.spec.engine, "probe", None) is not None:
+                if key is not None and engine.has_probe:
                     found.setdefault(key, engine)
         targets = list(found.items())[:_MAX_ENGINES]
         first = self._next % len(targets) if targets else 0
@@ -292,15 +292,14 @@ class HealthChecks:
 
 def _probe(engine: EngineState, call: Call) -> bool | None:
     """Return whether an engine is well; ``None`` when its probe does not say."""
-    probe = getattr(engine.spec.engine, "probe", None)
-    if probe is None:
+    if not engine.has_probe:
         return None
     try:
-        probe(call)
+        engine.run_probe(call)
     except (RateLimited, NotImplementedError):
         return None  # an engine that says "not so often" is in reach
     except Exception as error:  # noqa: BLE001 - an engine may raise anything
-        logger.debug("engine %r: its probe failed: %s", engine.name, type(error).__name__)
+        engine.failures.record(engine.name, error, probe=True)
         return False
     except BaseException:  # noqa: BLE001 - a greenlet that is killed says nothing
         return None

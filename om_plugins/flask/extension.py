@@ -20,6 +20,7 @@ from ..core.engine import EngineTraitKeywords
 from ..core.moved import with_old_names
 from ..csp.override import Override
 from ..fallback.options import FallbackOptions
+from ..plugins.lazy_commands import add_commands
 from ..settings.signatures import FallbackKeywords
 from ..types import EngineSpec
 from .app_state import KEY, AppEntry, count_wrong_methods, runtime_of
@@ -85,6 +86,7 @@ class OpenManager(CurrentParts):
         # a weak reference: the entry lives as long as the app, and must not keep it alive
         got_request_exception.connect(entry.record_failure, sender=app)
         count_wrong_methods(app)
+        add_commands(app.cli)
 
     # --- registering --------------------------------------------------------------------------
 

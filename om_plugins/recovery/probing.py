@@ -72,18 +72,16 @@ class EngineProber:
             EngineUnavailable: no engine of the first tier is in reach.
         """
         probes = [
-            (engine, partial(self._reach_engine, engine, probe))
+            (engine, partial(self._reach_engine, engine))
             for engine in self._engines(subject)
-            if (probe := getattr(engine.spec.engine, "probe", None)) is not None
+            if engine.has_probe
         ]
         line, first_tier = self._run_all(probes, timeout, "in reach")
         first_tier.raise_if_lost("out of reach")
         return line or "no engine to look for"
 
-    def _reach_engine(
-        self, engine: EngineState, probe: Callable[[Call], object], limit_s: float
-    ) -> None:
-        self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), probe)
+    def _reach_engine(self, engine: EngineState, limit_s: float) -> None:
+        self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), engine.run_probe)
 
     def probe(self, subject: str, timeout: float) -> str:
         """Send a real call to the engines of the first tier and to all that calls are kept from.
@@ -162,7 +160,7 @@ class EngineProber:
         failed = self._failed_calls.get(engine.spec.chain) if engine.idempotent else None
         if failed is not None:
             return engine.ask, failed
-        return getattr(engine.spec.engine, "probe", None), None
+        return (engine.run_probe if engine.has_probe else None), None
 
     def _run_all(
         self, probes: Sequence[_EngineProbe], timeout: float, success: str

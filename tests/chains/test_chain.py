@@ -130,6 +130,122 @@ def test_an_async_engine_is_refused_with_the_way_out(chain_of):
         chain_of(AsyncCall())
 
 
+class Sound:
+    name = "x"
+    traits = EngineTraits()
+
+    def call(self, call):
+        return 1
+
+
+class TakesNothing(Sound):
+    def call(self):
+        return 1
+
+
+class TakesTwo(Sound):
+    def call(self, call, timeout):
+        return 1
+
+
+class ProbesNothing(Sound):
+    def probe(self):
+        return True
+
+
+class ProbeIsNoMethod(Sound):
+    probe = True
+
+
+class AsyncProbe(Sound):
+    async def probe(self, call):
+        return True
+
+
+class LearnsOne(Sound):
+    def learn(self, answer):
+        pass
+
+
+class AttachesNothing(Sound):
+    def attach(self):
+        pass
+
+
+class AsyncClose(Sound):
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("thing", "method"),
+    [
+        (TakesNothing(), "call"),
+        (TakesTwo(), "call"),
+        (ProbesNothing(), "probe"),
+        (ProbeIsNoMethod(), "probe"),
+        (AsyncProbe(), "probe"),
+        (LearnsOne(), "learn"),
+        (AttachesNothing(), "attach"),
+        (AsyncClose(), "close"),
+    ],
+)
+def test_a_method_that_no_chain_can_call_is_refused(chain_of, thing, method):
+    with pytest.raises((ConfigError, TypeError), match=f"engine 'x': {method} .*must|async"):
+        chain_of(thing)
+
+
+def test_a_method_with_more_arguments_that_have_defaults_is_accepted(chain_of):
+    class Lenient(Sound):
+        def call(self, call, *, extra=1):
+            return 1
+
+        def probe(self, *args, **kwargs):
+            return None
+
+    assert chain_of(Lenient()).call().payload == 1
+
+
+@pytest.mark.parametrize(
+    ("trait", "value"),
+    [
+        ("idempotent", "yes"),
+        ("local", 1),
+        ("streaming", None),
+        ("hedge_safe", "false"),
+        ("max_concurrency", "3"),
+        ("max_concurrency", True),
+        ("max_concurrency", -1),
+        ("max_concurrency", float("nan")),
+        ("breaker_key", 3),
+    ],
+)
+def test_a_trait_of_a_wrong_type_is_refused(engine, chain_of, trait, value):
+    with pytest.raises(ConfigError, match=f"^{trait} of engine 'a' .*: must be"):
+        chain_of(engine("a", **{trait: value}))
+
+
+@pytest.mark.parametrize(
+    ("thing", "way_out"),
+    [
+        (lambda call: 1, "@om.engine"),
+        (StaticEngine, r"StaticEngine\(…\)"),
+        (Sound, r"Sound\(…\)"),
+        (len, "CallableEngine"),
+        ("an engine", "method call"),
+    ],
+)
+def test_what_is_taken_for_an_engine_says_what_to_write(chain_of, thing, way_out):
+    with pytest.raises(ConfigError, match=way_out):
+        chain_of(thing)
+
+
+@pytest.mark.parametrize("weight", ["1", -1, float("nan"), True, None])
+def test_a_weight_that_is_none_is_refused(engine, chain_of, weight):
+    with pytest.raises(ConfigError, match="weight of engine 'a'"):
+        chain_of(engine("b")).add(EngineSpec(engine("a"), "chain", 1, weight))
+
+
 def test_a_spec_of_another_chain_or_no_tier_is_refused(engine, chain_of):
     chain = chain_of(engine("one"))
     with pytest.raises(ConfigError, match="another chain"):
@@ -138,7 +254,7 @@ def test_a_spec_of_another_chain_or_no_tier_is_refused(engine, chain_of):
         chain.add(EngineSpec(engine("two"), "chain", 0))
 
 
-@pytest.mark.parametrize("name", ["", "*"])
+@pytest.mark.parametrize("name", ["", "*", 5, None])
 def test_what_is_no_name_of_a_chain_is_refused(engine, name):
     with pytest.raises(ConfigError, match="must be a name"):
         EngineChain(name).add(EngineSpec(engine("one"), name))

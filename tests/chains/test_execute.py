@@ -10,6 +10,7 @@ import pytest
 
 from om_plugins import signals
 from om_plugins.builtin.engines.callable import CallableEngine
+from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
@@ -21,6 +22,7 @@ from om_plugins.errors import (
     EngineUnavailable,
     InvalidRequest,
     Misconfigured,
+    NoAnswer,
     RateLimited,
     TooLong,
     Transient,
@@ -535,3 +537,59 @@ def test_at_most_once_retries_only_what_was_not_sent(engine, chain_of):
         with pytest.raises(ChainExhausted):
             chain_of(one, at_most_once=True, retries=1).call()
         assert one.times == times
+
+
+# --- an engine that returns None ----------------------------------------------------------------
+
+
+async def forgotten_in_a_coroutine(call):
+    {"answer": 1}  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: CallableEngine("a", lambda call: None),
+        lambda: CallableEngine("a", lambda: None),
+        lambda: CallableEngine("a", forgotten_in_a_coroutine),
+        lambda: CallableEngine("a", lambda call: None, max_threads=1),
+        lambda: CallableEngine("a", lambda call: None, interrupt=True),
+        lambda: StaticEngine("a", lambda call: None),
+    ],
+    ids=["call", "no argument", "async", "pool", "interrupt", "static"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_forgotten_return_is_a_failure_and_the_next_tier_answers(chain_of, engine, made, stream):
+    chain = chain_of(made(), engine("b"))
+    answer = chain.call(stream=stream)
+    assert (answer.engine, answer.degraded, answer.attempts) == ("b", True, 2)
+    (attempt,) = answer.history
+    assert isinstance(attempt.error, NoAnswer)
+    assert "'a' returned None" in str(attempt.error)
+    assert "Answer(None)" in str(attempt.error)
+
+
+def test_the_last_tier_that_forgets_its_return_is_no_answer(chain_of, engine):
+    with pytest.raises(ChainExhausted) as caught:
+        chain_of(engine("a", None)).call()
+    assert [type(one) for one in caught.value.exceptions] == [NoAnswer]
+
+
+@pytest.mark.parametrize("payload", [0, False, "", [], {}, b"", 0.0])
+def test_other_empty_values_are_answers(chain_of, engine, payload):
+    answer = chain_of(engine("a", payload), engine("b")).call()
+    assert (answer.engine, answer.payload) == ("a", payload)
+
+
+@pytest.mark.parametrize("made", [lambda call: Answer(None), Answer(None, status=204)])
+def test_none_on_purpose_is_an_answer(chain_of, engine, made):
+    answer = chain_of(engine("a", made), engine("b")).call()
+    assert (answer.engine, answer.payload, answer.degraded) == ("a", None, False)
+
+
+def test_an_engine_that_goes_on_returning_none_opens_its_breaker(chain_of, engine):
+    first = engine("a", None)
+    chain = chain_of(first, engine("b"), breaker_min_calls=2)
+    for _ in range(5):
+        chain.call()
+    assert first.times == 2

@@ -204,6 +204,27 @@ def test_a_probe_that_does_not_tell_says_nothing(workers, probed, pass_time, ans
     assert health(one) == [Health.NO_DATA]
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_probe_that_returns_false_fails(worker, probed, pass_time, threads):
+    one = worker(interval_s=INTERVAL_S, threads=threads)
+    made = probed()
+    made.probe = lambda call: False
+    one.add(made)
+    one.health_checks.run_round()
+    one.health_checks.run_round()
+    assert health(one) == [Health.OFFLINE]
+
+
+@pytest.mark.parametrize("answer", [None, True, 0, "", "in reach", [], object()])
+def test_a_probe_that_returns_anything_else_succeeds(worker, probed, answer):
+    one = worker(interval_s=INTERVAL_S)
+    made = probed()
+    made.probe = lambda call: answer
+    one.add(made)
+    one.health_checks.run_round()
+    assert health(one) == [Health.HEALTHY]
+
+
 def test_when_nobody_probes_any_more_what_was_found_is_forgotten(workers, probed, pass_time):
     first, second = workers[:2]
     first.add(probed())

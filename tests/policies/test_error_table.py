@@ -42,6 +42,7 @@ EngineError       IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     50
 Transient         IF_SAFE        UNLESS_SPENT  True   -             False     502
 RateLimited       AFTER_WAIT     ALWAYS        False  cooling down  False     502
 AttemptTimeout    IF_IDEMPOTENT  UNLESS_SPENT  True   -             False     504
+NoAnswer          NEVER          UNLESS_SPENT  True   -             False     502
 InvalidRequest    NEVER          NEVER         False  -             True      400
 Unsupported       NEVER          ALWAYS        False  -             True      502
 TooLong           NEVER          ALWAYS        False  -             True      413

@@ -786,6 +786,23 @@ def test_closing_stops_a_probe_under_way_and_says_nothing_of_the_engine(house, e
         house.recovery.probes.probe("chain:assistant", 10)
 
 
+def test_a_probe_that_returns_false_is_no_answer(house, engine):
+    one = engine("one", Transient())
+    one.probe = lambda call: False
+    chain = opened(house, one)
+    for look in (house.recovery.probes.reach, house.recovery.probes.probe):
+        with pytest.raises(EngineUnavailable, match="NoAnswer"):
+            look("chain:assistant", 10)
+    assert not chain.states[0].breaker.permit
+
+
+def test_a_call_that_is_repeated_and_returns_none_is_no_answer(house, engine):
+    one = engine("one", *[Transient()] * 5, None, idempotent=True)
+    opened(house, one)
+    with pytest.raises(EngineUnavailable, match="NoAnswer"):
+        house.recovery.probes.probe("chain:assistant", 10)
+
+
 def test_one_engine_of_the_first_tier_is_enough(house, engine):
     one, two = engine("one"), engine("two")
     one.probe, two.probe = lambda call: 1 / 0, lambda call: None

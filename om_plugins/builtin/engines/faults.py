@@ -145,9 +145,11 @@ class Chaos:
         return self._counts.snapshot()
 
     def _wait(self, call: Call, seconds: float) -> None:
-        until = self._clock.monotonic() + min(seconds, max(call.remaining(), 0.0))
-        while (left := until - self._clock.monotonic()) > 0:
+        # by what was slept and not by the time: the clock of an app under test does not sleep
+        left = min(seconds, max(call.remaining(), 0.0))
+        while left > 0:
             self._clock.sleep(min(left, _SLICE_S))
+            left -= _SLICE_S
             if call.cancelled:
                 break
         call.raise_if_done()
@@ -169,7 +171,8 @@ class Chaos:
             return result
         if hasattr(result, "__next__"):
             return _break_off(result, self._describe(), how or "truncated")  # type: ignore[arg-type]
-        return _corrupt(result, how)
+        corrupted = _corrupt(result, how)
+        return Answer(None) if corrupted is None else corrupted
 
     def _sent(self) -> Sent:
         return self.options.sent  # type: ignore[return-value]  # the table checked it

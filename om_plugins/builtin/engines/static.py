@@ -8,7 +8,7 @@ from typing import cast
 
 from ...types import Answer, Call, EngineTraits
 
-_PLAIN = (str, bytes, int, float, bool, type(None))
+_PLAIN = (str, bytes, int, float, bool)
 
 
 class StaticEngine:
@@ -40,4 +40,6 @@ class StaticEngine:
         payload = self.payload
         if callable(payload):
             return cast(Callable[[Call], object], payload)(call)
+        if payload is None:
+            return Answer(None)  # it was given on purpose
         return payload if isinstance(payload, _PLAIN) else copy.deepcopy(payload)

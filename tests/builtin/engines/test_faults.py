@@ -108,7 +108,10 @@ def test_a_cancelled_call_does_not_wait_to_the_end():
     ],
 )
 def test_an_answer_is_spoiled(how, payload, spoiled):
-    assert chaos(lambda call: payload, garble=how)(Call()) == spoiled
+    result = chaos(lambda call: payload, garble=how)(Call())
+    if spoiled is None:  # None alone would be a failure of the engine
+        result = result.payload
+    assert result == spoiled
     answer = chaos(lambda call: Answer(payload, status=201), garble=how)(Call())
     assert (answer.payload, answer.status) == (spoiled, 201)
 

@@ -10,7 +10,7 @@ from om_plugins.types import Answer, Call
 
 def test_it_answers_with_its_payload():
     assert StaticEngine("s", "resting").call(Call()) == "resting"
-    assert StaticEngine("s", None).call(Call()) is None
+    assert StaticEngine("s", None).call(Call()).payload is None
 
 
 def test_no_caller_can_change_what_the_next_one_gets():

@@ -1,0 +1,204 @@
+"""Checks of the arguments of decorators and constructors, by the same kinds as settings.
+
+Settings also come as text, from the environment. An argument is written in Python, so a number that
+is text is a mistake there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+from ..errors import ConfigError, suggest
+from .kinds import integer, number
+from .table import Check
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def seconds(low: float = 0.0, high: float = math.inf, *, none: bool = False) -> Check:
+    """Make the check for a number of seconds; with ``none``, ``None`` is allowed as well."""
+    return _refuse_text(number(low, high, "seconds"), none=none)
+
+
+def amount(low: float = 0.0, high: float = math.inf, *, none: bool = False) -> Check:
+    """Make the check for a number; with ``none``, ``None`` is allowed as well."""
+    return _refuse_text(number(low, high), none=none)
+
+
+def whole(low: int = 0, high: float = math.inf, *, none: bool = False) -> Check:
+    """Make the check for a whole number; with ``none``, ``None`` is allowed as well."""
+    return _refuse_text(integer(low, high), none=none)
+
+
+def flag(*, none: bool = False) -> Check:
+    """Make the check for ``True`` or ``False``; with ``none``, ``None`` is allowed as well."""
+    return _of_type("True or False", bool, none=none)
+
+
+def words(*, none: bool = False) -> Check:
+    """Make the check for a text that is not empty; with ``none``, ``None`` is allowed as well."""
+    return _of_type("a text that is not empty", str, none=none)
+
+
+def function(arguments: int, given: str, *, none: bool = False) -> Check:
+    """Make the check for a plain function that can be called with so many arguments.
+
+    Args:
+        arguments: how many.
+        given: what they are, for the error.
+        none: ``None`` is allowed as well.
+    """
+
+    def read(value: Any) -> Any:
+        if none and value is None:
+            return value
+        problem = explain_callback(value, arguments)
+        if problem:
+            raise ValueError(problem)
+        return value
+
+    return Check(f"a function that takes {given}" + _or_none(none), read)
+
+
+def _or_none(none: bool) -> str:
+    return ", or None" if none else ""
+
+
+def _refuse_text(check: Check, *, none: bool) -> Check:
+    def read(value: Any) -> Any:
+        if none and value is None:
+            return value
+        if isinstance(value, str):
+            raise ValueError("text is no number")
+        if hasattr(value, "total_seconds"):
+            raise ValueError("of a timedelta, write .total_seconds()")
+        return check.read(value)
+
+    return Check(check.allowed + _or_none(none), read)
+
+
+def _of_type(allowed: str, kind: type, *, none: bool) -> Check:
+    def read(value: Any) -> Any:
+        if (none and value is None) or (isinstance(value, kind) and (kind is bool or value)):
+            return value
+        raise ValueError
+
+    return Check(allowed + _or_none(none), read)
+
+
+def check_arguments(
+    name: str,
+    /,
+    *,
+    usage: str = "",
+    keywords: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+    **checks: Check,
+) -> Callable[[F], F]:
+    """Return a decorator that checks the arguments of a function before it is called.
+
+    For what is called once, such as decorators of views and constructors: a call costs some
+    microseconds more.
+
+    Args:
+        name: what errors call the function, such as ``@om.engine``.
+        usage: how to write a call, for errors of missing arguments.
+        keywords: further keywords that the function takes by ``**``.
+        renamed: names that other libraries have for an argument, with its name here.
+        **checks: the checks by the names of the arguments.
+
+    Raises:
+        TypeError: by the function, for an unknown or a missing argument.
+        ConfigError: by the function, for a value that is not allowed.
+    """
+
+    def decorate(checked: F) -> F:
+        signature = inspect.signature(checked)
+        parameters = [p for p in signature.parameters.values() if p.name != "self"]
+        known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        known += keywords
+        open_ended = not keywords and any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+        @functools.wraps(checked)
+        def check_first(*args: Any, **kwargs: Any) -> Any:
+            for given in () if open_ended else kwargs:
+                if given not in known:
+                    raise TypeError(explain_keyword(name, given, known, renamed))
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                hint = f"; write {usage}" if usage else ""
+                raise TypeError(f"{name}: {error}{hint}") from None
+            arguments = {**bound.arguments, **kwargs}
+            for given, check in checks.items():
+                if given in arguments:
+                    check_value(f"{name}({given})", arguments[given], check)
+            return checked(*args, **kwargs)
+
+        return check_first  # type: ignore[return-value]
+
+    return decorate
+
+
+def check_value(key: str, value: object, check: Check) -> Any:
+    """Return the value as its check reads it.
+
+    Args:
+        key: what the error calls it, such as ``@om.engine(tier)``.
+
+    Raises:
+        ConfigError: it is not allowed.
+    """
+    try:
+        return check.read(value)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        detail = f" ({error})" if str(error) else ""
+        raise ConfigError(key, value, f"must be {check.allowed}{detail}") from None
+
+
+def explain_keyword(
+    name: str, given: str, known: Collection[str], renamed: Mapping[str, str] | None = None
+) -> str:
+    """Explain that a function has no argument of a name, and name the one that is meant.
+
+    Args:
+        name: the function's.
+        given: the unknown keyword.
+        known: its arguments.
+        renamed: names that other libraries have, with the name here.
+    """
+    hint = f"write {renamed[given]}" if renamed and given in renamed else suggest(given, known)
+    return f"{name} has no argument {given!r}; {hint}"
+
+
+def explain_arguments(called: Callable[..., Any], count: int) -> str:
+    """Explain why a function cannot be called with so many arguments; "" when it can."""
+    try:
+        signature = inspect.signature(called)
+    except (ValueError, TypeError):  # some built-in functions have no signature
+        return ""
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        counted = "no argument" if not count else f"{count} argument{'s' * (count > 1)}"
+        return f"must take {counted}; it takes {signature}"
+    return ""
+
+
+def explain_callback(value: object, arguments: int) -> str:
+    """Explain why a value cannot be called back with so many arguments; "" when it can."""
+    if not callable(value):
+        return f"{value!r} is no function"
+    if any(map(_is_async, (value, getattr(value, "__call__", None)))):  # noqa: B004
+        return "an async function is never awaited here: write it with a plain def"
+    return explain_arguments(value, arguments)
+
+
+def _is_async(value: object) -> bool:
+    return inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
