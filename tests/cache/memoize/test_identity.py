@@ -559,6 +559,72 @@ def test_the_functions_that_a_cache_remembers_are_bounded(world, cached, monkeyp
     assert world.cache.refusals() == {"key": 4}
 
 
+# --- attributes of functions that a closure reaches ---------------------------------------------
+
+
+def make_recursive(memoize, unit):
+    def price():
+        return price.unit
+
+    price.unit = unit
+    price = memoize(price)
+    return price
+
+
+def make_own(memoize, unit):
+    def price():
+        return price.unit
+
+    price.unit = unit
+    return memoize(price)
+
+
+def make_afterwards(memoize, unit):
+    def price():
+        return price.unit
+
+    price = memoize(price)
+    price.unit = unit
+    return price
+
+
+def make_helper(memoize, unit):
+    def helper():
+        return None
+
+    helper.unit = unit
+    return memoize(lambda: helper.unit)
+
+
+def make_mutual(memoize, unit):
+    def price():
+        return helper.unit
+
+    def helper():
+        return price
+
+    helper.unit = unit
+    return memoize(price)
+
+
+def make_lru(memoize, unit):
+    @functools.cache
+    def helper():
+        return None
+
+    helper.unit = unit
+    return memoize(lambda: helper.unit)
+
+
+@pytest.mark.parametrize(
+    "make", [make_recursive, make_own, make_afterwards, make_helper, make_mutual, make_lru]
+)
+def test_attributes_of_functions_tell_closures_apart(cached, make):
+    metre, yard = (make(cached, unit) for unit in ("metre", "yard"))
+    assert [metre(), yard(), metre()] == ["metre", "yard", "metre"]
+    assert make(cached, "metre").cache_key() == metre.cache_key()
+
+
 # --- workers and restarts -----------------------------------------------------------------------
 
 SHOP = dedent(
