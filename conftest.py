@@ -1,11 +1,24 @@
-"""Runs every python block of the README and the docs as a test."""
+"""Runs every python block of the README and the docs as a test; keeps tests out of the home."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home() -> Iterator[str]:
+    """A directory for the state of apps that are not under TESTING, in servers of tests as well."""
+    made = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="om-state-")
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def as_main(namespace: dict[str, Any]) -> None:

@@ -30,10 +30,10 @@ from .settings.general import GeneralKeys
 from .settings.urls import check_url
 from .types import EngineSpec
 from .workers.hub import SharedHub
-from .workers.hub_url import resolve_hub_url
 from .workers.lazy_store import LazyStore
 from .workers.scheduler import BackgroundScheduler
 from .workers.secret import Secret
+from .workers.state_dir import StatePlace, resolve_hub_url
 
 __all__ = ["Runtime"]
 
@@ -178,7 +178,7 @@ class Runtime:
             self.keys.hub_url,
             testing=self.host.testing,
             cache_url=self.keys.cache_url,
-            instance_path=self.host.instance_path,
+            place=StatePlace(self.keys.state_dir, self.host.name, self.host.instance_path),
             schemes=self.kit.plugin_parts.hubs,
         )
 

@@ -106,7 +106,7 @@ class Host:
         testing: no threads, files or sleeps; broken plugins raise.
         debug: every page asks for reports.
         name: the application's, for ``OM_NAMESPACE``.
-        instance_path: where a hub file may live; ``None`` for nowhere.
+        instance_path: the folder that the host may write to; ``None`` for none.
         secret_key: the host's own secret, used when ``OM_SECRET_KEY`` is not set.
         trusted_hosts: the host's own list, used when ``OM_TRUSTED_HOSTS`` is not set.
         request_context: opens the host framework's request context for an environ.

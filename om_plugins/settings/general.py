@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from .kinds import BOOL, MAPPING, PROXIES, SECRET, STRINGS, auto_or, integer, text
-from .table import Table, key
+from .table import Check, Table, key
 
 _PREFIX = text(
     r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
 )
+
+
+def _read_state_dir(value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str) or "\0" in path:
+        raise ValueError
+    if path not in ("auto", "instance") and not Path(path).is_absolute():
+        raise ValueError("a relative path would depend on where a worker was started")
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +60,15 @@ class GeneralKeys(Table):
             r"auto|[a-z][a-z0-9+.-]*:.*", "'auto', 'memory://', 'sqlite:///path' or 'redis://host'"
         ),
         "what the workers share; `auto`: memory when testing, else the cache's Redis, else a file "
-        "in the instance folder",
+        "in the state directory",
+        "General",
+    )
+    state_dir: str = key(
+        "auto",
+        Check("'auto', 'instance' or an absolute path", _read_state_dir, "PathLike[str] | str"),
+        "where this package may write. `auto`: `om` in the instance folder where that folder "
+        "exists, else a directory for this application in `$XDG_STATE_HOME` or `~/.local/state`; "
+        "`instance`: `om` in the instance folder, which is made when it is not there",
         "General",
     )
     cache_url: str = key(

@@ -70,6 +70,7 @@ def as_keywords(groups: Mapping[str, Iterable[type[Table]]]) -> str:
         "from __future__ import annotations",
         "",
         "from collections.abc import Callable, Collection, Mapping, Sequence",
+        "from os import PathLike",
         "from typing import Literal, TypedDict",
         "",
         "from .table import Table",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from typing import Literal, TypedDict
 
 from .table import Table
@@ -18,6 +19,7 @@ class SettingsKeywords(TypedDict, total=False):
     secret_key: str | bytes | None
     strict: bool | None
     hub_url: str
+    state_dir: PathLike[str] | str
     cache_url: str
     namespace: str | None
     workers: int
