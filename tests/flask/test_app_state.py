@@ -114,6 +114,7 @@ WRAPPERS = [
 
 def make_app(wrap, *, line):
     app = Flask("demo")
+    app.config["OM_CSP_MODE"] = "enforce"  # its headers show that a response passed the layers
     app.testing = True
     app.add_url_rule("/", view_func=lambda: "ok")
     if wrap is not bare:
@@ -284,7 +285,7 @@ def test_our_names_are_two_that_nobody_else_has():
 
 def test_the_middleware_for_any_app_has_the_attributes_of_the_app_and_two_of_its_own():
     app = Mounted(Fixed())
-    middleware = OpenManagerMiddleware(app, Settings(hub_url="memory://"))
+    middleware = OpenManagerMiddleware(app, Settings(csp_mode="enforce", hub_url="memory://"))
     assert middleware.app is app
     assert middleware.runtime.keys.enabled
     assert middleware.script_name == "/books"
@@ -299,7 +300,10 @@ def test_the_middleware_for_any_app_has_the_attributes_of_the_app_and_two_of_its
 
 
 def test_a_flask_app_in_the_middleware_for_any_app_still_counts_as_unknown_middleware():
-    app = make_app(lambda app: OpenManagerMiddleware(app, Settings(hub_url="memory://")), line=True)
+    app = make_app(
+        lambda app: OpenManagerMiddleware(app, Settings(csp_mode="enforce", hub_url="memory://")),
+        line=True,
+    )
     assert "OpenManagerMiddleware" in app.extensions["om_plugins"].host.unobserved
 
 
