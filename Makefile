@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 allow_none = $(if $(ARGS),|| [ $$? -eq 5 ])
 SOURCES := $(shell find om_plugins -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint bench docs proof compliance soak format clean system-packages
+.PHONY: demo test lint bench docs proof compliance foreign soak format clean system-packages
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m gunicorn -c example_app/gunicorn.conf.py "example_app:create_app()"
@@ -27,6 +27,10 @@ proof: $(VENV)/.test system-packages
 # The public suite of HTTP cache tests (npm http-cache-tests), or a checkout of it: SUITE=path.
 compliance: $(VENV)/.test
 	$(BIN)/python tests/proof/compliance/run.py $(if $(SUITE),--suite $(SUITE)) $(ARGS)
+
+# The test suites of other packages, with the line in each of their apps; ARGS: names of packages.
+foreign: $(VENV)/.wheel
+	$(BIN)/python tests/foreign/run.py $(ARGS)
 
 # 100,000 calls while upstreams fail, hang and are killed.
 soak: $(VENV)/.test

@@ -141,8 +141,6 @@ class Memoized(CachedFunction):
             if all(p.kind in _PLAIN for p in parameters)
             else None
         )
-        copied = function.__dict__ if is_python else {}
-        self.own_names = frozenset(vars(self).keys() - copied.keys()) | {"own_names"}
 
     def __get__(self, instance: object, owner: type | None = None) -> Memoized | BoundMemoized:
         if self._binds == "class":
@@ -251,7 +249,6 @@ class BoundMemoized(CachedFunction):
     def __init__(self, memoized: Memoized, instance: object) -> None:
         self._memoized = memoized
         self._instance = instance
-        self.own_names = frozenset({"_memoized", "_instance", "own_names"})
         self.__doc__ = memoized.__doc__
 
     @property

@@ -33,17 +33,13 @@ _MUTABLE = frozenset({list, dict, set, bytearray, deque, Counter, defaultdict, O
 
 
 class CachedFunction:
-    """A callable that answers like the function in its attribute ``__wrapped__``.
+    """A callable that answers like the function in its attribute ``__wrapped__``."""
 
-    Attributes:
-        own_names: the attributes that its class sets.
-    """
+    __slots__ = ()
 
     __wrapped__: Any
-    own_names: frozenset[str] = frozenset()
 
 
-_OF_LRU_CACHE = frozenset({"cache_parameters"})
 _ANSWER_LIKE_WRAPPED = (CachedFunction, functools._lru_cache_wrapper)
 
 
@@ -120,21 +116,18 @@ class _FunctionReader:
         self.position = ""
         self.cells: list[tuple[CellType, object]] = []
         self.seen: dict[int, int] = {}
-        self.reached: set[int] = set()
 
     def read(self, value: Any, where: str) -> None:
         """Read a value of any kind; ``where`` says in words where it stands."""
         kind = type(value)  # not isinstance(), which a proxy answers for its object
         if kind is FunctionType:
             self.read_python(value, own_defaults=True)
-            self._read_attributes(value, frozenset())
         elif kind is MethodType:
             self.read(value.__func__, where)
             self.read(value.__self__, "self")
         elif issubclass(kind, _ANSWER_LIKE_WRAPPED):
             self._write_code("cached")
             self.read(value.__wrapped__, where)
-            self._read_attributes(value, getattr(value, "own_names", _OF_LRU_CACHE))
         elif kind is functools.partial:
             self._write_code("partial", str(len(value.args)), *sorted(value.keywords))
             self.read(value.func, where)
@@ -179,21 +172,6 @@ class _FunctionReader:
             else:
                 self.cells.append((cell, value))
             self.read(value, repr(name))
-
-    def _read_attributes(self, function: Any, own: frozenset[str]) -> None:
-        """Read what was set on a function that another function can reach.
-
-        Args:
-            function: a function, or an object that answers like one.
-            own: names that its class sets.
-        """
-        if id(function) in self.reached:
-            return
-        self.reached.add(id(function))
-        for name, value in sorted(getattr(function, "__dict__", {}).items()):
-            if not name.startswith("__") and name not in own:
-                self._write_code(name)
-                self.read(value, f"the attribute {name!r} of {function.__name__}")
 
     def _read_data(self, value: Any, where: str) -> None:
         """Read a value that is no function."""
@@ -246,7 +224,6 @@ class _FunctionReader:
         pairs = state if isinstance(state, tuple) else (state,)
         inner = _FunctionReader()
         inner.seen = {**self.seen, id(value): len(self.seen)}
-        inner.reached = {*self.reached}
         for name, one in sorted(
             (item for some in pairs if some for item in some.items()), key=_FIRST
         ):
@@ -255,7 +232,7 @@ class _FunctionReader:
             if inner.opaque:
                 return False
         inner._read_call(value)
-        self.seen, self.reached = inner.seen, inner.reached
+        self.seen = inner.seen
         self.code += inner.code
         self.values += inner.values
         self.self_naming += inner.self_naming

@@ -1,0 +1,106 @@
+"""One app with or without the line, behind a server of its own, and what a browser meets there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from werkzeug.serving import make_server
+
+from om_plugins import OpenManager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+# Tells the test of each violation, also of those in a page that was left since.
+WATCH = """addEventListener("securitypolicyviolation", (event) => violated(
+  [event.disposition, event.effectiveDirective, event.blockedURI, event.sample].join(" ")))"""
+PATIENCE_MS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How ``OpenManager(app)`` is written, or that it is not written at all."""
+
+    mode: str = ""
+    first: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        order = "before" if self.first else "after"
+        return f"{self.mode}, {order} the extension" if self.mode else "without the line"
+
+
+def build(module: ModuleType, line: Line) -> Flask:
+    """The app of a module."""
+    app = Flask("real_app")
+    app.secret_key = "k" * 32
+    if line.mode:
+        app.config.update(OM_CSP_MODE=line.mode, OM_HUB_URL="memory://", **line.settings)
+
+    def add_line() -> object:
+        return OpenManager(app) if line.mode else None
+
+    app.add_url_rule("/favicon.ico", "favicon", lambda: ("", 204))
+    module.build(app, add_line, line_first=line.first)
+    return app
+
+
+@dataclass(slots=True)
+class Visit:
+    """What one visit showed, and what the browser said about it."""
+
+    seen: dict[str, Any] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    answers: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def add_answer(self, method: str, address: str, status: int) -> None:
+        if not address.startswith("/_om/"):
+            self.answers.add((method, address.partition("?")[0], status))
+
+
+def visit(module: ModuleType, line: Line, browser: Any) -> Visit:
+    """Serve the app and do in a fresh browser profile what its module's ``visit`` does."""
+    done = Visit()
+    with serve(build(module, line)) as url:
+        context = browser.new_context(locale="en-US")
+        context.set_default_timeout(PATIENCE_MS)
+        context.expose_binding("violated", lambda _, said: done.violations.append(said))
+        context.add_init_script(WATCH)
+        tab = context.new_page()
+        tab.on("console", lambda said: done.console.append(f"{said.type}: {said.text}"))
+        tab.on("pageerror", lambda error: done.failures.append(str(error)))
+        tab.on(
+            "response",
+            lambda answer: done.add_answer(
+                answer.request.method, answer.url.removeprefix(url), answer.status
+            ),
+        )
+        done.seen = module.visit(tab, url)
+        context.close()
+    done.console = [text.replace(url, "") for text in done.console]
+    done.violations = [text.replace(url, "") for text in done.violations]
+    return done
+
+
+@contextmanager
+def serve(app: Flask) -> Iterator[str]:
+    """The app on a port of its own; gives its address."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(20)
+        server.server_close()
