@@ -36,11 +36,11 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("gateway", "om_plugins.gateway.feature:GatewayFeature"),
     ("http_cache", "om_plugins.http_cache.feature:HttpCacheFeature"),
     ("fallback", "om_plugins.fallback.feature:FallbackFeature"),
+    ("csp", "om_plugins.csp.feature:CspFeature"),
     # without a layer
     ("browser", "om_plugins.browser.feature:BrowserFeature"),
     ("cache", "om_plugins.cache.feature:CacheFeature"),
     ("chains", "om_plugins.chains.feature:ChainsFeature"),
-    ("csp", "om_plugins.csp.feature:CspFeature"),
     ("notifications", "om_plugins.notifications.feature:NotificationsFeature"),
     ("recovery", "om_plugins.recovery.feature:RecoveryFeature"),
 )

@@ -64,7 +64,7 @@ def test_another_feature_is_placed_before_after_or_innermost():
     order = names(FeatureSpec(Mine(), after="monitoring", before="gateway"))
     assert order.index("monitoring") < order.index("mine") < order.index("gateway")
     order = names(FeatureSpec(Mine()))
-    assert order.index("mine") == order.index("fallback") + 1
+    assert order.index("mine") == order.index("csp") + 1
 
 
 @pytest.mark.parametrize(

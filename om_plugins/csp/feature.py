@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..errors import ConfigError
 from ..plugins.feature import Feature
 from ..plugins.kit import Card, Finding
-from ..settings.kinds import BOOL, CSP, CSP_CHANGES, CSP_PATHS, POLICIES, STRINGS, choice, number
+from ..settings.kinds import (
+    BOOL,
+    CSP,
+    CSP_CHANGES,
+    CSP_PATHS,
+    POLICIES,
+    STRINGS,
+    TRUSTED_PATHS,
+    choice,
+    number,
+)
 from ..settings.table import Table, key
 
 if TYPE_CHECKING:
@@ -82,6 +93,12 @@ class CspKeys(Table):
         BOOL,
         "add nonces to the literal `<script>`, `<style>` and `<link>` tags of Jinja templates",
     )
+    csp_html_nonces: tuple[str, ...] = _key(
+        (),
+        TRUSTED_PATHS,
+        "pages without markup of users that Python made, or that a cache of fragments keeps: their "
+        "literal tags get nonces, too. `['/charts/*']` for some paths, `'trusted'` for all pages",
+    )
     csp_hash_attributes: bool = _key(
         False,
         BOOL,
@@ -98,6 +115,16 @@ class CspFeature(Feature["CspPart", CspKeys]):
 
     def build(self, kit: Kit, keys: CspKeys) -> CspPart:
         return CspPart(kit)
+
+    def layer(self, kit: Kit, part: CspPart, app: WSGIApplication) -> WSGIApplication | None:
+        keys = kit.settings.of(CspKeys)
+        if keys.csp_mode == "off" or not keys.csp_html_nonces:
+            return None
+        from .html.layer import HtmlNonceLayer
+
+        # a browser that has a page has its policy, too: another policy is another page
+        mark = hashlib.blake2b(repr(keys).encode(), digest_size=4).hexdigest()
+        return HtmlNonceLayer(app, keys.csp_html_nonces, mark)
 
     def endpoints(self, kit: Kit, part: CspPart) -> Mapping[str, WSGIApplication]:
         from .reports import ReportEndpoint

@@ -34,25 +34,35 @@ def nonce(environ: WSGIEnvironment) -> str:
     return state.page_nonce or state.nonce_for_page()
 
 
+def stays_plain(state: RequestState) -> bool:
+    """Return whether no tag needs this response's nonce.
+
+    That is so only while nothing else has asked for the nonce, and when this response has no policy
+    at all, or may stay plain and its view asks for no policy that is always sent.
+    """
+    if state.page_nonce is not None:
+        return False
+    overrides = state.overrides
+    if overrides and any(one.exempt for one in overrides):
+        return True
+    return not (
+        state.plain is None
+        or state.header_nonce is not None
+        or (overrides and any(one.always_sent for one in overrides))
+    )
+
+
 def tag_nonce(state: RequestState) -> str | None:
     """Return this response's nonce for a tag whose author wrote none.
 
     Returns:
-        The nonce, or ``None``: leave the tag as it is. It is ``None`` only while nothing else has
-        asked for the nonce, and when this response has no policy at all, or may stay plain and
-        its view asks for no policy that is always sent.
+        The nonce, or ``None``: leave the tag as it is, because the response :func:`stays_plain`.
     """
     value = state.page_nonce
     if value is not None:
         return value
-    overrides = state.overrides
-    if overrides and any(one.exempt for one in overrides):
-        return None
-    if (
-        state.plain is None
-        or state.header_nonce is not None
-        or (overrides and any(one.always_sent for one in overrides))
-    ):
+    if not stays_plain(state):
         return state.nonce_for_page()
-    state.plain = True
+    if state.plain is not None:
+        state.plain = True
     return None

@@ -41,14 +41,15 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
 
     def prepare(environment: Env) -> Env:
         keys = runtime().settings.of(CspKeys)
-        nonces = runtime().keys.enabled and keys.csp_mode != "off" and keys.csp_auto_nonce
+        policy = runtime().keys.enabled and keys.csp_mode != "off"
         install(
             environment,
             environ=current_environ,
             owner=app,
             head=partial(_head, app, runtime, warned),
             plain=partial(_stays_plain, runtime),
-            automatic=nonces,
+            automatic=policy and keys.csp_auto_nonce,
+            trusted=policy,
             hashes=_lists_hashes(runtime),
             attributes=keys.csp_hash_attributes,
         )

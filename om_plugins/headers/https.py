@@ -14,6 +14,8 @@ from urllib.parse import quote
 from werkzeug.exceptions import SecurityError
 from werkzeug.wsgi import get_host
 
+from ..settings.paths import PathPatterns
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -54,9 +56,7 @@ class HttpsLayer:
             if permanent
             else ("302 Found", "307 Temporary Redirect")
         )
-        exempt = [path.encode().decode("latin-1") for path in exempt]  # as in PATH_INFO
-        self._exempt = frozenset(path for path in exempt if not path.endswith("*"))
-        self._below = tuple(path[:-1] for path in exempt if path.endswith("*"))
+        self._exempt = PathPatterns(exempt)
         self._trusted_hosts = trusted_hosts
         self._everywhere = everywhere
         self._wish = wish
@@ -65,7 +65,7 @@ class HttpsLayer:
         if environ.get("wsgi.url_scheme") == "https":
             return self._app(environ, start_response)
         path = environ.get("PATH_INFO", "")
-        if path in self._exempt or (self._below and path.startswith(self._below)):
+        if self._exempt.match(path):
             return self._app(environ, start_response)
         said = self._wish(environ) if self._wish is not None else None
         if said is False and not self._find_host(environ):

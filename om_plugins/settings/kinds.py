@@ -168,6 +168,21 @@ PATH_PATTERNS = Check(
 )
 
 
+def _trusted_paths(value: Any) -> tuple[str, ...]:
+    if value == "trusted":
+        return ("/*",)
+    if isinstance(value, str) and value and not value.startswith("/"):
+        raise ValueError("for all pages write 'trusted', for some of them their paths")
+    return _path_patterns(value)
+
+
+TRUSTED_PATHS = Check(
+    "'trusted', or a list of paths such as '/report' or '/charts/*'",
+    _trusted_paths,
+    "Collection[str]",
+)
+
+
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 

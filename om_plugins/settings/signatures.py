@@ -41,6 +41,18 @@ class SettingsKeywords(TypedDict, total=False):
     routes: Mapping[str, object] | str
     http_cache: bool | Mapping[str, object] | Table | str
     fallback: Mapping[str, object] | str
+    csp_mode: Literal['adopt', 'enforce', 'learn', 'off']
+    csp_preset: Literal['strict', 'compatible', 'hash', 'api', 'own']
+    csp_script_hosts: Collection[str]
+    csp: Mapping[str, object] | str
+    csp_enforce_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
+    csp_report_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
+    csp_api: Mapping[str, object] | str | None
+    csp_paths: Mapping[str, Mapping[str, object]] | str
+    csp_report_sample: float
+    csp_auto_nonce: bool
+    csp_html_nonces: Collection[str]
+    csp_hash_attributes: bool
     cache_stale_time: float
     cache_time: float
     cache_jitter: float
@@ -54,17 +66,6 @@ class SettingsKeywords(TypedDict, total=False):
     chains: Mapping[str, object] | str
     breaker_shared: bool
     probe_interval: float
-    csp_mode: Literal['adopt', 'enforce', 'learn', 'off']
-    csp_preset: Literal['strict', 'compatible', 'hash', 'api', 'own']
-    csp_script_hosts: Collection[str]
-    csp: Mapping[str, object] | str
-    csp_enforce_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
-    csp_report_also: Sequence[Mapping[str, object] | str] | Mapping[str, object] | str
-    csp_api: Mapping[str, object] | str | None
-    csp_paths: Mapping[str, Mapping[str, object]] | str
-    csp_report_sample: float
-    csp_auto_nonce: bool
-    csp_hash_attributes: bool
     notify_audience: Callable[..., object] | None
     display_names: Mapping[str, str | Mapping[str, str]] | str
 

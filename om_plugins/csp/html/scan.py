@@ -11,18 +11,22 @@ import re
 from dataclasses import dataclass, field
 from enum import IntEnum, auto
 
-_MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*)|(/))")
+_MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*)|(/))", re.ASCII)
 _ABRUPT = re.compile(r"-?>")
 _COMMENT_END = re.compile(r"--!?>")
-_NAME = re.compile(r"[^\s/>=]*")
-_UNQUOTED = re.compile(r"[^\s>]*")
-_SPACE = re.compile(r"\s*")
+_NAME = re.compile(r"[^\s/>=]*", re.ASCII)
+_UNQUOTED = re.compile(r"[^\s>]*", re.ASCII)
+_SPACE = re.compile(r"\s*", re.ASCII)
+_BLANKS = " \t\n\r\f\v"
 # attributes in quotes that are of interest neither to a tag without nonce nor to a policy
-_PLAIN = re.compile(r"""(?:\s+(?!style|on)[a-z][a-z-]*=(?:"[^"]*"|'[^']*'))*\s*""")
+_PLAIN = re.compile(r"""(?:\s+(?!style|on)[a-z][a-z-]*=(?:"[^"]*"|'[^']*'))*\s*""", re.ASCII)
 _RAW_END = {
-    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
+    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII)
     for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
 }
+# the states "escaped" and "double escaped" of script data: "<!--<script>" hides one end tag
+_SCRIPT_END = re.compile(r"<(?:(!--)|/[sS][cC][rR][iI][pP][tT](?=[\s/>]))", re.ASCII)
+_ESCAPED = re.compile(r"-->|<(/?)script(?=[\s/>])", re.IGNORECASE | re.ASCII)
 _LOADING_RELS = frozenset({"stylesheet", "preload", "modulepreload"})
 _FOREIGN = frozenset({"svg", "math"})
 
@@ -60,6 +64,7 @@ class Tag:
         loose: what is put out here may be changed before it is sent.
         address: where it loads from, with a NUL for each gap.
         body: the text inside it, when that has no gap.
+        begins: the place behind its ``>``; the piece is -1 until that was read.
     """
 
     name: str
@@ -105,12 +110,13 @@ class State:
     opening: str = ""
     tail: str = ""
     value: str | None = ""
+    escaped: int = 0
 
     def copy(self) -> State:
         """One that is changed on its own."""
         return State(
             self.mode, self.tags, self.attribute, self.raw, self.slash, self.foreign,
-            self.opening, self.tail, self.value,
+            self.opening, self.tail, self.value, self.escaped,
         )  # fmt: skip
 
 
@@ -123,6 +129,8 @@ class Scanner:
         skip: tags that begin while this is true are not to be touched.
         loose: what is put out while this is true may be changed before it is sent.
         inline: the attributes that a policy may have to allow.
+        whole: the text is a page from its beginning. A tag is then certain before its end tag
+            comes, because a part of a page that stands in a script would not look like a tag.
     """
 
     state: State = field(default_factory=State)
@@ -130,6 +138,7 @@ class Scanner:
     skip: bool = False
     loose: bool = False
     inline: list[Inline] = field(default_factory=list)
+    whole: bool = False
 
     def save(self) -> State:
         """A copy of the state."""
@@ -200,7 +209,7 @@ class Scanner:
                 state.opening = name
                 if name in ("script", "style", "link"):
                     tag = Tag(name, piece, end, skipped=self.skip, loose=self.loose)
-                    if match.start() and text[match.start() - 1] == '"':
+                    if text[match.start() - 1 : match.start()] == '"' and not self.whole:
                         tag.quote = "'"  # most likely inside a string of a script
                     self.tags.append(tag)
                     state.tags = (tag,)
@@ -221,7 +230,8 @@ class Scanner:
 
     def _raw(self, text: str, at: int, piece: int) -> int:
         state = self.state
-        match = _RAW_END[state.raw].search(text, at)
+        find = self._find_script_end if state.raw == "script" else _RAW_END[state.raw].search
+        match = find(text, at)
         if match is None:
             return len(text)
         # only now is it sure: a script's string may hold "<script>", but never "</script>"
@@ -231,6 +241,28 @@ class Scanner:
                 tag.body = text[tag.begins[1] : match.start()]
         state.mode, state.tags, state.opening, state.slash = Mode.BEFORE_ATTRIBUTE, (), "", False
         return match.end()
+
+    def _find_script_end(self, text: str, at: int) -> re.Match[str] | None:
+        state = self.state
+        while True:
+            match = (_ESCAPED if state.escaped else _SCRIPT_END).search(text, at)
+            if match is None:
+                return None
+            at = match.end()
+            if not state.escaped:
+                if not match[1]:
+                    return match
+                state.escaped = 1
+                at -= 2  # "<!-->" is a whole comment here, too
+            elif match[1] is None:
+                state.escaped = 0
+            elif not match[1]:
+                state.escaped = 2
+            elif state.escaped == 2:
+                state.escaped = 1
+            else:
+                state.escaped = 0
+                return match
 
     def _before_attribute(self, text: str, at: int, piece: int) -> int:
         state = self.state
@@ -267,7 +299,7 @@ class Scanner:
         if text[at] == "=":
             self.state.mode = Mode.BEFORE_VALUE
             return at + 1
-        if text[at].isspace():
+        if text[at] in _BLANKS:
             return at + 1
         self.state.mode = Mode.BEFORE_ATTRIBUTE
         return at
@@ -288,7 +320,9 @@ class Scanner:
         if character == ">":
             state.mode = Mode.BEFORE_ATTRIBUTE
             return at
-        if character == "\\":  # an escaped quote: this is a string of a script, not a tag
+        if (
+            character == "\\" and not self.whole
+        ):  # an escaped quote: this is a string of a script, not a tag
             for tag in state.tags:
                 tag.skipped = True
         state.mode = Mode.UNQUOTED
@@ -352,7 +386,9 @@ class Scanner:
                 tag.found = not _LOADING_RELS.isdisjoint(tag.rel.lower().split())
             state.tags = ()
         elif name in _RAW_END and not closed_itself:
-            state.mode, state.raw = Mode.RAW, name
+            state.mode, state.raw, state.escaped = Mode.RAW, name, 0
+            for tag in state.tags:
+                tag.found = self.whole
         else:
             for tag in state.tags:
                 tag.found = True

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import BytecodeCache, nodes
+from jinja2 import BytecodeCache, nodes, pass_context
 from jinja2.compiler import CodeGenerator
 from jinja2.ext import Extension
 from jinja2.lexer import Token
@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hash_text, is_own, note_hash
+from ..html.document import add_nonces
 from ..html.scan import Tag
 from ..nonce import tag_nonce
 from .scan import join_text, scan
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from jinja2.compiler import Frame
     from jinja2.lexer import TokenStream
     from jinja2.parser import Parser
+    from jinja2.runtime import Context
 
 _TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
 
@@ -148,6 +150,7 @@ def install(
     head: Callable[..., str] | None = None,
     plain: Callable[[], bool | None] | None = None,
     automatic: bool = True,
+    trusted: bool = True,
     hashes: bool = False,
     attributes: bool = False,
 ) -> None:
@@ -166,7 +169,8 @@ def install(
         head: returns the HTML of ``om_head()`` from an environ and the arguments of ``om_head()``.
         plain: returns ``False`` when templates that are rendered for no response need no nonces;
             see :attr:`RequestState.plain`.
-        automatic: add nonces to literal tags; otherwise only the globals are added.
+        automatic: add nonces to literal tags; otherwise only the globals and the filter are added.
+        trusted: ``|om_trusted`` adds nonces; otherwise it does what ``|safe`` does.
         hashes: a policy lists hashes: tags whose text never changes get no nonce, and their hash is
             noted.
         attributes: the hashes of event handlers and ``style`` attributes are noted.
@@ -176,6 +180,7 @@ def install(
     host.owner = owner or host.owner
     host.head = head or host.head
     host.plain = plain or host.plain
+    host.trusted = trusted
     host.hashes = hashes
     host.attributes = attributes
     if not automatic or NonceExtension.identifier in environment.extensions:
@@ -209,6 +214,7 @@ class _Host:
     owner: object = None
     head: Callable[..., str] = lambda environ, **parts: ""
     plain: Callable[[], bool | None] = lambda: None
+    trusted: bool = True
     hashes: bool = False
     attributes: bool = False
 
@@ -247,6 +253,14 @@ class _Host:
         html = "" if environ is None else self.head(environ, **parts)
         return Markup(html)  # noqa: S704 - the host's own markup
 
+    def trust(self, html: object) -> Markup:
+        """Return the value of ``{{ html|om_trusted }}``."""
+        state = self._state() if self.trusted else None
+        if state is None:
+            return Markup(html)  # noqa: S704 - the template's author says so
+        found = state
+        return Markup(add_nonces(str(Markup(html)), lambda: tag_nonce(found)))  # noqa: S704
+
     def _state(self) -> RequestState | None:
         environ = self.environ()
         return None if environ is None else state_of(environ, self.owner, plain=self.plain())
@@ -260,7 +274,19 @@ def _host_of(environment: Environment) -> _Host:
         # an existing "csp_nonce" belongs to the package that sets the header
         environment.globals.setdefault("csp_nonce", found.csp_nonce)
         environment.globals["om_head"] = found.om_head
+        environment.filters["om_trusted"] = om_trusted
     return found
+
+
+@pass_context  # without it, Jinja would filter a constant once, when the template is compiled
+def om_trusted(context: Context, html: object) -> Markup:
+    """Mark a piece of HTML as the author's own: it is safe, and its literal tags get nonces.
+
+    Args:
+        context: of the template.
+        html: without markup of users, such as a chart that a library drew.
+    """
+    return _host_of(context.environment).trust(html)
 
 
 class SaltedBytecodeCache(BytecodeCache):

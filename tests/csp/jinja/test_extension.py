@@ -259,6 +259,55 @@ def test_om_head_is_the_host_s_markup():
     assert render("{{ om_head() }}", env) == '<script nonce="N"></script>'
 
 
+CHART = "<script>draw(1)</script><link rel=stylesheet href=a><b>&amp;</b>"
+NONCED_CHART = CHART.replace("<script", '<script nonce="N"').replace("<link", '<link nonce="N"')
+
+
+class Drawn:
+    def __html__(self):
+        return CHART
+
+
+@pytest.mark.parametrize("chart", [CHART, Markup(CHART), Drawn()], ids=["text", "markup", "drawn"])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_om_trusted_marks_one_piece_as_the_author_s_own(chart, is_async):
+    env = environment(enable_async=is_async)
+    source = "<p>{{ chart|om_trusted }}</p>{{ x }}{{ chart|safe }}"
+    given = str(Markup(chart))
+    found = render(source, env, chart=chart, x="<script>")
+    assert found == f"<p>{NONCED_CHART}</p>&lt;script&gt;{given}"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ '<style></style>'|om_trusted }}", '<style nonce="N"></style>'),
+        ("{% filter om_trusted %}<style></style>{% endfilter %}", '<style nonce="N"></style>'),
+        ("{% set a | om_trusted %}{{ b|safe }}{% endset %}{{ a }}", '<style nonce="N"></style>'),
+        ("{{ '<style nonce=old></style>'|om_trusted }}", '<style nonce="N"></style>'),
+        ("{{ ('<style></style>'|om_trusted) ~ '<' }}", '<style nonce="N"></style>&lt;'),
+        ("{{ missing|om_trusted }}{{ 1|om_trusted }}", "1"),
+    ],
+)
+def test_om_trusted_wherever_a_filter_may_stand(source, expected):
+    assert render(source, b="<style></style>") == expected
+
+
+def test_om_trusted_asks_anew_for_each_response_and_not_where_none_is_sent():
+    env = environment()
+    template = env.from_string("{{ '<style></style>'|om_trusted }}")
+    environ = {}
+    install(env, environ=lambda: environ)
+    assert template.render() == f'<style nonce="{nonce(environ)}"></style>'
+    for plain in ({}, {"trusted": False}):
+        state = RequestState(None, plain=False)
+        install(env, environ=lambda state=state: {KEY: state}, **plain)
+        assert template.render() == "<style></style>"
+        assert state.plain is not bool(plain)
+    install(env, environ=lambda: None)
+    assert template.render() == "<style></style>"
+
+
 def test_host_s_own_csp_nonce_is_kept():
     env = Environment(autoescape=True)
     env.globals["csp_nonce"] = lambda: "own"
