@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .policy import Policy, add_sources
+from .policy import Policy, add_sources, find_sources
 from .sources import check_source
 from .violations import ViolationGroup
 
@@ -37,7 +37,7 @@ _ANYBODY_S = frozenset(
 )
 """Where anybody can put a script, or call one that runs what it is given."""
 
-_WHERE = " Works with OM_CSP_PRESET = 'compatible' only."
+_GIVES_UP = " 'strict-dynamic' goes: what scripts load or insert must then be allowed."
 _SCRIPT_TAGS = frozenset({"script-src", "script-src-elem"})
 _STYLE_TAGS = frozenset({"style-src", "style-src-elem"})
 _BY_TYPE: Mapping[str, tuple[Risk, str]] = {
@@ -77,6 +77,13 @@ _CODE: Mapping[str, tuple[str, str, Risk, str]] = {
 risk of that, and the risk in a sentence."""
 
 
+_ALL_SCRIPTS: tuple[Mapping[str, tuple[str, ...]], Risk, str] = (
+    {"script-src": ("'unsafe-inline'",)},
+    "high",
+    "Every inline script runs, an attacker's as well: nothing is left of the protection.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """What to do about one group of reports.
@@ -104,7 +111,7 @@ def suggest(groups: Iterable[ViolationGroup]) -> list[Suggestion]:
 def as_settings(
     suggestions: Iterable[Suggestion], policy: Policy, allowed: Risk = "medium"
 ) -> dict[str, list[str]]:
-    """Return the ``OM_CSP`` that would allow what was blocked.
+    """Return the ``OM_CSP`` with which browsers would not block again what they reported.
 
     Args:
         suggestions: of :func:`suggest`.
@@ -112,15 +119,12 @@ def as_settings(
         allowed: the highest risk of a change that is included.
     """
     changed = dict(policy)
-    dynamic = "'strict-dynamic'" in policy.get("script-src", ())
     for one in suggestions:
-        hosts = dynamic and any(_is_place(source) for source in one.change.get("script-src", ()))
-        # beside 'strict-dynamic' browsers do not look at hosts
-        if one.change and not hosts and RISKS.index(one.risk) <= RISKS.index(allowed):
-            for name in one.change:
-                if name.endswith("-attr"):  # nonces and hosts of what it falls back to say nothing
-                    changed.setdefault(name, ("'report-sample'",))
-            changed = add_sources(changed, one.change, set_missing=True)
+        # what this policy allows was blocked by another one: a view's, or one of the settings
+        # for more policies
+        restricted = all(find_sources(policy, name) is not None for name in one.change)
+        if one.change and restricted and RISKS.index(one.risk) <= RISKS.index(allowed):
+            changed = add_sources(changed, one.change, owner=True)
     return {name: list(value) for name, value in changed.items() if policy.get(name) != value}
 
 
@@ -133,12 +137,7 @@ def _suggest_for(group: ViolationGroup) -> Suggestion:
     if directive in _SCRIPT_TAGS or (directive == "default-src" and blocked in ("eval", "inline")):
         return _suggest_for_script(group)
     if directive in _STYLE_TAGS and blocked == "inline":
-        return Suggestion(
-            group,
-            "Write the <style> in a template, where it gets its nonce; a script that makes one "
-            "sets its nonce, or uses a style sheet object (adoptedStyleSheets).",
-            *_allow_by_hash(group, directive),
-        )
+        return _suggest_for_style(group)
     return _suggest_for_file(group)
 
 
@@ -162,6 +161,21 @@ def _suggest_for_attribute(group: ViolationGroup) -> Suggestion:
     return Suggestion(group, fix, change, "low", "Every style attribute works.")
 
 
+def _suggest_for_style(group: ViolationGroup) -> Suggestion:
+    fix = (
+        f"{group.source} makes it: give that library the nonce (many have an option for it, or "
+        "read __webpack_nonce__), load its style sheet with the page, or use a style sheet object "
+        "(adoptedStyleSheets)."
+        if group.source
+        else "Write the <style> in a template, where it gets its nonce; a script that makes one "
+        "sets its nonce, or uses a style sheet object (adoptedStyleSheets)."
+    )
+    if group.hash:
+        return Suggestion(group, fix, *_allow_by_hash(group, group.directive))
+    cost = "Every <style> works, an injected one as well; it can read what the page shows."
+    return Suggestion(group, fix, {group.directive: ("'unsafe-inline'",)}, "medium", cost)
+
+
 def _suggest_for_script(group: ViolationGroup) -> Suggestion:
     directive, blocked = "script-src", group.blocked
     if blocked == "inline" and group.sample.lower().startswith("javascript:"):
@@ -169,13 +183,20 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
             group,
             "Use a <button> and addEventListener in a script in place of the javascript: address; "
             "'flask om csp lint' finds those in templates.",
+            *_ALL_SCRIPTS,
         )
     if blocked == "inline":
         fix = (
-            "Write the <script> in a template, where it gets its nonce, or give it "
-            'nonce="{{ csp_nonce() }}". Markup that Python makes gets none.'
+            f"{group.source} makes it: give that library the nonce, or take a build that does "
+            "without."
+            if group.source
+            else "Write the <script> in a template, where it gets its nonce, or give it "
+            'nonce="{{ csp_nonce() }}". For markup that Python makes, see OM_CSP_HTML_NONCES and '
+            "the filter om_trusted."
         )
-        return Suggestion(group, fix, *_allow_by_hash(group, directive))
+        if group.hash:
+            return Suggestion(group, fix, *_allow_by_hash(group, directive))
+        return Suggestion(group, fix, *_ALL_SCRIPTS)
     if blocked in _CODE:
         fix, source, risk, cost = _CODE[blocked]
         return Suggestion(group, fix, {directive: (source,)}, risk, cost)
@@ -195,7 +216,9 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
     if not source:
         return Suggestion(group, fix)
     if source == "'self'":
-        cost = "Any file of this site runs as a script, one that a user uploaded as well." + _WHERE
+        cost = (
+            "Any file of this site runs as a script, one that a user uploaded as well." + _GIVES_UP
+        )
         return Suggestion(group, fix, {directive: (source,)}, "medium", cost)
     everybody = blocked in _ANYBODY_S
     cost = (
@@ -203,15 +226,13 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
         if everybody
         else "Everything on that host may run as a script."
     )
-    cost += _WHERE
+    cost += _GIVES_UP
     return Suggestion(group, fix, {directive: (source,)}, "high" if everybody else "medium", cost)
 
 
 def _allow_by_hash(
     group: ViolationGroup, directive: str
 ) -> tuple[Mapping[str, tuple[str, ...]], Risk, str]:
-    if not group.hash:
-        return {}, "none", ""
     may = "run" if directive.startswith("script") else "style the page"
     cost = f"Exactly this text may {may}; it must not change, not by a space."
     return {directive: (f"'{group.hash}'",)}, "low", cost
@@ -238,6 +259,8 @@ def _suggest_for_trusted_types(group: ViolationGroup) -> Suggestion:
 def _suggest_for_file(group: ViolationGroup) -> Suggestion:
     risk, cost = _BY_TYPE.get(group.directive, ("medium", "It may be loaded from there."))
     blocked = group.blocked
+    if group.directive == "frame-ancestors" and blocked == "self":
+        return Suggestion(group, "Name the site that may frame the page; browsers report the page.")
     source = _find_source(blocked)
     if not source:
         return Suggestion(

@@ -15,8 +15,14 @@ import re
 from collections.abc import Iterable
 
 from ..core.request_state import RequestState
-from .policy import Policy
-from .sources import HASHES_SOURCE, NONCE_SOURCE
+from .policy import Policy, find_sources
+from .sources import (
+    HASHES_SOURCE,
+    NONCE_SOURCE,
+    allows_all_inline,
+    copy_sources,
+    extend_sources,
+)
 
 OWN = "'self'"
 """Noted for a tag that loads a file of the site itself, which the policy allows anyway."""
@@ -109,20 +115,20 @@ def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
     result: Policy = {}
     for name, sources in policy.items():
         if HASHES_SOURCE in sources:
+            noted_here = by_directive.get(name.removesuffix("-elem"), ())
             result[name] = tuple(
                 source
                 for one in sources
-                for source in (by_directive.get(name, ()) if one == HASHES_SOURCE else (one,))
+                for source in (noted_here if one == HASHES_SOURCE else (one,))
                 if nonce or source != NONCE_SOURCE
             ) or ("'none'",)
         else:
             result[name] = sources
     for name in ("script-src-attr", "style-src-attr"):
-        base = policy.get(name, policy.get(name[:-5], policy.get("default-src")))
-        if base is None or name not in by_directive:
+        base = find_sources(result, name)
+        if base is None or name not in by_directive or allows_all_inline(name, base):
             continue
-        kept = [one for one in result.get(name, ()) if one not in ("'none'", "'unsafe-hashes'")]
-        if name == "style-src-attr" and "'unsafe-inline'" in kept:
-            continue  # a hash beside it would take it back
-        result[name] = (*kept, "'unsafe-hashes'", *by_directive[name])
+        result[name] = extend_sources(
+            name, copy_sources(name, base), ("'unsafe-hashes'", *by_directive[name])
+        )
     return result

@@ -25,6 +25,7 @@ from .override import Override
 from .policy import (
     Policy,
     add_sources,
+    find_ignored,
     needs_nonces,
     read_policy,
     read_policy_changes,
@@ -66,6 +67,9 @@ class PolicyRules:
         api: the policy of responses that are not pages; empty for none.
         extra: sources to add to the first policy, from plugins; they can only allow more.
 
+    Attributes:
+        ignored: which of the plugins' sources browsers ignore, in a sentence; "" for none.
+
     Raises:
         ConfigError: names the key, the value and a correct value.
     """
@@ -97,6 +101,7 @@ class PolicyRules:
         # two plugins may well ask for the same source
         once = {name: tuple(dict.fromkeys(sources)) for name, sources in (extra or {}).items()}
         self._extra = read_policy(once, "om_csp")
+        self.ignored = find_ignored(add_sources(self._base, self._extra), self._extra)
         self.framing: tuple[str, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from .policy import (
     Policy,
     add_sources,
     needs_nonces,
+    read_additions,
     read_policy,
     read_policy_changes,
     replace_directives,
@@ -26,8 +27,9 @@ class Override:
     import.
 
     Args:
-        update: sources to add to directives. A missing directive begins as a copy of the one that
-            it falls back to (``img-src`` of ``default-src``), or empty.
+        update: sources to add to directives, where each gets its effect: see
+            :func:`~.policy.add_sources`. A missing directive begins as a copy of the one that it
+            falls back to (``img-src`` of ``default-src``), or empty.
         replace: directives to replace as a whole; ``None`` removes one.
         exempt: send no policy at all with this response.
         report_only: ``True`` only reports on the strict policy for this response, ``False``
@@ -53,7 +55,7 @@ class Override:
             raise ConfigError("csp(exempt)", exempt, "must be True or False")
         if exempt and (update or replace or report_only is not None):
             raise ConfigError("csp(exempt)", exempt, "leaves nothing to change; use it alone")
-        self.update: Policy = read_policy(update or {}, "csp(update)")
+        self.update: Policy = read_additions(update or {}, "csp(update)")
         self.replace, self.remove = read_policy_changes(replace or {}, "csp(replace)")
         self.exempt = exempt
         self.report_only = report_only if isinstance(report_only, bool) else None
@@ -85,7 +87,7 @@ class Override:
         """Return ``policy`` with these changes."""
         policy = replace_directives(policy, self.replace)
         policy = {name: value for name, value in policy.items() if name not in self.remove}
-        return add_sources(policy, self.update, set_missing=True)
+        return add_sources(policy, self.update, owner=True)
 
     def as_data(self) -> dict[str, object]:
         """Return its arguments as JSON-like data that :meth:`from_data` reads."""

@@ -17,7 +17,20 @@ from typing import Final, Self
 
 from ..errors import ConfigError
 from . import presets
-from .sources import HASHES_SOURCE, NONCE_SOURCE, check_source, explain_unknown, fold_source
+from .sources import (
+    HASHES_SOURCE,
+    NONCE_SOURCE,
+    allows_all_inline,
+    check_source,
+    copy_sources,
+    explain_conflict,
+    explain_unknown,
+    extend_sources,
+    find_lack_of_effect,
+    fold_source,
+    is_nonce_or_hash,
+    is_place,
+)
 
 Directives = Mapping[str, Sequence[str]]
 Policy = dict[str, tuple[str, ...]]
@@ -42,6 +55,14 @@ _FETCH_FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "worker-src": ("child-src", "script-src", "default-src"),
 }
 """Which directive a browser asks when one is missing (CSP3, section 6.8.3)."""
+
+_MORE_SPECIFIC: Mapping[str, tuple[str, ...]] = {
+    "child-src": ("frame-src", "worker-src"),
+    "frame-src": ("fenced-frame-src",),
+    "script-src": ("script-src-elem", "script-src-attr"),
+    "style-src": ("style-src-elem", "style-src-attr"),
+}
+"""Directives that browsers ask instead, where a policy has them."""
 
 _SOURCE_LISTS = frozenset(_FETCH_FALLBACKS) | {
     "base-uri", "default-src", "form-action", "frame-ancestors"
@@ -138,6 +159,20 @@ def read_policy(directives: Mapping[str, object] | str, where: str) -> Policy:
     return policy
 
 
+def read_additions(directives: Mapping[str, object] | str, where: str) -> Policy:
+    """Read and check sources that are added to a policy.
+
+    Raises:
+        ConfigError: as :func:`read_policy`, and when some of them would take the effect of others.
+    """
+    policy = read_policy(directives, where)
+    for name, sources in policy.items():
+        reason = explain_conflict(name, sources)
+        if reason:
+            raise ConfigError(f"{where}[{name!r}]", sources, reason)
+    return policy
+
+
 def read_policy_changes(
     directives: Mapping[str, object] | str, where: str
 ) -> tuple[Policy, tuple[str, ...]]:
@@ -206,7 +241,16 @@ def replace_directives(policy: Policy, changes: Policy, *, only_present: bool = 
     return {**policy, **changes}
 
 
-def add_sources(policy: Policy, extra: Directives, *, set_missing: bool = False) -> Policy:
+def find_sources(policy: Policy, directive: str) -> tuple[str, ...] | None:
+    """Return the sources that a browser uses for a directive: its own, or those of its fallback.
+
+    ``None``: everything is allowed.
+    """
+    names = (directive, *_FETCH_FALLBACKS.get(directive, ()))
+    return next((policy[one] for one in names if one in policy), None)
+
+
+def add_sources(policy: Policy, extra: Directives, *, owner: bool = False) -> Policy:
     """Return ``policy`` with sources added, so that it allows more and never less.
 
     A missing directive begins as a copy of the one that browsers fall back to. Without one to fall
@@ -216,18 +260,80 @@ def add_sources(policy: Policy, extra: Directives, *, set_missing: bool = False)
     Args:
         policy: to change.
         extra: the sources to add.
-        set_missing: add the directive even then, because its author asked for exactly that.
+        owner: the application itself asks for exactly these sources. They get their effect,
+            whatever it takes (see :func:`~.sources.extend_sources`): also in a more specific
+            directive, which browsers would ask instead. A directive without a fallback is set, and
+            ``'none'`` forbids. What a plugin adds changes nothing but its own directive: there, a
+            source that stands beside ``'strict-dynamic'`` or a nonce waits for another preset.
     """
     result = dict(policy)
-    for name, sources in extra.items():
-        fallbacks = (name, *_FETCH_FALLBACKS.get(name, ()))
-        base = next((result[one] for one in fallbacks if one in result), None)
-        if base is None and not set_missing:
+    for name, sources in _split_default(extra) if owner else extra.items():
+        base = find_sources(result, name)
+        if base is None and not owner:
             continue
-        kept = tuple(one for one in base or () if one != "'none'")
-        added = tuple(one for one in sources if one not in kept and one != "'none'")
-        result[name] = kept + added or tuple(sources)
+        if name not in result:
+            base = copy_sources(name, base or ())
+        result[name] = _extend(name, base or (), sources, owner=owner)
+        for other in _MORE_SPECIFIC.get(name, ()) if owner else ():
+            meant = _select_for(other, sources)
+            if other in policy and meant:
+                result[other] = extend_sources(other, result[other], meant)
     return result
+
+
+def _extend(
+    name: str, base: tuple[str, ...], sources: Sequence[str], *, owner: bool
+) -> tuple[str, ...]:
+    if owner and name in _SOURCE_LISTS:
+        return extend_sources(name, base, sources)
+    kept = tuple(one for one in base if one != "'none'")
+    takes_back = is_nonce_or_hash if allows_all_inline(name, kept) else None
+    added = tuple(
+        one
+        for one in sources
+        if one not in kept and one != "'none'" and not (takes_back and takes_back(one))
+    )
+    return kept + added or tuple(sources)
+
+
+def _split_default(extra: Directives) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield ``extra`` with what ``default-src`` says of code given to scripts and styles alone."""
+    for name, sources in extra.items():
+        code = [one for one in sources if not is_place(one) and one != "'none'"]
+        if name != "default-src" or not code:
+            yield name, sources
+            continue
+        places = [one for one in sources if one not in code]
+        if places:
+            yield name, places
+        for other in ("script-src", "style-src"):
+            meant = [one for one in code if not find_lack_of_effect(other, one)]
+            if meant:
+                yield other, meant
+
+
+def _select_for(directive: str, sources: Sequence[str]) -> list[str]:
+    """Return what somebody who adds sources to a directive means for a more specific one."""
+    if directive.endswith("-attr"):  # 'unsafe-inline' has its effect on tags already
+        if "'unsafe-hashes'" not in sources:
+            return []
+        return [one for one in sources if one == "'unsafe-hashes'" or is_nonce_or_hash(one)]
+    return [one for one in sources if not find_lack_of_effect(directive, one)]
+
+
+def find_ignored(policy: Policy, added: Directives) -> str:
+    """Return which of the sources that a plugin added browsers ignore in ``policy``; "" for none.
+
+    Hosts beside ``'strict-dynamic'`` are not meant: a plugin names them for every preset.
+    """
+    for name, sources in added.items():
+        present = policy.get(name, ())
+        if "'unsafe-inline'" in sources and present and not allows_all_inline(name, present):
+            return (
+                f"'unsafe-inline' has no effect in {name}, because browsers ignore it beside a "
+                "nonce, a hash or 'strict-dynamic'"
+            )
+    return ""
 
 
 def compile_policy(policy: Policy) -> Pieces:
@@ -304,12 +410,13 @@ class Csp(Mapping[str, tuple[str, ...]]):
         )
 
     def add(self, directive: str, *sources: str) -> Self:
-        """Return a policy with more sources in this directive.
+        """Return a policy with more sources in this directive, in which each has its effect.
 
-        A missing directive begins as a copy of the one that browsers fall back to.
+        A missing directive begins as a copy of the one that browsers fall back to; see
+        :func:`add_sources`.
         """
-        extra = read_policy({directive: sources}, "Csp.add")
-        return self._copy_with(add_sources(self._policy, extra, set_missing=True))
+        extra = read_additions({directive: sources}, "Csp.add")
+        return self._copy_with(add_sources(self._policy, extra, owner=True))
 
     def without(self, *directives: str) -> Self:
         """Return a policy without these directives.

@@ -1,8 +1,10 @@
-"""Checks of the sources in a directive: would a browser read this source?
+"""Sources of a directive: would a browser read this one, and does it have an effect there?
 
-A browser ignores a source that it cannot read and reports that only in its own console, which
-nobody reads. Here it is an error that says what to write instead. Source: Content Security Policy
-Level 3, section 2.3.1 (grammar); Trusted Types, section 4.3.2.
+A browser ignores a source that it cannot read, and reports that only in its own console, which
+nobody reads. Here it is an error that says what to write instead. Other sources a browser reads and
+ignores because of what stands beside them: 'unsafe-inline' beside a nonce, hosts beside
+'strict-dynamic'. Source: Content Security Policy Level 3, sections 2.3.1 (grammar) and 6.7.3;
+Trusted Types, section 4.3.2.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import suggest
 
@@ -44,6 +46,26 @@ _SANDBOX = frozenset(
 )
 _HASH = re.compile(r"'(?:url-|eval-)?sha(256|384|512)-([A-Za-z0-9+/_-]+={0,2})'")
 _FIXED_NONCE = re.compile(r"'?nonce-.*", re.IGNORECASE)
+
+_SCRIPT_TAGS = frozenset({"script-src", "script-src-elem", "default-src"})
+_STYLE_TAGS = frozenset({"style-src", "style-src-elem", "default-src"})
+_TAGS = _SCRIPT_TAGS | _STYLE_TAGS
+_SCRIPTS = _SCRIPT_TAGS | {"script-src-attr"}
+_INLINE = _TAGS | {"script-src-attr", "style-src-attr"}
+_CODE_FROM_TEXT = frozenset({"script-src", "default-src"})
+_EFFECTIVE_IN: Mapping[str, frozenset[str]] = {
+    "'unsafe-inline'": _INLINE,
+    "'unsafe-hashes'": _INLINE - {"style-src-elem"},
+    "'strict-dynamic'": _SCRIPT_TAGS | {"worker-src"},
+    "'unsafe-eval'": _CODE_FROM_TEXT,
+    "'wasm-unsafe-eval'": _CODE_FROM_TEXT,
+    "'trusted-types-eval'": _CODE_FROM_TEXT,
+    "'inline-speculation-rules'": _SCRIPT_TAGS,
+    NONCE_SOURCE: _TAGS,
+    HASHES_SOURCE: _TAGS,
+}
+"""The directives in which browsers look for a keyword. Where text becomes code, they ask
+``script-src`` alone, whatever ``script-src-elem`` says."""
 
 _SCHEMES = frozenset({"blob", "data", "filesystem", "http", "https", "mediastream", "ws", "wss"})
 _SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -87,6 +109,149 @@ def fold_source(source: str) -> str:
     return source.lower() if path < 0 else source[:path].lower() + source[path:]
 
 
+def is_place(source: str) -> bool:
+    """Return whether a source is a host, a scheme, or the site itself."""
+    return source == "'self'" or not source.startswith("'")
+
+
+def is_nonce_or_hash(source: str) -> bool:
+    """Return whether a source allows single inline texts, so that ``'unsafe-inline'`` beside it
+    has no effect.
+    """
+    return source in (NONCE_SOURCE, HASHES_SOURCE) or source.startswith(("'nonce-", "'sha"))
+
+
+def allows_all_inline(directive: str, sources: Iterable[str]) -> bool:
+    """Return whether every inline text is allowed (CSP3, section 6.7.3.2).
+
+    Args:
+        directive: that a browser asks; it decides whether ``'strict-dynamic'`` counts.
+        sources: of this directive, or of the one that it falls back to.
+    """
+    found = set(sources)
+    return (
+        "'unsafe-inline'" in found
+        and not any(map(is_nonce_or_hash, found))
+        and not ("'strict-dynamic'" in found and directive.startswith("script"))
+    )
+
+
+def copy_sources(directive: str, base: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a fallback as they count for a directive that it stands in for.
+
+    Args:
+        directive: that begins as a copy.
+        base: the sources that a browser uses for it so far.
+    """
+    copied = [one for one in base if find_lack_of_effect(directive, one) == ""]
+    if directive.endswith("-attr") and not allows_all_inline(directive, base):
+        copied = [one for one in copied if one != "'unsafe-inline'"]
+        if "'unsafe-hashes'" not in copied:
+            copied = [one for one in copied if not is_nonce_or_hash(one)]
+    return tuple(copied)
+
+
+def extend_sources(directive: str, kept: Sequence[str], added: Sequence[str]) -> tuple[str, ...]:
+    """Return the sources of a directive with more, so that each one added has its effect.
+
+    What would make browsers ignore them is taken out, and what it allowed is kept by other means
+    as far as there are any:
+
+    - ``'unsafe-inline'`` takes the place of nonces, of hashes and of ``'strict-dynamic'``. Files
+      that their nonce allowed may then come from any HTTPS host.
+    - A host or scheme for scripts takes the place of ``'strict-dynamic'`` and of what was there for
+      browsers that do not know it. The site's own files are allowed, as in the preset
+      ``compatible``.
+    - A nonce or a hash is left out where every inline text is allowed. In an attribute, a hash
+      counts beside ``'unsafe-hashes'`` only, which is added.
+    - ``'none'`` forbids what was allowed.
+
+    Args:
+        directive: to extend.
+        kept: its sources.
+        added: the sources to add.
+    """
+    if "'none'" in added:
+        return tuple(added)
+    kept = [one for one in kept if one != "'none'"]
+    scripts = directive in _SCRIPTS
+    if directive in _INLINE and allows_all_inline(directive, kept):
+        added = [
+            one
+            for one in added
+            if not is_nonce_or_hash(one)
+            and not (one == "'unsafe-hashes'" or (scripts and one == "'strict-dynamic'"))
+        ]
+    elif directive in _INLINE and "'unsafe-inline'" in added:
+        needed_nonces = NONCE_SOURCE in kept or "'strict-dynamic'" in kept
+        kept = [
+            one
+            for one in kept
+            if not is_nonce_or_hash(one) and one not in ("'strict-dynamic'", "'unsafe-hashes'")
+        ]
+        if needed_nonces and directive in _TAGS:
+            kept = ["'self'", "https:", *(one for one in kept if one not in ("'self'", "https:"))]
+    elif directive in _SCRIPT_TAGS and "'strict-dynamic'" in kept and any(map(is_place, added)):
+        # these were ignored so far, and would open more than what was asked for
+        kept = [
+            "'self'",
+            *(
+                one
+                for one in kept
+                if one not in ("'strict-dynamic'", "'unsafe-inline'") and not is_place(one)
+            ),
+        ]
+    result = [*kept, *(one for one in added if one not in kept)]
+    if directive.endswith("-attr") and "'unsafe-hashes'" not in result:
+        first = next((at for at, one in enumerate(result) if is_nonce_or_hash(one)), None)
+        if first is not None:
+            result.insert(first, "'unsafe-hashes'")
+    return tuple(result)
+
+
+def explain_conflict(directive: str, sources: Iterable[str]) -> str:
+    """Return why some of these sources cannot have an effect beside the others; "" when all can.
+
+    It is for sources that somebody adds. In a whole policy such sources may stand for older
+    browsers, as in :data:`~.presets.STRICT`.
+    """
+    found = set(sources)
+    single = sorted(filter(is_nonce_or_hash, found))
+    if "'unsafe-inline'" in found and single:
+        return f"browsers ignore 'unsafe-inline' beside {single[0]}; add one of them"
+    places = sorted(one for one in found if is_place(one) and one not in ("https:", "http:"))
+    if "'strict-dynamic'" in found and directive in _SCRIPT_TAGS:
+        if "'unsafe-inline'" in found:
+            return "browsers ignore 'unsafe-inline' beside 'strict-dynamic'; add one of them"
+        if places:
+            return f"browsers ignore {places[0]} beside 'strict-dynamic'; add one of them"
+    return ""
+
+
+def find_lack_of_effect(directive: str, source: str) -> str:
+    """Return why a source has no effect in a directive, whatever stands beside it; "" when it may.
+
+    A directive that is no source list is not asked about.
+    """
+    where = _EFFECTIVE_IN.get(source.lower())
+    if where is None and _HASH.fullmatch(source):
+        where = _INLINE
+    if where is not None:
+        known = sorted(where - {"default-src"})
+        return (
+            ""
+            if directive in where
+            else f"{source} has no effect in {directive}; browsers look for it in "
+            f"{', '.join(known[:-1])}{' and ' if known[:-1] else ''}{known[-1]}"
+        )
+    if directive.endswith("-attr") and is_place(source):
+        return (
+            f"{source} has no effect in {directive}, because an attribute loads nothing; write "
+            f"it in {directive.removesuffix('-attr')}"
+        )
+    return ""
+
+
 def explain_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the reason of an error about an unknown name: a similar name, or all known ones."""
     return f"unknown {kind}; {suggest(str(name).strip(), sorted(known))}"
@@ -125,13 +290,13 @@ def _check_in_list(directive: str, source: str) -> str:
     if "'" in source:
         hashed = _HASH.fullmatch(source)
         if hashed:
-            return _check_hash(int(hashed[1]), hashed[2])
+            return _check_hash(int(hashed[1]), hashed[2]) or find_lack_of_effect(directive, source)
         if source.lower() not in KEYWORDS:
             return explain_unknown("keyword", source, KEYWORDS)
         if directive == "frame-ancestors" and source.lower() not in ("'self'", "'none'"):
             return "who may frame a page is said with \"'self'\", \"'none'\", hosts and schemes"
-        return ""
-    return _check_place(source)
+        return find_lack_of_effect(directive, source)
+    return _check_place(source) or find_lack_of_effect(directive, source)
 
 
 def _check_hash(bits: int, text: str) -> str:

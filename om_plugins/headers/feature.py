@@ -115,6 +115,13 @@ class HeadersFeature(Feature["HeadersPart", HeaderKeys]):
         return HeadersLayer(app, part.policy)
 
     def findings(self, kit: Kit, part: HeadersPart) -> Iterable[Finding]:
+        if part.policy.mode != "off" and part.policy.rules.ignored:
+            yield Finding(
+                "warn",
+                "om_csp",
+                f"A plugin adds sources in vain: {part.policy.rules.ignored}.",
+                "If the application is to allow it, set it in OM_CSP or with @om.csp(update=…).",
+            )
         own = {name.lower() for name in kit.settings.of(HeaderKeys).headers}
         if (
             part.policy.mode != "off"

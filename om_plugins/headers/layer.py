@@ -17,7 +17,15 @@ from ..core.request_state import KEY, RequestState, StateLayer, end, nest, take_
 from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import OBSERVING, Paths, PolicyRules, Sent
 from ..csp.override import Override
-from ..csp.policy import HTTPS_ONLY, Pieces, Policy, compile_policy, read_policy
+from ..csp.policy import (
+    HTTPS_ONLY,
+    Pieces,
+    Policy,
+    add_sources,
+    compile_policy,
+    find_ignored,
+    read_policy,
+)
 from ..csp.presets import OTHER, PAGE, STRICT, UNKNOWN, content_kind
 from .companions import Companion, apply_changes, list_companions, merge_with_defaults
 from .downstream_caching import PRIVATE, LatePage, make_private
@@ -108,6 +116,7 @@ class HeaderPolicy:
         self.by_path = bool(self.paths)
         self.hashing = self.mode != "off" and (hash_attributes or rules.lists_hashes)
         self._callables = tuple(callables) if self.mode != "off" else ()
+        self._warned = {""}
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
         self._sample = report_sample if report_path else 0.0
@@ -290,6 +299,11 @@ class HeaderPolicy:
         found = self._variants.get(key)
         if found is None:
             made = _Variant(self.rules.policies(changes, [dict(one) for one in extra]))
+            for one in extra:
+                ignored = find_ignored(add_sources(self.rules.strict, dict(one)), dict(one))
+                if ignored not in self._warned:
+                    self._warned.add(ignored)
+                    logger.warning("the om_csp of a plugin adds sources in vain: %s", ignored)
             found = _remember(self._variants, key, made)
         return found
 

@@ -289,6 +289,22 @@ def test_a_missing_secret_key_is_a_warning() -> None:
     assert found(own, "OM_SECRET_KEY")["level"] == "ok"
 
 
+def test_sources_that_a_plugin_adds_in_vain_are_a_warning() -> None:
+    class Charts:
+        sources = {"style-src": ["'unsafe-inline'"]}
+
+        @hookimpl
+        def om_csp(self) -> dict[str, list[str]]:
+            return self.sources
+
+    told = found(make_app(Charts(), OM_CSP_MODE="enforce")[0], "om_csp")
+    assert told["level"] == "warn"
+    assert "'unsafe-inline' has no effect in style-src" in told["message"]
+    Charts.sources = {"style-src": ["https://charts.example"]}
+    findings = run_json(make_app(Charts(), OM_CSP_MODE="enforce")[0], "doctor")
+    assert not [one for one in findings if one["subject"] == "om_csp"]
+
+
 def test_a_proxyfix_inside_is_a_warning() -> None:
     app = Flask("shop")
     app.config.update(TESTING=True, OM_STRICT=False, OM_PLUGINS=())

@@ -9,18 +9,21 @@ CDN = "https://cdn.example"
 HASH = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 
 
-def advice(directive, blocked="inline", **more):
-    (found,) = suggest([ViolationGroup(directive, blocked, "", "/", **more)])
+def advice(directive, blocked="inline", *, source="", **more):
+    (found,) = suggest([ViolationGroup(directive, blocked, source, "/", **more)])
     return found
 
 
 @pytest.mark.parametrize(
     ("directive", "blocked", "more", "change", "risk"),
     [
-        ("script-src-elem", "inline", {}, {}, "none"),
+        ("script-src-elem", "inline", {}, {"script-src": ("'unsafe-inline'",)}, "high"),
+        ("script-src-elem", "inline", {"source": "/lib.js"},
+         {"script-src": ("'unsafe-inline'",)}, "high"),
         ("script-src-elem", "inline", {"hash": HASH},
          {"script-src": (f"'{HASH}'",)}, "low"),
-        ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"}, {}, "none"),
+        ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"},
+         {"script-src": ("'unsafe-inline'",)}, "high"),
         ("script-src", "eval", {}, {"script-src": ("'unsafe-eval'",)}, "high"),
         ("script-src", "wasm-eval", {}, {"script-src": ("'wasm-unsafe-eval'",)}, "low"),
         ("script-src-elem", CDN, {}, {"script-src": (CDN,)}, "medium"),
@@ -32,7 +35,10 @@ def advice(directive, blocked="inline", **more):
         ("script-src-attr", "inline", {"hash": HASH},
          {"script-src-attr": ("'unsafe-hashes'", f"'{HASH}'")}, "medium"),
         ("style-src-attr", "inline", {}, {"style-src-attr": ("'unsafe-inline'",)}, "low"),
-        ("style-src-elem", "inline", {}, {}, "none"),
+        ("style-src-elem", "inline", {}, {"style-src-elem": ("'unsafe-inline'",)}, "medium"),
+        ("style-src-elem", "inline", {"source": "/lib.js"},
+         {"style-src-elem": ("'unsafe-inline'",)}, "medium"),
+        ("style-src", "inline", {"hash": HASH}, {"style-src": (f"'{HASH}'",)}, "low"),
         ("style-src-elem", CDN, {}, {"style-src-elem": (CDN,)}, "low"),
         ("img-src", CDN, {}, {"img-src": (CDN,)}, "low"),
         ("img-src", "data", {}, {"img-src": ("data:",)}, "low"),
@@ -42,6 +48,7 @@ def advice(directive, blocked="inline", **more):
         ("object-src", CDN, {}, {"object-src": (CDN,)}, "high"),
         ("base-uri", "self", {}, {"base-uri": ("'self'",)}, "high"),
         ("frame-ancestors", "", {}, {}, "none"),
+        ("frame-ancestors", "self", {}, {}, "none"),
         ("img-src", "https://a';b", {}, {}, "none"),
         ("img-src", "http://[::1]:80", {}, {}, "none"),  # which no policy can name
         ("require-trusted-types-for", "trusted-types-sink", {}, {}, "none"),
@@ -70,16 +77,16 @@ def test_settings_are_whole_directives_of_changes_that_cost_little():
             ViolationGroup("object-src", CDN, "", "/"),
         ]
     )
-    policy = dict(STRICT)
+    policy = {**STRICT, "img-src": ("'self'",)}
     low = as_settings(found, policy, "low")
     assert low == {
         "style-src-elem": ["'self'", "'nonce'", "'report-sample'", CDN],
-        "img-src": ["data:"],
+        "img-src": ["'self'", "data:"],
     }
     high = as_settings(found, policy, "high")
     assert high["object-src"] == [CDN]
     assert high["script-src"][-1] == "'unsafe-eval'"
-    assert policy == dict(STRICT)
+    assert policy == {**STRICT, "img-src": ("'self'",)}
     read_policy(high, "OM_CSP")
 
 
@@ -95,8 +102,29 @@ def test_an_attribute_is_allowed_by_its_hash_and_nothing_else():
     assert settings["script-src"] == [*STRICT["script-src"], f"'{HASH}'"]
 
 
-def test_script_hosts_are_suggested_only_where_browsers_look_at_them():
+def test_a_host_of_scripts_takes_the_place_of_strict_dynamic():
     found = suggest([ViolationGroup("script-src-elem", CDN, "", "/")])
-    assert "compatible" in found[0].cost
-    assert as_settings(found, dict(STRICT)) == {}
-    assert CDN in as_settings(found, dict(compatible()))["script-src"]
+    assert "'strict-dynamic' goes" in found[0].cost
+    assert as_settings(found, dict(STRICT)) == {
+        "script-src": ["'self'", "'nonce'", "'report-sample'", CDN]
+    }
+    assert as_settings(found, dict(compatible())) == {
+        "script-src": ["'self'", "'nonce'", "'report-sample'", CDN]
+    }
+
+
+@pytest.mark.parametrize("directive", ["script-src-attr", "script-src-elem", "style-src-elem"])
+def test_a_text_that_is_not_known_as_a_whole_takes_the_place_of_hashes(directive):
+    groups = [
+        ViolationGroup(directive, "inline", "", "/", hash=HASH),
+        ViolationGroup(directive, "inline", "", "/", sample="x" * 40),
+    ]
+    for ordered in (groups, groups[::-1]):
+        (sources,) = as_settings(suggest(ordered), dict(STRICT), "high").values()
+        assert "'unsafe-inline'" in sources
+        assert not any("sha256" in one or "nonce" in one for one in sources)
+
+
+def test_what_the_policy_does_not_restrict_is_not_set_by_it():
+    """Another policy blocked it, and every image that is not data would be blocked by this one."""
+    assert as_settings(suggest([ViolationGroup("img-src", "data", "", "/")]), dict(STRICT)) == {}

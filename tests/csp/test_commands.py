@@ -91,7 +91,7 @@ def learning(shop: Flask) -> Flask:
     def item(number: int) -> str:
         return "item"
 
-    shop.config["OM_CSP_MODE"] = "learn"
+    shop.config.update(OM_CSP_MODE="learn", OM_CSP={"img-src": ["'self'"]})
     client = shop.test_client()
     assert "report-uri" in client.get("/item/17").headers["Content-Security-Policy-Report-Only"]
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_suggest_exports_settings_that_work(learning: Flask) -> None:
     app.config.update(TESTING=True, OM_CSP_MODE="enforce", OM_CSP=found["OM_CSP"])
     OpenManager(app)
     policy = app.test_client().get("/none").headers["Content-Security-Policy"]
-    assert "img-src https://pictures.example" in policy
+    assert "img-src 'self' https://pictures.example" in policy
 
 
 def test_suggest_for_machines_and_by_risk(learning: Flask) -> None:

@@ -136,9 +136,11 @@ def test_attributes_of_a_macro_are_noted_when_it_is_called(render):
         ("script-src 'self' 'hashes' 'nonce'", False, "script-src 'self' H"),
         ("script-src 'self' 'hashes' 'nonce'", True, "script-src 'self' H 'nonce'"),
         ("script-src 'nonce'", False, "script-src 'nonce'; script-src-attr 'unsafe-hashes' A"),
-        ("script-src-elem 'hashes'", False, "script-src-elem 'none'"),
+        ("script-src-elem 'hashes'", False, "script-src-elem H"),
         ("style-src 'self'; style-src-attr 'unsafe-inline'", False, None),
         ("img-src 'self'", False, None),
+        # everything inline is allowed: a hash would take that back
+        ("style-src 'self' 'unsafe-inline'", False, None),
         ("default-src 'self'; script-src-attr 'none'", False,
          "default-src 'self'; script-src-attr 'unsafe-hashes' A; style-src-attr 'unsafe-hashes' S"),
     ],
@@ -310,5 +312,5 @@ def test_attributes_are_allowed_by_their_hashes_under_the_strict_policy():
         return render_template_string("<p onclick='go()' style='color:red'>")
 
     policy = csp(app.test_client().get("/"))
-    assert f"; script-src-attr 'unsafe-hashes' {sha('go()')}" in policy
+    assert f"; script-src-attr 'report-sample' 'unsafe-hashes' {sha('go()')}" in policy
     assert "style-src-attr 'unsafe-inline';" in policy

@@ -112,6 +112,18 @@ def test_one_response_s_change_does_not_reach_the_next(serve):
         {"exempt": "false"},
         {"replace": ["script-src 'self'"]},
         {"exempt": True, "update": {"img-src": ["a.example"]}},
+        # what cannot have an effect
+        {"update": {"style-src": ["'nonce'", "'unsafe-inline'"]}},
+        {"update": {"script-src": [f"'sha256-{'A' * 43}='", "'unsafe-inline'"]}},
+        {"update": {"script-src": ["'strict-dynamic'", "'unsafe-inline'"]}},
+        {"update": {"script-src-elem": ["'strict-dynamic'", "https://a.example"]}},
+        {"update": {"script-src": ["'strict-dynamic'", "data:"]}},
+        {"update": {"img-src": ["'none'", "data:"]}},
+        {"update": {"img-src": ["'unsafe-inline'"]}},
+        {"update": {"script-src-elem": ["'unsafe-eval'"]}},
+        {"update": {"script-src-attr": ["https://a.example"]}},
+        {"update": {"style-src-attr": ["'nonce'"]}},
+        {"update": {"style-src": ["'strict-dynamic'"]}},
     ],
     ids=repr,
 )

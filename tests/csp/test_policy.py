@@ -3,7 +3,14 @@ import pytest
 from om_plugins import Settings
 from om_plugins.csp.modes import PolicyRules
 from om_plugins.csp.override import Override
-from om_plugins.csp.policy import Csp, add_sources, compile_policy, read_policy, replace_directives
+from om_plugins.csp.policy import (
+    Csp,
+    add_sources,
+    compile_policy,
+    find_ignored,
+    read_policy,
+    replace_directives,
+)
 from om_plugins.csp.presets import API, STRICT, compatible
 from om_plugins.errors import ConfigError
 
@@ -137,7 +144,105 @@ def test_widening_allows_more_and_never_less(policy, extra, result):
 
 
 def test_widening_sets_a_missing_directive_only_when_told_to():
-    assert add_sources({}, {"frame-src": ["b"]}, set_missing=True) == {"frame-src": ("b",)}
+    assert add_sources({}, {"frame-src": ["b"]}, owner=True) == {"frame-src": ("b",)}
+
+
+STYLE = ("'self'", "'nonce'", "'report-sample'")
+SCRIPT = ("'nonce'", "'strict-dynamic'", "https:", "'unsafe-inline'", "'report-sample'")
+SHA = f"'sha256-{'A' * 43}='"
+
+
+@pytest.mark.parametrize(
+    ("policy", "extra", "changed"),
+    [
+        # 'unsafe-inline' beside a nonce or a hash
+        ({"style-src": STYLE}, {"style-src": ["'unsafe-inline'"]},
+         {"style-src": "'self' https: 'report-sample' 'unsafe-inline'"}),
+        ({"style-src": STYLE}, {"style-src-elem": ["'unsafe-inline'"]},
+         {"style-src-elem": "'self' https: 'report-sample' 'unsafe-inline'"}),
+        ({"script-src": SCRIPT}, {"script-src": ["'unsafe-inline'"]},
+         {"script-src": "'self' https: 'unsafe-inline' 'report-sample'"}),
+        ({"script-src": ("a.example", SHA)}, {"script-src": ["'unsafe-inline'"]},
+         {"script-src": "a.example 'unsafe-inline'"}),
+        ({"style-src": ("'self'", "'hashes'", "'nonce'")}, {"style-src": ["'unsafe-inline'"]},
+         {"style-src": "'self' https: 'unsafe-inline'"}),
+        # a nonce or a hash beside 'unsafe-inline' would take it back
+        ({"style-src": ("'unsafe-inline'",)}, {"style-src": ["'nonce'", SHA, "a.example"]},
+         {"style-src": "'unsafe-inline' a.example"}),
+        ({"script-src": ("'unsafe-inline'",)}, {"script-src": ["'strict-dynamic'", "'nonce'"]},
+         {}),
+        # attributes: of what the directive begins as, only what speaks for attributes
+        ({"script-src": SCRIPT}, {"script-src-attr": ["'unsafe-inline'"]},
+         {"script-src-attr": "'report-sample' 'unsafe-inline'"}),
+        ({"script-src": SCRIPT}, {"script-src-attr": [SHA]},
+         {"script-src-attr": f"'report-sample' 'unsafe-hashes' {SHA}"}),
+        ({"script-src-attr": ("'unsafe-hashes'", SHA)}, {"script-src-attr": ["'unsafe-inline'"]},
+         {"script-src-attr": "'unsafe-inline'"}),
+        ({"style-src-attr": ("'unsafe-inline'",)}, {"style-src-attr": ["'unsafe-hashes'", SHA]},
+         {}),
+        ({"default-src": ("'self'", "'unsafe-inline'")}, {"style-src-attr": [SHA]},
+         {"style-src-attr": "'unsafe-inline'"}),
+        # hosts and schemes beside 'strict-dynamic'
+        ({"script-src": SCRIPT}, {"script-src": ["https://a.example"]},
+         {"script-src": "'self' 'nonce' 'report-sample' https://a.example"}),
+        ({"script-src": SCRIPT}, {"script-src-elem": ["blob:"]},
+         {"script-src-elem": "'self' 'nonce' 'report-sample' blob:"}),
+        ({"script-src": SCRIPT}, {"script-src": ["https:"]},
+         {"script-src": "'self' 'nonce' 'report-sample' https:"}),
+        ({"script-src": SCRIPT}, {"worker-src": ["blob:"]},
+         {"worker-src": "'strict-dynamic' https: 'report-sample' blob:"}),
+        # what a more specific directive would keep from having an effect
+        ({"style-src": STYLE, "style-src-elem": STYLE}, {"style-src": ["a.example"]},
+         {"style-src": "'self' 'nonce' 'report-sample' a.example",
+          "style-src-elem": "'self' 'nonce' 'report-sample' a.example"}),
+        ({"script-src": SCRIPT, "script-src-attr": ("'none'",)},
+         {"script-src": ["'unsafe-hashes'", SHA]},
+         {"script-src": f"{' '.join(SCRIPT)} 'unsafe-hashes' {SHA}",
+          "script-src-attr": f"'unsafe-hashes' {SHA}"}),
+        ({"script-src": SCRIPT, "script-src-elem": SCRIPT}, {"script-src": ["'unsafe-eval'"]},
+         {"script-src": f"{' '.join(SCRIPT)} 'unsafe-eval'"}),
+        ({"child-src": ("a",), "frame-src": ("a",)}, {"child-src": ["b"]},
+         {"child-src": "a b", "frame-src": "a b"}),
+        ({"script-src": SCRIPT, "style-src": STYLE}, {"default-src": ["'unsafe-inline'"]},
+         {"script-src": "'self' https: 'unsafe-inline' 'report-sample'",
+          "style-src": "'self' https: 'report-sample' 'unsafe-inline'"}),
+        ({"default-src": ("'self'",)}, {"default-src": ["'unsafe-eval'", "data:"]},
+         {"default-src": "'self' data:", "script-src": "'self' data: 'unsafe-eval'"}),
+        # 'none' and other sources
+        ({"img-src": ("'none'",)}, {"img-src": ["data:"]}, {"img-src": "data:"}),
+        ({"img-src": ("a.example",)}, {"img-src": ["'none'"]}, {"img-src": "'none'"}),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_the_owner_adds_has_its_effect(policy, extra, changed):
+    result = add_sources(policy, extra, owner=True)
+    assert {
+        name: " ".join(result[name]) for name in result if result[name] != policy.get(name)
+    } == changed
+
+
+def test_what_a_plugin_adds_opens_nothing_else():
+    policy = {"script-src": SCRIPT, "style-src-attr": ("'unsafe-inline'",)}
+    added = {"script-src": ["a.example"], "style-src-attr": ["'unsafe-hashes'", SHA]}
+    found = add_sources(policy, added)
+    assert found["script-src"] == (*SCRIPT, "a.example")
+    assert SHA not in found["style-src-attr"]
+    assert find_ignored(found, added) == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "extra", "expected"),
+    [
+        ({"style-src": STYLE}, {"style-src": ["'unsafe-inline'"]}, "no effect in style-src"),
+        ({"script-src": SCRIPT}, {"script-src": ["'unsafe-inline'"]}, "no effect in script-src"),
+        ({"style-src": ("'self'",)}, {"style-src": ["'unsafe-inline'"]}, ""),
+        ({"img-src": ("'self'",)}, {"style-src": ["'unsafe-inline'"]}, ""),
+    ],
+)
+def test_what_a_plugin_adds_in_vain_is_found(policy, extra, expected):
+    found = find_ignored(add_sources(policy, extra), extra)
+    assert expected in found
+    assert bool(expected) == bool(found)
 
 
 # --- a policy that is built in code ---------------------------------------------------------------

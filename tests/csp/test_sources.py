@@ -32,6 +32,14 @@ WRONG = [
     ("report-to", "/csp", "addresses are for report-uri"),
     ("webrtc", "'alow'", "did you mean \"'allow'\""),
     ("trusted-types", "a(b)", "a policy's name"),
+    ("img-src", "'unsafe-inline'", "no effect in img-src; browsers look for it in script-src"),
+    ("script-src-elem", "'unsafe-eval'", "browsers look for it in script-src"),
+    ("style-src", "'wasm-unsafe-eval'", "browsers look for it in script-src"),
+    ("style-src", "'strict-dynamic'", "browsers look for it in script-src"),
+    ("style-src-elem", "'unsafe-hashes'", "style-src and style-src-attr"),
+    ("script-src-attr", "'nonce'", "script-src-elem"),
+    ("script-src-attr", "'self'", "an attribute loads nothing; write it in script-src"),
+    ("connect-src", f"'sha256-{'A' * 43}='", "no effect in connect-src"),
 ]
 
 

@@ -773,3 +773,14 @@ def test_layer_is_compliant_on_both_sides(serve, through, mode, name):
     bare = serve(validator(app), method=method)
     assert (seen.status, seen.body) == (bare.status, bare.body)
     assert seen.headers[: len(bare.headers)] == bare.headers
+
+
+def test_what_a_plugin_adds_in_vain_is_said_once(serve, caplog):
+    rules = HeaderPolicy(
+        mode="enforce", callables=[lambda environ: {"style-src": ["'unsafe-inline'"]}]
+    )
+    for _ in range(3):
+        seen = serve(HeadersLayer(answer(), rules))
+    assert "'nonce-" in seen.csp
+    (said,) = [one.message for one in caplog.records]
+    assert "adds sources in vain: 'unsafe-inline' has no effect in style-src" in said
