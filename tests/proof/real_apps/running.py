@@ -61,9 +61,12 @@ class Visit:
     failures: list[str] = field(default_factory=list)
     answers: set[tuple[str, str, int]] = field(default_factory=set)
 
-    def add_answer(self, method: str, address: str, status: int) -> None:
-        if not address.startswith("/_om/"):
-            self.answers.add((method, address.partition("?")[0], status))
+    def add_answer(self, response: Any, url: str) -> None:
+        """Note a response; whether pictures of style sheets come before the tab leaves varies."""
+        address = response.url.removeprefix(url).partition("?")[0]
+        request = response.request
+        if not address.startswith("/_om/") and request.resource_type not in ("image", "font"):
+            self.answers.add((request.method, address, response.status))
 
 
 def visit(module: ModuleType, line: Line, browser: Any) -> Visit:
@@ -79,9 +82,7 @@ def visit(module: ModuleType, line: Line, browser: Any) -> Visit:
         tab.on("pageerror", lambda error: done.failures.append(str(error)))
         tab.on(
             "response",
-            lambda answer: done.add_answer(
-                answer.request.method, answer.url.removeprefix(url), answer.status
-            ),
+            lambda answer: done.add_answer(answer, url),
         )
         done.seen = module.visit(tab, url)
         context.close()
