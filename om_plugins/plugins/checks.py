@@ -7,11 +7,9 @@ These checks find both when the plugin is loaded. Their messages tell what to wr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import pluggy
 
 from .. import hookspecs
 from ..errors import suggest
@@ -47,36 +45,37 @@ class HookFunction:
     known: bool = True
 
 
-def find_hook_functions(manager: pluggy.PluginManager, plugin: object) -> Iterator[HookFunction]:
-    """Find the marked functions of ``plugin``, each with its problem.
+def check_hook_function(plugin: object, name: str, options: Mapping[str, Any]) -> HookFunction:
+    """Check one marked function of a plugin.
+
+    Args:
+        plugin: the plugin.
+        name: the function's name in it.
+        options: what the marker noted.
 
     Raises:
-        Exception: an attribute of the plugin raised it when it was read.
+        Exception: the attribute of the plugin raised it when it was read.
     """
-    for name in dir(plugin):
-        options = manager.parse_hookimpl_opts(plugin, name)
-        if options is None:
-            continue
-        hook = options.get("specname") or name
-        function = getattr(plugin, name)
-        if hook not in HOOKS:
-            problem = "" if options.get("optionalhook") else _explain_unknown_hook(name, hook)
-        elif options.get("wrapper") or options.get("hookwrapper"):
-            problem = (
-                f"{name} is a hook wrapper; hooks are called plugin by plugin, so there is "
-                "nothing to wrap: mark it with a plain @hookimpl"
-            )
-        elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            problem = (
-                f"{name} is an async def; hooks are called once, when the application starts: "
-                "write it with a plain def"
-            )
-        else:
-            problem = _explain_bad_arguments(name, function, HOOKS[hook])
-        yield HookFunction(name, hook, problem, hook in HOOKS)
+    hook = options.get("specname") or name
+    function = getattr(plugin, name)
+    if hook not in HOOKS:
+        problem = "" if options.get("optionalhook") else _explain_unknown_hook(name, hook)
+    elif options.get("wrapper") or options.get("hookwrapper"):
+        problem = (
+            f"{name} is a hook wrapper; hooks are called plugin by plugin, so there is "
+            "nothing to wrap: mark it with a plain @hookimpl"
+        )
+    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        problem = (
+            f"{name} is an async def; hooks are called once, when the application starts: "
+            "write it with a plain def"
+        )
+    else:
+        problem = _explain_bad_arguments(name, function, HOOKS[hook])
+    return HookFunction(name, hook, problem, hook in HOOKS)
 
 
-def find_unmarked(plugin: object, marked: Iterable[str]) -> list[str]:
+def find_unmarked(plugin: object, marked: Collection[str]) -> list[str]:
     """Find functions that are named like a hook and are not marked ``@hookimpl``."""
     own = getattr(plugin, "__dict__", {})
     return [

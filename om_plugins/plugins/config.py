@@ -65,7 +65,7 @@ def make_config(
     for name in known:
         if name not in values and parameters[name].default is inspect.Parameter.empty:
             raise ValueError(f"{where}[{name!r}]: is required; set it")
-    hints = _resolve_annotations(config_class)
+    hints = _resolve_annotations(config_class) if values else {}
     read = {name: _read(f"{where}[{name!r}]", v, hints.get(name)) for name, v in values.items()}
     try:
         return config_class(**read)

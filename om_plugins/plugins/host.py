@@ -22,6 +22,7 @@ from ..errors import PluginError, suggest
 from ..protocols import PluginContext
 from ..types import PluginStatus
 from .checks import BadResult, check_result
+from .inspection import HookManager
 from .loading import (
     FAILURES,
     Origin,
@@ -35,6 +36,8 @@ from .loading import (
 
 logger = logging.getLogger("om_plugins")
 
+_THE_APPLICATION = "the application"
+"""The source of a plugin that is not installed."""
 _LONGEST = 600
 """The longest text of several failures of one plugin; after it, the last one stands alone."""
 
@@ -98,8 +101,7 @@ class PluginHost:
         self._registered: dict[str, _Record] = {}
         self._loaded = False
         self._started_pid = 0
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
+        self._manager = HookManager()
 
     # --- loading ------------------------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class PluginHost:
         Raises:
             PluginError: the plugin is broken and the host is strict.
         """
-        self._load_one(name or find_plugin_name(plugin), Origin("the application"), lambda: plugin)
+        self._load_one(name or find_plugin_name(plugin), Origin(_THE_APPLICATION), lambda: plugin)
 
     def _load_one(
         self, name: str, origin: Origin, load: Callable[[], object], filtered: str = ""
@@ -165,8 +167,10 @@ class PluginHost:
                     "one of them, or uninstall it"
                 )
             plugin = import_plugin(load, origin)
-            loaded = load_plugin(name, plugin, self._manager, origin, self._configs.get(name))
-            self._manager.register(plugin, name)
+            installed = origin.source != _THE_APPLICATION
+            found = self._manager.inspect(plugin, keep=installed)
+            loaded = load_plugin(name, plugin, found, origin, self._configs.get(name))
+            self._manager.add(name, found)
         except FAILURES as error:
             known = isinstance(error, PluginRefused)
             status.state = "failed"

@@ -16,12 +16,11 @@ from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from types import ModuleType
 
-import pluggy
-
 from ..hookspecs import GROUP, HOOK_API
 from ..types import PluginInfo
-from .checks import HookFunction, find_hook_functions, find_unmarked
+from .checks import HookFunction
 from .config import make_config
+from .inspection import Inspection
 
 logger = logging.getLogger("om_plugins")
 
@@ -146,17 +145,18 @@ def import_plugin(load: Callable[[], object], origin: Origin) -> object:
 
 
 def load_plugin(
-    name: str, plugin: object, manager: pluggy.PluginManager, origin: Origin, settings: object
+    name: str, plugin: object, inspection: Inspection, origin: Origin, settings: object
 ) -> LoadedPlugin:
     """Check a plugin and make its config object. This registers nothing.
 
     Args:
+        inspection: what was found in it.
         settings: what ``OM_PLUGIN_CONFIG`` has for it; ``None`` for nothing.
 
     Raises:
         PluginRefused: the plugin cannot be used.
     """
-    found = list(find_hook_functions(manager, plugin))
+    found = inspection.functions
     # read the info first: a plugin for a newer hook API may use hooks that are unknown here
     info = PluginInfo()
     for one in found:
@@ -173,7 +173,7 @@ def load_plugin(
         raise PluginRefused("; ".join(problems))
     notes = [
         f"{forgotten} is named like a hook and is not marked @hookimpl"
-        for forgotten in find_unmarked(plugin, {one.name for one in found})
+        for forgotten in inspection.unmarked
     ]
     hooks = tuple(dict.fromkeys(one.hook for one in found if one.known))
     if not hooks:

@@ -32,6 +32,7 @@ class ComposedSettings:
 
     def __init__(self, tables: Iterable[type[Table]], values: Mapping[str, object]) -> None:
         self._tables: dict[type[Table], Table] = {}
+        self._owners: dict[str, type[Table]] = {}
         self._left = {
             name: value
             for name, value in values.items()
@@ -50,12 +51,13 @@ class ComposedSettings:
         if table in self._tables:
             return
         names = table.keys()
-        for other in self._tables:
-            twice = sorted(names.keys() & other.keys().keys())
-            if twice:
-                raise ValueError(f"{table.__name__} declares {twice[0]}, as {other.__name__} does")
+        twice = min(names.keys() & self._owners.keys(), default=None)
+        if twice is not None:
+            other = self._owners[twice]
+            raise ValueError(f"{table.__name__} declares {twice}, as {other.__name__} does")
         own = {name: self._left.pop(name) for name in list(self._left) if name in names}
         self._tables[table] = table.from_mapping(own)
+        self._owners.update(dict.fromkeys(names, table))
 
     def check(self) -> Self:
         """Refuse keys that no table has.

@@ -49,11 +49,17 @@ class Table:
     """Keys that were renamed, as users write them: from the old name to the new one."""
     REMOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that were removed, as users write them, with the reason."""
+    _keys: ClassVar[dict[str, Field[Any]]]
+    _defaults: ClassVar[Self | None]
 
     @classmethod
     def keys(cls) -> dict[str, Field[Any]]:
-        """Return the fields by the names that users write."""
-        return {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
+        """Return the fields by the names that users write; the same dict each time."""
+        found: dict[str, Field[Any]] | None = cls.__dict__.get("_keys")
+        if found is None:
+            found = {cls._written(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
+            cls._keys = found
+        return found
 
     @classmethod
     def _written(cls, name: str) -> str:
@@ -70,6 +76,8 @@ class Table:
         Raises:
             ConfigError: a key is unknown or a value is not allowed.
         """
+        if not values:
+            return cls._get_defaults()
         known = cls.keys()
         read: dict[str, Any] = {}
         for name, value in values.items():
@@ -87,6 +95,21 @@ class Table:
                 # from a nested table, which does not know its own place
                 raise ConfigError(where + error.key, error.value, error.reason) from None
         return cls(**read)
+
+    @classmethod
+    def _get_defaults(cls) -> Self:
+        """Return the table without any key set: one for all applications if nothing in it can
+        change.
+        """
+        if "_defaults" not in cls.__dict__:
+            made = cls()
+            try:
+                hash(made)
+            except TypeError:  # it has a dict or a list
+                cls._defaults = None
+            else:
+                cls._defaults = made
+        return cls._defaults or cls()
 
     @classmethod
     def explain_old_key(cls, name: str) -> str:
