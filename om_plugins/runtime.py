@@ -7,6 +7,7 @@ Building a runtime opens nothing and starts nothing. The hub is opened, threads 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import re
 import weakref
@@ -186,13 +187,23 @@ class Runtime:
         return self.kit.plugin_parts.open_hub(self.hub_url(), self.clock)
 
 
+# The interpreter keeps a place for each exit hook, even when it was taken back, so one hook serves
+# every runtime and holds none of them alive.
+_started: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
+
+
 def _close_at_exit(runtime: Runtime) -> None:
-    reference = weakref.ref(runtime)
+    _call_at_exit()
+    _started[id(runtime)] = runtime
 
-    def close() -> None:
-        living = reference()
-        if living is not None:
-            living.close()
 
-    atexit.register(close)
-    weakref.finalize(runtime, atexit.unregister, close)
+@functools.cache
+def _call_at_exit() -> None:
+    # with the first start, so that it runs before the hooks of what the application imported
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    with ExitStack() as stack:  # the last one first, and each one whatever others raise
+        for runtime in list(_started.values()):
+            stack.callback(runtime.close)

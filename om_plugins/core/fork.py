@@ -49,13 +49,30 @@ class ForkAware(Protocol):
         """Called in the child, before any other code of ours."""
 
 
+class ClosesBeforeFork(ForkAware, Protocol):
+    """Something that must not be open while the process forks."""
+
+    def before_fork(self) -> None:
+        """Called in the thread that forks, before it does."""
+
+    def after_fork_in_parent(self) -> None:
+        """Called in the same thread of the parent, afterwards."""
+
+
 # The interpreter can neither list nor take back its fork hooks, so one hook serves every object
 # and holds none of them alive. It is the only thing here that outlives an application.
 _alive: WeakSet[ForkAware] = WeakSet()
+_closing: WeakSet[ClosesBeforeFork] = WeakSet()
 
 
 def renew_after_fork(thing: ForkAware) -> None:
     """Have ``thing.after_fork()`` called in every child of this process."""
+    _alive.add(thing)
+
+
+def close_before_fork(thing: ClosesBeforeFork) -> None:
+    """Have the methods of ``thing`` called around every fork of this process."""
+    _closing.add(thing)
     _alive.add(thing)
 
 
@@ -64,5 +81,15 @@ def _renew_all() -> None:
         thing.after_fork()
 
 
+def _close_all() -> None:
+    for thing in list(_closing):
+        thing.before_fork()
+
+
+def _reopen_all() -> None:
+    for thing in list(_closing):
+        thing.after_fork_in_parent()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_close_all, after_in_parent=_reopen_all, after_in_child=_renew_all)

@@ -137,7 +137,8 @@ def _keep(plugin: object, spaces: tuple[Mapping[str, Any], ...], found: Inspecti
 
 
 def _same(space: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    return len(space) == len(before) and all(map(operator.is_, space.values(), before.values()))
+    values = map(operator.is_, space.values(), before.values())
+    return space.keys() == before.keys() and all(values)
 
 
 def _list_namespaces(plugin: object) -> tuple[Mapping[str, Any], ...]:

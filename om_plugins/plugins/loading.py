@@ -44,9 +44,14 @@ def find_installed_plugins() -> Iterator[EntryPoint]:
 
 def _read_mtime(place: str) -> int:
     try:
-        return Path(place or ".").stat().st_mtime_ns
+        return _as_path(place).stat().st_mtime_ns
     except OSError:
         return 0
+
+
+@functools.lru_cache(maxsize=64)
+def _as_path(place: str) -> Path:
+    return Path(place or ".")
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,11 +6,11 @@ import contextlib
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...core.fork import close_before_fork
 from ...errors import HubError
 from ...protocols import Clock
 
@@ -114,7 +114,7 @@ class HubFile:
             mine = _ConnectionSlots()
             slots = self._slots.setdefault(pid, mine)
             if slots is mine and len(self._slots) == 1:  # a child inherits the fork hooks
-                _close_before_fork(self)
+                close_before_fork(self)
         return slots
 
     def _read_identity(self) -> tuple[int, int]:
@@ -194,7 +194,8 @@ class HubFile:
 
     # --- fork -----------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close the connections, and keep every thread from opening one until the fork is over."""
         # SQLite has a process-wide list of its file locks. A child would inherit the list without
         # the locks, so no connection may be open while the process forks.
         slots = self._slots.get(os.getpid())
@@ -205,31 +206,15 @@ class HubFile:
                     slot.close()
                     stopped.append(slot)
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Let threads open connections again."""
         for slot in self._stopped.pop(threading.get_ident(), ()):
             slot.lock.release()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
+        """Forget what the parent's thread was about to do."""
         # The parent's slots stay in self._slots, unused: the child must not close them.
         self._stopped.clear()
-
-
-def _close_before_fork(file: HubFile) -> None:
-    """Make the file close its connections before each fork, as long as the object exists."""
-    if not hasattr(os, "register_at_fork"):  # Windows does not fork
-        return
-    weak = weakref.ref(file)
-
-    def call(name: str) -> None:
-        found = weak()
-        if found is not None:
-            getattr(found, name)()
-
-    os.register_at_fork(
-        before=lambda: call("_before_fork"),
-        after_in_parent=lambda: call("_after_fork_in_parent"),
-        after_in_child=lambda: call("_after_fork_in_child"),
-    )
 
 
 @contextlib.contextmanager
