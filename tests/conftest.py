@@ -16,6 +16,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 
+from tests.patience import HANG_S, PATIENCE_S
+
 # No deadline for an example: on a busy machine 200 ms pass without the code being slow.
 settings.register_profile("om_plugins", deadline=None)
 settings.load_profile("om_plugins")
@@ -55,9 +57,10 @@ def browser():
     if executable is None:
         lacking("chromium (apt-get install chromium)")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         lacking("playwright (pip install 'om-plugins[test]')")
+    expect.set_options(timeout=PATIENCE_S * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=executable, args=list(CHROMIUM_OPTIONS)
@@ -104,7 +107,7 @@ class StoreServer:
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert self.process.poll() is None, f"{self._command[0]} ended"
             assert time.monotonic() < deadline, f"{self._command[0]} does not answer"
@@ -112,7 +115,7 @@ class StoreServer:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def pause(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -124,7 +127,7 @@ class StoreServer:
 def _answers(kind, address, question, answer):
     try:
         with socket.socket(kind) as s:
-            s.settimeout(1)
+            s.settimeout(PATIENCE_S)
             s.connect(address)
             s.sendall(question)
             return s.recv(100).startswith(answer)
@@ -197,10 +200,10 @@ def gunicorn(tmp_path):
             )
         started.append(process)
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(url + "/up", timeout=1).close()
+                urllib.request.urlopen(url + "/up", timeout=PATIENCE_S).close()
                 return url, process
             except OSError:
                 time.sleep(0.05)
@@ -210,7 +213,7 @@ def gunicorn(tmp_path):
     for process in started:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
+            process.wait(PATIENCE_S)

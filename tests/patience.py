@@ -19,9 +19,16 @@ _EARLY_S = 0.01
 """How much too early a wait of the operating system may end."""
 
 
-def wait_until(condition, what="it never happened", *, pause_s=0.005):
-    """Ask again until the condition holds; return what it returned."""
-    end = time.monotonic() + PATIENCE_S
+def wait_until(condition, what="it never happened", *, pause_s=0.005, patience_s=PATIENCE_S):
+    """Ask again until the condition holds; return what it returned.
+
+    Args:
+        condition: is called without arguments, again and again.
+        what: the message when it does not come; a function that makes it, too.
+        pause_s: seconds between two looks.
+        patience_s: seconds until it is given up.
+    """
+    end = time.monotonic() + patience_s
     while not (found := condition()):
         assert time.monotonic() < end, what() if callable(what) else what
         time.sleep(pause_s)

@@ -48,6 +48,7 @@ from werkzeug.test import Client
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
 from om_plugins.errors import ConfigError
+from tests.patience import PATIENCE_S
 
 MODES = ["adopt", "enforce", "learn", "off", "disabled"]
 
@@ -489,7 +490,7 @@ def test_apps_that_are_dropped_leave_no_thread_and_no_file_open(tmp_path):
     assert threading.active_count() > before[0]
     del app, om
     gc.collect()
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while threading.active_count() > before[0] and time.monotonic() < until:
         time.sleep(0.01)
         gc.collect()  # a job that was running held its application until now

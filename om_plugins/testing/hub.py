@@ -155,16 +155,16 @@ class HubContract:
         timer = threading.Timer(0.15, hub.publish, ("news", "now"))
         timer.start()
         began = time.monotonic()
-        messages = hub.read("news", wait=20)
+        messages = hub.read("news", wait=60)
         timer.join()
         assert [m.data for m in messages] == ["now"]
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
 
     def test_waiting_ends_without_a_message_when_the_time_is_over(self, hub: Hub) -> None:
         assert hub.read("news", wait=0.05) == []
 
     def test_readers_that_wait_hold_up_nobody(self, hub: Hub) -> None:
-        readers = [threading.Thread(target=hub.read, args=("news", "", 20)) for _ in range(8)]
+        readers = [threading.Thread(target=hub.read, args=("news", "", 60)) for _ in range(8)]
         for reader in readers:
             reader.start()
         began = time.monotonic()
@@ -172,20 +172,20 @@ class HubContract:
             hub.put("key", n, 60)
             hub.increment("count")
             assert hub.get("key") == n
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         hub.publish("news", "go on")
         for reader in readers:
-            reader.join(15)
+            reader.join(20)
             assert not reader.is_alive()
 
     # --- the table
 
     def test_a_value_is_kept_until_its_time_is_over(self, hub: Hub) -> None:
-        hub.put("key", "value", 0.5)
-        assert hub.get("key") == "value"
-        self.advance(0.6)
+        hub.put("key", "value", 0.05)
+        hub.put("kept", "value", 60)
+        self.advance(0.1)
         assert hub.get("key") is None
-        assert hub.scan("key") == {}
+        assert hub.scan("ke") == {"kept": "value"}
 
     def test_a_later_value_replaces_the_earlier_and_its_time(self, hub: Hub) -> None:
         hub.put("key", 1, 0.3)
@@ -216,11 +216,13 @@ class HubContract:
     # --- counters
 
     def test_a_counter_counts_from_its_first_use_and_begins_again(self, hub: Hub) -> None:
-        assert [hub.increment("c", ttl=0.5) for _ in range(3)] == [1, 2, 3]
-        assert hub.increment("c", 10, ttl=60) == 13
-        assert hub.increment("c", -3) == 10
+        assert [hub.increment("c", ttl=60) for _ in range(3)] == [1, 2, 3]
+        assert hub.increment("c", 10, ttl=0.05) == 13
+        assert hub.increment("short", ttl=0.5) == 1
+        assert hub.increment("short", ttl=60) == 2
         self.advance(0.6)
-        assert hub.increment("c") == 1
+        assert hub.increment("c", -3) == 10
+        assert hub.increment("short") == 1
 
     def test_eight_threads_count_exactly(self, hub: Hub) -> None:
         counts = run_in_threads(8, lambda _: [hub.increment("c", ttl=600) for _ in range(50)])
@@ -258,14 +260,14 @@ class HubContract:
         assert tokens == sorted(set(tokens))
 
     def test_a_lease_can_be_renewed_until_it_is_lost(self, hub: Hub) -> None:
-        lease = hub.lease("job", 0.5)
-        assert lease is not None
-        self.advance(0.3)
-        assert lease.renew(0.5)
-        self.advance(0.3)
-        assert hub.lease("job", 0.5) is None
-        self.advance(0.3)
-        assert not lease.renew(0.5)
+        renewed, lost = hub.lease("job", 0.5), hub.lease("another job", 0.5)
+        assert renewed is not None
+        assert lost is not None
+        assert renewed.renew(60)
+        self.advance(0.6)
+        assert hub.lease("job", 60) is None
+        assert renewed.renew(60)
+        assert not lost.renew(60)
 
     def test_a_lost_lease_leaves_the_next_holder_alone(self, hub: Hub) -> None:
         lost = hub.lease("job", 0.2)

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from om_plugins.browser.static_files import StaticFiles
 from om_plugins.console.prefix import Pages, PrefixLayer
+from tests.patience import PATIENCE_S, wait_until
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-abc' 'strict-dynamic'; connect-src 'self'; "
@@ -42,15 +43,6 @@ addEventListener("om-changed", () => heard++);
 IN_LINE = """() => navigator.locks.query().then(({ held, pending }) =>
   [...held, ...pending].filter(({ name }) => name === "om-leader /_om").length)"""
 CURSOR = "() => JSON.parse(sessionStorage.getItem('om-last /_om'))?.id"
-
-
-def until(happened, seconds=8):
-    """Wait for a condition; return what it gave."""
-    end = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-    return found
 
 
 def changed_event(keys):
@@ -109,7 +101,7 @@ class Backend:
         with self.changed:
             self.closing = True
             self.changed.notify_all()
-            self.changed.wait_for(lambda: not self.streams, 5)
+            self.changed.wait_for(lambda: not self.streams, PATIENCE_S)
             self.closing = False
 
     def last(self):
@@ -221,8 +213,8 @@ def leads(backend):
     """``leads(page)``: wait until a page holds the only stream, and knows where it stands."""
 
     def wait(page):
-        until(lambda: backend.streams == 1)
-        until(lambda: page.evaluate(CURSOR))
+        wait_until(lambda: backend.streams == 1)
+        wait_until(lambda: page.evaluate(CURSOR))
 
     return wait
 
@@ -252,9 +244,9 @@ def open_page(browser, serving, backend):
             page.clock.install()
             page.clock.pause_at(time.time() + 1)
         page.goto(f"{serving[1]}/page{query}")
-        until(lambda: page.evaluate("'heard' in window"))
+        wait_until(lambda: page.evaluate("'heard' in window"))
         if "live" in query:  # also a page that does not lead hears what the others say
-            until(lambda: page.evaluate(IN_LINE) == len(context.pages))
+            wait_until(lambda: page.evaluate(IN_LINE) == len(context.pages))
         pages.append(page)
         return page
 

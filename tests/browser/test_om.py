@@ -14,6 +14,7 @@ from om_plugins.errors import ChainExhausted, Transient
 from om_plugins.gateway.layer import EngineRoutes
 from om_plugins.gateway.options import RouteOptions
 from om_plugins.types import Answer
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.browser
 
@@ -110,7 +111,7 @@ def outcome(browser, site):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{site[0]}/page#{kind}")
-        page.wait_for_selector("body[data-log]", timeout=10_000)
+        page.wait_for_selector("body[data-log]")
         unexpected = [text for text in said if not any(word in text for word in allowed)]
         assert not unexpected
         return page.evaluate("JSON.parse(document.body.dataset.log)")
@@ -150,4 +151,4 @@ def test_answer_that_breaks_off_rejects_after_its_pieces(outcome):
 def test_aborting_closes_the_answer_on_the_server(outcome, site):
     site[1].closed.clear()
     assert outcome("stop", allowed=["icon"])[-1][:2] == ["error", "AbortError"]
-    assert site[1].closed.wait(5)
+    assert site[1].closed.wait(PATIENCE_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 from werkzeug.serving import make_server
@@ -12,6 +11,7 @@ from werkzeug.wrappers import Request, Response
 
 from om_plugins.browser.static_files import StaticFiles
 from om_plugins.console.prefix import Pages, PrefixLayer
+from tests.patience import HANG_S, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -57,7 +57,7 @@ class Desk:
 
     def waits(self, path, times=1):
         """Wait until a path was asked for so often."""
-        until(lambda: self.times(path) >= times)
+        wait_until(lambda: self.times(path) >= times)
 
     def hold(self, path):
         """Hold the next answer, which is made at once. Return what lets it go."""
@@ -74,7 +74,7 @@ class Desk:
         value = self.values.get(path)
         answer = value(request) if callable(value) else as_json(value, request)
         if gate := self.gates.pop(path, None):
-            gate.wait(5)
+            gate.wait(HANG_S)
         return answer
 
 
@@ -95,15 +95,8 @@ def to(url):
     return text("<a>moved</a>", 302, Location=url)
 
 
-def until(happened, seconds=8):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-
-
 def reaches(page, expression):
-    until(lambda: page.evaluate(f"() => Boolean({expression})"))
+    wait_until(lambda: page.evaluate(f"() => Boolean({expression})"))
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +437,7 @@ def test_another_address_or_other_headers_have_their_own_value_under_the_key(pag
     )
     desk.asked.clear()
     page.evaluate(f"() => {ANNOUNCED}")  # the key changed, at each of its addresses
-    until(lambda: sorted(desk.asked) == ["/api/v", "/api/v?page=2"])
+    wait_until(lambda: sorted(desk.asked) == ["/api/v", "/api/v?page=2"])
 
 
 # --- sign-in and answers without a value --------------------------------------------------------

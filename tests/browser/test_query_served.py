@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 
 import pytest
+
+from tests.patience import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
@@ -59,13 +60,6 @@ def write():
 """
 
 
-def until(happened, seconds=15):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.05)
-
-
 def test_a_value_that_changes_on_the_server_changes_in_every_open_page(gunicorn, browser, tmp_path):
     url, _ = gunicorn(SOURCE.format(folder=str(tmp_path)), "--threads", "8", "--workers", "2")
     contexts = [browser.new_context() for _ in range(2)]
@@ -76,12 +70,12 @@ def test_a_value_that_changes_on_the_server_changes_in_every_open_page(gunicorn,
             page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
             page.on("pageerror", lambda error: said.append(str(error)))
             page.goto(url)
-            until(lambda page=page: page.inner_text("#shown") == "nothing yet")
+            wait_until(lambda page=page: page.inner_text("#shown") == "nothing yet")
         for text in ("first", "<b>second</b>"):
             request = urllib.request.Request(url + "/api/board", text.encode(), method="POST")
             urllib.request.urlopen(request).close()
             for page in pages:
-                until(lambda page=page, text=text: page.inner_text("#shown") == text)
+                wait_until(lambda page=page, text=text: page.inner_text("#shown") == text)
         assert [page.evaluate("violations") for page in pages] == [[], []]
     finally:
         for context in contexts:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
+
+from tests.patience import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -21,12 +22,9 @@ def texts(page):
     return page.evaluate(TEXTS)
 
 
-def until(page, expression, seconds=5):
+def until(page, expression):
     """Wait from here: the page's own clock may stand still, and its policy forbids eval."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"never came true: {expression}"
-        time.sleep(0.02)
+    wait_until(lambda: page.evaluate(expression), f"never came true: {expression}")
 
 
 def say(page, role):
@@ -250,7 +248,7 @@ def test_toasts_move_into_an_open_modal_dialog_and_back(open_page):
     until(page, f"{parent} === 'dialog'")
     page.evaluate("dialog.remove()")
     until(page, f"{parent} === 'page'")
-    page.get_by_role("button", name="Later").click(timeout=3000)
+    page.get_by_role("button", name="Later").click()
     assert texts(page) == []
 
 

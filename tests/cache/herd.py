@@ -1,10 +1,13 @@
 """A worker process for the tests of turns: ``python herd.py hub-url store-url log threads lease``.
 
+A fetch lasts so many seconds, or until the gate is open: until there is a file ``log.gate``.
+
 It says ``ready``, then does what each line of its input says and answers with one line of JSON.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -18,6 +21,7 @@ from om_plugins.runtime import Runtime
 
 hub_url, store_url, log, threads, lease_s = sys.argv[1:]
 singleflight.LEASE_S = float(lease_s)
+singleflight.FOLLOW_S = 60.0  # who waits for all of it has missed what it waits for
 settings = {"hub_url": hub_url, "cache_url": store_url, "namespace": "herd", "monitoring": False}
 runtime = Runtime(Settings(**settings))
 cache = runtime.part_of("cache")
@@ -25,11 +29,19 @@ cache.get("warm")
 runtime.hub.get("warm")
 
 
+def pass_gate():
+    while not Path(log + ".gate").exists():
+        time.sleep(0.01)
+
+
 def fetcher(value, seconds):
     def fetch():
         with Path(log).open("a") as file:
             file.write(f"{os.getpid()} {value}\n")
-        time.sleep(seconds)
+        if seconds is None:
+            pass_gate()
+        else:
+            time.sleep(seconds)
         if value == "error":
             raise ValueError("no value")
         return f"{value} {os.getpid()}"
@@ -60,41 +72,38 @@ def together(key, value, seconds, stale_time):
     return {"slowest": max(times), "answers": sorted(set(answers))}
 
 
-def load(seconds):
-    """Look-ups and counts for a while; says what failed, and when the hub was away."""
-    end = time.time() + seconds
-    failures, slowest, away, ages, counts = [], [0.0], [], [0.0], [0]
+def load():
+    """Look-ups and counts until the hub has been away and is back; says what failed meanwhile.
+
+    The value has the number of its fetch: while the hub is away, one after the other is seen.
+    """
+    failures, away, counts, seen, over = [], [], [0], set(), threading.Event()
+    numbers = itertools.count()
 
     def work():
-        while (now := time.time()) < end:
-            began = time.perf_counter()
+        while not over.is_set():
             try:
-                value = cache.query("clock", time.time, stale_time=600)
+                value = cache.query("clock", fetcher(f"clock{next(numbers)}", 0), stale_time=600)
                 runtime.hub.increment("requests", ttl=600)
             except Exception as error:
                 failures.append(repr(error))
                 continue
-            slowest.append(time.perf_counter() - began)
-            counts[0] += 1
-            if away and away[-1][1] is None and now - away[-1][0] > 2:
-                ages.append(now - value)
+            if len(away) == 1:
+                counts[0] += 1
+                seen.add(value)
             time.sleep(0.005)
 
     workers = [threading.Thread(target=work) for _ in range(int(threads))]
     for worker in workers:
         worker.start()
-    while time.time() < end:
-        if runtime.hub.alone and (not away or away[-1][1] is not None):
-            away.append([time.time(), None])
-        elif not runtime.hub.alone and away and away[-1][1] is None:
-            away[-1][1] = time.time()
+    while len(away) < 2:
+        if runtime.hub.alone != bool(len(away) % 2):
+            away.append(time.time())
         time.sleep(0.01)
+    over.set()
     for worker in workers:
         worker.join()
-    return {
-        "failures": failures, "slowest": max(slowest), "away": away, "oldest": max(ages),
-        "requests": counts[0],
-    }  # fmt: skip
+    return {"failures": failures, "requests": counts[0], "seen": sorted(seen)}
 
 
 print("ready", flush=True)

@@ -20,6 +20,7 @@ from om_plugins.cache.entry import pack, unpack
 from om_plugins.cache.keys import make_store_key
 from om_plugins.cache.singleflight import PrivateValue
 from om_plugins.testing.fakes import FakeClock
+from tests.patience import HANG_S, PATIENCE_S, wait_until
 
 LEASE_S = 2.0
 """Of the real processes, which are to be waited for."""
@@ -335,13 +336,12 @@ def fetch():
     gevent.sleep(0.2)
     return "value"
 theirs = runtime.hub.lease("{FETCH}", 60)
-began = time.monotonic()
 waiting = [gevent.spawn(runtime.part_of("cache").query, "k", fetch) for _ in range(50)]
 other = [gevent.spawn(runtime.part_of("cache").query, "other", fetch) for _ in range(50)]
-gevent.joinall(other, timeout=10)
+gevent.joinall(other, timeout=20)
 assert not any(one.ready() for one in waiting)
 theirs.release()
-gevent.joinall(waiting, timeout=10)
+gevent.joinall(waiting, timeout=20)
 assert {{one.value for one in waiting + other}} == {{"value"}}
 assert len(fetches) == 2, fetches
 runtime.close()
@@ -370,7 +370,7 @@ class Worker:
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
 
-    def answer(self, timeout=30):
+    def answer(self, timeout=HANG_S):
         readable, _, _ = select.select([self.process.stdout], [], [], timeout)
         assert readable, "no answer"
         return json.loads(self.process.stdout.readline())
@@ -389,16 +389,20 @@ class Herd:
 
     def __init__(self, hub, store, log, count, threads):
         self.log = log
+        self.threads = threads
         self.workers = [Worker(hub, store, log, threads) for _ in range(count)]
 
     def fetches(self):
         return self.log.read_text().splitlines() if self.log.exists() else []
 
+    def fetches_by_process(self):
+        return collections.Counter(int(line.split()[0]) for line in self.fetches())
+
     def wait_for_fetches(self, count):
-        deadline = time.monotonic() + 20
-        while len(self.fetches()) < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(self.fetches()) >= count)
+
+    def open_gate(self):
+        Path(f"{self.log}.gate").touch()
 
     def together(self, *words):
         for worker in self.workers:
@@ -430,14 +434,11 @@ def make_herd(request, tmp_path):
 @pytest.mark.server
 def test_a_cold_key_is_fetched_once_by_four_processes_of_32_threads(make_herd):
     herd = make_herd()
-    slowest = []
     for turn in range(3):
         answers = herd.together(f"cold {turn}", f"value{turn}", 0.2, 60)
         assert len({answer for one in answers for answer in one["answers"]}) == 1
-        slowest.append(max(one["slowest"] for one in answers))
+        assert max(one["slowest"] for one in answers) < PATIENCE_S
     assert len(herd.fetches()) == 3
-    print(f"slowest of 128 callers, three times: {[round(s, 3) for s in slowest]}")
-    assert min(slowest) <= 0.35
 
 
 @pytest.mark.server
@@ -446,13 +447,12 @@ def test_nobody_waits_when_a_value_gets_stale_under_the_same_load(make_herd):
     herd.workers[0]("set", "k", "old")
     for worker in herd.workers:
         assert worker("get", "k") == "old"
-    answers = herd.together("k", "new", 0.5, 0)  # stale at once
+    answers = herd.together("k", "new", None, 0)  # stale at once
     assert {answer for one in answers for answer in one["answers"]} == {"old"}
-    assert max(one["slowest"] for one in answers) < 0.4
     herd.wait_for_fetches(1)
-    time.sleep(0.8)
+    herd.open_gate()
+    wait_until(lambda: any(worker("get", "k") != "old" for worker in herd.workers))
     assert len(herd.fetches()) == 1
-    assert any(worker("get", "k") != "old" for worker in herd.workers)
 
 
 @pytest.mark.server
@@ -462,13 +462,13 @@ def test_nobody_waits_when_a_value_gets_stale_under_the_same_load(make_herd):
 def test_a_killed_leader_is_followed_when_its_lease_is_over(make_herd):
     herd = make_herd(2, 4)
     leader, follower = herd.workers
-    leader.begin("together", "k", "lost", 60, 60)
+    leader.begin("together", "k", "lost", None, 60)
     herd.wait_for_fetches(1)
     follower.begin("together", "k", "found", 0.1, 60)
     leader.process.kill()
     answer = follower.answer()
     assert [a.split()[0] for a in answer["answers"]] == ["found"]
-    assert answer["slowest"] < LEASE_S + 2
+    assert answer["slowest"] < PATIENCE_S
     assert len(herd.fetches()) == 2
 
 
@@ -477,13 +477,14 @@ def test_a_killed_leader_is_followed_when_its_lease_is_over(make_herd):
 def test_a_paused_leader_does_not_overwrite_what_came_after_it(make_herd):
     herd = make_herd(2, 1)
     leader, follower = herd.workers
-    leader.begin("together", "k", "older", 1, 60)
+    leader.begin("together", "k", "older", None, 60)
     herd.wait_for_fetches(1)
     os.kill(leader.process.pid, signal.SIGSTOP)
     try:
         answer = follower("together", "k", "newer", 0.1, 60)
         assert [a.split()[0] for a in answer["answers"]] == ["newer"]
     finally:
+        herd.open_gate()
         os.kill(leader.process.pid, signal.SIGCONT)
     assert leader.answer()["answers"][0].startswith("older")
     assert follower("get", "k").startswith("newer")
@@ -499,29 +500,29 @@ def test_a_redis_that_is_killed_and_begun_again_under_load_fails_no_request(
 ):
     herd = make_herd(2, 8)
     for worker in herd.workers:
-        worker.begin("load", 7)
+        worker.begin("load")
+    herd.wait_for_fetches(1)
     time.sleep(1)
+    before = herd.fetches_by_process()
     redis_server.kill()
-    time.sleep(2)
+    # memory is not trusted: each process refreshes the value, again and again
+    wait_until(
+        lambda: all(
+            herd.fetches_by_process()[worker.process.pid] >= before[worker.process.pid] + 3
+            for worker in herd.workers
+        )
+    )
     redis_server.start()
-    back = time.time()
-    one, two = (worker.answer() for worker in herd.workers)
-    for answer in (one, two):
+    for worker in herd.workers:
+        answer = worker.answer(PATIENCE_S)
         assert answer["failures"] == []
-        assert answer["requests"] > 500
-        assert answer["slowest"] < 1
-        ((_, until),) = answer["away"]
-        assert until - back <= 2
-        assert 0 < answer["oldest"] <= 2.5  # memory is not trusted: each second a refresh
-    print(f"back after {one['away'][0][1] - back:.2f} s and {two['away'][0][1] - back:.2f} s")
+        assert answer["requests"] > 10 * herd.threads  # who waits for the server makes one
+        assert len(answer["seen"]) >= 2
     first, second = herd.workers
     first("set", "k", "old")
     assert second("get", "k") == "old"
     first("invalidate", "k")
-    deadline = time.monotonic() + 2
-    while second("together", "k", "new", 0, 600)["answers"] == ["old"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: second("together", "k", "new", 0, 600)["answers"] != ["old"])
 
 
 @pytest.mark.proof
@@ -531,6 +532,5 @@ def test_an_error_is_shared_within_a_process_and_not_waited_for_by_others(make_h
     herd = make_herd(3, 8)
     answers = herd.together("k", "error", 0.2, 60)
     assert {a for one in answers for a in one["answers"]} == {"ValueError('no value')"}
-    by_process = collections.Counter(line.split()[0] for line in herd.fetches())
-    assert set(by_process.values()) == {1}
-    assert max(one["slowest"] for one in answers) < 1.5
+    assert set(herd.fetches_by_process().values()) == {1}
+    assert max(one["slowest"] for one in answers) < PATIENCE_S

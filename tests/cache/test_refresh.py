@@ -6,6 +6,7 @@ from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.refresh import RefreshQueue
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.scheduler import BackgroundScheduler
+from tests.patience import HANG_S, PATIENCE_S
 
 
 def never():
@@ -19,16 +20,16 @@ def test_the_pool_has_a_thread_left_however_many_refreshes_hang():
     go, done, other = threading.Event(), threading.Semaphore(0), threading.Event()
 
     def hang():
-        go.wait(10)
+        go.wait(HANG_S)
         done.release()
 
     for _ in range(3):
         assert line.submit(hang, never)
     scheduler.submit(other.set)
-    assert other.wait(5)
+    assert other.wait(PATIENCE_S)
     go.set()
     for _ in range(3):
-        assert done.acquire(timeout=5)
+        assert done.acquire(timeout=PATIENCE_S)
     scheduler.close()
 
 
@@ -64,11 +65,11 @@ def test_who_waits_when_the_pool_ends_is_told():
 
     def hang():
         begun.set()
-        go.wait(10)
+        go.wait(HANG_S)
 
     line.submit(hang, never)
-    begun.wait(5)
+    begun.wait(PATIENCE_S)
     line.submit(never, dropped.set)
     scheduler.close(timeout=0.05)
     go.set()
-    assert dropped.wait(5)
+    assert dropped.wait(PATIENCE_S)

@@ -18,6 +18,7 @@ from om_plugins.core.clock import SystemClock
 from om_plugins.types import CacheChange
 from om_plugins.workers.invalidation_bus import TOPIC
 from om_plugins.workers.scheduler import BackgroundScheduler
+from tests.patience import HANG_S, PATIENCE_S, join, wait_until
 
 
 @pytest.fixture(params=["each its own values", "one store"])
@@ -259,20 +260,18 @@ def test_a_subscription_is_never_called_twice_at_once(make_world):
         most.append(len(running))
         seen.append(change.kind)
         entered.set()
-        leave.wait(10)
+        leave.wait(HANG_S)
         running.pop()
 
     cache.subscribe("k", slow)
     try:
         cache.set("k", 1)
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE_S)
         cache.remove("k")
         for _ in range(50):
             cache.set("k", 2)
         leave.set()
-        end = time.monotonic() + 10
-        while len(seen) < 3 and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: len(seen) >= 3)
     finally:
         leave.set()
         scheduler.close()
@@ -520,7 +519,7 @@ hub.close()
 """
 
 
-def test_a_change_in_another_process_is_told_within_two_seconds_or_so(tmp_path):
+def test_a_change_in_another_process_is_told(tmp_path):
     def begin(role):
         return subprocess.Popen(
             [sys.executable, "-c", WORKER, str(tmp_path), role],
@@ -535,7 +534,7 @@ def test_a_change_in_another_process_is_told_within_two_seconds_or_so(tmp_path):
         assert hearing.stdout.readline() == "ready\n"
         reader = threading.Thread(target=lambda: heard.append(hearing.stdout.readline()))
         reader.start()
-        end = time.monotonic() + 15
+        end = time.monotonic() + HANG_S
         while reader.is_alive() and time.monotonic() < end:
             telling.stdin.write("value\n")
             telling.stdin.flush()
@@ -543,8 +542,8 @@ def test_a_change_in_another_process_is_told_within_two_seconds_or_so(tmp_path):
     finally:
         for process in (telling, hearing):
             process.stdin.close()
-            assert process.wait(10) == 0
-        reader.join(5)
+            assert process.wait(PATIENCE_S) == 0
+        join(reader)
         for process in (telling, hearing):
             process.stdout.close()
     assert json.loads(heard[0]) == ["k", "set"]
@@ -599,4 +598,4 @@ sys.exit(code)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_what_was_subscribed_before_a_fork_is_told_in_the_child_too():
-    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=HANG_S)

@@ -29,6 +29,7 @@ from om_plugins.errors import (
 from om_plugins.policies.error_table import may_have_run, may_retry
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits
+from tests.patience import HANG_S, join
 
 HEDGE_S = 0.05
 
@@ -308,7 +309,7 @@ class Shaky:
 def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
     policy = ChainPolicy(
         delays=(0.002,), breaker_cooldown=0.05, breaker_cooldown_max=0.05, breaker_min_calls=5,
-        bulkhead_wait=0.005, retry_budget=1.0, hedge=0.9, timeout=2.0,
+        bulkhead_wait=0.005, retry_budget=1.0, hedge=0.9, timeout=HANG_S,
     )  # fmt: skip
     chain = EngineChain("c", policy)
     for name in "abc":
@@ -320,7 +321,7 @@ def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
 
     def work():
         kept = []
-        while time.monotonic() < until:
+        while time.monotonic() < until or counts["answered"] < 200:
             stream = random.random() < 0.4
             try:
                 answer = chain.call(stream=stream)
@@ -359,11 +360,9 @@ def test_nothing_is_kept_and_nothing_is_stuck_after_sixteen_threads():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads)
+        join(thread)
     gc.collect()
     assert surprises == []
-    assert counts["answered"] > 100
     # A window of another length begins empty: however many calls this machine made in the time
     # above, one failure more now opens a breaker.
     chain.configure(replace(policy, breaker_min_calls=1, breaker_window=60.0), {})

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from om_plugins.errors import ChainExhausted, RateLimited, Transient
 from om_plugins.types import Health
+from tests.patience import HANG_S, PATIENCE_S, cut_off, wait_until
 
 INTERVAL_S = 30.0
 
@@ -329,7 +329,7 @@ class Hanging:
     def __call__(self, call) -> None:
         call.on_cancel(self.cancelled.set)
         self.begun.release()
-        self.go.wait(30)
+        self.go.wait(HANG_S)
 
 
 @pytest.fixture
@@ -347,36 +347,34 @@ def threaded(worker, monkeypatch):
     return one
 
 
-def test_a_probe_that_hangs_is_cut_and_counts_as_failed(threaded, probed, quick):
+def test_a_probe_that_hangs_is_cut_and_counts_as_failed(threaded, probed, monkeypatch):
+    monkeypatch.setattr("om_plugins.chains.health_checks.PROBE_TIMEOUT_S", 1.0)
     hanging, fine = probed("hanging"), probed("fine")
     hanging.probe = Hanging()
     threaded.add(hanging), threaded.add(fine)
-    began = time.monotonic()
-    threaded.health_checks.run_round()
     try:
-        assert time.monotonic() - began < 2
+        with cut_off(1.0):
+            threaded.health_checks.run_round()
         assert health(threaded) == [Health.DEGRADED, Health.HEALTHY]
         assert hanging.probe.cancelled.is_set()
     finally:
         hanging.probe.go.set()
 
 
-def test_an_engine_that_hangs_has_one_thread_and_no_more(threaded, probed, quick):
+def test_an_engine_that_hangs_has_one_thread_and_no_more(threaded, probed, quick, monkeypatch):
     hanging = probed()
     hanging.probe = Hanging()
     threaded.add(hanging)
     try:
         for _ in range(3):
             threaded.health_checks.run_round()
-        assert hanging.probe.begun.acquire(timeout=1)
+        assert hanging.probe.begun.acquire(timeout=PATIENCE_S)
         assert not hanging.probe.begun.acquire(timeout=0.05)
         assert health(threaded) == [Health.OFFLINE]
     finally:
         hanging.probe.go.set()
-    deadline = time.monotonic() + 5
-    while any(t.name == "om-probe" for t in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(t.name == "om-probe" for t in threading.enumerate()))
+    monkeypatch.setattr("om_plugins.chains.health_checks.PROBE_TIMEOUT_S", HANG_S)
     threaded.health_checks.run_round()
     assert health(threaded) == [Health.HEALTHY]
 
@@ -394,26 +392,25 @@ def test_many_that_hang_are_probed_eight_at_once_and_the_rest_come_first_next_ti
         threaded.health_checks.run_round()
         assert health(threaded).count(Health.DEGRADED) == 8
         hanging.go.set()
+        monkeypatch.setattr("om_plugins.chains.health_checks.MAX_ROUND_S", HANG_S)
+        monkeypatch.setattr("om_plugins.chains.health_checks.PROBE_TIMEOUT_S", HANG_S)
         threaded.health_checks.run_round()
         assert Health.NO_DATA not in health(threaded)[8:]
     finally:
         hanging.go.set()
 
 
-def test_a_round_holds_no_thread_of_the_pool(threaded, probed, quick):
+def test_a_round_holds_no_thread_of_the_pool(threaded, probed, monkeypatch):
+    monkeypatch.setattr("om_plugins.chains.health_checks.PROBE_TIMEOUT_S", HANG_S)
     hanging = probed()
     hanging.probe = Hanging()
     threaded.add(hanging)
-    began = time.monotonic()
-    threaded.health_checks.begin_round()
-    threaded.health_checks.begin_round()  # one is under way
-    assert time.monotonic() - began < 0.15
-    assert hanging.probe.begun.acquire(timeout=5)
+    with cut_off():
+        threaded.health_checks.begin_round()
+        threaded.health_checks.begin_round()  # one is under way
+    assert hanging.probe.begun.acquire(timeout=PATIENCE_S)
     hanging.probe.go.set()
-    deadline = time.monotonic() + 5
-    while health(threaded) != [Health.HEALTHY]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: health(threaded) == [Health.HEALTHY])
     assert not hanging.probe.begun.acquire(timeout=0.05)
 
 
@@ -491,11 +488,8 @@ def test_one_of_several_processes_probes_all_see_it_and_another_takes_over(tmp_p
     def states():
         return {int(path.stem): json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
 
-    def wait_for(condition, seconds=20):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (states(), parent.poll())
-            time.sleep(0.05)
+    def wait_for(condition):
+        wait_until(condition, lambda: (states(), parent.poll()), pause_s=0.05)
 
     def probers():
         path = tmp_path / "probes"
@@ -513,9 +507,7 @@ def test_one_of_several_processes_probes_all_see_it_and_another_takes_over(tmp_p
         (tmp_path / "open").touch()
         wait_for(lambda: [s for s, _ in states().values()] == ["offline"] * 3)
         (tmp_path / "down").unlink()
-        began = time.monotonic()
         wait_for(lambda: all(breaker != "open" for _, breaker in states().values()))
-        assert time.monotonic() - began < 0.5 + 1 + 1.5  # the last for a machine that is busy
         # the one that probes is killed
         prober = probers()[-1]
         os.kill(prober, signal.SIGKILL)
@@ -527,5 +519,5 @@ def test_one_of_several_processes_probes_all_see_it_and_another_takes_over(tmp_p
     finally:
         for pid in alive:
             os.kill(pid, signal.SIGKILL)
-        parent.wait(10)
+        parent.wait(PATIENCE_S)
         parent.stderr.close()

@@ -22,6 +22,7 @@ from om_plugins.errors import ChainExhausted, ConfigError, Transient
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
 from om_plugins.workers.scheduler import BackgroundScheduler
+from tests.patience import PATIENCE_S, join
 
 
 class Worker:
@@ -313,7 +314,7 @@ def test_two_operators_at_once_lose_nothing():
     together = threading.Barrier(4)
 
     def operate(number, one):
-        together.wait(5)
+        together.wait(PATIENCE_S)
         chain = ("assistant", "search")[number % 2]
         one.live.configure(chain, **{("timeout", "retries")[number // 2]: number + 1})
 
@@ -321,7 +322,7 @@ def test_two_operators_at_once_lose_nothing():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        join(thread)
     late = Worker(hub, clock, Settings())
     late.live.poll()
     assert {name: one.options for name, one in late.live.changes().items()} == {

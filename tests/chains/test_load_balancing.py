@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from om_plugins.chains.load_balancing import Ejection, EngineLoad, smooth_cycle
 from om_plugins.errors import ChainExhausted, ConfigError, Transient
 from om_plugins.types import EngineSpec, Health
+from tests.patience import join
 
 
 def answered_by(chain, calls):
@@ -344,7 +345,7 @@ def test_a_stream_collected_while_a_call_is_counted_does_not_wait_for_itself():
 
     thread = threading.Thread(target=collected_in_the_middle, daemon=True)
     thread.start()
-    thread.join(5)
+    join(thread)
     assert not thread.is_alive()
     assert load.in_flight == 0
 

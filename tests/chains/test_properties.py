@@ -31,6 +31,7 @@ from om_plugins.errors import (
 from om_plugins.policies.error_table import may_have_run
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
+from tests.patience import HANG_S
 
 waits = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 sent = st.sampled_from(["no", "maybe", "yes"])
@@ -182,7 +183,7 @@ def test_sixty_four_callers_of_a_half_open_engine_send_one_call(clock):
         if broken[0]:
             raise ValueError
         inside.release()
-        go.wait(10)
+        go.wait(HANG_S)
         return "back"
 
     chain = EngineChain("c", ChainPolicy(breaker_min_calls=1), clock=clock)

@@ -8,6 +8,8 @@ import urllib.request
 
 import pytest
 
+from tests.patience import HANG_S, PATIENCE_S
+
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 TOKEN = "kX2v-9QmZt7Lr4Wb"
@@ -52,12 +54,12 @@ class Opened:
         self.url = url
 
     def ask(self):
-        with urllib.request.urlopen(self.url + "/ask", timeout=10) as answer:
+        with urllib.request.urlopen(self.url + "/ask", timeout=HANG_S) as answer:
             return json.loads(answer.read())
 
-    def all_workers(self, seconds, holds):
+    def all_workers(self, holds):
         """Whether soon every worker does as it should: both were seen, ten times in a row."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_S
         seen = []
         while time.monotonic() < deadline:
             said = self.ask()
@@ -101,7 +103,7 @@ def test_a_breaker_forced_open_keeps_calls_away_in_every_worker(opened):
     button.focus()
     page.keyboard.press("Enter")
     expect(button).to_have_attribute("aria-pressed", "true")
-    assert opened.all_workers(2.5, lambda said: said["engine"] == "local")
+    assert opened.all_workers(lambda said: said["engine"] == "local")
     expect(model).to_contain_text("breaker forced open")
     expect(page.locator("om-toasts li").first).to_contain_text("breaker forced open")
     expect(button).to_be_focused()
@@ -111,7 +113,7 @@ def test_a_breaker_forced_open_keeps_calls_away_in_every_worker(opened):
     page.get_by_role("button", name="Take everything back").click()
     expect(button).to_have_attribute("aria-pressed", "false")
     expect(off).to_be_visible()
-    assert opened.all_workers(2.5, lambda said: said["engine"] == "<b>model</b>")
+    assert opened.all_workers(lambda said: said["engine"] == "<b>model</b>")
 
 
 def test_a_timeout_is_changed_and_what_cannot_work_is_told_beside_the_field(opened):
@@ -136,15 +138,15 @@ def test_a_timeout_is_changed_and_what_cannot_work_is_told_beside_the_field(open
     page.keyboard.press("Enter")
     expect(page.locator("#c0")).to_contain_text("otherwise 10")
     assert page.locator("[aria-invalid]").count() == 0
-    assert opened.all_workers(2.5, lambda said: said["timeout"] == 3)
+    assert opened.all_workers(lambda said: said["timeout"] == 3)
     page.get_by_role("button", name="Take Timeout of a call back").click()
     expect(field).to_have_value("10")
-    assert opened.all_workers(2.5, lambda said: said["timeout"] == 10)
+    assert opened.all_workers(lambda said: said["timeout"] == 10)
     page.locator("summary", has_text="Change all chains at once").click()
     page.locator("#every-settings-timeout").fill("4")
     page.keyboard.press("Enter")
     expect(page.locator("#c0")).to_contain_text("for every chain, until")
-    assert opened.all_workers(2.5, lambda said: said["timeout"] == 4)
+    assert opened.all_workers(lambda said: said["timeout"] == 4)
     assert page.get_by_text("Chaos").count() == 0
 
 
@@ -175,7 +177,7 @@ def test_without_scripts_the_forms_do_the_same(opened, browser):
     page.get_by_role("button", name="Sign in").click()
     page.locator("article.engine").first.get_by_role("button", name="Force open").click()
     expect(page.get_by_text("Done: it holds in every worker")).to_be_visible()
-    assert opened.all_workers(2.5, lambda said: said["engine"] == "local")
+    assert opened.all_workers(lambda said: said["engine"] == "local")
     page.locator("summary", has_text="Settings in force").click()
     page.get_by_role("textbox", name="Timeout of a call").fill("soon")
     page.keyboard.press("Enter")
@@ -196,7 +198,7 @@ def test_chaos_begins_and_stops_in_debug_mode(opened):
     model.get_by_role("button", name="Begin").click()
     expect(model).to_contain_text("chaos, no call yet")
     assert opened.ask()["engine"] == "local"
-    expect(model).to_contain_text("chaos, 1 of 1 calls hit", timeout=8000)
+    expect(model).to_contain_text("chaos, 1 of 1 calls hit")
     model.get_by_role("button", name="Stop").click()
     expect(model).not_to_contain_text("chaos, ")
     assert opened.ask()["engine"] == "<b>model</b>"

@@ -18,6 +18,7 @@ import pytest
 
 from example_app.config import ROOT
 from example_app.system import Cpu, Disk, Memory, Network, Process, Snapshot, Swap, Temperature
+from tests.patience import HANG_S, PATIENCE_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -73,11 +74,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             family = psutil.Process(server.pid).children(recursive=True)
             server.send_signal(signal.SIGTERM)
             try:
-                server.wait(15)
+                server.wait(PATIENCE_S)
             finally:
                 server.kill()
                 server.wait()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert not alive, "all processes of the demo end with it"
     assert not (folder / "state").exists()
     text = log.read_text()
@@ -86,8 +87,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def wait_for(port: int, log: Path) -> None:
-    for _ in range(150):
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    end = time.monotonic() + HANG_S
+    while time.monotonic() < end:
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/api/status")
             if connection.getresponse().status == 200:

@@ -18,6 +18,7 @@ import pytest
 
 from example_app.config import ROOT
 from example_app.state import StateDir
+from tests.patience import HANG_S, PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.server
 
@@ -28,14 +29,14 @@ def start(state: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
     )
-    for _ in range(200):
-        known = StateDir(state).read("analyst")
-        if known.get("pid") == process.pid:
-            return process, int(str(known["port"]))
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    raise AssertionError("the analyst did not start")
+    known = StateDir(state)
+    try:
+        wait_until(lambda: known.read("analyst").get("pid") == process.pid, patience_s=HANG_S)
+    except AssertionError:
+        process.kill()
+        process.wait()
+        raise
+    return process, int(str(known.read("analyst")["port"]))
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +45,11 @@ def analyst(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Sta
     process, port = start(state, "--owner", str(os.getpid()))
     yield port, StateDir(state)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 def post(port: int, body: object, path: str = "/v1/chat/completions") -> tuple[int, str, bytes]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     try:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request("POST", path, data, {"Content-Type": "application/json"})
@@ -59,7 +60,7 @@ def post(port: int, body: object, path: str = "/v1/chat/completions") -> tuple[i
 
 
 def get(port: int, path: str) -> tuple[int, dict[str, object]]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -133,7 +134,7 @@ def test_an_invalid_body_gets_an_error_in_the_openai_format(
 
 
 def test_a_too_large_body_is_not_read(analyst: tuple[int, StateDir]) -> None:
-    with socket.create_connection(("127.0.0.1", analyst[0]), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", analyst[0]), timeout=PATIENCE_S) as raw:
         raw.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
         )
@@ -169,7 +170,7 @@ def test_a_used_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
             assert get(port, "/healthz")[0] == 200
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
 
 def test_it_ends_with_its_owner_and_deletes_the_state(tmp_path: Path) -> None:
@@ -180,5 +181,5 @@ def test_it_ends_with_its_owner_and_deletes_the_state(tmp_path: Path) -> None:
     owner.wait()
     assert owner.stdin is not None
     owner.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert not state.exists()

@@ -4,7 +4,6 @@ step (module ``recovery``)."""
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from example_app.state import StateDir
 from example_app.supervisor import Supervisor
 from om_plugins import __version__
 from om_plugins.errors import OpenManagerError
+from tests.patience import wait_until
 
 
 @pytest.fixture
@@ -49,14 +49,6 @@ def make(config: DemoConfig, supervisor: Supervisor) -> Iterator[Callable[..., F
         app.extensions["om_plugins"].close()
 
 
-def until(true: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 15
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 @pytest.mark.server
 def test_recovery_starts_the_killed_analyst_again(
     make: Callable[..., Flask], config: DemoConfig, supervisor: Supervisor
@@ -68,7 +60,7 @@ def test_recovery_starts_the_killed_analyst_again(
     assert answer["done"] is True
     assert answer["cooldown_s"] == 0
     recovery = app.extensions["om_plugins"].part_of("recovery").recovery
-    (report,) = until(recovery.history)
+    (report,) = wait_until(recovery.history)
     assert report.succeeded
     assert "Starting the analyst: it was started again" in report.steps
     assert StateDir(config.state).read("analyst")["pid"] != first
@@ -104,7 +96,7 @@ def test_all_browsers_get_a_toast_of_a_new_version(
     client.set_cookie("lang", language)
     assert client.post("/announce", headers={"Accept": "application/json"}).status_code == 200
     hub = app.extensions["om_plugins"].hub
-    (message,) = until(lambda: hub.read("notifications"))
+    (message,) = wait_until(lambda: hub.read("notifications"))
     assert message.data["to"] == "everyone"
     assert words in message.data["message"]
 

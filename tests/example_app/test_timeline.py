@@ -26,6 +26,7 @@ from om_plugins.types import (
     ProblemReport,
     RecoveryReport,
 )
+from tests.patience import PATIENCE_S, wait_until
 
 Make = Callable[[], Flask]
 
@@ -62,7 +63,7 @@ RENEWED = ("Readings are being renewed", "값을 새로 읽고 있습니다")
 
 
 def wait_for(app: Flask, text: str, language: str = "en") -> dict[str, Any]:
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         for event in read_timeline(app, language):
             if text in event["text"]:
@@ -176,10 +177,11 @@ def test_a_worker_shows_the_events_of_another_in_both_languages(
     name: str, details: dict[str, Any], english: str, korean: str, worker: Make
 ) -> None:
     one, other = worker(), worker()
+    began = time.time()
     signals.send(signals.SIGNALS[name], one, **details)
     event = wait_for(other, english)
     assert event["worker"] == os.getpid()
-    assert abs(event["at"] - time.time()) < 20
+    assert began - 1 <= event["at"] <= time.time() + 1
     assert korean in wait_for(other, korean, "ko")["text"]
     assert not set("{}…") & set(event["text"])
 
@@ -201,9 +203,7 @@ def test_many_equal_events_are_one_entry_and_the_list_is_bounded(worker: Make) -
     for _ in range(20):
         signals.send(signals.recovery_started, app, subject="chain:assistant")
     wait_for(app, "The assistant is being repaired")
-    until = time.monotonic() + 10
-    while read_timeline(app)[0]["count"] < 20 and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_until(lambda: read_timeline(app)[0]["count"] >= 20)
     assert [event["count"] for event in read_timeline(app)] == [20, 1]
     for number in range(500):
         signals.send(signals.recovery_started, app, subject=f"route:/{number}")

@@ -11,6 +11,7 @@ from om_plugins.fallback.copy_inputs import CopyInputs
 from om_plugins.fallback.copy_schedule import CopySchedule, merge_sets
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.testing.fakes import FakeClock
+from tests.patience import PATIENCE_S, join
 
 KEY = ("https", "a.example", "", "/p", "", "")
 SAME = CopyInputs("observed")
@@ -210,14 +211,14 @@ def test_of_many_at_once_one_has_the_claim(schedule):
     start = threading.Barrier(8)
 
     def ask():
-        start.wait(10)
+        start.wait(PATIENCE_S)
         found.append(schedule.begin())
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        join(thread)
     assert sum(claim is not None for claim in found) == 1
 
 

@@ -13,6 +13,7 @@ from om_plugins.gateway.idempotency import IdempotencyKeys
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Answer, Attempt
 from tests.gateway.conftest import AChain, Chunks, Client
+from tests.patience import HANG_S, PATIENCE_S, join
 
 KEY = {"Idempotency-Key": "k-1"}
 EVENTS = {**KEY, "Accept": "text/event-stream"}
@@ -80,7 +81,7 @@ def test_of_many_at_once_one_is_asked():
     def call(payload, **options):
         calls.append(1)
         inside.set()
-        gate.wait(10)
+        gate.wait(HANG_S)
         return Answer("done", engine="e")
 
     client.chain.call = call
@@ -90,13 +91,13 @@ def test_of_many_at_once_one_is_asked():
         for _ in range(8)
     ]
     threads[0].start()
-    inside.wait(10)
+    inside.wait(PATIENCE_S)
     for thread in threads[1:]:
         thread.start()
     for thread in threads[1:]:
-        thread.join(10)
+        join(thread)
     gate.set()
-    threads[0].join(10)
+    join(threads[0])
     assert len(calls) == 1
     assert sorted(replies) == [200] + [409] * 7
 

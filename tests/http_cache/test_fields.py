@@ -203,7 +203,7 @@ def test_one_range_is_read_and_everything_else_ignored(value, expected):
 @example("a;" * 2000)
 @example("0-" * 2000)
 def test_nothing_that_is_sent_makes_reading_fail_or_hang(value):
-    began = time.perf_counter()
+    began = time.thread_time()
     assert isinstance(directives(value), dict)
     assert isinstance(dictionary(value), dict | None)
     assert isinstance(field_names(value), tuple)
@@ -215,7 +215,7 @@ def test_nothing_that_is_sent_makes_reading_fail_or_hang(value):
         assert found is None or all(0 <= first < end <= size for first, end in found)
         found = ranges("bytes=" + value, size)
         assert found is None or all(0 <= first < end <= size for first, end in found)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 @given(st.dictionaries(st.sampled_from(["max-age", "s-maxage", "x"]), st.integers(0, 10**6)))

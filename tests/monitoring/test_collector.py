@@ -14,6 +14,7 @@ from om_plugins.core.clock import SystemClock
 from om_plugins.monitoring.collector import OVERFLOW, UNMATCHED, Collector, MonitorQueues
 from om_plugins.types import Sample
 from om_plugins.workers.scheduler import BackgroundScheduler
+from tests.patience import HANG_S, PATIENCE_S
 
 
 @pytest.fixture
@@ -282,7 +283,7 @@ def test_a_slow_monitor_holds_up_nobody_and_is_not_called_twice_at_once():
         def record(self, samples):
             self.calls += 1
             begun.set()
-            gate.wait(5)
+            gate.wait(HANG_S)
 
     class Quick:
         def record(self, samples):
@@ -294,10 +295,10 @@ def test_a_slow_monitor_holds_up_nobody_and_is_not_called_twice_at_once():
     try:
         delivery.add(SAMPLES[0])
         delivery.deliver()
-        assert begun.wait(5)
+        assert begun.wait(PATIENCE_S)
         delivery.add(SAMPLES[1])
         delivery.deliver()
-        assert got.wait(5)
+        assert got.wait(PATIENCE_S)
         assert slow.calls == 1
     finally:
         gate.set()

@@ -16,6 +16,7 @@ from werkzeug.test import EnvironBuilder
 
 from om_plugins.monitoring.collector import FOLD_AT, UNMATCHED, Collector
 from om_plugins.monitoring.layer import MonitoringLayer
+from tests.patience import HANG_S, PATIENCE_S
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -243,7 +244,9 @@ def test_a_list_keeps_its_length_so_that_servers_set_content_length(around):
     thread = threading.Thread(target=server.handle_request)
     thread.start()
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=5) as got:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{server.server_port}/", timeout=HANG_S
+        ) as got:
             assert (got.headers["Content-Length"], got.read()) == ("5", b"hello")
     finally:
         thread.join()
@@ -278,11 +281,11 @@ def test_a_client_that_hangs_up_on_a_real_server_is_no_longer_in_flight(around, 
     thread = threading.Thread(target=server.handle_request)
     thread.start()
     try:
-        with socket.create_connection(server.server_address, timeout=5) as client:
+        with socket.create_connection(server.server_address, timeout=HANG_S) as client:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            assert begun.wait(5)
+            assert begun.wait(PATIENCE_S)
             assert collector.in_flight() == 1
-        assert over.wait(5)
+        assert over.wait(PATIENCE_S)
     finally:
         thread.join()
         server.server_close()

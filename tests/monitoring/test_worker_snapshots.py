@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from om_plugins import Settings
 from om_plugins.monitoring import worker_snapshots as exchange
 from om_plugins.runtime import Runtime
+from tests.patience import HANG_S, wait_until
 
 WORKER = """
 import sys
@@ -66,11 +66,13 @@ def begin(hub_url):
         process.communicate()
 
 
-def eventually(look, wanted, seconds=15):
-    end = time.monotonic() + seconds
-    while (found := look()) != wanted:
-        assert time.monotonic() < end, f"{found!r} is not {wanted!r}"
-        time.sleep(0.05)
+def eventually(look, wanted):
+    wait_until(
+        lambda: look() == wanted,
+        lambda: f"{look()!r} is not {wanted!r}",
+        pause_s=0.05,
+        patience_s=HANG_S,
+    )
 
 
 def test_two_processes_are_one_picture_and_a_killed_one_runs_out(hub_url, begin):

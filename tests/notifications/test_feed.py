@@ -11,6 +11,7 @@ import pytest
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.notifications.feed import Feed
+from tests.patience import PATIENCE_S
 
 
 class CountingHub(MemoryHub):
@@ -46,20 +47,20 @@ def test_what_was_there_before_is_not_heard(hub, feed):
     hub.publish("t", "before")
     reader = feed.join()
     hub.publish("t", "now")
-    assert texts(feed.wait(reader, 1)) == ["now"]
+    assert texts(feed.wait(reader, PATIENCE_S)) == ["now"]
     assert feed.wait(reader, 0.01) == []
 
 
 def test_one_who_joins_again_begins_anew(hub, feed):
     reader = feed.join()
     hub.publish("t", "one")
-    assert texts(feed.wait(reader, 1)) == ["one"]
+    assert texts(feed.wait(reader, PATIENCE_S)) == ["one"]
     feed.leave(reader)
     feed.leave(reader)
     hub.publish("t", "two")
     reader = feed.join()
     hub.publish("t", "three")
-    assert texts(feed.wait(reader, 1)) == ["three"]
+    assert texts(feed.wait(reader, PATIENCE_S)) == ["three"]
 
 
 def test_all_hear_everything_in_order_while_one_reads(hub, feed):
@@ -67,7 +68,7 @@ def test_all_hear_everything_in_order_while_one_reads(hub, feed):
     readers = {n: feed.join() for n in heard}
 
     def listen(n):
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while len(heard[n]) < 50 and time.monotonic() < until:
             heard[n] += texts(feed.wait(readers[n], 0.5))
 

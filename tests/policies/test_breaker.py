@@ -14,6 +14,7 @@ import pytest
 
 from om_plugins.errors import ConfigError
 from om_plugins.policies.breaker import Breaker
+from tests.patience import join
 
 
 def breaker(**options: object) -> Breaker:
@@ -582,7 +583,7 @@ def test_the_lock_is_free_while_a_change_is_told():
     def look(change: str) -> None:
         other = threading.Thread(target=lambda: seen.append(one.view(0).state))
         other.start()
-        other.join(5)
+        join(other)
 
     one.on_change = look
     run(one, 0, failed=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 pytestmark = pytest.mark.proof
 
 REQUESTS = int(os.environ.get("OM_GROWTH_REQUESTS", "20000"))
@@ -165,6 +167,6 @@ def test_threads_files_and_memory_stay_what_they_are(gunicorn, capsys, mode, mon
     assert after["resident_kb"] - before["resident_kb"] < allowed
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    process.wait(PATIENCE_S)
     assert time.monotonic() - began < 2
     assert not Path(f"/proc/{pid}").exists()

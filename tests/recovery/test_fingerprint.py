@@ -77,9 +77,9 @@ def test_any_text_is_masked_to_something_short_and_printable(message: str) -> No
 
 @pytest.mark.parametrize(
     "hostile",
-    ["a@" * 50_000, "/" * 100_000, "'" * 99_999, "a" * 100_000, "1." * 50_000, "a://" * 9_999],
+    ["a@" * 500_000, "/" * 10**6, "'" * 999_999, "a" * 10**6, "1." * 500_000, "a://" * 99_999],
 )
 def test_a_hostile_message_costs_little(hostile: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     mask(hostile)
-    assert time.perf_counter() - began < 0.25
+    assert time.thread_time() - began < 1

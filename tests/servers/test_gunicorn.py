@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.patience import HANG_S, PATIENCE_S, wait_until
+
 pytestmark = pytest.mark.server
 
 APP = """
@@ -41,7 +43,7 @@ def up():
 def ask(url, data=b"{}"):
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return answer.status, json.load(answer), dict(answer.headers)
     except urllib.error.HTTPError as error:
         with error:
@@ -67,7 +69,7 @@ def test_a_killed_worker_takes_nothing_down(gunicorn):
     url, _ = gunicorn(APP, "--workers", "2", "--threads", "4")
     _, body, _ = ask(url + "/pid")
     os.kill(body["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     answered = []
     while time.monotonic() < deadline and len(answered) < 40:
         try:
@@ -79,7 +81,7 @@ def test_a_killed_worker_takes_nothing_down(gunicorn):
 
 def test_the_nonce_of_the_page_is_that_of_the_header(gunicorn):
     url, _ = gunicorn(APP, "--workers", "1")
-    with urllib.request.urlopen(url + "/up", timeout=5) as answer:
+    with urllib.request.urlopen(url + "/up", timeout=HANG_S) as answer:
         text = answer.read().decode()
         policy = answer.headers["Content-Security-Policy"]
     nonce = text.partition('nonce="')[2].partition('"')[0]
@@ -91,7 +93,7 @@ def test_a_key_is_asked_once_by_all_workers(gunicorn, tmp_path):
         '\n@om.engine("slow", chain="pay")\n'
         "def pay(call):\n"
         "    import time\n"
-        "    time.sleep(0.3)\n"
+        "    while not os.path.exists('gate'): time.sleep(0.01)\n"
         "    with open('paid', 'a') as file:\n"
         "        file.write(call.idempotency_key + '\\n')\n"
         "    return {'pid': os.getpid()}\n"
@@ -103,14 +105,17 @@ def test_a_key_is_asked_once_by_all_workers(gunicorn, tmp_path):
         headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1"}
         request = urllib.request.Request(url + "/pay", b"{}", headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=HANG_S) as answer:
                 return answer.status, answer.headers.get("OM-Replayed")
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, None
 
     with ThreadPoolExecutor(8) as pool:
-        statuses = collections.Counter(status for status, _ in pool.map(pay, range(16)))
+        asked = [pool.submit(pay, number) for number in range(16)]
+        wait_until(lambda: any(one.done() for one in asked))  # while the first still pays
+        (tmp_path / "gate").touch()
+        statuses = collections.Counter(one.result()[0] for one in asked)
     assert set(statuses) == {200, 409}
     assert pay(0) == (200, "?1")
     assert len((tmp_path / "paid").read_text().split()) == 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+
+from tests.patience import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
@@ -63,10 +63,7 @@ def open_page(gunicorn, browser):
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         with page.expect_request("**/_om/events*"):
             page.goto(url + "/up")
-        end = time.monotonic() + 5
-        while not page.evaluate("sessionStorage.length"):  # until its stream is ready
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: page.evaluate("sessionStorage.length"))  # until its stream is ready
         return page
 
     yield open_

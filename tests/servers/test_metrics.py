@@ -9,6 +9,8 @@ import urllib.request
 
 import pytest
 
+from tests.patience import HANG_S, PATIENCE_S
+
 parsed = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
 pytestmark = pytest.mark.server
 
@@ -55,7 +57,9 @@ def pid():
 
 
 def read(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=HANG_S
+    ) as answer:
         return answer.read().decode()
 
 
@@ -67,7 +71,7 @@ def counted(url):
 
 
 def until(url, wanted):
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_S
     while (found := counted(url)) != (wanted, wanted) and time.monotonic() < deadline:
         assert max(found) <= wanted
         time.sleep(0.1)

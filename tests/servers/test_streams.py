@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from tests.patience import HANG_S, PATIENCE_S, cut_off
+
 pytestmark = pytest.mark.server
 
 APP = """
@@ -49,7 +51,6 @@ class Upstream:
         self.port = self.listener.getsockname()[1]
         self.script = script
         self.sent = 0
-        self.closed_at = None
         self.asked, self.done = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -58,7 +59,7 @@ class Upstream:
         while not self.done.is_set():
             connection, _ = self.listener.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(2 * HANG_S)
                 if self.was_asked(connection):
                     self.answer(connection)
 
@@ -81,7 +82,6 @@ class Upstream:
             assert connection.recv(1) == b""
         except ConnectionError:
             pass
-        self.closed_at = time.monotonic()
         self.done.set()
 
     def close(self):
@@ -92,7 +92,7 @@ class Upstream:
 def served(gunicorn):
     upstreams = []
 
-    def start(script, timeout=20, grace=30):
+    def start(script, timeout=HANG_S, grace=30):
         upstream = Upstream(script)
         upstreams.append(upstream)
         source = APP % {"port": upstream.port, "timeout": timeout}
@@ -122,7 +122,7 @@ def ask():
 
 def _asked(url):
     host, _, port = url.removeprefix("http://").partition(":")
-    client = socket.create_connection((host, int(port)), timeout=10)
+    client = socket.create_connection((host, int(port)), timeout=HANG_S)
     client.sendall(
         b"POST /ask HTTP/1.1\r\nHost: app\r\nContent-Type: application/json\r\n"
         b"Accept: text/event-stream\r\nContent-Length: 17\r\n\r\n"
@@ -141,38 +141,32 @@ def read_until(client, mark):
 
 
 def state(url):
-    with urllib.request.urlopen(url + "/up", timeout=5) as answer:
+    with urllib.request.urlopen(url + "/up", timeout=HANG_S) as answer:
         return json.load(answer)
 
 
 WELL = {"failures": 0.0, "error": "", "patterns": []}
 
 
-def test_a_client_that_leaves_a_silent_stream_closes_the_upstream_within_a_second(served, ask):
+def test_a_client_that_leaves_a_silent_stream_closes_the_upstream(served, ask):
     upstream, url = served([HEAD, piece("one")])  # and then nothing, for as long as it takes
     client = ask(url)
     read_until(client, b'"one"')
-    left = time.monotonic()
     client.close()
-    assert upstream.done.wait(5)
-    assert upstream.closed_at - left < 1.0
+    assert upstream.done.wait(PATIENCE_S)
     assert state(url) == WELL
 
 
-def test_a_client_that_leaves_before_the_first_piece_closes_the_upstream_within_a_second(
-    served, ask
-):
+def test_a_client_that_leaves_before_the_first_piece_closes_the_upstream(served, ask):
     upstream, url = served([])
     client = ask(url)
-    assert upstream.asked.wait(5)
-    left = time.monotonic()
+    assert upstream.asked.wait(PATIENCE_S)
     client.close()
-    assert upstream.done.wait(5)
-    assert upstream.closed_at - left < 1.0
+    assert upstream.done.wait(PATIENCE_S)
     assert state(url) == WELL
 
 
-def test_a_client_that_leaves_a_busy_stream_closes_the_upstream_within_a_second(served, ask):
+def test_a_client_that_leaves_a_busy_stream_closes_the_upstream(served, ask):
     def busy():
         yield HEAD
         while True:
@@ -182,10 +176,8 @@ def test_a_client_that_leaves_a_busy_stream_closes_the_upstream_within_a_second(
     upstream, url = served(busy())
     client = ask(url)
     read_until(client, b'"word ')
-    left = time.monotonic()
     client.close()
-    assert upstream.done.wait(5)
-    assert upstream.closed_at - left < 1.0
+    assert upstream.done.wait(PATIENCE_S)
     assert state(url) == WELL
 
 
@@ -199,27 +191,26 @@ def test_a_client_that_reads_slowly_slows_the_upstream(served, ask):
     client = ask(url)
     read_until(client, b"event: chunk")
     before = -1
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + HANG_S
     while upstream.sent != before and time.monotonic() < deadline:
         before = upstream.sent
         time.sleep(0.5)
     assert upstream.sent == before  # it stands still
     assert upstream.sent < 40_000_000  # what the sockets of three parties hold, and no more
     client.close()
-    assert upstream.done.wait(5)
+    assert upstream.done.wait(PATIENCE_S)
 
 
 def test_a_stream_that_falls_silent_ends_with_a_typed_error(served, ask):
-    upstream, url = served([HEAD, piece("one")], timeout=1)
+    upstream, url = served([HEAD, piece("one")], timeout=2)
     client = ask(url)
-    began = time.monotonic()
-    text = read_until(client, b"\r\n0\r\n\r\n").decode()
-    assert time.monotonic() - began < 3
+    with cut_off():
+        text = read_until(client, b"\r\n0\r\n\r\n").decode()
     document = json.loads(text.partition("event: error\ndata: ")[2].partition("\n")[0])
     assert document["status"] == 504
     assert document["detail"] == "The answer took too long. Please try again."
     assert "event: done" not in text
-    assert upstream.done.wait(5)
+    assert upstream.done.wait(PATIENCE_S)
     client.close()
     assert state(url)["error"] == "AttemptTimeout"
 
@@ -236,12 +227,11 @@ def test_a_stream_that_outlasts_the_servers_patience_ends_with_a_typed_error(ser
     upstream, url = served(script, grace=3)
     client = ask(url)
     read_until(client, b"one")
-    began = time.monotonic()
-    upstream.server.terminate()
-    text = read_until(client, b"\r\n0\r\n\r\n").decode()
-    assert 1.4 < time.monotonic() - began < 3
+    with cut_off(1.4):  # half of the grace; after all of it the worker would be killed
+        upstream.server.terminate()
+        text = read_until(client, b"\r\n0\r\n\r\n").decode()
     document = json.loads(text.partition("event: error\ndata: ")[2].partition("\n")[0])
     assert document["status"] == 503
     assert document["detail"].startswith("The server is being restarted.")
-    assert upstream.done.wait(5)
-    assert upstream.server.wait(5) == 0
+    assert upstream.done.wait(PATIENCE_S)
+    assert upstream.server.wait(PATIENCE_S) == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 import om_plugins.testing
 from om_plugins import Answer, Call, EngineTraits, Notification, hookimpl
 from om_plugins.testing import CacheStoreContract, EngineContract, NotifierContract, PluginContract
+from tests.patience import PATIENCE_S
 
 # --- a third party's parts keep them --------------------------------------------------------------
 
@@ -121,12 +123,14 @@ class _OnlyOne:
 
     def __init__(self) -> None:
         self._busy = False
+        self._second = threading.Event()
 
     def __call__(self, call: Call) -> str:
         if self._busy:
+            self._second.set()
             raise RuntimeError("busy")
         self._busy = True
-        time.sleep(0.05)
+        assert self._second.wait(PATIENCE_S)
         self._busy = False
         return "fine"
 
@@ -154,6 +158,7 @@ def test_a_broken_engine_is_found_out(test: str, engine: Any) -> None:
     contract.patience_s = 0.2
     with pytest.raises(AssertionError):
         getattr(contract, f"test_{test}")(engine)
+    contract.patience_s = PATIENCE_S
     getattr(contract, f"test_{test}")(Broken())
 
 

@@ -17,6 +17,7 @@ from om_plugins.errors import HubError
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.testing.hub import HubContract, ProcessHubContract
 from om_plugins.workers.hub import SharedHub
+from tests.patience import HANG_S, PATIENCE_S
 
 
 class TestContractOverMemory(HubContract):
@@ -360,7 +361,7 @@ def test_a_late_failure_of_the_old_backend_does_not_end_the_new_one(clock, warni
     class Old:
         def get(self, key):
             began.set()
-            gate.wait(10)
+            gate.wait(HANG_S)
             raise HubError("late")
 
         def put(self, key, value, ttl):
@@ -371,7 +372,7 @@ def test_a_late_failure_of_the_old_backend_does_not_end_the_new_one(clock, warni
     answers = []
     late = threading.Thread(target=lambda: answers.append(hub.get("key")))
     late.start()
-    assert began.wait(10)
+    assert began.wait(PATIENCE_S)
     hub.put("key", "alone", 60)
     clock.advance(1.5)
     hub.put("key", "together", 60)

@@ -12,6 +12,7 @@ from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.workers.outbox import Outbox
 from om_plugins.workers.scheduler import BackgroundScheduler
+from tests.patience import HANG_S, wait_until
 
 
 @pytest.fixture
@@ -20,13 +21,6 @@ def scheduler():
     made = BackgroundScheduler(4, 50, clock, MemoryHub("memory://", clock))
     yield made
     made.close()
-
-
-def until(condition):
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_many_threads_deliver_in_order(scheduler):
@@ -39,7 +33,7 @@ def test_many_threads_deliver_in_order(scheduler):
     outbox = Outbox("o", deliver, scheduler, 1000)
     for number in range(200):
         assert outbox.put(number)
-    until(lambda: len(delivered) == 200)
+    wait_until(lambda: len(delivered) == 200)
     assert delivered == list(range(200))
 
 
@@ -53,15 +47,15 @@ def test_what_fails_is_tried_again_before_the_next_and_holds_no_thread(scheduler
     outbox = Outbox("o", deliver, scheduler, 10)
     outbox.put("a")
     outbox.put("b")
-    until(lambda: tried)
-    until(lambda: scheduler.stats().running == 0)
-    until(lambda: len(tried) == 4)
+    wait_until(lambda: tried)
+    wait_until(lambda: scheduler.stats().running == 0)
+    wait_until(lambda: len(tried) == 4)
     assert tried == [("a", 1), ("a", 2), ("a", 3), ("b", 1)]
 
 
 def test_one_more_than_fits_is_refused(scheduler):
     go = threading.Event()
-    outbox = Outbox("o", lambda item, attempt: go.wait(5) and None, scheduler, 2)
+    outbox = Outbox("o", lambda item, attempt: go.wait(HANG_S) and None, scheduler, 2)
     assert [outbox.put(n) for n in range(3)] == [True, True, False]
     go.set()
 
@@ -77,7 +71,7 @@ def test_a_delivery_that_raises_is_logged_and_the_next_one_goes_on(scheduler, ca
     outbox = Outbox("o", deliver, scheduler, 10)
     outbox.put("bad")
     outbox.put("good")
-    until(lambda: delivered == ["good"])
+    wait_until(lambda: delivered == ["good"])
     assert "o: a delivery failed" in caplog.text
 
 

@@ -21,6 +21,7 @@ from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ConfigError, HubError
 from om_plugins.testing.hub import ProcessHubContract
 from tests.conftest import lacking
+from tests.patience import HANG_S, PATIENCE_S, cut_off, join, wait_until
 
 redis = pytest.importorskip("redis")
 
@@ -141,10 +142,9 @@ def test_a_killed_server_is_a_hub_error_at_once_and_a_new_one_is_found_again(hub
     last = hub.publish("news", 1)
     token = hub.lease("job", 60).token
     redis_server.kill()
-    began = time.monotonic()
     for use in (
         lambda: hub.publish("news", 2),
-        lambda: hub.read("news", wait=5),
+        lambda: hub.read("news", wait=HANG_S),
         lambda: hub.last_id("news"),
         lambda: hub.put("key", 1, 5),
         lambda: hub.get("key"),
@@ -154,9 +154,8 @@ def test_a_killed_server_is_a_hub_error_at_once_and_a_new_one_is_found_again(hub
         lambda: hub.renew_lease("job", token, 5),
         lambda: hub.release_lease("job", token),
     ):
-        with pytest.raises(HubError):
+        with cut_off(), pytest.raises(HubError):
             use()
-    assert time.monotonic() - began < 1
     redis_server.start()
     assert hub.publish("news", 3) > last  # it has forgotten everything, and numbers grow
     assert hub.lease("job", 60).token > token
@@ -167,10 +166,8 @@ def test_a_server_that_hangs_is_a_hub_error_within_its_timeout(open_hub, redis_s
     hub.get("key")
     redis_server.pause()
     try:
-        began = time.monotonic()
-        with pytest.raises(HubError, match=r"[Tt]imeout"):
+        with cut_off(0.2), pytest.raises(HubError, match=r"[Tt]imeout"):
             hub.get("key")
-        assert time.monotonic() - began < 2
     finally:
         redis_server.go_on()
 
@@ -180,7 +177,7 @@ def test_a_reader_that_waits_is_woken_by_the_servers_end(hub, redis_server):
 
     def wait():
         try:
-            hub.read("news", wait=60)
+            hub.read("news", wait=HANG_S)
         except HubError as error:
             errors.append(error)
 
@@ -188,7 +185,7 @@ def test_a_reader_that_waits_is_woken_by_the_servers_end(hub, redis_server):
     thread.start()
     time.sleep(0.2)
     redis_server.kill()
-    thread.join(10)
+    join(thread)
     assert len(errors) == 1
 
 
@@ -197,7 +194,7 @@ def test_a_wait_may_be_longer_than_one_blocking_read(open_hub, monkeypatch):
     hub = open_hub()
     timer = threading.Timer(0.4, hub.publish, ("news", "late"))
     timer.start()
-    assert [m.data for m in hub.read("news", wait=20)] == ["late"]
+    assert [m.data for m in hub.read("news", wait=HANG_S)] == ["late"]
     timer.join()
 
 
@@ -211,14 +208,18 @@ def test_old_messages_go_by_count_in_batches(open_hub):
 
 
 def test_old_messages_go_by_age(open_hub, client):
-    hub = open_hub(max_age=0.3)
-    hub.publish("news", "old")
-    time.sleep(0.2)
+    stream = "om:{app}:topic:news"
+    open_hub(namespace="past").publish("news", "old")
+    ((_, fields),) = client.xrange("om:{past}:topic:news")
+    seconds, microseconds = client.time()
+    client.xadd(stream, fields, id=f"{(seconds - 31) * 1_000_000 + microseconds}-0")
+    hub = open_hub(max_age=30)
     hub.publish("news", "new")
-    time.sleep(0.2)
     assert [m.data for m in hub.read("news")] == ["new"]
-    time.sleep(0.3)
-    assert client.exists("om:{app}:topic:news") == 0
+    assert 0 < client.pttl(stream) <= 30_000
+    short = open_hub(max_age=0.1)
+    short.publish("news", "short")
+    wait_until(lambda: not client.exists(stream))
 
 
 def test_what_others_wrote_is_passed_by(hub, client):
@@ -381,13 +382,11 @@ import gevent, time
 from om_plugins.builtin.hubs.redis import RedisHub
 from om_plugins.core.clock import SystemClock
 hub = RedisHub("{redis_server.url}", SystemClock())
-readers = [gevent.spawn(hub.read, "news", "", 20) for _ in range(50)]
+readers = [gevent.spawn(hub.read, "news", "", 60) for _ in range(50)]
 gevent.sleep(0.2)
-began = time.monotonic()
 hub.publish("news", 1)
-gevent.joinall(readers, timeout=10)
+gevent.joinall(readers, timeout=20)
 assert [r.value[0].data for r in readers] == [1] * 50
-assert time.monotonic() - began < 10
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", source], capture_output=True, text=True, timeout=60
@@ -435,4 +434,4 @@ def start_sentinel(tmp_path):
     yield start
     for process in processes:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_S)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-import time
 
 import pytest
 
 from om_plugins.builtin.stores.redis import RedisStore, om_caches, om_plugin_info
 from om_plugins.errors import ConfigError
 from om_plugins.testing import CacheStoreContract
+from tests.patience import cut_off
 
 
 class TestContract(CacheStoreContract):
@@ -88,15 +88,13 @@ def test_no_ttl_means_for_ever(store, redis_server, ttl, seconds):
 def test_a_killed_server_is_an_error_at_once_and_a_new_one_is_found_again(store, redis_server):
     store.set("k", b"v", 60)
     redis_server.kill()
-    began = time.monotonic()
     for use in (
         lambda: store.get("k"),
         lambda: store.set("k", b"v", 60),
         lambda: store.delete("k"),
     ):
-        with pytest.raises(ConnectionError, match="unix://"):
+        with cut_off(), pytest.raises(ConnectionError, match="unix://"):
             use()
-    assert time.monotonic() - began < 1
     redis_server.start()
     store.set("k", b"w", 60)
     assert store.get("k") == b"w"

@@ -9,6 +9,7 @@ from om_plugins.cache.responses.kept import StoredInputs
 from om_plugins.cache.singleflight import FetchOutcome, InFlight
 from om_plugins.cache.values import decode
 from tests.cache.responses.conftest import Asker
+from tests.patience import PATIENCE_S, join
 
 
 def options_of(world, address=("view", "/page"), **more):
@@ -86,14 +87,14 @@ def test_who_waits_gets_the_value_or_makes_his_own(world, ends):
     threads = [threading.Thread(target=follow) for _ in range(3)]
     for thread in threads:
         thread.start()
-    started.wait(10)
+    started.wait(PATIENCE_S)
     leader.run(lambda: "made")
     if ends == "commit":
         leader.commit("made", options)
     else:
         leader.give_up()
     for thread in threads:
-        thread.join(10)
+        join(thread)
     for data, own in found:
         if own is None:
             assert ends == "commit"
@@ -259,10 +260,10 @@ def test_who_waited_for_another_process_in_vain_lets_its_followers_go(after_anot
     def at_work():
         followers.append(threading.Thread(target=follow))
         followers[0].start()
-        assert waits.wait(10)
+        assert waits.wait(PATIENCE_S)
 
     deferred = begin_after(options, at_work)
-    followers[0].join(10)  # while the fetch still runs
+    join(followers[0])  # while the fetch still runs
     assert found == [(b"", True, True)]
     assert deferred.fetch.alone
     assert deferred.waited

@@ -11,6 +11,7 @@ from om_plugins.cache.responses import input_sets
 from om_plugins.cache.responses.input_sets import MOST_SETS, InputSets, find_coarsest
 from om_plugins.cache.values import encode
 from om_plugins.testing.fakes import FakeClock
+from tests.patience import HANG_S, PATIENCE_S
 
 PAGE = ("view", "/page")
 
@@ -124,11 +125,11 @@ def test_a_child_process_has_a_lock_that_nobody_holds():
     def hold():
         with sets._lock:
             held.set()
-            done.wait(10)
+            done.wait(HANG_S)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(PATIENCE_S)
     lock = sets._lock
     sets.after_fork()  # what a fork calls in the child
     assert sets._lock is not lock

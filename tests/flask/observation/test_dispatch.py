@@ -27,6 +27,7 @@ from om_plugins import OpenManager
 from om_plugins.core.request_state import state_of
 from om_plugins.flask.observed import plain_environ
 from tests.flask.conftest import NOBODY, Page, Visitor, build_app, share, tell_apart
+from tests.patience import HANG_S, PATIENCE_S, join
 
 ANN, BOB = (
     Visitor(session={"u": name}, cookies={"u": name}, headers={"X-User": name})
@@ -576,7 +577,7 @@ class Crowd:
         def body():
             with self.lock:
                 self.runs += 1
-            self.go.wait(10)
+            self.go.wait(HANG_S)
             return look()
 
         self.page = Page(body, setup=setup, config={"OM_HUB_URL": "memory://"}, **options)
@@ -585,7 +586,7 @@ class Crowd:
     def enter(self):
         self.hooks.append(1)
         if not self.go.is_set():
-            self.arrived.wait(10)
+            self.arrived.wait(PATIENCE_S)
 
     def ask(self):
         answers = {}
@@ -596,10 +597,10 @@ class Crowd:
         threads = [threading.Thread(target=one, args=pair) for pair in enumerate(self.visitors)]
         for thread in threads:
             thread.start()
-        self.arrived.wait(10)  # all are past their hooks
+        self.arrived.wait(PATIENCE_S)  # all are past their hooks
         self.go.set()
         for thread in threads:
-            thread.join(20)
+            join(thread)
         return [answers[number] for number in range(len(self.visitors))]
 
 

@@ -17,6 +17,7 @@ from om_plugins.http_cache.origin.collapsing import (
 from om_plugins.http_cache.rfc9111 import CacheVerdict
 from om_plugins.http_cache.stored_response import StoredResponse
 from om_plugins.testing.fakes import FakeClock
+from tests.patience import join
 
 HEAD = StoredResponse(200, "200 OK", [], b"", CacheVerdict(), 0.0, 0.0)
 
@@ -36,7 +37,7 @@ def elsewhere(function):
     found = []
     thread = threading.Thread(target=lambda: found.append(function()))
     thread.start()
-    thread.join(10)
+    join(thread)
     return found[0]
 
 
@@ -132,7 +133,7 @@ def test_a_body_over_the_limit_goes_on_in_step_with_those_who_send_it():
         request.add(b"12345678")
         sizes.append(request._size)
     request.end(None)
-    reader.join(10)
+    join(reader)
     assert found == [b"12345678" * 100]
     assert max(sizes) <= 10 + 8
     assert request.stream() is None

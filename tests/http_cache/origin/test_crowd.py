@@ -11,6 +11,7 @@ from flask import Flask, request, session
 from om_plugins import OpenManager
 from om_plugins.http_cache.origin.collapsing import CutOffError
 from tests.http_cache.world import World
+from tests.patience import HANG_S, PATIENCE_S, join
 
 
 class Crowd:
@@ -25,7 +26,7 @@ class Crowd:
     def hold(self, environ, inputs):
         if len(self.world.origin.asked) == 1:
             self.inside.set()
-            assert self.gate.wait(10)
+            assert self.gate.wait(HANG_S)
         return [b"page"]
 
     def ask(self, name, **fields):
@@ -40,7 +41,7 @@ class Crowd:
             for number, fields in enumerate((leader, *others))
         ]
         threads[0].start()
-        assert self.inside.wait(10)
+        assert self.inside.wait(PATIENCE_S)
         for thread in threads[1:]:
             thread.start()
         deadline = time.monotonic() + 10
@@ -51,7 +52,7 @@ class Crowd:
             threading.Event().wait(0.005)
         self.gate.set()
         for thread in threads:
-            thread.join(10)
+            join(thread)
         return [self.answers[number] for number in range(len(threads))]
 
     def settled(self, waiting):
@@ -101,11 +102,11 @@ def test_where_the_inputs_are_known_nobody_waits_who_differs_in_them():
     crowd.world.origin.body = crowd.hold
     thread = threading.Thread(target=crowd.ask, args=("held",), kwargs={"X_One": "1"})
     thread.start()
-    assert crowd.inside.wait(10)
+    assert crowd.inside.wait(PATIENCE_S)
     assert crowd.world.number(X_One="2") == 2  # at once: the leader is still held
     assert crowd.world.number(X_One="1", Cookie="u=1") == 3
     crowd.gate.set()
-    thread.join(10)
+    join(thread)
     assert crowd.answers["held"].headers["X-Number"] == "1"
 
 
@@ -117,7 +118,7 @@ def test_a_stream_is_cut_off_where_it_begins_to_depend_on_its_leader():
     def stream(environ, inputs):
         yield b"for all,"
         first.set()
-        assert go_on.wait(10)
+        assert go_on.wait(HANG_S)
         inputs.note("cookie:u")
         yield b"for alice"
 
@@ -125,7 +126,7 @@ def test_a_stream_is_cut_off_where_it_begins_to_depend_on_its_leader():
     leader = []
     thread = threading.Thread(target=lambda: leader.append(world.get(Cookie="u=alice")))
     thread.start()
-    assert first.wait(10)
+    assert first.wait(PATIENCE_S)
     environ = {"wsgi.url_scheme": "http", "HTTP_HOST": "localhost", "REQUEST_METHOD": "GET"}
     environ |= {"PATH_INFO": "/", "QUERY_STRING": ""}
     along = iter(world.layer(environ, lambda status, headers: None))
@@ -133,7 +134,7 @@ def test_a_stream_is_cut_off_where_it_begins_to_depend_on_its_leader():
     go_on.set()
     with pytest.raises(CutOffError):
         next(along)
-    thread.join(10)
+    join(thread)
     assert leader[0].data == b"for all,for alice"
 
 
@@ -193,10 +194,10 @@ def test_whose_page_depended_on_more_waits_only_for_who_agrees_in_it():
     fields = {"X_App": "1", "User_Agent": "a"}
     thread = threading.Thread(target=crowd.ask, args=("held",), kwargs=fields)
     thread.start()
-    assert crowd.inside.wait(10)
+    assert crowd.inside.wait(PATIENCE_S)
     assert crowd.world.number(X_App="1", User_Agent="b") == 2  # at once: the leader is still held
     crowd.gate.set()
-    thread.join(10)
+    join(thread)
     assert crowd.answers["held"].headers["X-Number"] == "1"
 
 
@@ -246,7 +247,7 @@ class SharedSite:
             number = self.count("view")
             if number == 1:
                 for _ in range(self.size):
-                    assert self.arrived.acquire(timeout=10)
+                    assert self.arrived.acquire(timeout=PATIENCE_S)
                 threading.Event().wait(0.1)  # the last of them is on its way from hook to view
             return view()
 
@@ -270,7 +271,7 @@ class SharedSite:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            join(thread)
         assert set(self.counts.values()) - {self.counts["view"]} <= {self.size}
         assert self.counts["before"] == self.counts["after"] == self.counts["teardown"] == self.size
         return [answers[number] for number in range(self.size)]

@@ -8,6 +8,7 @@ import pytest
 
 from om_plugins.http_cache.rfc9111 import StorageOptions
 from tests.http_cache.world import World, status_of
+from tests.patience import HANG_S, PATIENCE_S, join
 
 # --- start_response -------------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ def test_of_many_who_miss_one_goes_and_all_get_its_response():
 
     def slow(environ, start_response):
         started.set()
-        assert gate.wait(10)
+        assert gate.wait(HANG_S)
         start_response("200 OK", [("Cache-Control", "max-age=60"), ("Content-Type", "text/html")])
         return [b"slow"]
 
@@ -232,14 +233,14 @@ def test_of_many_who_miss_one_goes_and_all_get_its_response():
     found = []
     threads = [threading.Thread(target=lambda: found.append(world.get())) for _ in range(8)]
     threads[0].start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE_S)
     for thread in threads[1:]:
         thread.start()
     while world.cache.stats().misses < 8:
         threading.Event().wait(0.005)
     gate.set()
     for thread in threads:
-        thread.join(10)
+        join(thread)
     assert [one.data for one in found] == [b"slow"] * 8
     assert len(world.origin.asked) == 1
     assert world.cache.stats().coalesced == 7
@@ -253,7 +254,7 @@ def test_a_personal_response_is_not_shared_with_those_who_waited():
     def personal(environ, start_response):
         number = next(numbers)
         if number == 0:
-            assert gate.wait(10)
+            assert gate.wait(HANG_S)
         start_response("200 OK", [("Cache-Control", "private"), ("X-Number", str(number))])
         return [b"x"]
 
@@ -266,7 +267,7 @@ def test_a_personal_response_is_not_shared_with_those_who_waited():
         threading.Event().wait(0.005)
     gate.set()
     for thread in threads:
-        thread.join(10)
+        join(thread)
     assert sorted(found) == [0, 1, 2, 3]
 
 
@@ -280,7 +281,7 @@ def test_a_stream_reaches_those_who_wait_as_it_comes():
         def pieces():
             yield b"one,"
             first_sent.set()
-            assert go_on.wait(10)
+            assert go_on.wait(HANG_S)
             yield b"two"
 
         return pieces()
@@ -291,14 +292,14 @@ def test_a_stream_reaches_those_who_wait_as_it_comes():
     leader = []
     thread = threading.Thread(target=lambda: leader.append(world.get()))
     thread.start()
-    assert first_sent.wait(10)
+    assert first_sent.wait(PATIENCE_S)
     said = []
     along = iter(world.layer(dict(environ), lambda status, headers: said.append(dict(headers))))
     assert next(along) == b"one,"
     assert said[0]["Cache-Status"] == "OpenManager; fwd=uri-miss; collapsed"
     go_on.set()
     assert b"".join(along) == b"two"
-    thread.join(10)
+    join(thread)
     assert leader[0].data == b"one,two"
     assert world.get().data == b"one,two"
     assert len(world.origin.asked) == 1
