@@ -179,12 +179,16 @@ def _suggest_for_style(group: ViolationGroup) -> Suggestion:
 def _suggest_for_script(group: ViolationGroup) -> Suggestion:
     directive, blocked = "script-src", group.blocked
     if blocked == "inline" and group.sample.lower().startswith("javascript:"):
-        return Suggestion(
-            group,
+        fix = (
             "Use a <button> and addEventListener in a script in place of the javascript: address; "
-            "'flask om csp lint' finds those in templates.",
-            *_ALL_SCRIPTS,
+            "'flask om csp lint' finds those in templates."
         )
+        if not group.hash:
+            return Suggestion(group, fix, *_ALL_SCRIPTS)
+        # browsers compare the whole address with the hash, and only beside 'unsafe-hashes'
+        change = {directive: ("'unsafe-hashes'", f"'{group.hash}'")}
+        cost = "Exactly this address runs; an attacker may use it, too."
+        return Suggestion(group, fix, change, "medium", cost)
     if blocked == "inline":
         fix = (
             f"{group.source} makes it: give that library the nonce, or take a build that does "

@@ -23,6 +23,8 @@ def advice(directive, blocked="inline", *, source="", **more):
         ("script-src-elem", "inline", {"hash": HASH},
          {"script-src": (f"'{HASH}'",)}, "low"),
         ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"},
+         {"script-src": ("'unsafe-hashes'", f"'{HASH}'")}, "medium"),
+        ("script-src-elem", "inline", {"sample": "javascript:" + "go();" * 6},
          {"script-src": ("'unsafe-inline'",)}, "high"),
         ("script-src", "eval", {}, {"script-src": ("'unsafe-eval'",)}, "high"),
         ("script-src", "wasm-eval", {}, {"script-src": ("'wasm-unsafe-eval'",)}, "low"),
@@ -100,6 +102,18 @@ def test_an_attribute_is_allowed_by_its_hash_and_nothing_else():
     settings = as_settings(found, dict(STRICT))
     assert settings["script-src-attr"] == ["'report-sample'", "'unsafe-hashes'", f"'{HASH}'"]
     assert settings["script-src"] == [*STRICT["script-src"], f"'{HASH}'"]
+
+
+@pytest.mark.parametrize("preset", [STRICT, compatible()], ids=["strict", "compatible"])
+def test_a_javascript_address_is_allowed_by_its_hash_and_nonces_stay(preset):
+    found = suggest(
+        [
+            ViolationGroup("script-src-elem", "inline", "", "/", hash=HASH, sample=sample)
+            for sample in ("javascript:void(0)", "javascript:;")
+        ]
+    )
+    (sources,) = as_settings(found, dict(preset)).values()
+    assert sources == [*preset["script-src"], "'unsafe-hashes'", f"'{HASH}'"]
 
 
 def test_a_host_of_scripts_takes_the_place_of_strict_dynamic():

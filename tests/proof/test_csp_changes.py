@@ -29,13 +29,14 @@ PAGE = """<!doctype html><title>page</title>
 <button id=long onclick="go(2) || go('a text that is longer than what a report has of it')">x
 </button>
 <a id=link href="javascript:go(3)">x</a>
+<a id=far href="javascript:go(4) || go('a text that is longer than what a report has of it')">x</a>
 <p style="color: red">x</p>
 {{ markup }}
 <object data="{{ here }}/drawing.svg" type="image/svg+xml"></object>
 <script>
 function go() {}
 addEventListener("load", () => {
-  for (const id of ["short", "long", "link"]) document.getElementById(id).click();
+  for (const id of ["short", "long", "link", "far"]) document.getElementById(id).click();
   try { eval("1") } catch {}
   try { new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0])) } catch {}
   // after all that was loaded: the policy that only reports has the last word
@@ -178,7 +179,7 @@ def print_settings(app: Flask, risk: str) -> Any:
 def test_what_was_reported_ends_at_each_risk(page: Any, site: Site, preset: str) -> None:
     app = site.serve(preset)
     before = find_violations(page, site)
-    expected = 12
+    expected = 13
     reported = wait_for_groups(app, expected)
     assert len(before) >= expected
     assert len(reported) >= expected, [(one.directive, one.blocked) for one in reported]
