@@ -66,7 +66,15 @@ PAGE = """{% extends "layout.html" %}
 """
 """A page of 75 rows. Eight tags of the page and its layout get a nonce."""
 
-TEMPLATES = {"layout.html": LAYOUT, "page.html": PAGE}
+MACROS = "".join(
+    f"{{% macro field{n}(name) %}}<input name='{{{{ name }}}}'>{{% endmacro %}}" for n in range(12)
+)
+FORM = """{% import "macros.html" as forms %}{% from "macros.html" import field1, field2 %}
+<form>{{ forms.field3("a") }}{{ field1("b") }}{{ field2("c") }}</form>
+"""
+"""Imports macros twice, as a page and its layout do."""
+
+TEMPLATES = {"layout.html": LAYOUT, "page.html": PAGE, "macros.html": MACROS, "form.html": FORM}
 VALUES = {
     "title": "Orders & returns",
     "user": {"name": "Ada"},
@@ -76,7 +84,7 @@ VALUES = {
 
 
 def measure(repeats: int = 30) -> dict[str, float]:
-    """Measure microseconds to compile a template and to render a page, with and without nonces."""
+    """Measure microseconds to compile a template and to render one, with and without nonces."""
     return {
         **_measure_compiling(repeats),
         **_measure_rendering(repeats),
@@ -112,8 +120,9 @@ def _measure_rendering(repeats: int) -> dict[str, float]:
         if state is not None:
             environ = {KEY: state}
             install(env, environ=lambda environ=environ: environ, hashes="hashes" in name)
-        template = env.get_template("page.html")
-        cases[name] = lambda template=template: template.render(VALUES)
+        page, form = env.get_template("page.html"), env.get_template("form.html")
+        cases[name] = lambda template=page: template.render(VALUES)
+        cases[name.replace("a page", "imported macros")] = lambda template=form: template.render()
     return alternate(cases, repeats * 30, number=1)
 
 

@@ -31,6 +31,10 @@ _NOTE = re.compile(r"(script|style)-src(-attr)? 'sha256-[A-Za-z0-9+/]{43}='")
 _SCHEME_OR_HOST = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:|//|\\)")
 
 
+class WatchedNotes(dict[str, None]):
+    """The notes of a part of a page; they hold :data:`OWN`, too."""
+
+
 def hash_text(directive: str, text: str, *, attribute: bool = False) -> str:
     """Compute the hash of an inline text, as a page notes it.
 
@@ -88,7 +92,7 @@ def note_hash(state: RequestState, what: str) -> bool:
         return False
     if "-attr " not in what and any(one.needs_nonces for one in state.overrides):
         return False
-    if what != OWN:
+    if what != OWN or isinstance(found, WatchedNotes):
         found[what] = None
     return True
 

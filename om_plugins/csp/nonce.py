@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core.request_state import KEY, RequestState, state_of
+from .hashes import OWN, WatchedNotes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -66,3 +67,56 @@ def tag_nonce(state: RequestState) -> str | None:
     if state.plain is not None:
         state.plain = True
     return None
+
+
+class NonceWatch:
+    """A context manager that finds out whether what is rendered inside of it fits each response.
+
+    Args:
+        state: of the request; ``None`` outside of one.
+        lasting: the state is kept in the environ, so that what is rendered gets the same one.
+
+    Attributes:
+        state: the same.
+        asked: after the end: something asked for the nonce, noted a hash, or was left without a
+            nonce in this response. ``True``, too, where that cannot be known: the state is not
+            kept, or a view changes the policy.
+    """
+
+    __slots__ = ("_hashes", "_lasting", "_page_nonce", "_plain", "_reserved_nonce", "asked",
+                 "state")  # fmt: skip
+
+    def __init__(self, state: RequestState | None, *, lasting: bool = True) -> None:
+        self.state = state
+        self.asked = False
+        self._lasting = lasting
+
+    def __enter__(self) -> None:
+        state = self.state
+        if state is None:
+            return
+        self._page_nonce, self._reserved_nonce = state.page_nonce, state.reserved_nonce
+        self._plain, self._hashes = state.plain, state.hashes
+        if state.page_nonce is not None:  # who asks gets the same one again
+            state.reserved_nonce = state.page_nonce
+            state.page_nonce = state.plain = None
+        elif state.plain is not None:
+            state.plain = False
+        if isinstance(state.hashes, dict):
+            state.hashes = WatchedNotes()
+
+    def __exit__(self, *raised: object) -> None:
+        state = self.state
+        if state is None:
+            return
+        noted = state.hashes is not self._hashes and bool(state.hashes)
+        left_plain = state.plain is True
+        self.asked = not self._lasting or bool(
+            state.page_nonce or noted or left_plain or state.overrides
+        )
+        state.page_nonce = state.page_nonce or self._page_nonce
+        state.reserved_nonce = self._reserved_nonce
+        state.plain = self._plain or left_plain if self._plain is not None else None
+        if isinstance(self._hashes, dict):
+            self._hashes.update((one, None) for one in state.hashes or () if one != OWN)
+            state.hashes = self._hashes

@@ -15,9 +15,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import BytecodeCache, nodes, pass_context
+from jinja2 import BytecodeCache, Template, nodes, pass_context
 from jinja2.compiler import CodeGenerator
 from jinja2.ext import Extension
 from jinja2.lexer import Token
@@ -27,7 +27,8 @@ from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hash_text, is_own, note_hash
 from ..html.document import add_nonces
 from ..html.scan import Tag
-from ..nonce import tag_nonce
+from ..nonce import NonceWatch, tag_nonce
+from .modules import HOST, add_fresh_modules, make_fresh_at_first
 from .scan import join_text, scan
 
 if TYPE_CHECKING:
@@ -43,15 +44,11 @@ _TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
 
 _STATEMENT = "om nonce"  # with a space in it, no author can write it
 
-# The key of the host in the environment's policies. A new attribute would make every method look-up
-# on the environment slower: CPython stores the attributes of objects compactly only up to a limited
-# number, and Jinja uses all but one, which is code_generator_class.
-_HOST = "om_plugins"
-_CALLED = f"policies[{_HOST!r}]."
+_CALLED = f"policies[{HOST!r}]."
 
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-5"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-6"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -122,7 +119,13 @@ class NonceExtension(Extension):
 
 
 class NonceCodeGenerator(CodeGenerator):
-    """Jinja's code generator, which does not escape the results of the inserted calls."""
+    """Jinja's code generator, which does not escape the results of the inserted calls, and whose
+    templates are :class:`~.modules.FreshModules`."""
+
+    def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:
+        super().visit_Template(node, frame)
+        if not self.defer_init:  # templates that are compiled ahead of time have no environment
+            self.writeline(f"root = environment.{_CALLED}prepare(root)")
 
     def _output_child_pre(
         self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
@@ -183,12 +186,19 @@ def install(
     host.trusted = trusted
     host.hashes = hashes
     host.attributes = attributes
-    if not automatic or NonceExtension.identifier in environment.extensions:
+    if automatic and NonceExtension.identifier not in environment.extensions:
+        environment.add_extension(NonceExtension)
+        salt_bytecode(environment)
+    elif host.installed:
         return
-    environment.add_extension(NonceExtension)
+    if (
+        environment.template_class is not Template
+        or environment.code_generator_class is not NonceCodeGenerator
+    ):
+        environment.template_class = add_fresh_modules(environment.template_class)
+    host.installed = True
     if environment.cache is not None:
         environment.cache.clear()
-    salt_bytecode(environment)
 
 
 def salt_bytecode(environment: Environment) -> None:
@@ -217,6 +227,7 @@ class _Host:
     trusted: bool = True
     hashes: bool = False
     attributes: bool = False
+    installed: bool = False
 
     def attribute(self, quote: str = '"') -> str:
         """Return the nonce attribute with a space before it; "" for a tag that stays as it is."""
@@ -261,6 +272,15 @@ class _Host:
         found = state
         return Markup(add_nonces(str(Markup(html)), lambda: tag_nonce(found)))  # noqa: S704
 
+    def watch(self) -> NonceWatch:
+        """Return a watch over the response that is being made."""
+        state = self._state()
+        return NonceWatch(state, lasting=state is self._state())
+
+    def prepare(self, root: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the root function of a template that was compiled."""
+        return make_fresh_at_first(root)
+
     def _state(self) -> RequestState | None:
         environ = self.environ()
         return None if environ is None else state_of(environ, self.owner, plain=self.plain())
@@ -268,9 +288,9 @@ class _Host:
 
 def _host_of(environment: Environment) -> _Host:
     """Return the environment's host; the first call makes it."""
-    found: _Host | None = environment.policies.get(_HOST)
+    found: _Host | None = environment.policies.get(HOST)
     if found is None:
-        found = environment.policies[_HOST] = _Host()
+        found = environment.policies[HOST] = _Host()
         # an existing "csp_nonce" belongs to the package that sets the header
         environment.globals.setdefault("csp_nonce", found.csp_nonce)
         environment.globals["om_head"] = found.om_head
