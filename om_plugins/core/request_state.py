@@ -28,6 +28,7 @@ import msgspec
 from .fork import renew_after_fork
 from .inputs import IDENTITIES, InputRules
 from .observed import ObservedInputs
+from .report_turns import ReportTurns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -102,6 +103,9 @@ class RequestState(msgspec.Struct, eq=False):
         reserved_nonce: the nonce, once a nested request used it. It says nothing about its use in
             this response.
         asks_for_reports: chance has chosen already that this response asks for reports.
+        report_turns: of a response that chance has chosen and that could stay plain otherwise; see
+            :meth:`goes_past_caches`.
+        past_caches: its turn has been taken.
         plain: ``None``: each tag needs its nonce. ``False``: this response's tags may stay as they
             are. ``True``: at least one tag was left without a nonce.
         stitched: a cache of ours puts a fresh nonce into this page each time that it sends it.
@@ -135,6 +139,8 @@ class RequestState(msgspec.Struct, eq=False):
     header_nonce: str | None = None
     reserved_nonce: str | None = None
     asks_for_reports: bool = False
+    report_turns: ReportTurns | None = None
+    past_caches: bool = False
     plain: bool | None = None
     stitched: bool = False
     hashes: dict[str, None] | tuple[str, ...] | None = None
@@ -189,6 +195,25 @@ class RequestState(msgspec.Struct, eq=False):
         if value is None:
             value = self.reserved_nonce = self.make_nonce()
         return value
+
+    def goes_past_caches(self, environ: WSGIEnvironment) -> bool:
+        """Return whether no cache may answer or store this request, as its response asks for
+        reports where others stay plain.
+
+        When it is not the page's turn, the response stays plain, too, and asks for none.
+
+        Args:
+            environ: of the request; its path tells the page apart from others.
+        """
+        turns = self.report_turns
+        if turns is None or self.past_caches:
+            return self.past_caches
+        page = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if self.page_nonce is not None or turns.take(page):
+            self.past_caches = True
+        else:
+            self.report_turns, self.asks_for_reports, self.plain = None, False, False
+        return self.past_caches
 
     # --- what a stored response brings along -----------------------------------------------------
 

@@ -9,7 +9,7 @@ saved. What is stored is the view's own response, because a hit runs these funct
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeAlias, TypedDict
 
 from flask import current_app, request
@@ -20,6 +20,7 @@ from ..cache.cache import SmartCache
 from ..cache.keys import UnsupportedKey, check_options, check_texts, encode, normalize_tags
 from ..core.inputs import has_body
 from ..core.observed import ObservedInputs
+from ..core.request_state import RequestState
 from .current import current_state
 from .observation.session import check_session, find_session
 from .observed import plain_environ
@@ -137,7 +138,7 @@ def cached(
             inputs = state.inputs
             if inputs is None:
                 return call()
-            reason, detail = _find_bypass(environ, inputs)
+            reason, detail = _find_bypass(environ, inputs, state)
             if reason:
                 state.unfinished = (*state.unfinished, DecidedView("view", reason, detail))
                 return call()
@@ -178,7 +179,9 @@ def _find_extra_arguments(
     return extra
 
 
-def _find_bypass(environ: Mapping[str, Any], inputs: ObservedInputs) -> tuple[str, str]:
+def _find_bypass(
+    environ: dict[str, Any], inputs: ObservedInputs, state: RequestState
+) -> tuple[str, str]:
     """Return why a request goes past the cache, in one word and in a clause; "" otherwise."""
     if "HTTP_RANGE" in environ:
         return "range", "the request asks for a part of the page"
@@ -186,4 +189,6 @@ def _find_bypass(environ: Mapping[str, Any], inputs: ObservedInputs) -> tuple[st
         return "body", "the request has a body"
     if check_session(find_session(request_ctx._get_current_object()), inputs):  # type: ignore[attr-defined]
         return "session", "the session was changed before the view was called"
+    if state.goes_past_caches(environ):
+        return "reports", "its response asks browsers for reports on the policy, one a minute"
     return "", ""

@@ -13,6 +13,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from ..core.report_turns import ReportTurns
 from ..core.request_state import KEY, RequestState, StateLayer, end, nest, take_nonce
 from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import OBSERVING, Paths, PolicyRules, Sent
@@ -89,6 +90,7 @@ class HeaderPolicy:
             too.
 
     Attributes:
+        report_turns: which requests for pages that a cache keeps ask for reports.
         alike: the headers of a response depend only on its own headers, its address and chance,
             unless its request changed something; see :meth:`lasting`.
 
@@ -119,6 +121,7 @@ class HeaderPolicy:
         self._warned = {""}
         self._failed: list[Callable[[WSGIEnvironment], Any]] = []
         self._report_path = report_path
+        self.report_turns = ReportTurns()
         self._sample = report_sample if report_path else 0.0
         self.alike = not (self._callables or self.hashing)
         self.may_stay_plain = (
@@ -392,10 +395,13 @@ class HeadersLayer(StateLayer):
             if found is not None:
                 nest(state, found)
         if policy.may_stay_plain:
+            # the layers of another application further out may ask for nonces
+            free = state.outer is None or state.outer.plain is not None
             if state.asks_for_reports or policy.draw():
                 state.asks_for_reports = True
-            # the layers of another application further out may ask for nonces
-            elif state.outer is None or state.outer.plain is not None:
+                if free:
+                    state.report_turns = policy.report_turns
+            elif free:
                 state.plain = False
         if policy.by_path:
             changes = policy.paths.changes(environ.get("PATH_INFO", ""))

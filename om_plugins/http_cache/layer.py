@@ -185,7 +185,12 @@ class HttpCacheLayer:
         if key is None or has_body(environ) or not environ.keys().isdisjoint(_BYPASSING):
             self._store.count("passed")
             return self._app(environ, start_response)
-        fits = state_of(environ).fits
+        state = state_of(environ)
+        # otherwise the view says whether its response is kept
+        if (self._rules.everything or key in self._entries) and state.goes_past_caches(environ):
+            self._store.count("passed")
+            return self._app(environ, start_response)
+        fits = state.fits
         selected = self._store.select(key, environ, fits)
         if selected.entry is None and self._keys.query_ignored and environ.get("QUERY_STRING"):
             without_query = self._keys.build_without_query(environ)

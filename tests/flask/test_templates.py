@@ -20,6 +20,7 @@ from flask import (
 from jinja2 import DictLoader
 
 from om_plugins import OpenManager
+from om_plugins.core.report_turns import ReportTurns
 
 TAGS = "<!doctype html><style>p{}</style><script>start()</script><link rel=stylesheet href=/a.css>"
 FILES = {
@@ -165,3 +166,37 @@ def test_a_page_that_asks_for_reports_has_its_nonces(path):
     number = answer.headers["Content-Security-Policy-Report-Only"].split("'nonce-")[1][:32]
     assert f'<script nonce="{number}">'.encode() in answer.data
     assert b"<script>" not in answer.data
+
+
+@pytest.mark.parametrize("options", [{}, {"shared": True}, {"public": True}], ids=str)
+def test_what_is_stored_has_no_nonces_and_one_response_a_minute_asks_for_reports(options):
+    app = make_app(OM_CSP_REPORT_SAMPLE=0.5)
+    om = OpenManager(app)
+    runs = []
+
+    @app.get("/kept")
+    @om.cached(stale_time=600, **options)
+    def kept():
+        runs.append(1)
+        return render_template("child.html")
+
+    client = app.test_client()
+    chosen = [False]
+    client.get("/view")  # the policy is that of the first request
+    policy = om.runtime.part_of("headers").policy
+    policy.draw = lambda: chosen[0]
+    seconds = [1000.0]
+    policy.report_turns = ReportTurns(lambda: seconds[0])
+    plain = client.get("/kept")
+    assert b"nonce" not in plain.data
+    for turn in (2, 3):
+        chosen[0] = True
+        reported = client.get("/kept")
+        assert b"nonce" in reported.data
+        assert "Content-Security-Policy-Report-Only" in reported.headers
+        for chosen[0] in (True, False, True):
+            again = client.get("/kept")
+            assert again.data == plain.data
+            assert "Content-Security-Policy-Report-Only" not in again.headers
+        assert len(runs) == turn
+        seconds[0] += 60

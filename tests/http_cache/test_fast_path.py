@@ -9,6 +9,7 @@ from flask import Flask, request
 from werkzeug.test import Client
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
+from om_plugins.core.report_turns import ReportTurns
 from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.http_cache.fast_path import FastPath
 from om_plugins.wsgi import find_source
@@ -136,13 +137,53 @@ def test_the_share_that_asks_for_reports_is_kept():
     assert site.passed == 2
 
 
-def test_a_page_without_nonces_gives_way_where_reports_are_asked_for():
+@pytest.mark.parametrize("ask", [{}, {"headers": {"Cache-Control": "no-cache"}}], ids=str)
+@pytest.mark.parametrize("everything", [False, True])
+def test_one_response_a_minute_goes_past_the_stored_page_to_ask_for_reports(everything, ask):
+    site = Site(VIEWS["literal tags"], OM_HTTP_CACHE={"all": everything})
+    policy = site.om.runtime.part_of("headers").policy
+    seconds = [1000.0]
+    policy.report_turns = ReportTurns(lambda: seconds[0])
+    plain = site.get()
+    assert "nonce" not in plain.text
+    runs = site.runs
+    policy.draw = lambda: True
+    for turn in (1, 2):
+        reported = site.get(**ask)
+        assert site.runs == runs + turn
+        assert "nonce" in reported.text
+        assert "report-uri" in reported.headers["Content-Security-Policy-Report-Only"]
+        for _ in range(3):
+            again = site.get(**ask)
+            assert again.data == plain.data
+            assert "Content-Security-Policy-Report-Only" not in again.headers
+        seconds[0] += 60
+    policy.draw = lambda: False
+    assert site.get().data == plain.data
+    assert site.runs == runs + 2
+    assert len(site.om.runtime.part_of("http_cache").store.responses()) == 1
+
+
+def test_a_missing_page_is_stored_without_nonces_whoever_asks_for_it():
     site = Site(VIEWS["literal tags"])
     policy = site.om.runtime.part_of("headers").policy
     policy.draw = lambda: True
-    reported = site.get()
-    assert "nonce" in reported.text
-    assert "report-uri" in reported.headers["Content-Security-Policy-Report-Only"]
+    site.get()  # takes the turn
+    site.om.http_cache.purge("/page")
+    runs = site.runs
+    pages = [site.get() for _ in range(3)]
+    assert site.runs == runs + 1
+    assert not any("nonce" in page.text for page in pages)
+
+
+def test_chance_says_nothing_about_what_an_enforced_policy_stores():
+    site = Site(VIEWS["literal tags"], OM_CSP_MODE="enforce")
+    policy = site.om.runtime.part_of("headers").policy
+    policy.draw = lambda: True
+    runs = site.runs
+    for _ in range(3):
+        assert "report-uri" in site.get().headers["Content-Security-Policy"]
+    assert site.runs == runs
 
 
 @pytest.mark.parametrize(
