@@ -17,6 +17,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, ScriptInfo
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ..cache.responses.why import build_request
 from ..console.doctor import examine
 from ..csp.feature import CspKeys
 from ..errors import PluginError
@@ -27,6 +28,7 @@ from ..plugins.command_output import as_json_option, plain, print_json, print_ta
 from ..plugins.kit import Finding, Kit
 from ..wsgi import find_replaced
 from .output import mask_secrets
+from .pages import MAX_PAGES, examine_routes, find_host
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -115,13 +117,44 @@ def plugins(kit: Kit, as_json: bool) -> None:
 
 
 @om_group.command("doctor")
+@click.option(
+    "--pages",
+    type=click.IntRange(min=0),
+    default=MAX_PAGES,
+    show_default=True,
+    help="How many routes are opened at most to see what enforce would stop; 0 for none.",
+)
+@click.option("--url", "urls", multiple=True, help="Open this as well, such as /search?q=tea.")
+@click.option("--header", "headers", multiple=True, help="Of those requests: 'Name: value'.")
+@click.option("--cookie", "cookies", multiple=True, help="Of those requests: 'name=value'.")
 @as_json_option
 @click.pass_obj
-def doctor(kit: Kit, as_json: bool) -> None:
-    """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails."""
+def doctor(
+    kit: Kit,
+    pages: int,
+    urls: tuple[str, ...],
+    headers: tuple[str, ...],
+    cookies: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails.
+
+    Opens the routes that take a GET without arguments, in this process and without a session, and
+    says what mode enforce would stop on their pages. Routes whose names say that they may change
+    something, such as /logout, and those of OM_CSP_DOCTOR_EXCEPT are left alone.
+    """
     _check_commands(kit)
     order = ("fail", "warn", "ok")
-    findings = [*examine(kit), *_examine_flask(current_app, kit)]
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    host = find_host(app, kit)
+    try:
+        more = [
+            (url, build_request(url, headers=headers, cookies=cookies, host=host)) for url in urls
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    findings = [*examine(kit), *_examine_flask(app, kit)]
+    findings += examine_routes(app, kit, most=pages, more=more)
     findings.sort(key=lambda finding: order.index(finding.level))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])

@@ -7,7 +7,10 @@ length is checked before the first byte is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -107,6 +110,33 @@ def close_body(body: object) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+class TimeIsUp(BaseException):
+    """Ends code that waits; no ``except Exception`` of an application catches it."""
+
+
+@contextmanager
+def limit_time(seconds: float) -> Iterator[None]:
+    """Raise :class:`TimeIsUp` in code that waits for too long, such as a body without an end.
+
+    It works in the main thread, where commands run, and where the system has ``SIGALRM``.
+    """
+    if not hasattr(signal, "SIGALRM") or current_thread() is not main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeIsUp
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def is_file_body(wrapper: Any, body: object) -> bool:

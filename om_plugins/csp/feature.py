@@ -16,6 +16,7 @@ from ..settings.kinds import (
     CSP,
     CSP_CHANGES,
     CSP_PATHS,
+    PATH_PATTERNS,
     POLICIES,
     STRINGS,
     TRUSTED_PATHS,
@@ -99,6 +100,11 @@ class CspKeys(Table):
         "pages without markup of users that Python made, or that a cache of fragments keeps: their "
         "literal tags get nonces, too. `['/charts/*']` for some paths, `'trusted'` for all pages",
     )
+    csp_doctor_except: tuple[str, ...] = _key(
+        (),
+        PATH_PATTERNS,
+        "paths that `flask om doctor` does not open when it looks at pages, such as `/export/*`",
+    )
     csp_hash_attributes: bool = _key(
         False,
         BOOL,
@@ -154,6 +160,7 @@ class CspFeature(Feature["CspPart", CspKeys]):
         keys = kit.settings.of(CspKeys)
         yield _check_mode(keys)
         yield from _find_weaknesses(keys)
+        yield from _find_guards(kit, keys)
 
 
 class CspPart:
@@ -311,3 +318,21 @@ def _find_weaknesses(keys: CspKeys) -> Iterator[Finding]:
     ):
         if wrong:
             yield Finding("warn", "OM_CSP", message, way_out)
+
+
+def _find_guards(kit: Kit, keys: CspKeys) -> Iterator[Finding]:
+    """Find event handlers in templates that are dangerous to stop."""
+    if keys.csp_mode == "off" or keys.csp_preset == "api":
+        return
+    from .audit.findings import examine_templates
+    from .modes import Paths, PolicyRules
+
+    environment = kit.host.jinja_environment()
+    if environment is None:
+        return
+    try:
+        policy = PolicyRules(mode="enforce", base=read_preset(keys), own=keys.csp).strict
+        changes = [*Paths(keys.csp_paths).all_changes(), *kit.host.declared.get("csp", ())]
+    except ConfigError:  # an application with such a setting does not start
+        return
+    yield from examine_templates(environment, policy, changes, enforced=keys.csp_mode == "enforce")

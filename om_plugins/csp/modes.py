@@ -235,6 +235,10 @@ class Paths:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
+    def all_changes(self) -> list[Override]:
+        """Return the changes for all paths."""
+        return [change for _, change in self._rules]
+
     def changes(self, path: str) -> tuple[Override, ...]:
         """Return the changes for one path (``PATH_INFO``), in order."""
         return tuple(change for pattern, change in self._rules if pattern.match(path))

@@ -174,12 +174,13 @@ class AppEntry:
             old.close()
         return self._prepare()
 
-    def isolate(self) -> WSGIApplication:
+    def isolate(self, *, observe: bool = True, **settings: object) -> WSGIApplication:
         """See :attr:`om_plugins.plugins.kit.Host.isolate`."""
         app, old = self._app, runtime_of(self._app)
-        app.extensions[KEY] = self.build(OM_CACHE_URL="memory://", OM_HUB_URL="memory://")
+        settings = {"OM_CACHE_URL": "memory://", "OM_HUB_URL": "memory://", **settings}
+        app.extensions[KEY] = self.build(**settings)
         old.close()
-        self._prepare(observe=True)
+        self._prepare(observe=observe)
         return app
 
     def _prepare(self, *, observe: bool = False) -> LayeredApp:
@@ -210,11 +211,13 @@ class FlaskEntry(TransparentApp):
         object.__setattr__(self, "_om_entry", entry)  # which signals refer to weakly
 
 
-def _isolate(entry: weakref.ref[AppEntry]) -> WSGIApplication:
+def _isolate(
+    entry: weakref.ref[AppEntry], *, observe: bool = True, **settings: object
+) -> WSGIApplication:
     living = entry()
     if living is None:
         raise RuntimeError("the app is gone")
-    return living.isolate()
+    return living.isolate(observe=observe, **settings)
 
 
 def count_wrong_methods(app: Flask) -> None:

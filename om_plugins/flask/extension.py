@@ -205,6 +205,7 @@ class OpenManager(CurrentParts):
             ConfigError: a directive or source is not allowed (raised when the view is defined).
         """
         change = Override(update=update, replace=replace, exempt=exempt, report_only=report_only)
+        self.declare("csp", change)
         return self._decorated.act_before("csp", lambda: change_csp(change))
 
     def fallback(

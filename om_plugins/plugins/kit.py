@@ -127,8 +127,9 @@ class Host:
         observe_context: observes the request of an opened request context, by the rules given, and
             returns what code looks at from then on; ``None`` when it cannot be observed.
         isolate: makes this package share nothing with other processes, until this one ends, and
-            observe every request; returns the whole application. ``None`` when the code of the host
-            cannot be observed.
+            observe every request, unless ``observe`` is false; returns the whole application. Its
+            keywords are keys of the configuration that have other values. ``None`` when the code of
+            the host cannot be observed.
     """
 
     testing: bool = False
@@ -148,7 +149,7 @@ class Host:
     unobserved: str = ""
     observe_fetch: Callable[[Callable[[], Any]], tuple[Any, str]] | None = None
     observe_context: Callable[[Any, InputRules], ObservedInputs | None] | None = None
-    isolate: Callable[[], WSGIApplication] | None = None
+    isolate: Callable[..., WSGIApplication] | None = None
 
 
 class Kit(ABC):

@@ -52,6 +52,7 @@ class SettingsKeywords(TypedDict, total=False):
     csp_report_sample: float
     csp_auto_nonce: bool
     csp_html_nonces: Collection[str]
+    csp_doctor_except: Collection[str]
     csp_hash_attributes: bool
     cache_stale_time: float
     cache_time: float

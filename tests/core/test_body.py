@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import signal
+import time
 
 import pytest
 
-from om_plugins.core.body import BodyError, limit_reads, read_body
+from om_plugins.core.body import BodyError, TimeIsUp, limit_reads, limit_time, read_body
 
 
 class Source:
@@ -74,3 +76,14 @@ def test_an_error_of_the_server_is_a_body_that_ended_early():
 def test_reads_stop_at_the_limit():
     read = limit_reads(io.BytesIO(b"123456").read, 4)
     assert [read(3), read(3), read(3)] == [b"123", b"4", b""]
+
+
+def test_code_that_waits_too_long_is_ended_and_the_signal_is_as_before():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeIsUp), limit_time(0.05):
+        while True:
+            time.sleep(0.01)
+    with limit_time(60):
+        pass
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -8,17 +8,16 @@ a running server would see it.
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 from werkzeug.wsgi import ClosingIterator
 
+from ...core.body import TimeIsUp, limit_time
 from ...core.inputs import InputRules, Reader, is_session
 from ...core.observed import ObservedInputs
 from ...plugins.kit import Kit
@@ -247,43 +246,16 @@ def _read_body(body: Iterable[bytes], headers: Headers, clock: Clock) -> str:
         size, end = 0, clock.monotonic() + _LONGEST_S
         too_late = f"a stream, closed after {_LONGEST_S:g} s before its end"
         try:
-            with _limit_time(_LONGEST_S):
+            with limit_time(_LONGEST_S):
                 for chunk in whole:
                     size += len(chunk)
                     if size > _MOST_BYTES:
                         return f"a stream, closed after {_MOST_BYTES >> 20} MiB before its end"
                     if clock.monotonic() > end:
                         return too_late
-        except _TimeIsUp:
+        except TimeIsUp:
             return too_late
     return ""
-
-
-class _TimeIsUp(BaseException):
-    """Ends a body that waits; no ``except Exception`` of the application catches it."""
-
-
-@contextmanager
-def _limit_time(seconds: float) -> Iterator[None]:
-    """Raise :class:`_TimeIsUp` in code that waits for too long.
-
-    It works in the main thread, where commands run, and where the system has ``SIGALRM``.
-    """
-    if not hasattr(signal, "SIGALRM") or current_thread() is not main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise _TimeIsUp
-
-    handler = signal.signal(signal.SIGALRM, stop)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def _describe_known(inputs: ObservedInputs) -> list[dict[str, Any]]:

@@ -1,0 +1,283 @@
+"""Says what mode ``enforce`` would stop on pages of an application, and what to do about it.
+
+Pages with the same trouble, such as a tag of their common frame, share one finding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from ...plugins.kit import Finding
+from ..jinja.lint import GUARD, lint_all
+from ..override import Override
+from ..policy import Policy, find_sources
+from ..sources import allows_all_inline
+from .matching import PagePart
+from .page import find_stopped
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_OUR_NONCE = re.compile(r"[0-9a-f]{32}")
+_PATHS = "\0"
+"""Stands in a way out for the paths of all pages with the same trouble."""
+
+_SHOWN = 3
+_MOST_PLACES = 6
+_NAMES: dict[tuple[str, str], tuple[str, str]] = {
+    ("attribute", "script-src-attr"): ("event handler", "event handlers"),
+    ("attribute", "style-src-attr"): ("style attribute", "style attributes"),
+    ("code", "script-src"): ("piece of text that becomes code", "pieces of text that become code"),
+    ("script-url", "script-src-elem"): ("javascript: address", "javascript: addresses"),
+    ("tag", "script-src-elem"): ("script", "scripts"),
+    ("tag", "style-src-elem"): ("style", "styles"),
+    ("load", "base-uri"): ("<base>", "<base>"),
+    ("load", "connect-src"): ("connection", "connections"),
+    ("load", "font-src"): ("font", "fonts"),
+    ("load", "form-action"): ("target of a form", "targets of forms"),
+    ("load", "frame-src"): ("frame", "frames"),
+    ("load", "img-src"): ("image", "images"),
+    ("load", "manifest-src"): ("manifest", "manifests"),
+    ("load", "media-src"): ("sound or video", "sounds and videos"),
+    ("load", "object-src"): ("plug-in element", "plug-in elements"),
+    ("load", "script-src-elem"): ("script", "scripts"),
+    ("load", "style-src-elem"): ("style sheet", "style sheets"),
+    ("load", "worker-src"): ("worker", "workers"),
+}
+_BUILDS = {
+    "Alpine": "Use its build for a strict policy (@alpinejs/csp)",
+    "Vue": "Compile the templates beforehand (its runtime-only build)",
+    "htmx": "Write the handler in a script, on the events of htmx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedPage:
+    """One response of the application under mode ``enforce``.
+
+    Attributes:
+        path: that was asked for.
+        url: its complete address.
+        html: the whole page.
+        policies: that it enforces.
+        from_template: a template was rendered for it.
+    """
+
+    path: str
+    url: str
+    html: str
+    policies: Sequence[Policy]
+    from_template: bool
+
+
+def examine_pages(
+    pages: Iterable[AuditedPage], policy: Policy, *, enforced: bool
+) -> Iterator[Finding]:
+    """Yield what the policies of pages would stop, the worst first.
+
+    Args:
+        pages: of the application; of one path, several responses.
+        policy: that pages get which change nothing.
+        enforced: the application is in mode ``enforce``, so that browsers do stop it.
+    """
+    troubles: dict[tuple[object, ...], _Trouble] = {}
+    weak: dict[str, None] = {}
+    for page in pages:
+        found: dict[tuple[str, str, tuple[str, str]], list[PagePart]] = {}
+        for part in find_stopped(page.html, page.url, page.policies):
+            found.setdefault(_explain(part, page), []).append(part)
+        for (reason, way_out, names), parts in found.items():
+            shown = tuple(dict.fromkeys(one.shown for one in parts))
+            trouble = troubles.setdefault(
+                (reason, way_out, names, shown), _Trouble(reason, way_out, names, parts)
+            )
+            trouble.paths[page.path] = None
+        if not _runs_injected([policy]) and page.policies and _runs_injected(page.policies):
+            weak[page.path] = None
+    level: Literal["fail", "warn"] = "fail" if enforced else "warn"
+    for trouble in sorted(troubles.values(), key=lambda one: not one.parts[0].guards):
+        yield trouble.describe(level)
+    if weak:
+        yield Finding(
+            "warn",
+            _name_pages(list(weak)),
+            "Injected scripts run here: a change of the policy has 'unsafe-inline' for scripts.",
+            "Give the scripts their nonces, and take the change back.",
+        )
+
+
+def examine_templates(
+    environment: Environment, policy: Policy, changes: Iterable[Override], *, enforced: bool
+) -> Iterator[Finding]:
+    """Yield one finding for all event handlers in templates that are dangerous to stop.
+
+    Args:
+        environment: lists the templates.
+        policy: that pages get which change nothing.
+        changes: of views and paths. Where one allows handlers, the templates in question may be
+            those of its pages, which nobody can tell from here.
+        enforced: the application is in mode ``enforce``.
+    """
+    if _allows_handlers(policy):
+        return
+    try:
+        hints = [one for one in lint_all(environment) if one.rule == GUARD]
+    except TypeError:  # the loader lists nothing
+        return
+    if not hints:
+        return
+    places = ", ".join(f"{_shorten_path(one.file)}:{one.line}" for one in hints[:_MOST_PLACES])
+    more = len(hints) - _MOST_PLACES
+    allowed = any(one.exempt or _allows_handlers(one.apply(policy)) for one in changes)
+    yield Finding(
+        "fail" if enforced and not allowed else "warn",
+        "templates",
+        f"Mode enforce stops {len(hints)} event handler(s) that decide whether something happens, "
+        f"so that it happens unasked: {places}{f' and {more} more' if more > 0 else ''}."
+        + (" Some pages allow handlers; make sure that it is these." if allowed else ""),
+        "'flask om csp lint' shows each one and what to write. Or allow all handlers of a page: "
+        "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}), or the same in OM_CSP_PATHS.",
+    )
+
+
+def _allows_handlers(policy: Policy) -> bool:
+    sources = find_sources(policy, "script-src-attr")
+    return sources is None or allows_all_inline("script-src-attr", sources)
+
+
+def _shorten_path(file: str) -> str:
+    return "/".join(Path(file).parts[-3:])
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """The same parts, stopped for the same reason, on one page or several."""
+
+    reason: str
+    way_out: str
+    names: tuple[str, str]
+    parts: list[PagePart]
+    paths: dict[str, None] = field(default_factory=dict)
+
+    def describe(self, level: Literal["fail", "warn"]) -> Finding:
+        paths = list(self.paths)
+        patterns = sorted({f"{one}*" if one.endswith("/") and one != "/" else one for one in paths})
+        written = ", ".join(repr(one) for one in patterns[:8])
+        number = len(self.parts)
+        one_of = f"{number} {self.names[number != 1]}"
+        shown = ", ".join(f"line {one.line} {one.shown}" for one in self.parts[:_SHOWN])
+        more = number - _SHOWN
+        return Finding(
+            level,
+            _name_pages(paths),
+            f"Mode enforce stops {one_of}{self.reason}: {shown}"
+            f"{f', and {more} more' if more > 0 else ''}.",
+            self.way_out.replace(_PATHS, f"[{written}{', …' if patterns[8:] else ''}]"),
+        )
+
+
+def _name_pages(paths: Sequence[str]) -> str:
+    more = len(paths) - 4
+    return f"GET {', '.join(paths[:4])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _runs_injected(policies: Iterable[Policy]) -> bool:
+    """Return whether every policy lets a script run that somebody put into the page."""
+    return all(
+        sources is None or allows_all_inline("script-src-elem", sources)
+        for sources in (find_sources(policy, "script-src-elem") for policy in policies)
+    )
+
+
+def _explain(part: PagePart, page: AuditedPage) -> tuple[str, str, tuple[str, str]]:
+    """Return the reason, the way out, and the name of a stopped part for one and for several."""
+    name = _NAMES.get((part.kind, part.directive), ("part", "parts"))
+    if part.tool == "Flask-DebugToolbar":
+        return (
+            " of Flask-DebugToolbar",
+            "It is for development: set DEBUG_TB_ENABLED = False, or there "
+            "OM_CSP_HTML_NONCES = 'trusted'.",
+            name,
+        )
+    reason, way_out = (
+        _explain_attribute(part) if part.kind in ("attribute", "script-url", "code")
+        else _explain_tag(part, page) if _takes_nonce(part)
+        else ("", _allow(part.directive, _name_source(part, page)))
+    )  # fmt: skip
+    return reason, way_out, name
+
+
+def _explain_attribute(part: PagePart) -> tuple[str, str]:
+    if part.guards:
+        return (
+            " that decide whether something happens, so that it happens unasked",
+            "Ask in a script, as 'flask om csp lint' shows. Or allow all handlers of the page: "
+            "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}).",
+        )
+    if part.directive == "script-src-attr":
+        return (
+            "",
+            "Use addEventListener in a script, as 'flask om csp lint' shows. Or allow all handlers "
+            "of the page: @om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}).",
+        )
+    if part.directive == "style-src-attr":
+        return "", "Use a class. " + _allow("style-src-attr", "'unsafe-inline'")
+    if part.kind == "script-url":
+        return "", "Use a <button> and addEventListener in a script."
+    if part.tool:
+        return f" by {part.tool}", f"{_BUILDS[part.tool]}. {_ALLOW_CODE}"
+    return "", f"Give a function instead of text. {_ALLOW_CODE}"
+
+
+def _takes_nonce(part: PagePart) -> bool:
+    return part.directive in ("script-src-elem", "style-src-elem") and not part.shown.startswith(
+        "@"
+    )
+
+
+def _explain_tag(part: PagePart, page: AuditedPage) -> tuple[str, str]:
+    host = _name_source(part, page) if part.kind == "load" else ""
+    by_host = ""
+    if host and host != "'self'":
+        by_host = " " + _allow(part.directive.removesuffix("-elem"), host)
+    if _OUR_NONCE.fullmatch(part.nonce):
+        return (
+            " with the nonce of another response, as a cache of pages or fragments keeps it",
+            f"If the cached HTML has no markup of users: OM_CSP_HTML_NONCES = {_PATHS}. Or cache "
+            "the data with om.cache.query, or the page with @om.cached.",
+        )
+    if part.nonce:
+        return (
+            " with a nonce that is not the response's",
+            'Take the attribute out, or write nonce="{{ csp_nonce() }}".' + by_host,
+        )
+    if not page.from_template:
+        return (
+            " without a nonce, on a page that no template made",
+            f"If the page has no markup of users: OM_CSP_HTML_NONCES = {_PATHS}.{by_host}",
+        )
+    return (
+        " without a nonce, which no template wrote",
+        "If the value that brings it has no markup of users, write {{ value|om_trusted }}, or set "
+        f"OM_CSP_HTML_NONCES = {_PATHS}.{by_host}",
+    )
+
+
+def _name_source(part: PagePart, page: AuditedPage) -> str:
+    url, own = urlsplit(part.url), urlsplit(page.url)
+    if (url.scheme, url.netloc) == (own.scheme, own.netloc):
+        return "'self'"
+    return f"{url.scheme}://{url.netloc}" if url.netloc else f"{url.scheme}:"
+
+
+def _allow(directive: str, source: str) -> str:
+    change = f'{{{directive!r}: ["{source}"]}}'
+    return f"Or allow it: @om.csp(update={change})."
+
+
+_ALLOW_CODE = _allow("script-src", "'unsafe-eval'")

@@ -1,0 +1,233 @@
+"""What ``flask om doctor`` finds on the pages of an app."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask, redirect, render_template_string, request, session
+from flask.cli import FlaskGroup
+from markupsafe import Markup
+
+from om_plugins import OpenManager
+from om_plugins.cli import pages
+
+SCRIPT = "<!doctype html><script>start()</script>"
+
+
+def make_app(**config: Any) -> tuple[Flask, list[str]]:
+    app = Flask("site")
+    app.config.update(TESTING=True, SECRET_KEY="k" * 32, OM_PLUGINS=(), OM_CSP_MODE="enforce")
+    app.config.update(config)
+    opened: list[str] = []
+
+    @app.before_request
+    def note() -> None:
+        opened.append(request.full_path.rstrip("?"))
+
+    return app, opened
+
+
+def run(app: Flask, *words: str) -> Result:
+    group = FlaskGroup(create_app=lambda: app)
+    return CliRunner().invoke(group, ["om", "doctor", *words], catch_exceptions=False)
+
+
+def found(app: Flask, *words: str) -> list[dict[str, str]]:
+    """Findings about pages, the summary included."""
+    result = json.loads(run(app, "--json", *words).output)
+    return [one for one in result if one["subject"].startswith(("GET ", "pages"))]
+
+
+def summary(app: Flask, *words: str) -> str:
+    (one,) = [one for one in found(app, *words) if one["subject"] == "pages"]
+    assert one["level"] == "ok"
+    return one["message"]
+
+
+def test_each_page_of_python_and_of_a_template_is_looked_at() -> None:
+    app, opened = make_app()
+    app.add_url_rule("/python", "python", lambda: SCRIPT)
+    app.add_url_rule("/template", "template", lambda: render_template_string(SCRIPT))
+    app.add_url_rule(
+        "/value", "value", lambda: render_template_string("{{ html }}", html=Markup(SCRIPT))
+    )
+    OpenManager(app)
+    result = run(app)
+    assert result.exit_code == 1
+    assert "fail  GET /python: Mode enforce stops 1 script without a nonce, on a page" in (
+        result.output
+    )
+    assert "OM_CSP_HTML_NONCES = ['/python']" in result.output
+    assert "fail  GET /value: Mode enforce stops 1 script" in result.output
+    assert "{{ value|om_trusted }}" in result.output
+    assert "/template" not in result.output
+    assert opened.count("/template") == 2
+
+
+def test_what_was_said_mends_the_page() -> None:
+    app, _ = make_app(OM_CSP_HTML_NONCES=["/python"])
+    app.add_url_rule("/python", "python", lambda: SCRIPT)
+    app.add_url_rule(
+        "/value",
+        "value",
+        lambda: render_template_string("{{ html|om_trusted }}", html=Markup(SCRIPT)),
+    )
+    OpenManager(app)
+    assert [one["subject"] for one in found(app)] == ["pages"]
+
+
+@pytest.mark.parametrize(("mode", "code"), [("adopt", 0), ("learn", 0), ("enforce", 1)])
+def test_before_enforce_it_is_a_warning(mode: str, code: int) -> None:
+    app, _ = make_app(OM_CSP_MODE=mode)
+    app.add_url_rule("/", "index", lambda: SCRIPT)
+    OpenManager(app)
+    result = run(app)
+    assert "GET /: Mode enforce stops 1 script" in result.output
+    assert result.exit_code == code
+
+
+def test_what_a_cache_keeps_of_the_first_response_is_seen_in_the_second() -> None:
+    app, _ = make_app()
+    kept: list[str] = []
+
+    @app.get("/")
+    def index() -> str:
+        if not kept:
+            kept.append(render_template_string("<script>start()</script>"))
+        return render_template_string("{{ part }}", part=Markup(kept[0]))
+
+    OpenManager(app)
+    (trouble, _) = found(app)
+    assert "1 script with the nonce of another response" in trouble["message"]
+
+
+def test_the_policy_of_each_response_counts() -> None:
+    app, _ = make_app(OM_CSP_PATHS={"/path": {"exempt": True}})
+    om = OpenManager(app)
+    own = {"Content-Security-Policy": "script-src 'self' 'unsafe-inline'"}
+    app.add_url_rule("/own", "own", lambda: (SCRIPT, own))
+    app.add_url_rule("/path", "path", lambda: SCRIPT)
+    changed = om.csp(update={"script-src": ["'unsafe-inline'"]})
+    app.add_url_rule("/view", "view", changed(lambda: SCRIPT))
+    (weak, _) = found(app)
+    assert (weak["level"], weak["subject"]) == ("warn", "GET /own, /view")
+
+
+def test_nothing_that_may_change_something_is_opened() -> None:
+    app, opened = make_app(OM_CSP_DOCTOR_EXCEPT=["/export/*"])
+    changing = ("/logout", "/auth/sign-out", "/items/delete-all", "/admin/clearCache", "/run", "/x")
+    harmless = ("/blog", "/stories", "/runners", "/outlog", "/export")
+    for path in (*changing, *harmless, "/export/all", "/item/<int:number>"):
+        endpoint = "reset_everything" if path == "/x" else path.strip("/").replace("/", "_") + "_"
+        app.add_url_rule(path, endpoint, lambda **values: "x")
+    app.add_url_rule("/save", "save", lambda: "x", methods=["POST"])
+    app.add_url_rule("/page", "page", lambda number: f"{number}", defaults={"number": 1})
+    OpenManager(app)
+    said = summary(app)
+    assert set(opened) == {*harmless, "/page"}
+    for path in changing:
+        assert f"{path} (its name says that it may change something)" in said
+    assert "/export/all (OM_CSP_DOCTOR_EXCEPT names it)" in said
+
+
+def test_what_gives_no_page_is_named_with_the_reason() -> None:
+    app, _ = make_app(PROPAGATE_EXCEPTIONS=False)
+    app.add_url_rule("/private", "private", lambda: redirect("/login?next=/private"))
+    app.add_url_rule("/broken", "broken", lambda: str(1 / 0))
+    app.add_url_rule("/data", "data", lambda: {"a": 1})
+    OpenManager(app)
+    said = summary(app)
+    assert said.startswith("Looked at 0 pages")
+    assert "/private (302 FOUND, to /login?next=/private)" in said
+    assert "/broken (500 INTERNAL SERVER ERROR)" in said
+    assert "/data" not in said
+
+
+def test_an_exception_that_leaves_the_app_ends_nothing() -> None:
+    app, _ = make_app()
+    app.add_url_rule("/broken", "broken", lambda: str(1 / 0))
+    app.add_url_rule("/whole", "whole", lambda: SCRIPT)
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert trouble["subject"] == "GET /whole"
+    assert "/broken (ZeroDivisionError" in said["message"]
+
+
+def test_a_page_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_ONE_S", 0.2)
+    app, _ = make_app()
+
+    @app.get("/endless")
+    def endless() -> tuple[Iterator[str], dict[str, str]]:
+        def stream() -> Iterator[str]:
+            while True:
+                yield "x"
+                time.sleep(0.01)
+
+        return stream(), {"Content-Type": "text/html"}
+
+    app.add_url_rule("/slow", "slow", lambda: time.sleep(60))
+    OpenManager(app)
+    said = summary(app)
+    assert "/endless (it takes more than" in said
+    assert "/slow (it takes more than" in said
+
+
+def test_the_number_of_pages_has_a_bound_and_can_be_none() -> None:
+    app, opened = make_app()
+    for number in range(5):
+        app.add_url_rule(f"/{number}", f"view{number}", lambda: "<p>")
+    OpenManager(app)
+    assert "/2 (2 others came first)" in summary(app, "--pages", "2")
+    assert set(opened) == {"/0", "/1"}
+    opened.clear()
+    assert found(app, "--pages", "0") == []
+    assert opened == []
+
+
+def test_further_addresses_are_opened_with_cookies_and_headers() -> None:
+    app, opened = make_app()
+
+    @app.get("/search")
+    def search() -> str:
+        return SCRIPT if request.cookies.get("a") == "1" and request.headers["X"] == "y" else "<p>"
+
+    @app.get("/item/<int:number>")
+    def item(number: int) -> str:
+        return "<p onclick='go()'>"
+
+    OpenManager(app)
+    words = ("--url", "/search?q=1", "--url", "/item/3", "--cookie", "a=1", "--header", "X: y")
+    subjects = [one["subject"] for one in found(app, *words, "--pages", "0")]
+    assert subjects == ["GET /search?q=1", "GET /item/3", "pages"]
+    assert "/search?q=1" in opened
+    result = run(app, "--url", "search")
+    assert (result.exit_code, "'search' is no path" in result.output) == (2, True)
+
+
+def test_no_session_is_sent_and_the_app_answers_by_its_own_name() -> None:
+    app, _ = make_app(SERVER_NAME="site.example", OM_FORCE_HTTPS=True)
+    seen: list[object] = []
+
+    @app.get("/")
+    def index() -> str:
+        seen.append((dict(session), request.url))
+        return "<p>"
+
+    OpenManager(app)
+    assert summary(app).startswith("Looked at 1 page of")
+    assert seen == [({}, "https://site.example/")] * 2
+
+
+@pytest.mark.parametrize("config", [{"OM_CSP_MODE": "off"}, {"OM_ENABLED": False}])
+def test_where_no_policy_is_sent_no_page_is_opened(config: dict[str, Any]) -> None:
+    app, opened = make_app(**config)
+    app.add_url_rule("/", "index", lambda: SCRIPT)
+    OpenManager(app)
+    assert found(app) == []
+    assert opened == []

@@ -1,0 +1,132 @@
+import pytest
+from jinja2 import BaseLoader, DictLoader, Environment
+
+from om_plugins.csp.audit.findings import AuditedPage, examine_pages, examine_templates
+from om_plugins.csp.audit.matching import read_header
+from om_plugins.csp.override import Override
+from om_plugins.csp.presets import STRICT
+
+HEADER = (
+    "script-src 'nonce-N' 'strict-dynamic' https: 'unsafe-inline'; style-src 'self' 'nonce-N'; "
+    "style-src-attr 'unsafe-inline'; object-src 'none'; base-uri 'none'; img-src 'self'"
+)
+POLICY = dict(STRICT)
+
+
+def page(html, path="/a", *, header=HEADER, from_template=True):
+    return AuditedPage(path, f"http://localhost{path}", html, read_header([header]), from_template)
+
+
+def examine(*pages, enforced=True):
+    return list(examine_pages(pages, POLICY, enforced=enforced))
+
+
+@pytest.mark.parametrize(
+    ("html", "from_template", "said", "way_out"),
+    [
+        ("<script>a</script>", False, "1 script without a nonce, on a page that no template made",
+         "OM_CSP_HTML_NONCES = ['/a']"),
+        ("<script>a</script><script>b</script>", True, "2 scripts without a nonce, which no",
+         "{{ value|om_trusted }}"),
+        (f"<script nonce={'0a' * 16}>a</script>", True, "the nonce of another response",
+         "OM_CSP_HTML_NONCES = ['/a']"),
+        ("<script nonce=fixed>a</script>", True, "a nonce that is not the response's",
+         "{{ csp_nonce() }}"),
+        ("<style>p{}</style>", False, "1 style without a nonce", "OM_CSP_HTML_NONCES"),
+        ("<script src=https://cdn.example/a.js></script>", True, "1 script without",
+         "@om.csp(update={'script-src': [\"https://cdn.example\"]})"),
+        ("<link rel=stylesheet href=//cdn.example/a.css>", True, "1 style sheet without",
+         "@om.csp(update={'style-src': [\"http://cdn.example\"]})"),
+        ("<p onclick='go()'>", True, "1 event handler: ", "addEventListener"),
+        ("<button onclick='return confirm(1)'>", True, "so that it happens unasked", "Ask in a"),
+        ("<a href='javascript:go()'>", True, "1 javascript: address", "<button>"),
+        ("<object data=/a.svg></object>", True, "1 plug-in element",
+         "@om.csp(update={'object-src': [\"'self'\"]})"),
+        ("<base href=https://b.example/>", True, "1 <base>",
+         "@om.csp(update={'base-uri': [\"https://b.example\"]})"),
+        ("<img src=data:,a>", True, "1 image", "@om.csp(update={'img-src': [\"data:\"]})"),
+        ("<script nonce=N>eval('a')</script>", True, "1 piece of text that becomes code",
+         "'unsafe-eval'"),
+        ("<div x-data={}>", True, "becomes code by Alpine", "@alpinejs/csp"),
+        ("<script>DEBUG_TOOLBAR=1</script>", True, "of Flask-DebugToolbar", "DEBUG_TB_ENABLED"),
+    ],
+)  # fmt: skip
+def test_each_trouble_is_named_with_its_way_out(html, from_template, said, way_out):
+    (finding,) = examine(page(html, from_template=from_template))
+    assert (finding.level, finding.subject) == ("fail", "GET /a")
+    assert finding.message.startswith("Mode enforce stops ")
+    assert said in finding.message
+    assert way_out in finding.way_out
+    (before,) = examine(page(html, from_template=from_template), enforced=False)
+    assert before.level == "warn"
+
+
+def test_the_same_trouble_of_several_pages_is_one_finding():
+    html = "<script>a</script>"
+    pages = [page(html, path, from_template=False) for path in ("/", "/b", "/c/", "/b")]
+    (finding,) = examine(*pages)
+    assert finding.subject == "GET /, /b, /c/"
+    assert "OM_CSP_HTML_NONCES = ['/', '/b', '/c/*']" in finding.way_out
+    names = examine(*(page(html, f"/{n}", from_template=False) for n in range(20)))[0]
+    assert names.subject == "GET /0, /1, /2, /3 and 16 more"
+    assert "…]" in names.way_out
+
+
+def test_what_is_dangerous_comes_first_and_long_lists_are_cut():
+    scripts = "<script>a</script>" * 5
+    first, second = examine(page(f"{scripts}<form onsubmit='return check()'>"))
+    assert "onsubmit" in first.message
+    assert second.message.endswith("and 2 more.")
+
+
+def test_pages_that_lose_nothing_have_no_finding():
+    assert examine(page("<script nonce=N>go()</script><p style='a:b'>")) == []
+    assert examine(page("<script>go()</script>", header="")) == []
+
+
+def test_a_page_on_which_injected_scripts_run_is_a_warning():
+    weak = page("<p>", header="script-src 'self' 'unsafe-inline'")
+    (finding,) = examine(weak)
+    assert (finding.level, finding.subject) == ("warn", "GET /a")
+    assert "Injected scripts run here" in finding.message
+    assert list(examine_pages([weak], {"script-src": ("'unsafe-inline'",)}, enforced=True)) == []
+
+
+# --- templates ------------------------------------------------------------------------------------
+
+
+def templates(**sources):
+    return Environment(autoescape=True, loader=DictLoader(sources))
+
+
+DELETE = templates(
+    **{"a.html": "\n<button onclick='return confirm(1)'>", "b.html": "<p onclick=a>"}
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "enforced", "level"),
+    [
+        ([], True, "fail"),
+        ([], False, "warn"),
+        ([Override(update={"img-src": ["data:"]})], True, "fail"),
+        # whoever allows handlers somewhere may have meant these
+        ([Override(update={"script-src-attr": ["'unsafe-inline'"]})], True, "warn"),
+        ([Override(exempt=True)], True, "warn"),
+    ],
+)
+def test_handlers_in_templates_that_decide_are_found(changes, enforced, level):
+    (finding,) = examine_templates(DELETE, POLICY, changes, enforced=enforced)
+    assert finding.level == level
+    assert "1 event handler(s) that decide whether something happens" in finding.message
+    assert "a.html:2" in finding.message
+    assert "flask om csp lint" in finding.way_out
+
+
+def test_templates_without_such_handlers_have_no_finding():
+    assert list(examine_templates(templates(), POLICY, [], enforced=True)) == []
+    assert (
+        list(examine_templates(Environment(loader=BaseLoader()), POLICY, [], enforced=True)) == []
+    )
+    allowing = {**POLICY, "script-src-attr": ("'unsafe-inline'",)}
+    assert list(examine_templates(DELETE, allowing, [], enforced=True)) == []
