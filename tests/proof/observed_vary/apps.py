@@ -145,7 +145,7 @@ def build(case: Case) -> World:
     if case.fallback:
         app.config["OM_FALLBACK"] = {"/": {"answers": ["stale"], "copy_every": 0}}
     clock = FakeClock()
-    with patch("om_plugins.runtime.SystemClock", lambda: clock):
+    with patch("om_plugins.runtime.UnsleepingClock", lambda: clock):
         world = World(app, OpenManager(app), clock)
     blueprint = Blueprint("blueprint", __name__)
     for hook in case.hooks:

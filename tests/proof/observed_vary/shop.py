@@ -110,7 +110,7 @@ def build_shop(http_cache: Any = True, permanent: bool = False) -> Shop:
     Limiter(get_remote_address, app=app, default_limits=[f"{MOST_OF_AN_ADDRESS}/hour"],
             storage_uri="memory://")  # fmt: skip
     clock = FakeClock()
-    with patch("om_plugins.runtime.SystemClock", lambda: clock):
+    with patch("om_plugins.runtime.UnsleepingClock", lambda: clock):
         shop = Shop(app, OpenManager(app), clock)
     _add_views(shop)
     return shop
