@@ -194,6 +194,7 @@ def gunicorn(tmp_path):
                     f"served:{app}",
                 ],
                 cwd=tmp_path,
+                env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
                 start_new_session=True,
                 stdout=output,
                 stderr=subprocess.STDOUT,

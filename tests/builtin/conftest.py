@@ -92,7 +92,7 @@ class RawUpstream:
     def __init__(self, script: Callable[[socket.socket, int], None]) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._connections: list[socket.socket] = []
+        self.connections: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.over = threading.Event()
@@ -106,7 +106,7 @@ class RawUpstream:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            self.connections.append(connection)
             thread = threading.Thread(target=self._play, args=(connection, number))
             thread.start()
             self._threads.append(thread)
@@ -124,7 +124,7 @@ class RawUpstream:
         self.over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for connection in self._connections:
+        for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()

@@ -16,6 +16,7 @@ from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec, EngineTraits, Notification
+from tests.patience import HANG_S
 
 EVIL = "</script><script>alert(1)</script>"
 
@@ -125,4 +126,4 @@ def test_it_needs_no_flask():
         "app.runtime.close()\n"
         "sys.exit('flask' in sys.modules)\n"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=HANG_S).returncode == 0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S, PATIENCE_S
+
 SCRIPT = Path(__file__).with_name("upstream.py")
 
 
@@ -30,7 +32,7 @@ class Upstream:
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), str(self.port), *self._rates], stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline:
             try:
                 self.asked()
@@ -41,12 +43,12 @@ class Upstream:
 
     def asked(self):
         """How many calls have come since it started."""
-        with urllib.request.urlopen(self.url, timeout=5) as answer:
+        with urllib.request.urlopen(self.url, timeout=HANG_S) as answer:
             return json.load(answer)
 
     def kill(self):
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture

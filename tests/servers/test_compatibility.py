@@ -126,7 +126,7 @@ def test_workers_that_are_replaced_all_the_time_lose_no_request(gunicorn, tmp_pa
         assert set(pool.map(one, range(300))) == {200}
     assert len(pids) > 2
     assert "Traceback" not in (tmp_path / "server.log").read_text()
-    assert len(list((tmp_path / "instance" / "om").glob("hub.sqlite3"))) == 1
+    assert len(list(tmp_path.rglob("hub.sqlite3"))) == 1
 
 
 @pytest.fixture

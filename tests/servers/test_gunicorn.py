@@ -26,7 +26,7 @@ from om_plugins import OpenManager
 app = Flask(__name__, instance_path=str(Path(__file__).parent / "instance"))
 app.config.update(
     OM_CSP_MODE="enforce",
-    OM_ROUTES={"/ask": {"chain": "c", "rate": "20/min"}, "/pid": {"chain": "c", "rate": None}},
+    OM_ROUTES={"/ask": {"chain": "c", "rate": (20, 86_400)}, "/pid": {"chain": "c", "rate": None}},
 )
 om = OpenManager(app)
 
@@ -61,7 +61,7 @@ def test_the_rate_of_a_client_counts_over_all_workers(gunicorn, tmp_path, preloa
     assert counts == {200: 20, 429: 10}
     refused = next(headers for status, _, headers in answers if status == 429)
     assert int(refused["Retry-After"]) > 0
-    hub = tmp_path / "instance" / "om" / "hub.sqlite3"
+    (hub,) = tmp_path.rglob("hub.sqlite3")
     assert hub.stat().st_mode & 0o777 == 0o600
 
 

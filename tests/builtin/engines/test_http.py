@@ -34,7 +34,7 @@ from om_plugins.testing import EngineContract
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Call, EngineSpec
 from tests.conftest import lacking
-from tests.patience import HANG_S, PATIENCE_S, cut_off
+from tests.patience import HANG_S, PATIENCE_S, cut_off, wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -295,9 +295,10 @@ def test_connection_that_was_closed_while_idle_is_not_used(raw_upstream, engine_
         request_of(connection)
         connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
 
-    engine = engine_for(raw_upstream(script).url)
+    server = raw_upstream(script)
+    engine = engine_for(server.url)
     engine.call(in_seconds(HANG_S, {}))
-    time.sleep(0.05)
+    wait_until(lambda: server.connections[0].fileno() == -1)
     assert engine.call(in_seconds(HANG_S, {})).payload == {}
 
 

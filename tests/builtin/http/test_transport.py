@@ -226,13 +226,16 @@ def test_bytes_that_come_while_a_connection_is_idle_end_it(raw_upstream, transpo
     def script(connection, number):
         while read_request(connection):
             connection.sendall(answer(b"Content-Length: 2\r\n", b"ok"))
-            time.sleep(0.05)
+            assert idle.acquire(timeout=PATIENCE_S)
             connection.sendall(answer(b"Content-Length: 6\r\n", b"forged"))
+            forged.release()
 
+    idle, forged = threading.Semaphore(0), threading.Semaphore(0)
     transport = transport_for(raw_upstream(script).url)
     for _ in range(2):
         assert ask(transport).read(100) == b"ok"
-        time.sleep(0.1)
+        idle.release()
+        assert forged.acquire(timeout=PATIENCE_S)
 
 
 def test_no_more_connections_are_kept_than_the_pool_holds(raw_upstream, transport_for):
@@ -263,15 +266,18 @@ def test_an_answer_that_comes_before_the_body_is_sent_is_read(raw_upstream, tran
         connection.recv(100)
         connection.sendall(answer(b"Content-Length: 5\r\n", b"large", status=b"413 Large"))
         connection.shutdown(socket.SHUT_RDWR)
-        time.sleep(0.1)
+        answered.set()
+        server.over.wait(HANG_S)
 
     def body():
         yield b"x" * 100
-        time.sleep(0.2)
+        assert answered.wait(PATIENCE_S)
         for _ in range(100):
             yield b"x" * 100_000
 
-    exchange = ask(transport_for(raw_upstream(script).url), "POST", body=body())
+    answered = threading.Event()
+    server = raw_upstream(script)
+    exchange = ask(transport_for(server.url), "POST", body=body())
     assert (exchange.status, exchange.read(100)) == (413, b"large")
 
 

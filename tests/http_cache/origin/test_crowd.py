@@ -44,7 +44,7 @@ class Crowd:
         assert self.inside.wait(PATIENCE_S)
         for thread in threads[1:]:
             thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             waiting = sum(t.is_alive() for t in threads[1:])
             if self.settled(waiting):

@@ -90,7 +90,7 @@ def run(suite: Path, only: list[str] | None = None) -> list[Ended]:
                 check=True,
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=1200,
             )
     finally:
         for process in processes:
@@ -120,7 +120,7 @@ def free_port() -> int:
 
 def wait_for(port: int, host: str) -> None:
     """Until something answers there."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             urllib.request.urlopen(f"http://{host}:{port}/", timeout=5).close()
