@@ -6,7 +6,6 @@ It is inactive until it has a URL:
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -14,9 +13,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from ..errors import ConfigError, EngineError, MissingExtra
+from ..errors import ConfigError, EngineError
 from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
+from ..settings.extras import check_installed
 from ..types import Call, Notification, PluginInfo
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class WebhookConfig:
 
     Raises:
         ConfigError: the URL is not an HTTP URL.
+        MissingExtra: there is a URL, and h11 is not installed.
     """
 
     url: str = ""
@@ -57,6 +58,7 @@ class WebhookConfig:
                 raise ConfigError(
                     "url", "…", "must be an address such as 'https://hooks.example/in'"
                 )
+            check_installed("url", "…", "http")
 
 
 class WebhookNotifier:
@@ -64,16 +66,11 @@ class WebhookNotifier:
 
     Args:
         config: the URL and what to send.
-
-    Raises:
-        MissingExtra: h11 is not installed.
     """
 
     name = "webhook"
 
     def __init__(self, config: WebhookConfig) -> None:
-        if importlib.util.find_spec("h11") is None:
-            raise MissingExtra('OM_PLUGIN_CONFIG["notifier-webhook"]', "url", "http") from None
         self._config = config
         self._transport: Transport | None = None
 

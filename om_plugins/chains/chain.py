@@ -23,7 +23,8 @@ from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock, Engine
-from ..settings.arguments import amount, check_value, explain_arguments
+from ..settings.arguments import amount, check_value
+from ..settings.callbacks import explain_arguments
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
 from .engine_state import EngineState, check_chaos

@@ -202,7 +202,9 @@ class ConsoleAuth:
         """
         session = self._sessions.find(environ)
         if self._callback is not None:
-            answer = ask_auth(environ, body, self._callback, self._host_context)
+            answer = ask_auth(
+                environ, body, self._callback, self._host_context, key="OM_CONSOLE_AUTH"
+            )
             return answer if isinstance(answer, Response) else Access(session, "callback")
         if self.uses_token:
             said = environ.get("HTTP_AUTHORIZATION", "")

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -212,7 +211,14 @@ class EngineRoutes:
         body = read_request_body(environ, options.max_body) if method == "POST" else b""
         client = ClientInputs(self._inputs, self._observe_context)
         observe = None if key is None else client.observe
-        identity = ask_auth(environ, body, options.auth, self._host_context, observe)
+        identity = ask_auth(
+            environ,
+            body,
+            options.auth,
+            self._host_context,
+            observe,
+            key=f"OM_ROUTES[{route.path!r}].auth",
+        )
         if isinstance(identity, Response):
             return identity
         payload = parse_json(environ, body) if method == "POST" else parse_query(environ)
@@ -280,8 +286,6 @@ def _check(path: str, options: RouteOptions) -> None:
         )
     if not options.chain:
         raise ConfigError(f"{where}.chain", "", "must name a chain")
-    if inspect.iscoroutinefunction(options.auth):
-        raise TypeError(f"{where}.auth is an async function; it must be a plain one")
 
 
 def _get_timeout(chain: Chain) -> float:

@@ -73,7 +73,13 @@ class PassthroughRoute:
             if self.limit is not None:
                 headers = self.limit.count(environ)
             # The callback gets no body: that may be large, and is passed on as a stream.
-            answer = ask_auth(environ, b"", self.options.auth, self.host_context)
+            answer = ask_auth(
+                environ,
+                b"",
+                self.options.auth,
+                self.host_context,
+                key=f"OM_ROUTES[{self.path!r}].auth",
+            )
             if isinstance(answer, Response):
                 return answer(environ, start_response)
             chain = self.chain(self.options.chain)

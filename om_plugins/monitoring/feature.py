@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from ..plugins.feature import Feature
-from ..plugins.kit import Card, Finding, Metric
-from ..settings.extras import install_command, is_installed
+from ..plugins.kit import Card, Metric
+from ..settings.extras import check_installed
 from ..settings.kinds import BOOL, number, table
 from ..settings.table import Table, key
 
@@ -79,6 +79,8 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
         from .layer import own_route
         from .monitoring import Monitoring
 
+        if keys.metrics:
+            check_installed("OM_METRICS", True, "prometheus")
         chains, cache, pages = (kit.part_of(name) for name in ("chains", "cache", "http_cache"))
 
         def store_stats() -> StoreStats | None:
@@ -127,15 +129,6 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
 
     def metrics(self, kit: Kit, part: Monitoring) -> Iterable[Metric]:
         return part.read_metrics()
-
-    def findings(self, kit: Kit, part: Monitoring) -> Iterable[Finding]:
-        if part.exports_metrics and not is_installed("prometheus"):
-            yield Finding(
-                "fail",
-                "OM_METRICS",
-                "Its package is not installed.",
-                install_command("prometheus"),
-            )
 
     def start(self, kit: Kit, part: Monitoring) -> None:
         if _keys(kit).monitoring:

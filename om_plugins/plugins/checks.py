@@ -14,6 +14,7 @@ from typing import Any
 from .. import hookspecs
 from ..errors import suggest
 from ..protocols import Engine
+from ..settings.callbacks import explain_callback
 from ..types import EngineSpec
 
 HOOKS: dict[str, tuple[str, ...]] = {
@@ -128,6 +129,11 @@ def check_result(hook: str, result: Any) -> Any:
     if hook == "om_csp":
         if not isinstance(result, Mapping) and not callable(result):
             raise BadResult(f"returned {_name_type(result)}; return a dict or a function")
+        problem = explain_callback(result, 1) if callable(result) else ""
+        if problem:
+            raise BadResult(
+                f"returned a function that cannot be called: {problem}; it gets the WSGI environ"
+            )
         return result
     if hook in ("om_caches", "om_hubs"):
         if not isinstance(result, Mapping):
@@ -138,6 +144,13 @@ def check_result(hook: str, result: Any) -> Any:
             if not isinstance(scheme, str) or not callable(factory):
                 raise BadResult(
                     f"returned {scheme!r}: {_name_type(factory)}; a factory is a function"
+                )
+            arguments, given = _FACTORIES[hook]
+            problem = explain_callback(factory, arguments)
+            if problem:
+                raise BadResult(
+                    f"returned {scheme!r}: a factory that cannot be called: {problem}; it gets "
+                    f"{given}"
                 )
         return dict(result)
     wanted = _PARTS.get(hook)
@@ -159,7 +172,28 @@ def check_result(hook: str, result: Any) -> Any:
         missing = [name for name in wanted if not hasattr(part, name)]
         if missing:
             raise BadResult(f"returned {_name_type(part)}, which has no {' and no '.join(missing)}")
+        if hook != "om_engines":  # a chain checks its engines
+            problem = _explain_part(hook, part)
+            if problem:
+                raise BadResult(f"returned {_name_type(part)}, {problem}")
     return parts
+
+
+def _explain_part(hook: str, part: Any) -> str:
+    """Explain why nobody could use a part; "" when it can be used."""
+    method, arguments, given = _CALLED[hook]
+    problem = explain_callback(getattr(part, method), arguments)
+    if problem:
+        return f"whose {method} cannot be called: {problem}; it gets {given}"
+    if "name" in _PARTS[hook] and not (isinstance(part.name, str) and part.name):
+        return f"whose name is {part.name!r}: it must be a text that is not empty"
+    if "percent" in _PARTS[hook]:
+        percent = part.percent
+        if isinstance(percent, bool) or not isinstance(percent, int | float):
+            return f"whose percent is {percent!r}: it must be a number from 0 to 100"
+        if not 0 <= percent <= 100:
+            return f"whose percent is {percent!r}: it must be from 0 to 100"
+    return ""
 
 
 _PARTS = {
@@ -169,6 +203,18 @@ _PARTS = {
     "om_recovery_steps": ("name", "percent", "run"),
 }
 """The attributes that every part in a hook's list must have."""
+
+_CALLED = {
+    "om_monitors": ("record", 1, "the samples"),
+    "om_notifiers": ("send", 2, "the notification and the seconds that it may take"),
+    "om_recovery_steps": ("run", 2, "the subject and the seconds that it may take"),
+}
+"""The method of each kind of part, how many arguments it gets, and which."""
+
+_FACTORIES = {
+    "om_caches": (1, "the URL"),
+    "om_hubs": (2, "the URL and the clock"),
+}
 
 
 def _name_type(value: object) -> str:

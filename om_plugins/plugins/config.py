@@ -5,21 +5,30 @@ Errors name the key as the operator wrote it. They never repeat a value, which m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import decimal
 import inspect
 import re
+import types
 import typing
 import uuid
+from collections import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from ..errors import ConfigError, suggest
+from ..settings.kinds import BOOL, MAPPING, STRINGS
 from ..settings.table import Table
 
+_LISTS = {
+    list, tuple, set, frozenset, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable,
+    abc.Set, abc.MutableSet,
+}  # fmt: skip
+_DICTS = {dict, abc.Mapping, abc.MutableMapping}
 _NATIVE = (
     bytes, bytearray, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
     decimal.Decimal, uuid.UUID,
@@ -32,7 +41,8 @@ def make_config(
     """Make the plugin's config object from its settings.
 
     This checks values against the annotations of ``config_class`` and converts text to the
-    annotated type, such as ``"3"`` to an int. So a plain dataclass is enough.
+    annotated type, such as ``"3"`` to an int and ``"a,b"`` to a list. So a plain dataclass is
+    enough.
 
     Args:
         plugin: the plugin's name.
@@ -91,12 +101,49 @@ def _resolve_annotations(config_class: Callable[..., object]) -> dict[str, Any]:
 def _read(key: str, value: object, hint: Any) -> object:
     if hint is None:
         return value
+    if isinstance(value, str):
+        value = _read_text(key, value, hint)
     try:
         return msgspec.convert(value, hint, strict=False, builtin_types=_NATIVE)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{key}: {_lower_first(str(error))}") from None
+        raise ValueError(f"{key}: {_in_python(str(error))}") from None
     except TypeError:  # an annotation that msgspec has no check for
         return value
+
+
+def _read_text(key: str, text: str, hint: Any) -> object:
+    """Read text as the shipped settings do: lists with commas, dicts as JSON, yes and no."""
+    kinds = _kinds_of(hint)
+    if str in kinds:
+        return text
+    if kinds & _LISTS:
+        return STRINGS.read(text)
+    if kinds & _DICTS:
+        try:
+            return MAPPING.read(text)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    if bool in kinds:
+        with contextlib.suppress(ValueError):
+            return BOOL.read(text)
+    return text
+
+
+def _kinds_of(hint: Any) -> set[object]:
+    """Return the classes that an annotation allows, without what is inside of them."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _kinds_of(typing.get_args(hint)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*map(_kinds_of, typing.get_args(hint)))
+    return {origin or hint}
+
+
+def _in_python(message: str) -> str:
+    """Return a message of msgspec's in the words of Python, where it has those of JSON."""
+    for theirs, ours in (("array", "list"), ("object", "dict"), ("null", "None")):
+        message = re.sub(rf"\b{theirs}\b", ours, message)
+    return _lower_first(message)
 
 
 def _find_wrong_key(where: str, read: Mapping[str, object], message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -78,6 +79,8 @@ def ask_auth(
     auth: Callable[..., Any] | None,
     host_context: HostContext | None,
     observe: Callable[[object, Request], Request] | None = None,
+    *,
+    key: str = "auth",
 ) -> object:
     """Ask an ``auth`` callback, in the host's request context.
 
@@ -88,12 +91,13 @@ def ask_auth(
         host_context: opens the host's request context; ``None`` for a host without one.
         observe: gets what ``host_context`` gave and the request for the callback, and returns the
             request that the callback gets instead.
+        key: the setting that has the callback, for the log.
 
     Returns:
         What the callback returned; ``None`` without one. A response is to be sent instead.
 
     Raises:
-        Refusal: 401, the callback returned a false value or raised.
+        Refusal: 401, the callback returned a false value or something to await, or raised.
     """
     if auth is None:
         return None
@@ -110,11 +114,16 @@ def ask_auth(
             found = copy.get("werkzeug.request")
             request = found if isinstance(found, Request) else Request(copy)
             answer = auth(request if observe is None else observe(context, request))
+            if inspect.isawaitable(answer):  # it is true, whatever it would say
+                getattr(answer, "close", bool)()
+                raise TypeError("the callback returned something to await; return the answer")
     except HTTPException as stop:
         return Response.force_type(stop.get_response(copy), copy)
     except Exception as error:
         refusal = _build_401()
-        logger.error("an auth callback failed, %s", refusal.document["instance"], exc_info=error)
+        logger.error(
+            "%s: the callback failed, %s", key, refusal.document["instance"], exc_info=error
+        )
         raise refusal from None
     if not isinstance(answer, Response) and not answer:
         raise _build_401()

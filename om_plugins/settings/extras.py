@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
+from ..errors import MissingExtra
+
 EXTRAS = {
     "http": "h11",
     "redis": "redis",
@@ -22,6 +24,16 @@ def is_installed(extra: str) -> bool:
         return importlib.util.find_spec(EXTRAS[extra]) is not None
     except (ImportError, ValueError):
         return False
+
+
+def check_installed(key: str, value: object, extra: str) -> None:
+    """Refuse a setting whose optional package is not installed.
+
+    Raises:
+        MissingExtra: names the command that installs it.
+    """
+    if not is_installed(extra):
+        raise MissingExtra(key, value, extra)
 
 
 def install_command(*extras: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import ConfigError, suggest
+from .callbacks import explain_callback
 from .table import Check, Table
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
@@ -342,8 +343,9 @@ def _rate(value: Any) -> tuple[int, int] | None:
 
 
 def _callback(value: Any) -> Callable[..., Any]:
-    if not callable(value):
-        raise ValueError
+    problem = explain_callback(value, 1)
+    if problem:
+        raise ValueError(problem)
     return value  # type: ignore[no-any-return]
 
 

@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from .fakes import FakeClock as FakeClock
     from .hub import HubContract as HubContract
     from .hub import ProcessHubContract as ProcessHubContract
+    from .monitor import MonitorContract as MonitorContract
     from .notifier import NotifierContract as NotifierContract
     from .plugin import PluginContract as PluginContract
+    from .recovery_step import RecoveryStepContract as RecoveryStepContract
 
 # pytest rewrites the assertions of these modules, so that a failing test shows the values.
-_CONTRACTS = frozenset({".cache_store", ".engine", ".hub", ".notifier", ".plugin"})
+_CONTRACTS = frozenset(
+    {".cache_store", ".engine", ".hub", ".monitor", ".notifier", ".plugin", ".recovery_step"}
+)
 
 _HOMES = {
     "CacheStoreContract": ".cache_store",
     "EngineContract": ".engine",
     "FakeClock": ".fakes",
     "HubContract": ".hub",
+    "MonitorContract": ".monitor",
     "NotifierContract": ".notifier",
     "PluginContract": ".plugin",
     "ProcessHubContract": ".hub",
+    "RecoveryStepContract": ".recovery_step",
     "make_config": "..plugins.config",
 }
 
