@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Self, Unpack
 
 from .errors import ConfigError
 from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
-from .plugins.feature_checks import nearest
 from .plugins.host import PluginHost
+from .plugins.names import nearest
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
 from .settings.signatures import SettingsKeywords

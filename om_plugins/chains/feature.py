@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, suggest
 from ..plugins.feature import Feature
-from ..plugins.feature_checks import nearest
 from ..plugins.kit import Card, Finding
+from ..plugins.names import check_names
 from ..settings.kinds import BOOL, number, single
 from ..settings.kinds import partial as partial_table
 from ..settings.table import Table, key
@@ -87,15 +87,35 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
     def card(self, kit: Kit, part: Chains) -> Card:
         return Card("Chains", data={"chains": sorted(part.by_name)})
 
+    def name_findings(self, kit: Kit, part: Chains) -> Iterable[Finding]:
+        keys = kit.settings.of(ChainKeys)
+        yield from check_names(
+            "OM_CHAINS[{!r}]",
+            keys.chains,
+            part.by_name,
+            "No engine belongs to this chain, so its options do nothing.",
+            "Add an engine, or take the options out.",
+        )
+        every = {one.name for chain in part.by_name.values() for one in chain.all_states}
+        own = {
+            f"OM_CHAINS[{name!r}].engines": (
+                options.get("engines", {}),
+                {one.name for one in part.by_name[name].all_states},
+            )
+            for name, options in keys.chains.items()
+            if name in part.by_name
+        }
+        places = {"OM_CHAIN_DEFAULTS.engines": (keys.chain_defaults.engines, every), **own}
+        for place, (names, known) in places.items():
+            yield from check_names(
+                place.replace("{", "{{").replace("}", "}}") + "[{!r}]",
+                names,
+                known,
+                "No engine of the chain has this name, so its options do nothing.",
+                f"Its engines are {', '.join(sorted(known))}." if known else "Add an engine.",
+            )
+
     def findings(self, kit: Kit, part: Chains) -> Iterable[Finding]:
-        for name in kit.settings.of(ChainKeys).chains:
-            if name not in part.by_name:
-                yield Finding(
-                    "warn",
-                    f"OM_CHAINS[{name!r}]",
-                    "No engine belongs to this chain, so its options do nothing.",
-                    nearest(name, part.by_name) or "Add an engine, or take the options out.",
-                )
         for name, chain in part.by_name.items():
             if len(chain.engines) == 1:
                 yield Finding(

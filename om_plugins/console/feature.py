@@ -65,6 +65,18 @@ class ConsoleFeature(Feature["ConsoleKeys", ConsoleKeys]):
 
         return [engines_command]
 
+    def name_findings(self, kit: Kit, part: ConsoleKeys) -> Iterable[Finding]:
+        prefix = kit.keys.prefix
+        for rule in kit.host.rules() if kit.host.rules is not None else ():
+            if rule == prefix or rule.startswith(f"{prefix}/"):
+                yield Finding(
+                    "warn",
+                    f"OM_PREFIX {prefix!r}",
+                    f"The app has a view of its own at {rule!r}, which is never called: the pages "
+                    "of om_plugins are there.",
+                    "Set OM_PREFIX to another path.",
+                )
+
     def findings(self, kit: Kit, part: ConsoleKeys) -> Iterable[Finding]:
         return _check_access(part.console_auth)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ..errors import ConfigError
 from ..plugins.feature import Feature
 from ..plugins.kit import Card, Finding
+from ..plugins.names import check_paths
 from ..settings.kinds import (
     BOOL,
     CSP,
@@ -155,6 +156,10 @@ class CspFeature(Feature["CspPart", CspKeys]):
         if part.card is None or not 0 <= now - part.card_made_at < CARD_S:
             part.card, part.card_made_at = _violations(kit), now
         return part.card
+
+    def name_findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
+        paths = kit.settings.of(CspKeys).csp_paths
+        yield from check_paths("OM_CSP_PATHS[{!r}]", paths, kit.host.rules and kit.host.rules())
 
     def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         keys = kit.settings.of(CspKeys)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..plugins.feature import Feature
-from ..plugins.feature_checks import nearest
 from ..plugins.kit import Finding
+from ..plugins.names import check_paths, nearest
 from ..settings.kinds import table
 from ..settings.table import Table, key
 from .options import STALE, FallbackOptions
@@ -76,7 +76,8 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
 
         return {"/report": kit.part_of("notifications").report_form(thank_for_report)}
 
-    def findings(self, kit: Kit, part: Mapping[str, FallbackOptions]) -> Iterable[Finding]:
+    def name_findings(self, kit: Kit, part: Mapping[str, FallbackOptions]) -> Iterable[Finding]:
+        yield from check_paths("OM_FALLBACK[{!r}]", part, kit.host.rules and kit.host.rules())
         chains = kit.part_of("chains").by_name
         of_views: Sequence[FallbackOptions] = kit.host.declared.get(self.name, ())
         for subject, options in (

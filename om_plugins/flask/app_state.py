@@ -130,6 +130,7 @@ class AppEntry:
             work_context=app.app_context,
             environ=current_environ,
             route_of=functools.partial(_find_route, weakref.ref(app)),
+            rules=functools.partial(_list_rules, weakref.ref(app)),
             https_wish=read_https_wish(app),
             jinja_environment=lambda: app.jinja_env,
             declared=self._declared,
@@ -264,6 +265,11 @@ def _find_route(app: weakref.ref[Flask], host: str, path: str) -> str:
             continue
         return rule.rule
     return ""
+
+
+def _list_rules(app: weakref.ref[Flask]) -> list[str]:
+    living = app()
+    return [] if living is None else [rule.rule for rule in living.url_map.iter_rules()]
 
 
 def _set_cookie_flags(app: Flask) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError, EngineError
 from ..plugins.feature import Feature
-from ..plugins.feature_checks import nearest
 from ..plugins.kit import Finding
+from ..plugins.names import nearest
 from ..settings.kinds import table
 from ..settings.table import NoKeys, Table, key
 from .options import RouteOptions
@@ -70,6 +70,31 @@ class GatewayFeature(Feature["Mapping[str, RouteOptions]", GatewayKeys]):
             on_wrong_method=kit.part_of("recovery").wrong_methods.note,
         )
 
+    def name_findings(self, kit: Kit, part: Mapping[str, RouteOptions]) -> Iterable[Finding]:
+        chains = kit.part_of("chains").by_name
+        rules = kit.host.rules() if kit.host.rules is not None else ()
+        for path, route in part.items():
+            subject = f"OM_ROUTES[{path!r}]"
+            if route.chain not in chains:
+                yield Finding(
+                    "fail",
+                    subject,
+                    f"The chain {route.chain!r} has no engine, so every call ends in a 500.",
+                    nearest(route.chain, chains)
+                    or f"Add an engine to it: om.engine(…, chain={route.chain!r}).",
+                )
+            hidden = [
+                rule for rule in rules if rule == path or (route.raw and rule.startswith(path))
+            ]
+            for rule in hidden:
+                yield Finding(
+                    "warn",
+                    subject,
+                    f"The app has a view of its own at {rule!r}, which is never called: the "
+                    "engine route answers in its place, for all methods.",
+                    "Take the view out, or give the engine route another path.",
+                )
+
     def findings(self, kit: Kit, part: Mapping[str, RouteOptions]) -> Iterable[Finding]:
         chains = kit.part_of("chains").by_name
         for path, route in part.items():
@@ -87,14 +112,6 @@ def _route_findings(
     subject: str, route: RouteOptions, chains: Mapping[str, object]
 ) -> Iterable[Finding]:
     known = route.chain in chains
-    if not known:
-        yield Finding(
-            "fail",
-            subject,
-            f"The chain {route.chain!r} has no engine, so every call ends in a 500.",
-            nearest(route.chain, chains)
-            or f"Add an engine to it: om.engine(…, chain={route.chain!r}).",
-        )
     risks = []
     if route.auth is None:
         risks.append(

@@ -10,6 +10,7 @@ from ..cache.feature import cache_metrics, store_metrics
 from ..errors import ConfigError
 from ..plugins.feature import Feature
 from ..plugins.kit import Finding, Metric
+from ..plugins.names import check_paths
 from ..settings.kinds import BOOL, STRINGS, integer, number, single, table, text
 from ..settings.table import NoKeys, Table, key
 
@@ -191,6 +192,12 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     def metrics(self, kit: Kit, part: HttpCachePart) -> Iterable[Metric]:
         yield from cache_metrics("om_http_cache", part.cache.stats(), _LOOKUPS)
         yield from store_metrics(part.cache.store_stats())
+
+    def name_findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
+        paths = kit.settings.of(HttpCacheKeys).http_cache.routes
+        yield from check_paths(
+            "OM_HTTP_CACHE.routes[{!r}]", paths, kit.host.rules and kit.host.rules()
+        )
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         everything = kit.settings.of(HttpCacheKeys).http_cache.all

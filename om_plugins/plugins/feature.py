@@ -107,6 +107,14 @@ class Feature(Generic[Part, Keys]):
         """What the doctor should say; read only: open, ask and change nothing."""
         return ()
 
+    def name_findings(self, kit: Kit, part: Part) -> Iterable[Finding]:
+        """What the doctor should say of names in settings: of engines, chains and routes.
+
+        What they name may come after the settings were read. So the first request writes these
+        findings into the log as well, those that are not ``ok``.
+        """
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from ..errors import suggest
 from .kit import Card, Finding, Metric
 
 if TYPE_CHECKING:
@@ -33,11 +32,6 @@ MAX_TEXT = 300
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _LEVELS = ("ok", "warn", "fail")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``Did you mean …?`` with the known name that is nearest; "" when none is near."""
-    return suggest(name, known, "").replace("did", "Did", 1)
 
 
 def is_text(value: object) -> bool:

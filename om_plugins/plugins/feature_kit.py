@@ -20,10 +20,10 @@ from .feature_checks import (
     check_findings,
     check_layer,
     check_metrics,
-    nearest,
 )
 from .kit import Card, Finding, Kit, Metric
 from .loading import FAILURES, describe_error
+from .names import nearest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -123,6 +123,9 @@ class FeatureKit(Kit):
                 failures.append(error)
         if failures:
             raise failures[0]
+        for found in self._find("name_findings"):
+            if found.level != "ok":
+                logger.warning("%s: %s %s", found.subject, found.message, found.way_out)
 
     def close(self) -> None:
         """Close the features of this process; log what one raises, so that all are closed."""
@@ -277,6 +280,9 @@ class FeatureKit(Kit):
         return ""
 
     def findings(self) -> list[Finding]:
+        return [*self._find("findings"), *self._find("name_findings")]
+
+    def _find(self, method: str) -> list[Finding]:
         found: list[Finding] = []
         for feature, part in self.built():
             name = feature.name
@@ -285,15 +291,15 @@ class FeatureKit(Kit):
             def ask(
                 feature: Feature[Any, Any] = feature, part: Any = part, to: list[str] = problems
             ) -> list[Finding]:
-                return check_findings(_refuse_coroutine(feature.findings(self, part)), to)
+                return check_findings(_refuse_coroutine(getattr(feature, method)(self, part)), to)
 
-            worked, findings = self._guard(name, "findings", ask)
+            worked, findings = self._guard(name, method, ask)
             found += findings or ()
             if not worked:
                 found.append(_fail(name, "Its findings could not be read.", "See the log."))
             elif problems:
                 reason = f"returned a wrong value: {problems[0]}"
-                self._report(name, "findings", reason, None, running=True)
+                self._report(name, method, reason, None, running=True)
                 text = problems[0].encode("utf-8", "backslashreplace").decode()
                 found.append(_fail(name, f"A finding of its own is wrong: {text}.", "Repair it."))
         return found

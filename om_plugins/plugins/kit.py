@@ -113,6 +113,7 @@ class Host:
         work_context: opened around every background fetch: the host's application context.
         environ: the WSGI environ of the current request, ``None`` outside one.
         route_of: the host's url rule for a host name and a path; "" for none.
+        rules: the host's url rules; ``None`` for a host that cannot tell.
         https_wish: what the view of a request wants: HTTPS alone (``True``), plain HTTP as well
             (``False``), or nothing (``None``).
         jinja_environment: gives the Jinja environment of the host's templates; ``None`` for none.
@@ -142,6 +143,7 @@ class Host:
     work_context: Callable[[], AbstractContextManager[object]] = nullcontext
     environ: Callable[[], WSGIEnvironment | None] = lambda: None
     route_of: Callable[[str, str], str] | None = None
+    rules: Callable[[], Sequence[str]] | None = None
     https_wish: Callable[[WSGIEnvironment], bool | None] = lambda environ: None
     jinja_environment: Callable[[], Environment | None] = lambda: None
     declared: Mapping[str, Sequence[Any]] = field(default_factory=dict)

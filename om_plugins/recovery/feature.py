@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..plugins.feature import Feature
-from ..plugins.kit import Card
+from ..plugins.kit import Card, Finding
+from ..plugins.names import check_names
 from ..settings.kinds import NAMES
 from ..settings.table import Table, key
 
@@ -52,6 +54,23 @@ class RecoveryFeature(Feature["RecoveryPart", RecoveryKeys]):
             "recoveries": part.recovery.history()[-MAX_SHOWN:][::-1],
         }
         return Card("Errors and recoveries", data=data)
+
+    def name_findings(self, kit: Kit, part: RecoveryPart) -> Iterable[Finding]:
+        chains = kit.part_of("chains").by_name
+        rules = kit.host.rules() if kit.host.rules is not None else ()
+        routes = [*rules, *(kit.part_of("gateway") or ()), "<unmatched>"]
+        known = [*chains, *routes]
+        known += [f"chain:{name}" for name in chains] + [f"route:{rule}" for rule in routes]
+        names = kit.settings.of(RecoveryKeys).display_names
+        if kit.host.rules is None:  # of a host's routes nothing is known
+            names = {name: one for name, one in names.items() if "/" not in name}
+        yield from check_names(
+            "OM_DISPLAY_NAMES[{!r}]",
+            names,
+            known,
+            "Neither a chain nor a url rule has this name, so nobody reads it.",
+            "Name a chain, or a rule as the app declares it, such as '/report/<int:page>'.",
+        )
 
     def close(self, kit: Kit, part: RecoveryPart) -> None:
         part.recovery.close()

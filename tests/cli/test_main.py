@@ -31,7 +31,7 @@ from om_plugins import (
 )
 from om_plugins.cli.output import MASK
 from om_plugins.console.doctor import examine
-from om_plugins.errors import ConfigError
+from om_plugins.errors import ConfigError, MissingExtra
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.plugins.kit import Finding, Host, Kit
 from om_plugins.runtime import Runtime
@@ -525,8 +525,8 @@ def test_missing_extras_are_told_with_their_install(monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(EXTRAS, extra, "no_such_package")
     (one,) = about(make_kit(Settings(cache_url="memcached://h")), "OM_CACHE_URL")
     assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[memcached]'")
-    (one,) = about(make_kit(Settings(metrics=True)), "OM_METRICS")
-    assert (one.level, one.way_out) == ("fail", "pip install 'om-plugins[prometheus]'")
+    with pytest.raises(MissingExtra, match=r"pip install 'om-plugins\[prometheus\]'"):
+        make_kit(Settings(metrics=True)).part_of("monitoring")
 
 
 def test_a_common_name_on_a_server_that_others_may_use_is_a_warning() -> None:

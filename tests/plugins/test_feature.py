@@ -35,7 +35,7 @@ from om_plugins.console.dashboard import Dashboard
 from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.plugins.feature import check_feature
-from om_plugins.plugins.feature_checks import OWN_METRICS, nearest
+from om_plugins.plugins.feature_checks import OWN_METRICS
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.settings.kinds import integer
@@ -316,11 +316,6 @@ def test_a_feature_is_switched_off_by_its_name():
 def test_what_is_no_spec_is_the_plugins_failure():
     with pytest.raises(PluginError, match=r"no om_plugins\.FeatureSpec"):
         Runtime(host=Host(testing=True), plugins=[(Bringer(Plain()), "bringer")])
-
-
-def test_the_nearest_name_is_told_as_a_question():
-    assert nearest("chta", ["chat", "other"]) == "Did you mean 'chat'?"
-    assert nearest("xyz", ["chat"]) == ""
 
 
 # --- what a third party's feature returns wrong ---------------------------------------------------

@@ -1,8 +1,9 @@
 """The contracts: a sound part keeps them, a broken one is found out.
 
 Covers ``om_plugins.testing.cache_store``, ``om_plugins.testing.engine``,
-``om_plugins.testing.fakes``, ``om_plugins.testing.hub``, ``om_plugins.testing.notifier``,
-``om_plugins.testing.plugin`` and ``om_plugins.protocols``, which the contracts prove.
+``om_plugins.testing.fakes``, ``om_plugins.testing.hub``, ``om_plugins.testing.monitor``,
+``om_plugins.testing.notifier``, ``om_plugins.testing.plugin``,
+``om_plugins.testing.recovery_step`` and ``om_plugins.protocols``, which the contracts prove.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ import pytest
 
 import om_plugins.testing
 from om_plugins import Answer, Call, EngineTraits, Notification, hookimpl
-from om_plugins.testing import CacheStoreContract, EngineContract, NotifierContract, PluginContract
+from om_plugins.errors import EngineUnavailable
+from om_plugins.testing import (
+    CacheStoreContract,
+    EngineContract,
+    MonitorContract,
+    NotifierContract,
+    PluginContract,
+    RecoveryStepContract,
+)
 from tests.patience import PATIENCE_S
 
 # --- a third party's parts keep them --------------------------------------------------------------
@@ -259,3 +268,97 @@ def test_every_contract_is_exported() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Telepathy"):
         om_plugins.testing.Telepathy  # noqa: B018
+
+
+# --- monitors and steps of recovery ---------------------------------------------------------------
+
+
+class SoundMonitor:
+    def record(self, samples: Any) -> None:
+        for sample in samples:
+            assert sample.duration_s >= 0
+
+
+class TestSoundMonitor(MonitorContract):
+    @pytest.fixture
+    def monitor(self) -> Any:
+        return SoundMonitor()
+
+
+class SoundStep:
+    name = "look"
+    percent = 10
+
+    def run(self, subject: str, timeout: float) -> str:
+        if subject.startswith("route:"):
+            raise EngineUnavailable("the page", "offline")
+        return f"looked at {subject}"
+
+
+class TestSoundStep(RecoveryStepContract):
+    @pytest.fixture
+    def step(self) -> Any:
+        return SoundStep()
+
+
+WRONG_PARTS = """
+import pytest
+from om_plugins import EngineSpec, EngineTraits, PluginInfo, hookimpl
+from om_plugins.testing import MonitorContract, PluginContract, RecoveryStepContract
+
+class Step:
+    name = "x"; percent = 250
+    def run(self): return ""
+
+class Monitor:
+    def record(self): pass
+
+class Notifier:
+    name = "n"
+    def send(self, notification): pass
+
+class Store:
+    def __init__(self): pass
+
+class Engine:
+    name = "e"; traits = EngineTraits(idempotent=True)
+    def call(self): return None
+
+class Plugin:
+    @hookimpl
+    def om_plugin_info(self): return PluginInfo(summary="all wrong")
+    @hookimpl
+    def om_recovery_steps(self): return [Step()]
+    @hookimpl
+    def om_monitors(self): return [Monitor()]
+    @hookimpl
+    def om_notifiers(self): return [Notifier()]
+    @hookimpl
+    def om_caches(self): return {"bad": Store}
+    @hookimpl
+    def om_engines(self): return [EngineSpec(Engine(), chain="c")]
+
+class TestPlugin(PluginContract):
+    @pytest.fixture
+    def plugin(self): return Plugin()
+
+class TestMonitor(MonitorContract):
+    @pytest.fixture
+    def monitor(self): return Monitor()
+
+class TestStep(RecoveryStepContract):
+    @pytest.fixture
+    def step(self): return Step()
+"""
+
+
+def test_parts_that_nobody_could_call_are_found_out(tmp_path: Path) -> None:
+    (tmp_path / "test_wrong.py").write_text(WRONG_PARTS, "utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_wrong.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    for hook in ("om_recovery_steps", "om_monitors", "om_notifiers", "om_caches", "om_engines"):
+        assert f"FAILED test_wrong.py::TestPlugin::test_its_hooks_answer[{hook}]" in run.stdout
+    for contract in ("TestMonitor", "TestStep"):
+        assert f"FAILED test_wrong.py::{contract}::test_it_can_be_called" in run.stdout
