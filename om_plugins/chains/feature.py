@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,9 +75,7 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
         return Chains(kit, keys)
 
     def start(self, kit: Kit, part: Chains) -> None:
-        part.health_checks.start()
-        part.bus.start()
-        part.live.start()
+        part.start()
 
     def close(self, kit: Kit, part: Chains) -> None:
         part.health_checks.close()
@@ -148,6 +147,7 @@ class Chains:
         from .sharing import BreakerSharing, EngineBus
 
         self._kit = kit
+        self._started_in = self._reading_in = 0  # process ids
         self._breakers = BreakerRegistry()
         self.by_name: dict[str, EngineChain] = {}
         self.on_failure: Callable[..., None] | None = None
@@ -181,6 +181,22 @@ class Chains:
             clock=kit.clock,
             chains=lambda: self.by_name,
         )
+
+    def start(self) -> None:
+        """Start in this process, as far as there are engines; else with the first one.
+
+        Most applications have none, and news of other workers' engines are not for them.
+        """
+        self._started_in = os.getpid()
+        self.health_checks.start()
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        pid = os.getpid()
+        if self.by_name and self._started_in == pid and self._reading_in != pid:
+            self._reading_in = pid
+            self.bus.start()
+            self.live.start()
 
     def get(self, name: str) -> EngineChain:
         """The chain of that name.
@@ -221,6 +237,7 @@ class Chains:
             )
             found.add(spec)
             self.by_name[spec.chain] = found
+            self._start_reading()
         else:
             found.add(spec)
 

@@ -17,6 +17,7 @@ import uuid
 from collections import abc
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -64,7 +65,7 @@ def make_config(
         if values:
             raise ValueError(f"{where}: this plugin has no settings; take it out")
         return None
-    parameters = inspect.signature(config_class).parameters
+    parameters = _read_parameters(config_class)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = [
         p.name for p in parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -83,6 +84,19 @@ def make_config(
         raise ValueError(f"{where}[{error.key!r}]: {error.reason}") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{_find_wrong_key(where, read, str(error))}: {error}") from error
+
+
+_parameters: WeakKeyDictionary[type, Mapping[str, inspect.Parameter]] = WeakKeyDictionary()
+"""The parameters of classes, which take longer to read than all else."""
+
+
+def _read_parameters(config_class: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    if not isinstance(config_class, type):
+        return inspect.signature(config_class).parameters
+    found = _parameters.get(config_class)
+    if found is None:
+        found = _parameters[config_class] = inspect.signature(config_class).parameters
+    return found
 
 
 def _resolve_annotations(config_class: Callable[..., object]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from om_plugins import OpenManager, Settings
+from om_plugins import OpenManager, Settings, StaticEngine
 from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.chains.chain import EngineChain
@@ -19,6 +19,8 @@ from om_plugins.chains.live_settings import LiveSettings
 from om_plugins.chains.options import ChainPolicy
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ChainExhausted, ConfigError, Transient
+from om_plugins.plugins.kit import Host
+from om_plugins.runtime import Runtime
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import EngineSpec
 from om_plugins.workers.scheduler import BackgroundScheduler
@@ -447,3 +449,44 @@ def test_an_app_is_configured_in_one_line():
     assert om.chain("assistant").policy.timeout == 3
     om.runtime.part_of("chains").live.reset("assistant")
     assert om.chain("assistant").policy.timeout == 10
+
+
+NEWS = {"live settings", "engine-news"}
+
+
+def start_with(*names):
+    runtime = Runtime(Settings(hub_url="memory://"), host=Host(testing=True))
+    for name in names:
+        runtime.add_engine(EngineSpec(StaticEngine(name, {}), "c"))
+    runtime.start()
+    return runtime
+
+
+def test_an_application_without_engines_reads_no_news_of_them():
+    runtime = start_with()
+    assert not NEWS & runtime.scheduler._periodic.keys()
+    assert not runtime.scheduler.run_pending()
+    runtime.close()
+
+
+def test_the_first_engine_begins_to_read_news_and_the_next_ones_change_nothing():
+    runtime = start_with()
+    for name, chain in (("a", "c"), ("b", "c"), ("a", "other")):
+        runtime.add_engine(EngineSpec(StaticEngine(name, {}), chain))
+        assert runtime.scheduler._periodic.keys() >= NEWS
+    assert runtime.scheduler.run_pending() == 1
+    runtime.close()
+
+
+def test_an_application_with_engines_reads_news_from_its_start():
+    runtime = start_with("a", "b")
+    assert runtime.scheduler._periodic.keys() >= NEWS
+    runtime.start()
+    runtime.close()
+
+
+def test_an_engine_before_the_start_begins_nothing():
+    runtime = Runtime(Settings(hub_url="memory://"), host=Host(testing=True))
+    runtime.add_engine(EngineSpec(StaticEngine("a", {}), "c"))
+    assert not runtime.scheduler._periodic
+    runtime.close()
