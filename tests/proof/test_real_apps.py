@@ -1,7 +1,8 @@
 """Apps of real extensions in Chromium: ``OpenManager(app)`` changes nothing that anybody sees.
 
 Each app is visited without the line, then with it in ``adopt`` and in ``enforce``, written before
-and after the extension. Under ``enforce`` an app has the settings that ``flask om doctor`` names.
+and after the extension. Under ``enforce`` an app has the settings that ``flask om doctor`` names,
+and those that ``flask om csp suggest`` prints for what browsers reported in ``adopt``.
 """
 
 from __future__ import annotations
@@ -53,30 +54,39 @@ def first(request):
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("first", "sample"),
-    [(True, UNSAMPLED), (False, SAMPLED)],
-    ids=["line-first-unsampled", "line-last-sampled"],
-)
-def test_adopt_changes_nothing_that_a_visitor_sees(app, before, browser, first, sample):
-    visited = visit(app, Line("adopt", first, sample), browser)
-    assert visited.seen == before.seen
-    assert visited.answers == before.answers
-    assert visited.failures == []
-    assert [one for one in visited.violations if not one.startswith("report ")] == []
-    if sample is UNSAMPLED:
-        assert visited.violations == []
-        assert visited.console == before.console
-
-
-def test_enforce_lets_the_app_do_what_it_does(app, before, browser, first):
+@pytest.fixture(scope="module")
+def reported(app, browser):
+    """The visit in ``adopt``, with the settings that the doctor names, while all pages report."""
     if app.__name__.endswith(".admin"):
         pytest.skip("its settings are not there yet")
-    visited = visit(app, Line("enforce", first, app.ENFORCE), browser)
+    line = Line("adopt", first=False, settings={**app.SETTINGS, **SAMPLED})
+    return visit(app, line, browser, app.RISK)
+
+
+def test_adopt_changes_nothing_that_a_visitor_sees(app, before, browser):
+    visited = visit(app, Line("adopt", settings=UNSAMPLED), browser)
     assert visited.violations == []
-    assert visited.failures == []
-    assert visited.seen == before.seen
     assert visited.console == before.console
+    compare(visited, before)
+
+
+def test_nothing_changes_while_pages_ask_for_reports(app, before, reported):
+    assert [one for one in reported.violations if not one.startswith("report ")] == []
+    compare(reported, before)
+    assert bool(reported.violations) is (app.RISK != "none")
+
+
+def test_enforce_lets_the_app_do_what_it_does(app, before, reported, browser, first):
+    settings = {**app.SETTINGS, **reported.suggested}
+    visited = visit(app, Line("enforce", first, settings), browser)
+    assert visited.violations == []
+    assert visited.console == before.console
+    compare(visited, before)
+
+
+def compare(visited, before):
+    assert visited.seen == before.seen
+    assert visited.failures == []
     assert visited.answers == before.answers
 
 

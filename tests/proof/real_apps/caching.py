@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 PAGES = ("/fragments", "/fragments", "/whole", "/whole", "/unless")
 FILES = ()
-ENFORCE = {"OM_CSP_HTML_NONCES": ["/fragments", "/whole"]}
+SETTINGS = {"OM_CSP_HTML_NONCES": ["/fragments", "/whole"]}
+RISK = "none"
 
 FRAGMENTS = """<!doctype html><title>Fragments</title>
 {% cache 300, "head" %}<style>#menu { color: rgb(1, 2, 3) }</style>

@@ -28,7 +28,8 @@ FILES = (
     "/assets/none.js",
     "/more/late.css",
 )
-ENFORCE = {}
+SETTINGS = {}
+RISK = "none"
 
 CONTENT = {
     "more/late.css": "#worker { color: rgb(7, 8, 9) }",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 PAGES = ("/login", "/private", "/")
 FILES = ()
-ENFORCE = {}
+SETTINGS = {}
+RISK = "none"
 
 LAYOUT = """<!doctype html><title>Members</title>
 <style>.wrong { color: rgb(200, 0, 0) }</style>

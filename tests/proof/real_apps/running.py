@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from om_plugins import OpenManager
+from om_plugins.csp.violations import groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,7 @@ class Visit:
     console: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     answers: set[tuple[str, str, int]] = field(default_factory=set)
+    suggested: dict[str, Any] = field(default_factory=dict)
 
     def add_answer(self, response: Any, url: str) -> None:
         """Note a response; whether pictures of style sheets come before the tab leaves varies."""
@@ -69,10 +72,14 @@ class Visit:
             self.answers.add((request.method, address, response.status))
 
 
-def visit(module: ModuleType, line: Line, browser: Any) -> Visit:
-    """Serve the app and do in a fresh browser profile what its module's ``visit`` does."""
+def visit(module: ModuleType, line: Line, browser: Any, risk: str = "") -> Visit:
+    """Serve the app and do in a fresh browser profile what its module's ``visit`` does.
+
+    With a risk, it takes down what ``flask om csp suggest`` prints then.
+    """
     done = Visit()
-    with serve(build(module, line)) as url:
+    app = build(module, line)
+    with serve(app) as url:
         context = browser.new_context(locale="en-US")
         context.set_default_timeout(PATIENCE_MS)
         context.expose_binding("violated", lambda _, said: done.violations.append(said))
@@ -85,10 +92,26 @@ def visit(module: ModuleType, line: Line, browser: Any) -> Visit:
             lambda answer: done.add_answer(answer, url),
         )
         done.seen = module.visit(tab, url)
+        if risk:
+            done.suggested = ask_adviser(app, len(done.violations), risk)
         context.close()
     done.console = [text.replace(url, "") for text in done.console]
     done.violations = [text.replace(url, "") for text in done.violations]
     return done
+
+
+def ask_adviser(app: Flask, violations: int, risk: str) -> dict[str, Any]:
+    """Return the settings that ``flask om csp suggest`` prints, once all reports are there."""
+    hub = app.extensions["om_plugins"].kit.hub
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while sum(group.count for group in groups(hub)) < violations:
+        assert time.monotonic() < end, "not all that was violated was reported"
+        time.sleep(0.05)
+    words = ["om", "csp", "suggest", "--settings", "--risk", risk]
+    printed = app.test_cli_runner().invoke(args=words, catch_exceptions=False).output
+    found: dict[str, Any] = {}
+    exec(printed, {}, found)
+    return found
 
 
 @contextmanager

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 PAGES = ("/",)
 FILES = ("/socket.js",)
-ENFORCE = {}
+SETTINGS = {}
+RISK = "none"
 
 # Engine.IO 4 and Socket.IO 5 in small: https://socket.io/docs/v4/engine-io-protocol/
 CLIENT = """

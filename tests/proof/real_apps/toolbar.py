@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 PAGES = ("/",)
 FILES = ("/_debug_toolbar/static/js/toolbar.js", "/_debug_toolbar/static/css/toolbar.css")
-ENFORCE = {"OM_CSP_HTML_NONCES": "trusted"}
+SETTINGS = {"OM_CSP_HTML_NONCES": "trusted"}
+RISK = "none"
 
 PAGE = """<!doctype html><title>Shop</title><body><p id="text">shop</p>
 <script>document.getElementById("text").textContent += " opened";</script></body>"""
