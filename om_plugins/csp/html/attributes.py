@@ -44,6 +44,12 @@ def put_nonce(attributes: str, nonce: str, *, quote: str = '"', replace: bool = 
     return f"{attributes[:start]}{written}{blank}{attributes[end:]}"
 
 
+def has_nonce(attributes: str) -> bool:
+    """Return whether the attributes of a tag have a nonce that is not empty."""
+    found = find_attribute(attributes, "nonce")
+    return found is not None and read_value(found) != ""
+
+
 def find_attribute(attributes: str, name: str) -> re.Match[str] | None:
     """Return the first attribute of a name, the one that browsers take.
 

@@ -58,7 +58,12 @@ class Tag:
         name: in lower case.
         piece, offset: where its name ends: the number of the piece and the place in it.
         quote: the quote that its attributes are written with.
-        has_nonce: it brings a nonce of its own, perhaps only under a condition.
+        has_nonce: it certainly brings a nonce of its own.
+        open: only what is put out tells whether it brings one: something unknown stands between its
+            attributes, or its nonce may be empty or left out.
+        mentions_nonce: something unknown between its attributes looks like a nonce by its name.
+        path: of the scanner where it begins.
+        apart: it ends under the conditions under which it begins, and nothing in it lasts longer.
         found: it is certainly a tag that should get a nonce.
         skipped: it is not to be touched.
         loose: what is put out here may be changed before it is sent.
@@ -73,6 +78,10 @@ class Tag:
     quote: str = ""
     rel: str = ""
     has_nonce: bool = False
+    open: bool = False
+    mentions_nonce: bool = False
+    path: tuple[int, ...] = ()
+    apart: bool = True
     found: bool = False
     skipped: bool = False
     loose: bool = False
@@ -129,6 +138,8 @@ class Scanner:
         skip: tags that begin while this is true are not to be touched.
         loose: what is put out while this is true may be changed before it is sent.
         inline: the attributes that a policy may have to allow.
+        path: the conditions under which the text stands, the outermost first.
+        apart: what :attr:`Tag.apart` is at first.
         whole: the text is a page from its beginning. A tag is then certain before its end tag
             comes, because a part of a page that stands in a script would not look like a tag.
     """
@@ -138,18 +149,31 @@ class Scanner:
     skip: bool = False
     loose: bool = False
     inline: list[Inline] = field(default_factory=list)
+    path: tuple[int, ...] = ()
+    apart: bool = True
     whole: bool = False
 
     def save(self) -> State:
         """A copy of the state."""
         return self.state.copy()
 
-    def gap(self, mentions_nonce: bool = False, own: bool = False) -> None:
+    def gap(
+        self,
+        *,
+        prints: bool = True,
+        mentions_nonce: bool = False,
+        is_nonce: bool = False,
+        own: bool = False,
+        lasts: bool = False,
+    ) -> None:
         """Something unknown stands here.
 
         Args:
-            mentions_nonce: it may be a nonce attribute.
+            prints: it may put out something.
+            mentions_nonce: it looks like a nonce attribute by its name.
+            is_nonce: it is the nonce of the response.
             own: it is the address of a file of the site itself.
+            lasts: it sets something that what stands behind the tag may use.
         """
         state = self.state
         if state.mode is Mode.TEXT and state.tail in ("<", "</"):
@@ -161,10 +185,14 @@ class Scanner:
             state.attribute += "\0"
         elif state.mode is Mode.AFTER_NAME:
             state.mode = Mode.BEFORE_ATTRIBUTE
-        if mentions_nonce and state.mode in _BETWEEN_ATTRIBUTES:
-            self._mark_nonce()
+        for tag in state.tags:
+            if state.mode in _BETWEEN_ATTRIBUTES and prints:
+                tag.open = True
+                tag.mentions_nonce = tag.mentions_nonce or mentions_nonce
+            tag.apart = tag.apart and not lasts
         self._add_value(" ", "/" if own else "\0")
-        state.value = None
+        whole = state.attribute.lower() == "nonce" and state.value == "\0"
+        state.value = "\1" if is_nonce and whole else None
         state.tail = ""
 
     def feed(self, text: str, piece: int) -> None:
@@ -208,7 +236,10 @@ class Scanner:
             else:
                 state.opening = name
                 if name in ("script", "style", "link"):
-                    tag = Tag(name, piece, end, skipped=self.skip, loose=self.loose)
+                    tag = Tag(
+                        name, piece, end, skipped=self.skip, loose=self.loose,
+                        path=self.path, apart=self.apart,
+                    )  # fmt: skip
                     if text[match.start() - 1 : match.start()] == '"' and not self.whole:
                         tag.quote = "'"  # most likely inside a string of a script
                     self.tags.append(tag)
@@ -293,7 +324,8 @@ class Scanner:
 
     def _end_name(self) -> None:
         if self.state.attribute.lower() == "nonce":
-            self._mark_nonce()
+            for tag in self.state.tags:
+                tag.open = True  # it may have no value, or an empty one
 
     def _after_name(self, text: str, at: int, piece: int) -> int:
         if text[at] == "=":
@@ -364,18 +396,19 @@ class Scanner:
         state = self.state
         state.mode = Mode.BEFORE_ATTRIBUTE
         name = state.attribute.lower()
+        if name == "nonce" and state.value and state.value.strip():
+            for tag in state.tags:
+                tag.has_nonce = tag.has_nonce or tag.path == self.path
         if state.value and state.opening and not self.skip:
             if name == "style":
                 self.inline.append(Inline(piece, offset, "style-src-attr", state.value))
             elif name.startswith("on") and name.isalpha():
                 self.inline.append(Inline(piece, offset, "script-src-attr", state.value))
 
-    def _mark_nonce(self) -> None:
-        for tag in self.state.tags:
-            tag.has_nonce = True
-
     def _end_tag(self) -> None:
         state = self.state
+        for tag in state.tags:
+            tag.apart = tag.apart and tag.path == self.path
         name = state.opening
         state.mode, state.opening = Mode.TEXT, ""
         closed_itself = state.slash and state.foreign > 0  # HTML elements cannot

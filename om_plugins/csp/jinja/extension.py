@@ -25,6 +25,7 @@ from markupsafe import Markup
 
 from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hash_text, is_own, note_hash
+from ..html.attributes import find_attribute, has_nonce, put_nonce
 from ..html.document import add_nonces
 from ..html.scan import Tag
 from ..nonce import NonceWatch, tag_nonce
@@ -42,13 +43,16 @@ if TYPE_CHECKING:
 
 _TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
 
-_STATEMENT = "om nonce"  # with a space in it, no author can write it
+# with a space in them, no author can write them
+_STATEMENT = "om nonce"
+_END = "om nonce end"
+_FILTER = "om nonce filter"
 
 _CALLED = f"policies[{HOST!r}]."
 
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-6"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-7"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -100,15 +104,23 @@ class NonceExtension(Extension):
             token.type == "data" and _TAG.search(token.value) for token in tokens
         ):
             return iter(tokens)
-        return _insert_statements(tokens, hashes=host.hashes, attributes=host.attributes)
+        return _insert_statements(tokens, host, own_nonce=_has_own_nonce(self.environment))
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Return the output node of one inserted statement: a call of a method of the host."""
+        """Return the node of one inserted statement: it puts out what a method of the host returns.
+
+        ``complete`` gets what its body puts out.
+        """
         line = next(parser.stream).lineno
         words = []
         while parser.stream.current.type == "string":
             words.append(next(parser.stream).value)
         method, *arguments = words
+        if method == "complete":
+            body = parser.parse_statements((f"name:{_END}",), drop_needle=True)
+            values: list[nodes.Expr] = [nodes.Const(one) for one in arguments]
+            applied = nodes.Filter(None, _FILTER, values, [], None, None)
+            return nodes.FilterBlock(body, applied).set_lineno(line)
         # code generators write the name as it is, so it may be a call
         call: nodes.Expr = nodes.EnvironmentAttribute(
             f"{_CALLED}{method}({', '.join(map(repr, arguments))})"
@@ -204,16 +216,19 @@ def install(
 def salt_bytecode(environment: Environment) -> None:
     """Separate the bytecode of this environment from bytecode without the extension.
 
-    Call it again when the environment may have got another bytecode cache.
+    Call it again when the environment may have got another bytecode cache, or a ``csp_nonce()`` of
+    another package.
     """
     inner = environment.bytecode_cache
-    if inner is None or isinstance(inner, SaltedBytecodeCache):
-        return
-    if NonceExtension.identifier not in environment.extensions:
+    if inner is None or NonceExtension.identifier not in environment.extensions:
         return
     host = _host_of(environment)
-    salt = f"{_SALT}{'h' * host.hashes}{'a' * host.attributes}"
-    environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
+    foreign = not _has_own_nonce(environment)
+    salt = f"{_SALT}{'h' * host.hashes}{'a' * host.attributes}{'f' * foreign}"
+    if isinstance(inner, SaltedBytecodeCache):
+        inner.salt = salt
+    else:
+        environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
 
 
 @dataclass(slots=True)
@@ -252,6 +267,25 @@ class _Host:
         if state is None or note_hash(state, what) or not quote:
             return ""
         return self.attribute(quote)
+
+    def complete(self, attributes: str, quote: str = '"', what: str = "") -> str:
+        """Return the attributes that a tag has when it is put out, with a nonce.
+
+        Args:
+            attributes: the text between the tag's name and its ``>``. A nonce in it is kept.
+            quote: of the nonce attribute.
+            what: the hash of the tag's text, or ``OWN``; see :meth:`note`.
+        """
+        attributes = str(attributes)
+        if has_nonce(attributes):
+            return attributes
+        state = self._state()
+        # with another address, the text inside of the tag is not what runs
+        hashed = what and (what == OWN or find_attribute(attributes, "src") is None)
+        if state is None or (hashed and note_hash(state, what)):
+            return attributes
+        value = tag_nonce(state)
+        return attributes if value is None else put_nonce(attributes, value, quote=quote)
 
     def csp_nonce(self) -> str:
         """Return the value of ``{{ csp_nonce() }}``."""
@@ -295,6 +329,13 @@ def _host_of(environment: Environment) -> _Host:
         environment.globals.setdefault("csp_nonce", found.csp_nonce)
         environment.globals["om_head"] = found.om_head
         environment.filters["om_trusted"] = om_trusted
+        environment.filters[_FILTER] = found.complete
+    return found
+
+
+def _has_own_nonce(environment: Environment) -> bool:
+    """Return whether ``csp_nonce()`` is ours, the nonce that the response has."""
+    found: bool = environment.globals.get("csp_nonce") == _host_of(environment).csp_nonce
     return found
 
 
@@ -362,28 +403,38 @@ def is_html(environment: Environment, name: str | None, filename: str | None = N
     return bool(escape(name) if callable(escape) else escape)
 
 
-def _insert_statements(
-    tokens: list[Token], *, hashes: bool = False, attributes: bool = False
-) -> Iterator[Token]:
-    scanner = scan(tokens)
-    places: dict[int, list[tuple[int, str, str]]] = {}
+def _insert_statements(tokens: list[Token], host: _Host, *, own_nonce: bool) -> Iterator[Token]:
+    scanner = scan(tokens, own_nonce=own_nonce)
+    places: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
+
+    def insert(piece: int, offset: int, *words: str) -> None:
+        places.setdefault(piece, []).append((offset, words))
+
     for tag in scanner.tags:
-        if tag.found and not tag.has_nonce and not tag.skipped:
-            what = _find_replacement(tag) if hashes else ""
-            places.setdefault(tag.piece, []).append((tag.offset, tag.quote or '"', what))
-    for one in scanner.inline if attributes else ():
+        if not tag.found or tag.has_nonce or tag.skipped:
+            continue
+        what = _find_replacement(tag) if host.hashes else ""
+        quote = tag.quote or '"'
+        if tag.open and tag.apart:
+            insert(tag.piece, tag.offset, _STATEMENT, "complete", quote, what)
+            piece, end = tag.begins
+            insert(piece, end - 1, _END)
+        elif not tag.mentions_nonce:
+            words = ("note", what, quote) if what else ("attribute", quote)
+            insert(tag.piece, tag.offset, _STATEMENT, *words)
+    for one in scanner.inline if host.attributes else ():
         what = hash_text(one.directive, one.value, attribute=True)
         # outputs nothing, so it may be inside of the value
-        places.setdefault(one.piece, []).append((one.offset, "", what))
+        insert(one.piece, one.offset, _STATEMENT, "note", what, "")
     for number, token in enumerate(tokens):
         start = 0
-        for offset, quote, what in sorted(places.get(number, ())):
+        for offset, (name, *arguments) in sorted(places.get(number, ())):
             before = token.value[:offset]
             line = token.lineno + before.count("\n")
             yield Token(token.lineno, "data", before[start:])
             yield Token(line, "block_begin", "{%")
-            yield Token(line, "name", _STATEMENT)
-            for word in ("note", what, quote) if what else ("attribute", quote):
+            yield Token(line, "name", name)
+            for word in arguments:
                 yield Token(line, "string", word)
             yield Token(line, "block_end", "%}")
             start = offset

@@ -25,6 +25,14 @@ _ELSEWHERE = frozenset({"macro", "call", "set"})
 _BRANCHING = frozenset({"if", "for", "trans"})
 _CONTAINERS = _ELSEWHERE | _BRANCHING | {"filter", "block"}
 _NEXT_BRANCH = frozenset({"elif", "else", "pluralize"})
+# statements that put out nothing themselves; the text in them is read
+_SILENT = frozenset(
+    {"if", "for", "set", "macro", "import", "from", "extends", "do", "with", "autoescape"}
+    | {"break", "continue"}
+)
+# statements without a body that may stand in a tag whose attributes are put out together; the
+# others set something that is used behind it, leave a loop, or may have a body without a known end
+_PASSING = frozenset({"include", "do", "debug"})
 
 
 def join_text(stream: Iterable[Token]) -> list[Token]:
@@ -39,10 +47,15 @@ def join_text(stream: Iterable[Token]) -> list[Token]:
     return tokens
 
 
-def scan(tokens: list[Token]) -> Scanner:
-    """Read a template's tokens as HTML with gaps."""
+def scan(tokens: list[Token], *, own_nonce: bool = True) -> Scanner:
+    """Read a template's tokens as HTML with gaps.
+
+    Args:
+        tokens: with joined text.
+        own_nonce: ``csp_nonce()`` is the nonce of the response.
+    """
     scanner = Scanner()
-    flow = _Flow(scanner, child=_extends(tokens))
+    flow = _Flow(scanner, _find_keywords(tokens))
     number = 0
     while number < len(tokens):
         token = tokens[number]
@@ -53,7 +66,8 @@ def scan(tokens: list[Token]) -> Scanner:
             names = [one.value for one in inside if one.type == "name"]
             if token.type == "variable_begin":
                 scanner.gap(
-                    any("nonce" in name.lower() for name in names),
+                    mentions_nonce=_mention_nonce(names),
+                    is_nonce=own_nonce and [one.value for one in inside] == ["csp_nonce", "(", ")"],
                     own=bool(names) and names[0] in ("url_for", "om_static"),
                 )
             elif names:
@@ -70,11 +84,16 @@ def _until(tokens: list[Token], start: int, end: str) -> list[Token]:
     return tokens[start:]
 
 
-def _extends(tokens: list[Token]) -> bool:
-    return any(
-        before.type == "block_begin" and token.type == "name" and token.value == "extends"
+def _find_keywords(tokens: list[Token]) -> frozenset[str]:
+    return frozenset(
+        token.value
         for before, token in itertools.pairwise(tokens)
+        if before.type == "block_begin" and token.type == "name"
     )
+
+
+def _mention_nonce(names: Iterable[str]) -> bool:
+    return any("nonce" in name.lower() for name in names)
 
 
 class _Flow:
@@ -82,13 +101,18 @@ class _Flow:
 
     Args:
         scanner: reads the literal text.
-        child: the template extends another one, so that the surroundings of its blocks are unknown.
+        keywords: of all statements of the template. With ``extends``, the surroundings of its
+            blocks are unknown.
     """
 
-    def __init__(self, scanner: Scanner, *, child: bool) -> None:
+    def __init__(self, scanner: Scanner, keywords: frozenset[str]) -> None:
         self._scanner = scanner
-        self._child = child
+        self._keywords = keywords
+        self._child = "extends" in keywords
         self._open: list[_Open] = []
+        self._branches = itertools.count()
+        # Jinja puts out nothing that stands outside of the blocks, except filter blocks
+        scanner.apart = not self._child
 
     def process_statement(self, names: list[str], inside: list[Token]) -> None:
         """Process one ``{% … %}``.
@@ -103,25 +127,38 @@ class _Flow:
         if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
             top.ends.append(scanner.save())
             scanner.state = top.before.copy()
+            scanner.path = (*scanner.path[:-1], next(self._branches))
         elif top is not None and keyword == "end" + top.keyword:
             self._open.pop()
+            scanner.path = scanner.path[:-1]
             self._close(top)
-        elif keyword in _CONTAINERS and not (
-            keyword == "set" and any(one.type == "assign" for one in inside)
-        ):
+        elif self._has_body(keyword, inside):
             fresh = keyword in _ELSEWHERE or (keyword == "block" and self._child)
-            scanner.gap()
-            self._open.append(_Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose))
+            self._gap(keyword, lasts=keyword in ("set", "macro"))
+            self._open.append(
+                _Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose, scanner.apart)
+            )
+            scanner.path = (*scanner.path, next(self._branches))
             if fresh:
-                scanner.state = State()
+                scanner.state, scanner.apart = State(), True
             scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
             scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names, inside)
         else:
-            scanner.gap()
+            lasts = keyword not in _PASSING
+            self._gap(keyword, lasts=lasts, mentions_nonce=_mention_nonce(names))
+
+    def _has_body(self, keyword: str, inside: list[Token]) -> bool:
+        if keyword == "set":
+            return not any(one.type == "assign" for one in inside)
+        return keyword in _CONTAINERS or f"end{keyword}" in self._keywords
+
+    def _gap(self, keyword: str, *, lasts: bool = False, mentions_nonce: bool = False) -> None:
+        prints = keyword not in _SILENT
+        self._scanner.gap(prints=prints, lasts=lasts, mentions_nonce=mentions_nonce)
 
     def _close(self, one: _Open) -> None:
         scanner = self._scanner
-        scanner.skip, scanner.loose = one.skip, one.loose
+        scanner.skip, scanner.loose, scanner.apart = one.skip, one.loose, one.apart
         if one.fresh:
             scanner.state = one.before
         elif one.ends:
@@ -130,7 +167,7 @@ class _Flow:
                 if other.mode is first.mode and other.raw == first.raw:
                     first.tags += tuple(tag for tag in other.tags if tag not in first.tags)
             scanner.state = first
-        scanner.gap()
+        self._gap(one.keyword)
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +179,7 @@ class _Open:
     fresh: bool
     skip: bool
     loose: bool
+    apart: bool
     ends: list[State] = field(default_factory=list)
 
 

@@ -3,14 +3,19 @@ import pytest
 from om_plugins.csp.html.scan import Mode, Scanner
 
 
-def found(*pieces, gap_mentions_nonce=False):
-    """The names of the tags that would get a nonce; between two pieces there is a gap."""
+def scanned(*pieces, **gap):
+    """The tags that would get a nonce; between two pieces there is a gap."""
     scanner = Scanner()
     for number, piece in enumerate(pieces):
         if number:
-            scanner.gap(gap_mentions_nonce)
+            scanner.gap(**gap)
         scanner.feed(piece, number)
-    return [t.name for t in scanner.tags if t.found and not t.has_nonce and not t.skipped]
+    return [t for t in scanner.tags if t.found and not t.has_nonce and not t.skipped]
+
+
+def found(*pieces, **gap):
+    """Their names."""
+    return [tag.name for tag in scanned(*pieces, **gap)]
 
 
 @pytest.mark.parametrize(
@@ -37,14 +42,17 @@ def found(*pieces, gap_mentions_nonce=False):
         (["<p title='<script></script>'>"], []),
         (['<p title="<script></script>">'], []),
         (["<p title=<script>1</script>"], []),
-        (["<script nonce=x></script><style NONCE></style>"], []),
+        (["<script nonce=x></script><style NONCE></style>"], ["style"]),
+        (["<script nonce=''></script><script nonce=' '></script>"], ["script", "script"]),
+        (["<script NONCE = 'x'></script>"], []),
         (["<script data-nonce=x></script>"], ["script"]),
         (["<script data-x='nonce'></script>"], ["script"]),
         (["<script src='a'nonce='b'></script>"], []),
         (["<script", "></script>"], ["script"]),
         (["<script src=", "></script>"], ["script"]),
         (["<script src='", "' async></script>"], ["script"]),
-        (["<script src='", "' nonce='", "'></script>"], []),
+        (["<script src='", "' nonce='", "'></script>"], ["script"]),
+        (["<script nonce='a", "'></script>"], ["script"]),
         (["<script ", "nonce=x></script>"], []),
         (["<script data-", "nonce=x></script>"], ["script"]),
         (["<link rel='", "'>"], []),
@@ -66,9 +74,56 @@ def test_tags_that_should_have_a_nonce_are_found(pieces, names):
     assert found(*pieces) == names
 
 
-def test_gap_that_may_be_a_nonce_counts_as_one_between_attributes_only():
-    assert found("<script ", "></script>", gap_mentions_nonce=True) == []
-    assert found("<script src='", "'></script>", gap_mentions_nonce=True) == ["script"]
+@pytest.mark.parametrize(
+    ("pieces", "open_"),
+    [
+        (["<script ", "></script>"], True),
+        (["<script", "></script>"], True),
+        (["<script src=a ", " defer></script>"], True),
+        (["<script src ", "></script>"], True),
+        (["<script data-", "=1></script>"], True),
+        (["<script nonce='", "'></script>"], True),
+        (["<script nonce=", "></script>"], True),
+        (["<script nonce=''></script>"], True),
+        (["<script nonce></script>"], True),
+        (["<script src='", "'></script>"], False),
+        (["<script src=", "></script>"], False),
+        (["<script src=a", "b></script>"], False),
+        (["<script>", "</script>"], False),
+        (["<script></script>", ""], False),
+        (["<p ", "><script></script>"], False),
+    ],
+    ids=repr,
+)
+def test_tag_is_open_when_only_what_is_put_out_tells_whether_it_has_a_nonce(pieces, open_):
+    (tag,) = scanned(*pieces)
+    assert (tag.open, tag.mentions_nonce, tag.apart) == (open_, False, True)
+    (tag,) = scanned(*pieces, mentions_nonce=True)
+    assert not tag.mentions_nonce or tag.open
+
+
+def test_gap_that_puts_out_nothing_leaves_the_tag_closed():
+    (tag,) = scanned("<script ", "></script>", prints=False)
+    assert not tag.open
+
+
+def test_nonce_of_the_response_is_one_where_it_is_the_whole_value():
+    def nonced(*pieces):
+        return found(*pieces, is_nonce=True) == []
+
+    assert nonced("<script nonce='", "'></script>")
+    assert nonced('<script NONCE="', '"></script>')
+    assert nonced("<script nonce=", "></script>")
+    assert not nonced("<script ", "></script>")
+    assert not nonced("<script data-nonce='", "'></script>")
+    assert not nonced("<script nonce='", "", "'></script>")
+
+
+def test_tag_that_something_outlasts_is_not_apart():
+    (tag,) = scanned("<script ", "></script>", lasts=True)
+    assert not tag.apart
+    (tag,) = scanned("<script>", "</script>", lasts=True)
+    assert not tag.apart
 
 
 def test_place_is_right_after_the_name():
