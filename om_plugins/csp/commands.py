@@ -12,7 +12,7 @@ import click
 from ..plugins.command_output import as_json_option, plain, print_json
 from ..plugins.kit import Kit
 from .advisor import RISKS, Risk, Suggestion, as_settings, suggest
-from .jinja.lint import GUARD, lint_all
+from .jinja.lint import DANGEROUS, lint_all
 from .violations import groups
 
 csp_group = click.Group(
@@ -49,7 +49,7 @@ def lint_command(kit: Kit, folders: tuple[Path, ...], errors: bool, as_json: boo
             place = f"{_shorten_path(one.file)}:{one.line}"
             click.echo(f"{place}: {one.level} {one.rule}: {plain(one.message)}")
             click.echo(f"    → {plain(one.fix)}")
-        dangerous = sum(hint.rule == GUARD for hint in hints)
+        dangerous = sum(hint.rule in DANGEROUS for hint in hints)
         click.echo(
             f"{_count(wrong, 'error')}{f' ({dangerous} dangerous)' if dangerous else ''}, "
             f"{_count(len(hints) - wrong, 'note')}."

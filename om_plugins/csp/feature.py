@@ -340,4 +340,18 @@ def _find_guards(kit: Kit, keys: CspKeys) -> Iterator[Finding]:
         changes = [*Paths(keys.csp_paths).all_changes(), *kit.host.declared.get("csp", ())]
     except ConfigError:  # an application with such a setting does not start
         return
-    yield from examine_templates(environment, policy, changes, enforced=keys.csp_mode == "enforce")
+    yield from examine_templates(
+        environment,
+        policy,
+        changes,
+        enforced=keys.csp_mode == "enforce",
+        questions=keys.csp_auto_nonce and allows_questions(keys),
+    )
+
+
+def allows_questions(keys: CspKeys) -> bool:
+    """Return whether pages allow event handlers that only ask by their hashes.
+
+    A policy of the owner's own is sent as it is, and so is what it says of handlers.
+    """
+    return keys.csp_preset not in ("own", "api") and "script-src-attr" not in keys.csp

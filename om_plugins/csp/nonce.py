@@ -12,10 +12,11 @@ application's own tests see no difference.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..core.request_state import KEY, RequestState, state_of
-from .hashes import OWN, WatchedNotes
+from .hashes import OWN, WatchedNotes, note_hash
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -67,6 +68,31 @@ def tag_nonce(state: RequestState) -> str | None:
     if state.plain is not None:
         state.plain = True
     return None
+
+
+def note_question(state: RequestState, what: str) -> None:
+    """Note the hash of an event handler that only asks, whatever the policy lists.
+
+    A response that :func:`stays_plain` needs none.
+
+    Args:
+        state: of the request.
+        what: what :func:`~.hashes.hash_text` returned.
+    """
+    if stays_plain(state):
+        return
+    if state.hashes is None:
+        state.hashes = {}
+    note_hash(state, what)
+
+
+def renew_notes(state: RequestState, notes: Iterable[str]) -> None:
+    """Note again what a stored page noted when it was made."""
+    for one in notes:
+        if "-attr " in one:
+            note_question(state, one)
+        else:
+            note_hash(state, one)
 
 
 class NonceWatch:

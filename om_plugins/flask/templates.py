@@ -11,7 +11,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from ..core.request_state import state_of
-from ..csp.feature import CspKeys
+from ..csp.feature import CspKeys, allows_questions
 from ..csp.hashes import OWN, note_hash
 from ..csp.jinja.extension import install, salt_bytecode
 from ..csp.modes import OBSERVING
@@ -52,6 +52,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
             trusted=policy,
             hashes=_lists_hashes(runtime),
             attributes=keys.csp_hash_attributes,
+            questions=policy and allows_questions(keys),
         )
         environment.globals.setdefault("om_static", static_helper(lambda: _lists_hashes(runtime)))
         return environment

@@ -20,7 +20,7 @@ from ..cache.singleflight import PrivateValue
 from ..core.inputs import is_identity
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState, build_background_request
-from ..csp.hashes import note_hash
+from ..csp.nonce import renew_notes
 from .current import current_state
 from .observed import find_session_cookie, plain_environ
 from .view_rules import ViewResponse, ViewRules, build_cache_control, read_freshness
@@ -322,8 +322,7 @@ class ViewLookup:
         response = current_app.response_class(body, status=status)
         response.headers.clear()
         response.headers.extend([(name, value) for name, value in headers])
-        for one in hashes:
-            note_hash(state, one)
+        renew_notes(state, hashes)
         return self._finish_headers(response, at)
 
     def _finish_headers(self, response: AnyResponse, at: float) -> AnyResponse:

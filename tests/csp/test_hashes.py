@@ -6,7 +6,7 @@ import re
 
 import pytest
 from flask import Flask, Response, render_template_string, stream_template_string
-from jinja2 import Environment, FileSystemBytecodeCache
+from jinja2 import DictLoader, Environment, FileSystemBytecodeCache
 
 from om_plugins import OpenManager
 from om_plugins.core.request_state import KEY, RequestState
@@ -314,3 +314,81 @@ def test_attributes_are_allowed_by_their_hashes_under_the_strict_policy():
     policy = csp(app.test_client().get("/"))
     assert f"; script-src-attr 'report-sample' 'unsafe-hashes' {sha('go()')}" in policy
     assert "style-src-attr 'unsafe-inline';" in policy
+
+
+# --- handlers that only ask -----------------------------------------------------------------------
+
+ASK = "return confirm('Sure?')"
+BUTTON = f'<button onclick="{ASK}">x</button>'
+ALLOWED = f"script-src-attr 'report-sample' 'unsafe-hashes' {sha(ASK)}"
+
+
+def ask(source=BUTTON, *, template=None, wrap=None, **config):
+    """Return the policies of two responses of a page."""
+    app = Flask("asking")
+    app.config.update(TESTING=True, OM_CSP_MODE="enforce", OM_PLUGINS=())
+    app.config.update(config)
+    app.jinja_loader = DictLoader({"macros.html": template or ""})
+    om = OpenManager(app)
+
+    def index():
+        return render_template_string(source)
+
+    app.add_url_rule("/", "index", wrap(om)(index) if wrap else index)
+    client = app.test_client()
+    responses = [client.get("/") for _ in range(2)]
+    return [csp(one) for one in responses if "Content-Security-Policy" in one.headers]
+
+
+@pytest.mark.parametrize(
+    ("source", "template"),
+    [
+        (BUTTON, ""),
+        (f"<script>a</script>{BUTTON}", ""),
+        (f"<form onsubmit=\"{ASK}\">", ""),
+        ("{% from 'macros.html' import b %}{{ b() }}",
+         f"{{% macro b() %}}{BUTTON}{{% endmacro %}}"),
+        ("{% import 'macros.html' as m %}{{ m.b }}", f"{{% set b %}}{BUTTON}{{% endset %}}"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("preset", ["strict", "compatible", "hash"])
+def test_a_handler_that_only_asks_works_under_enforce(source, template, preset):
+    found = ask(source, template=template, OM_CSP_PRESET=preset)
+    assert len(found) == 2
+    assert all(sha(ASK) in one and "'unsafe-hashes'" in one for one in found)
+
+
+@pytest.mark.parametrize("options", [{}, {"shared": True}])
+def test_a_page_that_asks_works_from_a_cache(options):
+    found = ask(wrap=lambda om: om.cached(**options))
+    assert [one.partition("script-src-attr")[2] for one in found] == [
+        ALLOWED.partition("script-src-attr")[2]
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "config"),
+    [
+        ("<button onclick=\"return confirm('{{ 1 }}')\">", {}),
+        ("<button onclick='go()'>", {}),
+        ("{{ '" + BUTTON.replace("'", "\\'") + "' }}", {}),
+        ("{% raw %}<textarea>{% endraw %}{{ 'confirm(' }}</textarea>", {}),
+        (BUTTON, {"OM_CSP": {"script-src-attr": ["'none'"]}}),
+        (BUTTON, {"OM_CSP_PRESET": "own", "OM_CSP": {"script-src": ["'nonce'"]}}),
+        (BUTTON, {"OM_CSP_AUTO_NONCE": False}),
+    ],
+)
+def test_nothing_else_is_allowed_because_of_it(source, config):
+    found = ask(source, **config)
+    assert len(found) == 2
+    assert not any("'unsafe-hashes'" in one for one in found)
+
+
+def test_a_view_that_allows_handlers_stays_as_it_is():
+    change = {"script-src-attr": ["'unsafe-inline'"]}
+    (first, _) = ask(wrap=lambda om: om.csp(update=change))
+    assert first.endswith("script-src-attr 'report-sample' 'unsafe-inline'")
+
+
+def test_mode_adopt_sends_nothing_because_of_a_question():
+    assert ask(OM_CSP_MODE="adopt") == []

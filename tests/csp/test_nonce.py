@@ -1,7 +1,7 @@
 import pytest
 
 from om_plugins.core.request_state import RequestState
-from om_plugins.csp.nonce import nonce, tag_nonce
+from om_plugins.csp.nonce import nonce, note_question, renew_notes, tag_nonce
 from om_plugins.csp.override import Override, add_override
 
 
@@ -53,3 +53,36 @@ def test_a_tag_gets_the_nonce_once_something_asked_for_it(state, ask):
 
 def test_a_tag_gets_the_nonce_where_nothing_may_stay_plain(state):
     assert tag_nonce(state) == state.nonce_for_page()
+
+
+QUESTION = f"script-src-attr 'sha256-{'A' * 43}='"
+
+
+@pytest.mark.parametrize(
+    ("state", "noted"),
+    [
+        (RequestState(None), {QUESTION: None}),
+        (RequestState(None, hashes={"script-src A": None}),
+         {"script-src A": None, QUESTION: None}),
+        (RequestState(None, plain=False), None),
+        (RequestState(None, overrides=(Override(exempt=True),)), None),
+        # its headers are sent
+        (RequestState(None, hashes=()), ()),
+    ],
+)  # fmt: skip
+def test_a_question_is_noted_where_the_page_has_a_policy(state, noted):
+    note_question(state, QUESTION)
+    assert state.hashes == noted
+    assert state.plain is not True
+
+
+def test_a_stored_page_brings_its_questions_back():
+    state = RequestState(None)
+    renew_notes(state, [QUESTION])
+    assert state.hashes == {QUESTION: None}
+    listing = RequestState(None, hashes={})
+    renew_notes(listing, ["script-src A", QUESTION])
+    assert list(listing.hashes) == ["script-src A", QUESTION]
+    other = RequestState(None)
+    renew_notes(other, ["script-src A"])
+    assert other.hashes is None

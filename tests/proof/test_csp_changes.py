@@ -251,3 +251,26 @@ def test_what_a_view_adds_works_and_nothing_of_the_site_stops(
         if page.evaluate("() => [window.ran, window.own]") != [True, True]:
             failed.append((update, page.evaluate("() => seen")))
     assert failed == []
+
+
+@pytest.mark.parametrize("answer", ["dismiss", "accept"])
+def test_a_question_in_a_handler_is_asked_under_enforce(page: Any, site: Site, answer: str) -> None:
+    app = site.serve("strict")
+    form = (
+        "<!doctype html><title>t</title><form method=post action=/delete>"
+        "<button id=b onclick=\"return confirm('Sure?')\">Delete</button></form>"
+        "<script>sent = 0; addEventListener('submit', (event) => "
+        "{ sent++; event.preventDefault() })</script>"
+    )
+    app.add_url_rule("/ask", "ask", lambda: render_template_string(form))
+    asked: list[str] = []
+
+    def reply(dialog: Any) -> None:
+        asked.append(dialog.message)
+        getattr(dialog, answer)()
+
+    page.once("dialog", reply)
+    page.goto(f"{site.here}/ask")
+    page.click("#b")
+    assert page.evaluate("() => sent") == (1 if answer == "accept" else 0)
+    assert asked == ["Sure?"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ...plugins.kit import Finding
-from ..jinja.lint import GUARD, lint_all
+from ..jinja.lint import DANGEROUS, QUESTION, Hint, lint_all
 from ..override import Override
 from ..policy import Policy, find_sources
 from ..sources import allows_all_inline
@@ -112,9 +112,14 @@ def examine_pages(
 
 
 def examine_templates(
-    environment: Environment, policy: Policy, changes: Iterable[Override], *, enforced: bool
+    environment: Environment,
+    policy: Policy,
+    changes: Iterable[Override],
+    *,
+    enforced: bool,
+    questions: bool = False,
 ) -> Iterator[Finding]:
-    """Yield one finding for all event handlers in templates that are dangerous to stop.
+    """Yield what event handlers in templates are dangerous to stop.
 
     Args:
         environment: lists the templates.
@@ -122,23 +127,33 @@ def examine_templates(
         changes: of views and paths. Where one allows handlers, the templates in question may be
             those of its pages, which nobody can tell from here.
         enforced: the application is in mode ``enforce``.
+        questions: pages allow handlers that only ask by their hashes.
     """
     if _allows_handlers(policy):
         return
     try:
-        hints = [one for one in lint_all(environment) if one.rule == GUARD]
+        dangerous = [one for one in lint_all(environment) if one.rule in DANGEROUS]
     except TypeError:  # the loader lists nothing
         return
+    hints = [one for one in dangerous if one.rule != QUESTION or not questions]
+    asking = [one for one in dangerous if one not in hints]
+    if asking:
+        yield Finding(
+            "warn",
+            "templates",
+            f"{len(asking)} event handler(s) only ask, so mode enforce allows their hashes: "
+            f"{_name_places(asking)}. Where a cache keeps the HTML, or a page is streamed, "
+            "browsers stop them, and what they ask about happens unasked.",
+            "Ask in a script, as 'flask om csp lint' shows.",
+        )
     if not hints:
         return
-    places = ", ".join(f"{_shorten_path(one.file)}:{one.line}" for one in hints[:_MOST_PLACES])
-    more = len(hints) - _MOST_PLACES
     allowed = any(one.exempt or _allows_handlers(one.apply(policy)) for one in changes)
     yield Finding(
         "fail" if enforced and not allowed else "warn",
         "templates",
         f"Mode enforce stops {len(hints)} event handler(s) that decide whether something happens, "
-        f"so that it happens unasked: {places}{f' and {more} more' if more > 0 else ''}."
+        f"so that it happens unasked: {_name_places(hints)}."
         + (" Some pages allow handlers; make sure that it is these." if allowed else ""),
         "'flask om csp lint' shows each one and what to write. Or allow all handlers of a page: "
         "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}), or the same in OM_CSP_PATHS.",
@@ -148,6 +163,12 @@ def examine_templates(
 def _allows_handlers(policy: Policy) -> bool:
     sources = find_sources(policy, "script-src-attr")
     return sources is None or allows_all_inline("script-src-attr", sources)
+
+
+def _name_places(hints: Sequence[Hint]) -> str:
+    places = ", ".join(f"{_shorten_path(one.file)}:{one.line}" for one in hints[:_MOST_PLACES])
+    more = len(hints) - _MOST_PLACES
+    return f"{places}{f' and {more} more' if more > 0 else ''}"
 
 
 def _shorten_path(file: str) -> str:

@@ -7,6 +7,7 @@ handler would have prevented. Source: HTML standard, section 8.1.8.2 (event hand
 
 from __future__ import annotations
 
+import html
 import re
 
 HANDLER = re.compile(
@@ -39,6 +40,24 @@ _ASKS = re.compile(r"(?:confirm|prompt)\w*\s*\(", re.IGNORECASE)
 _RETURNS_A_DECISION = re.compile(r"\breturn\b\s*\(*\s*(?!true\b|false\b)[^\s;)}]")
 _PREVENTS = re.compile(r"\breturn\s+false\b|\bpreventDefault\b|\breturnValue\b")
 _CONDITION = re.compile(r"\bif\b|&&|\|\||\?")
+
+
+_QUESTION = re.compile(
+    r"""\s*return\s+(?:window\s*\.\s*)?confirm\s*\(\s*"""
+    r"""(?:'[^'\\\r\n]*'|"[^"\\\r\n]*")\s*\)\s*;?\s*"""
+)
+
+
+def is_question(code: str) -> bool:
+    """Return whether a handler does nothing but ask: ``return confirm('Sure?')``.
+
+    Whoever puts such a handler into a page can do no more than ask, so its hash may be in the
+    policy.
+
+    Args:
+        code: the value of the attribute as it is written, with its character references.
+    """
+    return _QUESTION.fullmatch(html.unescape(code)) is not None
 
 
 def guards_action(name: str, code: str) -> bool:

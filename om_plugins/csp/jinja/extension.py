@@ -27,8 +27,9 @@ from ...core.request_state import KEY, RequestState, state_of
 from ..hashes import OWN, hash_text, is_own, note_hash
 from ..html.attributes import find_attribute, has_nonce, put_nonce
 from ..html.document import add_nonces
+from ..html.handlers import is_question
 from ..html.scan import Tag
-from ..nonce import NonceWatch, tag_nonce
+from ..nonce import NonceWatch, note_question, tag_nonce
 from .modules import HOST, add_fresh_modules, make_fresh_at_first
 from .scan import join_text, scan
 
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
     from jinja2.runtime import Context
 
-_TAG = re.compile("<(?:script|style|link)", re.IGNORECASE)
+_TAG = re.compile(r"<(?:script|style|link)|\bconfirm\s*\(", re.IGNORECASE)
+"""What may need a statement: a tag, or a question in an event handler."""
 
 # with a space in them, no author can write them
 _STATEMENT = "om nonce"
@@ -168,6 +170,7 @@ def install(
     trusted: bool = True,
     hashes: bool = False,
     attributes: bool = False,
+    questions: bool = False,
 ) -> None:
     """Connect an environment to a host; it may already have compiled templates.
 
@@ -189,6 +192,8 @@ def install(
         hashes: a policy lists hashes: tags whose text never changes get no nonce, and their hash is
             noted.
         attributes: the hashes of event handlers and ``style`` attributes are noted.
+        questions: the hashes of event handlers that only ask (``return confirm('Sure?')``) are
+            noted.
     """
     host = _host_of(environment)
     host.environ = environ or host.environ
@@ -198,6 +203,7 @@ def install(
     host.trusted = trusted
     host.hashes = hashes
     host.attributes = attributes
+    host.questions = questions
     if automatic and NonceExtension.identifier not in environment.extensions:
         environment.add_extension(NonceExtension)
         salt_bytecode(environment)
@@ -224,7 +230,8 @@ def salt_bytecode(environment: Environment) -> None:
         return
     host = _host_of(environment)
     foreign = not _has_own_nonce(environment)
-    salt = f"{_SALT}{'h' * host.hashes}{'a' * host.attributes}{'f' * foreign}"
+    marks = {"h": host.hashes, "a": host.attributes, "q": host.questions, "f": foreign}
+    salt = _SALT + "".join(mark for mark, given in marks.items() if given)
     if isinstance(inner, SaltedBytecodeCache):
         inner.salt = salt
     else:
@@ -242,6 +249,7 @@ class _Host:
     trusted: bool = True
     hashes: bool = False
     attributes: bool = False
+    questions: bool = False
     installed: bool = False
 
     def attribute(self, quote: str = '"') -> str:
@@ -286,6 +294,13 @@ class _Host:
             return attributes
         value = tag_nonce(state)
         return attributes if value is None else put_nonce(attributes, value, quote=quote)
+
+    def ask(self, what: str) -> str:
+        """Note the hash of an event handler that only asks; return ""."""
+        state = self._state()
+        if state is not None:
+            note_question(state, what)
+        return ""
 
     def csp_nonce(self) -> str:
         """Return the value of ``{{ csp_nonce() }}``."""
@@ -420,12 +435,15 @@ def _insert_statements(tokens: list[Token], host: _Host, *, own_nonce: bool) -> 
             piece, end = tag.begins
             insert(piece, end - 1, _END)
         elif not tag.mentions_nonce:
-            words = ("note", what, quote) if what else ("attribute", quote)
+            words: tuple[str, ...] = ("note", what, quote) if what else ("attribute", quote)
             insert(tag.piece, tag.offset, _STATEMENT, *words)
-    for one in scanner.inline if host.attributes else ():
-        what = hash_text(one.directive, one.value, attribute=True)
-        # outputs nothing, so it may be inside of the value
-        insert(one.piece, one.offset, _STATEMENT, "note", what, "")
+    for one in scanner.inline:
+        question = one.directive == "script-src-attr" and is_question(one.value)
+        if host.attributes or (host.questions and question):
+            what = hash_text(one.directive, one.value, attribute=True)
+            # outputs nothing, so it may be inside of the value
+            words = ("note", what, "") if host.attributes else ("ask", what)
+            insert(one.piece, one.offset, _STATEMENT, *words)
     for number, token in enumerate(tokens):
         start = 0
         for offset, (name, *arguments) in sorted(places.get(number, ())):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateSyntaxError
 
-from ..html.handlers import HANDLER, RUNS_TEXT, SCRIPT_URL, URLS, guards_action
+from ..html.handlers import HANDLER, RUNS_TEXT, SCRIPT_URL, URLS, guards_action, is_question
 from .expressions import OPEN, VALUE, TemplateText, read_template
 from .extension import is_html
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 Level = Literal["error", "note"]
 
-GUARD = "guarding-handler"
-"""The rule of handlers that ask or check: it is dangerous to stop them."""
+GUARD, QUESTION = "guarding-handler", "asking-handler"
+"""The rules of handlers that it is dangerous to stop: they check, or they do nothing but ask. Mode
+``enforce`` allows the hash of a question whose text never changes."""
+
+DANGEROUS = frozenset({GUARD, QUESTION})
 
 _LONGEST_CODE = 60
 _NONE: Mapping[str, str] = {}
@@ -200,7 +203,9 @@ class _Reader(HTMLParser):
         self, tag: str, name: str, value: str, others: dict[str, str], at: int
     ) -> None:
         if HANDLER.fullmatch(name):
-            self._check_handler(self._find_line(at), name, self._fill_in(value), tag, others)
+            literal = VALUE.search(value) is None
+            code = self._fill_in(value)
+            self._check_handler(self._find_line(at), name, code, tag, others, literal=literal)
         elif name == "style":
             self._add_hint(
                 at, "note", "style-attribute",
@@ -213,7 +218,14 @@ class _Reader(HTMLParser):
             self._check_script_source(value, at)
 
     def _check_handler(
-        self, line: int, name: str, code: str, tag: str = "", others: Mapping[str, str] = _NONE
+        self,
+        line: int,
+        name: str,
+        code: str,
+        tag: str = "",
+        others: Mapping[str, str] = _NONE,
+        *,
+        literal: bool = False,
     ) -> None:
         on, event = f" on <{tag}>" if tag else "", name[2:]
         target = (
@@ -224,12 +236,14 @@ class _Reader(HTMLParser):
             else "element"
         )
         if guards_action(name, code):
+            question = literal and is_question(code)
+            bridge = " Until then, mode enforce allows this text by its hash." if question else ""
             self._add(
-                line, "error", GUARD,
+                line, "error", QUESTION if question else GUARD,
                 f"Dangerous: {name}=\"{_shorten(code)}\"{on} decides whether something happens. "
                 "Where the policy stops it, that happens unasked.",
                 f"In a script: {target}.addEventListener('{event}', event => {{ if (!confirm(…)) "
-                "event.preventDefault(); }).",
+                f"event.preventDefault(); }}).{bridge}",
             )  # fmt: skip
             return
         self._add(

@@ -130,3 +130,14 @@ def test_templates_without_such_handlers_have_no_finding():
     )
     allowing = {**POLICY, "script-src-attr": ("'unsafe-inline'",)}
     assert list(examine_templates(DELETE, allowing, [], enforced=True)) == []
+
+
+def test_questions_that_are_allowed_by_their_hashes_are_a_warning():
+    asking = templates(**{"a.html": "<button onclick=\"return confirm('Sure?')\">"})
+    (finding,) = examine_templates(asking, POLICY, [], enforced=True, questions=True)
+    assert finding.level == "warn"
+    assert "1 event handler(s) only ask, so mode enforce allows their hashes: a.html:1" in (
+        finding.message
+    )
+    (stopped,) = examine_templates(asking, POLICY, [], enforced=True, questions=False)
+    assert stopped.level == "fail"

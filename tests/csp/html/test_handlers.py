@@ -1,6 +1,6 @@
 import pytest
 
-from om_plugins.csp.html.handlers import guards_action
+from om_plugins.csp.html.handlers import guards_action, is_question
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,37 @@ def test_a_form_that_is_never_to_be_sent_as_it_is_depends_on_its_handler():
     assert guards_action("onsubmit", "send(this); return false")
     assert guards_action("onsubmit", "event.preventDefault()")
     assert not guards_action("onsubmit", "count()")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "return confirm('Sure?')",
+        ' return window.confirm( "It\'s gone. Sure?" ) ; ',
+        "return confirm(&#39;Sure?&#39;)",
+        "return confirm('')",
+    ],
+)
+def test_a_question_does_nothing_but_ask(code):
+    assert is_question(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "return confirm('a' + document.cookie)",
+        "return confirm('a'); steal()",
+        "return confirm('a') || steal()",
+        "return confirm(`${steal()}`)",
+        "return confirm(steal())",
+        "return confirm('\\x27)')",
+        "return confirm('a\nb')",
+        "return confirm('a&#39;+steal()+&#39;')",
+        "confirm('a')",
+        "return prompt('a')",
+        "return top.confirm('a')",
+        "if (!confirm('a')) return false",
+    ],
+)
+def test_whatever_else_is_in_it_makes_it_no_question(code):
+    assert not is_question(code)

@@ -145,7 +145,7 @@ def test_an_expression_is_shown_with_the_delimiters_of_its_template():
 @pytest.mark.parametrize(
     "source",
     [
-        "<button onclick=\"return confirm('Sure?')\">",
+        "<button onclick=\"return confirm('Delete {{ name }}?')\">",
         "<form onsubmit='return check(this)'>",
         "<a href='/delete/3' onclick=\"if (!confirm('Sure?')) { return false }\">",
         "<input type=submit onclick='return faHelpers.safeConfirm(\"{{ _(sure) }}\");'>",
@@ -162,6 +162,20 @@ def test_a_handler_that_asks_or_checks_is_named_as_dangerous(source):
     (hint,) = lint(ENV, source, "a.html")
     assert (hint.level, hint.rule, hint.line) == ("error", "guarding-handler", 1)
     assert "Dangerous" in hint.message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<button onclick=\"return confirm('Sure?')\">",
+        '<form onsubmit="return confirm(&quot;Sure?&quot;);">',
+    ],
+)
+def test_a_question_is_dangerous_too_and_is_allowed_meanwhile(source):
+    (hint,) = lint(ENV, source, "a.html")
+    assert (hint.level, hint.rule) == ("error", "asking-handler")
+    assert "Dangerous" in hint.message
+    assert "mode enforce allows this text by its hash" in hint.fix
 
 
 @pytest.mark.parametrize(
