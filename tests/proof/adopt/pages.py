@@ -74,8 +74,9 @@ _PAGES: dict[str, str] = {
         <iframe src="{{ here }}/chart.svg"></iframe>""",
     "by other: framed data": """<iframe src="{{ here }}/data.json" onload="done('loaded')">
         </iframe>""",
-    "by other: framed text": """<iframe src="{{ here }}/notes.txt" onload="done('loaded')"></iframe>
-        <iframe src="{{ here }}/pixel.png"></iframe><iframe src="{{ here }}/style.css"></iframe>""",
+    "by other: framed files": """<iframe src="{{ here }}/notes.txt"></iframe>
+        <iframe src="{{ here }}/pixel.png"></iframe><iframe src="{{ here }}/style.css"></iframe>
+        <script>onload = () => done('loaded')</script>""",
     "by other: object": """<script>listen()</script>
         <object type="text/html" data="{{ here }}/says"></object>""",
     "by other: popup that keeps its opener": """<script>
