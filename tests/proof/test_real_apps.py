@@ -57,8 +57,6 @@ def first(request):
 @pytest.fixture(scope="module")
 def reported(app, browser):
     """The visit in ``adopt``, with the settings that the doctor names, while all pages report."""
-    if app.__name__.endswith(".admin"):
-        pytest.skip("its settings are not there yet")
     line = Line("adopt", first=False, settings={**app.SETTINGS, **SAMPLED})
     return visit(app, line, browser, app.RISK)
 

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-# Tells the test of each violation, also of those in a page that was left since.
-WATCH = """addEventListener("securitypolicyviolation", (event) => violated(
-  [event.disposition, event.effectiveDirective, event.blockedURI, event.sample].join(" ")))"""
+# Tells the test of each violation, also of those in a page that was left since. Chromium reports
+# violations that are alike in all parts once a page.
+WATCH = """const told = new Set();
+addEventListener("securitypolicyviolation", (event) => {
+  const said = [event.disposition, event.effectiveDirective, event.blockedURI, event.sample];
+  const key = [...said, event.sourceFile, event.lineNumber, event.columnNumber].join(" ");
+  if (!told.has(key)) violated(said.join(" "));
+  told.add(key);
+});"""
 PATIENCE_MS = 20_000
 
 
