@@ -29,6 +29,7 @@ from ..workers.invalidation_bus import InvalidationBus, Message, PagesPurged
 from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import (
     ALL_SCOPES,
+    DefaultTimes,
     Ident,
     Invalidation,
     Key,
@@ -180,8 +181,8 @@ class CacheInternals:
         hub, namespace = options.hub, options.namespace
         memory = ProcessMemory(options.l1_bytes)
         tiers = Tiers(
-            memory, self._shared, clock, options.stale_time, options.cache_time, options.jitter,
-            self._encode,
+            memory, self._shared, clock, DefaultTimes(options.stale_time, options.cache_time),
+            options.jitter, self._encode,
         )  # fmt: skip
         watched = WatchedKeys(hub, clock, namespace, self.bus.origin)
         changes = Changes(tiers, self.subscriptions, self.browsers, watched, clock, self.bus, self)
@@ -246,10 +247,8 @@ class CacheInternals:
 
     def get_times(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
         """Return both times in seconds, with the cache's own where one is ``None``."""
-        return (
-            self._options.stale_time if stale_time is None else stale_time,
-            self._options.cache_time if cache_time is None else cache_time,
-        )
+        times = DefaultTimes(self._options.stale_time, self._options.cache_time)
+        return times.fill(stale_time, cache_time)
 
     def close(self) -> None:
         """Stop the background jobs of this process."""
@@ -321,7 +320,8 @@ class SmartCache:
             fetcher: called without arguments; ``async def`` works where no event loop runs.
             retry: the old name of ``retries``; any value is an error.
             stale_time: seconds for which the value is fresh for this caller.
-            cache_time: seconds after which the value is gone.
+            cache_time: seconds after which the value is gone; by default ``OM_CACHE_TIME``, and at
+                least ``stale_time``.
             retries: further attempts. On a miss they follow at once, with pauses of at most one
                 second in all. In the background they are 1, 2, 4 … times ``retry_delay`` apart,
                 with full jitter, and a cooldown of 30 s follows the last one.
@@ -347,7 +347,8 @@ class SmartCache:
         Raises:
             Exception: the fetcher's error, when there is no value.
             TypeError: the key, the fetcher or another argument has a type that cannot be used.
-            ValueError: a time is negative; ``live`` is not an address, or is True for an entry with
+            ValueError: a time is negative, or ``stale_time`` is longer than ``cache_time``;
+                ``live`` is not an address, or is True for an entry with
                 a scope.
         """
         ident = key if type(key) is str and scope == "" else identify(key, scope)
@@ -444,13 +445,14 @@ class SmartCache:
             self.remove(key, scope=scope)
             return
         began = self._clock.time()
-        entry = tiers.make_entry(ident, data, named, began, stale_time, cache_time)
+        fresh_s, kept_s = tiers.times.fill(stale_time, cache_time)
+        entry = tiers.make_entry(ident, data, named, began, fresh_s, kept_s)
         with memory.lock:
             memory.in_flight.discard(ident)
             before = memory.table.entries.get(ident)
             same = before is not None and before.data == data
             memory.table.put(entry)
-        tiers.save(entry, stale_time, cache_time, lambda: True)
+        tiers.save(entry, fresh_s, kept_s, lambda: True)
         if entry.stored < entry.gone_at:
             here.changes.record(ident, "set", entry.tags, same)
         if not same:

@@ -23,6 +23,7 @@ class CacheKeys(Table):
     """The settings of the smart cache."""
 
     PREFIX: ClassVar[str] = "OM_"
+    SHORTER: ClassVar[Mapping[str, str]] = {"cache_stale_time": "cache_time"}
 
     cache_stale_time: float = key(
         300.0, number(0, 31_536_000, "seconds"), "how long a value is fresh", "Cache"

@@ -28,7 +28,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from numbers import Real
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from ..errors import CacheError
@@ -337,6 +337,31 @@ def check_texts(name: str, value: Iterable[str]) -> tuple[str, ...]:
     return texts
 
 
+LIFETIMES: Final = dict.fromkeys(
+    ("timeout", "ttl", "expires", "max_age"),
+    "stale_time=, how long it is fresh, and cache_time=, after which it is gone",
+)
+"""What to write in place of the one time that other caches have, by its name there."""
+
+
+class DefaultTimes(NamedTuple):
+    """The times of entries that have none of their own, in seconds."""
+
+    stale_time: float
+    cache_time: float
+
+    def fill(self, stale_time: float | None, cache_time: float | None) -> tuple[float, float]:
+        """Return both times, with the default where one is ``None``.
+
+        A default never contradicts what a caller gave: a value is kept at least as long as it is
+        fresh, and is fresh at most as long as it is kept.
+        """
+        if stale_time is None:
+            kept = self.cache_time if cache_time is None else cache_time
+            return min(self.stale_time, kept), kept
+        return stale_time, max(self.cache_time, stale_time) if cache_time is None else cache_time
+
+
 _MAY_BE_NONE = frozenset({"stale_time", "cache_time", "negative_time"})
 
 
@@ -350,7 +375,8 @@ def check_options(*, retries: int = 0, name: str = "", **seconds: float | None) 
 
     Raises:
         TypeError: one has a type that it cannot have.
-        ValueError: one is negative, or not a number.
+        ValueError: one is negative, or not a number, or the stale time is longer than the cache
+            time.
     """
     for argument, value in seconds.items():
         if type(value) is not float and type(value) is not int:
@@ -358,12 +384,19 @@ def check_options(*, retries: int = 0, name: str = "", **seconds: float | None) 
                 continue
             if isinstance(value, bool) or not isinstance(value, Real):
                 none = ", or None" if argument in _MAY_BE_NONE else ""
-                raise TypeError(f"{argument}={value!r} must be a number of seconds{none}")
+                way = ": write .total_seconds()" if hasattr(value, "total_seconds") else ""
+                raise TypeError(f"{argument}={value!r} must be a number of seconds{none}{way}")
         if not value >= 0:  # nor is NaN
             raise ValueError(
                 f"{argument}={value!r} must be a number of seconds of at least 0, which means "
                 "not at all"
             )
+    stale_time, cache_time = seconds.get("stale_time"), seconds.get("cache_time")
+    if stale_time is not None and cache_time is not None and stale_time > cache_time:
+        raise ValueError(
+            f"stale_time={stale_time!r} is longer than cache_time={cache_time!r}: a value that is "
+            "gone is not fresh; make cache_time at least as long, or leave it out"
+        )
     if type(retries) is not int:
         raise TypeError(f"retries={retries!r} must be a whole number")
     if retries < 0:

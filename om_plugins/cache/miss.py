@@ -119,7 +119,7 @@ class Commits:
         tags = fetch.tags
         seen = self._confirm(fetch, options.ident)
         fence = 0 if fetch.lease is None else fetch.lease.token
-        stale_time, cache_time = options.get_times(fetch.negative)
+        stale_time, cache_time = self.tiers.times.fill(*options.get_times(fetch.negative))
         entry = self.tiers.make_entry(
             options.ident, fetch.data, tags, fetch.began, stale_time, cache_time,
             tracker.deps, fetch.cost_us,

@@ -30,7 +30,7 @@ from ..workers.invalidation_bus import (
     Receiver,
 )
 from .entry import CacheEntry, Record, read_ident, write_ident
-from .keys import Dependencies, Ident, Invalidation
+from .keys import DefaultTimes, Dependencies, Ident, Invalidation
 from .memory import ProcessMemory
 from .shared_store import SharedStore, StoreAnswer
 from .subscriptions import BrowserAnnouncements, Subscriptions, WatchedKeys
@@ -47,7 +47,7 @@ class Tiers:
         memory: the first tier.
         shared: the second tier; ``None`` when memory is the only one.
         clock: time.
-        stale_time, cache_time: for entries without times of their own, in seconds.
+        times: for entries without times of their own.
         jitter: the times of each entry are shortened by a random share of up to this, so that
             entries stored together do not end together.
         encode: encodes values (see :func:`.values.encode`).
@@ -62,8 +62,7 @@ class Tiers:
         memory: ProcessMemory,
         shared: SharedStore | None,
         clock: Clock,
-        stale_time: float,
-        cache_time: float,
+        times: DefaultTimes,
         jitter: float = 0.0,
         encode: Callable[[object], bytes] = encode,
     ) -> None:
@@ -73,8 +72,7 @@ class Tiers:
         self.deaf = False
         self._clock = clock
         self.now = clock.monotonic
-        self._stale_time = stale_time
-        self._cache_time = cache_time
+        self.times = times
         self._jitter = jitter
         self._store_locks = [threading.Lock() for _ in range(_STORE_LOCKS)]
 
@@ -86,8 +84,8 @@ class Tiers:
         data: bytes,
         tags: tuple[str, ...],
         began: float,
-        stale_time: float | None,
-        cache_time: float | None,
+        stale_time: float,
+        cache_time: float,
         deps: Dependencies = (),
         cost_us: int = 0,
     ) -> CacheEntry:
@@ -99,8 +97,8 @@ class Tiers:
             tags=tags,
             began=began,
             stored=now,
-            stale_time=self._stale_time if stale_time is None else stale_time,
-            cache_time=self._cache_time if cache_time is None else cache_time,
+            stale_time=stale_time,
+            cache_time=cache_time,
             valid_until=self._trusted_until(now),
             deps=deps,
             cost_us=cost_us,
@@ -118,8 +116,8 @@ class Tiers:
     def save(
         self,
         entry: CacheEntry,
-        stale_time: float | None,
-        cache_time: float | None,
+        stale_time: float,
+        cache_time: float,
         wanted: Callable[[], bool],
         fence: int = 0,
         over: StoreAnswer | None = None,
@@ -136,8 +134,8 @@ class Tiers:
         record = Record(
             began=entry.began,
             stored=self._clock.time(),
-            stale_time=self._stale_time if stale_time is None else stale_time,
-            cache_time=self._cache_time if cache_time is None else cache_time,
+            stale_time=stale_time,
+            cache_time=cache_time,
             tags=entry.tags,
             body=entry.data,
             fence=fence,

@@ -49,6 +49,7 @@ class ChainPolicy(Table):
         f"{name}_s": name
         for name in ("breaker_slow", "breaker_window", "breaker_cooldown", "breaker_cooldown_max")
     }
+    SHORTER: ClassVar[Mapping[str, str]] = {"attempt_timeout": "timeout"}
 
     timeout: float = key(
         10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain"
@@ -167,3 +168,10 @@ class ChainPolicy(Table):
         whole_s = self.timeout - reserve_s(self.timeout)
         share_s = min(whole_s, self.breaker_slow, self.attempt_timeout or whole_s)
         return share_s * 0.99  # deadlines are sums of floats
+
+
+IN_CHAINS = {
+    **{name: f"OM_CHAINS = {{'chain': {{{name!r}: …}}}}" for name in list(ChainPolicy.keys())},
+    "weight": "OM_CHAINS = {'chain': {'engines': {'name': {'weight': …}}}}",
+}
+"""Where an option of a chain is written, for those who give it to an engine."""

@@ -24,7 +24,7 @@ from ..errors import PluginError
 from ..features import shipped
 from ..flask.app_state import KEY
 from ..headers.feature import HeaderKeys
-from ..plugins.command_output import as_json_option, plain, print_json, print_table
+from ..plugins.commands import as_json_option, plain, print_json, print_table
 from ..plugins.kit import Finding, Kit
 from ..wsgi import find_replaced
 from .output import mask_secrets

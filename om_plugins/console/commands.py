@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from ..plugins.command_output import as_json_option, print_json, print_table
+from ..plugins.commands import as_json_option, print_json, print_table
 from ..plugins.kit import Kit
 from ..types import EngineTraits
 from ..workers.engine_health import encode_health

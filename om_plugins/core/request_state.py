@@ -28,7 +28,6 @@ import msgspec
 from .fork import renew_after_fork
 from .inputs import IDENTITIES, InputRules
 from .observed import ObservedInputs
-from .report_turns import ReportTurns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -103,8 +102,8 @@ class RequestState(msgspec.Struct, eq=False):
         reserved_nonce: the nonce, once a nested request used it. It says nothing about its use in
             this response.
         asks_for_reports: chance has chosen already that this response asks for reports.
-        report_turns: of a response that chance has chosen and that could stay plain otherwise; see
-            :meth:`goes_past_caches`.
+        take_report_turn: of a response that chance has chosen and that could stay plain otherwise:
+            says of a page whether it is its turn; see :meth:`goes_past_caches`.
         past_caches: its turn has been taken.
         plain: ``None``: each tag needs its nonce. ``False``: this response's tags may stay as they
             are. ``True``: at least one tag was left without a nonce.
@@ -139,7 +138,7 @@ class RequestState(msgspec.Struct, eq=False):
     header_nonce: str | None = None
     reserved_nonce: str | None = None
     asks_for_reports: bool = False
-    report_turns: ReportTurns | None = None
+    take_report_turn: Callable[[str], bool] | None = None
     past_caches: bool = False
     plain: bool | None = None
     stitched: bool = False
@@ -205,14 +204,14 @@ class RequestState(msgspec.Struct, eq=False):
         Args:
             environ: of the request; its path tells the page apart from others.
         """
-        turns = self.report_turns
-        if turns is None or self.past_caches:
+        take_turn = self.take_report_turn
+        if take_turn is None or self.past_caches:
             return self.past_caches
         page = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if self.page_nonce is not None or turns.take(page):
+        if self.page_nonce is not None or take_turn(page):
             self.past_caches = True
         else:
-            self.report_turns, self.asks_for_reports, self.plain = None, False, False
+            self.take_report_turn, self.asks_for_reports, self.plain = None, False, False
         return self.past_caches
 
     # --- what a stored response brings along -----------------------------------------------------

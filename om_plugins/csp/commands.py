@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..plugins.command_output import as_json_option, plain, print_json
+from ..plugins.commands import as_json_option, plain, print_json
 from ..plugins.kit import Kit
 from .advisor import RISKS, Risk, Suggestion, as_settings, suggest
 from .jinja.lint import DANGEROUS, lint_all

@@ -119,7 +119,7 @@ class LastGoodCopies:
             headers: of the response.
         """
         state = state_of(environ)
-        if state.report_turns is not None or not self.is_due(key, saw):
+        if state.take_report_turn is not None or not self.is_due(key, saw):
             return None  # of the first, the copy would have nonces where other responses have none
         claim, dropped = self._schedule.claim(key, saw)
         self._remove(dropped)

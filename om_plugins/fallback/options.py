@@ -21,6 +21,7 @@ class FallbackOptions(Table):
 
     SHORT: ClassVar[str] = "answers"
     RENAMED: ClassVar[Mapping[str, str]] = {"keep_s": "keep", "copy_every_s": "copy_every"}
+    SHORTER: ClassVar[Mapping[str, str]] = {"copy_every": "keep"}
 
     answers: tuple[str, ...] = key(
         (STALE,),

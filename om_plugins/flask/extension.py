@@ -16,11 +16,14 @@ from flask import Flask, got_request_exception
 from ..builtin.engines.callable import CallableEngine
 from ..cache.cache import SmartCache
 from ..cache.memoize.memoized import Memoized, MemoizeOptions, memoize
+from ..chains.options import IN_CHAINS
 from ..core.engine import EngineTraitKeywords
 from ..core.moved import with_old_names
 from ..csp.override import Override
+from ..errors import ConfigError
 from ..fallback.options import FallbackOptions
-from ..plugins.lazy_commands import add_commands
+from ..plugins.commands import add_commands
+from ..settings.arguments import check_arguments
 from ..settings.signatures import FallbackKeywords
 from ..types import EngineSpec
 from .app_state import KEY, AppEntry, count_wrong_methods, runtime_of
@@ -50,6 +53,7 @@ class OpenManager(CurrentParts):
         om = OpenManager(app)
     """
 
+    @check_arguments("OpenManager", usage="OpenManager(app); settings are in app.config")
     def __init__(self, app: Flask | None = None) -> None:
         super().__init__()
         self._engines: list[EngineSpec] = []
@@ -65,9 +69,14 @@ class OpenManager(CurrentParts):
         This opens and starts nothing.
 
         Raises:
-            ConfigError: a setting is wrong.
+            ConfigError: a setting is wrong, or ``app`` is no Flask app.
             RuntimeError: the app has an ``OpenManager`` already.
         """
+        if not isinstance(app, Flask):
+            raise ConfigError(
+                "OpenManager(app)", app,
+                "must be a Flask app; around another WSGI app write OpenManagerMiddleware(app)",
+            )  # fmt: skip
         if KEY in app.extensions:
             raise RuntimeError(
                 "this app has an OpenManager already: call OpenManager(app) or init_app(app) once"
@@ -90,6 +99,12 @@ class OpenManager(CurrentParts):
 
     # --- registering --------------------------------------------------------------------------
 
+    @check_arguments(
+        "@om.engine",
+        usage="@om.engine('name', chain='assistant')",
+        keywords=EngineTraitKeywords.__annotations__,
+        renamed=IN_CHAINS,
+    )
     def engine(
         self, name: str, *, chain: str, tier: int = 1, **traits: Unpack[EngineTraitKeywords]
     ) -> Callable[[F], F]:
@@ -115,6 +130,9 @@ class OpenManager(CurrentParts):
 
         return register
 
+    @check_arguments(
+        "om.add_engine", usage="om.add_engine(engine, chain='assistant')", renamed=IN_CHAINS
+    )
     def add_engine(self, engine: object, *, chain: str, tier: int = 1, weight: float = 1.0) -> None:
         """Add an engine object to a chain of every app that this ``OpenManager`` serves."""
         spec = EngineSpec(engine, chain, tier, weight)
@@ -187,6 +205,7 @@ class OpenManager(CurrentParts):
         decorate = memoize(self._cache_if_enabled, **options)
         return decorate if function is None else decorate(function)
 
+    @check_arguments("@om.csp", usage="@om.csp(update={'img-src': ['https://example.com']})")
     def csp(
         self,
         *,
@@ -238,6 +257,7 @@ class OpenManager(CurrentParts):
         self.declare("fallback", fallback)
         return self._decorated.act_before("fallback", lambda: use_fallback(fallback))
 
+    @check_arguments("@om.headers", usage="@om.headers({'X-Frame-Options': None})")
     def headers(
         self,
         headers: Mapping[str, str | None] | None = None,

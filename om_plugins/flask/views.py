@@ -17,10 +17,19 @@ from flask.globals import request_ctx
 from flask.views import View
 
 from ..cache.cache import SmartCache
-from ..cache.keys import UnsupportedKey, check_options, check_texts, encode, normalize_tags
+from ..cache.keys import (
+    LIFETIMES,
+    UnsupportedKey,
+    check_options,
+    check_texts,
+    encode,
+    encode_scope,
+    normalize_tags,
+)
 from ..core.inputs import has_body
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState
+from ..settings.arguments import check_arguments, flag
 from .current import current_state
 from .observation.session import check_session, find_session
 from .observed import plain_environ
@@ -45,8 +54,16 @@ class CachedKeywords(TypedDict, total=False):
     negative_time: float | None
 
 
+@check_arguments(
+    "@om.cached",
+    renamed=LIFETIMES
+    | {"query_string": "query=True, or query=['page']", "make_cache_key": "scope="},
+    shared=flag(),
+    public=flag(),
+)
 def cached(
     get_cache: Callable[[], SmartCache | None],
+    /,
     *,
     stale_time: float | None = None,
     cache_time: float | None = None,
@@ -111,6 +128,8 @@ def cached(
         word = "shared=True" if shared else "public=True"
         raise ValueError(f"{word} is for everybody: it cannot be combined with scope=")
     check_options(stale_time=stale_time, cache_time=cache_time, negative_time=negative_time)
+    if not callable(scope):
+        encode_scope(scope)
     rules = ViewRules(
         stale_time, cache_time, normalize_tags(tags), scope,
         query if isinstance(query, bool) else frozenset(check_texts("query", query)),

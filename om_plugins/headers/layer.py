@@ -13,7 +13,6 @@ from random import random
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ..core.report_turns import ReportTurns
 from ..core.request_state import KEY, RequestState, StateLayer, end, nest, take_nonce
 from ..csp.hashes import add_hashes, close_notes
 from ..csp.modes import OBSERVING, Paths, PolicyRules, Sent
@@ -30,6 +29,7 @@ from ..csp.policy import (
 from ..csp.presets import OTHER, PAGE, STRICT, UNKNOWN, content_kind
 from .companions import Companion, apply_changes, list_companions, merge_with_defaults
 from .downstream_caching import PRIVATE, LatePage, make_private
+from .report_turns import ReportTurns
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -400,7 +400,7 @@ class HeadersLayer(StateLayer):
             if state.asks_for_reports or policy.draw():
                 state.asks_for_reports = True
                 if free:
-                    state.report_turns = policy.report_turns
+                    state.take_report_turn = policy.report_turns.take
             elif free:
                 state.plain = False
         if policy.by_path:

@@ -304,7 +304,7 @@ def _build_commands() -> Command:
     """Build the group ``flask om cache``."""
     import click
 
-    from ..plugins.command_output import as_json_option, plain, print_json
+    from ..plugins.commands import as_json_option, plain, print_json
 
     group = click.Group("cache", help="Explain why a page is kept or not, and take pages back.")
 

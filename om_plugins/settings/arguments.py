@@ -128,7 +128,7 @@ def check_arguments(
         def check_first(*args: Any, **kwargs: Any) -> Any:
             for given in () if open_ended else kwargs:
                 if given not in known:
-                    raise TypeError(explain_keyword(name, given, known, renamed))
+                    raise TypeError(explain_keyword(name, given, known, renamed, usage))
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -164,7 +164,11 @@ def check_value(key: str, value: object, check: Check) -> Any:
 
 
 def explain_keyword(
-    name: str, given: str, known: Collection[str], renamed: Mapping[str, str] | None = None
+    name: str,
+    given: str,
+    known: Collection[str],
+    renamed: Mapping[str, str] | None = None,
+    usage: str = "",
 ) -> str:
     """Explain that a function has no argument of a name, and name the one that is meant.
 
@@ -172,7 +176,11 @@ def explain_keyword(
         name: the function's.
         given: the unknown keyword.
         known: its arguments.
-        renamed: names that other libraries have, with the name here.
+        renamed: names that other libraries have, with what to write here.
+        usage: how to write a call.
     """
-    hint = f"write {renamed[given]}" if renamed and given in renamed else suggest(given, known)
+    if renamed and given in renamed:
+        hint = f"write {renamed[given]}"
+    else:
+        hint = suggest(given, known) + (f"; write {usage}" if usage else "")
     return f"{name} has no argument {given!r}; {hint}"

@@ -49,6 +49,8 @@ class Table:
     """Keys that were renamed, as users write them: from the old name to the new one."""
     REMOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that were removed, as users write them, with the reason."""
+    SHORTER: ClassVar[Mapping[str, str]] = {}
+    """Times that contradict another one when they are longer, by the names of the fields."""
     _keys: ClassVar[dict[str, Field[Any]]]
     _defaults: ClassVar[Self | None]
 
@@ -94,6 +96,14 @@ class Table:
                     raise
                 # from a nested table, which does not know its own place
                 raise ConfigError(where + error.key, error.value, error.reason) from None
+        for short, long in cls.SHORTER.items():
+            first, second = read.get(short), read.get(long)
+            if first is not None and second is not None and first > second:
+                raise ConfigError(
+                    where + cls._written(short), first,
+                    f"is longer than {where}{cls._written(long)} {second!r}, which ends it; "
+                    "change one of them, or leave one out",
+                )  # fmt: skip
         return cls(**read)
 
     @classmethod

@@ -16,6 +16,8 @@ from om_plugins.cache.memoize.memoized import memoize
 from om_plugins.errors import CacheError
 from om_plugins.flask.views import cached
 
+from .conftest import DictStore
+
 
 def names(world):
     return [name for name, _ in world.signals]
@@ -55,6 +57,29 @@ def test_a_value_is_gone_after_its_cache_time(world, fetcher):
     world.clock.advance(100)
     assert world.cache.get("k") is None
     assert world.cache.query("k", fetch) == "new"
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_value_is_kept_as_long_as_it_is_asked_to_be_fresh(make_world, fetcher, store):
+    def make():
+        return make_world(store=shared) if store else make_world()
+
+    shared, fetch, world = DictStore(), fetcher("old", "new"), None
+    world = make()
+    world.cache.query("k", fetch, stale_time=150)
+    world.cache.set("m", "set", stale_time=150)
+    price = memoize(lambda: world.cache, stale_time=150)(lambda: fetch.calls)
+    assert price() == 1
+    world.clock.advance(140)  # the default cache time is 100
+    if store:
+        world = make()  # from the store alone
+    assert world.cache.query("k", fetch, stale_time=150) == "old"
+    assert world.cache.get("m") == "set"
+    fetch.calls = 2
+    assert price() == 1
+    world.clock.advance(20)
+    assert world.cache.get("k") is None
+    assert world.cache.get("m") is None
 
 
 def test_the_caller_says_how_old_a_value_may_be(world, fetcher):

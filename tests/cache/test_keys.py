@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from om_plugins.cache.keys import (
+    DefaultTimes,
     UnsupportedKey,
+    check_options,
     encode,
     encode_body,
     encode_scope,
@@ -236,3 +239,34 @@ def test_another_process_derives_the_same_store_key():
 def test_a_group_is_the_part_of_a_key_that_names_a_kind(key, group):
     assert find_group(identify(key)) == group
     assert find_group(identify(key, "a scope")) == group
+
+
+@pytest.mark.parametrize(
+    ("asked", "times"),
+    [
+        ((None, None), (300, 1800)),
+        ((60, None), (60, 1800)),
+        ((86_400, None), (86_400, 86_400)),  # kept as long as it is fresh
+        ((None, 60), (60, 60)),  # fresh no longer than it is kept
+        ((None, 3600), (300, 3600)),
+        ((60, 60), (60, 60)),
+        ((0, 0), (0, 0)),
+    ],
+)
+def test_a_default_time_gives_way_to_a_time_that_a_caller_gave(asked, times):
+    assert DefaultTimes(300, 1800).fill(*asked) == times
+
+
+@pytest.mark.parametrize(
+    ("stale_time", "cache_time"), [(60, 10), (0.2, 0.1), (1, 0), (math.inf, 1), (61, 60.5)]
+)
+def test_a_value_cannot_be_fresh_after_it_is_gone(stale_time, cache_time):
+    with pytest.raises(ValueError, match=r"stale_time=\S+ is longer than cache_time=") as caught:
+        check_options(stale_time=stale_time, cache_time=cache_time)
+    assert repr(cache_time) in str(caught.value)
+    assert "leave it out" in str(caught.value)
+
+
+@pytest.mark.parametrize(("stale_time", "cache_time"), [(60, 60), (60, None), (None, 1), (0, 0)])
+def test_times_that_do_not_contradict_are_allowed(stale_time, cache_time):
+    check_options(stale_time=stale_time, cache_time=cache_time)

@@ -1,6 +1,6 @@
 """``flask om``: what it prints, and what the doctor finds.
 
-Covers ``om_plugins.console.doctor`` and ``om_plugins.plugins.command_output``.
+Covers ``om_plugins.console.doctor`` and ``om_plugins.plugins.commands``.
 """
 
 from __future__ import annotations

@@ -11,13 +11,14 @@ import logging
 import re
 import threading
 import weakref
+from datetime import timedelta
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, render_template_string, session
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from om_plugins import OpenManager, StaticEngine, hookimpl, signals
+from om_plugins import OpenManager, StaleEngine, StaticEngine, hookimpl, signals
 from om_plugins.errors import ConfigError, PluginError
 from om_plugins.types import EngineSpec, EngineTraits, PluginInfo
 
@@ -678,3 +679,57 @@ def test_the_parts_of_recovery_have_public_names() -> None:
     om.run_pending_jobs()
     assert [one.subject for one in om.wrong_methods.current()] == ["route:/"]
     assert om.recovery.patterns() == []
+
+
+# --- arguments that are wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "parts"),
+    [
+        (lambda om: om.cached(timeout=300), TypeError, ["@om.cached", "'timeout'", "stale_time="]),
+        (lambda om: om.cached(ttl=300), TypeError, ["'ttl'", "cache_time="]),
+        (lambda om: om.cached(stail_time=3), TypeError, ["'stail_time'", "mean 'stale_time'"]),
+        (lambda om: om.cached(query_string=True), TypeError, ["'query_string'", "query="]),
+        (lambda om: om.cached(300), TypeError, ["300", "@om.cached(stale_time=60)"]),
+        (lambda om: om.cached(shared="yes"), ConfigError, ["shared", "'yes'", "True or False"]),
+        (lambda om: om.cached(public=1), ConfigError, ["public", "1", "True or False"]),
+        (lambda om: om.cached(scope=object()), TypeError, ["scope", "object", "use str"]),
+        (
+            lambda om: om.cached(stale_time=60, cache_time=10),
+            ValueError,
+            ["stale_time=60", "cache_time=10", "leave it out"],
+        ),
+        (lambda om: om.memoize(maxsize=8), TypeError, ["@om.memoize", "'maxsize'", "known are"]),
+        (lambda om: om.memoize(timeout=8), TypeError, ["'timeout'", "stale_time="]),
+        (lambda om: om.memoize(retry=8), TypeError, ["'retry'", "write retries="]),
+        (lambda om: om.memoize(stale_time=2, cache_time=1), ValueError, ["stale_time=2", "=1"]),
+        (
+            lambda om: om.memoize(stale_time=timedelta(minutes=5)),
+            TypeError,
+            ["stale_time", "seconds=300", "total_seconds"],
+        ),
+        (lambda om: om.engine("a"), TypeError, ["'chain'", "@om.engine('name', chain="]),
+        (lambda om: om.engine("a", chain="c", idempotant=True), TypeError, ["'idempotent'"]),
+        (lambda om: om.engine("a", chain="c", retries=3), TypeError, ["OM_CHAINS", "retries"]),
+        (lambda om: om.engine("a", chain="c", weight=3), TypeError, ["OM_CHAINS", "weight"]),
+        (lambda om: om.add_engine(StaticEngine("a", 1)), TypeError, ["'chain'", "write om.add"]),
+        (lambda om: om.csp("self"), TypeError, ["too many", "@om.csp(update="]),
+        (lambda om: om.csp(directives={}), TypeError, ["'directives'", "update"]),
+        (lambda om: om.csp(updat={}), TypeError, ["mean 'update'"]),
+        (lambda om: om.headers(x_frame_options="DENY"), TypeError, ["write @om.headers({"]),
+        (lambda om: om.fallback(keeps=3), ConfigError, ["keeps", "keep"]),
+        (lambda om: om.fallback("stale", keep=5, copy_every=9), ConfigError, ["copy_every", "9"]),
+        (lambda om: OpenManager(csp_mode="enforce"), TypeError, ["csp_mode", "app.config"]),
+        (lambda om: OpenManager("shop"), ConfigError, ["'shop'", "OpenManagerMiddleware(app)"]),
+        (lambda om: OpenManager().init_app(Blueprint("b", "b")), ConfigError, ["Flask app"]),
+        (lambda om: StaticEngine("a"), TypeError, ["'payload'", "StaticEngine('sorry'"]),
+        (lambda om: StaleEngine("a", keep=5, max_age=9), ConfigError, ["max_age", "9", "keep 5"]),
+        (lambda om: StaleEngine("a", keep_s=5), TypeError, ["'keep_s'", "write keep="]),
+    ],
+)
+def test_a_wrong_argument_is_named_with_the_way_out(wrong, error, parts):
+    with pytest.raises(error) as caught:
+        wrong(OpenManager(make_app()))(lambda *args: None)
+    for part in parts:
+        assert part in str(caught.value)

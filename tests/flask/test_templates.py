@@ -20,7 +20,7 @@ from flask import (
 from jinja2 import DictLoader
 
 from om_plugins import OpenManager
-from om_plugins.core.report_turns import ReportTurns
+from om_plugins.headers.report_turns import ReportTurns
 
 TAGS = "<!doctype html><style>p{}</style><script>start()</script><link rel=stylesheet href=/a.css>"
 FILES = {

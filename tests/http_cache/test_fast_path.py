@@ -9,8 +9,8 @@ from flask import Flask, request
 from werkzeug.test import Client
 
 from om_plugins import OpenManager, OpenManagerMiddleware, Settings
-from om_plugins.core.report_turns import ReportTurns
 from om_plugins.core.request_state import KEY, RequestState
+from om_plugins.headers.report_turns import ReportTurns
 from om_plugins.http_cache.fast_path import FastPath
 from om_plugins.wsgi import find_source
 

@@ -7,12 +7,12 @@ import contextvars
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from types import CoroutineType
 from typing import Any, Unpack
 
 from ...core.engine import EngineTraitKeywords
 from ...errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
+from ...settings.arguments import check_arguments
 from ...types import Call, EngineTraits
 from .pool import AttemptTimer, BoundedPool
 
@@ -47,6 +47,11 @@ class CallableEngine:
     timeout of whatever it waits for.
     """
 
+    @check_arguments(
+        "CallableEngine",
+        usage="CallableEngine('local', function)",
+        keywords=EngineTraitKeywords.__annotations__,
+    )
     def __init__(
         self,
         name: str,
@@ -56,12 +61,6 @@ class CallableEngine:
         interrupt: bool = False,
         **traits: Unpack[EngineTraitKeywords],
     ) -> None:
-        known = [field.name for field in fields(EngineTraits)]
-        for trait in traits:
-            if trait not in known:
-                raise TypeError(
-                    f"engine {name!r}: unknown trait {trait!r}; known are {', '.join(known)}"
-                )
         kind = function if inspect.isroutine(function) else _unwrap(name, function)
         if inspect.isasyncgenfunction(kind):
             raise TypeError(

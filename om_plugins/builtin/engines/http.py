@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
 from ..http.sse import read_events
 from ..http.status import map_status
@@ -89,6 +90,7 @@ class HttpEngine:
         MissingExtra: h11 is not installed.
     """
 
+    @check_arguments("HttpEngine", usage="HttpEngine('model', 'https://host/path')")
     def __init__(
         self,
         name: str,

@@ -15,13 +15,13 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Never
+from typing import Any
 
 import msgspec
 
-from ...core.moved import refuse_arguments
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
 from .counts import Counts
 
@@ -67,6 +67,11 @@ class StaleEngine:
 
     traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
 
+    @check_arguments(
+        "StaleEngine",
+        usage="StaleEngine('memory')",
+        renamed={"keep_s": "keep=", "max_age_s": "max_age="},
+    )
     def __init__(
         self,
         name: str,
@@ -77,9 +82,7 @@ class StaleEngine:
         vary: Callable[[Call], object] | None = None,
         learn_degraded: bool = False,
         max_bytes: int = 262_144,
-        **renamed: Never,
     ) -> None:
-        refuse_arguments("StaleEngine", renamed, keep_s="keep", max_age_s="max_age")
         for option, value in (
             ("keep", keep),
             ("max_age", max_age),
@@ -87,6 +90,11 @@ class StaleEngine:
         ):
             if value is not None and (isinstance(value, bool) or not 0 < value < 2**40):
                 raise ConfigError(f"engine {name!r}: {option}", value, "must be a number above 0")
+        if max_age is not None and max_age > keep:
+            raise ConfigError(
+                f"engine {name!r}: max_age", max_age,
+                f"is longer than keep {keep!r}, after which the answer is gone",
+            )  # fmt: skip
         for option, function in (("key", key), ("vary", vary)):
             if function is not None and not callable(function):
                 raise ConfigError(

@@ -26,6 +26,7 @@ from ...errors import (
     Transient,
     Unsupported,
 )
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call
 from ..http.sse import read_events
 from .counts import Counts
@@ -119,6 +120,11 @@ class OpenAIEngine(HttpEngine):
         MissingExtra: h11 is not installed.
     """
 
+    @check_arguments(
+        "OpenAIEngine",
+        usage="OpenAIEngine('model', 'https://host/v1', 'model-name')",
+        keywords=ConnectionOptions.__annotations__,
+    )
     def __init__(
         self,
         name: str,

@@ -25,6 +25,7 @@ from ...errors import (
     Misconfigured,
     Unsupported,
 )
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
 from ..http.forwarding import (
     BadHeaderError,
@@ -87,6 +88,11 @@ class ProxyEngine(HttpEngine):
         MissingExtra: h11 is not installed.
     """
 
+    @check_arguments(
+        "ProxyEngine",
+        usage="ProxyEngine('old', 'https://host')",
+        keywords=ConnectionOptions.__annotations__,
+    )
     def __init__(
         self,
         name: str,

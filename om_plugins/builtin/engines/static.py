@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import cast
 
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
 
 _PLAIN = (str, bytes, int, float, bool)
@@ -26,6 +27,7 @@ class StaticEngine:
 
     traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
 
+    @check_arguments("StaticEngine", usage="StaticEngine('sorry', 'Please try again later.')")
     def __init__(self, name: str, payload: object) -> None:
         if isinstance(payload, Answer):
             raise TypeError(

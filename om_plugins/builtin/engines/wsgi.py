@@ -18,6 +18,7 @@ import msgspec
 
 from ...core.engine import EngineTraitKeywords
 from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
 from ..http.forwarding import (
     BadHeaderError,
@@ -65,6 +66,9 @@ class WsgiEngine:
     cannot be interrupted; the time of the call is checked between the pieces of its body.
     """
 
+    @check_arguments(
+        "WsgiEngine", usage="WsgiEngine('old', app)", keywords=EngineTraitKeywords.__annotations__
+    )
     def __init__(
         self,
         name: str,

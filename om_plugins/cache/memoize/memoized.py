@@ -9,11 +9,20 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
-from typing import Any, Never, TypedDict
+from typing import Any, TypedDict
 
-from ...core.moved import refuse_arguments
+from ...settings.arguments import check_arguments
 from ..cache import SmartCache
-from ..keys import SCALARS, Scope, UnsupportedKey, check_options, encode, normalize_tags
+from ..keys import (
+    LIFETIMES,
+    SCALARS,
+    Scope,
+    UnsupportedKey,
+    check_options,
+    encode,
+    encode_scope,
+    normalize_tags,
+)
 from .identity import FunctionIdentity, describe
 from .parts import CachedFunction
 
@@ -40,8 +49,13 @@ class MemoizeOptions(MemoizeQueryOptions, total=False):
     name: str
 
 
+@check_arguments(
+    "@om.memoize",
+    renamed=LIFETIMES | {"retry": "retries=", "make_name": "name="},
+)
 def memoize(
     get_cache: Callable[[], SmartCache | None],
+    /,
     *,
     stale_time: float | None = None,
     cache_time: float | None = None,
@@ -51,7 +65,6 @@ def memoize(
     scope: Scope | Callable[[], Scope] = "",
     negative_time: float | None = None,
     name: str = "",
-    **renamed: Never,
 ) -> Callable[[Any], Memoized]:
     """Cache the values of a function by its arguments.
 
@@ -90,11 +103,12 @@ def memoize(
         ValueError: a time is negative.
         NameTaken: at a call, when another function has this ``name``.
     """
-    refuse_arguments("memoize", renamed, retry="retries")
     check_options(
         stale_time=stale_time, cache_time=cache_time, negative_time=negative_time,
         retries=retries, dedupe_time=dedupe_time, name=name,
     )  # fmt: skip
+    if not callable(scope):
+        encode_scope(scope)
     options: MemoizeQueryOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,

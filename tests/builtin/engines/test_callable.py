@@ -69,7 +69,7 @@ def test_what_is_no_function_is_refused():
 
 
 def test_an_unknown_trait_is_refused_with_the_known_ones():
-    with pytest.raises(TypeError, match=r"unknown trait 'idempotant'; known are .*idempotent"):
+    with pytest.raises(TypeError, match=r"no argument 'idempotant'; did you mean 'idempotent'"):
         CallableEngine("f", lambda: 1, idempotant=True)
 
 

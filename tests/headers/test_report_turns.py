@@ -1,5 +1,5 @@
-from om_plugins.core.report_turns import EVERY_S, ReportTurns
 from om_plugins.core.request_state import RequestState
+from om_plugins.headers.report_turns import EVERY_S, ReportTurns
 
 
 def make(start=0.0):
@@ -30,7 +30,7 @@ def test_many_pages_do_not_fill_the_memory():
 
 def test_a_response_whose_turn_it_is_goes_past_all_caches():
     _, turns = make()
-    state = RequestState(None, report_turns=turns, asks_for_reports=True)
+    state = RequestState(None, take_report_turn=turns.take, asks_for_reports=True)
     assert state.goes_past_caches({"PATH_INFO": "/a"})
     assert state.goes_past_caches({"PATH_INFO": "/a"})  # a cache further in asks as well
     assert (state.plain, state.asks_for_reports) == (None, True)
@@ -39,7 +39,7 @@ def test_a_response_whose_turn_it_is_goes_past_all_caches():
 def test_a_response_whose_turn_it_is_not_stays_plain_and_asks_for_nothing():
     _, turns = make()
     turns.take("/a")
-    state = RequestState(None, report_turns=turns, asks_for_reports=True)
+    state = RequestState(None, take_report_turn=turns.take, asks_for_reports=True)
     assert not state.goes_past_caches({"PATH_INFO": "/a"})
     assert not state.goes_past_caches({"PATH_INFO": "/b"})
     assert (state.plain, state.asks_for_reports) == (False, False)
@@ -48,7 +48,7 @@ def test_a_response_whose_turn_it_is_not_stays_plain_and_asks_for_nothing():
 def test_a_response_that_has_its_nonce_goes_past_the_caches():
     _, turns = make()
     turns.take("/a")
-    state = RequestState(None, report_turns=turns, asks_for_reports=True)
+    state = RequestState(None, take_report_turn=turns.take, asks_for_reports=True)
     state.nonce_for_page()
     assert state.goes_past_caches({"PATH_INFO": "/a"})
 
