@@ -7,6 +7,8 @@ and those that ``flask om csp suggest`` prints for what browsers reported in ``a
 
 from __future__ import annotations
 
+import re
+from ast import literal_eval
 from importlib import import_module
 
 import pytest
@@ -19,6 +21,7 @@ for name in (
         "flask_sqlalchemy",
         "flask_wtf",
         "playwright",
+        "plotly",
         "simple_websocket",
         "whitenoise",
     ),
@@ -29,7 +32,7 @@ from tests.proof.real_apps.running import Line, build, visit  # noqa: E402
 
 pytestmark = [pytest.mark.proof, pytest.mark.browser]
 
-APPS = ("admin", "caching", "dashboard", "files", "login", "sockets", "toolbar")
+APPS = ("admin", "caching", "charts", "dashboard", "files", "login", "sockets", "toolbar")
 UNSAMPLED = {"OM_CSP_REPORT_SAMPLE": 0.0}  # what a page outside of the sample is
 SAMPLED = {"OM_CSP_REPORT_SAMPLE": 1.0}
 VARYING = frozenset({"date", "set-cookie"})  # headers
@@ -80,6 +83,27 @@ def test_enforce_lets_the_app_do_what_it_does(app, before, reported, browser, fi
     assert visited.violations == []
     assert visited.console == before.console
     compare(visited, before)
+
+
+def test_the_doctor_names_the_settings(app):
+    assert ask_doctor(app, {})[0] == app.SETTINGS
+
+
+def test_the_doctor_finds_nothing_to_stop_once_they_are_there(app, reported):
+    assert ask_doctor(app, {**app.SETTINGS, **reported.suggested}) == ({}, [])
+
+
+def ask_doctor(app, settings):
+    """What ``flask om doctor`` asks for in ``enforce``, and its failures."""
+    made = build(app, Line("enforce", settings=settings))
+    said = made.test_cli_runner().invoke(args=["om", "doctor"], catch_exceptions=False).output
+    asked = [literal_eval(one) for one in re.findall(r"OM_CSP_HTML_NONCES = (\[.*?\]|'\w+')", said)]
+    failures = [line for line in said.splitlines() if line.startswith("fail")]
+    if not asked:
+        return {}, failures
+    texts = [one for one in asked if isinstance(one, str)]
+    paths = sorted({path for one in asked if not isinstance(one, str) for path in one})
+    return {"OM_CSP_HTML_NONCES": texts[0] if texts else paths}, failures
 
 
 def compare(visited, before):

@@ -193,8 +193,10 @@ class _Trouble:
         one_of = f"{number} {self.names[number != 1]}"
         shown = ", ".join(f"line {one.line} {one.shown}" for one in self.parts[:_SHOWN])
         more = number - _SHOWN
+        # a library may have it for other browsers alone: its text does not tell that it runs
+        unsure = self.parts[0].kind == "code" and not self.parts[0].tool
         return Finding(
-            level,
+            "warn" if unsure else level,
             _name_pages(paths),
             f"Mode enforce stops {one_of}{self.reason}: {shown}"
             f"{f', and {more} more' if more > 0 else ''}.",
@@ -252,7 +254,7 @@ def _explain_attribute(part: PagePart) -> tuple[str, str]:
         return "", "Use a <button> and addEventListener in a script."
     if part.tool:
         return f" by {part.tool}", f"{_BUILDS[part.tool]}. {_ALLOW_CODE}"
-    return "", f"Give a function instead of text. {_ALLOW_CODE}"
+    return " if the script comes to it", f"Give a function instead of text. {_ALLOW_CODE}"
 
 
 def _takes_nonce(part: PagePart) -> bool:
