@@ -28,7 +28,7 @@ from ..plugins.commands import as_json_option, plain, print_json, print_table
 from ..plugins.kit import Finding, Kit
 from ..wsgi import find_replaced
 from .output import mask_secrets
-from .pages import MAX_PAGES, examine_routes, find_host
+from .pages import MAX_PAGES, build_session, examine_routes, find_host
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -127,6 +127,7 @@ def plugins(kit: Kit, as_json: bool) -> None:
 @click.option("--url", "urls", multiple=True, help="Open this as well, such as /search?q=tea.")
 @click.option("--header", "headers", multiple=True, help="Of those requests: 'Name: value'.")
 @click.option("--cookie", "cookies", multiple=True, help="Of those requests: 'name=value'.")
+@click.option("--session", "values", multiple=True, help="Of all requests: 'user_id=7'.")
 @as_json_option
 @click.pass_obj
 def doctor(
@@ -135,13 +136,15 @@ def doctor(
     urls: tuple[str, ...],
     headers: tuple[str, ...],
     cookies: tuple[str, ...],
+    values: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Say what may be wrong with the set-up, and the way out. Exits with 1 when something fails.
 
     Opens the routes that take a GET without arguments, in this process and without a session, and
-    says what mode enforce would stop on their pages. Routes whose names say that they may change
-    something, such as /logout, and those of OM_CSP_DOCTOR_EXCEPT are left alone.
+    says what mode enforce would stop on their pages. --session gives them one. Routes whose names
+    say that they may change something, such as /logout, and those of OM_CSP_DOCTOR_EXCEPT are left
+    alone.
     """
     _check_commands(kit)
     order = ("fail", "warn", "ok")
@@ -151,10 +154,11 @@ def doctor(
         more = [
             (url, build_request(url, headers=headers, cookies=cookies, host=host)) for url in urls
         ]
+        cookie = build_session(app, values, host) if values else ""
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     findings = [*examine(kit), *_examine_flask(app, kit)]
-    findings += examine_routes(app, kit, most=pages, more=more)
+    findings += examine_routes(app, kit, most=pages, more=more, cookie=cookie)
     findings.sort(key=lambda finding: order.index(finding.level))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])

@@ -1,4 +1,4 @@
-"""Opens the pages of an app as a visitor without a session does, for ``flask om doctor``.
+"""Opens the pages of an app as a visitor does, for ``flask om doctor``.
 
 The app runs in this process. The caches and the hub of this package are new ones in memory, so that
 a running server notices nothing; hooks, views and templates do what they do for every visitor.
@@ -7,16 +7,20 @@ a running server notices nothing; hooks, views and templates do what they do for
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
-from flask import Flask, template_rendered
+from flask import Flask, session, template_rendered
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
 from werkzeug.http import parse_options_header
-from werkzeug.routing import BuildError, Rule
+from werkzeug.routing import BuildError, RoutingException, Rule
 from werkzeug.test import run_wsgi_app
 from werkzeug.wsgi import ClosingIterator, get_current_url
 
@@ -43,7 +47,8 @@ _TWICE = 2
 """What a cache keeps of the first response is seen in the second."""
 
 _MOST_NAMED = 12
-_MAX_BYTES = 8 * 2**20
+_MAX_BYTES = 2**20
+_OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
 _CHANGING = re.compile(
     r"(log|sign)(out|off)|approve|backup|buy|callback|cancel|charge|checkout|clear|cron|"
     r"deactivate|delete|destroy|disable|drop|erase|execute|flush|impersonate|import|kill|migrate|"
@@ -63,13 +68,30 @@ class OpenedPages:
         pages: in HTML, with what they enforce.
         names: the paths of those, in order.
         closed: paths that gave no page to look at, with the reason.
+        elsewhere: paths that led to another one, which is the value.
         left_out: paths that were not opened, with the reason.
+        cut: paths of pages of which only the beginning was read.
     """
 
     pages: list[AuditedPage] = field(default_factory=list)
     names: dict[str, None] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    cut: dict[str, None] = field(default_factory=dict)
+
+    def name_unseen(self) -> list[str]:
+        """Return the paths whose page nobody has looked at, although it was asked for.
+
+        A path that led to a page which was looked at is none of them, and neither is one that was
+        asked for again in another way, such as with a cookie.
+        """
+        seen = {urlsplit(one).path for one in self.names}
+        return [
+            path for path in self.closed
+            if urlsplit(path).path not in seen
+            and urlsplit(self.elsewhere.get(path, "")).path not in seen
+        ]  # fmt: skip
 
 
 def examine_routes(
@@ -78,6 +100,7 @@ def examine_routes(
     *,
     most: int = MAX_PAGES,
     more: Sequence[tuple[str, WSGIEnvironment]] = (),
+    cookie: str = "",
 ) -> Iterator[Finding]:
     """Open the app's pages, and yield what mode ``enforce`` would stop on them.
 
@@ -86,6 +109,7 @@ def examine_routes(
         kit: of the app. It is closed: the app is built again, in mode ``enforce``.
         most: how many routes are opened at most; 0 for none but ``more``.
         more: names and environs of further requests.
+        cookie: the header ``Cookie`` of all requests; ``more`` may bring further cookies.
     """
     keys = kit.settings.of(CspKeys)
     if keys.csp_mode == "off" or not kit.keys.enabled or kit.host.isolate is None:
@@ -98,13 +122,15 @@ def examine_routes(
     application = kit.host.isolate(observe=False, OM_CSP_MODE="enforce", OM_CSP_REPORT_SAMPLE=0.0)
     end = kit.clock.monotonic() + _ALL_S
     for name, environ in asked:
+        if cookie:
+            environ["HTTP_COOKIE"] = "; ".join(filter(None, (environ.get("HTTP_COOKIE"), cookie)))
         left = end - kit.clock.monotonic()
         if left <= 0:
             opened.left_out[name] = f"no time was left after {_ALL_S:g} s"
             continue
         _open(app, application, name, environ, min(left, _ONE_S), opened)
     yield from examine_pages(opened.pages, policy, enforced=keys.csp_mode == "enforce")
-    yield _summarize(opened)
+    yield _summarize(opened, signed_in=bool(cookie))
 
 
 def _choose_routes(
@@ -170,67 +196,153 @@ def _open(
     def note(sender: object, template: object, **context: object) -> None:
         rendered.append(template)
 
+    texts: set[str] = set()
     for _ in range(_TWICE):
         rendered.clear()
         try:
-            with limit_time(seconds), template_rendered.connected_to(note, app):
+            with (
+                limit_time(seconds),
+                template_rendered.connected_to(note, app),
+                redirect_stdout(sys.stderr),  # what a view prints is no finding
+            ):
                 body, status, headers = run_wsgi_app(application, dict(environ))
-                html = _read_page(body, status, headers)
+                read = _read_page(body, headers)
         except TimeIsUp:
             opened.closed[name] = f"it takes more than {seconds:.0f} s"
             return
-        except Exception as error:  # noqa: BLE001 - the application may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the application may raise anything
             opened.closed[name] = describe_error(error)
             return
-        if html is None:
-            if status[:3] != "200":
-                to = headers.get("Location", "")
-                opened.closed[name] = f"{status}{f', to {to}' if to else ''}"
+        if status[:3] != "200":
+            to = headers.get("Location", "")
+            opened.closed[name] = f"{status}{f', to {to}' if to else ''}"
+            if to:
+                opened.elsewhere[name] = urljoin(get_current_url(environ), to)
+        if isinstance(read, str) and read and status[:3] == "200":
+            opened.closed[name] = read
+        if not isinstance(read, bytearray) or status.startswith("3"):
             return
-        policies = read_header(headers.getlist("Content-Security-Policy"))
+        if len(read) > _MAX_BYTES:
+            opened.cut[name] = None
+        html = _decode(read[:_MAX_BYTES], headers)
+        policy = ", ".join(headers.getlist("Content-Security-Policy"))
+        own = _OUR_NONCE.search(policy)
+        text = html.replace(own[1], "") if own else html
+        if text not in texts:  # the second response is the same page, most of the time
+            texts.add(text)
+            opened.pages.append(
+                AuditedPage(
+                    name, get_current_url(environ), html, read_header([policy]), bool(rendered),
+                    _find_pattern(app, environ),
+                )
+            )  # fmt: skip
+        if status[:3] != "200":
+            return
         opened.names[name] = None
-        url = get_current_url(environ)
-        opened.pages.append(AuditedPage(name, url, html, policies, bool(rendered)))
 
 
-def _read_page(body: Iterable[bytes], status: str, headers: Headers) -> str | None:
-    """Return the HTML of a response; ``None`` for one that is no page, or no whole one."""
+def _find_pattern(app: Flask, environ: WSGIEnvironment) -> str:
+    """Return a path as settings name it: ``/item/*`` for a route with arguments."""
+    path = urlsplit(get_current_url(environ)).path
+    try:
+        rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
+    except (HTTPException, RoutingException, ValueError):
+        return path
+    return f"{rule.rule.partition('<')[0]}*" if "<" in rule.rule else path
+
+
+def _read_page(body: Iterable[bytes], headers: Headers) -> bytearray | str:
+    """Return the beginning of a page; of another response, why it is none that can be read.
+
+    The reason is "" for what is no HTML.
+    """
     whole = ClosingIterator(body, [])
     with closing(whole):
-        kind, options = parse_options_header(headers.get("Content-Type", ""))
-        if status[:3] != "200" or content_kind(kind) != PAGE or "Content-Encoding" in headers:
-            return None
+        kind, _ = parse_options_header(headers.get("Content-Type", ""))
+        if content_kind(kind) != PAGE:
+            return ""
+        if "Content-Encoding" in headers:
+            return "the application compressed it"
         data = bytearray()
         for chunk in whole:
             data += chunk
             if len(data) > _MAX_BYTES:
                 break
+    return data
+
+
+def _decode(data: bytearray, headers: Headers) -> str:
+    _, options = parse_options_header(headers.get("Content-Type", ""))
     try:
         return data.decode(options.get("charset", "utf-8"), "replace")
     except LookupError:
         return data.decode("utf-8", "replace")
 
 
-def _summarize(opened: OpenedPages) -> Finding:
+def _summarize(opened: OpenedPages, *, signed_in: bool) -> Finding:
     """Return what was looked at, and what was not and why."""
     number = len(opened.names)
-    message = f"{number} page{'' if number == 1 else 's'} of the application, without a session"
-    missing = [
-        f"{name} ({reason})" for name, reason in [*opened.closed.items(), *opened.left_out.items()]
-    ]
-    more = len(missing) - _MOST_NAMED
-    if missing:
-        message += f"; not looked at: {', '.join(missing[:_MOST_NAMED])}"
-        message += f", and {more} more" if more > 0 else ""
+    message = (
+        f"Looked at {number} page{'' if number == 1 else 's'} of the application, "
+        f"{'with the session of --session' if signed_in else 'without a session'}"
+    )
+    reasons: dict[str, list[str]] = {}
+    for name, reason in [*opened.closed.items(), *opened.left_out.items()]:
+        reasons.setdefault(reason, []).append(name)
+    if reasons:
+        missing = (f"{_name_some(names)} ({reason})" for reason, names in reasons.items())
+        message += f"; not looked at: {', '.join(missing)}"
+    if opened.cut:
+        message += (
+            f"; of {_name_some(list(opened.cut))}, only the first {_MAX_BYTES / 2**20:g} MiB were "
+            "read"
+        )
+    unseen = opened.name_unseen()
     return Finding(
-        "ok",
+        "warn" if unseen else "ok",
         "pages",
-        f"Looked at {message}.",
-        "Name what is to be opened as well: flask om doctor --url /path, with --cookie for a "
-        "session."
-        if missing
+        f"{message}.",
+        f"Nobody has looked at {_name_some(unseen)}. To open them as a user does: flask om doctor "
+        "--session KEY=VALUE, or --url /path with --cookie."
+        if unseen
+        else "Name what is to be opened as well: flask om doctor --url /path."
+        if reasons
         else "",
     )
+
+
+def _name_some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return f"{', '.join(names[:_MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def build_session(app: Flask, values: Iterable[str], host: str) -> str:
+    """Return the header ``Cookie`` of a session, made and signed as the app does.
+
+    Args:
+        app: whose session it is. An app that keeps sessions in a store gets one more there.
+        values: as ``user_id=7``; a value that is JSON is read as such.
+        host: scheme and host of the requests.
+
+    Raises:
+        ValueError: a value has another form, or the app has no sessions.
+    """
+    with app.test_request_context(base_url=host):
+        for one in values:
+            name, equals, value = one.partition("=")
+            if not name or not equals:
+                raise ValueError(f"{one!r} is no value of a session: write it as 'user_id=7'")
+            try:
+                session[name] = json.loads(value)
+            except json.JSONDecodeError:
+                session[name] = value
+            except RuntimeError as error:
+                raise ValueError(f"--session: {error}") from None
+        response = app.response_class()
+        app.session_interface.save_session(app, session._get_current_object(), response)  # type: ignore[attr-defined]
+    return "; ".join(one.partition(";")[0] for one in response.headers.getlist("Set-Cookie"))
 
 
 def _may_change(path: str, endpoint: str) -> bool:

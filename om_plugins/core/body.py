@@ -130,7 +130,8 @@ def limit_time(seconds: float) -> Iterator[None]:
         raise TimeIsUp
 
     handler = signal.signal(signal.SIGALRM, stop)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again and again, because a bare "except:" may have caught the first one
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from flask import Flask, redirect, render_template_string, request, session
+from flask import Flask, Response, redirect, render_template_string, request, session
 from flask.cli import FlaskGroup
 from markupsafe import Markup
 
@@ -43,9 +44,9 @@ def found(app: Flask, *words: str) -> list[dict[str, str]]:
     return [one for one in result if one["subject"].startswith(("GET ", "pages"))]
 
 
-def summary(app: Flask, *words: str) -> str:
+def summary(app: Flask, *words: str, level: str = "ok") -> str:
     (one,) = [one for one in found(app, *words) if one["subject"] == "pages"]
-    assert one["level"] == "ok"
+    assert one["level"] == level
     return one["message"]
 
 
@@ -130,8 +131,9 @@ def test_nothing_that_may_change_something_is_opened() -> None:
     OpenManager(app)
     said = summary(app)
     assert set(opened) == {*harmless, "/page"}
-    for path in changing:
-        assert f"{path} (its name says that it may change something)" in said
+    names, reason, _ = said.partition(" (its name says that it may change something)")
+    assert reason
+    assert set(changing) <= set(re.findall(r"/[^ ,]+", names))
     assert "/export/all (OM_CSP_DOCTOR_EXCEPT names it)" in said
 
 
@@ -141,7 +143,7 @@ def test_what_gives_no_page_is_named_with_the_reason() -> None:
     app.add_url_rule("/broken", "broken", lambda: str(1 / 0))
     app.add_url_rule("/data", "data", lambda: {"a": 1})
     OpenManager(app)
-    said = summary(app)
+    said = summary(app, level="warn")
     assert said.startswith("Looked at 0 pages")
     assert "/private (302 FOUND, to /login?next=/private)" in said
     assert "/broken (500 INTERNAL SERVER ERROR)" in said
@@ -156,6 +158,176 @@ def test_an_exception_that_leaves_the_app_ends_nothing() -> None:
     (trouble, said) = found(app)
     assert trouble["subject"] == "GET /whole"
     assert "/broken (ZeroDivisionError" in said["message"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), MemoryError()])
+def test_nothing_that_a_view_raises_ends_the_command(error: BaseException) -> None:
+    app, _ = make_app()
+
+    def broken() -> str:
+        raise error
+
+    app.add_url_rule("/broken", "broken", broken)
+    app.add_url_rule("/whole", "whole", lambda: SCRIPT)
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert trouble["subject"] == "GET /whole"
+    assert f"/broken ({type(error).__name__} in " in said["message"]
+
+
+def test_what_a_view_prints_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    app, _ = make_app()
+    app.add_url_rule("/", "index", lambda: print("printed") or SCRIPT)
+    OpenManager(app)
+    group = FlaskGroup(create_app=lambda: app)
+    with pytest.raises(SystemExit):
+        group.main(["om", "doctor", "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)
+    assert "printed" in said.err
+
+
+def test_pages_of_errors_are_looked_at_too() -> None:
+    app, opened = make_app()
+    app.add_url_rule("/gone", "gone", lambda: (SCRIPT, 410))
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert trouble["subject"] == "GET /gone"
+    assert (said["level"], "/gone (410 GONE)" in said["message"]) == ("warn", True)
+    assert opened == ["/gone"]
+
+
+def test_of_a_page_without_bounds_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_MAX_BYTES", 2**18)
+    app, _ = make_app()
+    closed: list[str] = []
+
+    def stream() -> Iterator[str]:
+        try:
+            yield SCRIPT
+            while True:
+                yield "<p>" + "x" * 2**14
+        finally:
+            closed.append("yes")
+
+    app.add_url_rule("/huge", "huge", lambda: Response(stream(), mimetype="text/html"))
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert trouble["subject"] == "GET /huge"
+    assert "of /huge, only the first 0.25 MiB were read" in said["message"]
+    assert closed == ["yes"] * 2
+
+
+def test_a_page_that_the_app_compressed_is_named() -> None:
+    app, _ = make_app()
+    sent = {"Content-Encoding": "gzip"}
+    app.add_url_rule("/", "index", lambda: (SCRIPT, sent))
+    OpenManager(app)
+    assert "/ (the application compressed it)" in summary(app, level="warn")
+
+
+def test_the_same_page_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, opened = make_app()
+    app.add_url_rule("/", "index", lambda: render_template_string(SCRIPT))
+    app.add_url_rule("/new", "new", lambda: f"<p>{len(opened)}")
+    OpenManager(app)
+    looked: list[str] = []
+    examine = pages.examine_pages
+
+    def note(given: Any, *words: Any, **more: Any) -> Any:
+        looked.extend(one.path for one in given)
+        return examine(given, *words, **more)
+
+    monkeypatch.setattr(pages, "examine_pages", note)
+    found(app)
+    assert (looked, opened) == (["/", "/new", "/new"], ["/", "/", "/new", "/new"])
+
+
+@pytest.mark.parametrize(
+    ("to", "level"),
+    [
+        ("/home", "ok"), ("home", "ok"), ("http://localhost/home#top", "ok"),
+        ("/sign-in?next=/", "warn"), ("https://other.example/", "warn"), ("/", "warn"),
+    ],
+)  # fmt: skip
+def test_what_leads_to_a_page_that_was_looked_at_is_in_order(to: str, level: str) -> None:
+    app, _ = make_app()
+    app.add_url_rule("/", "index", lambda: redirect(to))
+    app.add_url_rule("/home", "home", lambda: "<p>")
+    OpenManager(app)
+    (said,) = found(app)
+    assert said["level"] == level
+    assert ("Nobody has looked at /." in said["way_out"]) is (level == "warn")
+
+
+def test_pages_behind_a_session_are_opened_with_one() -> None:
+    app, _ = make_app()
+    seen: list[object] = []
+
+    @app.get("/private")
+    def private() -> Any:
+        seen.append(dict(session))
+        return SCRIPT if session.get("user_id") == 7 else redirect("/sign-in")
+
+    OpenManager(app)
+    assert "/private (302 FOUND, to /sign-in)" in summary(app, level="warn")
+    words = ("--session", "user_id=7", "--session", "name=Jo=e", "--session", "tags=[1]")
+    (trouble, said) = found(app, *words)
+    assert trouble["subject"] == "GET /private"
+    assert (said["level"], "with the session of --session" in said["message"]) == ("ok", True)
+    assert seen[-1] == {"user_id": 7, "name": "Jo=e", "tags": [1]}
+    result = run(app, "--session", "user_id")
+    assert (result.exit_code, "write it as 'user_id=7'" in result.output) == (2, True)
+
+
+def test_a_page_that_a_cookie_opens_is_no_longer_missing() -> None:
+    app, _ = make_app()
+
+    @app.get("/private")
+    def private() -> Any:
+        return "<p>" if request.cookies.get("a") == "1" else ("<p>", 401)
+
+    OpenManager(app)
+    assert "/private (401" in summary(app, "--url", "/private?b=1", level="warn")
+    assert "/private (401" in summary(app, "--url", "/private?b=1", "--cookie", "a=1")
+
+
+def test_without_a_secret_key_there_is_no_session() -> None:
+    app, _ = make_app(SECRET_KEY=None)
+    app.add_url_rule("/", "index", lambda: "<p>")
+    OpenManager(app)
+    result = run(app, "--session", "user_id=7")
+    assert (result.exit_code, "--session: The session is unavailable" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "pattern"),
+    [("/item/7?tab=2", "/item/*"), ("/search?q=tea", "/search"), ("/none?x=1", "/none")],
+)
+def test_a_setting_for_a_page_names_its_path(url: str, pattern: str) -> None:
+    app, _ = make_app()
+    app.add_url_rule("/item/<int:number>", "item", lambda number: SCRIPT)
+    app.add_url_rule("/search", "search", lambda: SCRIPT)
+    app.register_error_handler(404, lambda error: (SCRIPT, 404))
+    OpenManager(app)
+    trouble = found(app, "--pages", "0", "--url", url)[0]
+    assert trouble["subject"] == f"GET {url}"
+    assert f"OM_CSP_HTML_NONCES = ['{pattern}']" in trouble["way_out"]
+
+
+def test_only_gets_are_made() -> None:
+    app, _ = make_app()
+    methods: list[str] = []
+
+    @app.before_request
+    def note() -> None:
+        methods.append(request.method)
+
+    app.add_url_rule("/both", "both", lambda: "<p>", methods=["GET", "POST", "PUT"])
+    app.add_url_rule("/post", "post", lambda: "<p>", methods=["POST", "DELETE"])
+    OpenManager(app)
+    found(app)
+    assert methods == ["GET", "GET"]
 
 
 def test_a_page_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +345,7 @@ def test_a_page_that_never_ends_is_left(monkeypatch: pytest.MonkeyPatch) -> None
 
     app.add_url_rule("/slow", "slow", lambda: time.sleep(60))
     OpenManager(app)
-    said = summary(app)
-    assert "/endless (it takes more than" in said
-    assert "/slow (it takes more than" in said
+    assert "/endless, /slow (it takes more than" in summary(app, level="warn")
 
 
 def test_the_number_of_pages_has_a_bound_and_can_be_none() -> None:
@@ -183,7 +353,7 @@ def test_the_number_of_pages_has_a_bound_and_can_be_none() -> None:
     for number in range(5):
         app.add_url_rule(f"/{number}", f"view{number}", lambda: "<p>")
     OpenManager(app)
-    assert "/2 (2 others came first)" in summary(app, "--pages", "2")
+    assert "/2, /3, /4 (2 others came first)" in summary(app, "--pages", "2")
     assert set(opened) == {"/0", "/1"}
     opened.clear()
     assert found(app, "--pages", "0") == []

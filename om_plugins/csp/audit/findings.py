@@ -61,8 +61,9 @@ class AuditedPage:
     """One response of the application under mode ``enforce``.
 
     Attributes:
-        path: that was asked for.
+        path: that was asked for, with its query.
         url: its complete address.
+        pattern: the path as settings name it, such as ``/item/*``.
         html: the whole page.
         policies: that it enforces.
         from_template: a template was rendered for it.
@@ -73,6 +74,7 @@ class AuditedPage:
     html: str
     policies: Sequence[Policy]
     from_template: bool
+    pattern: str = ""
 
 
 def examine_pages(
@@ -96,7 +98,7 @@ def examine_pages(
             trouble = troubles.setdefault(
                 (reason, way_out, names, shown), _Trouble(reason, way_out, names, parts)
             )
-            trouble.paths[page.path] = None
+            trouble.paths[page.path] = page.pattern or page.path
         if not _runs_injected([policy]) and page.policies and _runs_injected(page.policies):
             weak[page.path] = None
     level: Literal["fail", "warn"] = "fail" if enforced else "warn"
@@ -183,11 +185,12 @@ class _Trouble:
     way_out: str
     names: tuple[str, str]
     parts: list[PagePart]
-    paths: dict[str, None] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
 
     def describe(self, level: Literal["fail", "warn"]) -> Finding:
-        paths = list(self.paths)
-        patterns = sorted({f"{one}*" if one.endswith("/") and one != "/" else one for one in paths})
+        patterns = sorted(
+            {f"{one}*" if one.endswith("/") and one != "/" else one for one in self.paths.values()}
+        )
         written = ", ".join(repr(one) for one in patterns[:8])
         number = len(self.parts)
         one_of = f"{number} {self.names[number != 1]}"
@@ -197,7 +200,7 @@ class _Trouble:
         unsure = self.parts[0].kind == "code" and not self.parts[0].tool
         return Finding(
             "warn" if unsure else level,
-            _name_pages(paths),
+            _name_pages(list(self.paths)),
             f"Mode enforce stops {one_of}{self.reason}: {shown}"
             f"{f', and {more} more' if more > 0 else ''}.",
             self.way_out.replace(_PATHS, f"[{written}{', …' if patterns[8:] else ''}]"),
@@ -238,7 +241,7 @@ def _explain(part: PagePart, page: AuditedPage) -> tuple[str, str, tuple[str, st
 def _explain_attribute(part: PagePart) -> tuple[str, str]:
     if part.guards:
         return (
-            " that decide whether something happens, so that it happens unasked",
+            ", so that what depends on it happens unasked",
             "Ask in a script, as 'flask om csp lint' shows. Or allow all handlers of the page: "
             "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}).",
         )
