@@ -38,7 +38,7 @@ def examine(*pages, enforced=True):
         ("<link rel=stylesheet href=//cdn.example/a.css>", True, "1 style sheet without",
          "@om.csp(update={'style-src': [\"http://cdn.example\"]})"),
         ("<p onclick='go()'>", True, "1 event handler: ", "addEventListener"),
-        ("<button onclick='return confirm(1)'>", True, "so that what depends on it happens", "Ask in a"),
+        ("<button onclick='return confirm(1)'>", True, "so that what depends on it", "Ask in a"),
         ("<a href='javascript:go()'>", True, "1 javascript: address", "<button>"),
         ("<object data=/a.svg></object>", True, "1 plug-in element",
          "@om.csp(update={'object-src': [\"'self'\"]})"),
