@@ -285,6 +285,8 @@ class _Host:
             what: the hash of the tag's text, or ``OWN``; see :meth:`note`.
         """
         attributes = str(attributes)
+        if not what and "nonce" not in attributes.lower():  # most often
+            return self.attribute(quote) + attributes
         if has_nonce(attributes):
             return attributes
         state = self._state()

@@ -63,18 +63,30 @@ def scan(tokens: list[Token], *, own_nonce: bool = True) -> Scanner:
             scanner.feed(token.value, number)
         elif token.type in ("variable_begin", "block_begin"):
             inside = _until(tokens, number + 1, token.type.replace("begin", "end"))
-            names = [one.value for one in inside if one.type == "name"]
             if token.type == "variable_begin":
-                scanner.gap(
-                    mentions_nonce=_mention_nonce(names),
-                    is_nonce=own_nonce and [one.value for one in inside] == ["csp_nonce", "(", ")"],
-                    own=bool(names) and names[0] in ("url_for", "om_static"),
-                )
-            elif names:
-                flow.process_statement(names, inside)
+                _leave_gap(scanner, inside, own_nonce=own_nonce)
+            elif inside and inside[0].type == "name":
+                flow.process_statement(inside)
             number += len(inside)
         number += 1
     return scanner
+
+
+def _leave_gap(scanner: Scanner, inside: list[Token], *, own_nonce: bool) -> None:
+    """Tell the scanner of one ``{{ … }}``."""
+    if not scanner.state.tags:  # most often
+        scanner.gap()
+        return
+    names = _find_names(inside)
+    scanner.gap(
+        mentions_nonce=_mention_nonce(names),
+        is_nonce=own_nonce and [one.value for one in inside] == ["csp_nonce", "(", ")"],
+        own=bool(names) and names[0] in ("url_for", "om_static"),
+    )
+
+
+def _find_names(inside: Iterable[Token]) -> list[str]:
+    return [one.value for one in inside if one.type == "name"]
 
 
 def _until(tokens: list[Token], start: int, end: str) -> list[Token]:
@@ -114,14 +126,13 @@ class _Flow:
         # Jinja puts out nothing that stands outside of the blocks, except filter blocks
         scanner.apart = not self._child
 
-    def process_statement(self, names: list[str], inside: list[Token]) -> None:
+    def process_statement(self, inside: list[Token]) -> None:
         """Process one ``{% … %}``.
 
         Args:
-            names: its names in order.
-            inside: all its tokens.
+            inside: all its tokens; the first is its keyword.
         """
-        keyword = names[0]
+        keyword = inside[0].value
         scanner = self._scanner
         top = self._open[-1] if self._open else None
         if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
@@ -142,10 +153,10 @@ class _Flow:
             if fresh:
                 scanner.state, scanner.apart = State(), True
             scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE
-            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, names, inside)
+            scanner.skip = scanner.skip or keyword == "trans" or _spoils(keyword, inside)
         else:
             lasts = keyword not in _PASSING
-            self._gap(keyword, lasts=lasts, mentions_nonce=_mention_nonce(names))
+            self._gap(keyword, lasts=lasts, mentions_nonce=_mention_nonce(_find_names(inside)))
 
     def _has_body(self, keyword: str, inside: list[Token]) -> bool:
         if keyword == "set":
@@ -183,15 +194,16 @@ class _Open:
     ends: list[State] = field(default_factory=list)
 
 
-def _spoils(keyword: str, names: list[str], inside: list[Token]) -> bool:
+def _spoils(keyword: str, inside: list[Token]) -> bool:
     """Return whether a ``{% filter %}`` or a filtered ``{% set %}`` changes the tags in its body.
 
     It makes text of them, or may replace something in a nonce, which would then sometimes be wrong.
     """
+    if keyword not in ("set", "filter"):
+        return False
+    names = _find_names(inside)
     if keyword == "set":
         names = names[1:]  # the first is the variable
-    elif keyword != "filter":
-        return False
     if "replace" in names[1:]:
         searched = next((one.value for one in inside if one.type == "string"), "")
         if not set(searched) - _OF_A_NONCE:
