@@ -63,7 +63,7 @@ class Tag:
             attributes, or its nonce may be empty or left out.
         mentions_nonce: something unknown between its attributes looks like a nonce by its name.
         path: of the scanner where it begins.
-        apart: it ends under the conditions under which it begins, and nothing in it lasts longer.
+        apart: it ends in the statements in which it begins, and nothing in it lasts longer.
         found: it is certainly a tag that should get a nonce.
         skipped: it is not to be touched.
         loose: what is put out here may be changed before it is sent.
@@ -138,7 +138,7 @@ class Scanner:
         skip: tags that begin while this is true are not to be touched.
         loose: what is put out while this is true may be changed before it is sent.
         inline: the attributes that a policy may have to allow.
-        path: the conditions under which the text stands, the outermost first.
+        path: the numbers of the statements in which the text stands, the outermost first.
         apart: what :attr:`Tag.apart` is at first.
         whole: the text is a page from its beginning. A tag is then certain before its end tag
             comes, because a part of a page that stands in a script would not look like a tag.

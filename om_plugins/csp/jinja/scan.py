@@ -122,7 +122,7 @@ class _Flow:
         self._keywords = keywords
         self._child = "extends" in keywords
         self._open: list[_Open] = []
-        self._branches = itertools.count()
+        self._numbers = itertools.count()
         # Jinja puts out nothing that stands outside of the blocks, except filter blocks
         scanner.apart = not self._child
 
@@ -138,7 +138,6 @@ class _Flow:
         if keyword in _NEXT_BRANCH and top is not None and top.keyword in _BRANCHING:
             top.ends.append(scanner.save())
             scanner.state = top.before.copy()
-            scanner.path = (*scanner.path[:-1], next(self._branches))
         elif top is not None and keyword == "end" + top.keyword:
             self._open.pop()
             scanner.path = scanner.path[:-1]
@@ -149,7 +148,7 @@ class _Flow:
             self._open.append(
                 _Open(keyword, scanner.save(), fresh, scanner.skip, scanner.loose, scanner.apart)
             )
-            scanner.path = (*scanner.path, next(self._branches))
+            scanner.path = (*scanner.path, next(self._numbers))
             if fresh:
                 scanner.state, scanner.apart = State(), True
             scanner.loose = scanner.loose or keyword == "filter" or keyword in _ELSEWHERE

@@ -554,6 +554,64 @@ def test_output_without_nonces_is_the_output_without_the_extension(written, trim
         assert found.count(text) >= expected.count(text) or "nonce" in text
 
 
+class _OwnTag(Extension):
+    """``{% own %}…{% endown %}``, which puts out its body."""
+
+    tags = frozenset({"own"})
+
+    def parse(self, parser):
+        next(parser.stream)
+        return nodes.Scope(parser.parse_statements(("name:endown",), drop_needle=True))
+
+
+IN_A_TAG = st.sampled_from([
+    "{{ x }}", "{{ y }}", "a='b'", "nonce='own'", "data-{{ y }}", "{{ x }}='a'", "a={{ y }}",
+    "{% set y = 1 %}", "{# c #}", "{% include 'own.html' %}",
+])  # fmt: skip
+AROUND = st.sampled_from([
+    ("{% if yes %}", "{% endif %}"), ("{% if no %}a{% else %}", "{% endif %}"),
+    ("{% for y in 'ab' %}", "{% endfor %}"), ("{% block b@ %}", "{% endblock %}"),
+    ("{% filter trim %}", "{% endfilter %}"), ("{% set z %}", "{% endset %}{{ z }}"),
+    ("{% macro m@() %}", "{% endmacro %}{{ m@() }}"), ("{% with y = 3 %}", "{% endwith %}"),
+    ("{% autoescape true %}", "{% endautoescape %}"), ("{% own %}", "{% endown %}"),
+])  # fmt: skip
+
+
+@st.composite
+def crossed_sources(draw):
+    """Templates whose statements begin and end anywhere in a tag."""
+    names, parts, ends = itertools.count(), [], []
+    for _ in range(draw(st.integers(1, 3))):
+        tag = draw(st.sampled_from(["script", "style"]))
+        inside = draw(st.lists(IN_A_TAG, min_size=1, max_size=2))
+        for part in (f"<{tag} ", *(f"{one} " for one in inside), ">", f"</{tag}>{{{{ y }}}}"):
+            if draw(st.integers(0, 4)) == 0:
+                name = str(next(names))
+                start, end = (one.replace("@", name) for one in draw(AROUND))
+                parts.append(start)
+                ends.append(end)
+            parts.append(part)
+            if ends and draw(st.booleans()):
+                parts.append(ends.pop())
+    return "".join(parts + ends[::-1])
+
+
+@settings(max_examples=300)
+@given(crossed_sources(), st.booleans(), st.sampled_from(["{% extends 'base.html' %}", ""]))
+def test_statements_anywhere_in_a_tag_put_out_what_they_did_and_a_nonce(written, trim, extends):
+    templates = {"own.html": "{{ x }}", "base.html": "{% block b0 %}{% endblock %}"}
+    plain, ours = (
+        Environment(
+            loader=DictLoader(templates), autoescape=True, trim_blocks=trim, extensions=[_OwnTag]
+        )
+        for _ in range(2)
+    )
+    install(ours, environ=noncing)
+    context = {"x": Markup("src=x"), "yes": True, "no": False}
+    expected = plain.from_string(extends + written).render(context)
+    assert NONCED.sub("", ours.from_string(extends + written).render(context)) == expected
+
+
 class _Inline(HTMLParser):
     """The texts of scripts and styles, as a browser hashes them."""
 
@@ -664,16 +722,6 @@ PUT_OUT = {
     "comment": "<script {# nonce #} {{ own }}></script>",
     "in a set": "{% set a %}<script {{ own }}></script>{% endset %}{{ a }}",
 }
-
-
-class _OwnTag(Extension):
-    """``{% own %}…{% endown %}``, which puts out its body."""
-
-    tags = frozenset({"own"})
-
-    def parse(self, parser):
-        next(parser.stream)
-        return nodes.Scope(parser.parse_statements(("name:endown",), drop_needle=True))
 
 
 class _FirstTag(HTMLParser):

@@ -109,6 +109,8 @@ def test_the_body_of_a_tag_is_known_where_it_has_no_gap():
         ("{% if a %}<script {{ a }}>{% else %}b{% endif %}</script>", True, True),
         # a block of output around it would change what the template does
         ("<script {{ a }}{% set b = 1 %}></script>", True, False),
+        ("<script {% set b %}c{% endset %}{{ b }}></script>", True, False),
+        ("<script {% macro b() %}c{% endmacro %}{{ b() }}></script>", True, False),
         ("<script {% from 'a' import b %}{{ b }}></script>", True, False),
         ("{% for a in b %}<script {% break %}{{ a }}></script>{% endfor %}", True, False),
         ("{% if a %}<script {% else %}<script b='' {% endif %}{{ c }}></script>", True, False),
