@@ -68,3 +68,20 @@ def test_a_module_that_needs_another_one_first_is_found(tmp_path):
     (folder / "a.py").write_text("A = 1\nfrom .b import B")
     (folder / "b.py").write_text("from .a import A\nB = A")
     assert import_each(folder, "shop").startswith("shop.b cannot be imported first:")
+
+
+def test_an_app_with_the_line_imports_nothing_that_only_some_apps_need():
+    code = """
+import sys
+from flask import Flask
+from om_plugins import OpenManager
+
+app = Flask("app")
+app.testing = True
+OpenManager(app)
+app.test_client().get("/")
+unwanted = {"asyncio", "concurrent.futures", "ctypes", "ssl", "zoneinfo"}
+print(*sorted(unwanted & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

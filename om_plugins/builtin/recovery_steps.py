@@ -6,7 +6,6 @@ it has a new value.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
 import platform
@@ -133,6 +132,8 @@ def _malloc_trim() -> Callable[[int], int] | None:
     """The function ``malloc_trim`` of glibc; ``None`` with another C library (musl lacks it)."""
     if platform.libc_ver()[0] != "glibc":
         return None
+    import ctypes
+
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):

@@ -6,7 +6,6 @@ second together.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import random
@@ -455,6 +454,8 @@ def _draw_pauses(retries: int, retry_delay: float) -> list[float]:
 
 
 def _run_async(awaitable: Awaitable[Any], fetcher: Fetcher) -> Any:
+    import asyncio
+
     async def finish() -> Any:
         return await awaitable
 

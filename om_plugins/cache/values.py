@@ -20,7 +20,6 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec.msgpack import Ext
@@ -93,6 +92,8 @@ def _write_zone(zone: tzinfo | None) -> Any:
     if type(zone) is timezone:
         offset = zone.utcoffset(None)
         return [offset.days, offset.seconds, offset.microseconds]
+    from zoneinfo import ZoneInfo  # most applications cache no time with a zone
+
     if type(zone) is ZoneInfo and zone.key:
         return zone.key
     raise CacheError(
@@ -105,6 +106,8 @@ def _read_zone(found: Any) -> tzinfo | None:
     if found is None:
         return None
     if isinstance(found, str):
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(found)
     days, seconds, microseconds = found
     return timezone(timedelta(days, seconds, microseconds))

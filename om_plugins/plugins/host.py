@@ -8,6 +8,7 @@ go on.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,9 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, Literal
 
-import pluggy
-
-from .. import hookspecs, signals
+from .. import signals
 from ..errors import PluginError, suggest
 from ..protocols import PluginContext
 from ..types import PluginStatus
@@ -31,6 +30,7 @@ from .loading import (
     find_installed_plugins,
     find_plugin_name,
     import_plugin,
+    load_builtin,
     load_plugin,
 )
 
@@ -121,8 +121,7 @@ class PluginHost:
 
             builtins = BUILTINS
         for name, path in builtins.items():
-            entry_point = EntryPoint(name=name, value=path, group=hookspecs.GROUP)
-            self._load_one(name, Origin("built-in"), entry_point.load)
+            self._load_one(name, Origin("built-in"), functools.partial(load_builtin, path))
         for entry_point in sorted(self._entry_points(), key=lambda e: (e.name, e.value)):
             filtered = self._only is not None and entry_point.name not in self._only
             self._load_one(
@@ -221,8 +220,7 @@ class PluginHost:
         states: tuple[str, ...],
         check: Callable[[Any], Any] | None = None,
     ) -> Iterator[tuple[_Record, Any, BaseException | None]]:
-        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
-        for implementation in reversed(caller.get_hookimpls()):
+        for implementation in self._manager.find(hook):
             record = self._registered[implementation.plugin_name]
             if record.status.state not in states:
                 continue

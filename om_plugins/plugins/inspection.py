@@ -7,6 +7,7 @@ process, and again only when something in them was replaced.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class HookFunctions:
     __hash__ = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
     """What was found in a plugin.
 
@@ -54,25 +55,22 @@ class Inspection:
         marks: what ``@hookimpl`` noted, by the name of the function.
         functions: the marked functions, each with its problem.
         unmarked: names of functions that are named like a hook and are not marked.
+        kept: the next application may get this object.
     """
 
     hooks: HookFunctions
     marks: Mapping[str, Any]
     functions: tuple[HookFunction, ...]
     unmarked: tuple[str, ...]
+    kept: bool
 
 
-class HookManager(pluggy.PluginManager):
-    """The hooks of one application's plugins, registered by what :meth:`inspect` found."""
+class HookManager:
+    """The hooks of one application's plugins, in pluggy's order."""
 
     def __init__(self) -> None:
-        super().__init__(hookspecs.PROJECT)
-        self._marks: Mapping[str, Any] = {}
-        self.add_hookspecs(hookspecs)
-
-    def parse_hookspec_opts(self, module_or_class: object, name: str) -> Any:
-        """Return the options of one of our hooks; ``None`` for another name."""
-        return getattr(vars(hookspecs)[name], _SPEC) if name in HOOKS else None
+        self._added: tuple[tuple[str, Inspection], ...] = ()
+        self._order: Mapping[str, tuple[pluggy.HookImpl, ...]] | None = None
 
     def inspect(self, plugin: object, *, keep: bool) -> Inspection:
         """Find the functions of a plugin.
@@ -87,13 +85,13 @@ class HookManager(pluggy.PluginManager):
         spaces = _list_namespaces(plugin) if keep else ()
         found = _find_kept(plugin, spaces) if spaces else None
         if found is None:
-            found = self._inspect(plugin)
+            found = self._inspect(plugin, keep=bool(spaces))
             if spaces:
                 _keep(plugin, spaces, found)
         return found
 
-    def _inspect(self, plugin: object) -> Inspection:
-        parse = super().parse_hookimpl_opts
+    def _inspect(self, plugin: object, *, keep: bool) -> Inspection:
+        parse = pluggy.PluginManager(hookspecs.PROJECT).parse_hookimpl_opts
         marks = {}
         for name in dir(plugin):
             options = parse(plugin, name)
@@ -103,20 +101,61 @@ class HookManager(pluggy.PluginManager):
             check_hook_function(plugin, name, options) for name, options in marks.items()
         )
         hooks = HookFunctions(plugin, {name: getattr(plugin, name) for name in marks})
-        return Inspection(hooks, marks, functions, tuple(find_unmarked(plugin, marks)))
+        return Inspection(hooks, marks, functions, tuple(find_unmarked(plugin, marks)), keep)
 
     def add(self, name: str, inspection: Inspection) -> None:
-        """Register a plugin that was inspected.
+        """Register a plugin that was inspected and has no problem.
 
         Raises:
-            ValueError: pluggy refuses it.
+            ValueError: it is registered already.
         """
+        for other, known in self._added:
+            if known.hooks == inspection.hooks:
+                raise ValueError(f"this plugin is registered already, as {other!r}; take one out")
+        self._added += ((name, inspection),)
+        self._order = None
+
+    def find(self, hook: str) -> tuple[pluggy.HookImpl, ...]:
+        """Return the implementations of a hook in the order in which pluggy calls them."""
+        if self._order is None:
+            kept = all(inspection.kept for _, inspection in self._added)
+            self._order = (_order_kept if kept else _order)(self._added)
+        return self._order[hook]
+
+
+class _Registry(pluggy.PluginManager):
+    """Registers plugins by what was found in them."""
+
+    def __init__(self) -> None:
+        super().__init__(hookspecs.PROJECT)
+        self._marks: Mapping[str, Any] = {}
+        self.add_hookspecs(hookspecs)
+
+    def parse_hookspec_opts(self, module_or_class: object, name: str) -> Any:
+        """Return the options of one of our hooks; ``None`` for another name."""
+        return getattr(vars(hookspecs)[name], _SPEC) if name in HOOKS else None
+
+    def add(self, name: str, inspection: Inspection) -> None:
+        """Register a plugin that was inspected."""
         self._marks = inspection.marks
         self.register(inspection.hooks, name)
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         """Return what ``@hookimpl`` noted of a function of the plugin that is being registered."""
         return self._marks[name]
+
+
+def _order(
+    plugins: tuple[tuple[str, Inspection], ...],
+) -> Mapping[str, tuple[pluggy.HookImpl, ...]]:
+    registry = _Registry()
+    for name, inspection in plugins:
+        registry.add(name, inspection)
+    return {hook: tuple(reversed(getattr(registry.hook, hook).get_hookimpls())) for hook in HOOKS}
+
+
+# only of inspections that are kept anyway: another one may hold its application alive
+_order_kept = functools.lru_cache(maxsize=16)(_order)
 
 
 # by the identity of the plugin: an object may be unhashable, or equal to another one

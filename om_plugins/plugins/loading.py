@@ -78,6 +78,12 @@ def _read_entry_points(
     return tuple(plugins)
 
 
+@functools.cache
+def load_builtin(where: str) -> object:
+    """Import a shipped plugin; ``where`` is as in :data:`om_plugins.builtin.BUILTINS`."""
+    return EntryPoint(name=where, value=where, group=GROUP).load()
+
+
 class PluginRefused(Exception):
     """A plugin is not loaded; the text tells the operator why."""
 

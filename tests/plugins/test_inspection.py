@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import types
+import weakref
 
 import pytest
 
@@ -55,9 +57,9 @@ def looks(monkeypatch):
     found = []
     look = HookManager._inspect
 
-    def counted(self, plugin):
+    def counted(self, plugin, *, keep):
         found.append(plugin)
-        return look(self, plugin)
+        return look(self, plugin, keep=keep)
 
     monkeypatch.setattr(HookManager, "_inspect", counted)
     monkeypatch.setattr(inspection, "_kept", type(inspection._kept)())
@@ -73,7 +75,7 @@ def call(*plugins):
     manager = HookManager()
     for number, plugin in enumerate(plugins):
         manager.add(str(number), manager.inspect(plugin, keep=True))
-    return [one.function(None) for one in reversed(manager.hook.om_startup.get_hookimpls())]
+    return [one.function(None) for one in manager.find("om_startup")]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_what_is_kept_has_a_bound(looks, monkeypatch):
 
 def test_one_plugin_under_two_names_is_refused():
     plugin = Plain()
-    with pytest.raises(ValueError, match="already registered under a different name"):
+    with pytest.raises(ValueError, match="registered already, as"):
         call(plugin, plugin)
 
 
@@ -183,3 +185,81 @@ def test_what_raises_when_it_is_read_is_not_kept(looks, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             inspect(plugin)
     assert len(looks) == 2
+
+
+def names_in_order(manager, hook="om_startup"):
+    return [one.plugin_name for one in manager.find(hook)]
+
+
+def manage(plugins, *, keep=True):
+    manager = HookManager()
+    for name, plugin in plugins.items():
+        manager.add(name, manager.inspect(plugin, keep=keep))
+    return manager
+
+
+def make_plugins():
+    return {
+        name: make_module(om_startup=hookimpl(lambda context: None, **options))
+        for name, options in {
+            "early": {"tryfirst": True},
+            "one": {},
+            "late": {"trylast": True},
+            "two": {},
+            "other": {"specname": "om_shutdown"},
+        }.items()
+    }
+
+
+def test_the_order_is_pluggys_also_for_the_next_application():
+    plugins = make_plugins()
+    for keep in (True, False, True):
+        manager = manage(plugins, keep=keep)
+        assert names_in_order(manager) == ["early", "two", "one", "late"]
+        assert names_in_order(manager, "om_shutdown") == ["other"]
+        assert names_in_order(manager, "om_engines") == []
+
+
+def test_applications_with_the_same_installed_plugins_sort_them_once(monkeypatch):
+    plugins = make_plugins()
+    names_in_order(manage(plugins))
+    monkeypatch.setattr(inspection, "_Registry", None)
+    assert names_in_order(manage(plugins)) == ["early", "two", "one", "late"]
+
+
+def test_a_plugin_that_is_added_later_takes_its_place_and_other_applications_have_none_of_it():
+    plugins = make_plugins()
+    manager, other = manage(plugins), manage(plugins)
+    assert names_in_order(manager) == names_in_order(other)
+    manager.add("own", manager.inspect(make_module(om_startup=om_startup), keep=False))
+    assert names_in_order(manager) == ["early", "own", "two", "one", "late"]
+    assert names_in_order(other) == ["early", "two", "one", "late"]
+
+
+def test_other_names_and_another_order_of_the_same_plugins_are_told_apart():
+    plugins = make_plugins()
+    names_in_order(manage(plugins))
+    assert names_in_order(manage(dict(reversed(plugins.items())))) == [
+        "early",
+        "one",
+        "two",
+        "late",
+    ]
+    renamed = {f"new {name}": plugin for name, plugin in plugins.items()}
+    assert names_in_order(manage(renamed)) == ["new early", "new two", "new one", "new late"]
+
+
+def test_a_plugin_that_was_changed_is_called_as_it_is_now():
+    plugin = make_module(om_startup=om_startup)
+    assert call(plugin) == ["first"]
+    plugin.om_startup = hookimpl(lambda context: "changed")
+    assert call(plugin) == ["changed"]
+
+
+def test_what_an_application_brings_is_not_held_alive():
+    plugin = Plain()
+    reference = weakref.ref(plugin)
+    assert names_in_order(manage({"own": plugin}, keep=False)) == ["own"]
+    del plugin
+    gc.collect()
+    assert reference() is None

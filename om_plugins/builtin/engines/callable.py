@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from types import CoroutineType
 from typing import Any, Unpack
 
@@ -162,6 +160,8 @@ def _add_interrupt(name: str, function: Function) -> Function:
 
 
 def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) -> Function:
+    import asyncio
+
     async def bounded(call: Call) -> object:
         task = asyncio.ensure_future(function(call))
         loop = asyncio.get_running_loop()
@@ -199,5 +199,7 @@ def _run_in_event_loop(function: Callable[[Call], Coroutine[Any, Any, object]]) 
 
 def _run_in_thread(work: Callable[[], object]) -> object:
     """Run ``work`` in a new thread with the caller's context variables, and wait for its end."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1, "om-async-engine") as pool:
         return pool.submit(contextvars.copy_context().run, work).result()
