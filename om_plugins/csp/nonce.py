@@ -8,10 +8,15 @@ streams after the headers were sent still agrees with them.
 A response whose policy is only observed, and not even reported on, needs no nonce. Its page leaves
 byte for byte as the application made it (it stays *plain*), so that ETags, page caches and the
 application's own tests see no difference.
+
+What another cache inside the application may store is left alone as well, in a response that chance
+has chosen to ask for reports: the other responses get it, too. Browsers then report its tags. That
+is true: mode ``enforce`` would stop them when they come from that cache.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,7 +24,16 @@ from ..core.request_state import KEY, RequestState, state_of
 from .hashes import OWN, WatchedNotes, note_hash
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from _typeshed.wsgi import WSGIEnvironment
+
+_CACHES = frozenset(
+    {"aiocache", "beaker", "cachetools", "cashews", "diskcache", "dogpile", "flask_cache"}
+    | {"flask_caching", "joblib", "theine"}
+)
+"""Packages whose functions call others and keep what these return."""
+_OWN_CACHE = "om_plugins.cache."
 
 
 def nonce(environ: WSGIEnvironment) -> str:
@@ -58,8 +72,15 @@ def tag_nonce(state: RequestState) -> str | None:
     """Return this response's nonce for a tag whose author wrote none.
 
     Returns:
-        The nonce, or ``None``: leave the tag as it is, because the response :func:`stays_plain`.
+        The nonce, or ``None``: leave the tag as it is, because the response :func:`stays_plain`, or
+        because another response that stays plain may get the tag from a cache.
     """
+    if (
+        state.take_report_turn is not None
+        and not any(one.always_sent for one in state.overrides)
+        and _renders_for_cache()
+    ):
+        return None
     value = state.page_nonce
     if value is not None:
         return value
@@ -68,6 +89,21 @@ def tag_nonce(state: RequestState) -> str | None:
     if state.plain is not None:
         state.plain = True
     return None
+
+
+def _renders_for_cache() -> bool:
+    """Return whether a function of a cache waits for what is rendered.
+
+    Only the calls in progress tell: a cache may be around a view, a function or a part of a
+    template. It takes some microseconds, so only responses that chance has chosen are asked.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if name.partition(".")[0] in _CACHES or name.startswith(_OWN_CACHE):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def note_question(state: RequestState, what: str) -> None:
@@ -138,7 +174,11 @@ class NonceWatch:
         noted = state.hashes is not self._hashes and bool(state.hashes)
         left_plain = state.plain is True
         self.asked = not self._lasting or bool(
-            state.page_nonce or noted or left_plain or state.overrides
+            state.page_nonce
+            or noted
+            or left_plain
+            or state.overrides
+            or state.take_report_turn is not None  # a tag may be alone for a cache's sake
         )
         state.page_nonce = state.page_nonce or self._page_nonce
         state.reserved_nonce = self._reserved_nonce

@@ -29,7 +29,7 @@ from ..csp.policy import (
 from ..csp.presets import OTHER, PAGE, STRICT, UNKNOWN, content_kind
 from .companions import Companion, apply_changes, list_companions, merge_with_defaults
 from .downstream_caching import PRIVATE, LatePage, make_private
-from .report_turns import ReportTurns
+from .report_turns import ReportTurns, can_be_reported_on
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -198,6 +198,12 @@ class HeaderPolicy:
             variant = self._default
             if state.overrides or self._callables:
                 variant = self._get_variant(state.overrides, self._ask_plugins(environ))
+            if (
+                present & _REPORTED_BIT
+                and state.take_report_turn is not None
+                and state.inner is None
+            ):
+                self._stop_asking(environ)
             plain = state.plain
             # browsers would report the tags left alone; and where this page could stay as it is,
             # a report-only policy would ask for no reports
@@ -254,6 +260,24 @@ class HeaderPolicy:
     def draw(self) -> bool:
         """Decide by chance whether this response asks for reports."""
         return random() < self._sample  # below 1, and never below 0
+
+    def can_ask(self, environ: WSGIEnvironment) -> bool:
+        """Return whether a response that chance has chosen may ask; see :mod:`.report_turns`."""
+        return can_be_reported_on(environ)
+
+    def _stop_asking(self, environ: WSGIEnvironment) -> None:
+        """Choose no more responses by chance: the application sends a report-only policy itself.
+
+        It is kept, and ours is not sent beside it, so that nonces would be there for nothing.
+        """
+        if self._sample:
+            self._sample = 0.0
+            logger.info(
+                "%s has a Content-Security-Policy-Report-Only of the application's own, which is "
+                "kept; mode 'adopt' asks for no reports beside it. OM_CSP_REPORT_SAMPLE = 1 asks "
+                "for them on all pages without one",
+                environ.get("PATH_INFO", ""),
+            )
 
     def _add_to_other(
         self, kind: int, present: int, changes: Sequence[Override] = ()
@@ -397,7 +421,7 @@ class HeadersLayer(StateLayer):
         if policy.may_stay_plain:
             # the layers of another application further out may ask for nonces
             free = state.outer is None or state.outer.plain is not None
-            if state.asks_for_reports or policy.draw():
+            if state.asks_for_reports or (policy.draw() and policy.can_ask(environ)):
                 state.asks_for_reports = True
                 if free:
                     state.take_report_turn = policy.report_turns.take

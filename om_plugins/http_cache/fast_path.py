@@ -30,6 +30,9 @@ class ReportSampler(Protocol):
     def draw(self) -> bool:
         """Decide by chance whether a response asks for reports."""
 
+    def can_ask(self, environ: WSGIEnvironment) -> bool:
+        """Return whether the browser could report on the response of this request."""
+
 
 class HitHeaders(Protocol):
     """What the fast path asks of the layer that adds headers."""
@@ -122,7 +125,7 @@ class FastPath(StateLayer):
         if hit.headers is None or KEY in environ:
             begin(environ, self.owner)
             return self._layers(environ, start_response)
-        if self._sampler.draw():
+        if self._sampler.draw() and self._sampler.can_ask(environ):
             begin(environ, self.owner).asks_for_reports = True
             return self._layers(environ, start_response)
         headers = hit.headers.copy()

@@ -438,6 +438,42 @@ def test_application_s_own_policy_is_kept(serve, name):
     assert serve(HeadersLayer(answer(headers=own), policy())).csp == "default-src 'self'"
 
 
+def test_beside_the_application_s_own_report_only_policy_chance_chooses_no_more_pages(
+    serve, caplog
+):
+    own = {"Content-Type": "text/html", "content-security-policy-report-only": "img-src *"}
+    pages = [answer(headers=own), tagged]
+    rules = policy("adopt", csp_report_sample=0.5)
+    rules.draw = lambda: rules._sample > 0
+    caplog.set_level("INFO", "om_plugins")
+    assert b"nonce" in serve(HeadersLayer(tagged, rules)).body
+    for page in pages * 3:
+        seen = serve(HeadersLayer(page, rules), "/first")
+        assert (b"nonce" in seen.body, seen.get(ENDPOINTS)) == (False, None)
+        assert seen.reported in ("img-src *", None)
+    assert [one.args[0] for one in caplog.records] == ["/first"]
+    assert "OM_CSP_REPORT_SAMPLE" in caplog.text
+
+
+def test_the_report_only_policy_of_an_application_inside_ends_no_reports(serve):
+    inner = HeadersLayer(tagged, policy("adopt", csp_report_sample=1))
+    rules = policy("adopt", csp_report_sample=0.5)
+    rules.draw = lambda: True
+    for _ in range(2):
+        assert serve(HeadersLayer(inner, rules)).reported
+    assert rules._sample == 0.5
+
+
+def test_chance_chooses_only_what_a_browser_opens(serve):
+    rules = policy("adopt", csp_report_sample=0.5)
+    rules.draw = lambda: True
+    layer = HeadersLayer(tagged, rules)
+    assert serve(layer).reported
+    fetched = {"HTTP_SEC_FETCH_DEST": "empty"}
+    for ask in ({"method": "POST"}, {"method": "HEAD"}, {"environ": fetched}):
+        assert serve(layer, **ask).headers == HTML
+
+
 def test_application_s_own_report_only_policy_is_kept(serve):
     own = {"Content-Type": "text/html", "Content-Security-Policy-Report-Only": "img-src *"}
     seen = serve(HeadersLayer(answer(headers=own), policy("adopt", debug=True)))

@@ -1,5 +1,7 @@
+import pytest
+
 from om_plugins.core.request_state import RequestState
-from om_plugins.headers.report_turns import EVERY_S, ReportTurns
+from om_plugins.headers.report_turns import EVERY_S, ReportTurns, can_be_reported_on
 
 
 def make(start=0.0):
@@ -58,3 +60,30 @@ def test_other_responses_are_answered_by_caches():
     assert not RequestState(None, plain=False, asks_for_reports=True).goes_past_caches(
         {"PATH_INFO": "/a"}
     )
+
+
+OPENS = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "expected"),
+    [
+        ("GET", {}, True),
+        ("GET", {"SEC_FETCH_DEST": "document", "ACCEPT": OPENS}, True),
+        ("GET", {"SEC_FETCH_DEST": "iframe"}, True),
+        ("GET", {"SEC_FETCH_DEST": "object"}, True),
+        ("GET", {"ACCEPT": OPENS}, True),
+        ("GET", {"ACCEPT": "Text/HTML"}, True),
+        ("GET", {"ACCEPT": "*/*"}, False),  # a script fetches it
+        ("GET", {"SEC_FETCH_DEST": "empty", "ACCEPT": OPENS}, False),
+        ("GET", {"SEC_FETCH_DEST": "script"}, False),
+        ("GET", {"SEC_FETCH_DEST": ""}, False),
+        ("GET", {"ACCEPT": "application/json"}, False),
+        ("HEAD", {"ACCEPT": OPENS}, False),
+        ("POST", {"SEC_FETCH_DEST": "document", "ACCEPT": OPENS}, False),
+        ("PUT", {}, False),
+    ],
+)
+def test_only_what_a_browser_opens_can_be_reported_on(method, headers, expected):
+    environ = {f"HTTP_{name}": value for name, value in headers.items()}
+    assert can_be_reported_on({"REQUEST_METHOD": method, **environ}) is expected

@@ -253,3 +253,74 @@ def test_what_a_view_set_itself_is_kept():
     headers = get(make_app(), "/set").headers
     assert headers.getlist(CSP) == ["default-src 'self'"]
     assert headers["Referrer-Policy"] == "origin"
+
+
+# --- an application that still uses it ------------------------------------------------------------
+
+RANDOM = re.compile("(?<=session=)[^;]+|nonce-[^']+|(?<=<p>)[^<]+|(?<=nonce=.)[^\"]+")
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"content_security_policy_nonce_in": ["script-src", "style-src"]},
+        {
+            "content_security_policy_report_only": True,
+            "content_security_policy_report_uri": "/reports",
+        },
+        {"content_security_policy": None},
+        {"frame_options": "DENY", "permissions_policy": {"camera": "()"}},
+        {"strict_transport_security_include_subdomains": False, "session_cookie_secure": False},
+        {"force_https": True},
+        {"referrer_policy": "no-referrer", "x_content_type_options": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("talisman_first", [True, False])
+def test_the_headers_of_an_application_with_talisman_stay_as_they_are_in_mode_adopt(
+    arguments, sample, talisman_first
+):
+    talisman = pytest.importorskip("flask_talisman").Talisman
+
+    def build(bound):
+        app = Flask(__name__)
+        app.config.update(
+            SECRET_KEY="for tests only", OM_HUB_URL="memory://", OM_CSP_REPORT_SAMPLE=sample
+        )
+        if bound and not talisman_first:
+            OpenManager(app)
+        talisman(app, **arguments)
+        if bound and talisman_first:
+            OpenManager(app)
+
+        @app.get("/")
+        def index():
+            session["seen"] = 1
+            return render_template_string(
+                '<p>{{ csp_nonce() }}</p><script nonce="{{ csp_nonce() }}">1</script>'
+            )
+
+        @app.get("/data")
+        def data():
+            return jsonify(a=1)
+
+        return app
+
+    for base in ("http://shop.example", "https://shop.example"):
+        for path in ("/", "/data", "/missing"):
+            bare, bound = (get(build(one), path, base) for one in (False, True))
+            assert bound.status == bare.status
+            before, after = (
+                [(name, RANDOM.sub("N", value)) for name, value in answer.headers]
+                for answer in (bare, bound)
+            )
+            if sample == 0:
+                assert after == before
+                assert RANDOM.sub("N", bound.text) == RANDOM.sub("N", bare.text)
+            else:  # the page is private and asks for reports; nothing else
+                more = {"Cache-Control", f"{CSP}-Report-Only", "Reporting-Endpoints"}
+                # of another length: a tag whose nonce is empty gets ours
+                assert before[:1] + before[2:] == after[:1] + after[2 : len(before)]
+                assert {name for name, _ in after[len(before) :]} <= more

@@ -137,6 +137,15 @@ def test_the_share_that_asks_for_reports_is_kept():
     assert site.passed == 2
 
 
+def test_a_hit_that_a_script_fetches_asks_for_no_reports():
+    site = Site(VIEWS["literal tags"], OM_CSP_MODE="enforce", OM_CSP_REPORT_SAMPLE=0.5)
+    site.om.runtime.part_of("headers").policy.draw = lambda: True
+    site.get(headers={"Sec-Fetch-Dest": "empty"})
+    assert site.passed == 0
+    site.get(headers={"Sec-Fetch-Dest": "document"})
+    assert site.passed == 1
+
+
 @pytest.mark.parametrize("ask", [{}, {"headers": {"Cache-Control": "no-cache"}}], ids=str)
 @pytest.mark.parametrize("everything", [False, True])
 def test_one_response_a_minute_goes_past_the_stored_page_to_ask_for_reports(everything, ask):

@@ -260,7 +260,7 @@ class _Host:
         state = environ.get(KEY)
         if state is None or state.owner is not self.owner:
             state = state_of(environ, self.owner, plain=self.plain())
-        value = state.page_nonce or tag_nonce(state)
+        value = (state.take_report_turn is None and state.page_nonce) or tag_nonce(state)
         return "" if value is None else f" nonce={quote}{value}{quote}"
 
     def note(self, what: str, quote: str = "") -> str:
