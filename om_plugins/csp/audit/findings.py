@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ...plugins.kit import Finding
+from ..html.handlers import BUILDS
 from ..jinja.lint import DANGEROUS, QUESTION, Hint, lint_all
 from ..override import Override
 from ..policy import Policy, find_sources
@@ -48,11 +49,6 @@ _NAMES: dict[tuple[str, str], tuple[str, str]] = {
     ("load", "script-src-elem"): ("script", "scripts"),
     ("load", "style-src-elem"): ("style sheet", "style sheets"),
     ("load", "worker-src"): ("worker", "workers"),
-}
-_BUILDS = {
-    "Alpine": "Use its build for a strict policy (@alpinejs/csp)",
-    "Vue": "Compile the templates beforehand (its runtime-only build)",
-    "htmx": "Write the handler in a script, on the events of htmx",
 }
 
 
@@ -196,8 +192,9 @@ class _Trouble:
         one_of = f"{number} {self.names[number != 1]}"
         shown = ", ".join(f"line {one.line} {one.shown}" for one in self.parts[:_SHOWN])
         more = number - _SHOWN
-        # a library may have it for other browsers alone: its text does not tell that it runs
-        unsure = self.parts[0].kind == "code" and not self.parts[0].tool
+        # a library may have it for other browsers alone: its text does not tell that it runs;
+        # and Alpine has a build that needs no code
+        unsure = self.parts[0].kind == "code" and self.parts[0].tool in ("", "Alpine")
         return Finding(
             "warn" if unsure else level,
             _name_pages(list(self.paths)),
@@ -256,7 +253,7 @@ def _explain_attribute(part: PagePart) -> tuple[str, str]:
     if part.kind == "script-url":
         return "", "Use a <button> and addEventListener in a script."
     if part.tool:
-        return f" by {part.tool}", f"{_BUILDS[part.tool]}. {_ALLOW_CODE}"
+        return f" by {part.tool}", f"{BUILDS[part.tool]}. {_ALLOW_CODE}"
     return " if the script comes to it", f"Give a function instead of text. {_ALLOW_CODE}"
 
 

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
-from ..html.handlers import HANDLER, RUNS_TEXT, SCRIPT_URL, URLS, guards_action
+from ..html.handlers import (
+    HANDLER,
+    RUNS_TEXT,
+    SCRIPT_URL,
+    URLS,
+    find_code_maker,
+    guards_action,
+)
 from ..policy import Policy
 from .matching import Kind, PagePart, is_allowed
 
@@ -68,13 +75,6 @@ _IN_STYLE = re.compile(
     r"""(@import\s+(?:url\()?|@font-face\s*\{[^}]*?url\(|url\()\s*["']?([^"')\s]+)""", re.IGNORECASE
 )
 _TOOLBAR = re.compile(r"_debug_toolbar|DEBUG_TOOLBAR")
-_CODE_ATTRIBUTES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"x-(?:data|init|on:.*|bind:.*|show|text|html|model|for|if|effect)"), "Alpine"),
-    (re.compile(r"(?:data-)?hx-on[:-].*"), "htmx"),
-    (re.compile(r"v-(?:if|for|on:.*|bind:.*|model|show|text|html)"), "Vue"),
-)
-"""Attributes of which a library makes code when the page runs."""
-
 _NONCE = re.compile(r"""\s+nonce=(?:"[^"]*"|'[^']*'|[^\s>]*)""", re.IGNORECASE)
 _LONGEST = 70
 
@@ -250,10 +250,10 @@ class PageReader(HTMLParser):
         elif name in URLS and SCRIPT_URL.match(value):
             shown = f'<{tag} {name}="{_shorten(value.strip(), 40)}">'
             self._add("script-url", "script-src-elem", shown, line, text=value)
-        for pattern, tool in _CODE_ATTRIBUTES:
-            if tool not in self._said and pattern.fullmatch(name):
-                self._said.add(tool)
-                self._add("code", "script-src", f"<{tag} {name}=…>", line, tool=tool)
+        tool = find_code_maker(name, value)
+        if tool and tool not in self._said:
+            self._said.add(tool)
+            self._add("code", "script-src", f"<{tag} {name}=…>", line, tool=tool)
 
     def _resolve(self, address: str) -> str:
         try:

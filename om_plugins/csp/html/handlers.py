@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 
 HANDLER = re.compile(
     "on("
@@ -35,17 +36,68 @@ RUNS_TEXT = re.compile(
 )
 """Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
 
-_BEFORE_ACTIONS = frozenset({"onclick", "ondblclick", "onmousedown", "onreset", "onsubmit"})
+_CODE_ATTRIBUTES: tuple[tuple[re.Pattern[str], re.Pattern[str] | None, str], ...] = (
+    (re.compile(r"x-(?:data|init|on:.*|bind:.*|show|text|html|model|for|if|effect)"), None,
+     "Alpine"),
+    (re.compile(r"(?:data-)?hx-(?:on(?:[:-].*)?|vars)"), None, "htmx"),
+    (re.compile(r"(?:data-)?hx-(?:vals|headers)"), re.compile(r"\s*(?:js|javascript):"), "htmx"),
+    (re.compile(r"(?:data-)?hx-trigger"), re.compile(r"[^,]*\["), "htmx"),
+    (re.compile(r"v-(?:if|for|on:.*|bind:.*|model|show|text|html)"), None, "Vue"),
+)  # fmt: skip
+"""Attributes of which a library makes code when the page runs: name, beginning of the value where
+it decides, library."""
+
+BUILDS = {
+    "Alpine": "Use its build for a strict policy (@alpinejs/csp), if you do not yet",
+    "Vue": "Compile the templates beforehand (its runtime-only build)",
+    "htmx": "Write the handler in a script, on the events of htmx",
+}
+"""What to do about each of these libraries."""
+
+_WRITTEN = re.compile(
+    r"""<[A-Za-z][^<>]*?\s([Oo][Nn][A-Za-z]+)\s*=\s*\\?(?:"([^"]*)"|'([^']*)')|"""
+    r"""\A\s*([Oo][Nn][A-Za-z]+)=(?:"([^"]*)"|'([^']*)')"""
+)
+"""An event handler in a piece of HTML that code writes into the page."""
+
+_BEFORE_ACTIONS = frozenset({
+    "onbeforeunload", "onclick", "ondblclick", "onmousedown", "onreset", "onsubmit", "ontouchend",
+    "ontouchstart",
+})  # fmt: skip
+_KEYS = frozenset({"onkeydown", "onkeypress"})
+_SENDS = re.compile(r"\bEnter\b|\b13\b")
+"""The key that sends a form."""
 _ASKS = re.compile(r"(?:confirm|prompt)\w*\s*\(", re.IGNORECASE)
 _RETURNS_A_DECISION = re.compile(r"\breturn\b\s*\(*\s*(?!true\b|false\b)[^\s;)}]")
 _PREVENTS = re.compile(r"\breturn\s+false\b|\bpreventDefault\b|\breturnValue\b")
 _CONDITION = re.compile(r"\bif\b|&&|\|\||\?")
-
+_EVENT = re.compile(r"[(,]\s*event\s*[),]")
 
 _QUESTION = re.compile(
     r"""\s*return\s+(?:window\s*\.\s*)?confirm\s*\(\s*"""
     r"""(?:'[^'\\\r\n]*'|"[^"\\\r\n]*")\s*\)\s*;?\s*"""
 )
+
+
+def find_written(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield place, name and code of each event handler in HTML that a text of code holds."""
+    for match in _WRITTEN.finditer(text):
+        name, *codes = (one for one in match.groups() if one is not None)
+        if HANDLER.fullmatch(name.lower()) and codes[0]:
+            yield match.start(), name.lower(), codes[0].rstrip("\\")
+
+
+def find_code_maker(name: str, value: str) -> str:
+    """Return the library that makes code of an attribute; "" for none.
+
+    Args:
+        name: of the attribute, in lower case.
+        value: its value.
+    """
+    for names, values, library in _CODE_ATTRIBUTES:
+        if names.fullmatch(name) and (values is None or values.match(value)):
+            return library
+    return ""
 
 
 def is_question(code: str) -> bool:
@@ -70,8 +122,12 @@ def guards_action(name: str, code: str) -> bool:
         name: of the attribute, in lower case.
         code: its value.
     """
+    if name in _KEYS:
+        return _SENDS.search(code) is not None
     if name not in _BEFORE_ACTIONS:
         return False
+    if name == "onsubmit" and _EVENT.search(code):
+        return True  # a function that gets the event may prevent it
     if _ASKS.search(code) or _RETURNS_A_DECISION.search(code):
         return True
     return bool(_PREVENTS.search(code)) and (

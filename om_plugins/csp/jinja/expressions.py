@@ -135,6 +135,7 @@ class TemplateText:
         html: with a placeholder for each expression.
         expressions: in order.
         arguments: the named texts in expressions and statements.
+        texts: the texts in expressions with the filter ``safe``, and their lines.
         lines: offsets in the HTML with their line numbers.
         translated: the ranges inside of ``{% trans %}``.
     """
@@ -142,6 +143,7 @@ class TemplateText:
     html: str = ""
     expressions: list[Expression] = field(default_factory=list)
     arguments: list[Argument] = field(default_factory=list)
+    texts: list[tuple[int, str]] = field(default_factory=list)
     lines: list[tuple[int, int]] = field(default_factory=list)
     translated: list[range] = field(default_factory=list)
 
@@ -172,6 +174,10 @@ def read_template(environment: Environment, source: str) -> TemplateText:
                 piece = f"{OPEN}{len(result.expressions)}{CLOSE}"
                 begin, end = environment.variable_start_string, environment.variable_end_string
                 result.expressions.append(Expression(tuple(inside), begin, end))
+                if ("name", "safe") in inside:
+                    result.texts += [
+                        (begun, _unquote(text)) for one, text in inside if one == "string"
+                    ]
             else:
                 keyword = next((text for one, text in inside if one == "name"), "")
                 if keyword == "trans":

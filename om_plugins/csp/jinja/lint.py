@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateSyntaxError
 
-from ..html.handlers import HANDLER, RUNS_TEXT, SCRIPT_URL, URLS, guards_action, is_question
+from ..html.handlers import (
+    BUILDS,
+    HANDLER,
+    RUNS_TEXT,
+    SCRIPT_URL,
+    URLS,
+    find_code_maker,
+    find_written,
+    guards_action,
+    is_question,
+)
 from .expressions import OPEN, VALUE, TemplateText, read_template
 from .extension import is_html
 
@@ -106,7 +116,8 @@ class _Reader(HTMLParser):
         self._file = file
         self._html = text.html
         self._expressions = text.expressions
-        self._arguments = text.arguments
+        self._arguments, self._texts = text.arguments, text.texts
+        self._libraries: set[str] = set()
         self._lines = text.lines
         self._translated = text.translated
         self._starts = [0, *(m.end() for m in re.finditer("\n", text.html))]
@@ -123,6 +134,9 @@ class _Reader(HTMLParser):
                 self._check_handler(one.line, name, one.value)
             elif name in URLS and SCRIPT_URL.match(one.value):
                 self._add_script_url(one.line, name)
+        for line, text in self._texts:
+            for _, name, code in find_written(text):
+                self._check_handler(line, name, code)
         if opened is not None and inside == opened[0]:
             self._add_hint(
                 opened[1], "error", "open-element",
@@ -186,6 +200,8 @@ class _Reader(HTMLParser):
                 "Pass a function instead of text, and read data with JSON.parse; or allow it: "
                 "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
             )  # fmt: skip
+        for place, name, code in find_written(data):
+            self._check_handler(self._find_line(start + place), name, self._fill_in(code))
         for match in VALUE.finditer(data):
             expression = self._expressions[int(match[1])]
             if not expression.is_safe():
@@ -214,6 +230,13 @@ class _Reader(HTMLParser):
             )  # fmt: skip
         elif name in URLS and SCRIPT_URL.match(value):
             self._add_script_url(self._find_line(at), name, tag)
+        elif name == "srcdoc":
+            for _, handler, code in find_written(value):
+                self._check_handler(self._find_line(at), handler, self._fill_in(code))
+        library = find_code_maker(name, value)
+        if library and library not in self._libraries:
+            self._libraries.add(library)
+            self._add_library(self._find_line(at), f"<{tag} {name}=…>", library)
         if tag == "script" and name == "src":
             self._check_script_source(value, at)
 
@@ -259,6 +282,14 @@ class _Reader(HTMLParser):
             line, "error", "javascript-url",
             f"The strict policy stops {name}=\"javascript:…\"{on}.",
             f"Use {instead} and addEventListener('click', …) in a script.",
+        )  # fmt: skip
+
+    def _add_library(self, line: int, shown: str, library: str) -> None:
+        self._add(
+            line, "note" if library == "Alpine" else "error", "text-as-code",
+            f"{library} makes code of {shown}, which the strict policy stops.",
+            f"{BUILDS[library]}; or allow it: "
+            "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
         )  # fmt: skip
 
     def _check_script_source(self, value: str, at: int) -> None:

@@ -45,7 +45,11 @@ def examine(*pages, enforced=True):
         ("<base href=https://b.example/>", True, "1 <base>",
          "@om.csp(update={'base-uri': [\"https://b.example\"]})"),
         ("<img src=data:,a>", True, "1 image", "@om.csp(update={'img-src': [\"data:\"]})"),
-        ("<div x-data={}>", True, "becomes code by Alpine", "@alpinejs/csp"),
+        ("<div v-if=a>", True, "becomes code by Vue", "runtime-only"),
+        ("<div hx-on:click='go()'>", True, "becomes code by htmx", "on the events of htmx"),
+        ("<a onclick='if (!confirm()) return false'>", True, "so that what depends", "Ask in a"),
+        ("<form onsubmit='validate(event)'>", True, "so that what depends", "Ask in a"),
+        ("<button formaction='javascript:go()'>", True, "1 javascript: address", "<button>"),
         ("<script>DEBUG_TOOLBAR=1</script>", True, "of Flask-DebugToolbar", "DEBUG_TB_ENABLED"),
     ],
 )  # fmt: skip
@@ -74,6 +78,13 @@ def test_code_that_a_script_may_never_come_to_is_a_warning(script):
     assert (finding.level, finding.subject) == ("warn", "GET /a")
     assert "1 piece of text that becomes code if the script comes to it: " in finding.message
     assert "'unsafe-eval'" in finding.way_out
+
+
+def test_alpine_may_be_its_build_that_needs_no_code():
+    (finding,) = examine(page("<div x-data={}>", from_template=True))
+    assert finding.level == "warn"
+    assert "becomes code by Alpine" in finding.message
+    assert "@alpinejs/csp" in finding.way_out
 
 
 def test_the_same_trouble_of_several_pages_is_one_finding():

@@ -46,6 +46,18 @@ def rules(source):
         ("<script>a = eval ('b')</script>", "text-as-code"),
         ("<script>a = new Function('b')</script>", "text-as-code"),
         ("<script>setTimeout( 'a()', 10)</script>", "text-as-code"),
+        ("<div hx-on:click='go()'><b hx-on:load='go()'>", "text-as-code"),
+        ("<div x-data='{}' x-show=a @click='go()'>", "text-as-code"),
+        ("<div v-if=a v-on:click='go()'>", "text-as-code"),
+        ("<script>a.innerHTML = '<b onclick=\"go()\">'</script>", "event-handler"),
+        ("<iframe srcdoc='<b onclick=\"go()\">'></iframe>", "event-handler"),
+        ("{{ '<b onclick=\"go()\">'|safe }}", "event-handler"),
+        ("<b {{ 'onclick=\"go()\"'|safe }}>", "event-handler"),
+        ("<button formaction='javascript:go()'>", "javascript-url"),
+        ("<a href='java&#115;cript:go()'>", "javascript-url"),
+        ("<svg><a xlink:href='javascript:go()'></a></svg>", "javascript-url"),
+        ("<b {{ {'onclick': 'go()'}|xmlattr }}>", "event-handler"),
+        ("{{ form.save(render_kw={'onclick': 'go()'}) }}", "event-handler"),
     ],
 )
 def test_what_stands_in_the_way_is_named(source, expected):
@@ -149,6 +161,13 @@ def test_an_expression_is_shown_with_the_delimiters_of_its_template():
         "<form onsubmit='return check(this)'>",
         "<a href='/delete/3' onclick=\"if (!confirm('Sure?')) { return false }\">",
         "<input type=submit onclick='return faHelpers.safeConfirm(\"{{ _(sure) }}\");'>",
+        "<form onsubmit='validate(event)'>",
+        "<input onkeydown=\"return event.key != 'Enter'\">",
+        "<a href=/delete ontouchstart='return ask()'>",
+        "<body onbeforeunload=\"return 'Leave?'\">",
+        "<script>a.innerHTML = '<b onclick=\"return confirm(1)\">'</script>",
+        "<b {{ {'onclick': 'return confirm(1)'}|xmlattr }}>",
+        "{{ form.save(render_kw={'onclick': 'return confirm(1)'}) }}",
         "<button formaction=/delete onclick='ask() || event.preventDefault()'>",
         "<form onsubmit='send(this); return false'>",
         "<button ONCLICK='return {{ question }}'>",
@@ -191,6 +210,18 @@ def test_a_question_is_dangerous_too_and_is_allowed_meanwhile(source):
 )
 def test_what_stops_without_doing_anything_is_no_danger(source, expected):
     assert rules(source) == [(1, expected)]
+
+
+def test_a_library_that_may_need_no_code_is_a_note():
+    levels = {
+        hint.level: hint.message.partition(" ")[0]
+        for hint in lint(ENV, "<div x-data='{}'><b hx-on:click='a'>", "a.html")
+    }
+    assert levels == {"note": "Alpine", "error": "htmx"}
+
+
+def test_html_in_a_text_that_is_escaped_is_no_handler():
+    assert rules("{{ '<b onclick=\"go()\">' }}{{ field(title='<b onclick=\"go()\">') }}") == []
 
 
 def test_attributes_of_libraries_are_no_handlers():
