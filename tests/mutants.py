@@ -181,6 +181,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/csp/html/test_scan.py",
     ),
     Mutant(
+        "csp/html/scan.py",
+        "tag.apart = tag.apart and tag.path == self.path",
+        "tag.apart = tag.apart",
+        "tests/csp/jinja/test_scan.py",
+    ),
+    Mutant(
+        "csp/jinja/host.py",
+        "if has_nonce(attributes):",
+        "if False:",
+        "tests/csp/jinja/test_host.py",
+    ),
+    Mutant(
         "core/request_state.py",
         "value = self.page_nonce or self.header_nonce or self.reserved_nonce",
         "value = self.reserved_nonce",

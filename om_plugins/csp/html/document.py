@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 
 from .attributes import put_nonce
-from .scan import Scanner, Tag
+from .scan import Scanner
+from .state import Tag
 
 MAX_TAG_CHARS = 65_536
 """A start tag that is longer stays as it is, so that a stream holds back no more than this."""

@@ -11,36 +11,29 @@ takes several times as long; :class:`NonceCodeGenerator` omits the escaping for 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import BytecodeCache, Template, nodes, pass_context
+from jinja2 import Template, nodes
 from jinja2.compiler import CodeGenerator
 from jinja2.ext import Extension
 from jinja2.lexer import Token
-from markupsafe import Markup
 
-from ...core.request_state import KEY, RequestState, state_of
-from ..hashes import OWN, hash_text, is_own, note_hash
-from ..html.attributes import find_attribute, has_nonce, put_nonce
-from ..html.document import add_nonces
+from ..hashes import OWN, hash_text, is_own
 from ..html.handlers import is_question
-from ..html.scan import Tag
-from ..nonce import NonceWatch, note_question, tag_nonce
-from .modules import HOST, add_fresh_modules, make_fresh_at_first
+from ..html.state import Tag
+from .bytecode import SaltedBytecodeCache
+from .host import FILTER, TemplateHost, has_own_nonce, host_of
+from .modules import HOST, add_fresh_modules
 from .scan import join_text, scan
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from jinja2 import Environment
-    from jinja2.bccache import Bucket
     from jinja2.compiler import Frame
     from jinja2.lexer import TokenStream
     from jinja2.parser import Parser
-    from jinja2.runtime import Context
 
 _TAG = re.compile(r"<(?:script|style|link)|\bconfirm\s*\(", re.IGNORECASE)
 """What may need a statement: a tag, or a question in an event handler."""
@@ -48,7 +41,6 @@ _TAG = re.compile(r"<(?:script|style|link)|\bconfirm\s*\(", re.IGNORECASE)
 # with a space in them, no author can write them
 _STATEMENT = "om nonce"
 _END = "om nonce end"
-_FILTER = "om nonce filter"
 
 _CALLED = f"policies[{HOST!r}]."
 
@@ -72,7 +64,7 @@ class NonceExtension(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        _host_of(environment)
+        host_of(environment)
         # another generator stays in use; it outputs the inserted calls like all other expressions
         if environment.code_generator_class is CodeGenerator:
             environment.code_generator_class = NonceCodeGenerator
@@ -100,13 +92,13 @@ class NonceExtension(Extension):
                 return iter(tokens[:at] + tokens[at + 3 :])
         if not is_html(self.environment, stream.name, stream.filename):
             return iter(tokens)
-        host = _host_of(self.environment)
+        host = host_of(self.environment)
         tokens = join_text(tokens)
         if not host.attributes and not any(
             token.type == "data" and _TAG.search(token.value) for token in tokens
         ):
             return iter(tokens)
-        return _insert_statements(tokens, host, own_nonce=_has_own_nonce(self.environment))
+        return _insert_statements(tokens, host, own_nonce=has_own_nonce(self.environment))
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Return the node of one inserted statement: it puts out what a method of the host returns.
@@ -121,7 +113,7 @@ class NonceExtension(Extension):
         if method == "complete":
             body = parser.parse_statements((f"name:{_END}",), drop_needle=True)
             values: list[nodes.Expr] = [nodes.Const(one) for one in arguments]
-            applied = nodes.Filter(None, _FILTER, values, [], None, None)
+            applied = nodes.Filter(None, FILTER, values, [], None, None)
             return nodes.FilterBlock(body, applied).set_lineno(line)
         # code generators write the name as it is, so it may be a call
         call: nodes.Expr = nodes.EnvironmentAttribute(
@@ -195,7 +187,7 @@ def install(
         questions: the hashes of event handlers that only ask (``return confirm('Sure?')``) are
             noted.
     """
-    host = _host_of(environment)
+    host = host_of(environment)
     host.environ = environ or host.environ
     host.owner = owner or host.owner
     host.head = head or host.head
@@ -228,175 +220,14 @@ def salt_bytecode(environment: Environment) -> None:
     inner = environment.bytecode_cache
     if inner is None or NonceExtension.identifier not in environment.extensions:
         return
-    host = _host_of(environment)
-    foreign = not _has_own_nonce(environment)
+    host = host_of(environment)
+    foreign = not has_own_nonce(environment)
     marks = {"h": host.hashes, "a": host.attributes, "q": host.questions, "f": foreign}
     salt = _SALT + "".join(mark for mark, given in marks.items() if given)
     if isinstance(inner, SaltedBytecodeCache):
         inner.salt = salt
     else:
         environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
-
-
-@dataclass(slots=True)
-class _Host:
-    """The functions that templates call: by the inserted statements, and as globals."""
-
-    environ: Callable[[], WSGIEnvironment | None] = lambda: None
-    owner: object = None
-    head: Callable[..., str] = lambda environ, **parts: ""
-    plain: Callable[[], bool | None] = lambda: None
-    trusted: bool = True
-    hashes: bool = False
-    attributes: bool = False
-    questions: bool = False
-    installed: bool = False
-
-    def attribute(self, quote: str = '"') -> str:
-        """Return the nonce attribute with a space before it; "" for a tag that stays as it is."""
-        environ = self.environ()
-        if environ is None:  # a mail or a job has no header
-            return ""
-        state = environ.get(KEY)
-        if state is None or state.owner is not self.owner:
-            state = state_of(environ, self.owner, plain=self.plain())
-        value = (state.take_report_turn is None and state.page_nonce) or tag_nonce(state)
-        return "" if value is None else f" nonce={quote}{value}{quote}"
-
-    def note(self, what: str, quote: str = "") -> str:
-        """Note what replaces the nonce of a tag: a hash, or that the file is the site's own.
-
-        Args:
-            what: the result of :func:`~.hashes.hash_text`, or ``OWN``.
-            quote: of the nonce attribute, which is returned when the headers were already sent; ""
-                for no attribute.
-        """
-        state = self._state()
-        if state is None or note_hash(state, what) or not quote:
-            return ""
-        return self.attribute(quote)
-
-    def complete(self, attributes: str, quote: str = '"', what: str = "") -> str:
-        """Return the attributes that a tag has when it is put out, with a nonce.
-
-        Args:
-            attributes: the text between the tag's name and its ``>``. A nonce in it is kept.
-            quote: of the nonce attribute.
-            what: the hash of the tag's text, or ``OWN``; see :meth:`note`.
-        """
-        attributes = str(attributes)
-        if not what and "nonce" not in attributes.lower():  # most often
-            return self.attribute(quote) + attributes
-        if has_nonce(attributes):
-            return attributes
-        state = self._state()
-        # with another address, the text inside of the tag is not what runs
-        hashed = what and (what == OWN or find_attribute(attributes, "src") is None)
-        if state is None or (hashed and note_hash(state, what)):
-            return attributes
-        value = tag_nonce(state)
-        return attributes if value is None else put_nonce(attributes, value, quote=quote)
-
-    def ask(self, what: str) -> str:
-        """Note the hash of an event handler that only asks; return ""."""
-        state = self._state()
-        if state is not None:
-            note_question(state, what)
-        return ""
-
-    def csp_nonce(self) -> str:
-        """Return the value of ``{{ csp_nonce() }}``."""
-        state = self._state()
-        return "" if state is None else state.nonce_for_page()
-
-    def om_head(self, **parts: object) -> Markup:
-        """Return the HTML of ``{{ om_head() }}``."""
-        environ = self.environ()
-        html = "" if environ is None else self.head(environ, **parts)
-        return Markup(html)  # noqa: S704 - the host's own markup
-
-    def trust(self, html: object) -> Markup:
-        """Return the value of ``{{ html|om_trusted }}``."""
-        state = self._state() if self.trusted else None
-        if state is None:
-            return Markup(html)  # noqa: S704 - the template's author says so
-        found = state
-        return Markup(add_nonces(str(Markup(html)), lambda: tag_nonce(found)))  # noqa: S704
-
-    def watch(self) -> NonceWatch:
-        """Return a watch over the response that is being made."""
-        state = self._state()
-        return NonceWatch(state, lasting=state is self._state())
-
-    def prepare(self, root: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap the root function of a template that was compiled."""
-        return make_fresh_at_first(root)
-
-    def _state(self) -> RequestState | None:
-        environ = self.environ()
-        return None if environ is None else state_of(environ, self.owner, plain=self.plain())
-
-
-def _host_of(environment: Environment) -> _Host:
-    """Return the environment's host; the first call makes it."""
-    found: _Host | None = environment.policies.get(HOST)
-    if found is None:
-        found = environment.policies[HOST] = _Host()
-        # an existing "csp_nonce" belongs to the package that sets the header
-        environment.globals.setdefault("csp_nonce", found.csp_nonce)
-        environment.globals["om_head"] = found.om_head
-        environment.filters["om_trusted"] = om_trusted
-        environment.filters[_FILTER] = found.complete
-    return found
-
-
-def _has_own_nonce(environment: Environment) -> bool:
-    """Return whether ``csp_nonce()`` is ours, the nonce that the response has."""
-    found: bool = environment.globals.get("csp_nonce") == _host_of(environment).csp_nonce
-    return found
-
-
-@pass_context  # without it, Jinja would filter a constant once, when the template is compiled
-def om_trusted(context: Context, html: object) -> Markup:
-    """Mark a piece of HTML as the author's own: it is safe, and its literal tags get nonces.
-
-    Args:
-        context: of the template.
-        html: without markup of users, such as a chart that a library drew.
-    """
-    return _host_of(context.environment).trust(html)
-
-
-class SaltedBytecodeCache(BytecodeCache):
-    """Wraps a bytecode cache and gives this environment keys of its own.
-
-    Environments without the extension may share the inner cache, and it may contain templates that
-    were compiled before the extension was added.
-
-    Args:
-        inner: the cache that stores the bytecode.
-        salt: a part of the keys; different for each way in which templates are compiled.
-    """
-
-    def __init__(self, inner: BytecodeCache, salt: str = _SALT) -> None:
-        self.inner = inner
-        self.salt = salt
-
-    def get_cache_key(self, name: str, filename: str | None = None) -> str:
-        key = f"{self.salt}|{self.inner.get_cache_key(name, filename)}"
-        return hashlib.sha256(key.encode()).hexdigest()
-
-    def get_source_checksum(self, source: str) -> str:
-        return self.inner.get_source_checksum(source)
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        self.inner.load_bytecode(bucket)
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self.inner.dump_bytecode(bucket)
-
-    def clear(self) -> None:
-        self.inner.clear()
 
 
 def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:
@@ -420,7 +251,9 @@ def is_html(environment: Environment, name: str | None, filename: str | None = N
     return bool(escape(name) if callable(escape) else escape)
 
 
-def _insert_statements(tokens: list[Token], host: _Host, *, own_nonce: bool) -> Iterator[Token]:
+def _insert_statements(
+    tokens: list[Token], host: TemplateHost, *, own_nonce: bool
+) -> Iterator[Token]:
     scanner = scan(tokens, own_nonce=own_nonce)
     places: dict[int, list[tuple[int, tuple[str, ...]]]] = {}
 

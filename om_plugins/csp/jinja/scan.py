@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from jinja2.filters import FILTERS
 from jinja2.lexer import Token
 
-from ..html.scan import Scanner, State
+from ..html.scan import Scanner
+from ..html.state import State
 
 # built-in filters that leave a tag a tag; the others escape, cut or change the case of their text
 _TRANSPARENT_FILTERS = frozenset({"center", "default", "d", "indent", "replace", "safe", "trim"})

@@ -1,6 +1,7 @@
 import pytest
 
-from om_plugins.csp.html.scan import Mode, Scanner
+from om_plugins.csp.html.scan import Scanner
+from om_plugins.csp.html.state import Mode
 
 
 def scanned(*pieces, **gap):
