@@ -20,7 +20,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..cache.responses.why import build_request
 from ..console.doctor import examine
 from ..csp.feature import CspKeys
-from ..errors import PluginError
+from ..errors import ConfigError, PluginError
 from ..features import shipped
 from ..flask.app_state import KEY
 from ..headers.feature import HeaderKeys
@@ -59,7 +59,10 @@ class FeatureCommands(AppGroup):
             app = ctx.ensure_object(ScriptInfo).load_app()
             ctx.with_resource(app.app_context())
             ctx.obj = _current_runtime().kit
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:  # of a setting that is looked at on first use
+            raise click.ClickException(str(error)) from None
 
 
 def _find_commands(ctx: click.Context) -> dict[str, click.Command]:

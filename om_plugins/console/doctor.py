@@ -85,7 +85,7 @@ def _check_hub(kit: Kit) -> Iterator[Finding]:
     try:
         url = kit.hub_url()
     except ConfigError as error:
-        yield Finding("fail", "OM_HUB_URL", _end_sentence(str(error)))
+        yield Finding("fail", error.key, _end_sentence(str(error)))
         return
     scheme = url.partition(":")[0]
     if scheme == "memory" and not kit.host.testing:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import ConfigError
 from ..settings.urls import check_scheme
 
 _logger = logging.getLogger("om_plugins")
@@ -66,7 +67,8 @@ def resolve_hub_url(
         A URL whose scheme is one of ``schemes``.
 
     Raises:
-        ConfigError: no plugin has a hub for the scheme.
+        ConfigError: no plugin has a hub for the scheme, or ``OM_STATE_DIR`` names a directory that
+            cannot be used.
     """
     if url != "auto":
         check_scheme("OM_HUB_URL", url, schemes)
@@ -98,6 +100,9 @@ def make_state_dir(place: StatePlace, logger: logging.Logger = _logger) -> Path 
 
     Returns:
         ``None`` when none can be used.
+
+    Raises:
+        ConfigError: ``OM_STATE_DIR`` names a directory, and it cannot be used.
     """
     obstacles: list[tuple[str, bool]] = []
     for directory, own in _list_candidates(place, os.environ):
@@ -110,6 +115,9 @@ def make_state_dir(place: StatePlace, logger: logging.Logger = _logger) -> Path 
             return directory
         obstacles.append((f"{directory} {obstacle}", existed))
     texts = [text for text, _ in obstacles] or [_explain_nowhere(place)]
+    if place.setting != "auto":  # whoever chose a place wants no other one
+        way_out = "choose a local directory that all workers may write to, or take the setting out"
+        raise ConfigError("OM_STATE_DIR", place.setting, f"{texts[0]}; {way_out}")
     logger.warning(
         "hub: %s, so each process goes on alone; set OM_HUB_URL to a local file, or OM_STATE_DIR "
         "to a local directory", "; ".join(texts),
@@ -165,7 +173,7 @@ def _identify(name: str, instance: Path) -> str:
 
 def _explain_nowhere(place: StatePlace) -> str:
     if place.instance_path is None:
-        return f"OM_STATE_DIR is {place.setting!r}, and this application has no instance folder"
+        return "this application has no instance folder"
     return "this user has no home directory"
 
 

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
-from om_plugins import Settings
+from om_plugins import OpenManager, Settings
+from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError, without_password
 from om_plugins.workers import state_dir
 from om_plugins.workers.state_dir import (
@@ -183,9 +185,87 @@ def test_a_setting_names_a_directory(make, resolve, home, tmp_path):
     assert not home.exists()
 
 
-def test_instance_without_an_instance_folder_says_so(resolve, caplog):
-    assert resolve(setting="instance", instance=None) == "memory://"
-    assert "OM_STATE_DIR is 'instance', and this application has no instance folder" in caplog.text
+def test_instance_without_an_instance_folder_says_so(resolve):
+    with pytest.raises(ConfigError) as error:
+        resolve(setting="instance", instance=None)
+    assert str(error.value) == (
+        "OM_STATE_DIR 'instance': this application has no instance folder; choose a local "
+        "directory that all workers may write to, or take the setting out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("file", "is no directory"),
+        ("file/state", "cannot be made (Not a directory)"),
+        ("/proc/state", "cannot be made (No such file or directory)"),
+        ("dangling", "cannot be made (File exists)"),
+        ("closed", "cannot be written"),
+        ("x" * 300, "cannot be made (File name too long)"),
+    ],
+)
+def test_a_chosen_directory_that_cannot_be_used_is_an_error_and_nothing_else_is_used(
+    resolve, home, tmp_path, monkeypatch, where, reason
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "closed").mkdir()
+    # root may write anywhere, so the kernel's answer is replaced
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    chosen = str(tmp_path / where)
+    with pytest.raises(ConfigError) as error:
+        resolve(setting=chosen)
+    assert error.value.key == "OM_STATE_DIR"
+    assert error.value.value == chosen
+    assert error.value.reason.startswith(f"{chosen} {reason}; choose a local directory")
+    assert not home.exists()
+
+
+def test_a_chosen_directory_on_a_network_filesystem_is_an_error(resolve, tmp_path, monkeypatch):
+    monkeypatch.setattr(state_dir, "find_filesystem", lambda path: "nfs4")
+    for setting in (str(tmp_path / "state"), "instance"):
+        with pytest.raises(ConfigError, match=r"^OM_STATE_DIR .* network filesystem \(nfs4\)"):
+            resolve(setting=setting)
+
+
+def test_a_chosen_directory_of_another_user_is_used_where_it_may_be_written(
+    make, tmp_path, monkeypatch
+):
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(state_dir, "_is_anothers", lambda path: True)
+    assert make(str(tmp_path / "shared")) == tmp_path / "shared"
+
+
+def test_a_link_is_followed_where_it_leads_to_a_directory(make, home, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert make(str(tmp_path / "link")) == tmp_path / "link"
+    (tmp_path / "elsewhere").mkdir()
+    home.parent.mkdir()
+    home.symlink_to(tmp_path / "elsewhere")
+    assert make().parent == home / "om_plugins"
+    assert mode_of(tmp_path / "elsewhere/om_plugins") == 0o700
+
+
+def test_an_app_with_a_directory_that_cannot_be_used_goes_on_and_says_so(
+    tmp_path, home, caplog, monkeypatch
+):
+    (tmp_path / "file").touch()
+    app = Flask("shop", root_path=str(tmp_path))
+    app.config["OM_STATE_DIR"] = str(tmp_path / "file")
+    om = OpenManager(app)
+    app.add_url_rule("/", view_func=lambda: "ok")
+    assert app.test_client().get("/").text == "ok"
+    assert om.hub.get("a") is None
+    assert om.hub.alone
+    assert f"OM_STATE_DIR '{tmp_path}/file': {tmp_path}/file is no directory" in caplog.text
+    (finding,) = [one for one in examine(om.runtime.kit) if one.subject == "OM_STATE_DIR"]
+    assert finding.level == "fail"
+    result = app.test_cli_runner().invoke(args=["om", "engines"])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: OM_STATE_DIR '{tmp_path}/file': ")
+    om.runtime.close()
 
 
 @pytest.mark.parametrize("named", ["", "relative/path", None])
