@@ -151,14 +151,14 @@ class _Reader(HTMLParser):
         for name, value in attrs:
             if name:
                 self._check_attribute(tag, name, value or "", values, at)
-        if tag in ("script", "style") and "nonce" not in values and self._is_translated(at):
+        nonce = values.get("nonce", "").strip()
+        if tag in ("script", "style") and not nonce and self._is_translated(at):
             self._add_hint(
                 at, "error", "translated-element",
                 f"<{tag}> is in a translated text, where it gets no nonce.",
                 "Move it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
             )  # fmt: skip
-        self._open_element = (tag, at) if "nonce" not in values else None
-        nonce = values.get("nonce", "").strip()
+        self._open_element = None if nonce else (tag, at)
         if nonce and not VALUE.search(nonce):
             self._add_hint(
                 at, "error", "fixed-nonce",

@@ -368,8 +368,8 @@ def test_no_author_can_write_the_inserted_statement():
 
 
 def test_literal_tags_bring_no_variables():
-    parsed = environment().parse("<script></script>{{ x }}")
-    assert meta.find_undeclared_variables(parsed) == {"x"}
+    parsed = environment().parse("<script></script>{{ x }}<style {{ y }}></style>")
+    assert meta.find_undeclared_variables(parsed) == {"x", "y"}
 
 
 def test_environment_gets_no_more_attributes_than_cpython_keeps_together():
@@ -378,18 +378,22 @@ def test_environment_gets_no_more_attributes_than_cpython_keeps_together():
 
 
 def test_templates_compiled_ahead_of_time_work_where_nonces_are_switched_off(tmp_path):
-    environment({"a.html": "<script></script>"}).compile_templates(str(tmp_path), zip=None)
+    source = "<script></script><style {{ x }}></style>"
+    environment({"a.html": source}).compile_templates(str(tmp_path), zip=None)
     env = Environment(autoescape=True, loader=ModuleLoader(str(tmp_path)))
     install(env, automatic=False)
-    assert env.get_template("a.html").render() == "<script></script>"
+    assert env.get_template("a.html").render(x=1) == "<script></script><style 1></style>"
 
 
 def test_lines_of_errors_stay_right():
     env = environment()
-    template = env.from_string("a\n<script>\n</script>\n{{ 1 / 0 }}")
-    with pytest.raises(ZeroDivisionError) as caught:
-        template.render()
-    assert caught.traceback[-1].lineno + 1 == 4
+    for source in (
+        "a\n<script>\n</script>\n{{ 1 / 0 }}",
+        "a\n<script {{ a }}\n\n{{ 1 / 0 }}></script>",
+    ):
+        with pytest.raises(ZeroDivisionError) as caught:
+            env.from_string(source).render()
+        assert caught.traceback[-1].lineno + 1 == 4
 
 
 def test_templates_compiled_before_are_compiled_anew():

@@ -7,6 +7,7 @@ from markupsafe import Markup, escape
 from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.csp.hashes import hash_text
 from om_plugins.csp.jinja.extension import install
+from om_plugins.csp.jinja.host import FILTER
 from om_plugins.csp.nonce import nonce
 from tests.csp.jinja.conftest import OwnTag, environment, noncing, read_nonces, render
 
@@ -266,3 +267,18 @@ def test_tags_are_completed_under_volatile_autoescape(escape_it):
     source = "{% autoescape flag %}<style {{ x }}></style>{% endautoescape %}"
     found = render(source, flag=escape_it, x="a='&'")
     assert found == f"""<style nonce="N" {escape("a='&'") if escape_it else "a='&'"}></style>"""
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "", "src='{{ a }}'", "src={{ a }} async", "{% if a %}defer{% endif %}",
+        "nonce='{{ csp_nonce() }}'", "nonce=own", "type='module' src='{{ a|e }}'",
+    ],
+)  # fmt: skip
+def test_attributes_are_read_at_each_rendering_only_where_the_source_does_not_tell(attributes):
+    env = environment()
+    assert FILTER not in env.compile(f"<script {attributes}></script>", raw=True)
+    assert FILTER in env.compile(f"<script {attributes} {{{{ a }}}}></script>", raw=True) or (
+        "nonce" in attributes
+    )

@@ -43,6 +43,8 @@ def rules(source):
         ("<script nonce='abc'>a</script>", "fixed-nonce"),
         ("<p>{% if a %}<script>a{% endif %}", "open-element"),
         ("<style>{{ a }}", "open-element"),
+        ("<style nonce=''>a", "open-element"),
+        ("{% trans %}<script nonce>b</script>{% endtrans %}", "translated-element"),
         ("<script>a = eval ('b')</script>", "text-as-code"),
         ("<script>a = new Function('b')</script>", "text-as-code"),
         ("<script>setTimeout( 'a()', 10)</script>", "text-as-code"),
