@@ -428,3 +428,45 @@ def test_security_headers_of_the_application_stay_as_they_are(own, forced):
         for name, value in own.items():
             assert after.headers[name] == value
         assert "Content-Security-Policy" in own or "Content-Security-Policy" not in after.headers
+
+
+GUARDED = [
+    """<script{% if csp_nonce %} nonce="{{ csp_nonce }}"{% endif %}>1</script>""",
+    """<script{% if csp_nonce %} nonce="{{ csp_nonce() }}"{% endif %}>1</script>""",
+    """<script{{ ' nonce=' ~ csp_nonce if csp_nonce else '' }}>1</script>""",
+    """<script nonce="{{ csp_nonce|default('', true) }}">1</script>""",
+    """<script nonce="{{ csp_nonce or '' }}">1</script>""",
+    """<style nonce="{{ csp_nonce }}">p {}</style>""",
+    """<meta name=csp-nonce content="{{ csp_nonce }}"><script>1</script>""",
+    """{% set n = csp_nonce or nonce %}<style{% if n %} nonce="{{ n }}"{% endif %}>p {}</style>""",
+    """{% import 'guarded.html' as g %}{{ g.tag }}<p>""",
+]
+
+
+@pytest.mark.parametrize("source", GUARDED)
+def test_a_variable_of_another_package_is_empty_where_the_page_stays_as_it_is(source):
+    guarded = {"guarded.html": "{% set tag %}" + GUARDED[0] + "{% endset %}"}
+
+    def build(**config):
+        app = make_app(**config)
+        app.jinja_loader.mapping.update(guarded)
+        app.add_url_rule("/guarded", "guarded", lambda: render_template_string(source))
+        return app
+
+    bare, bound, enforcing = build(), build(), build(OM_CSP_MODE="enforce")
+    OpenManager(bound)
+    OpenManager(enforcing)
+    for _ in range(2):
+        before, after = (app.test_client().get("/guarded") for app in (bare, bound))
+        assert after.data == before.data
+        assert list(after.headers) == list(before.headers)
+        answer = enforcing.test_client().get("/guarded")
+        number = answer.headers["Content-Security-Policy"].split("'nonce-")[1][:32]
+        assert number in answer.text
+    with bare.test_request_context():
+        mail = render_template_string(source)
+    with bound.test_request_context():
+        assert render_template_string(source) == mail
+    chosen = bind_choosing_all(build()).test_client().get("/guarded")
+    number = chosen.headers["Content-Security-Policy-Report-Only"].split("'nonce-")[1][:32]
+    assert number in chosen.text

@@ -7,7 +7,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import pass_context
@@ -30,6 +30,37 @@ FILTER = "om nonce filter"
 """The name of the filter that completes the attributes of a tag."""
 
 
+class NonceVariable:
+    """``csp_nonce`` in templates: ``csp_nonce()`` is this response's nonce.
+
+    Templates that were written for another package may ask whether there is a variable of this name
+    and print it: ``{% if csp_nonce %} nonce="{{ csp_nonce }}"{% endif %}``. As a text it is the
+    nonce of a tag whose author wrote none. Where such a tag stays as it is, it is "" and false.
+
+    Args:
+        find_state: returns the state of the request, ``None`` outside of one.
+    """
+
+    __slots__ = ("_find_state",)
+
+    def __init__(self, find_state: Callable[[], RequestState | None]) -> None:
+        self._find_state = find_state
+
+    def __call__(self) -> str:
+        state = self._find_state()
+        return "" if state is None else state.nonce_for_page()
+
+    def __str__(self) -> str:
+        state = self._find_state()
+        return (None if state is None else tag_nonce(state)) or ""
+
+    def __html__(self) -> str:
+        return str(self)
+
+    def __bool__(self) -> bool:
+        return bool(str(self))
+
+
 @dataclass(slots=True)
 class TemplateHost:
     """The functions that templates call: by the inserted statements, and as globals."""
@@ -43,6 +74,10 @@ class TemplateHost:
     attributes: bool = False
     questions: bool = False
     installed: bool = False
+    csp_nonce: NonceVariable = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.csp_nonce = NonceVariable(self._state)
 
     def attribute(self, quote: str = '"') -> str:
         """Return the nonce attribute with a space before it; "" for a tag that stays as it is."""
@@ -96,11 +131,6 @@ class TemplateHost:
             note_question(state, what)
         return ""
 
-    def csp_nonce(self) -> str:
-        """Return the value of ``{{ csp_nonce() }}``."""
-        state = self._state()
-        return "" if state is None else state.nonce_for_page()
-
     def om_head(self, **parts: object) -> Markup:
         """Return the HTML of ``{{ om_head() }}``."""
         environ = self.environ()
@@ -144,8 +174,7 @@ def host_of(environment: Environment) -> TemplateHost:
 
 def has_own_nonce(environment: Environment) -> bool:
     """Return whether ``csp_nonce()`` is ours, the nonce that the response has."""
-    found: bool = environment.globals.get("csp_nonce") == host_of(environment).csp_nonce
-    return found
+    return environment.globals.get("csp_nonce") is host_of(environment).csp_nonce
 
 
 @pass_context  # without it, Jinja would filter a constant once, when the template is compiled
