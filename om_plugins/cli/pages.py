@@ -196,7 +196,7 @@ def _open(
     def note(sender: object, template: object, **context: object) -> None:
         rendered.append(template)
 
-    texts: set[str] = set()
+    seen: set[str] = set()
     for _ in range(_TWICE):
         rendered.clear()
         try:
@@ -229,9 +229,9 @@ def _open(
         html = _decode(read[:_MAX_BYTES], headers)
         policy = ", ".join(headers.getlist("Content-Security-Policy"))
         own = _OUR_NONCE.search(policy)
-        text = html.replace(own[1], "") if own else html
-        if text not in texts:  # the second response is the same page, most of the time
-            texts.add(text)
+        same = f"{policy}\n{html}".replace(own[1], "") if own else f"{policy}\n{html}"
+        if same not in seen:  # the second response is the same page, most of the time
+            seen.add(same)
             opened.pages.append(
                 AuditedPage(
                     name, get_current_url(environ), html, read_header([policy]), bool(rendered),

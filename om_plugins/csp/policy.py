@@ -191,7 +191,16 @@ def read_policy_changes(
         directives = {name: value for name, value in directives.items() if value is not None}
     for name in gone:
         check_directive(name, None, where)
-    return read_policy(directives, where), gone
+    policy = read_policy(directives, where)
+    for name in ("script-src-attr", "style-src-attr"):
+        sources = policy.get(name, ())
+        if any(map(is_nonce_or_hash, sources)) and "'unsafe-hashes'" not in sources:
+            raise ConfigError(
+                f"{where}[{name!r}]",
+                sources,
+                "browsers look at the hash of an attribute beside \"'unsafe-hashes'\" only; add it",
+            )
+    return policy, gone
 
 
 def check_directive(name: str, value: object, where: str) -> None:

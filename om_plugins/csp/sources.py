@@ -224,6 +224,8 @@ def explain_conflict(directive: str, sources: Iterable[str]) -> str:
     """
     found = set(sources)
     single = sorted(filter(is_nonce_or_hash, found))
+    if "'unsafe-hashes'" in found and not single:
+        return "'unsafe-hashes' allows nothing alone; add the hash of the attribute as well"
     if "'unsafe-inline'" in found and single:
         return f"browsers ignore 'unsafe-inline' beside {single[0]}; add one of them"
     places = sorted(one for one in found if is_place(one) and one not in ("https:", "http:"))

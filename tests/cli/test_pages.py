@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from flask import Flask, Response, redirect, render_template_string, request, session
+from flask import (
+    Flask,
+    Response,
+    redirect,
+    render_template_string,
+    request,
+    session,
+    stream_with_context,
+)
 from flask.cli import FlaskGroup
 from markupsafe import Markup
 
@@ -313,6 +321,35 @@ def test_a_setting_for_a_page_names_its_path(url: str, pattern: str) -> None:
     trouble = found(app, "--pages", "0", "--url", url)[0]
     assert trouble["subject"] == f"GET {url}"
     assert f"OM_CSP_HTML_NONCES = ['{pattern}']" in trouble["way_out"]
+
+
+ASK = "<button onclick=\"return confirm('Sure?')\">x</button>"
+
+
+def test_a_question_that_the_policy_stops_after_all_is_a_failure() -> None:
+    app, _ = make_app()
+    kept: list[str] = []
+
+    @app.get("/stream")
+    def stream() -> Any:
+        def parts() -> Iterator[str]:
+            yield "<!doctype html>"
+            yield render_template_string(ASK)
+
+        return Response(stream_with_context(parts()), mimetype="text/html")
+
+    @app.get("/kept")
+    def keep() -> str:
+        if not kept:
+            kept.append(render_template_string(ASK))
+        return kept[0]
+
+    app.add_url_rule("/python", "python", lambda: ASK)
+    app.add_url_rule("/template", "template", lambda: render_template_string(ASK))
+    OpenManager(app)
+    (trouble, _) = found(app)
+    assert (trouble["level"], trouble["subject"]) == ("fail", "GET /kept, /python, /stream")
+    assert "what depends on it happens unasked" in trouble["message"]
 
 
 def test_only_gets_are_made() -> None:

@@ -124,6 +124,11 @@ def test_one_response_s_change_does_not_reach_the_next(serve):
         {"update": {"script-src-attr": ["https://a.example"]}},
         {"update": {"style-src-attr": ["'nonce'"]}},
         {"update": {"style-src": ["'strict-dynamic'"]}},
+        {"update": {"script-src": ["'unsafe-hashes'"]}},
+        {"update": {"script-src-attr": ["'unsafe-hashes'"]}},
+        {"update": {"default-src": ["'unsafe-hashes'"]}},
+        {"replace": {"script-src-attr": [f"'sha256-{'A' * 43}='"]}},
+        {"replace": {"style-src-attr": ["'unsafe-inline'", f"'sha256-{'A' * 43}='"]}},
     ],
     ids=repr,
 )
