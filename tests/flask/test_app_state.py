@@ -85,6 +85,31 @@ class SameNames(Mounted):
         self._app, self._middleware, self._wsgi_app, self._layers, self._lock = range(5, 10)
 
 
+class Raising(Mounted):
+    """Has properties that raise, and private names."""
+
+    def __init__(self, app):
+        super().__init__(app)
+        self._secret, self.__mangled = 1, 2
+
+    @property
+    def broken(self):
+        raise ValueError("not configured")
+
+    @property
+    def absent(self):
+        return self.nothing
+
+    @property
+    def locked(self):
+        return "locked"
+
+    def __setattr__(self, name, value):
+        if name == "frozen":
+            raise TypeError("frozen")
+        super().__setattr__(name, value)
+
+
 class Fixed:
     """A wrapper that can be copied and pickled: it holds no app of Flask's."""
 
@@ -118,7 +143,8 @@ def nested(app):
 
 
 WRAPPERS = [
-    bare, as_function, Mounted, Slotted, Dynamic, SameNames, Fixed, ProxyFix, dispatched, nested,
+    bare, as_function, Mounted, Slotted, Dynamic, SameNames, Raising, Fixed, ProxyFix,
+    dispatched, nested,
 ]  # fmt: skip
 
 
@@ -168,6 +194,16 @@ PROBES = {
             "_layers", "_lock",
         )
     ],
+    "a property that raises": lambda app: app.wsgi_app.broken,
+    "one that raises AttributeError": lambda app: app.wsgi_app.absent,
+    "hasattr of these": lambda app: hasattr(app.wsgi_app, "absent"),
+    "hasattr of a broken one": lambda app: hasattr(app.wsgi_app, "broken"),
+    "set a property without a setter": lambda app: set_and_read(app, "locked", 1),
+    "set what is refused": lambda app: set_and_read(app, "frozen", 1),
+    "private names": lambda app: (app.wsgi_app._secret, app.wsgi_app._Raising__mangled),
+    "set a private name": lambda app: set_and_read(app, "_secret", 3),
+    "a method of its class": lambda app: type(app.wsgi_app.app),
+    "true": lambda app: bool(app.wsgi_app),
     "callable": lambda app: callable(app.wsgi_app),
     "isinstance": lambda app: [isinstance(app.wsgi_app, c) for c in (ProxyFix, Mounted, Slotted)],
     "its class": lambda app: app.wsgi_app.__class__,
@@ -257,6 +293,26 @@ def test_an_app_of_whitenoise_serves_files_that_are_added_after_the_line(tmp_pat
     with app.test_client().get("/files/a.txt") as answer:
         assert answer.text == "a file"
     assert app.test_client().get("/").text == "ok"
+
+
+def test_whitenoise_around_the_line_serves_files_and_the_layers_stay(tmp_path):
+    whitenoise = pytest.importorskip("whitenoise")
+    (tmp_path / "a.txt").write_text("a file")
+    app = make_app(Mounted, line=True)
+    app.wsgi_app = whitenoise.WhiteNoise(app.wsgi_app, root=str(tmp_path), prefix="files/")
+    assert app.wsgi_app.application.script_name == "/books"
+    with app.test_client().get("/files/a.txt") as answer:
+        assert answer.text == "a file"
+    assert "X-Content-Type-Options" in app.test_client().get("/").headers
+
+
+def test_an_app_is_mounted_in_another_one_by_its_wsgi_app():
+    inner, outer = make_app(Mounted, line=True), make_app(bare, line=True)
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner.wsgi_app})
+    client = outer.test_client()
+    assert [client.get(path).text for path in ("/", "/inner/")] == ["ok", "ok"]
+    assert len(client.get("/inner/").headers.getlist("X-Content-Type-Options")) == 1
+    assert outer.wsgi_app.mounts["/inner"].script_name == "/books"
 
 
 @pytest.mark.parametrize("line_first", [True, False])
