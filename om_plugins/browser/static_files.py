@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.resources
 import mimetypes
@@ -28,7 +29,7 @@ class StaticFiles:
     """
 
     def __init__(self) -> None:
-        self._folders = [importlib.resources.files(__package__) / "static"]
+        self._folders = [_find_folder(__package__)]
         self._files: dict[str, tuple[bytes, str, str]] = {}
 
     def add_folder(self, package: str) -> None:
@@ -37,7 +38,7 @@ class StaticFiles:
         Args:
             package: the package's name, such as ``__package__``.
         """
-        self._folders.append(importlib.resources.files(package) / "static")
+        self._folders.append(_find_folder(package))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
@@ -67,3 +68,8 @@ class StaticFiles:
         # only names that a folder lists: a path made of the request could lead out of it
         for folder in self._folders:
             yield {entry.name: entry for entry in folder.iterdir() if entry.is_file()}
+
+
+@functools.cache
+def _find_folder(package: str) -> Traversable:
+    return importlib.resources.files(package) / "static"

@@ -159,7 +159,7 @@ class CspFeature(Feature["CspPart", CspKeys]):
 
     def name_findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         paths = kit.settings.of(CspKeys).csp_paths
-        yield from check_paths("OM_CSP_PATHS[{!r}]", paths, kit.host.rules and kit.host.rules())
+        yield from check_paths("OM_CSP_PATHS[{!r}]", paths, kit.host.rules)
 
     def findings(self, kit: Kit, part: CspPart) -> Iterable[Finding]:
         keys = kit.settings.of(CspKeys)

@@ -12,6 +12,7 @@ Source: Content Security Policy Level 3, sections 2.3.1 (grammar) and 6 (directi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Self
 
@@ -216,6 +217,25 @@ def check_directive(name: str, value: object, where: str) -> None:
 
 
 def _check_sources(key: str, directive: str, sources: tuple[object, ...]) -> None:
+    try:
+        if _are_sound(directive, sources):
+            return
+    except TypeError:  # one of them is no text
+        pass
+    _refuse_unsound(key, directive, sources)
+
+
+# the applications of a process have much the same policies
+@functools.lru_cache(maxsize=256)
+def _are_sound(directive: str, sources: tuple[object, ...]) -> bool:
+    try:
+        _refuse_unsound("", directive, sources)
+    except ConfigError:
+        return False
+    return True
+
+
+def _refuse_unsound(key: str, directive: str, sources: tuple[object, ...]) -> None:
     if directive in _WITHOUT_VALUE:
         if sources:
             raise ConfigError(key, sources, "this directive takes no value; write ()")

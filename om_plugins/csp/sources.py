@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -88,12 +87,6 @@ def check_source(directive: str, source: object, *, source_list: bool) -> str:
     """
     if not isinstance(source, str) or not source:
         return "every source must be text that is not empty"
-    return _check_text(directive, source, source_list)
-
-
-# each application of a process has much the same sources
-@functools.lru_cache(maxsize=1024)
-def _check_text(directive: str, source: str, source_list: bool) -> str:
     for character in source:
         if character in ";,":
             return f"{character!r} would end the value; give each source and directive its own item"

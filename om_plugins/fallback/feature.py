@@ -77,7 +77,7 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
         return {"/report": kit.part_of("notifications").report_form(thank_for_report)}
 
     def name_findings(self, kit: Kit, part: Mapping[str, FallbackOptions]) -> Iterable[Finding]:
-        yield from check_paths("OM_FALLBACK[{!r}]", part, kit.host.rules and kit.host.rules())
+        yield from check_paths("OM_FALLBACK[{!r}]", part, kit.host.rules)
         chains = kit.part_of("chains").by_name
         of_views: Sequence[FallbackOptions] = kit.host.declared.get(self.name, ())
         for subject, options in (

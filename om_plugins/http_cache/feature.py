@@ -195,9 +195,7 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
 
     def name_findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         paths = kit.settings.of(HttpCacheKeys).http_cache.routes
-        yield from check_paths(
-            "OM_HTTP_CACHE.routes[{!r}]", paths, kit.host.rules and kit.host.rules()
-        )
+        yield from check_paths("OM_HTTP_CACHE.routes[{!r}]", paths, kit.host.rules)
 
     def findings(self, kit: Kit, part: HttpCachePart) -> Iterable[Finding]:
         everything = kit.settings.of(HttpCacheKeys).http_cache.all

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ..errors import suggest
 from .kit import Finding
@@ -31,7 +31,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def check_paths(
-    subject: str, paths: Collection[str], rules: Sequence[str] | None
+    subject: str, paths: Collection[str], list_rules: Callable[[], Sequence[str]] | None
 ) -> Iterator[Finding]:
     """Yield a finding for each path that no route is at or below, and that is near to one.
 
@@ -40,11 +40,14 @@ def check_paths(
     Args:
         subject: the setting with a place for the path, such as ``OM_FALLBACK[{!r}]``.
         paths: what the setting names; a ``*`` at the end stands for all below.
-        rules: the host's url rules; ``None`` when it cannot tell.
+        list_rules: returns the host's url rules; ``None`` when it cannot tell.
     """
+    if not paths or list_rules is None:  # the usual case, at the start of each application
+        return
+    rules = list_rules()
     for path in paths:
         plain = path.removesuffix("*")
-        if rules is None or any(_covers(rule, plain) for rule in rules):
+        if any(_covers(rule, plain) for rule in rules):
             continue
         hint = nearest(path, [*rules, *(rule.partition("<")[0] for rule in rules)])
         if hint:

@@ -128,4 +128,4 @@ def test_the_nearest_name_is_told_as_a_question():
     ],
 )
 def test_a_path_with_a_route_at_or_below_it_is_right(path, rule):
-    assert list(check_paths("X[{!r}]", [path], [rule])) == []
+    assert list(check_paths("X[{!r}]", [path], lambda: [rule])) == []
