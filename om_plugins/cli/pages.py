@@ -50,11 +50,13 @@ _MOST_NAMED = 12
 _MAX_BYTES = 2**20
 _OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
 _CHANGING = re.compile(
-    r"(log|sign)(out|off)|approve|backup|buy|callback|cancel|charge|checkout|clear|cron|"
-    r"deactivate|delete|destroy|disable|drop|erase|execute|flush|impersonate|import|kill|migrate|"
-    r"pay|publish|purchase|purge|reboot|rebuild|refund|reject|reload|remove|reset|restart|restore|"
-    r"revoke|run|seed|send|shutdown|stop|sync|terminate|trigger|truncate|unsubscribe|webhook|"
-    r"wipe"
+    r"(log|sign)(out|off)|accept|activate|approve|backup|ban|buy|callback|cancel|charge|"
+    r"checkout|clear|cron|deactivate|decline|delete|destroy|disable|dismiss|downvote|drop|"
+    r"enable|erase|execute|flush|follow|generate|impersonate|import|kill|like|lock|merge|"
+    r"migrate|pay|publish|purchase|purge|reboot|rebuild|refund|regenerate|reject|reload|"
+    r"remove|renew|resend|reset|restart|restore|retry|revoke|rotate|run|save|seed|send|"
+    r"shutdown|stop|submit|sync|terminate|toggle|trigger|truncate|undo|unfollow|unlike|"
+    r"unlock|unsubscribe|update|upgrade|upvote|vote|webhook|wipe"
 )
 """Words in the name of a route that may change something although it is a GET (RFC 9110, section
 9.2.1, says that it must not)."""

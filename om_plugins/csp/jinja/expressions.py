@@ -138,6 +138,7 @@ class TemplateText:
         texts: the texts in expressions with the filter ``safe``, and their lines.
         lines: offsets in the HTML with their line numbers.
         translated: the ranges inside of ``{% trans %}``.
+        cached: the ranges inside of ``{% cache %}``, a statement of Flask-Caching and others.
     """
 
     html: str = ""
@@ -146,6 +147,7 @@ class TemplateText:
     texts: list[tuple[int, str]] = field(default_factory=list)
     lines: list[tuple[int, int]] = field(default_factory=list)
     translated: list[range] = field(default_factory=list)
+    cached: list[range] = field(default_factory=list)
 
 
 def read_template(environment: Environment, source: str) -> TemplateText:
@@ -159,7 +161,8 @@ def read_template(environment: Environment, source: str) -> TemplateText:
     length = 0
     inside: list[tuple[str, str]] | None = None
     begun = 0
-    trans = -1
+    opened = {"trans": -1, "cache": -1}
+    ranges = {"trans": result.translated, "cache": result.cached}
     environment.parse(source)
     source = environment.preprocess(source)
     for lineno, kind, value in environment.lexer.tokeniter(source, None):
@@ -180,11 +183,12 @@ def read_template(environment: Environment, source: str) -> TemplateText:
                     ]
             else:
                 keyword = next((text for one, text in inside if one == "name"), "")
-                if keyword == "trans":
-                    trans = length
-                elif keyword == "endtrans" and trans >= 0:
-                    result.translated.append(range(trans, length))
-                    trans = -1
+                ended = keyword.removeprefix("end")
+                if keyword in opened:
+                    opened[keyword] = length
+                elif ended in opened and opened[ended] >= 0:
+                    ranges[ended].append(range(opened[ended], length))
+                    opened[ended] = -1
             result.arguments += [Argument(begun, *one) for one in _find_arguments(inside)]
             inside = None
         elif inside is not None:

@@ -119,7 +119,7 @@ class _Reader(HTMLParser):
         self._arguments, self._texts = text.arguments, text.texts
         self._libraries: set[str] = set()
         self._lines = text.lines
-        self._translated = text.translated
+        self._translated, self._cached = text.translated, text.cached
         self._starts = [0, *(m.end() for m in re.finditer("\n", text.html))]
         self._script = False
         self._open_element: tuple[str, int] | None = None
@@ -152,11 +152,19 @@ class _Reader(HTMLParser):
             if name:
                 self._check_attribute(tag, name, value or "", values, at)
         nonce = values.get("nonce", "").strip()
-        if tag in ("script", "style") and not nonce and self._is_translated(at):
+        if tag in ("script", "style") and not nonce and any(at in one for one in self._translated):
             self._add_hint(
                 at, "error", "translated-element",
                 f"<{tag}> is in a translated text, where it gets no nonce.",
                 "Move it out of {% trans %}, or write nonce=\"{{ csp_nonce() }}\" on it.",
+            )  # fmt: skip
+        if tag in ("script", "style") and any(at in one for one in self._cached):
+            self._add_hint(
+                at, "note", "cached-element",
+                f"<{tag}> is in a part of the page that a cache keeps, with the nonce of one "
+                "response for all.",
+                "Move it out of {% cache %}, or set OM_CSP_HTML_NONCES for the paths of its pages: "
+                "the nonce is then renewed.",
             )  # fmt: skip
         self._open_element = None if nonce else (tag, at)
         if nonce and not VALUE.search(nonce):
@@ -305,9 +313,6 @@ class _Reader(HTMLParser):
                 "Write url_for('static', filename=…), or choose from known addresses in the "
                 "template. A tag with a nonce attribute of its own is not reported.",
             )  # fmt: skip
-
-    def _is_translated(self, at: int) -> bool:
-        return any(at in one for one in self._translated)
 
     # --- positions --------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 import re
 
 import pytest
-from jinja2 import BaseLoader, DictLoader, Environment
+from jinja2 import BaseLoader, DictLoader, Environment, nodes
+from jinja2.ext import Extension
 
 from om_plugins.csp.jinja.lint import lint, lint_all
 
@@ -212,6 +213,35 @@ def test_a_question_is_dangerous_too_and_is_allowed_meanwhile(source):
 )
 def test_what_stops_without_doing_anything_is_no_danger(source, expected):
     assert rules(source) == [(1, expected)]
+
+
+class _Cache(Extension):
+    """The statement ``{% cache 60 %}…{% endcache %}``, as Flask-Caching has it."""
+
+    tags = {"cache"}
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        parser.parse_expression()
+        body = parser.parse_statements(("name:endcache",), drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("{% cache 60 %}<script>a</script>{% endcache %}", True),
+        ("{%- cache 60 -%}<p>{{ x }}</p><style>a</style>{%- endcache %}", True),
+        ("{% cache 60 %}{% if x %}<script src=/a.js></script>{% endif %}{% endcache %}", True),
+        ("{% cache 60 %}<p>a</p>{% endcache %}<script>a</script>", False),
+        ("<script>a</script>{% cache 60 %}{% trans %}a{% endtrans %}{% endcache %}", False),
+        ("{% raw %}{% cache 60 %}{% endraw %}<script>a</script>", False),
+    ],
+)
+def test_a_tag_in_a_part_that_a_cache_keeps_is_a_note(source, found):
+    env = Environment(autoescape=True, extensions=["jinja2.ext.i18n", _Cache])
+    hints = [(one.level, one.rule) for one in lint(env, source, "a.html")]
+    assert hints == ([("note", "cached-element")] if found else [])
 
 
 def test_a_library_that_may_need_no_code_is_a_note():
