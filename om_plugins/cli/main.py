@@ -130,7 +130,12 @@ def plugins(kit: Kit, as_json: bool) -> None:
 @click.option("--url", "urls", multiple=True, help="Open this as well, such as /search?q=tea.")
 @click.option("--header", "headers", multiple=True, help="Of those requests: 'Name: value'.")
 @click.option("--cookie", "cookies", multiple=True, help="Of those requests: 'name=value'.")
-@click.option("--session", "values", multiple=True, help="Of all requests: 'user_id=7'.")
+@click.option(
+    "--session",
+    "values",
+    multiple=True,
+    help="Of all requests: 'user_id=7'; text: '_user_id=\"7\"'.",
+)
 @as_json_option
 @click.pass_obj
 def doctor(

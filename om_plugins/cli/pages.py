@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from flask import Flask, session, template_rendered
 from werkzeug.datastructures import Headers
@@ -61,6 +61,8 @@ _CHANGING = re.compile(
 """Words in the name of a route that may change something although it is a GET (RFC 9110, section
 9.2.1, says that it must not)."""
 
+_SIGN_IN = re.compile(r"(?<![a-z])(?:(?:log|sign)[-_]?[io]n|sso)(?![a-z])|\bauth", re.IGNORECASE)
+
 
 @dataclass(slots=True)
 class OpenedPages:
@@ -85,15 +87,19 @@ class OpenedPages:
     def name_unseen(self) -> list[str]:
         """Return the paths whose page nobody has looked at, although it was asked for.
 
-        A path that led to a page which was looked at is none of them, and neither is one that was
-        asked for again in another way, such as with a cookie.
+        A path that led to a page which was looked at is none of them, unless that is the page to
+        sign in; and neither is one that was asked for again in another way, such as with a cookie.
         """
         seen = {urlsplit(one).path for one in self.names}
         return [
-            path for path in self.closed
+            path
+            for path in self.closed
             if urlsplit(path).path not in seen
-            and urlsplit(self.elsewhere.get(path, "")).path not in seen
-        ]  # fmt: skip
+            and (
+                urlsplit(self.elsewhere.get(path, "")).path not in seen
+                or _asks_to_sign_in(path, self.elsewhere[path])
+            )
+        ]
 
 
 def examine_routes(
@@ -345,6 +351,14 @@ def build_session(app: Flask, values: Iterable[str], host: str) -> str:
         response = app.response_class()
         app.session_interface.save_session(app, session._get_current_object(), response)  # type: ignore[attr-defined]
     return "; ".join(one.partition(";")[0] for one in response.headers.getlist("Set-Cookie"))
+
+
+def _asks_to_sign_in(path: str, to: str) -> bool:
+    """Return whether a redirect leads to a page to sign in, which later leads back."""
+    target = urlsplit(to)
+    return _SIGN_IN.search(target.path) is not None or any(
+        urlsplit(value).path == urlsplit(path).path for _, value in parse_qsl(target.query)
+    )
 
 
 def _may_change(path: str, endpoint: str) -> bool:

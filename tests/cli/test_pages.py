@@ -266,12 +266,16 @@ def test_the_same_page_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("/home", "ok"), ("home", "ok"), ("http://localhost/home#top", "ok"),
         ("/sign-in?next=/", "warn"), ("https://other.example/", "warn"), ("/", "warn"),
+        ("/login", "warn"), ("/users/signin", "warn"), ("/home?next=%2F", "warn"),
+        ("/home?next=http://localhost/", "warn"), ("/home?tab=1", "ok"),
+        ("/catalog-index", "ok"),
     ],
 )  # fmt: skip
 def test_what_leads_to_a_page_that_was_looked_at_is_in_order(to: str, level: str) -> None:
     app, _ = make_app()
     app.add_url_rule("/", "index", lambda: redirect(to))
-    app.add_url_rule("/home", "home", lambda: "<p>")
+    for path in ("/home", "/login", "/users/signin", "/catalog-index"):
+        app.add_url_rule(path, path, lambda: "<p>")
     OpenManager(app)
     (said,) = found(app)
     assert said["level"] == level
