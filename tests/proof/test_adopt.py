@@ -7,15 +7,19 @@ proved with sites on which one header is enforced alone.
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from urllib.parse import quote
 
 import pytest
+from flask import Flask, render_template, stream_template
+from jinja2 import DictLoader, TemplateError
 
 from om_plugins import OpenManager
 from tests.proof.adopt.pages import PAGES
 from tests.proof.adopt.site import FILES, Served, make_app, make_other
+from tests.proof.adopt.templates import CONTEXT, OPTIONS, build_files
 
 pytestmark = [pytest.mark.proof, pytest.mark.browser]
 
@@ -218,3 +222,56 @@ def test_all_answers_are_byte_for_byte_those_of_the_bare_site(apps, method):
         )
         assert bound.data == bare.data, path
         assert (bound.status, list(bound.headers)) == (bare.status, list(bare.headers)), path
+
+
+NONCE = re.compile(r"""(?i) nonce=(?P<quote>["']|&#3[49];)[0-9a-f]{32}(?P=quote)""")
+
+
+def make_renderer(options, config):
+    """Return a function that renders ``page.html``, with the line when there is a config."""
+    app = Flask("templates")
+    app.jinja_options = dict(options)
+    app.jinja_loader = DictLoader({})
+    if config is not None:
+        app.config.update(OM_HUB_URL="memory://", **config)
+        OpenManager(app)
+    if "extensions" in options:
+        app.jinja_env.install_null_translations()
+
+    def render(files, streamed):
+        app.jinja_loader.mapping = files
+        app.jinja_env.cache.clear()
+        with app.test_request_context():
+            try:
+                if streamed:
+                    return "".join(stream_template("page.html", **CONTEXT))
+                return render_template("page.html", **CONTEXT)
+            except (TemplateError, TypeError, RecursionError) as error:
+                return type(error)
+
+    return render
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"OM_CSP_REPORT_SAMPLE": 0},
+        {"OM_CSP_REPORT_SAMPLE": 0, "OM_CSP_PRESET": "hash", "OM_CSP_HASH_ATTRIBUTES": True},
+        {"OM_CSP_MODE": "enforce"},
+    ],
+    ids=["adopt", "adopt with hashes", "enforce"],
+)
+def test_random_templates_render_alike(config):
+    rng = random.Random(20)
+    pairs = [(make_renderer(one, None), make_renderer(one, config)) for one in OPTIONS]
+    rendered = nonces = 0
+    for number in range(700):
+        files, streamed = build_files(rng), number % 5 == 0
+        before, after = (render(files, streamed) for render in pairs[number % len(pairs)])
+        if isinstance(after, str) and "OM_CSP_MODE" in config:
+            after, found = NONCE.subn("", after)
+            nonces += found
+        assert after == before, files
+        rendered += isinstance(before, str)
+    assert rendered > 200
+    assert bool(nonces) is ("OM_CSP_MODE" in config)
