@@ -87,7 +87,8 @@ class CspKeys(Table):
     csp_report_sample: float = _key(
         0.01,
         number(0, 1),
-        "share of HTML responses that ask browsers for reports (all in debug mode; none under "
+        "share of HTML responses that ask browsers for reports; below 1, mode `adopt` "
+        "chooses among pages that browsers open with GET (all in debug mode; none under "
         "`TESTING`, unless it is 1)",
     )
     csp_auto_nonce: bool = _key(
