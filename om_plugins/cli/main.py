@@ -28,7 +28,8 @@ from ..plugins.commands import as_json_option, plain, print_json, print_table
 from ..plugins.kit import Finding, Kit
 from ..wsgi import find_replaced
 from .output import mask_secrets
-from .pages import MAX_PAGES, build_session, examine_routes, find_host
+from .pages import MAX_PAGES, build_session, examine_routes
+from .routes import find_host
 
 if TYPE_CHECKING:
     from ..runtime import Runtime

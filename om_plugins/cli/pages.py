@@ -18,22 +18,21 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from flask import Flask, session, template_rendered
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
 from werkzeug.http import parse_options_header
-from werkzeug.routing import BuildError, RoutingException, Rule
 from werkzeug.test import run_wsgi_app
 from werkzeug.wsgi import ClosingIterator, get_current_url
 
 from ..cache.responses.decisions import describe_error
 from ..cache.responses.why import build_request
-from ..core.body import TimeIsUp, limit_time
+from ..core.body import TimeIsUp, close_body, limit_time
+from ..csp.audit.files import examine_file, find_files
 from ..csp.audit.findings import AuditedPage, examine_pages
 from ..csp.audit.matching import read_header
 from ..csp.feature import CspKeys
 from ..csp.presets import PAGE, content_kind
-from ..headers.feature import HeaderKeys
 from ..plugins.kit import Finding, Kit
 from ..settings.paths import PathPatterns
+from .routes import find_host, find_path, find_pattern, may_change
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -47,19 +46,9 @@ _TWICE = 2
 """What a cache keeps of the first response is seen in the second."""
 
 _MOST_NAMED = 12
+_MOST_FILES = 100
 _MAX_BYTES = 2**20
 _OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
-_CHANGING = re.compile(
-    r"(log|sign)(out|off)|accept|activate|approve|backup|ban|buy|callback|cancel|charge|"
-    r"checkout|clear|cron|deactivate|decline|delete|destroy|disable|dismiss|downvote|drop|"
-    r"enable|erase|execute|flush|follow|generate|impersonate|import|kill|like|lock|merge|"
-    r"migrate|pay|publish|purchase|purge|reboot|rebuild|refund|regenerate|reject|reload|"
-    r"remove|renew|resend|reset|restart|restore|retry|revoke|rotate|run|save|seed|send|"
-    r"shutdown|stop|submit|sync|terminate|toggle|trigger|truncate|undo|unfollow|unlike|"
-    r"unlock|unsubscribe|update|upgrade|upvote|vote|webhook|wipe"
-)
-"""Words in the name of a route that may change something although it is a GET (RFC 9110, section
-9.2.1, says that it must not)."""
 
 _SIGN_IN = re.compile(r"(?<![a-z])(?:(?:log|sign)[-_]?[io]n|sso)(?![a-z])|\bauth", re.IGNORECASE)
 
@@ -130,14 +119,23 @@ def examine_routes(
     application = kit.host.isolate(observe=False, OM_CSP_MODE="enforce", OM_CSP_REPORT_SAMPLE=0.0)
     end = kit.clock.monotonic() + _ALL_S
     for name, environ in asked:
-        if cookie:
-            environ["HTTP_COOKIE"] = "; ".join(filter(None, (environ.get("HTTP_COOKIE"), cookie)))
+        _add_cookie(environ, cookie)
         left = end - kit.clock.monotonic()
         if left <= 0:
             opened.left_out[name] = f"no time was left after {_ALL_S:g} s"
             continue
         _open(app, application, name, environ, min(left, _ONE_S), opened)
-    yield from examine_pages(opened.pages, policy, enforced=keys.csp_mode == "enforce")
+    enforced = keys.csp_mode == "enforce"
+    yield from examine_pages(opened.pages, policy, enforced=enforced)
+    patterns = PathPatterns(keys.csp_doctor_except)
+    files = find_files(opened.pages).items()
+    for (directive, address), page in itertools.islice(files, _MOST_FILES):
+        if kit.clock.monotonic() < end and not patterns.match(urlsplit(address).path):
+            environ = build_request(address, host=find_host(app, kit))
+            kind = _find_type(application, _add_cookie(environ, cookie))
+            if kind is not None:
+                wrong = examine_file(directive, address, page, kind, enforced=enforced)
+                yield from () if wrong is None else (wrong,)
     yield _summarize(opened, signed_in=bool(cookie))
 
 
@@ -149,45 +147,18 @@ def _choose_routes(
     if most <= 0:
         return []
     for rule in sorted(app.url_map.iter_rules(), key=lambda one: (one.rule.count("/"), one.rule)):
-        path = _find_path(app, rule)
+        path = find_path(app, rule)
         if not path or path in chosen or path.startswith(kit.keys.prefix + "/"):
             continue
         if patterns.match(path):
             opened.left_out[path] = "OM_CSP_DOCTOR_EXCEPT names it"
-        elif _may_change(path, rule.endpoint):
+        elif may_change(path, rule.endpoint):
             opened.left_out[path] = "its name says that it may change something"
         elif len(chosen) >= most:
             opened.left_out[path] = f"{most} others came first"
         else:
             chosen[path] = build_request(path, host=find_host(app, kit))
     return list(chosen.items())
-
-
-def _find_path(app: Flask, rule: Rule) -> str:
-    """Return the path of a route that a GET without arguments opens; "" for any other one."""
-    if (
-        "GET" not in (rule.methods or ())
-        or rule.arguments - set(rule.defaults or ())
-        or rule.websocket
-        or rule.build_only
-        or rule.redirect_to is not None
-        or rule.subdomain
-        or rule.host
-        or rule.endpoint.rpartition(".")[2] == "static"
-    ):
-        return ""
-    urls = app.url_map.bind("localhost")
-    try:
-        return urls.build(rule.endpoint, rule.defaults) if rule.defaults else rule.rule
-    except BuildError:
-        return ""
-
-
-def find_host(app: Flask, kit: Kit) -> str:
-    """Return scheme and host by which the app answers, as ``https://example.com``."""
-    scheme = "https" if kit.settings.of(HeaderKeys).force_https.all else "http"
-    trusted = [one.lstrip("*.") for one in kit.trusted_hosts or ()]
-    return f"{scheme}://{app.config.get('SERVER_NAME') or next(iter(trusted), 'localhost')}"
 
 
 def _open(
@@ -243,7 +214,7 @@ def _open(
             opened.pages.append(
                 AuditedPage(
                     name, get_current_url(environ), html, read_header([policy]), bool(rendered),
-                    _find_pattern(app, environ),
+                    find_pattern(app, environ),
                 )
             )  # fmt: skip
         if status[:3] != "200":
@@ -251,14 +222,24 @@ def _open(
         opened.names[name] = None
 
 
-def _find_pattern(app: Flask, environ: WSGIEnvironment) -> str:
-    """Return a path as settings name it: ``/item/*`` for a route with arguments."""
-    path = urlsplit(get_current_url(environ)).path
+def _find_type(application: WSGIApplication, environ: WSGIEnvironment) -> str | None:
+    """Return the type of a file; ``None`` for one that browsers may take for what it looks like."""
     try:
-        rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
-    except (HTTPException, RoutingException, ValueError):
-        return path
-    return f"{rule.rule.partition('<')[0]}*" if "<" in rule.rule else path
+        with limit_time(_ONE_S), redirect_stdout(sys.stderr):
+            body, status, headers = run_wsgi_app(application, environ)
+            close_body(body)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - as in _open
+        return None
+    sniffs = headers.get("X-Content-Type-Options", "").lower() != "nosniff"
+    return None if status[:3] != "200" or sniffs else headers.get("Content-Type", "")
+
+
+def _add_cookie(environ: WSGIEnvironment, cookie: str) -> WSGIEnvironment:
+    if cookie:
+        environ["HTTP_COOKIE"] = "; ".join(filter(None, (environ.get("HTTP_COOKIE"), cookie)))
+    return environ
 
 
 def _read_page(body: Iterable[bytes], headers: Headers) -> bytearray | str:
@@ -359,11 +340,3 @@ def _asks_to_sign_in(path: str, to: str) -> bool:
     return _SIGN_IN.search(target.path) is not None or any(
         urlsplit(value).path == urlsplit(path).path for _, value in parse_qsl(target.query)
     )
-
-
-def _may_change(path: str, endpoint: str) -> bool:
-    """Return whether a word of a route's path or endpoint is one of :data:`_CHANGING`."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", f"{path} {endpoint}").lower()
-    words = [one for one in re.split(r"[^a-z0-9]+", spaced) if one]
-    pairs = map("".join, itertools.pairwise(words))
-    return any(_CHANGING.fullmatch(word) for word in (*words, *pairs))

@@ -366,6 +366,29 @@ def test_a_question_that_the_policy_stops_after_all_is_a_failure() -> None:
     assert "what depends on it happens unasked" in trouble["message"]
 
 
+@pytest.mark.parametrize(("mode", "level"), [("enforce", "fail"), ("adopt", "warn")])
+def test_a_script_that_is_sent_with_a_wrong_type_is_named(mode: str, level: str) -> None:
+    app, _ = make_app(OM_CSP_MODE=mode)
+    html = (
+        "<script src='/config.js?v=1'></script><link rel=stylesheet href=/main.css>"
+        "<script src=/right.js></script><script src=/gone.js></script>"
+        "<script src=/broken.js></script>"
+    )
+    app.add_url_rule("/", "index", lambda: render_template_string(html))
+    app.add_url_rule("/config.js", "config", lambda: "a = 1")
+    app.add_url_rule("/main.css", "main", lambda: ("p {}", {"Content-Type": "text/plain"}))
+    app.add_url_rule("/right.js", "right", lambda: ("", {"Content-Type": "text/javascript"}))
+    app.add_url_rule("/broken.js", "broken", lambda: str(1 / 0))
+    OpenManager(app)
+    troubles = [one for one in found(app) if one["subject"] != "pages"]
+    assert [(one["level"], one["subject"]) for one in troubles] == [
+        (level, "GET /config.js?v=1"),
+        (level, "GET /main.css"),
+    ]
+    assert "refuse this script of /: its type is text/html." in troubles[0]["message"]
+    assert "mimetype='text/javascript'" in troubles[0]["way_out"]
+
+
 def test_only_gets_are_made() -> None:
     app, _ = make_app()
     methods: list[str] = []
