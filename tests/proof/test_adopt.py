@@ -13,7 +13,7 @@ import time
 from urllib.parse import quote
 
 import pytest
-from flask import Flask, render_template, stream_template
+from flask import Flask, render_template, render_template_string, stream_template
 from jinja2 import DictLoader, TemplateError
 
 from om_plugins import OpenManager
@@ -211,6 +211,40 @@ def changed(other, tabs, sites):
 )
 def test_a_page_shows_what_one_header_stops(show, changed, config, name):
     assert show(changed(config), name, STOPPED_S) != show("bare", name)
+
+
+PART = "<!doctype html><script>window.result = document.scripts[0].nonce</script>"
+FETCHING = """<!doctype html><script>
+    const part = options => fetch('/part', options).then(answer => answer.text());
+    Promise.all([part(), part({method: 'POST'})]).then(all => { window.result = all })
+    </script><iframe src="/part"></iframe>"""
+
+
+@pytest.mark.parametrize("trustworthy", [True, False])
+def test_chance_chooses_what_chromium_opens_and_not_what_scripts_fetch(browser, trustworthy):
+    app = Flask("chosen")
+    app.config.update(OM_HUB_URL="memory://", OM_CSP_REPORT_SAMPLE=0.5)
+    om = OpenManager(app)
+    app.add_url_rule("/", "page", lambda: render_template_string(FETCHING))
+    part = app.route("/part", methods=["GET", "POST"])
+    part(lambda: render_template_string(PART))
+    om.runtime.part_of("headers").policy.draw = lambda: True
+
+    def serve(environ, start_response):
+        if not trustworthy:  # over plain HTTP to another host, browsers leave it out
+            del environ["HTTP_SEC_FETCH_DEST"]
+        return app(environ, start_response)
+
+    served = Served(serve, "127.0.0.1")
+    page = browser.new_page()
+    page.goto(served.url)
+    page.wait_for_function("window.result", timeout=PATIENCE_S * 1000)
+    page.frames[1].wait_for_function("window.result", timeout=PATIENCE_S * 1000)
+    assert page.evaluate("window.result") == [PART, PART]
+    for one in page.frames:
+        assert len(one.evaluate("document.scripts[0].nonce")) == 32
+    page.close()
+    served.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
