@@ -14,12 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.patience import HANG_S, PATIENCE_S
 
-# No deadline for an example: on a busy machine 200 ms pass without the code being slow.
-settings.register_profile("om_plugins", deadline=None)
+# On a busy machine 200 ms pass without the code, or what makes the examples, being slow.
+settings.register_profile("om_plugins", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("om_plugins")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,6 +23,7 @@ from om_plugins import OpenManager
 
 app = Flask(__name__)
 app.config.update(TESTING=True, OM_CONSOLE_AUTH="a-token-of-16-characters", OM_VISITS_FROM=40)
+app.config["OM_CSP_MODE"] = "enforce"
 app.config.from_prefixed_env()
 om = OpenManager(app)
 

@@ -136,5 +136,5 @@ def refuse_arguments(function: str, given: Iterable[str], **renamed: str) -> Non
         TypeError: names the first argument, and its new name if it has one.
     """
     for name in given:
-        new = f"; it is now {renamed[name]!r}" if name in renamed else ""
-        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{new}")
+        new = f"; write {renamed[name]}=" if name in renamed else ""
+        raise TypeError(f"{function}() has no argument {name!r}{new}")

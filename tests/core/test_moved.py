@@ -114,7 +114,8 @@ def om():
     app.config["TESTING"] = True
     manager = OpenManager(app)
     manager.add_engine(CallableEngine("model", str), chain="assistant")
-    return manager
+    yield manager
+    del app  # kept until here: a manager does not keep its apps alive
 
 
 @pytest.mark.parametrize(
@@ -145,10 +146,12 @@ def test_attributes_that_never_were_there_fail_as_in_python(om):
 
 
 OLD_ARGUMENTS = {
-    "query": (lambda om: om.cache.query("key", str, retry=1), "retry", "'retries'"),
-    "memoize": (lambda om: om.memoize(retry=1), "retry", "'retries'"),
-    "send": (lambda om: om.notify.info("Hello", duration_s=3), "duration_s", "'duration'"),
-    "StaleEngine": (lambda om: StaleEngine("old", max_age_s=3), "max_age_s", "'max_age'"),
+    "query()": (lambda om: om.cache.query("key", str, retry=1), "retry", "retries"),
+    "@om.memoize": (lambda om: om.memoize(retry=1), "retry", "retries"),
+    "send()": (lambda om: om.notify.info("Hello", duration_s=3), "duration_s", "duration"),
+    "configure()": (lambda om: om.configure("assistant", lasts_s=6), "lasts_s", "lasts"),
+    "StaleEngine": (lambda om: StaleEngine("old", max_age_s=3), "max_age_s", "max_age"),
+    "StaleEngine ": (lambda om: StaleEngine("old", keep_s=3), "keep_s", "keep"),
 }
 
 
@@ -157,21 +160,12 @@ def test_an_old_argument_says_the_new_one(om, function):
     use, old, new = OLD_ARGUMENTS[function]
     with pytest.raises(TypeError) as caught:
         use(om)
-    text = f"{function}() got an unexpected keyword argument {old!r}; it is now {new}"
-    assert str(caught.value) == text
+    assert str(caught.value) == f"{function.strip()} has no argument {old!r}; write {new}="
 
 
-def test_the_first_duration_of_the_stale_engine_and_of_a_change_have_new_names_too(om):
-    with pytest.raises(TypeError, match="it is now 'keep'"):
-        StaleEngine("old", keep_s=3)
-    with pytest.raises(TypeError, match="it is now 'lasts'"):
-        om.configure("assistant", lasts_s=60, timeout=3)
-
-
-def test_an_argument_that_never_was_there_fails_as_in_python(om):
-    for use in (StaleEngine, lambda name, **more: om.notify.info(name, **more)):
-        with pytest.raises(TypeError, match=r"unexpected keyword argument 'nothing'$"):
-            use("old", nothing=1)
+def test_an_argument_that_never_was_there_is_named(om):
+    with pytest.raises(TypeError, match=r"send\(\) has no argument 'nothing'$"):
+        om.notify.info("Hello", nothing=1)
 
 
 def test_the_finder_answers_for_this_package_alone():
