@@ -13,7 +13,6 @@ from markupsafe import Markup
 from ..core.request_state import state_of
 from ..csp.feature import CspKeys, allows_questions
 from ..csp.hashes import OWN, note_hash
-from ..csp.jinja.extension import install, salt_bytecode
 from ..csp.modes import OBSERVING
 from ..csp.nonce import tag_nonce
 from ..runtime import Runtime
@@ -40,6 +39,8 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
     warned: list[bool] = []
 
     def prepare(environment: Env) -> Env:
+        from ..csp.jinja.extension import install
+
         keys = runtime().settings.of(CspKeys)
         policy = runtime().keys.enabled and keys.csp_mode != "off"
         install(
@@ -68,6 +69,8 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
 def before_first_request(app: Flask) -> None:
     """Check the environment again: it may have got a bytecode cache after it was prepared."""
     if "jinja_env" in app.__dict__:
+        from ..csp.jinja.extension import salt_bytecode
+
         salt_bytecode(app.jinja_env)
 
 

@@ -28,22 +28,15 @@ class HookFunctions:
     """The marked functions of a plugin, as pluggy registers them: it looks at all attributes.
 
     Args:
-        plugin: the plugin; two of these are equal if they have the same one.
         functions: its marked functions by name.
     """
 
-    def __init__(self, plugin: object, functions: Mapping[str, Any]) -> None:
+    def __init__(self, functions: Mapping[str, Any]) -> None:
         self.__dict__.update(functions)
-        self.__plugin = plugin
         self.__names = [*functions]
 
     def __dir__(self) -> list[str]:
         return self.__names
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HookFunctions) and other.__plugin is self.__plugin
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +44,7 @@ class Inspection:
     """What was found in a plugin.
 
     Attributes:
+        plugin: the plugin.
         hooks: what pluggy registers.
         marks: what ``@hookimpl`` noted, by the name of the function.
         functions: the marked functions, each with its problem.
@@ -58,6 +52,7 @@ class Inspection:
         kept: the next application may get this object.
     """
 
+    plugin: object
     hooks: HookFunctions
     marks: Mapping[str, Any]
     functions: tuple[HookFunction, ...]
@@ -70,6 +65,7 @@ class HookManager:
 
     def __init__(self) -> None:
         self._added: tuple[tuple[str, Inspection], ...] = ()
+        self._names: dict[int, str] = {}  # by the identity of the plugin
         self._order: Mapping[str, tuple[pluggy.HookImpl, ...]] | None = None
 
     def inspect(self, plugin: object, *, keep: bool) -> Inspection:
@@ -100,8 +96,9 @@ class HookManager:
         functions = tuple(
             check_hook_function(plugin, name, options) for name, options in marks.items()
         )
-        hooks = HookFunctions(plugin, {name: getattr(plugin, name) for name in marks})
-        return Inspection(hooks, marks, functions, tuple(find_unmarked(plugin, marks)), keep)
+        hooks = HookFunctions({name: getattr(plugin, name) for name in marks})
+        unmarked = tuple(find_unmarked(plugin, marks))
+        return Inspection(plugin, hooks, marks, functions, unmarked, keep)
 
     def add(self, name: str, inspection: Inspection) -> None:
         """Register a plugin that was inspected and has no problem.
@@ -109,9 +106,11 @@ class HookManager:
         Raises:
             ValueError: it is registered already.
         """
-        for other, known in self._added:
-            if known.hooks == inspection.hooks:
-                raise ValueError(f"this plugin is registered already, as {other!r}; take one out")
+        plugin = id(inspection.plugin)
+        if plugin in self._names:
+            other = self._names[plugin]
+            raise ValueError(f"this plugin is registered already, as {other!r}; take one out")
+        self._names[plugin] = name
         self._added += ((name, inspection),)
         self._order = None
 

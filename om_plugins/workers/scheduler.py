@@ -64,12 +64,12 @@ class _SchedulerProcess:
     lock: threading.Condition = field(default_factory=threading.Condition)
     timer: threading.Thread | None = None
 
-    def drain(self, timeout: float) -> None:
+    def drain(self, timeout: float, *, join: bool = True) -> None:
         self.pool.drain(timeout)
         with self.lock:
             timer = self.timer
             self.lock.notify_all()
-        if timer is not None and timer is not threading.current_thread():
+        if join and timer is not None and timer is not threading.current_thread():
             timer.join(0.5)
 
 
@@ -207,7 +207,7 @@ class BackgroundScheduler:
             if process is mine:
                 for job in self._periodic.values():
                     job.busy, job.lease = False, None
-                weakref.finalize(self, _drain_at_exit, pid, mine)
+                weakref.finalize(self, _drain_at_exit, pid, mine, weakref.ref(self))
         return process
 
     def _can_run(self) -> bool:
@@ -312,9 +312,14 @@ def _run_timer(reference: weakref.ref[BackgroundScheduler], process: _SchedulerP
                 process.timer = None
                 return
             scheduler = None
+            if process.pool.closed:  # this was the last reference, and nobody is left to notify
+                return
             process.lock.wait(seconds)
 
 
-def _drain_at_exit(pid: int, process: _SchedulerProcess) -> None:
+def _drain_at_exit(
+    pid: int, process: _SchedulerProcess, reference: weakref.ref[BackgroundScheduler]
+) -> None:
     if os.getpid() == pid and not process.pool.closed:
-        process.drain(_DRAIN_S)
+        # the timer of garbage ends by itself, and the garbage collector waits for nothing
+        process.drain(_DRAIN_S, join=reference() is not None)

@@ -41,6 +41,7 @@ def make(hub):
         return made[-1]
 
     before = set(threading.enumerate())
+    make.threads = lambda: set(threading.enumerate()) - before
     yield make
     for scheduler in made:
         scheduler.close(5)
@@ -51,13 +52,12 @@ def make(hub):
 
 
 def test_no_thread_is_begun_before_the_first_job(make):
-    before = threading.active_count()
     scheduler = make()
-    assert threading.active_count() == before
+    assert not make.threads()
     done = threading.Event()
     assert scheduler.submit(done.set)
     assert done.wait(PATIENCE_S)
-    (worker,) = [t for t in threading.enumerate() if t.name.startswith("om-worker")]
+    (worker,) = [t for t in make.threads() if t.name.startswith("om-worker")]
     assert worker.daemon
 
 
@@ -148,7 +148,7 @@ def test_closing_gives_queued_jobs_time_and_ends_the_threads(make):
     scheduler.close(HANG_S)
     assert sorted(done) == [0, 1, 2, 3, 4, 5]
     assert not scheduler.submit(int)
-    assert not [t for t in threading.enumerate() if t.name.startswith("om-")]
+    assert not make.threads()
     scheduler.close()
 
 
@@ -162,7 +162,7 @@ def test_closing_leaves_what_takes_too_long(make):
         scheduler.close(0.1)
     assert scheduler.stats().dropped == 1
     gate.set()
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("om-")])
+    wait_until(lambda: not make.threads())
 
 
 def test_a_scheduler_that_was_never_used_can_be_collected(hub):
@@ -506,3 +506,16 @@ def test_under_uwsgi_without_threads_jobs_are_refused_with_one_warning(make, mon
     assert scheduler.stats().dropped == 2
     (record,) = caplog.records
     assert "enable-threads = true" in record.getMessage()
+
+
+def test_a_scheduler_that_is_garbage_holds_up_nobody_and_its_timer_ends(hub, monkeypatch):
+    before = set(threading.enumerate())
+    scheduler = BackgroundScheduler(2, 10, SystemClock(), hub)
+    scheduler.every(HANG_S, int, name="rare")
+    (timer,) = set(threading.enumerate()) - before
+    joined = []
+    monkeypatch.setattr(threading.Thread, "join", lambda *args: joined.append(args))
+    del scheduler
+    gc.collect()
+    wait_until(lambda: not timer.is_alive())
+    assert joined == []
