@@ -29,7 +29,7 @@ SITES = {
     "reporting": {"OM_CSP_REPORT_SAMPLE": 1},
 }
 PATIENCE_S = 20
-STOPPED_S = 2
+STOPPED_S = 1
 AFTER_REFUSAL_S = 0.3
 """A page whose construct is stopped may never say anything; nobody waits longer for it, and not
 long once the console says that something was refused."""
@@ -174,7 +174,7 @@ SENSITIVE = [
     (directive("media-src 'none'"), "media"),
     (directive("connect-src 'none'"), "fetches", "event stream"),
     (directive("default-src 'self' 'unsafe-inline'"), "fetches", "media of the other site"),
-    (directive("sandbox allow-scripts"), "storage", "opener of the page"),
+    (directive("sandbox allow-scripts"), "opener of the page"),
     (header("X-Content-Type-Options", "nosniff"), "script as html", "script as plain",
      "style as plain in quirks mode", "frame of what is sniffed"),
     (header("Cross-Origin-Opener-Policy", "same-origin-allow-popups"),
