@@ -10,6 +10,7 @@ import pytest
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from om_plugins.csp.audit.files import examine_file
 from om_plugins.csp.audit.matching import read_header
 from om_plugins.csp.audit.page import find_stopped
 from om_plugins.csp.hashes import hash_text
@@ -70,7 +71,26 @@ addEventListener("securitypolicyviolation", (event) => seen.push(
 """
 
 
+TYPES = [
+    "text/javascript", "application/javascript; charset=utf-8", "text/ecmascript", "text/jscript",
+    "application/x-javascript", "text/javascript1.5", "text/javascript1.6", "text/html",
+    "text/plain", "application/json", "application/octet-stream", "image/png", "",
+    "TEXT/JavaScript",
+]  # fmt: skip
+
+
 def answer(request: Request) -> Response:
+    if request.path == "/types":
+        tags = [f"<script src=/type?{number}></script>" for number in range(len(TYPES))]
+        html = f"<!doctype html><script>ran = []</script>{''.join(tags)}"
+        return Response(html, content_type="text/html")
+    if request.path == "/type":
+        number = int(request.query_string)
+        response = Response(f"ran.push({number})", content_type=TYPES[number])
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if not TYPES[number]:
+            del response.headers["Content-Type"]
+        return response
     if request.path == "/page":
         other = request.args["other"]
         here = request.host_url.rstrip("/")  # <object> loads when <base> further below counts
@@ -134,6 +154,16 @@ def test_what_is_found_is_what_chromium_stops(tab: Any, origins: list[str], numb
     assert len(inline) == sum(
         blocked == "inline" and disposition == "enforce" for _, blocked, _, disposition in seen
     )
+
+
+def test_a_type_is_refused_where_chromium_refuses_it(tab: Any, origins: list[str]) -> None:
+    tab.goto(f"{origins[0]}/types")  # until it is loaded
+    expected = [
+        number
+        for number, kind in enumerate(TYPES)
+        if examine_file("script-src-elem", "/type", "/types", kind, enforced=True) is None
+    ]
+    assert tab.evaluate("() => ran") == expected
 
 
 def _as_chromium(directive: str, url: str) -> str:
