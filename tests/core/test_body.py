@@ -87,3 +87,14 @@ def test_code_that_waits_too_long_is_ended_and_the_signal_is_as_before():
         pass
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_code_that_catches_everything_once_is_ended_at_its_next_wait():
+    caught = 0
+    with pytest.raises(TimeIsUp), limit_time(0.02):
+        try:
+            time.sleep(60)
+        except:  # noqa: E722 - as careless code does
+            caught += 1
+        time.sleep(60)
+    assert caught == 1

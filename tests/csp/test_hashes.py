@@ -163,11 +163,11 @@ def test_notes_from_a_store_are_checked():
 
 def test_bytecode_with_and_without_hashes_is_kept_apart(tmp_path):
     keys = set()
-    for options in ({}, {"hashes": True}, {"attributes": True}):
+    for options in ({}, {"hashes": True}, {"attributes": True}, {"questions": True}):
         env = Environment(bytecode_cache=FileSystemBytecodeCache(str(tmp_path)))
         install(env, **options)
         keys.add(env.bytecode_cache.get_cache_key("a.html"))
-    assert len(keys) == 3
+    assert len(keys) == 4
 
 
 # --- in an app ------------------------------------------------------------------------------------
