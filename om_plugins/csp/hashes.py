@@ -103,7 +103,9 @@ def close_notes(state: RequestState) -> tuple[str, ...]:
     return found
 
 
-def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
+def add_hashes(
+    policy: Policy, noted: Iterable[str], *, nonce: bool, keep_none: bool = False
+) -> Policy:
     """Return ``policy`` with the hashes of one page.
 
     Args:
@@ -111,6 +113,7 @@ def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
         noted: what the page noted.
         nonce: the page needs its nonce, too. Otherwise the nonce is left out where hashes are
             listed.
+        keep_none: a policy that forbids all handlers and styles of attributes stays as it is.
     """
     by_directive: dict[str, list[str]] = {}
     for one in noted:
@@ -131,6 +134,8 @@ def add_hashes(policy: Policy, noted: Iterable[str], *, nonce: bool) -> Policy:
     for name in ("script-src-attr", "style-src-attr"):
         base = find_sources(result, name)
         if base is None or name not in by_directive or allows_all_inline(name, base):
+            continue
+        if keep_none and find_sources(policy, name) == ("'none'",):
             continue
         result[name] = extend_sources(
             name, copy_sources(name, base), ("'unsafe-hashes'", *by_directive[name])

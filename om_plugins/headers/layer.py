@@ -116,6 +116,7 @@ class HeaderPolicy:
         self.mode = rules.mode
         self.paths = paths or Paths({})
         self.by_path = bool(self.paths)
+        self.hash_attributes = hash_attributes
         self.hashing = self.mode != "off" and (hash_attributes or rules.lists_hashes)
         self._callables = tuple(callables) if self.mode != "off" else ()
         self._warned = {""}
@@ -350,7 +351,7 @@ class HeaderPolicy:
             if sent.enforced and present & _FRAMING_BIT:
                 policy = self._remove_framing(policy)
             noted, nonce = hashes or ((), True)
-            policy = add_hashes(policy, noted, nonce=nonce)
+            policy = add_hashes(policy, noted, nonce=nonce, keep_none=not self.hash_attributes)
             if not secure:
                 policy = {one: value for one, value in policy.items() if one not in HTTPS_ONLY}
             if reporting and not _reports_elsewhere(policy):

@@ -384,6 +384,30 @@ def test_nothing_else_is_allowed_because_of_it(source, config):
     assert not any("'unsafe-hashes'" in one for one in found)
 
 
+NO_HANDLERS = {"script-src-attr": ["'none'"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        ({"replace": NO_HANDLERS}, {}),
+        ({"update": NO_HANDLERS}, {}),
+        ({"replace": {"script-src": ["'none'"]}}, {}),
+        ({"replace": NO_HANDLERS}, {"OM_CSP_PRESET": "hash"}),
+        ({}, {"OM_CSP_PATHS": {"/": {"replace": NO_HANDLERS}}}),
+    ],
+)
+def test_a_page_that_forbids_handlers_has_none(change, config):
+    for policy in ask(wrap=lambda om: om.csp(**change), **config):
+        assert "'none'" in policy
+        assert "'unsafe-hashes'" not in policy
+
+
+def test_another_policy_that_forbids_handlers_stays_as_it_is():
+    (policy, _) = ask(OM_CSP_ENFORCE_ALSO=["script-src-attr 'none'"])
+    assert policy == "script-src-attr 'none'"
+
+
 def test_a_view_that_allows_handlers_stays_as_it_is():
     change = {"script-src-attr": ["'unsafe-inline'"]}
     (first, _) = ask(wrap=lambda om: om.csp(update=change))
