@@ -353,6 +353,7 @@ def _find_guards(kit: Kit, keys: CspKeys) -> Iterator[Finding]:
 def allows_questions(keys: CspKeys) -> bool:
     """Return whether pages allow event handlers that only ask by their hashes.
 
-    A policy of the owner's own is sent as it is, and so is what it says of handlers.
+    A policy of the owner's own is sent as it is, and so is one that forbids all handlers.
     """
-    return keys.csp_preset not in ("own", "api") and "script-src-attr" not in keys.csp
+    forbidden = keys.csp.get("script-src-attr") == ("'none'",)
+    return keys.csp_preset not in ("own", "api") and not forbidden

@@ -384,6 +384,13 @@ def test_nothing_else_is_allowed_because_of_it(source, config):
     assert not any("'unsafe-hashes'" in one for one in found)
 
 
+@pytest.mark.parametrize("preset", ["strict", "compatible", "hash"])
+def test_handlers_that_ask_stay_allowed_beside_others(preset):
+    allowed = {"script-src-attr": ["'unsafe-hashes'", sha("go()")]}
+    for policy in ask(OM_CSP_PRESET=preset, OM_CSP=allowed):
+        assert f"script-src-attr 'unsafe-hashes' {sha('go()')} {sha(ASK)}" in policy
+
+
 NO_HANDLERS = {"script-src-attr": ["'none'"]}
 
 
