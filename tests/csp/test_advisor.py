@@ -1,6 +1,10 @@
+import itertools
+
 import pytest
 
 from om_plugins.csp.advisor import RISKS, as_settings, suggest
+from om_plugins.csp.audit.matching import PagePart, is_allowed
+from om_plugins.csp.hashes import hash_text
 from om_plugins.csp.policy import read_policy
 from om_plugins.csp.presets import STRICT, compatible
 from om_plugins.csp.violations import ViolationGroup
@@ -142,3 +146,69 @@ def test_a_text_that_is_not_known_as_a_whole_takes_the_place_of_hashes(directive
 def test_what_the_policy_does_not_restrict_is_not_set_by_it():
     """Another policy blocked it, and every image that is not data would be blocked by this one."""
     assert as_settings(suggest([ViolationGroup("img-src", "data", "", "/")]), dict(STRICT)) == {}
+
+
+# --- what a browser makes of it -------------------------------------------------------------------
+
+PAGE = "https://site.example/"
+TAGS = {
+    "script-src-elem": "tag",
+    "style-src-elem": "tag",
+    "script-src-attr": "attribute",
+    "style-src-attr": "attribute",
+}
+LOADS = (
+    "base-uri", "connect-src", "font-src", "form-action", "frame-src", "img-src", "manifest-src",
+    "media-src", "object-src", "script-src-elem", "style-src-elem", "worker-src",
+)  # fmt: skip
+ADDRESSES = {
+    CDN: f"{CDN}/a",
+    "self": f"{PAGE}a",
+    "data": "data:a,b",
+    "blob": f"blob:{PAGE}1",
+    "http://plain.example:8080": "http://plain.example:8080/a",
+}
+FULL = {name: ("'self'",) for name in (*LOADS, "default-src") if not name.endswith("-elem")}
+
+
+def list_reports():
+    """Yield what browsers report, each with the part of a page that they stopped."""
+    for directive, kind in TAGS.items():
+        known = hash_text(directive, "a()").split("'")[1]
+        for text, more in (
+            ("a()", {"hash": known, "sample": "a()"}),
+            ("x" * 50, {"sample": "x" * 40}),
+            ("b()", {"source": "/lib.js"}),
+        ):
+            group = ViolationGroup(directive, "inline", more.pop("source", ""), "/", **more)
+            yield group, PagePart(kind, directive, 1, "", text=text)
+    for directive, (blocked, url) in itertools.product(LOADS, ADDRESSES.items()):
+        yield (
+            ViolationGroup(directive, blocked, "", "/"),
+            PagePart("load", directive, 1, "", url=url),
+        )
+    yield ViolationGroup("script-src", "eval", "", "/"), PagePart("code", "script-src", 1, "")
+
+
+@pytest.mark.parametrize(
+    "preset", [STRICT, compatible(), {**STRICT, **FULL}], ids=["strict", "compatible", "full"]
+)
+def test_what_was_reported_is_allowed_and_nothing_else_stops(preset):
+    policy = {name: tuple(sources) for name, sources in preset.items()}
+    own = [
+        PagePart("tag", directive, 1, "", text="own", nonce="N")
+        for directive in ("script-src-elem", "style-src-elem")
+    ]
+    wrong = []
+    for reports in itertools.combinations(list_reports(), 2):
+        advice = suggest(group for group, _ in reports)
+        changed = policy | {
+            name: tuple(sources) for name, sources in as_settings(advice, policy, "high").items()
+        }
+        sent = {
+            name: [one.replace("'nonce'", "'nonce-N'") for one in sources]
+            for name, sources in changed.items()
+        }
+        parts = [part for one, (_, part) in zip(advice, reports, strict=True) if one.change]
+        wrong += [(reports, part) for part in [*parts, *own] if not is_allowed(sent, part, PAGE)]
+    assert wrong == []
