@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import re
 import sys
+import tomllib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -660,6 +661,14 @@ def test_a_name_of_an_unfinished_move_is_found(build):
         {"om_plugins/csp/a__b.py": "", "om_plugins/__main__.py": "", "tests/csp/test_a__b.py": ""}
     )
     assert list(unfinished_names(house)) == ["om_plugins/csp/a__b.py", "tests/csp/test_a__b.py"]
+
+
+def test_what_the_tests_install_loads_no_plugin_into_pytest(pytestconfig):
+    """The one of Dash raises a warning of pytest when it is loaded, which is an error here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split("[>=[]", one)[0] for one in project["optional-dependencies"]["test"]}
+    loaded = {dist.project_name for _, dist in pytestconfig.pluginmanager.list_plugin_distinfo()}
+    assert loaded & wanted <= {"hypothesis", "pytest-xdist"}, "add -p no:… to addopts"
 
 
 # The report

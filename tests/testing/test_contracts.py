@@ -352,7 +352,10 @@ class TestStep(RecoveryStepContract):
 """
 
 
-def test_parts_that_nobody_could_call_are_found_out(tmp_path: Path) -> None:
+def test_parts_that_nobody_could_call_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other packages bring some
     (tmp_path / "test_wrong.py").write_text(WRONG_PARTS, "utf-8")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_wrong.py"],
