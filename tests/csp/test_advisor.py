@@ -196,8 +196,12 @@ def list_reports():
 def test_what_was_reported_is_allowed_and_nothing_else_stops(preset):
     policy = {name: tuple(sources) for name, sources in preset.items()}
     own = [
-        PagePart("tag", directive, 1, "", text="own", nonce="N")
+        part
         for directive in ("script-src-elem", "style-src-elem")
+        for part in (
+            PagePart("tag", directive, 1, "", text="own", nonce="N"),
+            PagePart("load", directive, 1, "", url="https://own.example/a", nonce="N"),
+        )
     ]
     wrong = []
     for reports in itertools.combinations(list_reports(), 2):
