@@ -6,11 +6,8 @@ Building a runtime opens nothing and starts nothing. The hub is opened, threads 
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
 import re
-import weakref
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -19,6 +16,7 @@ from . import signals
 from .builtin.hubs.memory import MemoryHub
 from .core.call import current_request
 from .core.clock import SystemClock, UnsleepingClock
+from .core.fork import close_at_exit
 from .core.moved import with_old_names
 from .features import Settings, add_brought
 from .plugins.feature_kit import FeatureKit
@@ -150,7 +148,7 @@ class Runtime:
         pid = os.getpid()
         if self._started.setdefault(pid, token := object()) is not token:
             return
-        _close_at_exit(self)
+        close_at_exit(self)
         failures = []
         # the scheduler also runs jobs that were registered before a fork
         for start in (self.plugins.startup, self.kit.start, self.scheduler.start):
@@ -185,25 +183,3 @@ class Runtime:
 
     def _open_hub(self) -> Hub:
         return self.kit.plugin_parts.open_hub(self.hub_url(), self.clock)
-
-
-# The interpreter keeps a place for each exit hook, even when it was taken back, so one hook serves
-# every runtime and holds none of them alive.
-_started: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
-
-
-def _close_at_exit(runtime: Runtime) -> None:
-    _call_at_exit()
-    _started[id(runtime)] = runtime
-
-
-@functools.cache
-def _call_at_exit() -> None:
-    # with the first start, so that it runs before the hooks of what the application imported
-    atexit.register(_close_all)
-
-
-def _close_all() -> None:
-    with ExitStack() as stack:  # the last one first, and each one whatever others raise
-        for runtime in list(_started.values()):
-            stack.callback(runtime.close)

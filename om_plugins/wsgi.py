@@ -11,18 +11,16 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, SupportsIndex
 
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.wsgi import ClosingIterator
 
 from .core.fork import renew_after_fork
 from .core.request_state import join_layers
 from .runtime import Runtime
+from .workers.scheduler import run_jobs_after
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from .settings.compose import ComposedSettings
-
-__all__ = ["LayeredApp", "OpenManagerMiddleware", "TransparentApp", "compose"]
 
 
 def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
@@ -39,7 +37,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
     if runtime.keys.proxies:
         app = ProxyFix(app, **runtime.keys.proxies)
     if runtime.host.testing:
-        app = _RunsPendingJobs(app, runtime)
+        app = run_jobs_after(app, runtime.scheduler)
     return app
 
 
@@ -200,17 +198,3 @@ class OpenManagerMiddleware(TransparentApp):
         super().__init__(app, LayeredApp(app, runtime))
         self.app = app
         self.runtime = runtime
-
-
-class _RunsPendingJobs:
-    """Under testing there are no threads: background jobs run here, after each request."""
-
-    def __init__(self, app: WSGIApplication, runtime: Runtime) -> None:
-        self._app = app
-        self._runtime = runtime
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return ClosingIterator(self._app(environ, start_response), [self._run])
-
-    def _run(self) -> None:
-        self._runtime.scheduler.run_pending()

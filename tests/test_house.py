@@ -473,6 +473,13 @@ def test_the_table_names_checks_that_there_are():
     assert REMAINING.keys() <= CHECKS.keys()
 
 
+@pytest.mark.parametrize(
+    ("module", "most"), [("runtime.py", 200), ("wsgi.py", 200), ("flask/extension.py", 300)]
+)
+def test_the_modules_that_only_wire_stay_short(module, most):
+    assert len((ROOT / PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= most
+
+
 def test_the_picture_of_the_folders_is_up_to_date(house):
     spec = importlib.util.spec_from_file_location("structure", ROOT / "docs/generate_structure.py")
     structure = importlib.util.module_from_spec(spec)

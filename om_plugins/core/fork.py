@@ -1,4 +1,4 @@
-"""Locks after ``fork``: what a child process must make again before it uses an object.
+"""What is done when a process forks or ends: locks are made again, applications are closed.
 
 A lock that another thread held while the process forked stays locked in the child for ever (the
 same trap that :mod:`logging` avoids in the same way).
@@ -6,10 +6,13 @@ same trap that :mod:`logging` avoids in the same way).
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 T = TypeVar("T")
 
@@ -59,10 +62,19 @@ class ClosesBeforeFork(ForkAware, Protocol):
         """Called in the same thread of the parent, afterwards."""
 
 
-# The interpreter can neither list nor take back its fork hooks, so one hook serves every object
-# and holds none of them alive. It is the only thing here that outlives an application.
+class Closable(Protocol):
+    """Something that gives back what it has."""
+
+    def close(self) -> None:
+        """Called at the end of the process."""
+
+
+# The interpreter can neither list nor take back its fork hooks, and keeps a place for each exit
+# hook, so one hook serves every object and holds none of them alive. They are the only things here
+# that outlive an application.
 _alive: WeakSet[ForkAware] = WeakSet()
 _closing: WeakSet[ClosesBeforeFork] = WeakSet()
+_started: WeakValueDictionary[int, Closable] = WeakValueDictionary()
 
 
 def renew_after_fork(thing: ForkAware) -> None:
@@ -74,6 +86,24 @@ def close_before_fork(thing: ClosesBeforeFork) -> None:
     """Have the methods of ``thing`` called around every fork of this process."""
     _closing.add(thing)
     _alive.add(thing)
+
+
+def close_at_exit(thing: Closable) -> None:
+    """Have ``thing.close()`` called when the interpreter ends, of the last one first."""
+    _call_at_exit()
+    _started[id(thing)] = thing
+
+
+@functools.cache
+def _call_at_exit() -> None:
+    # with the first start, so that it runs before the hooks of what the application imported
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    with ExitStack() as stack:  # the last one first, and each one whatever others raise
+        for thing in list(_started.values()):
+            stack.callback(thing.close)
 
 
 def _renew_all() -> None:

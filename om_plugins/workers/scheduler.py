@@ -14,9 +14,12 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import ClosingIterator
 
 from ..protocols import Clock, Hub, Lease
 from .pool import (
@@ -27,6 +30,9 @@ from .pool import (
     begin_thread,
     lacks_uwsgi_threads,
 )
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _logger = logging.getLogger("om_plugins")
 _DRAIN_S = 1.0
@@ -323,3 +329,15 @@ def _drain_at_exit(
     if os.getpid() == pid and not process.pool.closed:
         # the timer of garbage ends by itself, and the garbage collector waits for nothing
         process.drain(_DRAIN_S, join=reference() is not None)
+
+
+def run_jobs_after(app: WSGIApplication, scheduler: BackgroundScheduler) -> WSGIApplication:
+    """Run the queued jobs after each response: under testing there are no threads."""
+
+    def run() -> None:
+        scheduler.run_pending()
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return ClosingIterator(app(environ, start_response), [run])
+
+    return answer
