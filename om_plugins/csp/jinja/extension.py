@@ -25,7 +25,8 @@ from ..html.handlers import is_question
 from ..html.state import Tag
 from .bytecode import SaltedBytecodeCache
 from .host import FILTER, TemplateHost, has_own_nonce, host_of
-from .modules import HOST, add_fresh_modules
+from .inserted import CALLED, is_inserted, join_pieces, make_call
+from .modules import add_fresh_modules
 from .scan import join_text, scan
 
 if TYPE_CHECKING:
@@ -42,11 +43,9 @@ _TAG = re.compile(r"<(?:script|style|link)|\bconfirm\s*\(", re.IGNORECASE)
 _STATEMENT = "om nonce"
 _END = "om nonce end"
 
-_CALLED = f"policies[{HOST!r}]."
-
 _NO_NONCES = "om_no_nonces"
 
-_SALT = "om_plugins-nonce-7"  # change it when the compiled form of a template changes
+_SALT = "om_plugins-nonce-8"  # change it when the compiled form of a template changes
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _OTHER_SUFFIXES = (
@@ -65,9 +64,7 @@ class NonceExtension(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         host_of(environment)
-        # another generator stays in use; it outputs the inserted calls like all other expressions
-        if environment.code_generator_class is CodeGenerator:
-            environment.code_generator_class = NonceCodeGenerator
+        environment.code_generator_class = add_inserted_calls(environment.code_generator_class)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Replace the comment that turns nonces off by a statement."""
@@ -115,13 +112,7 @@ class NonceExtension(Extension):
             values: list[nodes.Expr] = [nodes.Const(one) for one in arguments]
             applied = nodes.Filter(None, FILTER, values, [], None, None)
             return nodes.FilterBlock(body, applied).set_lineno(line)
-        # code generators write the name as it is, so it may be a call
-        call: nodes.Expr = nodes.EnvironmentAttribute(
-            f"{_CALLED}{method}({', '.join(map(repr, arguments))})"
-        )
-        if not issubclass(self.environment.code_generator_class, NonceCodeGenerator):
-            call = nodes.MarkSafe(call)
-        return nodes.Output([call]).set_lineno(line)
+        return nodes.Output([make_call(method, arguments)]).set_lineno(line)
 
 
 class NonceCodeGenerator(CodeGenerator):
@@ -129,26 +120,31 @@ class NonceCodeGenerator(CodeGenerator):
     templates are :class:`~.modules.FreshModules`."""
 
     def visit_Template(self, node: nodes.Template, frame: Frame | None = None) -> None:
+        join_pieces(node)
         super().visit_Template(node, frame)
         if not self.defer_init:  # templates that are compiled ahead of time have no environment
-            self.writeline(f"root = environment.{_CALLED}prepare(root)")
+            self.writeline(f"root = environment.{CALLED}prepare(root)")
 
     def _output_child_pre(
         self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
     ) -> None:
-        if not _is_inserted(node):
+        if not is_inserted(node):
             super()._output_child_pre(node, frame, finalize)
 
     def _output_child_post(
         self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo
     ) -> None:
-        if not _is_inserted(node):
+        if not is_inserted(node):
             super()._output_child_post(node, frame, finalize)
 
 
-def _is_inserted(node: nodes.Expr) -> bool:
-    """Return whether a node is the call of an inserted statement; no template can write one."""
-    return isinstance(node, nodes.EnvironmentAttribute) and node.name.startswith(_CALLED)
+def add_inserted_calls(cls: type[CodeGenerator]) -> type[CodeGenerator]:
+    """Return a subclass of a class of code generators that is also :class:`NonceCodeGenerator`."""
+    if issubclass(cls, NonceCodeGenerator):
+        return cls
+    if cls is CodeGenerator:
+        return NonceCodeGenerator
+    return type(f"Nonce{cls.__name__}", (NonceCodeGenerator, cls), {})
 
 
 def install(
@@ -201,9 +197,8 @@ def install(
         salt_bytecode(environment)
     elif host.installed:
         return
-    if (
-        environment.template_class is not Template
-        or environment.code_generator_class is not NonceCodeGenerator
+    if environment.template_class is not Template or not issubclass(
+        environment.code_generator_class, NonceCodeGenerator
     ):
         environment.template_class = add_fresh_modules(environment.template_class)
     host.installed = True

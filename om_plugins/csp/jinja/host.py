@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import pass_context
 from markupsafe import Markup
@@ -75,6 +75,8 @@ class TemplateHost:
     questions: bool = False
     installed: bool = False
     csp_nonce: NonceVariable = field(init=False, repr=False)
+    join: ClassVar = "".join
+    """Puts a text and what inserted calls return in the middle of it together."""
 
     def __post_init__(self) -> None:
         self.csp_nonce = NonceVariable(self._state)

@@ -282,7 +282,7 @@ def compiled(env, source):
 
 def test_a_nonce_is_put_out_as_it_is_and_everything_else_escaped():
     code = compiled(environment(), "<script></script>{{ x }}{% macro m() %}<style>{% endmacro %}")
-    assert "yield environment.policies['om_plugins'].attribute('\"')\n" in code
+    assert "', environment.policies['om_plugins'].attribute('\"'), '" in code
     assert code.count("escape(") == 1
 
 
@@ -303,10 +303,10 @@ def test_an_environment_s_own_code_generator_is_kept(hashes):
 
     env = Own(autoescape=True)
     install(env, environ=lambda: {KEY: state}, hashes=hashes is not None)
-    assert env.code_generator_class is Loud
+    assert issubclass(env.code_generator_class, Loud)
     nonce = "" if hashes == {} else ' nonce="N"'
     source = "<script>a</script>{{ x }}"
-    assert render(source, env, x="<") == f"<script!{nonce}>a</script>!&lt;"
+    assert render(source, env, x="<") == f"<script{nonce}>a</script>!&lt;"
 
 
 def test_native_environment():
@@ -342,9 +342,9 @@ def test_a_page_that_is_streamed_asks_when_its_tag_is_due():
     environ = {}
     install(env, environ=lambda: environ)
     pieces = env.from_string("<p>{{ 1 }}</p><script></script>").generate()
-    assert next(pieces) == "<p>1</p><script"
+    assert next(pieces) == "<p>1"
     assert not environ
-    assert "".join(pieces) == f' nonce="{nonce(environ)}"></script>'
+    assert "".join(pieces) == f'</p><script nonce="{nonce(environ)}"></script>'
 
 
 def test_async_macros_includes_and_imports():
