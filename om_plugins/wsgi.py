@@ -7,13 +7,13 @@ composed, so it costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from copy import copy
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Protocol
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from .core.fork import renew_after_fork
 from .core.request_state import join_layers
+from .core.stand_ins.transparent import Transparent, set_own
 from .runtime import Runtime
 from .workers.scheduler import run_jobs_after
 
@@ -77,77 +77,31 @@ class Answers(Protocol):
     def answer(self) -> WSGIApplication: ...
 
 
-class TransparentApp:
+class TransparentApp(Transparent):
     """Takes the place of a WSGI application: it answers requests, and has the other's attributes.
 
-    Reading, setting and deleting an attribute reaches the application that was replaced, so code
-    that configures a WSGI wrapper through ``app.wsgi_app`` goes on as before. Even ``isinstance``,
-    ``vars`` and ``inspect.signature`` see the other's. What is looked up in the type alone is ours:
-    the call, ``type(...)``, ``repr(...)`` and equality. A copy or a pickle is one of the
-    application that was replaced: the layers belong to one application in one process.
+    The call is ours as well. A copy or a pickle is one of the application that was replaced: the
+    layers belong to one application in one process.
 
     Args:
         replaced: the application whose place it takes.
         source: gets the requests.
     """
 
-    __slots__ = ("__weakref__", "_om_replaced", "_om_source")
-    _om_replaced: WSGIApplication
+    __slots__ = ("_om_source",)
     _om_source: Answers
-    _om_own: ClassVar[frozenset[str]] = frozenset()
-    """The names of further attributes that are ours."""
+    _om_methods = Transparent._om_methods | {"__call__"}
 
     def __init__(self, replaced: WSGIApplication, source: Answers) -> None:
-        _set(self, "_om_replaced", replaced)
-        _set(self, "_om_source", source)
+        super().__init__(replaced)
+        set_own(self, "_om_source", source)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return _read_source(self).answer(environ, start_response)
 
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("__call__", "__reduce_ex__") or name in type(self)._om_own:
-            return object.__getattribute__(self, name)
-        return getattr(_read_replaced(self), name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in type(self)._om_own:
-            _set(self, name, value)
-        else:
-            setattr(_read_replaced(self), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if name in type(self)._om_own:
-            object.__delattr__(self, name)
-        else:
-            delattr(_read_replaced(self), name)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*dir(_read_replaced(self)), *type(self)._om_own})
-
-    def __copy__(self) -> WSGIApplication:
-        return copy(_read_replaced(self))
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return _get_replaced, (_read_replaced(self),)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} around {_read_replaced(self)!r}>"
-
-
-def _get_replaced(replaced: WSGIApplication) -> WSGIApplication:
-    return replaced
-
-
-_set = object.__setattr__
-_read_replaced: Callable[[TransparentApp], WSGIApplication]
-_read_replaced = TransparentApp.__dict__["_om_replaced"].__get__
 _read_source: Callable[[TransparentApp], Answers]
 _read_source = TransparentApp.__dict__["_om_source"].__get__
-
-
-def find_replaced(app: object) -> WSGIApplication | None:
-    """Return the application whose place ``app`` takes; ``None`` when it is none of ours."""
-    return _read_replaced(app) if isinstance(app, TransparentApp) else None
 
 
 def find_source(app: TransparentApp) -> Answers:
@@ -157,13 +111,13 @@ def find_source(app: TransparentApp) -> Answers:
 
 def redirect(app: TransparentApp, source: Answers) -> None:
     """Give the requests of ``app`` to another source from now on."""
-    _set(app, "_om_source", source)
+    set_own(app, "_om_source", source)
 
 
 class OpenManagerMiddleware(TransparentApp):
     """The middleware for any WSGI app, without Flask.
 
-    Its other attributes are those of ``app``: see :class:`TransparentApp`.
+    Its other attributes are those of ``app``, see :class:`TransparentApp`.
 
     Args:
         app: the app to keep answering.

@@ -19,6 +19,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..cache.responses.why import build_request
 from ..console.doctor import examine
+from ..core.stand_ins.transparent import find_replaced
 from ..csp.feature import CspKeys
 from ..errors import ConfigError, PluginError
 from ..features import shipped
@@ -26,7 +27,6 @@ from ..flask.app_state import KEY
 from ..headers.feature import HeaderKeys
 from ..plugins.commands import as_json_option, plain, print_json, print_table
 from ..plugins.kit import Finding, Kit
-from ..wsgi import find_replaced
 from .output import mask_secrets
 from .pages import MAX_PAGES, build_session, examine_routes
 from .routes import find_host

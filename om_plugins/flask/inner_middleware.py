@@ -11,7 +11,7 @@ from types import FunctionType, MethodType
 
 from flask import Flask
 
-from ..wsgi import find_replaced
+from ..core.stand_ins.transparent import find_replaced
 
 HARMLESS = frozenset(
     {

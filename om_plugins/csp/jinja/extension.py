@@ -23,7 +23,7 @@ from jinja2.lexer import Token
 from ..hashes import OWN, hash_text, is_own
 from ..html.handlers import is_question
 from ..html.state import Tag
-from .bytecode import SaltedBytecodeCache
+from .bytecode import SaltedBytecodeCache, set_salt
 from .host import FILTER, TemplateHost, has_own_nonce, host_of
 from .inserted import CALLED, is_inserted, join_pieces, make_call
 from .modules import add_fresh_modules
@@ -220,9 +220,9 @@ def salt_bytecode(environment: Environment) -> None:
     marks = {"h": host.hashes, "a": host.attributes, "q": host.questions, "f": foreign}
     salt = _SALT + "".join(mark for mark, given in marks.items() if given)
     if isinstance(inner, SaltedBytecodeCache):
-        inner.salt = salt
+        set_salt(inner, salt)
     else:
-        environment.bytecode_cache = SaltedBytecodeCache(inner, salt)
+        environment.bytecode_cache = SaltedBytecodeCache(inner, salt)  # type: ignore[assignment]
 
 
 def is_html(environment: Environment, name: str | None, filename: str | None = None) -> bool:

@@ -1,3 +1,4 @@
+import pytest
 from jinja2 import DictLoader, Environment, FileSystemBytecodeCache
 
 from om_plugins.csp.jinja.extension import install, salt_bytecode
@@ -27,6 +28,27 @@ def test_bytecode_cache_is_used_and_cleared_through_ours(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     env.bytecode_cache.clear()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_cache_that_the_app_gave_keeps_its_attributes(tmp_path):
+    class Own(FileSystemBytecodeCache):
+        asked = 0
+
+        def get_bucket(self, environment, name, filename, source):
+            self.asked += 1
+            return super().get_bucket(environment, name, filename, source)
+
+    given = Own(str(tmp_path))
+    env = environment({"a.html": "<script></script>"}, bytecode_cache=given)
+    cache = env.bytecode_cache
+    assert (cache.directory, cache.pattern) == (str(tmp_path), given.pattern)
+    assert isinstance(cache, Own)
+    cache.pattern = "other_%s"
+    env.get_template("a.html")
+    assert (given.pattern, given.asked) == ("other_%s", 1)
+    assert [path.name[:6] for path in tmp_path.iterdir()] == ["other_"]
+    with pytest.raises(AttributeError, match="'Own' object has no attribute 'nothing'"):
+        cache.nothing  # noqa: B018
 
 
 def test_bytecode_is_shared_only_with_the_same_csp_nonce(tmp_path):
