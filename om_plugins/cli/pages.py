@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-from flask import Flask, session, template_rendered
+from flask import Flask, Response, request_finished, session, template_rendered
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_options_header
 from werkzeug.test import run_wsgi_app
@@ -32,7 +32,7 @@ from ..csp.feature import CspKeys
 from ..csp.presets import PAGE, content_kind
 from ..plugins.kit import Finding, Kit
 from ..settings.paths import PathPatterns
-from .routes import find_host, find_path, find_pattern, may_change
+from .routes import find_host, find_path, find_pattern, find_static_pages, may_change
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -50,6 +50,7 @@ _MOST_FILES = 100
 _MAX_BYTES = 2**20
 _OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
 
+_DRAWING = re.compile(r"image/svg\+xml", re.IGNORECASE)
 _SIGN_IN = re.compile(r"(?<![a-z])(?:(?:log|sign)[-_]?[io]n|sso)(?![a-z])|\bauth", re.IGNORECASE)
 
 
@@ -158,6 +159,13 @@ def _choose_routes(
             opened.left_out[path] = f"{most} others came first"
         else:
             chosen[path] = build_request(path, host=find_host(app, kit))
+    for path in itertools.islice(find_static_pages(app), _MOST_FILES):
+        if patterns.match(path):
+            opened.left_out[path] = "OM_CSP_DOCTOR_EXCEPT names it"
+        elif len(chosen) >= most:
+            opened.left_out[path] = f"{most} others came first"
+        else:
+            chosen.setdefault(path, build_request(path, host=find_host(app, kit)))
     return list(chosen.items())
 
 
@@ -171,17 +179,23 @@ def _open(
 ) -> None:
     """Make one request, twice where it gives a page, and note what came of it."""
     rendered: list[object] = []
+    own_policy: list[str] = []
 
     def note(sender: object, template: object, **context: object) -> None:
         rendered.append(template)
 
+    def note_policy(sender: object, response: Response, **more: object) -> None:
+        own_policy[:] = response.headers.getlist("Content-Security-Policy")
+
     seen: set[str] = set()
     for _ in range(_TWICE):
         rendered.clear()
+        own_policy.clear()
         try:
             with (
                 limit_time(seconds),
                 template_rendered.connected_to(note, app),
+                request_finished.connected_to(note_policy, app),
                 redirect_stdout(sys.stderr),  # what a view prints is no finding
             ):
                 body, status, headers = run_wsgi_app(application, dict(environ))
@@ -206,6 +220,7 @@ def _open(
         if len(read) > _MAX_BYTES:
             opened.cut[name] = None
         html = _decode(read[:_MAX_BYTES], headers)
+        drawing = content_kind(headers.get("Content-Type", "")) != PAGE
         policy = ", ".join(headers.getlist("Content-Security-Policy"))
         own = _OUR_NONCE.search(policy)
         same = f"{policy}\n{html}".replace(own[1], "") if own else f"{policy}\n{html}"
@@ -214,12 +229,14 @@ def _open(
             opened.pages.append(
                 AuditedPage(
                     name, get_current_url(environ), html, read_header([policy]), bool(rendered),
-                    find_pattern(app, environ),
+                    find_pattern(app, environ), bool(own_policy),
+                    drawing,
                 )
             )  # fmt: skip
         if status[:3] != "200":
             return
-        opened.names[name] = None
+        if not drawing:
+            opened.names[name] = None
 
 
 def _find_type(application: WSGIApplication, environ: WSGIEnvironment) -> str | None:
@@ -250,7 +267,7 @@ def _read_page(body: Iterable[bytes], headers: Headers) -> bytearray | str:
     whole = ClosingIterator(body, [])
     with closing(whole):
         kind, _ = parse_options_header(headers.get("Content-Type", ""))
-        if content_kind(kind) != PAGE:
+        if content_kind(kind) != PAGE and not _DRAWING.fullmatch(kind):
             return ""
         if "Content-Encoding" in headers:
             return "the application compressed it"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BuildError, RoutingException, Rule
-from werkzeug.wsgi import get_current_url
 
 from ..headers.feature import HeaderKeys
 from ..plugins.kit import Kit
@@ -29,6 +30,8 @@ _CHANGING = re.compile(
 )
 """Words in the name of a route that may change something although it is a GET (RFC 9110, section
 9.2.1, says that it must not)."""
+
+_PACKAGES = frozenset({"dist-packages", "node_modules", "site-packages"})
 
 
 def find_path(app: Flask, rule: Rule) -> str:
@@ -60,12 +63,34 @@ def find_host(app: Flask, kit: Kit) -> str:
 
 def find_pattern(app: Flask, environ: WSGIEnvironment) -> str:
     """Return a path as settings name it: ``/item/*`` for a route with arguments."""
-    path = urlsplit(get_current_url(environ)).path
+    path: str = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
     try:
         rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
     except (HTTPException, RoutingException, ValueError):
         return path
-    return f"{rule.rule.partition('<')[0]}*" if "<" in rule.rule else path
+    if "<" not in rule.rule or rule.endpoint.rpartition(".")[2] == "static":
+        return path  # beside a page of a folder may be files of users
+    return f"{rule.rule.partition('<')[0]}*"
+
+
+def find_static_pages(app: Flask) -> Iterator[str]:
+    """Yield the paths of the HTML files in the folders ``static`` of the application.
+
+    Folders of installed packages are left out: their HTML files are documents and examples.
+    """
+    urls = app.url_map.bind("localhost")
+    for name, owner in [("", app), *app.blueprints.items()]:
+        folder = Path(owner.static_folder or "")
+        if not owner.static_folder or _PACKAGES.intersection(folder.parts):
+            continue
+        for file in sorted(folder.rglob("*.htm*")):
+            inside = file.relative_to(folder)
+            if file.suffix.lower() in (".html", ".htm") and not _PACKAGES.intersection(
+                inside.parts
+            ):
+                with contextlib.suppress(BuildError):
+                    endpoint = f"{name}.static" if name else "static"
+                    yield urls.build(endpoint, {"filename": inside.as_posix()})
 
 
 def may_change(path: str, endpoint: str) -> bool:

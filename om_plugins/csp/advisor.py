@@ -37,6 +37,9 @@ _ANYBODY_S = frozenset(
 )
 """Where anybody can put a script, or call one that runs what it is given."""
 
+_BLANKS = (
+    " Browsers report a text without the blanks around it: the hash is right when none stand there."
+)
 _GIVES_UP = " 'strict-dynamic' goes: what scripts load or insert must then be allowed."
 _SCRIPT_TAGS = frozenset({"script-src", "script-src-elem"})
 _STYLE_TAGS = frozenset({"style-src", "style-src-elem"})
@@ -152,7 +155,7 @@ def _suggest_for_attribute(group: ViolationGroup) -> Suggestion:
     change: Mapping[str, tuple[str, ...]]
     if group.hash:
         change = {group.directive: ("'unsafe-hashes'", f"'{group.hash}'")}
-        cost = "Exactly this text may stand in an attribute; an attacker may use it, too."
+        cost = f"Exactly this text may stand in an attribute; an attacker may use it, too.{_BLANKS}"
         return Suggestion(group, fix, change, "medium" if script else "low", cost)
     change = {group.directive: ("'unsafe-inline'",)}
     if script:
@@ -237,9 +240,10 @@ def _suggest_for_script(group: ViolationGroup) -> Suggestion:
 def _allow_by_hash(
     group: ViolationGroup, directive: str
 ) -> tuple[Mapping[str, tuple[str, ...]], Risk, str]:
-    may = "run" if directive.startswith("script") else "style the page"
-    cost = f"Exactly this text may {may}; it must not change, not by a space."
-    return {directive: (f"'{group.hash}'",)}, "low", cost
+    script = directive.startswith("script")
+    may = "run, wherever an attacker puts it; read it first" if script else "style the page"
+    cost = f"Exactly this text may {may}; it must not change.{_BLANKS}"
+    return {directive: (f"'{group.hash}'",)}, "medium" if script else "low", cost
 
 
 def _suggest_for_trusted_types(group: ViolationGroup) -> Suggestion:

@@ -13,7 +13,7 @@ from ..plugins.commands import as_json_option, plain, print_json
 from ..plugins.kit import Kit
 from .advisor import RISKS, Risk, Suggestion, as_settings, suggest
 from .jinja.lint import DANGEROUS, lint_all
-from .violations import groups
+from .violations import MAX_GROUPS, groups
 
 csp_group = click.Group(
     "csp", help="Look at templates and reports for the Content-Security-Policy."
@@ -88,7 +88,15 @@ def suggest_command(kit: Kit, risk: Risk, only_settings: bool, as_json: bool) ->
             click.echo("No report in the last seven days.")
             if kit.hub_url().startswith("memory:"):
                 click.echo("The hub is this process's memory: set OM_HUB_URL to see the workers'.")
+    if len(suggestions) >= MAX_GROUPS:
+        click.echo(
+            f"# {MAX_GROUPS} kinds of reports are the most that one process counts: others are not "
+            "counted. Somebody may be inventing them."
+        )
     if settings:
+        click.echo("# Anybody can send reports: allow only what you know.")
+        if any("'sha256-" in " ".join(one) for one in settings.values()):
+            click.echo("# A hash is that of a text without the blanks that may stand around it.")
         click.echo(f"OM_CSP = {json.dumps(settings, indent=4)}")
     elif suggestions:
         click.echo(f"# no change of policy with a risk of {risk} at most")

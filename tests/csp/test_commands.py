@@ -11,6 +11,7 @@ from flask import Blueprint, Flask
 from flask.cli import FlaskGroup
 
 from om_plugins import OpenManager
+from om_plugins.csp import commands
 
 
 def run(app: Flask, *arguments: str) -> Result:
@@ -116,6 +117,26 @@ def test_suggest_exports_settings_that_work(learning: Flask) -> None:
     OpenManager(app)
     policy = app.test_client().get("/none").headers["Content-Security-Policy"]
     assert "img-src 'self' https://pictures.example" in policy
+
+
+def test_suggest_says_that_anybody_can_send_reports(
+    learning: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = run(learning, "suggest", "--settings").output
+    assert output.startswith("# Anybody can send reports: allow only what you know.\nOM_CSP = {")
+    monkeypatch.setattr(commands, "MAX_GROUPS", 1)
+    output = run(learning, "suggest").output
+    assert "# 1 kinds of reports are the most that one process counts" in output
+
+
+def test_suggest_says_of_which_text_a_hash_is(learning: Flask) -> None:
+    text = {
+        "document-uri": "http://localhost/item/17", "effective-directive": "style-src-elem",
+        "blocked-uri": "inline", "script-sample": "p{}",
+    }  # fmt: skip
+    learning.test_client().post("/_om/csp", json={"csp-report": text})
+    output = run(learning, "suggest", "--settings").output
+    assert "# A hash is that of a text without the blanks that may stand around it.\n" in output
 
 
 def test_suggest_for_machines_and_by_risk(learning: Flask) -> None:

@@ -19,7 +19,7 @@ from ..override import Override
 from ..policy import Policy, find_sources
 from ..sources import allows_all_inline
 from .matching import PagePart
-from .page import find_stopped
+from .page import WRITTEN, find_stopped
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,6 +63,8 @@ class AuditedPage:
         html: the whole page.
         policies: that it enforces.
         from_template: a template was rendered for it.
+        own: the policies are those of the application itself, which are kept in every mode.
+        drawing: it is an SVG image.
     """
 
     path: str
@@ -71,6 +73,8 @@ class AuditedPage:
     policies: Sequence[Policy]
     from_template: bool
     pattern: str = ""
+    own: bool = False
+    drawing: bool = False
 
 
 def examine_pages(
@@ -85,16 +89,26 @@ def examine_pages(
     """
     troubles: dict[tuple[object, ...], _Trouble] = {}
     weak: dict[str, None] = {}
+    places: set[tuple[object, ...]] = set()
     for page in pages:
         found: dict[tuple[str, str, tuple[str, str]], list[PagePart]] = {}
         for part in find_stopped(page.html, page.url, page.policies):
+            if page.drawing and not part.directive.startswith("script-src"):
+                continue
             found.setdefault(_explain(part, page), []).append(part)
         for (reason, way_out, names), parts in found.items():
             shown = tuple(dict.fromkeys(one.shown for one in parts))
+            place = (page.path, reason, way_out, names, tuple(one.line for one in parts))
+            if place in places:  # the same page once more, whose texts have other numbers in it
+                continue
+            places.add(place)
             trouble = troubles.setdefault(
-                (reason, way_out, names, shown), _Trouble(reason, way_out, names, parts)
+                (reason, way_out, names, shown, page.own),
+                _Trouble(reason, way_out, names, parts, own=page.own, drawing=page.drawing),
             )
             trouble.paths[page.path] = page.pattern or page.path
+        if page.drawing:
+            continue
         if not _runs_injected([policy]) and page.policies and _runs_injected(page.policies):
             weak[page.path] = None
     level: Literal["fail", "warn"] = "fail" if enforced else "warn"
@@ -181,6 +195,8 @@ class _Trouble:
     way_out: str
     names: tuple[str, str]
     parts: list[PagePart]
+    own: bool = False
+    drawing: bool = False
     paths: dict[str, str] = field(default_factory=dict)
 
     def describe(self, level: Literal["fail", "warn"]) -> Finding:
@@ -194,11 +210,13 @@ class _Trouble:
         more = number - _SHOWN
         # a library may have it for other browsers alone: its text does not tell that it runs;
         # and Alpine has a build that needs no code
-        unsure = self.parts[0].kind == "code" and self.parts[0].tool in ("", "Alpine")
+        first = self.parts[0]
+        unsure = (first.kind == "code" and first.tool in ("", "Alpine")) or first.tool == WRITTEN
+        who = "The application's own Content-Security-Policy" if self.own else "Mode enforce"
         return Finding(
-            "warn" if unsure else level,
+            "warn" if unsure or self.own or self.drawing else level,
             _name_pages(list(self.paths)),
-            f"Mode enforce stops {one_of}{self.reason}: {shown}"
+            f"{who} stops {one_of}{self.reason}: {shown}"
             f"{f', and {more} more' if more > 0 else ''}.",
             self.way_out.replace(_PATHS, f"[{written}{', …' if patterns[8:] else ''}]"),
         )
@@ -220,6 +238,21 @@ def _runs_injected(policies: Iterable[Policy]) -> bool:
 def _explain(part: PagePart, page: AuditedPage) -> tuple[str, str, tuple[str, str]]:
     """Return the reason, the way out, and the name of a stopped part for one and for several."""
     name = _NAMES.get((part.kind, part.directive), ("part", "parts"))
+    if page.own:
+        return (
+            "",
+            "It does so in every mode. Change it there; or let the application send none "
+            "(Flask-Talisman: content_security_policy=False), and the policy of OM_CSP_MODE "
+            "counts.",
+            name,
+        )
+    if page.drawing:
+        return (
+            " of an SVG image, where it is opened by itself or in a frame; in <img> none ever runs",
+            "If the image has no markup of users: OM_CSP_PATHS = "
+            f"{{{page.pattern or page.path!r}: {{'exempt': True}}}}.",
+            name,
+        )
     if part.tool == "Flask-DebugToolbar":
         return (
             " of Flask-DebugToolbar",
@@ -230,7 +263,7 @@ def _explain(part: PagePart, page: AuditedPage) -> tuple[str, str, tuple[str, st
     reason, way_out = (
         _explain_attribute(part) if part.kind in ("attribute", "script-url", "code")
         else _explain_tag(part, page) if _takes_nonce(part)
-        else ("", _allow(part.directive, _name_source(part, page)))
+        else ("", _allow(part.directive, _name_source(part, page), "Allow it"))
     )  # fmt: skip
     return reason, way_out, name
 
@@ -268,6 +301,18 @@ def _explain_tag(part: PagePart, page: AuditedPage) -> tuple[str, str]:
     by_host = ""
     if host and host != "'self'":
         by_host = " " + _allow(part.directive.removesuffix("-elem"), host)
+    if part.tool == WRITTEN:
+        return (
+            " that document.write puts into the page, if the script comes to it",
+            "Insert it with document.createElement('script'), and set its nonce to "
+            f"document.currentScript.nonce.{by_host}",
+        )
+    if part.framed:
+        return (
+            " in a document that the page gives to a frame as text (srcdoc or data:)",
+            "Make that document in a view of its own, name its path in OM_CSP_HTML_NONCES if it "
+            f'has no markup of users, and write <iframe src="…">.{by_host}',
+        )
     if _OUR_NONCE.fullmatch(part.nonce):
         return (
             " with the nonce of another response, as a cache of pages or fragments keeps it",
@@ -298,9 +343,9 @@ def _name_source(part: PagePart, page: AuditedPage) -> str:
     return f"{url.scheme}://{url.netloc}" if url.netloc else f"{url.scheme}:"
 
 
-def _allow(directive: str, source: str) -> str:
+def _allow(directive: str, source: str, how: str = "Or allow it") -> str:
     change = f'{{{directive!r}: ["{source}"]}}'
-    return f"Or allow it: @om.csp(update={change})."
+    return f"{how}: @om.csp(update={change})."
 
 
 _ALLOW_CODE = _allow("script-src", "'unsafe-eval'")

@@ -48,6 +48,7 @@ class PagePart:
         integrity: the hashes in the tag's ``integrity``.
         guards: it is an event handler that decides whether something happens.
         tool: the library or package that it certainly belongs to; "" for none.
+        framed: it is in a document that a frame of the page holds in an attribute.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class PagePart:
     integrity: str = ""
     guards: bool = False
     tool: str = ""
+    framed: bool = False
 
 
 def read_header(values: Iterable[str]) -> list[Policy]:

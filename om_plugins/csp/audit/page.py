@@ -7,17 +7,22 @@ their usual form only.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
-from urllib.parse import urljoin
+from urllib.parse import unquote_to_bytes, urljoin
 
 from ..html.handlers import (
     HANDLER,
     RUNS_TEXT,
     SCRIPT_URL,
     URLS,
+    WRITES_SCRIPT,
     find_code_maker,
+    find_written,
     guards_action,
 )
 from ..policy import Policy
@@ -74,9 +79,15 @@ _WORKERS = re.compile(r"""\bnew\s+(?:Shared)?Worker\s*\(\s*["'`]([^"'`\s]+)["'`]
 _IN_STYLE = re.compile(
     r"""(@import\s+(?:url\()?|@font-face\s*\{[^}]*?url\(|url\()\s*["']?([^"')\s]+)""", re.IGNORECASE
 )
+_DATA_PAGE = re.compile(
+    r"\s*data:text/html(?P<options>[^,]*),(?P<data>.*)", re.IGNORECASE | re.DOTALL
+)
 _TOOLBAR = re.compile(r"_debug_toolbar|DEBUG_TOOLBAR")
 _NONCE = re.compile(r"""\s+nonce=(?:"[^"]*"|'[^']*'|[^\s>]*)""", re.IGNORECASE)
 _LONGEST = 70
+
+WRITTEN = "document.write"
+"""The tool of a script that a script writes into the page while it is read."""
 
 
 def find_stopped(html: str, page: str, policies: Sequence[Policy]) -> list[PagePart]:
@@ -143,11 +154,8 @@ class PageReader(HTMLParser):
             if name == tag and values.get(attribute) and not SCRIPT_URL.match(values[attribute]):
                 for address in _split_set(attribute, values[attribute]):
                     self._add("load", directive, shown, line, url=self._resolve(address))
-        if tag == "iframe" and "srcdoc" in values:
-            inner = PageReader(self._page, self._policies)
-            inner.feed(values["srcdoc"])
-            inner.close()
-            self.parts += inner.parts
+        if tag in ("iframe", "frame"):
+            self._read_frame(values, line)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)  # "/>" ends no HTML element
@@ -161,6 +169,13 @@ class PageReader(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._element is not None:
             self._text.append(data)
+
+    def close(self) -> None:
+        """Read the rest. A style without an end tag ends with the page; a script does not run."""
+        super().close()
+        if self._element is not None and self._element[0] == "style-src-elem":
+            self._text.append(self.rawdata)
+            self._end_text()
 
     # --- elements -----------------------------------------------------------------------------
 
@@ -201,6 +216,17 @@ class PageReader(HTMLParser):
             self._add(
                 "code", "script-src", _shorten(match[1].strip() + "…)"), _line(text, match, line)
             )
+        for match in WRITES_SCRIPT.finditer(text):
+            self._add(
+                "load" if match["src"] else "tag", "script-src-elem",
+                _shorten(match[0] + "…"), _line(text, match, line),
+                url=self._resolve(match["src"]) if match["src"] else "", tool=WRITTEN,
+            )  # fmt: skip
+        for place, name, code in find_written(text):
+            self._add(
+                "attribute", "script-src-attr", f'{name}="{_shorten(code, 40)}" in a script',
+                line + text.count("\n", 0, place), text=code, guards=guards_action(name, code),
+            )  # fmt: skip
         for match in _CALLS.finditer(text):
             at = _line(text, match, line)
             self._add("load", "connect-src", _shorten(match[0]), at, url=match[1])
@@ -234,6 +260,21 @@ class PageReader(HTMLParser):
                 url=self._resolve(values["href"]), nonce=values.get("nonce", ""),
                 tool="Flask-DebugToolbar" if _TOOLBAR.search(values["href"]) else "",
             )  # fmt: skip
+
+    def _read_frame(self, values: dict[str, str], line: int) -> None:
+        """Read a document that an attribute holds: the policy of the page is also its own."""
+        html = values.get("srcdoc")
+        if html is None:
+            html = _read_data(values.get("src", ""))
+        inner = PageReader(self._page, self._policies)
+        inner.feed(html)
+        inner.close()
+        runs = "sandbox" not in values or "allow-scripts" in values["sandbox"].lower().split()
+        self.parts += [
+            replace(one, line=line, framed=True)
+            for one in inner.parts
+            if runs or not one.directive.startswith("script-src")
+        ]
 
     # --- attributes ---------------------------------------------------------------------------
 
@@ -270,6 +311,20 @@ class PageReader(HTMLParser):
         )
         self.parts.append(part)
         return part
+
+
+def _read_data(address: str) -> str:
+    """Return the HTML of a ``data:`` address; "" for any other one."""
+    match = _DATA_PAGE.fullmatch(address)
+    if match is None:
+        return ""
+    data = unquote_to_bytes(match["data"])
+    if match["options"].lower().endswith(";base64"):
+        try:
+            data = base64.b64decode(data)
+        except binascii.Error:
+            return ""
+    return data.decode("utf-8", "replace")
 
 
 def _split_set(attribute: str, value: str) -> Iterable[str]:

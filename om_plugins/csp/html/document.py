@@ -18,7 +18,7 @@ MAX_TAG_CHARS = 65_536
 """A start tag that is longer stays as it is, so that a stream holds back no more than this."""
 
 # what may be the beginning of markup, or the end of a comment, at the end of a piece
-_OPEN_END = re.compile(r"<[^\s>]*\Z|-{1,2}!?\Z", re.ASCII)
+_OPEN_END = re.compile(r"<[^ \t\n\r\f>]*\Z|-{1,2}!?\Z")
 _MAX_HELD_CHARS = 1024
 
 

@@ -36,6 +36,13 @@ RUNS_TEXT = re.compile(
 )
 """Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
 
+WRITES_SCRIPT = re.compile(
+    r"""[\w.]*document\s*\.\s*write(?:ln)?\s*\([^;]{0,200}?<script(?=[\s>])"""
+    r"""(?:[^>;]{0,200}?\ssrc\s*=[\s"'\\]*(?P<src>[^\s"'\\>]+))?""",
+    re.IGNORECASE,
+)
+"""A script that is written into the page: it counts as one of the page itself and has no nonce."""
+
 _CODE_ATTRIBUTES: tuple[tuple[re.Pattern[str], re.Pattern[str] | None, str], ...] = (
     (re.compile(r"x-(?:data|init|on:.*|bind:.*|show|text|html|model|for|if|effect)"), None,
      "Alpine"),

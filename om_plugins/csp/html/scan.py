@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 
 from .state import Inline, Mode, State, Tag
 
-_MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*)|(/))", re.ASCII)
+# the blanks of HTML; a vertical tab is a part of a name
+_MARKUP = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^ \t\n\r\f/>]*)|(/))")
 _ABRUPT = re.compile(r"-?>")
 _COMMENT_END = re.compile(r"--!?>")
-_NAME = re.compile(r"[^\s/>=]*", re.ASCII)
-_UNQUOTED = re.compile(r"[^\s>]*", re.ASCII)
-_SPACE = re.compile(r"\s*", re.ASCII)
-_BLANKS = " \t\n\r\f\v"
+_NAME = re.compile(r"[^ \t\n\r\f/>=]*")
+_UNQUOTED = re.compile(r"[^ \t\n\r\f>]*")
+_SPACE = re.compile(r"[ \t\n\r\f]*")
+_BLANKS = " \t\n\r\f"
 # attributes in quotes that are of interest neither to a tag without nonce nor to a policy
-_PLAIN = re.compile(r"""(?:\s+(?!style|on)[a-z][a-z-]*=(?:"[^"]*"|'[^']*'))*\s*""", re.ASCII)
+_PLAIN = re.compile(
+    r"""(?:[ \t\n\r\f]+(?!style|on)[a-z][a-z-]*=(?:"[^"]*"|'[^']*'))*[ \t\n\r\f]*"""
+)
 _RAW_END = {
-    name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE | re.ASCII)
+    name: re.compile(rf"</{name}(?=[ \t\n\r\f/>])", re.IGNORECASE | re.ASCII)
     for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
 }
 # the states "escaped" and "double escaped" of script data: "<!--<script>" hides one end tag
-_SCRIPT_END = re.compile(r"<(?:(!--)|/[sS][cC][rR][iI][pP][tT](?=[\s/>]))", re.ASCII)
-_ESCAPED = re.compile(r"-->|<(/?)script(?=[\s/>])", re.IGNORECASE | re.ASCII)
+_SCRIPT_END = re.compile(r"<(?:(!--)|/[sS][cC][rR][iI][pP][tT](?=[ \t\n\r\f/>]))")
+_ESCAPED = re.compile(r"-->|<(/?)script(?=[ \t\n\r\f/>])", re.IGNORECASE | re.ASCII)
 _LOADING_RELS = frozenset({"stylesheet", "preload", "modulepreload"})
 _FOREIGN = frozenset({"svg", "math"})
 

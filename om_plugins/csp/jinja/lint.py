@@ -21,6 +21,7 @@ from ..html.handlers import (
     RUNS_TEXT,
     SCRIPT_URL,
     URLS,
+    WRITES_SCRIPT,
     find_code_maker,
     find_written,
     guards_action,
@@ -207,6 +208,14 @@ class _Reader(HTMLParser):
                 "policy stops.",
                 "Pass a function instead of text, and read data with JSON.parse; or allow it: "
                 "@om.csp(update={'script-src': [\"'unsafe-eval'\"]}).",
+            )  # fmt: skip
+        for match in WRITES_SCRIPT.finditer(data):
+            self._add_hint(
+                start + match.start(), "error", "written-script",
+                "document.write(…<script…) puts a script into the page, which the strict policy "
+                "stops.",
+                "Insert it with document.createElement('script'), and set its nonce to "
+                "document.currentScript.nonce.",
             )  # fmt: skip
         for place, name, code in find_written(data):
             self._check_handler(self._find_line(start + place), name, self._fill_in(code))

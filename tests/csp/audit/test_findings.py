@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from jinja2 import BaseLoader, DictLoader, Environment
 
@@ -50,6 +52,10 @@ def examine(*pages, enforced=True):
         ("<a onclick='if (!confirm()) return false'>", True, "so that what depends", "Ask in a"),
         ("<form onsubmit='validate(event)'>", True, "so that what depends", "Ask in a"),
         ("<button formaction='javascript:go()'>", True, "1 javascript: address", "<button>"),
+        ("<iframe srcdoc='<script>a</script>'></iframe>", True, "to a frame as text",
+         "Make that document in a view of its own"),
+        ("<iframe srcdoc='<script src=https://c.example/a></script>'></iframe>", True,
+         "to a frame", "@om.csp(update={'script-src': [\"https://c.example\"]})"),
         ("<script>DEBUG_TOOLBAR=1</script>", True, "of Flask-DebugToolbar", "DEBUG_TB_ENABLED"),
     ],
 )  # fmt: skip
@@ -103,6 +109,48 @@ def test_what_is_dangerous_comes_first_and_long_lists_are_cut():
     first, second = examine(page(f"{scripts}<form onsubmit='return check()'>"))
     assert "onsubmit" in first.message
     assert second.message.endswith("and 2 more.")
+
+
+def test_a_script_that_is_written_into_the_page_is_a_warning():
+    html = "<script nonce=N>a || document.write('<script src=/a.js><\\/script>')</script>"
+    (finding,) = examine(page(html))
+    assert finding.level == "warn"
+    assert "1 script that document.write puts into the page" in finding.message
+    assert "document.createElement('script')" in finding.way_out
+
+
+def test_what_has_one_way_out_begins_with_it():
+    (finding,) = examine(page("<object data=/a.svg></object>"))
+    assert finding.way_out.startswith("Allow it: @om.csp(")
+
+
+def test_a_page_whose_texts_have_other_numbers_each_time_has_one_finding():
+    first, second = (page(f"<style>#t{n} {{}}</style>", from_template=False) for n in ("1a", "2b"))
+    (finding,) = examine(first, second)
+    assert "#t1a" in finding.message
+    # what only the second response has is new
+    kept = page(f"<style nonce={'0a' * 16}>#t1a {{}}</style>", from_template=False)
+    assert len(examine(first, kept)) == 2
+
+
+def test_a_policy_of_the_application_itself_is_named_as_that():
+    html = f"<script>a</script><script nonce={'0a' * 16}>b</script>"
+    (finding,) = examine(replace(page(html, from_template=False), own=True))
+    assert finding.level == "warn"
+    assert finding.message.startswith(
+        "The application's own Content-Security-Policy stops 2 scripts: "
+    )
+    assert "It does so in every mode." in finding.way_out
+    assert "content_security_policy=False" in finding.way_out
+
+
+def test_scripts_of_a_drawing_are_a_warning_with_the_change_of_its_path():
+    html = "<svg><script>a</script><style>p{}</style></svg>"
+    drawing = replace(page(html, "/a.svg", header="default-src 'none'"), drawing=True)
+    (finding,) = examine(drawing)
+    assert finding.level == "warn"
+    assert "1 script of an SVG image" in finding.message
+    assert "OM_CSP_PATHS = {'/a.svg': {'exempt': True}}" in finding.way_out
 
 
 def test_pages_that_lose_nothing_have_no_finding():

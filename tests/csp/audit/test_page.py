@@ -43,6 +43,15 @@ def stopped(html, headers=NOTHING):
         ("<link rel=modulepreload href=a.js>", ("load", "script-src-elem")),
         ("<link rel=preload as=font href=a.woff>", ("load", "font-src")),
         ("<iframe srcdoc='<b onclick=go()>'></iframe>", ("attribute", "script-src-attr")),
+        (
+            "<iframe sandbox='allow-scripts' srcdoc='<script>a</script>'></iframe>",
+            ("tag", "script-src-elem"),
+        ),
+        (
+            "<iframe sandbox srcdoc='<script>a</script><style>p{}</style>'></iframe>",
+            ("tag", "style-src-elem"),
+        ),
+        ("<p>a<style>p{color:red}", ("tag", "style-src-elem")),
     ],
 )
 def test_each_kind_of_part_is_found(html, expected):
@@ -60,6 +69,7 @@ def test_each_kind_of_part_is_found(html, expected):
         "<a href=https://a.example onfoo=a>",
         "<link rel=canonical href=/a><link rel=prefetch href=/a>",
         "<p onclick='' style=''><img src=''>",
+        "<p>a<script>go()",
         "<button hx-confirm='Sure?' hx-delete=/x>",
     ],
 )
@@ -77,6 +87,18 @@ def test_what_no_policy_stops_is_left_alone(html):
         ("<div hx-on:click='go()'>", [("code", "script-src")]),
         ("<div v-if=a v-for='b in c'>", [("code", "script-src")]),
         ("<script nonce=N>fetch('https://api.example/a')</script>", []),
+        ("<iframe src='data:text/html,%3Cscript>a%3C/script>'></iframe>",
+         [("tag", "script-src-elem")]),
+        ("<iframe src='data:text/html;charset=utf-8;base64,PHN0eWxlPmE8L3N0eWxlPg=='></iframe>",
+         [("tag", "style-src-elem")]),
+        ("<iframe src='data:text/html;base64,a'></iframe><iframe src='data:a,<b>'></iframe>", []),
+        ("<script nonce=N>document.write('<script src=/a.js><\\/script>')</script>",
+         [("load", "script-src-elem")]),
+        ("<script nonce=N>a || document.writeln(\"<script>b<\\/script>\")</script>",
+         [("tag", "script-src-elem")]),
+        ("<script nonce=N>document.write('<p>'); a = '<script '</script>", []),
+        ("<script nonce=N>a.innerHTML = '<b onclick=\"go()\">'</script>",
+         [("attribute", "script-src-attr")]),
         ("<link rel=stylesheet href=/a.css><link rel=stylesheet href=//b.example/a.css>",
          [("load", "style-src-elem")]),
     ],
@@ -131,3 +153,21 @@ def test_a_handler_that_decides_is_known_and_so_is_the_debug_toolbar():
     handler, *scripts = find_stopped(html, "https://site.example/", read_header(STRICT))
     assert handler.guards
     assert [one.tool for one in scripts] == ["Flask-DebugToolbar"] * 2
+
+
+def test_a_script_of_the_site_may_be_written_where_its_files_are_allowed():
+    html = "<script nonce=N>document.write('<script src=/a.js><\\/script>')</script>"
+    assert stopped(html, ["script-src 'self' 'nonce-N'"]) == []
+
+
+def test_what_is_in_a_frame_is_named_by_the_line_of_the_frame():
+    html = "<p>\n<iframe srcdoc='\n\n<script>a</script>'></iframe>"
+    (part,) = find_stopped(html, "https://site.example/", read_header(STRICT))
+    assert (part.line, part.framed) == (2, True)
+
+
+def test_a_style_that_ends_with_the_page_is_known_by_its_hash():
+    allowed = "style-src 'sha256-HpZEoiQ8I7RFnKbWYHLdM9qp0gnuFh3vLVp4kDXb5YY='"
+    (part,) = find_stopped("<style>p{}", "https://site.example/", read_header(STRICT))
+    assert part.text == "p{}"
+    assert stopped("<style>p{}x", [allowed]) == [("tag", "style-src-elem")]

@@ -46,6 +46,11 @@ PAGES = [
     ("\"<script src='\\a' x=\\b></script>", "\"<script nonce='N' src='\\a' x=\\b></script>"),
     ("<svg><style></style><script/><style></style></svg>",
      '<svg><style nonce="N"></style><script nonce="N"/><style nonce="N"></style></svg>'),
+    # a vertical tab is a part of a name
+    ("<script\v>a</script\v></script>", "<script\v>a</script\v></script>"),
+    ("<script>a</script\v><style></script>", '<script nonce="N">a</script\v><style></script>'),
+    ("<textarea></textarea\v><style></style>", "<textarea></textarea\v><style></style>"),
+    ("<style a\v=b\vc></style>", '<style nonce="N" a\v=b\vc></style>'),
     ("<style a=\xa0></style>", '<style nonce="N" a=\xa0></style>'),
 ]  # fmt: skip
 
