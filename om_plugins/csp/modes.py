@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from ..settings.paths import explain_placeholder
 from .override import Override
 from .policy import (
     Policy,
@@ -220,6 +221,9 @@ class Paths:
             key = f"OM_CSP_PATHS[{pattern!r}]"
             if not pattern.startswith(("/", "*")):
                 raise ConfigError(key, table[pattern], "a path begins with '/'")
+            problem = explain_placeholder(pattern)
+            if problem:
+                raise ConfigError(key, table[pattern], problem)
             try:
                 change = Override(**table[pattern])
             except TypeError:

@@ -22,6 +22,7 @@ from ..core.request_state import state_of
 from ..errors import ConfigError
 from ..policies.error_table import asked_wait_s
 from ..protocols import Cache, Chain, Clock, Scheduler
+from ..settings.paths import explain_placeholder
 from ..signals import Emit, fallback_answered
 from .answers import FallbackAnswer, PathFallback
 from .copy_inputs import Key, read_key
@@ -100,8 +101,11 @@ class FallbackLayer:
         self._exact: dict[str, PathFallback] = {}
         below: dict[str, PathFallback] = {}
         for path, options in fallbacks.items():
+            problem = explain_placeholder(path, "")
             if not path.startswith("/"):
-                raise ConfigError(f"OM_FALLBACK[{path!r}]", path, "a path must begin with '/'")
+                problem = "a path must begin with '/'"
+            if problem:
+                raise ConfigError(f"OM_FALLBACK[{path!r}]", path, problem)
             guard = self._make(path, options)
             written = path.encode().decode("latin-1")  # PEP 3333: UTF-8 bytes as latin-1
             if not path.endswith("/"):

@@ -12,6 +12,7 @@ from ..plugins.feature import Feature
 from ..plugins.kit import Finding, Metric
 from ..plugins.names import check_paths
 from ..settings.kinds import BOOL, STRINGS, integer, number, single, table, text
+from ..settings.paths import explain_placeholder
 from ..settings.table import NoKeys, Table, key
 
 if TYPE_CHECKING:
@@ -286,6 +287,9 @@ def _route_rules(routes: Mapping[str, Any], options: StorageOptions) -> Iterable
                 path,
                 "must be a path that begins with '/', with '*' only at its end, as '/news/*'",
             )
+        problem = explain_placeholder(path)
+        if problem:
+            raise ConfigError("OM_HTTP_CACHE['routes']", path, problem)
         changes = {
             name: value
             for name, value in (

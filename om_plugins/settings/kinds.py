@@ -16,6 +16,7 @@ from typing import Any
 from .. import errors
 from ..errors import ConfigError, suggest
 from .callbacks import explain_callback
+from .paths import explain_placeholder
 from .table import Check, Table
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True} | {
@@ -161,6 +162,9 @@ def _path_patterns(value: Any) -> tuple[str, ...]:
     for path in paths:
         if not re.fullmatch(r"/[^*]*\*?", path):
             raise ValueError(f"{path!r} does not begin with '/', or has a '*' before its end")
+        problem = explain_placeholder(path)
+        if problem:
+            raise ValueError(problem)
     return paths
 
 

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+_PLACEHOLDER = re.compile(r"<(?:[A-Za-z_]\w*(?:\([^<>]*\))?:)?[A-Za-z_]\w*>")
+"""A variable of a url rule, such as ``<name>`` or ``<int(min=1):page>``."""
+
+
+def explain_placeholder(path: str, ending: str = "*") -> str:
+    """Explain that a path in a setting has no variables, as url rules have; "" when it has none.
+
+    Args:
+        path: as the setting has it.
+        ending: what comes after a path to match all that begin as it does.
+    """
+    found = _PLACEHOLDER.search(path)
+    if found is None:
+        return ""
+    return (
+        f"a path is matched letter by letter, and {found[0]!r} is a variable of a route; "
+        f"write {path[: found.start()] + ending!r} for all that begin so"
+    )
 
 
 class PathPatterns:
