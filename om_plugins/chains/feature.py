@@ -16,7 +16,7 @@ from ..plugins.names import check_names
 from ..settings.kinds import BOOL, number, single
 from ..settings.kinds import partial as partial_table
 from ..settings.table import Table, key
-from .options import ChainPolicy
+from .options import ChainPolicy, check_attempts
 
 if TYPE_CHECKING:
     from ..plugins.kit import Kit
@@ -127,6 +127,13 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
                 yield Finding("ok", f"chain {name}", f"It has {len(chain.engines)} engines.")
 
 
+def _check_times(keys: ChainKeys) -> None:
+    every = keys.chain_defaults
+    check_attempts("OM_CHAIN_DEFAULTS.", every.get_changed(), every)
+    for name, options in keys.chains.items():
+        check_attempts(f"OM_CHAINS[{name!r}].", options, replace(every, **options))
+
+
 class Chains:
     """The chains of one application.
 
@@ -146,6 +153,7 @@ class Chains:
         from .live_settings import LiveSettings
         from .sharing import BreakerSharing, EngineBus
 
+        _check_times(keys)
         self._kit = kit
         self._started_in = self._reading_in = 0  # process ids
         self._breakers = BreakerRegistry()

@@ -25,7 +25,7 @@ from ..core.fork import renew_after_fork
 from ..errors import ConfigError, suggest
 from ..protocols import Clock, Hub, Lease, Scheduler
 from .chain import EngineChain
-from .options import DEFAULT_LASTS_S, ChainPolicy, EngineOptions
+from .options import DEFAULT_LASTS_S, ChainPolicy, EngineOptions, check_attempts
 
 logger = logging.getLogger("om_plugins")
 
@@ -125,6 +125,8 @@ class LiveSettings:
             raise ConfigError("lasts", lasts, "must be above 0 and at most 30 days (2592000)")
         _check_options(options, f"chain {chain!r}: ")
         self._check_engines(chain, _as_mapping(options.get("engines"), chain))
+        changed = replace(self.get_policy(chain), **ChainPolicy.read_some(_merge({}, options)))
+        check_attempts(f"chain {chain!r}: ", options, changed)
         now = self._clock.time()
         self._change(lambda changes: _with_change(changes, chain, options, now + lasts))
 
@@ -268,7 +270,10 @@ class LiveSettings:
     def _check_name(self, chain: str) -> None:
         known = list(self._chains())
         if chain != EVERY_CHAIN and chain not in known:
-            hint = suggest(chain, known, f"known are {', '.join(known)} and '*'")
+            others = (
+                f"known are {', '.join(known)} and '*'" if known else "no chain has an engine yet"
+            )
+            hint = suggest(chain, known, others)
             raise ConfigError("chain", chain, f"no engine belongs to it; {hint}")
 
     def _check_engines(self, chain: str, engines: Mapping[str, object]) -> None:

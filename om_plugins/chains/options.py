@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..errors import ConfigError
 from ..policies.backoff import reserve_s
 from ..policies.breaker import Breaker
 from ..settings.kinds import BOOL, EXCEPTIONS, MAPPING, SECONDS, choice, integer, number, table
@@ -49,7 +50,10 @@ class ChainPolicy(Table):
         f"{name}_s": name
         for name in ("breaker_slow", "breaker_window", "breaker_cooldown", "breaker_cooldown_max")
     }
-    SHORTER: ClassVar[Mapping[str, str]] = {"attempt_timeout": "timeout"}
+    SHORTER: ClassVar[Mapping[str, str]] = {
+        "attempt_timeout": "timeout",
+        "breaker_cooldown": "breaker_cooldown_max",
+    }
 
     timeout: float = key(
         10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain"
@@ -168,6 +172,28 @@ class ChainPolicy(Table):
         whole_s = self.timeout - reserve_s(self.timeout)
         share_s = min(whole_s, self.breaker_slow, self.attempt_timeout or whole_s)
         return share_s * 0.99  # deadlines are sums of floats
+
+
+def check_attempts(where: str, given: Mapping[str, object], policy: ChainPolicy) -> None:
+    """Refuse an ``attempt_timeout`` that the total deadline of its chain ends, so that it does
+    nothing.
+
+    Args:
+        where: what the error writes before the key.
+        given: the options of one chain, or of all. What they leave out is no contradiction: a chain
+            with a shorter deadline than all others goes on with their ``attempt_timeout``.
+        policy: what holds with these options.
+
+    Raises:
+        ConfigError: it is longer than ``timeout``.
+    """
+    attempt = policy.attempt_timeout
+    if given.get("attempt_timeout") is not None and attempt and attempt > policy.timeout:
+        raise ConfigError(
+            f"{where}attempt_timeout", attempt,
+            f"is longer than the whole call may take, {policy.timeout:g} seconds, which ends it; "
+            "set timeout as well, or leave it out",
+        )  # fmt: skip
 
 
 IN_CHAINS = {

@@ -159,6 +159,22 @@ def test_a_change_ends_by_itself(worker, clock):
         assert one.chains["assistant"].policy.timeout == 10
 
 
+@pytest.mark.parametrize("chain", ["assistant", "*"])
+def test_an_attempt_that_the_deadline_in_force_ends_is_refused(worker, chain):
+    live = worker(chain_defaults={"timeout": 20}).live
+    with pytest.raises(ConfigError, match=r"attempt_timeout 30\.0: is longer .* 20 seconds"):
+        live.configure(chain, attempt_timeout=30)
+    live.configure(chain, attempt_timeout=30, timeout=30)
+    live.configure(chain, timeout=10, attempt_timeout=None)
+
+
+def test_where_no_chain_has_an_engine_the_error_says_so(worker):
+    one = worker()
+    one.chains = {}
+    with pytest.raises(ConfigError, match="belongs to it; no chain has an engine yet"):
+        one.live.configure("assistant", timeout=3)
+
+
 @pytest.mark.parametrize(
     ("chain", "options", "words"),
     [

@@ -36,6 +36,29 @@ def test_none_of_a_chain_is_its_default_where_none_means_nothing_else():
     assert (own.timeout, own.attempt_timeout) == (7, None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"OM_CHAINS": {"a": {"attempt_timeout": 20}}},
+         r"OM_CHAINS\['a'\]\.attempt_timeout 20\.0: is longer .* 10 seconds, .* set timeout"),
+        ({"OM_CHAIN_DEFAULTS": {"attempt_timeout": 20}},
+         r"OM_CHAIN_DEFAULTS\.attempt_timeout 20\.0: is longer .* 10 seconds"),
+        ({"OM_CHAIN_DEFAULTS": {"timeout": 3}, "OM_CHAINS": {"a": {"attempt_timeout": 4}}},
+         r"OM_CHAINS\['a'\]\.attempt_timeout 4\.0: is longer .* 3 seconds"),
+        ({"OM_CHAIN_DEFAULTS": {"breaker_cooldown": 100, "breaker_cooldown_max": 50}},
+         r"breaker_cooldown 100\.0: is longer than .*breaker_cooldown_max 50\.0"),
+    ],
+)  # fmt: skip
+def test_times_that_the_deadline_of_the_chain_ends_are_an_error(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        policy_of("a", **settings)
+
+
+def test_a_chain_with_a_shorter_deadline_goes_on_with_the_attempts_of_all():
+    own = policy_of("a", OM_CHAIN_DEFAULTS={"attempt_timeout": 4}, OM_CHAINS={"a": {"timeout": 2}})
+    assert (own.timeout, own.attempt_timeout) == (2, 4)
+
+
 def test_without_settings_a_chain_has_the_defaults():
     assert policy_of("any") == ChainPolicy()
 

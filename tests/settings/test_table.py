@@ -55,7 +55,8 @@ def test_both_times_are_named_with_the_way_out(config, names):
         {"OM_CACHE_STALE_TIME": 10, "OM_CACHE_TIME": 10},
         {"OM_CACHE_STALE_TIME": 86_400},  # the default of the other gives way
         {"OM_CACHE_TIME": 1},
-        {"OM_CHAIN_DEFAULTS": {"attempt_timeout": 3600}},
+        {"OM_CHAIN_DEFAULTS": {"attempt_timeout": 10}},
+        {"OM_CHAIN_DEFAULTS": {"breaker_cooldown": 100}},  # the default of the other gives way
         {"OM_CHAINS": {"chat": {"timeout": 5, "attempt_timeout": 5}}},
     ],
 )
