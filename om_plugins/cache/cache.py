@@ -21,7 +21,7 @@ from typing import Any
 from .. import signals
 from ..core.fork import renew_after_fork
 from ..core.inputs import InputRules
-from ..core.moved import refuse_arguments, with_old_names
+from ..core.moved import with_old_names
 from ..protocols import CacheStore, Clock, Hub, Scheduler
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
@@ -40,6 +40,7 @@ from .keys import (
     encode_scope,
     identify,
     normalize_tags,
+    refuse_lifetime,
 )
 from .memoize.identity import FunctionOwners
 from .memory import ProcessMemory
@@ -295,6 +296,8 @@ class SmartCache:
         self,
         key: Key,
         fetcher: Fetcher,
+        timeout: None = None,
+        ttl: None = None,
         retry: None = None,
         *,
         stale_time: float | None = None,
@@ -318,6 +321,7 @@ class SmartCache:
         Args:
             key: text, or a tuple of typed atoms (see :func:`.keys.encode`).
             fetcher: called without arguments; ``async def`` works where no event loop runs.
+            timeout, ttl: what other caches have in place of both times; any value is an error.
             retry: the old name of ``retries``; any value is an error.
             stale_time: seconds for which the value is fresh for this caller.
             cache_time: seconds after which the value is gone; by default ``OM_CACHE_TIME``, and at
@@ -379,8 +383,8 @@ class SmartCache:
             stale_time=stale_time, cache_time=cache_time, negative_time=negative_time,
             retries=retries, retry_delay=retry_delay, dedupe_time=dedupe_time,
         )  # fmt: skip
-        if retry is not None:  # before the star, so that a hit pays nothing for its default
-            refuse_arguments("query", ["retry"], retry="retries")  # type: ignore[unreachable]
+        # before the star, so that a hit pays nothing for their defaults
+        refuse_lifetime("query()", timeout=timeout, ttl=ttl, retry=retry)
         tags = normalize_tags(tags)
         here = self._here()
         if live:
@@ -419,6 +423,8 @@ class SmartCache:
         self,
         key: Key,
         value: object,
+        timeout: None = None,
+        ttl: None = None,
         *,
         stale_time: float | None = None,
         cache_time: float | None = None,
@@ -435,6 +441,7 @@ class SmartCache:
             TypeError: the key, a time or the tags have a type that cannot be used.
             ValueError: a time is negative.
         """
+        refuse_lifetime("set()", timeout=timeout, ttl=ttl)
         check_options(stale_time=stale_time, cache_time=cache_time)
         named = normalize_tags(tags)
         here = self._here()

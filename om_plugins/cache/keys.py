@@ -344,6 +344,22 @@ LIFETIMES: Final = dict.fromkeys(
 """What to write in place of the one time that other caches have, by its name there."""
 
 
+def refuse_lifetime(function: str, **given: object) -> None:
+    """Refuse an argument that a method has for its error alone; ``None`` is not given.
+
+    Args:
+        function: what the error calls the method.
+        given: such arguments, by name.
+
+    Raises:
+        TypeError: names the first one that is given, and what to write.
+    """
+    instead = LIFETIMES | {"retry": "retries="}
+    for name, value in given.items():
+        if value is not None:
+            raise TypeError(f"{function} has no argument {name!r}; write {instead[name]}")
+
+
 class DefaultTimes(NamedTuple):
     """The times of entries that have none of their own, in seconds."""
 

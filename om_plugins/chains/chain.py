@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import cast
+from typing import Never, cast
 
 from blinker import NamedSignal
 
@@ -209,6 +209,7 @@ class EngineChain:
         idempotency_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         method: str = "POST",
+        **unknown: Never,
     ) -> Answer:
         """Ask the engines in order.
 
@@ -221,6 +222,7 @@ class EngineChain:
             idempotency_key: sent with every attempt; made when needed.
             headers: request headers to pass on, in lower case.
             method: for HTTP engines.
+            **unknown: parts of the payload, most often; any is an error.
 
         Raises:
             ChainExhausted: no engine answered.
@@ -230,6 +232,13 @@ class EngineChain:
             Cancelled: the caller gave up.
             ConfigError: the chain has no engine.
         """
+        if unknown:
+            name = next(iter(unknown))
+            known = ["stream", "timeout", "idempotent", "idempotency_key", "headers", "method"]
+            raise TypeError(
+                f"chain.call has no argument {name!r}; {suggest(name, known)}; the payload is one "
+                f"value: write call({{{name!r}: …}})"
+            )
         snapshot = self._snapshot
         monotonic = self._monotonic
         started = monotonic()

@@ -160,6 +160,10 @@ class RequestState(msgspec.Struct, eq=False):
         """Return the same object, so that a deep copy of the environ shares it, too."""
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return a state of no application: an environ may be pickled for a job elsewhere."""
+        return RequestState, (None,)
+
     # --- the nonce ------------------------------------------------------------------------------
 
     def nonce_for_page(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ..settings.kinds import BOOL, METHODS, STATUSES, STRINGS, choice, integer, number
 from ..settings.table import Table, key
@@ -62,3 +62,20 @@ class FallbackOptions(Table):
         "copies that a process keeps, at most: an address has one for each kind of visitor that "
         "its page tells apart",
     )
+
+    @classmethod
+    def from_arguments(
+        cls, answers: tuple[object, ...], chain: str, options: Mapping[str, object]
+    ) -> Self:
+        """Read the arguments of ``@om.fallback``.
+
+        Raises:
+            ConfigError: an option is unknown or not allowed.
+            TypeError: the decorator has no parentheses.
+        """
+        if len(answers) == 1 and callable(answers[0]):
+            raise TypeError("@om.fallback needs its answers: write @om.fallback('stale')")
+        if chain:
+            answers = (*answers, chain)
+        given = {**options, "answers": answers} if answers else options
+        return cls.from_mapping(given, where="fallback: ")

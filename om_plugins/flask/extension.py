@@ -250,10 +250,7 @@ class OpenManager(CurrentParts):
             @om.fallback("stale", chain="reports")
             def report(): ...
         """
-        if chain:
-            answers = (*answers, chain)
-        given = {**options, "answers": answers} if answers else options
-        fallback = FallbackOptions.from_mapping(given, where="fallback: ")
+        fallback = FallbackOptions.from_arguments(answers, chain, options)
         self.declare("fallback", fallback)
         return self._decorated.act_before("fallback", lambda: use_fallback(fallback))
 

@@ -167,9 +167,12 @@ class Notifications:
             data: more data for programs, JSON-like. Browsers get it, too.
 
         Raises:
+            TypeError: the message is ``None``.
             ValueError: ``to`` is not an address.
         """
         refuse_arguments("send", renamed, duration_s="duration")
+        if message is None:  # a function without a return, most often
+            raise TypeError(f"notify.{kind}: the message is None; give a text")
         note = Notification(
             kind=kind,
             message=message,

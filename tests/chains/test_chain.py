@@ -39,6 +39,14 @@ def test_the_first_engine_answers_and_the_answer_says_so(engine, chain_of, clock
     assert two.times == 0
 
 
+def test_an_unknown_argument_of_a_call_is_named_with_the_way_out(engine, chain_of):
+    chain = chain_of(engine("one"))
+    with pytest.raises(TypeError, match=r"'question'; .* write call\(\{'question': …\}\)"):
+        chain.call(question="x")
+    with pytest.raises(TypeError, match="'timeout_s'; did you mean 'timeout'"):
+        chain.call({}, timeout_s=3)
+
+
 def test_a_lower_tier_answers_when_the_first_fails(engine, chain_of):
     broken = engine("one", Transient("down", sent="no"))
     answer = chain_of(broken, engine("two"), retries=0).call()

@@ -5,6 +5,7 @@ Covers ``om_plugins.flask.current``, by which an app's templates and views find 
 
 import copy
 import os
+import pickle
 import re
 import threading
 from wsgiref.validate import validator
@@ -487,3 +488,11 @@ def test_with_rules_it_brings_who_asks_and_the_inputs_that_count(names, cookie, 
     assert found == {"HTTP_AUTHORIZATION": "Basic x", **left}
     assert rules.read_address(made) == rules.read_address(environ)
     assert "om_plugins.other" not in made
+
+
+def test_a_pickled_environ_brings_a_state_of_no_application():
+    state = RequestState(threading.Lock(), page_nonce="N", plain=False)  # an owner without a pickle
+    copied = pickle.loads(pickle.dumps({KEY: state, "PATH_INFO": "/"}))
+    assert copied["PATH_INFO"] == "/"
+    assert (copied[KEY].owner, copied[KEY].page_nonce, copied[KEY].plain) == (None, None, None)
+    assert copy.copy(state).page_nonce == "N"

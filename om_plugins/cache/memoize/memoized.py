@@ -320,6 +320,11 @@ def _read_signature(function: Any) -> tuple[inspect.Signature, bool]:
     Raises:
         TypeError: it cannot be memoized; the message says what can.
     """
+    if isinstance(function, int | float | str):
+        raise TypeError(
+            f"{function!r} is no function: write @om.memoize, or @om.memoize(stale_time=60) with "
+            "the names of the arguments"
+        )
     if not callable(function):
         raise TypeError(
             f"a {type(function).__name__} cannot be memoized: put memoize below it, next to the "
