@@ -11,7 +11,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from .errors import ConfigError
 from .plugins.feature import Feature, FeatureSpec, check_feature, check_specs
@@ -19,8 +19,10 @@ from .plugins.host import PluginHost
 from .plugins.names import nearest
 from .settings.compose import PREFIX, ComposedSettings
 from .settings.general import GeneralKeys
-from .settings.signatures import SettingsKeywords
 from .settings.table import Table, explain_unknown_key
+
+if TYPE_CHECKING:
+    from .settings.signatures import SettingsKeywords
 
 __all__ = ["ROWS", "Settings", "add_brought", "in_order", "shipped", "tables"]
 

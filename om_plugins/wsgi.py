@@ -29,6 +29,7 @@ def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
         return app
     kit = runtime.kit
     kit.layers = {}
+    kit.build_needed()
     for feature, part in reversed(list(kit.built())):
         layer = kit.compose(feature.name, part, app)
         if layer is not None:

@@ -24,6 +24,9 @@ class BrowserFeature(Feature["StaticFiles", NoKeys]):
 
     name = "browser"
 
+    def is_needed(self, kit: Kit, keys: NoKeys) -> bool:
+        return False
+
     def build(self, kit: Kit, keys: NoKeys) -> StaticFiles:
         from .static_files import StaticFiles
 

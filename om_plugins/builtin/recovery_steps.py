@@ -9,14 +9,12 @@ from __future__ import annotations
 import functools
 import gc
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ..hookspecs import hookimpl
-from ..protocols import Cache, PluginContext, Prober, RecoveryStep
-from ..types import PluginInfo
+from ..protocols import Cache, Prober, RecoveryStep
 
 PRESSED = 0.9
 """From this share of memory in use on, values are dropped from memory."""
@@ -142,17 +140,14 @@ def _malloc_trim() -> Callable[[int], int] | None:
     return cast(Callable[[int], int], trim)
 
 
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    return PluginInfo(summary="Repairs a chain or a route whose errors pile up")
+def list_steps(cache: Cache, prober: Prober | None) -> list[RecoveryStep]:
+    """List the steps that an application can use.
 
-
-@hookimpl
-def om_recovery_steps(context: PluginContext) -> Iterable[RecoveryStep]:
-    steps: list[RecoveryStep] = [
-        MarkStale(context.cache),
-        FreeMemory(context.cache, measure_pressure),
-    ]
-    if context.prober is not None:
-        steps += [CheckReach(context.prober), ProbeEngines(context.prober)]
+    Args:
+        cache: its cache.
+        prober: tests its engines; ``None`` for none.
+    """
+    steps: list[RecoveryStep] = [MarkStale(cache), FreeMemory(cache, measure_pressure)]
+    if prober is not None:
+        steps += [CheckReach(prober), ProbeEngines(prober)]
     return steps

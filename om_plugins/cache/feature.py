@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..core.inputs import IDENTITIES, InputRules, KnownReader
 from ..plugins.feature import Feature
 from ..plugins.kit import Metric
 from ..settings.kinds import BOOL, FUNCTIONS, VARIABLES, integer, number
 from ..settings.table import Table, key
 
 if TYPE_CHECKING:
+    from ..core.inputs import InputRules
     from ..plugins.kit import Kit
     from ..types import CacheStats, HttpCacheStats, StoreStats
     from .cache import SmartCache
@@ -80,6 +80,9 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
     name = "cache"
     keys = CacheKeys
 
+    def is_needed(self, kit: Kit, keys: CacheKeys) -> bool:
+        return False
+
     def build(self, kit: Kit, keys: CacheKeys) -> SmartCache:
         from .cache import CacheOptions, SmartCache
         from .subscriptions import BrowserAnnouncer
@@ -134,6 +137,8 @@ class CacheFeature(Feature["SmartCache", CacheKeys]):
 
 def build_input_rules(secret: Callable[[], bytes], keys: CacheKeys) -> InputRules:
     """Build the rules by which the inputs of requests are compared."""
+    from ..core.inputs import IDENTITIES, InputRules, KnownReader
+
     reason = "`OM_CACHE_READERS` names it"
     readers = [name.partition(":") for name in keys.cache_readers]
     return InputRules(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +20,7 @@ from .options import ChainPolicy, check_attempts
 
 if TYPE_CHECKING:
     from ..plugins.kit import Kit
-    from ..types import EngineSpec
+    from ..types import Attempt, Call, EngineSpec
     from .chain import EngineChain
 
 _key = partial(key, group="Engines")
@@ -70,6 +70,9 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
 
     name = "chains"
     keys = ChainKeys
+
+    def is_needed(self, kit: Kit, keys: ChainKeys) -> bool:
+        return bool(keys.chains) or keys.chain_defaults != ChainPolicy()
 
     def build(self, kit: Kit, keys: ChainKeys) -> Chains:
         return Chains(kit, keys)
@@ -143,8 +146,6 @@ class Chains:
         bus: carries news of breakers and probes to other workers.
         sharing: applies to this process's breakers what other workers publish.
         health_checks: probes engines.
-        on_failure: called with what a chain could not answer.
-        ambient_deadline: gives the deadline that a trusted proxy sent.
     """
 
     def __init__(self, kit: Kit, keys: ChainKeys) -> None:
@@ -158,8 +159,6 @@ class Chains:
         self._started_in = self._reading_in = 0  # process ids
         self._breakers = BreakerRegistry()
         self.by_name: dict[str, EngineChain] = {}
-        self.on_failure: Callable[..., None] | None = None
-        self.ambient_deadline: Callable[[], float] | None = None
         self.bus = EngineBus(
             hub=kit.hub,
             scheduler=kit.scheduler,
@@ -238,8 +237,8 @@ class Chains:
                 clock=self._kit.clock,
                 emit=self._kit.emit,
                 breakers=self._breakers,
-                on_failure=self.on_failure,
-                ambient_deadline=self.ambient_deadline,
+                on_failure=self._report_failure if self._kit.keys.enabled else None,
+                ambient_deadline=self._kit.part_of("deadline"),
                 stopping=lambda: self._kit.is_closed() or stopping(),
                 max_sleep_s=self._max_sleep_s,
             )
@@ -248,6 +247,9 @@ class Chains:
             self._start_reading()
         else:
             found.add(spec)
+
+    def _report_failure(self, call: Call, history: Sequence[Attempt]) -> None:
+        self._kit.part_of("recovery").recovery.chain_failed(call, history)
 
     def _attached(self, spec: EngineSpec) -> EngineSpec:
         """Have an engine that wants the parts of the application get them."""

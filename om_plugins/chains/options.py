@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError
 from ..policies.backoff import reserve_s
-from ..policies.breaker import Breaker
 from ..settings.kinds import BOOL, EXCEPTIONS, MAPPING, SECONDS, choice, integer, number, table
 from ..settings.table import Table, key
+
+if TYPE_CHECKING:
+    from ..policies.breaker import Breaker
 
 BALANCES = ("round_robin", "least_in_flight", "lowest_latency", "in_order")
 """How an engine of a tier is chosen."""
@@ -153,6 +155,8 @@ class ChainPolicy(Table):
 
     def breaker(self) -> Breaker:
         """Return a new breaker with these settings."""
+        from ..policies.breaker import Breaker
+
         return Breaker(
             failure_rate=self.breaker_failure_rate,
             slow_s=self.breaker_slow,

@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .fork import renew_after_fork
-from .inputs import IDENTITIES, InputRules
-from .observed import ObservedInputs
+from .inputs import IDENTITIES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+    from .inputs import InputRules
+    from .observed import ObservedInputs
 
 KEY = "om_plugins.state"
 """The environ key of the :class:`RequestState`. It has a dot in it, because every key without one

@@ -78,8 +78,10 @@ class FallbackFeature(Feature["Mapping[str, FallbackOptions]", FallbackKeys]):
 
     def name_findings(self, kit: Kit, part: Mapping[str, FallbackOptions]) -> Iterable[Finding]:
         yield from check_paths("OM_FALLBACK[{!r}]", part, kit.host.rules)
-        chains = kit.part_of("chains").by_name
         of_views: Sequence[FallbackOptions] = kit.host.declared.get(self.name, ())
+        if not part and not of_views:
+            return
+        chains = kit.part_of("chains").by_name
         for subject, options in (
             *((f"OM_FALLBACK[{path!r}]", one) for path, one in part.items()),
             *((f"@om.fallback({', '.join(map(repr, o.answers))})", o) for o in of_views),

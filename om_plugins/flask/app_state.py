@@ -6,9 +6,9 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import (
     Flask,
@@ -20,29 +20,28 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..cache.feature import CacheKeys
-from ..cache.responses.decisions import describe_error, find_report
 from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
 from ..errors import ConfigError
+from ..fallback.feature import FallbackKeys
+from ..fallback.options import FallbackOptions
 from ..features import Settings
 from ..headers.feature import HeaderKeys
 from ..plugins.kit import Host
-from ..policies.error_table import asked_wait_s
-from ..recovery.fingerprint import fingerprint
 from ..runtime import Runtime
 from ..settings.general import GeneralKeys
 from ..types import EngineSpec
 from ..wsgi import LayeredApp, TransparentApp, redirect
-from .current import current_environ, current_state
+from .current import current_environ, current_state, plain_environ
 from .decorators import DecoratedViews, read_https_wish
 from .inner_middleware import find_unknown_middleware
-from .observation.dispatch import has_cache_in_front, has_cached_views, observe_requests
-from .observation.fetch import run_observed
-from .observed import observe_context, plain_environ
 from .templates import before_first_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ..core.inputs import InputRules
+    from ..core.observed import ObservedInputs
 
 KEY = "om_plugins"
 """The key of the parts in ``app.extensions``."""
@@ -94,6 +93,10 @@ class AppEntry:
 
     def record_failure(self, app: Flask, *, exception: BaseException, **extra: object) -> None:
         """Record an error of a view that no handler caught."""
+        from ..cache.responses.decisions import describe_error, find_report
+        from ..policies.error_table import asked_wait_s
+        from ..recovery.fingerprint import fingerprint
+
         runtime = runtime_of(app)
         report = find_report(plain_environ(request))
         if report is not None:
@@ -136,8 +139,8 @@ class AppEntry:
             declared=self._declared,
             observes=not unobserved,
             unobserved=unobserved,
-            observe_fetch=run_observed,
-            observe_context=observe_context,
+            observe_fetch=_observe_fetch,
+            observe_context=_observe_context,
             isolate=functools.partial(_isolate, weakref.ref(self)),
         )
         runtime = Runtime(read, sender=app, host=host, plugins=self._plugins)
@@ -190,8 +193,10 @@ class AppEntry:
             self._composed = self._compose(runtime)
         if runtime.keys.enabled and runtime.settings.of(HeaderKeys).secure_cookies:
             _set_cookie_flags(self._app)
-        in_front = has_cache_in_front(runtime, self._declared)
-        if observe or in_front or has_cached_views(runtime, self._declared):
+        in_front = _has_cache_in_front(runtime, self._declared)
+        if observe or in_front or _has_cached_views(runtime, self._declared):
+            from .observation.dispatch import observe_requests
+
             rules = runtime.part_of("cache").internals.inputs
             observe_requests(self._app, rules, in_front=in_front)
         before_first_request(self._app)
@@ -210,6 +215,45 @@ class FlaskEntry(TransparentApp):
     def __init__(self, replaced: WSGIApplication, entry: AppEntry) -> None:
         super().__init__(replaced, entry)
         object.__setattr__(self, "_om_entry", entry)  # which signals refer to weakly
+
+
+def _has_cached_views(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a view of an app is cached in the data cache.
+
+    Args:
+        runtime: of the app.
+        declared: what decorators of views declared, by the feature's name.
+    """
+    return bool(runtime.keys.enabled and declared.get("cache"))
+
+
+def _has_cache_in_front(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a layer in front of an app keeps responses: the HTTP cache, or last good answers.
+
+    Args:
+        runtime: of the app.
+        declared: what decorators of views declared, by the feature's name.
+    """
+    if not runtime.keys.enabled:
+        return False
+    pages = runtime.kit.find_built("http_cache")
+    if declared.get("http_cache") or (pages is not None and pages.wanted):
+        return True
+    fallbacks = [*runtime.settings.of(FallbackKeys).fallback.values()]
+    fallbacks += [one for one in declared.get("fallback", ()) if isinstance(one, FallbackOptions)]
+    return any("stale" in one.answers for one in fallbacks)
+
+
+def _observe_fetch(fetch: Callable[[], Any]) -> tuple[Any, str]:
+    from .observation.fetch import run_observed
+
+    return run_observed(fetch)
+
+
+def _observe_context(context: Any, rules: InputRules) -> ObservedInputs | None:
+    from .observed import observe_context
+
+    return observe_context(context, rules)
 
 
 def _isolate(

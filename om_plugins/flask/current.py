@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import current_app, request
+from flask import Request, current_app, request
 
 from ..core.request_state import RequestState, state_of
-from .observed import plain_environ
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -30,3 +29,10 @@ def current_state() -> RequestState:
     """
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     return state_of(plain_environ(request._get_current_object()), app)  # type: ignore[attr-defined]
+
+
+def plain_environ(request: Request) -> WSGIEnvironment:
+    """Return the environ of a request, to be read without a note."""
+    environ: WSGIEnvironment | None = request.__dict__.get("environ")
+    # a class of the application may keep it elsewhere
+    return request.environ if environ is None else environ

@@ -9,13 +9,10 @@ of them, only what was registered on it (engines, plugins), which every app gets
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from flask import Flask, got_request_exception
 
-from ..builtin.engines.callable import CallableEngine
-from ..cache.cache import SmartCache
-from ..cache.memoize.memoized import Memoized, MemoizeOptions, memoize
 from ..chains.options import IN_CHAINS
 from ..core.engine import EngineTraitKeywords
 from ..core.moved import with_old_names
@@ -24,13 +21,16 @@ from ..errors import ConfigError
 from ..fallback.options import FallbackOptions
 from ..plugins.commands import add_commands
 from ..settings.arguments import check_arguments
-from ..settings.signatures import FallbackKeywords
 from ..types import EngineSpec
 from .app_state import KEY, AppEntry, count_wrong_methods, runtime_of
 from .decorators import DecoratedViews, change_csp, change_headers, use_fallback, wish_https
 from .parts import CurrentParts
 from .templates import prepare_templates
-from .views import CachedKeywords, cached
+
+if TYPE_CHECKING:
+    from ..cache.memoize.memoized import Memoized, MemoizeOptions
+    from ..settings.signatures import FallbackKeywords
+    from .views import CachedKeywords
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -124,6 +124,8 @@ class OpenManager(CurrentParts):
                 return {"answer": "The assistant is resting."}
         """
 
+        from ..builtin.engines.callable import CallableEngine
+
         def register(function: F) -> F:
             self.add_engine(CallableEngine(name, function, **traits), chain=chain, tier=tier)
             return function
@@ -177,8 +179,9 @@ class OpenManager(CurrentParts):
         ``@om.cached(stale_time=300)`` with the keywords of :func:`om_plugins.flask.views.cached`,
         which also says what is stored.
         """
-        decorate: Callable[[Callable[P, Any]], Callable[P, Any]]
-        decorate = cached(self._cache_if_enabled, **options)
+        from .views import cached
+
+        decorate: Callable[..., Callable[P, Any]] = cached(self._cache_if_enabled, **options)
         self.declare("http_cache" if options.get("shared") else "cache", True)
 
         def decorate_and_add(view: Callable[P, Any]) -> Callable[P, Any]:
@@ -202,6 +205,8 @@ class OpenManager(CurrentParts):
         Write ``@om.memoize``, or ``@om.memoize(stale_time=60, tags=["prices"])`` with the keywords
         of :func:`om_plugins.cache.memoize.memoized.memoize`.
         """
+        from ..cache.memoize.memoized import memoize
+
         decorate = memoize(self._cache_if_enabled, **options)
         return decorate if function is None else decorate(function)
 
@@ -290,8 +295,3 @@ class OpenManager(CurrentParts):
         wish: Callable[[V], V] = wish_https(force_https)
         self.declare("https", force_https)
         return lambda view: wish(decorate(view))
-
-    def _cache_if_enabled(self) -> SmartCache | None:
-        runtime = self.runtime
-        cache: SmartCache = runtime.part_of("cache")
-        return cache if runtime.keys.enabled else None

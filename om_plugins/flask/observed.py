@@ -34,6 +34,7 @@ from ..core.inputs import (
 )
 from ..core.observed import ObservedEnviron, ObservedInputs
 from ..core.request_state import RequestState
+from .current import plain_environ
 from .observation.readers import KNOWN_READERS
 from .observation.session import (
     INPUTS,
@@ -623,10 +624,3 @@ def list_parameters(request: Request) -> list[tuple[str, str]]:
     """Return the parameters of the query, without a note of the look."""
     query = str(plain_environ(request).get("QUERY_STRING", ""))
     return parse_qsl(query, keep_blank_values=True, encoding="latin-1")
-
-
-def plain_environ(request: Request) -> WSGIEnvironment:
-    """Return the environ of a request, to be read without a note."""
-    environ: WSGIEnvironment | None = request.__dict__.get("environ")
-    # a class of the application may keep it elsewhere
-    return request.environ if environ is None else environ

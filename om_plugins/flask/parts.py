@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from flask import Flask, current_app, has_app_context
 
-from ..cache.cache import SmartCache
 from ..chains.options import DEFAULT_LASTS_S
 from ..core.moved import refuse_arguments
 from ..runtime import Runtime
-from ..settings.signatures import ChainChanges
 from .app_state import runtime_of
 
 if TYPE_CHECKING:
+    from ..cache.cache import SmartCache
     from ..chains.chain import EngineChain
     from ..http_cache.cache import HttpCache
     from ..monitoring.alerts import Alerts
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ..protocols import Hub
     from ..recovery.recovery import Recovery
     from ..recovery.wrong_methods import WrongMethods
+    from ..settings.signatures import ChainChanges
 
 
 class CurrentParts:
@@ -106,6 +106,11 @@ class CurrentParts:
         """The smart cache: ``om.cache.query("servers", fetch_servers)``."""
         cache: SmartCache = self.runtime.part_of("cache")
         return cache
+
+    def _cache_if_enabled(self) -> SmartCache | None:
+        runtime = self.runtime
+        cache: SmartCache = runtime.part_of("cache")
+        return cache if runtime.keys.enabled else None
 
     @property
     def http_cache(self) -> HttpCache:

@@ -21,8 +21,8 @@ from ..core.inputs import is_identity
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState, build_background_request
 from ..csp.nonce import renew_notes
-from .current import current_state
-from .observed import find_session_cookie, plain_environ
+from .current import current_state, plain_environ
+from .observed import find_session_cookie
 from .view_rules import ViewResponse, ViewRules, build_cache_control, read_freshness
 
 if TYPE_CHECKING:

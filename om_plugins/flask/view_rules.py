@@ -16,9 +16,9 @@ from ..cache.cache import SmartCache
 from ..core.inputs import is_identity
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState
-from .current import current_state
+from .current import current_state, plain_environ
 from .observation.session import check_session, find_session
-from .observed import list_parameters, plain_environ
+from .observed import list_parameters
 
 P = ParamSpec("P")
 Scope: TypeAlias = object

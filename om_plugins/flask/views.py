@@ -30,9 +30,8 @@ from ..core.inputs import has_body
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState
 from ..settings.arguments import check_arguments, flag
-from .current import current_state
+from .current import current_state, plain_environ
 from .observation.session import check_session, find_session
-from .observed import plain_environ
 from .view_lookup import DecidedView, ViewLookup, answer_shared
 from .view_rules import ViewRules
 

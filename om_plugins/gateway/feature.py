@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -140,20 +140,22 @@ def _route_findings(
         yield Finding("ok", subject, "It has a chain, an auth and a rate.")
 
 
-class DeadlineFeature(Feature[bool, NoKeys]):
-    """Reads the deadline that a trusted proxy sends; on only with ``OM_PROXIES``."""
+class DeadlineFeature(Feature["Callable[[], float]", NoKeys]):
+    """Reads the deadline that a trusted proxy sends; on only with ``OM_PROXIES``.
+
+    Its part returns the deadline of the current request.
+    """
 
     name = "deadline"
 
-    def build(self, kit: Kit, keys: NoKeys) -> bool | None:
+    def build(self, kit: Kit, keys: NoKeys) -> Callable[[], float] | None:
         if not kit.keys.proxies:
             return None
         from .deadline import DEADLINE
 
-        kit.part_of("chains").ambient_deadline = DEADLINE.get
-        return True
+        return DEADLINE.get
 
-    def layer(self, kit: Kit, part: bool, app: WSGIApplication) -> WSGIApplication:
+    def layer(self, kit: Kit, part: Callable[[], float], app: WSGIApplication) -> WSGIApplication:
         from .deadline import DeadlineLayer
 
         return DeadlineLayer(app, kit.clock)

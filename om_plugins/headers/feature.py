@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..csp.feature import CspKeys, read_preset
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
     from ..plugins.kit import Kit
+    from .cached_pages import CachedPages, HitHeaderPolicy
     from .layer import HeaderPolicy
 
 
@@ -146,11 +147,19 @@ class HeadersPart:
     """
 
     def __init__(self, policy: HeaderPolicy) -> None:
-        from .cached_pages import CachedPages, HitHeaderPolicy
-
         self.policy = policy
-        self.cached_pages = CachedPages()
-        self.of_hits = HitHeaderPolicy(policy)
+
+    @cached_property
+    def cached_pages(self) -> CachedPages:
+        from .cached_pages import CachedPages
+
+        return CachedPages()
+
+    @cached_property
+    def of_hits(self) -> HitHeaderPolicy:
+        from .cached_pages import HitHeaderPolicy
+
+        return HitHeaderPolicy(self.policy)
 
 
 def policy_from(

@@ -161,6 +161,13 @@ class HttpCacheFeature(Feature["HttpCachePart", HttpCacheKeys]):
     name = "http_cache"
     keys = HttpCacheKeys
 
+    def is_needed(self, kit: Kit, keys: HttpCacheKeys) -> bool:
+        return (
+            keys.http_cache.all
+            or bool(keys.http_cache.routes)
+            or bool(kit.host.declared.get(self.name))
+        )
+
     def build(self, kit: Kit, keys: HttpCacheKeys) -> HttpCachePart:
         from .cache import HttpCachePart
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -12,12 +12,12 @@ from ..plugins.kit import Card, Metric
 from ..settings.extras import check_installed
 from ..settings.kinds import BOOL, number, table
 from ..settings.table import Table, key
+from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from ..plugins.kit import Kit
-    from ..types import StoreStats
     from .monitoring import Monitoring
 
 
@@ -81,29 +81,20 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
 
         if keys.metrics:
             check_installed("OM_METRICS", True, "prometheus")
-        chains, cache, pages = (kit.part_of(name) for name in ("chains", "cache", "http_cache"))
-
-        def store_stats() -> StoreStats | None:
-            """What this process asked of the cache's store, for data and for pages."""
-            found: StoreStats | None = cache.store_stats()
-            of_pages = pages.cache.store_stats()
-            if found is not None and of_pages is not None:
-                found.add(of_pages)
-            return found
-
+        used = _UsedParts(kit)
         return Monitoring(
             clock=kit.clock,
             hub=kit.hub,
             scheduler=kit.scheduler,
             emit=kit.emit,
-            notify=kit.part_of("notifications"),
+            notify=partial(_notify, kit),
             monitors=lambda: kit.plugin_parts.monitors,
             guarded=kit.plugins.call_guarded,
-            engines=lambda: [one for chain in chains.by_name.values() for one in chain.health()],
-            cache_stats=cache.stats,
-            cache_groups=cache.groups,
-            page_stats=pages.cache.stats,
-            store_stats=store_stats,
+            engines=used.read_health,
+            cache_stats=used.count_look_ups,
+            cache_groups=used.count_groups,
+            page_stats=used.count_pages,
+            store_stats=used.count_store,
             metrics=kit.metrics if keys.metrics else None,
             signal_counts=SignalCounter(kit.sender) if keys.metrics else None,
             rules=build_rules(keys.alerts),
@@ -121,7 +112,7 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
             clock=kit.clock,
             paths=kit.part_of("gateway") or {},
             prefix=kit.keys.prefix,
-            on_wrong_method=kit.part_of("recovery").wrong_methods.note,
+            on_wrong_method=partial(_count_wrong_method, kit),
         )
 
     def card(self, kit: Kit, part: Monitoring) -> Card:
@@ -136,6 +127,57 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
 
     def close(self, kit: Kit, part: Monitoring) -> None:
         part.close()
+
+
+class _UsedParts:
+    """The counts of other features in this process; a part that is not built has counted nothing.
+
+    Args:
+        kit: finds the parts.
+    """
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def read_health(self) -> list[EngineHealth]:
+        """The health of the engines of all chains."""
+        chains = self._kit.find_built("chains")
+        if chains is None:
+            return []
+        return [one for chain in chains.by_name.values() for one in chain.health()]
+
+    def count_look_ups(self) -> CacheStats:
+        """The counters of the cache."""
+        cache = self._kit.find_built("cache")
+        return CacheStats() if cache is None else cache.stats()
+
+    def count_groups(self) -> dict[str, CacheStats]:
+        """The same by group of keys."""
+        cache = self._kit.find_built("cache")
+        return {} if cache is None else cache.groups()
+
+    def count_pages(self) -> HttpCacheStats:
+        """The counters of the shared HTTP cache."""
+        pages = self._kit.find_built("http_cache")
+        return HttpCacheStats() if pages is None else pages.cache.stats()
+
+    def count_store(self) -> StoreStats | None:
+        """What this process asked of the store, for data and for pages; ``None`` without one."""
+        cache = self._kit.find_built("cache")
+        found: StoreStats | None = None if cache is None else cache.store_stats()
+        pages = self._kit.find_built("http_cache")
+        of_pages = None if pages is None else pages.cache.store_stats()
+        if found is not None and of_pages is not None:
+            found.add(of_pages)
+        return found
+
+
+def _notify(kit: Kit, notification: Notification) -> None:
+    kit.part_of("notifications")(notification)
+
+
+def _count_wrong_method(kit: Kit, route: str, method: str, allowed: Sequence[str]) -> None:
+    kit.part_of("recovery").wrong_methods.note(route, method, allowed)
 
 
 def _keys(kit: Kit) -> MonitoringKeys:

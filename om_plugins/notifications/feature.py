@@ -44,6 +44,9 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
     name = "notifications"
     keys = NotificationKeys
 
+    def is_needed(self, kit: Kit, keys: NotificationKeys) -> bool:
+        return False
+
     def build(self, kit: Kit, keys: NotificationKeys) -> Notifications:
         from .audience import Browsers
         from .changed_keys import ChangedKeys

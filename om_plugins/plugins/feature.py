@@ -45,10 +45,10 @@ Keys = TypeVar("Keys", bound=Table)
 
 
 class Feature(Generic[Part, Keys]):
-    """The base class of a feature. Each method but :meth:`build` returns nothing by default.
+    """The base class of a feature. Each method but :meth:`build` has a default.
 
-    ``layer``, ``endpoints``, ``commands``, ``start`` and ``close`` are asked once when the
-    application is built, started or closed; ``card``, ``metrics`` and ``findings`` whenever the
+    ``is_needed``, ``layer``, ``endpoints``, ``commands``, ``start`` and ``close`` are asked when
+    the application is built, started or closed; ``card``, ``metrics`` and ``findings`` whenever the
     console, a scrape or the doctor asks.
 
     Attributes:
@@ -76,6 +76,23 @@ class Feature(Generic[Part, Keys]):
             ConfigError: a setting cannot work.
         """
         raise NotImplementedError(f"{type(self).__name__}.build(kit, keys) is missing")
+
+    def is_needed(self, kit: Kit, keys: Keys) -> bool:
+        """Tell whether an application needs the part from its start; it does by default.
+
+        If not, the part is built when somebody asks for it: a view, another feature, the console
+        or the doctor. A part that is not built has no layer and no findings on names. This is asked
+        when the layers are composed, so again when views declare something later.
+
+        Args:
+            kit: what the application gives to its features.
+            keys: the feature's settings, checked.
+
+        Raises:
+            ConfigError: a setting cannot work. What ``build`` refuses must stop the start, so
+                refuse it here, or return ``True``.
+        """
+        return True
 
     def layer(self, kit: Kit, part: Part, app: WSGIApplication) -> WSGIApplication | None:
         """Wrap the application in the feature's WSGI layer; ``None`` for no layer."""

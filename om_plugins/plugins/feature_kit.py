@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core.fork import renew_after_fork
 from ..errors import ConfigError, PluginError
 from .feature import Feature
 from .feature_checks import (
@@ -43,9 +46,16 @@ class FeatureKit(Kit):
         self._plugins: dict[str, str] = {}
         self._off: frozenset[str] = frozenset()
         self._parts: dict[str, Any] = {}
-        self._building: list[str] = []
+        self._started_in = 0  # a process id
         self._reported: set[tuple[str, str]] = set()
         self._metric_owners: dict[str, tuple[str, str, str, str]] = {}
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Renew the lock in a child process: a thread of the parent may hold it."""
+        self._lock = threading.RLock()
+        self._building: list[str] = []
 
     def use(
         self,
@@ -53,7 +63,7 @@ class FeatureKit(Kit):
         plugins: Mapping[str, str] | None = None,
         off: Collection[str] = (),
     ) -> None:
-        """Build the parts of these features; each builds those that it needs before.
+        """Take these features, and build the parts that are needed from the start.
 
         Args:
             features: the one with the outermost layer first.
@@ -67,10 +77,26 @@ class FeatureKit(Kit):
         self._features = {feature.name: feature for feature in features}
         self._plugins = dict(plugins or {})
         self._off = frozenset(off)
-        for name in self._features:
-            self.part_of(name)
+        self.build_needed()
         if self._plugins:  # a wrong path is found when the application starts
             self._collect_endpoints(running=False)
+
+    def build_needed(self) -> None:
+        """Build the parts that the application needs before somebody asks for them.
+
+        Raises:
+            ConfigError: a setting cannot work.
+            PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
+        """
+        for name, feature in self._features.items():
+            if name not in self._parts and self.ask(
+                name, "is_needed", self, self.settings.of(feature.keys)
+            ):
+                self.part_of(name)
+
+    def _build_all(self) -> None:
+        for name in self._features:
+            self.part_of(name)
 
     def ask(self, name: str, method: str, *args: Any, running: bool = False) -> Any:
         """Call a method of a feature; ``None`` when it is a third party's and failed.
@@ -110,13 +136,16 @@ class FeatureKit(Kit):
         return self._check(name, "layer", layer, check_layer)
 
     def start(self) -> None:
-        """Start the features in this process.
+        """Start the features in this process; a part that is built later is started then.
 
         Raises:
             Exception: the first failure, once all others are started.
         """
         failures = []
-        for feature, part in self.built():
+        with self._lock:
+            self._started_in = os.getpid()
+            built = list(self.built())
+        for feature, part in built:
             try:
                 self.ask(feature.name, "start", self, part)
             except Exception as error:  # noqa: BLE001 - raised below
@@ -129,7 +158,10 @@ class FeatureKit(Kit):
 
     def close(self) -> None:
         """Close the features of this process; log what one raises, so that all are closed."""
-        for feature, part in list(self.built()):
+        with self._lock:
+            self._started_in = 0
+            built = list(self.built())
+        for feature, part in built:
             try:
                 feature.close(self, part)
             except FAILURES as error:
@@ -139,9 +171,22 @@ class FeatureKit(Kit):
                     self._plugins.get(name, name), name, describe_error(error), exc_info=error,
                 )  # fmt: skip
 
+    def find_built(self, name: str) -> Any:
+        return self._parts.get(name)
+
     def part_of(self, name: str) -> Any:
         if name in self._parts:
             return self._parts[name]
+        with self._lock:  # two threads get the same part
+            if name in self._parts:
+                return self._parts[name]
+            part = self._build(name)
+            late = self._started_in == os.getpid()
+        if late and part is not None:
+            self.ask(name, "start", self, part, running=True)
+        return part
+
+    def _build(self, name: str) -> Any:
         feature = self._features.get(name)
         if feature is None:
             return self._find_absent(name)
@@ -152,7 +197,13 @@ class FeatureKit(Kit):
             )
         self._building.append(name)
         try:
-            part = self.ask(name, "build", self, self.settings.of(feature.keys))
+            part = self.ask(
+                name,
+                "build",
+                self,
+                self.settings.of(feature.keys),
+                running=self._started_in == os.getpid(),
+            )
         finally:
             self._building.pop()
         self._parts[name] = part
@@ -173,14 +224,15 @@ class FeatureKit(Kit):
         raise ConfigError("feature", name, reason)
 
     def built(self) -> Iterator[tuple[Feature[Any, Any], Any]]:
-        """Each feature that is on, with its part; the one with the outermost layer first."""
+        """Each feature whose part is built, with it; the one with the outermost layer first."""
         for name, feature in self._features.items():
             part = self._parts.get(name)
             if part is not None:
                 yield feature, part
 
-    def _built_ours_first(self) -> list[tuple[Feature[Any, Any], Any]]:
-        """The same with the third parties' last: they never take a name that is shipped."""
+    def _all_ours_first(self) -> list[tuple[Feature[Any, Any], Any]]:
+        """All that are on, the third parties' last: they never take a name that is shipped."""
+        self._build_all()
         return sorted(self.built(), key=lambda one: one[0].name in self._plugins)
 
     def endpoints(self) -> dict[str, WSGIApplication]:
@@ -189,7 +241,7 @@ class FeatureKit(Kit):
     def _collect_endpoints(self, *, running: bool) -> dict[str, WSGIApplication]:
         found: dict[str, WSGIApplication] = {}
         taken = {"/health"}  # a load balancer asks it: see console.prefix
-        for feature, part in self._built_ours_first():
+        for feature, part in self._all_ours_first():
             name = feature.name
             brought = self.ask(name, "endpoints", self, part, running=running)
             if name in self._plugins and brought is not None:
@@ -205,7 +257,7 @@ class FeatureKit(Kit):
 
     def commands(self, taken: Collection[str] = ()) -> dict[str, Command]:
         found: dict[str, Command] = {}
-        for feature, _ in self._built_ours_first():
+        for feature, _ in self._all_ours_first():
             name = feature.name
             brought = self.ask(name, "commands")
             if name in self._plugins and brought is not None:
@@ -221,7 +273,7 @@ class FeatureKit(Kit):
 
     def cards(self, read: Callable[[Card], Any] = lambda card: card) -> dict[str, Any]:
         found = {}
-        for feature, part in self._built_ours_first():
+        for feature, part in self._all_ours_first():
 
             def ask(feature: Feature[Any, Any] = feature, part: Any = part) -> Any:
                 card = check_card(_refuse_coroutine(feature.card(self, part)))
@@ -234,7 +286,7 @@ class FeatureKit(Kit):
 
     def metrics(self) -> list[Metric]:
         found: list[Metric] = []
-        for feature, part in self._built_ours_first():
+        for feature, part in self._all_ours_first():
             name = feature.name
             problems: list[str] = []
 
@@ -280,6 +332,7 @@ class FeatureKit(Kit):
         return ""
 
     def findings(self) -> list[Finding]:
+        self._build_all()
         return [*self._find("findings"), *self._find("name_findings")]
 
     def _find(self, method: str) -> list[Finding]:

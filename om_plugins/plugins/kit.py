@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..core.inputs import InputRules
-from ..core.observed import ObservedInputs
-from ..protocols import Clock, HostContext, PluginContext
+from ..protocols import Cache, Clock, HostContext, Notify, PluginContext, Prober
 from ..settings.compose import ComposedSettings
 from ..settings.general import GeneralKeys
 from ..signals import Emit
@@ -31,6 +29,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
     from click import Command
     from jinja2 import Environment
+
+    from ..core.inputs import InputRules
+    from ..core.observed import ObservedInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,14 @@ class Kit(ABC):
                 for an unknown one while it is built.
         """
 
+    @abstractmethod
+    def find_built(self, name: str) -> Any:
+        """The part of a feature if it is built already; ``None`` if not, or if it is off.
+
+        Args:
+            name: the feature's.
+        """
+
     def plugin_context(self, name: str, config: object, log: logging.Logger) -> PluginContext:
         """Make the context of a plugin, or of an engine that asks for one.
 
@@ -222,18 +231,7 @@ class Kit(ABC):
             config: the plugin's settings; ``None`` for none.
             log: its logger.
         """
-        return PluginContext(
-            name=name,
-            config=config,
-            clock=self.clock,
-            hub=self.hub,
-            cache=self.part_of("cache"),
-            scheduler=self.scheduler,
-            notify=self.part_of("notifications"),
-            logger=log,
-            prober=self.part_of("recovery").recovery.probes,
-            namespace=self.namespace,
-        )
+        return _KitContext(self, name, config, log)
 
     @abstractmethod
     def endpoints(self) -> dict[str, WSGIApplication]:
@@ -266,3 +264,38 @@ class Kit(ABC):
     @abstractmethod
     def findings(self) -> list[Finding]:
         """What the features say to the doctor."""
+
+
+class _KitContext(PluginContext):
+    """The context of a plugin; the parts of features are built when the plugin reads them."""
+
+    __slots__ = ("_kit",)
+    _kit: Kit
+
+    def __init__(self, kit: Kit, name: str, config: object, log: logging.Logger) -> None:
+        for field_name, value in (
+            ("_kit", kit),
+            ("name", name),
+            ("config", config),
+            ("clock", kit.clock),
+            ("hub", kit.hub),
+            ("scheduler", kit.scheduler),
+            ("logger", log),
+            ("namespace", kit.namespace),
+        ):
+            object.__setattr__(self, field_name, value)
+
+    @property
+    def cache(self) -> Cache:
+        part: Cache = self._kit.part_of("cache")
+        return part
+
+    @property
+    def notify(self) -> Notify:
+        part: Notify = self._kit.part_of("notifications")
+        return part
+
+    @property
+    def prober(self) -> Prober:
+        prober: Prober = self._kit.part_of("recovery").recovery.probes
+        return prober

@@ -44,6 +44,9 @@ class RecoveryFeature(Feature["RecoveryPart", RecoveryKeys]):
     name = "recovery"
     keys = RecoveryKeys
 
+    def is_needed(self, kit: Kit, keys: RecoveryKeys) -> bool:
+        return bool(keys.display_names)
+
     def build(self, kit: Kit, keys: RecoveryKeys) -> RecoveryPart:
         return RecoveryPart(kit, keys)
 
@@ -88,7 +91,7 @@ class RecoveryPart:
         from .recovery import Recovery
         from .wrong_methods import WrongMethods
 
-        chains, notify = kit.part_of("chains"), kit.part_of("notifications")
+        notify = kit.part_of("notifications")
 
         def get_recipient() -> Recipient:
             """The browser that asks; its cookie is checked in the background."""
@@ -115,11 +118,11 @@ class RecoveryPart:
             notify=notify,
             steps=lambda: kit.plugin_parts.steps,
             guarded=kit.plugins.call_guarded,
-            chains=lambda: chains.by_name,
+            chains=lambda: kit.part_of("chains").by_name,
             translate=load_translations(),
             get_recipient=get_recipient,
             name=name_of,
-            on_answer=lambda engine: chains.sharing.publish_answer(engine.breaker),
+            on_answer=lambda engine: kit.part_of("chains").sharing.publish_answer(engine.breaker),
             bounded=not kit.host.testing,
         )
         self.wrong_methods = WrongMethods(
@@ -130,8 +133,6 @@ class RecoveryPart:
             notify=notify,
             translate=load_translations(),
         )
-        if kit.keys.enabled:
-            chains.on_failure = self.recovery.chain_failed
 
     def count(self, environ: WSGIEnvironment, subject: str, error: Exception) -> None:
         """Count an error of the request that ``environ`` belongs to."""

@@ -159,7 +159,7 @@ def test_the_last_two_steps_say_what_the_prober_says():
 
 
 def test_the_plugin_is_built_in_and_brings_its_steps_in_order():
-    assert BUILTINS["recovery-steps"] == "om_plugins.builtin.recovery_steps"
+    assert BUILTINS["recovery-steps"] == "om_plugins.builtin.shipped:recovery_steps"
     runtime = Runtime(Settings(), host=Host(testing=True))
     steps: list[RecoveryStep] = [
         step for plugin, found in runtime.plugins.collect("om_recovery_steps") for step in found

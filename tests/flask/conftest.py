@@ -11,7 +11,7 @@ from flask.globals import request_ctx
 
 from om_plugins import OpenManager
 from om_plugins.core.request_state import state_of
-from om_plugins.flask.observed import plain_environ
+from om_plugins.flask.current import plain_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

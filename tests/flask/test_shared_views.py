@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, abort, make_response, render_template_string, request, session
 
 from om_plugins import OpenManager
-from om_plugins.flask.observed import plain_environ
+from om_plugins.flask.current import plain_environ
 
 PAGE = "<script>go()</script><p>{{ number }}</p>"
 

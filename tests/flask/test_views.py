@@ -30,8 +30,8 @@ from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.cache.cache import CacheOptions, SmartCache
 from om_plugins.core.clock import SystemClock
 from om_plugins.core.inputs import InputRules
+from om_plugins.flask.current import plain_environ
 from om_plugins.flask.observation.dispatch import observe_requests
-from om_plugins.flask.observed import plain_environ
 from om_plugins.flask.views import cached
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.workers.scheduler import BackgroundScheduler

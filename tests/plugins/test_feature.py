@@ -7,7 +7,10 @@ Covers ``om_plugins.plugins.kit``, ``om_plugins.plugins.feature_kit`` and
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
+import warnings
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +37,7 @@ from om_plugins import (
 from om_plugins.console.dashboard import Dashboard
 from om_plugins.console.doctor import examine
 from om_plugins.errors import ConfigError, PluginError
+from om_plugins.features import shipped
 from om_plugins.plugins.feature import check_feature
 from om_plugins.plugins.feature_checks import OWN_METRICS
 from om_plugins.plugins.kit import Host
@@ -201,6 +205,214 @@ def test_start_and_close_are_called_once_for_each_part():
     runtime.start()
     runtime.close()
     assert called == [("start", "part"), ("close", "part")]
+
+
+# --- parts that are built when they are asked for ------------------------------------------------
+
+
+class Late(Plain):
+    name = "late"
+
+    def __init__(self):
+        self.calls = []
+
+    def is_needed(self, kit, keys):
+        return bool(kit.host.declared.get("late"))
+
+    def build(self, kit, keys):
+        self.calls.append("build")
+        return self.calls
+
+    def layer(self, kit, part, app):
+        self.calls.append("layer")
+
+    def start(self, kit, part):
+        self.calls.append("start")
+
+    def close(self, kit, part):
+        self.calls.append("close")
+
+
+def use_late(host=None):
+    """A kit of the shipped features and a late one, which no plugin brought."""
+    runtime = Runtime(Settings(), host=host or Host(testing=True))
+    late = Late()
+    runtime.kit.use([*shipped(), late])
+    return runtime, late
+
+
+def test_a_part_that_is_not_needed_is_built_when_it_is_asked_for():
+    runtime, late = use_late()
+    assert runtime.kit.find_built("late") is None
+    compose(answer, runtime)
+    assert late.calls == []
+    assert runtime.part_of("late") is runtime.kit.find_built("late") is late.calls
+    assert runtime.part_of("late") == ["build"]
+    runtime.start()
+    runtime.close()
+    assert late.calls == ["build", "start", "close"]
+
+
+def test_a_part_that_is_built_after_the_start_is_started_once_and_closed():
+    runtime, late = use_late()
+    runtime.start()
+    assert late.calls == []
+    runtime.part_of("late")
+    runtime.part_of("late")
+    runtime.start()
+    assert late.calls == ["build", "start"]
+    runtime.close()
+    assert late.calls == ["build", "start", "close"]
+
+
+def test_a_part_that_is_built_after_the_end_is_not_started():
+    runtime, late = use_late()
+    runtime.start()
+    runtime.close()
+    runtime.part_of("late")
+    assert late.calls == ["build"]
+
+
+def test_one_that_nobody_asked_for_is_neither_started_nor_closed():
+    runtime, late = use_late()
+    runtime.start()
+    runtime.close()
+    assert late.calls == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.parametrize("built", ["before", "after"])
+def test_a_part_is_started_once_in_each_process_also_one_that_a_child_builds(built):
+    runtime, late = use_late()
+    runtime.start()
+    if built == "before":
+        runtime.part_of("late")
+    before = list(late.calls)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, in a new Python
+        child = os.fork()
+    if not child:
+        try:
+            runtime.part_of("late")
+            early = list(late.calls)
+            runtime.start()
+            runtime.part_of("late")
+            runtime.kit.close()
+            os.write(writing, json.dumps([early, late.calls]).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    early, calls = json.loads(os.read(reading, 65_536))
+    os.close(reading)
+    built_calls = ["build", "start"] if built == "before" else ["build"]
+    assert early == built_calls  # a child starts with its own first request
+    assert calls == [*built_calls, "start", "close"]
+    assert late.calls == before
+    runtime.close()
+
+
+def test_a_child_does_not_wait_for_a_thread_of_its_parent():
+    runtime, _ = use_late()
+    runtime.kit._building.append("late")
+    holder = threading.Thread(target=runtime.kit._lock.acquire)
+    holder.start()
+    holder.join()
+    runtime.kit.after_fork()
+    assert runtime.part_of("late") == ["build"]
+    runtime.close()
+
+
+def test_two_threads_get_one_part():
+    runtime, late = use_late()
+    runtime.start()
+    building, go_on, found = threading.Event(), threading.Event(), []
+    build = late.build
+
+    def build_slowly(kit, keys):
+        building.set()
+        assert go_on.wait(20)
+        return build(kit, keys)
+
+    late.build = build_slowly
+    threads = [
+        threading.Thread(target=lambda: found.append(runtime.part_of("late"))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    assert building.wait(20)
+    assert runtime.kit.find_built("late") is None
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert [one is late.calls for one in found] == [True] * 4
+    assert late.calls == ["build", "start"]
+    runtime.close()
+
+
+def test_what_views_declare_makes_a_part_needed_when_the_layers_are_composed_again():
+    declared = {}
+    runtime, late = use_late(Host(testing=True, declared=declared))
+    compose(answer, runtime)
+    assert late.calls == []
+    declared["late"] = [True]
+    compose(answer, runtime)
+    assert late.calls == ["build", "layer"]
+
+
+@pytest.mark.parametrize("method", ["metrics", "findings", "endpoints", "commands", "cards"])
+def test_who_asks_all_features_gets_the_answers_of_all(method):
+    runtime, late = use_late()
+    getattr(runtime.kit, method)()
+    assert late.calls == ["build"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_late_part_of_a_plugin_that_fails_is_none_and_raises_into_no_request(strict, caplog):
+    def fail(self, kit, keys):
+        raise RuntimeError("no luck")
+
+    broken = feature_of("broken", build=fail, is_needed=lambda self, kit, keys: False)
+    runtime = make_runtime(strict=strict)
+    runtime.start()
+    runtime.kit._features["broken"] = broken
+    runtime.kit._plugins["broken"] = "bringer"
+    assert runtime.part_of("broken") is None
+    assert "plugin bringer: the feature 'broken': build raised RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alerts": {"response_tiem": {"limit": 1}}}, "OM_ALERTS"),
+        ({"alerts": {"memory": {"limit": 0.5, "clear": 0.9}}}, "OM_ALERTS"),
+        ({"http_cache": {"all": False, "routes": {"news": {"max_age": 1}}}}, "OM_HTTP_CACHE"),
+        ({"http_cache": {"wait": -1}}, "OM_HTTP_CACHE"),
+        ({"chains": {"a": {"timeout": -1}}}, "OM_CHAINS"),
+        ({"chain_defaults": {"timeout": 1, "attempt_timeout": 2}}, "OM_CHAIN_DEFAULTS"),
+        ({"display_names": {"a": 1}}, "OM_DISPLAY_NAMES"),
+        ({"notify_audience": lambda one, two: []}, "OM_NOTIFY_AUDIENCE"),
+        ({"cache_stale_time": 2, "cache_time": 1}, "OM_CACHE_STALE_TIME"),
+        ({"cache_url": "redsi://h"}, "OM_CACHE_URL"),
+        ({"cache_url": "file:///tmp/x?size=1"}, "OM_CACHE_URL"),
+        ({"hub_url": "sqlite://hub"}, "OM_HUB_URL"),
+        ({"routes": {"/_om/ask": {"chain": "a"}}}, "OM_ROUTES"),
+        ({"fallback": {"/a": {"answer": ["stale"]}}}, "OM_FALLBACK"),
+        ({"csp_script_hosts": ["https://a.example"]}, "OM_CSP_SCRIPT_HOSTS"),
+        ({"hsts": {"max_age": -1}}, "OM_HSTS"),
+        ({"console_auth": lambda: True}, "OM_CONSOLE_AUTH"),
+    ],
+)
+def test_a_setting_that_cannot_work_stops_the_start(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        make_runtime(**settings)
+
+
+def test_metrics_without_their_package_stop_the_start(monkeypatch):
+    monkeypatch.setattr("om_plugins.settings.extras.is_installed", lambda extra: False)
+    with pytest.raises(ConfigError, match="OM_METRICS"):
+        make_runtime(metrics=True)
 
 
 # --- what all are asked -------------------------------------------------------------------------

@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import Any
 
 from ...errors import HubError
-from ...hookspecs import hookimpl
-from ...protocols import Clock, Hub, HubFactory, PluginContext
-from ...settings.urls import CheckedFactory
-from ...types import HubMessage, PluginInfo
+from ...protocols import Clock
+from ...types import HubMessage
 from . import redis_lua as lua
 from .encoding import (
     MAX_READ,
@@ -32,7 +29,7 @@ from .encoding import (
     read_id,
     write_id,
 )
-from .redis_connection import BLOCK_S, SCHEMES, RedisConnection
+from .redis_connection import BLOCK_S, RedisConnection
 
 _KEY = "OM_HUB_URL"
 _LONGEST_TTL_S = 10 * 366 * 86_400.0
@@ -70,7 +67,7 @@ class RedisHub:
     max_age: float = 86_400.0
 
     def __post_init__(self) -> None:
-        self._connection = RedisConnection(_KEY, self.url, HubError)
+        self._connection = self.check(self.url)
         # The braces put all keys into one slot, as a cluster's proxy requires of a script.
         prefix = f"om:{{{self.namespace}}}:"
         self._last = f"{prefix}last"
@@ -80,6 +77,11 @@ class RedisHub:
             f"{prefix}{kind}:" for kind in ("topic", "value", "counter", "lease")
         )
         self._scripts: dict[tuple[int, str], Any] = {}
+
+    @staticmethod
+    def check(url: str) -> RedisConnection:
+        """Return the connection to a URL. It opens nothing."""
+        return RedisConnection(_KEY, url, HubError)
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -237,16 +239,3 @@ def _decode_bounded(encoded: object) -> tuple[bool, object]:
 
 def _to_milliseconds(ttl: float) -> int:
     return max(1, math.ceil(min(ttl, _LONGEST_TTL_S) * 1000))
-
-
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    return PluginInfo(summary="A hub in a Redis or Valkey, for many hosts (redis://host)")
-
-
-@hookimpl
-def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:
-    make: Callable[[str, Clock], Hub] = partial(RedisHub, namespace=context.namespace)
-    return dict.fromkeys(
-        SCHEMES, CheckedFactory(make, partial(RedisConnection, _KEY, failure=HubError))
-    )

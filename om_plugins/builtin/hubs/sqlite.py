@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from ...errors import ConfigError
-from ...hookspecs import hookimpl
-from ...protocols import Clock, HubFactory, PluginContext
-from ...types import HubMessage, PluginInfo
+from ...protocols import Clock
+from ...types import HubMessage
 from .encoding import (
     MAX_READ,
     HubLease,
@@ -277,13 +276,3 @@ def _find_end_of_prefix(prefix: str) -> str | None:
         return None
     following = ord(stem[-1]) + 1
     return stem[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
-
-
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    return PluginInfo(summary="A hub in a file, for all processes of a host (sqlite:///path)")
-
-
-@hookimpl
-def om_hubs(context: PluginContext) -> Mapping[str, HubFactory]:
-    return {"sqlite": SqliteHub}

@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from cachelib.file import FileSystemCache
 
 from ...errors import ConfigError
-from ...hookspecs import hookimpl
-from ...protocols import CacheStoreFactory, PluginContext
-from ...settings.urls import CheckedFactory
-from ...types import PluginInfo
 from .cachelib_bytes import RawBytes, to_seconds
 
 _SWEEP_S = 600.0
 _EXPIRY = struct.Struct("I")
 _NAME = re.compile(r"[0-9a-f]{64}")
-
-
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    """Describe this plugin."""
-    return PluginInfo(summary="Keeps cached values in a folder that all workers of a host share")
-
-
-@hookimpl
-def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
-    """Bring the store for ``file://`` addresses."""
-    return {"file": CheckedFactory(FileStore.from_url, FileStore.from_url)}
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -12,34 +12,19 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cachelib.memcached import MemcachedCache
 
 from ...errors import ConfigError, MissingExtra
-from ...hookspecs import hookimpl
-from ...protocols import CacheStoreFactory, PluginContext
-from ...types import PluginInfo
 from .cachelib_bytes import to_seconds
 
 _PORT = 11211
 _TIMES = {"connect_timeout": 0.5, "timeout": 1.0}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@\s]+)(?::(\d{1,5}))?")
 _PLAIN = re.compile(r"[\x21-\x7e]{1,200}")
-
-
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    """Describe this plugin."""
-    return PluginInfo(summary="Keeps cached values in memcached, for many hosts")
-
-
-@hookimpl
-def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
-    """Bring the store for ``memcached://`` addresses."""
-    return {"memcached": MemcachedStore}
 
 
 class MemcachedStore:
@@ -70,11 +55,6 @@ class MemcachedStore:
         self._processes: dict[int, tuple[Any, Any]] = {}
         # an application that is dropped without a word leaves no connection open
         weakref.finalize(self, _close, self._processes).atexit = False
-
-    @staticmethod
-    def check(url: str) -> None:
-        """Say whether a URL makes sense; nothing is opened."""
-        MemcachedStore(url)
 
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.

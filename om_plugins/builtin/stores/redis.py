@@ -6,16 +6,12 @@ cachelib's own serializer would unpickle any value in the Redis. The client is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cachelib.redis import RedisCache
 
-from ...hookspecs import hookimpl
-from ...protocols import CacheStoreFactory, PluginContext
-from ...types import PluginInfo
-from ..hubs.redis_connection import SCHEMES, RedisConnection
+from ..hubs.redis_connection import RedisConnection
 from .cachelib_bytes import MAX_BYTES, RawBytes, to_seconds
 
 _IF_THERE = """
@@ -31,18 +27,6 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
-
-
-@hookimpl
-def om_plugin_info() -> PluginInfo:
-    """Describe this plugin."""
-    return PluginInfo(summary="Keeps cached values in a Redis that many hosts share")
-
-
-@hookimpl
-def om_caches(context: PluginContext) -> Mapping[str, CacheStoreFactory]:
-    """Bring the store for the addresses of a Redis."""
-    return dict.fromkeys(SCHEMES, RedisStore)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -81,11 +65,6 @@ class RedisStore:
         values: Any = RedisCache(host=_Client(self._link))
         values.serializer = RawBytes
         self._values = values
-
-    @staticmethod
-    def check(url: str) -> None:
-        """Say whether a URL makes sense; nothing is opened."""
-        RedisConnection("OM_CACHE_URL", url, ConnectionError)
 
     def get(self, key: str) -> bytes | None:
         """The bytes last set, or ``None``.

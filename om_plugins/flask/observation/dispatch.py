@@ -8,20 +8,18 @@ no fixed order, and one that looks at the session before ours would not be seen.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flask.globals import request_ctx
 
 from ...cache.responses.decisions import REPORT, ResponseReport, find_report
 from ...core.request_state import RequestState, state_of
-from ...fallback.feature import FallbackKeys
-from ...fallback.options import FallbackOptions
+from ..current import plain_environ
 from ..observed import (
     find_session_cookie,
     has_session_in_cookie,
     observe,
-    plain_environ,
     prepare_app,
 )
 from ..view_rules import has_own_freshness
@@ -33,35 +31,8 @@ if TYPE_CHECKING:
 
     from ...core.inputs import InputRules
     from ...core.observed import ObservedInputs
-    from ...runtime import Runtime
 
 logger = logging.getLogger("om_plugins")
-
-
-def has_cached_views(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
-    """Whether a view of an app is cached in the data cache.
-
-    Args:
-        runtime: of the app.
-        declared: what decorators of views declared, by the feature's name.
-    """
-    return bool(runtime.keys.enabled and declared.get("cache"))
-
-
-def has_cache_in_front(runtime: Runtime, declared: Mapping[str, Sequence[object]]) -> bool:
-    """Whether a layer in front of an app keeps responses: the HTTP cache, or last good answers.
-
-    Args:
-        runtime: of the app.
-        declared: what decorators of views declared, by the feature's name.
-    """
-    if not runtime.keys.enabled:
-        return False
-    if declared.get("http_cache") or runtime.part_of("http_cache").wanted:
-        return True
-    fallbacks = [*runtime.settings.of(FallbackKeys).fallback.values()]
-    fallbacks += [one for one in declared.get("fallback", ()) if isinstance(one, FallbackOptions)]
-    return any("stale" in one.answers for one in fallbacks)
 
 
 def observe_requests(app: Flask, rules: InputRules, *, in_front: bool = False) -> None:

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from om_plugins.builtin.hubs.redis import RedisHub, om_hubs, om_plugin_info
+from om_plugins.builtin.hubs.redis import RedisHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ConfigError, HubError
 from om_plugins.testing.hub import ProcessHubContract
@@ -60,16 +59,6 @@ def hub(open_hub):
 @pytest.fixture
 def client(redis_server):
     return redis_server.client
-
-
-def test_it_is_a_plugin_for_every_kind_of_url():
-    made = om_hubs(SimpleNamespace(namespace="shop"))
-    assert set(made) == {
-        "redis", "rediss", "unix", "valkey", "valkeys", "redis+sentinel", "rediss+sentinel",
-    }  # fmt: skip
-    hub = made["redis"]("redis://nowhere.invalid", SystemClock())
-    assert hub._stream == "om:{shop}:topic:"
-    assert "redis://" in om_plugin_info().summary
 
 
 def test_applications_of_different_names_share_nothing(open_hub):

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from om_plugins.builtin.hubs.sqlite import SqliteHub, om_hubs, om_plugin_info
+from om_plugins.builtin.hubs.sqlite import SqliteHub
 from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ConfigError, HubError
 from om_plugins.testing.fakes import FakeClock
@@ -55,11 +55,6 @@ def open_hub(path, clock):
     yield open_hub
     for hub in opened:
         hub.close()
-
-
-def test_it_is_a_plugin():
-    assert om_hubs(None) == {"sqlite": SqliteHub}
-    assert "sqlite:///" in om_plugin_info().summary
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:/x"])

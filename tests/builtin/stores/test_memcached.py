@@ -9,7 +9,7 @@ import sys
 import pytest
 from cachelib import MemcachedCache
 
-from om_plugins.builtin.stores.memcached import MemcachedStore, om_caches, om_plugin_info
+from om_plugins.builtin.stores.memcached import MemcachedStore
 from om_plugins.errors import ConfigError
 from om_plugins.testing import CacheStoreContract
 from tests.patience import cut_off
@@ -54,11 +54,6 @@ class Bomb:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.at),))
-
-
-def test_it_is_a_plugin():
-    assert om_caches(None) == {"memcached": MemcachedStore}
-    assert "memcached" in om_plugin_info().summary
 
 
 @pytest.mark.parametrize("flags", [0, 1])
@@ -134,7 +129,7 @@ def test_an_address_that_makes_no_sense_is_refused_with_the_way_out(url, reason)
 def test_without_pymemcache_the_way_out_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymemcache", None)
     with pytest.raises(ConfigError, match=r"OM_CACHE_URL .*install 'om-plugins\[memcached\]'"):
-        MemcachedStore.check("memcached://h")
+        MemcachedStore("memcached://h")
 
 
 def test_an_address_names_servers_a_socket_and_times():

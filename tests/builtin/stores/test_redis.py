@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from om_plugins.builtin.stores.redis import RedisStore, om_caches, om_plugin_info
+from om_plugins.builtin.stores.redis import RedisStore
 from om_plugins.errors import ConfigError
 from om_plugins.testing import CacheStoreContract
 from tests.patience import cut_off
@@ -35,11 +35,6 @@ class Bomb:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.at),))
-
-
-def test_it_is_a_plugin_for_every_kind_of_url():
-    assert om_caches(None)["redis"] is om_caches(None)["unix"] is RedisStore
-    assert "Redis" in om_plugin_info().summary
 
 
 def test_a_planted_pickle_is_bytes_like_any_other_and_nothing_runs(store, redis_server, tmp_path):
@@ -104,13 +99,13 @@ def test_a_url_that_makes_no_sense_is_a_config_error():
     with pytest.raises(ConfigError, match=r"OM_CACHE_URL 'redis://h/0\?colour=red'"):
         RedisStore("redis://h/0?colour=red")
     with pytest.raises(ConfigError, match="OM_CACHE_URL"):
-        RedisStore.check("redis://h/0?colour=red")
+        RedisStore("redis://h/0?colour=red")
 
 
 def test_without_redis_py_the_way_out_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ConfigError, match=r"OM_CACHE_URL .*pip install 'om-plugins\[redis\]'"):
-        RedisStore.check("redis://h/0")
+        RedisStore("redis://h/0")
 
 
 def test_a_child_has_connections_of_its_own(redis_server, used_by_parent_and_child):

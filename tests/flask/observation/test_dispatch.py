@@ -25,7 +25,7 @@ from flask.views import MethodView, View
 
 from om_plugins import OpenManager
 from om_plugins.core.request_state import state_of
-from om_plugins.flask.observed import plain_environ
+from om_plugins.flask.current import plain_environ
 from tests.flask.conftest import NOBODY, Page, Visitor, build_app, share, tell_apart
 from tests.patience import HANG_S, PATIENCE_S, join
 
