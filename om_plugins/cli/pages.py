@@ -24,8 +24,8 @@ from werkzeug.wsgi import ClosingIterator, get_current_url
 
 from ..cache.responses.decisions import describe_error
 from ..cache.responses.why import build_request
-from ..core.body import TimeIsUp, close_body, limit_time
-from ..csp.audit.files import examine_file, find_files
+from ..core.body import TimeIsUp, limit_time
+from ..csp.audit.files import examine_file, examine_insertions, find_files, inserts_styles
 from ..csp.audit.findings import AuditedPage, examine_pages
 from ..csp.audit.matching import read_header
 from ..csp.feature import CspKeys
@@ -48,6 +48,7 @@ _TWICE = 2
 _MOST_NAMED = 12
 _MOST_FILES = 100
 _MAX_BYTES = 2**20
+_MAX_FILE_BYTES = 2**23
 _OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
 
 _DRAWING = re.compile(r"image/svg\+xml", re.IGNORECASE)
@@ -130,13 +131,17 @@ def examine_routes(
     yield from examine_pages(opened.pages, policy, enforced=enforced)
     patterns = PathPatterns(keys.csp_doctor_except)
     files = find_files(opened.pages).items()
+    inserting: set[str] = set()
     for (directive, address), page in itertools.islice(files, _MOST_FILES):
         if kit.clock.monotonic() < end and not patterns.match(urlsplit(address).path):
             environ = build_request(address, host=find_host(app, kit))
-            kind = _find_type(application, _add_cookie(environ, cookie))
+            kind, text = _read_file(application, _add_cookie(environ, cookie))
             if kind is not None:
                 wrong = examine_file(directive, address, page, kind, enforced=enforced)
                 yield from () if wrong is None else (wrong,)
+            if directive == "script-src-elem" and inserts_styles(text):
+                inserting.add(address)
+    yield from examine_insertions(opened.pages, inserting)
     yield _summarize(opened, signed_in=bool(cookie))
 
 
@@ -239,18 +244,26 @@ def _open(
             opened.names[name] = None
 
 
-def _find_type(application: WSGIApplication, environ: WSGIEnvironment) -> str | None:
-    """Return the type of a file; ``None`` for one that browsers may take for what it looks like."""
+def _read_file(application: WSGIApplication, environ: WSGIEnvironment) -> tuple[str | None, str]:
+    """Return type and text of a file; ``None`` for a type that browsers do not insist on."""
+    data = bytearray()
     try:
         with limit_time(_ONE_S), redirect_stdout(sys.stderr):
             body, status, headers = run_wsgi_app(application, environ)
-            close_body(body)
+            with closing(ClosingIterator(body, [])) as whole:
+                for chunk in whole if status[:3] == "200" else ():
+                    data += chunk
+                    if len(data) > _MAX_FILE_BYTES:
+                        break
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - as in _open
-        return None
+        return None, ""
+    if status[:3] != "200":
+        return None, ""
     sniffs = headers.get("X-Content-Type-Options", "").lower() != "nosniff"
-    return None if status[:3] != "200" or sniffs else headers.get("Content-Type", "")
+    text = "" if "Content-Encoding" in headers else data.decode("utf-8", "replace")
+    return None if sniffs else headers.get("Content-Type", ""), text
 
 
 def _add_cookie(environ: WSGIEnvironment, cookie: str) -> WSGIEnvironment:

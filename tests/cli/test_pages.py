@@ -417,6 +417,24 @@ def test_a_question_that_the_policy_stops_after_all_is_a_failure() -> None:
     assert "what depends on it happens unasked" in trouble["message"]
 
 
+def test_what_was_said_of_inserted_styles_mends_the_page() -> None:
+    script = "document.head.append(document.createElement('style'))"
+
+    def make(**config: Any) -> Flask:
+        app, _ = make_app(**config)
+        html = "<script src=/lib.js></script>"
+        app.add_url_rule("/board/", "board", lambda: render_template_string(html))
+        app.add_url_rule("/lib.js", "lib", lambda: Response(script, mimetype="text/javascript"))
+        OpenManager(app)
+        return app
+
+    (trouble, _) = found(make())
+    assert (trouble["level"], trouble["subject"]) == ("warn", "GET /board/")
+    change = {"update": {"style-src": ["'unsafe-inline'"]}}
+    assert f"OM_CSP_PATHS = {{'/board/*': {change}}}." in trouble["way_out"]
+    assert [one["subject"] for one in found(make(OM_CSP_PATHS={"/board/*": change}))] == ["pages"]
+
+
 @pytest.mark.parametrize(("mode", "level"), [("enforce", "fail"), ("adopt", "warn")])
 def test_a_script_that_is_sent_with_a_wrong_type_is_named(mode: str, level: str) -> None:
     app, _ = make_app(OM_CSP_MODE=mode)

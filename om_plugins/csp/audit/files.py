@@ -1,4 +1,5 @@
-"""Says which scripts and style sheets of the site itself browsers refuse because of their type.
+"""Says of the scripts and style sheets of the site itself what browsers refuse: those with a wrong
+type, and the styles that scripts insert.
 
 Source: Fetch standard, section 3.6 (``X-Content-Type-Options: nosniff``), and MIME Sniffing
 standard, section 4.6 (types of JavaScript).
@@ -7,12 +8,13 @@ standard, section 4.6 (types of JavaScript).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
 from ...plugins.kit import Finding
-from .findings import AuditedPage
+from .findings import AuditedPage, name_pages, write_patterns
+from .matching import PagePart, is_allowed
 from .page import PageReader
 
 _TYPES: dict[str, tuple[str, str, re.Pattern[str]]] = {
@@ -29,6 +31,12 @@ _TYPES: dict[str, tuple[str, str, re.Pattern[str]]] = {
 """What browsers ask for: its name, its type, and all types that it may have."""
 
 
+_INSERTS_STYLE = re.compile(
+    r"""createElement\(\s*["'`]style["'`]\s*\)|["'`]<style(?=[\s>"'`])""", re.IGNORECASE
+)
+_SHOWN = 3
+
+
 def find_files(pages: Iterable[AuditedPage]) -> dict[tuple[str, str], str]:
     """Return the scripts and style sheets of the site itself that pages ask for and may load.
 
@@ -37,21 +45,71 @@ def find_files(pages: Iterable[AuditedPage]) -> dict[tuple[str, str], str]:
     """
     found: dict[tuple[str, str], str] = {}
     for page in pages:
-        reader = PageReader(page.url, page.policies)
-        reader.feed(page.html)
-        reader.close()
-        here = urlsplit(page.url)
-        for part in reader.parts:
-            there = urlsplit(part.url)
-            if (
-                part.kind == "load"
-                and part.directive in _TYPES
-                and (there.scheme, there.netloc) == (here.scheme, here.netloc)
-                and reader.allows(part)
-            ):
-                address = there._replace(scheme="", netloc="", fragment="").geturl()
+        for part, address in _list_parts(page):
+            if address:
                 found.setdefault((part.directive, address), page.path)
     return found
+
+
+def _list_parts(page: AuditedPage) -> Iterator[tuple[PagePart, str]]:
+    """Yield the scripts and style sheets of a page that may run, with the address of a file of the
+    site itself, or "".
+    """
+    reader = PageReader(page.url, page.policies)
+    reader.feed(page.html)
+    reader.close()
+    here = urlsplit(page.url)
+    for part in reader.parts:
+        if part.directive not in _TYPES or not reader.allows(part):
+            continue
+        there = urlsplit(part.url)
+        own = part.kind == "load" and (there.scheme, there.netloc) == (here.scheme, here.netloc)
+        yield part, there._replace(scheme="", netloc="", fragment="").geturl() if own else ""
+
+
+def inserts_styles(text: str) -> bool:
+    """Return whether a script makes ``<style>`` elements."""
+    return _INSERTS_STYLE.search(text) is not None
+
+
+def examine_insertions(
+    pages: Iterable[AuditedPage], inserting: Container[str]
+) -> Iterator[Finding]:
+    """Yield on which pages scripts insert styles that the policy stops.
+
+    Args:
+        pages: of the application.
+        inserting: the addresses of scripts that insert styles.
+    """
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for page in pages:
+        style = PagePart("tag", "style-src-elem", 0, "")
+        if page.own or all(is_allowed(one, style, page.url) for one in page.policies):
+            continue
+        places = []
+        for part, address in _list_parts(page):
+            if part.directive != "script-src-elem":
+                continue
+            if address in inserting:
+                places.append(address)
+            elif part.kind == "tag" and inserts_styles(part.text):
+                places.append(f"line {part.line}")
+        if places:
+            found.setdefault(tuple(dict.fromkeys(places)), {})[page.path] = (
+                page.pattern or page.path
+            )
+    for shown, paths in found.items():
+        more = len(shown) - _SHOWN
+        change = "{'update': {'style-src': [\"'unsafe-inline'\"]}}"
+        changes = ", ".join(f"{one!r}: {change}" for one in write_patterns(paths.values()))
+        yield Finding(
+            "warn",
+            name_pages(list(paths)),
+            "Scripts insert styles here, and mode enforce stops those without the nonce: "
+            f"{', '.join(shown[:_SHOWN])}{f', and {more} more' if more > 0 else ''}.",
+            "Give the library the nonce, if it has an option for it. If the page looks wrong "
+            f"nevertheless, allow all its styles: OM_CSP_PATHS = {{{changes}}}.",
+        )
 
 
 def examine_file(

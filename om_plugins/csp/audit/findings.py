@@ -117,7 +117,7 @@ def examine_pages(
     if weak:
         yield Finding(
             "warn",
-            _name_pages(list(weak)),
+            name_pages(list(weak)),
             "Injected scripts run here: a change of the policy has 'unsafe-inline' for scripts.",
             "Give the scripts their nonces, and take the change back.",
         )
@@ -200,9 +200,7 @@ class _Trouble:
     paths: dict[str, str] = field(default_factory=dict)
 
     def describe(self, level: Literal["fail", "warn"]) -> Finding:
-        patterns = sorted(
-            {f"{one}*" if one.endswith("/") and one != "/" else one for one in self.paths.values()}
-        )
+        patterns = write_patterns(self.paths.values())
         written = ", ".join(repr(one) for one in patterns[:8])
         number = len(self.parts)
         one_of = f"{number} {self.names[number != 1]}"
@@ -215,14 +213,20 @@ class _Trouble:
         who = "The application's own Content-Security-Policy" if self.own else "Mode enforce"
         return Finding(
             "warn" if unsure or self.own or self.drawing else level,
-            _name_pages(list(self.paths)),
+            name_pages(list(self.paths)),
             f"{who} stops {one_of}{self.reason}: {shown}"
             f"{f', and {more} more' if more > 0 else ''}.",
             self.way_out.replace(_PATHS, f"[{written}{', …' if patterns[8:] else ''}]"),
         )
 
 
-def _name_pages(paths: Sequence[str]) -> str:
+def write_patterns(paths: Iterable[str]) -> list[str]:
+    """Return paths as settings name them, with all that is below a folder."""
+    return sorted({f"{one}*" if one.endswith("/") and one != "/" else one for one in paths})
+
+
+def name_pages(paths: Sequence[str]) -> str:
+    """Return the subject of a finding about several pages."""
     more = len(paths) - 4
     return f"GET {', '.join(paths[:4])}{f' and {more} more' if more > 0 else ''}"
 

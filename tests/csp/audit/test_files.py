@@ -1,6 +1,11 @@
 import pytest
 
-from om_plugins.csp.audit.files import examine_file, find_files
+from om_plugins.csp.audit.files import (
+    examine_file,
+    examine_insertions,
+    find_files,
+    inserts_styles,
+)
 from om_plugins.csp.audit.findings import AuditedPage
 from om_plugins.csp.audit.matching import read_header
 
@@ -75,3 +80,66 @@ def test_a_type_is_right_as_browsers_decide(directive, kind, right):
         assert f"its type is {kind.partition(';')[0] or 'missing'}" in found.message
         assert "mimetypes.add_type(" in found.way_out
         assert "'.x')" in found.way_out
+
+
+# --- styles that scripts insert -------------------------------------------------------------------
+
+MAKES_STYLE = "<script nonce=N>s = document.createElement('style')</script>"
+
+
+@pytest.mark.parametrize(
+    ("text", "inserts"),
+    [
+        ('a.createElement("style")', True),
+        ("a.createElement( `STYLE` )", True),
+        ("a.insertAdjacentHTML('beforeend', '<style' + nonce + '>')", True),
+        ("a.innerHTML = `<style>p{}`", True),
+        ("a.createElement('script')", False),
+        ("a.style.color = 'red'; b = new CSSStyleSheet()", False),
+        ("'<styled>'", False),
+    ],
+)
+def test_a_script_that_makes_styles_is_known_by_its_usual_form(text, inserts):
+    assert inserts_styles(text) is inserts
+
+
+def insertions(*htmls, policies=POLICY, **more):
+    pages = [
+        AuditedPage(f"/{n}/", f"https://site.example/{n}/", html, policies, True, **more)
+        for n, html in enumerate(htmls)
+    ]
+    return list(examine_insertions(pages, {"/b.js", "/c.js", "/d.js", "/e.js"}))
+
+
+def test_pages_with_scripts_that_insert_styles_are_a_warning_with_the_change_of_their_paths():
+    html = "<script nonce=N src=/b.js></script><script nonce=N src=/a.js></script>"
+    (finding,) = insertions(html, html)
+    assert (finding.level, finding.subject) == ("warn", "GET /0/, /1/")
+    assert "without the nonce: /b.js." in finding.message
+    assert (
+        "OM_CSP_PATHS = {'/0/*': {'update': {'style-src': [\"'unsafe-inline'\"]}}, "
+        "'/1/*': {'update': {'style-src': [\"'unsafe-inline'\"]}}}."
+    ) in finding.way_out
+
+
+def test_inline_scripts_are_named_by_their_line_and_long_lists_are_cut():
+    html = "\n" + MAKES_STYLE + "".join(f"<script nonce=N src=/{x}.js></script>" for x in "bcde")
+    (finding,) = insertions(html)
+    assert "without the nonce: line 2, /b.js, /c.js, and 2 more." in finding.message
+
+
+@pytest.mark.parametrize(
+    ("html", "policy"),
+    [
+        (MAKES_STYLE, "style-src 'unsafe-inline'"),
+        (MAKES_STYLE, "script-src 'nonce-N'"),
+        (MAKES_STYLE, "style-src-elem 'unsafe-inline'; style-src 'none'"),
+        (MAKES_STYLE.replace("nonce=N", ""), "script-src 'nonce-N'; style-src 'self'"),
+        ("<script src=/b.js></script>", "script-src 'nonce-N'; style-src 'self'"),
+        ("<link rel=stylesheet href=/b.js>", "style-src 'self'"),
+        ("<script src=https://cdn.example/b.js></script>", "style-src 'self'"),
+    ],
+)
+def test_where_styles_are_allowed_or_the_script_is_stopped_nothing_is_said(html, policy):
+    assert insertions(html, policies=read_header([policy])) == []
+    assert insertions(MAKES_STYLE, own=True) == []
