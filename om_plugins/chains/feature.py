@@ -132,7 +132,7 @@ class ChainsFeature(Feature["Chains", ChainKeys]):
 
 def _check_times(keys: ChainKeys) -> None:
     every = keys.chain_defaults
-    check_attempts("OM_CHAIN_DEFAULTS.", every.get_changed(), every)
+    check_attempts("OM_CHAIN_DEFAULTS.", {"attempt_timeout": every.attempt_timeout}, every)
     for name, options in keys.chains.items():
         check_attempts(f"OM_CHAINS[{name!r}].", options, replace(every, **options))
 

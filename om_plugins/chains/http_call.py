@@ -88,12 +88,23 @@ def describe_answer(answer: Answer) -> Headers:
 
 
 def render_json(answer: Answer) -> tuple[int, Headers, bytes]:
-    """Return status, headers and body of an answer as JSON. Text becomes ``{"answer": text}``."""
+    """Return status, headers and body of an answer as JSON. Text becomes ``{"answer": text}``.
+
+    Raises:
+        TypeError: it cannot be JSON; the error names the engine.
+    """
     try:
         payload = _join(answer) if answer.streamed else answer.payload
     finally:
         answer.close()
-    body = msgspec.json.encode({"answer": payload} if isinstance(payload, str) else payload)
+    try:
+        body = msgspec.json.encode({"answer": payload} if isinstance(payload, str) else payload)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"the engine {answer.engine!r} answered with an object of type "
+            f"{type(payload).__name__!r}, which cannot be JSON ({error}); let it return a dict, a "
+            "list, a text or a number"
+        ) from error
     status = answer.status if answer.status in (200, 201, 202, 203) else 200
     headers = [("Content-Type", "application/json"), *_COMMON, *describe_answer(answer)]
     return status, [*headers, ("Content-Length", str(len(body)))], body

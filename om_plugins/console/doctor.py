@@ -48,6 +48,7 @@ def _check_switch(kit: Kit) -> Iterator[Finding]:
 
 
 def _check_plugins(kit: Kit) -> Iterator[Finding]:
+    kit.plugin_parts.collect_all()
     active = 0
     for status in kit.plugins.get_statuses():
         subject = f"plugin {status.name}"

@@ -152,7 +152,7 @@ class FeatureKit(Kit):
                 failures.append(error)
         if failures:
             raise failures[0]
-        for found in self._find("name_findings"):
+        for found in self._find_names():
             if found.level != "ok":
                 logger.warning("%s: %s %s", found.subject, found.message, found.way_out)
 
@@ -333,7 +333,14 @@ class FeatureKit(Kit):
 
     def findings(self) -> list[Finding]:
         self._build_all()
-        return [*self._find("findings"), *self._find("name_findings")]
+        return [*self._find("findings"), *self._find_names()]
+
+    def _find_names(self) -> list[Finding]:
+        ignored = [
+            Finding("warn", name, "Nobody reads this key.", f"Write {name.upper()!r}, in capitals.")
+            for name in self.settings.list_ignored()
+        ]
+        return [*ignored, *self._find("name_findings")]
 
     def _find(self, method: str) -> list[Finding]:
         found: list[Finding] = []

@@ -5,9 +5,11 @@ Each hook is called once, under guard.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TypeVar
 
+from ..errors import PluginError
 from ..protocols import (
     CacheStore,
     CacheStoreFactory,
@@ -65,6 +67,15 @@ class PluginParts:
     def steps(self) -> list[tuple[str, RecoveryStep]]:
         """Recovery steps, each with the name of its plugin."""
         return self._collect_parts("om_recovery_steps")
+
+    def collect_all(self) -> None:
+        """Ask for every part now; failures are recorded with their plugins.
+
+        An application asks when it first needs a part, such as its first notification.
+        """
+        for name in ("notifiers", "monitors", "steps"):
+            with suppress(PluginError):  # the host is strict
+                getattr(self, name)
 
     def _collect_parts(self, hook: str) -> list[tuple[str, T]]:
         return [(plugin, one) for plugin, found in self._plugins.collect(hook) for one in found]

@@ -6,6 +6,7 @@ that no table has is an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field
 from itertools import chain
@@ -17,6 +18,9 @@ from .table import Table, explain_unknown_key
 PREFIX = "OM_"
 
 T = TypeVar("T", bound=Table)
+
+_SMALL_PREFIXES = frozenset({"om_", "Om_", "oM_"})
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CREDENTIAL", re.IGNORECASE)
 
 
 class ComposedSettings:
@@ -38,6 +42,9 @@ class ComposedSettings:
             for name, value in values.items()
             if isinstance(name, str) and name.startswith(PREFIX)
         }
+        self._small = [
+            name for name in values if isinstance(name, str) and name[:3] in _SMALL_PREFIXES
+        ]
         for table in tables:
             self.add(table)
 
@@ -68,8 +75,23 @@ class ComposedSettings:
         for name, value in self._left.items():
             old = next(filter(None, (table.explain_old_key(name) for table in self._tables)), "")
             known = list(chain.from_iterable(table.keys() for table in self._tables))
-            raise ConfigError(name, value, old or explain_unknown_key(name, known))
+            reason = old or explain_unknown_key(name, known)
+            raise ConfigError(name, self._hide(name, value, reason), reason)
         return self
+
+    def list_ignored(self) -> list[str]:
+        """Return the keys that are a setting's but for their small letters: nobody reads them."""
+        return [name for name in self._small if name.upper() in self._owners]
+
+    def _hide(self, name: str, value: object, reason: str) -> object:
+        """Return what an error may show of the value of an unknown key: it may be a secret."""
+        meant = re.findall(r"'(OM_\w+)'", reason)
+        secret = any(
+            self._owners[key].keys()[key].metadata["check"].secret
+            for key in meant
+            if key in self._owners
+        )
+        return "…" if secret or _SECRET.search(name) else value
 
     def of(self, table: type[T]) -> T:
         """Return the settings of one feature."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.chains.http_call import prefers
+from om_plugins.chains.http_call import prefers, render_json
 from om_plugins.types import Answer
 from tests.gateway.conftest import AChain, Chunks, Client
 
@@ -35,6 +35,22 @@ def test_plain_answer_has_no_marks():
 )
 def test_every_json_payload_has_a_body(payload, body):
     assert Client(AChain(Answer(payload, engine="e"))).ask().json == body
+
+
+def _loop():
+    found = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [(object(), "object"), ({"a": object()}, "dict"), (int, "type"), (_loop(), "list"),
+     (ValueError("x"), "ValueError"), ({(1, 2): 3}, "dict")],
+)  # fmt: skip
+def test_an_answer_that_cannot_be_json_names_its_engine_and_the_way_out(payload, kind):
+    with pytest.raises(TypeError, match=rf"engine 'e' answered .* {kind!r}, .* return a dict"):
+        render_json(Answer(payload, engine="e"))
 
 
 def test_streamed_answer_is_joined_for_a_client_without_streams():

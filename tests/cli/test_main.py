@@ -305,6 +305,30 @@ def test_sources_that_a_plugin_adds_in_vain_are_a_warning() -> None:
     assert not [one for one in findings if one["subject"] == "om_csp"]
 
 
+def test_a_setting_in_small_letters_is_a_warning_and_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app, _ = make_app(om_csp_mode="enforce", om_of_others=1)
+    told = found(app, "om_csp_mode")
+    assert (told["level"], told["way_out"]) == ("warn", "Write 'OM_CSP_MODE', in capitals.")
+    app.test_client().get("/")
+    assert "om_csp_mode: Nobody reads this key. Write 'OM_CSP_MODE', in capitals." in caplog.text
+    assert "om_of_others" not in caplog.text
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("hook", ["om_notifiers", "om_monitors", "om_recovery_steps"])
+def test_parts_that_nobody_has_asked_for_yet_are_looked_at(hook: str, strict: bool) -> None:
+    class Wrong:
+        pass
+
+    setattr(Wrong, hook, hookimpl(specname=hook)(lambda self: "x"))
+    app, _ = make_app(Wrong(), OM_STRICT=strict)
+    (told,) = [one for one in run_json(app, "doctor") if f"{hook} returned" in one["message"]]
+    assert told["level"] == "fail"
+    assert "returned a str; return a list" in told["message"]
+
+
 def test_a_proxyfix_inside_is_a_warning() -> None:
     app = Flask("shop")
     app.config.update(TESTING=True, OM_STRICT=False, OM_PLUGINS=())

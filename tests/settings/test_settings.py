@@ -17,6 +17,7 @@ from flask import Flask
 
 from om_plugins import ChaosOptions, Settings
 from om_plugins.chains.options import ChainPolicy, EngineOptions
+from om_plugins.csp.feature import CspKeys
 from om_plugins.errors import ConfigError
 from om_plugins.fallback.options import FallbackOptions
 from om_plugins.features import shipped, tables
@@ -91,6 +92,24 @@ def test_a_key_that_is_near_to_none_lists_them_all() -> None:
     reason = refusal(OM_XYZZY=1).reason
     assert reason.startswith("unknown key; known are OM_")
     assert "OM_CSP_MODE" in reason
+
+
+def test_known_keys_in_small_letters_are_listed_as_ignored() -> None:
+    written = {"om_csp_mode": "enforce", "Om_Prefix": 1, "OM_HSTS": {}}
+    found = read(**written, om_nothing_of_ours=1, csp_mode=3)
+    assert found.list_ignored() == ["om_csp_mode", "Om_Prefix"]
+    assert found.of(CspKeys).csp_mode == "adopt"
+    assert not read(om_nothing_of_ours=1, OM_HSTS={}).list_ignored()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["OM_SECRETKEY", "OM_CONSOLE_AUT", "OM_CONSOLE_auth", "OM_API_TOKEN"],
+)
+def test_an_unknown_key_that_may_hold_a_secret_does_not_show_it(written: str) -> None:
+    error = refusal(**{written: "hunter2-hunter2-hunter2"})
+    assert "hunter2" not in str(error)
+    assert error.value == "…"
 
 
 # --- bad values ---------------------------------------------------------------------------------
