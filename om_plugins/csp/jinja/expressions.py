@@ -6,11 +6,12 @@ A template is read as HTML with a placeholder for each ``{{ … }}``; nothing is
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from jinja2 import nodes
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -20,8 +21,11 @@ OPEN, CLOSE = "\ue000", "\ue001"
 VALUE = re.compile(f"{OPEN}([0-9]+){CLOSE}")
 
 _OWN_ADDRESSES = frozenset({"url_for", "om_static"})
-_SAFE_CALLS = _OWN_ADDRESSES | {"csp_nonce"}
+_SAFE_CALLS = _OWN_ADDRESSES | {"caller", "csp_nonce", "super"}
 _SAFE_FILTERS = frozenset({"tojson", "int", "float", "round", "length", "count"})
+_PUT_TOGETHER = (
+    nodes.BinExpr, nodes.Concat, nodes.Filter, nodes.Keyword, nodes.Neg, nodes.Pos,
+)  # fmt: skip
 _ESCAPING_FILTERS = frozenset({"safe", "escape", "e"})
 _WORDS = frozenset({"if", "else", "and", "or", "not", "in", "is"})
 _BINDS_MORE = frozenset({".", "|"})
@@ -37,11 +41,13 @@ class Expression:
     Attributes:
         tokens: kind and text of each token, white space as well.
         begin, end: the delimiters of the template's syntax.
+        safe: the value may stand in a script unchanged.
     """
 
     tokens: tuple[tuple[str, str], ...]
     begin: str = "{{"
     end: str = "}}"
+    safe: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -66,15 +72,6 @@ class Expression:
         tokens = self._drop_escaping() if self._is_operand() else self.tokens
         text = Expression(tokens).text
         return f"{self.begin} {text if self._is_operand() else f'({text})'}|tojson {self.end}"
-
-    def is_safe(self) -> bool:
-        """Return whether the value may stand in a script unchanged."""
-        words = self.words
-        if words and words[0] in _SAFE_CALLS:
-            return True
-        return any(
-            before == "|" and word in _SAFE_FILTERS for before, word in itertools.pairwise(words)
-        )
 
     def is_own_address(self) -> bool:
         """Return whether it is the address of a file of the site itself."""
@@ -176,7 +173,10 @@ def read_template(environment: Environment, source: str) -> TemplateText:
                 lineno = begun
                 piece = f"{OPEN}{len(result.expressions)}{CLOSE}"
                 begin, end = environment.variable_start_string, environment.variable_end_string
-                result.expressions.append(Expression(tuple(inside), begin, end))
+                written = f"{begin} {''.join(text for _, text in inside)} {end}"
+                output = environment.parse(written).find(nodes.Output)
+                safe = output is None or all(_is_safe(one) for one in output.nodes)
+                result.expressions.append(Expression(tuple(inside), begin, end, safe))
                 if ("name", "safe") in inside:
                     result.texts += [
                         (begun, _unquote(text)) for one, text in inside if one == "string"
@@ -199,6 +199,27 @@ def read_template(environment: Environment, source: str) -> TemplateText:
             length += len(piece)
     result.html = "".join(parts)
     return result
+
+
+def _is_safe(node: nodes.Node | None) -> bool:
+    """Return whether the value of an expression may stand in a script: the template's own text, a
+    number, JSON, an address of the site, or what is put together from these.
+    """
+    if isinstance(node, nodes.Call):
+        called = node.node
+        own = isinstance(called, nodes.Getattr) and getattr(called.node, "name", "") == "self"
+        return own or getattr(called, "name", "") in _SAFE_CALLS
+    if isinstance(node, nodes.Filter) and node.name in _SAFE_FILTERS:
+        return True
+    if isinstance(node, nodes.CondExpr):
+        return _is_safe(node.expr1) and _is_safe(node.expr2)
+    if isinstance(node, _PUT_TOGETHER):
+        return all(_is_safe(one) for one in node.iter_child_nodes())
+    if isinstance(node, nodes.Const):
+        return (
+            not isinstance(node.value, bool) and node.value is not None
+        )  # JavaScript's are others
+    return node is None or isinstance(node, nodes.TemplateData)
 
 
 def _find_arguments(tokens: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:

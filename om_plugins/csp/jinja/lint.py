@@ -221,7 +221,7 @@ class _Reader(HTMLParser):
             self._check_handler(self._find_line(start + place), name, self._fill_in(code))
         for match in VALUE.finditer(data):
             expression = self._expressions[int(match[1])]
-            if not expression.is_safe():
+            if not expression.safe:
                 self._add_hint(
                     start + match.start(), "error", "script-interpolation",
                     f"{expression.quote()} is in a script, which has a nonce. Escaping for HTML "
@@ -254,7 +254,7 @@ class _Reader(HTMLParser):
         if library and library not in self._libraries:
             self._libraries.add(library)
             self._add_library(self._find_line(at), f"<{tag} {name}=…>", library)
-        if tag == "script" and name == "src":
+        if tag == "script" and name == "src" and not others.get("nonce", "").strip():
             self._check_script_source(value, at)
 
     def _check_handler(
