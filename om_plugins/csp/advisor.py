@@ -55,7 +55,6 @@ _BY_TYPE: Mapping[str, tuple[Risk, str]] = {
     "child-src": ("medium", "Pages and workers from there may run inside this one."),
     "worker-src": ("medium", "Workers from there may run."),
     "form-action": ("medium", "Forms may send what people type there."),
-    "frame-ancestors": ("medium", "Pages from there may frame this one."),
     "object-src": ("high", "Plug-ins run what they load."),
     "base-uri": ("high", "Whoever sets <base> decides where relative scripts come from."),
 }
@@ -267,7 +266,7 @@ def _suggest_for_trusted_types(group: ViolationGroup) -> Suggestion:
 def _suggest_for_file(group: ViolationGroup) -> Suggestion:
     risk, cost = _BY_TYPE.get(group.directive, ("medium", "It may be loaded from there."))
     blocked = group.blocked
-    if group.directive == "frame-ancestors" and blocked == "self":
+    if group.directive == "frame-ancestors":
         return Suggestion(group, "Name the site that may frame the page; browsers report the page.")
     source = _find_source(blocked)
     if not source:
@@ -290,6 +289,11 @@ def _find_source(blocked: str) -> str:
         return "'self'"
     if blocked in ("data", "blob", "filesystem", "mediastream"):
         return f"{blocked}:"
-    if "://" in blocked and not check_source("img-src", blocked, source_list=True):
+    # a browser reports one host; whoever sends a pattern wants it to be allowed
+    if (
+        "://" in blocked
+        and "*" not in blocked
+        and not check_source("img-src", blocked, source_list=True)
+    ):
         return blocked
     return ""

@@ -55,6 +55,10 @@ def advice(directive, blocked="inline", *, source="", **more):
         ("base-uri", "self", {}, {"base-uri": ("'self'",)}, "high"),
         ("frame-ancestors", "", {}, {}, "none"),
         ("frame-ancestors", "self", {}, {}, "none"),
+        ("frame-ancestors", CDN, {}, {}, "none"),  # no browser says who would have framed the page
+        ("script-src-elem", "https://*", {}, {}, "none"),
+        ("script-src-elem", "https://*.example", {}, {}, "none"),
+        ("connect-src", "https://a.example:*", {}, {}, "none"),
         ("img-src", "https://a';b", {}, {}, "none"),
         ("img-src", "http://[::1]:80", {}, {}, "none"),  # which no policy can name
         ("require-trusted-types-for", "trusted-types-sink", {}, {}, "none"),

@@ -200,8 +200,6 @@ class _Trouble:
     paths: dict[str, str] = field(default_factory=dict)
 
     def describe(self, level: Literal["fail", "warn"]) -> Finding:
-        patterns = write_patterns(self.paths.values())
-        written = ", ".join(repr(one) for one in patterns[:8])
         number = len(self.parts)
         one_of = f"{number} {self.names[number != 1]}"
         shown = ", ".join(f"line {one.line} {one.shown}" for one in self.parts[:_SHOWN])
@@ -216,7 +214,7 @@ class _Trouble:
             name_pages(list(self.paths)),
             f"{who} stops {one_of}{self.reason}: {shown}"
             f"{f', and {more} more' if more > 0 else ''}.",
-            self.way_out.replace(_PATHS, f"[{written}{', …' if patterns[8:] else ''}]"),
+            self.way_out.replace(_PATHS, repr(write_patterns(self.paths.values()))),
         )
 
 
