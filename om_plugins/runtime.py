@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -55,6 +55,8 @@ class Runtime:
     Attributes:
         kit: what the features get.
         closed: whether :meth:`close` was called.
+        renew: returns the runtime to use in place of this one, as the host's settings may have
+            changed; ``None`` once they hold.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Runtime:
         self.host = host = host or Host()
         self.clock: Clock = clock or (UnsleepingClock() if host.testing else SystemClock())
         self.closed = False
+        self.renew: Callable[[], Runtime] | None = None
         self._started: dict[int, object] = {}
         sender = self if sender is None else sender
         self.strict = host.testing if keys.strict is None else keys.strict

@@ -89,6 +89,14 @@ class EngineTraitKeywords(TypedDict, total=False):
     breaker_key: str
 
 
+class FunctionEngineKeywords(EngineTraitKeywords, total=False):
+    """The keywords of ``@om.engine``: those of
+    :class:`om_plugins.builtin.engines.callable.CallableEngine`."""
+
+    max_threads: int | None
+    interrupt: bool
+
+
 @dataclass(slots=True)
 class EngineSpec:
     """An engine, and its position in a chain. ``om_engines`` returns these.

@@ -83,6 +83,7 @@ class AppEntry:
         self._wsgi_app = app.wsgi_app
         self.wsgi_app = FlaskEntry(self._wsgi_app, self)
         self._seen: dict[str, object] = {}
+        self._config_size = 0
         self._ready: LayeredApp | None = None
         self.after_fork()
         renew_after_fork(self)
@@ -118,7 +119,7 @@ class AppEntry:
             settings: keys of the configuration that have other values for once.
         """
         app = self._app
-        self._seen = _read_relevant(app.config)
+        self._seen, self._config_size = _read_relevant(app.config), len(app.config)
         read = Settings.read({**app.config, **settings})
         readers = read.of(CacheKeys).cache_readers
         unobserved = find_unknown_middleware(app, self._wsgi_app, readers)
@@ -144,6 +145,7 @@ class AppEntry:
             isolate=functools.partial(_isolate, weakref.ref(self)),
         )
         runtime = Runtime(read, sender=app, host=host, plugins=self._plugins)
+        runtime.renew = functools.partial(_renew, weakref.ref(self))
         for spec in self._engines:
             runtime.add_engine(spec)
         _check_inner_proxy_fix(self._wsgi_app, runtime.keys)
@@ -167,7 +169,24 @@ class AppEntry:
             return self._ready or self._prepare_late()
 
     def _prepare_late(self) -> LayeredApp:
+        self._build_if_changed()
+        return self._prepare()
+
+    def renew(self) -> Runtime:
+        """Return the runtime for code that uses it, maybe before the first request."""
+        config = self._app.config
+        if self._ready is None and not (
+            len(config) == self._config_size
+            and all(config.get(name) is value for name, value in self._seen.items())
+        ):
+            with self._lock:
+                if self._ready is None:
+                    self._build_if_changed()
+        return runtime_of(self._app)
+
+    def _build_if_changed(self) -> None:
         now = _read_relevant(self._app.config)
+        self._config_size = len(self._app.config)
         if now != self._seen:
             changed = sorted(
                 k for k in now.keys() | self._seen.keys() if now.get(k) != self._seen.get(k)
@@ -176,7 +195,6 @@ class AppEntry:
             old = runtime_of(self._app)
             self._app.extensions[KEY] = self.build()
             old.close()
-        return self._prepare()
 
     def isolate(self, *, observe: bool = True, **settings: object) -> WSGIApplication:
         """See :attr:`om_plugins.plugins.kit.Host.isolate`."""
@@ -201,6 +219,7 @@ class AppEntry:
             observe_requests(self._app, rules, in_front=in_front)
         before_first_request(self._app)
         self._decorated.warn(self._app)
+        runtime.renew = None
         self._ready = self._composed
         redirect(self.wsgi_app, self._ready)
         return self._ready
@@ -256,6 +275,13 @@ def _observe_context(context: Any, rules: InputRules) -> ObservedInputs | None:
     return observe_context(context, rules)
 
 
+def _renew(entry: weakref.ref[AppEntry]) -> Runtime:
+    living = entry()
+    if living is None:
+        raise RuntimeError("the app is gone")
+    return living.renew()
+
+
 def _isolate(
     entry: weakref.ref[AppEntry], *, observe: bool = True, **settings: object
 ) -> WSGIApplication:
@@ -288,6 +314,12 @@ def _record_wrong_method(runtime: Runtime, asked: Request, allowed: Iterable[str
             runtime.part_of("recovery").wrong_methods.note(rule.rule, asked.method, allowed)
     except HTTPException:
         logger.debug("no rule is known for a 405", exc_info=True)
+
+
+def current_runtime(app: Flask) -> Runtime:
+    """Return the parts of a bound app as its settings are now, also before its first request."""
+    runtime = runtime_of(app)
+    return runtime if runtime.renew is None else runtime.renew()
 
 
 def runtime_of(app: Flask) -> Runtime:

@@ -68,6 +68,11 @@ class DecoratedViews:
                 view.before_request(act)
                 return view
 
+            if isinstance(view, type) or not callable(view) or isinstance(view, Flask):
+                raise TypeError(
+                    f"@om.{decorator} was given {view!r}: it is for views and blueprints; for a "
+                    "class, write decorators = [om.…] inside of it; for a whole app, use settings"
+                )
             called = cast("Callable[..., Any]", view)
 
             @functools.wraps(called)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 from flask import Flask, got_request_exception
 
 from ..chains.options import IN_CHAINS
-from ..core.engine import EngineTraitKeywords
+from ..core.engine import FunctionEngineKeywords
 from ..core.moved import with_old_names
 from ..csp.override import Override
 from ..errors import ConfigError
@@ -102,11 +102,11 @@ class OpenManager(CurrentParts):
     @check_arguments(
         "@om.engine",
         usage="@om.engine('name', chain='assistant')",
-        keywords=EngineTraitKeywords.__annotations__,
+        keywords=FunctionEngineKeywords.__annotations__,
         renamed=IN_CHAINS,
     )
     def engine(
-        self, name: str, *, chain: str, tier: int = 1, **traits: Unpack[EngineTraitKeywords]
+        self, name: str, *, chain: str, tier: int = 1, **traits: Unpack[FunctionEngineKeywords]
     ) -> Callable[[F], F]:
         """Make a function an engine: it takes the :class:`~om_plugins.types.Call` and answers it.
 
@@ -115,7 +115,8 @@ class OpenManager(CurrentParts):
             chain: the chain's name.
             tier: the chain asks lower tiers first; the lowest is 1.
             traits: fields of :class:`~om_plugins.types.EngineTraits`, such as
-                ``idempotent=True`` or ``local=True``.
+                ``idempotent=True`` or ``local=True``; and ``max_threads`` and ``interrupt``, as in
+                :class:`~om_plugins.builtin.engines.callable.CallableEngine`.
 
         Example::
 

@@ -10,7 +10,7 @@ from flask import Flask, current_app, has_app_context
 from ..chains.options import DEFAULT_LASTS_S
 from ..core.moved import refuse_arguments
 from ..runtime import Runtime
-from .app_state import runtime_of
+from .app_state import current_runtime
 
 if TYPE_CHECKING:
     from ..cache.cache import SmartCache
@@ -47,7 +47,7 @@ class CurrentParts:
         if has_app_context():
             app = current_app._get_current_object()  # type: ignore[attr-defined]
             if app in self._apps:
-                return runtime_of(app)
+                return current_runtime(app)
             if not self._apps:
                 raise RuntimeError("this app is not bound: call om.init_app(app) first")
             raise RuntimeError(
@@ -56,7 +56,7 @@ class CurrentParts:
             )
         apps = list(self._apps)
         if len(apps) == 1:
-            return runtime_of(apps[0])
+            return current_runtime(apps[0])
         if apps:
             names = ", ".join(sorted(repr(app.name) for app in apps))
             raise RuntimeError(

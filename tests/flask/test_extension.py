@@ -11,10 +11,12 @@ import logging
 import re
 import threading
 import weakref
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, render_template_string, session
+from flask.views import View
 from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -700,6 +702,9 @@ def test_the_parts_of_recovery_have_public_names() -> None:
             ValueError,
             ["stale_time=60", "cache_time=10", "leave it out"],
         ),
+        (lambda om: om.csp(exempt=True)(Flask("b")), TypeError, ["@om.csp", "settings"]),
+        (lambda om: om.csp(exempt=True)(View), TypeError, ["View", "decorators = [om."]),
+        (lambda om: om.fallback("stale")(None), TypeError, ["@om.fallback", "None", "views"]),
         (lambda om: om.memoize(60), TypeError, ["60 is no function", "@om.memoize(stale_time=60)"]),
         (lambda om: om.fallback(lambda: "a"), TypeError, ["write @om.fallback('stale')"]),
         (lambda om: om.notify.info(None), TypeError, ["notify.info", "None", "give a text"]),
@@ -744,3 +749,50 @@ def test_a_wrong_argument_is_named_with_the_way_out(wrong, error, parts):
         wrong(OpenManager(make_app()))(lambda *args: None)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("in_context", [False, True])
+def test_settings_that_come_after_the_line_hold_for_code_before_the_first_request(in_context):
+    app = Flask("late")
+    om = OpenManager(app)
+
+    @om.engine("down", chain="c", idempotent=True)
+    def down(call):
+        raise OSError("down")
+
+    app.testing = True
+    app.config["OM_CHAINS"] = {"c": {"retries": 1}}
+    with app.app_context() if in_context else nullcontext():
+        assert om.chain("c").policy.retries == 1
+        assert type(om.runtime.clock).__name__ == "UnsleepingClock"
+        om.cache.set("a", 1)
+        before = om.runtime
+        app.config["OTHER"] = 1
+        assert om.runtime is before
+        assert om.cache.get("a") == 1
+        app.config["OM_CHAINS"] = {"c": {"retirs": 1}}
+        with pytest.raises(ConfigError, match="did you mean 'retries'"):
+            om.chain("c")
+        app.config["OM_CHAINS"] = {"c": {"retries": 2}}
+        assert om.chain("c").policy.retries == 2
+
+
+def test_settings_hold_from_the_first_request_on():
+    app = make_app()
+    om = OpenManager(app)
+    app.test_client().get("/")
+    before = om.runtime
+    app.config["OM_CHAINS"] = {"c": {"retries": 1}}
+    assert om.runtime is before
+    assert before.renew is None
+
+
+def test_a_function_engine_has_all_the_options_of_its_class():
+    om = OpenManager(make_app())
+    om.engine("slow", chain="c", max_threads=2, interrupt=False, idempotent=True)(lambda call: 5)
+    assert om.chain("c").call().payload == 5
+    assert om.chain("c").engines[0].engine.pool is not None
+    om.engine("stopped", chain="d", interrupt=True)(lambda call: 6)
+    assert om.chain("d").call().payload == 6
+    with pytest.raises(ConfigError, match=r"max_threads\) '8': must be a whole number"):
+        om.engine("wrong", chain="c", max_threads="8")(lambda call: 5)

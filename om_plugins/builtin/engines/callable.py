@@ -9,8 +9,8 @@ from types import CoroutineType
 from typing import Any, Unpack
 
 from ...core.engine import EngineTraitKeywords
-from ...errors import AttemptTimeout, CallerDeadline, Cancelled, ConfigError
-from ...settings.arguments import check_arguments
+from ...errors import AttemptTimeout, CallerDeadline, Cancelled
+from ...settings.arguments import check_arguments, flag, whole
 from ...types import Call, EngineTraits
 from .pool import AttemptTimer, BoundedPool
 
@@ -49,6 +49,8 @@ class CallableEngine:
         "CallableEngine",
         usage="CallableEngine('local', function)",
         keywords=EngineTraitKeywords.__annotations__,
+        max_threads=whole(1, 1000, none=True),
+        interrupt=flag(),
     )
     def __init__(
         self,
@@ -80,10 +82,6 @@ class CallableEngine:
                 raise TypeError(
                     f"engine {name!r}: a generator cannot run in a pool, for it is read in the "
                     "caller's thread; return the whole answer"
-                )
-            if isinstance(max_threads, bool) or not 1 <= max_threads <= 1000:
-                raise ConfigError(
-                    f"engine {name!r}: max_threads", max_threads, "must be from 1 to 1000"
                 )
             self.pool = BoundedPool(name, max_threads)
             ask = _run_in_pool(self.pool, ask)

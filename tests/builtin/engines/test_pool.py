@@ -222,7 +222,7 @@ def test_a_pool_is_not_for_generators_and_has_a_size():
 
     with pytest.raises(TypeError, match="generator cannot run in a pool"):
         CallableEngine("f", generate, max_threads=1)
-    for wrong in (0, True, 1001):
+    for wrong in (0, True, 1001, "8", 1.5):
         with pytest.raises(ConfigError, match="from 1 to 1000"):
             CallableEngine("f", lambda: 1, max_threads=wrong)
 
