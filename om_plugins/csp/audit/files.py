@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from ...plugins.kit import Finding
 from .findings import AuditedPage, name_pages, write_patterns
-from .matching import PagePart, is_allowed
-from .page import PageReader
+from .matching import PagePart
+from .page import read_page
 
 _TYPES: dict[str, tuple[str, str, re.Pattern[str]]] = {
     "script-src-elem": (
@@ -32,7 +32,7 @@ _TYPES: dict[str, tuple[str, str, re.Pattern[str]]] = {
 
 
 _INSERTS_STYLE = re.compile(
-    r"""createElement\(\s*["'`]style["'`]\s*\)|["'`]<style(?=[\s>"'`])""", re.IGNORECASE
+    r"""createElement\(\s*["'`]style["'`]\s*\)|["'`]<style(?=[\s>"'`$])""", re.IGNORECASE
 )
 _SHOWN = 3
 
@@ -55,9 +55,7 @@ def _list_parts(page: AuditedPage) -> Iterator[tuple[PagePart, str]]:
     """Yield the scripts and style sheets of a page that may run, with the address of a file of the
     site itself, or "".
     """
-    reader = PageReader(page.url, page.policies)
-    reader.feed(page.html)
-    reader.close()
+    reader = read_page(page.html, page.url, page.policies)
     here = urlsplit(page.url)
     for part in reader.parts:
         if part.directive not in _TYPES or not reader.allows(part):
@@ -83,8 +81,7 @@ def examine_insertions(
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for page in pages:
-        style = PagePart("tag", "style-src-elem", 0, "")
-        if page.own or all(is_allowed(one, style, page.url) for one in page.policies):
+        if page.own or page.allows_styles():
             continue
         places = []
         for part, address in _list_parts(page):

@@ -18,8 +18,8 @@ from ..jinja.lint import DANGEROUS, QUESTION, Hint, lint_all
 from ..override import Override
 from ..policy import Policy, find_sources
 from ..sources import allows_all_inline
-from .matching import PagePart
-from .page import WRITTEN, find_stopped
+from .matching import PagePart, is_allowed
+from .page import WRITTEN, read_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 _OUR_NONCE = re.compile(r"[0-9a-f]{32}")
 _PATHS = "\0"
 """Stands in a way out for the paths of all pages with the same trouble."""
+
+_WHOLE = re.compile(
+    r"\s*(?:(?:<!--.*?-->|<\?[^>]*>)\s*)*<(?:!doctype|html|head|body|title|meta)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The beginning of a page that is no part for other pages."""
 
 _SHOWN = 3
 _MOST_PLACES = 6
@@ -76,6 +82,11 @@ class AuditedPage:
     own: bool = False
     drawing: bool = False
 
+    def allows_styles(self) -> bool:
+        """Return whether every ``<style>`` works, one that a script inserts as well."""
+        style = PagePart("tag", "style-src-elem", 0, "")
+        return all(is_allowed(one, style, self.url) for one in self.policies)
+
 
 def examine_pages(
     pages: Iterable[AuditedPage], policy: Policy, *, enforced: bool
@@ -90,9 +101,11 @@ def examine_pages(
     troubles: dict[tuple[object, ...], _Trouble] = {}
     weak: dict[str, None] = {}
     places: set[tuple[object, ...]] = set()
+    inserted: dict[str, PagePart] = {}
     for page in pages:
         found: dict[tuple[str, str, tuple[str, str]], list[PagePart]] = {}
-        for part in find_stopped(page.html, page.url, page.policies):
+        reader = read_page(page.html, page.url, page.policies)
+        for part in (one for one in reader.parts if not reader.allows(one)):
             if page.drawing and not part.directive.startswith("script-src"):
                 continue
             found.setdefault(_explain(part, page), []).append(part)
@@ -109,11 +122,24 @@ def examine_pages(
             trouble.paths[page.path] = page.pattern or page.path
         if page.drawing:
             continue
+        styles = [one for one in reader.parts if _is_style(one) and reader.allows(one)]
+        if styles and not _WHOLE.match(page.html) and not page.allows_styles():
+            inserted.setdefault(page.path, styles[0])
         if not _runs_injected([policy]) and page.policies and _runs_injected(page.policies):
             weak[page.path] = None
     level: Literal["fail", "warn"] = "fail" if enforced else "warn"
     for trouble in sorted(troubles.values(), key=lambda one: not one.parts[0].guards):
         yield trouble.describe(level)
+    if inserted:
+        yield Finding(
+            "warn",
+            name_pages(list(inserted)),
+            "No <html> is here, so this may be a part that a script inserts into a page. That page "
+            "then stops its <style>, which only this response allows: "
+            f"{', '.join(dict.fromkeys(f'line {one.line}' for one in inserted.values()))}.",
+            "Move the rules into a style sheet or into the page. Or allow all styles of the page: "
+            "@om.csp(update={'style-src': [\"'unsafe-inline'\"]}).",
+        )
     if weak:
         yield Finding(
             "warn",
@@ -221,6 +247,10 @@ class _Trouble:
 def write_patterns(paths: Iterable[str]) -> list[str]:
     """Return paths as settings name them, with all that is below a folder."""
     return sorted({f"{one}*" if one.endswith("/") and one != "/" else one for one in paths})
+
+
+def _is_style(part: PagePart) -> bool:
+    return part.kind == "tag" and part.directive == "style-src-elem" and not part.framed
 
 
 def name_pages(paths: Sequence[str]) -> str:

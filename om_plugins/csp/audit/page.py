@@ -98,10 +98,16 @@ def find_stopped(html: str, page: str, policies: Sequence[Policy]) -> list[PageP
         page: its address.
         policies: of its headers.
     """
+    reader = read_page(html, page, policies)
+    return [one for one in reader.parts if not reader.allows(one)]
+
+
+def read_page(html: str, page: str, policies: Sequence[Policy]) -> PageReader:
+    """Read a whole page; the arguments are those of :func:`find_stopped`."""
     reader = PageReader(page, policies)
     reader.feed(html)
     reader.close()
-    return [one for one in reader.parts if not reader.allows(one)]
+    return reader
 
 
 class PageReader(HTMLParser):

@@ -94,6 +94,7 @@ MAKES_STYLE = "<script nonce=N>s = document.createElement('style')</script>"
         ("a.createElement( `STYLE` )", True),
         ("a.insertAdjacentHTML('beforeend', '<style' + nonce + '>')", True),
         ("a.innerHTML = `<style>p{}`", True),
+        ("a.insertAdjacentHTML('beforeend', `<style${nonce}>p{}`)", True),
         ("a.createElement('script')", False),
         ("a.style.color = 'red'; b = new CSSStyleSheet()", False),
         ("'<styled>'", False),

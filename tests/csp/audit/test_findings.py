@@ -121,6 +121,31 @@ def test_a_script_that_is_written_into_the_page_is_a_warning():
     assert "document.createElement('script')" in finding.way_out
 
 
+def test_a_style_in_a_part_of_a_page_is_a_warning():
+    part = "<p>a</p>\n<style nonce=N>p {}</style>"
+    (finding,) = examine(page(part, "/part"), page(part, "/other"), page("<p>b"))
+    assert (finding.level, finding.subject) == ("warn", "GET /part, /other")
+    assert "which only this response allows: line 2." in finding.message
+    assert "@om.csp(update={'style-src': [\"'unsafe-inline'\"]})" in finding.way_out
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<!doctype html><style nonce=N>p {}</style>",
+        " <!-- a -->\n<HTML lang=en><style nonce=N>p {}</style>",
+        "<?xml version='1.0'?><html><style nonce=N>p {}</style></html>",
+        "<title>a</title><style nonce=N>p {}</style>",
+        "<p>a</p><script nonce=N>a()</script>",
+        "<iframe srcdoc='<style nonce=N>p {}</style>'></iframe>",
+    ],
+)
+def test_a_style_in_a_whole_page_is_in_order(html):
+    assert examine(page(html)) == []
+    allowed = HEADER.replace("style-src 'self' 'nonce-N'", "style-src 'unsafe-inline'")
+    assert examine(page("<style>p {}</style>", header=allowed)) == []
+
+
 def test_what_has_one_way_out_begins_with_it():
     (finding,) = examine(page("<object data=/a.svg></object>"))
     assert finding.way_out.startswith("Allow it: @om.csp(")
