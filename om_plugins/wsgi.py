@@ -14,13 +14,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from .core.fork import renew_after_fork
 from .core.request_state import join_layers
 from .core.stand_ins.transparent import Transparent, set_own
+from .errors import ConfigError
 from .runtime import Runtime
+from .settings.arguments import check_arguments
+from .settings.compose import ComposedSettings
 from .workers.scheduler import run_jobs_after
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from .settings.compose import ComposedSettings
 
 
 def compose(app: WSGIApplication, runtime: Runtime) -> WSGIApplication:
@@ -115,6 +116,9 @@ def redirect(app: TransparentApp, source: Answers) -> None:
     set_own(app, "_om_source", source)
 
 
+_USAGE = "OpenManagerMiddleware(app, Settings(csp_mode='enforce'))"
+
+
 class OpenManagerMiddleware(TransparentApp):
     """The middleware for any WSGI app, without Flask.
 
@@ -124,6 +128,9 @@ class OpenManagerMiddleware(TransparentApp):
         app: the app to keep answering.
         settings: ``Settings(...)``; the defaults when not given.
         runtime: parts that were built already; made from the settings when not given.
+
+    Raises:
+        ConfigError: the app cannot be called, or the settings are no ``Settings``.
 
     Attributes:
         app: the app that it was given.
@@ -142,6 +149,7 @@ class OpenManagerMiddleware(TransparentApp):
     runtime: Runtime
     _om_own = TransparentApp._om_own | {"app", "runtime"}
 
+    @check_arguments("OpenManagerMiddleware", usage=_USAGE)
     def __init__(
         self,
         app: WSGIApplication,
@@ -149,6 +157,12 @@ class OpenManagerMiddleware(TransparentApp):
         *,
         runtime: Runtime | None = None,
     ) -> None:
+        if not callable(app):
+            raise ConfigError("OpenManagerMiddleware(app)", app, "must be a WSGI application")
+        given: object = settings
+        if given is not None and not isinstance(given, ComposedSettings):
+            where = "OpenManagerMiddleware(settings)"
+            raise ConfigError(where, type(given), f"must be Settings; write {_USAGE}")
         runtime = runtime or Runtime(settings, sender=self)
         super().__init__(app, LayeredApp(app, runtime))
         self.app = app

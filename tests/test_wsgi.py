@@ -14,6 +14,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from om_plugins import OpenManagerMiddleware, Settings
+from om_plugins.errors import ConfigError
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.types import EngineSpec
@@ -262,3 +263,32 @@ assert "flask" not in sys.modules, "flask was imported"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((None,), {}, ConfigError, r"\(app\) None: must be a WSGI application"),
+        ((Settings(), plain), {}, ConfigError, "must be a WSGI application"),
+        ((plain, {"secret_key": "hunter2hunter2"}), {}, ConfigError, r"must be Settings; write Op"),
+        ((plain,), {"csp_mode": "enforce"}, TypeError, r"'csp_mode'; .*Settings\(csp_mode="),
+        ((), {}, TypeError, r"'app'; write OpenManagerMiddleware\(app"),
+    ],
+)
+def test_a_wrong_argument_of_the_middleware_is_named_with_the_way_out(
+    arguments, options, error, words
+):
+    with pytest.raises(error, match=words) as caught:
+        OpenManagerMiddleware(*arguments, **options)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_class_may_be_the_application():
+    class Answer:
+        def __init__(self, environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+
+        def __iter__(self):
+            return iter([b"from a class"])
+
+    assert get(stack(Answer, validated=False))[2] == b"from a class"

@@ -85,6 +85,9 @@ _BY_TEXT: Sequence[tuple[re.Pattern[str], type[EngineError]]] = (
 """Errors for the text of a refusal, for services that send no specific code."""
 
 
+_PATH = "/chat/completions"
+
+
 class OpenAIEngine(HttpEngine):
     """Chat completions of one model.
 
@@ -150,7 +153,13 @@ class OpenAIEngine(HttpEngine):
         if api_key is not None:
             bearer = {"Authorization": f"Bearer {api_key}"}
             options["headers"] = {**bearer, **(options.get("headers") or {})}
-        url = base_url.rstrip("/") + "/chat/completions"
+        base = base_url.rstrip("/")
+        url = base + _PATH
+        if base.endswith(_PATH):
+            raise ConfigError(
+                f"engine {name!r}: base_url", base_url,
+                f"must be what comes before {_PATH}: {base.removesuffix(_PATH)!r}",
+            )  # fmt: skip
         super().__init__(name, url, timeout=timeout, pass_deadline=pass_deadline, **options)
         # A second request costs tokens but changes nothing, so it is safe to repeat.
         self.traits = replace(self.traits, streaming=True, idempotent=True, hedge_safe=True)

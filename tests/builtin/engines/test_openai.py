@@ -210,6 +210,13 @@ def test_code_of_a_refusal_counts_over_its_status(upstream, engine_for, status, 
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_the_address_of_the_endpoint_itself_is_refused_with_what_to_write(ending):
+    url = "https://ai.example/v1/chat/completions" + ending
+    with pytest.raises(ConfigError, match=r"before /chat/completions: 'https://ai\.example/v1'$"):
+        OpenAIEngine("big", url, "small")
+
+
 def test_key_is_never_shown(engine_for):
     assert "s3cret" not in repr(engine_for("http://x"))
     with pytest.raises(ConfigError) as caught:
