@@ -11,19 +11,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
-from ..chains.chain import EngineChain
-from ..chains.engine_state import EngineState
-from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
 from ..core.fork import renew_after_fork
 from ..errors import EngineUnavailable
 from ..protocols import Clock
 from ..types import Call
 
-_MAX_FAILED_CALLS = 32
+if TYPE_CHECKING:
+    from ..chains.chain import EngineChain
+    from ..chains.engine_state import EngineState
 
-_EngineProbe = tuple[EngineState, Callable[[float], None]]
-"""An engine, and the function that probes it within some seconds."""
+    _EngineProbe = tuple[EngineState, Callable[[float], None]]
+    """An engine, and the function that probes it within some seconds."""
+
+_MAX_FAILED_CALLS = 32
 
 
 def tell_nobody(engine: EngineState) -> None:
@@ -81,6 +83,8 @@ class EngineProber:
         return line or "no engine to look for"
 
     def _reach_engine(self, engine: EngineState, limit_s: float) -> None:
+        from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
+
         self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), engine.run_probe)
 
     def probe(self, subject: str, timeout: float) -> str:
@@ -119,6 +123,8 @@ class EngineProber:
         like: Call | None,
         limit_s: float,
     ) -> None:
+        from ..chains.health_checks import probe_call
+
         call = probe_call(engine, self.clock, limit_s, like)
         # The attempt ends before the step does, so that an engine that hangs is at fault.
         call.attempt_deadline = min(

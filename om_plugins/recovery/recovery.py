@@ -13,10 +13,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from .. import signals
-from ..chains.chain import EngineChain
-from ..chains.engine_state import EngineState
 from ..core.fork import renew_after_fork
 from ..errors import CallerDeadline, ChainExhausted
 from ..protocols import Clock, Hub, Lease, Notify, RecoveryStep, Scheduler
@@ -28,6 +27,10 @@ from .messages import Announcer, Recipient, Translate, get_inner_name, translate
 from .patterns import FIRST, PATTERN, RECOVERY, ErrorPatterns
 from .probing import EngineProber, tell_nobody
 from .run import LEASE_S, STEP_TIMEOUT_S, GuardedCall, LeaseLost, RecoveryRun, parse_report
+
+if TYPE_CHECKING:
+    from ..chains.chain import EngineChain
+    from ..chains.engine_state import EngineState
 
 logger = logging.getLogger("om_plugins")
 

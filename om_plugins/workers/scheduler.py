@@ -1,10 +1,10 @@
 """The background work of a process: queued jobs and periodic jobs.
 
-There are at most ``workers`` threads and one timer. They are daemons and start on first use in each
-process, so after a fork in the child. At the interpreter's end, and in
-:meth:`BackgroundScheduler.close`, queued jobs get a second to run; the rest is dropped. Threads do
-not keep a scheduler alive: they end when it is garbage, so that a process may create and drop many
-applications.
+There are at most ``workers`` threads, and one timer for all schedulers of the process. They are
+daemons and start on first use in each process, so after a fork in the child. At the interpreter's
+end, and in :meth:`BackgroundScheduler.close`, queued jobs get a second to run; the rest is dropped.
+Threads do not keep a scheduler alive: they end when it is garbage, so that a process may create and
+drop many applications.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
+from ..core.fork import PerProcess
 from ..protocols import Clock, Hub, Lease
 from .pool import (
     AlreadyLoggedError,
@@ -62,21 +64,71 @@ class _PeriodicJob:
         return max(2.5 * self.seconds, _SHORTEST_LEASE_S)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class _SchedulerProcess:
-    """The part of a scheduler that belongs to one process: its pool and its timer."""
+class _Timer:
+    """Ticks the schedulers of one process in one thread, which ends when none has periodic jobs.
 
-    pool: WorkerPool
-    lock: threading.Condition = field(default_factory=threading.Condition)
-    timer: threading.Thread | None = None
+    A process may make many applications, and a thread for each takes longer to start than all else
+    that its first request does.
+    """
 
-    def drain(self, timeout: float, *, join: bool = True) -> None:
-        self.pool.drain(timeout)
-        with self.lock:
-            timer = self.timer
-            self.lock.notify_all()
-        if join and timer is not None and timer is not threading.current_thread():
-            timer.join(0.5)
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._schedulers: weakref.WeakSet[BackgroundScheduler] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._wakes_at = 0.0  # on the system's monotonic clock
+
+    def add(self, scheduler: BackgroundScheduler) -> None:
+        """Tick a scheduler from now on, or look again when its next job is due."""
+        with self._lock:
+            self._schedulers.add(scheduler)
+            if time.monotonic() + (scheduler.find_next() or 0.0) < self._wakes_at:
+                self._lock.notify()
+            if self._thread is None:
+                self._thread = begin_thread(self._run, "om-timer", _logger)
+
+    def wake(self) -> None:
+        """Look again, because a scheduler is garbage; this may be called in any thread."""
+        with self._lock:
+            self._lock.notify()
+
+    def end(self) -> None:
+        """Look again, because a scheduler was closed; wait for the thread after the last one."""
+        with self._lock:
+            self._lock.notify()
+            thread = self._thread if self._find_next() is None else None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(0.5)
+
+    def _run(self) -> None:
+        while True:
+            self._tick()
+            with self._lock:
+                seconds = self._find_next()
+                if seconds is None:
+                    self._thread = None
+                    return
+                self._wakes_at = time.monotonic() + seconds
+                self._lock.wait(seconds)
+
+    def _tick(self) -> None:
+        with self._lock:
+            schedulers = list(self._schedulers)
+        for scheduler in schedulers:
+            scheduler.tick()
+
+    def _find_next(self) -> float | None:
+        """Return the seconds until a job is due; ``None`` when the thread may end."""
+        soonest = None
+        for scheduler in list(self._schedulers):
+            seconds = scheduler.find_next()
+            if seconds is None:
+                self._schedulers.discard(scheduler)
+            elif soonest is None or seconds < soonest:
+                soonest = seconds
+        return soonest
+
+
+_timers = PerProcess(_Timer)
 
 
 @dataclass(eq=False, repr=False)
@@ -104,7 +156,7 @@ class BackgroundScheduler:
     synchronous: bool = False
     jitter: float = 0.1
     _periodic: dict[str, _PeriodicJob] = field(init=False, default_factory=dict)
-    _processes: dict[int, _SchedulerProcess] = field(init=False, default_factory=dict)
+    _pools: dict[int, WorkerPool] = field(init=False, default_factory=dict)
     _closed: bool = field(init=False, default=False)
     _no_threads: bool | None = field(init=False, default=None)
 
@@ -120,7 +172,7 @@ class BackgroundScheduler:
             False when the queue is full, the scheduler is closed, or the server lets no threads
             run.
         """
-        pool = self._get_process().pool
+        pool = self._get_pool()
         if self._closed or not self._can_run():
             return pool.refuse()
         return pool.submit(function, name or getattr(function, "__qualname__", repr(function)))
@@ -164,24 +216,21 @@ class BackgroundScheduler:
         return stop
 
     def start(self) -> None:
-        """Start the timer in this process, if there are periodic jobs and it is not running."""
+        """Have the timer of this process run the periodic jobs, if there are any."""
         if self.synchronous or self._closed or not self._periodic or not self._can_run():
             return
-        process = self._get_process()
-        with process.lock:
-            process.lock.notify()
-            if process.timer is None and not process.pool.closed:
-                loop = partial(_run_timer, weakref.ref(self), process)
-                process.timer = begin_thread(loop, "om-timer", self.logger)
+        if not self._get_pool().closed:
+            _timers.get().add(self)
 
     def stats(self) -> SchedulerStats:
         """Return the counts of this process."""
-        return self._get_process().pool.stats()
+        return self._get_pool().stats()
 
     def close(self, timeout: float = _DRAIN_S) -> None:
         """Wait ``timeout`` seconds for queued jobs, drop the rest, and release leases."""
         self._closed = True
-        self._get_process().drain(timeout)
+        self._get_pool().drain(timeout)
+        _timers.get().end()
         for job in list(self._periodic.values()):
             self._release(job)
         self._periodic.clear()
@@ -190,31 +239,31 @@ class BackgroundScheduler:
 
     def run_pending(self) -> int:
         """Run the queued jobs in this thread; return how many ran."""
-        return self._get_process().pool.run_pending()
+        return self._get_pool().run_pending()
 
     def run_due(self) -> int:
         """Run the periodic jobs that are due in this thread; return how many ran."""
         due = self._take_due()
         for job in due:
-            self._get_process().pool.run(partial(self._run_periodic, job), job.name)
+            self._get_pool().run(partial(self._run_periodic, job), job.name)
         return len(due)
 
     # --- threads --------------------------------------------------------------------------------
 
-    def _get_process(self) -> _SchedulerProcess:
+    def _get_pool(self) -> WorkerPool:
         pid = os.getpid()
-        process = self._processes.get(pid)
-        if process is None:
+        pool = self._pools.get(pid)
+        if pool is None:
             # A child cannot use its parent's pool: the threads do not exist here, and one of them
             # may have held the lock. setdefault is atomic.
             workers = 0 if self.synchronous else self.workers
-            mine = _SchedulerProcess(WorkerPool(workers, self.queue_size, self.logger))
-            process = self._processes.setdefault(pid, mine)
-            if process is mine:
+            mine = WorkerPool(workers, self.queue_size, self.logger)
+            pool = self._pools.setdefault(pid, mine)
+            if pool is mine:
                 for job in self._periodic.values():
                     job.busy, job.lease = False, None
                 weakref.finalize(self, _drain_at_exit, pid, mine, weakref.ref(self))
-        return process
+        return pool
 
     def _can_run(self) -> bool:
         if self.synchronous:
@@ -228,7 +277,8 @@ class BackgroundScheduler:
                 )
         return not self._no_threads
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Give the jobs that are due to the pool. The timer calls it."""
         for job in self._take_due():
             if job.busy:
                 self._renew(job)
@@ -237,9 +287,9 @@ class BackgroundScheduler:
             if not self.submit(partial(self._run_periodic, job), name=job.name):
                 job.busy = False
 
-    def _until_next(self, process: _SchedulerProcess) -> float | None:
-        """Return the seconds until a job is due; ``None`` when the timer may end."""
-        if process.pool.closed or self._closed or not self._periodic:
+    def find_next(self) -> float | None:
+        """Return the seconds until a job is due; ``None`` when the timer need not ask again."""
+        if self._get_pool().closed or self._closed or not self._periodic:
             return None
         now = self.clock.monotonic()
         soonest = min((job.due for job in list(self._periodic.values())), default=now)
@@ -296,7 +346,7 @@ class BackgroundScheduler:
                 self.logger.warning("the lease of %r cannot be renewed: %s", job.name, error)
 
     def _release(self, job: _PeriodicJob) -> None:
-        self._get_process()  # in a new child this forgets the parent's leases
+        self._get_pool()  # in a new child this forgets the parent's leases
         lease, job.lease = job.lease, None
         if lease is not None:
             try:
@@ -305,30 +355,14 @@ class BackgroundScheduler:
                 self.logger.debug("the lease of %r cannot be released: %s", job.name, error)
 
 
-def _run_timer(reference: weakref.ref[BackgroundScheduler], process: _SchedulerProcess) -> None:
-    """Run the timer's loop. While it waits, it has no reference to the scheduler."""
-    while True:
-        scheduler = reference()
-        if scheduler is None:
-            return
-        scheduler._tick()
-        with process.lock:
-            seconds = scheduler._until_next(process)
-            if seconds is None:
-                process.timer = None
-                return
-            scheduler = None
-            if process.pool.closed:  # this was the last reference, and nobody is left to notify
-                return
-            process.lock.wait(seconds)
-
-
-def _drain_at_exit(
-    pid: int, process: _SchedulerProcess, reference: weakref.ref[BackgroundScheduler]
-) -> None:
-    if os.getpid() == pid and not process.pool.closed:
-        # the timer of garbage ends by itself, and the garbage collector waits for nothing
-        process.drain(_DRAIN_S, join=reference() is not None)
+def _drain_at_exit(pid: int, pool: WorkerPool, reference: weakref.ref[BackgroundScheduler]) -> None:
+    if os.getpid() == pid and not pool.closed:
+        pool.drain(_DRAIN_S)
+        timer = _timers.get()
+        if reference() is None:  # the garbage collector waits for nothing
+            timer.wake()
+        else:
+            timer.end()
 
 
 def run_jobs_after(app: WSGIApplication, scheduler: BackgroundScheduler) -> WSGIApplication:

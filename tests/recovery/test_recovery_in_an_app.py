@@ -54,10 +54,11 @@ def ask(app, path="/ask", method="POST", times=1, body=b"{}", **headers):
 
 
 def test_an_engine_that_was_repaired_in_one_worker_is_asked_in_the_others(tmp_path):
-    down = [True]
+    down, apps = [True], []
 
     def make_worker():
         app = flask.Flask("app")
+        apps.append(app)  # an OpenManager does not keep its app
         app.config.update(
             TESTING=True,
             OM_HUB_URL=f"sqlite:///{tmp_path / 'hub.sqlite3'}",

@@ -89,7 +89,7 @@ def test_an_idle_worker_is_used_before_another_is_begun(make):
     for n in range(10):
         scheduler.submit(lambda: names.add(threading.current_thread().name))
         wait_until(lambda n=n: scheduler.stats().done == n + 1)
-        pool = scheduler._get_process().pool
+        pool = scheduler._get_pool()
         wait_until(lambda pool=pool: pool._idle)  # the worker waits again
     assert len(names) == 1
 
@@ -519,3 +519,23 @@ def test_a_scheduler_that_is_garbage_holds_up_nobody_and_its_timer_ends(hub, mon
     gc.collect()
     wait_until(lambda: not timer.is_alive())
     assert joined == []
+
+
+def test_schedulers_share_one_timer_and_closing_one_stops_no_other(make):
+    schedulers = [make() for _ in range(5)]
+    ran = [threading.Event() for _ in schedulers]
+    for scheduler, event in zip(schedulers, ran, strict=True):
+        scheduler.every(0.01, event.set, name="often")
+    for event in ran:
+        assert event.wait(20)
+    assert [one.name for one in make.threads() if one.name == "om-timer"] == ["om-timer"]
+    schedulers[0].close()
+    (timer,) = (one for one in make.threads() if one.name == "om-timer")
+    for event in ran:
+        event.clear()
+    for event in ran[1:]:
+        assert event.wait(20)
+    assert not ran[0].is_set()
+    for scheduler in schedulers[1:]:
+        scheduler.close()
+    assert not timer.is_alive()
