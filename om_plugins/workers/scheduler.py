@@ -87,9 +87,10 @@ class _Timer:
                 self._thread = begin_thread(self._run, "om-timer", _logger)
 
     def wake(self) -> None:
-        """Look again, because a scheduler is garbage; this may be called in any thread."""
+        """End the thread if all schedulers are garbage; this may be called in any thread."""
         with self._lock:
-            self._lock.notify()
+            if next(iter(self._schedulers), None) is None:
+                self._lock.notify()
 
     def end(self) -> None:
         """Look again, because a scheduler was closed; wait for the thread after the last one."""
