@@ -155,6 +155,7 @@ UNUSED = {
     "chains.live_settings", "chains.sharing", "console.app", "core.observed", "csp.html",
     "csp.reports", "fallback.layer", "fallback.last_good", "flask.observation", "flask.observed",
     "flask.view_lookup", "flask.views", "gateway.layer", "gateway.deadline",
+    "monitoring.alert_rules", "monitoring.alerts", "monitoring.overview", "monitoring.trend",
     "headers.cached_pages", "headers.https", "http_cache.cache", "http_cache.fast_path",
     "http_cache.layer", "http_cache.rfc9111", "http_cache.store", "notifications.notifications",
     "notifications.problem_reports", "policies.breaker", "recovery.messages",
@@ -187,6 +188,8 @@ def test_an_app_with_the_bare_line_imports_by_its_first_request_what_it_uses(tes
     ("then", "module"),
     [
         ("om.cache", "cache.cache"),
+        ("om.alerts", "monitoring.alerts"),
+        ("om.monitoring.overview()", "monitoring.overview"),
         ("om.notify", "notifications.notifications"),
         ("om.recovery", "recovery.recovery"),
         ("om.http_cache", "http_cache.store"),

@@ -74,11 +74,15 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
     keys = MonitoringKeys
 
     def build(self, kit: Kit, keys: MonitoringKeys) -> Monitoring:
-        from .alert_rules import build_rules
         from .counters import SignalCounter
         from .layer import own_route
         from .monitoring import Monitoring
 
+        rules = None
+        if keys.alerts:
+            from .alert_rules import build_rules
+
+            rules = build_rules(keys.alerts)
         if keys.metrics:
             check_installed("OM_METRICS", True, "prometheus")
         used = _UsedParts(kit)
@@ -97,7 +101,7 @@ class MonitoringFeature(Feature["Monitoring", MonitoringKeys]):
             store_stats=used.count_store,
             metrics=kit.metrics if keys.metrics else None,
             signal_counts=SignalCounter(kit.sender) if keys.metrics else None,
-            rules=build_rules(keys.alerts),
+            rules=rules,
             own_routes=frozenset({own_route(kit.keys.prefix)}),
         )
 

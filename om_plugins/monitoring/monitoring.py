@@ -11,24 +11,24 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from .. import signals
 from ..core.moved import with_old_names
 from ..plugins.kit import Metric
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
 from ..types import CacheStats, EngineHealth, HttpCacheStats, Notification, StoreStats
-from ..workers.engine_health import merge_health
-from .alert_rules import RULES, AlertRule, take_readings
-from .alerts import REPEAT_S, AlertEvent, Alerts, AlertStates
 from .collector import Collector, Guarded, MonitorQueues
 from .counters import BOUNDS_S, SharedCounters, SignalCounter, Totals, count_metrics, count_requests
-from .overview import build_overview
 from .process import SystemSample, SystemSampler
-from .trend import POINTS, TrendGate
 from .windows import Slot, merge_workers
 from .worker_snapshots import EVERY_S, WorkerSnapshots, WorkerView, encode_own_slots, read_own_view
+
+if TYPE_CHECKING:
+    from .alert_rules import AlertRule
+    from .alerts import AlertEvent, Alerts, AlertStates
+    from .trend import TrendGate
 
 logger = logging.getLogger("om_plugins")
 
@@ -69,15 +69,15 @@ class Monitoring:
         metrics: returns the metrics of all features in this process. Without it no totals are
             kept for :meth:`totals`.
         signal_counts: counts what engines and fallbacks did, for :meth:`read_metrics`.
-        rules: the thresholds.
+        rules: the thresholds; ``None`` for the default ones.
         own_routes: the routes of this package's own pages, which are left out of rates and
             durations.
-        repeat_s: how often an alert that goes on is reported again, in seconds.
+        repeat_s: how often an alert that goes on is reported again, in seconds; ``None`` for the
+            default.
         sampler: samples the process and the host.
 
     Attributes:
         collector: counts the requests that the monitoring layer reports.
-        alerts: silences alerts.
         bounds_s: the upper bounds of durations that :meth:`totals` counts separately.
     """
 
@@ -95,19 +95,16 @@ class Monitoring:
     store_stats: Callable[[], StoreStats | None] = lambda: None
     metrics: Callable[[], Iterable[Metric]] | None = None
     signal_counts: SignalCounter | None = None
-    rules: Sequence[AlertRule] = RULES
+    rules: Sequence[AlertRule] | None = None
     own_routes: frozenset[str] = frozenset()
-    repeat_s: float = REPEAT_S
+    repeat_s: float | None = None
     sampler: SystemSampler = field(default_factory=SystemSampler)
 
     def __post_init__(self) -> None:
         self.bounds_s = BOUNDS_S
         self._counters = SharedCounters(self.hub, self.clock)
         self._cpu = 0, 0.0
-        self._rules = {rule.name: rule for rule in self.rules}
         self._snapshots = WorkerSnapshots(self.hub)
-        self._alert_states = AlertStates(self.rules, repeat_s=self.repeat_s)
-        self._gates = {name: TrendGate() for name in _TRENDS}
         self._pid = 0
         self._stops: list[Callable[[], None]] = []
         self._queues: MonitorQueues | None = None
@@ -115,7 +112,32 @@ class Monitoring:
         self._rss_bytes = 0
         self._cache_seen = (0, 0)
         self.collector = Collector(self.clock, own=self.own_routes)
-        self.alerts = Alerts(self.rules, hub=self.hub, clock=self.clock)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Silences alerts."""
+        from .alerts import Alerts
+
+        return Alerts([*self._rules.values()], hub=self.hub, clock=self.clock)
+
+    @cached_property
+    def _rules(self) -> dict[str, AlertRule]:
+        from .alert_rules import RULES
+
+        return {rule.name: rule for rule in (RULES if self.rules is None else self.rules)}
+
+    @cached_property
+    def _alert_states(self) -> AlertStates:
+        from .alerts import REPEAT_S, AlertStates
+
+        repeat_s = REPEAT_S if self.repeat_s is None else self.repeat_s
+        return AlertStates([*self._rules.values()], repeat_s=repeat_s)
+
+    @cached_property
+    def _gates(self) -> dict[str, TrendGate]:
+        from .trend import TrendGate
+
+        return {name: TrendGate() for name in _TRENDS}
 
     # --- the two jobs -------------------------------------------------------------------------
 
@@ -182,6 +204,9 @@ class Monitoring:
 
     def evaluate(self) -> None:
         """Run the job of every ten seconds, in the elected process: alerts and trends."""
+        from ..workers.engine_health import merge_health
+        from .alert_rules import take_readings
+
         now = self.clock.time()
         state = self._read_state()
         if state.get("by") not in (None, self._snapshots.uid):  # another worker was elected before
@@ -208,6 +233,8 @@ class Monitoring:
             self._counters.add_ended_workers()
 
     def _evaluate_trends(self, hour: list[Slot], now: float) -> dict[str, object]:
+        from .trend import POINTS
+
         by_index = {slot.index: slot for slot in hour}
         last = int(now) // 10
         slots = [by_index.get(index) for index in range(last - POINTS, last)]
@@ -259,6 +286,8 @@ class Monitoring:
             history: whether to include the hour and the day. They change every ten seconds and
                 take most of the time to read; without them, a call every second is cheap.
         """
+        from .overview import build_overview
+
         if watch:
             self._snapshots.watch()
         picture = build_overview(
