@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..protocols import Cache, Clock, HostContext, Notify, PluginContext, Prober
+from ..protocols import Clock, HostContext, PluginContext
 from ..settings.compose import ComposedSettings
 from ..settings.general import GeneralKeys
 from ..signals import Emit
@@ -231,7 +231,19 @@ class Kit(ABC):
             config: the plugin's settings; ``None`` for none.
             log: its logger.
         """
-        return _KitContext(self, name, config, log)
+        context = _KitContext.__new__(_KitContext)
+        for attribute, value in (
+            ("_kit", self),
+            ("name", name),
+            ("config", config),
+            ("clock", self.clock),
+            ("hub", self.hub),
+            ("scheduler", self.scheduler),
+            ("logger", log),
+            ("namespace", self.namespace),
+        ):
+            object.__setattr__(context, attribute, value)
+        return context
 
     @abstractmethod
     def endpoints(self) -> dict[str, WSGIApplication]:
@@ -267,35 +279,19 @@ class Kit(ABC):
 
 
 class _KitContext(PluginContext):
-    """The context of a plugin; the parts of features are built when the plugin reads them."""
+    """The context of a plugin; parts of features are built when the plugin reads them first."""
 
     __slots__ = ("_kit",)
     _kit: Kit
 
-    def __init__(self, kit: Kit, name: str, config: object, log: logging.Logger) -> None:
-        for field_name, value in (
-            ("_kit", kit),
-            ("name", name),
-            ("config", config),
-            ("clock", kit.clock),
-            ("hub", kit.hub),
-            ("scheduler", kit.scheduler),
-            ("logger", log),
-            ("namespace", kit.namespace),
-        ):
-            object.__setattr__(self, field_name, value)
-
-    @property
-    def cache(self) -> Cache:
-        part: Cache = self._kit.part_of("cache")
+    def __getattr__(self, name: str) -> Any:  # only for what is not set yet
+        if name == "cache":
+            part = self._kit.part_of("cache")
+        elif name == "notify":
+            part = self._kit.part_of("notifications")
+        elif name == "prober":
+            part = self._kit.part_of("recovery").recovery.probes
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, part)
         return part
-
-    @property
-    def notify(self) -> Notify:
-        part: Notify = self._kit.part_of("notifications")
-        return part
-
-    @property
-    def prober(self) -> Prober:
-        prober: Prober = self._kit.part_of("recovery").recovery.probes
-        return prober

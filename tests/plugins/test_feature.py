@@ -7,11 +7,12 @@ Covers ``om_plugins.plugins.kit``, ``om_plugins.plugins.feature_kit`` and
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
@@ -359,6 +360,24 @@ def test_what_views_declare_makes_a_part_needed_when_the_layers_are_composed_aga
     declared["late"] = [True]
     compose(answer, runtime)
     assert late.calls == ["build", "layer"]
+
+
+def test_the_context_of_a_plugin_builds_the_parts_that_the_plugin_reads():
+    runtime, _ = use_late()
+    find = runtime.kit.find_built
+    context = runtime.kit.plugin_context("mine", {"a": 1}, logging.getLogger("mine"))
+    assert (context.name, context.config, context.hub) == ("mine", {"a": 1}, runtime.hub)
+    assert [find(name) for name in ("cache", "notifications", "recovery")] == [None] * 3
+    assert context.notify is context.notify is runtime.part_of("notifications")
+    assert find("recovery") is None
+    assert context.cache is runtime.part_of("cache")
+    other = replace(context, name="other")
+    assert (other.name, other.cache) == ("other", context.cache)
+    assert other.prober is runtime.part_of("recovery").recovery.probes
+    with pytest.raises(AttributeError, match="no attribute 'chains'"):
+        context.chains  # noqa: B018
+    with pytest.raises(FrozenInstanceError):
+        context.cache = None
 
 
 @pytest.mark.parametrize("method", ["metrics", "findings", "endpoints", "commands", "cards"])
