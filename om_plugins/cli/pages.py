@@ -47,8 +47,9 @@ _TWICE = 2
 
 _MOST_NAMED = 12
 _MOST_FILES = 100
-_MAX_BYTES = 2**20
-_MAX_FILE_BYTES = 2**23
+_MAX_BYTES = 2**23
+"""Charts that were made in Python hold 5 MB of JavaScript."""
+
 _OUR_NONCE = re.compile(r"'nonce-([0-9a-f]{32})'")
 
 _DRAWING = re.compile(r"image/svg\+xml", re.IGNORECASE)
@@ -253,7 +254,7 @@ def _read_file(application: WSGIApplication, environ: WSGIEnvironment) -> tuple[
             with closing(ClosingIterator(body, [])) as whole:
                 for chunk in whole if status[:3] == "200" else ():
                     data += chunk
-                    if len(data) > _MAX_FILE_BYTES:
+                    if len(data) > _MAX_BYTES:
                         break
     except KeyboardInterrupt:
         raise

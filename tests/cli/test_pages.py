@@ -417,6 +417,16 @@ def test_a_question_that_the_policy_stops_after_all_is_a_failure() -> None:
     assert "what depends on it happens unasked" in trouble["message"]
 
 
+def test_a_page_that_holds_a_whole_library_is_read_to_its_end() -> None:
+    library = f"/*{'x' * 5_000_000}*/ document.createElement('style')"
+    app, _ = make_app(OM_CSP_HTML_NONCES="trusted")
+    app.add_url_rule("/", "chart", lambda: f"<!doctype html><script>{library}</script>")
+    OpenManager(app)
+    trouble, said = found(app)
+    assert "Scripts insert styles here" in trouble["message"]
+    assert "only the first" not in said["message"]
+
+
 def test_what_was_said_of_inserted_styles_mends_the_page() -> None:
     script = "document.head.append(document.createElement('style'))"
 

@@ -34,6 +34,11 @@ _TYPES: dict[str, tuple[str, str, re.Pattern[str]]] = {
 _INSERTS_STYLE = re.compile(
     r"""createElement\(\s*["'`]style["'`]\s*\)|["'`]<style(?=[\s>"'`$])""", re.IGNORECASE
 )
+_KNOWN_TO_INSERT = re.compile(
+    r"/(?:ckeditor|htmx|mathjax|mermaid|plotly|tex-[a-z]+|vega-embed)[^/]*(?:/|\Z)", re.IGNORECASE
+)
+"""Files and packages of libraries that insert styles, where another host has them."""
+
 _SHOWN = 3
 
 
@@ -89,6 +94,8 @@ def examine_insertions(
                 continue
             if address in inserting:
                 places.append(address)
+            elif not address and _KNOWN_TO_INSERT.search(urlsplit(part.url).path):
+                places.append(part.url)
             elif part.kind == "tag" and inserts_styles(part.text):
                 places.append(f"line {part.line}")
         if places:

@@ -130,6 +130,24 @@ def test_inline_scripts_are_named_by_their_line_and_long_lists_are_cut():
 
 
 @pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("https://cdn.plot.ly/plotly-4.1.1.min.js", True),
+        ("https://unpkg.com/htmx.org", True),
+        ("https://unpkg.com/htmx.org@2/dist/htmx.min.js", True),
+        ("https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js", True),
+        ("https://cdn.jsdelivr.net/npm/vega-embed@7", True),
+        ("https://cdn.jsdelivr.net/npm/vega@6", False),
+        ("https://code.jquery.com/jquery.min.js", False),
+        ("https://plotly.example/app.js", False),
+    ],
+)
+def test_libraries_of_other_hosts_are_known_by_their_names(url, known):
+    found = insertions(f"<script nonce=N src={url}></script>")
+    assert [url in one.message for one in found] == [True] * known
+
+
+@pytest.mark.parametrize(
     ("html", "policy"),
     [
         (MAKES_STYLE, "style-src 'unsafe-inline'"),
