@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ _CHANGING = re.compile(
 9.2.1, says that it must not)."""
 
 _PACKAGES = frozenset({"dist-packages", "node_modules", "site-packages"})
+_MOST_FILES = 20_000
 
 
 def find_path(app: Flask, rule: Rule) -> str:
@@ -83,14 +85,23 @@ def find_static_pages(app: Flask) -> Iterator[str]:
         folder = Path(owner.static_folder or "")
         if not owner.static_folder or _PACKAGES.intersection(folder.parts):
             continue
-        for file in sorted(folder.rglob("*.htm*")):
-            inside = file.relative_to(folder)
-            if file.suffix.lower() in (".html", ".htm") and not _PACKAGES.intersection(
-                inside.parts
-            ):
-                with contextlib.suppress(BuildError):
-                    endpoint = f"{name}.static" if name else "static"
-                    yield urls.build(endpoint, {"filename": inside.as_posix()})
+        for file in _find_html(folder):
+            with contextlib.suppress(BuildError):
+                endpoint = f"{name}.static" if name else "static"
+                yield urls.build(endpoint, {"filename": file.relative_to(folder).as_posix()})
+
+
+def _find_html(folder: Path) -> Iterator[Path]:
+    """Yield HTML files below a folder, in order; of a large one, those among its first files."""
+    left = _MOST_FILES
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - _PACKAGES)
+        for name in sorted(names):
+            if name.lower().endswith((".html", ".htm")):
+                yield Path(root, name)
+        left -= len(names)
+        if left <= 0:
+            return
 
 
 def may_change(path: str, endpoint: str) -> bool:

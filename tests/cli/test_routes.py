@@ -5,6 +5,7 @@ import pytest
 from flask import Blueprint, Flask
 
 from om_plugins.cache.responses.why import build_request
+from om_plugins.cli import routes
 from om_plugins.cli.routes import find_path, find_pattern, find_static_pages, may_change
 
 
@@ -81,8 +82,20 @@ def test_html_files_in_folders_of_the_app_are_pages(tmp_path: Path) -> None:
     app.register_blueprint(
         Blueprint("pack", "site", static_folder=tmp_path / "site-packages", url_prefix="/pack")
     )
-    assert list(find_static_pages(app)) == [f"/{tmp_path.name}/a.html"]
+    folder = f"/{tmp_path.name}"
+    assert list(find_static_pages(app)) == [f"{folder}/a.html", f"{folder}/in/b.HTM", "/in/b.HTM"]
     assert find_pattern(app, build_request(f"/{tmp_path.name}/a.html")) == (
         f"/{tmp_path.name}/a.html"
     )
     assert list(find_static_pages(Flask("bare", static_folder=None))) == []
+
+
+def test_of_a_large_folder_the_first_files_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_FILES", 3)
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.html").write_text("<p>")
+    app = Flask("site", static_folder=str(tmp_path), static_url_path="/s")
+    assert list(find_static_pages(app)) == ["/s/0/a.html", "/s/1/a.html", "/s/2/a.html"]

@@ -37,7 +37,8 @@ RUNS_TEXT = re.compile(
 """Text that becomes code; the strict policy has no ``'unsafe-eval'``."""
 
 WRITES_SCRIPT = re.compile(
-    r"""document\s*\.\s*write(?:ln)?\s*\([^;]{0,200}?<script(?=[\s>])"""
+    r"""document\s*\.\s*write(?:ln)?\s*\([^;]{0,200}?"""
+    r"""(?:<|%3C)scr(?:["'`]\s*\+\s*["'`])?ipt(?=[\s>%"'`])"""
     r"""(?:[^>;]{0,200}?\ssrc\s*=[\s"'\\]*(?P<src>[^\s"'\\>]+))?""",
     re.IGNORECASE,
 )

@@ -58,6 +58,8 @@ def rules(source):
         ("<script>a = new Function('b')</script>", "text-as-code"),
         ("<script>a || document.write('<script src=b><\\/script>')</script>", "written-script"),
         ("<script>document . writeln(\"<scr\" + '<SCRIPT>')</script>", "written-script"),
+        ("<script>document.write('<scr' + 'ipt src=b></scr' + 'ipt>')</script>", "written-script"),
+        ("<script>document.write(unescape('%3Cscript%20src=b%3E'))</script>", "written-script"),
         ("<script>frame.contentDocument.write(`<p><script>b`)</script>", "written-script"),
         ("<script>setTimeout( 'a()', 10)</script>", "text-as-code"),
         ("<div hx-on:click='go()'><b hx-on:load='go()'>", "text-as-code"),
