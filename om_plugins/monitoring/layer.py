@@ -147,8 +147,8 @@ def own_route(prefix: str) -> str:
 class _MeasuredBody:
     """A request in progress: its ``start_response``, then its body."""
 
-    __slots__ = ("_write", "body", "environ", "failed", "headers", "layer", "request", "route",
-                 "size", "start_response", "started", "state", "status")  # fmt: skip
+    __slots__ = ("_chunks", "_write", "body", "environ", "failed", "headers", "layer", "request",
+                 "route", "size", "start_response", "started", "state", "status")  # fmt: skip
 
     body: Any
 
@@ -171,6 +171,7 @@ class _MeasuredBody:
         self.route: str | None = None
         self.size = 0
         self.status = "500"
+        self._chunks: Iterator[bytes] | None = None
 
     def start(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -204,6 +205,12 @@ class _MeasuredBody:
         except Exception:
             self.failed = True
             raise
+
+    def __next__(self) -> bytes:
+        # Flask's bodies are iterators, and middleware around the application may rely on it
+        if self._chunks is None:
+            self._chunks = iter(self)
+        return next(self._chunks)
 
     def close(self) -> None:
         """Close the body: the server sent it, or the client left."""

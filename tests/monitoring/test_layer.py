@@ -120,6 +120,19 @@ def test_chunks_pass_as_they_come(around):
     body.close()
 
 
+def test_a_body_can_be_read_with_next_as_flasks_own(around, collector):
+    def app(environ, start_response):
+        start_response("200 OK", PLAIN)
+        return iter([b"one", b"two", b"three"])
+
+    body = around(app, validated=False)(environ(), start_response)
+    assert [next(body), next(body), *body] == [b"one", b"two", b"three"]
+    assert next(body, None) is None
+    body.close()
+    row = only(collector)
+    assert (row.requests, row.size_bytes) == (1, len(b"onetwothree"))
+
+
 def test_close_is_called_once_also_when_the_client_leaves_early(around, collector):
     closed = []
 
