@@ -23,7 +23,7 @@ from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock, Engine
-from ..settings.arguments import amount, check_value
+from ..settings.arguments import amount, check_value, seconds
 from ..settings.callbacks import explain_arguments
 from ..signals import Emit
 from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
@@ -246,7 +246,11 @@ class EngineChain:
             deadline = started + snapshot.timeout_s
             reserved_s = snapshot.reserve_s
         else:
-            deadline = started + (snapshot.timeout_s if timeout is None else timeout)
+            try:
+                deadline = started + (snapshot.timeout_s if timeout is None else timeout)
+            except TypeError:
+                check_value("chain.call(timeout)", timeout, seconds())
+                raise
             if self._ambient_deadline is not None:
                 deadline = min(deadline, self._ambient_deadline())
             reserved_s = reserve_s(max(deadline - started, 0.0))

@@ -121,8 +121,9 @@ class LiveSettings:
         self._check_name(chain)
         if "lasts_s" in options:
             raise ConfigError("lasts_s", options["lasts_s"], "is now called lasts, in seconds")
-        if not 0 < lasts <= _MAX_LASTS_S:
-            raise ConfigError("lasts", lasts, "must be above 0 and at most 30 days (2592000)")
+        if not isinstance(lasts, int | float) or not 0 < lasts <= _MAX_LASTS_S:
+            wrong = "must be seconds, a number above 0 and at most 30 days (2592000)"
+            raise ConfigError("lasts", lasts, wrong)
         _check_options(options, f"chain {chain!r}: ")
         self._check_engines(chain, _as_mapping(options.get("engines"), chain))
         changed = replace(self.get_policy(chain), **ChainPolicy.read_some(_merge({}, options)))

@@ -12,12 +12,14 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, get_args
 
 from .. import signals
 from ..core.moved import refuse_arguments
+from ..errors import ConfigError, suggest
 from ..policies.backoff import full_jitter
 from ..protocols import Clock, Hub, Notifier, Scheduler
+from ..settings.arguments import check_value, seconds
 from ..types import Action, Kind, Notification
 from ..workers.outbox import Outbox
 from .audience import OPERATORS, UNKNOWN_BROWSER, Browsers, check_address
@@ -37,6 +39,8 @@ TOPIC = "notifications"
 SEND_TIMEOUT_S = 5.0
 _RETRIES_S = (1.0, 2.0, 4.0)
 _MAX_QUEUED = 1_000
+_KINDS = get_args(Kind)
+_DURATION = seconds(none=True)
 _MAX_QUEUED_FOR_NOTIFIER = 200
 
 COMPLETE_S = 3.0
@@ -167,10 +171,14 @@ class Notifications:
             data: more data for programs, JSON-like. Browsers get it, too.
 
         Raises:
+            ConfigError: the duration is no number of seconds.
             TypeError: the message is ``None``.
-            ValueError: ``to`` is not an address.
+            ValueError: the kind is unknown, or ``to`` is not an address.
         """
         refuse_arguments("send", renamed, duration_s="duration")
+        if kind not in _KINDS:
+            raise ValueError(f"notify.send: the kind {kind!r} is unknown; {suggest(kind, _KINDS)}")
+        check_value(f"notify.{kind}(duration)", duration, _DURATION)
         if message is None:  # a function without a return, most often
             raise TypeError(f"notify.{kind}: the message is None; give a text")
         note = Notification(
@@ -203,8 +211,11 @@ class Notifications:
             key: made when not given.
 
         Raises:
+            ConfigError: the percent is no number.
             ValueError: ``to`` is not an address.
         """
+        if isinstance(percent, bool) or not isinstance(percent, int | float):
+            raise ConfigError("notify.progress(percent)", percent, "must be a number from 0 to 100")
         note = Notification(
             kind="progress",
             message=message,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from datetime import timedelta
 
 import pytest
 
@@ -45,6 +46,14 @@ def test_an_unknown_argument_of_a_call_is_named_with_the_way_out(engine, chain_o
         chain.call(question="x")
     with pytest.raises(TypeError, match="'timeout_s'; did you mean 'timeout'"):
         chain.call({}, timeout_s=3)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "words"), [("3", "text is no number"), (timedelta(seconds=3), r"total_seconds\(\)")]
+)
+def test_a_timeout_that_is_no_number_is_named_with_the_way_out(engine, chain_of, timeout, words):
+    with pytest.raises(ConfigError, match=rf"chain\.call\(timeout\) .*{words}"):
+        chain_of(engine("one")).call({}, timeout=timeout)
 
 
 def test_a_lower_tier_answers_when_the_first_fails(engine, chain_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from flask import Flask
@@ -187,6 +188,8 @@ def test_where_no_chain_has_an_engine_the_error_says_so(worker):
         ("assistant", {"engines": {"model": {"chaos": {"rate": 2}}}}, "rate 2"),
         ("assistant", {"retry_on": ["os.system"]}, "no dotted names"),
         ("assistant", {"lasts": 0}, "above 0"),
+        ("assistant", {"lasts": timedelta(1)}, "lasts .* must be seconds, a number above 0"),
+        ("assistant", {"lasts": "60"}, "lasts '60': must be seconds"),
         ("assistant", {"lasts_s": 60}, "is now called lasts"),
     ],
 )

@@ -708,6 +708,10 @@ def test_the_parts_of_recovery_have_public_names() -> None:
         (lambda om: om.fallback("stale")(None), TypeError, ["@om.fallback", "None", "views"]),
         (lambda om: om.memoize(60), TypeError, ["60 is no function", "@om.memoize(stale_time=60)"]),
         (lambda om: om.fallback(lambda: "a"), TypeError, ["write @om.fallback('stale')"]),
+        (lambda om: om.notify.send("warn", "a"), ValueError, ["'warn'", "mean 'warning'"]),
+        (lambda om: om.notify.info("a", duration=timedelta(1)), ConfigError, ["total_seconds()"]),
+        (lambda om: om.notify.info("a", duration="3"), ConfigError, ["duration", "text is no"]),
+        (lambda om: om.notify.progress("a", percent="50%"), ConfigError, ["'50%'", "0 to 100"]),
         (lambda om: om.notify.info(None), TypeError, ["notify.info", "None", "give a text"]),
         (
             lambda om: om.cache.query("a", list, 9),
