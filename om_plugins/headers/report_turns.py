@@ -28,7 +28,7 @@ def can_be_reported_on(environ: WSGIEnvironment) -> bool:
 
     Only then does it look at the response's policy. Browsers say so in ``Sec-Fetch-Dest`` (Fetch
     Metadata, section 2.1). They leave it out over plain HTTP; there, a browser that opens a page
-    names ``text/html`` among what it accepts.
+    names ``text/html`` among what it accepts. Programs seldom do.
 
     Args:
         environ: of the request.
@@ -38,7 +38,7 @@ def can_be_reported_on(environ: WSGIEnvironment) -> bool:
     destination = environ.get("HTTP_SEC_FETCH_DEST")
     if destination is not None:
         return destination in _DOCUMENTS
-    return "text/html" in environ.get("HTTP_ACCEPT", "text/html").lower()
+    return "text/html" in environ.get("HTTP_ACCEPT", "").lower()
 
 
 class ReportTurns:

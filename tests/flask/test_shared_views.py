@@ -11,6 +11,7 @@ from flask import Flask, abort, make_response, render_template_string, request, 
 
 from om_plugins import OpenManager
 from om_plugins.flask.current import plain_environ
+from tests.opening import OpeningClient
 
 PAGE = "<script>go()</script><p>{{ number }}</p>"
 
@@ -25,6 +26,7 @@ class Site:
 
     def __init__(self, **config):
         self.app = Flask("site")
+        self.app.test_client_class = OpeningClient
         self.app.secret_key = "of the test"
         self.app.testing = True
         self.app.config.update({"OM_HUB_URL": "memory://", **config})

@@ -23,6 +23,7 @@ from jinja2 import DictLoader
 
 from om_plugins import OpenManager
 from om_plugins.headers.report_turns import ReportTurns
+from tests.opening import OpeningClient
 
 TAGS = "<!doctype html><style>p{}</style><script>start()</script><link rel=stylesheet href=/a.css>"
 FILES = {
@@ -36,6 +37,7 @@ FILES = {
 
 def make_app(**config):
     app = Flask("byte for byte")
+    app.test_client_class = OpeningClient
     app.config.update({"OM_HUB_URL": "memory://", "OM_CSP_REPORT_SAMPLE": 0, **config})
     app.jinja_loader = DictLoader(FILES)
 

@@ -10,6 +10,7 @@ import pytest
 from werkzeug.test import create_environ
 
 from om_plugins.headers.layer import HeadersLayer
+from tests.opening import ACCEPT
 
 
 @dataclass
@@ -44,6 +45,7 @@ def serve() -> Callable[..., Seen]:
         seen = Seen()
         seen.environ = create_environ(path, "https://localhost/", method=method)
         seen.environ["SCRIPT_NAME"] = script_name
+        seen.environ["HTTP_ACCEPT"] = ACCEPT
         seen.environ.update(environ or {})
         parts: list[bytes] = []
 

@@ -2,6 +2,7 @@ import pytest
 
 from om_plugins.core.request_state import RequestState
 from om_plugins.headers.report_turns import EVERY_S, ReportTurns, can_be_reported_on
+from tests.opening import ACCEPT
 
 
 def make(start=0.0):
@@ -62,25 +63,22 @@ def test_other_responses_are_answered_by_caches():
     )
 
 
-OPENS = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-
-
 @pytest.mark.parametrize(
     ("method", "headers", "expected"),
     [
-        ("GET", {}, True),
-        ("GET", {"SEC_FETCH_DEST": "document", "ACCEPT": OPENS}, True),
+        ("GET", {}, False),  # a program
+        ("GET", {"SEC_FETCH_DEST": "document", "ACCEPT": ACCEPT}, True),
         ("GET", {"SEC_FETCH_DEST": "iframe"}, True),
         ("GET", {"SEC_FETCH_DEST": "object"}, True),
-        ("GET", {"ACCEPT": OPENS}, True),
+        ("GET", {"ACCEPT": ACCEPT}, True),
         ("GET", {"ACCEPT": "Text/HTML"}, True),
         ("GET", {"ACCEPT": "*/*"}, False),  # a script fetches it
-        ("GET", {"SEC_FETCH_DEST": "empty", "ACCEPT": OPENS}, False),
+        ("GET", {"SEC_FETCH_DEST": "empty", "ACCEPT": ACCEPT}, False),
         ("GET", {"SEC_FETCH_DEST": "script"}, False),
         ("GET", {"SEC_FETCH_DEST": ""}, False),
         ("GET", {"ACCEPT": "application/json"}, False),
-        ("HEAD", {"ACCEPT": OPENS}, False),
-        ("POST", {"SEC_FETCH_DEST": "document", "ACCEPT": OPENS}, False),
+        ("HEAD", {"ACCEPT": ACCEPT}, False),
+        ("POST", {"SEC_FETCH_DEST": "document", "ACCEPT": ACCEPT}, False),
         ("PUT", {}, False),
     ],
 )

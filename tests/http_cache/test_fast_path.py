@@ -13,6 +13,7 @@ from om_plugins.core.request_state import KEY, RequestState
 from om_plugins.headers.report_turns import ReportTurns
 from om_plugins.http_cache.fast_path import FastPath
 from om_plugins.wsgi import find_source
+from tests.opening import OpeningClient
 
 NONCE = re.compile(r"\b[0-9a-f]{32}\b")
 PAGE = "<!doctype html><script>one()</script><p>{{ number }}</p><style>p{}</style>"
@@ -50,6 +51,7 @@ class Site:
 
     def __init__(self, view, **config):
         self.app = app = Flask("app")
+        app.test_client_class = OpeningClient
         app.config.update(OM_HUB_URL="memory://", **{"OM_CSP_REPORT_SAMPLE": 0, **config})
         self.om = om = OpenManager(app)
         self.runs = 0
