@@ -215,7 +215,7 @@ class _Reader(HTMLParser):
                 "document.write(…<script…) puts a script into the page, which the strict policy "
                 "stops.",
                 "Insert it with document.createElement('script'), and set its nonce to "
-                "document.currentScript.nonce.",
+                "'{{ csp_nonce() }}'.",
             )  # fmt: skip
         for place, name, code in find_written(data):
             self._check_handler(self._find_line(start + place), name, self._fill_in(code))

@@ -110,6 +110,13 @@ def test_what_is_in_order_is_left_alone(source):
     assert rules(source.replace("<textarea><p onclick=a></textarea>", "")) == []
 
 
+def test_a_script_that_is_written_has_a_way_that_every_preset_allows():
+    (hint,) = lint(ENV, "<script>document.write('<script>b')</script>", "a.html")
+    assert hint.level == "error"
+    # under the preset "hash" a script without an expression has no nonce to hand on
+    assert "set its nonce to '{{ csp_nonce() }}'" in hint.fix
+
+
 def test_lines_are_those_of_the_source():
     source = (
         "{# one\ntwo #}\n{%- if x -%}\n\n<p\n  onclick=a>\n{% endif %}\n<script>\n\n"
