@@ -22,6 +22,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ..cache.feature import CacheKeys
 from ..core.fork import renew_after_fork
 from ..core.request_state import state_of
+from ..core.stand_ins.methods import get_late
 from ..errors import ConfigError
 from ..fallback.feature import FallbackKeys
 from ..fallback.options import FallbackOptions
@@ -80,6 +81,7 @@ class AppEntry:
         self._declared = declared
         self._decorated = decorated
         self._app = app
+        self._inner = get_late(app, "wsgi_app")
         self._wsgi_app = app.wsgi_app
         self.wsgi_app = FlaskEntry(self._wsgi_app, self)
         self._seen: dict[str, object] = {}
@@ -155,7 +157,7 @@ class AppEntry:
 
     def _compose(self, runtime: Runtime) -> LayeredApp:
         self._composed_with = self._count_declared()
-        return LayeredApp(self._wsgi_app, runtime)
+        return LayeredApp(self._inner, runtime)
 
     def _count_declared(self) -> dict[str, int]:
         return {name: len(declared) for name, declared in self._declared.items()}
@@ -293,7 +295,7 @@ def _isolate(
 
 def count_wrong_methods(app: Flask) -> None:
     """Count 405 responses where Flask raises its routing error: other requests pay nothing."""
-    raise_it = app.raise_routing_exception
+    raise_it: Callable[[Request], NoReturn] = get_late(app, "raise_routing_exception")
 
     def raise_routing_exception(asked: Request) -> NoReturn:
         error = asked.routing_exception

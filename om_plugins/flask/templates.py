@@ -11,6 +11,7 @@ from flask import Flask
 from markupsafe import Markup
 
 from ..core.request_state import state_of
+from ..core.stand_ins.methods import get_late
 from ..csp.feature import CspKeys, allows_questions
 from ..csp.hashes import OWN, note_hash
 from ..csp.modes import OBSERVING
@@ -61,7 +62,7 @@ def prepare_templates(app: Flask, runtime: Callable[[], Runtime]) -> None:
     if "jinja_env" in app.__dict__:
         prepare(app.jinja_env)
         return
-    make = app.create_jinja_environment
+    make = get_late(app, "create_jinja_environment")
 
     app.create_jinja_environment = lambda: prepare(make())  # type: ignore[method-assign]
 
