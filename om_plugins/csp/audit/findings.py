@@ -28,6 +28,9 @@ _OUR_NONCE = re.compile(r"[0-9a-f]{32}")
 _PATHS = "\0"
 """Stands in a way out for the paths of all pages with the same trouble."""
 
+_FOR_PACKAGES = ", or the same in OM_CSP_PATHS"
+"""Nobody can put a decorator on the view of a package."""
+
 _WHOLE = re.compile(
     r"\s*(?:(?:<!--.*?-->|<\?[^>]*>)\s*)*<(?:!doctype|html|head|body|title|meta)\b",
     re.IGNORECASE | re.DOTALL,
@@ -305,13 +308,15 @@ def _explain_attribute(part: PagePart) -> tuple[str, str]:
         return (
             ", so that what depends on it happens unasked",
             "Ask in a script, as 'flask om csp lint' shows. Or allow all handlers of the page: "
-            "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}).",
+            "@om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]})"
+            f"{_FOR_PACKAGES}.",
         )
     if part.directive == "script-src-attr":
         return (
             "",
             "Use addEventListener in a script, as 'flask om csp lint' shows. Or allow all handlers "
-            "of the page: @om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]}).",
+            "of the page: @om.csp(update={'script-src-attr': [\"'unsafe-inline'\"]})"
+            f"{_FOR_PACKAGES}.",
         )
     if part.directive == "style-src-attr":
         return "", "Use a class. " + _allow("style-src-attr", "'unsafe-inline'")
@@ -377,7 +382,7 @@ def _name_source(part: PagePart, page: AuditedPage) -> str:
 
 def _allow(directive: str, source: str, how: str = "Or allow it") -> str:
     change = f'{{{directive!r}: ["{source}"]}}'
-    return f"{how}: @om.csp(update={change})."
+    return f"{how}: @om.csp(update={change}){_FOR_PACKAGES}."
 
 
 _ALLOW_CODE = _allow("script-src", "'unsafe-eval'")

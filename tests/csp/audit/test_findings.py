@@ -146,6 +146,16 @@ def test_a_style_in_a_whole_page_is_in_order(html):
     assert examine(page("<style>p {}</style>", header=allowed)) == []
 
 
+@pytest.mark.parametrize(
+    "html",
+    ["<p onclick='go()'>", "<p onclick='return confirm(a)'>", "<base href=/b>", "<div v-if=a>"],
+)
+def test_a_change_of_a_view_is_also_one_of_its_path(html):
+    (finding,) = examine(page(html))
+    assert "@om.csp(update={" in finding.way_out
+    assert finding.way_out.endswith("]}), or the same in OM_CSP_PATHS.")
+
+
 def test_what_has_one_way_out_begins_with_it():
     (finding,) = examine(page("<object data=/a.svg></object>"))
     assert finding.way_out.startswith("Allow it: @om.csp(")
