@@ -32,10 +32,12 @@ from .loading import (
     import_plugin,
     load_builtin,
     load_plugin,
+    load_plugin_unset,
 )
 
 logger = logging.getLogger("om_plugins")
 
+_SHIPPED = Origin("built-in")
 _THE_APPLICATION = "the application"
 """The source of a plugin that is not installed."""
 _LONGEST = 600
@@ -121,7 +123,7 @@ class PluginHost:
 
             builtins = BUILTINS
         for name, path in builtins.items():
-            self._load_one(name, Origin("built-in"), functools.partial(load_builtin, path))
+            self._load_one(name, _SHIPPED, functools.partial(load_builtin, path))
         for entry_point in sorted(self._entry_points(), key=lambda e: (e.name, e.value)):
             filtered = self._only is not None and entry_point.name not in self._only
             self._load_one(
@@ -168,7 +170,10 @@ class PluginHost:
             plugin = import_plugin(load, origin)
             installed = origin.source != _THE_APPLICATION
             found = self._manager.inspect(plugin, keep=installed)
-            loaded = load_plugin(name, plugin, found, origin, self._configs.get(name))
+            if origin == _SHIPPED and found.kept and name not in self._configs:
+                loaded = load_plugin_unset(name, found, origin)
+            else:
+                loaded = load_plugin(name, plugin, found, origin, self._configs.get(name))
             self._manager.add(name, found)
         except FAILURES as error:
             known = isinstance(error, PluginRefused)

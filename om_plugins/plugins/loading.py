@@ -196,6 +196,16 @@ def load_plugin(
     return LoadedPlugin(plugin, info, hooks, config, tuple(notes))
 
 
+@functools.lru_cache(maxsize=64)
+def load_plugin_unset(name: str, inspection: Inspection, origin: Origin) -> LoadedPlugin:
+    """Check a shipped plugin that has no settings: once in a process, for all applications.
+
+    Raises:
+        PluginRefused: the plugin cannot be used.
+    """
+    return load_plugin(name, inspection.plugin, inspection, origin, None)
+
+
 def _read_info(plugin: object, function: HookFunction) -> PluginInfo:
     if function.problem:
         raise PluginRefused(function.problem)
