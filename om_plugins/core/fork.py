@@ -9,9 +9,10 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 from weakref import WeakSet, WeakValueDictionary
 
 T = TypeVar("T")
@@ -60,6 +61,44 @@ class ClosesBeforeFork(ForkAware, Protocol):
 
     def after_fork_in_parent(self) -> None:
         """Called in the same thread of the parent, afterwards."""
+
+
+class CachedProperty(Generic[T]):
+    """A property that is computed once for each object, as :func:`functools.cached_property`.
+
+    The lock of that one stays locked in a child that is forked while a thread computes a value; in
+    Python 3.11 all objects of a class share it.
+
+    Args:
+        compute: the method that returns the value; a method of a class whose objects have a
+            ``__dict__``.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Renew the lock: a thread of the parent may hold it."""
+        self._lock = threading.RLock()
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> CachedProperty[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> CachedProperty[T] | T:
+        if instance is None:
+            return self
+        with self._lock:  # once there is a value, the object's own dict answers first
+            found: dict[str, T] = instance.__dict__
+            if self._name not in found:
+                found[self._name] = self._compute(instance)
+            return found[self._name]
 
 
 class Closable(Protocol):

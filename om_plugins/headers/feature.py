@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..core.fork import CachedProperty
 from ..csp.feature import CspKeys, read_preset
 from ..plugins.feature import Feature
 from ..plugins.kit import Finding
@@ -149,13 +150,13 @@ class HeadersPart:
     def __init__(self, policy: HeaderPolicy) -> None:
         self.policy = policy
 
-    @cached_property
+    @CachedProperty
     def cached_pages(self) -> CachedPages:
         from .cached_pages import CachedPages
 
         return CachedPages()
 
-    @cached_property
+    @CachedProperty
     def of_hits(self) -> HitHeaderPolicy:
         from .cached_pages import HitHeaderPolicy
 

@@ -11,10 +11,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
+from ..core.fork import CachedProperty
 from ..core.moved import with_old_names
 from ..plugins.kit import Metric
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
@@ -113,27 +114,27 @@ class Monitoring:
         self._cache_seen = (0, 0)
         self.collector = Collector(self.clock, own=self.own_routes)
 
-    @cached_property
+    @CachedProperty
     def alerts(self) -> Alerts:
         """Silences alerts."""
         from .alerts import Alerts
 
         return Alerts([*self._rules.values()], hub=self.hub, clock=self.clock)
 
-    @cached_property
+    @CachedProperty
     def _rules(self) -> dict[str, AlertRule]:
         from .alert_rules import RULES
 
         return {rule.name: rule for rule in (RULES if self.rules is None else self.rules)}
 
-    @cached_property
+    @CachedProperty
     def _alert_states(self) -> AlertStates:
         from .alerts import REPEAT_S, AlertStates
 
         repeat_s = REPEAT_S if self.repeat_s is None else self.repeat_s
         return AlertStates([*self._rules.values()], repeat_s=repeat_s)
 
-    @cached_property
+    @CachedProperty
     def _gates(self) -> dict[str, TrendGate]:
         from .trend import TrendGate
 

@@ -6,9 +6,9 @@ Each hook is called once, under guard.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cached_property
 from typing import TypeVar
 
+from ..core.fork import CachedProperty
 from ..errors import PluginError
 from ..protocols import (
     CacheStore,
@@ -35,12 +35,12 @@ class PluginParts:
     def __init__(self, plugins: PluginHost) -> None:
         self._plugins = plugins
 
-    @cached_property
+    @CachedProperty
     def hubs(self) -> dict[str, HubFactory]:
         """Factories of hubs by URL scheme. A third party's wins over a built-in one."""
         return self._collect_factories("om_hubs")
 
-    @cached_property
+    @CachedProperty
     def stores(self) -> dict[str, CacheStoreFactory]:
         """Factories of cache stores by URL scheme. A third party's wins over a built-in one."""
         return self._collect_factories("om_caches")
@@ -53,17 +53,17 @@ class PluginParts:
         """Open the cache store of a URL whose scheme is known."""
         return self.stores[url.partition(":")[0]](url)
 
-    @cached_property
+    @CachedProperty
     def notifiers(self) -> list[tuple[str, Notifier]]:
         """Notifiers, each with the name of its plugin."""
         return self._collect_parts("om_notifiers")
 
-    @cached_property
+    @CachedProperty
     def monitors(self) -> list[tuple[str, Monitor]]:
         """Monitors, each with the name of its plugin."""
         return self._collect_parts("om_monitors")
 
-    @cached_property
+    @CachedProperty
     def steps(self) -> list[tuple[str, RecoveryStep]]:
         """Recovery steps, each with the name of its plugin."""
         return self._collect_parts("om_recovery_steps")

@@ -8,13 +8,16 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from om_plugins.core.fork import PerProcess, renew_after_fork
+import om_plugins
+from om_plugins.core.fork import CachedProperty, PerProcess, renew_after_fork
 from om_plugins.policies.breaker import Breaker
 from om_plugins.policies.cooldown import Cooldown
 from om_plugins.policies.retry_budget import RetryBudget
+from tests.patience import HANG_S
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -96,3 +99,68 @@ def test_a_process_has_one_object_and_a_child_its_own():
     assert one.pop() is mine
     assert one.pop() is None
     assert one.get() is not mine
+
+
+class Slow:
+    """Has a property whose computation begins and ends when it is told to."""
+
+    def __init__(self):
+        self.begun, self.go, self.times = threading.Event(), threading.Event(), 0
+
+    @CachedProperty
+    def value(self):
+        """The value."""
+        self.times += 1
+        self.begun.set()
+        self.go.wait(HANG_S)
+        return object()
+
+
+def test_two_threads_get_the_one_value_of_a_property():
+    slow, found = Slow(), []
+    threads = [threading.Thread(target=lambda: found.append(slow.value)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert slow.begun.wait(HANG_S)
+    slow.go.set()
+    for thread in threads:
+        thread.join(HANG_S)
+    assert len(set(found)) == slow.times == 1
+    assert slow.value is found[0]
+    assert Slow.value.__doc__ == "The value."
+
+
+def test_a_property_that_raises_is_computed_again():
+    class Picky:
+        ready = False
+
+        @CachedProperty
+        def value(self):
+            if not self.ready:
+                raise LookupError("not yet")
+            return 1
+
+    picky = Picky()
+    with pytest.raises(LookupError):
+        _ = picky.value
+    picky.ready = True
+    assert picky.value == 1
+
+
+def test_a_child_that_is_forked_while_a_thread_computes_a_property_computes_its_own():
+    slow, other = Slow(), Slow()
+    thread = threading.Thread(target=lambda: slow.value)
+    thread.start()
+    assert slow.begun.wait(HANG_S)
+    other.go.set()
+    try:
+        assert in_child(lambda: other.value is other.value)
+    finally:
+        slow.go.set()
+        thread.join(HANG_S)
+
+
+def test_no_lock_of_the_standard_library_is_kept_in_a_child():
+    package = Path(om_plugins.__file__).parent
+    found = [p.name for p in package.rglob("*.py") if "@cached_property" in p.read_text()]
+    assert not found, "use om_plugins.core.fork.CachedProperty"
