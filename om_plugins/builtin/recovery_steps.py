@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from ..core.fork import hold_forks
 from ..protocols import Cache, Prober, RecoveryStep
 
 PRESSED = 0.9
@@ -130,7 +131,8 @@ def _malloc_trim() -> Callable[[int], int] | None:
     """The function ``malloc_trim`` of glibc; ``None`` with another C library (musl lacks it)."""
     if platform.libc_ver()[0] != "glibc":
         return None
-    import ctypes
+    with hold_forks():
+        import ctypes
 
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..core.fork import hold_forks
 from ..hookspecs import hookimpl
 from ..settings.urls import CheckedFactory
 from ..types import PluginInfo
@@ -121,43 +122,50 @@ def _openable(make: Callable[[str], CacheStore]) -> CacheStoreFactory:
 
 
 def _make_file_store(url: str) -> CacheStore:
-    from .stores.file import FileStore
+    with hold_forks():
+        from .stores.file import FileStore
 
     return FileStore.from_url(url)
 
 
 def _make_memcached_store(url: str) -> CacheStore:
-    from .stores.memcached import MemcachedStore
+    with hold_forks():
+        from .stores.memcached import MemcachedStore
 
     return MemcachedStore(url)
 
 
 def _make_redis_store(url: str) -> CacheStore:
-    from .stores.redis import RedisStore
+    with hold_forks():
+        from .stores.redis import RedisStore
 
     return RedisStore(url)
 
 
 def _make_redis_hub(url: str, clock: Clock, *, namespace: str) -> Hub:
-    from .hubs.redis import RedisHub
+    with hold_forks():
+        from .hubs.redis import RedisHub
 
     return RedisHub(url, clock, namespace=namespace)
 
 
 def _check_redis_hub(url: str) -> None:
-    from .hubs.redis import RedisHub
+    with hold_forks():
+        from .hubs.redis import RedisHub
 
     RedisHub.check(url)
 
 
 def _make_sqlite_hub(url: str, clock: Clock) -> Hub:
-    from .hubs.sqlite import SqliteHub
+    with hold_forks():
+        from .hubs.sqlite import SqliteHub
 
     return SqliteHub(url, clock)
 
 
 def _check_sqlite_hub(url: str) -> None:
-    from .hubs.sqlite import SqliteHub
+    with hold_forks():
+        from .hubs.sqlite import SqliteHub
 
     SqliteHub.check(url)
 

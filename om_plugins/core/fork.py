@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, Protocol, TypeVar, overload
 from weakref import WeakSet, WeakValueDictionary
 
@@ -63,11 +63,20 @@ class ClosesBeforeFork(ForkAware, Protocol):
         """Called in the same thread of the parent, afterwards."""
 
 
+def hold_forks() -> AbstractContextManager[object]:
+    """Return the lock under which something is made or imported.
+
+    While a thread holds it, a fork in another thread waits. A child has no thread that would end an
+    import, or a computation under a lock, which another thread of its parent had begun.
+    """
+    return _making
+
+
 class CachedProperty(Generic[T]):
     """A property that is computed once for each object, as :func:`functools.cached_property`.
 
     The lock of that one stays locked in a child that is forked while a thread computes a value; in
-    Python 3.11 all objects of a class share it.
+    Python 3.11 all objects of a class share it. Here a fork waits for the value.
 
     Args:
         compute: the method that returns the value; a method of a class whose objects have a
@@ -77,12 +86,6 @@ class CachedProperty(Generic[T]):
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self._compute = compute
         self.__doc__ = compute.__doc__
-        self.after_fork()
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Renew the lock: a thread of the parent may hold it."""
-        self._lock = threading.RLock()
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -94,7 +97,7 @@ class CachedProperty(Generic[T]):
     def __get__(self, instance: object | None, owner: type) -> CachedProperty[T] | T:
         if instance is None:
             return self
-        with self._lock:  # once there is a value, the object's own dict answers first
+        with hold_forks():  # once there is a value, the object's own dict answers first
             found: dict[str, T] = instance.__dict__
             if self._name not in found:
                 found[self._name] = self._compute(instance)
@@ -114,6 +117,9 @@ class Closable(Protocol):
 _alive: WeakSet[ForkAware] = WeakSet()
 _closing: WeakSet[ClosesBeforeFork] = WeakSet()
 _started: WeakValueDictionary[int, Closable] = WeakValueDictionary()
+_making = threading.RLock()
+_held: list[bool] = []
+_LONGEST_HOLD_S = 5.0
 
 
 def renew_after_fork(thing: ForkAware) -> None:
@@ -146,11 +152,15 @@ def _end_all() -> None:
 
 
 def _renew_all() -> None:
+    global _making
+    _making = threading.RLock()
+    _held.clear()
     for thing in list(_alive):
         thing.after_fork()
 
 
 def _close_all() -> None:
+    _held.append(_making.acquire(timeout=_LONGEST_HOLD_S))
     for thing in list(_closing):
         thing.before_fork()
 
@@ -158,6 +168,8 @@ def _close_all() -> None:
 def _reopen_all() -> None:
     for thing in list(_closing):
         thing.after_fork_in_parent()
+    if _held.pop():
+        _making.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

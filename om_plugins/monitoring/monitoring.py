@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
-from ..core.fork import CachedProperty
+from ..core.fork import CachedProperty, hold_forks
 from ..core.moved import with_old_names
 from ..plugins.kit import Metric
 from ..protocols import Clock, Hub, Monitor, Notify, Scheduler
@@ -205,8 +205,9 @@ class Monitoring:
 
     def evaluate(self) -> None:
         """Run the job of every ten seconds, in the elected process: alerts and trends."""
-        from ..workers.engine_health import merge_health
-        from .alert_rules import take_readings
+        with hold_forks():
+            from ..workers.engine_health import merge_health
+            from .alert_rules import take_readings
 
         now = self.clock.time()
         state = self._read_state()
@@ -234,7 +235,8 @@ class Monitoring:
             self._counters.add_ended_workers()
 
     def _evaluate_trends(self, hour: list[Slot], now: float) -> dict[str, object]:
-        from .trend import POINTS
+        with hold_forks():
+            from .trend import POINTS
 
         by_index = {slot.index: slot for slot in hour}
         last = int(now) // 10

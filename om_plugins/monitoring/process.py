@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from ..core.fork import hold_forks
+
 
 @dataclass(slots=True, frozen=True)
 class SystemSample:
@@ -103,7 +105,8 @@ class SystemSampler:
 
 def _find_psutil() -> ModuleType | None:
     try:
-        import psutil
+        with hold_forks():
+            import psutil
     except ImportError:
         return None
     return psutil

@@ -9,11 +9,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..core.fork import renew_after_fork
+from ..core.fork import hold_forks, renew_after_fork
 from ..errors import ConfigError, PluginError
 from .feature import Feature
 from .feature_checks import (
@@ -53,8 +52,7 @@ class FeatureKit(Kit):
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Renew the lock in a child process: a thread of the parent may hold it."""
-        self._lock = threading.RLock()
+        """Forget what a thread of the parent builds, if the fork came in the middle of it."""
         self._building: list[str] = []
 
     def use(
@@ -142,7 +140,7 @@ class FeatureKit(Kit):
             Exception: the first failure, once all others are started.
         """
         failures = []
-        with self._lock:
+        with hold_forks():
             self._started_in = os.getpid()
             built = list(self.built())
         for feature, part in built:
@@ -158,7 +156,7 @@ class FeatureKit(Kit):
 
     def close(self) -> None:
         """Close the features of this process; log what one raises, so that all are closed."""
-        with self._lock:
+        with hold_forks():
             self._started_in = 0
             built = list(self.built())
         for feature, part in built:
@@ -177,7 +175,7 @@ class FeatureKit(Kit):
     def part_of(self, name: str) -> Any:
         if name in self._parts:
             return self._parts[name]
-        with self._lock:  # two threads get the same part
+        with hold_forks():  # two threads get the same part
             if name in self._parts:
                 return self._parts[name]
             part = self._build(name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..core.fork import renew_after_fork
+from ..core.fork import hold_forks, renew_after_fork
 from ..errors import EngineUnavailable
 from ..protocols import Clock
 from ..types import Call
@@ -83,7 +83,8 @@ class EngineProber:
         return line or "no engine to look for"
 
     def _reach_engine(self, engine: EngineState, limit_s: float) -> None:
-        from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
+        with hold_forks():
+            from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
 
         self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), engine.run_probe)
 
@@ -123,7 +124,8 @@ class EngineProber:
         like: Call | None,
         limit_s: float,
     ) -> None:
-        from ..chains.health_checks import probe_call
+        with hold_forks():
+            from ..chains.health_checks import probe_call
 
         call = probe_call(engine, self.clock, limit_s, like)
         # The attempt ends before the step does, so that an engine that hangs is at fault.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import om_plugins
+from om_plugins.core import fork
 from om_plugins.core.fork import CachedProperty, PerProcess, renew_after_fork
 from om_plugins.policies.breaker import Breaker
 from om_plugins.policies.cooldown import Cooldown
@@ -147,7 +148,18 @@ def test_a_property_that_raises_is_computed_again():
     assert picky.value == 1
 
 
-def test_a_child_that_is_forked_while_a_thread_computes_a_property_computes_its_own():
+def test_a_fork_waits_until_a_thread_has_computed_a_property_or_ended_an_import():
+    slow = Slow()
+    thread = threading.Thread(target=lambda: slow.value)
+    thread.start()
+    assert slow.begun.wait(HANG_S)
+    threading.Timer(0.2, slow.go.set).start()
+    assert in_child(lambda: "value" in vars(slow))  # else this very fork came before
+    thread.join(HANG_S)
+
+
+def test_a_child_that_is_forked_all_the_same_computes_its_own(monkeypatch):
+    monkeypatch.setattr(fork, "_LONGEST_HOLD_S", 0.01)
     slow, other = Slow(), Slow()
     thread = threading.Thread(target=lambda: slow.value)
     thread.start()

