@@ -133,7 +133,7 @@ class Opened:
         """Open a page, and wait until it gets notifications and knows where its stream stands."""
         with self.page.expect_response("**/_om/events*"):
             self.page.goto(address)
-        self.page.wait_for_function("sessionStorage.getItem('om-last /_om')")
+        self.page.wait_for_function("() => sessionStorage.getItem('om-last /_om')")
 
     def note(self, text: str, times: int = 1) -> dict[str, Any]:
         """Wait for so many notifications that contain a text; return the last one.

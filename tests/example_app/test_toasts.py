@@ -147,7 +147,7 @@ def test_toasts_have_the_chosen_language(opened: Open, address: str) -> None:
         demo.page.locator("[data-fault=analyst] [data-state].bad").wait_for()
         demo.ask("메모리 얼마나 남았어?")
         demo.toast("도우미가 대신 답했습니다").wait_for()
-        demo.page.wait_for_function("notes.length >= 1")
+        demo.page.wait_for_function("() => notes.length >= 1")
         assert not [note for note in notes(demo) if "assistant" in note["message"]]
         ask(address, "/faults/start", "POST")
         assert demo.said == []

@@ -238,8 +238,8 @@ def test_chance_chooses_what_chromium_opens_and_not_what_scripts_fetch(browser, 
     served = Served(serve, "127.0.0.1")
     page = browser.new_page()
     page.goto(served.url)
-    page.wait_for_function("window.result", timeout=PATIENCE_S * 1000)
-    page.frames[1].wait_for_function("window.result", timeout=PATIENCE_S * 1000)
+    page.wait_for_function("() => window.result", timeout=PATIENCE_S * 1000)
+    page.frames[1].wait_for_function("() => window.result", timeout=PATIENCE_S * 1000)
     assert page.evaluate("window.result") == [PART, PART]
     for one in page.frames:
         assert len(one.evaluate("document.scripts[0].nonce")) == 32
