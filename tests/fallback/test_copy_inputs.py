@@ -17,6 +17,7 @@ from om_plugins.fallback.copy_inputs import (
     select_observed,
     select_unobserved,
 )
+from tests.opening import needs_new_flask
 
 RULES = InputRules(lambda: b"a secret for tests")
 
@@ -409,6 +410,7 @@ def test_a_streamed_page_counts_to_its_last_byte(shop):
     assert get(shop, X_API_Key="ann") == "hello ann"
 
 
+@needs_new_flask
 def test_a_session_that_an_encoder_in_c_reads_in_a_stream_counts(shop):
     @shop.page("/p")
     def show():

@@ -23,7 +23,7 @@ from jinja2 import DictLoader
 
 from om_plugins import OpenManager
 from om_plugins.headers.report_turns import ReportTurns
-from tests.opening import OpeningClient
+from tests.opening import NEW_FLASK, OpeningClient
 
 TAGS = "<!doctype html><style>p{}</style><script>start()</script><link rel=stylesheet href=/a.css>"
 FILES = {
@@ -232,7 +232,7 @@ def test_mails_that_a_form_sends_and_pages_that_scripts_fetch_are_never_chosen(
     method, headers, path
 ):
     bare, bound = (
-        app.test_client().open(path, method=method, headers=headers)
+        app.test_client().open(path, method=method, headers=headers, buffered=not NEW_FLASK)
         for app in (make_app(), bind_choosing_all(make_app()))
     )
     assert bound.data == bare.data
