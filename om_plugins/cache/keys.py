@@ -31,6 +31,7 @@ from numbers import Real
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from ..core.moved import refuse_arguments
 from ..errors import CacheError
 
 Key: TypeAlias = Any
@@ -354,10 +355,8 @@ def refuse_lifetime(function: str, **given: object) -> None:
     Raises:
         TypeError: names the first one that is given, and what to write.
     """
-    instead = LIFETIMES | {"retry": "retries="}
-    for name, value in given.items():
-        if value is not None:
-            raise TypeError(f"{function} has no argument {name!r}; write {instead[name]}")
+    names = [name for name, value in given.items() if value is not None]
+    refuse_arguments(function, names, LIFETIMES | {"retry": "retries="})
 
 
 class DefaultTimes(NamedTuple):

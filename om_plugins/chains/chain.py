@@ -17,7 +17,7 @@ from blinker import NamedSignal
 
 from ..core.clock import SystemClock
 from ..core.fork import renew_after_fork
-from ..core.moved import with_old_names
+from ..core.moved import explain_keyword, with_old_names
 from ..errors import Cancelled, ConfigError, suggest
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
@@ -235,10 +235,8 @@ class EngineChain:
         if unknown:
             name = next(iter(unknown))
             known = ["stream", "timeout", "idempotent", "idempotency_key", "headers", "method"]
-            raise TypeError(
-                f"chain.call has no argument {name!r}; {suggest(name, known)}; the payload is one "
-                f"value: write call({{{name!r}: …}})"
-            )
+            payload = f"call({{{name!r}: …}}), since the payload is one value"
+            raise TypeError(explain_keyword("chain.call", name, known, usage=payload))
         snapshot = self._snapshot
         monotonic = self._monotonic
         started = monotonic()

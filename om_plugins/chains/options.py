@@ -52,10 +52,7 @@ class ChainPolicy(Table):
         f"{name}_s": name
         for name in ("breaker_slow", "breaker_window", "breaker_cooldown", "breaker_cooldown_max")
     }
-    SHORTER: ClassVar[Mapping[str, str]] = {
-        "attempt_timeout": "timeout",
-        "breaker_cooldown": "breaker_cooldown_max",
-    }
+    SHORTER: ClassVar[Mapping[str, str]] = {"breaker_cooldown": "breaker_cooldown_max"}
 
     timeout: float = key(
         10.0, number(0.001, 3600, "seconds"), "total deadline of a call to a chain"

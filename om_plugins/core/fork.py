@@ -118,7 +118,8 @@ _alive: WeakSet[ForkAware] = WeakSet()
 _closing: WeakSet[ClosesBeforeFork] = WeakSet()
 _started: WeakValueDictionary[int, Closable] = WeakValueDictionary()
 _making = threading.RLock()
-_held: list[bool] = []
+_held: dict[int, bool] = {}
+"""Whether the thread that forks holds it, by the thread's id: two may fork at once."""
 _LONGEST_HOLD_S = 5.0
 
 
@@ -160,7 +161,7 @@ def _renew_all() -> None:
 
 
 def _close_all() -> None:
-    _held.append(_making.acquire(timeout=_LONGEST_HOLD_S))
+    _held[threading.get_ident()] = _making.acquire(timeout=_LONGEST_HOLD_S)
     for thing in list(_closing):
         thing.before_fork()
 
@@ -168,7 +169,7 @@ def _close_all() -> None:
 def _reopen_all() -> None:
     for thing in list(_closing):
         thing.after_fork_in_parent()
-    if _held.pop():
+    if _held.pop(threading.get_ident(), False):
         _making.release()
 
 

@@ -393,15 +393,6 @@ class InputRules:
             found.update(b"%d:%b" % (len(value), value))
         return found.hexdigest()
 
-    def digest_inputs(self, names: Iterable[str], reader: InputReader) -> str:
-        """Return a keyed digest of the values that a request brings; "" for no names.
-
-        Raises:
-            IncomparableInput: a value cannot be compared.
-        """
-        values = [reader.read(name) for name in names]
-        return self.digest(values) if values else ""
-
     def select_inputs(
         self, environ: Mapping[str, Any], names: Iterable[str], session_cookie: str = ""
     ) -> dict[str, Any]:
@@ -484,8 +475,3 @@ def brings_cookie(environ: Mapping[str, Any], cookies: tuple[str, ...]) -> bool:
         return False
     # the parser of requests: what is a space, and where a quoted value ends, decides it alone
     return not parse_cookie(sent).keys().isdisjoint(cookies)
-
-
-def cookies_of(header: str) -> set[str]:
-    """Return the names of the cookies in a ``Cookie`` header, as they are in the environ."""
-    return {pair.partition("=")[0].strip(" \t") for pair in header.split(";")}

@@ -9,10 +9,12 @@ for each old name; a ``__getattr__`` would slow down every other attribute of th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final, NoReturn, TypeVar
+
+from ..errors import suggest
 
 C = TypeVar("C", bound=type)
 
@@ -124,17 +126,40 @@ def with_old_names(cls: C) -> C:
     return cls
 
 
-def refuse_arguments(function: str, given: Iterable[str], **renamed: str) -> None:
+def refuse_arguments(function: str, given: Iterable[str], instead: Mapping[str, str]) -> None:
     """Refuse keyword arguments that a function does not know.
 
     Args:
-        function: its name.
+        function: what the error calls it.
         given: their names; none of them is no error.
-        renamed: from the old name of an argument to the new one.
+        instead: what to write, by the names that earlier versions or other libraries have.
 
     Raises:
-        TypeError: names the first argument, and its new name if it has one.
+        TypeError: names the first argument, and what to write.
     """
     for name in given:
-        new = f"; write {renamed[name]}=" if name in renamed else ""
-        raise TypeError(f"{function}() has no argument {name!r}{new}")
+        raise TypeError(explain_keyword(function, name, (), instead))
+
+
+def explain_keyword(
+    function: str,
+    given: str,
+    known: Collection[str],
+    instead: Mapping[str, str] | None = None,
+    usage: str = "",
+) -> str:
+    """Explain that a function has no argument of a name, and name the one that is meant.
+
+    Args:
+        function: what the error calls it.
+        given: the unknown keyword.
+        known: its arguments; none to name none of them.
+        instead: what to write, by the names that earlier versions or other libraries have.
+        usage: how to write a call.
+    """
+    if instead and given in instead:
+        hint = f"write {instead[given]}"
+    else:
+        hints = [suggest(given, known)] if known else []
+        hint = "; ".join([*hints, *([f"write {usage}"] if usage else ())])
+    return f"{function} has no argument {given!r}" + (f"; {hint}" if hint else "")

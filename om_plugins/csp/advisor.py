@@ -279,10 +279,6 @@ def _suggest_for_file(group: ViolationGroup) -> Suggestion:
     return Suggestion(group, fix, {group.directive: (source,)}, risk, cost)
 
 
-def _is_place(source: str) -> bool:
-    return source == "'self'" or not source.startswith("'")
-
-
 def _find_source(blocked: str) -> str:
     """Return the source to write for a blocked origin or word; "" for what cannot be allowed."""
     if blocked == "self":

@@ -83,7 +83,7 @@ class CurrentParts:
         :meth:`om_plugins.chains.live_settings.LiveSettings.configure` for the arguments.
         ``lasts`` is in seconds; by default the change ends after a day.
         """
-        refuse_arguments("configure", options.keys() & {"lasts_s"}, lasts_s="lasts")
+        refuse_arguments("configure()", options.keys() & {"lasts_s"}, {"lasts_s": "lasts="})
         self.runtime.part_of("chains").live.configure(chain, lasts=lasts, **options)
 
     def reset_chain(self, chain: str | None = None) -> None:

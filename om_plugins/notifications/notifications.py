@@ -175,7 +175,7 @@ class Notifications:
             TypeError: the message is ``None``.
             ValueError: the kind is unknown, or ``to`` is not an address.
         """
-        refuse_arguments("send", renamed, duration_s="duration")
+        refuse_arguments("send()", renamed, {"duration_s": "duration="})
         if kind not in _KINDS:
             raise ValueError(f"notify.send: the kind {kind!r} is unknown; {suggest(kind, _KINDS)}")
         check_value(f"notify.{kind}(duration)", duration, _DURATION)

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, suggest
-from .callbacks import explain_callback
+from ..core.moved import explain_keyword
+from ..errors import ConfigError
 from .kinds import integer, number
 from .table import Check
 
@@ -37,32 +37,13 @@ def whole(low: int = 0, high: float = math.inf, *, none: bool = False) -> Check:
 
 def flag(*, none: bool = False) -> Check:
     """Make the check for ``True`` or ``False``; with ``none``, ``None`` is allowed as well."""
-    return _of_type("True or False", bool, none=none)
-
-
-def words(*, none: bool = False) -> Check:
-    """Make the check for a text that is not empty; with ``none``, ``None`` is allowed as well."""
-    return _of_type("a text that is not empty", str, none=none)
-
-
-def function(arguments: int, given: str, *, none: bool = False) -> Check:
-    """Make the check for a plain function that can be called with so many arguments.
-
-    Args:
-        arguments: how many.
-        given: what they are, for the error.
-        none: ``None`` is allowed as well.
-    """
 
     def read(value: Any) -> Any:
-        if none and value is None:
+        if (none and value is None) or isinstance(value, bool):
             return value
-        problem = explain_callback(value, arguments)
-        if problem:
-            raise ValueError(problem)
-        return value
+        raise ValueError
 
-    return Check(f"a function that takes {given}" + _or_none(none), read)
+    return Check("True or False" + _or_none(none), read)
 
 
 def _or_none(none: bool) -> str:
@@ -80,15 +61,6 @@ def _refuse_text(check: Check, *, none: bool) -> Check:
         return check.read(value)
 
     return Check(check.allowed + _or_none(none), read)
-
-
-def _of_type(allowed: str, kind: type, *, none: bool) -> Check:
-    def read(value: Any) -> Any:
-        if (none and value is None) or (isinstance(value, kind) and (kind is bool or value)):
-            return value
-        raise ValueError
-
-    return Check(allowed + _or_none(none), read)
 
 
 def check_arguments(
@@ -161,26 +133,3 @@ def check_value(key: str, value: object, check: Check) -> Any:
     except (ValueError, TypeError) as error:
         detail = f" ({error})" if str(error) else ""
         raise ConfigError(key, value, f"must be {check.allowed}{detail}") from None
-
-
-def explain_keyword(
-    name: str,
-    given: str,
-    known: Collection[str],
-    renamed: Mapping[str, str] | None = None,
-    usage: str = "",
-) -> str:
-    """Explain that a function has no argument of a name, and name the one that is meant.
-
-    Args:
-        name: the function's.
-        given: the unknown keyword.
-        known: its arguments.
-        renamed: names that other libraries have, with what to write here.
-        usage: how to write a call.
-    """
-    if renamed and given in renamed:
-        hint = f"write {renamed[given]}"
-    else:
-        hint = suggest(given, known) + (f"; write {usage}" if usage else "")
-    return f"{name} has no argument {given!r}; {hint}"

@@ -172,6 +172,31 @@ def test_a_child_that_is_forked_all_the_same_computes_its_own(monkeypatch):
         thread.join(HANG_S)
 
 
+def test_of_two_threads_that_fork_at_once_each_gives_back_what_it_holds(monkeypatch):
+    monkeypatch.setattr(fork, "_LONGEST_HOLD_S", 0.01)
+    fork._close_all()
+    begun, end = threading.Event(), threading.Event()
+
+    def fork_as_well():
+        fork._close_all()  # it waits in vain, and goes on all the same
+        begun.set()
+        end.wait(HANG_S)
+        fork._reopen_all()
+
+    second = threading.Thread(target=fork_as_well)
+    second.start()
+    assert begun.wait(HANG_S)
+    fork._reopen_all()
+    end.set()
+    second.join(HANG_S)
+    found = []
+    third = threading.Thread(target=lambda: found.append(fork._making.acquire(timeout=0.01)))
+    third.start()
+    third.join(HANG_S)
+    assert found == [True]
+    fork._making = threading.RLock()  # the third thread has ended with it
+
+
 def test_no_lock_of_the_standard_library_is_kept_in_a_child():
     package = Path(om_plugins.__file__).parent
     found = [p.name for p in package.rglob("*.py") if "@cached_property" in p.read_text()]
