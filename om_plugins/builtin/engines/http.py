@@ -234,11 +234,12 @@ class HttpEngine:
     def _read_refusal(self, exchange: HttpExchange, where: str) -> EngineError:
         """The error for a status other than 2xx. Reads the body, so that the connection can be
         reused, and closes the connection when the body is too long."""
-        error = map_status(exchange.status, exchange.headers, where)
         try:
-            return self._explain(error, exchange.read(_ERROR_BODY))
+            body = exchange.read(_ERROR_BODY)
         except EngineError:
-            return error
+            body = b""
+        error = map_status(exchange.status, exchange.headers, where, _decode_refusal(body))
+        return self._explain(error, body)
 
     def _explain(self, error: EngineError, body: bytes) -> EngineError:
         """A more specific error, from the body of the response."""
@@ -308,6 +309,14 @@ def _read_texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
+
+
+def _decode_refusal(body: bytes) -> object:
+    """The body of a refusal: decoded where it is JSON, else as text."""
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return body.decode("utf-8", "replace")
 
 
 def _open_transport(

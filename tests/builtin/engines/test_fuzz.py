@@ -21,8 +21,9 @@ from om_plugins.builtin.engines.openai import OpenAIEngine
 from om_plugins.builtin.engines.proxy import ProxyEngine
 from om_plugins.builtin.http.forwarding import HOP_BY_HOP
 from om_plugins.builtin.http.sse import read_events
-from om_plugins.builtin.http.status import MAX_RETRY_AFTER_S, map_status, parse_retry_after
+from om_plugins.builtin.http.status import map_status
 from om_plugins.builtin.http.transport import Transport
+from om_plugins.builtin.http.waits import MAX_WAIT_S, read_wait
 from om_plugins.errors import CallerDeadline, Cancelled, EngineError, InvalidRequest, Transient
 from om_plugins.types import Answer, Call, HttpRequest
 from tests.patience import HANG_S, PATIENCE_S, cut_off, join
@@ -169,7 +170,7 @@ def check(hostile, asked, answer):
     found, error = asked()
     if error is not None:
         wait = getattr(error, "retry_after", None)
-        assert wait is None or 0 <= wait <= MAX_RETRY_AFTER_S
+        assert wait is None or 0 <= wait <= MAX_WAIT_S
         return
     if hasattr(found.payload, "headers"):
         for name, value in found.payload.headers:
@@ -266,10 +267,11 @@ def test_an_endless_upstream_is_cut_in_time_with_bounded_memory(raw_upstream, ki
     date=st.text(max_size=40),
     status=st.integers(100, 999),
 )
-def test_retry_after_is_seconds_within_bounds_or_nothing(value, date, status):
-    headers = {"retry-after": value, "date": date}
-    wait = parse_retry_after(headers)
-    assert wait is None or 0 <= wait <= MAX_RETRY_AFTER_S
+def test_a_wait_is_seconds_within_bounds_or_nothing(value, date, status):
+    headers = {"retry-after": value, "x-ratelimit-reset": value, "ratelimit": value, "date": date}
+    for document in (None, value, {"message": f"try again in {value}", "retry_after": value}):
+        wait = read_wait(headers, document)
+        assert wait is None or 0 <= wait <= MAX_WAIT_S
     assert isinstance(map_status(status, headers, "x"), EngineError)
 
 

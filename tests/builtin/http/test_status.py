@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
-
 import pytest
 
-from om_plugins.builtin.http.status import map_status, parse_retry_after
+from om_plugins.builtin.http.status import map_status
 from om_plugins.errors import Misconfigured, RateLimited, Transient, Unsupported
 
 
@@ -29,19 +27,15 @@ def test_a_status_without_an_entry_goes_by_its_class(status, headers, error):
     assert str(found).startswith(f"up: answered {status}")
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0), ("12", 12), ("1.5", 1.5), ("999999", 3600), ("-5", None), ("soon", None),
-        ("", None), ("5, 6", None), ("٣", None), ("nan", None), ("1" * 500, None),
-        ("Mon, 99 Foo 9999 99:99:99 GMT", None), ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
-    ],
-)  # fmt: skip
-def test_retry_after_is_clamped_and_garbage_is_ignored(value, seconds):
-    assert parse_retry_after({"retry-after": value}) == seconds
+def test_a_limit_that_begins_anew_says_how_long_a_429_waits_and_nothing_else():
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20s"}
+    assert map_status(429, headers, "up").retry_after == 20
+    assert map_status(500, headers, "up").retry_after is None
+    assert type(map_status(503, headers, "up")) is Transient
 
 
-def test_retry_after_date_is_compared_with_the_answers_own_date():
-    headers = {"retry-after": formatdate(1_000_090, usegmt=True)}
-    headers["date"] = formatdate(1_000_000, usegmt=True)
-    assert parse_retry_after(headers) == 90
+def test_the_body_may_say_how_long_to_wait():
+    document = {"error": {"message": "Please try again in 20s."}}
+    assert map_status(429, {}, "up", document).retry_after == 20
+    found = map_status(503, {}, "up", {"error": "loading", "estimated_time": 20.0})
+    assert (type(found), found.retry_after) == (RateLimited, 20)
