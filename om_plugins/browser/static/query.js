@@ -17,7 +17,7 @@ export { QueryError, SignInError };
 
 const THROTTLE_MS = 5000; // also for a page that often gains and loses focus
 const SPREAD_MS = 250; // all pages hear of a change at once; this spreads their requests
-const AGAIN_MS = [1500, 4000]; // by then every worker knows of a change, or its copy has expired
+const AGAIN_MS = [1500, 4000]; // after both, every worker knows of a change, or its copy has expired
 const LONGEST_MS = 30_000;
 const PLAIN = new Set(["string", "number", "boolean"]);
 const ALL = null; // in place of a key
@@ -28,6 +28,7 @@ const cache = client.getQueryCache();
 const known = new Map(); // by hash: the last answer with an entity tag, and its tag
 const live = new Set(); // hashes of entries that follow the server's announcements
 const pending = new Set(); // hashes of entries whose key changed since the last request for them
+const rounds = new Map(); // by hash: the requests that the latest change of its key led to
 const forgotten = new Map(); // by name of the key, or ALL: how often it was forgotten
 let refocus = true;
 let lastFocus = -Infinity;
@@ -53,6 +54,7 @@ cache.subscribe(({ type, query: entry, action }) => {
   if (type === "removed") {
     known.delete(entry.queryHash);
     live.delete(entry.queryHash);
+    rounds.delete(entry.queryHash);
   } else if (action?.type === "error" && endsSession(action.error, entry)) {
     queueMicrotask(() => forget(ALL)); // the core is at work on this entry now
   }
@@ -266,14 +268,25 @@ function soon(delay_ms = Math.random() * SPREAD_MS) {
   }, delay_ms);
 }
 
-async function ask(hashes, [again_ms, ...later] = AGAIN_MS) {
+/**
+ * Ask now, and once more in the end. A worker that does not know of the change yet answers with an
+ * older value, which may be another one than the page shows: only the last answer is sure. The
+ * request between them is for a page whose value is still the old one.
+ */
+async function ask(hashes) {
+  const round = Symbol("round");
   const entries = hashes.map((hash) => cache.get(hash)).filter(Boolean);
   const before = new Map(entries.map((one) => [one, one.state.data]));
+  for (const { queryHash } of entries) rounds.set(queryHash, round);
   await renew(entries);
-  if (!again_ms) return;
-  // a worker that does not know of the change yet answers with the old value
-  const same = entries.filter((one) => one.isActive() && one.state.data === before.get(one));
-  if (same.length) setTimeout(() => ask(same.map((one) => one.queryHash), later), again_ms);
+  for (const [step, pause_ms] of AGAIN_MS.entries()) {
+    await new Promise((resume) => setTimeout(resume, pause_ms));
+    const last = step === AGAIN_MS.length - 1;
+    const due = entries.filter(
+      (one) => one.isActive() && rounds.get(one.queryHash) === round && (last || one.state.data === before.get(one)),
+    );
+    await renew(due);
+  }
 }
 
 // --- the end of a session -----------------------------------------------------------------------
