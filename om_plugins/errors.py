@@ -18,7 +18,7 @@
     │   ├── InvalidRequest               the call is not valid: no engine can answer it
     │   ├── Unsupported                  this engine cannot answer the call, another one may
     │   ├── TooLong                      the call is too long for this engine, but not for others
-    │   ├── Misconfigured                wrong key, wrong address: an operator must act
+    │   ├── Misconfigured                refused: wrong key, wrong address, or not for this caller
     │   └── EngineUnavailable            skipped without a call: offline, open breaker, full
     └── ChainExhausted (ExceptionGroup)  every engine of a chain failed or was skipped
 
@@ -65,6 +65,8 @@ class OpenManagerError(Exception):
         trips: the breaker counts the error as a failure.
         cooldown: how long the engine then gets no calls: ``"cooling down"`` for its Retry-After,
             ``"offline"`` until a probe succeeds, because an operator must act, "" for not at all.
+            A call alone takes no engine offline: the chain asks the engine's own ``probe``, and
+            only when that is refused as well, the engine is offline.
         callers_fault: the error says nothing about the engine, so recovery does not count it.
         http_status: the status that an HTTP client gets when the error ends its request.
     """
@@ -174,6 +176,9 @@ class EngineError(OpenManagerError):
             for a call that is not idempotent.
         retry_after: how many seconds the engine asks to wait; ``None`` when it did not ask.
         status: the HTTP status of the upstream, when there was one.
+        concerns_caller: the engine refused this caller: the request carried credentials or an
+            address of the caller's own. The error then says nothing about the engine: it does not
+            cool down, no breaker counts the error, and recovery does not count it.
 
     Attributes:
         response: the response of the upstream (:class:`~om_plugins.types.HttpResponse`), where a
@@ -191,11 +196,13 @@ class EngineError(OpenManagerError):
         sent: Sent = "maybe",
         retry_after: float | None = None,
         status: int | None = None,
+        concerns_caller: bool = False,
     ) -> None:
         super().__init__(message or type(self).__name__)
         self.sent: Sent = sent
         self.retry_after = retry_after
         self.status = status
+        self.concerns_caller = concerns_caller
 
 
 class Transient(EngineError):
@@ -258,7 +265,13 @@ class TooLong(EngineError):
 
 
 class Misconfigured(EngineError):
-    """Wrong credentials or address (HTTP 401, 403, 404): an operator must act."""
+    """The engine refused the call: wrong credentials or address (HTTP 401, 403, 404).
+
+    Either an operator must act, or the caller asked for what is not there or not theirs. A call
+    cannot tell which, so this error never takes an engine from other callers: the chain asks the
+    next engine, and soon the ``probe`` of this one. When the probe is refused as well, the engine
+    is offline until a probe or a call succeeds. An engine without a probe stays.
+    """
 
     retry = Retry.NEVER
     next_tier = NextTier.ALWAYS

@@ -30,6 +30,7 @@ from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
 from .engine_state import EngineState, check_chaos
 from .execute import execute
 from .failures.failure_log import FailureLog
+from .failures.refusals import Begin, begin_probe
 from .options import ChainPolicy, EngineOptions
 from .snapshot import ChainSnapshot, OnFailure
 
@@ -52,6 +53,8 @@ class EngineChain:
         stopping: returns True once the process is about to stop; waits between attempts then end.
         max_sleep_s: returns how long a call may wait between attempts in all, where the policy
             leaves that open.
+        begin_probe: runs the own probe of an engine that refused a call, off the path of that call;
+            without it on a thread of its own.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class EngineChain:
         ambient_deadline: Callable[[], float] | None = None,
         stopping: Callable[[], bool] = lambda: False,
         max_sleep_s: Callable[[], float] = lambda: float("inf"),
+        begin_probe: Begin = begin_probe,
     ) -> None:
         self.name = name
+        self._begin_probe = begin_probe
         self._clock = clock = clock or SystemClock()
         self._monotonic = clock.monotonic
         self._emit = emit or _emit_nothing
@@ -107,7 +112,13 @@ class EngineChain:
                 self.name, engine.name, engine.traits.breaker_key, before.policy.breaker
             )
             state = EngineState(
-                spec, breaker, self._breakers, self._clock, self._emit, self._failures
+                spec,
+                breaker,
+                self._breakers,
+                self._clock,
+                self._emit,
+                self._failures,
+                self._begin_probe,
             )
             if engine.name in before.options:
                 check_chaos(engine.name, before.options[engine.name])

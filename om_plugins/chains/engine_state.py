@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
-from ..errors import AttemptTimeout, EngineUnavailable, NextTier, NoAnswer
+from ..errors import AttemptTimeout, EngineUnavailable, NoAnswer
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
-from ..policies.error_table import cooling_s, row_of
+from ..policies.error_table import cooldown_of, cooling_s, is_about_caller, trips_breaker
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
 from .failures.failure_log import FailureLog
+from .failures.refusals import Begin, RefusalCheck
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .options import EngineOptions
 from .stream import ChunkStream, End, close_upstream
@@ -45,6 +46,7 @@ class EngineState:
         clock: the clock.
         emit: sends the application's signals.
         failures: writes to the log why the engine fails.
+        begin_probe: runs the engine's own probe off the path of a call that was refused.
 
     Attributes:
         ask: the engine's ``call``, inside a chaos wrapper where chaos is configured.
@@ -59,8 +61,8 @@ class EngineState:
     __slots__ = ("_bulkhead", "_chaos_options", "_clock", "_emit", "_fair_share_s",
                  "_forced_option", "_latency", "_load", "_offline_s", "_registry", "ask",
                  "attempt_s", "breaker", "cooldown", "ejection", "enabled", "failures", "health",
-                 "idempotent", "learn", "local", "name", "peers", "saves_time", "spec",
-                 "streaming", "tier", "traffic", "weight")  # fmt: skip
+                 "idempotent", "learn", "local", "name", "peers", "refusals", "saves_time",
+                 "spec", "streaming", "tier", "traffic", "weight")  # fmt: skip
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class EngineState:
         clock: Clock,
         emit: Emit,
         failures: FailureLog,
+        begin_probe: Begin,
     ) -> None:
         engine = cast(Engine, spec.engine)
         traits = engine.traits
@@ -88,6 +91,17 @@ class EngineState:
         self.ejection = Ejection()
         self.health = HealthTracker(spec.chain, self.name, breaker, self.cooldown, clock, emit)
         self.failures = failures
+        self.refusals = RefusalCheck(
+            spec.chain,
+            self.name,
+            self.run_probe if self.has_probe else None,
+            breaker=breaker,
+            cooldown=self.cooldown,
+            health=self.health,
+            failures=failures,
+            clock=clock,
+            begin=begin_probe,
+        )
         self.peers: Tier[EngineState] | None = None
         self.saves_time = False
         self.traffic: EngineTraffic | None = None
@@ -227,22 +241,43 @@ class EngineState:
         )
 
     def record_failure(
-        self, call: Call, permit: int, error: Exception, duration_s: float, now: float
+        self,
+        call: Call,
+        permit: int,
+        error: Exception,
+        duration_s: float,
+        now: float,
+        *,
+        probe: bool = False,
     ) -> None:
-        """Record that the engine raised ``error``, before or in the middle of its answer."""
-        row = row_of(error)
-        if row.next_tier is not NextTier.NEVER:  # otherwise the caller caused it
+        """Record that the engine raised ``error``, before or in the middle of its answer.
+
+        Args:
+            call: the call.
+            permit: its permit of the breaker.
+            error: what the engine raised.
+            duration_s: how long it took.
+            now: the monotonic time.
+            probe: the engine's own probe raised it, and no call of a caller.
+        """
+        if not is_about_caller(error):
             self.health.last_error = type(error).__name__
-        if row.trips and not self._was_cut_short(call, error, duration_s, now):
+        if trips_breaker(error) and not self._was_cut_short(call, error, duration_s, now):
             self.breaker.leave(permit, now, duration_s, failed=True)
             load = self.traffic.load if self.traffic is not None else None
             if self.peers is not None and load is not None:
                 self.peers.record_failure(self, load.record_failure(duration_s, now), now)
         else:
             self.breaker.release(permit, now)
-        if row.cooldown:
-            wait_s = self._offline_s if row.cooldown == "offline" else cooling_s(error)
-            self.cooldown.begin(row.cooldown, wait_s, now)
+        cooldown = cooldown_of(error)
+        if cooldown == "cooling down":
+            self.cooldown.begin("cooling down", cooling_s(error), now)
+        elif cooldown and probe:
+            self.cooldown.begin("offline", self._offline_s, now)
+        elif cooldown:
+            self.refusals.record(now, self._offline_s, self.check_health)
+        elif self.cooldown.until and is_about_caller(error):
+            self.cooldown.release(now)
         self.check_health(now)
         self.failures.record(self.name, error)
         if engine_failed.receivers:
@@ -269,6 +304,8 @@ class EngineState:
                 traffic.leave()
             if end == "closed":
                 self.breaker.release(permit, at)
+                if self.cooldown.until:
+                    self.cooldown.release(at)
             elif error is None:
                 if self.breaker.leave(permit, at, now - began) or self.cooldown.until:
                     self.record_recovery(at)
@@ -317,7 +354,7 @@ class EngineState:
                 raise self.no_answer()
         except Exception as error:
             now = self._clock.monotonic()
-            self.record_failure(call, permit, error, now - began, now)
+            self.record_failure(call, permit, error, now - began, now, probe=ask == self.run_probe)
             raise
         except BaseException:
             self.breaker.release(permit, self._clock.monotonic())

@@ -35,6 +35,7 @@ from ..policies.backoff import full_jitter
 from ..policies.error_table import (
     RATE_LIMIT_MAX_S,
     asked_wait_s,
+    cooldown_of,
     cooling_s,
     may_have_run,
     may_retry,
@@ -311,7 +312,7 @@ class FailedAttempts:
         asked_s = asked_wait_s(error) or 0.0
         if asked_s > RATE_LIMIT_MAX_S:  # not believed, and too long for a call without a deadline
             return None
-        if row_of(error).cooldown == "cooling down":
+        if cooldown_of(error) == "cooling down":
             asked_s = max(asked_s, cooling_s(error))
         delay_s = full_jitter(self._retries, policy.delays, at_least_s=asked_s)
         return None if now + delay_s >= limit else delay_s

@@ -226,6 +226,7 @@ class Chains:
         """
         from ..workers.servers import stopping
         from .chain import EngineChain
+        from .failures.refusals import begin_no_probe, begin_probe
 
         spec = self._attached(spec)
         found = self.by_name.get(spec.chain)
@@ -241,6 +242,7 @@ class Chains:
                 ambient_deadline=self._kit.part_of("deadline"),
                 stopping=lambda: self._kit.is_closed() or stopping(),
                 max_sleep_s=self._max_sleep_s,
+                begin_probe=begin_probe if self.health_checks.interval_s else begin_no_probe,
             )
             found.add(spec)
             self.by_name[spec.chain] = found

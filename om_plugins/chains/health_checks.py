@@ -25,19 +25,18 @@ import msgspec
 
 from ..core.body import convert
 from ..core.fork import renew_after_fork
-from ..errors import RateLimited
+from ..policies.breaker import Breaker
 from ..policies.registry import BreakerKey, BreakerRegistry
 from ..protocols import Clock, Hub, Scheduler
 from ..types import Call
 from ..workers.pool import begin_thread
 from .chain import EngineChain
 from .engine_state import EngineState
+from .failures.refusals import NO_VERDICT, PROBE_TIMEOUT_S
 from .sharing import EngineBus, EngineEvent, RetainedKey
 
 logger = logging.getLogger("om_plugins")
 
-PROBE_TIMEOUT_S = 3.0
-"""How long one probe may take."""
 MAX_CONCURRENT_PROBES = 8
 MAX_ROUND_S = 20.0
 """How long a round may take; the engines that it did not reach come first in the next."""
@@ -268,7 +267,15 @@ class HealthChecks:
             breaker = self.breakers.find(key)
             if breaker is not None:
                 breaker.note_probe(well, now, at)
+                if well:
+                    self._end_offline_time(breaker)
         self._check_health()
+
+    def _end_offline_time(self, breaker: Breaker) -> None:
+        for chain in list(self.chains().values()):
+            for engine in chain.states:
+                if engine.breaker is breaker:
+                    engine.cooldown.succeeded()
 
     def _expire_results(self) -> None:
         """Drop the results once nobody probes any more."""
@@ -296,8 +303,8 @@ def _probe(engine: EngineState, call: Call) -> bool | None:
         return None
     try:
         engine.run_probe(call)
-    except (RateLimited, NotImplementedError):
-        return None  # an engine that says "not so often" is in reach
+    except NO_VERDICT:
+        return None
     except Exception as error:  # noqa: BLE001 - an engine may raise anything
         engine.failures.record(engine.name, error, probe=True)
         return False

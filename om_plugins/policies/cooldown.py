@@ -1,7 +1,8 @@
 """Cooldown: no calls to an engine for a while although it is not broken.
 
-An engine that answered "too many requests" cools down; an engine with wrong credentials is offline.
-Neither says anything about its failure rate, so the breaker does not count them.
+An engine that answered "too many requests" cools down; an engine that refuses its own probe (wrong
+credentials, wrong address) is offline. Neither says anything about its failure rate, so the breaker
+does not count them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ class Cooldown:
         reason: ``"cooling down"`` ends by itself; ``"offline"`` ends when a probe succeeds.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_wait_s", "reason", "until")
+    __slots__ = ("__weakref__", "_lock", "_trial", "_wait_s", "reason", "until")
 
     def __init__(self) -> None:
         self.until = 0.0
         self.reason: Reason = "cooling down"
         self._wait_s = 0.0
+        self._trial = False
         self._lock = threading.Lock()
         renew_after_fork(self)
 
@@ -48,21 +50,31 @@ class Cooldown:
             else:
                 self.reason, self.until = reason, now + seconds
             self._wait_s = seconds
+            self._trial = False
 
     def refused(self, now: float) -> bool:
         """Return True when the engine must not get a call now.
 
-        When the time of an offline engine is over, the first call is its probe. Other calls are
-        refused until the probe succeeds or has taken as long as the cooldown itself.
+        When the time of an offline engine is over, one call is let in as a trial. Other calls are
+        refused until the trial succeeds, says nothing, or has taken as long as the cooldown itself.
         """
         with self._lock:
             if now < self.until:
                 return True
             if self.reason == "offline" and self.until:
                 self.until = now + self._wait_s
+                self._trial = True
             else:
                 self.until = 0.0
             return False
+
+    def release(self, now: float) -> None:
+        """Record that a call ended in a way that says nothing about the engine. When it was the
+        trial of an offline engine, the next call is the trial."""
+        with self._lock:
+            if self._trial and self.reason == "offline" and self.until:
+                self.until = now
+                self._trial = False
 
     def succeeded(self) -> None:
         """Record that the engine answered: it is not offline. A wait it asked for still holds."""

@@ -9,9 +9,9 @@ chain gives its permits back and raises it again.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Literal, cast
 
-from ..errors import NextTier, OpenManagerError, Retry, Sent
+from ..errors import ChainExhausted, NextTier, OpenManagerError, Retry, Sent
 
 RATE_LIMIT_DEFAULT_S = 1.0
 """How long a rate-limited engine cools down when it does not say."""
@@ -29,6 +29,46 @@ def sent_of(error: Exception) -> Sent:
     say."""
     sent = getattr(error, "sent", "maybe")
     return cast(Sent, sent) if sent in ("no", "yes") else "maybe"
+
+
+def is_about_caller(error: BaseException) -> bool:
+    """Return whether an error says nothing about the engine, because the caller caused it.
+
+    Either its class says so, or the engine refused the credentials that this caller brought.
+    """
+    return row_of(error).callers_fault or _concerns_caller(error)
+
+
+def trips_breaker(error: BaseException) -> bool:
+    """Return whether a breaker counts an error as a failure of the engine."""
+    if isinstance(error, ChainExhausted):  # perhaps its engines refused this call only
+        return blames_engine(error)
+    return row_of(error).trips and not _concerns_caller(error)
+
+
+def cooldown_of(error: BaseException) -> Literal["", "cooling down", "offline"]:
+    """Return how long the engine gets no calls; see :class:`~om_plugins.errors.OpenManagerError`.
+
+    ``"offline"`` holds only for an error of the engine's own probe. An error of a call that says
+    "offline" is a reason to ask that probe.
+    """
+    return "" if _concerns_caller(error) else row_of(error).cooldown
+
+
+def blames_engine(error: BaseException) -> bool:
+    """Return whether the error of a call is certainly the engine's fault.
+
+    An error that says "offline" is not: perhaps the engine refused this call only. What the
+    engine's own probe says about it appears as :class:`~om_plugins.errors.EngineUnavailable` of
+    the calls after it.
+    """
+    if isinstance(error, ChainExhausted):
+        return any(map(blames_engine, error.exceptions))
+    return not is_about_caller(error) and cooldown_of(error) != "offline"
+
+
+def _concerns_caller(error: BaseException) -> bool:
+    return getattr(error, "concerns_caller", False) is True
 
 
 def asked_wait_s(error: BaseException) -> float | None:

@@ -5,7 +5,7 @@ Health is read from the breaker, the cooldown and the latest probes:
 | state | when |
 |---|---|
 | offline | its breaker is open or half-open, or an operator must act; or no call succeeded and two probes in a row failed |
-| degraded | it cools down; or a rate is at half of what would open the breaker; or there were calls and none succeeded; or no call succeeded and the last probe failed; or a probe succeeded since its breaker opened, and no call has come yet |
+| degraded | it cools down; or a rate is at half of what would open the breaker; or there were calls and none succeeded; or it refused three calls in a row lately; or no call succeeded and the last probe failed; or a probe succeeded since its breaker opened, and no call has come yet |
 | no data | no calls were counted and nothing probed it |
 | healthy | otherwise |
 
@@ -31,6 +31,10 @@ from .cooldown import Cooldown
 
 PROBES_TO_OFFLINE = 2
 """One failed probe alone may be bad luck."""
+REFUSALS_TO_DEGRADED = 3
+"""One refused call alone may be its caller's fault."""
+REFUSED_LATELY_S = 300.0
+"""How long refused calls say something about the engine, when no other calls come."""
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
@@ -54,6 +58,8 @@ class HealthTracker:
     clock: Clock
     emit: Emit
     last_error: str = field(default="", init=False)
+    _refusals: int = field(default=0, init=False)
+    _refused_at: float = field(default=0.0, init=False)
     _state: Health = field(default=Health.NO_DATA, init=False)
     _since: float = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -73,6 +79,8 @@ class HealthTracker:
         with self._lock:
             view = self.breaker.view(now)
             before, state = self._state, health_of(view, self.cooldown, now)
+            if state in (Health.HEALTHY, Health.NO_DATA) and self._refuses(view, now):
+                state = Health.DEGRADED
             if state is Health.HEALTHY and ejected:
                 state = Health.DEGRADED
             if state is not before:
@@ -102,6 +110,20 @@ class HealthTracker:
             probed_at=None
             if view.probed_at is None
             else self.clock.time() - (now - view.probed_at),
+        )
+
+    def record_refusal(self, now: float) -> None:
+        """Record that the engine refused a call, which no breaker counts."""
+        view = self.breaker.view(now)
+        with self._lock:
+            self._refusals = 1 if view.calls > view.failures else self._refusals + 1
+            self._refused_at = now
+
+    def _refuses(self, view: BreakerView, now: float) -> bool:
+        return (
+            self._refusals >= REFUSALS_TO_DEGRADED
+            and view.calls == view.failures
+            and now - self._refused_at < REFUSED_LATELY_S
         )
 
     def after_fork(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from werkzeug.exceptions import HTTPException
 
 from ..errors import AttemptTimeout, EngineUnavailable, OpenManagerError
+from ..policies.error_table import blames_engine, is_about_caller
 from ..types import Attempt
 
 _SKIP_REASONS = ("breaker open", "cooling down", "offline")
@@ -20,7 +21,7 @@ def is_counted(error: BaseException) -> bool:
     """Whether an error that ended a request is an error of this application."""
     if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
         return False
-    if isinstance(error, OpenManagerError) and error.callers_fault:
+    if isinstance(error, OpenManagerError) and is_about_caller(error):
         return False
     if isinstance(error, HTTPException):  # ClientDisconnected is a 400
         return (error.code or 500) >= 500
@@ -39,7 +40,7 @@ def find_engine_error(attempts: Sequence[Attempt], fair_share_s: float) -> Excep
     """
     for one in attempts:
         error = one.error
-        if one.skipped or (isinstance(error, OpenManagerError) and error.callers_fault):
+        if one.skipped or not blames_engine(error):
             continue
         if isinstance(error, AttemptTimeout) and one.duration_s < fair_share_s:
             continue

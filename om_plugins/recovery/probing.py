@@ -84,7 +84,8 @@ class EngineProber:
 
     def _reach_engine(self, engine: EngineState, limit_s: float) -> None:
         with hold_forks():
-            from ..chains.health_checks import PROBE_TIMEOUT_S, probe_call
+            from ..chains.failures.refusals import PROBE_TIMEOUT_S
+            from ..chains.health_checks import probe_call
 
         self._run(probe_call(engine, self.clock, min(PROBE_TIMEOUT_S, limit_s)), engine.run_probe)
 

@@ -20,7 +20,6 @@ from om_plugins.errors import (
     ConfigError,
     EngineUnavailable,
     InvalidRequest,
-    Misconfigured,
     RateLimited,
     TooLong,
     Transient,
@@ -329,22 +328,6 @@ def test_a_rate_limited_engine_cools_down_and_its_breaker_does_not_count_it(
     assert limited.times == 1
     clock.advance(60)
     assert chain.call().engine == "one"
-
-
-def test_a_misconfigured_engine_is_left_alone_and_then_probed_by_one_call(engine, chain_of, clock):
-    wrong = engine("one", Misconfigured("401"), Misconfigured("401"), "fine")
-    chain = chain_of(wrong, engine("two"), breaker_cooldown=10)
-    assert [chain.call().engine for _ in range(5)] == ["two"] * 5
-    assert wrong.times == 1
-    assert chain.health()[0].state == "offline"
-    clock.advance(10)
-    chain.call()
-    chain.call()
-    assert wrong.times == 2
-    clock.advance(10)
-    assert chain.call().engine == "one"
-    assert chain.call().engine == "one"
-    assert chain.health()[0].state == "healthy"
 
 
 def test_an_invalid_request_ends_the_call_at_once(engine, chain_of):

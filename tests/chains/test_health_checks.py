@@ -521,3 +521,20 @@ def test_one_of_several_processes_probes_all_see_it_and_another_takes_over(tmp_p
             os.kill(pid, signal.SIGKILL)
         parent.wait(PATIENCE_S)
         parent.stderr.close()
+
+
+def test_a_good_probe_ends_the_offline_time_in_all_workers(workers, probed, pass_time):
+    for one in workers:
+        one.add(probed())
+        one.chains["chain"].states[0].cooldown.begin("offline", 3600, 0)
+    assert [health(one) for one in workers] == [[Health.OFFLINE]] * 3
+    pass_time(31, *workers)
+    assert [health(one) for one in workers] == [[Health.HEALTHY]] * 3
+
+
+def test_a_bad_probe_ends_no_offline_time(workers, probed, pass_time):
+    one = workers[0]
+    one.add(probed(answer=Transient()))
+    one.chains["chain"].states[0].cooldown.begin("offline", 3600, 0)
+    pass_time(31, one)
+    assert one.chains["chain"].states[0].cooldown.until

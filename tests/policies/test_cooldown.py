@@ -68,6 +68,27 @@ def test_a_probe_that_never_ends_is_followed_by_another():
     assert not one.refused(20)
 
 
+def test_a_trial_that_says_nothing_lets_the_next_call_try():
+    one = Cooldown()
+    one.begin("offline", 10, now=0)
+    one.release(5)  # a call that began before
+    assert one.refused(9)
+    assert not one.refused(10)
+    assert one.refused(11)
+    one.release(11)
+    assert not one.refused(11)
+    one.begin("offline", 10, now=12)
+    one.release(12)  # the trial has failed already
+    assert one.refused(13)
+
+
+def test_a_wait_that_was_asked_for_is_not_released():
+    one = Cooldown()
+    one.begin("cooling down", 10, now=0)
+    one.release(1)
+    assert one.refused(2)
+
+
 def test_offline_outlasts_patience():
     one = Cooldown()
     one.begin("offline", 10, now=0)

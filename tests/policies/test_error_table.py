@@ -8,24 +8,32 @@ from pathlib import Path
 import pytest
 
 from om_plugins import errors
+from om_plugins.builtin.http.status import map_status
 from om_plugins.errors import (
     CallerDeadline,
     Cancelled,
+    ChainExhausted,
     EngineError,
+    EngineUnavailable,
     Misconfigured,
     NextTier,
     OpenManagerError,
     RateLimited,
     Retry,
+    TooLong,
     Transient,
 )
 from om_plugins.policies.error_table import (
     asked_wait_s,
+    blames_engine,
+    cooldown_of,
     cooling_s,
+    is_about_caller,
     may_have_run,
     may_retry,
     row_of,
     sent_of,
+    trips_breaker,
 )
 
 TABLE = """
@@ -72,15 +80,42 @@ WORDS = {
     NextTier.UNLESS_SPENT: "yes*",
     "": "",
     "cooling down": "; the engine cools down",
-    "offline": "; offline until a probe succeeds",
+    "offline": "; offline if its own probe is refused, too",
 }
 
 
-def test_the_page_on_engines_has_the_same_table():
-    page = Path(__file__).parents[2].joinpath("docs", "engines.md").read_text(encoding="utf-8")
+@pytest.fixture
+def page():
+    return Path(__file__).parents[2].joinpath("docs", "engines.md").read_text(encoding="utf-8")
+
+
+def read_table(page):
+    """The name, the statuses and the rest of each row."""
+    row = r"^\|[^`|]*`(\w+)`[^|]*\| ([^|]*) \| (.* \| \d{3}) \|$"
+    return re.findall(row, page, re.MULTILINE)
+
+
+def test_the_page_on_engines_has_the_statuses_of_each_error(page):
+    shown = {
+        status: name
+        for name, cell, _ in read_table(page)
+        if cell != "–"
+        for status in cell.split(", ")
+    }
+    waits = {"retry-after": "1"}
+    assert shown.pop("503 with `Retry-After`") == type(map_status(503, waits, "up")).__name__
+    for status in range(300, 600):
+        rest = f"{status // 100}xx"
+        name = shown.get(str(status)) or shown.get(rest) or shown[f"every other {rest}"]
+        assert name == type(map_status(status, {}, "up")).__name__, status
+
+
+def test_the_page_on_engines_has_the_same_table(page):
     names = {"Exception": "OpenManagerError"}
-    rows = re.findall(r"^\|[^`|]*`(\w+)`[^|]*\| (.*) \| (\d{3}) \|$", page, re.MULTILINE)
-    shown = {names.get(name, name): f"{row} | {status}" for name, row, status in rows}
+    shown = {
+        names.get(name, name): row.replace(", unless all its engines refused the call", "")
+        for name, _, row in read_table(page)
+    }
     assert shown == {
         name: f"{WORDS[kind.retry]} | {WORDS[kind.next_tier]} | "
         f"{'yes' if kind.trips else 'no'}{WORDS[kind.cooldown]} | {kind.http_status}"
@@ -118,6 +153,43 @@ def test_an_attribute_that_is_no_rule_is_refused_where_the_class_is_written():
 
         class Hasty(Transient):
             retry = 3
+
+
+class Overloaded(RateLimited):
+    trips = True
+
+
+ABOUT = [
+    # error, about the caller, trips the breaker, cooldown, certainly the engine's fault
+    (Transient("x"), False, True, "", True),
+    (Transient("x", concerns_caller=True), True, False, "", False),
+    (RateLimited("x"), False, False, "cooling down", True),
+    (RateLimited("x", concerns_caller=True), True, False, "", False),
+    (Overloaded("x", concerns_caller=True), True, False, "", False),
+    (Misconfigured("x"), False, False, "offline", False),
+    (Misconfigured("x", concerns_caller=True), True, False, "", False),
+    (TooLong("x"), True, False, "", False),
+    (ValueError("x"), False, True, "", True),
+    (EngineUnavailable("x", "offline"), False, False, "", True),
+    (ChainExhausted("x", [Misconfigured("x"), TooLong("x")]), False, False, "", False),
+    (ChainExhausted("x", [Misconfigured("x"), Transient("x")]), False, True, "", True),
+    (ChainExhausted("x", [EngineUnavailable("x", "offline")]), False, True, "", True),
+]
+
+
+@pytest.mark.parametrize("row", ABOUT, ids=lambda row: repr(row[0]))
+def test_what_an_error_says_of_the_engine(row):
+    error, *expected = row
+    assert [
+        is_about_caller(error), trips_breaker(error), cooldown_of(error), blames_engine(error)
+    ] == expected  # fmt: skip
+
+
+def test_a_foreign_error_concerns_its_caller_only_where_it_says_true():
+    for said in ("yes", 1, object()):
+        error = ValueError()
+        error.concerns_caller = said
+        assert not is_about_caller(error)
 
 
 def test_an_unknown_error_may_have_been_sent():

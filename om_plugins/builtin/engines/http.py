@@ -222,7 +222,7 @@ class HttpEngine:
         )  # fmt: skip
         if 200 <= exchange.status < 300:
             return exchange
-        raise self._read_refusal(exchange, where)
+        raise self._read_refusal(exchange, where, self._list_passed(call))
 
     def _deadline_header(self, call: Call) -> dict[str, str]:
         """The header with the remaining time, or nothing when ``pass_deadline`` is off."""
@@ -231,14 +231,22 @@ class HttpEngine:
         left_s = min(call.remaining(), self._timeout)
         return {DEADLINE_HEADER: str(max(int(left_s * 1000), 1))}
 
-    def _read_refusal(self, exchange: HttpExchange, where: str) -> EngineError:
+    def _list_passed(self, call: Call) -> list[str]:
+        """The names of the call's own headers that the request carries."""
+        own = {name.lower() for name in self._headers}
+        return [name for name in self._pass if name in (call.headers or ()) and name not in own]
+
+    def _read_refusal(
+        self, exchange: HttpExchange, where: str, passed: Iterable[str]
+    ) -> EngineError:
         """The error for a status other than 2xx. Reads the body, so that the connection can be
         reused, and closes the connection when the body is too long."""
         try:
             body = exchange.read(_ERROR_BODY)
         except EngineError:
             body = b""
-        error = map_status(exchange.status, exchange.headers, where, _decode_refusal(body))
+        document = _decode_refusal(body)
+        error = map_status(exchange.status, exchange.headers, where, document, sent_names=passed)
         return self._explain(error, body)
 
     def _explain(self, error: EngineError, body: bytes) -> EngineError:

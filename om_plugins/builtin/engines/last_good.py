@@ -23,9 +23,9 @@ from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
+from ..http.caller import brings_credentials
 from .counts import Counts
 
-_PERSONAL = ("authorization", "cookie", "proxy-authorization")
 _LEARN_EVERY_S = 1.0
 _MAX_WAITING = 256
 _MAX_SEEN = 4096
@@ -222,7 +222,7 @@ class StaleEngine:
 
     def _hash_question(self, call: Call) -> str | None:
         if self._vary is None:
-            if call.headers and any(name in call.headers for name in _PERSONAL):
+            if brings_credentials(call.headers or ()):
                 return None
             apart = None
         else:

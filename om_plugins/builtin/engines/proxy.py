@@ -163,7 +163,7 @@ class ProxyEngine(HttpEngine):
             limit_s=self._timeout,
         )
         if exchange.status in self._fail_on or exchange.status > 599:
-            raise self._read_failure(exchange)
+            raise self._read_failure(exchange, [name for name, _ in headers])
         return self._read_answer(exchange, call)
 
     # --- the request ---
@@ -275,9 +275,11 @@ class ProxyEngine(HttpEngine):
                 kept.append(("Content-Length", length))
         return HttpResponse(exchange.status, kept)
 
-    def _read_failure(self, exchange: HttpExchange) -> EngineError:
+    def _read_failure(self, exchange: HttpExchange, sent_names: list[str]) -> EngineError:
         where = self._describe()
-        error = map_status(exchange.status, exchange.headers, where)
+        own = {name.lower() for name in self._headers}
+        callers = [name for name in sent_names if name.lower() not in own]
+        error = map_status(exchange.status, exchange.headers, where, sent_names=callers)
         head = self._build_head(exchange)
         try:
             head.body = exchange.read(_ERROR_BODY, decoded=False)

@@ -144,7 +144,13 @@ class WsgiEngine:
         run = self._run(request, call)
         head = HttpResponse(run.status, drop_hop_by_hop(clean_response_headers(run.headers)))
         if run.status in self._fail_on:
-            error = map_status(run.status, join_headers(run.headers), self._describe())
+            own = {name.lower() for name, _ in self._headers}
+            error = map_status(
+                run.status,
+                join_headers(run.headers),
+                self._describe(),
+                sent_names=[name for name, _ in request.headers if name.lower() not in own],
+            )
             try:
                 head.body = run.read(self._max_answer)
                 error.response = head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ...errors import (
     AttemptTimeout,
@@ -14,6 +14,7 @@ from ...errors import (
     Transient,
     Unsupported,
 )
+from .caller import identifies_caller
 from .waits import read_asked_wait, read_wait
 
 _BY_STATUS: Mapping[int, type[EngineError]] = {
@@ -41,9 +42,17 @@ _BY_STATUS: Mapping[int, type[EngineError]] = {
     511: Misconfigured,
 }
 
+_ABOUT_THE_CALLER = frozenset({401, 402, 403, 429})
+"""What an upstream may answer to one caller, where the request says who that is."""
+
 
 def map_status(
-    status: int, headers: Mapping[str, str], where: str, document: object = None
+    status: int,
+    headers: Mapping[str, str],
+    where: str,
+    document: object = None,
+    *,
+    sent_names: Iterable[str] = (),
 ) -> EngineError:
     """The engine error for a status other than 2xx.
 
@@ -52,6 +61,9 @@ def map_status(
         headers: the upstream's headers, with names in lower case or a case-insensitive mapping.
         where: the engine and its URL, for the message.
         document: the body, decoded from JSON or as text, where it was read. It may ask for a wait.
+        sent_names: the names of the caller's own headers that the request carried. Where they say
+            who the caller is (:func:`~om_plugins.builtin.http.caller.identifies_caller`), a 401,
+            402, 403 or 429 concerns that caller.
     """
     wait = (read_wait if status == 429 else read_asked_wait)(headers, document)
     cls = _BY_STATUS.get(status)
@@ -67,4 +79,10 @@ def map_status(
     text = f"{where}: answered {status}"
     if 300 <= status < 400:
         text += "; redirects are not followed: give the engine the final address"
-    return cls(text, sent="yes", retry_after=wait, status=status)
+    return cls(
+        text,
+        sent="yes",
+        retry_after=wait,
+        status=status,
+        concerns_caller=status in _ABOUT_THE_CALLER and identifies_caller(sent_names),
+    )

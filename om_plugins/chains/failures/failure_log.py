@@ -14,7 +14,7 @@ import traceback
 from ...builtin.logging import escape_controls
 from ...core.fork import renew_after_fork
 from ...errors import without_secrets
-from ...policies.error_table import row_of
+from ...policies.error_table import is_about_caller
 from ...protocols import Clock
 
 logger = logging.getLogger("om_plugins")
@@ -57,7 +57,7 @@ class FailureLog:
             error: what it raised.
             probe: a probe raised it, and no call.
         """
-        level = logging.INFO if row_of(error).callers_fault else logging.WARNING
+        level = logging.INFO if is_about_caller(error) else logging.WARNING
         if not logger.isEnabledFor(level):
             return
         kind = type(error).__name__

@@ -34,6 +34,22 @@ def test_a_limit_that_begins_anew_says_how_long_a_429_waits_and_nothing_else():
     assert type(map_status(503, headers, "up")) is Transient
 
 
+IDENTIFIED = ["Authorization", "accept"]
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+def test_a_refusal_of_a_caller_who_is_known_concerns_that_caller(status):
+    assert map_status(status, {}, "up", sent_names=IDENTIFIED).concerns_caller
+    assert not map_status(status, {}, "up", sent_names=["accept"]).concerns_caller
+    assert not map_status(status, {}, "up").concerns_caller
+
+
+@pytest.mark.parametrize("status", [301, 404, 405, 407, 410, 500, 502, 503, 504])
+def test_other_statuses_concern_nobody_in_particular(status):
+    headers = {"retry-after": "5"}
+    assert not map_status(status, headers, "up", sent_names=IDENTIFIED).concerns_caller
+
+
 def test_the_body_may_say_how_long_to_wait():
     document = {"error": {"message": "Please try again in 20s."}}
     assert map_status(429, {}, "up", document).retry_after == 20
