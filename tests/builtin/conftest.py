@@ -52,6 +52,7 @@ class Upstream:
                 status, headers, body = upstream.reply(request)
                 self.send_response(status)
                 headers = {"Content-Type": "application/json", **headers}
+                headers.setdefault("Connection", "keep-alive")
                 if status != 204:
                     headers.setdefault("Content-Length", str(len(body)))
                 for name, value in headers.items():

@@ -218,7 +218,7 @@ class HttpEngine:
         headers.update(self._headers)
         exchange = self._transport.open(
             self._method, target, body=body, headers=headers.items(), call=call, where=where,
-            limit_s=self._timeout,
+            limit_s=self._timeout, idempotent=self.traits.idempotent,
         )  # fmt: skip
         if 200 <= exchange.status < 300:
             return exchange

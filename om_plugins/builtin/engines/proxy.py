@@ -42,9 +42,6 @@ from .http import ConnectionOptions, HttpEngine, StreamedPieces
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange
 
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""The idempotent methods of RFC 9110 section 9.2.2, without TRACE, which is not passed on."""
-
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,40}")
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _DOTS = re.compile(r"(^|[/\\])\.{1,2}([/\\;]|$)")

@@ -38,9 +38,14 @@ from ...errors import (
 )
 from ...protocols import Chain, Engine
 from ...types import Answer, Call, HttpRequest, HttpResponse
-from ..http.forwarding import Headers, add_forwarded, drop_hop_by_hop, wants_websocket
+from ..http.forwarding import (
+    IDEMPOTENT_METHODS,
+    Headers,
+    add_forwarded,
+    drop_hop_by_hop,
+    wants_websocket,
+)
 from .client_socket import watch_client
-from .proxy import IDEMPOTENT_METHODS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -1,7 +1,8 @@
 """Connections that carry one HTTP/1.1 exchange after another, and the pool of the idle ones.
 
 A connection is used again only when both sides are done, no byte is left over, and nothing has
-arrived while it was idle. Needs the extra ``http``.
+arrived while it was idle. It is closed a little before the time that the upstream's ``Keep-Alive``
+names. Needs the extra ``http``.
 """
 
 from __future__ import annotations
@@ -15,21 +16,39 @@ from collections.abc import Iterable, Iterator
 
 import h11
 
-from .network import READ_BYTES, HttpAttempt, can_read
+from .heads import find_head_end, repair_head
+from .network import READ_BYTES, HttpAttempt, can_read, count_acked
 
 _MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 100
 _MAX_INTERIM = 20
+_SHOWN_S = 0.2  # an upstream that keeps an idle connection this long keeps its connections
+_SHORT_S = 1.0  # one that closes an idle connection sooner than this does not
 
 
 class PooledConnection:
-    """A socket and the state of the HTTP messages on it."""
+    """A socket and the state of the HTTP messages on it.
 
-    __slots__ = ("http", "sock")
+    Attributes:
+        idle_since: when it was put into the pool (``time.monotonic``).
+        keep_s: how many seconds the upstream keeps it open while it is idle, as far as is known.
+        is_promised: the upstream has said that it keeps the connection open.
+    """
+
+    __slots__ = (
+        "_acked", "_head", "_heard", "_was_reset", "http", "idle_since", "is_promised", "keep_s",
+        "sock",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self.idle_since = 0.0
+        self.keep_s = float("inf")
+        self.is_promised = False
+        self._head = b""
+        self._acked: int | None = None
+        self._heard = self._was_reset = False
 
     def is_usable(self) -> bool:
         """Whether the upstream has neither closed the idle connection nor sent anything."""
@@ -44,7 +63,8 @@ class PooledConnection:
         for data in self._messages(request, body, attempt):
             try:
                 attempt.send(self.sock, data)
-            except ConnectionError:
+            except ConnectionError as error:  # EPIPE comes after a FIN
+                self._was_reset = not isinstance(error, BrokenPipeError)
                 return
         attempt.finish_request()
 
@@ -69,22 +89,42 @@ class PooledConnection:
     def receive_head(self, attempt: HttpAttempt) -> h11.Response:
         """The head of the answer, after any interim ones (RFC 9110 section 15.2)."""
         for _ in range(_MAX_INTERIM + 1):
-            event = self.receive(attempt)
+            self.http.receive_data(repair_head(self._read_head(attempt)))
+            event = self.http.next_event()
             if isinstance(event, h11.Response):
                 if len(event.headers) > _MAX_HEADERS:
                     raise h11.RemoteProtocolError(f"more than {_MAX_HEADERS} headers")
+                if self._head:  # what came with the head is the body
+                    self.http.receive_data(self._head)
+                    self._head = b""
                 return event
             if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
                 raise h11.RemoteProtocolError("switches to a protocol that nobody asked for")
         raise h11.RemoteProtocolError(f"more than {_MAX_INTERIM} interim answers")
 
+    def _read_head(self, attempt: HttpAttempt) -> bytes:
+        """One head up to its empty line. What came behind it stays in ``_head``."""
+        data = self._head
+        try:
+            while not (end := find_head_end(data)):
+                if len(data) > _MAX_HEAD_BYTES:
+                    raise h11.RemoteProtocolError("the head is too long")
+                part = attempt.receive(self.sock)
+                self._heard = True
+                if not part and not data:
+                    raise ConnectionResetError("the connection was closed without an answer")
+                if not part:
+                    raise h11.RemoteProtocolError("the connection was closed within the head")
+                data += part
+        except ValueError as error:
+            raise h11.RemoteProtocolError(str(error)) from None
+        self._head = data[end:]
+        return data[:end]
+
     def receive(self, attempt: HttpAttempt) -> object:
         """The next event of the answer."""
         while (event := self.http.next_event()) is h11.NEED_DATA:
-            data = attempt.receive(self.sock)
-            if not data and self._awaits_first_byte():
-                raise ConnectionResetError("the connection was closed without an answer")
-            self.http.receive_data(data)
+            self.http.receive_data(attempt.receive(self.sock))
         return event
 
     def renew(self) -> bool:
@@ -99,12 +139,30 @@ class PooledConnection:
     def close(self) -> None:
         self.sock.close()
 
-    def _awaits_first_byte(self) -> bool:
-        return self.http.their_state is h11.SEND_RESPONSE and not self.http.trailing_data[0]
+    def mark(self) -> None:
+        """Note how much the upstream's system has confirmed, before a request is written."""
+        self._acked = count_acked(self.sock)
+        self._heard = False
+
+    def is_unprocessed(self) -> bool:
+        """Whether an upstream that has closed had received nothing since :meth:`mark`.
+
+        The packet that closes a connection in good order (FIN), like each packet with data, also
+        confirms all that had arrived before. When it confirms nothing of the request, the upstream
+        had given the connection up before the request came (RFC 9112 section 9.6). A reset confirms
+        nothing, even when the request was read, so it proves nothing.
+        """
+        if self._acked is None or not self._heard or self._was_reset:
+            return False
+        return count_acked(self.sock) == self._acked
 
 
 class ConnectionPool:
     """The idle connections of one process. The newest is used first, so the others can expire.
+
+    An upstream may close a connection at the moment in which a request is written to it. A request
+    that must not be sent twice therefore gets an idle connection only from an upstream that has
+    shown, or said, that it keeps connections open.
 
     It needs no lock, because the operations of a deque are atomic.
 
@@ -115,26 +173,64 @@ class ConnectionPool:
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: deque[PooledConnection] = deque()
+        self._keeps = False
         weakref.finalize(self, _close_all, self._idle)  # for engines that are not closed
 
-    def take(self) -> PooledConnection | None:
-        """An idle connection that the upstream has not closed, or ``None``."""
+    def take(self, *, repeatable: bool = True) -> PooledConnection | None:
+        """An idle connection that the upstream has not closed, or ``None``.
+
+        Args:
+            repeatable: the request may be sent again when the connection turns out to be closed.
+        """
+        if not repeatable and not self._keeps:
+            self._look_at_oldest()
         while self._idle:
             try:
                 connection = self._idle.pop()
             except IndexError:  # another thread took it
                 break
-            if connection.is_usable():
+            if not self._is_open(connection):
+                connection.close()
+            elif repeatable or self._keeps or connection.is_promised:
                 return connection
-            connection.close()
+            else:
+                self._idle.append(connection)
+                break
         return None
 
     def put(self, connection: PooledConnection) -> None:
         """Keep an idle connection, or close it if the pool is full."""
         if len(self._idle) < self._size:
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
         else:
             connection.close()
+
+    def _is_open(self, connection: PooledConnection) -> bool:
+        """Whether a connection can be used. Learns from it whether the upstream keeps them."""
+        idle_s = time.monotonic() - connection.idle_since
+        if idle_s >= connection.keep_s:
+            return False
+        if connection.is_usable():
+            self._keeps = self._keeps or idle_s >= _SHOWN_S
+            return True
+        if idle_s < _SHORT_S:
+            self._keeps = False
+        return False
+
+    def _look_at_oldest(self) -> None:
+        try:
+            oldest = self._idle.popleft()
+        except IndexError:
+            return
+        if self._is_open(oldest):
+            self._idle.appendleft(oldest)
+        else:
+            oldest.close()
+
+    def learn(self, *, kept: bool) -> None:
+        """Note whether the upstream had kept an idle connection open for the next request."""
+        self._keeps = kept
 
     def close(self) -> None:
         """Close the idle connections; the pool may be used again."""

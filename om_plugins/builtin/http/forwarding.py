@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 
 Headers = list[tuple[str, str]]
 
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""The methods whose requests may be sent again (RFC 9110 section 9.2.2)."""
+
 HOP_BY_HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info",
     "proxy-authorization", "proxy-connection", "te", "trailer", "trailers", "transfer-encoding",
@@ -92,6 +95,18 @@ def clean_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
         for name, value in headers
         if _TOKEN.fullmatch(name)
     ]
+
+
+def parse_keep_alive(value: str) -> float:
+    """How many seconds a connection may be idle, from ``Keep-Alive: timeout=5`` (RFC 2068 section
+    19.7.1): less than the sender says, because its close may be under way. Infinite without one."""
+    for part in value.split(","):
+        name, _, number = part.partition("=")
+        seconds = number.strip(' \t"')
+        if name.strip().lower() == "timeout" and seconds.isascii() and seconds.isdecimal():
+            said = int(seconds[:9])
+            return max(said - 1.0, said / 2)
+    return float("inf")
 
 
 def wants_websocket(connection: str, upgrade: str) -> bool:

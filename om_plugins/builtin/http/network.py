@@ -11,6 +11,7 @@ import contextlib
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ WATCH_S = 0.5
 """How often a wait is interrupted to see whether the client of this process is still there."""
 
 _WRITE_BYTES = 65_536
+_TCP_INFO_BYTES = 128  # struct tcp_info up to tcpi_bytes_acked
 
 
 class HttpAttempt:
@@ -121,8 +123,8 @@ class HttpAttempt:
         view = memoryview(data)
         while view:
             sock.settimeout(_to_timeout(self.remaining()))
-            self.sent = "maybe"
             view = view[sock.send(view[:_WRITE_BYTES]) :]
+            self.sent = "maybe"
 
     def finish_request(self) -> None:
         """Note that all of the request is written.
@@ -243,6 +245,20 @@ def can_read(sock: socket.socket, timeout_s: float) -> bool:
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
     return bool(select.select([sock], [], [], timeout_s)[0])
+
+
+def count_acked(sock: socket.socket) -> int | None:
+    """How many bytes of ours the other side's system has confirmed; ``None`` where the system does
+    not say (Linux does, since 4.1)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None
+    if len(info) < _TCP_INFO_BYTES:
+        return None
+    return int.from_bytes(info[-8:], sys.byteorder)  # tcpi_bytes_acked
 
 
 def make_printable(text: str) -> str:

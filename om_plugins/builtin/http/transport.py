@@ -20,7 +20,7 @@ from ...core.fork import PerProcess
 from ...errors import InvalidRequest, Transient
 from ...types import Call
 from .connections import ConnectionPool, PooledConnection
-from .forwarding import join_headers
+from .forwarding import IDEMPOTENT_METHODS, join_headers, parse_keep_alive
 from .network import READ_BYTES, HttpAttempt, connect, make_printable
 
 _LOOK_EVERY = 64
@@ -52,6 +52,11 @@ class HttpExchange:
             for name, value in response.headers.raw_items()
         ]
         self.headers = join_headers(self.header_items)
+        if (said := self.headers.get("keep-alive")) is not None:
+            connection.keep_s = parse_keep_alive(said)
+        connection.is_promised = said is not None or (
+            self.headers.get("connection", "").lower() == "keep-alive"
+        )
         chunked = "transfer-encoding" in self.headers
         declared = self.headers.get("content-length")
         self.length: int | None = None
@@ -208,8 +213,13 @@ class Transport:
         call: Call,
         where: str,
         limit_s: float,
+        idempotent: bool | None = None,
     ) -> HttpExchange:
         """Send a request and wait for the head of its answer, whatever its status.
+
+        A pooled connection that the upstream had closed costs nothing where it can be helped: the
+        request is sent once more, over a new connection, when it is idempotent or when nothing of
+        it was processed. A body that can be read once goes over a new connection at once.
 
         Args:
             target: path and query, sent as they are.
@@ -218,23 +228,34 @@ class Transport:
                 when they are missing, nothing else.
             where: the engine and its URL, for messages.
             limit_s: the most seconds for this attempt, in addition to the limits of the call.
+            idempotent: whether the request may be sent twice, unless the call says it; ``None``
+                derives it from the method.
 
         Raises:
             InvalidRequest: a header or the target cannot be sent.
             Transient, AttemptTimeout, Misconfigured, Cancelled: see :meth:`HttpAttempt.map_error`.
         """
         request = self._request(method, target, headers, body, where)
+        if call.idempotent is not None:
+            idempotent = call.idempotent
+        elif idempotent is None:
+            idempotent = method in IDEMPOTENT_METHODS
+        can_repeat = body is None or isinstance(body, bytes)
         attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
         connection = None
         try:
             attempt.remaining()
             pool = self._pools.get()
-            connection = pool.take()
-            if connection is None:
+            connection = pool.take(repeatable=idempotent) if can_repeat else None
+            response = None
+            if connection is not None:
+                response = self._try_idle(connection, request, body, attempt, idempotent)
+                pool.learn(kept=response is not None)
+            if connection is None or response is None:
                 connection = PooledConnection(self._connect(attempt))
-            attempt.attach(connection.sock)
-            connection.send(request, body, attempt)
-            response = connection.receive_head(attempt)
+                attempt.attach(connection.sock)
+                connection.send(request, body, attempt)
+                response = connection.receive_head(attempt)
             return HttpExchange(connection, attempt, method, response, pool)
         except BaseException as error:
             attempt.detach()
@@ -243,6 +264,42 @@ class Transport:
             if isinstance(error, Exception):
                 raise attempt.map_error(error) from error
             raise
+
+    def _try_idle(
+        self,
+        connection: PooledConnection,
+        request: h11.Request,
+        body: bytes | Iterable[bytes] | None,
+        attempt: HttpAttempt,
+        idempotent: bool,
+    ) -> h11.Response | None:
+        """Send a request over a connection that was idle.
+
+        Returns:
+            ``None`` when the upstream had closed it and the request may be sent over a new one: an
+            idempotent one always (RFC 9110 section 9.2.2), another one when the upstream has
+            processed nothing of it.
+        """
+        attempt.attach(connection.sock)
+        connection.mark()
+        lost: OSError | None = None
+        response = None
+        try:
+            connection.send(request, body, attempt)
+            response = connection.receive_head(attempt)
+        except OSError as error:
+            if isinstance(error, TimeoutError) or attempt.sent == "yes":
+                raise
+            lost = error
+        if response is not None and response.status_code != 408:
+            return response
+        # some servers end an idle connection with a 408 (RFC 9110 section 15.5.9)
+        if idempotent or attempt.sent == "no" or connection.is_unprocessed():
+            connection.close()
+            return None
+        if lost is not None:
+            raise lost
+        return response
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
         """Open a TCP connection and close it again.

@@ -278,7 +278,7 @@ def test_close_before_the_answer_was_sent_on_a_new_connection(raw_upstream, engi
 def test_stale_pooled_connection_may_have_been_sent(raw_upstream, engine_for):
     def script(connection, number):
         request_of(connection)
-        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        connection.sendall(HEAD + b"Connection: keep-alive\r\nContent-Length: 2\r\n\r\n{}")
         connection.recv(1)  # the next request arrives, and is thrown away unread
         reset(connection)
 
@@ -638,7 +638,7 @@ class TestContract(EngineContract):
         return engine_for(upstream.url)
 
 
-def test_chain_retries_an_idempotent_call_on_a_stale_connection(raw_upstream, engine_for):
+def test_an_idempotent_call_on_a_stale_connection_costs_no_attempt(raw_upstream, engine_for):
     def script(connection, number):
         request_of(connection)
         connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
@@ -649,8 +649,8 @@ def test_chain_retries_an_idempotent_call_on_a_stale_connection(raw_upstream, en
     chain = EngineChain("c")
     engine = engine_for(raw_upstream(script).url, idempotent=True)
     chain.add(EngineSpec(engine, chain="c"))
-    assert chain.call({}).attempts == 1
-    assert chain.call({}).attempts == 2
+    for _ in range(2):
+        assert chain.call({}).attempts == 1
 
 
 def test_the_upstream_is_told_the_time_that_is_left(upstream, engine_for):

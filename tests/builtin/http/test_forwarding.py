@@ -13,6 +13,7 @@ from om_plugins.builtin.http.forwarding import (
     count_via,
     drop_hop_by_hop,
     join_headers,
+    parse_keep_alive,
 )
 
 
@@ -123,3 +124,24 @@ def test_via_names_every_station():
 def test_repeated_headers_are_joined_in_their_order():
     headers = [("Vary", "a"), ("X-One", "1"), ("vary", "b"), ("VARY", "")]
     assert join_headers(headers) == {"vary": "a, b, ", "x-one": "1"}
+
+
+@pytest.mark.parametrize(
+    ("said", "idle_s"),
+    [
+        ("timeout=5", 4.0),
+        ("timeout=5, max=100", 4.0),
+        ("max=100,Timeout = 60", 59.0),
+        ('timeout="20"', 19.0),
+        ("timeout=1", 0.5),
+        ("timeout=0", 0.0),
+        ("", float("inf")),
+        ("max=5", float("inf")),
+        ("timeout", float("inf")),
+        ("timeout=-1", float("inf")),
+        ("timeout=soon", float("inf")),
+        ("timeout=٥", float("inf")),
+    ],
+)
+def test_a_connection_is_idle_for_less_than_the_upstream_says(said, idle_s):
+    assert parse_keep_alive(said) == idle_s

@@ -134,8 +134,6 @@ def test_a_body_without_a_length_ends_with_the_connection(raw_upstream, transpor
         b"Content-Length : 5\r\n",
         b" X: y\r\nContent-Length: 5\r\n",
         b"no colon\r\n",
-        b"X: a\0b\r\n",
-        b"X: a\rb\r\n",
         b"X: y\r\n" * 101,
     ],
 )
