@@ -12,7 +12,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from ..errors import PluginError, suggest
 from ..protocols import PluginContext
 from ..types import PluginStatus
 from .checks import BadResult, check_result
+from .guard.record import PluginRecord
 from .inspection import HookManager
 from .loading import (
     FAILURES,
@@ -46,16 +46,6 @@ _LONGEST = 600
 MakeContext = Callable[[str, object, logging.Logger], PluginContext]
 
 
-@dataclass(slots=True)
-class _Record:
-    """The state of one plugin; ``in_a_row`` counts failures since the last success."""
-
-    status: PluginStatus
-    config: object = None
-    context: PluginContext | None = None
-    in_a_row: int = 0
-
-
 class PluginHost:
     """The plugins of one application.
 
@@ -67,7 +57,7 @@ class PluginHost:
         disabled: names of plugins to leave out, built-in ones too.
         configs: settings of plugins by name.
         strict: raise on the first broken plugin instead of going on without it.
-        max_failures: failures in a row after which a plugin is quarantined.
+        max_failures: failures in a row of its own code after which a plugin is quarantined.
         emit: sends signals.
         entry_points: finds third parties' plugins.
 
@@ -99,8 +89,8 @@ class PluginHost:
         self._emit = emit
         self._entry_points = entry_points
         self.features: frozenset[str] = frozenset()
-        self._records: list[_Record] = []
-        self._registered: dict[str, _Record] = {}
+        self._records: list[PluginRecord] = []
+        self._registered: dict[str, PluginRecord] = {}
         self._loaded = False
         self._started_pid = 0
         self._manager = HookManager()
@@ -153,7 +143,7 @@ class PluginHost:
     ) -> None:
         """Filter, import, check and register one plugin. Its status tells what went wrong."""
         status = PluginStatus(name, "active", origin.source, origin.version)
-        record = _Record(status)
+        record = PluginRecord(status)
         self._records.append(record)
         if name in self._disabled:
             filtered = "named in OM_PLUGINS_DISABLED"
@@ -224,7 +214,7 @@ class PluginHost:
         hook: str,
         states: tuple[str, ...],
         check: Callable[[Any], Any] | None = None,
-    ) -> Iterator[tuple[_Record, Any, BaseException | None]]:
+    ) -> Iterator[tuple[PluginRecord, Any, BaseException | None]]:
         for implementation in self._manager.find(hook):
             record = self._registered[implementation.plugin_name]
             if record.status.state not in states:
@@ -240,12 +230,12 @@ class PluginHost:
                     if isinstance(error, BadResult)
                     else f"raised {describe_error(error)}"
                 )
-                self._count(record, f"{hook} {happened}")
+                record.count(f"{hook} {happened}", error, self._max_failures, self._emit)
                 yield record, None, error
             else:
                 yield record, result, None
 
-    def _context_of(self, record: _Record) -> PluginContext:
+    def _context_of(self, record: PluginRecord) -> PluginContext:
         if record.context is None:
             name = record.status.name
             log = logging.getLogger(f"om_plugins.plugin.{name}")
@@ -259,7 +249,9 @@ class PluginHost:
 
         The host logs and counts a failure; a success sets the count back to zero. After
         ``max_failures`` failures in a row the plugin is in quarantine, and this calls it no more.
-        This never raises what the plugin raised, strict or not.
+        A network that is away, or a service that refuses, is no failure of the plugin: it is not
+        counted, and one that lasts is logged once (see :mod:`.guard.faults`). This never raises
+        what the plugin raised, strict or not.
 
         Args:
             name: the plugin's name. For a name that the host does not know, nothing is counted.
@@ -273,14 +265,17 @@ class PluginHost:
         try:
             result = function(*args, **kwargs)
         except FAILURES as error:
-            what = getattr(function, "__qualname__", type(function).__name__)
+            what = _find_name(function)
             reason = f"{what} raised {describe_error(error)}"
-            logger.error("plugin %s: %s", name, reason, exc_info=error)
-            if record is not None:
-                self._count(record, reason)
+            if record is None or record.count(reason, error, self._max_failures, self._emit):
+                logger.error("plugin %s: %s", name, reason, exc_info=error)
+            else:
+                record.log_away(what, reason)
             return False, None
         if record is not None:
             record.in_a_row = 0
+            if record.away:
+                record.log_back(_find_name(function))
         return True, result
 
     def startup(self) -> None:
@@ -375,13 +370,6 @@ class PluginHost:
         logger.error("plugin %s: %s", name, reason, exc_info=cause)
         self._emit(signals.plugin_failed, name=name, reason=reason)
 
-    def _count(self, record: _Record, reason: str) -> None:
-        status = record.status
-        status.failures += 1
-        status.reason = reason
-        record.in_a_row += 1
-        if record.in_a_row >= self._max_failures and status.state == "active":
-            status.state = "quarantined"
-            status.reason = f"failed {record.in_a_row} times in a row; the last: {reason}"
-            logger.error("plugin %s: quarantined: %s", status.name, status.reason)
-            self._emit(signals.plugin_quarantined, name=status.name, failures=status.failures)
+
+def _find_name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))

@@ -23,14 +23,15 @@ class Broken:
 
     name = "broken"
 
-    def __init__(self, times=10**6):
+    def __init__(self, times=10**6, error=ConnectionError):
         self.left = times
+        self.error = error
         self.got = []
 
     def send(self, notification, timeout):
         self.left -= 1
         if self.left >= 0:
-            raise ConnectionError("nobody there")
+            raise self.error("nobody there")
         self.got.append(notification.message)
 
 
@@ -187,7 +188,7 @@ def test_after_the_last_try_the_next_notification_has_its_turn(make_runtime, clo
 
 
 def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(make_runtime, clock):
-    kept, broken = Kept(), Broken()
+    kept, broken = Kept(), Broken(error=KeyError)
     runtime = make_runtime((Plugin(broken), "broken"), (Plugin(kept), "kept"), plugin_failures=2)
     failed = []
 
@@ -203,7 +204,7 @@ def test_a_broken_notifier_is_told_of_quarantined_and_the_others_still_get_it(ma
         runtime.scheduler.run_due()
     states = {status.name: status.state for status in runtime.plugins.get_statuses()}
     assert states["broken"] == "quarantined"
-    assert failed[:2] == [("broken", ConnectionError)] * 2
+    assert failed[:2] == [("broken", KeyError)] * 2
     clock.advance(5)
     runtime.scheduler.run_due()
     runtime.part_of("notifications")(Notification(kind="info", message="hello"))

@@ -710,6 +710,33 @@ def test_a_name_that_is_no_plugin_is_still_called_under_guard() -> None:
     assert host().call_guarded("the application", fail) == (False, None)
 
 
+def test_a_network_that_is_away_is_called_again_and_never_quarantined() -> None:
+    seen = Seen()
+    made = host({"chat": plugin(om_csp)}, seen=seen, max_failures=3)
+    left: list[Exception] = [TimeoutError()] * 20 + [ConnectionRefusedError(111, "refused")] * 20
+
+    def send() -> str:
+        if left:
+            raise left.pop()
+        return "sent"
+
+    answers = [made.call_guarded("chat", send) for _ in range(41)]
+    assert answers == [(False, None)] * 40 + [(True, "sent")]
+    found = status(made, "chat")
+    assert (found.state, found.failures, found.reason) == ("active", 0, "")
+    assert seen.of("plugin_quarantined") == []
+
+
+def test_a_hook_that_finds_a_service_away_does_not_count() -> None:
+    def connect() -> None:
+        raise ConnectionError("the database is away")
+
+    made = host({"chat": plugin(om_csp=hookimpl(connect))}, max_failures=1)
+    assert made.collect("om_csp") == []
+    assert status(made, "chat").state == "active"
+    assert status(made, "chat").reason == "om_csp raised ConnectionError: the database is away"
+
+
 # --- startup and shutdown -----------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""The guard around calls into plugins: what their exceptions say."""
