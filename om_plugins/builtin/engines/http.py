@@ -9,11 +9,11 @@ Needs the extra ``http``.
 
 from __future__ import annotations
 
-import codecs
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -21,8 +21,8 @@ import msgspec
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
-from ..http.sse import read_events
-from ..http.status import map_status
+from ..http.status import find_status, map_status
+from ..http.texts import is_text_stream, read_texts
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange, Transport
@@ -35,11 +35,13 @@ DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
+_NO_CONTENT = (204, 205)  # RFC 9110 sections 15.3.5 and 15.3.6
+_DONE = (201, 202)  # sections 15.3.2 and 15.3.3: the status itself says what was done
 _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)")
-_STREAMS = "text/event-stream, application/json;q=0.9, text/*;q=0.5"
+_STREAMS = "text/event-stream, application/json;q=0.9, text/plain;q=0.5"
 
 
 T = TypeVar("T")
@@ -79,7 +81,8 @@ class HttpEngine:
         pass_headers: names of headers of the call that are passed to the upstream.
         pass_deadline: send the remaining time of the call in ``x-envoy-expected-rq-timeout-ms``.
         streaming: the upstream may answer a streaming call with server-sent events (the data of
-            each event is a chunk) or with text (passed on as it arrives). JSON is one answer.
+            each event is a chunk, its type is in ``answer.metadata["event"]`` until the next one)
+            or with plain text, Markdown or CSV (passed on as it arrives). JSON is one answer.
         idle_timeout: the most seconds of silence within a streamed answer; ``timeout`` when not
             given.
         max_concurrency: the most calls that the upstream handles at once; ``None``: no limit.
@@ -151,11 +154,12 @@ class HttpEngine:
         """Ask the upstream.
 
         Returns:
-            The upstream's JSON; ``None`` for a 204; ``chunks`` of text when call and upstream
-            stream.
+            The upstream's JSON; ``None`` when it answered 2xx without a body; ``chunks`` of text
+            when call and upstream stream. ``metadata["location"]`` has the ``Location`` of a 2xx.
 
         Raises:
-            EngineError: the request failed; :mod:`om_plugins.builtin.http.status` maps statuses.
+            EngineError: the request failed; :mod:`om_plugins.builtin.http.status` maps statuses. A
+                stream that begins with an error, or ends without a word, failed as well.
             Cancelled: the call was cancelled.
         """
         stream = call.stream and self.traits.streaming
@@ -163,10 +167,17 @@ class HttpEngine:
         encoding = "identity" if stream else "gzip"
         target, body = encode_payload(self._method, self._target, call.payload, self._describe())
         exchange = self._open(call, target, body, accept, encoding)
-        if stream and (kind := read_content_type(exchange)).startswith("text/"):
-            texts = _read_texts(exchange, kind, self._idle_timeout)
-            return Answer(chunks=StreamedPieces(texts, exchange), status=exchange.status)
-        return Answer(self._read_json(exchange), status=exchange.status)
+        metadata = _read_metadata(exchange)
+        kind = read_content_type(exchange)
+        if stream and is_text_stream(kind) and exchange.status not in _NO_CONTENT:
+            pieces = exchange.chunks(silence_s=self._idle_timeout)
+            fail = partial(self._judge_event, exchange, self._list_passed(call))
+            texts = read_texts(pieces, kind, metadata, fail)
+            return Answer(
+                chunks=StreamedPieces(texts, exchange), status=exchange.status, metadata=metadata
+            )
+        payload = self._read_json(exchange)
+        return Answer(payload, status=exchange.status, metadata=metadata or None)
 
     def probe(self, call: Call) -> None:
         """Ask ``health_url``, or open a TCP connection.
@@ -253,15 +264,32 @@ class HttpEngine:
         """A more specific error, from the body of the response."""
         return error
 
+    def _judge_event(
+        self, exchange: HttpExchange, passed: Iterable[str], what: str, data: str
+    ) -> EngineError:
+        """The error for a stream that failed: by the status that its data names, if any."""
+        status = find_status(document := _decode_refusal(data.encode()))
+        if status is None:
+            return self._make_error(exchange, what)
+        where = f"{self._describe()}: {what}"
+        return map_status(status, exchange.headers, where, document, sent_names=passed)
+
     def _read_json(self, exchange: HttpExchange) -> object:
-        if exchange.status in (204, 205):
-            exchange.read(0, decoded=False)
+        """The answer of a 2xx as a whole; ``None`` for one without a body, whatever its type: a
+        service that says "done" with an empty hand has done the work."""
+        if exchange.status in _NO_CONTENT and exchange.length != 0:
+            exchange.close()
             return None
         kind = read_content_type(exchange)
         if not _JSON.fullmatch(kind):
-            exchange.close()
+            if exchange.status in _DONE and kind == "text/plain":
+                return exchange.read(self._max_answer).decode("utf-8", "replace").strip() or None
+            if _is_blank(exchange):
+                return None
             raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")
         body = exchange.read(self._max_answer)
+        if not body.strip():
+            return None
         try:
             return msgspec.json.decode(body)
         except (ValueError, RecursionError, msgspec.DecodeError) as error:
@@ -305,18 +333,24 @@ def read_content_type(exchange: HttpExchange) -> str:
     return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
-def _read_texts(exchange: HttpExchange, kind: str, silence_s: float) -> Iterator[str]:
-    pieces = exchange.chunks(silence_s=silence_s)
-    if kind == "text/event-stream":
-        for event in read_events(pieces):
-            yield event.data
-        return
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in pieces:
-        if text := decoder.decode(piece):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
+def _is_blank(exchange: HttpExchange) -> bool:
+    """Whether an answer has no content but white space. It reads no further than needed, and closes
+    the connection of an answer that has."""
+    size = 0
+    pieces = cast(Generator[bytes, None, None], exchange.chunks())
+    try:
+        for piece in pieces:
+            size += len(piece)
+            if piece.strip() or size > _ERROR_BODY:
+                return False
+        return True
+    finally:
+        pieces.close()
+
+
+def _read_metadata(exchange: HttpExchange) -> dict[str, object]:
+    location = exchange.headers.get("location")
+    return {} if location is None else {"location": location}
 
 
 def _decode_refusal(body: bytes) -> object:

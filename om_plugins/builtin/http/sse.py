@@ -62,6 +62,7 @@ def encode_retry(delay_ms: int) -> bytes:
 # --- reading -----------------------------------------------------------------------------------
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_ERROR = re.compile(r"(?:.*[._:/-])?(?:error|exception|failed|failure)", re.IGNORECASE)
 
 
 class ServerEvent(NamedTuple):
@@ -71,8 +72,16 @@ class ServerEvent(NamedTuple):
     data: str
 
 
+def is_error_event(name: str) -> bool:
+    """Whether an event of this type reports that the answer failed, as ``error`` and
+    ``response.failed`` do."""
+    return _ERROR.fullmatch(name[:100]) is not None
+
+
 def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[ServerEvent]:
     """Yield the events of a stream, each as soon as its blank line has arrived.
+
+    An event without data is none (as in browsers), unless its type reports an error.
 
     Args:
         chunks: the body in pieces, which may end within a character.
@@ -85,7 +94,7 @@ def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[
     data: list[str] = []
     for line in _split_lines(chunks, max_event):
         if not line:
-            if data:
+            if data or is_error_event(name):
                 yield ServerEvent(name or "message", "\n".join(data))
             name, data, size = "", [], 0
             continue
@@ -98,7 +107,7 @@ def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[
             data.append(value.decode("utf-8", "replace"))
         elif field == b"event":
             name = value.decode("utf-8", "replace")
-    if data:
+    if data or is_error_event(name):
         # The standard drops an event without its blank line. But many servers end with a bare
         # "data: [DONE]", and a truncated JSON fails when it is parsed.
         yield ServerEvent(name or "message", "\n".join(data))

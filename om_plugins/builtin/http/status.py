@@ -86,3 +86,28 @@ def map_status(
         status=status,
         concerns_caller=status in _ABOUT_THE_CALLER and identifies_caller(sent_names),
     )
+
+
+_STATUS_FIELDS = ("status", "status_code", "statusCode", "http_status", "code", "error_code")
+
+
+def find_status(document: object) -> int | None:
+    """Return the status that an error names inside of a 200 or a stream, in its document.
+
+    Args:
+        document: a JSON value, for example ``{"error": {"code": 429, "message": "…"}}``.
+
+    Returns:
+        300 to 599; ``None`` when the document names none.
+    """
+    for _ in range(3):  # a gateway puts the error of its upstream into its own
+        if not isinstance(document, Mapping):
+            return None
+        for name in _STATUS_FIELDS:
+            value = document.get(name)
+            if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+                value = int(value)
+            if isinstance(value, int | float) and 300 <= value < 600 and value == int(value):
+                return int(value)
+        document = document.get("error")
+    return None

@@ -142,6 +142,8 @@ class HttpExchange:
         self._attempt.remaining()
 
     def _decode(self) -> Iterator[bytes]:
+        if self.length == 0:  # some servers name a Content-Encoding of nothing
+            return self._receive()
         encoding = (self.headers.get("content-encoding") or "identity").strip().lower()
         if encoding == "identity":
             return self._receive()
@@ -152,14 +154,16 @@ class HttpExchange:
     def _gunzip(self) -> Iterator[bytes]:
         # max_length keeps a decompression bomb out of memory.
         decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        empty = True
         for data in self._receive():
+            empty = empty and not data
             while data:
                 if decoder.eof:  # RFC 1952: members may follow each other
                     decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
                 if part := decoder.decompress(data, READ_BYTES):
                     yield part
                 data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-        while not decoder.eof:
+        while not decoder.eof and not empty:
             part = decoder.decompress(b"", READ_BYTES)
             if not part:
                 raise self._bad("the answer's gzip ended early")

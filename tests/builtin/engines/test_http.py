@@ -15,8 +15,11 @@ import tracemalloc
 
 import pytest
 
+from om_plugins.builtin.engines.callable import CallableEngine
 from om_plugins.builtin.engines.http import HttpEngine
+from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.chains.chain import EngineChain
+from om_plugins.chains.options import ChainPolicy
 from om_plugins.errors import (
     AttemptTimeout,
     Cancelled,
@@ -147,12 +150,100 @@ def test_connections_are_reused(upstream, engine_for):
     assert upstream.connections == 1
 
 
-def test_204_is_none_and_201_keeps_its_status(upstream, engine_for):
+NO_LENGTH = b"Connection: close\r\n\r\n"
+EMPTY_CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+ZERO = b"Content-Length: 0\r\n\r\n"
+TYPED = b"Content-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"204 No Content\r\n\r\n",
+        b"204 No Content\r\nContent-Type: text/html\r\n\r\n",
+        b"205 Reset Content\r\n" + ZERO,
+        b"205 Reset Content\r\n" + EMPTY_CHUNKS,
+        b"205 Reset Content\r\nContent-Length: 4\r\n\r\nnull",
+        b"205 Reset Content\r\nContent-Type: text/plain\r\n" + ZERO,
+        b"201 Created\r\n" + ZERO,
+        b"201 Created\r\nContent-Type: text/html; charset=utf-8\r\n" + ZERO,
+        b"202 Accepted\r\n" + ZERO,
+        b"202 Accepted\r\n" + NO_LENGTH,
+        b"202 Accepted\r\nContent-Type: application/xml\r\n" + EMPTY_CHUNKS,
+        b"203 Non-Authoritative\r\n" + ZERO,
+        b"200 OK\r\n" + ZERO,
+        b"200 OK\r\n" + EMPTY_CHUNKS,
+        b"200 OK\r\n" + NO_LENGTH,
+        b"200 OK\r\n" + TYPED + ZERO,
+        b"200 OK\r\n" + TYPED + EMPTY_CHUNKS,
+        b"200 OK\r\n" + TYPED + NO_LENGTH,
+        b"200 OK\r\n" + TYPED + b"Content-Length: 3\r\n\r\n \r\n",
+        b"200 OK\r\nContent-Length: 2\r\n\r\n\r\n",
+        b"200 OK\r\nContent-Encoding: gzip\r\n" + TYPED + ZERO,
+        b"200 OK\r\nContent-Encoding: gzip\r\n" + TYPED + EMPTY_CHUNKS,
+        b"200 OK\r\nContent-Encoding: br\r\n" + ZERO,
+    ],
+)
+def test_done_without_a_body_is_an_answer(raw_upstream, engine_for, head, stream):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 " + head)
+
+    engine = engine_for(raw_upstream(script).url, streaming=True)
+    answer = engine.call(in_seconds(HANG_S, {}, stream=stream))
+    assert (answer.payload, answer.chunks) == (None, None)
+    assert answer.status == int(head[:3])
+
+
+def test_a_205_is_an_answer_although_its_upstream_does_not_say_where_it_ends(
+    raw_upstream, engine_for
+):
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 205 Reset Content\r\n\r\n")
+        connection.recv(1)
+
+    assert engine_for(raw_upstream(script).url).call(in_seconds(HANG_S, {})).payload is None
+
+
+def test_connections_without_a_body_are_reused(upstream, engine_for):
     engine = engine_for(upstream.url)
-    upstream.answers(204, b"")
-    assert engine.call(Call({})).payload is None
+    for status in (204, 205, 201, 202, 200):
+        upstream.answers(status, b"")
+        engine.call(Call({}))
+    assert upstream.connections == 1
+
+
+def test_an_order_that_was_taken_is_not_given_to_the_next_tier(upstream, engine_for):
+    upstream.answers(201, b"", Location="/orders/7", Content_Type="text/html")
+    asked = []
+    chain = EngineChain("orders")
+    chain.add(EngineSpec(engine_for(upstream.url), "orders", tier=1))
+    chain.add(EngineSpec(CallableEngine("second", asked.append), "orders", tier=2))
+    for _ in range(12):
+        answer = chain.call({"pizza": 2})
+        assert (answer.payload, answer.tier, answer.status) == (None, 1, 201)
+        assert answer.metadata == {"location": "/orders/7"}
+    assert len(upstream.requests) == 12
+    assert not asked
+
+
+def test_201_keeps_its_status_and_its_json(upstream, engine_for):
     upstream.answers(201, b'{"id":1}')
-    assert engine.call(Call({})).status == 201
+    answer = engine_for(upstream.url).call(Call({}))
+    assert (answer.status, answer.payload, answer.metadata) == (201, {"id": 1}, None)
+
+
+def test_a_text_after_created_or_accepted_is_the_answer_and_a_page_is_none(upstream, engine_for):
+    engine = engine_for(upstream.url)
+    for status in (201, 202):
+        upstream.answers(status, "주문 7\n".encode(), Content_Type="text/plain; charset=utf-8")
+        assert engine.call(Call({})).payload == "주문 7"
+    for status, kind in ((200, "text/plain"), (202, "text/html")):
+        upstream.answers(status, b"Please sign in", Content_Type=kind)
+        with pytest.raises(Transient, match="not JSON"):
+            engine.call(Call({}))
 
 
 def test_gzip_answers_are_read(upstream, engine_for):
@@ -310,7 +401,7 @@ def test_connection_that_was_closed_while_idle_is_not_used(raw_upstream, engine_
     [
         (b"\x00\xff garbage\r\n\r\n", "illegal (status|request) line"),
         (HEAD + b"Content-Length: 5\r\n\r\n{\"a\":", "broken JSON"),
-        (HEAD + b"Content-Length: 0\r\n\r\n", "broken JSON"),
+        (HEAD + b"Content-Length: 2\r\n\r\n\xff\xff", "broken JSON"),
         (HEAD + b"Content-Length: 100\r\n\r\n{}", "received 2 bytes, expected 100"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{}", "incomplete chunked read"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}", "illegal chunk header"),
@@ -695,6 +786,107 @@ def test_a_stream_passes_as_it_comes(raw_upstream, engine_for, kind, pieces, chu
     engine = engine_for(raw_upstream(streams(kind, *pieces)).url, streaming=True)
     answer = engine.call(in_seconds(HANG_S, {}, stream=True))
     assert list(answer.chunks) == chunks
+
+
+def sse_of(*pieces):
+    return streams(b"text/event-stream", *pieces)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        streams(b"text/html", b"<title>Sign in</title>"),
+        streams(b"text/html; charset=utf-8", b"data: no event\n\n"),
+        streams(b"application/xhtml+xml", b"<html/>"),
+        streams(b"text/xml", b"<Error/>"),
+        streams(b"text/javascript", b"alert(1)"),
+        streams(b"image/png", b"\x89PNG"),
+        sse_of(),
+        sse_of(b": a comment\n\n"),
+        sse_of(b"event: ping\ndata: {}\n\n", b"event: heartbeat\ndata\n\n"),
+        sse_of(b"data:\n\ndata: \n\n"),
+        sse_of(b"<html>a page that lies about its type</html>"),
+        sse_of(b"event: error\ndata: boom\n\n"),
+        sse_of(b"event: error\n\n"),
+        sse_of(b"event: Error\ndata: {}"),
+        sse_of(b"event: response.failed\ndata: {}\n\n", b"data: late\n\n"),
+        sse_of(b": hi\n\nevent: ping\ndata\n\nevent: stream_error\ndata: {}\n\n"),
+        streams(b"text/plain"),
+        streams(b"text/plain", b" \r\n", b"\t"),
+    ],
+)
+def test_a_stream_that_is_no_answer_falls_back(raw_upstream, engine_for, script):
+    chain = EngineChain("c", ChainPolicy(retries=0))
+    chain.add(EngineSpec(engine_for(raw_upstream(script).url, streaming=True), "c", tier=1))
+    chain.add(EngineSpec(StaticEngine("second", "second"), "c", tier=2))
+    answer = chain.call({}, stream=True, timeout=HANG_S)
+    assert (answer.tier, answer.payload) == (2, "second")
+    error = answer.history[0].error
+    assert (type(error), error.sent) == (Transient, "yes")
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "wait_s"),
+    [
+        (b'{"error":{"code":429,"message":"try again in 20s"}}', RateLimited, 20),
+        (b'{"code":503,"message":"overloaded","retry_after":20}', RateLimited, 20),
+        (b'{"status":"500"}', Transient, None),
+        (b'{"statusCode":501}', Unsupported, None),
+        (b'{"error":{"status_code":413.0}}', TooLong, None),
+        (b'{"code":200}', Transient, None),
+        (b'{"code":"429x"}', Transient, None),
+        (b"429", Transient, None),
+        (b'{"error":{"error":{"code":504}}}', Transient, None),
+    ],
+)
+def test_a_number_in_an_error_event_is_judged_as_a_status(
+    raw_upstream, engine_for, data, error, wait_s
+):
+    script = sse_of(b"event: error\ndata: " + data + b"\n\n")
+    answer = engine_for(raw_upstream(script).url, streaming=True).call(
+        in_seconds(HANG_S, {}, stream=True)
+    )
+    with pytest.raises(error) as caught:
+        list(answer.chunks)
+    assert (type(caught.value), caught.value.retry_after) == (error, wait_s)
+    assert "overloaded" not in str(caught.value)
+
+
+def test_an_error_event_about_a_callers_own_key_concerns_that_caller(raw_upstream, engine_for):
+    script = sse_of(b'event: error\ndata: {"code": 401}\n\n')
+    engine = engine_for(raw_upstream(script).url, streaming=True, pass_headers=["authorization"])
+    for headers, concerns in (({"authorization": "Bearer x"}, True), ({}, False)):
+        answer = engine.call(in_seconds(HANG_S, {}, stream=True, headers=headers))
+        with pytest.raises(Misconfigured) as caught:
+            list(answer.chunks)
+        assert caught.value.concerns_caller is concerns
+
+
+def test_an_error_after_the_first_event_reaches_the_reader(raw_upstream, engine_for):
+    script = sse_of(b"data: a\n\n", b"event: error\ndata: boom\n\n", b"data: b\n\n")
+    engine = engine_for(raw_upstream(script).url, streaming=True)
+    chunks = engine.call(in_seconds(HANG_S, {}, stream=True)).chunks
+    assert next(chunks) == "a"
+    with pytest.raises(Transient, match="an event that reports an error"):
+        next(chunks)
+
+
+def test_events_keep_their_type_and_pings_are_left_out(raw_upstream, engine_for):
+    script = sse_of(
+        b"event: start\ndata:\n\n", b"event: ping\ndata: {}\n\n", b"data: a\n\n",
+        b"event: keep-alive\ndata\n\n", b"event: end\ndata: b\n\n",
+    )  # fmt: skip
+    chain = EngineChain("c")
+    chain.add(EngineSpec(engine_for(raw_upstream(script).url, streaming=True), "c"))
+    answer = chain.call({}, stream=True, timeout=HANG_S)
+    read = [(answer.metadata["event"], chunk) for chunk in answer]
+    assert read == [("start", ""), ("message", "a"), ("end", "b")]
+
+
+@pytest.mark.parametrize("kind", [b"text/markdown", b"text/csv; header=present", b"TEXT/PLAIN"])
+def test_texts_that_are_no_page_are_streamed(raw_upstream, engine_for, kind):
+    engine = engine_for(raw_upstream(streams(kind, b"a,b")).url, streaming=True)
+    assert list(engine.call(in_seconds(HANG_S, {}, stream=True)).chunks) == ["a,b"]
 
 
 def test_an_upstream_that_does_not_stream_answers_at_once(upstream, engine_for):

@@ -30,6 +30,10 @@ def read(*chunks, **options):
         (b"data: one\r\rdata: two\r\n\r\n", [("message", "one"), ("message", "two")]),
         (b": a comment\nid: 7\nretry: 5\nunknown\ndata\n\n", [("message", "")]),
         (b"event: no data\n\n", []),
+        (
+            b"event: error\n\ndata: a\n\nevent: error\n",
+            [("error", ""), ("message", "a"), ("error", "")],
+        ),
         (b"\xef\xbb\xbfdata: after a mark\n\n", [("message", "after a mark")]),
         (b"data: \xff\n\n", [("message", "\ufffd")]),
         (b"data: no blank line", [("message", "no blank line")]),

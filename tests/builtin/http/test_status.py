@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from om_plugins.builtin.http.status import map_status
+from om_plugins.builtin.http.status import find_status, map_status
 from om_plugins.errors import Misconfigured, RateLimited, Transient, Unsupported
 
 
@@ -55,3 +55,18 @@ def test_the_body_may_say_how_long_to_wait():
     assert map_status(429, {}, "up", document).retry_after == 20
     found = map_status(503, {}, "up", {"error": "loading", "estimated_time": 20.0})
     assert (type(found), found.retry_after) == (RateLimited, 20)
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        ({"code": 429}, 429), ({"error": {"code": "503"}}, 503), ({"status": 401.0}, 401),
+        ({"statusCode": 504, "code": "x"}, 504), ({"error": {"error": {"status": 300}}}, 300),
+        ({"code": 200}, None), ({"code": 600}, None), ({"code": True}, None),
+        ({"code": float("inf")}, None), ({"code": float("nan")}, None),
+        ({"code": "４２９"}, None), ({"error": "429"}, None), ([{"code": 429}], None), (429, None),
+        ({"code": 429.5}, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_a_document_names_a_status_by_its_number(document, status):
+    assert find_status(document) == status
