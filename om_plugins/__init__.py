@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .types import Action as Action
     from .types import Answer as Answer
     from .types import Call as Call
+    from .types import Caller as Caller
     from .types import EngineSpec as EngineSpec
     from .types import EngineTraits as EngineTraits
     from .types import Notification as Notification
@@ -79,6 +80,7 @@ _HOMES = {
     "BackgroundScheduler": "workers.scheduler",
     "Bulkhead": "policies.bulkhead",
     "Call": "types",
+    "Caller": "types",
     "CallableEngine": "builtin.engines.callable",
     "Card": "plugins.kit",
     "ChainPolicy": "chains.options",

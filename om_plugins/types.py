@@ -30,6 +30,7 @@ __all__ = [
     "CacheChange",
     "CacheStats",
     "Call",
+    "Caller",
     "CspViolation",
     "EngineHealth",
     "EngineSpec",
@@ -48,6 +49,30 @@ __all__ = [
     "Sample",
     "StoreStats",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a caller is. A route's ``auth`` lets a request in with it, as it does with ``True``.
+
+    Attributes:
+        id: tells this caller from all others, such as the id of the user.
+
+    Raises:
+        TypeError: the id is no text and no number.
+        ValueError: the id is empty.
+    """
+
+    id: str | int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.id, bool) or not isinstance(self.id, str | int):
+            raise TypeError(
+                f"Caller({type(self.id).__name__}): an id is a text or a whole number; return "
+                "False for nobody"
+            )
+        if self.id == "":
+            raise ValueError("Caller(''): an id is not empty; return False for nobody")
 
 
 @dataclass(slots=True)

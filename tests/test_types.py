@@ -13,7 +13,7 @@ import pytest
 from om_plugins import types
 from om_plugins.errors import AttemptTimeout, CallerDeadline, Cancelled, Transient
 from om_plugins.testing.fakes import FakeClock
-from om_plugins.types import Answer, Attempt, CacheStats, Call, Health, Notification
+from om_plugins.types import Answer, Attempt, CacheStats, Call, Caller, Health, Notification
 
 
 @pytest.mark.parametrize("name", types.__all__)
@@ -185,3 +185,10 @@ def test_notifications_do_not_share_their_data() -> None:
     one, other = (Notification(kind="info", message="x") for _ in range(2))
     assert one.data is not other.data
     assert {f.name for f in dataclasses.fields(one)} >= {"kind", "message", "to", "key", "id"}
+
+
+@pytest.mark.parametrize("wrong", [None, True, 1.5, b"ann", ["ann"], ""])
+def test_a_caller_has_an_id_that_tells_it_from_others(wrong: object) -> None:
+    with pytest.raises((TypeError, ValueError), match="return False for nobody"):
+        Caller(wrong)  # type: ignore[arg-type]
+    assert Caller(0).id == 0

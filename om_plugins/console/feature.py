@@ -33,9 +33,9 @@ class ConsoleKeys(Table):
     console_auth: Callable[..., Any] | str | None = key(
         None,
         ACCESS,
-        "who may open the console: called with the request, in the host's request context, or a "
-        "token to sign in with; when not set the console is off, except for this very machine in "
-        "debug mode",
+        "who may open the console: called with the request, in the host's request context, and "
+        "only `True` opens it; or a token to sign in with; when not set the console is off, except "
+        "for this very machine in debug mode",
         "Monitoring",
     )
 

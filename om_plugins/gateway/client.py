@@ -1,10 +1,10 @@
 """Who the client of an engine route is: all that a request says of it, taken together.
 
 An answer that is stored for an ``Idempotency-Key`` goes to the client that asked, and to nobody
-else. The client is what ``auth`` says, every variable that is an identity, and every input that
-``auth`` was seen to look at (see :mod:`om_plugins.core.inputs`). Where ``auth`` says no text and no
-number, the client is its address and its cookies as well. What nobody looked at, such as the id of
-a trace, does not count: a client that tries again may send another one.
+else. The client is the ``Caller`` that ``auth`` returns, every variable that is an identity, and
+every input that ``auth`` was seen to look at (see :mod:`om_plugins.core.inputs`). Where ``auth``
+only says ``True``, the client is its address and its cookies as well. What nobody looked at, such
+as the id of a trace, does not count: a client that tries again may send another one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from werkzeug.wrappers import Request
 
 from ..core.inputs import EnvironReader, InputRules, read_location
 from ..core.observed import ObservedEnviron, ObservedInputs
+from ..types import Caller
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -91,8 +92,8 @@ class ClientInputs:
         yield from read_location(environ)
         for name, value in self.rules.read_identities(environ):
             yield from (name, value)
-        if isinstance(said, str | int) and not isinstance(said, bool):
-            yield from ("said", str(said))
+        if isinstance(said, Caller):
+            yield from ("said", str(said.id))
         else:
             yield from ("asked", environ.get("REMOTE_ADDR", ""), environ.get("HTTP_COOKIE", ""))
         inputs = self._inputs

@@ -21,7 +21,8 @@ class RouteOptions(Table):
     auth: Callable[..., Any] | None = key(
         None,
         CALLBACK,
-        "called with the request, in the host's request context; a false answer is a 401",
+        "called with the request, in the host's request context; only `True` or a `Caller` lets it "
+        "in, anything else is a 401",
     )
     rate: tuple[int, int] | None = key((60, 60), RATE, "calls per client, over all workers")
     cors: tuple[str, ...] = key((), CORS, "other sites that may call it from a browser")

@@ -11,13 +11,14 @@ import base64
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request
 
 from ..protocols import HostContext
+from ..settings.callbacks import explain_unfinished, name_type
 from ..workers.signed_cookie import BROWSER_COOKIE, SignedCookie
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def find_audience(
         with nullcontext() if host_context is None else host_context(own_environ):
             request = own_environ.get("werkzeug.request")
             returned = audience(request if isinstance(request, Request) else Request(own_environ))
-            addresses = set(returned or ())
+            addresses = _read_addresses(returned)
         for address in addresses:
             if check_address(address) == EVERYONE or address.startswith("sid:"):
                 raise ValueError(f"{address!r}: must be 'operators', 'user:<id>' or 'role:<name>'")
@@ -117,3 +118,21 @@ def find_audience(
         logger.exception("OM_NOTIFY_AUDIENCE failed; this browser gets its own notices only")
         return set()
     return set(sorted(addresses)[:_MAX_AUDIENCE])
+
+
+def _read_addresses(returned: object) -> set[str]:
+    """Return the addresses that the callback returned.
+
+    Raises:
+        TypeError: it returned no list of texts. The keys of a dict are refused as well: of
+            ``{"operators": False}`` they would say the opposite.
+    """
+    if not returned:
+        return set()
+    if isinstance(returned, str | bytes | Mapping) or not isinstance(returned, Iterable):
+        unfinished = explain_unfinished(returned)
+        raise TypeError(
+            f"OM_NOTIFY_AUDIENCE {unfinished or f'returned {name_type(returned)}'}; return a list "
+            "of addresses, [] for none"
+        )
+    return set(returned)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..plugins.feature import Feature
 from ..plugins.kit import Card
-from ..settings.kinds import CALLBACK
+from ..settings.kinds import LISTING_CALLBACK
 from ..settings.table import Table, key
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class NotificationKeys(Table):
 
     notify_audience: Callable[..., Any] | None = key(
         None,
-        CALLBACK,
+        LISTING_CALLBACK,
         "called with the request, in the host's request context; gives the addresses that it "
         "speaks for, such as `['user:7', 'role:editor', 'operators']`",
         "Notifications",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from werkzeug.wsgi import get_host
 
 from ..core.problem import Refusal
 from ..protocols import HostContext
+from ..settings.callbacks import is_permitted
+from ..types import Caller
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -94,10 +95,11 @@ def ask_auth(
         key: the setting that has the callback, for the log.
 
     Returns:
-        What the callback returned; ``None`` without one. A response is to be sent instead.
+        ``True`` or a :class:`~om_plugins.types.Caller`; ``None`` without a callback. A response
+        is to be sent instead.
 
     Raises:
-        Refusal: 401, the callback returned a false value or something to await, or raised.
+        Refusal: 401, the callback returned anything else, or raised.
     """
     if auth is None:
         return None
@@ -114,9 +116,6 @@ def ask_auth(
             found = copy.get("werkzeug.request")
             request = found if isinstance(found, Request) else Request(copy)
             answer = auth(request if observe is None else observe(context, request))
-            if inspect.isawaitable(answer):  # it is true, whatever it would say
-                getattr(answer, "close", bool)()
-                raise TypeError("the callback returned something to await; return the answer")
     except HTTPException as stop:
         return Response.force_type(stop.get_response(copy), copy)
     except Exception as error:
@@ -125,9 +124,15 @@ def ask_auth(
             "%s: the callback failed, %s", key, refusal.document["instance"], exc_info=error
         )
         raise refusal from None
-    if not isinstance(answer, Response) and not answer:
+    # exact, because a mock takes the place of any class
+    if type(answer) is Caller or isinstance(answer, Response):
+        return answer
+    if not is_permitted(answer, f"{key}: the callback", _OR_CALLER):
         raise _build_401()
     return answer
+
+
+_OR_CALLER = "; om_plugins.Caller(id) is a yes that tells who it is"
 
 
 def _build_401() -> Refusal:

@@ -346,8 +346,8 @@ def _rate(value: Any) -> tuple[int, int] | None:
     return int(found[1]), _PERIODS[found[2][0]]
 
 
-def _callback(value: Any) -> Callable[..., Any]:
-    problem = explain_callback(value, 1)
+def _callback(value: Any, may_yield: bool = False) -> Callable[..., Any]:
+    problem = explain_callback(value, 1, may_yield=may_yield)
     if problem:
         raise ValueError(problem)
     return value  # type: ignore[no-any-return]
@@ -507,7 +507,11 @@ NAMES = Check(
     _names,
     "Mapping[str, str | Mapping[str, str]] | str",
 )
-CALLBACK = Check("a function that takes a werkzeug Request", _callback, "Callable[..., object]")
+_TAKES_REQUEST = "a function that takes a werkzeug Request"
+CALLBACK = Check(_TAKES_REQUEST, _callback, "Callable[..., object]")
+LISTING_CALLBACK = Check(
+    _TAKES_REQUEST, lambda value: _callback(value, may_yield=True), "Callable[..., object]"
+)
 RATE = Check("a rate such as '60/min', or None", _rate, "str | tuple[int, int] | None")
 CORS = Check("a list of origins such as 'https://app.example', or '*'", _cors, "Collection[str]")
 HEADERS = Check(

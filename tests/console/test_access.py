@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from unittest.mock import Mock
 
 import pytest
 from werkzeug.exceptions import Forbidden
@@ -188,6 +189,21 @@ def test_a_callback_may_send_people_elsewhere_or_fail_closed(serve, caplog):
     assert serve(forbidden).get("/_om/").status_code == 403
     assert serve(broken).get("/_om/").status_code == 401
     assert "OM_CONSOLE_AUTH: the callback failed" in caplog.text
+
+
+async def permit():
+    return True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [lambda: None, lambda: 1, lambda: "yes", lambda: {"admin": False}, permit, Mock,
+     lambda: (True for _ in "1")],
+)  # fmt: skip
+def test_a_callback_that_does_not_return_true_opens_nothing(serve, said, caplog):
+    assert serve(lambda request: said()).get("/_om/").status_code == 401
+    assert "OM_CONSOLE_AUTH: the callback returned " in caplog.text
+    assert serve(lambda request: True).get("/_om/").status_code == 200
 
 
 # --- this machine, in debug mode ----------------------------------------------------------------

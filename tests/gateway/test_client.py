@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import uuid
 
 import flask
 import msgspec
@@ -13,7 +12,7 @@ from flask import request as flask_request
 from flask import session
 from werkzeug.wrappers import Request
 
-from om_plugins import OpenManager
+from om_plugins import Caller, OpenManager
 from om_plugins.core.inputs import IDENTITIES, InputRules, KnownReader
 from om_plugins.gateway.client import ClientInputs
 from tests.gateway.conftest import AChain, Client
@@ -44,11 +43,10 @@ BOB = {"X-API-Key": "bob"}
 AUTHS = {
     "true by a header": lambda r: bool(r.headers.get("X-API-Key")),
     "true by the environ": lambda r: "HTTP_X_API_KEY" in r.environ and bool(r.environ),
-    "one text for all": lambda r: r.headers["X-API-Key"] and "customer",
-    "one number for all": lambda r: int(bool(r.headers["X-API-Key"])),
-    "by all headers": lambda r: dict(r.headers)["X-Api-Key"] and "customer",
-    "by the environ as a whole": lambda r: dict(r.environ)["HTTP_X_API_KEY"] and "customer",
-    "an object": lambda r: {"key": r.headers["X-API-Key"]},
+    "one text for all": lambda r: r.headers["X-API-Key"] and Caller("customer"),
+    "one number for all": lambda r: Caller(int(bool(r.headers["X-API-Key"]))),
+    "by all headers": lambda r: dict(r.headers)["X-Api-Key"] and Caller("customer"),
+    "by the environ as a whole": lambda r: dict(r.environ)["HTTP_X_API_KEY"] and Caller("customer"),
 }
 
 
@@ -70,7 +68,7 @@ def test_what_auth_looked_at_tells_clients_apart(auth):
 )  # fmt: skip
 def test_one_text_for_all_does_not_join_who_differs(look, one, other):
     def auth(request):
-        return "customer" if look(request) else ""
+        return Caller("customer") if look(request) else False
 
     assert not is_same(auth, (one, {}), (other, {}))
     assert is_same(auth, (one, {}), (one, {}))
@@ -83,10 +81,10 @@ def test_the_address_counts_when_auth_looks_at_it():
         lambda r: r.access_route[0],
     ):
         one, other = ({}, {"REMOTE_ADDR": "10.0.0.1"}), ({}, {"REMOTE_ADDR": "10.0.0.2"})
-        assert not is_same(lambda r, look=look: look(r) and "inside", one, other)
+        assert not is_same(lambda r, look=look: look(r) and Caller("inside"), one, other)
 
 
-@pytest.mark.parametrize("auth", [None, lambda r: True, lambda r: "customer"])
+@pytest.mark.parametrize("auth", [None, lambda r: True, lambda r: Caller("customer")])
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -104,11 +102,9 @@ def test_each_identity_tells_clients_apart_whatever_auth_says(auth, name, value)
     assert is_same(auth, ({}, {name: value}), ({}, {name: value}), inputs=rules)
 
 
-@pytest.mark.parametrize(
-    "auth", [None, lambda r: True, lambda r: ["x"], lambda r: uuid.UUID(int=1)]
-)
+@pytest.mark.parametrize("auth", [None, lambda r: True])
 @pytest.mark.parametrize("gate", [{}, {"Authorization": "Basic c2l0ZTpzaXRl"}])
-def test_without_a_text_address_and_cookies_count_behind_a_common_gate_too(auth, gate):
+def test_without_a_caller_address_and_cookies_count_behind_a_common_gate_too(auth, gate):
     for one, other in (
         ((gate, {}), ({**gate, "Cookie": "user=dave"}, {})),
         ((gate, {}), (gate, {"REMOTE_ADDR": "10.0.0.2"})),
@@ -118,15 +114,15 @@ def test_without_a_text_address_and_cookies_count_behind_a_common_gate_too(auth,
 
 def test_host_root_path_and_query_are_part_of_who_asks():
     for name, value in (("HTTP_HOST", "other.example"), ("QUERY_STRING", "token=bob")):
-        assert not is_same(lambda r: "customer", ({}, {}), ({}, {name: value}))
+        assert not is_same(lambda r: Caller("customer"), ({}, {}), ({}, {name: value}))
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("a", "b"), (1, 2), ("1 ", "1"), ("", None), ("ab", "a"), ("é", "e"), (-1, 1)],
+    [("a", "b"), (1, 2), ("1 ", "1"), ("0", 1), ("ab", "a"), ("é", "e"), (-1, 1)],
 )
 def test_what_is_said_tells_clients_apart(one, other):
-    says = iter([one or "nobody", other or "somebody"])
+    says = iter([Caller(one), Caller(other)])
     assert not is_same(lambda r: next(says), ({}, {}), ({}, {}))
 
 
@@ -138,8 +134,8 @@ def test_no_value_can_pass_for_another():
         about = {"wsgi.url_scheme": "http", "HTTP_HOST": "a", **more}
         return list(ClientInputs(rules).describe(about, said))
 
-    assert describe("x", REMOTE_USER="y") != describe("xREMOTE_USERy")
-    assert describe(True) != describe("True")
+    assert describe(Caller("x"), REMOTE_USER="y") != describe(Caller("xREMOTE_USERy"))
+    assert describe(True) != describe(Caller("True"))
 
 
 # --- the same client ------------------------------------------------------------------------------
@@ -152,15 +148,21 @@ UNRELATED = {
 
 @pytest.mark.parametrize(
     "auth",
-    [None, lambda r: True, lambda r: "ann", lambda r: r.headers["X-API-Key"], AUTHS["an object"]],
+    [
+        None,
+        lambda r: True,
+        lambda r: Caller("ann"),
+        lambda r: Caller(r.headers["X-API-Key"]),
+        AUTHS["one number for all"],
+    ],
 )
 def test_what_nobody_looked_at_may_differ(auth):
     assert is_same(auth, (ANN, {}), ({**ANN, **UNRELATED}, {"REMOTE_PORT": "1234"}))
 
 
-def test_a_text_holds_through_new_cookies_and_addresses():
+def test_a_caller_holds_through_new_cookies_and_addresses():
     moved = {**ANN, "Cookie": "new=1"}, {"REMOTE_ADDR": "203.0.113.9"}
-    assert is_same(lambda r: r.headers["X-API-Key"], (ANN, {}), moved)
+    assert is_same(lambda r: Caller(r.headers["X-API-Key"]), (ANN, {}), moved)
 
 
 def test_a_known_reader_keeps_what_it_sees_to_itself():
@@ -170,7 +172,7 @@ def test_a_known_reader_keeps_what_it_sees_to_itself():
         return request.headers["X-Signature"]
 
     def auth(request):
-        return check_signature(request) and "ann"
+        return check_signature(request) and Caller("ann")
 
     rules = InputRules(lambda: b"k", IDENTITIES)
     one, other = ({"X-Signature": "1"}, {}), ({"X-Signature": "2"}, {})
@@ -181,7 +183,7 @@ def test_a_known_reader_keeps_what_it_sees_to_itself():
 
 def test_the_body_may_be_read_by_auth():
     def auth(request):
-        return request.get_json()["q"] and "ann"
+        return request.get_json()["q"] and Caller("ann")
 
     assert is_same(auth, ({}, {}), ({}, {}))
 
@@ -195,7 +197,7 @@ def test_a_host_whose_request_is_its_own_counts_every_header():
         environ["werkzeug.request"] = OwnRequest(environ)
         yield
 
-    auth, more = (lambda r: type(r).__name__), {"host_context": host_context}
+    auth, more = (lambda r: Caller(type(r).__name__)), {"host_context": host_context}
     assert is_same(auth, (ANN, {}), (ANN, {}), **more)
     assert not is_same(auth, (ANN, {}), (BOB, {}), **more)
 
@@ -255,13 +257,13 @@ class FlaskClient:
 
 FLASK_AUTHS = {
     "true": lambda r: bool(session.get("user")),
-    "one text": lambda r: session.get("user") and "customer",
-    "the user": lambda r: session.get("user"),
-    "the whole session": lambda r: dict(session) and "customer",
+    "one text": lambda r: session.get("user") and Caller("customer"),
+    "the user": lambda r: Caller(session.get("user")),
+    "the whole session": lambda r: dict(session) and Caller("customer"),
     "by an encoder in C": lambda r: (
-        msgspec.json.encode(session._get_current_object()) and "customer"
+        msgspec.json.encode(session._get_current_object()) and Caller("customer")
     ),
-    "by the proxy": lambda r: flask_request.cookies.get("session") and "customer",
+    "by the proxy": lambda r: flask_request.cookies.get("session") and Caller("customer"),
 }
 if not NEW_FLASK:
     del FLASK_AUTHS["by an encoder in C"]  # what C code reads itself cannot be seen there
@@ -291,9 +293,9 @@ def test_a_header_that_auth_reads_tells_visitors_apart_in_flask():
 
 
 def test_the_address_counts_in_flask_only_when_auth_looks_at_it():
-    site = FlaskClient(lambda r: r.headers["X-API-Key"])
+    site = FlaskClient(lambda r: Caller(r.headers["X-API-Key"]))
     assert [site.ask(site.browser(), f"10.0.0.{n}", X_API_Key="ann") for n in (1, 2)] == [1, 1]
-    site = FlaskClient(lambda r: r.remote_addr and r.headers["X-API-Key"])
+    site = FlaskClient(lambda r: r.remote_addr and Caller(r.headers["X-API-Key"]))
     assert [site.ask(site.browser(), f"10.0.0.{n}", X_API_Key="ann") for n in (1, 2)] == [1, 2]
 
 
@@ -307,13 +309,13 @@ def test_a_request_class_that_cannot_be_observed_counts_every_header():
         def headers(self, value):
             self.__dict__["headers"] = value
 
-    site = FlaskClient(lambda r: r.headers.get("X-API-Key") and "customer")
+    site = FlaskClient(lambda r: r.headers.get("X-API-Key") and Caller("customer"))
     site.app.request_class = OwnRequest
     one = site.browser()
     assert [site.ask(one, X_API_Key=key) for key in ("ann", "bob", "ann")] == [1, 2, 1]
 
 
 def test_settings_of_the_cache_say_who_the_client_is():
-    site = FlaskClient(lambda r: "customer", OM_CACHE_IDENTITIES=["HTTP_X_FORWARDED_USER"])
+    site = FlaskClient(lambda r: Caller("customer"), OM_CACHE_IDENTITIES=["HTTP_X_FORWARDED_USER"])
     one = site.browser()
     assert [site.ask(one, X_Forwarded_User=who) for who in ("ann", "bob", "ann")] == [1, 2, 1]

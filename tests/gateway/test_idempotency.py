@@ -11,7 +11,7 @@ from om_plugins.errors import ChainExhausted, HubError, InvalidRequest, RateLimi
 from om_plugins.gateway import idempotency
 from om_plugins.gateway.idempotency import IdempotencyKeys
 from om_plugins.testing.fakes import FakeClock
-from om_plugins.types import Answer, Attempt
+from om_plugins.types import Answer, Attempt, Caller
 from tests.gateway.conftest import AChain, Chunks, Client
 from tests.patience import HANG_S, PATIENCE_S, join
 
@@ -129,9 +129,11 @@ def test_another_client_or_route_never_gets_the_answer(other):
 
 
 def test_what_auth_says_is_who_the_client_is():
-    client = Client(
-        AChain(), options={"auth": lambda request: request.headers.get("X-User"), "rate": None}
-    )
+    def auth(request):
+        user = request.headers.get("X-User")
+        return Caller(user) if user else False
+
+    client = Client(AChain(), options={"auth": auth, "rate": None})
     ann = {**KEY, "X-User": "ann"}
     client.ask(headers=ann)
     reply = client.ask(headers={**ann, "Cookie": "new=1"}, REMOTE_ADDR="203.0.113.9")

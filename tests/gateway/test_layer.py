@@ -108,7 +108,7 @@ def test_an_auth_that_cannot_be_called_is_found_at_the_start(auth):
 def test_an_auth_that_returns_something_to_await_lets_nobody_in(caplog):
     client = Client(AChain(), options={"auth": lambda request: async_auth(request)})
     assert client.ask().status == 401
-    assert "auth: the callback failed" in caplog.text
+    assert "auth: the callback returned a coroutine, which nobody awaits" in caplog.text
 
 
 @pytest.mark.parametrize(

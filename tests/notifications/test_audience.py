@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from werkzeug.http import parse_cookie
@@ -71,6 +72,34 @@ def test_an_audience_says_for_whom_a_request_speaks():
     )
     assert found == {"user:7", "operators"}
     assert find_audience(environ, lambda request: None, None) == set()
+
+
+def test_an_audience_may_yield():
+    def audience(request):
+        yield "operators"
+
+    assert find_audience({}, audience, None) == {"operators"}
+
+
+async def later():
+    return ["operators"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda: {"operators": False},
+        lambda: "operators",
+        lambda: b"operators",
+        lambda: True,
+        lambda: later(),
+        lambda: Mock(),
+        lambda: MagicMock(__iter__=lambda self: iter([self])),
+    ],
+)
+def test_an_audience_that_lists_nothing_speaks_for_nobody(said, caplog):
+    assert find_audience({}, lambda request: said(), None) == set()
+    assert "OM_NOTIFY_AUDIENCE" in caplog.text
 
 
 @pytest.mark.parametrize("said", [["everyone"], ["sid:" + "A" * 22], ["admin"], [3], 5])

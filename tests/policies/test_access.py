@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+from unittest.mock import Mock
 
 import flask
 import pytest
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response
 
+from om_plugins.types import Caller
 from tests.gateway.conftest import AChain, Client
 
 
@@ -89,11 +92,70 @@ def test_auth_sees_flasks_session_and_the_same_request():
     assert client.ask(headers={"Cookie": cookie}).json == {"you said": {"q": 1}}
 
 
-@pytest.mark.parametrize("said", [None, False, 0, ""])
-def test_only_a_true_answer_of_auth_lets_a_call_through(said):
-    client = Client(AChain(), options={"auth": lambda request: said})
+async def permit():
+    return True
+
+
+class Truth:
+    def __bool__(self):
+        return True
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+NO_PERMISSIONS = {
+    "forgotten return": lambda request: None,
+    "one": lambda request: 1,
+    "one point zero": lambda request: 1.0,
+    "text": lambda request: "yes",
+    "the word": lambda request: "True",
+    "bytes": lambda request: b"1",
+    "list": lambda request: [True],
+    "dict": lambda request: {"user": 7},
+    "tuple as a view returns it": lambda request: ("no", 403),
+    "coroutine": lambda request: permit(),
+    "future": lambda request: concurrent.futures.Future(),
+    "generator": lambda request: (True for _ in "1"),
+    "function": lambda request: bool,
+    "mock": lambda request: Mock(),
+    "mock of a caller": lambda request: Mock(spec=Caller("ann")),
+    "object that is equal to True": lambda request: Truth(),
+    "error that is not raised": lambda request: Forbidden("not you"),
+    "not implemented": lambda request: NotImplemented,
+    "ellipsis": lambda request: ...,
+}
+
+
+@pytest.mark.parametrize("auth", NO_PERMISSIONS.values(), ids=NO_PERMISSIONS)
+def test_what_is_not_true_itself_is_no_permission_and_says_so(auth, caplog):
+    client = Client(AChain(), options={"auth": auth})
     assert client.ask().status == 401
     assert not client.chain.calls
+    (record,) = caplog.records
+    assert record.message.startswith("OM_ROUTES['/api/ask'].auth: the callback returned ")
+    assert "only True is a yes" in record.message
+    assert "Caller(id)" in record.message
+
+
+def test_false_is_a_plain_no(caplog):
+    client = Client(AChain(), options={"auth": lambda request: False})
+    assert client.ask().status == 401
+    assert not caplog.records
+
+
+def test_true_and_a_caller_are_let_in():
+    for said in (True, Caller("ann"), Caller(7)):
+        client = Client(AChain(), options={"auth": lambda request, said=said: said})
+        assert client.ask().status == 200
+
+
+def test_the_value_of_a_wrong_answer_is_not_logged(caplog):
+    client = Client(AChain(), options={"auth": lambda request: "s3cret-token"})
+    assert client.ask().status == 401
+    assert "s3cret" not in caplog.text
 
 
 def test_failing_auth_is_401_and_logged(caplog):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from om_plugins.settings.callbacks import explain_arguments, explain_callback
+from om_plugins.settings.callbacks import (
+    explain_arguments,
+    explain_callback,
+    explain_no_success,
+    is_permitted,
+)
 
 
 class Auth:
@@ -28,6 +35,30 @@ async def coroutine(request):
 
 
 async def generator(request):
+    yield True
+
+
+class YieldingAuth:
+    def __call__(self, request):
+        yield True
+
+
+class PartialAuth:
+    async def check(self, once, request):
+        return True
+
+    __call__ = functools.partialmethod(check, 1)
+
+
+class StaticAuth:
+    __call__ = staticmethod(coroutine)
+
+
+class DelegatingAuth:
+    __call__ = AsyncAuth()
+
+
+def yielding(request):
     yield True
 
 
@@ -59,12 +90,83 @@ def test_what_can_be_called_with_one_argument_passes(sound):
         (functools.partial(coroutine), "async"),
         (generator, "async"),
         (AsyncAuth(), "async"),
+        (AsyncAuth().__call__, "async"),
+        (functools.partial(AsyncAuth()), "async"),
+        (PartialAuth(), "async"),
+        (StaticAuth(), "async"),
+        (DelegatingAuth(), "async"),
+        (AsyncMock(), "async"),
+        (staticmethod(coroutine), "async"),
+        (yielding, "write return, not yield"),
+        (functools.partial(yielding), "write return, not yield"),
+        (YieldingAuth(), "write return, not yield"),
+        (YieldingAuth().__call__, "write return, not yield"),
+        (AsyncAuth, r"must take 1 argument; it takes \(\)"),
         ("auth", "'auth' is no function"),
         (True, "True is no function"),
     ],
 )
 def test_what_cannot_is_explained(wrong, why):
     assert re.search(why, explain_callback(wrong, 1))
+
+
+def test_who_reads_what_is_yielded_may_say_so():
+    assert explain_callback(yielding, 1, may_yield=True) == ""
+    assert "async" in explain_callback(generator, 1, may_yield=True)
+
+
+def test_a_class_is_called_as_it_is():
+    class Checked(AsyncAuth):
+        def __init__(self, request):
+            pass
+
+    assert explain_callback(Checked, 1) == ""
+
+
+def test_a_decorator_says_itself_how_it_calls_what_it_wraps():
+    @functools.wraps(coroutine)
+    def run(request):
+        return True
+
+    assert explain_callback(run, 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (None, "a return may be missing"),
+        (1, "returned an int; return True or False"),
+        ("yes", "returned a str; return True or False"),
+        (0, "returned an int"),
+        (Mock(), "returned a Mock"),
+        ((True for _ in "1"), "returned a generator"),
+    ],
+)
+def test_a_permission_is_true_itself(said, text, caplog):
+    assert not is_permitted(said, "OM_X")
+    assert text in caplog.text
+    assert "OM_X " in caplog.text
+    assert is_permitted(True, "OM_X")
+
+
+def test_a_no_is_not_logged(caplog):
+    assert not is_permitted(False, "OM_X")
+    assert not caplog.records
+
+
+def test_a_coroutine_is_closed_so_that_python_does_not_warn():
+    said = coroutine(None)
+    assert not is_permitted(said, "OM_X")
+    assert inspect.getcoroutinestate(said) == inspect.CORO_CLOSED
+
+
+@pytest.mark.parametrize("result", [False, 0, 1, "", "ok", [], Mock(), (1 for _ in "1")])
+def test_only_none_and_true_are_a_success(result):
+    assert explain_no_success(result)
+
+
+def test_none_and_true_are_a_success():
+    assert explain_no_success(None) == explain_no_success(True) == ""
 
 
 def test_the_count_stands_in_the_text():
