@@ -215,7 +215,7 @@ def test_a_probe_that_runs_is_not_asked_again_and_no_call_waits_for_it(serve, cl
     assert state_of(chain) == "offline"
 
 
-def test_where_a_probe_cannot_begin_the_next_refusal_tries_again(serve, clock):
+def test_where_nobody_probes_no_call_takes_the_engine_offline(serve, clock):
     service = ProbedService(Misconfigured("404"), "bad", verdict=Misconfigured("404"))
     chain = serve(service, begin_no_probe)
     for _ in range(3):
@@ -223,6 +223,24 @@ def test_where_a_probe_cannot_begin_the_next_refusal_tries_again(serve, clock):
         clock.advance(2 * ASK_EVERY_S)
     assert service.probes == []
     assert chain.call("good").tier == 1
+
+
+def test_a_probe_that_could_not_begin_is_asked_for_by_a_later_refusal(serve, clock):
+    service = ProbedService(Misconfigured("404"), "bad")
+    tries = []
+
+    def begin(ask):
+        tries.append(ask)
+        if len(tries) == 1:
+            return False
+        ask()
+        return True
+
+    chain = serve(service, begin)
+    chain.call("bad")
+    clock.advance(ASK_EVERY_S)
+    chain.call("bad")
+    assert len(service.probes) == 1
 
 
 def test_by_default_the_probe_runs_on_a_thread_of_its_own():
