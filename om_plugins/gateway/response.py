@@ -11,7 +11,7 @@ from ..builtin.http.sse import encode_event
 from ..chains.http_call import describe_answer, iterate_text, limit_retry_after
 from ..core.problem import Headers, Refusal
 from ..errors import Cancelled, ChainExhausted
-from ..policies.error_table import row_of
+from ..policies.error_table import is_about_caller, row_of
 from ..types import Answer
 from .deadline import refuse_at_restart
 
@@ -115,6 +115,8 @@ def explain_error(error: Exception, where: str) -> Refusal:
     if isinstance(error, ChainExhausted):
         if {row_of(one).http_status for one in error.exceptions} == {413}:
             return Refusal(413, _TEXTS[413])
+        if is_about_caller(error) and not error.all_rate_limited:
+            return Refusal(400, _TEXTS[400])  # to try again would not help
         seconds = limit_retry_after(error.retry_after)
         text = (
             "Too many questions at the moment."

@@ -34,8 +34,11 @@ def sent_of(error: Exception) -> Sent:
 def is_about_caller(error: BaseException) -> bool:
     """Return whether an error says nothing about the engine, because the caller caused it.
 
-    Either its class says so, or the engine refused the credentials that this caller brought.
+    Either its class says so, or the engine refused the credentials that this caller brought, or it
+    is a chain all of whose engines said so.
     """
+    if isinstance(error, ChainExhausted):
+        return all(map(is_about_caller, error.exceptions))
     return row_of(error).callers_fault or _concerns_caller(error)
 
 

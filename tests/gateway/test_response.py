@@ -12,9 +12,11 @@ from om_plugins.errors import (
     ChainExhausted,
     EngineUnavailable,
     InvalidRequest,
+    Misconfigured,
     RateLimited,
     TooLong,
     Transient,
+    Unsupported,
 )
 from om_plugins.types import Answer
 from tests.gateway.conftest import EVENTS, AChain, Chunks, Client
@@ -28,6 +30,14 @@ from tests.gateway.conftest import EVENTS, AChain, Chunks, Client
         (ChainExhausted("x", [EngineUnavailable("e", "offline")], "c", [], 9e9), 503, "3600"),
         (ChainExhausted("x", [Transient()], "c", [], 0.0), 503, "1"),
         (ChainExhausted("x", [TooLong(), TooLong()]), 413, None),
+        (ChainExhausted("x", [TooLong(), Unsupported()]), 400, None),
+        (ChainExhausted("x", [Unsupported("s3cret")]), 400, None),
+        (ChainExhausted("x", [Misconfigured(concerns_caller=True)]), 400, None),
+        (ChainExhausted("x", [ChainExhausted("y", [Unsupported()])]), 400, None),
+        (ChainExhausted("x", [RateLimited(concerns_caller=True)], "c", [], 2.1), 503, "3"),
+        (ChainExhausted("x", [Unsupported(), Transient()]), 503, "5"),
+        (ChainExhausted("x", [Unsupported(), EngineUnavailable("e", "offline")]), 503, "5"),
+        (ChainExhausted("x", [Misconfigured("s3cret")]), 503, "5"),
         (InvalidRequest("s3cret"), 400, None),
         (CallerDeadline("s3cret"), 504, None),
         (Cancelled("s3cret"), 503, "1"),

@@ -22,6 +22,7 @@ from om_plugins.errors import (
     Retry,
     TooLong,
     Transient,
+    Unsupported,
 )
 from om_plugins.policies.error_table import (
     asked_wait_s,
@@ -172,6 +173,7 @@ ABOUT = [
     (ValueError("x"), False, True, "", True),
     (EngineUnavailable("x", "offline"), False, False, "", True),
     (ChainExhausted("x", [Misconfigured("x"), TooLong("x")]), False, False, "", False),
+    (ChainExhausted("x", [Unsupported("x"), TooLong("x")]), True, False, "", False),
     (ChainExhausted("x", [Misconfigured("x"), Transient("x")]), False, True, "", True),
     (ChainExhausted("x", [EngineUnavailable("x", "offline")]), False, True, "", True),
 ]

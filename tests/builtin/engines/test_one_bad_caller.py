@@ -226,3 +226,51 @@ def test_every_good_call_is_answered_by_the_first_tier(upstream, name, stream):
 def test_every_shipped_engine_is_among_them():
     shipped = {name for name in om_plugins.__all__ if name.endswith("Engine")} - LOCAL_COPIES
     assert shipped <= {name.partition(",")[0] for name in ENGINES}
+
+
+OWN = {"headers": {"Authorization": "Bearer own"}}
+
+
+@pytest.mark.parametrize(
+    ("make", "headers", "cools"),
+    [
+        (lambda url: HttpEngine("e", url, **PASSED), {"authorization": "Bearer a"}, False),
+        (lambda url: HttpEngine("e", url, **PASSED), {"accept-language": "ko"}, True),
+        (lambda url: HttpEngine("e", url), {"authorization": "Bearer a"}, True),
+        (lambda url: HttpEngine("e", url, **PASSED, **OWN), {"authorization": "Bearer a"}, True),
+        (lambda url: HttpEngine("e", url, pass_headers=["X-Api-Key"]), {"x-api-key": "a"}, False),
+        (lambda url: WsgiEngine("e", app), {"authorization": "Bearer a"}, True),
+    ],
+)
+def test_a_limit_of_the_engines_own_credentials_cools_it_and_that_of_a_caller_does_not(
+    upstream, make, headers, cools
+):
+    upstream.reply = reply
+    chain = chain_with(make(upstream.url))
+    for stream in (False, True):
+        assert chain.call({"q": "BAD-429"}, headers=headers, stream=stream).tier == 2
+        assert (chain.states[0].cooldown.until > 0) is cools
+
+
+@pytest.mark.parametrize(
+    ("sent", "cools"),
+    [
+        ([("Authorization", "Bearer a")], True),  # the engine's own replaces it
+        ([("Authorization", "Bearer a"), ("Cookie", "a=1")], False),
+        ([("X-Forwarded-For", "192.0.2.1")], False),
+        ([("Forwarded", "for=192.0.2.1")], False),
+        ([("Accept", "text/html"), ("Idempotency-Key", "k")], True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ProxyEngine", "WsgiEngine"])
+def test_a_limit_of_one_callers_whole_requests_cools_nobodys_engine(upstream, kind, sent, cools):
+    upstream.reply = reply
+    engine = (
+        ProxyEngine("e", upstream.url, fail_on=[429], **OWN)
+        if kind == "ProxyEngine"
+        else WsgiEngine("e", app, fail_on=[429], **OWN)
+    )
+    chain = chain_with(engine)
+    request = HttpRequest("GET", "/BAD-429", [("Host", "x"), *sent])
+    assert chain.call(request, method="GET").tier == 2
+    assert (chain.states[0].cooldown.until > 0) is cools
