@@ -457,6 +457,30 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/policies/test_cooldown.py",
     ),
     Mutant(
+        "policies/cooldown.py",
+        'if self._trial and self.reason == "offline" and self.until:',
+        "if False:",
+        "tests/policies/test_cooldown.py",
+    ),
+    Mutant(
+        "policies/error_table.py",
+        "return row_of(error).trips and not _concerns_caller(error)",
+        "return row_of(error).trips",
+        "tests/policies/test_error_table.py",
+    ),
+    Mutant(
+        "chains/engine_state.py",
+        "elif cooldown and probe:",
+        "elif cooldown:",
+        "tests/chains/failures/test_refusals.py",
+    ),
+    Mutant(
+        "chains/failures/refusals.py",
+        'if cooldown_of(error) == "offline" and not self._answers(now):',
+        'if cooldown_of(error) == "offline":',
+        "tests/chains/failures/test_refusals.py",
+    ),
+    Mutant(
         "policies/half_open.py",
         "max(self.permits - self.succeeded, 1)",
         "self.permits",

@@ -6,8 +6,9 @@ import contextlib
 import threading
 
 import pytest
+from flask import Flask
 
-from om_plugins import EngineTraits
+from om_plugins import EngineTraits, OpenManager, StaticEngine
 from om_plugins.chains.chain import EngineChain
 from om_plugins.chains.failures.refusals import ASK_EVERY_S, begin_no_probe
 from om_plugins.chains.options import ChainPolicy
@@ -305,3 +306,25 @@ def test_a_chain_inside_a_chain_is_not_blamed_for_refusals_of_one_caller(clock):
         with pytest.raises(ChainExhausted):
             outer.call("bad")
     assert outer.call("good").payload == "answer"
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [({}, True), ({"OM_PROBE_INTERVAL": 0}, False), ({"TESTING": True}, False)],
+    ids=["as it is", "no probes", "testing"],
+)
+def test_in_an_app_refusals_ask_the_probe_unless_nobody_probes(settings, asked):
+    app = Flask("app")
+    app.config.update({"OM_HUB_URL": "memory://", "OM_CHAIN_DEFAULTS": {"retries": 0}, **settings})
+    om = OpenManager(app)
+    service = ProbedService(Misconfigured("401"), "bad", verdict=Misconfigured("401"))
+    om.add_engine(service, chain="chain", tier=1)
+    om.add_engine(StaticEngine("two", "answer"), chain="chain", tier=2)
+    chain = om.chain("chain")
+    assert chain.call("bad").tier == 2
+    if asked:
+        wait_until(lambda: state_of(chain) == "offline")
+    else:
+        assert chain.call("good").tier == 1
+        assert service.probes == []
+    chain.close()
