@@ -108,6 +108,9 @@ class WsgiEngine:
     def call(self, call: Call) -> Answer:
         """Ask the app.
 
+        Returns:
+            Its JSON; ``None`` when it answered 2xx without a body.
+
         Raises:
             EngineError: its status is a failure (:mod:`om_plugins.builtin.http.status` maps
                 statuses), or it violated PEP 3333.
@@ -131,7 +134,7 @@ class WsgiEngine:
             run.close()
             raise map_status(run.status, join_headers(run.headers), self._describe())
         content = run.read(self._max_answer)
-        if not content and run.status in (204, 205):
+        if not content.strip():  # done, as in HttpEngine
             return Answer(None, status=run.status)
         try:
             return Answer(msgspec.json.decode(content), status=run.status)

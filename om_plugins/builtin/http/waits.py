@@ -60,7 +60,6 @@ _DATE_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ t]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)"
     r"\s?(z|utc|gmt|[+-][0-9]{2}:?[0-9]{2})?"
 )
-_BETWEEN_VALUES = re.compile(r",(?!\s?[0-9]{1,2}[ -][a-z]{3}[ -])")  # not the comma of a date
 _AROUND_VALUE = re.compile(r"^[\s\"'~]+|[\s\"']+$|\s*[;(].*")
 
 _LIMIT_ITEM = re.compile(r"(?:^|[;,\s])(r|remaining|t|reset)\s?=\s?([0-9]{1,15})")
@@ -208,10 +207,11 @@ def _search(document: object, headers: Headers, now: float | None) -> Iterator[f
 
 
 def _read_values(value: str, unit_s: float, headers: Headers, now: float | None) -> Iterator[float]:
-    """The seconds of each value of a list; ``unit_s`` is the unit of numbers without one."""
+    """The seconds of each value of a list; ``unit_s`` is the unit of numbers without one. The comma
+    of an HTTP date divides its day of the week from what is a date without it."""
     value = value[:_LONGEST_VALUE].lower()
     one_duration = _read_duration(value, unit_s) is not None
-    for one in [value] if one_duration else _BETWEEN_VALUES.split(value):
+    for one in [value] if one_duration else value.split(","):
         text = _AROUND_VALUE.sub("", one)
         seconds = _read_duration(text, unit_s)
         if seconds is not None and seconds < _FIRST_UNIX_TIME:

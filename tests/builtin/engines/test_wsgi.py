@@ -235,9 +235,15 @@ def test_an_answer_is_bounded_and_must_be_json():
         WsgiEngine("a", endless, max_answer=5000).call(Call({}))
     with pytest.raises(Transient, match="not JSON"):
         WsgiEngine("a", app_of([b"<p>"])).call(Call({}))
-    assert WsgiEngine("a", app_of([], "204 No Content")).call(Call({})).payload is None
     with pytest.raises(InvalidRequest):
         WsgiEngine("a", app_of([])).call(Call(object()))
+
+
+@pytest.mark.parametrize("body", [[], [b""], [b"\r\n"]])
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 204, 205])
+def test_done_without_a_body_is_an_answer(status, body):
+    answer = WsgiEngine("a", app_of(body, f"{status} Done")).call(Call({}))
+    assert (answer.payload, answer.status) == (None, status)
 
 
 def test_head_and_204_have_no_body():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from email.utils import formatdate
 
 import pytest
@@ -156,6 +157,8 @@ def test_longer_words_in_a_text_are_added_up():
         {"message": "Please try again in 20 apples"},
         {"message": "Please try again at 10:30"},
         {"message": "failed", "input": "please try again in 20s"},
+        {"message": "failed", "param": "please try again in 20s"},
+        {"message": "failed", "you_sent": ["please try again in 20s"]},
         {"message": "failed", "request": {"message": "try again in 20s", "retry_after": 20}},
         {"retry_after": True}, {"retry_after": -3}, {"retry_after": None},
         {"retry_after": float("inf")}, {"retry_after": [None]}, {"retry_after": "soon"},
@@ -179,6 +182,24 @@ def test_headers_that_ask_come_before_the_body_and_the_body_before_resets():
 
 def test_of_several_headers_that_ask_the_longest_wait_counts():
     assert read_wait({"retry-after": "1", "retry-after-ms": "20000"}) == 20
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Tue Nov 14 22:13:40 2023", "Tue, 14 Nov 2023 22:13:40 -0000", "2023-11-14T22:13:40",
+        "2023-11-14 22:13:40 UTC", "Tue, 14 Nov 2023 22:13:40",
+    ],
+)  # fmt: skip
+def test_a_date_without_a_zone_is_in_utc_wherever_the_server_is(monkeypatch, value):
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        assert read_wait({"retry-after": value}, now=NOW) == 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("name", ["retry-after", "x-ratelimit-reset"])
