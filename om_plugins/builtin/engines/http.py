@@ -168,8 +168,8 @@ class HttpEngine:
         target, body = encode_payload(self._method, self._target, call.payload, self._describe())
         exchange = self._open(call, target, body, accept, encoding)
         metadata = _read_metadata(exchange)
-        kind = read_content_type(exchange)
-        if stream and is_text_stream(kind) and exchange.status not in _NO_CONTENT:
+        kind = read_content_type(exchange) if stream else ""
+        if is_text_stream(kind) and exchange.status not in _NO_CONTENT:
             pieces = exchange.chunks(silence_s=self._idle_timeout)
             fail = partial(self._judge_event, exchange, self._list_passed(call))
             texts = read_texts(pieces, kind, metadata, fail)

@@ -62,7 +62,11 @@ def encode_retry(delay_ms: int) -> bytes:
 # --- reading -----------------------------------------------------------------------------------
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_ERROR = re.compile(r"(?:.*[._:/-])?(?:error|exception|failed|failure)", re.IGNORECASE)
+_ERROR = re.compile(
+    r"(?:(?:response|stream|server|upstream|chat|completion|message|(?:thread\.)?run)[._:-])?"
+    r"(?:error|exception|failed|failure)",
+    re.IGNORECASE,
+)
 
 
 class ServerEvent(NamedTuple):
@@ -74,7 +78,7 @@ class ServerEvent(NamedTuple):
 
 def is_error_event(name: str) -> bool:
     """Whether an event of this type reports that the answer failed, as ``error`` and
-    ``response.failed`` do."""
+    ``response.failed`` do. An event ``payment.failed`` may be what the answer is about."""
     return _ERROR.fullmatch(name[:100]) is not None
 
 

@@ -81,7 +81,7 @@ def _read_data(
 
 
 def _decode(pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     for piece in pieces:
         if text := decoder.decode(piece):
             yield "", text

@@ -35,7 +35,7 @@ def test_white_space_waits_for_the_first_word():
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
-@pytest.mark.parametrize("pieces", [[], [b""], [b"\n", b"\n\n"]])
+@pytest.mark.parametrize("pieces", [[], [b""], [b"\n", b"\n\n"], [b"\xef", b"\xbb\xbf"]])
 def test_a_stream_without_a_word_fails(kind, pieces):
     with pytest.raises(Transient, match="streamed no word"):
         read(pieces, kind)
@@ -51,6 +51,8 @@ def test_endless_white_space_is_not_collected():
     [
         ("error", True), ("ERROR", True), ("stream_error", True), ("response.error", True),
         ("response.failed", True), ("exception", True), ("failure", True),
+        ("thread.run.failed", True), ("server-error", True),
+        ("payment.failed", False), ("job_failed", False), ("no error", False),
         ("terror", False), ("errors_fixed", False), ("message", False), ("delta", False),
     ],
 )  # fmt: skip
