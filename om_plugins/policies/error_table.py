@@ -2,7 +2,8 @@
 
 The rows are the attributes of the classes in :mod:`om_plugins.errors`. An error has the row of its
 class. An ``Exception`` that is not an :class:`~om_plugins.errors.OpenManagerError` has the row of
-that base class: nothing is known about it. A ``BaseException`` is none of a chain's business: the
+that base class, since nothing is known about it, unless it carries the status of an upstream that
+refused the call: :class:`ForeignRefusal`. A ``BaseException`` is none of a chain's business: the
 chain gives its permits back and raises it again.
 """
 
@@ -19,9 +20,44 @@ RATE_LIMIT_MAX_S = 300.0
 """The longest Retry-After that a chain believes."""
 
 
+class ForeignRefusal(OpenManagerError):
+    """The row of errors of other packages that carry a 3xx or 4xx: an upstream refused the call.
+
+    Like :class:`~om_plugins.errors.Misconfigured`. But an engine that raises it may have done a
+    part of its work before, so a chain that is ``at_most_once`` asks no other engine.
+    """
+
+    retry = Retry.NEVER
+    trips = False
+    cooldown = "offline"
+
+
+_NO_REFUSALS = frozenset({408, 425, 429})
+"""Statuses that say something about the upstream or the moment, and not about the call."""
+
+
 def row_of(error: BaseException) -> type[OpenManagerError]:
     """Return the class whose attributes say what a chain does with an error."""
-    return type(error) if isinstance(error, OpenManagerError) else OpenManagerError
+    if isinstance(error, OpenManagerError):
+        return type(error)
+    status = _foreign_status(error)
+    refused = 300 <= status < 500 and status not in _NO_REFUSALS
+    return ForeignRefusal if refused else OpenManagerError
+
+
+def _foreign_status(error: BaseException) -> int:
+    """Return the HTTP status that an error of another package carries; 0 for none.
+
+    ``requests``, ``httpx`` and most clients of services have it as ``response.status_code``, others
+    as ``status_code``, ``aiohttp`` as ``status``, ``urllib`` and werkzeug as ``code``.
+    """
+    try:
+        response = getattr(error, "response", None)
+        values = [getattr(response, "status_code", None)]
+        values += [getattr(error, name, None) for name in ("status_code", "status", "code")]
+    except Exception:  # noqa: BLE001 - a property of a foreign class may raise anything
+        return 0
+    return next((value for value in values if type(value) is int), 0)
 
 
 def sent_of(error: Exception) -> Sent:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
+from werkzeug.exceptions import NotFound
 
 from om_plugins import errors
 from om_plugins.builtin.http.status import map_status
@@ -25,6 +28,7 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.policies.error_table import (
+    ForeignRefusal,
     asked_wait_s,
     blames_engine,
     cooldown_of,
@@ -112,7 +116,7 @@ def test_the_page_on_engines_has_the_statuses_of_each_error(page):
 
 
 def test_the_page_on_engines_has_the_same_table(page):
-    names = {"Exception": "OpenManagerError"}
+    names = {"Exception": "OpenManagerError", "HTTPError": "ForeignRefusal"}
     shown = {
         names.get(name, name): row.replace(", unless all its engines refused the call", "")
         for name, _, row in read_table(page)
@@ -121,14 +125,18 @@ def test_the_page_on_engines_has_the_same_table(page):
         name: f"{WORDS[kind.retry]} | {WORDS[kind.next_tier]} | "
         f"{'yes' if kind.trips else 'no'}{WORDS[kind.cooldown]} | {kind.http_status}"
         for name in shown
-        for kind in [getattr(errors, name)]
+        for kind in [getattr(errors, name, ForeignRefusal)]
     }
     raised_by_engines = {
         name
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, EngineError | CallerDeadline | Cancelled)
     }
-    assert shown.keys() == raised_by_engines | {"ChainExhausted", "OpenManagerError"}
+    assert shown.keys() == raised_by_engines | {
+        "ChainExhausted",
+        "ForeignRefusal",
+        "OpenManagerError",
+    }
 
 
 def test_a_subclass_has_the_row_of_its_nearest_base_and_may_change_it():
@@ -147,6 +155,64 @@ def test_a_subclass_has_the_row_of_its_nearest_base_and_may_change_it():
     assert (row_of(Overloaded()).retry, row_of(Overloaded()).trips) == (RateLimited.retry, True)
     assert row_of(Both()).cooldown == "offline"
     assert row_of(KeyError()) is row_of(Foreign()) is OpenManagerError
+
+
+class Response:
+    def __init__(self, status_code):
+        self.status_code = status_code
+
+
+def with_attributes(**attributes):
+    error = ValueError("refused")
+    vars(error).update(attributes)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        with_attributes(response=Response(404)),  # requests, httpx
+        with_attributes(response=None, status_code=401),  # openai, anthropic
+        with_attributes(status=403),  # aiohttp
+        HTTPError("http://x", 410, "gone", Message(), None),  # urllib
+        NotFound(),  # werkzeug
+        with_attributes(response=Response(422)),
+        with_attributes(code=499),
+        with_attributes(response=Response(302)),
+    ],
+)
+def test_a_status_that_another_package_raises_is_a_refusal_of_the_call(error):
+    assert row_of(error) is ForeignRefusal
+    assert not trips_breaker(error)
+    assert not blames_engine(error)
+    assert not may_retry(error, idempotent=True)
+    assert cooldown_of(error) == "offline"
+    assert may_have_run(error), "a function may have done a part of its work"
+
+
+class Hostile(ValueError):
+    @property
+    def response(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        with_attributes(response=Response(500)),
+        with_attributes(response=Response(200)),
+        with_attributes(status_code=429),
+        with_attributes(status_code=408),
+        with_attributes(status_code="404"),
+        with_attributes(code=True),
+        with_attributes(code=1045),  # a database's own
+        with_attributes(response="404"),
+        Hostile("x"),
+    ],
+)
+def test_what_carries_no_status_of_a_refusal_has_the_row_of_any_exception(error):
+    assert row_of(error) is OpenManagerError
+    assert blames_engine(error)
 
 
 def test_an_attribute_that_is_no_rule_is_refused_where_the_class_is_written():
@@ -188,7 +254,7 @@ def test_what_an_error_says_of_the_engine(row):
 
 
 def test_a_foreign_error_concerns_its_caller_only_where_it_says_true():
-    for said in ("yes", 1, object()):
+    for said in ("yes", 1, object(), None):
         error = ValueError()
         error.concerns_caller = said
         assert not is_about_caller(error)
