@@ -55,6 +55,24 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/builtin/http/test_sse.py",
     ),
     Mutant(
+        "builtin/http/waits.py",
+        'waits["used up"] or waits["unknown"]',
+        'waits["unknown"] or waits["used up"]',
+        "tests/builtin/http/test_waits.py",
+    ),
+    Mutant(
+        "builtin/http/waits.py",
+        "if plain not in _REPEATED_FIELDS:",
+        "if True:",
+        "tests/builtin/http/test_waits.py",
+    ),
+    Mutant(
+        "builtin/http/texts.py",
+        "if not text.strip() and len(blanks) < _MOST_BLANKS:",
+        "if False:",
+        "tests/builtin/http/test_texts.py",
+    ),
+    Mutant(
         "builtin/http/connections.py",
         "if self.http.trailing_data[0] or self.http.their_state is not h11.DONE:",
         "if self.http.their_state is not h11.DONE:",

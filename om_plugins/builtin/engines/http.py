@@ -40,7 +40,7 @@ _DONE = (201, 202)  # sections 15.3.2 and 15.3.3: the status itself says what wa
 _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_JSON = re.compile(r"application/(json|[a-z0-9.!#$&^_-]+\+json)")
+_JSON = re.compile(r"(application|text)/(x-)?json|[a-z]+/[a-z0-9.!#$&^_-]+\+json")
 _STREAMS = "text/event-stream, application/json;q=0.9, text/plain;q=0.5"
 
 
@@ -329,8 +329,10 @@ class StreamedPieces(Generic[T]):
 
 
 def read_content_type(exchange: HttpExchange) -> str:
-    """The media type of an answer, without parameters, in lower case."""
-    return (exchange.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    """The media type of an answer, without parameters, in lower case; the last one where the
+    header came twice, as in browsers."""
+    kinds = exchange.headers.get("content-type") or ""
+    return kinds.rpartition(",")[2].partition(";")[0].strip().lower()
 
 
 def _is_blank(exchange: HttpExchange) -> bool:

@@ -68,7 +68,8 @@ _MOST_NODES = 200
 _DEEPEST = 8
 _LONGEST_TEXT = 2_000
 _ASKING_FIELD = re.compile(
-    r"(?:retry(?:after|in|delay)|tryagainin|wait|waittime|waitfor|resetsin|resetin|estimatedtime)"
+    r"(?:retry(?:after|in|at|delay)|tryagain(?:in|at)|wait(?:time|for)?|resets?(?:in|at)|resettime"
+    r"|estimatedtime)"
     r"(|ms|millis|milliseconds|s|secs?|seconds)"
 )
 _TEXT_FIELDS = frozenset((
@@ -82,6 +83,9 @@ _ASKING_TEXT = re.compile(
     r"\b(?:in|after|for|within|at|until)|wait)\b:?\s?"
     r"(?:about |around |approximately |at least |another |~)?\s?"
     rf"({_DATE_3339.pattern}|{_DURATION.pattern}|[0-9]{{1,15}}(?=[.!)\"']?\s*(?:$|\n)))"
+)
+_ASKING_NAME = re.compile(
+    r"\bretry[_-]?after(?:[_-](ms|seconds))?[\"']?\s?[:=]\s?[\"']?([0-9][0-9.]{0,20}[a-z]{0,12})"
 )
 
 
@@ -188,8 +192,11 @@ def _search(document: object, headers: Headers, now: float | None) -> Iterator[f
             yield from _read_values(str(value), _UNITS_S[asking[1] or "s"], headers, now)
         elif isinstance(value, str):
             if key in _TEXT_FIELDS:
-                for found in _ASKING_TEXT.finditer(value[:_LONGEST_TEXT].lower()):
+                text = value[:_LONGEST_TEXT].lower()
+                for found in _ASKING_TEXT.finditer(text):
                     yield from _read_values(found[1], 1.0, headers, now)
+                for found in _ASKING_NAME.finditer(text):
+                    yield from _read_values(found[2], _UNITS_S[found[1] or "s"], headers, now)
         elif isinstance(value, Mapping) and depth < _DEEPEST:
             if key == "headers":
                 repeated = {str(name): str(one) for name, one in list(value.items())[:100]}

@@ -215,6 +215,23 @@ def test_connections_without_a_body_are_reused(upstream, engine_for):
     assert upstream.connections == 1
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"application/json;charset=utf-8", b"Application/JSON", b"text/json", b"application/x-json",
+        b"application/hal+json", b"application/problem+json; a=b", b"text/x-json",
+        b"text/html\r\nContent-Type: application/json",
+    ],
+)  # fmt: skip
+def test_json_has_several_types(raw_upstream, engine_for, kind):
+    def script(connection, number):
+        request_of(connection)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind
+        connection.sendall(head + b"\r\nContent-Length: 2\r\n\r\n[]")
+
+    assert engine_for(raw_upstream(script).url).call(in_seconds(HANG_S, {})).payload == []
+
+
 def test_an_order_that_was_taken_is_not_given_to_the_next_tier(upstream, engine_for):
     upstream.answers(201, b"", Location="/orders/7", Content_Type="text/html")
     asked = []

@@ -137,6 +137,12 @@ def test_other_headers_ask_for_nothing(headers):
         {"retryAfterMs": 20_000},
         {"error": "loading", "estimated_time": 20.0},
         {"resets_in_seconds": 20},
+        {"error": {"type": "usage_limit_reached", "resets_at": 1_700_000_020}},
+        {"reset_at": "2023-11-14T22:13:40Z"},
+        {"error": {"retry-after": "20s"}},
+        {"message": "quota used up (retry_after=20)"},
+        "slow down, Retry-After: 20",
+        '{"retry_after": 20}  {"and": "no JSON"',
         {"error": {"metadata": {"headers": {"X-RateLimit-Reset": "1700000020000"}}}},
     ],
 )
