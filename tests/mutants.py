@@ -494,8 +494,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "chains/failures/refusals.py",
-        'if cooldown_of(error) == "offline" and not self._answers(now):',
-        'if cooldown_of(error) == "offline":',
+        "elif self._believed and not self._answers(now):",
+        "elif self._believed:",
         "tests/chains/failures/test_refusals.py",
     ),
     Mutant(

@@ -225,7 +225,8 @@ class EngineState:
 
     def record_recovery(self, now: float) -> None:
         """Record that the engine answered, where this may have changed its health."""
-        self.cooldown.succeeded()
+        if self.cooldown.succeeded():
+            self.refusals.record_answer(now, self._offline_s, self.check_health)
         self.check_health(now)
 
     def emit_called(self, call: Call, duration_s: float) -> None:

@@ -76,11 +76,17 @@ class Cooldown:
                 self.until = now
                 self._trial = False
 
-    def succeeded(self) -> None:
-        """Record that the engine answered: it is not offline. A wait it asked for still holds."""
+    def succeeded(self) -> bool:
+        """Record that the engine answered: it is not offline. A wait it asked for still holds.
+
+        Returns:
+            True when it was offline until now.
+        """
         with self._lock:
-            if self.reason == "offline":
+            was_offline = self.reason == "offline" and self.until > 0.0
+            if was_offline:
                 self.until = 0.0
+            return was_offline
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()

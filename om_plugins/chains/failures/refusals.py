@@ -4,6 +4,10 @@ A refused call (a wrong key, an address that is not there) says nothing about th
 perhaps its caller asked for what is not theirs. The engine's own probe has nothing of a caller's.
 So the chain asks it, on a thread of its own. Only when the probe is refused as well, and no call
 has succeeded lately, the engine is offline.
+
+Some probes are refused by engines that answer, for example at a wrong ``health_url``. When a call
+succeeds while the engine is offline, the chain asks the probe once more. A probe that is refused
+even then is not believed until it is accepted.
 """
 
 from __future__ import annotations
@@ -60,8 +64,9 @@ class RefusalCheck:
         begin: runs the probe.
     """
 
-    __slots__ = ("__weakref__", "_begin", "_breaker", "_chain", "_clock", "_cooldown", "_due_at",
-                 "_engine", "_failures", "_health", "_lock", "_probe", "_running")  # fmt: skip
+    __slots__ = ("__weakref__", "_begin", "_believed", "_breaker", "_chain", "_clock", "_cooldown",
+                 "_due_at", "_engine", "_failures", "_health", "_lock", "_probe",
+                 "_running")  # fmt: skip
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class RefusalCheck:
         self._clock = clock
         self._begin = begin
         self._due_at = float("-inf")
+        self._believed = True
         self._running = False
         self._lock = threading.Lock()
         renew_after_fork(self)
@@ -99,15 +105,35 @@ class RefusalCheck:
             report: called with the time when the probe has changed the engine's health.
         """
         self._health.record_refusal(now)
+        self._begin_probe(now, now >= self._due_at, offline_s, report)
+
+    def record_answer(
+        self, now: float, offline_s: float, report: Callable[[float], object]
+    ) -> None:
+        """Record that a call succeeded while the engine was offline, and have the probe asked.
+
+        Args:
+            now, offline_s, report: as for :meth:`record`.
+        """
+        self._begin_probe(now, True, offline_s, report, answered=True)
+
+    def _begin_probe(
+        self,
+        now: float,
+        due: bool,
+        offline_s: float,
+        report: Callable[[float], object],
+        answered: bool = False,
+    ) -> None:
         probe = self._probe
         if probe is None:
             return
         with self._lock:
-            if self._running or now < self._due_at:
+            if self._running or not due:
                 return
             self._running = True
             self._due_at = now + max(min(ASK_EVERY_S, offline_s), 1.0)
-        if not self._begin(lambda: self._ask(probe, offline_s, report)):
+        if not self._begin(lambda: self._ask(probe, offline_s, report, answered)):
             self._running = False
 
     def after_fork(self) -> None:
@@ -119,6 +145,7 @@ class RefusalCheck:
         probe: Callable[[Call], None],
         offline_s: float,
         report: Callable[[float], object],
+        answered: bool,
     ) -> None:
         monotonic = self._clock.monotonic
         call = Call(chain=self._chain, deadline=monotonic() + PROBE_TIMEOUT_S, monotonic=monotonic)
@@ -129,14 +156,29 @@ class RefusalCheck:
         except Exception as error:  # noqa: BLE001 - an engine may raise anything
             self._failures.record(self._engine, error, probe=True)
             now = monotonic()
-            if cooldown_of(error) == "offline" and not self._answers(now):
+            if cooldown_of(error) != "offline":
+                pass
+            elif answered:
+                self._disbelieve()
+            elif self._believed and not self._answers(now):
                 self._cooldown.begin("offline", offline_s, now)
                 report(now)
         else:
+            self._believed = True
             self._cooldown.succeeded()
             report(monotonic())
         finally:
             self._running = False
+
+    def _disbelieve(self) -> None:
+        if self._believed:
+            logger.warning(
+                "chain %r: engine %r refuses its own probe and answers calls, so its probe says "
+                "nothing; correct the probe (of an HTTP engine, its health_url)",
+                self._chain,
+                self._engine,
+            )
+        self._believed = False
 
     def _answers(self, now: float) -> bool:
         """Return whether a call has succeeded lately: an engine that answers is not offline,

@@ -187,6 +187,43 @@ def test_an_engine_that_answers_is_not_offline_whatever_its_probe_says(serve, cl
     assert len(service.probes) == 50, "once in ten seconds"
 
 
+def test_a_probe_that_is_refused_although_the_engine_answers_is_not_believed(serve, clock, caplog):
+    wrong = Misconfigured("wrong health_url")
+    service = ProbedService(Misconfigured("404"), "bad", verdict=wrong)
+    chain = serve(service, breaker_cooldown=10)
+    chain.call("bad")
+    assert state_of(chain) == "offline"
+    clock.advance(10)
+    assert chain.call("good").tier == 1
+    assert "'one' refuses its own probe and answers calls" in caplog.text
+    for _ in range(20):  # more seldom than a breaker remembers
+        clock.advance(60)
+        assert chain.call("bad").tier == 2
+        assert chain.call("good").tier == 1
+    assert caplog.text.count("refuses its own probe") == 1
+    service.verdict = None  # the operator corrects it
+    clock.advance(60)
+    chain.call("bad")
+    service.verdict = wrong
+    clock.advance(60)
+    chain.call("bad")
+    assert state_of(chain) == "offline", "it is believed again"
+
+
+def test_a_probe_that_is_accepted_after_the_repair_is_believed_the_next_time(serve, clock, caplog):
+    service = ProbedService(Misconfigured("401"), "bad", verdict=Misconfigured("401"))
+    chain = serve(service, breaker_cooldown=10)
+    for _ in range(3):
+        service.verdict = Misconfigured("401")
+        chain.call("bad")
+        assert state_of(chain) == "offline"
+        service.verdict = None
+        clock.advance(10)
+        assert chain.call("good").tier == 1
+        clock.advance(60)
+    assert "refuses its own probe" not in caplog.text
+
+
 def test_the_probe_is_asked_once_in_a_while_however_many_calls_are_refused(serve, clock):
     service = ProbedService(Misconfigured("404"), "bad")
     chain = serve(service)
