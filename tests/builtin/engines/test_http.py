@@ -888,6 +888,25 @@ def test_an_error_after_the_first_event_reaches_the_reader(raw_upstream, engine_
         next(chunks)
 
 
+def test_pings_before_the_first_word_win_no_time(raw_upstream, engine_for):
+    clock = FakeClock()
+
+    def script(connection, number):
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while not server.over.wait(0.01):
+            clock.advance(10)
+            connection.sendall(b": hi\n\nevent: ping\ndata: {}\n\n")
+
+    server = raw_upstream(script)
+    engine = engine_for(server.url, streaming=True, timeout=HANG_S)
+    ends = clock.monotonic() + 45
+    answer = engine.call(Call({}, stream=True, deadline=ends, monotonic=clock.monotonic))
+    with cut_off(), pytest.raises(AttemptTimeout):
+        next(answer.chunks)
+    assert clock.monotonic() >= ends
+
+
 def test_events_keep_their_type_and_pings_are_left_out(raw_upstream, engine_for):
     script = sse_of(
         b"event: start\ndata:\n\n", b"event: ping\ndata: {}\n\n", b"data: a\n\n",
