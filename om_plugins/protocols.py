@@ -229,14 +229,27 @@ class Monitor(Protocol):
 
 
 class Notifier(Protocol):
-    """Delivers notifications to people: in a log, by a webhook, in a chat."""
+    """Delivers notifications to people: in a log, by a webhook, in a chat.
+
+    Two members are optional:
+
+    ``accepts(notification) -> bool``
+        Whether it wants a notification. Others take no place in its queue. Only ``True`` is yes.
+    ``durable: bool``
+        ``False`` when the queue need not outlive the process, as nothing is sent out of it.
+    """
 
     name: str
 
     def send(self, notification: Notification, timeout: float) -> None:
         """Deliver the notification within ``timeout`` seconds, or raise.
 
-        It is called from a background thread.
+        It is called from a background thread, in one worker at a time. When the service cannot be
+        reached, raise what the network raised: the notification waits until the service is back.
+        The attribute ``retry_after`` of the exception, or the header ``Retry-After`` of its
+        ``response``, says for how long at least, as with
+        :class:`~om_plugins.errors.RateLimited`. What the service refuses
+        (:class:`~om_plugins.errors.InvalidRequest`, HTTP 400) is tried a few times and dropped.
         """
 
 

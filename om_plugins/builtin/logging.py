@@ -73,6 +73,8 @@ class LogNotifier:
     """Logs an error at level ERROR, a warning at WARNING, everything else at INFO."""
 
     name = "log"
+    durable = False
+    """A log line is written at once, so nothing has to outlive the process."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger

@@ -18,6 +18,7 @@ from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
 from ..settings.extras import check_installed
 from ..types import Call, Notification, PluginInfo
+from .http.waits import read_asked_wait, read_wait
 
 if TYPE_CHECKING:
     from .http.transport import Transport
@@ -61,6 +62,21 @@ class WebhookConfig:
             check_installed("url", "…", "http")
 
 
+class WebhookRefused(ConnectionError):
+    """The server answered with a status other than 2xx.
+
+    Args:
+        host: of the URL; the rest of it often is a password.
+        status: of the answer.
+        retry_after: how many seconds the server asks to wait; ``None`` when it does not ask.
+    """
+
+    def __init__(self, host: str, status: int, retry_after: float | None) -> None:
+        super().__init__(f"{host} answered {status}")
+        self.status = status
+        self.retry_after = retry_after
+
+
 class WebhookNotifier:
     """POSTs JSON. A response other than 2xx is a failure; redirects are not followed.
 
@@ -74,13 +90,18 @@ class WebhookNotifier:
         self._config = config
         self._transport: Transport | None = None
 
+    def accepts(self, notification: Notification) -> bool:
+        """Return whether the notification is for one of the addresses in the settings."""
+        return notification.to in self._config.to
+
     def send(self, notification: Notification, timeout: float) -> None:
         """POST the notification.
 
         Raises:
+            WebhookRefused: the server answered that it does not take it, or not now.
             OSError: it was not delivered. The message names only the host.
         """
-        if notification.to not in self._config.to:
+        if not self.accepts(notification):
             return
         if self._transport is None:  # created here, in the process that uses it
             self._transport = _open_transport(self._config.url)
@@ -100,7 +121,8 @@ class WebhookNotifier:
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
         exchange.close()  # the body is not needed, and it may never end
         if not 200 <= exchange.status < 300:
-            raise ConnectionError(f"{self._host()} answered {exchange.status}")
+            read = read_wait if exchange.status in (429, 503) else read_asked_wait
+            raise WebhookRefused(self._host(), exchange.status, read(exchange.headers))
 
     def _host(self) -> str:
         return urlsplit(self._config.url).hostname or ""

@@ -2,8 +2,7 @@
 
 A notification is published to the hub (topic ``notifications``), where the event streams of all
 workers find it. It also goes to each notifier plugin: in the background, in order, from a bounded
-queue, and with new attempts after 1, 2 and 4 seconds. The plugin host stops calling a notifier
-that fails too often.
+queue that outlives the process (:mod:`.delivery.delivery`).
 """
 
 from __future__ import annotations
@@ -11,18 +10,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Never, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Never, TypedDict, Unpack, get_args
 
 from .. import signals
+from ..core.fork import CachedProperty, PerProcess
 from ..core.moved import refuse_arguments
 from ..errors import ConfigError, suggest
-from ..policies.backoff import full_jitter
-from ..protocols import Clock, Hub, Notifier, Scheduler
+from ..protocols import Clock, Notifier, Scheduler
 from ..settings.arguments import check_value, seconds
 from ..types import Action, Kind, Notification
+from ..workers.hub import SharedHub
 from ..workers.outbox import Outbox
 from .audience import OPERATORS, UNKNOWN_BROWSER, Browsers, check_address
+from .delivery.delivery import Delivery, Guarded, QueueLimits
 from .limits import clamp_percent, limit_notification
 
 if TYPE_CHECKING:
@@ -36,18 +38,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("om_plugins")
 
 TOPIC = "notifications"
-SEND_TIMEOUT_S = 5.0
-_RETRIES_S = (1.0, 2.0, 4.0)
 _MAX_QUEUED = 1_000
 _KINDS = get_args(Kind)
 _DURATION = seconds(none=True)
-_MAX_QUEUED_FOR_NOTIFIER = 200
 
 COMPLETE_S = 3.0
 FAILED_S = 5.0
 
-Guarded = Callable[..., tuple[bool, Any]]
-"""``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
+_LOOK_EVERY_S = 30.0
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
@@ -88,9 +86,9 @@ class Notifications:
         scheduler: runs the deliveries.
         clock: the time of notifications without a time.
         emit: sends the signals ``notification_sent`` and ``notification_failed``.
-        notifiers: returns the notifiers with the names of their plugins; called for each
-            notification.
+        notifiers: returns the notifiers with the names of their plugins; called once.
         guarded: calls into a plugin and counts its failures.
+        limits: how much waits for each notifier.
         browsers: recognizes a browser by its cookie. Without it, no notification can go to the
             browser of the request.
         environ: returns the WSGI environ of the current request, ``None`` outside a request.
@@ -105,12 +103,13 @@ class Notifications:
     def __init__(
         self,
         *,
-        hub: Hub,
+        hub: SharedHub,
         scheduler: Scheduler,
         clock: Clock,
         emit: signals.Emit,
         notifiers: Callable[[], Sequence[tuple[str, Notifier]]],
         guarded: Guarded,
+        limits: QueueLimits,
         browsers: Browsers,
         environ: Callable[[], WSGIEnvironment | None] = lambda: None,
     ) -> None:
@@ -120,10 +119,11 @@ class Notifications:
         self._emit = emit
         self._notifiers = notifiers
         self._guarded = guarded
+        self._limits = limits
+        self._begun: PerProcess[list[bool]] = PerProcess(list)
         self.browsers = browsers
         self._environ = environ
         self._outbox = Outbox("notifications", self._deliver, scheduler, _MAX_QUEUED)
-        self._queues: dict[tuple[str, int], _NotifierQueue] = {}
         self._full = False
 
     # --- what applications call ---------------------------------------------------------------
@@ -261,19 +261,49 @@ class Notifications:
         if note.to != UNKNOWN_BROWSER:
             note.id = self._hub.publish(TOPIC, dataclasses.asdict(note))
         if queued.to_notifiers:
-            for plugin, notifier in self._notifiers():
-                self._find_queue(plugin, notifier).put(note)
+            for delivery in self.deliveries:
+                delivery.put(note)
         self._emit(signals.notification_sent, notification=note)
 
-    def _find_queue(self, plugin: str, notifier: Notifier) -> _NotifierQueue:
-        queue = self._queues.get((plugin, id(notifier)))
-        if queue is None:
-            number = len(self._queues) + 1
-            queue = _NotifierQueue(
-                plugin, notifier, number, self._scheduler, self._guarded, self._emit
+    @CachedProperty
+    def deliveries(self) -> list[Delivery]:
+        """The delivery to each notifier."""
+        found: list[Delivery] = []
+        names: Counter[str] = Counter()
+        for plugin, notifier in self._notifiers():
+            name = f"{plugin}/{notifier.name}"
+            names[name] += 1
+            delivery = Delivery(
+                plugin,
+                notifier,
+                name if names[name] == 1 else f"{name}/{names[name]}",
+                hub=self._hub,
+                scheduler=self._scheduler,
+                clock=self._clock,
+                limits=self._limits,
+                guarded=self._guarded,
+                emit=self._emit,
             )
-            self._queues[plugin, id(notifier)] = queue
-        return queue
+            found.append(delivery)
+        return found
+
+    def start(self) -> None:
+        """Send what processes that have ended left, soon and from time to time."""
+        self._scheduler.submit(self._begin, name="deliveries")
+
+    def _begin(self) -> None:
+        begun = self._begun.get()
+        durable = [one for one in self.deliveries if one.durable]
+        if begun or not durable:
+            return
+        begun.append(True)
+
+        def look() -> None:
+            for delivery in durable:
+                delivery.look()
+
+        self._scheduler.every(_LOOK_EVERY_S, look, name="deliveries", elected=True)
+        look()
 
 
 class Progress:
@@ -351,59 +381,4 @@ class Progress:
                 duration_s=None if actions else FAILED_S,
             ),
             True,
-        )
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class _NotifierQueue:
-    """The outbox of one notifier, so that a slow or broken notifier delays no other."""
-
-    plugin: str
-    notifier: Notifier
-    number: int
-    scheduler: Scheduler
-    guarded: Guarded
-    emit: signals.Emit
-
-    def __post_init__(self) -> None:
-        name = f"notifier {self.plugin} {self.number}"
-        self._outbox = Outbox(name, self._send, self.scheduler, _MAX_QUEUED_FOR_NOTIFIER)
-
-    def put(self, note: Notification) -> None:
-        if not self._outbox.put(note):
-            error = OverflowError(f"{_MAX_QUEUED_FOR_NOTIFIER} notifications wait for it")
-            self._emit_failure(note, error)
-
-    def _send(self, note: Notification, attempt: int) -> float | None:
-        errors: list[BaseException] = []
-        called = False
-
-        def send() -> None:
-            nonlocal called
-            called = True
-            try:
-                self.notifier.send(note, SEND_TIMEOUT_S)
-            except BaseException as error:
-                errors.append(error)
-                raise
-
-        send.__qualname__ = f"{type(self.notifier).__name__}.send"
-        ok, _ = self.guarded(self.plugin, send)
-        if ok:
-            return None
-        if not called:
-            self._emit_failure(note, RuntimeError("its plugin is not active any more"))
-            return None
-        self._emit_failure(note, errors[0] if errors else None)
-        if attempt > len(_RETRIES_S):
-            return None
-        cap_s = _RETRIES_S[attempt - 1]
-        return full_jitter(attempt, _RETRIES_S, at_least_s=cap_s / 2)
-
-    def _emit_failure(self, note: Notification, error: BaseException | None) -> None:
-        self.emit(
-            signals.notification_failed,
-            notification=note,
-            notifier=self.notifier.name,
-            error=error,
         )

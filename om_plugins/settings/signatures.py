@@ -68,6 +68,9 @@ class SettingsKeywords(TypedDict, total=False):
     breaker_shared: bool
     probe_interval: float
     notify_audience: Callable[..., object] | None
+    notify_queue: int
+    notify_queue_bytes: int
+    notify_queue_age: float
     display_names: Mapping[str, str | Mapping[str, str]] | str
 
 

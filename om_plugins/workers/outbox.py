@@ -98,19 +98,37 @@ class Outbox(Generic[T]):
                 return
 
     def _deliver_later(self, state: _OutboxProcess[T], wait_s: float) -> None:
-        """Continue after ``wait_s``, in a periodic job that stops itself on its first run."""
         state.retries += 1
-        stops: list[Callable[[], None]] = []
 
         def again() -> None:
-            if not stops:
-                return  # the job is being registered at this moment: its next run continues
-            stops.pop()()
             if self._states.get() is state:  # not in a child that was forked meanwhile
                 self._deliver_all(state)
 
-        stops.append(
-            self.scheduler.every(
-                max(wait_s, _SHORTEST_WAIT_S), again, name=f"{self.name} again {state.retries}"
-            )
-        )
+        run_later(self.scheduler, wait_s, again, f"{self.name} again {state.retries}")
+
+
+def run_later(
+    scheduler: Scheduler, wait_s: float, function: Callable[[], object], name: str
+) -> Callable[[], None]:
+    """Run a function once, after ``wait_s``: as a periodic job that stops itself on its first run.
+
+    Args:
+        scheduler: runs it.
+        wait_s: seconds to wait; they use no thread.
+        function: what to run.
+        name: unique among the periodic jobs of the scheduler.
+
+    Returns:
+        A function that ends the wait.
+    """
+    stops: list[Callable[[], None]] = []
+
+    def run() -> None:
+        if not stops:
+            return  # the job is being registered at this moment: its next run continues
+        stops.pop()()
+        function()
+
+    stop = scheduler.every(max(wait_s, _SHORTEST_WAIT_S), run, name=name)
+    stops.append(stop)
+    return stop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins import hookimpl, signals
+from om_plugins.errors import InvalidRequest
 from om_plugins.types import Action, Notification
 
 
@@ -176,7 +177,7 @@ def test_a_notifier_that_fails_is_tried_again_after_1_2_and_4_seconds(make_runti
 
 
 def test_after_the_last_try_the_next_notification_has_its_turn(make_runtime, clock):
-    broken = Broken(times=4)
+    broken = Broken(times=4, error=InvalidRequest)
     runtime = make_runtime((Plugin(broken), "broken"))
     runtime.part_of("notifications")(Notification(kind="info", message="first"))
     runtime.part_of("notifications")(Notification(kind="info", message="second"))

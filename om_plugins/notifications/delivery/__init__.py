@@ -1,0 +1,1 @@
+"""Delivery: how notifications reach notifiers whose network may be away for hours."""
