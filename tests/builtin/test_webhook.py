@@ -7,8 +7,9 @@ import json
 import pytest
 
 from om_plugins import Settings
-from om_plugins.builtin.webhook import WebhookConfig, WebhookNotifier
+from om_plugins.builtin.webhook import WebhookConfig, WebhookNotifier, WebhookRefused
 from om_plugins.errors import ConfigError
+from om_plugins.plugins.guard.faults import Fault, judge
 from om_plugins.plugins.kit import Host
 from om_plugins.runtime import Runtime
 from om_plugins.testing.notifier import NotifierContract
@@ -79,6 +80,54 @@ def test_an_answer_that_is_no_success_is_a_failure(upstream, status):
     with pytest.raises(ConnectionError, match=f"127.0.0.1 answered {status}"):
         WebhookNotifier(WebhookConfig(url=upstream.url + "/secret-token")).send(note(), 5)
     assert len(upstream.requests) == 1  # neither followed nor tried again here
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "wait_s"),
+    [
+        (429, {"Retry-After": "20"}, 20),
+        (503, {"Retry-After": "2"}, 2),
+        (429, {"retry-after-ms": "1500"}, 1.5),
+        (429, {"x-ratelimit-reset-after": "3"}, 3),
+        (500, {"Retry-After": "7"}, 7),
+        (404, {"x-ratelimit-reset-after": "3"}, None),
+        (503, {}, None),
+        (429, {"Retry-After": "soon"}, None),
+    ],
+)
+def test_a_refusal_tells_its_status_and_for_how_long_to_wait(upstream, status, headers, wait_s):
+    upstream.answers(status, **headers)
+    with pytest.raises(WebhookRefused) as caught:
+        WebhookNotifier(WebhookConfig(url=upstream.url)).send(note(), 5)
+    assert (caught.value.status, caught.value.retry_after) == (status, wait_s)
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        *((one, Fault.REFUSED) for one in (400, 413, 415, 422)),
+        *(
+            (one, Fault.AWAY)
+            for one in (302, 401, 403, 404, 408, 410, 425, 429, 500, 502, 503, 504)
+        ),
+    ],
+)
+def test_what_a_status_says_is_never_that_the_code_is_broken(status, fault):
+    assert judge(WebhookRefused("hooks.example", status, None)) is fault
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_each_status_of_success_is_one_also_without_a_body(upstream, status):
+    upstream.answers(status)
+    WebhookNotifier(WebhookConfig(url=upstream.url)).send(note(), 5)
+    assert len(upstream.requests) == 1
+
+
+def test_it_says_before_what_it_would_not_send(upstream):
+    notifier = WebhookNotifier(WebhookConfig(url=upstream.url))
+    said = [note(to=to) for to in ("operators", "everyone", "user:7", "sid:")]
+    wanted = [one.to for one in said if notifier.accepts(one)]
+    assert wanted == ["operators", "everyone"]
 
 
 def test_a_failure_does_not_tell_the_address(refused_url):

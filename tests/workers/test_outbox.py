@@ -10,7 +10,8 @@ import pytest
 
 from om_plugins.builtin.hubs.memory import MemoryHub
 from om_plugins.core.clock import SystemClock
-from om_plugins.workers.outbox import Outbox
+from om_plugins.testing.fakes import FakeClock
+from om_plugins.workers.outbox import Outbox, run_later
 from om_plugins.workers.scheduler import BackgroundScheduler
 from tests.patience import HANG_S, wait_until
 
@@ -103,3 +104,15 @@ def test_a_child_process_does_not_deliver_what_its_parent_has():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     scheduler.run_pending()
     assert delivered == ["parent"]
+
+
+def test_a_function_runs_once_and_later_and_not_when_the_wait_is_ended():
+    clock = FakeClock()
+    scheduler = BackgroundScheduler(1, 9, clock, MemoryHub("memory://", clock), synchronous=True)
+    ran = []
+    run_later(scheduler, 3.0, lambda: ran.append("one"), "one")
+    run_later(scheduler, 3.0, lambda: ran.append("two"), "two")()
+    for expected in ([], [], ["one"], ["one"], ["one"], ["one"]):
+        clock.advance(1)
+        scheduler.run_due()
+        assert ran == expected

@@ -142,11 +142,25 @@ export const cards = {
     return { about: alerts.active.length ? `${alerts.active.length} now` : "", content };
   },
 
-  notices({ notifications = [], at }) {
-    if (!notifications.length) return { content: [empty("No notification yet.")] };
+  notices({ notifications = [], deliveries = [], at }) {
+    const undelivered = deliveries.map((one) => {
+      const dropped = Object.entries(one.dropped).map(([reason, times]) => `${number(times)} ${reason}`);
+      const soon = one.retry_at ? Math.max(0, Math.round(one.retry_at - at)) : 0;
+      return {
+        mark: badge(one.error ? "waits" : "dropped", one.error ? "bad" : "warn"),
+        text: one.error ? `${one.notifier}: ${one.error}` : one.notifier,
+        when: one.since ? ago(one.since, at) : "",
+        more: [
+          one.waiting && `${number(one.waiting)} wait`, one.error && `next attempt in ${number(soon)} s`,
+          dropped.length && `dropped: ${dropped.join(", ")}`,
+        ].filter(Boolean).join(" · "),
+      };
+    });
+    const failing = undelivered.length ? [make("h3", {}, "Not delivered"), list(undelivered)] : [];
+    if (!notifications.length) return { content: [...failing, empty("No notification yet.")] };
     return {
       about: "the newest, each once",
-      content: [make("div", { class: "long" }, list(notifications.map((one) => ({
+      content: [...failing, make("div", { class: "long" }, list(notifications.map((one) => ({
         mark: badge(one.kind, KINDS[one.kind]),
         text: one.title ? `${one.title}: ${one.message}` : one.message,
         when: ago(one.at, at),
