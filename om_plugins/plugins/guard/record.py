@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from ... import signals
 from ...protocols import PluginContext
 from ...types import PluginStatus
-from .faults import Fault, judge
 
 logger = logging.getLogger("om_plugins")
 
@@ -45,6 +44,8 @@ class PluginRecord:
         Returns:
             Whether it counts: the plugin's own code failed.
         """
+        from .faults import Fault, judge  # an application whose plugins work does not need it
+
         status = self.status
         status.reason = reason
         if judge(error) is not Fault.OWN:
