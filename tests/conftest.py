@@ -22,6 +22,10 @@ from tests.patience import HANG_S, PATIENCE_S
 settings.register_profile("om_plugins", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("om_plugins")
 
+# Where tests run in the background, SIGINT is ignored, by what they start as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # example_app is not in the wheel: found last, so that om_plugins still comes from site-packages.

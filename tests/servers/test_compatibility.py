@@ -133,8 +133,6 @@ def test_workers_that_are_replaced_all_the_time_lose_no_request(gunicorn, tmp_pa
 def flask_run(tmp_path):
     """Start ``flask run`` with the reloader and the debugger; gives its URL and the process."""
     started = []
-    # where tests run in the background, SIGINT is ignored, by what they start as well
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(source):
         (tmp_path / "served.py").write_text(source)
@@ -160,7 +158,6 @@ def flask_run(tmp_path):
         return url, process
 
     yield start
-    signal.signal(signal.SIGINT, before)
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
