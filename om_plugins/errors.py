@@ -227,7 +227,8 @@ class AttemptTimeout(EngineError):
 
 
 class NoAnswer(EngineError):
-    """The engine returned ``None``, as a function without ``return`` does, or its probe ``False``.
+    """The engine returned no answer: ``None``, as a function without ``return`` does, a coroutine,
+    a generator that nobody asked for; or its probe returned anything but ``None`` or ``True``.
 
     An engine whose answer is ``None`` returns ``Answer(None)``.
     """

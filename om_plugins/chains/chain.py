@@ -7,10 +7,8 @@ how a call runs.
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Never, cast
 
 from blinker import NamedSignal
@@ -19,14 +17,14 @@ from ..core.clock import SystemClock
 from ..core.fork import renew_after_fork
 from ..core.moved import explain_keyword, with_old_names
 from ..errors import Cancelled, ConfigError, suggest
+from ..plugins.checks import check_engine
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.registry import BreakerRegistry
 from ..policies.retry_budget import RetryBudget
-from ..protocols import Clock, Engine
-from ..settings.arguments import amount, check_value, seconds
-from ..settings.callbacks import explain_arguments
+from ..protocols import Clock
+from ..settings.arguments import check_value, flag, seconds
 from ..signals import Emit
-from ..types import Answer, Call, EngineHealth, EngineSpec, EngineTraits
+from ..types import Answer, Call, EngineHealth, EngineSpec
 from .engine_state import EngineState, check_chaos
 from .execute import execute
 from .failures.failure_log import FailureLog
@@ -248,6 +246,8 @@ class EngineChain:
             known = ["stream", "timeout", "idempotent", "idempotency_key", "headers", "method"]
             payload = f"call({{{name!r}: …}}), since the payload is one value"
             raise TypeError(explain_keyword("chain.call", name, known, usage=payload))
+        if idempotent is not None:
+            check_value("chain.call(idempotent)", idempotent, _FLAG)
         snapshot = self._snapshot
         monotonic = self._monotonic
         started = monotonic()
@@ -328,90 +328,7 @@ class EngineChain:
                 )
 
 
-def check_engine(spec: EngineSpec, chain: str) -> Engine:
-    """Refuse an object that is not an engine when it is registered, not when it is first called.
-
-    Args:
-        spec: the engine with its chain and tier.
-        chain: the chain that it is for.
-
-    Raises:
-        ConfigError: it lacks a part of the contract, or its chain or tier is not valid.
-        TypeError: its ``call`` is ``async``.
-    """
-    engine = spec.engine
-    key = f"engine of chain {chain!r}"
-    if not isinstance(chain, str) or not chain or chain == "*":
-        raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
-    if spec.chain != chain:
-        raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
-    name = getattr(engine, "name", None)
-    call = getattr(engine, "call", None)
-    if inspect.isroutine(engine):
-        made = f"@om.engine('name', chain={chain!r}) above it, or CallableEngine('name', function)"
-        raise ConfigError(key, engine, f"is a function; write {made}")
-    if isinstance(engine, type):
-        made = f"{engine.__name__}(…)"
-        raise ConfigError(key, engine, f"is a class; give an object that it makes: {made}")
-    if not callable(call):
-        raise ConfigError(key, engine, "must be an object with a method call(call)")
-    if not isinstance(name, str) or not name:
-        raise ConfigError(key, name, "must be an object with a name, a text that is not empty")
-    if not isinstance(getattr(engine, "traits", None), EngineTraits):
-        raise ConfigError(key, engine, "must have traits, an EngineTraits")
-    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-        raise TypeError(
-            f"engine {name!r}: call is async, and a chain is not; "
-            "wrap the coroutine function in a CallableEngine"
-        )
-    for method, arguments in _METHODS.items():
-        _check_method(name, engine, method, arguments)
-    _check_traits(name, cast(Engine, engine).traits)
-    if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
-        raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
-    check_value(f"weight of engine {name!r}", spec.weight, _WEIGHT)
-    return cast(Engine, engine)
-
-
-_WEIGHT = amount(0.001, 1000)
-_METHODS = {"call": 1, "probe": 1, "close": 0, "attach": 1, "learn": 2}
-"""The methods that a chain calls, with the number of arguments that it gives."""
-_GIVEN = {"attach": "the plugin context", "close": "nothing", "learn": "the call and the answer"}
-
-
-def _check_method(name: str, engine: object, method: str, arguments: int) -> None:
-    """Refuse a method that the chain could not call, or whose result it could not use.
-
-    Raises:
-        ConfigError: it takes other arguments, or it is no method.
-        TypeError: it is ``async``.
-    """
-    function = getattr(engine, method, None)
-    if function is None:
-        return
-    key = f"engine {name!r}: {method}"
-    if not callable(function):
-        raise ConfigError(key, function, "must be a method")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{key} is async, and a chain is not; write it with a plain def")
-    problem = explain_arguments(function, arguments)
-    if problem:
-        given = _GIVEN.get(method, "the call")
-        raise ConfigError(key, function, f"{problem}; a chain gives it {given}")
-
-
-def _check_traits(name: str, traits: EngineTraits) -> None:
-    for trait in fields(traits):
-        value = getattr(traits, trait.name)
-        if trait.name == "max_concurrency":
-            sound = value is None or (type(value) is int and 0 <= value <= 100_000)
-            allowed = "a whole number from 0 to 100000, or None for no limit"
-        elif trait.name == "breaker_key":
-            sound, allowed = isinstance(value, str), "text"
-        else:
-            sound, allowed = isinstance(value, bool), "True or False"
-        if not sound:
-            raise ConfigError(f"{trait.name} of engine {name!r}", value, f"must be {allowed}")
+_FLAG = flag(none=True)
 
 
 def _emit_nothing(signal: NamedSignal, **details: object) -> None:

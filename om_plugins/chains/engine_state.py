@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
 from ..errors import AttemptTimeout, EngineUnavailable, NoAnswer
+from ..plugins.checks import explain_answer
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
@@ -20,13 +21,14 @@ from ..policies.error_table import cooldown_of, cooling_s, is_about_caller, trip
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
+from ..settings.callbacks import explain_no_success
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
 from .failures.failure_log import FailureLog
 from .failures.refusals import Begin, RefusalCheck
 from .load_balancing import Ejection, EngineLoad, EngineTraffic, LatencyQuantile, Tier
 from .options import EngineOptions
-from .stream import ChunkStream, End, close_upstream
+from .stream import ChunkStream, End, close_upstream, is_stream
 
 logger = logging.getLogger("om_plugins")
 
@@ -351,8 +353,8 @@ class EngineState:
             raise EngineUnavailable(self.name, "is being probed")
         try:
             result = ask(call)
-            if result is None and ask is self.ask:
-                raise self.no_answer()
+            if ask is self.ask:
+                self._check_answer(result)
         except Exception as error:
             now = self._clock.monotonic()
             self.record_failure(call, permit, error, now - began, now, probe=ask == self.run_probe)
@@ -376,22 +378,32 @@ class EngineState:
         """Call the engine's own ``probe``.
 
         Raises:
-            NoAnswer: it returned ``False``.
+            NoAnswer: it returned anything but ``None`` or ``True``.
             Exception: what it raised.
         """
-        if self.spec.engine.probe(call) is False:  # type: ignore[attr-defined]
-            raise NoAnswer(
-                f"the probe of engine {self.name!r} returned False; raise an error that says what "
-                "is wrong"
-            )
+        problem = explain_no_success(self.spec.engine.probe(call))  # type: ignore[attr-defined]
+        if problem:
+            raise NoAnswer(f"the probe of engine {self.name!r} {problem}")
 
-    def no_answer(self) -> NoAnswer:
-        """Return the error for a call that returned ``None``."""
-        return NoAnswer(
-            f"engine {self.name!r} returned None: its function may lack a return; an engine whose "
-            "answer is None returns Answer(None)",
-            sent="yes",
-        )
+    def _check_answer(self, result: object) -> None:
+        """Refuse what is no answer. Of an answer in chunks the first one is read: before it, no
+        code of the engine may have run.
+
+        Raises:
+            NoAnswer: it is none.
+            Exception: what the engine raised.
+        """
+        chunks = result.chunks if isinstance(result, Answer) else None
+        if chunks is None and self.streaming and is_stream(result):
+            chunks = cast(Iterator[object], result)
+        if chunks is not None:
+            next(iter(chunks), None)
+        elif not isinstance(result, Answer) and explain_answer(result):
+            raise self.no_answer(result)
+
+    def no_answer(self, result: object) -> NoAnswer:
+        """Return the error for a call that returned something that is no answer."""
+        return NoAnswer(f"engine {self.name!r} {explain_answer(result)}", sent="yes")
 
     def check_health(self, now: float) -> EngineHealth:
         """Return the health at this moment; sends a signal where it has changed."""

@@ -31,6 +31,7 @@ from ..errors import (
     EngineUnavailable,
     NextTier,
 )
+from ..plugins.checks import explain_answer
 from ..policies.backoff import full_jitter
 from ..policies.error_table import (
     RATE_LIMIT_MAX_S,
@@ -47,6 +48,9 @@ from ..types import Answer, Attempt, Call
 from .engine_state import EngineState
 from .snapshot import ChainSnapshot
 from .stream import ChunkStream, begin, is_stream
+
+_PLAIN = frozenset({dict, str, list, bytes, int, float, bool, tuple})
+"""The classes of most answers, which need no look (see :func:`.plugins.checks.explain_answer`)."""
 
 
 def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: float) -> Answer:
@@ -117,10 +121,10 @@ def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: flo
                         answer = begin(answer, call, deadline - started, monotonic)
                 elif (call.stream or engine.streaming) and is_stream(result):
                     answer = begin(result, call, deadline - started, monotonic)
-                elif result is not None:
+                elif type(result) in _PLAIN or not explain_answer(result):
                     answer = Answer(result)
                 else:
-                    raise engine.no_answer()
+                    raise engine.no_answer(result)
             except Exception as error:  # noqa: BLE001 - an engine may raise anything
                 began, now = now, monotonic()
                 if traffic is not None:

@@ -255,7 +255,7 @@ class Chains:
 
     def _attached(self, spec: EngineSpec) -> EngineSpec:
         """Have an engine that wants the parts of the application get them."""
-        from .chain import check_engine
+        from ..plugins.checks import check_engine
 
         engine = check_engine(spec, spec.chain)
         attach = getattr(engine, "attach", None)

@@ -1,21 +1,30 @@
-"""Checks of a plugin's hook functions before any of them is called, and of what they return.
+"""Checks of what others give: the hook functions of plugins and their results, engines, answers.
 
 Pluggy ignores a hook that it does not know, and it calls an ``async def`` without awaiting it.
-These checks find both when the plugin is loaded. Their messages tell what to write instead.
+These checks find both when the plugin is loaded. Their messages tell what to write instead. The
+contracts of :mod:`om_plugins.testing` ask the same functions.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from types import GeneratorType
+from typing import Any, cast
 
 from .. import hookspecs
-from ..errors import suggest
+from ..errors import ConfigError, suggest
 from ..protocols import Engine
-from ..settings.callbacks import explain_callback
-from ..types import EngineSpec
+from ..settings.arguments import amount, check_value
+from ..settings.callbacks import (
+    explain_arguments,
+    explain_callback,
+    explain_kind,
+    explain_unfinished,
+    name_type,
+)
+from ..types import EngineSpec, EngineTraits
 
 HOOKS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(value).parameters)
@@ -128,7 +137,7 @@ def check_result(hook: str, result: Any) -> Any:
         return None
     if hook == "om_csp":
         if not isinstance(result, Mapping) and not callable(result):
-            raise BadResult(f"returned {_name_type(result)}; return a dict or a function")
+            raise BadResult(f"returned {name_type(result)}; return a dict or a function")
         problem = explain_callback(result, 1) if callable(result) else ""
         if problem:
             raise BadResult(
@@ -138,12 +147,12 @@ def check_result(hook: str, result: Any) -> Any:
     if hook in ("om_caches", "om_hubs"):
         if not isinstance(result, Mapping):
             raise BadResult(
-                f"returned {_name_type(result)}; return a dict from URL scheme to factory"
+                f"returned {name_type(result)}; return a dict from URL scheme to factory"
             )
         for scheme, factory in result.items():
             if not isinstance(scheme, str) or not callable(factory):
                 raise BadResult(
-                    f"returned {scheme!r}: {_name_type(factory)}; a factory is a function"
+                    f"returned {scheme!r}: {name_type(factory)}; a factory is a function"
                 )
             arguments, given = _FACTORIES[hook]
             problem = explain_callback(factory, arguments)
@@ -157,13 +166,13 @@ def check_result(hook: str, result: Any) -> Any:
     if wanted is None:
         return result
     if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
-        raise BadResult(f"returned {_name_type(result)}; return a list")
+        raise BadResult(f"returned {name_type(result)}; return a list")
     parts = list(result)
     for part in parts:
         if hook == "om_engines":
             if not isinstance(part, EngineSpec):
                 raise BadResult(
-                    f"returned {_name_type(part)} in its list; return EngineSpec objects"
+                    f"returned {name_type(part)} in its list; return EngineSpec objects"
                 )
             if not isinstance(part.engine, Engine):
                 part = part.engine
@@ -171,11 +180,11 @@ def check_result(hook: str, result: Any) -> Any:
                 continue
         missing = [name for name in wanted if not hasattr(part, name)]
         if missing:
-            raise BadResult(f"returned {_name_type(part)}, which has no {' and no '.join(missing)}")
+            raise BadResult(f"returned {name_type(part)}, which has no {' and no '.join(missing)}")
         if hook != "om_engines":  # a chain checks its engines
             problem = _explain_part(hook, part)
             if problem:
-                raise BadResult(f"returned {_name_type(part)}, {problem}")
+                raise BadResult(f"returned {name_type(part)}, {problem}")
     return parts
 
 
@@ -217,6 +226,113 @@ _FACTORIES = {
 }
 
 
-def _name_type(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"
+def check_engine(spec: EngineSpec, chain: str) -> Engine:
+    """Refuse an object that is not an engine when it is registered, not when it is first called.
+
+    Args:
+        spec: the engine with its chain and tier.
+        chain: the chain that it is for.
+
+    Raises:
+        ConfigError: it lacks a part of the contract, or its chain or tier is not valid.
+        TypeError: a method is ``async``, or a generator function that nobody would read.
+    """
+    engine = spec.engine
+    key = f"engine of chain {chain!r}"
+    if not isinstance(chain, str) or not chain or chain == "*":
+        raise ConfigError("chain", chain, "must be a name; '' is none, and '*' means every chain")
+    if spec.chain != chain:
+        raise ConfigError(key, engine, f"its spec names another chain, {spec.chain!r}")
+    name = getattr(engine, "name", None)
+    call = getattr(engine, "call", None)
+    if inspect.isroutine(engine):
+        made = f"@om.engine('name', chain={chain!r}) above it, or CallableEngine('name', function)"
+        raise ConfigError(key, engine, f"is a function; write {made}")
+    if isinstance(engine, type):
+        made = f"{engine.__name__}(…)"
+        raise ConfigError(key, engine, f"is a class; give an object that it makes: {made}")
+    if not callable(call):
+        raise ConfigError(key, engine, "must be an object with a method call(call)")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(key, name, "must be an object with a name, a text that is not empty")
+    if not isinstance(getattr(engine, "traits", None), EngineTraits):
+        raise ConfigError(key, engine, "must have traits, an EngineTraits")
+    _check_traits(name, cast(Engine, engine).traits)
+    for method, arguments in _METHODS.items():
+        _check_method(name, cast(Engine, engine), method, arguments)
+    if isinstance(spec.tier, bool) or not isinstance(spec.tier, int) or spec.tier < 1:
+        raise ConfigError(f"tier of engine {name!r}", spec.tier, "must be a whole number from 1")
+    check_value(f"weight of engine {name!r}", spec.weight, _WEIGHT)
+    return cast(Engine, engine)
+
+
+_WEIGHT = amount(0.001, 1000)
+_METHODS = {"call": 1, "probe": 1, "close": 0, "attach": 1, "learn": 2}
+"""The methods that a chain calls, with the number of arguments that it gives."""
+_GIVEN = {"attach": "the plugin context", "close": "nothing", "learn": "the call and the answer"}
+
+
+def _check_method(name: str, engine: Engine, method: str, arguments: int) -> None:
+    """Refuse a method that the chain could not call, or whose result it could not use.
+
+    Raises:
+        ConfigError: it takes other arguments, or it is no method.
+        TypeError: a call would not run it.
+    """
+    function = getattr(engine, method, None)
+    if function is None:
+        return
+    key = f"engine {name!r}: {method}"
+    if not callable(function):
+        raise ConfigError(key, function, "must be a method")
+    problem = explain_kind(function, may_yield=method == "call")
+    if problem:
+        wrapped = ", or wrap the coroutine function in a CallableEngine" if method == "call" else ""
+        raise TypeError(f"{key} cannot be used: {problem}{wrapped}")
+    if explain_kind(function) and not engine.traits.streaming:
+        raise TypeError(f"{key} yields, and {_NEEDS_TRAIT}")
+    problem = explain_arguments(function, arguments)
+    if problem:
+        given = _GIVEN.get(method, "the call")
+        raise ConfigError(key, function, f"{problem}; a chain gives it {given}")
+
+
+def _check_traits(name: str, traits: EngineTraits) -> None:
+    for trait in fields(traits):
+        value = getattr(traits, trait.name)
+        if trait.name == "max_concurrency":
+            sound = value is None or (type(value) is int and 0 <= value <= 100_000)
+            allowed = "a whole number from 0 to 100000, or None for no limit"
+        elif trait.name == "breaker_key":
+            sound, allowed = isinstance(value, str), "text"
+        else:
+            sound, allowed = isinstance(value, bool), "True or False"
+        if not sound:
+            raise ConfigError(f"{trait.name} of engine {name!r}", value, f"must be {allowed}")
+
+
+_NEEDS_TRAIT = (
+    "only an engine with EngineTraits(streaming=True) may answer in chunks: set it, or return the "
+    "whole answer"
+)
+
+
+def explain_answer(result: Any) -> str:
+    """Explain why what an engine returned is no answer; "" when it is one.
+
+    Args:
+        result: what ``call`` returned, unless a chain reads it in chunks: when nobody asked for
+            them, of an engine with the trait ``streaming`` alone.
+    """
+    if result is None:
+        return (
+            "returned None: its function may lack a return; an engine whose answer is None returns "
+            "Answer(None)"
+        )
+    cls = type(result)
+    if cls is GeneratorType:
+        result.close()
+        return f"returned a generator, and {_NEEDS_TRAIT}"
+    if hasattr(cls, "__await__") or hasattr(cls, "__anext__"):
+        return explain_unfinished(result)
+    return ""

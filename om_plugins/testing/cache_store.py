@@ -73,18 +73,18 @@ class CacheStoreContract:
         write = getattr(store, "compare_and_set", None)
         if write is None:
             return  # optional: see FencedStore
-        assert write("key", None, b"one" + b"x" * 1000, 60)
-        assert not write("key", None, b"late", 60)
-        assert not write("key", b"two", b"late", 60)
-        assert not write("key", b"one" + b"x" * 1001, b"late", 60)
+        assert write("key", None, b"one" + b"x" * 1000, 60) is True
+        assert write("key", None, b"late", 60) is False
+        assert write("key", b"two", b"late", 60) is False
+        assert write("key", b"one" + b"x" * 1001, b"late", 60) is False
         assert store.get("key") == b"one" + b"x" * 1000
-        assert write("key", b"one", b"two", 60)
+        assert write("key", b"one", b"two", 60) is True
         assert store.get("key") == b"two"
-        assert write("key", b"two", b"", 60)
-        assert write("key", b"", b"three", 0.5)
+        assert write("key", b"two", b"", 60) is True
+        assert write("key", b"", b"three", 0.5) is True
         store.set("key", b"two", 60)
         store.delete("key")
-        assert not write("key", b"two", b"late", 60)
+        assert write("key", b"two", b"late", 60) is False
         assert store.get("key") is None
 
     def test_of_many_that_saw_the_same_one_writes(self, store: CacheStore) -> None:

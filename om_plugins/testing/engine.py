@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from ..errors import CallerDeadline, Cancelled, EngineError
+from ..chains.stream import begin, is_stream
+from ..errors import CallerDeadline, Cancelled, ConfigError, EngineError
+from ..plugins.checks import check_engine, explain_answer
 from ..plugins.kit import Host
 from ..protocols import Engine
 from ..runtime import Runtime
+from ..settings.callbacks import explain_kind, explain_no_success
 from ..types import Answer, Call, EngineSpec, EngineTraits
 from .fakes import run_in_threads
 
@@ -65,40 +66,47 @@ class EngineContract:
         assert limit is None or limit >= 1
 
     def test_its_call_is_a_plain_function(self, engine: Engine) -> None:
-        assert not inspect.iscoroutinefunction(engine.call), "write call with a plain def"
+        problem = explain_kind(engine.call, may_yield=engine.traits.streaming)
+        assert not problem, problem
+
+    def test_a_chain_accepts_it(self, engine: Engine) -> None:
+        problem = ""
+        try:
+            check_engine(EngineSpec(engine, "contract"), "contract")
+        except (ConfigError, TypeError) as error:
+            problem = str(error)
+        assert not problem, problem
 
     def test_it_answers_completely_unless_a_stream_is_asked_for(self, engine: Engine) -> None:
-        result = engine.call(self.make_call())
-        assert not inspect.isawaitable(result)
-        answer = _to_answer(result)
+        answer = _to_answer(engine, self.make_call())
         assert not answer.streamed, "nobody asked for a stream"
         assert answer.payload is not None
 
     def test_it_leaves_the_payload_alone(self, engine: Engine) -> None:
         call = self.make_call()
-        _to_answer(engine.call(call)).close()
+        _to_answer(engine, call).close()
         assert call.payload == self.payload
 
     def test_it_answers_again_and_again(self, engine: Engine) -> None:
         for _ in range(3):
-            assert _to_answer(engine.call(self.make_call())).payload is not None
+            assert _to_answer(engine, self.make_call()).payload is not None
 
     def test_a_stream_can_be_read_to_its_end(self, engine: Engine) -> None:
-        answer = _to_answer(engine.call(self.make_call(stream=True)))
+        answer = _to_answer(engine, self.make_call(stream=True))
         assert engine.traits.streaming or not answer.streamed, "it lacks the trait 'streaming'"
         assert [chunk for chunk in answer if chunk is not None]
         answer.close()
 
     def test_a_stream_can_be_given_up_early(self, engine: Engine) -> None:
-        answer = _to_answer(engine.call(self.make_call(stream=True)))
+        answer = _to_answer(engine, self.make_call(stream=True))
         next(iter(answer))
         answer.close()
-        assert _to_answer(engine.call(self.make_call())).payload is not None
+        assert _to_answer(engine, self.make_call()).payload is not None
 
     def test_a_call_whose_time_is_over_ends_soon(self, engine: Engine) -> None:
         began = time.monotonic()
         with contextlib.suppress(*_ENDS):
-            _to_answer(engine.call(self.make_call(timeout=-1))).close()
+            _to_answer(engine, self.make_call(timeout=-1)).close()
         assert time.monotonic() - began < self.patience_s
 
     def test_a_cancelled_call_ends_soon(self, engine: Engine) -> None:
@@ -106,17 +114,18 @@ class EngineContract:
         call.cancel()
         began = time.monotonic()
         with contextlib.suppress(*_ENDS):
-            _to_answer(engine.call(call)).close()
+            _to_answer(engine, call).close()
         assert time.monotonic() - began < self.patience_s
 
     def test_it_answers_several_callers_at_once(self, engine: Engine) -> None:
         callers = min(4, engine.traits.max_concurrency or 4)
-        run_in_threads(callers, lambda _: _to_answer(engine.call(self.make_call())))
+        run_in_threads(callers, lambda _: _to_answer(engine, self.make_call()))
 
     def test_a_probe_finds_it_well(self, engine: Engine) -> None:
         probe = getattr(engine, "probe", None)
         if probe is not None:
-            probe(self.make_call())
+            problem = explain_no_success(probe(self.make_call()))
+            assert not problem, f"probe {problem}"
 
     def test_two_applications_may_attach_it(self, engine: Engine) -> None:
         attach = getattr(engine, "attach", None)
@@ -152,8 +161,14 @@ class EngineContract:
             close()
 
 
-def _to_answer(result: object) -> Answer:
-    """The answer that a chain makes of an engine's result."""
+def _to_answer(engine: Engine, call: Call) -> Answer:
+    """The answer that a chain makes of what an engine returns for a call."""
+    result = engine.call(call)
     if isinstance(result, Answer):
-        return result
-    return Answer(chunks=result) if isinstance(result, Iterator) else Answer(result)
+        if result.chunks is None:
+            return result
+    elif not ((call.stream or engine.traits.streaming) and is_stream(result)):
+        problem = explain_answer(result)
+        assert not problem, f"call {problem}"
+        return Answer(result)
+    return begin(result, call, call.remaining(), time.monotonic)

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
 
 import pytest
 
+from ..plugins.checks import check_result
 from ..protocols import Notifier
+from ..settings.callbacks import explain_kind
 from ..types import Action, Kind, Notification
 
 __all__ = ["NotifierContract"]
@@ -40,8 +41,12 @@ class NotifierContract:
         assert isinstance(notifier.name, str)
         assert notifier.name
 
+    def test_it_can_be_called(self, notifier: Notifier) -> None:
+        check_result("om_notifiers", [notifier])
+
     def test_its_send_is_a_plain_function(self, notifier: Notifier) -> None:
-        assert not inspect.iscoroutinefunction(notifier.send), "write send with a plain def"
+        problem = explain_kind(notifier.send)
+        assert not problem, problem
 
     @pytest.mark.parametrize("kind", typing.get_args(Kind))
     def test_every_kind_arrives(self, notifier: Notifier, kind: Kind) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from ..chains.chain import check_engine
 from ..features import Settings
 from ..hookspecs import HOOK_API
-from ..plugins.checks import HOOKS
+from ..plugins.checks import HOOKS, check_engine
 from ..plugins.kit import Host
 from ..runtime import Runtime
 from ..types import PluginStatus

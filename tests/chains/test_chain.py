@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -193,9 +194,56 @@ class AsyncClose(Sound):
         pass
 
 
+class YieldsCall(Sound):
+    def call(self, call):
+        yield 1
+
+
+class YieldsProbe(Sound):
+    def probe(self, call):
+        yield True
+
+
+class YieldsClose(Sound):
+    def close(self):
+        yield
+
+
+class YieldsLearn(Sound):
+    def learn(self, call, answer):
+        yield
+
+
+class AsyncObject:
+    async def __call__(self, call):
+        return 1
+
+
+class CallIsAsyncObject(Sound):
+    call = AsyncObject()
+
+
+class ProbeIsAsyncPartial(Sound):
+    probe = functools.partial(AsyncObject())
+
+
+class AsyncGeneratorCall(Sound):
+    traits = EngineTraits(streaming=True)
+
+    async def call(self, call):
+        yield 1
+
+
 @pytest.mark.parametrize(
     ("thing", "method"),
     [
+        (YieldsCall(), "call"),
+        (YieldsProbe(), "probe"),
+        (YieldsClose(), "close"),
+        (YieldsLearn(), "learn"),
+        (CallIsAsyncObject(), "call"),
+        (ProbeIsAsyncPartial(), "probe"),
+        (AsyncGeneratorCall(), "call"),
         (TakesNothing(), "call"),
         (TakesTwo(), "call"),
         (ProbesNothing(), "probe"),
@@ -207,8 +255,53 @@ class AsyncClose(Sound):
     ],
 )
 def test_a_method_that_no_chain_can_call_is_refused(chain_of, thing, method):
-    with pytest.raises((ConfigError, TypeError), match=f"engine 'x': {method} .*must|async"):
+    with pytest.raises(
+        (ConfigError, TypeError), match=f"engine 'x': {method} .*(must|async|yield)"
+    ):
         chain_of(thing)
+
+
+def test_a_streaming_engine_may_yield(chain_of):
+    class Yields(YieldsCall):
+        traits = EngineTraits(streaming=True)
+
+    assert chain_of(Yields()).call().payload == [1]
+
+
+async def later():
+    return {"answer": 1}
+
+
+async def chunks():
+    yield 1
+
+
+NO_ANSWERS = {
+    "forgotten return": lambda: None,
+    "coroutine": later,
+    "async generator": chunks,
+    "generator": lambda: (one for one in "ab"),
+    "awaitable": lambda: Awaited(),
+}
+
+
+class Awaited:
+    def __await__(self):
+        return iter(())
+
+
+@pytest.mark.parametrize("made", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_is_no_answer_goes_to_the_next_tier(engine, chain_of, made, caplog):
+    first = engine("one", lambda call: made())
+    answer = chain_of(first, engine("two", {"answer": 2})).call()
+    assert (answer.tier, answer.payload) == (2, {"answer": 2})
+    assert "NoAnswer: engine 'one' returned" in caplog.text
+
+
+@pytest.mark.parametrize("said", ["no", 1, 0, "yes", [], object()])
+def test_whether_a_call_may_be_repeated_is_true_or_false(engine, chain_of, said):
+    with pytest.raises(ConfigError, match=r"chain.call\(idempotent\).*must be True or False"):
+        chain_of(engine("one")).call(idempotent=said)
 
 
 def test_a_method_with_more_arguments_that_have_defaults_is_accepted(chain_of):

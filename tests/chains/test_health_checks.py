@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -215,14 +216,45 @@ def test_a_probe_that_returns_false_fails(worker, probed, pass_time, threads):
     assert health(one) == [Health.OFFLINE]
 
 
-@pytest.mark.parametrize("answer", [None, True, 0, "", "in reach", [], object()])
-def test_a_probe_that_returns_anything_else_succeeds(worker, probed, answer):
+@pytest.mark.parametrize("answer", [None, True])
+def test_a_probe_that_returns_nothing_or_true_succeeds(worker, probed, answer):
     one = worker(interval_s=INTERVAL_S)
     made = probed()
     made.probe = lambda call: answer
     one.add(made)
     one.health_checks.run_round()
     assert health(one) == [Health.HEALTHY]
+
+
+async def later():
+    return True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: 0,
+        lambda: 1,
+        lambda: "",
+        lambda: "down",
+        list,
+        lambda: {"status": "down"},
+        lambda: (True for _ in "1"),
+        later,
+        Mock,
+        lambda: NotImplemented,
+        object,
+    ],
+)
+def test_a_probe_that_returns_anything_else_fails_and_says_so(worker, probed, answer, caplog):
+    one = worker(interval_s=INTERVAL_S)
+    made = probed()
+    made.probe = lambda call: answer()
+    one.add(made)
+    one.health_checks.run_round()
+    one.health_checks.run_round()
+    assert health(one) == [Health.OFFLINE]
+    assert "NoAnswer: the probe of engine " in caplog.text
 
 
 def test_when_nobody_probes_any_more_what_was_found_is_forgotten(workers, probed, pass_time):
