@@ -68,7 +68,8 @@ class Engine(Protocol):
     These methods are optional. A chain uses those that an engine has:
 
     ``probe(call) -> None``
-        Raises when the engine does not work. It should cost nothing.
+        Raises when the engine does not work. It should cost nothing. It returns ``None`` or
+        ``True``; anything else counts as a failure (``NoAnswer``).
     ``close() -> None``
         Closes connections.
     ``attach(context: PluginContext) -> Engine | None``
@@ -159,7 +160,7 @@ class FencedStore(CacheStore, Protocol):
                 entries differ; ``None``: write only if there is no entry.
 
         Returns:
-            False when there is another entry: nothing was written.
+            ``True`` when it was written; ``False`` when there is another entry, and nothing was.
         """
 
 
@@ -172,7 +173,11 @@ class Lease(Protocol):
     can be refused."""
 
     def renew(self, ttl: float) -> bool:
-        """Hold the lease for ``ttl`` more seconds; returns False when it was lost."""
+        """Hold the lease for ``ttl`` more seconds.
+
+        Returns:
+            ``True`` when it is still held. Anything else means that it was lost.
+        """
 
     def release(self) -> None:
         """End the lease early. This does nothing to a lease that was lost."""
@@ -215,7 +220,10 @@ class Hub(Protocol):
         """Add to a counter in one step and return its value; ``ttl`` begins at its first use."""
 
     def lease(self, name: str, ttl: float) -> Lease | None:
-        """Return the lease ``name``, or ``None`` when another holder has it."""
+        """Return the lease ``name``, or ``None`` when another holder has it.
+
+        What is neither counts as ``None``, and is logged.
+        """
 
     def close(self) -> None:
         """Close connections. The hub may be used again afterwards."""

@@ -23,6 +23,7 @@ from ..core.fork import renew_after_fork
 from ..core.inputs import InputRules
 from ..core.moved import with_old_names
 from ..protocols import CacheStore, Clock, Hub, Scheduler
+from ..settings.callbacks import explain_callback
 from ..signals import Emit
 from ..types import CacheChange, CacheStats, StoreStats
 from ..workers.invalidation_bus import InvalidationBus, Message, PagesPurged
@@ -579,8 +580,11 @@ class SmartCache:
         Raises:
             TypeError: the key has a type that cannot be used, or the callback is not callable.
         """
-        if not callable(callback):
-            raise TypeError(f"the callback must be callable, not {callback!r}")
+        problem = explain_callback(callback, 1)
+        if problem:
+            raise TypeError(
+                f"the callback must be callable with the change, not {callback!r}: {problem}"
+            )
         ident = identify(key, scope)
         self._here()  # hears what was published so far, which is history for the subscriber
         return self.internals.subscriptions.add(key, ident, scope, callback)

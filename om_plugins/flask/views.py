@@ -30,6 +30,7 @@ from ..core.inputs import has_body
 from ..core.observed import ObservedInputs
 from ..core.request_state import RequestState
 from ..settings.arguments import check_arguments, flag
+from ..settings.callbacks import explain_callback
 from .current import current_state, plain_environ
 from .observation.session import check_session, find_session
 from .view_lookup import DecidedView, ViewLookup, answer_shared
@@ -129,6 +130,8 @@ def cached(
     check_options(stale_time=stale_time, cache_time=cache_time, negative_time=negative_time)
     if not callable(scope):
         encode_scope(scope)
+    elif problem := explain_callback(scope, 0):
+        raise TypeError(f"scope={scope!r} cannot be called: {problem}")
     rules = ViewRules(
         stale_time, cache_time, normalize_tags(tags), scope,
         query if isinstance(query, bool) else frozenset(check_texts("query", query)),

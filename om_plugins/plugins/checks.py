@@ -80,6 +80,8 @@ def check_hook_function(plugin: object, name: str, options: Mapping[str, Any]) -
             f"{name} is an async def; hooks are called once, when the application starts: "
             "write it with a plain def"
         )
+    elif kind := explain_kind(function, may_yield=hook in _LISTS):
+        problem = f"{name} cannot be used: {kind}"
     else:
         problem = _explain_bad_arguments(name, function, HOOKS[hook])
     return HookFunction(name, hook, problem, hook in HOOKS)
@@ -128,13 +130,13 @@ def check_result(hook: str, result: Any) -> Any:
         BadResult: the hook must return something else.
         Exception: an iterator of the plugin raised it.
     """
-    if inspect.isawaitable(result):
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
-        raise BadResult("returned something to await; return the value itself")
     if result is None:
         return None
+    if inspect.isawaitable(result):
+        explain_unfinished(result)  # closes it
+        raise BadResult("returned something to await; return the value itself")
+    if hook not in _LISTS and (problem := explain_unfinished(result)):
+        raise BadResult(problem)
     if hook == "om_csp":
         if not isinstance(result, Mapping) and not callable(result):
             raise BadResult(f"returned {name_type(result)}; return a dict or a function")
@@ -188,6 +190,20 @@ def check_result(hook: str, result: Any) -> Any:
     return parts
 
 
+def explain_step_result(result: object) -> str:
+    """Explain why what a step of recovery returned does not mean that it is done; "" when it does.
+
+    A step that has nothing to say returns ``None``.
+    """
+    if result is None or isinstance(result, str):
+        return ""
+    said = explain_unfinished(result) or f"returned {name_type(result)}"
+    return (
+        f"{said}; return what was done, in one line, or raise an OpenManagerError while the "
+        "problem still exists"
+    )
+
+
 def _explain_part(hook: str, part: Any) -> str:
     """Explain why nobody could use a part; "" when it can be used."""
     method, arguments, given = _CALLED[hook]
@@ -212,6 +228,9 @@ _PARTS = {
     "om_recovery_steps": ("name", "percent", "run"),
 }
 """The attributes that every part in a hook's list must have."""
+
+_LISTS = frozenset({*_PARTS, "om_features"})
+"""The hooks that return a list, and so may yield."""
 
 _CALLED = {
     "om_monitors": ("record", 1, "the samples"),

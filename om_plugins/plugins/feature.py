@@ -30,6 +30,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from ..errors import suggest
+from ..settings.callbacks import explain_callback
 from ..settings.compose import PREFIX
 from ..settings.table import Check, NoKeys, Table
 from .kit import Card, Finding, Kit, Metric
@@ -149,6 +150,8 @@ class FeatureSpec:
     after: str = ""
 
 
+_UNREAD = frozenset({"build", "start", "close"})
+"""The methods whose result nobody looks at: one that yields would do nothing, and nobody knew."""
 _BASE = frozenset(name for name in vars(Feature) if not name.startswith("_"))
 
 
@@ -180,6 +183,10 @@ def check_feature(feature: object) -> Feature[Any, Any]:
             raise TypeError(f"{cls.__name__}.{name} is {method!r}: it must be a method")
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             raise TypeError(f"{cls.__name__}.{name} is an async def: write it with a plain def")
+        given = len(inspect.signature(getattr(Feature, name)).parameters) - 1
+        problem = explain_callback(method, given, may_yield=name not in _UNREAD)
+        if problem:
+            raise TypeError(f"{cls.__name__}.{name} cannot be called: {problem}")
     _check_table(cls.__name__, feature.keys)
     return feature
 

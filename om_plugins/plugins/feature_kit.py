@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.fork import hold_forks, renew_after_fork
 from ..errors import ConfigError, PluginError
+from ..settings.callbacks import name_type
 from .feature import Feature
 from .feature_checks import (
     check_card,
@@ -112,7 +113,10 @@ class FeatureKit(Kit):
         if name not in self._plugins:
             return function(*args)
         try:
-            return _refuse_coroutine(function(*args))
+            answer = _refuse_coroutine(function(*args))
+            if method == "is_needed" and not isinstance(answer, bool):
+                raise TypeError(f"it returned {name_type(answer)}: return True or False")
+            return answer
         except ConfigError:
             raise
         except PluginError as error:

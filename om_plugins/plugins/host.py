@@ -18,6 +18,7 @@ from typing import Any, Literal
 from .. import signals
 from ..errors import PluginError, suggest
 from ..protocols import PluginContext
+from ..settings.callbacks import refuse_unfinished
 from ..types import PluginStatus
 from .checks import BadResult, check_result
 from .guard.record import PluginRecord
@@ -263,7 +264,7 @@ class PluginHost:
         if record is not None and record.status.state != "active":
             return False, None
         try:
-            result = function(*args, **kwargs)
+            result = refuse_unfinished(function(*args, **kwargs))
         except FAILURES as error:
             what = _find_name(function)
             reason = f"{what} raised {describe_error(error)}"

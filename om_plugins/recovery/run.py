@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.body import convert
 from ..errors import OpenManagerError
+from ..plugins.checks import explain_step_result
 from ..protocols import Clock, Lease, RecoveryStep
 from ..types import RecoveryReport
 from ..workers.pool import begin_thread
@@ -116,7 +117,11 @@ class RecoveryRun:
             nonlocal verdict, failure, was_called
             was_called = True
             try:
-                return _shorten(self._run_in_time(lambda: step.run(subject, self.step_timeout)))
+                done = self._run_in_time(lambda: step.run(subject, self.step_timeout))
+                problem = explain_step_result(done)
+                if problem:
+                    raise TypeError(f"it {problem}")
+                return _shorten(done)
             except OpenManagerError as error:
                 verdict = error
                 return ""

@@ -11,7 +11,9 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 logger = logging.getLogger("om_plugins")
 
@@ -100,6 +102,18 @@ def explain_unfinished(result: object) -> str:
         result.close()
         return "returned a generator, of which nothing has run; write return, not yield"
     return ""
+
+
+def refuse_unfinished(result: T) -> T:
+    """Return a result, unless the function that returned it has not run.
+
+    Raises:
+        TypeError: it is a coroutine, a generator or the like.
+    """
+    problem = explain_unfinished(result) if result is not None else ""
+    if problem:
+        raise TypeError(f"it {problem}")
+    return result
 
 
 def is_permitted(answer: object, asked: str, more: str = "") -> bool:

@@ -31,6 +31,7 @@ from itertools import chain
 import pytest
 
 from ..protocols import Hub
+from ..workers.hub import explain_lease
 from .fakes import run_in_threads
 
 __all__ = ["HubContract", "ProcessHubContract"]
@@ -239,6 +240,8 @@ class HubContract:
 
     def test_a_lease_has_one_holder(self, make_hub: Callable[[], Hub], hub: Hub) -> None:
         lease = hub.lease("job", 60)
+        problem = explain_lease(lease)
+        assert not problem, problem
         assert lease is not None
         assert lease.name == "job"
         assert hub.lease("job", 60) is None
@@ -263,11 +266,11 @@ class HubContract:
         renewed, lost = hub.lease("job", 0.5), hub.lease("another job", 0.5)
         assert renewed is not None
         assert lost is not None
-        assert renewed.renew(60)
+        assert renewed.renew(60) is True
         self.advance(0.6)
         assert hub.lease("job", 60) is None
-        assert renewed.renew(60)
-        assert not lost.renew(60)
+        assert renewed.renew(60) is True
+        assert lost.renew(60) is False
 
     def test_a_lost_lease_leaves_the_next_holder_alone(self, hub: Hub) -> None:
         lost = hub.lease("job", 0.2)
@@ -275,10 +278,10 @@ class HubContract:
         held = hub.lease("job", 60)
         assert lost is not None
         assert held is not None
-        assert not lost.renew(60)
+        assert lost.renew(60) is False
         lost.release()
         assert hub.lease("job", 60) is None
-        assert held.renew(60)
+        assert held.renew(60) is True
 
     def test_a_hub_may_be_used_after_it_was_closed(self, hub: Hub) -> None:
         hub.publish("news", 1)

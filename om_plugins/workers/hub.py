@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from ..policies.outage import Outage
 from ..protocols import Clock, Hub, Lease
+from ..settings.callbacks import explain_unfinished, is_permitted, name_type
 from ..types import HubMessage
 
 _T = TypeVar("_T")
@@ -141,12 +142,25 @@ class SharedHub:
         return self._call(lambda hub: hub.scan(prefix), {})
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
-        return self._call(lambda hub: hub.increment(key, amount, ttl), amount)
+        def ask(hub: Hub) -> int:
+            count = hub.increment(key, amount, ttl)
+            if type(count) is not int:
+                said = explain_unfinished(count) or f"returned {name_type(count)}"
+                raise TypeError(f"increment {said}; return the counter, a whole number")
+            return count
+
+        return self._call(ask, amount)
 
     def lease(self, name: str, ttl: float) -> Lease | None:
         def ask(hub: Hub) -> Lease | None:
             found = hub.lease(name, ttl)
-            return None if found is None else SharedLease(self, hub, found)
+            if found is None:
+                return None
+            problem = explain_lease(found)
+            if problem:
+                self.logger.error("the hub %slease(%r) %s", self.name, name, problem)
+                return None
+            return SharedLease(self, hub, found)
 
         return self._call(ask, None)
 
@@ -291,7 +305,7 @@ class SharedLease:
         if not self._shared._is_current(self._hub):
             return False
         try:
-            return self._lease.renew(ttl)
+            return is_permitted(self._lease.renew(ttl), "renew() of a lease of the hub")
         except Exception as error:  # noqa: BLE001 - a lease that cannot be renewed is lost
             self._shared._lose(self._shared._get_process(), self._hub, error)
             return False
@@ -300,6 +314,27 @@ class SharedLease:
         if self._shared._is_current(self._hub):
             with contextlib.suppress(Exception):  # it expires by itself
                 self._lease.release()
+
+
+def explain_lease(found: object) -> str:
+    """Explain why what a hub's ``lease`` returned is neither ``None`` nor a lease; "" when it is.
+
+    Nobody holds such a lease: of two workers with one each, both would do the work.
+    """
+    sound = found is None or (
+        not isinstance(found, type)
+        and type(getattr(found, "token", None)) is int
+        and isinstance(getattr(found, "name", None), str)
+        and callable(getattr(found, "renew", None))
+        and callable(getattr(found, "release", None))
+    )
+    if sound:
+        return ""
+    said = explain_unfinished(found) or f"returned {name_type(found)}"
+    return (
+        f"{said}; return a Lease with name, token, renew(ttl) and release(), or None when another "
+        "holds it. It counts as None"
+    )
 
 
 def _close_process(pid: int, state: _HubProcess) -> None:

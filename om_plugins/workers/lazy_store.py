@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..protocols import CacheStore
+from ..settings.callbacks import is_permitted
 
 
 def compare_and_set(
@@ -22,8 +23,12 @@ def compare_and_set(
     if fenced is None:
         store.set(key, value, ttl)
         return None
-    written: bool | None = fenced(key, before, value, ttl)
-    return written
+    written = fenced(key, before, value, ttl)
+    # a store that does not say is one that cannot compare; nothing but True says that it wrote
+    return None if written is None else is_permitted(written, _ASKED)
+
+
+_ASKED = "compare_and_set of the cache store"
 
 
 class LazyStore:

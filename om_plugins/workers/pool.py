@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from ..settings.callbacks import refuse_unfinished
+
 Job = Callable[[], object]
 
 
@@ -108,7 +110,7 @@ class WorkerPool:
         ok = False
         try:
             # A context of its own: the next job on this thread must not see what this one sets.
-            contextvars.Context().run(function)
+            refuse_unfinished(contextvars.Context().run(function))
             ok = True
         except AlreadyLoggedError:
             pass

@@ -24,6 +24,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..core.fork import PerProcess
 from ..protocols import Clock, Hub, Lease
+from ..settings.callbacks import refuse_unfinished
 from .pool import (
     AlreadyLoggedError,
     Job,
@@ -314,7 +315,7 @@ class BackgroundScheduler:
         try:
             if job.elected and not self._elect(job):
                 return
-            job.function()
+            refuse_unfinished(job.function())
             if job.failures:
                 self.logger.info("background job %r works again", job.name)
                 job.failures = 0

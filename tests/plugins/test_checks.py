@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from om_plugins.plugins.checks import BadResult, check_result
@@ -26,6 +28,15 @@ async def asynchronous(*args):
     return None
 
 
+def yielding(*args):
+    yield
+
+
+class AsyncObject:
+    async def __call__(self, *args):
+        return None
+
+
 @pytest.mark.parametrize(
     ("hook", "result", "why"),
     [
@@ -33,6 +44,17 @@ async def asynchronous(*args):
         ("om_monitors", [Part(record=lambda one, two: None)], "it gets the samples"),
         ("om_monitors", [Part(record=asynchronous)], "async"),
         ("om_monitors", [Part(record="x")], "no function"),
+        ("om_monitors", [Part(record=yielding)], "write return, not yield"),
+        ("om_monitors", [Part(record=AsyncObject())], "async"),
+        ("om_notifiers", [notifier(send=yielding)], "write return, not yield"),
+        ("om_notifiers", [notifier(send=functools.partial(AsyncObject()))], "async"),
+        ("om_recovery_steps", [step(run=yielding)], "write return, not yield"),
+        ("om_recovery_steps", [step(run=AsyncObject().__call__)], "async"),
+        ("om_caches", {"x": yielding}, "write return, not yield"),
+        ("om_hubs", {"x": AsyncObject()}, "async"),
+        ("om_csp", yielding, "write return, not yield"),
+        ("om_csp", (one for one in "ab"), "returned a generator"),
+        ("om_startup", (one for one in "ab"), "returned a generator"),
         ("om_notifiers", [notifier(send=lambda notification: None)], "send cannot be called"),
         ("om_notifiers", [notifier(send=asynchronous)], "async"),
         ("om_notifiers", [notifier(name="")], "name is ''"),

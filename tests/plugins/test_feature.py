@@ -662,6 +662,30 @@ def test_an_async_method_is_refused(method, function):
         check_feature(feature_of(**{method: function}))
 
 
+@pytest.mark.parametrize("method", ["build", "start", "close"])
+def test_a_method_that_would_not_run_is_refused(method):
+    def yielding(self, *args):
+        yield
+
+    with pytest.raises(TypeError, match=rf"Guest\.{method} cannot be called: a generator function"):
+        check_feature(feature_of(**{method: yielding}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_with_other_arguments_is_refused(method):
+    def strange(self, one, two, three, four):
+        pass
+
+    with pytest.raises(TypeError, match=rf"Guest\.{method} cannot be called: must take"):
+        check_feature(feature_of(**{method: strange}))
+
+
+@pytest.mark.parametrize("said", [None, 1, "yes", 0, [], object()])
+def test_whether_a_feature_is_needed_is_true_or_false(said):
+    feature = feature_of(is_needed=lambda self, kit, keys: said)
+    refuse(feature, "is_needed raised TypeError: it returned .*: return True or False").close()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_is_none_is_refused(method):
     with pytest.raises(TypeError, match=rf"Guest\.{method} is 5: it must be a method"):

@@ -315,6 +315,10 @@ async def _async_generator(context: Any) -> Any:
     yield None
 
 
+def _yielding(context: Any) -> Any:
+    yield None
+
+
 def _wrong_argument(contxt: Any) -> None: ...
 
 
@@ -336,6 +340,11 @@ def _wrapper() -> Any:
         ),
         ({"om_engines": marked(_async_engines)}, "om_engines is an async def; "),
         ({"om_engines": marked(_async_generator)}, "om_engines is an async def; "),
+        ({"om_startup": marked(_yielding)}, "om_startup cannot be used: a generator function"),
+        ({"om_shutdown": marked(_yielding)}, "om_shutdown cannot be used: a generator function"),
+        ({"om_caches": marked(_yielding)}, "om_caches cannot be used: a generator function"),
+        ({"om_hubs": marked(_yielding)}, "om_hubs cannot be used: a generator function"),
+        ({"om_csp": marked(_yielding)}, "om_csp cannot be used: a generator function"),
         (
             {"om_engines": marked(_wrong_argument)},
             "om_engines asks for an argument 'contxt' that the hook does not give; "
@@ -662,6 +671,15 @@ def test_a_strict_host_raises_for_a_raising_hook() -> None:
 
 def fail() -> None:
     raise RuntimeError("again")
+
+
+@pytest.mark.parametrize(
+    "function", [_async_engines, _yielding, lambda context: _async_engines(context)]
+)
+def test_a_part_that_has_not_run_has_failed(function: Any) -> None:
+    made = host({"bad": plugin(om_csp)})
+    assert made.call_guarded("bad", function, None) == (False, None)
+    assert "raised TypeError: it returned a " in status(made, "bad").reason
 
 
 def test_a_plugin_is_quarantined_after_so_many_failures_in_a_row() -> None:

@@ -22,6 +22,7 @@ import pytest
 import om_plugins.testing
 from om_plugins import Answer, Call, EngineTraits, Notification, hookimpl
 from om_plugins.errors import EngineUnavailable
+from om_plugins.plugins.checks import BadResult
 from om_plugins.testing import (
     CacheStoreContract,
     EngineContract,
@@ -127,6 +128,11 @@ def _marks_stale(call: Call, answer: Answer) -> None:
     answer.stale = True
 
 
+class _AsyncObject:
+    async def __call__(self, call: Call) -> str:
+        return "late"
+
+
 class _OnlyOne:
     """Answers one caller at a time and fails the others."""
 
@@ -154,6 +160,19 @@ class _OnlyOne:
         ("it_answers_completely_unless_a_stream_is_asked_for", Broken(lambda call: Answer())),
         ("it_leaves_the_payload_alone", Broken(_changes_payload)),
         ("it_answers_again_and_again", Broken(lambda call: None)),
+        ("it_answers_again_and_again", Broken(lambda call: _asynchronous(call))),
+        ("it_answers_again_and_again", Broken(lambda call: (one for one in "ab"))),
+        ("its_call_is_a_plain_function", Broken(call=_AsyncObject())),
+        ("its_call_is_a_plain_function", Broken(call=_nobody_asked)),
+        ("a_chain_accepts_it", Broken(call=_nobody_asked)),
+        ("a_chain_accepts_it", Broken(probe=_asynchronous)),
+        ("a_chain_accepts_it", Broken(close=lambda now: None)),
+        ("a_chain_accepts_it", Broken(traits=EngineTraits(local="yes"))),  # type: ignore[arg-type]
+        ("a_probe_finds_it_well", Broken(probe=lambda call: False)),
+        ("a_probe_finds_it_well", Broken(probe=lambda call: "down")),
+        ("a_probe_finds_it_well", Broken(probe=lambda call: 1)),
+        ("a_probe_finds_it_well", Broken(probe=lambda call: _asynchronous(call))),
+        ("a_probe_finds_it_well", Broken(probe=_nobody_asked)),
         ("a_stream_can_be_read_to_its_end", Broken(_untold)),
         ("a_call_whose_time_is_over_ends_soon", Broken(_deaf)),
         ("a_cancelled_call_ends_soon", Broken(_deaf)),
@@ -193,6 +212,27 @@ class _Immortal(Forgetful):
     def delete(self, key: str) -> None: ...
 
 
+class _Fenced(Forgetful):
+    """Compares, and says what it did in a way of its own."""
+
+    said: Any = (False, True)
+
+    def compare_and_set(self, key: str, before: bytes | None, value: bytes, ttl: float) -> Any:
+        now = self.get(key)
+        fits = now is None if before is None else now is not None and now.startswith(before)
+        if fits:
+            self[key] = value
+        return self.said[fits]
+
+
+class _Counts(_Fenced):
+    said = (0, 1)
+
+
+class _SaysNothing(_Fenced):
+    said = (None, None)
+
+
 class _FirstWins(Forgetful):
     def set(self, key: str, value: bytes, ttl: float) -> None:
         self.setdefault(key, value)
@@ -204,12 +244,15 @@ class _FirstWins(Forgetful):
         ("keys_of_every_kind_are_kept_apart", _OneCase),
         ("a_deleted_key_is_none", _Immortal),
         ("the_last_value_wins", _FirstWins),
+        ("a_fenced_store_writes_over_what_was_seen_and_nothing_else", _Counts),
+        ("a_fenced_store_writes_over_what_was_seen_and_nothing_else", _SaysNothing),
     ],
 )
 def test_a_broken_store_is_found_out(test: str, store: type[Forgetful]) -> None:
     with pytest.raises(AssertionError):
         getattr(CacheStoreContract(), f"test_{test}")(store())
     getattr(CacheStoreContract(), f"test_{test}")(Forgetful())
+    getattr(CacheStoreContract(), f"test_{test}")(_Fenced())
 
 
 class _Latin:
@@ -234,6 +277,28 @@ def test_a_broken_notifier_is_found_out() -> None:
     contract.test_every_kind_arrives(_Latin(), "info")
     with pytest.raises(AssertionError):
         contract.test_words_in_any_script_arrive(_Latin())
+
+
+class _Yielding(_Latin):
+    def send(self, notification: Notification, timeout: float) -> Any:
+        yield self.sent
+
+
+def test_a_notifier_that_never_sends_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="write return, not yield"):
+        _LatinContract().test_its_send_is_a_plain_function(_Yielding())
+    with pytest.raises(BadResult, match="write return, not yield"):
+        _LatinContract().test_it_can_be_called(_Yielding())
+    _LatinContract().test_it_can_be_called(_Latin())
+
+
+@pytest.mark.parametrize("done", [False, 1, ["looked"], object()])
+def test_a_step_that_does_not_say_what_it_did_is_found_out(done: object) -> None:
+    step = SoundStep()
+    step.run = lambda subject, timeout: done  # type: ignore[method-assign,assignment,return-value]
+    contract = RecoveryStepContract()
+    with pytest.raises(AssertionError, match="return what was done"):
+        contract.test_it_says_what_was_done_or_that_the_problem_still_exists(step)
 
 
 def test_a_broken_plugin_is_found_out() -> None:

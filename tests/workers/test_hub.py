@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -459,3 +460,64 @@ hub.close()
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+# --- what a third party's hub returns -------------------------------------------------------------
+
+
+class Odd:
+    """A third party's hub that says odd things."""
+
+    def __init__(self, clock, **says):
+        self.real = MemoryHub("memory://", clock)
+        for name, said in says.items():
+            setattr(self, name, lambda *args, said=said: said() if callable(said) else said)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+async def later():
+    return True
+
+
+class LeaseLike:
+    name, token = "job", 1
+
+    def __init__(self, said):
+        self.said = said
+
+    def renew(self, ttl):
+        return self.said() if callable(self.said) else self.said
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "said",
+    [True, False, 1, "job", Mock(), {"name": "job"}, later, lambda: LeaseLike, ("job", 1)],
+)
+def test_what_is_no_lease_gives_nobody_the_right(clock, said, caplog):
+    one = shared(lambda: Odd(clock, lease=said), clock)
+    assert one.lease("job", 60) is None
+    assert not one.alone
+    assert "return a Lease with name, token, renew(ttl) and release(), or None" in caplog.text
+
+
+@pytest.mark.parametrize("said", [None, 1, "OK", Mock(), later, lambda: (True for _ in "1")])
+def test_a_lease_is_renewed_by_true_alone(clock, said, caplog):
+    one = shared(lambda: Odd(clock, lease=lambda: LeaseLike(said)), clock)
+    lease = one.lease("job", 60)
+    assert lease.renew(60) is False
+    assert "renew() of a lease of the hub returned" in caplog.text
+    other = shared(lambda: Odd(clock, lease=lambda: LeaseLike(True)), clock)
+    assert other.lease("job", 60).renew(60) is True
+
+
+@pytest.mark.parametrize("said", [None, True, "1", 1.0, later, Mock()])
+def test_a_counter_that_does_not_count_is_a_hub_out_of_reach(clock, said, caplog):
+    one = shared(lambda: Odd(clock, increment=said), clock)
+    assert [one.increment("tries") for _ in range(3)] == [1, 2, 3]
+    assert one.alone
+    assert "increment returned" in caplog.text

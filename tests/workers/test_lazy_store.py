@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
+import pytest
+
 from om_plugins.workers.lazy_store import LazyStore, compare_and_set
 
 
@@ -59,3 +63,17 @@ def test_a_fenced_store_refuses_a_late_write_and_others_always_write():
     assert plain.get("k") == b"3"
     store.close()
     assert fenced.closed
+
+
+async def later():
+    return True
+
+
+@pytest.mark.parametrize("said", [1, 0, "OK", Mock(), later])
+def test_only_true_says_that_a_fenced_store_has_written(said, caplog):
+    class Odd(DictStore):
+        def compare_and_set(self, key, before, value, ttl):
+            return said() if said is later else said
+
+    assert compare_and_set(Odd(), "k", None, b"1", 1.0) is False
+    assert "compare_and_set of the cache store returned" in caplog.text

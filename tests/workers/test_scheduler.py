@@ -122,6 +122,23 @@ def test_a_job_that_raises_is_logged_and_ends_no_worker(make, caplog):
     assert "broken pipe dream" in caplog.text
 
 
+async def an_async_job():
+    pass
+
+
+def a_yielding_job():
+    yield
+
+
+@pytest.mark.parametrize("job", [an_async_job, a_yielding_job, lambda: an_async_job()])
+def test_a_job_that_has_not_run_is_logged_as_failed(make, job, caplog):
+    scheduler = make(synchronous=True)
+    scheduler.submit(job, name="odd")
+    scheduler.run_pending()
+    assert "background job 'odd' failed" in caplog.text
+    assert "it returned a " in caplog.text
+
+
 def test_jobs_do_not_see_each_others_context(make):
     variable = contextvars.ContextVar("variable", default="clean")
     scheduler = make(workers=1)

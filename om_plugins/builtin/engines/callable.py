@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from ...core.engine import EngineTraitKeywords
 from ...errors import AttemptTimeout, CallerDeadline, Cancelled
 from ...settings.arguments import check_arguments, flag, whole
+from ...settings.callbacks import find_called
 from ...types import Call, EngineTraits
 from .pool import AttemptTimer, BoundedPool
 
@@ -61,7 +62,9 @@ class CallableEngine:
         interrupt: bool = False,
         **traits: Unpack[EngineTraitKeywords],
     ) -> None:
-        kind = function if inspect.isroutine(function) else _unwrap(name, function)
+        if not callable(function):
+            raise TypeError(f"engine {name!r}: {function!r} is not a function")
+        kind = find_called(function)
         if inspect.isasyncgenfunction(kind):
             raise TypeError(
                 f"engine {name!r}: an async generator cannot stream through a chain, which is "
@@ -101,15 +104,6 @@ class CallableEngine:
                 "itself ('async def'), and it will be awaited"
             )
         return result
-
-
-def _unwrap(name: str, function: object) -> Function:
-    """The function whose kind counts: for a callable object, its ``__call__``."""
-    if not callable(function):
-        raise TypeError(f"engine {name!r}: {function!r} is not a function")
-    while hasattr(function, "func"):  # functools.partial
-        function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _takes_call(name: str, function: Function) -> bool:

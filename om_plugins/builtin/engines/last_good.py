@@ -22,6 +22,7 @@ import msgspec
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...settings.arguments import check_arguments
+from ...settings.callbacks import explain_callback
 from ...types import Answer, Call, EngineTraits
 from ..http.caller import brings_credentials
 from .counts import Counts
@@ -96,10 +97,12 @@ class StaleEngine:
                 f"is longer than keep {keep!r}, after which the answer is gone",
             )  # fmt: skip
         for option, function in (("key", key), ("vary", vary)):
-            if function is not None and not callable(function):
+            problem = "" if function is None else explain_callback(function, 1)
+            if problem:
                 raise ConfigError(
-                    f"engine {name!r}: {option}", function, "must be a function of the call"
-                )
+                    f"engine {name!r}: {option}", function,
+                    f"must be a function of the call: {problem}",
+                )  # fmt: skip
         self.name = name
         self._keep_s = keep
         self._max_age_s = keep if max_age is None else max_age

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ...settings.arguments import check_arguments
+from ...settings.callbacks import explain_callback
 from ...types import Answer, Call, EngineTraits
 
 _PLAIN = (str, bytes, int, float, bool)
@@ -22,7 +23,8 @@ class StaticEngine:
             and have no effect outside this process.
 
     Raises:
-        TypeError: ``payload`` is an ``Answer``, which belongs to one call only.
+        TypeError: ``payload`` is an ``Answer``, which belongs to one call only, or a function that
+            cannot be called with the call.
     """
 
     traits = EngineTraits(idempotent=True, local=True, hedge_safe=True)
@@ -34,6 +36,9 @@ class StaticEngine:
                 f"engine {name!r}: an Answer belongs to one call; "
                 "pass its payload, or a function that makes a new Answer"
             )
+        problem = explain_callback(payload, 1) if callable(payload) else ""
+        if problem:
+            raise TypeError(f"engine {name!r}: the payload is a function of the call: {problem}")
         self.name = name
         self.payload = payload
 

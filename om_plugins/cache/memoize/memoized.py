@@ -12,6 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any, TypedDict
 
 from ...settings.arguments import check_arguments
+from ...settings.callbacks import explain_callback
 from ..cache import SmartCache
 from ..keys import (
     LIFETIMES,
@@ -109,6 +110,8 @@ def memoize(
     )  # fmt: skip
     if not callable(scope):
         encode_scope(scope)
+    elif problem := explain_callback(scope, 0):
+        raise TypeError(f"scope={scope!r} cannot be called: {problem}")
     options: MemoizeQueryOptions = {
         "stale_time": stale_time,
         "cache_time": cache_time,

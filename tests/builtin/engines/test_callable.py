@@ -7,6 +7,7 @@ import contextvars
 import functools
 import threading
 import time
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -175,3 +176,30 @@ def test_a_function_that_returns_a_coroutine_is_told_so():
 
     with pytest.raises(TypeError, match="register the coroutine function"):
         CallableEngine("f", lambda call: work()).call(Call())
+
+
+class AsyncObject:
+    async def __call__(self, call):
+        return "awaited"
+
+
+class YieldingObject:
+    def __call__(self, call):
+        yield "a"
+        yield "b"
+
+
+def test_objects_and_partials_are_what_their_call_is():
+    for function in (AsyncObject(), functools.partial(AsyncObject()), AsyncObject().__call__):
+        engine = CallableEngine("x", function)
+        assert engine.call(Call()) == "awaited"
+        assert engine.traits.cancellable
+    for function in (YieldingObject(), functools.partial(YieldingObject())):
+        engine = CallableEngine("x", function)
+        assert list(engine.call(Call())) == ["a", "b"]
+        assert engine.traits.streaming
+
+
+def test_a_mock_is_a_function_like_any_other():
+    assert CallableEngine("x", Mock(return_value={"a": 1})).call(Call()) == {"a": 1}
+    assert CallableEngine("x", AsyncMock(return_value={"a": 1})).call(Call()) == {"a": 1}

@@ -308,3 +308,16 @@ def test_in_a_chain_it_answers_what_was_answered_before(house):
     assert it.engine.stats()["learned"] == 1, "it does not learn from itself"
     with pytest.raises(ChainExhausted):
         chain.call("never asked before")
+
+
+async def later(call):
+    return "q"
+
+
+@pytest.mark.parametrize("option", ["key", "vary"])
+@pytest.mark.parametrize(
+    "wrong", [later, lambda: "q", lambda call, more: "q", (lambda call: (yield)), "q", True]
+)
+def test_a_function_that_cannot_name_the_question_is_refused(option, wrong):
+    with pytest.raises(ConfigError, match=f"engine 's': {option}.*must be a function of the call"):
+        StaleEngine("s", **{option: wrong})

@@ -32,3 +32,31 @@ def test_a_ready_made_answer_is_refused_with_the_way_out():
 def test_it_is_local_and_idempotent():
     traits = StaticEngine("s", "x").traits
     assert (traits.local, traits.idempotent, traits.streaming) == (True, True, False)
+
+
+async def later(call):
+    return "late"
+
+
+def chunks(call):
+    yield "a"
+
+
+class AsyncObject:
+    async def __call__(self, call):
+        return "late"
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (later, "async"),
+        (AsyncObject(), "async"),
+        (chunks, "write return, not yield"),
+        (lambda: "x", "must take 1 argument"),
+        (lambda call, more: "x", "must take 1 argument"),
+    ],
+)
+def test_a_function_that_makes_no_payload_is_refused(payload, why):
+    with pytest.raises(TypeError, match=f"engine 's': the payload is a function.*{why}"):
+        StaticEngine("s", payload)
