@@ -433,8 +433,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/notifications/test_problem_reports.py",
     ),
     Mutant(
-        "plugins/host.py",
-        "if record.in_a_row >= self._max_failures and",
+        "plugins/guard/record.py",
+        "if self.in_a_row >= max_failures and",
         "if",
         "tests/plugins/test_host.py",
     ),

@@ -10,6 +10,7 @@ chain gives its permits back and raises it again.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, cast
 
 from ..errors import ChainExhausted, NextTier, OpenManagerError, Retry, Sent
@@ -40,24 +41,39 @@ def row_of(error: BaseException) -> type[OpenManagerError]:
     """Return the class whose attributes say what a chain does with an error."""
     if isinstance(error, OpenManagerError):
         return type(error)
-    status = _foreign_status(error)
-    refused = 300 <= status < 500 and status not in _NO_REFUSALS
+    status = find_http_status(error)
+    refused = status is not None and status < 500 and status not in _NO_REFUSALS
     return ForeignRefusal if refused else OpenManagerError
 
 
-def _foreign_status(error: BaseException) -> int:
-    """Return the HTTP status that an error of another package carries; 0 for none.
+def find_http_status(error: BaseException) -> int | None:
+    """Return the HTTP status of the answer that an error of another package is about.
 
     ``requests``, ``httpx`` and most clients of services have it as ``response.status_code``, others
-    as ``status_code``, ``aiohttp`` as ``status``, ``urllib`` and werkzeug as ``code``.
+    as ``status_code``, ``aiohttp`` as ``status``, werkzeug as ``code``, ``botocore`` deep in a
+    dict.
+
+    Returns:
+        300 to 599; ``None`` for none.
     """
+    response = _read(error, "response")
+    if isinstance(response, Mapping):  # botocore
+        about = response.get("ResponseMetadata")
+        found = [about.get("HTTPStatusCode")] if isinstance(about, Mapping) else []
+    else:
+        found = [_read(response, name) for name in ("status_code", "status")]
+        found += [_read(error, name) for name in ("status_code", "status", "code")]
+    for status in found:
+        if isinstance(status, int) and not isinstance(status, bool) and 300 <= status <= 599:
+            return int(status)
+    return None
+
+
+def _read(one: object, name: str) -> object:
     try:
-        response = getattr(error, "response", None)
-        values = [getattr(response, "status_code", None)]
-        values += [getattr(error, name, None) for name in ("status_code", "status", "code")]
+        return getattr(one, name, None)
     except Exception:  # noqa: BLE001 - a property of a foreign class may raise anything
-        return 0
-    return next((value for value in values if type(value) is int), 0)
+        return None
 
 
 def sent_of(error: Exception) -> Sent:

@@ -179,6 +179,7 @@ def with_attributes(**attributes):
         with_attributes(response=Response(422)),
         with_attributes(code=499),
         with_attributes(response=Response(302)),
+        with_attributes(response={"ResponseMetadata": {"HTTPStatusCode": 404}}),  # botocore
     ],
 )
 def test_a_status_that_another_package_raises_is_a_refusal_of_the_call(error):
@@ -207,6 +208,7 @@ class Hostile(ValueError):
         with_attributes(code=True),
         with_attributes(code=1045),  # a database's own
         with_attributes(response="404"),
+        with_attributes(response={"ResponseMetadata": None}),
         Hostile("x"),
     ],
 )

@@ -25,6 +25,7 @@ from ...errors import (
     TooLong,
     Unsupported,
 )
+from ...policies.error_table import find_http_status
 
 
 class Fault(Enum):
@@ -194,30 +195,10 @@ def _judge_ours(error: Exception) -> Fault | None:
 
 
 def _judge_status(error: Exception) -> Fault | None:
-    status = _find_status(error)
+    status = find_http_status(error)
     if status is None:
         return None
     return Fault.REFUSED if status in _REFUSING else Fault.AWAY
-
-
-def _find_status(error: Exception) -> int | None:
-    """The HTTP status of the answer that an exception is about; ``None`` for none."""
-    response = _read(error, "response")
-    if isinstance(response, Mapping):  # botocore
-        about = response.get("ResponseMetadata")
-        found = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
-        candidates = [found]
-    else:
-        candidates = [
-            _read(one, name)
-            for one in (response, error)
-            if one is not None
-            for name in ("status_code", "status")
-        ]
-    for status in candidates:
-        if isinstance(status, int) and not isinstance(status, bool) and 300 <= status <= 599:
-            return int(status)
-    return None
 
 
 def _judge_mail(error: Exception) -> Fault | None:
