@@ -21,6 +21,7 @@ import msgspec
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
+from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import is_text_stream, read_texts
 
@@ -58,6 +59,7 @@ class ConnectionOptions(TypedDict, total=False):
     idle_timeout: float | None
     max_concurrency: int | None
     ssl_context: ssl.SSLContext | None
+    proxy: str | None
 
 
 class HttpEngine:
@@ -87,6 +89,9 @@ class HttpEngine:
             given.
         max_concurrency: the most calls that the upstream handles at once; ``None``: no limit.
         ssl_context: for ``https``, for example with your own certificates.
+        proxy: the forward proxy to the upstream: ``environment`` reads ``HTTP_PROXY``,
+            ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` now, as curl and requests do; or a URL
+            such as ``http://user:password@proxy.internal:3128``. ``None``: connect directly.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -113,6 +118,7 @@ class HttpEngine:
         idle_timeout: float | None = None,
         max_concurrency: int | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> None:
         method = method.upper()
         if method not in _METHODS:
@@ -137,7 +143,7 @@ class HttpEngine:
         self._pass_deadline = pass_deadline
         self._max_answer = int(_check_positive(name, "max_answer", max_answer))
         self._transport = _open_transport(
-            name, self._origin, pool_size, connect_timeout, ssl_context
+            name, self._origin, pool_size, connect_timeout, ssl_context, proxy
         )
         self._health: tuple[Transport, str] | None = None
         if health_url is not None:
@@ -146,7 +152,7 @@ class HttpEngine:
             self._health = (
                 self._transport
                 if same
-                else _open_transport(name, origin, 1, connect_timeout, ssl_context),
+                else _open_transport(name, origin, 1, connect_timeout, ssl_context, proxy),
                 target,
             )
 
@@ -369,6 +375,7 @@ def _open_transport(
     pool_size: int,
     connect_timeout: float,
     ssl_context: ssl.SSLContext | None,
+    proxy: str | None,
 ) -> Transport:
     try:
         from ..http.transport import Transport
@@ -381,6 +388,7 @@ def _open_transport(
         pool_size=int(_check_positive(name, "pool_size", pool_size)),
         connect_timeout_s=_check_positive(name, "connect_timeout", connect_timeout),
         ssl_context=ssl_context,
+        proxy=find_proxy(f"engine {name!r}: proxy", proxy, *origin),
     )
 
 

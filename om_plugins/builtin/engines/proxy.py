@@ -77,7 +77,7 @@ class ProxyEngine(HttpEngine):
         idle_timeout: the most seconds of silence within a streamed response; ``timeout`` when not
             given.
         max_answer: the most bytes of the body of a response that is not streamed.
-        connect_timeout, pool_size, health_url, max_concurrency, ssl_context: as for
+        connect_timeout, pool_size, health_url, max_concurrency, ssl_context, proxy: as for
             :class:`~om_plugins.builtin.engines.http.HttpEngine`.
 
     Raises:

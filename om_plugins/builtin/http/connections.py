@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator
 
 import h11
 
+from ...errors import Misconfigured, Transient
 from .heads import find_head_end, repair_head
 from .network import READ_BYTES, HttpAttempt, can_read, count_acked
+from .outbound_proxy import OutboundProxy
 
 _MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 100
@@ -155,6 +157,29 @@ class PooledConnection:
         if self._acked is None or not self._heard or self._was_reset:
             return False
         return count_acked(self.sock) == self._acked
+
+
+def open_tunnel(
+    sock: socket.socket, proxy: OutboundProxy, host: str, port: int, attempt: HttpAttempt
+) -> None:
+    """Ask a proxy for a tunnel to an origin (``CONNECT``, RFC 9110 section 9.3.6).
+
+    Raises:
+        Misconfigured: the proxy wants other credentials, or refuses this origin.
+        Transient: it cannot reach the origin.
+        h11.RemoteProtocolError, OSError: its answer is garbled, or there is none.
+    """
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connection = PooledConnection(sock)
+    headers = [("Host", authority), *proxy.headers]
+    connection.send(h11.Request(method="CONNECT", target=authority, headers=headers), None, attempt)
+    response = connection.receive_head(attempt)
+    status = response.status_code
+    if not 200 <= status < 300:
+        kind = Misconfigured if status in (401, 403, 407) else Transient
+        raise kind(f"{attempt.where}: the proxy answered {status} to CONNECT", sent="no")
+    if connection.http.trailing_data[0]:  # they would pass for the origin's
+        raise h11.RemoteProtocolError("the proxy sent more than its answer to CONNECT")
 
 
 class ConnectionPool:

@@ -179,19 +179,15 @@ class HttpAttempt:
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
-def connect(
-    host: str, port: int, attempt: HttpAttempt, ssl_context: ssl.SSLContext | None = None
-) -> socket.socket:
-    """Open a connection: all addresses of the name within one time limit, then TLS.
+def connect(host: str, port: int, attempt: HttpAttempt) -> socket.socket:
+    """Open a TCP connection: all addresses of the name within one time limit.
 
     Args:
         host: a name or an IP address, IPv6 without brackets.
-        ssl_context: verifies the upstream's certificate and name; ``None`` for plain TCP.
 
     Raises:
         Transient: the connection could not be made; nothing was sent.
         TimeoutError, Cancelled: see :meth:`HttpAttempt.remaining`.
-        ssl.SSLError: TLS failed.
     """
     until = time.monotonic() + min(attempt.connect_timeout_s, attempt.remaining())
     try:
@@ -216,14 +212,23 @@ def connect(
                 raise
             last = error
         else:
-            return sock if ssl_context is None else _start_tls(sock, ssl_context, host, attempt)
+            return sock
     attempt.remaining()  # first check the call's own time: its end is not the upstream's fault
     raise Transient(f"{attempt.where}: cannot connect: {last}", sent="no") from None
 
 
-def _start_tls(
+def start_tls(
     sock: socket.socket, context: ssl.SSLContext, host: str, attempt: HttpAttempt
 ) -> ssl.SSLSocket:
+    """TLS over a connection, which is closed when it fails.
+
+    Args:
+        context: verifies the upstream's certificate and name.
+
+    Raises:
+        ssl.SSLError: TLS failed.
+        OSError, Cancelled: see :meth:`HttpAttempt.map_error`.
+    """
     name = host.partition("%")[0].rstrip(".")  # certificates have no zone and no final dot
     # The time limit holds for the whole handshake.
     sock.settimeout(min(attempt.connect_timeout_s, attempt.remaining()))

@@ -17,11 +17,12 @@ from functools import partial
 import h11
 
 from ...core.fork import PerProcess
-from ...errors import InvalidRequest, Transient
+from ...errors import InvalidRequest, Misconfigured, Transient
 from ...types import Call
-from .connections import ConnectionPool, PooledConnection
+from .connections import ConnectionPool, PooledConnection, open_tunnel
 from .forwarding import IDEMPOTENT_METHODS, join_headers, parse_keep_alive
-from .network import READ_BYTES, HttpAttempt, connect, make_printable
+from .network import READ_BYTES, HttpAttempt, connect, make_printable, start_tls
+from .outbound_proxy import OutboundProxy
 
 _LOOK_EVERY = 64
 
@@ -182,6 +183,8 @@ class Transport:
         connect_timeout_s: the most seconds for a new connection, all its addresses together, and
             the most seconds for the TLS handshake after it.
         ssl_context: for ``https``; by default one with the system's certificates.
+        proxy: the forward proxy through which connections go: plain HTTP in absolute form (RFC 9112
+            section 3.2.2), ``https`` through a tunnel. ``None``: direct.
 
     Attributes:
         host_header: the ``Host`` of a request whose headers have none.
@@ -196,7 +199,10 @@ class Transport:
         pool_size: int = 16,
         connect_timeout_s: float = 3.0,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: OutboundProxy | None = None,
     ) -> None:
+        self._proxy = proxy
+        self._through = f" through the proxy {proxy.host}:{proxy.port}" if proxy else ""
         self._host = host
         self._port = port
         self._secure = scheme == "https"
@@ -245,7 +251,7 @@ class Transport:
         elif idempotent is None:
             idempotent = method in IDEMPOTENT_METHODS
         can_repeat = body is None or isinstance(body, bytes)
-        attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
+        attempt = HttpAttempt(call, where + self._through, limit_s, self._connect_timeout_s)
         connection = None
         try:
             attempt.remaining()
@@ -256,10 +262,12 @@ class Transport:
                 response = self._try_idle(connection, request, body, attempt, idempotent)
                 pool.learn(kept=response is not None)
             if connection is None or response is None:
-                connection = PooledConnection(self._connect(attempt))
+                connection = PooledConnection(self._connect(attempt, call))
                 attempt.attach(connection.sock)
                 connection.send(request, body, attempt)
                 response = connection.receive_head(attempt)
+            if response.status_code == 407 and self._proxy is not None:
+                raise Misconfigured(f"{attempt.where}: it wants other credentials", sent="no")
             return HttpExchange(connection, attempt, method, response, pool)
         except BaseException as error:
             attempt.detach()
@@ -306,14 +314,15 @@ class Transport:
         return response
 
     def reach(self, call: Call, where: str, limit_s: float) -> None:
-        """Open a TCP connection and close it again.
+        """Open a connection and close it again: to the origin, or to the proxy in front of it,
+        which for ``https`` opens a tunnel to the origin.
 
         Raises:
-            Transient, AttemptTimeout, Cancelled: the connection could not be made.
+            Transient, AttemptTimeout, Misconfigured, Cancelled: the connection could not be made.
         """
-        attempt = HttpAttempt(call, where, limit_s, self._connect_timeout_s)
+        attempt = HttpAttempt(call, where + self._through, limit_s, self._connect_timeout_s)
         try:
-            connect(self._host, self._port, attempt).close()
+            self._open_socket(attempt, call).close()
         except Exception as error:
             raise attempt.map_error(error) from error
         finally:
@@ -325,10 +334,34 @@ class Transport:
         if pool is not None:
             pool.close()
 
-    def _connect(self, attempt: HttpAttempt) -> socket.socket:
-        if self._secure and self._ssl_context is None:
+    def _connect(self, attempt: HttpAttempt, call: Call) -> socket.socket:
+        sock = self._open_socket(attempt, call)
+        if not self._secure:
+            return sock
+        if self._ssl_context is None:
             self._ssl_context = ssl.create_default_context()
-        return connect(self._host, self._port, attempt, self._ssl_context if self._secure else None)
+        return start_tls(sock, self._ssl_context, self._host, attempt)
+
+    def _open_socket(self, attempt: HttpAttempt, call: Call) -> socket.socket:
+        """A TCP connection over which the origin, or a proxy that is asked for each request, hears
+        what is written."""
+        proxy = self._proxy
+        if proxy is None:
+            return connect(self._host, self._port, attempt)
+        sock = connect(proxy.host, proxy.port, attempt)
+        if not self._secure:
+            return sock
+        # the tunnel is a part of the connection: it has the same limit, and sends no request
+        tunnel = HttpAttempt(call, attempt.where, self._connect_timeout_s)
+        try:
+            tunnel.attach(sock, new=True)
+            open_tunnel(sock, proxy, self._host.partition("%")[0], self._port, tunnel)
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            tunnel.detach()
+        return sock
 
     def _request(
         self,
@@ -345,6 +378,13 @@ class Transport:
         names = {name.lower() for name, _ in items}
         if b"host" not in names:
             items.insert(0, (b"Host", self.host_header.encode("ascii")))
+        if self._proxy is not None and not self._secure:
+            target = f"http://{self.host_header}{'' if target == '*' else target}"
+            items += [
+                (name.encode("ascii"), value.encode("ascii"))
+                for name, value in self._proxy.headers
+                if b"proxy-authorization" not in names
+            ]
         if body is not None and not names & {b"content-length", b"transfer-encoding"}:
             if isinstance(body, bytes):
                 items.append((b"Content-Length", b"%d" % len(body)))

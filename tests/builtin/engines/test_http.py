@@ -3,11 +3,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -36,7 +34,7 @@ from om_plugins.protocols import Engine
 from om_plugins.testing import EngineContract
 from om_plugins.testing.fakes import FakeClock
 from om_plugins.types import Call, EngineSpec
-from tests.conftest import lacking
+from tests.builtin.conftest import over_tls
 from tests.patience import HANG_S, PATIENCE_S, cut_off, wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -654,34 +652,6 @@ def test_missing_h11_names_the_extra(monkeypatch):
 
 
 # --- TLS ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1."""
-    if shutil.which("openssl") is None:
-        lacking("openssl (apt-get install openssl)")
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
-
-
-def over_tls(certificate, script):
-    cert, key = certificate
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-
-    def play(connection, number):
-        with context.wrap_socket(connection, server_side=True) as secure:
-            script(secure, number)
-
-    return play
 
 
 def test_tls_upstream_answers_when_its_certificate_is_trusted(
