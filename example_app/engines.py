@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from om_plugins import Answer, Call, EngineTraits, OpenManager
-from om_plugins.builtin.engines.openai import OpenAIEngine
+from om_plugins import Answer, Call, EngineTraits, OpenAIEngine, OpenManager
 from om_plugins.builtin.engines.static import StaticEngine
 from om_plugins.errors import InvalidRequest, Transient
 

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from .builtin.engines.faults import ChaosOptions as ChaosOptions
     from .builtin.engines.http import HttpEngine as HttpEngine
     from .builtin.engines.last_good import StaleEngine as StaleEngine
-    from .builtin.engines.openai import OpenAIEngine as OpenAIEngine
     from .builtin.engines.proxy import ProxyEngine as ProxyEngine
     from .builtin.engines.proxy_app import ProxyApp as ProxyApp
     from .builtin.engines.static import StaticEngine as StaticEngine
     from .builtin.engines.wsgi import WsgiEngine as WsgiEngine
     from .builtin.hubs.memory import MemoryHub as MemoryHub
+    from .builtin.openai.engine import OpenAIEngine as OpenAIEngine
     from .chains.chain import EngineChain as EngineChain
     from .chains.options import ChainPolicy as ChainPolicy
     from .core.call import caller_gone as caller_gone
@@ -63,8 +63,11 @@ if TYPE_CHECKING:
     from .types import Caller as Caller
     from .types import EngineSpec as EngineSpec
     from .types import EngineTraits as EngineTraits
+    from .types import ModelRefusal as ModelRefusal
     from .types import Notification as Notification
     from .types import PluginInfo as PluginInfo
+    from .types import ToolCall as ToolCall
+    from .types import ToolCalls as ToolCalls
     from .workers.scheduler import BackgroundScheduler as BackgroundScheduler
     from .wsgi import OpenManagerMiddleware as OpenManagerMiddleware
 
@@ -100,8 +103,9 @@ _HOMES = {
     "HttpEngine": "builtin.engines.http",
     "MemoryHub": "builtin.hubs.memory",
     "Metric": "plugins.kit",
+    "ModelRefusal": "types",
     "Notification": "types",
-    "OpenAIEngine": "builtin.engines.openai",
+    "OpenAIEngine": "builtin.openai.engine",
     "OpenManager": "flask.extension",
     "OpenManagerMiddleware": "wsgi",
     "PluginInfo": "types",
@@ -113,6 +117,8 @@ _HOMES = {
     "StaticEngine": "builtin.engines.static",
     "SystemClock": "core.clock",
     "Table": "settings.table",
+    "ToolCall": "types",
+    "ToolCalls": "types",
     "WsgiEngine": "builtin.engines.wsgi",
     "caller_gone": "core.call",
     "error_kind": "recovery.fingerprint:describe_error",

@@ -183,11 +183,14 @@ class EngineError(OpenManagerError):
     Attributes:
         response: the response of the upstream (:class:`~om_plugins.types.HttpResponse`), where a
             raw HTTP engine stored it. A gateway may send it when no engine answers.
+        parameter: the parameter of the call that this engine does not know, where it named one; ""
+            otherwise.
     """
 
     http_status = 502
 
     response: HttpResponse | None = None
+    parameter: str = ""
 
     def __init__(
         self,

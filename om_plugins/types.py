@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from .core.call import Answer, Call
+from .core.call import Answer, Call, ModelRefusal, ToolCall, ToolCalls
 from .core.engine import (
     Attempt,
     EngineHealth,
@@ -41,6 +41,7 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "HubMessage",
+    "ModelRefusal",
     "Notification",
     "PluginInfo",
     "PluginStatus",
@@ -48,6 +49,8 @@ __all__ = [
     "RecoveryReport",
     "Sample",
     "StoreStats",
+    "ToolCall",
+    "ToolCalls",
 ]
 
 

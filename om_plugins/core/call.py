@@ -243,3 +243,49 @@ class Answer:
     def __repr__(self) -> str:
         marks = "".join(f" {m}" for m in ("degraded", "stale", "streamed") if getattr(self, m))
         return f"<Answer by {self.engine!r} tier={self.tier} attempts={self.attempts}{marks}>"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that a model asks its caller to run.
+
+    Attributes:
+        id: the model's name for this request; the caller returns it with the tool's result.
+        name: the tool.
+        arguments: a JSON text as the model wrote it. It may be broken, or not fit the tool.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """The payload, or the last chunk, of an answer in which a model asks for tools.
+
+    Attributes:
+        tool_calls: what it asks for, in order; at least one.
+        answer: the text that came before; "" for none. In a stream it came in the chunks before.
+        model: the model, as the service names it.
+    """
+
+    tool_calls: tuple[ToolCall, ...]
+    answer: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefusal:
+    """The payload, or the last chunk, of an answer in which a model says why it does not answer.
+
+    It is an answer: no engine failed, and no other one is asked.
+
+    Attributes:
+        refusal: the model's words.
+        answer, model: as in :class:`ToolCalls`.
+    """
+
+    refusal: str
+    answer: str = ""
+    model: str = ""

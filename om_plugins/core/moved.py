@@ -27,6 +27,7 @@ MOVED: Final[Mapping[str, str]] = {
     "builtin.engine_callable": "from om_plugins import CallableEngine",
     "builtin.engine_http": "from om_plugins import HttpEngine",
     "builtin.engine_openai": "from om_plugins import OpenAIEngine",
+    "builtin.engines.openai": "from om_plugins import OpenAIEngine",
     "builtin.hub_memory": "from om_plugins import MemoryHub",
     "builtin.hub_values": "max(last_id + 1, int(clock.time() * 1_000_000)) for the next id",
     "caching": "om.cache and om.http_cache; om_plugins.errors and .types for their classes",

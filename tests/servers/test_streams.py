@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 APP = """
 from flask import Flask
 from om_plugins import OpenManager
-from om_plugins.builtin.engines.openai import OpenAIEngine
+from om_plugins.builtin.openai.engine import OpenAIEngine
 
 app = Flask(__name__)
 app.config.update(

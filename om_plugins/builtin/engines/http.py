@@ -21,6 +21,7 @@ import msgspec
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
+from ..http.lenient_json import read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import is_text_stream, read_texts
@@ -297,8 +298,8 @@ class HttpEngine:
         if not body.strip():
             return None
         try:
-            return msgspec.json.decode(body)
-        except (ValueError, RecursionError, msgspec.DecodeError) as error:
+            return read_json(body)
+        except ValueError as error:
             raise self._make_error(exchange, f"answered broken JSON: {error}"[:200]) from None
 
     def _make_error(self, exchange: HttpExchange, what: str) -> Transient:

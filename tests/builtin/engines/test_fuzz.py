@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from om_plugins.builtin.engines.http import HttpEngine
-from om_plugins.builtin.engines.openai import OpenAIEngine
 from om_plugins.builtin.engines.proxy import ProxyEngine
 from om_plugins.builtin.http.forwarding import HOP_BY_HOP
 from om_plugins.builtin.http.sse import read_events
 from om_plugins.builtin.http.status import map_status
 from om_plugins.builtin.http.transport import Transport
 from om_plugins.builtin.http.waits import MAX_WAIT_S, read_wait
+from om_plugins.builtin.openai.engine import OpenAIEngine
 from om_plugins.errors import CallerDeadline, Cancelled, EngineError, InvalidRequest, Transient
 from om_plugins.types import Answer, Call, HttpRequest
 from tests.patience import HANG_S, PATIENCE_S, cut_off, join

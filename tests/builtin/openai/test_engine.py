@@ -6,15 +6,17 @@ import time
 
 import pytest
 
-from om_plugins.builtin.engines.openai import OpenAIEngine
 from om_plugins.builtin.http import network
+from om_plugins.builtin.openai.engine import OpenAIEngine
 from om_plugins.chains.chain import EngineChain
 from om_plugins.errors import (
     AttemptTimeout,
     Cancelled,
+    ChainExhausted,
     ConfigError,
     InvalidRequest,
     Misconfigured,
+    NoAnswer,
     RateLimited,
     TooLong,
     Transient,
@@ -22,7 +24,7 @@ from om_plugins.errors import (
 )
 from om_plugins.testing import EngineContract
 from om_plugins.testing.fakes import FakeClock
-from om_plugins.types import Call, EngineSpec
+from om_plugins.types import Call, EngineSpec, ModelRefusal, ToolCall, ToolCalls
 from tests.patience import HANG_S, PATIENCE_S, cut_off
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -165,13 +167,13 @@ def test_payload_that_is_no_question_is_refused_unsent(upstream, engine_for, pay
 # --- the answer ---------------------------------------------------------------------------------
 
 
-def test_content_in_parts_and_a_refusal_are_text(upstream, engine_for):
+def test_content_in_parts_is_text_and_a_refusal_is_none(upstream, engine_for):
     engine = engine_for(upstream.url)
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, 5]
     upstream.answers(200, completion(parts))
     assert engine.call(call_for()).payload["answer"] == "ab"
     upstream.answers(200, completion(message={"content": None, "refusal": "I may not."}))
-    assert engine.call(call_for()).payload["answer"] == "I may not."
+    assert engine.call(call_for()).payload == ModelRefusal("I may not.", model="small-2")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_content_in_parts_and_a_refusal_are_text(upstream, engine_for):
         (b"[]", Transient), (b"{}", Transient), (b'{"choices": []}', Transient),
         (b'{"choices": [{"message": 5}]}', Transient), (b"null", Transient),
         (b'{"error": {"code": "server_error"}}', Transient),
-        (completion(None), Unsupported), (completion("", finish_reason="content_filter"),
+        (completion(None), NoAnswer), (completion("", finish_reason="content_filter"),
                                           Unsupported),
     ],
 )  # fmt: skip
@@ -197,7 +199,7 @@ def test_answer_that_is_no_completion_is_an_error(upstream, engine_for, body, er
         (400, "context_length_exceeded", TooLong), (400, "content_filter", Unsupported),
         (400, "content_policy_violation", Unsupported), (429, "insufficient_quota", Misconfigured),
         (403, "rate_limit_exceeded", RateLimited), (401, "invalid_api_key", Misconfigured),
-        (400, "something_new", InvalidRequest), (500, "something_new", Transient),
+        (400, "something_new", Unsupported), (500, "something_new", Transient),
     ],
 )  # fmt: skip
 def test_code_of_a_refusal_counts_over_its_status(upstream, engine_for, status, code, error):
@@ -464,7 +466,9 @@ def test_an_answer_that_was_cut_off_says_so(upstream, engine_for):
         (400, "prompt is too long: 217891 tokens > 200000 maximum", TooLong),
         (400, "The input token count (1048600) exceeds the maximum allowed (1048576).", TooLong),
         (400, "Triggered the content management policy", Unsupported),
-        (400, "temperature must be below 2", InvalidRequest),
+        (400, "temperature must be below 2", Unsupported),  # of Anthropic's models below 1
+        (400, "we could not parse the JSON body of your request", InvalidRequest),
+        (400, "Bad Request", InvalidRequest),
         (401, "your context length key is wrong", Misconfigured),
     ],
 )
@@ -492,3 +496,111 @@ def test_silence_in_a_stream_has_a_limit_of_its_own(raw_upstream, engine_for):
     assert next(chunks) == "hi"
     with cut_off(0.2), pytest.raises(AttemptTimeout):
         next(chunks)
+
+
+# --- tools, refusals, and what a service does not know --------------------------------------------
+
+TOOL = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
+
+
+def test_tools_and_refusals_are_answers_of_their_own(upstream, engine_for, stream_of):
+    engine = engine_for(upstream.url)
+    upstream.answers(200, completion(message={"content": "Wait.", "tool_calls": [TOOL]}))
+    asked_for = ToolCalls((ToolCall("c1", "f", "{}"),), "Wait.", "small-2")
+    assert engine.call(call_for()).payload == asked_for
+    told = piece("Wait.") + piece(choices=[{"delta": {"tool_calls": [TOOL]}}]) + piece(
+        finish="tool_calls")  # fmt: skip
+    assert texts(stream_of(told)) == ["Wait.", ToolCalls(asked_for.tool_calls, "", "small-2")]
+    refused = piece(choices=[{"delta": {"refusal": "No."}, "finish_reason": "stop"}])
+    answer = stream_of(refused).call(call_for(stream=True))
+    assert (answer.streamed, answer.payload) == (False, ModelRefusal("No.", model="small-2"))
+    assert answer.metadata["finish_reason"] == "stop"
+
+
+def test_a_whole_message_in_a_stream_is_a_whole_answer(stream_of):
+    body = piece(choices=[{"message": {"content": "Hello"}, "finish_reason": "stop"}])
+    answer = stream_of(body + b"data: [DONE]\n\n").call(call_for(stream=True))
+    assert answer.payload == {"answer": "Hello", "model": "small-2"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_limit_under_its_other_name_is_learned_when_it_is_accepted(upstream, engine_for, stream):
+    def reply(request):
+        if b'"max_tokens"' in request["body"]:
+            error = {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'",
+                     "param": "max_tokens", "code": "unsupported_parameter"}  # fmt: skip
+            return 400, {}, json.dumps({"error": error}).encode()
+        return 200, {}, completion()
+
+    upstream.reply = reply
+    engine = engine_for(upstream.url, max_tokens=7)
+    for _ in range(3):
+        assert engine.call(call_for(stream=stream)).payload["answer"] == "Fine."
+    assert len(upstream.requests) == 4
+    assert upstream.json()["max_completion_tokens"] == 7
+
+
+def test_a_service_that_knows_no_usage_of_streams_is_asked_without(upstream, engine_for):
+    def reply(request):
+        if b"stream_options" in request["body"]:
+            error = {"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
+            return 422, {}, json.dumps({"detail": [error]}).encode()
+        return 200, {"Content-Type": "text/event-stream"}, STREAM
+
+    upstream.reply = reply
+    engine = engine_for(upstream.url)
+    for _ in range(2):
+        assert texts(engine) == ["Hello ", "디스크 💾"]
+    assert len(upstream.requests) == 3
+
+
+def test_a_service_that_refuses_both_ways_is_asked_twice_and_nothing_is_learned(
+    upstream, engine_for
+):
+    error = {"message": "Unknown parameter: 'max_tokens', 'max_completion_tokens'"}
+    upstream.answers(400, json.dumps({"error": error}).encode())
+    engine = engine_for(upstream.url, max_tokens=7)
+    for count in (2, 4):
+        with pytest.raises(Unsupported):
+            engine.call(call_for())
+        assert len(upstream.requests) == count
+    assert "max_tokens" in json.loads(upstream.requests[2]["body"])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "means the same as max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens 0: must be at least 1"),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused(engine_for, options, match):
+    with pytest.raises(ConfigError, match=match):
+        engine_for("http://x", **options)
+
+
+def test_the_words_of_a_stream_under_another_type_are_streamed(upstream, engine_for):
+    upstream.answers(200, STREAM, Content_Type="text/plain; charset=utf-8")
+    answer = engine_for(upstream.url).call(call_for(stream=True))
+    assert answer.streamed
+    assert list(answer.chunks) == ["Hello ", "디스크 💾"]
+
+
+def test_answers_that_are_empty_count_and_refused_requests_do_not(upstream, engine_for):
+    def reply(request):
+        if b"BAD" in request["body"]:
+            return 200, {"Content-Type": "text/event-stream"}, (
+                b'data: {"error": {"message": "x", "code": 400}}\n\n')  # fmt: skip
+        return 200, {"Content-Type": "text/event-stream"}, b"data: [DONE]\n\n"
+
+    upstream.reply = reply
+    chain = EngineChain("c")
+    chain.add(EngineSpec(engine_for(upstream.url), chain="c", tier=1))
+    for _ in range(30):
+        with pytest.raises(InvalidRequest):
+            chain.call("BAD", stream=True, timeout=HANG_S)
+    assert len(upstream.requests) == 30, "none was repeated, and no breaker opened"
+    for _ in range(30):
+        with pytest.raises(ChainExhausted):
+            chain.call("good", stream=True, timeout=HANG_S)
+    assert len(upstream.requests) < 60, "the breaker opened"

@@ -1,0 +1,391 @@
+"""One answer of an OpenAI-compatible service, read from its documents, streamed or not.
+
+A stream has one event for each piece, a whole answer is one document. Both are read by the same
+reader, so both are judged alike: an error anywhere in a document fails the attempt, and so does an
+answer without a word. Tool calls and refusals are answers with types of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+
+from ...errors import EngineError, NoAnswer, TooLong, Transient, Unsupported
+from ...types import ModelRefusal, ToolCall, ToolCalls
+from ..http.lenient_json import SurrogateJoiner, decode_json, join_surrogates, read_json
+from ..http.sse import ServerEvent, is_error_event, read_events
+from ..http.texts import EVENT_STREAM
+from .refusals import find_error, judge
+
+# --- the documents --------------------------------------------------------------------------------
+
+_NO_JSON = re.compile(r"text/(html|xml|css)|application/(xhtml\+xml|xml)|(image|audio|video)/.*")
+_FIELD = re.compile(rb"(\xef\xbb\xbf)?\s?(data|event|id|retry)?:")
+_FIELD_SIZE = 16
+"""Within so many bytes the name of a first field has ended, with the marks before it."""
+
+
+def read_answer_events(
+    pieces: Iterable[bytes], kind: str, max_bytes: int, where: str
+) -> Iterator[ServerEvent]:
+    """Yield the events of a stream; of any other answer, its whole text as one event ``whole``.
+
+    Services and the gateways in front of them send streams under other media types, and whole
+    answers as ``text/plain`` or without a type. So the type decides only where it is clear.
+
+    Args:
+        pieces: the body.
+        kind: its media type.
+        max_bytes: the most bytes of a whole answer.
+        where: the engine and its URL, for messages.
+
+    Raises:
+        Transient: the answer is neither, or too large.
+    """
+    if _NO_JSON.fullmatch(kind):
+        raise Transient(f"{where}: answered {kind[:60]!r}, not JSON", sent="yes")
+    pieces = iter(pieces)
+    if kind != EVENT_STREAM:
+        first = b""
+        for piece in pieces:
+            first = (first + piece).lstrip()
+            if len(first) >= _FIELD_SIZE:
+                break
+        if not _FIELD.match(first[:_FIELD_SIZE]):
+            parts, size = [first], len(first)
+            for piece in pieces:
+                parts.append(piece)
+                size += len(piece)
+                if size > max_bytes:
+                    break
+            if size > max_bytes:
+                raise Transient(f"{where}: the answer is larger than {max_bytes} bytes", sent="yes")
+            yield ServerEvent("whole", decode_json(b"".join(parts)))
+            return
+        pieces = chain((first,), pieces)
+    yield from read_events(pieces)
+
+
+# --- the answer -----------------------------------------------------------------------------------
+
+Piece = str | ToolCalls | ModelRefusal
+
+_FAILED: Final = ("error", "abort", "aborted", "cancelled", "timeout", "time_limit",
+                  "network_error", "insufficient_system_resource", "unknown_error")  # fmt: skip
+_FILTERED: Final = ("content_filter", "content_filtered", "sensitive", "safety", "recitation",
+                    "prohibited_content", "blocklist", "spii", "image_safety",
+                    "guardrail_intervened", "moderation")  # fmt: skip
+_CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length",
+                   "model_context_window_exceeded", "context_length")  # fmt: skip
+
+_ANSWERS: Final = ("content", "refusal", "tool_calls", "function_call")
+_DONE: Final = "[DONE]"
+_MOST_CALLS = 1000
+_SILENT_EVENTS = ("ping", "keepalive", "keep-alive", "heartbeat")
+
+# Characters that print nothing: white space, controls, and marks of width zero.
+_BLANK = re.compile("[\\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
+_THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
+
+
+class FirstWord:
+    """Whether a text that comes in pieces has a word yet. Blanks are none, and neither is what a
+    model thinks before it answers (``<think>…</think>``)."""
+
+    __slots__ = ("_rest", "_thinks", "found")
+
+    def __init__(self) -> None:
+        self.found = False
+        self._rest = ""
+        self._thinks = False
+
+    def add(self, piece: str) -> bool:
+        """Read the next piece; return whether there is a word now."""
+        while not self.found and piece:
+            self._rest += piece
+            piece = ""
+            if self._thinks:
+                _, end, after = self._rest.partition(_END_OF_THOUGHT)
+                if end:
+                    self._thinks, self._rest, piece = False, "", after
+                else:
+                    self._rest = self._rest[1 - len(_END_OF_THOUGHT) :]
+                continue
+            self._rest = self._rest[_BLANK.match(self._rest).end() :]  # type: ignore[union-attr]
+            if self._rest.startswith(_THOUGHT):
+                self._thinks, self._rest, piece = True, "", self._rest[len(_THOUGHT) :]
+            elif not _THOUGHT.startswith(self._rest):
+                self.found = True
+        return self.found
+
+    def end(self) -> bool:
+        """Return whether the whole text had a word."""
+        return self.found or (bool(self._rest) and not self._thinks)
+
+
+class CompletionReader:
+    """Reads the events of one answer.
+
+    Args:
+        where: the engine and its URL, for messages.
+        headers: the headers of the response.
+        model: the model that was asked, for services that do not repeat it.
+        max_size: the most letters of an answer.
+
+    Attributes:
+        metadata: ``model``, ``usage``, ``finish_reason`` and ``truncated``, as they arrive.
+        whole: the answer came at once, not in pieces.
+    """
+
+    def __init__(
+        self, *, where: str, headers: Mapping[str, str], model: str, max_size: int
+    ) -> None:
+        self.metadata: dict[str, object] = {"model": model}
+        self.whole = False
+        self._where = where
+        self._headers = headers
+        self._max_size = max_size
+        self._size = 0
+        self._finish = ""
+        self._done = False
+        self._known = False  # some document was that of a chat completion
+        self._joiner = SurrogateJoiner()
+        self._word = FirstWord()
+        self._held: list[str] = []  # blanks and thoughts before the first word
+        self._texts: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[object, dict[str, list[str]]] = {}
+
+    def read(self, events: Iterable[ServerEvent]) -> Iterator[str]:
+        """Yield the pieces of the answer's text, from its first word on.
+
+        Raises:
+            EngineError: an event contains an error or cannot be read.
+        """
+        for event in events:
+            for document in self._parse(event):
+                if text := self._take(document, whole=event.event == "whole"):
+                    yield text
+            if self._done:
+                break
+        if text := self._say(self._joiner.end()):
+            yield text
+        if not self._word.found and self._word.end():  # it looked like the beginning of a thought
+            yield "".join(self._held)
+
+    def conclude(self) -> ToolCalls | ModelRefusal | None:
+        """Return what the answer has beside its text, after its last event.
+
+        Raises:
+            Transient: the service failed while it answered, or the answer is not complete.
+            Unsupported: its content filter refused.
+            TooLong: its tokens were used up before the first word.
+            NoAnswer: there is no word, no tool call and no refusal.
+        """
+        finish = re.sub(r"[ -]", "_", self._finish.lower())
+        if not (self._known or self._done):
+            raise self._fail("the answer is no chat completion")
+        if finish in _FAILED:
+            raise self._fail("failed while it answered")
+        if not finish and not self._done and not self.whole:
+            raise self._fail("the stream ended before the answer did")
+        self.metadata["finish_reason"] = self._finish or "stop"
+        if finish in _CUT_OFF:
+            self.metadata["truncated"] = True
+        if finish in _FILTERED:
+            raise Unsupported(f"{self._where}: the service's content filter refused", sent="yes")
+        model = str(self.metadata["model"])
+        if calls := tuple(self._list_calls()):
+            return ToolCalls(calls, model=model)
+        if refusal := join_surrogates("".join(self._refusal)):
+            return ModelRefusal(refusal, model=model)
+        if not self._word.end():
+            if finish in _CUT_OFF:
+                raise TooLong(
+                    f"{self._where}: used up its tokens before it answered a word", sent="yes"
+                )
+            raise NoAnswer(f"{self._where}: answered without a word", sent="yes")
+        return None
+
+    # --- one document ---
+
+    def _parse(self, event: ServerEvent) -> Iterator[object]:
+        data = event.data.strip().removeprefix("\ufeff")
+        if not (fails := is_error_event(event.event)) and (
+            not data or event.event in _SILENT_EVENTS
+        ):
+            return
+        if data.strip('"') == _DONE:
+            self._done = True
+            return
+        try:
+            document = read_json(data, halves=True)
+        except ValueError:
+            if fails:
+                document = data
+            else:
+                yield from self._parse_lines(data)
+                return
+        if fails:
+            raise self._judge(find_error(document, expected=True) or {})
+        yield document
+
+    def _parse_lines(self, data: str) -> Iterator[object]:
+        """Documents of which each is one line, without blank lines between them."""
+        lines = [line.strip().removeprefix("data:").strip() for line in data.splitlines()]
+        if len(lines) < 2:
+            raise self._fail("the answer is broken JSON")
+        for line in lines:
+            if line == _DONE:
+                self._done = True
+                return
+            if line:
+                try:
+                    yield read_json(line, halves=True)
+                except ValueError:
+                    raise self._fail("the answer is broken JSON") from None
+
+    def _take(self, document: object, *, whole: bool) -> str:
+        if (error := find_error(document)) is not None:
+            raise self._judge(error)
+        if not isinstance(document, Mapping):
+            raise self._fail("answered JSON that is no chat completion")
+        if isinstance(model := document.get("model"), str) and model:
+            self.metadata["model"] = model
+        if isinstance(usage := document.get("usage"), Mapping):
+            # some services send a growing count with every piece
+            self.metadata["usage"] = usage
+        choice = _find_choice(document)
+        if choice is None:
+            return ""  # only the usage, say
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str) and finish:
+            self._finish = finish
+        message, part = _find_message(choice)
+        if message is None:
+            return ""
+        self._known = True
+        if part != "delta" and (whole or (finish and not self._texts)):
+            self.whole = True
+        refusal, text = _read_text(message.get("refusal")), _read_text(message.get("content"))
+        if part == "message":
+            # Some services end with the whole message once more, or send all of it each time.
+            refusal = refusal.removeprefix("".join(self._refusal))
+            text = text.removeprefix("".join(self._texts))
+        if part != "message" or not self._calls:
+            self._take_calls(message)
+        if refusal:
+            self._count(refusal)
+            self._refusal.append(refusal)
+        if not text:
+            return ""
+        self._texts.append(text)
+        self._count(text)
+        return self._say(self._joiner.add(text))
+
+    def _say(self, text: str) -> str:
+        if self._word.found:
+            return text
+        self._held.append(text)
+        if not self._word.add(text):
+            return ""
+        held, self._held = "".join(self._held), []
+        return held
+
+    def _take_calls(self, message: Mapping[str, Any]) -> None:
+        found = message.get("tool_calls")
+        calls = list(found) if isinstance(found, list) else []
+        if isinstance(
+            message.get("function_call"), Mapping
+        ):  # before tools, there was one function
+            calls.append({"function": message["function_call"]})
+        for call in calls:
+            if not isinstance(call, Mapping):
+                continue
+            function = call.get("function")
+            function = function if isinstance(function, Mapping) else call
+            key = self._find_key(call.get("index"), call.get("id"), function.get("name"))
+            if key not in self._calls and len(self._calls) >= _MOST_CALLS:
+                raise self._fail(f"asked for more than {_MOST_CALLS} tools")
+            kept = self._calls.setdefault(key, {"id": [], "name": [], "arguments": []})
+            for field, value in (
+                ("id", call.get("id")),
+                ("name", function.get("name")),
+                ("arguments", function.get("arguments")),
+            ):
+                if field == "arguments" and isinstance(value, Mapping | list):
+                    value = msgspec.json.encode(value).decode()
+                if isinstance(value, str) and value and (field == "arguments" or not kept[field]):
+                    self._count(value)
+                    kept[field].append(value)
+
+    def _find_key(self, index: object, call_id: object, name: object) -> object:
+        """What tells a call from others. A piece without any of the three belongs to the last."""
+        if isinstance(index, int):
+            return index
+        if isinstance(call_id, str) and call_id:
+            return call_id
+        return ("call", len(self._calls)) if name else next(reversed(self._calls), 0)
+
+    def _list_calls(self) -> Iterator[ToolCall]:
+        for kept in self._calls.values():
+            texts = {field: join_surrogates("".join(parts)) for field, parts in kept.items()}
+            if texts["name"]:
+                yield ToolCall(**texts)
+
+    def _count(self, text: str) -> None:
+        self._size += len(text)
+        if self._size > self._max_size:
+            raise self._fail(f"streamed more than {self._max_size} letters")
+
+    # --- errors ---
+
+    def _judge(self, fields: Mapping[str, object]) -> EngineError:
+        return judge(fields, None, self._headers, self._where)
+
+    def _fail(self, what: str) -> Transient:
+        return Transient(f"{self._where}: {what}", sent="yes")
+
+
+def _find_choice(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The first choice; a document of Ollama's own protocol is one itself."""
+    choices = document.get("choices")
+    if isinstance(choices, list):
+        found = [choice for choice in choices if isinstance(choice, Mapping)]
+        first = [choice for choice in found if choice.get("index") in (0, None)]
+        return next(iter(first or found), None)
+    if isinstance(document.get("message"), Mapping):
+        return {**document, "finish_reason": document.get("done_reason")}
+    return None
+
+
+def _find_message(choice: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+    """The new part of a message, and the field it was in: ``delta``, ``message``, or the ``text``
+    of completions as they were before chats."""
+    delta, message = choice.get("delta"), choice.get("message")
+    if not isinstance(delta, Mapping):
+        delta = None
+    if delta is None or not any(delta.get(name) for name in _ANSWERS):
+        if isinstance(message, Mapping):
+            return message, "message"
+        if isinstance(choice.get("text"), str):
+            return {"content": choice["text"]}, "text"
+    return delta, "delta"
+
+
+def _read_text(content: object) -> str:
+    """The text of a message, which may consist of parts. Thoughts are no part of the answer."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = [
+        part.get("text") or part.get("refusal")
+        for part in content
+        if isinstance(part, Mapping) and part.get("type") not in ("thinking", "reasoning")
+    ]
+    return "".join(part for part in parts if isinstance(part, str))

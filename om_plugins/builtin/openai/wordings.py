@@ -1,0 +1,167 @@
+"""What the words of a refusal mean, for services whose refusals have no code that says it.
+
+The patterns are those of about thirty services and servers: each says in words of its own that a
+question is too long for its model, that the model does not take images or a parameter, that its
+content filter refused, or that the account has no credit. They are matched in lower case.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ...errors import EngineError, InvalidRequest, Misconfigured, TooLong, Unsupported
+
+
+def _any_of(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns))
+
+
+_TOKENS = r"\btokens?\b"
+_QUESTION = (
+    r"\b(prompt|inputs?|questions?|requests?|messages?|quer(y|ies)|texts?|conversation"
+    r"|sequences?)\b"
+)
+_OVER = (
+    r"(\b(exceed\w*|(longer|larger|greater|more|less|fewer) than|over the|above|at most|up to"
+    r"|maximum|limit\w*|too (many|long|large))\b|[<>]=? ?[0-9])"
+)
+
+_CONTEXT = _any_of(
+    r"context[ _-]?(length|window|size|limit)",
+    r"\b(maximum|exceed\w*|longer than)\b.{0,60}\bcontext\b",
+    r"\bcontext\b.{0,40}\b(exceed\w*|overflow\w*|too long|full)\b",
+    r"request (entity |payload )?too large",
+    r"(reduce|shorten) (the |your )?(length|message|prompt|input|size)",
+)
+_TOO_LONG = _any_of(
+    rf"{_TOKENS}.{{0,80}}{_OVER}",
+    rf"{_OVER}.{{0,60}}{_TOKENS}",
+    rf"{_QUESTION}.{{0,60}}\btoo (long|large|big)\b",
+    rf"\btoo (long|large|big)\b.{{0,30}}{_QUESTION}",
+    rf"{_QUESTION}.{{0,20}}\b(length|size)\b.{{0,60}}({_OVER}|\b(should|must) be\b|\brange\b)",
+    rf"({_OVER}|\brange of\b|\bmax\b).{{0,30}}{_QUESTION}.{{0,10}}\blength\b",
+    r"\blength\b.{0,40}\b(limit|maximum|max)\b",
+    rf"{_QUESTION}.{{0,40}}\b(exceed\w*|longer than)\b",
+    r"\bmax(imum)?[ _]?(prompt|input)[ _]?(length|tokens)",
+    "超过.{0,20}长度|长度.{0,20}超|上下文.{0,20}超|超.{0,20}上下文",
+)
+_RATE = _any_of(
+    r"\bper[ -](second|minute|min|hour|day)\b",
+    r"\brate[ -]limit",
+    r"\b(tpm|rpm|tpd)\b",
+    r"\bconcurren",
+    r"\bquota\b",
+)
+_OUTPUT_LIMIT = _any_of(
+    r"\bmax(imum)?_(completion_|output_|new_)?tokens\b.{0,60}(too (large|high|big)|> ?[0-9])",
+    r"\bmax(imum)?_(completion_|output_|new_)?tokens\b.{0,60}\b(at most|less than|maximum|exceed)",
+    r"\bcompletion tokens\b.{0,80}\byou provided\b",
+)
+_PARAMETER = _any_of(
+    r"\b(unknown|unrecogni[sz]ed|unexpected|unsupported|illegal|undefined|invalid|additional|extra)"
+    r" (request |keyword |input |body |query )?(parameter|argument|field|option|property|input|name"
+    r"|keyword|attribute)s?\b",
+    r"\b(parameter|argument|field|option|property)s?\b.{0,60}"
+    r"(\bnot (yet |currently )?(support|allow|permit|recogni|available|accept)|unsupported)",
+    r"\bextra_forbidden\b",
+    r"\bextra (inputs?|fields?) (are |is )?not\b",
+    r"\bno such parameter\b",
+)
+_MODERATION = _any_of(
+    r"\bcontent[ _](filter|polic|management|moderation|inspection|safety)",
+    r"\bmoderat",
+    r"\b(flagged|inappropriate|safety|sensitive|harmful|prohibited|unsafe|unethical)\b",
+    r"\bviolat\w+\b.{0,60}\b(polic\w+|terms|guidelines?|usage)\b",
+    r"\busage polic",
+    r"\b(content risk|risk control)\b",
+)
+_ACCOUNT = _any_of(
+    r"\b(api|access|secret|subscription)[ _-]?keys?\b",
+    r"\b(credentials?|unauthori[sz]ed|authenticat\w+|authori[sz]ation)\b",
+    r"\b(credits?|balance|billing|payment|arrears?|arrearage|overdue|quota|prepaid|subscription)\b",
+    r"\binsufficient (account )?(balance|funds?|quota)\b",
+    r"\bspend(ing)? limit",
+    r"\b(account|organi[sz]ation|project)\b.{0,40}\b(suspended|deactivated|disabled|blocked|banned"
+    r"|inactive|not active|not in good standing|restricted|expired)\b",
+    r"\bmodels?\b.{0,80}\b(not (be )?found|(does|do)(n.t| not) exist|not exist|no longer"
+    r"|decommissioned|deprecated|retired|shut ?down)\b",
+    r"\b(no such|unknown|invalid) model\b",
+)
+_NO_SUPPORT = _any_of(
+    r"(\b(not|never|only|no|without)\b|n.t\b).{0,40}\bsupport",
+    "unsupported",
+    r"\b(multi-?modal\w*|modalit(y|ies)|mmproj|jinja|image_url)\b",
+    r"\broles? must alternate\b",
+)
+_CANNOT = _any_of(
+    _NO_SUPPORT.pattern,
+    r"\bnot\b.{0,20}\b(permitted|allowed|available|enabled|implemented|compatible|capable)\b",
+    r"\bcan(not|'t| not)\b.{0,30}\b(process|handle|accept|use|be used|read|understand|both)\b",
+    r"\b(vision|images?|audio|videos?|pdfs?|prefill\w*|grammar|schema|tools?|tool_choice)\b",
+    r"response_format|json_schema|json_object|json mode|structured output|function call",
+    r"\broles?\b.{0,60}\b(must|support|only|allow)",
+)
+_WRONG_FOR_ALL = _any_of(
+    r"\b(pars|decod|malformed|invalid|not valid|broken)\w*\b.{0,30}\bjson\b",
+    r"\bjson\b.{0,20}\b(pars|decod|syntax)",
+    r"\b(messages?|prompt|content|question|inputs?)\b.{0,30}\b(empty|blank|required|missing)\b",
+    r"\b(messages?|prompt|content|question|inputs?)\b.{0,30}\bnon-?empty\b",
+    r"\b(empty|missing|no)\b.{0,20}\b(messages?|prompt|content|question|inputs?)\b",
+    r"\bat least (one|1)\b.{0,20}\bmessage",
+    r"\b(field required|missing required|required field)\b",
+)
+_WRONG_TYPE = _any_of(
+    r"\b(valid|expected|must be|should be|be of type|is not of type|got)\b.{0,12}\b(string|str"
+    r"|number|integer|int|array|list|object|dict\w*|boolean|bool|float|decimal)\b",
+    r"\binvalid type\b",
+)
+_MESSAGE = re.compile(r"\b(messages?|content|role)\b")
+
+
+def judge_text(text: str, status: int | None) -> type[EngineError] | None:
+    """Return the class that the words of a refusal name.
+
+    Args:
+        text: in lower case.
+        status: the status that the refusal has otherwise; ``None`` for none.
+
+    Returns:
+        ``None`` when the words say no more than the status.
+    """
+    if _CONTEXT.search(text) and status not in (401, 402, 403, 407):
+        return TooLong  # also with a 429: one question of more tokens than a minute may have
+    if status == 403:
+        return Unsupported if _MODERATION.search(text) else None
+    if status == 404:
+        return Unsupported if _CANNOT.search(text) and not _ACCOUNT.search(text) else None
+    if status not in (None, 400, 413, 422, 500, 501):
+        return None
+    if _OUTPUT_LIMIT.search(text):
+        return Unsupported
+    if not _RATE.search(text) and _TOO_LONG.search(text):
+        return TooLong
+    if names_unknown_parameter(text) or _MODERATION.search(text):
+        return Unsupported
+    if status in (None, 500, 501):
+        # A failure may name anything. Only what blames the call for certain does not count as one.
+        return Unsupported if _NO_SUPPORT.search(text) else None
+    if _ACCOUNT.search(text):
+        return Misconfigured
+    if _CANNOT.search(text):
+        return Unsupported
+    return _judge_form(text) if status in (400, 422) else None
+
+
+def _judge_form(text: str) -> type[EngineError] | None:
+    if _WRONG_FOR_ALL.search(text):
+        return InvalidRequest
+    # The engine has checked its own messages. A service that takes no lists in them is alone.
+    if _WRONG_TYPE.search(text) and not _MESSAGE.search(text):
+        return InvalidRequest
+    # What is left was refused for a reason of this service. A word or two only repeat the status.
+    return Unsupported if len(text.split()) > 2 else None
+
+
+def names_unknown_parameter(text: str) -> bool:
+    """Return whether a refusal says that the service does not know a parameter at all."""
+    return _PARAMETER.search(text) is not None

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+
+from om_plugins.builtin.http.status import map_status
+from om_plugins.builtin.openai.refusals import find_error, judge
+from om_plugins.errors import (
+    AttemptTimeout,
+    InvalidRequest,
+    Misconfigured,
+    RateLimited,
+    TooLong,
+    Transient,
+    Unsupported,
+)
+
+
+def judged(document, status=None, headers=None):
+    """The error for a document, as the body of a status or inside a 200."""
+    known = map_status(status, headers or {}, "up", document) if status else None
+    fields = find_error(document, expected=status is not None)
+    return judge(fields, known, headers or {}, "up")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {}, [], 5, None, "text", {"error": None}, {"error": {}}, {"error": False},
+        {"choices": [], "message": "ok"}, {"message": {"content": "hi"}}, {"usage": {}},
+        {"choices": [{"error": None}]}, {"choices": None, "base_resp": {"status_code": 0}},
+        [{"choices": []}],
+    ],
+)  # fmt: skip
+def test_a_document_without_an_error_has_none(document):
+    assert find_error(document) is None
+
+
+@pytest.mark.parametrize("document", ["overloaded", 5, None, [], ["x"], {}, {"x": 1}])
+def test_what_came_as_an_error_is_one_whatever_it_says(document):
+    assert find_error(document, expected=True) is not None
+    assert type(judged(document, 500)) is Transient
+    assert type(judged(document, 400)) is InvalidRequest
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda error: {"error": error}, lambda error: [{"error": error}],
+        lambda error: {"object": "error", **error}, lambda error: {"detail": error},
+        lambda error: {"error": {"message": "upstream failed", "error": error}},
+        lambda error: {"choices": [{"error": error}]}, lambda error: {"errors": [error]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [None, 400])
+def test_a_code_is_found_wherever_it_is(wrap, status):
+    document = wrap({"message": "no", "code": "context_length_exceeded"})
+    assert type(judged(document, status)) is TooLong
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (400, {"code": "unsupported_value", "param": "temperature"}, Unsupported),
+        (400, {"code": "data_inspection_failed"}, Unsupported),
+        (400, {"code": "DataInspectionFailed"}, Unsupported),
+        (400, {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}},
+         Unsupported),
+        (400, {"innererror": {"code": "ResponsibleAIPolicyViolation"}}, Unsupported),
+        (400, {"code": "json_validate_failed"}, Unsupported),
+        (400, {"type": "exceed_context_size_error"}, TooLong),
+        (400, {"code": "model_decommissioned"}, Misconfigured),
+        (400, {"code": "Arrearage"}, Misconfigured),
+        (400, {"details": [{"reason": "API_KEY_INVALID"}]}, Misconfigured),
+        (429, {"code": "insufficient_quota"}, Misconfigured),
+        (402, {"message": "Insufficient Balance"}, Misconfigured),
+        (400, {"status": "RESOURCE_EXHAUSTED"}, RateLimited),
+        (413, {"code": "rate_limit_exceeded", "message": "Request too large for model"}, TooLong),
+        (413, {"code": "rate_limit_exceeded", "message": "slow down"}, RateLimited),
+        (500, {"message": "Context size has been exceeded.", "type": "server_error"}, TooLong),
+        (503, {"message": "no", "type": "service_unavailable"}, Transient),
+        (None, {"status": "DEADLINE_EXCEEDED"}, AttemptTimeout),
+        (None, {"type": "not_found_error"}, Misconfigured),
+        (None, {"type": "NotFoundError"}, Misconfigured),
+        (None, {"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8"},
+         TooLong),
+    ],
+)  # fmt: skip
+def test_names_and_words_count_over_the_status(status, error, expected):
+    assert type(judged({"error": {"message": "x", **error}}, status)) is expected
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 529])
+def test_a_status_that_says_it_all_is_the_same_inside_a_200(status):
+    error = {"error": {"message": "x", "code": status}}
+    inside, outside = judged(error), judged(error, status)
+    assert type(inside) is type(outside)
+    assert (inside.status, outside.status) == (status, status)
+
+
+@pytest.mark.parametrize("status", [None, 400, 422, 413, 404, 500])
+@pytest.mark.parametrize(
+    "words",
+    ["rate limit exceeded", "too many requests", "server_error", "overloaded", "quota exceeded",
+     "429", "503", "timeout"],
+)  # fmt: skip
+def test_no_callers_words_make_an_engine_cool_down_or_fail(status, words):
+    error = judged({"error": {"message": f"cannot answer '{words}' because of it"}}, status)
+    quiet = judged({"error": {"message": "x"}}, status)
+    assert type(error) is type(quiet) or not (error.trips or error.cooldown == "cooling down")
+
+
+def test_what_a_caller_sent_is_not_read():
+    found = [{"loc": ["body", "x"], "msg": "bad", "type": "y", "input": "API key not valid"}]
+    assert type(judged({"detail": found}, 422)) is not Misconfigured
+
+
+def test_a_status_keeps_its_wait_and_no_text_of_the_service_is_shown():
+    body = {"error": {"message": "sk-s3cret", "code": "rate_limit_exceeded"}}
+    error = judged(body, 403, {"retry-after": "3"})
+    assert (type(error), error.status, error.retry_after) == (RateLimited, 403, 3)
+    assert "s3cret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("document", "parameter"),
+    [
+        ({"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+          "'max_completion_tokens' instead.", "code": "unsupported_parameter",
+          "param": "max_tokens"}, "max_tokens"),
+        ({"message": "Unknown parameter: max_completion_tokens"}, "max_completion_tokens"),
+        ({"message": "Unrecognized request argument supplied: stream_options"}, "stream_options"),
+        ({"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
+         "stream_options"),
+        ({"message": "x", "type": "extra_forbidden", "param": "stream_options"}, "stream_options"),
+        ({"message": "Unknown parameter: 'seed'", "param": "seed"}, ""),
+        ({"message": "max_tokens is too large: 9", "param": "max_tokens"}, ""),
+        ({"message": "no such thing"}, ""),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_the_engine_can_do_without_is_named(document, parameter):
+    assert judged(document, 400).parameter == parameter
+    assert judged({"error": document}, 422).parameter == parameter
