@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .http.transport import Transport
 
 _CONNECT_S = 3.0
+_LONGEST_WAIT_S = 7 * 86_400.0
 _MAX_TEXT = 4_000
 _FIELDS = ("kind", "title", "message", "to", "id", "key")
 
@@ -122,7 +123,8 @@ class WebhookNotifier:
         exchange.close()  # the body is not needed, and it may never end
         if not 200 <= exchange.status < 300:
             read = read_wait if exchange.status in (429, 503) else read_asked_wait
-            raise WebhookRefused(self._host(), exchange.status, read(exchange.headers))
+            wait_s = read(exchange.headers, longest_s=_LONGEST_WAIT_S)
+            raise WebhookRefused(self._host(), exchange.status, wait_s)
 
     def _host(self) -> str:
         return urlsplit(self._config.url).hostname or ""

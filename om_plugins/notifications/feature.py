@@ -46,13 +46,13 @@ class NotificationKeys(Table):
     )
     notify_queue_bytes: int = key(
         4_000_000,
-        integer(10_000, 1_000_000_000),
+        integer(10_000),
         "bytes of the notifications that wait for one notifier at most; the oldest are dropped",
         "Notifications",
     )
     notify_queue_age: float = key(
         86_400.0,
-        number(1.0, 30 * 86_400.0, "seconds"),
+        number(1.0, unit="seconds"),
         "seconds that a notification waits for its notifier; then it is dropped",
         "Notifications",
     )

@@ -90,6 +90,8 @@ def test_an_answer_that_is_no_success_is_a_failure(upstream, status):
         (429, {"retry-after-ms": "1500"}, 1.5),
         (429, {"x-ratelimit-reset-after": "3"}, 3),
         (500, {"Retry-After": "7"}, 7),
+        (503, {"Retry-After": "7200"}, 7200),
+        (503, {"Retry-After": "99999999"}, 7 * 86_400),
         (404, {"x-ratelimit-reset-after": "3"}, None),
         (503, {}, None),
         (429, {"Retry-After": "soon"}, None),

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 MAX_WAIT_S = 3600.0
-"""The longest wait that is believed, so that no answer can disable a service for good."""
+"""The longest wait of an engine that is believed, so that no answer can disable it for good."""
 
 Headers = Mapping[str, str]
 
@@ -90,7 +90,11 @@ _ASKING_NAME = re.compile(
 
 
 def read_wait(
-    headers: Headers, document: object = None, *, now: float | None = None
+    headers: Headers,
+    document: object = None,
+    *,
+    now: float | None = None,
+    longest_s: float = MAX_WAIT_S,
 ) -> float | None:
     """Return how long a service wants no request, after it refused one because of a limit.
 
@@ -99,16 +103,21 @@ def read_wait(
         document: the body of the answer, decoded from JSON, or as text; ``None`` without a body.
         now: the Unix time. A point in time is compared with the ``Date`` of the same answer where
             there is one, so that a difference of clocks makes no difference.
+        longest_s: the longest wait that is believed.
 
     Returns:
-        Seconds, 0 to :data:`MAX_WAIT_S`; ``None`` when the answer does not say.
+        Seconds, 0 to ``longest_s``; ``None`` when the answer does not say.
     """
-    asked_s = read_asked_wait(headers, document, now=now)
-    return _limit(_read_resets(headers, now)) if asked_s is None else asked_s
+    asked_s = read_asked_wait(headers, document, now=now, longest_s=longest_s)
+    return _limit(_read_resets(headers, now), longest_s) if asked_s is None else asked_s
 
 
 def read_asked_wait(
-    headers: Headers, document: object = None, *, now: float | None = None
+    headers: Headers,
+    document: object = None,
+    *,
+    now: float | None = None,
+    longest_s: float = MAX_WAIT_S,
 ) -> float | None:
     """Return how long a service wants no request, for an answer of any kind.
 
@@ -122,11 +131,11 @@ def read_asked_wait(
     ]
     if not waits and document is not None:
         waits = list(_search(document, headers, now))
-    return _limit(max(waits, default=None))
+    return _limit(max(waits, default=None), longest_s)
 
 
-def _limit(seconds: float | None) -> float | None:
-    return None if seconds is None else min(max(seconds, 0.0), MAX_WAIT_S)
+def _limit(seconds: float | None, longest_s: float) -> float | None:
+    return None if seconds is None else min(max(seconds, 0.0), longest_s)
 
 
 # --- headers -----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ... import signals
 from ...core.fork import PerProcess
 from ...plugins.guard.faults import Fault, find_wait_s, judge
 from ...protocols import Clock, Notifier, Scheduler
+from ...settings.callbacks import explain_unfinished, is_permitted
 from ...types import Notification
 from ...workers.hub import SharedHub
 from ...workers.outbox import run_later
@@ -167,12 +168,7 @@ class Delivery:
         if accepts is None:
             return True
         ok, answer = self._guarded(self.plugin, accepts, note)
-        if ok and not isinstance(answer, bool):
-            logger.warning(
-                "notifier %s: accepts() returned %r, which counts as no; return True or False",
-                self.name, answer,
-            )  # fmt: skip
-        return ok and answer is True
+        return ok and is_permitted(answer, f"notifier {self.name}: accepts()")
 
     # --- the job ------------------------------------------------------------------------------
 
@@ -351,7 +347,11 @@ class Delivery:
             nonlocal called
             called = True
             try:
-                self._notifier.send(note, SEND_TIMEOUT_S)
+                deliver: Callable[..., object] = self._notifier.send
+                result = deliver(note, SEND_TIMEOUT_S)
+                failure = explain_unfinished(result)
+                if failure or result is False:
+                    raise TypeError(f"send() {failure or 'returned False; raise what is wrong'}")
             except BaseException as error:
                 errors.append(error)
                 raise

@@ -118,6 +118,7 @@ _REFUSED: Mapping[str, frozenset[str]] = {
 """Answers that refuse a message with a status of their own."""
 
 _DEEPEST = 10
+_LONGEST_WAIT_S = 7 * 86_400.0
 
 
 def judge(error: BaseException) -> Fault:
@@ -136,8 +137,8 @@ def find_wait_s(error: BaseException) -> float | None:
     """Return how many seconds the other side asks to wait, as an exception carries them.
 
     That is its attribute ``retry_after``, as that of :class:`~om_plugins.errors.RateLimited`, or
-    the header ``Retry-After`` (RFC 9110 section 10.2.3) of its ``response``; else those of the
-    exception that it was raised from. ``None`` when none says so.
+    what the headers of its ``response`` say (:mod:`om_plugins.builtin.http.waits`); else those of
+    the exception that it was raised from. ``None`` when none says so.
     """
     for one in _list_causes(error):
         asked = _read(one, "retry_after")
@@ -280,6 +281,9 @@ def _read_headers(error: BaseException) -> float | None:
     items = _read(headers, "items")
     if not callable(items):
         return None
-    from ...builtin.http.waits import read_asked_wait
+    from ...builtin.http.waits import read_asked_wait, read_wait
 
-    return read_asked_wait({str(name).lower(): str(value) for name, value in items()})
+    read = read_wait if find_http_status(error) in (429, 503) else read_asked_wait
+    return read(
+        {str(name).lower(): str(value) for name, value in items()}, longest_s=_LONGEST_WAIT_S
+    )

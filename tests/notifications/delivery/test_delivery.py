@@ -380,7 +380,36 @@ def test_only_true_is_yes(start, answer, caplog):
     runtime = start(chat)
     say(runtime, "a")
     assert chat.got == []
-    assert "accepts() returned" in caplog.text
+    assert "notifier chat/chat: accepts() returned" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "False"])
+def test_a_send_that_did_not_run_or_says_no_is_no_delivery(start, let_pass, kind, caplog):
+    async def send_later(notification):
+        raise AssertionError
+
+    def send_slowly(notification):
+        yield
+
+    answers = {"coroutine": send_later, "generator": send_slowly, "False": lambda note: False}
+    chat = Chat()
+    chat.send = lambda notification, timeout: answers[kind](notification)
+    runtime = start(chat)
+    with failures() as failed:
+        say(runtime, "a")
+        let_pass(20, runtime)
+    assert failed == [("a", "TypeError")] * ATTEMPTS
+    assert breaker(runtime).dropped == {"failed": 1}
+    assert "send() returned" in caplog.text
+
+
+def test_what_a_client_of_a_service_returns_is_no_failure(start):
+    chat = Chat()
+    chat.send = lambda notification, timeout: {"ok": True}
+    runtime = start(chat)
+    with failures() as failed:
+        say(runtime, "a")
+    assert failed == []
 
 
 def test_a_notifier_that_writes_into_this_process_alone_stores_nothing(start):

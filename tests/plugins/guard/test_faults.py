@@ -212,6 +212,12 @@ def test_an_exception_whose_attributes_raise_is_judged_as_well():
         (of_library("discord.errors", "RateLimited", retry_after=1.5), 1.5),
         (of_library("requests", "HTTPError", response=answered(429, **{"Retry-After": "30"})), 30),
         (http_error(503, Retry_After="20"), 20),
+        (http_error(503, Retry_After="10800"), 10_800),
+        (of_library("httpx", "E", response=answered(429, **{"x-ratelimit-reset-after": "4"})), 4),
+        (
+            of_library("httpx", "E", response=answered(404, **{"x-ratelimit-reset-after": "4"})),
+            None,
+        ),
         (raised_from(RuntimeError("not sent"), http_error(429, Retry_After="9")), 9),
         (RateLimited("x"), None),
         (of_library("mine", "E", retry_after="soon"), None),
