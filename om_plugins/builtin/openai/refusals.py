@@ -181,6 +181,10 @@ def _read_text(fields: Fields) -> str:
 # --- the judgement --------------------------------------------------------------------------------
 
 
+_ABOUT_SIZE = frozenset({413, 414, 431})
+"""Groq and others call a single request of too many tokens a limit of the rate, with a 413."""
+
+
 def judge(
     fields: Fields, known: EngineError | None, headers: Mapping[str, str], where: str
 ) -> EngineError:
@@ -196,7 +200,7 @@ def judge(
     names = _read_names(fields)
     number = known.status if known is not None else find_status(fields)
     named = next((_STATUS_OF[name] for name in names if name in _STATUS_OF), None)
-    if number is None or named == 429:
+    if number is None or (named == 429 and number not in _ABOUT_SIZE):
         number = named
     if number is not None and (known is None or number != known.status):
         by_number: EngineError | None = map_status(number, headers, where, fields)

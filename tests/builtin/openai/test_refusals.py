@@ -75,7 +75,7 @@ def test_a_code_is_found_wherever_it_is(wrap, status):
         (402, {"message": "Insufficient Balance"}, Misconfigured),
         (400, {"status": "RESOURCE_EXHAUSTED"}, RateLimited),
         (413, {"code": "rate_limit_exceeded", "message": "Request too large for model"}, TooLong),
-        (413, {"code": "rate_limit_exceeded", "message": "slow down"}, RateLimited),
+        (413, {"code": "rate_limit_exceeded", "message": "slow down"}, TooLong),
         (500, {"message": "Context size has been exceeded.", "type": "server_error"}, TooLong),
         (503, {"message": "no", "type": "service_unavailable"}, Transient),
         (None, {"status": "DEADLINE_EXCEEDED"}, AttemptTimeout),
@@ -107,6 +107,14 @@ def test_no_callers_words_make_an_engine_cool_down_or_fail(status, words):
     error = judged({"error": {"message": f"cannot answer '{words}' because of it"}}, status)
     quiet = judged({"error": {"message": "x"}}, status)
     assert type(error) is type(quiet) or not (error.trips or error.cooldown == "cooling down")
+
+
+@pytest.mark.parametrize("status", [413, 414, 431])
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "tokens", "throttled"])
+def test_a_request_that_is_too_large_by_itself_is_no_limit_of_the_rate(status, code):
+    document = {"error": {"message": "slow down", "code": code}}
+    assert type(judged(document, status)) is TooLong
+    assert type(judged(document, 403)) is RateLimited
 
 
 def test_what_a_caller_sent_is_not_read():
