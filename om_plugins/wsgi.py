@@ -17,6 +17,7 @@ from .core.stand_ins.transparent import Transparent, set_own
 from .errors import ConfigError
 from .runtime import Runtime
 from .settings.arguments import check_arguments
+from .settings.callbacks import explain_wsgi_app
 from .settings.compose import ComposedSettings
 from .workers.scheduler import run_jobs_after
 
@@ -157,8 +158,10 @@ class OpenManagerMiddleware(TransparentApp):
         *,
         runtime: Runtime | None = None,
     ) -> None:
-        if not callable(app):
-            raise ConfigError("OpenManagerMiddleware(app)", app, "must be a WSGI application")
+        problem = explain_wsgi_app(app)
+        if problem:
+            reason = f"must be a WSGI application: {problem}"
+            raise ConfigError("OpenManagerMiddleware(app)", app, reason)
         given: object = settings
         if given is not None and not isinstance(given, ComposedSettings):
             where = "OpenManagerMiddleware(settings)"

@@ -7,6 +7,7 @@ contracts of :mod:`om_plugins.testing` ask the same functions.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -348,10 +349,14 @@ def explain_answer(result: Any) -> str:
             "returned None: its function may lack a return; an engine whose answer is None returns "
             "Answer(None)"
         )
-    cls = type(result)
-    if cls is GeneratorType:
+    if not _is_unfinished(type(result)):
+        return ""
+    if isinstance(result, GeneratorType):
         result.close()
         return f"returned a generator, and {_NEEDS_TRAIT}"
-    if hasattr(cls, "__await__") or hasattr(cls, "__anext__"):
-        return explain_unfinished(result)
-    return ""
+    return explain_unfinished(result)
+
+
+@functools.lru_cache(maxsize=256)  # each answer that is an object of a class asks this
+def _is_unfinished(cls: type) -> bool:
+    return cls is GeneratorType or hasattr(cls, "__await__") or hasattr(cls, "__anext__")

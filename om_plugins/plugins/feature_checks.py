@@ -11,8 +11,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from ..settings.callbacks import explain_wsgi_app
 from .kit import Card, Finding, Metric
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ def _iterate(found: object) -> Iterable[object]:
 
 def check_layer(layer: object, problems: list[str]) -> WSGIApplication | None:
     """Return a WSGI app or ``None``; add a text to ``problems`` for anything else."""
-    if layer is None or callable(layer):
-        return layer
-    problems.append(f"{layer!r} is no WSGI app: return one, or None for no layer")
+    problem = "" if layer is None else explain_wsgi_app(layer)
+    if not problem:
+        return cast("WSGIApplication | None", layer)
+    problems.append(f"{layer!r} is no WSGI app ({problem}): return one, or None for no layer")
     return None
 
 
@@ -69,8 +71,8 @@ def check_endpoints(found: object, problems: list[str]) -> dict[str, WSGIApplica
         raise TypeError(f"{found!r} is no mapping: return a dict from path to WSGI app")
     sound = {}
     for path, app in found.items():
-        if not callable(app):
-            problems.append(f"{path!r}: {app!r} is no WSGI app")
+        if problem := explain_wsgi_app(app):
+            problems.append(f"{path!r}: {app!r} is no WSGI app ({problem})")
         elif reason := _explain_path(path):
             problems.append(f"{path!r}: {reason}")
         else:

@@ -60,6 +60,11 @@ def explain_callback(value: object, arguments: int, *, may_yield: bool = False) 
     return explain_kind(value, may_yield=may_yield) or explain_arguments(value, arguments)
 
 
+def explain_wsgi_app(value: object) -> str:
+    """Explain why a value is no WSGI app; "" when it may be one. An ASGI app is none."""
+    return explain_callback(value, 2, may_yield=True)
+
+
 def find_called(value: object) -> object:
     """Return the function that runs when a value is called.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
 from ..errors import ConfigError, suggest
+from .callbacks import explain_no_success, explain_unfinished
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,4 +53,7 @@ def check_url(key: str, url: str, factories: Mapping[str, object]) -> None:
     check_scheme(key, url, list(factories))
     check = getattr(factories[url.partition(":")[0]], "check", None)
     if check is not None:
-        check(url)
+        result = check(url)  # a check may return what it has made
+        problem = explain_no_success(result) if result is False else explain_unfinished(result)
+        if problem:
+            raise ConfigError(key, url, f"its check {problem}")

@@ -24,7 +24,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..core.fork import PerProcess
 from ..protocols import Clock, Hub, Lease
-from ..settings.callbacks import refuse_unfinished
+from ..settings.callbacks import explain_callback, refuse_unfinished
 from .pool import (
     AlreadyLoggedError,
     Job,
@@ -197,8 +197,12 @@ class BackgroundScheduler:
             A function that stops it.
 
         Raises:
+            TypeError: a call of the function would run nothing, or it needs arguments.
             ValueError: the name is taken, or ``seconds`` is not above 0.
         """
+        problem = explain_callback(function, 0)
+        if problem:
+            raise TypeError(f"the job {name!r} cannot be called: {problem}")
         if not seconds > 0:
             raise ValueError(f"every {seconds!r} seconds, {name!r}: must be above 0")
         pid = os.getpid()

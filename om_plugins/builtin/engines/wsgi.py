@@ -19,6 +19,7 @@ import msgspec
 from ...core.engine import EngineTraitKeywords
 from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
 from ...settings.arguments import check_arguments
+from ...settings.callbacks import explain_wsgi_app
 from ...types import Answer, Call, EngineTraits, HttpRequest, HttpResponse
 from ..http.forwarding import (
     BadHeaderError,
@@ -83,8 +84,9 @@ class WsgiEngine:
         **traits: Unpack[EngineTraitKeywords],
     ) -> None:
         parts = urlsplit(url)
-        if not callable(app):
-            raise ConfigError(f"engine {name!r}: app", app, "must be a WSGI app")
+        problem = explain_wsgi_app(app)
+        if problem:
+            raise ConfigError(f"engine {name!r}: app", app, f"must be a WSGI app: {problem}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"engine {name!r}: url", url, "must be such as 'https://host'")
         if not path.startswith("/"):

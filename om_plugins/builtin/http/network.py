@@ -168,7 +168,7 @@ class HttpAttempt:
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
             return
         while not can_read(sock, min(self.remaining(), WATCH_S)):
-            if gone():
+            if gone() is True:
                 self._call.cancel()
 
     def _cancel(self) -> None:
