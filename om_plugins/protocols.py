@@ -250,7 +250,7 @@ class Notifier(Protocol):
     name: str
 
     def send(self, notification: Notification, timeout: float) -> None:
-        """Deliver the notification within ``timeout`` seconds, or raise.
+        """Deliver the notification within ``timeout`` seconds, or raise; ``False`` is a failure.
 
         It is called from a background thread, in one worker at a time. When the service cannot be
         reached, raise what the network raised: the notification waits until the service is back.

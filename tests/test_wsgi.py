@@ -265,11 +265,23 @@ assert "flask" not in sys.modules, "flask was imported"
     assert done.returncode == 0, done.stderr
 
 
+async def asgi_app(scope, receive, send):
+    pass
+
+
+class AsgiApp:
+    async def __call__(self, scope, receive, send):
+        pass
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "words"),
     [
         ((None,), {}, ConfigError, r"\(app\) None: must be a WSGI application"),
         ((Settings(), plain), {}, ConfigError, "must be a WSGI application"),
+        ((asgi_app,), {}, ConfigError, "must be a WSGI application: an async function"),
+        ((AsgiApp(),), {}, ConfigError, "must be a WSGI application: an async function"),
+        ((lambda environ: [],), {}, ConfigError, "must be a WSGI application: must take 2"),
         ((plain, {"secret_key": "hunter2hunter2"}), {}, ConfigError, r"must be Settings; write Op"),
         ((plain,), {"csp_mode": "enforce"}, TypeError, r"'csp_mode'; .*Settings\(csp_mode="),
         ((), {}, TypeError, r"'app'; write OpenManagerMiddleware\(app"),

@@ -191,6 +191,16 @@ def check_result(hook: str, result: Any) -> Any:
     return parts
 
 
+def explain_sending(result: object) -> str:
+    """Explain why a notifier has not sent a notification, although it raised nothing; "" if it has.
+
+    What ``send`` returns, such as the id of a message, says nothing, but ``False`` says no.
+    """
+    if result is False:
+        return "returned False; raise what is wrong"
+    return explain_unfinished(result) if result is not None else ""
+
+
 def explain_step_result(result: object) -> str:
     """Explain why what a step of recovery returned does not mean that it is done; "" when it does.
 
@@ -213,6 +223,11 @@ def _explain_part(hook: str, part: Any) -> str:
         return f"whose {method} cannot be called: {problem}; it gets {given}"
     if "name" in _PARTS[hook] and not (isinstance(part.name, str) and part.name):
         return f"whose name is {part.name!r}: it must be a text that is not empty"
+    accepts = getattr(part, "accepts", None) if hook == "om_notifiers" else None
+    if accepts is not None and (problem := explain_callback(accepts, 1)):
+        return f"whose accepts cannot be called: {problem}; it gets the notification"
+    if hook == "om_notifiers" and not isinstance(getattr(part, "durable", True), bool):
+        return f"whose durable is {part.durable!r}: it must be True or False"
     if "percent" in _PARTS[hook]:
         percent = part.percent
         if isinstance(percent, bool) or not isinstance(percent, int | float):
@@ -349,7 +364,8 @@ def explain_answer(result: Any) -> str:
             "returned None: its function may lack a return; an engine whose answer is None returns "
             "Answer(None)"
         )
-    if not _is_unfinished(type(result)):
+    cls: Any = type(result)
+    if not _is_unfinished(cls):
         return ""
     if isinstance(result, GeneratorType):
         result.close()

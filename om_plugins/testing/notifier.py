@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 
 import pytest
 
-from ..plugins.checks import check_result
+from ..plugins.checks import check_result, explain_sending
 from ..protocols import Notifier
 from ..settings.callbacks import explain_kind
 from ..types import Action, Kind, Notification
@@ -48,10 +49,19 @@ class NotifierContract:
         problem = explain_kind(notifier.send)
         assert not problem, problem
 
+    def test_it_says_whether_it_wants_a_notification(self, notifier: Notifier) -> None:
+        accepts = getattr(notifier, "accepts", None)
+        if accepts is not None:
+            said = accepts(Notification(kind="info", message="Version 5 is live"))
+            assert isinstance(said, bool), "accepts returns True or False"
+
     @pytest.mark.parametrize("kind", typing.get_args(Kind))
     def test_every_kind_arrives(self, notifier: Notifier, kind: Kind) -> None:
         percent = 40.0 if kind == "progress" else None
-        notifier.send(Notification(kind=kind, message=f"About {kind}", progress=percent), 5.0)
+        note = Notification(kind=kind, message=f"About {kind}", progress=percent)
+        send: Callable[..., object] = notifier.send
+        problem = explain_sending(send(note, 5.0))
+        assert not problem, f"send {problem}"
         assert f"About {kind}" in self.delivered(notifier)
 
     def test_a_notification_with_everything_arrives(self, notifier: Notifier) -> None:

@@ -584,6 +584,10 @@ def refuse(feature, words, **settings):
     return runtime
 
 
+async def an_asgi_app(scope, receive, send):
+    pass
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [
@@ -593,6 +597,8 @@ def refuse(feature, words, **settings):
         ({"/<a": answer}, "'/<a': is no rule"),
         ({"/<nothing:a>": answer}, "is no rule"),
         ({"/x": 5}, "'/x': 5 is no WSGI app"),
+        ({"/x": an_asgi_app}, "'/x': .* is no WSGI app .an async function"),
+        ({"/x": lambda environ: []}, "'/x': .* is no WSGI app .must take 2 arguments"),
         ([("/x", answer)], "is no mapping: return a dict"),
         ("/x", "is no mapping"),
         ({"/health": answer}, "the path '/health', as another feature does"),

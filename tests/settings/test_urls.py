@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from om_plugins.errors import ConfigError
@@ -23,3 +25,12 @@ def test_the_factory_of_a_scheme_checks_the_rest_of_the_url() -> None:
     check_url("OM_CACHE_URL", "plain://a", factories)
     assert checked == ["file:///a"]
     assert factories["file"]("made") == "MADE"
+
+
+async def checked_later(url: str) -> None: ...
+
+
+@pytest.mark.parametrize("check", [lambda url: False, checked_later, lambda url: (1 for _ in url)])
+def test_a_check_that_says_no_or_has_not_run_refuses_the_url(check: Any) -> None:
+    with pytest.raises(ConfigError, match="OM_CACHE_URL 'file:///a': its check returned "):
+        check_url("OM_CACHE_URL", "file:///a", {"file": CheckedFactory(str.upper, check)})

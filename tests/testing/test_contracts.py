@@ -292,6 +292,23 @@ def test_a_notifier_that_never_sends_is_found_out() -> None:
     _LatinContract().test_it_can_be_called(_Latin())
 
 
+class _SaysNo(_Latin):
+    def send(self, notification: Notification, timeout: float) -> Any:
+        super().send(notification, timeout)
+        return False
+
+
+def test_a_notifier_that_says_no_is_found_out() -> None:
+    contract = _LatinContract()
+    with pytest.raises(AssertionError, match="send returned False"):
+        contract.test_every_kind_arrives(_SaysNo(), "info")
+    for wants in (None, 1, "yes"):
+        notifier = _Latin()
+        notifier.accepts = lambda note, wants=wants: wants  # type: ignore[attr-defined]
+        with pytest.raises(AssertionError, match="accepts returns True or False"):
+            contract.test_it_says_whether_it_wants_a_notification(notifier)
+
+
 @pytest.mark.parametrize("done", [False, 1, ["looked"], object()])
 def test_a_step_that_does_not_say_what_it_did_is_found_out(done: object) -> None:
     step = SoundStep()

@@ -245,6 +245,12 @@ def test_a_periodic_job_that_raises_goes_on_and_is_logged_once(make, caplog):
     assert scheduler.stats().failed == 3
 
 
+@pytest.mark.parametrize("job", [an_async_job, a_yielding_job, lambda moment: None, 5])
+def test_a_job_that_would_run_nothing_is_refused(make, job):
+    with pytest.raises(TypeError, match="the job 'odd' cannot be called: "):
+        make().every(60, job, name="odd")
+
+
 def test_a_job_registered_later_with_a_shorter_period_is_not_kept_waiting(make):
     scheduler = make()
     scheduler.every(3600, int, name="hourly")

@@ -17,9 +17,10 @@ from typing import Any
 
 from ... import signals
 from ...core.fork import PerProcess
+from ...plugins.checks import explain_sending
 from ...plugins.guard.faults import Fault, find_wait_s, judge
 from ...protocols import Clock, Notifier, Scheduler
-from ...settings.callbacks import explain_unfinished, is_permitted
+from ...settings.callbacks import is_permitted
 from ...types import Notification
 from ...workers.hub import SharedHub
 from ...workers.outbox import run_later
@@ -341,17 +342,16 @@ class Delivery:
             Whether it worked, whether it was called, and what it raised.
         """
         errors: list[BaseException] = []
+        ask: Callable[..., object] = self._notifier.send
         called = False
 
         def send() -> None:
             nonlocal called
             called = True
             try:
-                deliver: Callable[..., object] = self._notifier.send
-                result = deliver(note, SEND_TIMEOUT_S)
-                failure = explain_unfinished(result)
-                if failure or result is False:
-                    raise TypeError(f"send() {failure or 'returned False; raise what is wrong'}")
+                problem = explain_sending(ask(note, SEND_TIMEOUT_S))
+                if problem:
+                    raise TypeError(f"send() {problem}")
             except BaseException as error:
                 errors.append(error)
                 raise

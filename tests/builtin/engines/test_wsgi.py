@@ -297,3 +297,18 @@ def test_the_host_app_may_be_an_engine_of_its_own_chain(host):
 def test_a_wrong_argument_is_a_config_error(options):
     with pytest.raises(ConfigError):
         WsgiEngine("a", **{"app": app_of([]), **options})
+
+
+class AsgiApp:
+    async def __call__(self, scope, receive, send):
+        pass
+
+
+async def asgi_app(scope, receive, send):
+    pass
+
+
+@pytest.mark.parametrize("app", [AsgiApp(), asgi_app, AsgiApp().__call__, lambda environ: [], None])
+def test_what_is_no_wsgi_app_is_refused(app):
+    with pytest.raises(ConfigError, match=r"engine 'x': app.*must be a WSGI app: "):
+        WsgiEngine("x", app)

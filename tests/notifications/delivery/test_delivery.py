@@ -412,6 +412,18 @@ def test_what_a_client_of_a_service_returns_is_no_failure(start):
     assert failed == []
 
 
+@pytest.mark.parametrize("said", [None, True, 1, "id-17", 0, object()])
+def test_what_send_returns_else_says_nothing(start, said):
+    class Says(Chat):
+        def send(self, notification, timeout):
+            super().send(notification, timeout)
+            return said
+
+    chat = Says()
+    say(start(chat), "a")
+    assert chat.got == ["a"]
+
+
 def test_a_notifier_that_writes_into_this_process_alone_stores_nothing(start):
     chat = Chat()
     chat.durable = False
