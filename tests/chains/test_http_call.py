@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from om_plugins.chains.http_call import prefers, render_json
-from om_plugins.types import Answer
+from om_plugins.types import Answer, ModelRefusal, ToolCall, ToolCalls
 from tests.gateway.conftest import AChain, Chunks, Client
 
 
@@ -51,6 +51,19 @@ def _loop():
 def test_an_answer_that_cannot_be_json_names_its_engine_and_the_way_out(payload, kind):
     with pytest.raises(TypeError, match=rf"engine 'e' answered .* {kind!r}, .* return a dict"):
         render_json(Answer(payload, engine="e"))
+
+
+@pytest.mark.parametrize(
+    ("payload", "document"),
+    [
+        (ModelRefusal("No.", model="m"), {"refusal": "No.", "answer": "", "model": "m"}),
+        (ToolCalls((ToolCall("c1", "f", "{}"),), "Wait."),
+         {"tool_calls": [{"id": "c1", "name": "f", "arguments": "{}"}], "answer": "Wait.",
+          "model": ""}),
+    ],
+)  # fmt: skip
+def test_what_a_model_answers_beside_text_is_json(payload, document):
+    assert Client(AChain(Answer(payload, engine="e"))).ask().json == document
 
 
 def test_streamed_answer_is_joined_for_a_client_without_streams():

@@ -21,7 +21,7 @@ import msgspec
 from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
-from ..http.lenient_json import read_json
+from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import is_text_stream, read_texts
@@ -365,9 +365,9 @@ def _read_metadata(exchange: HttpExchange) -> dict[str, object]:
 def _decode_refusal(body: bytes) -> object:
     """The body of a refusal: decoded where it is JSON, else as text."""
     try:
-        return msgspec.json.decode(body)
-    except (ValueError, RecursionError, msgspec.DecodeError):
-        return body.decode("utf-8", "replace")
+        return read_json(body)
+    except ValueError:
+        return decode_json(body)
 
 
 def _open_transport(

@@ -14,8 +14,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import msgspec
-
 from ...core.engine import EngineTraitKeywords
 from ...errors import ConfigError, InvalidRequest, Misconfigured, Transient, Unsupported
 from ...settings.arguments import check_arguments
@@ -29,6 +27,7 @@ from ..http.forwarding import (
     drop_hop_by_hop,
     join_headers,
 )
+from ..http.lenient_json import read_json
 from ..http.status import map_status
 from .http import PASSED_HEADERS, encode_payload
 
@@ -139,8 +138,8 @@ class WsgiEngine:
         if not content.strip():  # done, as in HttpEngine
             return Answer(None, status=run.status)
         try:
-            return Answer(msgspec.json.decode(content), status=run.status)
-        except (ValueError, RecursionError, msgspec.DecodeError):
+            return Answer(read_json(content), status=run.status)
+        except ValueError:
             raise Transient(
                 f"{self._describe()}: answered what is not JSON", sent="yes", status=run.status
             ) from None

@@ -73,6 +73,8 @@ class SurrogateJoiner:
 
     def add(self, piece: str) -> str:
         """Return what is complete of the text so far and was not returned before."""
+        if not self._half and piece.isascii():
+            return piece
         if self._half:
             piece, self._half = self._half + piece, ""
         if _FIRST_HALF.search(piece):

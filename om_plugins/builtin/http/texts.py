@@ -28,6 +28,11 @@ def is_text_stream(kind: str) -> bool:
     return kind == EVENT_STREAM or kind in TEXTS
 
 
+def keeps_alive(name: str) -> bool:
+    """Whether an event of this type only keeps the connection open."""
+    return _KEEP_ALIVE.fullmatch(name) is not None
+
+
 def read_texts(
     pieces: Iterable[bytes],
     kind: str,
@@ -76,7 +81,7 @@ def _read_data(
     for event in read_events(pieces):
         if is_error_event(event.event):
             raise fail("streamed an event that reports an error", event.data)
-        if not _KEEP_ALIVE.fullmatch(event.event):
+        if not keeps_alive(event.event):
             yield event.event, event.data
 
 

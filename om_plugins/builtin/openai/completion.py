@@ -18,7 +18,7 @@ from ...errors import EngineError, NoAnswer, TooLong, Transient, Unsupported
 from ...types import ModelRefusal, ToolCall, ToolCalls
 from ..http.lenient_json import SurrogateJoiner, decode_json, join_surrogates, read_json
 from ..http.sse import ServerEvent, is_error_event, read_events
-from ..http.texts import EVENT_STREAM
+from ..http.texts import EVENT_STREAM, keeps_alive
 from .refusals import find_error, judge
 
 # --- the documents --------------------------------------------------------------------------------
@@ -82,10 +82,9 @@ _FILTERED: Final = ("content_filter", "content_filtered", "sensitive", "safety",
 _CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length",
                    "model_context_window_exceeded", "context_length")  # fmt: skip
 
-_ANSWERS: Final = ("content", "refusal", "tool_calls", "function_call")
+_ANSWERS: Final = ("refusal", "tool_calls", "function_call")
 _DONE: Final = "[DONE]"
 _MOST_CALLS = 1000
-_SILENT_EVENTS = ("ping", "keepalive", "keep-alive", "heartbeat")
 
 # Characters that print nothing: white space, controls, and marks of width zero.
 _BLANK = re.compile("[\\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
@@ -167,8 +166,9 @@ class CompletionReader:
             EngineError: an event contains an error or cannot be read.
         """
         for event in events:
+            whole = event.event == "whole"
             for document in self._parse(event):
-                if text := self._take(document, whole=event.event == "whole"):
+                if text := self._take(document, whole):
                     yield text
             if self._done:
                 break
@@ -213,11 +213,17 @@ class CompletionReader:
 
     # --- one document ---
 
-    def _parse(self, event: ServerEvent) -> Iterator[object]:
+    def _parse(self, event: ServerEvent) -> Iterable[object]:
+        if event.event == "message" and event.data.startswith("{"):
+            try:
+                return (read_json(event.data, halves=True),)
+            except ValueError:
+                pass
+        return self._parse_other(event)
+
+    def _parse_other(self, event: ServerEvent) -> Iterator[object]:
         data = event.data.strip().removeprefix("\ufeff")
-        if not (fails := is_error_event(event.event)) and (
-            not data or event.event in _SILENT_EVENTS
-        ):
+        if not (fails := is_error_event(event.event)) and (not data or keeps_alive(event.event)):
             return
         if data.strip('"') == _DONE:
             self._done = True
@@ -249,14 +255,14 @@ class CompletionReader:
                 except ValueError:
                     raise self._fail("the answer is broken JSON") from None
 
-    def _take(self, document: object, *, whole: bool) -> str:
+    def _take(self, document: object, whole: bool) -> str:
         if (error := find_error(document)) is not None:
             raise self._judge(error)
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             raise self._fail("answered JSON that is no chat completion")
         if isinstance(model := document.get("model"), str) and model:
             self.metadata["model"] = model
-        if isinstance(usage := document.get("usage"), Mapping):
+        if isinstance(usage := document.get("usage"), dict):
             # some services send a growing count with every piece
             self.metadata["usage"] = usage
         choice = _find_choice(document)
@@ -271,16 +277,19 @@ class CompletionReader:
         self._known = True
         if part != "delta" and (whole or (finish and not self._texts)):
             self.whole = True
-        refusal, text = _read_text(message.get("refusal")), _read_text(message.get("content"))
-        if part == "message":
-            # Some services end with the whole message once more, or send all of it each time.
-            refusal = refusal.removeprefix("".join(self._refusal))
-            text = text.removeprefix("".join(self._texts))
-        if part != "message" or not self._calls:
-            self._take_calls(message)
-        if refusal:
+        again = part == "message"  # some end with the whole message, or send all of it each time
+        if refusal := _read_text(message.get("refusal")):
+            if again:
+                refusal = refusal.removeprefix("".join(self._refusal))
             self._count(refusal)
             self._refusal.append(refusal)
+        if (message.get("tool_calls") or message.get("function_call")) and not (
+            again and self._calls
+        ):
+            self._take_calls(message)
+        text = _read_text(message.get("content"))
+        if again and self._texts:
+            text = text.removeprefix("".join(self._texts))
         if not text:
             return ""
         self._texts.append(text)
@@ -299,15 +308,13 @@ class CompletionReader:
     def _take_calls(self, message: Mapping[str, Any]) -> None:
         found = message.get("tool_calls")
         calls = list(found) if isinstance(found, list) else []
-        if isinstance(
-            message.get("function_call"), Mapping
-        ):  # before tools, there was one function
+        if isinstance(message.get("function_call"), dict):  # before tools, there was one function
             calls.append({"function": message["function_call"]})
         for call in calls:
-            if not isinstance(call, Mapping):
+            if not isinstance(call, dict):
                 continue
             function = call.get("function")
-            function = function if isinstance(function, Mapping) else call
+            function = function if isinstance(function, dict) else call
             key = self._find_key(call.get("index"), call.get("id"), function.get("name"))
             if key not in self._calls and len(self._calls) >= _MOST_CALLS:
                 raise self._fail(f"asked for more than {_MOST_CALLS} tools")
@@ -317,7 +324,7 @@ class CompletionReader:
                 ("name", function.get("name")),
                 ("arguments", function.get("arguments")),
             ):
-                if field == "arguments" and isinstance(value, Mapping | list):
+                if field == "arguments" and isinstance(value, dict | list):
                     value = msgspec.json.encode(value).decode()
                 if isinstance(value, str) and value and (field == "arguments" or not kept[field]):
                     self._count(value)
@@ -355,10 +362,12 @@ def _find_choice(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The first choice; a document of Ollama's own protocol is one itself."""
     choices = document.get("choices")
     if isinstance(choices, list):
-        found = [choice for choice in choices if isinstance(choice, Mapping)]
+        if len(choices) == 1 and isinstance(choices[0], dict):
+            return choices[0]
+        found = [choice for choice in choices if isinstance(choice, dict)]
         first = [choice for choice in found if choice.get("index") in (0, None)]
         return next(iter(first or found), None)
-    if isinstance(document.get("message"), Mapping):
+    if isinstance(document.get("message"), dict):
         return {**document, "finish_reason": document.get("done_reason")}
     return None
 
@@ -367,10 +376,10 @@ def _find_message(choice: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, 
     """The new part of a message, and the field it was in: ``delta``, ``message``, or the ``text``
     of completions as they were before chats."""
     delta, message = choice.get("delta"), choice.get("message")
-    if not isinstance(delta, Mapping):
+    if not isinstance(delta, dict):
         delta = None
-    if delta is None or not any(delta.get(name) for name in _ANSWERS):
-        if isinstance(message, Mapping):
+    if delta is None or not (delta.get("content") or any(map(delta.get, _ANSWERS))):
+        if isinstance(message, dict):
             return message, "message"
         if isinstance(choice.get("text"), str):
             return {"content": choice["text"]}, "text"
@@ -386,6 +395,6 @@ def _read_text(content: object) -> str:
     parts = [
         part.get("text") or part.get("refusal")
         for part in content
-        if isinstance(part, Mapping) and part.get("type") not in ("thinking", "reasoning")
+        if isinstance(part, dict) and part.get("type") not in ("thinking", "reasoning")
     ]
     return "".join(part for part in parts if isinstance(part, str))

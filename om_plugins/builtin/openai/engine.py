@@ -69,8 +69,8 @@ class OpenAIEngine(HttpEngine):
         idle_timeout: the most seconds of silence within a streamed answer; ``timeout`` when not
             given.
         pass_deadline: send the remaining time of the call; see ``HttpEngine``.
-        connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context: as for
-            :class:`~om_plugins.builtin.engines.http.HttpEngine`.
+        connect_timeout, pool_size, health_url, max_answer, max_concurrency, ssl_context, proxy: as
+            for :class:`~om_plugins.builtin.engines.http.HttpEngine`.
 
     Raises:
         ConfigError: an argument is wrong.

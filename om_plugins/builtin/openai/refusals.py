@@ -47,16 +47,16 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
     if isinstance(document, list):  # Google's services put the error into a list
         found = (find_error(one) for one in document)
         return next((one for one in found if one), {"message": document} if expected else None)
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return {"message": document} if expected else None
     if error := document.get("error"):
         return _unfold(error, document)
     choices = document.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, Mapping) and (error := choice.get("error")):
+        if isinstance(choice, dict) and (error := choice.get("error")):
             return _unfold(error, {})
     response = document.get("base_resp")  # of MiniMax; 0 is success
-    if isinstance(response, Mapping) and response.get("status_code") not in (0, None):
+    if isinstance(response, dict) and response.get("status_code") not in (0, None):
         return response
     if expected or "error" in (document.get("object"), document.get("type")):
         return _unfold(document.get("detail"), document)
@@ -64,16 +64,16 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
         for name in _SAYS_WHY:
             value = document.get(name)
             # Ollama's own protocol has an answer's message here, which is a dict
-            if value and not (name == "message" and isinstance(value, Mapping)):
+            if value and not (name == "message" and isinstance(value, dict)):
                 return _unfold(document.get("detail"), document)
     return None
 
 
 def _unfold(error: object, around: Fields) -> Fields:
     """The fields of an error, and those beside it that it does not have itself."""
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):
         inner = error.get("error")
-        if isinstance(inner, Mapping):  # a gateway put the error of its upstream into its own
+        if isinstance(inner, dict):  # a gateway put the error of its upstream into its own
             error = {**error, **inner}
         return {**{k: v for k, v in around.items() if k not in ("error", "choices")}, **error}
     if error and isinstance(error, str):
@@ -150,7 +150,7 @@ def _read_names(fields: Fields) -> list[str]:
     for key in ("innererror", "inner_error", "details", "detail", "errors"):
         inner = fields.get(key)
         for one in inner if isinstance(inner, list) else (inner,):
-            if isinstance(one, Mapping):
+            if isinstance(one, dict):
                 found += [one.get("code"), one.get("type"), one.get("reason")]
     return [_squeeze(one) for one in found if isinstance(one, str)]
 
@@ -165,7 +165,7 @@ _NO_WORDS = {*_NAMES_AND_NUMBERS, "param", "object", "id", "input"}
 def _collect_texts(value: object, depth: int = 5) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:_MAX_TEXT]
-    elif depth and isinstance(value, Mapping):
+    elif depth and isinstance(value, dict):
         for key, one in value.items():
             if key not in _NO_WORDS:
                 yield from _collect_texts(one, depth - 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import os
 import socket
 import ssl
@@ -409,6 +410,19 @@ def test_connection_that_was_closed_while_idle_is_not_used(raw_upstream, engine_
 
 
 # --- garbled answers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}), (b'{"a": "\xff"}', {"a": "�"}),
+        (b'{"a": -Infinity}', {"a": -math.inf}), (b'{"a": "\\ud83d"}', {"a": "�"}),
+        ('{"a": "é"}'.encode("utf-16"), {"a": "é"}), (b'{"a": "1\n2"}', {"a": "1\n2"}),
+    ],
+)  # fmt: skip
+def test_json_is_read_as_most_readers_do(upstream, engine_for, body, value):
+    upstream.answers(200, body)
+    assert engine_for(upstream.url).call(Call({})).payload == value
 
 
 @pytest.mark.parametrize(

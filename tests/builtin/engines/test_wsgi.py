@@ -72,6 +72,11 @@ def test_a_json_payload_gets_the_apps_json(host):
     assert (answer.payload, answer.status) == ({"answer": "how?", "agent": "yes"}, 200)
 
 
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf{"a": "\xc3\xa9"}', '{"a": "é"}'.encode("utf-16")])
+def test_the_apps_json_is_read_as_most_readers_do(body):
+    assert WsgiEngine("app", app_of([body])).call(Call({})).payload == {"a": "é"}
+
+
 def test_get_puts_the_payload_into_the_query():
     seen = {}
     engine = WsgiEngine("a", app_of([b"{}"], seen=seen), method="get", path="/x?a=1")
