@@ -73,6 +73,48 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/builtin/http/test_texts.py",
     ),
     Mutant(
+        "builtin/http/heads.py",
+        "if found is None or found[1].lower() in _FRAMING:",
+        "if found is None:",
+        "tests/builtin/http/test_heads.py",
+    ),
+    Mutant(
+        "builtin/http/heads.py",
+        'head.count(b"\\r") == head.count(b"\\r\\n")',
+        "True",
+        "tests/builtin/http/test_heads.py",
+    ),
+    Mutant(
+        "builtin/http/connections.py",
+        "if self._acked is None or not self._heard or self._was_reset:",
+        "if self._acked is None:",
+        "tests/builtin/http/test_connections.py",
+    ),
+    Mutant(
+        "builtin/http/connections.py",
+        "if not repeatable and not self._keeps:",
+        "if False:",
+        "tests/builtin/http/test_connections.py",
+    ),
+    Mutant(
+        "builtin/http/transport.py",
+        'if isinstance(error, TimeoutError) or attempt.sent == "yes":',
+        "if isinstance(error, TimeoutError):",
+        "tests/builtin/http/test_connections.py",
+    ),
+    Mutant(
+        "builtin/http/outbound_proxy.py",
+        'if upper == "HTTP_PROXY" and "REQUEST_METHOD" in environ:',
+        "if False:",
+        "tests/builtin/http/test_outbound_proxy.py",
+    ),
+    Mutant(
+        "builtin/http/connections.py",
+        "if connection.http.trailing_data[0]:  # they would pass for the origin's",
+        "if False:",
+        "tests/builtin/http/test_outbound_proxy.py",
+    ),
+    Mutant(
         "builtin/http/connections.py",
         "if self.http.trailing_data[0] or self.http.their_state is not h11.DONE:",
         "if self.http.their_state is not h11.DONE:",

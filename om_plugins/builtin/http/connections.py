@@ -91,22 +91,28 @@ class PooledConnection:
     def receive_head(self, attempt: HttpAttempt) -> h11.Response:
         """The head of the answer, after any interim ones (RFC 9110 section 15.2)."""
         for _ in range(_MAX_INTERIM + 1):
-            self.http.receive_data(repair_head(self._read_head(attempt)))
+            data, end = self._read_head(attempt)
+            head = data[:end]
+            repaired = repair_head(head)
+            if data[9:10] == b"1":  # interim: what came behind it is the next head
+                self._head = data[end:]
+                data = repaired
+            elif repaired is not head:
+                data = repaired + data[end:]
+            self.http.receive_data(data)
             event = self.http.next_event()
             if isinstance(event, h11.Response):
                 if len(event.headers) > _MAX_HEADERS:
                     raise h11.RemoteProtocolError(f"more than {_MAX_HEADERS} headers")
-                if self._head:  # what came with the head is the body
-                    self.http.receive_data(self._head)
-                    self._head = b""
                 return event
             if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
                 raise h11.RemoteProtocolError("switches to a protocol that nobody asked for")
         raise h11.RemoteProtocolError(f"more than {_MAX_INTERIM} interim answers")
 
-    def _read_head(self, attempt: HttpAttempt) -> bytes:
-        """One head up to its empty line. What came behind it stays in ``_head``."""
+    def _read_head(self, attempt: HttpAttempt) -> tuple[bytes, int]:
+        """What has come, and where the head at its start ends, behind its empty line."""
         data = self._head
+        self._head = b""
         try:
             while not (end := find_head_end(data)):
                 if len(data) > _MAX_HEAD_BYTES:
@@ -120,8 +126,7 @@ class PooledConnection:
                 data += part
         except ValueError as error:
             raise h11.RemoteProtocolError(str(error)) from None
-        self._head = data[end:]
-        return data[:end]
+        return data, end
 
     def receive(self, attempt: HttpAttempt) -> object:
         """The next event of the answer."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 
 _START = b"HTTP/"
-_END = re.compile(rb"\n\r?\n")
 _LINE = re.compile(rb"[^\n]*\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:(.*)", re.DOTALL)
 _CONTROLS = bytes(set(range(0x20)) - set(b"\t\r\n")) + b"\x7f"
@@ -24,16 +23,17 @@ _TO_SPACE = bytes.maketrans(_CONTROLS + b"\r", b" " * (len(_CONTROLS) + 1))
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-def find_head_end(data: bytes | bytearray) -> int:
+def find_head_end(data: bytes) -> int:
     """Where the head at the start of ``data`` ends, behind its empty line; 0 when more is needed.
 
     Raises:
         ValueError: it is no HTTP/1 answer.
     """
     if not data.startswith(_START[: len(data)]):
-        raise ValueError(f"illegal status line: {bytes(data[:60])!r}")
-    found = _END.search(data)
-    return found.end() if found else 0
+        raise ValueError(f"illegal status line: {data[:60]!r}")
+    end = data.find(b"\n\r\n") + 3
+    bare = data.find(b"\n\n", 0, end - 1 if end > 2 else None) + 2
+    return bare if bare > 1 else end if end > 2 else 0
 
 
 def repair_head(head: bytes) -> bytes:

@@ -55,9 +55,9 @@ class HttpExchange:
         self.headers = join_headers(self.header_items)
         if (said := self.headers.get("keep-alive")) is not None:
             connection.keep_s = parse_keep_alive(said)
-        connection.is_promised = said is not None or (
-            self.headers.get("connection", "").lower() == "keep-alive"
-        )
+            connection.is_promised = True
+        elif self.headers.get("connection", "").lower() == "keep-alive":
+            connection.is_promised = True
         chunked = "transfer-encoding" in self.headers
         declared = self.headers.get("content-length")
         self.length: int | None = None
@@ -293,7 +293,8 @@ class Transport:
             processed nothing of it.
         """
         attempt.attach(connection.sock)
-        connection.mark()
+        if not idempotent:
+            connection.mark()
         lost: OSError | None = None
         response = None
         try:

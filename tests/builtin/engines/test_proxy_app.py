@@ -396,3 +396,30 @@ def test_a_function_may_stand_in_the_chain():
     engine = CallableEngine("f", lambda call: HttpResponse(200, [], call.payload.target.encode()))
     assert run(ProxyApp(chain_of(engine)), environ("/here"))[2] == b"/here"
     assert isinstance(read_request(environ()), HttpRequest)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("size", [3, 100_000])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "POST", "PATCH"])
+def test_no_request_is_lost_to_an_upstream_that_closes_without_a_word(
+    raw_upstream, method, size, alone
+):
+    seen = []
+
+    def script(connection, number):
+        with connection.makefile("rb") as stream:
+            head = list(iter(stream.readline, b"\r\n"))
+            length = next(
+                (line for line in head if line.lower().startswith(b"content-length")), b""
+            )
+            stream.read(int(length.partition(b":")[2] or 0))
+        seen.append(head[0].split()[0].decode())
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    engine = ProxyEngine("up", raw_upstream(script).url, timeout=HANG_S)
+    application = ProxyApp(engine if alone else chain_of(engine, retries=0))
+    data = b"x" * size if method not in ("GET", "DELETE") else b""
+    for _ in range(8):
+        assert run(application, environ(method=method, data=data))[::2] == (200, b"ok")
+    assert seen == [method] * 8
+    engine.close()

@@ -221,10 +221,12 @@ def test_a_request_is_sent_again_once_only(origin_that, monkeypatch):
     assert (origin.seen, origin.connections) == (["GET", "PUT"], 2)
 
 
-def test_an_answer_that_has_begun_is_not_asked_for_again(origin_that, monkeypatch):
+@pytest.mark.parametrize("ends", [socket.socket.close, reset])
+def test_an_answer_that_has_begun_is_not_asked_for_again(origin_that, monkeypatch, ends):
     def begins(origin, connection):
         origin._read(connection)
         connection.sendall(b"HTTP/1.1 2")
+        ends(connection)
 
     origin = origin_that(begins)
     origin.warm_up(monkeypatch, closed=False)
@@ -332,6 +334,19 @@ def test_a_connection_that_was_closed_soon_makes_a_pool_careful_again():
         pool.put(PooledConnection(near))
         assert pool.take(repeatable=False) is None
         assert pool.take() is not None
+
+
+def test_the_oldest_connection_shows_that_an_upstream_keeps_them():
+    pool = ConnectionPool(2)
+    (old, far_old), (new, far_new) = socket.socketpair(), socket.socketpair()
+    with closing(old), closing(new), closing(far_old), closing(far_new):
+        oldest, newest = PooledConnection(old), PooledConnection(new)
+        pool.put(oldest)
+        pool.put(newest)
+        newest.idle_since += 1_000  # just now, however long the test takes
+        assert pool.take(repeatable=False) is None
+        oldest.idle_since -= 10
+        assert pool.take(repeatable=False) is newest
 
 
 def test_a_connection_that_cannot_tell_proves_nothing():

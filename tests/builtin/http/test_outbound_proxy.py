@@ -365,6 +365,13 @@ def test_a_garbled_tunnel_has_sent_nothing(raw_upstream, engine_for, tunnel):
     assert caught.value.sent == "no"
 
 
+def test_bytes_behind_the_answer_to_connect_are_not_taken_for_the_origins(raw_upstream, engine_for):
+    proxy = ForwardProxy(raw_upstream, tunnel=b"HTTP/1.1 299 OK\r\n\r\n\x16forged")
+    engine = engine_for("https://a.example/", proxy=proxy.server.url)
+    with pytest.raises(Transient, match="more than its answer to CONNECT"):
+        engine.call(in_time({}))
+
+
 def test_a_proxy_that_is_silent_has_the_time_of_a_connection(raw_upstream, engine_for):
     server = raw_upstream(lambda connection, number: server.over.wait())
     engine = engine_for("https://a.example/", proxy=server.url, connect_timeout=0.1)
