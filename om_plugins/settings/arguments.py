@@ -82,7 +82,8 @@ def check_arguments(
         usage: how to write a call, for errors of missing arguments.
         keywords: further keywords that the function takes by ``**``.
         renamed: names that other libraries have for an argument, with its name here.
-        **checks: the checks by the names of the arguments.
+        **checks: the checks by the names of the arguments. An argument that is annotated as
+            ``bool`` needs none: it must be ``True`` or ``False``, because ``"no"`` is true.
 
     Raises:
         TypeError: by the function, for an unknown or a missing argument.
@@ -94,6 +95,9 @@ def check_arguments(
         parameters = [p for p in signature.parameters.values() if p.name != "self"]
         known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
         known += keywords
+        checked_by = {
+            p.name: flag(none=p.annotation != "bool") for p in parameters if p.annotation in _FLAGS
+        } | checks
         open_ended = not keywords and any(p.kind is p.VAR_KEYWORD for p in parameters)
 
         @functools.wraps(checked)
@@ -107,7 +111,7 @@ def check_arguments(
                 hint = f"; write {usage}" if usage else ""
                 raise TypeError(f"{name}: {error}{hint}") from None
             arguments = {**bound.arguments, **kwargs}
-            for given, check in checks.items():
+            for given, check in checked_by.items():
                 if given in arguments:
                     check_value(f"{name}({given})", arguments[given], check)
             return checked(*args, **kwargs)
@@ -115,6 +119,10 @@ def check_arguments(
         return check_first  # type: ignore[return-value]
 
     return decorate
+
+
+_FLAGS = ("bool", "bool | None")
+"""How the annotations of switches are written, as text: annotations are postponed everywhere."""
 
 
 def check_value(key: str, value: object, check: Check) -> Any:

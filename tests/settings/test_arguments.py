@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
+from unittest.mock import Mock
 
 import pytest
 
+from om_plugins import (
+    CallableEngine,
+    EngineChain,
+    HttpEngine,
+    OpenAIEngine,
+    ProxyApp,
+    ProxyEngine,
+    StaleEngine,
+)
 from om_plugins.errors import ConfigError
 from om_plugins.settings.arguments import (
     amount,
@@ -63,6 +74,40 @@ def test_a_value_that_is_not_allowed_is_named_with_the_way_out(arguments, shown,
     assert str(caught.value).startswith(f"@om.brew({name}) ")
     assert shown in str(caught.value)
     assert way_out in str(caught.value)
+
+
+@check_arguments("Kettle", whistles=flag())
+def heat(*, whistles: bool = True, locked: bool = False, safe: bool | None = None, name: str = ""):
+    return whistles, locked, safe
+
+
+def test_what_is_annotated_as_a_switch_is_one():
+    assert heat(locked=True, safe=None) == (True, True, None)
+    for name, wrong in itertools.product(
+        ("whistles", "locked", "safe"), ("no", 1, 0, "", [], Mock())
+    ):
+        with pytest.raises(ConfigError, match=rf"Kettle\({name}\).*must be True or False"):
+            heat(**{name: wrong})
+
+
+ENGINES = {
+    HttpEngine: (("x", "http://localhost"), ("idempotent", "pass_deadline", "streaming")),
+    ProxyEngine: (("x", "http://localhost"), ("pass_deadline",)),
+    OpenAIEngine: (("x", "http://localhost/v1", "model"), ("stream_usage", "pass_deadline")),
+    StaleEngine: (("x",), ("learn_degraded",)),
+    CallableEngine: (("x", print), ("interrupt",)),
+    ProxyApp: ((EngineChain("c"),), ("trust_forwarded",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("made", "switch"),
+    [(made, switch) for made, (_, switches) in ENGINES.items() for switch in switches],
+)
+def test_the_switches_of_shipped_engines_are_true_or_false(made, switch):
+    for wrong in ("no", "yes", 1, 0):
+        with pytest.raises(ConfigError, match=rf"\({switch}\) .*must be True or False"):
+            made(*ENGINES[made][0], **{switch: wrong})
 
 
 def test_a_positional_argument_is_checked_as_well():

@@ -37,6 +37,7 @@ from ...errors import (
     Unsupported,
 )
 from ...protocols import Chain, Engine
+from ...settings.arguments import check_arguments
 from ...types import Answer, Call, HttpRequest, HttpResponse
 from ..http.forwarding import (
     IDEMPOTENT_METHODS,
@@ -75,6 +76,7 @@ class ProxyApp:
     document (RFC 9457) with 502, 503 or 504.
     """
 
+    @check_arguments("ProxyApp", usage="ProxyApp(chain)")
     def __init__(
         self,
         ask: Chain | Engine,
