@@ -68,7 +68,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "builtin/http/texts.py",
-        "if not text.strip() and len(blanks) < _MOST_BLANKS:",
+        "if BLANK.fullmatch(text) and len(blanks) < _MOST_BLANKS:",
         "if False:",
         "tests/builtin/http/test_texts.py",
     ),

@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar, cast
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, TypedDict
+from urllib.parse import urlsplit
 
-import msgspec
-
-from ...errors import ConfigError, EngineError, InvalidRequest, MissingExtra, Transient
+from ...errors import ConfigError, EngineError, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
 from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
-from ..http.texts import is_text_stream, read_texts
+from ..http.texts import (
+    StreamedPieces,
+    has_no_content,
+    is_text_stream,
+    read_content_type,
+    read_texts,
+)
+from .payloads import encode_payload
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange, Transport
@@ -44,9 +49,6 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _JSON = re.compile(r"(application|text)/(x-)?json|[a-z]+/[a-z0-9.!#$&^_-]+\+json")
 _STREAMS = "text/event-stream, application/json;q=0.9, text/plain;q=0.5"
-
-
-T = TypeVar("T")
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -291,7 +293,7 @@ class HttpEngine:
         if not _JSON.fullmatch(kind):
             if exchange.status in _DONE and kind == "text/plain":
                 return exchange.read(self._max_answer).decode("utf-8", "replace").strip() or None
-            if _is_blank(exchange):
+            if has_no_content(exchange):
                 return None
             raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")
         body = exchange.read(self._max_answer)
@@ -309,52 +311,6 @@ class HttpEngine:
         scheme, host, port = self._origin
         path = self._target.partition("?")[0]  # a query may contain a secret
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
-
-
-class StreamedPieces(Generic[T]):
-    """The pieces of a streamed answer. ``close`` closes the connection at any time."""
-
-    def __init__(self, pieces: Iterator[T], exchange: HttpExchange) -> None:
-        self._pieces = pieces
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        try:
-            return self._pieces.__next__()
-        except BaseException:
-            # The stream ended or failed. If the whole body was read, the connection is in the
-            # pool already and this does nothing; else the events ended before the body did.
-            self._exchange.close()
-            raise
-
-    def close(self) -> None:
-        self._pieces.close()  # type: ignore[attr-defined]  # a generator
-        self._exchange.close()
-
-
-def read_content_type(exchange: HttpExchange) -> str:
-    """The media type of an answer, without parameters, in lower case; the last one where the
-    header came twice, as in browsers."""
-    kinds = exchange.headers.get("content-type") or ""
-    return kinds.rpartition(",")[2].partition(";")[0].strip().lower()
-
-
-def _is_blank(exchange: HttpExchange) -> bool:
-    """Whether an answer has no content but white space. It reads no further than needed, and closes
-    the connection of an answer that has."""
-    size = 0
-    pieces = cast(Generator[bytes, None, None], exchange.chunks())
-    try:
-        for piece in pieces:
-            size += len(piece)
-            if piece.strip() or size > _ERROR_BODY:
-                return False
-        return True
-    finally:
-        pieces.close()
 
 
 def _read_metadata(exchange: HttpExchange) -> dict[str, object]:
@@ -424,53 +380,3 @@ def _check_positive(name: str, key: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**40:
         raise ConfigError(f"engine {name!r}: {key}", value, "must be a number above 0")
     return value
-
-
-def encode_payload(
-    method: str, target: str, payload: object, where: str
-) -> tuple[str, bytes | None]:
-    """The target and the body of the request that sends a payload: as a query for GET, else as
-    JSON.
-
-    Raises:
-        InvalidRequest: the payload cannot be sent in this way.
-    """
-    if method != "GET":
-        return target, encode_json(payload, where)
-    query = encode_query(payload, where)
-    return (f"{target}{'&' if '?' in target else '?'}{query}" if query else target), None
-
-
-def encode_json(payload: object, where: str) -> bytes:
-    """A payload as JSON.
-
-    Raises:
-        InvalidRequest: it is not JSON.
-    """
-    try:
-        return msgspec.json.encode(payload)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where}: the payload is not JSON: {error}", sent="no") from None
-
-
-def encode_query(payload: object, where: str) -> str:
-    """A payload as a query string: a list repeats its key, nested values become JSON."""
-    if payload is None:
-        return ""
-    if not isinstance(payload, Mapping):
-        raise InvalidRequest(
-            f"{where}: a GET engine takes a dict, not {type(payload).__name__}", sent="no"
-        )
-    pairs: list[tuple[str, str]] = []
-    try:
-        for key, value in payload.items():
-            for item in value if isinstance(value, list | tuple) else (value,):
-                if item is not None:
-                    text = item if isinstance(item, str) else msgspec.json.encode(item).decode()
-                    pairs.append((str(key), text))
-        query = urlencode(pairs)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where}: the payload fits no query: {error}", sent="no") from None
-    if len(query) > 32_000:
-        raise InvalidRequest(f"{where}: the payload is too long for a query", sent="no")
-    return query

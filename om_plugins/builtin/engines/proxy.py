@@ -37,7 +37,8 @@ from ..http.forwarding import (
     wants_websocket,
 )
 from ..http.status import map_status
-from .http import ConnectionOptions, HttpEngine, StreamedPieces
+from ..http.texts import StreamedPieces
+from .http import ConnectionOptions, HttpEngine
 
 if TYPE_CHECKING:
     from ..http.transport import HttpExchange

@@ -29,7 +29,8 @@ from ..http.forwarding import (
 )
 from ..http.lenient_json import read_json
 from ..http.status import map_status
-from .http import PASSED_HEADERS, encode_payload
+from .http import PASSED_HEADERS
+from .payloads import encode_payload
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

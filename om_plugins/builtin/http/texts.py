@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from ...errors import EngineError
 from .sse import is_error_event, read_events
+
+if TYPE_CHECKING:
+    from .transport import HttpExchange
+
+T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
 TEXTS = frozenset({"text/plain", "text/markdown", "text/csv"})
 """The types whose bytes are the answer. Not all of ``text/``: HTML is a page for people, most often
 that of a gateway."""
 
+BLANK = re.compile("[\\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
+"""What prints nothing and is no word: white space, controls, marks of width zero."""
+
 _KEEP_ALIVE = re.compile(r"ping|pong|heart[-_]?beat|keep[-_]?alive", re.IGNORECASE)
 _MOST_BLANKS = 1_000
+_MOST_BLANK_BYTES = 65_536
 
 
 def is_text_stream(kind: str) -> bool:
@@ -58,7 +68,7 @@ def read_texts(
     for event, text in texts:
         if blanks is not None:
             blanks.append((event, text))
-            if not text.strip() and len(blanks) < _MOST_BLANKS:
+            if BLANK.fullmatch(text) and len(blanks) < _MOST_BLANKS:
                 continue
             for blank_event, blank in blanks[:-1]:
                 _note(blank_event, metadata)
@@ -92,3 +102,52 @@ def _decode(pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
             yield "", text
     if text := decoder.decode(b"", final=True):
         yield "", text
+
+
+# --- an answer of any kind ------------------------------------------------------------------------
+
+
+class StreamedPieces(Generic[T]):
+    """The pieces of a streamed answer. ``close`` closes the connection at any time."""
+
+    def __init__(self, pieces: Iterator[T], exchange: HttpExchange) -> None:
+        self._pieces = pieces
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._pieces.__next__()
+        except BaseException:
+            # The stream ended or failed. If the whole body was read, the connection is in the
+            # pool already and this does nothing; else the events ended before the body did.
+            self._exchange.close()
+            raise
+
+    def close(self) -> None:
+        self._pieces.close()  # type: ignore[attr-defined]  # a generator
+        self._exchange.close()
+
+
+def read_content_type(exchange: HttpExchange) -> str:
+    """The media type of an answer, without parameters, in lower case; the last one where the
+    header came twice, as in browsers."""
+    kinds = exchange.headers.get("content-type") or ""
+    return kinds.rpartition(",")[2].partition(";")[0].strip().lower()
+
+
+def has_no_content(exchange: HttpExchange) -> bool:
+    """Whether the body of an answer has nothing but white space. It reads no further than needed,
+    and closes the connection of an answer that has more."""
+    size = 0
+    pieces = cast(Generator[bytes, None, None], exchange.chunks())
+    try:
+        for piece in pieces:
+            size += len(piece)
+            if piece.strip() or size > _MOST_BLANK_BYTES:
+                return False
+        return True
+    finally:
+        pieces.close()

@@ -18,7 +18,7 @@ from ...errors import EngineError, NoAnswer, TooLong, Transient, Unsupported
 from ...types import ModelRefusal, ToolCall, ToolCalls
 from ..http.lenient_json import SurrogateJoiner, decode_json, join_surrogates, read_json
 from ..http.sse import ServerEvent, is_error_event, read_events
-from ..http.texts import EVENT_STREAM, keeps_alive
+from ..http.texts import BLANK, EVENT_STREAM, keeps_alive
 from .refusals import find_error, judge
 
 # --- the documents --------------------------------------------------------------------------------
@@ -86,8 +86,6 @@ _ANSWERS: Final = ("refusal", "tool_calls", "function_call")
 _DONE: Final = "[DONE]"
 _MOST_CALLS = 1000
 
-# Characters that print nothing: white space, controls, and marks of width zero.
-_BLANK = re.compile("[\\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
 _THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
 
 
@@ -114,7 +112,7 @@ class FirstWord:
                 else:
                     self._rest = self._rest[1 - len(_END_OF_THOUGHT) :]
                 continue
-            self._rest = self._rest[_BLANK.match(self._rest).end() :]  # type: ignore[union-attr]
+            self._rest = self._rest[BLANK.match(self._rest).end() :]  # type: ignore[union-attr]
             if self._rest.startswith(_THOUGHT):
                 self._thinks, self._rest, piece = True, "", self._rest[len(_THOUGHT) :]
             elif not _THOUGHT.startswith(self._rest):

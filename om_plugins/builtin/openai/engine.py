@@ -17,16 +17,11 @@ from ...errors import ConfigError, EngineError
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, ModelRefusal, ToolCalls
 from ..engines.counts import Counts
-from ..engines.http import (
-    ConnectionOptions,
-    HttpEngine,
-    StreamedPieces,
-    encode_json,
-    read_content_type,
-)
+from ..engines.http import ConnectionOptions, HttpEngine
+from ..engines.payloads import encode_json
 from ..http.lenient_json import decode_json, read_json
 from ..http.sse import ServerEvent
-from ..http.texts import EVENT_STREAM
+from ..http.texts import EVENT_STREAM, StreamedPieces, read_content_type
 from .completion import CompletionReader, Piece, read_answer_events
 from .refusals import find_error, judge
 from .request import LIMITS, ChatRequests, Request

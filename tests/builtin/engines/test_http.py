@@ -231,6 +231,28 @@ def test_json_has_several_types(raw_upstream, engine_for, kind):
     assert engine_for(raw_upstream(script).url).call(in_seconds(HANG_S, {})).payload == []
 
 
+def test_json_is_read_as_others_read_it(raw_upstream, engine_for):
+    texts = [
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": NaN}',
+        b'{"a": "\\ud83d\\ude00\\ud83d"}',
+        b"\xff\xfe1\x00",
+    ]
+
+    def script(connection, number):
+        request_of(connection)
+        text = texts[number]
+        connection.sendall(
+            HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(text) + text
+        )
+
+    engine = engine_for(raw_upstream(script).url)
+    read = [engine.call(in_seconds(HANG_S, {})).payload for _ in texts]
+    assert read[0] == {"a": 1}
+    assert read[1]["a"] != read[1]["a"], "not a number"
+    assert read[2:] == [{"a": "😀\ufffd"}, 1]
+
+
 def test_an_order_that_was_taken_is_not_given_to_the_next_tier(upstream, engine_for):
     upstream.answers(201, b"", Location="/orders/7", Content_Type="text/html")
     asked = []

@@ -41,6 +41,15 @@ def test_a_stream_without_a_word_fails(kind, pieces):
         read(pieces, kind)
 
 
+def test_marks_that_print_nothing_are_no_word():
+    for pieces, kind in (
+        ([b"data: \xe2\x80\x8b\n\n"], "text/event-stream"),
+        ([b"\0"], "text/plain"),
+    ):
+        with pytest.raises(Transient, match="streamed no word"):
+            read(pieces, kind)
+
+
 def test_endless_white_space_is_not_collected():
     texts = read_texts(iter([b" "] * 5_000), "text/plain", {}, lambda *args: Transient())
     assert len(list(texts)) == 5_000
