@@ -457,6 +457,24 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/monitoring/test_alerts.py",
     ),
     Mutant(
+        "notifications/delivery/delivery.py",
+        "blamed = fault is not Fault.AWAY",
+        "blamed = True",
+        "tests/notifications/delivery/test_delivery.py -k attempts",
+    ),
+    Mutant(
+        "notifications/delivery/delivery.py",
+        "stop = self._scheduler.every(LEASE_S / 3, renew,",
+        "stop = self._scheduler.every(LEASE_S * 30, renew,",
+        "tests/notifications/delivery/test_delivery.py -k overtaken",
+    ),
+    Mutant(
+        "notifications/delivery/pending.py",
+        "process.gone.add(pending.key)",
+        "pass",
+        "tests/notifications/delivery/test_pending.py",
+    ),
+    Mutant(
         "notifications/event_stream.py",
         "isinstance(to, str) and to in addresses",
         "True",
@@ -473,6 +491,18 @@ MUTANTS: tuple[Mutant, ...] = (
         'trusted = environ.get("HTTP_X_OM") == "1"',
         "trusted = True",
         "tests/notifications/test_problem_reports.py",
+    ),
+    Mutant(
+        "plugins/guard/record.py",
+        "if judge(error) is not Fault.OWN:",
+        "if False:",
+        "tests/plugins/guard/test_record.py",
+    ),
+    Mutant(
+        "plugins/guard/faults.py",
+        "if depth <= 0 or isinstance(error, _BUGS) or",
+        "if depth <= 0 or",
+        "tests/plugins/guard/test_faults.py",
     ),
     Mutant(
         "plugins/guard/record.py",

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from ..errors import ConfigError, EngineError
+from ..errors import ConfigError, EngineError, Transient
 from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
 from ..settings.extras import check_installed
@@ -118,6 +118,8 @@ class WebhookNotifier:
                 limit_s=timeout,
             )
         except (EngineError, UnicodeError) as error:
+            if isinstance(error, Transient) and error.sent == "no":
+                raise ConnectionError(str(error)) from None  # of the host and the system alone
             # without the text of the error: a header or the URL often is a password
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
         exchange.close()  # the body is not needed, and it may never end

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -136,6 +138,7 @@ def test_a_failure_does_not_tell_the_address(refused_url):
     with pytest.raises(ConnectionError) as caught:
         WebhookNotifier(WebhookConfig(url=refused_url + "/secret-token")).send(note(), 5)
     assert "secret-token" not in str(caught.value)
+    assert os.strerror(errno.ECONNREFUSED) in str(caught.value)
     assert caught.value.__cause__ is None
 
 

@@ -252,6 +252,8 @@ class Delivery:
                     self._write(breaker, left)
                     process.open_until = self._clock.time() + pause_s
                     return pause_s
+        if breaker.waiting:
+            self._write(breaker, 0)
         return None
 
     def _trim(self, waiting: list[Pending], breaker: DeliveryBreaker) -> list[Pending]:
@@ -312,8 +314,8 @@ class Delivery:
             return False
         self._report(pending.note, error)
         fault = judge(error)
-        if fault is not Fault.AWAY:
-            pending.attempts += 1
+        blamed = fault is not Fault.AWAY
+        pending.attempts += blamed
         if pending.attempts >= ATTEMPTS:
             reason: DropReason = "refused" if fault is Fault.REFUSED else "failed"
             logger.error(
@@ -325,7 +327,7 @@ class Delivery:
             breaker.close()
             self._write(breaker, waiting - 1)
             return True
-        if fault is not Fault.AWAY:
+        if blamed:
             self._store.save(pending)
         asked_s = find_wait_s(error)
         breaker.open(
