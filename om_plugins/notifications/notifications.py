@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Never, TypedDict, Unpack, get_args
@@ -289,7 +290,15 @@ class Notifications:
 
     def start(self) -> None:
         """Send what processes that have ended left, soon and from time to time."""
-        self._scheduler.submit(self._begin, name="deliveries")
+        # a weak reference, so that it does not keep an application that is dropped before it ran
+        begin = weakref.WeakMethod(self._begin)
+
+        def begin_if_alive() -> None:
+            alive = begin()
+            if alive is not None:
+                alive()
+
+        self._scheduler.submit(begin_if_alive, name="deliveries")
 
     def _begin(self) -> None:
         begun = self._begun.get()
