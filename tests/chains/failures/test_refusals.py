@@ -23,7 +23,7 @@ from om_plugins.errors import (
     Transient,
     Unsupported,
 )
-from om_plugins.types import EngineSpec
+from om_plugins.types import Call, EngineSpec
 from tests.patience import wait_until
 
 
@@ -365,3 +365,18 @@ def test_in_an_app_refusals_ask_the_probe_unless_nobody_probes(settings, asked):
         assert chain.call("good").tier == 1
         assert service.probes == []
     chain.close()
+
+
+def test_in_a_recovery_the_own_probe_decides_and_a_repeated_call_does_not(serve):
+    service = ProbedService(Misconfigured("401"), "bad", verdict=Misconfigured("401"))
+    chain = serve(service, begin_no_probe)
+    (state, _) = chain.states
+    with pytest.raises(Misconfigured):
+        state.probe(Call("bad"), state.ask)
+    assert state_of(chain) != "offline"
+    with pytest.raises(Misconfigured):
+        state.probe(Call(), state.run_probe)
+    assert state_of(chain) == "offline"
+    service.verdict = None
+    state.probe(Call(), state.run_probe)
+    assert state_of(chain) != "offline"
