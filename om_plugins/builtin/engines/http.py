@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigError, EngineError, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
+from ..http.caller import identifies_caller
 from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
@@ -48,6 +49,7 @@ _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _JSON = re.compile(r"(application|text)/(x-)?json|[a-z]+/[a-z0-9.!#$&^_-]+\+json")
+_PAGES = ("text/html", "application/xhtml+xml")
 _STREAMS = "text/event-stream, application/json;q=0.9, text/plain;q=0.5"
 
 
@@ -185,7 +187,13 @@ class HttpEngine:
             return Answer(
                 chunks=StreamedPieces(texts, exchange), status=exchange.status, metadata=metadata
             )
-        payload = self._read_json(exchange)
+        try:
+            payload = self._read_json(exchange)
+        except Transient as error:
+            # most often a page to sign in: the upstream answers others
+            page = read_content_type(exchange) in _PAGES
+            error.concerns_caller = page and identifies_caller(self._list_passed(call))
+            raise
         return Answer(payload, status=exchange.status, metadata=metadata or None)
 
     def probe(self, call: Call) -> None:

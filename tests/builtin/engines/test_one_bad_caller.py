@@ -273,6 +273,34 @@ def test_a_limit_of_the_engines_own_credentials_cools_it_and_that_of_a_caller_do
         assert (chain.states[0].cooldown.until > 0) is cools
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/xhtml+xml"])
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_page_to_sign_in_concerns_the_caller_whose_session_is_over(
+    upstream, passes, kind, streaming
+):
+    page = b"<!doctype html><title>Sign in</title>"
+
+    def answer(request):
+        if "bad" in request["headers"].get("cookie", "") or not passes:
+            return 200, {"Content-Type": kind}, page
+        return 200, {}, b'{"answer": "good"}'
+
+    upstream.reply = answer
+    engine = HttpEngine(
+        "e", upstream.url, streaming=streaming, pass_headers=["cookie"] if passes else []
+    )
+    chain = EngineChain("chain", ChainPolicy(retries=0, breaker_min_calls=2))
+    chain.add(EngineSpec(engine, "chain", 1))
+    chain.add(EngineSpec(StaticEngine("second", "second"), "chain", 2))
+    for _ in range(5):
+        tier = chain.call({}, headers={"cookie": "user=bad"}, stream=streaming).tier
+        assert tier == 2
+        if passes:
+            assert chain.call({}, headers={"cookie": "user=good"}, stream=streaming).tier == 1
+    assert bool(chain.states[0].breaker.permit) is passes
+
+
 @pytest.mark.parametrize(
     ("sent", "cools"),
     [
