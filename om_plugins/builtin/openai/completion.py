@@ -220,7 +220,7 @@ class CompletionReader:
         return self._parse_other(event)
 
     def _parse_other(self, event: ServerEvent) -> Iterator[object]:
-        data = event.data.strip().removeprefix("\ufeff")
+        data = event.data.strip()
         if not (fails := is_error_event(event.event)) and (not data or keeps_alive(event.event)):
             return
         if data.strip('"') == _DONE:

@@ -33,7 +33,8 @@ Fields = Mapping[str, object]
 
 # --- finding it -----------------------------------------------------------------------------------
 
-_SAYS_WHY = ("message", "msg", "detail", "details", "errors", "error_message", "error_msg")
+_SAYS_WHY = ("message", "msg", "detail", "details", "errors", "error_message", "error_msg",
+             "error_code", "errcode")  # fmt: skip
 
 
 def find_error(document: object, *, expected: bool = False) -> Fields | None:
@@ -58,7 +59,8 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
     response = document.get("base_resp")  # of MiniMax; 0 is success
     if isinstance(response, dict) and response.get("status_code") not in (0, None):
         return response
-    if expected or "error" in (document.get("object"), document.get("type")):
+    kinds = (document.get("object"), document.get("type"), document.get("status"))
+    if expected or "error" in kinds or document.get("success") is False:
         return _unfold(document.get("detail"), document)
     if not isinstance(choices, list):
         for name in _SAYS_WHY:
@@ -203,7 +205,8 @@ def judge(
     if number is None or (named == 429 and number not in _ABOUT_SIZE):
         number = named
     if number is not None and (known is None or number != known.status):
-        by_number: EngineError | None = map_status(number, headers, where, fields)
+        inside = where if known is not None else f"{where}, inside a 200"
+        by_number: EngineError | None = map_status(number, headers, inside, fields)
     else:
         by_number = known
     text = _read_text(fields)

@@ -92,6 +92,7 @@ _NO_SUPPORT = _any_of(
     "unsupported",
     r"\b(multi-?modal\w*|modalit(y|ies)|mmproj|jinja|image_url)\b",
     r"\broles? must alternate\b",
+    r"\b(load|fetch|download|decod|open|process)\w*\b.{0,30}\b(images?|audio|videos?)\b",
 )
 _CANNOT = _any_of(
     _NO_SUPPORT.pattern,

@@ -25,8 +25,8 @@ from om_plugins.errors import (
 from om_plugins.types import ModelRefusal, ToolCall, ToolCalls
 
 
-def make_reader(**options):
-    return CompletionReader(where="up", headers={}, model="m", max_size=1000, **options)
+def make_reader(max_size=1000):
+    return CompletionReader(where="up", headers={}, model="m", max_size=max_size)
 
 
 def read(*events):
@@ -82,6 +82,8 @@ ALIKE = {
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
         "stop", [NoAnswer],
     ),
+    "reasoning as text in a part": ({"content": [{"type": "reasoning", "text": "hm"}]}, "stop",
+                                    [NoAnswer]),
     "reasoning in the text": ({"content": "<think>\nhm\n</think>\n"}, "stop", [NoAnswer]),
     "reasoning without an end": ({"content": "<think>hm"}, "stop", [NoAnswer]),
     "reasoning, then a word": ({"content": "<think>hm</think>Yes"}, "stop",
@@ -141,6 +143,9 @@ ERRORS = {
     "in a list": [{"error": {"code": 503, "status": "UNAVAILABLE", "message": "x"}}],
     "of a gateway": {"error": {"message": "up", "error": {"code": 500}}},
     "no answer": {"choices": None, "base_resp": {"status_code": 1000, "status_msg": "unknown"}},
+    "code only": {"error_code": 336003},
+    "status": {"status": "error", "reason": "boom"},
+    "no success": {"success": False},
     "number": 5,
     "null": None,
     "broken": '{"choices": [',
@@ -239,6 +244,8 @@ def test_tool_calls_in_pieces_are_joined():
 def test_a_refusal_in_pieces_is_one():
     got = read(*(event(delta(refusal=text)) for text in ("I ", "may ", "not.")), DONE)
     assert got == [ModelRefusal("I may not.", model="m")]
+    again = event(message(None, refusal="I may not."))
+    assert read(event(delta(refusal="I ")), event(delta(refusal="may ")), again) == got
 
 
 def test_the_whole_message_after_its_pieces_is_not_said_again():
@@ -274,7 +281,20 @@ def test_an_endless_answer_is_cut():
         {"tool_calls": [{"function": {"name": "f"}}]},
     ]  # fmt: skip
     for fields in endless:
-        assert read(*[event(choice(delta=fields))] * 2000)[-1] is Transient
+        assert read(*[event(choice(delta=fields))] * 2000, DONE)[-1] is Transient
+
+
+def test_the_number_of_tools_is_limited():
+    reader = make_reader(10**6)
+    endless = event(delta(tool_calls=[{"function": {"name": "f"}}]))
+    with pytest.raises(Transient, match="more than 1000 tools"):
+        list(reader.read([*[endless] * 1001, DONE]))
+
+
+def test_of_several_choices_the_first_is_read():
+    choices = [{"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}]
+    assert read(event({"choices": choices}), DONE) == ["a"]
+    assert read(event({"choices": [None, *choices[:1]]}), DONE) == ["b"]
 
 
 # --- how the bytes are read -----------------------------------------------------------------------

@@ -19,7 +19,7 @@ def judged(document, status=None, headers=None):
     """The error for a document, as the body of a status or inside a 200."""
     known = map_status(status, headers or {}, "up", document) if status else None
     fields = find_error(document, expected=status is not None)
-    return judge(fields, known, headers or {}, "up")
+    return judge(fields, known, {} if status else headers or {}, "up")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,8 @@ def test_a_status_that_says_it_all_is_the_same_inside_a_200(status):
     inside, outside = judged(error), judged(error, status)
     assert type(inside) is type(outside)
     assert (inside.status, outside.status) == (status, status)
+    assert "inside a 200" in str(inside)
+    assert "inside a 200" not in str(outside)
 
 
 @pytest.mark.parametrize("status", [None, 400, 422, 413, 404, 500])

@@ -56,6 +56,12 @@ def test_what_a_model_does_not_know_is_replaced_and_remembered_for_it():
     assert "stream_options" in requests.build(Call({"question": "q", "model": "b"}, stream=True))
 
 
+def test_a_limit_of_a_payload_gets_the_name_that_the_model_knows():
+    requests = requests_of()
+    requests.remember(requests.build(Call("q")), "max_tokens")
+    assert limits(requests, max_tokens=5) == {"max_completion_tokens": 5}
+
+
 @pytest.mark.parametrize("parameter", ["", "temperature", "stream_options", "max_tokens", "model"])
 def test_there_is_no_other_way_to_ask_without_what_was_not_sent(parameter):
     requests = requests_of()

@@ -81,6 +81,7 @@ UNSUPPORTED = """
 403 The input was flagged by moderation
 400 stop: at most 4 sequences are allowed here, said the service in words that nobody knows
 500 tools param requires --jinja flag
+500 Failed to load image from http://x/y.png
 """
 
 MISCONFIGURED = """
@@ -157,7 +158,13 @@ def test_words_that_say_no_more_than_the_status_leave_it(status, text):
     assert judge_text(text, status) is None
 
 
-@pytest.mark.parametrize("text", ["internal server error", "overloaded", "model is not available"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "internal server error", "overloaded", "model is not available",
+        "too many tokens per minute", "the requests exceed the concurrency of the server",
+    ],
+)  # fmt: skip
 def test_a_failure_without_a_status_stays_one(text):
     assert judge_text(text, None) is None
 
