@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -406,6 +406,8 @@ class PluginContext:
         hub, cache: opened on first use, so a hook may keep them but should not call them.
         prober: tests engines, for the steps of recovery; ``None`` outside an application.
         namespace: names the application in stores that several may share (``OM_NAMESPACE``).
+        outbound_proxy: the forward proxy for what a plugin sends (``OM_OUTBOUND_PROXY``): a URL,
+            ``environment``, or ``None`` for none. It may hold a password.
     """
 
     name: str
@@ -418,6 +420,7 @@ class PluginContext:
     logger: logging.Logger
     prober: Prober | None = None
     namespace: str = "app"
+    outbound_proxy: str | None = field(default=None, repr=False)
 
 
 HubFactory = Callable[[str, Clock], Hub]

@@ -18,9 +18,11 @@ from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
 from ..settings.extras import check_installed
 from ..types import Call, Notification, PluginInfo
+from .http.outbound_proxy import find_proxy
 from .http.waits import read_asked_wait, read_wait
 
 if TYPE_CHECKING:
+    from .http.outbound_proxy import OutboundProxy
     from .http.transport import Transport
 
 _CONNECT_S = 3.0
@@ -83,12 +85,21 @@ class WebhookNotifier:
 
     Args:
         config: the URL and what to send.
+        proxy: the forward proxy to the URL, as ``OM_OUTBOUND_PROXY`` has it.
+
+    Raises:
+        ConfigError: the proxy is wrong.
     """
 
     name = "webhook"
 
-    def __init__(self, config: WebhookConfig) -> None:
+    def __init__(self, config: WebhookConfig, proxy: str | None = None) -> None:
         self._config = config
+        self._proxy = (
+            None
+            if proxy is None
+            else find_proxy("OM_OUTBOUND_PROXY", proxy, *_find_origin(config.url))
+        )
         self._transport: Transport | None = None
 
     def accepts(self, notification: Notification) -> bool:
@@ -105,7 +116,7 @@ class WebhookNotifier:
         if not self.accepts(notification):
             return
         if self._transport is None:  # created here, in the process that uses it
-            self._transport = _open_transport(self._config.url)
+            self._transport = _open_transport(self._config.url, self._proxy)
         body = json.dumps(self._build_body(notification), ensure_ascii=False, default=str)
         try:
             exchange = self._transport.open(
@@ -140,15 +151,18 @@ class WebhookNotifier:
         return _fill(self._config.template, values)
 
 
-def _open_transport(url: str) -> Transport:
+def _open_transport(url: str, proxy: OutboundProxy | None) -> Transport:
     from .http.transport import Transport
 
+    return Transport(*_find_origin(url), connect_timeout_s=_CONNECT_S, proxy=proxy)
+
+
+def _find_origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not host.isascii():
         host = host.encode("idna").decode("ascii")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Transport(parts.scheme, host, port, connect_timeout_s=_CONNECT_S)
+    return parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _build_target(url: str) -> str:
@@ -185,5 +199,5 @@ def om_plugin_info() -> PluginInfo:
 def om_notifiers(context: PluginContext) -> Iterable[Notifier]:
     config = context.config
     if isinstance(config, WebhookConfig) and config.url:
-        return [WebhookNotifier(config)]
+        return [WebhookNotifier(config, context.outbound_proxy)]
     return []

@@ -241,6 +241,7 @@ class Kit(ABC):
             ("scheduler", self.scheduler),
             ("logger", log),
             ("namespace", self.namespace),
+            ("outbound_proxy", self.keys.outbound_proxy),
         ):
             object.__setattr__(context, attribute, value)
         return context

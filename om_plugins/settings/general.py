@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,15 @@ from .table import Check, Table, key
 _PREFIX = text(
     r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", "a path such as '/_om', without a slash at its end"
 )
+
+
+_PROXY = re.compile(r"environment|http://([^\s/@]*@)?[^\s/@?#]+/?")
+
+
+def _read_outbound_proxy(value: Any) -> str:
+    if not isinstance(value, str) or not _PROXY.fullmatch(value):
+        raise ValueError
+    return value
 
 
 def _read_state_dir(value: Any) -> str:
@@ -38,6 +48,18 @@ class GeneralKeys(Table):
         {},
         PROXIES,
         "how many reverse proxies set `X-Forwarded-*`, as for werkzeug's `ProxyFix`",
+        "General",
+    )
+    outbound_proxy: str | None = key(
+        None,
+        Check(
+            "'environment' or a URL such as 'http://proxy.internal:3128'",
+            _read_outbound_proxy,
+            "str",
+            secret=True,  # it may hold a password
+        ),
+        "the forward proxy for what this package's HTTP engines and its webhook send; "
+        "`environment`: as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say",
         "General",
     )
     trusted_hosts: tuple[str, ...] | None = key(

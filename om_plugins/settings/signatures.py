@@ -15,6 +15,7 @@ class SettingsKeywords(TypedDict, total=False):
     enabled: bool
     prefix: str
     proxies: int | Mapping[str, int]
+    outbound_proxy: str | None
     trusted_hosts: Collection[str] | None
     secret_key: str | bytes | None
     strict: bool | None

@@ -162,3 +162,26 @@ def test_it_is_off_until_it_has_an_address(upstream):
         runtime.scheduler.run_pending()
         runtime.close()
         assert len(upstream.requests) == expected
+
+
+def test_it_goes_through_the_proxy_of_the_application(upstream):
+    proxy = upstream.url.replace("//", "//me:secret@")
+    notifier = WebhookNotifier(WebhookConfig(url="http://hooks.example/in"), proxy)
+    notifier.send(note(), 5)
+    (request,) = upstream.requests
+    assert request["path"] == "http://hooks.example/in"
+    assert request["headers"]["proxy-authorization"].startswith("Basic ")
+
+
+def test_a_proxy_that_refuses_is_a_failure_that_shows_no_password(upstream):
+    upstream.answers(407)
+    proxy = upstream.url.replace("//", "//me:secret@")
+    with pytest.raises(ConnectionError) as caught:
+        WebhookNotifier(WebhookConfig(url="http://hooks.example/in"), proxy).send(note(), 5)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_proxy_of_the_environment_is_found_at_the_start(monkeypatch):
+    monkeypatch.setenv("http_proxy", "socks5://me:secret@p.internal")
+    with pytest.raises(ConfigError, match=r"http_proxy 'socks5://…@p\.internal'"):
+        WebhookNotifier(WebhookConfig(url="http://hooks.example/in"), "environment")

@@ -9,11 +9,12 @@ Needs the extra ``http``.
 
 from __future__ import annotations
 
+import copy
 import re
 import ssl
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, EngineError, MissingExtra, Transient
@@ -33,6 +34,7 @@ from ..http.texts import (
 from .payloads import encode_payload
 
 if TYPE_CHECKING:
+    from ...protocols import PluginContext
     from ..http.transport import HttpExchange, Transport
 
 PASSED_HEADERS = ("traceparent", "tracestate", "accept-language", "x-request-id")
@@ -96,7 +98,8 @@ class HttpEngine:
         ssl_context: for ``https``, for example with your own certificates.
         proxy: the forward proxy to the upstream: ``environment`` reads ``HTTP_PROXY``,
             ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` now, as curl and requests do; or a URL
-            such as ``http://user:password@proxy.internal:3128``. ``None``: connect directly.
+            such as ``http://user:password@proxy.internal:3128``; or ``direct``. ``None``: as
+            ``OM_OUTBOUND_PROXY`` says in an application, else directly.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -147,19 +150,32 @@ class HttpEngine:
         )
         self._pass_deadline = pass_deadline
         self._max_answer = int(_check_positive(name, "max_answer", max_answer))
-        self._transport = _open_transport(
-            name, self._origin, pool_size, connect_timeout, ssl_context, proxy
+        self._proxy = proxy
+        self._open_pool = partial(_open_transport, name, connect_timeout, ssl_context)
+        self._pool_size = pool_size
+        self._health_target = (
+            None if health_url is None else _parse_url(f"engine {name!r}: health_url", health_url)
         )
+        self._open_transports(f"engine {name!r}: proxy", proxy)
+
+    def _open_transports(self, key: str, proxy: str | None) -> None:
+        """Make the pools of connections, empty, for the upstream and its health check."""
+        self._transport = self._open_pool(self._origin, self._pool_size, key, proxy)
         self._health: tuple[Transport, str] | None = None
-        if health_url is not None:
-            origin, target = _parse_url(f"engine {name!r}: health_url", health_url)
+        if self._health_target is not None:
+            origin, target = self._health_target
             same = origin == self._origin
-            self._health = (
-                self._transport
-                if same
-                else _open_transport(name, origin, 1, connect_timeout, ssl_context, proxy),
-                target,
-            )
+            transport = self._transport if same else self._open_pool(origin, 1, key, proxy)
+            self._health = (transport, target)
+
+    def attach(self, context: PluginContext) -> Self | None:
+        """A copy that goes through the application's proxy, when there is one and the engine was
+        made without ``proxy``."""
+        if self._proxy is not None or context.outbound_proxy is None:
+            return None
+        mine = copy.copy(self)
+        mine._open_transports("OM_OUTBOUND_PROXY", context.outbound_proxy)
+        return mine
 
     def call(self, call: Call) -> Answer | object:
         """Ask the upstream.
@@ -336,10 +352,11 @@ def _decode_refusal(body: bytes) -> object:
 
 def _open_transport(
     name: str,
-    origin: tuple[str, str, int],
-    pool_size: int,
     connect_timeout: float,
     ssl_context: ssl.SSLContext | None,
+    origin: tuple[str, str, int],
+    pool_size: int,
+    key: str,
     proxy: str | None,
 ) -> Transport:
     try:
@@ -353,7 +370,7 @@ def _open_transport(
         pool_size=int(_check_positive(name, "pool_size", pool_size)),
         connect_timeout_s=_check_positive(name, "connect_timeout", connect_timeout),
         ssl_context=ssl_context,
-        proxy=find_proxy(f"engine {name!r}: proxy", proxy, *origin),
+        proxy=find_proxy(key, proxy, *origin),
     )
 
 

@@ -20,7 +20,10 @@ from ...errors import ConfigError
 FROM_ENVIRONMENT = "environment"
 """The value of ``proxy`` that reads the variables of the environment."""
 
-_EXAMPLE = "must be 'environment' or a URL such as 'http://proxy.internal:3128'"
+DIRECT = "direct"
+"""The value of ``proxy`` that overrules the setting of the application."""
+
+_EXAMPLE = "must be 'environment', 'direct' or a URL such as 'http://proxy.internal:3128'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ def find_proxy(
 
     Args:
         key: the setting's name, for errors.
-        setting: ``None`` for no proxy, the URL of one for every origin, or ``environment``.
+        setting: ``None`` or ``direct`` for no proxy, the URL of one for every origin, or
+            ``environment``.
         scheme, host, port: the origin.
         environ: instead of the environment of the process.
 
@@ -68,7 +72,7 @@ def find_proxy(
     Raises:
         ConfigError: the proxy's URL is wrong. The error shows no credentials.
     """
-    if setting is None:
+    if setting is None or setting == DIRECT:
         return None
     if not isinstance(setting, str) or not setting:
         raise ConfigError(key, setting, _EXAMPLE)

@@ -21,8 +21,11 @@ from om_plugins.builtin.http.outbound_proxy import (
     is_excluded,
     parse_proxy,
 )
-from om_plugins.errors import AttemptTimeout, ConfigError, Misconfigured, Transient
-from om_plugins.types import Call, HttpRequest
+from om_plugins.errors import AttemptTimeout, ConfigError, EngineError, Misconfigured, Transient
+from om_plugins.features import Settings
+from om_plugins.plugins.kit import Host
+from om_plugins.runtime import Runtime
+from om_plugins.types import Call, EngineSpec, HttpRequest
 from tests.builtin.conftest import over_tls
 from tests.patience import HANG_S, cut_off
 
@@ -156,10 +159,10 @@ def test_credentials_are_a_part_of_the_url(url, authorization):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("", "must be 'environment' or a URL"),
-        (True, "must be 'environment' or a URL"),
-        ("on", "must be 'environment' or a URL"),
-        ("p:3128", "must be 'environment' or a URL"),
+        ("", "must be 'environment', 'direct' or a URL"),
+        (True, "must be 'environment', 'direct' or a URL"),
+        ("on", "must be 'environment', 'direct' or a URL"),
+        ("p:3128", "must be 'environment', 'direct' or a URL"),
         ("me:secret@p:3128", "'…@p:3128'"),
         ("https://me:secret@p", "'https://…@p': 'https' proxies are not supported"),
         ("socks5://me:secret@p", "'socks5://…@p': 'socks5' proxies are not supported"),
@@ -425,3 +428,65 @@ def test_every_http_engine_takes_a_proxy(kind, engine_for, monkeypatch):
     options = {"model": "m"} if kind is OpenAIEngine else {}
     engine = engine_for("http://a.example/", kind=kind, proxy="environment", **options)
     assert engine._transport._proxy == OutboundProxy("p.internal", 3128)
+
+
+# --- OM_OUTBOUND_PROXY ----------------------------------------------------------------------------
+
+
+def attached(engine, **settings):
+    """The engine as the chain of an application with these settings has it."""
+    with contextlib.closing(Runtime(Settings(**settings), host=Host(testing=True))) as runtime:
+        runtime.add_engine(EngineSpec(engine, "c"))
+        (spec,) = runtime.part_of("chains").get("c").engines
+        return spec.engine
+
+
+@pytest.mark.parametrize("kind", [HttpEngine, ProxyEngine, OpenAIEngine])
+def test_the_setting_of_the_application_is_for_all_its_engines(kind, engine_for, raw_upstream):
+    proxy = ForwardProxy(raw_upstream)
+    options = {"model": "m"} if kind is OpenAIEngine else {}
+    engine = engine_for("http://a.example", kind=kind, **options)
+    there = attached(engine, outbound_proxy=f"http://me:p%40ss%20w%C3%B6rd@{proxy.address}")
+    with contextlib.suppress(EngineError):  # the proxy's answer is no chat completion
+        there.call(in_time(HttpRequest("GET", "/") if kind is ProxyEngine else {"question": "?"}))
+    there.close()
+    assert proxy.heads[0][0].split()[1].startswith("http://a.example/")
+    assert f"Proxy-Authorization: {BASIC}" in proxy.heads[0]
+    assert engine._transport._proxy is None, "another application has another setting"
+
+
+@pytest.mark.parametrize("own", ["direct", "http://q.internal:1"])
+def test_an_engine_with_a_proxy_of_its_own_keeps_it(engine_for, own):
+    engine = engine_for("http://a.example/", proxy=own)
+    assert attached(engine, outbound_proxy="http://p.internal:3128") is engine
+    assert engine._transport._proxy == (None if own == "direct" else OutboundProxy("q.internal", 1))
+
+
+def test_without_the_setting_an_engine_is_what_it_was(engine_for, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://p.internal:3128")
+    engine = engine_for("http://a.example/")
+    assert attached(engine) is engine
+    there = attached(engine, outbound_proxy="environment")
+    assert there._transport._proxy == OutboundProxy("p.internal", 3128)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["yes", "", "p:3128", "https://me:secret@p", "socks5://me:secret@p", "http://", 1, True],
+)
+def test_a_wrong_setting_stops_the_start_and_is_not_shown(wrong):
+    with pytest.raises(
+        ConfigError, match=r"OM_OUTBOUND_PROXY '…'.*'environment' or a URL"
+    ) as caught:
+        Runtime(Settings(outbound_proxy=wrong), host=Host(testing=True))
+    assert "secret" not in str(caught.value)
+
+
+def test_what_a_plugin_gets_shows_no_password():
+    setting = "http://me:secret@p.internal:3128"
+    with contextlib.closing(
+        Runtime(Settings(outbound_proxy=setting), host=Host(testing=True))
+    ) as runtime:
+        context = runtime.kit.plugin_context("x", None, logging.getLogger("x"))
+        assert context.outbound_proxy == setting
+        assert "secret" not in repr(context)
