@@ -51,7 +51,7 @@ def read_json(data: bytes | str, *, halves: bool = False) -> object:
         text = data if isinstance(data, str) else decode_json(data)
     try:
         value = json.loads(text.removeprefix("\ufeff"), strict=False)
-        return value if halves or "\\" not in text else _repair(value)
+        return value if halves or "\\" not in text else join_all_surrogates(value)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -61,6 +61,21 @@ def join_surrogates(text: str) -> str:
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def join_all_surrogates(value: object) -> object:
+    """Return a JSON value with :func:`join_surrogates` applied to all of its texts.
+
+    Raises:
+        RecursionError: it is nested too deep.
+    """
+    if isinstance(value, str):
+        return join_surrogates(value)
+    if isinstance(value, list):
+        return [join_all_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {join_surrogates(key): join_all_surrogates(item) for key, item in value.items()}
+    return value
 
 
 class SurrogateJoiner:
@@ -94,13 +109,3 @@ def decode_json(data: bytes) -> str:
             return data[len(mark) :].decode(encoding, "replace")
     zeros = "".join("0x"[byte != 0] for byte in data[:4])
     return data.decode(_UTF_BY_ZEROS.get(zeros, "utf-8"), "replace")
-
-
-def _repair(value: object) -> object:
-    if isinstance(value, str):
-        return join_surrogates(value)
-    if isinstance(value, list):
-        return [_repair(item) for item in value]
-    if isinstance(value, dict):
-        return {join_surrogates(key): _repair(item) for key, item in value.items()}
-    return value

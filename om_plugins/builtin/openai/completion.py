@@ -259,7 +259,7 @@ class CompletionReader:
         if not isinstance(document, dict):
             raise self._fail("answered JSON that is no chat completion")
         if isinstance(model := document.get("model"), str) and model:
-            self.metadata["model"] = model
+            self.metadata["model"] = join_surrogates(model)
         if isinstance(usage := document.get("usage"), dict):
             # some services send a growing count with every piece
             self.metadata["usage"] = usage
@@ -268,7 +268,7 @@ class CompletionReader:
             return ""  # only the usage, say
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
-            self._finish = finish
+            self._finish = join_surrogates(finish)
         message, part = _find_message(choice)
         if message is None:
             return ""

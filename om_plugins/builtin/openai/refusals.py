@@ -159,7 +159,7 @@ def _read_names(fields: Fields) -> list[str]:
 
 # --- its words ------------------------------------------------------------------------------------
 
-_MAX_TEXT = 4000
+_MAX_TEXT = 2000
 _NO_WORDS = {*_NAMES_AND_NUMBERS, "param", "object", "id", "input"}
 """Fields that explain nothing. Pydantic repeats in ``input`` what the caller sent."""
 

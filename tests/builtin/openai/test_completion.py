@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from om_plugins.builtin.http.sse import ServerEvent
 from om_plugins.builtin.openai.completion import (
@@ -266,6 +269,14 @@ def test_characters_that_are_split_over_pieces_are_joined():
     assert read(*map(event, pieces)) == ["a", "😀b ", "�"]  # fmt: skip
 
 
+def test_halves_of_characters_in_names_are_replaced():
+    reader = make_reader()
+    document = {"model": "m\ud83d", **delta("Hi", "st\ud83dop")}
+    assert list(reader.read([event(json.dumps(document)), DONE])) == ["Hi"]
+    reader.conclude()
+    assert reader.metadata == {"model": "m�", "finish_reason": "st�op"}
+
+
 def test_lenient_json_and_documents_on_single_lines_are_read():
     assert read(event('\ufeff{"choices": [{"delta": {"content": "a\n", "p": NaN}}]}'), DONE) == [
         "a\n"
@@ -346,3 +357,64 @@ def test_what_is_no_answer_at_all_fails(kind, body, what):
 def test_an_endless_lead_of_blanks_takes_no_memory_and_no_time():
     pieces = [b" " * 128_000] * 20 + [STREAM]
     assert read(*read_answer_events(pieces, "", 1000, "up")) == ["Hi"]
+
+
+# --- whatever a service sends ---------------------------------------------------------------------
+
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+              st.sampled_from(["", " ", "stop", "error", "429", "\ud83d", "<think>", "f"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.fixed_dictionaries({}, optional=dict.fromkeys(
+            ("content", "text", "type", "code", "error", "function", "name", "id", "detail"), inner
+        )),
+    ),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def object_of(*names, **fields):
+    return st.fixed_dictionaries({}, optional={**dict.fromkeys(names, values), **fields})
+
+
+functions = object_of("name", "arguments")
+calls = object_of("index", "id", "function") | object_of("index", function=functions)
+messages = object_of("content", "refusal", "tool_calls", "function_call") | object_of(
+    "content", tool_calls=st.lists(calls, max_size=2)
+)
+choices = object_of("index", "delta", "message", "finish_reason", "error") | object_of(
+    "index", "finish_reason", "text", delta=messages, message=messages
+)
+documents = object_of("choices", "error", "model", "usage", "object", "message", "base_resp")
+documents |= object_of("model", "usage", choices=st.lists(choices, max_size=2))
+
+
+def check_documents(given):
+    reader = make_reader()
+    events = [event(json.dumps(document), name) for document, name in given]
+    try:
+        *pieces, last = [*reader.read([*events, DONE]), reader.conclude()]
+    except EngineError:
+        return
+    assert last is not None or "".join(pieces).strip()
+    msgspec.json.encode([pieces, last, reader.metadata["model"], reader.metadata["finish_reason"]])
+
+
+lists_of_documents = st.lists(
+    st.tuples(documents | values, st.sampled_from(["message"] * 6 + ["whole", "error", "x"])),
+    max_size=3,
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(given_documents=lists_of_documents)
+def test_whatever_a_service_sends_is_an_answer_or_an_error_of_the_table(given_documents):
+    check_documents(given_documents)
+
+
+@pytest.mark.proof
+@settings(max_examples=1000, deadline=None, print_blob=True)
+@given(given_documents=lists_of_documents)
+def test_whatever_a_service_sends_for_long(given_documents):
+    check_documents(given_documents)
