@@ -504,6 +504,23 @@ def test_a_slow_notifier_is_not_overtaken_by_another_worker(start, clock, shared
     assert (slow.got, other.got) == (["a"], [])
 
 
+@pytest.mark.parametrize(
+    ("settings", "plugins", "looks"),
+    [
+        ({}, [], False),
+        ({"plugin_config": {"notifier-log": {}}}, [], True),
+        ({"plugin_config": {"notifier-webhook": {}}}, [], True),
+        ({}, [(ChatPlugin(Chat()), "chat")], True),
+        ({"plugins_disabled": ["notifier-webhook"]}, [], False),
+    ],
+)
+def test_only_an_application_with_notifiers_of_its_own_looks_for_what_is_left(
+    make_runtime, settings, plugins, looks
+):
+    runtime = make_runtime(*plugins, **settings)
+    assert (runtime.kit.find_built("notifications") is not None) is looks
+
+
 # --- a real process -----------------------------------------------------------------------------
 
 WORKER = """
@@ -553,6 +570,7 @@ class HookHandler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.server
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 def test_a_process_that_is_killed_loses_nothing_and_nothing_is_sent_twice(tmp_path):
     pytest.importorskip("h11")
