@@ -259,8 +259,10 @@ class Transport:
             connection = pool.take(repeatable=idempotent) if can_repeat else None
             response = None
             if connection is not None:
-                response = self._try_idle(connection, request, body, attempt, idempotent)
-                pool.learn(kept=response is not None)
+                try:
+                    response = self._try_idle(connection, request, body, attempt, idempotent)
+                finally:
+                    pool.learn(kept=response is not None)
             if connection is None or response is None:
                 connection = PooledConnection(self._connect(attempt, call))
                 attempt.attach(connection.sock)

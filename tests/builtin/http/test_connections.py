@@ -3,7 +3,9 @@ is never sent twice."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -18,6 +20,7 @@ from om_plugins.builtin.http.network import can_read
 from om_plugins.builtin.http.transport import Transport
 from om_plugins.errors import Transient
 from om_plugins.types import Call
+from tests.builtin.conftest import over_tls
 from tests.patience import HANG_S, wait_until
 
 KEPT = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"
@@ -317,6 +320,18 @@ def test_a_connection_is_closed_before_the_time_that_the_upstream_names(origin_t
     assert origin.connections == 3
 
 
+def test_a_post_that_was_lost_makes_the_next_ones_careful(origin_that, monkeypatch):
+    origin = origin_that(reads_and_resets, answer=SILENT, ends=1000)
+    monkeypatch.setattr(connections, "_SHOWN_S", 0.0)
+    origin.ask("POST")
+    with pytest.raises(Transient):
+        origin.ask("POST")
+    monkeypatch.undo()
+    for _ in range(3):
+        assert origin.ask("POST") == (200, b"ok")
+    assert origin.seen == ["POST"] * 5
+
+
 def test_a_pool_without_connections_has_none_for_anybody():
     pool = ConnectionPool(2)
     assert pool.take() is pool.take(repeatable=False) is None
@@ -355,3 +370,62 @@ def test_a_connection_that_cannot_tell_proves_nothing():
         connection = PooledConnection(near)
         connection.mark()
         assert not connection.is_unprocessed()
+
+
+# --- over TLS -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "alert"),
+    [
+        ("PUT", True, True),
+        ("PUT", True, False),
+        ("PUT", False, True),
+        ("PUT", False, False),
+        # with an alert, its system still confirms what comes while it waits for ours
+        pytest.param("POST", True, False, marks=needs_proof),
+        ("POST", False, True),
+        ("POST", False, False),
+    ],
+)
+def test_tls_connections_that_are_closed_are_no_different(
+    raw_upstream, certificate, monkeypatch, method, before, alert
+):
+    seen = []
+
+    def script(connection, number):
+        while head := read_request(connection):
+            seen.append(head.split()[0].decode())
+            if number == 0 and len(seen) == 2 and not before:
+                break
+            connection.sendall(KEPT)
+            if number == 0 and before:
+                break
+        if alert:
+            with contextlib.suppress(OSError):
+                connection.unwrap()
+
+    server = raw_upstream(over_tls(certificate, script))
+    transport = Transport(
+        "https", "127.0.0.1", int(server.url.rpartition(":")[2]),
+        ssl_context=ssl.create_default_context(cafile=certificate[0]),
+    )  # fmt: skip
+
+    def ask(method):
+        return transport.open(
+            method, "/", body=b"x" if method != "GET" else None, headers=[], where="up",
+            call=Call(None, deadline=time.monotonic() + HANG_S), limit_s=HANG_S,
+        ).read(10)  # fmt: skip
+
+    ask("GET")
+    if before:
+        wait_until(lambda: can_read(transport._pools.get()._idle[0].sock, 0))
+    monkeypatch.setattr(PooledConnection, "is_usable", lambda connection: True)
+    if before or method == "PUT":
+        assert ask(method) == b"ok"
+        assert seen == ["GET", *[method] * (1 if before else 2)]
+    else:
+        with pytest.raises(Transient) as caught:
+            ask(method)
+        assert (caught.value.sent, seen) == ("maybe", ["GET", "POST"])
+    transport.close()
