@@ -33,6 +33,7 @@ class DeliveryBreaker:
         failures: attempts in a row that failed; 0 while it is closed.
         since: when the first of them failed.
         retry_at: when the next attempt is due.
+        pause_s: how long the pause is; a clock that is set back makes it no longer.
         error: what the last one failed with.
         waiting: how many notifications waited when this was written.
         dropped: how many notifications were dropped, by reason.
@@ -41,18 +42,18 @@ class DeliveryBreaker:
     failures: int = 0
     since: float = 0.0
     retry_at: float = 0.0
+    pause_s: float = 0.0
     error: str = ""
     waiting: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, stored: object, now: float, longest_s: float) -> DeliveryBreaker:
+    def read(cls, stored: object, longest_s: float) -> DeliveryBreaker:
         """Make a breaker of what a worker stored.
 
         Args:
             stored: what :meth:`as_data` returned, or anything.
-            now: the Unix time.
-            longest_s: the longest pause; a later time comes from a clock that was wrong.
+            longest_s: the longest pause.
         """
         data = stored if isinstance(stored, Mapping) else {}
         dropped = data.get("dropped")
@@ -60,7 +61,8 @@ class DeliveryBreaker:
         return cls(
             failures=int(_read_number(data, "failures")),
             since=_read_number(data, "since"),
-            retry_at=min(_read_number(data, "retry_at"), now + longest_s),
+            retry_at=_read_number(data, "retry_at"),
+            pause_s=min(_read_number(data, "pause_s"), longest_s),
             error=str(data.get("error") or ""),
             waiting=int(_read_number(data, "waiting")),
             dropped={
@@ -74,7 +76,7 @@ class DeliveryBreaker:
 
     def find_pause_s(self, now: float) -> float:
         """Return the seconds until a notification may be sent; 0.0 for now."""
-        return max(0.0, self.retry_at - now) if self.failures else 0.0
+        return max(0.0, min(self.retry_at - now, self.pause_s)) if self.failures else 0.0
 
     def open(
         self,
@@ -97,11 +99,13 @@ class DeliveryBreaker:
         self.error = error[:_LONGEST_ERROR]
         cap_s = PAUSES_S[min(self.failures, len(PAUSES_S)) - 1]
         pause_s = full_jitter(self.failures, PAUSES_S, at_least_s=cap_s / 2, draw=draw)
-        self.retry_at = now + max(pause_s, asked_s or 0.0)
+        self.pause_s = max(pause_s, asked_s or 0.0)
+        self.retry_at = now + self.pause_s
 
     def close(self) -> None:
         """Record that an attempt succeeded, or that a notification is given up."""
-        self.failures, self.since, self.retry_at, self.error = 0, 0.0, 0.0, ""
+        self.failures, self.error = 0, ""
+        self.since = self.retry_at = self.pause_s = 0.0
 
     def count_drop(self, reason: DropReason, number: int = 1) -> None:
         """Count notifications that nobody will get."""

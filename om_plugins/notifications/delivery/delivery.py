@@ -156,9 +156,7 @@ class Delivery:
 
     def read_breaker(self) -> DeliveryBreaker:
         """Return the state that the workers share: what waits, what was dropped, and why."""
-        return DeliveryBreaker.read(
-            self._store.read_state(), self._clock.time(), self._limits.age_s
-        )
+        return DeliveryBreaker.read(self._store.read_state(), self._limits.age_s)
 
     def count_dropped(self) -> dict[str, int]:
         """Return how many notifications this process dropped, by reason."""
@@ -169,7 +167,11 @@ class Delivery:
         if accepts is None:
             return True
         ok, answer = self._guarded(self.plugin, accepts, note)
-        return ok and is_permitted(answer, f"notifier {self.name}: accepts()")
+        if not ok:
+            failure = "accepts() raised, or its plugin is not active any more"
+            self._report(note, RuntimeError(failure))
+            return False
+        return is_permitted(answer, f"notifier {self.name}: accepts()")
 
     # --- the job ------------------------------------------------------------------------------
 

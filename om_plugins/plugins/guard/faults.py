@@ -72,7 +72,8 @@ _OF_FILES = (
 
 _SAYS_AWAY = re.compile(
     r"Connect(?!or)|Disconnect|Time(d)?_?[oO]ut|Deadline|Network|Unreachable|Unavailable|Gateway"
-    r"|NoBrokersAvailable|RateLimit|TooManyRequests|Throttl|RetryAfter|Overloaded|DNS|ServerDown"
+    r"|NoBrokersAvailable|RateLimit|TooManyRequests|Throttl|LimitExceeded|SlowDown|RetryAfter"
+    r"|Overloaded|DNS|ServerDown"
 )
 """What a class is called that means a network or a service, in most libraries."""
 
@@ -199,7 +200,15 @@ def _judge_status(error: Exception) -> Fault | None:
     status = find_http_status(error)
     if status is None:
         return None
-    return Fault.REFUSED if status in _REFUSING else Fault.AWAY
+    return Fault.REFUSED if status in _REFUSING and not _is_throttled(error) else Fault.AWAY
+
+
+def _is_throttled(error: Exception) -> bool:
+    """Whether it is an answer of AWS that asks for fewer requests, which has the status 400."""
+    response = _read(error, "response")
+    about = response.get("Error") if isinstance(response, Mapping) else None
+    code = about.get("Code") if isinstance(about, Mapping) else None
+    return isinstance(code, str) and _SAYS_AWAY.search(code) is not None
 
 
 def _judge_mail(error: Exception) -> Fault | None:

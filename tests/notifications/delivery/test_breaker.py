@@ -56,7 +56,7 @@ def test_another_worker_reads_the_same_state():
     breaker = DeliveryBreaker(waiting=4)
     breaker.open(100.0, "x" * 1000, 30.0)
     breaker.count_drop("refused")
-    read = DeliveryBreaker.read(breaker.as_data(), 100.0, DAY_S)
+    read = DeliveryBreaker.read(breaker.as_data(), DAY_S)
     assert read == breaker
     assert len(read.error) == 300
 
@@ -69,9 +69,15 @@ def test_another_worker_reads_the_same_state():
     ],
 )  # fmt: skip
 def test_a_state_that_cannot_be_read_is_that_of_a_closed_breaker(stored):
-    assert DeliveryBreaker.read(stored, 100.0, DAY_S) == DeliveryBreaker()
+    assert DeliveryBreaker.read(stored, DAY_S) == DeliveryBreaker()
 
 
-def test_a_clock_that_was_wrong_stops_nothing_for_longer_than_a_notification_waits():
-    stored = DeliveryBreaker(failures=1, retry_at=1e12).as_data()
-    assert DeliveryBreaker.read(stored, 100.0, DAY_S).find_pause_s(100.0) == DAY_S
+def test_a_pause_is_never_longer_than_a_notification_waits():
+    stored = DeliveryBreaker(failures=1, retry_at=1e12, pause_s=1e9).as_data()
+    assert DeliveryBreaker.read(stored, DAY_S).find_pause_s(100.0) == DAY_S
+
+
+def test_a_clock_that_is_set_back_makes_the_pause_no_longer():
+    breaker = DeliveryBreaker()
+    breaker.open(1_000_000.0, "away", draw=longest)
+    assert breaker.find_pause_s(1_000_000.0 - 7200) == 1.0

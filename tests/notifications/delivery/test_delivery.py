@@ -407,6 +407,16 @@ def test_a_send_that_did_not_run_or_says_no_is_no_delivery(start, let_pass, kind
     assert "send() returned" in caplog.text
 
 
+def test_a_notification_that_nobody_was_asked_about_is_reported(start):
+    chat = Chat()
+    chat.accepts = lambda note: note.nothing
+    runtime = start(chat, plugin_failures=1)
+    with failures() as failed:
+        say(runtime, "a", "b")  # the first one ends in quarantine
+    assert failed == [("a", "RuntimeError"), ("b", "RuntimeError")]
+    assert (chat.got, state(runtime)) == ([], "quarantined")
+
+
 def test_what_a_client_of_a_service_returns_is_no_failure(start):
     chat = Chat()
     chat.send = lambda notification, timeout: {"ok": True}

@@ -114,6 +114,13 @@ AWAY = [
         "botocore.exceptions", "ClientError",
         response={"ResponseMetadata": {"HTTPStatusCode": 503}},
     ),
+    of_library(
+        "botocore.exceptions", "ClientError",
+        response={
+            "Error": {"Code": "ThrottlingException"},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+        },
+    ),
     of_library("grpc", "RpcError"),
     of_library("pymongo.errors", "PyMongoError", "ServerSelectionTimeoutError"),
     of_library("sqlalchemy.exc", "DBAPIError", "OperationalError"),
@@ -168,6 +175,14 @@ REFUSED = [
     TooLong("long"),
     of_library("requests.exceptions", "HTTPError", base=OSError, response=answered(422)),
     of_library("httpx", "HTTPError", "HTTPStatusError", response=answered(400)),
+    of_library(
+        "botocore.exceptions",
+        "ClientError",
+        response={
+            "Error": {"Code": "InvalidParameter"},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+        },
+    ),
     of_library("slack_sdk.errors", "SlackApiError", response=answered(200)),
     of_library("telegram.error", "NetworkError", "BadRequest"),
     raised_from(RuntimeError("not sent"), http_error(415)),
