@@ -14,7 +14,7 @@
     │   ├── Transient                    the next attempt may succeed
     │   ├── RateLimited                  the engine gets too many requests
     │   ├── AttemptTimeout               one attempt took too long
-    │   ├── NoAnswer                     the engine returned None, or its probe False
+    │   ├── NoAnswer                     the engine returned nothing, or its probe False
     │   ├── InvalidRequest               the call is not valid: no engine can answer it
     │   ├── Unsupported                  this engine cannot answer the call, another one may
     │   ├── TooLong                      the call is too long for this engine, but not for others
@@ -231,7 +231,8 @@ class AttemptTimeout(EngineError):
 
 class NoAnswer(EngineError):
     """The engine returned no answer: ``None``, as a function without ``return`` does, a coroutine,
-    a generator that nobody asked for; or its probe returned anything but ``None`` or ``True``.
+    a generator that nobody asked for, a model's answer without a word; or its probe returned
+    anything but ``None`` or ``True``.
 
     An engine whose answer is ``None`` returns ``Answer(None)``.
     """

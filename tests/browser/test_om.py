@@ -13,7 +13,7 @@ from om_plugins.core.clock import SystemClock
 from om_plugins.errors import ChainExhausted, Transient
 from om_plugins.gateway.layer import EngineRoutes
 from om_plugins.gateway.options import RouteOptions
-from om_plugins.types import Answer
+from om_plugins.types import Answer, ModelRefusal
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.browser
@@ -59,6 +59,8 @@ class AChain:
             raise ChainExhausted("x", [Transient("s3cret")], "assistant", [], 7.0)
         if kind == "whole":
             return Answer({"answer": "all"}, engine="e", tier=2, degraded=True)
+        if kind == "refusal":
+            return Answer(ModelRefusal("I may not."), engine="e", tier=2, degraded=True)
         return Answer(chunks=self.chunks(kind), engine="e", tier=2, degraded=True)
 
     def chunks(self, kind):
@@ -134,6 +136,14 @@ def test_whole_answer_is_one_piece(outcome):
     result = {"text": "all", "payload": {"answer": "all"}, "meta": META}
     assert outcome("whole", allowed=["favicon", "icon"]) == [
         ["meta", META], ["chunk", {"answer": "all"}], ["result", result]
+    ]  # fmt: skip
+
+
+def test_a_refusal_of_a_model_is_shown_as_what_it_says(outcome):
+    refusal = {"refusal": "I may not.", "answer": "", "model": ""}
+    result = {"text": "I may not.", "payload": refusal, "meta": META}
+    assert outcome("refusal", allowed=["favicon", "icon"]) == [
+        ["meta", META], ["chunk", refusal], ["result", result]
     ]  # fmt: skip
 
 

@@ -133,7 +133,8 @@ function textOf(pieces) {
   return pieces
     .map((piece) => {
       if (typeof piece === "string") return piece;
-      const answer = piece?.answer ?? piece?.text;
+      // a model that refuses says why, and a page that shows texts has to show that
+      const answer = piece?.answer || piece?.text || piece?.refusal;
       return typeof answer === "string" ? answer : "";
     })
     .join("");
