@@ -43,6 +43,30 @@ class Mutant(NamedTuple):
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        "settings/callbacks.py",
+        "    if answer is True:\n        return True",
+        "    if answer:\n        return True",
+        "tests/settings/test_callbacks.py",
+    ),
+    Mutant(
+        "settings/callbacks.py",
+        "if result is None or result is True:",
+        "if result is not False:",
+        "tests/settings/test_callbacks.py",
+    ),
+    Mutant(
+        "policies/access.py",
+        "if type(answer) is Caller or",
+        "if isinstance(answer, Caller) or",
+        "tests/policies/test_access.py",
+    ),
+    Mutant(
+        "plugins/checks.py",
+        "    if not _is_unfinished(cls):",
+        "    if cls:",
+        "tests/chains/test_chain.py",
+    ),
+    Mutant(
         "builtin/engines/wsgi.py",
         "if depth >= _MOST_DEEP:",
         "if False:",

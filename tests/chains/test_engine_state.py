@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from om_plugins.chains.health_checks import probe_call
 from om_plugins.chains.options import EngineOptions
-from om_plugins.errors import ChainExhausted, Transient
+from om_plugins.errors import ChainExhausted, NoAnswer, Transient
 from om_plugins.types import Health
 
 
@@ -60,3 +61,30 @@ def test_new_settings_make_a_new_state_that_shares_what_is_counted(engine, chain
     assert after.health is before.health
     assert after.traffic.load is before.traffic.load
     assert after.traffic.bulkhead is before.traffic.bulkhead
+
+
+def test_a_probe_that_repeats_a_call_reads_the_first_chunk(engine, chain_of, clock):
+    """An engine that yields has not run before somebody reads."""
+
+    def broken(call):
+        raise Transient("the model is away")
+        yield
+
+    for script, well in ((broken, False), (lambda call: iter(["one", "two"]), True)):
+        chain = chain_of(engine("a", script, streaming=True))
+        (state,) = chain.states
+        state.breaker.force("open")
+        state.breaker.force(None)
+        call = probe_call(state, clock, 3.0)
+        if well:
+            state.probe(call, state.ask)
+        else:
+            with pytest.raises(Transient):
+                state.probe(call, state.ask)
+
+
+@pytest.mark.parametrize("result", [None, (one for one in "ab")])
+def test_a_probe_that_repeats_a_call_refuses_what_is_no_answer(engine, chain_of, clock, result):
+    (state,) = chain_of(engine("a", lambda call: result)).states
+    with pytest.raises(NoAnswer, match="engine 'a' returned"):
+        state.probe(probe_call(state, clock, 3.0), state.ask)

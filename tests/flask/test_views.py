@@ -462,6 +462,16 @@ def test_a_scope_keeps_users_apart_and_may_use_the_session(site):
     assert after != before
 
 
+async def later():
+    return "ann"
+
+
+@pytest.mark.parametrize("scope", [later, lambda: (yield), lambda user: user])
+def test_a_scope_that_cannot_be_asked_is_refused(scope):
+    with pytest.raises(TypeError, match=r"scope=.* cannot be called: "):
+        cached(lambda: None, scope=scope)
+
+
 @pytest.mark.parametrize("nobody", [None, ""])
 def test_nobody_in_particular_falls_under_the_rules_for_no_scope(site, nobody):
     client = site.view(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -337,6 +338,29 @@ def test_steps_run_in_the_order_of_their_percent(clock, hub):
     steps = [Step(f"s{p}", p, lambda p=p: order.append(p)) for p in (90, 20, 50)]
     House(clock, hub, *steps).fail(5)
     assert order == [20, 50, 90]
+
+
+async def later():
+    return "done"
+
+
+@pytest.mark.parametrize(
+    "said", [lambda: False, lambda: True, lambda: 0, later, lambda: (1 for _ in "1"), Mock]
+)
+def test_a_step_that_does_not_say_what_it_did_is_broken(clock, hub, said):
+    house = House(clock, hub, Step("Tidying", 20, said), Step("Later", 90))
+    house.fail(5)
+    report = house.events[-1][1]["report"]
+    assert not report.succeeded
+    assert report.steps == ("Tidying: failed, TypeError",)
+    assert "return what was done, in one line" in str(house.faults[0][1])
+
+
+def test_a_step_may_have_nothing_to_say(clock, hub):
+    house = House(clock, hub, Step("Tidying", 20, lambda: None))
+    house.fail(5)
+    report = house.events[-1][1]["report"]
+    assert (report.succeeded, report.steps) == (True, ("Tidying",))
 
 
 def test_a_step_that_raises_ends_recovery_as_failed_with_two_ways_out(clock, hub):

@@ -484,8 +484,9 @@ async def later():
 class LeaseLike:
     name, token = "job", 1
 
-    def __init__(self, said):
+    def __init__(self, said, **more):
         self.said = said
+        vars(self).update(more)
 
     def renew(self, ttl):
         return self.said() if callable(self.said) else self.said
@@ -496,8 +497,16 @@ class LeaseLike:
 
 @pytest.mark.parametrize(
     "said",
-    [True, False, 1, "job", Mock(), {"name": "job"}, later, lambda: LeaseLike, ("job", 1)],
-)
+    [
+        True, False, 1, "job", Mock(), {"name": "job"}, later, lambda: LeaseLike, ("job", 1),
+        lambda: LeaseLike(True, token="1"),
+        lambda: LeaseLike(True, token=True),
+        lambda: LeaseLike(True, token=Mock()),
+        lambda: LeaseLike(True, name=None),
+        lambda: LeaseLike(True, renew=True),
+        lambda: LeaseLike(True, release=None),
+    ],
+)  # fmt: skip
 def test_what_is_no_lease_gives_nobody_the_right(clock, said, caplog):
     one = shared(lambda: Odd(clock, lease=said), clock)
     assert one.lease("job", 60) is None

@@ -400,3 +400,13 @@ def test_a_scope_may_have_any_type_of_a_key(world, scope, asked):
     assert world.cache.get(inbox.cache_key()) is None
     assert world.cache.invalidate(scope=scope) == 1
     assert world.cache.purge(scope=scope) == 1
+
+
+async def later():
+    return "ann"
+
+
+@pytest.mark.parametrize("scope", [later, lambda: (yield), lambda user: user])
+def test_a_scope_that_cannot_be_asked_is_refused(world, scope):
+    with pytest.raises(TypeError, match=r"scope=.* cannot be called: "):
+        memoize(lambda: world.cache, scope=scope)
