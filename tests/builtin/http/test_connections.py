@@ -4,12 +4,14 @@ is never sent twice."""
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 import struct
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -19,6 +21,7 @@ from om_plugins.builtin.http.connections import ConnectionPool, PooledConnection
 from om_plugins.builtin.http.network import can_read
 from om_plugins.builtin.http.transport import Transport
 from om_plugins.errors import Transient
+from om_plugins.testing.fakes import run_in_threads
 from om_plugins.types import Call
 from tests.builtin.conftest import over_tls
 from tests.patience import HANG_S, wait_until
@@ -429,3 +432,44 @@ def test_tls_connections_that_are_closed_are_no_different(
             ask(method)
         assert (caught.value.sent, seen) == ("maybe", ["GET", "POST"])
     transport.close()
+
+
+@pytest.mark.proof
+def test_no_post_is_processed_twice_by_an_upstream_that_closes_at_any_moment(raw_upstream):
+    seen, wrong = Counter(), []
+
+    def script(connection, number):
+        chance = random.Random(number)
+        while True:
+            connection.settimeout(chance.choice([0.0005, 0.001, 0.002, 0.004, 0.01]))
+            try:
+                body = read_request(connection)
+            except TimeoutError:
+                if chance.random() < 0.3:
+                    reset(connection)
+                return
+            if not body:
+                return
+            seen[body] += 1
+            if chance.random() < 0.02:
+                return
+            connection.sendall(KEPT)
+
+    def ask(caller):
+        chance = random.Random(caller)
+        for number in range(800):
+            time.sleep(chance.choice([0, 0.0005, 0.001, 0.002, 0.004, 0.01]))
+            name = f"{caller}-{number}"
+            with contextlib.suppress(Transient):
+                exchange = transport.open(
+                    "POST", "/" + name, body=None, headers=[], where="up", limit_s=HANG_S,
+                    call=Call(None, deadline=time.monotonic() + HANG_S),
+                )  # fmt: skip
+                if exchange.read(10) != b"ok":
+                    wrong.append(name)
+
+    transport = Transport("http", "127.0.0.1", int(raw_upstream(script).url.rpartition(":")[2]))
+    run_in_threads(4, ask)
+    transport.close()
+    assert set(seen.values()) == {1}
+    assert not wrong
