@@ -102,21 +102,26 @@ _CANNOT = _any_of(
     r"response_format|json_schema|json_object|json mode|structured output|function call",
     r"\broles?\b.{0,60}\b(must|support|only|allow)",
 )
+_MESSAGES = r"\b(messages?|prompt|content|question|inputs?)\b"
 _WRONG_FOR_ALL = _any_of(
     r"\b(pars|decod|malformed|invalid|not valid|broken)\w*\b.{0,30}\bjson\b",
     r"\bjson\b.{0,20}\b(pars|decod|syntax)",
-    r"\b(messages?|prompt|content|question|inputs?)\b.{0,30}\b(empty|blank|required|missing)\b",
-    r"\b(messages?|prompt|content|question|inputs?)\b.{0,30}\bnon-?empty\b",
-    r"\b(empty|missing|no)\b.{0,20}\b(messages?|prompt|content|question|inputs?)\b",
+    rf"{_MESSAGES}.{{0,30}}\b(empty|blank|required|missing|non-?empty)\b",
+    rf"\b(empty|missing)\b.{{0,30}}{_MESSAGES}",
+    rf"\bno {_MESSAGES}.{{0,10}}\b(given|provided|found|supplied|specified)\b",
     r"\bat least (one|1)\b.{0,20}\bmessage",
-    r"\b(field required|missing required|required field)\b",
 )
 _WRONG_TYPE = _any_of(
     r"\b(valid|expected|must be|should be|be of type|is not of type|got)\b.{0,12}\b(string|str"
     r"|number|integer|int|array|list|object|dict\w*|boolean|bool|float|decimal)\b",
     r"\binvalid type\b",
 )
-_MESSAGE = re.compile(r"\b(messages?|content|role)\b")
+_OWN_TYPES = _any_of(
+    # The engine has checked its own messages: a service that takes no lists in them, or in the
+    # words to stop at, is alone. So is one with a range of its own.
+    r"\b(messages?|content|role|stop)\b",
+    r"\b(between|range|less|greater|above|below|at (most|least)|min|max|minimum|maximum)\b|[<>≤≥]",
+)
 
 
 def judge_text(text: str, status: int | None) -> type[EngineError] | None:
@@ -156,8 +161,7 @@ def judge_text(text: str, status: int | None) -> type[EngineError] | None:
 def _judge_form(text: str) -> type[EngineError] | None:
     if _WRONG_FOR_ALL.search(text):
         return InvalidRequest
-    # The engine has checked its own messages. A service that takes no lists in them is alone.
-    if _WRONG_TYPE.search(text) and not _MESSAGE.search(text):
+    if _WRONG_TYPE.search(text) and not _OWN_TYPES.search(text):
         return InvalidRequest
     # What is left was refused for a reason of this service. A word or two only repeat the status.
     return Unsupported if len(text.split()) > 2 else None

@@ -79,6 +79,12 @@ UNSUPPORTED = """
 400 Your request was rejected as a result of our safety system.
 400 Content Exists Risk: the content violates the usage policy
 403 The input was flagged by moderation
+400 max_tokens: Field required
+400 Missing required parameter: 'reasoning_effort'.
+400 No prompt template was configured for it
+400 stop must be a string
+400 temperature must be a float between 0 and 1
+422 body temperature Input should be less than or equal to 1
 400 stop: at most 4 sequences are allowed here, said the service in words that nobody knows
 500 tools param requires --jinja flag
 500 Failed to load image from http://x/y.png
@@ -105,6 +111,9 @@ WRONG_FOR_ALL = """
 400 messages: text content blocks must be non-empty
 422 body messages Field required missing
 400 Missing required parameter: 'messages'.
+400 No messages were provided
+422 prompt is a required property
+400 Unexpected token } in JSON at position 10 - could not parse JSON
 400 you must provide a model parameter and a prompt; prompt is required
 400 Invalid type for 'temperature': expected a decimal, but got a string instead.
 422 body temperature Input should be a valid number
