@@ -134,7 +134,9 @@ class FeatureKit(Kit):
         Raises:
             PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
         """
-        layer = self.ask(name, "layer", self, part, app)
+        layer: WSGIApplication | None = self.ask(name, "layer", self, part, app)
+        if name not in self._plugins:
+            return layer
         return self._check(name, "layer", layer, check_layer)
 
     def start(self) -> None:
