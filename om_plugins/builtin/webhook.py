@@ -13,17 +13,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from ..core.fork import hold_forks
 from ..errors import ConfigError, EngineError, Transient
 from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
 from ..settings.extras import check_installed
 from ..types import Call, Notification, PluginInfo
-from .http.outbound_proxy import find_proxy
-from .http.waits import read_asked_wait, read_wait
 
 if TYPE_CHECKING:
     from .http.outbound_proxy import OutboundProxy
-    from .http.transport import Transport
+    from .http.transport import HttpExchange, Transport
 
 _CONNECT_S = 3.0
 _LONGEST_WAIT_S = 7 * 86_400.0
@@ -95,11 +94,7 @@ class WebhookNotifier:
 
     def __init__(self, config: WebhookConfig, proxy: str | None = None) -> None:
         self._config = config
-        self._proxy = (
-            None
-            if proxy is None
-            else find_proxy("OM_OUTBOUND_PROXY", proxy, *_find_origin(config.url))
-        )
+        self._proxy = None if proxy is None else _find_proxy(config.url, proxy)
         self._transport: Transport | None = None
 
     def accepts(self, notification: Notification) -> bool:
@@ -135,9 +130,7 @@ class WebhookNotifier:
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
         exchange.close()  # the body is not needed, and it may never end
         if not 200 <= exchange.status < 300:
-            read = read_wait if exchange.status in (429, 503) else read_asked_wait
-            wait_s = read(exchange.headers, longest_s=_LONGEST_WAIT_S)
-            raise WebhookRefused(self._host(), exchange.status, wait_s)
+            raise WebhookRefused(self._host(), exchange.status, _read_wait(exchange))
 
     def _host(self) -> str:
         return urlsplit(self._config.url).hostname or ""
@@ -151,10 +144,26 @@ class WebhookNotifier:
         return _fill(self._config.template, values)
 
 
+def _find_proxy(url: str, proxy: str) -> OutboundProxy | None:
+    with hold_forks():
+        from .http.outbound_proxy import find_proxy
+
+    return find_proxy("OM_OUTBOUND_PROXY", proxy, *_find_origin(url))
+
+
 def _open_transport(url: str, proxy: OutboundProxy | None) -> Transport:
-    from .http.transport import Transport
+    with hold_forks():
+        from .http.transport import Transport
 
     return Transport(*_find_origin(url), connect_timeout_s=_CONNECT_S, proxy=proxy)
+
+
+def _read_wait(exchange: HttpExchange) -> float | None:
+    with hold_forks():
+        from .http.waits import read_asked_wait, read_wait
+
+    read = read_wait if exchange.status in (429, 503) else read_asked_wait
+    return read(exchange.headers, longest_s=_LONGEST_WAIT_S)
 
 
 def _find_origin(url: str) -> tuple[str, str, int]:

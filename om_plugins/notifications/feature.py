@@ -67,9 +67,8 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
     def is_needed(self, kit: Kit, keys: NotificationKeys) -> bool:
         """Return whether a process that has ended may have left notifications for a notifier."""
         return any(
-            "om_notifiers" in status.hooks
-            and (status.source != "built-in" or status.name in kit.keys.plugin_config)
-            for status in kit.plugins.get_statuses()
+            status.source != "built-in" or status.name in kit.keys.plugin_config
+            for status in kit.plugins.find_statuses("om_notifiers")
         )
 
     def build(self, kit: Kit, keys: NotificationKeys) -> Notifications:

@@ -333,6 +333,10 @@ class PluginHost:
         order = ("active", "failed", "quarantined", "disabled")
         return sorted(every, key=lambda status: order.index(status.state))
 
+    def find_statuses(self, hook: str) -> list[PluginStatus]:
+        """Return the statuses of the plugins that implement a hook."""
+        return [record.status for record in self._records if hook in record.status.hooks]
+
     def _unmatched(
         self, key: str, names: Iterable[str], state: Literal["failed", "disabled"]
     ) -> Iterator[PluginStatus]:
