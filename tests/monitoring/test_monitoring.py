@@ -348,6 +348,7 @@ def test_binding_begins_no_thread_and_closing_ends_all():
     environ = {"PATH_INFO": "/", "REQUEST_METHOD": "GET"}
     middleware(environ, lambda *a: lambda d: None).close()
     begun = {t.name for t in set(threading.enumerate()) - before}
-    assert begun == {"om-timer"}
+    assert begun <= {"om-timer"}  # an application that was not collected yet may have begun it
+    assert "om-timer" in {t.name for t in threading.enumerate()}
     runtime.close()
     assert set(threading.enumerate()) <= before
