@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -88,6 +89,21 @@ class Worker:
 
     def handle_exit(self, number, frame):
         """Never called."""
+
+
+@pytest.fixture
+def threads_begun(monkeypatch):
+    """The threads that the test's own thread starts; those of tests before it may come and go."""
+    begun = []
+    start, own = threading.Thread.start, threading.current_thread()
+
+    def note(thread):
+        if threading.current_thread() is own:
+            begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    return begun
 
 
 @pytest.fixture

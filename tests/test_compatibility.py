@@ -706,9 +706,8 @@ def test_talisman_s_policy_and_nonces_stay_in_charge(tmp_path, mode):
 # --- the command line -----------------------------------------------------------------------------
 
 
-def test_commands_run_and_open_nothing(tmp_path):
+def test_commands_run_and_open_nothing(tmp_path, threads_begun):
     app = host(tmp_path, "adopt")
-    before = threading.active_count()
 
     @app.cli.command("own")
     def own():
@@ -724,7 +723,7 @@ def test_commands_run_and_open_nothing(tmp_path):
         assert says in result.output
     with app.app_context():
         assert app.make_shell_context()["app"] is app
-    assert threading.active_count() <= before
+    assert threads_begun == []
     assert not (tmp_path / "instance").exists()
 
 

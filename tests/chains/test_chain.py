@@ -770,12 +770,11 @@ def test_counts_are_exact_under_threads():
     assert chain.health()[0].samples == 4000
 
 
-def test_no_thread_is_started():
-    before = threading.active_count()
+def test_no_thread_is_started(threads_begun):
     chain = EngineChain("c", ChainPolicy())
     chain.add(EngineSpec(StaticEngine("one", "x"), "c"))
     chain.call()
-    assert threading.active_count() == before
+    assert threads_begun == []
 
 
 def test_adding_an_engine_does_not_disturb_a_call_under_way(engine, chain_of):

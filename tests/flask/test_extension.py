@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import re
-import threading
 import weakref
 from contextlib import nullcontext
 from datetime import timedelta
@@ -192,12 +191,11 @@ def test_settings_changed_before_the_first_request_count():
     assert "'nonce-" in app.test_client().get("/").headers["Content-Security-Policy"]
 
 
-def test_binding_opens_no_thread_and_no_file(tmp_path):
-    before = threading.active_count()
+def test_binding_opens_no_thread_and_no_file(tmp_path, threads_begun):
     app = Flask(__name__, instance_path=str(tmp_path / "instance"))
     om = OpenManager(app)
     om.add_engine(Static("a"), chain="c")
-    assert threading.active_count() == before
+    assert threads_begun == []
     assert not (tmp_path / "instance").exists()
 
 

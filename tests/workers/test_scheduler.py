@@ -475,8 +475,7 @@ print(time.monotonic(), flush=True)
 # --- under test and under uWSGI -------------------------------------------------------------------
 
 
-def test_a_synchronous_scheduler_runs_jobs_when_told_and_has_no_threads(make):
-    before = threading.active_count()
+def test_a_synchronous_scheduler_runs_jobs_when_told_and_has_no_threads(make, threads_begun):
     scheduler = make(queue_size=2, synchronous=True)
     ran = []
     assert [scheduler.submit(lambda n=n: ran.append(n)) for n in range(3)] == [True, True, False]
@@ -486,7 +485,7 @@ def test_a_synchronous_scheduler_runs_jobs_when_told_and_has_no_threads(make):
     assert scheduler.run_pending() == 0
     stats = scheduler.stats()
     assert (stats.done, stats.dropped, stats.queued, stats.running) == (2, 1, 0, 0)
-    assert threading.active_count() == before
+    assert threads_begun == []
 
 
 def test_a_synchronous_scheduler_runs_what_is_due_on_the_clock(make):
