@@ -111,6 +111,9 @@ def read_events(chunks: Iterable[bytes], *, max_event: int = 2**20) -> Iterator[
             data.append(value.decode("utf-8", "replace"))
         elif field == b"event":
             name = value.decode("utf-8", "replace")
+        elif field == b"error":  # of llama.cpp; the standard knows no such field
+            name = "error"
+            data.append(value.decode("utf-8", "replace"))
     if data or is_error_event(name):
         # The standard drops an event without its blank line. But many servers end with a bare
         # "data: [DONE]", and a truncated JSON fails when it is parsed.

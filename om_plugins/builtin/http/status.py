@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from ...errors import (
@@ -91,6 +92,10 @@ def map_status(
 _STATUS_FIELDS = ("status", "status_code", "statusCode", "http_status", "code", "error_code")
 
 
+_STATUS_TEXT = re.compile(r"(?:HTTP[ _-]?)?([3-5][0-9]{2})(?:[ _-][A-Za-z _-]{1,40})?")
+"""``429``, ``HTTP_429``, ``429 Too Many Requests``."""
+
+
 def find_status(document: object) -> int | None:
     """Return the status that an error names inside of a 200 or a stream, in its document.
 
@@ -105,8 +110,8 @@ def find_status(document: object) -> int | None:
             return None
         for name in _STATUS_FIELDS:
             value = document.get(name)
-            if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
-                value = int(value)
+            if isinstance(value, str) and (found := _STATUS_TEXT.fullmatch(value)):
+                value = int(found[1])
             if isinstance(value, int | float) and 300 <= value < 600 and value == int(value):
                 return int(value)
         document = document.get("error")

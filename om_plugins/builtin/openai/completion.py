@@ -12,19 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-import msgspec
-
 from ...errors import EngineError, NoAnswer, TooLong, Transient, Unsupported
-from ...types import ModelRefusal, ToolCall, ToolCalls
+from ...types import ModelRefusal, ToolCalls
 from ..http.lenient_json import SurrogateJoiner, decode_json, join_surrogates, read_json
 from ..http.sse import ServerEvent, is_error_event, read_events
 from ..http.texts import BLANK, EVENT_STREAM, keeps_alive
 from .refusals import find_error, judge
+from .tool_calls import ToolCallJoiner
 
 # --- the documents --------------------------------------------------------------------------------
 
 _NO_JSON = re.compile(r"text/(html|xml|css)|application/(xhtml\+xml|xml)|(image|audio|video)/.*")
-_FIELD = re.compile(rb"(\xef\xbb\xbf)?\s?(data|event|id|retry)?:")
+_FIELD = re.compile(rb"(\xef\xbb\xbf)?\s?(data|event|id|retry|error)?:")
+_JSON_TEXT = re.compile(rb"(\xef\xbb\xbf)?\s?[{\[]")
 _FIELD_SIZE = 16
 """Within so many bytes the name of a first field has ended, with the marks before it."""
 
@@ -49,38 +49,41 @@ def read_answer_events(
     if _NO_JSON.fullmatch(kind):
         raise Transient(f"{where}: answered {kind[:60]!r}, not JSON", sent="yes")
     pieces = iter(pieces)
-    if kind != EVENT_STREAM:
-        first = b""
+    first = b""
+    for piece in pieces:
+        first = (first + piece).lstrip()
+        if len(first) >= _FIELD_SIZE:
+            break
+    start = first[:_FIELD_SIZE]
+    if _JSON_TEXT.match(start) if kind == EVENT_STREAM else not _FIELD.match(start):
+        parts, size = [first], len(first)
         for piece in pieces:
-            first = (first + piece).lstrip()
-            if len(first) >= _FIELD_SIZE:
-                break
-        if not _FIELD.match(first[:_FIELD_SIZE]):
-            parts, size = [first], len(first)
-            for piece in pieces:
-                parts.append(piece)
-                size += len(piece)
-                if size > max_bytes:
-                    break
+            parts.append(piece)
+            size += len(piece)
             if size > max_bytes:
-                raise Transient(f"{where}: the answer is larger than {max_bytes} bytes", sent="yes")
-            yield ServerEvent("whole", decode_json(b"".join(parts)))
-            return
-        pieces = chain((first,), pieces)
-    yield from read_events(pieces)
+                break
+        if size > max_bytes:
+            raise Transient(f"{where}: the answer is larger than {max_bytes} bytes", sent="yes")
+        yield ServerEvent("whole", decode_json(b"".join(parts)))
+        return
+    yield from read_events(chain((first,), pieces))
 
 
 # --- the answer -----------------------------------------------------------------------------------
 
 Piece = str | ToolCalls | ModelRefusal
 
-_FAILED: Final = ("error", "abort", "aborted", "cancelled", "timeout", "time_limit",
-                  "network_error", "insufficient_system_resource", "unknown_error")  # fmt: skip
-_FILTERED: Final = ("content_filter", "content_filtered", "sensitive", "safety", "recitation",
-                    "prohibited_content", "blocklist", "spii", "image_safety",
-                    "guardrail_intervened", "moderation")  # fmt: skip
-_CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length",
-                   "model_context_window_exceeded", "context_length")  # fmt: skip
+_REFUSED: Final = "refusal"
+_FINISHES: Final = (
+    ("filtered", r"content_?filter|sensitive|safety|recitation|prohibited|blocklist|spii|guardrail"
+                 r"|moderation|toxic|language|refus"),
+    ("failed", r"error|abort|cancel|timeout|time_limit|fail|exception|malformed|interrupt"
+               r"|insufficient_system_resource"),
+    ("cut off", r"length|max_\w*tokens|context_window|token_limit"),
+)  # fmt: skip
+"""What a reason to finish means, by a part of it: Gemini says ``content_filter: RECITATION``,
+Cohere ``ERROR_TOXIC``. Any other one is the end of an answer."""
+_NO_FINISH: Final = frozenset({"", "null", "none"})
 
 _ANSWERS: Final = ("refusal", "tool_calls", "function_call")
 _DONE: Final = "[DONE]"
@@ -155,7 +158,7 @@ class CompletionReader:
         self._held: list[str] = []  # blanks and thoughts before the first word
         self._texts: list[str] = []
         self._refusal: list[str] = []
-        self._calls: dict[object, dict[str, list[str]]] = {}
+        self._calls = ToolCallJoiner()
 
     def read(self, events: Iterable[ServerEvent]) -> Iterator[str]:
         """Yield the pieces of the answer's text, from its first word on.
@@ -184,25 +187,25 @@ class CompletionReader:
             TooLong: its tokens were used up before the first word.
             NoAnswer: there is no word, no tool call and no refusal.
         """
-        finish = re.sub(r"[ -]", "_", self._finish.lower())
+        finish = _classify_finish(self._finish)
         if not (self._known or self._done):
             raise self._fail("the answer is no chat completion")
-        if finish in _FAILED:
+        if finish == "failed":
             raise self._fail("failed while it answered")
-        if not finish and not self._done and not self.whole:
+        if not self._finish and not self._done and not self.whole:
             raise self._fail("the stream ended before the answer did")
         self.metadata["finish_reason"] = self._finish or "stop"
-        if finish in _CUT_OFF:
+        if finish == "cut off":
             self.metadata["truncated"] = True
-        if finish in _FILTERED:
+        if finish == "filtered" and not (self._finish == _REFUSED and self._refusal):
             raise Unsupported(f"{self._where}: the service's content filter refused", sent="yes")
         model = str(self.metadata["model"])
-        if calls := tuple(self._list_calls()):
+        if calls := self._calls.end():
             return ToolCalls(calls, model=model)
         if refusal := join_surrogates("".join(self._refusal)):
             return ModelRefusal(refusal, model=model)
         if not self._word.end():
-            if finish in _CUT_OFF:
+            if finish == "cut off":
                 raise TooLong(
                     f"{self._where}: used up its tokens before it answered a word", sent="yes"
                 )
@@ -267,8 +270,12 @@ class CompletionReader:
         if choice is None:
             return ""  # only the usage, say
         finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish:
+        if isinstance(finish, dict):  # SGLang's own protocol
+            finish = finish.get("type")
+        if isinstance(finish, str) and finish.lower() not in _NO_FINISH:
             self._finish = join_surrogates(finish)
+        else:
+            finish = ""
         message, part = _find_message(choice)
         if message is None:
             return ""
@@ -279,19 +286,21 @@ class CompletionReader:
         if refusal := _read_text(message.get("refusal")):
             if again:
                 refusal = refusal.removeprefix("".join(self._refusal))
-            self._count(refusal)
+            self._count_size(len(refusal))
             self._refusal.append(refusal)
         if (message.get("tool_calls") or message.get("function_call")) and not (
             again and self._calls
         ):
-            self._take_calls(message)
+            self._count_size(self._calls.add(message))
+            if len(self._calls) > _MOST_CALLS:
+                raise self._fail(f"asked for more than {_MOST_CALLS} tools")
         text = _read_text(message.get("content"))
         if again and self._texts:
             text = text.removeprefix("".join(self._texts))
         if not text:
             return ""
         self._texts.append(text)
-        self._count(text)
+        self._count_size(len(text))
         return self._say(self._joiner.add(text))
 
     def _say(self, text: str) -> str:
@@ -303,47 +312,8 @@ class CompletionReader:
         held, self._held = "".join(self._held), []
         return held
 
-    def _take_calls(self, message: Mapping[str, Any]) -> None:
-        found = message.get("tool_calls")
-        calls = list(found) if isinstance(found, list) else []
-        if isinstance(message.get("function_call"), dict):  # before tools, there was one function
-            calls.append({"function": message["function_call"]})
-        for call in calls:
-            if not isinstance(call, dict):
-                continue
-            function = call.get("function")
-            function = function if isinstance(function, dict) else call
-            key = self._find_key(call.get("index"), call.get("id"), function.get("name"))
-            if key not in self._calls and len(self._calls) >= _MOST_CALLS:
-                raise self._fail(f"asked for more than {_MOST_CALLS} tools")
-            kept = self._calls.setdefault(key, {"id": [], "name": [], "arguments": []})
-            for field, value in (
-                ("id", call.get("id")),
-                ("name", function.get("name")),
-                ("arguments", function.get("arguments")),
-            ):
-                if field == "arguments" and isinstance(value, dict | list):
-                    value = msgspec.json.encode(value).decode()
-                if isinstance(value, str) and value and (field == "arguments" or not kept[field]):
-                    self._count(value)
-                    kept[field].append(value)
-
-    def _find_key(self, index: object, call_id: object, name: object) -> object:
-        """What tells a call from others. A piece without any of the three belongs to the last."""
-        if isinstance(index, int):
-            return index
-        if isinstance(call_id, str) and call_id:
-            return call_id
-        return ("call", len(self._calls)) if name else next(reversed(self._calls), 0)
-
-    def _list_calls(self) -> Iterator[ToolCall]:
-        for kept in self._calls.values():
-            texts = {field: join_surrogates("".join(parts)) for field, parts in kept.items()}
-            if texts["name"]:
-                yield ToolCall(**texts)
-
-    def _count(self, text: str) -> None:
-        self._size += len(text)
+    def _count_size(self, letters: int) -> None:
+        self._size += letters
         if self._size > self._max_size:
             raise self._fail(f"streamed more than {self._max_size} letters")
 
@@ -354,6 +324,12 @@ class CompletionReader:
 
     def _fail(self, what: str) -> Transient:
         return Transient(f"{self._where}: {what}", sent="yes")
+
+
+def _classify_finish(reason: str) -> str:
+    """Return ``filtered``, ``failed``, ``cut off``, or "" for the end of an answer."""
+    words = re.sub(r"[^a-z]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", reason[:100]).lower())
+    return next((kind for kind, parts in _FINISHES if re.search(parts, words)), "")
 
 
 def _find_choice(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -388,11 +364,13 @@ def _read_text(content: object) -> str:
     """The text of a message, which may consist of parts. Thoughts are no part of the answer."""
     if isinstance(content, str):
         return content
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return str(content)  # some gateways parse what a model wrote
     if not isinstance(content, list):
         return ""
     parts = [
-        part.get("text") or part.get("refusal")
+        (part.get("text") or part.get("refusal")) if isinstance(part, dict) else part
         for part in content
-        if isinstance(part, dict) and part.get("type") not in ("thinking", "reasoning")
+        if not isinstance(part, dict) or part.get("type") not in ("thinking", "reasoning")
     ]
     return "".join(part for part in parts if isinstance(part, str))

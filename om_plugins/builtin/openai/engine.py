@@ -29,6 +29,9 @@ from .request import LIMITS, ChatRequests, Request
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MOST_TOKENS = 10**9
 
+_MOST_CHANGES = 2
+"""A service may know neither the limit's name nor the option of the usage."""
+
 _PATH = "/chat/completions"
 _STREAM = f"{EVENT_STREAM}, application/json;q=0.5"
 
@@ -145,16 +148,20 @@ class OpenAIEngine(HttpEngine):
                 over the status; see :mod:`om_plugins.builtin.openai.refusals`.
             Cancelled: the call was cancelled.
         """
-        request = self._requests.build(call)
-        try:
-            return self._ask(call, request)
-        except EngineError as error:
-            parameter = error.parameter
-            changed = self._requests.replace(request, parameter)
-            if changed is None:
-                raise
-        answer = self._ask(call, changed)
-        self._requests.remember(changed, parameter)
+        first = request = self._requests.build(call)
+        for _ in range(_MOST_CHANGES):
+            try:
+                answer = self._ask(call, request)
+                break
+            except EngineError as error:
+                changed = self._requests.replace(request, error.parameter)
+                if changed is None or changed == first:
+                    raise
+                request = changed
+        else:
+            answer = self._ask(call, request)
+        if request is not first:
+            self._requests.remember(first, request)
         return answer
 
     def usage(self) -> dict[str, int]:

@@ -27,7 +27,8 @@ from ...errors import (
     Unsupported,
 )
 from ..http.status import find_status, map_status
-from .wordings import judge_text, names_unknown_parameter
+from .request import USAGE
+from .wordings import judge_text, names_refused_parameter, names_unknown_parameter
 
 Fields = Mapping[str, object]
 
@@ -46,15 +47,15 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
             2xx, or as an event ``error``.
     """
     if isinstance(document, list):  # Google's services put the error into a list
-        found = (find_error(one) for one in document)
+        found = (find_error(one) for one in document if isinstance(one, dict))
         return next((one for one in found if one), {"message": document} if expected else None)
     if not isinstance(document, dict):
         return {"message": document} if expected else None
-    if error := document.get("error"):
+    if _says_something(error := document.get("error")):
         return _unfold(error, document)
     choices = document.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and (error := choice.get("error")):
+        if isinstance(choice, dict) and _says_something(error := choice.get("error")):
             return _unfold(error, {})
     response = document.get("base_resp")  # of MiniMax; 0 is success
     if isinstance(response, dict) and response.get("status_code") not in (0, None):
@@ -69,6 +70,11 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
             if value and not (name == "message" and isinstance(value, dict)):
                 return _unfold(document.get("detail"), document)
     return None
+
+
+def _says_something(error: object) -> bool:
+    """Some services send the fields of an error with each answer, all of them empty."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
 def _unfold(error: object, around: Fields) -> Fields:
@@ -110,7 +116,7 @@ _BY_NAME: Final[Mapping[type[EngineError], str]] = {
         unsupported_model model_not_supported billing_not_active billing_error
         billing_hard_limit_reached insufficient_quota insufficient_balance insufficient_credits
         account_deactivated account_suspended arrearage access_denied api_key_invalid
-        access_terminated invalid_authentication exceeded_current_quota_error
+        access_terminated invalid_authentication exceeded_current_quota_error budget_exceeded
         """,
 }
 """Names that mean one thing whatever the status. A quota that is used up comes with a 429, but
@@ -133,6 +139,23 @@ _STATUS_OF_NAME: Final[Mapping[int, str]] = {
 }
 """The statuses of names that say no more than a status; those of gRPC are in google.rpc.Code."""
 
+_BY_PART: Final[tuple[tuple[str, int | type[EngineError]], ...]] = (
+    ("contextlength|contextwindow|contextsize|toolong|toolarge", TooLong),
+    ("sensitive|moderation|contentfilter|contentpolicy|inspection|prohibited|safety", Unsupported),
+    (
+        "overdue|arrear|(?<!load)balance|billing|insufficientcredit|budget|insufficientfund",
+        Misconfigured,
+    ),
+    ("throttl|ratelimit|toomanyrequest|quota|concurren", 429),
+    ("timeout|timedout", 408),
+    ("accessdenied|permission|forbidden|apikey|authenti|unauthori|credential", Misconfigured),
+    ("notfound|notexist|notopen|invalidmodel|unknownmodel", Misconfigured),
+)
+"""What a part of a name means, for names that are in neither table, where no number says more:
+``SensitiveContentDetected``, ``Throttling.AllocationQuota``, ``ResourceNotFoundException``. The
+first row that fits decides."""
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+
 
 def _squeeze(name: str) -> str:
     """A name as it is compared: services write ``rate_limit_error`` or ``RateLimitError``."""
@@ -147,14 +170,25 @@ _STATUS_OF: Final = {
 }
 
 
-def _read_names(fields: Fields) -> list[str]:
+def _find_by_part(fields: Fields) -> int | type[EngineError] | None:
+    sentence = fields.get("error")  # it may be a text, which may repeat what a caller wrote
+    for name in _list_names(fields):
+        if name != sentence and _NAME.fullmatch(name):
+            squeezed = _squeeze(name)
+            for part, meaning in _BY_PART:
+                if re.search(part, squeezed):
+                    return meaning
+    return None
+
+
+def _list_names(fields: Fields) -> list[str]:
     found = [fields.get(key) for key in _NAMES_AND_NUMBERS]
     for key in ("innererror", "inner_error", "details", "detail", "errors"):
         inner = fields.get(key)
         for one in inner if isinstance(inner, list) else (inner,):
             if isinstance(one, dict):
                 found += [one.get("code"), one.get("type"), one.get("reason")]
-    return [_squeeze(one) for one in found if isinstance(one, str)]
+    return [one for one in found if isinstance(one, str)]
 
 
 # --- its words ------------------------------------------------------------------------------------
@@ -183,6 +217,11 @@ def _read_text(fields: Fields) -> str:
 # --- the judgement --------------------------------------------------------------------------------
 
 
+_OWN_MEANING: Final[Mapping[int | None, type[EngineError]]] = {
+    409: Unsupported,  # OpenAI's ConflictError, Google's ABORTED: another service has no conflict
+    424: Transient,  # Bedrock, TGI: the model failed
+}
+"""Statuses that mean something else to these services than to an HTTP upstream of any kind."""
 _ABOUT_SIZE = frozenset({413, 414, 431})
 """Groq and others call a single request of too many tokens a limit of the rate, with a 413."""
 
@@ -199,18 +238,27 @@ def judge(
         headers: those of the response.
         where: the engine and its URL, for the message.
     """
-    names = _read_names(fields)
+    names = [_squeeze(name) for name in _list_names(fields)]
     number = known.status if known is not None else find_status(fields)
     named = next((_STATUS_OF[name] for name in names if name in _STATUS_OF), None)
     if number is None or (named == 429 and number not in _ABOUT_SIZE):
         number = named
+    meaning = _find_by_part(fields) if number is None else None
+    if isinstance(meaning, int):
+        number = meaning
     if number is not None and (known is None or number != known.status):
         inside = where if known is not None else f"{where}, inside a 200"
         by_number: EngineError | None = map_status(number, headers, inside, fields)
     else:
         by_number = known
+    if number in _OWN_MEANING and by_number is not None:
+        by_number = _OWN_MEANING[number](
+            str(by_number), sent="yes", retry_after=by_number.retry_after, status=number
+        )
     text = _read_text(fields)
     how, cls = _classify(names, text, number)
+    if cls is None and isinstance(meaning, type):
+        how, cls = "by a part of its code", meaning
     error = by_number or Transient(f"{where}: failed while it answered", sent="yes")
     if cls is not None:
         wait_s = error.retry_after
@@ -238,12 +286,14 @@ _PARAMETER_NAME = re.compile(r"\b(stream_options|max_tokens|max_completion_token
 
 
 def _find_parameter(fields: Fields, names: Iterable[str], text: str) -> str:
-    """The parameter that the service does not know at all; "" when it is none of those that the
-    engine can leave out or call by another name."""
-    if not names_unknown_parameter(text) and not any(name in _UNKNOWN_PARAMETER for name in names):
+    """The parameter that the service does not know; "" when it is none of those that the engine can
+    leave out or call by another name."""
+    given = str(fields.get("param"))
+    places = (given, text, " ".join(map(str, fields)))  # marshmallow: {"max_tokens": ["Unknown …"]}
+    found = {name for place in places for name in _PARAMETER_NAME.findall(place)}
+    if USAGE in found:  # whatever is wrong with it: an answer does not depend on it
+        return USAGE
+    unknown = names_unknown_parameter(text) or any(name in _UNKNOWN_PARAMETER for name in names)
+    if not found or not (unknown or names_refused_parameter(text)):
         return ""
-    given = fields.get("param")
-    if isinstance(given, str) and _PARAMETER_NAME.fullmatch(given):
-        return given
-    found = _PARAMETER_NAME.search(text)
-    return found.group() if found else ""
+    return given if given in found else min(found, key=text.find)

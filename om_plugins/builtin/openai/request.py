@@ -93,30 +93,35 @@ class ChatRequests:
     def replace(self, request: Request, parameter: str) -> Request | None:
         """Return the request as a service may take it that does not know a parameter.
 
+        Args:
+            request: the request that was refused.
+            parameter: what the refusal names. "Use max_completion_tokens instead" names the limit
+                that was not sent.
+
         Returns:
             ``None`` when the engine has no other way to ask.
         """
-        if parameter not in request:
-            return None
-        if parameter == USAGE:
+        if parameter == USAGE and USAGE in request:
             return {name: value for name, value in request.items() if name != USAGE}
-        if parameter in LIMITS:
+        if parameter in LIMITS and (sent := _find_limit(request)):
             changed = dict(request)
-            changed.setdefault(_other_limit(parameter), changed.pop(parameter))
+            changed.setdefault(_other_limit(sent), changed.pop(sent))
             return changed
         return None
 
-    def remember(self, request: Request, parameter: str) -> None:
-        """The service answered the request without a parameter: ask like that from now on."""
-        model = request["model"]
-        if parameter == USAGE:
-            self._without_usage.add(model)
-        else:
-            self._limit_names[model] = _other_limit(parameter)
-        logger.info(
-            "engine %r: its service does not know %r for the model %r; it is asked without it "
-            "from now on", self._engine, parameter, model,
-        )  # fmt: skip
+    def remember(self, refused: Request, answered: Request) -> None:
+        """The service refused one request and answered another: ask like that from now on."""
+        model = answered["model"]
+        dropped = [name for name in (USAGE, *LIMITS) if name in refused and name not in answered]
+        for parameter in dropped:
+            if parameter == USAGE:
+                self._without_usage.add(model)
+            else:
+                self._limit_names[model] = _other_limit(parameter)
+            logger.info(
+                "engine %r: its service does not know %r for the model %r; it is asked without it "
+                "from now on", self._engine, parameter, model,
+            )  # fmt: skip
 
     def _set_limit(self, request: Request) -> None:
         asked: Request = {name: request.pop(name) for name in LIMITS if name in request}
@@ -176,6 +181,10 @@ class ChatRequests:
 
     def _invalid(self, what: str) -> InvalidRequest:
         return InvalidRequest(f"engine {self._engine!r}: {what}", sent="no")
+
+
+def _find_limit(request: Request) -> str | None:
+    return next((name for name in LIMITS if name in request), None)
 
 
 def _other_limit(name: str) -> str:

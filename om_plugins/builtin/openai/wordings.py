@@ -31,8 +31,8 @@ _CONTEXT = _any_of(
     r"\b(maximum|exceed\w*|longer than)\b.{0,60}\bcontext\b",
     r"\bcontext\b.{0,40}\b(exceed\w*|overflow\w*|too long|full)\b",
     r"request (entity |payload )?too large",
-    r"(reduce|shorten) (the |your )?(length|message|prompt|input|size)",
 )
+_SHORTEN = re.compile(r"(reduce|shorten) (the |your )?(length|message|prompt|input|size)")
 _TOO_LONG = _any_of(
     rf"{_TOKENS}.{{0,80}}{_OVER}",
     rf"{_OVER}.{{0,60}}{_TOKENS}",
@@ -42,6 +42,7 @@ _TOO_LONG = _any_of(
     rf"({_OVER}|\brange of\b|\bmax\b).{{0,30}}{_QUESTION}.{{0,10}}\blength\b",
     r"\blength\b.{0,40}\b(limit|maximum|max)\b",
     rf"{_QUESTION}.{{0,40}}\b(exceed\w*|longer than)\b",
+    r"\bmax(imum)? (input|prompt) (characters?|chars?|letters?)\b",
     r"\bmax(imum)?[ _]?(prompt|input)[ _]?(length|tokens)",
     "超过.{0,20}长度|长度.{0,20}超|上下文.{0,20}超|超.{0,20}上下文",
 )
@@ -51,6 +52,8 @@ _RATE = _any_of(
     r"\b(tpm|rpm|tpd)\b",
     r"\bconcurren",
     r"\bquota\b",
+    r"\bwait\b.{0,20}\b(before|and|then)\b.{0,20}\b(try|retry)",
+    "频率|速率|并发|限流",
 )
 _OUTPUT_LIMIT = _any_of(
     r"\bmax(imum)?_(completion_|output_|new_)?tokens\b.{0,60}(too (large|high|big)|> ?[0-9])",
@@ -66,11 +69,23 @@ _PARAMETER = _any_of(
     r"\bextra_forbidden\b",
     r"\bextra (inputs?|fields?) (are |is )?not\b",
     r"\bno such parameter\b",
+    # the words of validators: JSON schema, zod, .NET, AWS
+    r"\badditional properties (are|is) not\b",
+    r"\b(unrecogni[sz]ed|unexpected|extraneous) (keys?|params?|properties|entries)\b",
+    r"\b(unknown|invalid|unsupported) (params?|properties)\b",
+    r"\b(parameter|field|property)\b.{0,60}\bcould not be mapped\b",
+)
+_REFUSED_PARAMETER = _any_of(
+    r"(\b(not|never|no longer|without)\b|n.t\b).{0,20}\b(support|allow|permit|accept|recogni)",
+    r"\b(unsupported|deprecated|renamed|replaced|instead)\b",
+    r"\buse (the )?['\"`]?max_",
 )
 _MODERATION = _any_of(
     r"\bcontent[ _](filter|polic|management|moderation|inspection|safety)",
     r"\bmoderat",
-    r"\b(flagged|inappropriate|safety|sensitive|harmful|prohibited|unsafe|unethical)\b",
+    r"(?<![a-z])(flagged|inappropriate|safety|sensitive|harmful|prohibited|unsafe|unethical)"
+    r"(?![a-z])",
+    "敏感|不安全|违规|审核|风险",
     r"\bviolat\w+\b.{0,60}\b(polic\w+|terms|guidelines?|usage)\b",
     r"\busage polic",
     r"\b(content risk|risk control)\b",
@@ -80,16 +95,24 @@ _ACCOUNT = _any_of(
     r"\b(credentials?|unauthori[sz]ed|authenticat\w+|authori[sz]ation)\b",
     r"\b(credits?|balance|billing|payment|arrears?|arrearage|overdue|quota|prepaid|subscription)\b",
     r"\binsufficient (account )?(balance|funds?|quota)\b",
-    r"\bspend(ing)? limit",
+    r"\b(spend(ing)?|usage) limit|\bbudget\b",
     r"\b(account|organi[sz]ation|project)\b.{0,40}\b(suspended|deactivated|disabled|blocked|banned"
     r"|inactive|not active|not in good standing|restricted|expired)\b",
     r"\bmodels?\b.{0,80}\b(not (be )?found|(does|do)(n.t| not) exist|not exist|no longer"
     r"|decommissioned|deprecated|retired|shut ?down)\b",
-    r"\b(no such|unknown|invalid) model\b",
+    r"\b(no such|unknown|invalid|not a valid) model\b",
+    r"\bmodel (id|identifier|name)\b.{0,20}\binvalid\b",
+    "欠费|余额|充值|账户|额度|密钥|鉴权|身份验证|模型.{0,20}不存在",
+)
+_CERTAIN_ACCOUNT = _any_of(
+    r"\binsufficient (account )?(balance|funds?|credits?|quota)\b",
+    r"\bcredit balance is too low\b",
+    r"\b(invalid|incorrect|wrong) api[ _-]?key\b",
+    "欠费|余额不足|账户余额",
 )
 _NO_SUPPORT = _any_of(
     r"(\b(not|never|only|no|without)\b|n.t\b).{0,40}\bsupport",
-    "unsupported",
+    "unsupported|不支持",
     r"\b(multi-?modal\w*|modalit(y|ies)|mmproj|jinja|image_url)\b",
     r"\broles? must alternate\b",
     r"\b(load|fetch|download|decod|open|process)\w*\b.{0,30}\b(images?|audio|videos?)\b",
@@ -122,6 +145,10 @@ _OWN_TYPES = _any_of(
     r"\b(messages?|content|role|stop)\b",
     r"\b(between|range|less|greater|above|below|at (most|least)|min|max|minimum|maximum)\b|[<>≤≥]",
 )
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af]{3}"
+)
+"""Letters of languages whose words are not divided by spaces, or are few and long."""
 
 
 def judge_text(text: str, status: int | None) -> type[EngineError] | None:
@@ -134,8 +161,12 @@ def judge_text(text: str, status: int | None) -> type[EngineError] | None:
     Returns:
         ``None`` when the words say no more than the status.
     """
-    if _CONTEXT.search(text) and status not in (401, 402, 403, 407):
-        return TooLong  # also with a 429: one question of more tokens than a minute may have
+    if status not in (401, 402, 403, 407):
+        # A 429 may be about one question of more tokens than a minute may have. But "reduce the
+        # prompt, or try again later" is what any limit of tokens says.
+        limited = status == 429 or (status is None and _RATE.search(text) is not None)
+        if _CONTEXT.search(text) or (not limited and _SHORTEN.search(text)):
+            return TooLong
     if status == 403:
         return Unsupported if _MODERATION.search(text) else None
     if status == 404:
@@ -150,7 +181,9 @@ def judge_text(text: str, status: int | None) -> type[EngineError] | None:
         return Unsupported
     if status in (None, 500, 501):
         # A failure may name anything. Only what blames the call for certain does not count as one.
-        return Unsupported if _NO_SUPPORT.search(text) else None
+        if _NO_SUPPORT.search(text):
+            return Unsupported
+        return Misconfigured if _CERTAIN_ACCOUNT.search(text) else None
     if _ACCOUNT.search(text):
         return Misconfigured
     if _CANNOT.search(text):
@@ -164,9 +197,15 @@ def _judge_form(text: str) -> type[EngineError] | None:
     if _WRONG_TYPE.search(text) and not _OWN_TYPES.search(text):
         return InvalidRequest
     # What is left was refused for a reason of this service. A word or two only repeat the status.
-    return Unsupported if len(text.split()) > 2 else None
+    return Unsupported if len(text.split()) > 2 or _WITHOUT_SPACES.search(text) else None
 
 
 def names_unknown_parameter(text: str) -> bool:
     """Return whether a refusal says that the service does not know a parameter at all."""
     return _PARAMETER.search(text) is not None
+
+
+def names_refused_parameter(text: str) -> bool:
+    """Return whether a refusal says that the service does not take a parameter, at this value or
+    at any: it may also mean that the parameter has another name now."""
+    return not _OUTPUT_LIMIT.search(text) and _REFUSED_PARAMETER.search(text) is not None

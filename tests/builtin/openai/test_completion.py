@@ -99,6 +99,23 @@ ALIKE = {
     "filtered": ({"content": ""}, "content_filter", [Unsupported]),
     "filtered, of GLM": ({}, "sensitive", [Unsupported]),
     "filtered, of Gemini": ({}, "SAFETY", [Unsupported]),
+    "filtered, of Gemini's own reasons": ({}, "content_filter: RECITATION", [Unsupported]),
+    "filtered, in capitals": ({}, "IMAGE_PROHIBITED_CONTENT", [Unsupported]),
+    "filtered, of .NET": ({}, "ContentFilter", [Unsupported]),
+    "filtered, of Cohere": ({}, "ERROR_TOXIC", [Unsupported]),
+    "filtered, of Anthropic": ({}, "refusal", [Unsupported]),
+    "a refusal of Anthropic with its words": (
+        {"refusal": "I may not."}, "refusal", [ModelRefusal("I may not.", model="m")]),
+    "failed, of a gateway": ({}, "server_error", [Transient]),
+    "failed, of Cohere": ({}, "ERROR_LIMIT", [Transient]),
+    "failed, of vLLM": ({}, "exception", [Transient]),
+    "failed, of Gemini": ({}, "function_call_filter: MALFORMED_FUNCTION_CALL", [Transient]),
+    "a reason in an object": ({"content": "Hi"}, {"type": "stop", "matched": 2}, ["Hi"]),
+    "a reason nobody knows": ({"content": "Hi"}, "eos_token", ["Hi"]),
+    "a list of texts": ({"content": ["Hel", "lo"]}, "stop", ["Hello"]),
+    "a number": ({"content": 42}, "stop", ["42"]),
+    "true": ({"content": True}, "stop", [NoAnswer]),
+    "an error with empty fields": ({"content": "Hi", "error": {"code": None}}, "stop", ["Hi"]),
     "failed": ({"content": ""}, "error", [Transient]),
     "failed, of SGLang": ({}, "abort", [Transient]),
     "failed, of DeepSeek": ({}, "insufficient_system_resource", [Transient]),
@@ -199,6 +216,7 @@ def test_a_wait_in_an_error_inside_a_200_is_read():
     "events",
     [
         [], [DONE], [event({"choices": []})], [event(delta("a"))], [event(delta("a", ""))],
+        [event(delta("a", "null"))], [event(delta("a", "None"))], [event(delta("a", {}))],
         [event(": x", "ping"), event("")], [whole({"choices": []})], [whole({"usage": {}})],
     ],
 )  # fmt: skip
@@ -242,6 +260,15 @@ def test_tool_calls_in_pieces_are_joined():
         "arguments": "}"}}, {"id": "c2", "function": {"name": "g", "arguments": "{}"}}]  # fmt: skip
     got = read(*(event(choice(delta={"tool_calls": [one]})) for one in pieces), DONE)
     assert got == [ToolCalls((ToolCall("c1", "f", "{}"), ToolCall("c2", "g", "{}")), model="m")]
+
+
+def test_a_filter_or_a_failure_after_words_does_not_end_the_answer():
+    for reason, error in (
+        ("content_filter: SAFETY", Unsupported), ("contentFilter", Unsupported),
+        ("server_error", Transient), ("failed", Transient), ("interrupted", Transient),
+    ):  # fmt: skip
+        assert read(event(delta("half a sen")), event(delta("", reason))) == ["half a sen", error]
+        assert read(whole(message("half a sen", reason)))[-1] is error
 
 
 def test_a_refusal_in_pieces_is_one():
@@ -337,6 +364,25 @@ def test_a_whole_answer_is_read_whatever_its_type(kind, encoding):
     events = list(read_answer_events([body[:7], body[7:]], kind, 10_000, "up"))
     assert [one.event for one in events] == ["whole"]
     assert read(*events) == ["Hi"]
+
+
+def test_json_under_the_type_of_a_stream_is_judged_as_everywhere():
+    for body, expected in (
+        (b' \n{"error": {"message": "x", "code": 429}}', [RateLimited]),
+        (b'[{"error": {"message": "x", "code": 404}}]', [Misconfigured]),
+        (WHOLE.replace(b" ", b"\n"), ["Hi"]),
+        (b'{"choices": [{"delta": {"content": "Hi"}}]}\n{"choices": []}\n[DONE]', ["Hi"]),
+        (b'error: {"code": 400, "type": "exceed_context_size_error"}\n\n', [TooLong]),
+        (b'error: {"code": 500, "message": "x"}', [Transient]),
+    ):
+        for kind in ("text/event-stream", "text/plain"):
+            assert read(*read_answer_events([body], kind, 10_000, "up")) == expected
+
+
+def test_lists_in_lists_are_no_answer():
+    for depth in (2, 600, 5000):
+        document = "[" * depth + "]" * depth
+        assert read(whole(document)) == read(event(document), DONE) == [Transient]
 
 
 @pytest.mark.parametrize(

@@ -568,6 +568,30 @@ def test_a_service_that_refuses_both_ways_is_asked_twice_and_nothing_is_learned(
 
 
 @pytest.mark.parametrize(
+    "words",
+    ["Unrecognized key(s) in object: {!r}", "Unknown parameter: {!r}", "{} is not allowed"],
+)
+def test_a_service_that_knows_neither_the_limit_nor_the_usage_is_asked_without_both(
+    upstream, engine_for, words
+):
+    engine = engine_for(upstream.url, max_tokens=9)
+    unknown = ("stream_options", "max_tokens")
+
+    def answer(request):
+        sent = json.loads(request["body"])
+        name = next((name for name in unknown if name in sent), None)
+        if name is None:
+            return 200, {}, completion()
+        return 400, {}, json.dumps({"error": {"message": words.format(name)}}).encode()
+
+    upstream.reply = answer
+    for requests in (3, 4):
+        assert engine.call(call_for(stream=True)).payload["answer"] == "Fine."
+        assert len(upstream.requests) == requests
+    assert json.loads(upstream.requests[-1]["body"])["max_completion_tokens"] == 9
+
+
+@pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"max_tokens": 5, "max_completion_tokens": 5}, "means the same as max_tokens"),

@@ -28,7 +28,8 @@ def judged(document, status=None, headers=None):
         {}, [], 5, None, "text", {"error": None}, {"error": {}}, {"error": False},
         {"choices": [], "message": "ok"}, {"message": {"content": "hi"}}, {"usage": {}},
         {"choices": [{"error": None}]}, {"choices": None, "base_resp": {"status_code": 0}},
-        [{"choices": []}],
+        [{"choices": []}], {"error": {"message": "", "type": "", "code": None, "param": ""}},
+        {"choices": [{"error": {"message": None}}]}, [[{"error": "x"}]],
     ],
 )  # fmt: skip
 def test_a_document_without_an_error_has_none(document):
@@ -99,6 +100,51 @@ def test_a_status_that_says_it_all_is_the_same_inside_a_200(status):
     assert "inside a 200" not in str(outside)
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("RateLimitReached", RateLimited), ("rate_limited", RateLimited),
+        ("Throttling.AllocationQuota", RateLimited), ("ThrottlingException", RateLimited),
+        ("429 Too Many Requests", RateLimited), ("HTTP_429", RateLimited), ("429", RateLimited),
+        ("quota_exceeded", RateLimited), ("ModelTimeoutException", AttemptTimeout),
+        ("APITimeoutError", AttemptTimeout), ("AccessDeniedException", Misconfigured),
+        ("ResourceNotFoundException", Misconfigured), ("ModelNotOpen", Misconfigured),
+        ("AccountOverdueError", Misconfigured), ("invalid_model", Misconfigured),
+        ("SensitiveContentDetected", Unsupported),
+        ("InputTextSensitiveContentDetected", Unsupported), ("prompt_too_long_error", TooLong),
+        ("load_balancer_error", Transient), ("ServiceUnavailableException", Transient),
+        ("no rate limit", Transient), ("x" * 80 + "quota", Transient), ("12345", Transient),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_code_counts_where_nothing_else_says_more(code, expected):
+    assert type(judged({"error": {"message": "x", "code": code}})) is expected
+    assert type(judged({"error": {"message": "x", "code": code}}, 502)) in (Transient, RateLimited)
+
+
+@pytest.mark.parametrize("text", ["quota", "rate_limit_tool", "throttle_valve:timeout"])
+def test_a_text_in_the_place_of_an_error_is_no_code(text):
+    assert type(judged({"error": text})) is Transient
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(409, Unsupported), (424, Transient), (400, InvalidRequest)]
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_status_means_what_it_means_to_these_services(status, expected, inside):
+    document = {"error": {"message": "x", "code": status}}
+    error = judged(document) if inside else judged(document, status, {"retry-after": "3"})
+    assert (type(error), error.status) == (expected, status)
+    assert error.retry_after == (None if inside else 3)
+
+
+def test_a_limit_of_the_rate_keeps_its_wait_whatever_it_advises():
+    words = "exceeded your per-minute rate limit. Please reduce the prompt length or try again."
+    body = {"type": "error", "error": {"type": "rate_limit_error", "message": words}}
+    error = judged(body, 429, {"retry-after": "7"})
+    assert (type(error), error.retry_after) == (RateLimited, 7)
+    assert type(judged(body)) is RateLimited
+
+
 @pytest.mark.parametrize("status", [None, 400, 422, 413, 404, 500])
 @pytest.mark.parametrize(
     "words",
@@ -142,6 +188,23 @@ def test_a_status_keeps_its_wait_and_no_text_of_the_service_is_shown():
         ({"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
          "stream_options"),
         ({"message": "x", "type": "extra_forbidden", "param": "stream_options"}, "stream_options"),
+        ({"message": "Additional properties are not allowed ('stream_options' was unexpected)"},
+         "stream_options"),
+        ({"message": "Unrecognized key(s) in object: 'stream_options'"}, "stream_options"),
+        ({"message": "extraneous key [stream_options] is not permitted"}, "stream_options"),
+        ({"message": "The JSON property 'stream_options' could not be mapped to any .NET member"},
+         "stream_options"),
+        ({"message": "this model does not do stream_options"}, "stream_options"),
+        ({"stream_options": ["Unknown field."]}, "stream_options"),
+        ({"message": "max_tokens is deprecated in favor of max_completion_tokens"}, "max_tokens"),
+        ({"message": "this model does not support max_tokens"}, "max_tokens"),
+        ({"message": "'max_tokens' is not allowed here", "param": "max_tokens"}, "max_tokens"),
+        ({"message": "please use max_completion_tokens instead of max_tokens"},
+         "max_completion_tokens"),
+        ({"max_completion_tokens": ["Unknown field."]}, "max_completion_tokens"),
+        ({"message": "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"}, ""),
+        ({"message": "'max_tokens' or 'max_completion_tokens' is too large: 9"}, ""),
+        ({"message": "max_tokens: 100000 > 8192, which is not supported"}, ""),
         ({"message": "Unknown parameter: 'seed'", "param": "seed"}, ""),
         ({"message": "max_tokens is too large: 9", "param": "max_tokens"}, ""),
         ({"message": "no such thing"}, ""),

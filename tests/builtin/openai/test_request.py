@@ -43,13 +43,13 @@ def test_what_a_model_does_not_know_is_replaced_and_remembered_for_it():
     assert changed["max_completion_tokens"] == 9
     assert "max_tokens" not in changed
     assert limits(requests, model="a") == {"max_tokens": 9}, "nobody has accepted it yet"
-    requests.remember(changed, "max_tokens")
+    requests.remember(request, changed)
     assert limits(requests, model="a") == {"max_completion_tokens": 9}
     assert limits(requests, model="a", max_tokens=5) == {"max_completion_tokens": 5}
     assert limits(requests, model="b") == {"max_tokens": 9}
     without = requests.replace(request, "stream_options")
     assert without == {k: v for k, v in request.items() if k != "stream_options"}
-    requests.remember(without, "stream_options")
+    requests.remember(request, without)
     assert "stream_options" not in requests.build(
         Call({"question": "q", "model": "a"}, stream=True)
     )
@@ -58,7 +58,9 @@ def test_what_a_model_does_not_know_is_replaced_and_remembered_for_it():
 
 def test_a_limit_of_a_payload_gets_the_name_that_the_model_knows():
     requests = requests_of()
-    requests.remember(requests.build(Call("q")), "max_tokens")
+    request = requests.build(Call({"question": "q", "max_tokens": 5}))
+    # "use max_completion_tokens instead" names the limit that was not sent
+    requests.remember(request, requests.replace(request, "max_completion_tokens"))
     assert limits(requests, max_tokens=5) == {"max_completion_tokens": 5}
 
 

@@ -10,6 +10,9 @@ from om_plugins.builtin.openai.wordings import judge_text, names_unknown_paramet
 from om_plugins.errors import InvalidRequest, Misconfigured, TooLong, Unsupported
 
 TOO_LONG = """
+400 the max input characters is 2000
+429 Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 42000.
+400 Please reduce the length of the messages or completion. Current length is 9000
 400 This model's maximum context length is 128000 tokens. However, your messages resulted in 130000
 400 prompt is too long: 208310 tokens > 200000 maximum
 400 input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000
@@ -45,6 +48,17 @@ TOO_LONG = """
 """
 
 UNSUPPORTED = """
+400 系统检测到输入或生成内容可能包含不安全或敏感内容，请您避免输入易产生敏感内容的提示语
+400 该模型不支持图片输入
+400 请求参数有误
+400 このモデルは画像入力をサポートしていません。
+400 이모델은이미지를지원하지않습니다
+400 โมเดลนี้ไม่รองรับรูปภาพ
+400 Additional properties are not allowed ('seed' was unexpected)
+400 Unrecognized key(s) in object: 'seed'
+422 #: extraneous key [seed] is not permitted
+000 input new_sensitive
+000 output new_sensitive
 400 Unsupported parameter: 'max_tokens' is not supported with this model.
 400 Unsupported value: 'temperature' does not support 0.3 with this model. Only the default (1)
 400 Unrecognized request argument supplied: seed
@@ -91,6 +105,13 @@ UNSUPPORTED = """
 """
 
 MISCONFIGURED = """
+400 您的账户已欠费，请充值后重试。
+400 Budget has been exceeded! Current cost: 10.0, Max budget: 5.0
+400 You have reached your specified API usage limits. You will regain access on 2025-07-01
+400 foo/bar is not a valid model ID
+400 The provided model identifier is invalid.
+000 insufficient balance
+000 Your credit balance is too low to access the API
 400 API key not valid. Please pass a valid API key.
 400 Your credit balance is too low to access the API.
 400 Incorrect API key provided
@@ -120,6 +141,12 @@ WRONG_FOR_ALL = """
 """
 
 THE_STATUS_DECIDES = """
+429 tokens exceeded your per-minute rate limit. Please reduce the prompt length or try again later
+429 This request would exceed the limit of 40,000 input tokens per minute; reduce the prompt length
+429 Too many tokens, please wait before trying again.
+000 Too many tokens, please wait before trying again.
+000 This would exceed the tokens per minute; please reduce the prompt length or try again later
+400 错误
 400 x
 400 Bad Request
 422 Unprocessable Entity
@@ -137,7 +164,7 @@ THE_STATUS_DECIDES = """
 
 def read(table):
     return [
-        pytest.param(int(line[:3]), line[4:].lower(), id=line[:50])
+        pytest.param(int(line[:3]) or None, line[4:].lower(), id=line[:50])
         for line in table.strip().splitlines()
     ]
 
