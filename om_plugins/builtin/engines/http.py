@@ -25,11 +25,14 @@ from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import (
+    EVENT_STREAM,
     StreamedPieces,
     has_no_content,
     is_text_stream,
+    read_charset,
     read_content_type,
     read_texts,
+    resume,
 )
 from .payloads import encode_payload
 
@@ -197,12 +200,7 @@ class HttpEngine:
         metadata = _read_metadata(exchange)
         kind = read_content_type(exchange) if stream else ""
         if is_text_stream(kind) and exchange.status not in _NO_CONTENT:
-            pieces = exchange.chunks(silence_s=self._idle_timeout)
-            fail = partial(self._judge_event, exchange, self._list_passed(call))
-            texts = read_texts(pieces, kind, metadata, fail)
-            return Answer(
-                chunks=StreamedPieces(texts, exchange), status=exchange.status, metadata=metadata
-            )
+            return self._stream(call, exchange, kind, metadata)
         try:
             payload = self._read_json(exchange)
         except Transient as error:
@@ -297,6 +295,29 @@ class HttpEngine:
         """A more specific error, from the body of the response."""
         return error
 
+    def _stream(
+        self, call: Call, exchange: HttpExchange, kind: str, metadata: dict[str, object]
+    ) -> Answer:
+        """The answer of a 2xx as it comes, or ``None`` as its payload where it has no body and its
+        status says what was done."""
+        # Not streamed, 201, 202 and a length of 0 mean "done", too.
+        done = exchange.status in _DONE or (exchange.length == 0 and kind != EVENT_STREAM)
+        texts = read_texts(
+            exchange.chunks(silence_s=self._idle_timeout),
+            kind,
+            metadata,
+            partial(self._judge_event, exchange, self._list_passed(call)),
+            charset=read_charset(exchange),
+            may_be_empty=done,
+        )
+        chunks = StreamedPieces(texts, exchange)
+        if done:
+            first = next(chunks, None)
+            if first is None:
+                return Answer(None, status=exchange.status, metadata=metadata or None)
+            chunks = StreamedPieces(resume(first, chunks), exchange)
+        return Answer(chunks=chunks, status=exchange.status, metadata=metadata)
+
     def _judge_event(
         self, exchange: HttpExchange, passed: Iterable[str], what: str, data: str
     ) -> EngineError:
@@ -316,7 +337,8 @@ class HttpEngine:
         kind = read_content_type(exchange)
         if not _JSON.fullmatch(kind):
             if exchange.status in _DONE and kind == "text/plain":
-                return exchange.read(self._max_answer).decode("utf-8", "replace").strip() or None
+                text = exchange.read(self._max_answer).decode(read_charset(exchange), "replace")
+                return text.strip() or None
             if has_no_content(exchange):
                 return None
             raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")

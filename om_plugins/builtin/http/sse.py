@@ -63,8 +63,9 @@ def encode_retry(delay_ms: int) -> bytes:
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _ERROR = re.compile(
-    r"(?:(?:response|stream|server|upstream|chat|completion|message|(?:thread\.)?run)[._:-])?"
-    r"(?:error|exception|failed|failure)",
+    r"(?:(?:response|stream|server|upstream|chat|completion|message|(?:thread\.)?run|internal|fatal"
+    r"|api|model|provider|gateway|generation)[._:-])?"
+    r"(?:errors?|err|exception|failed|failure|fatal|abort(?:ed)?)",
     re.IGNORECASE,
 )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
+UTF_8 = "utf-8-sig"
+"""With or without a byte order mark."""
 TEXTS = frozenset({"text/plain", "text/markdown", "text/csv"})
 """The types whose bytes are the answer. Not all of ``text/``: HTML is a page for people, most often
 that of a gateway."""
@@ -28,7 +30,15 @@ that of a gateway."""
 BLANK = re.compile("[\\s\x00-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]*")
 """What prints nothing and is no word: white space, controls, marks of width zero."""
 
-_KEEP_ALIVE = re.compile(r"ping|pong|heart[-_]?beat|keep[-_]?alive", re.IGNORECASE)
+_KEEP_ALIVE = re.compile(r"ping|pong|heart[-_]?beat|keep[-_]?alive|no[-_]?op", re.IGNORECASE)
+_END_OF_EVENTS = "[DONE]"
+"""What many services send as the data of their last event. It is no word of an answer."""
+_CHARSET = re.compile(
+    r";\s*charset\s*=\s*['\"]?(utf-?16(?:-?[lb]e)?|utf-?32(?:-?[lb]e)?|iso-?8859-?[0-9]{1,2}|latin-?1"
+    r"|windows-?125[0-9]|cp[0-9]{3,4}|euc-?kr|euc-?jp|shift[-_]?jis|gb(?:k|2312|18030)|big5"
+    r"|koi8-[ru])(?![^'\";\s])",
+    re.IGNORECASE,
+)
 _MOST_BLANKS = 1_000
 _MOST_BLANK_BYTES = 65_536
 
@@ -48,6 +58,9 @@ def read_texts(
     kind: str,
     metadata: dict[str, object],
     fail: Callable[[str, str], EngineError],
+    *,
+    charset: str = UTF_8,
+    may_be_empty: bool = False,
 ) -> Iterator[str]:
     """Yield the data of each event, or the text of any other stream as it arrives.
 
@@ -59,24 +72,27 @@ def read_texts(
         metadata: gets the type of each event, as ``event``, before its data is yielded.
         fail: makes the error for a stream that failed, from what happened and the data of the event
             that reports it.
+        charset: the encoding of a text; events are always in UTF-8.
+        may_be_empty: a stream without a word is one, because its status says what was done.
 
     Raises:
         EngineError: the upstream reported an error, or the stream ended without a word.
     """
-    texts = _read_data(pieces, fail) if kind == EVENT_STREAM else _decode(pieces)
+    texts = _read_data(pieces, fail) if kind == EVENT_STREAM else _decode(pieces, charset)
     blanks: list[tuple[str, str]] | None = []  # white space is no answer: it waits for a word
     for event, text in texts:
         if blanks is not None:
             blanks.append((event, text))
-            if BLANK.fullmatch(text) and len(blanks) < _MOST_BLANKS:
+            blank = BLANK.fullmatch(text) or (event and text.strip() == _END_OF_EVENTS)
+            if blank and len(blanks) < _MOST_BLANKS:
                 continue
-            for blank_event, blank in blanks[:-1]:
+            for blank_event, held in blanks[:-1]:
                 _note(blank_event, metadata)
-                yield blank
+                yield held
             blanks = None
         _note(event, metadata)
         yield text
-    if blanks is not None:
+    if blanks is not None and not may_be_empty:
         raise fail("streamed no word", "")
 
 
@@ -95,8 +111,8 @@ def _read_data(
             yield event.event, event.data
 
 
-def _decode(pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+def _decode(pieces: Iterable[bytes], charset: str) -> Iterator[tuple[str, str]]:
+    decoder = codecs.getincrementaldecoder(charset)("replace")
     for piece in pieces:
         if text := decoder.decode(piece):
             yield "", text
@@ -131,11 +147,27 @@ class StreamedPieces(Generic[T]):
         self._exchange.close()
 
 
+def resume(first: T, rest: Iterator[T]) -> Iterator[T]:
+    """Yield a piece that was read to see whether there is one, and then the others."""
+    yield first
+    yield from rest
+
+
 def read_content_type(exchange: HttpExchange) -> str:
     """The media type of an answer, without parameters, in lower case; the last one where the
     header came twice, as in browsers."""
     kinds = exchange.headers.get("content-type") or ""
     return kinds.rpartition(",")[2].partition(";")[0].strip().lower()
+
+
+def read_charset(exchange: HttpExchange) -> str:
+    """Return the encoding of a text as Python calls it: what its type says, else UTF-8. An encoding
+    that no web page has is taken for UTF-8."""
+    found = _CHARSET.search((exchange.headers.get("content-type") or "").rpartition(",")[2])
+    try:
+        return UTF_8 if found is None else codecs.lookup(found[1]).name
+    except LookupError:  # cp999
+        return UTF_8
 
 
 def has_no_content(exchange: HttpExchange) -> bool:

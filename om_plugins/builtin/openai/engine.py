@@ -21,7 +21,7 @@ from ..engines.http import ConnectionOptions, HttpEngine
 from ..engines.payloads import encode_json
 from ..http.lenient_json import decode_json, read_json
 from ..http.sse import ServerEvent
-from ..http.texts import EVENT_STREAM, StreamedPieces, read_content_type
+from ..http.texts import EVENT_STREAM, StreamedPieces, read_content_type, resume
 from .completion import CompletionReader, Piece, read_answer_events
 from .refusals import find_error, judge
 from .request import LIMITS, ChatRequests, Request
@@ -189,7 +189,7 @@ class OpenAIEngine(HttpEngine):
             first = next(pieces)  # without any word, this raises
             if call.stream and isinstance(first, str) and not reader.whole:
                 return Answer(
-                    chunks=StreamedPieces(_resume(first, pieces), exchange),
+                    chunks=StreamedPieces(resume(first, pieces), exchange),
                     metadata=reader.metadata,
                 )
             payload = _build_payload([first, *pieces], reader.metadata)
@@ -227,11 +227,6 @@ class OpenAIEngine(HttpEngine):
             document = decode_json(body)
         fields = find_error(document, expected=True)
         return judge(fields, error, {}, self._describe()) if fields else error
-
-
-def _resume(first: str, rest: Iterator[Piece]) -> Iterator[Piece]:
-    yield first
-    yield from rest
 
 
 def _build_payload(pieces: list[Piece], metadata: Mapping[str, object]) -> object:

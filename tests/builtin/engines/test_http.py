@@ -875,6 +875,41 @@ def test_a_number_in_an_error_event_is_judged_as_a_status(
     assert "overloaded" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (201, "text/plain", b""), (202, "text/event-stream", b""), (202, "text/plain", b" \n"),
+        (201, "text/event-stream", b": queued\n\n"), (202, "text/markdown", b""),
+        (200, "text/plain", b""), (206, "text/csv; charset=utf-8", b""),
+    ],
+)  # fmt: skip
+def test_a_stream_that_says_done_with_an_empty_hand_is_an_answer(
+    upstream, engine_for, status, kind, body
+):
+    upstream.answers(status, body, Content_Type=kind, Location="/jobs/1")
+    chain = EngineChain("c", ChainPolicy(retries=0))
+    chain.add(EngineSpec(engine_for(upstream.url, streaming=True), "c", tier=1))
+    chain.add(EngineSpec(StaticEngine("second", "second"), "c", tier=2))
+    answer = chain.call({}, stream=True, timeout=HANG_S)
+    assert (answer.tier, answer.payload, answer.status) == (1, None, status)
+    assert answer.metadata["location"] == "/jobs/1"
+    assert len(upstream.requests) == 1
+
+
+def test_a_stream_of_a_created_thing_passes_as_any_other(upstream, engine_for):
+    upstream.answers(202, b"event: a\ndata: one\n\ndata: two\n\n", Content_Type="text/event-stream")
+    engine = engine_for(upstream.url, streaming=True)
+    assert list(engine.call(in_seconds(HANG_S, {}, stream=True)).chunks) == ["one", "two"]
+    upstream.answers(
+        201, "fertig für Sie".encode("latin-1"), Content_Type="text/plain;charset=latin1"
+    )
+    assert list(engine.call(in_seconds(HANG_S, {}, stream=True)).chunks) == ["fertig für Sie"]
+    assert engine.call(in_seconds(HANG_S, {})).payload == "fertig für Sie"
+    upstream.answers(202, b"event: error\ndata: x\n\n", Content_Type="text/event-stream")
+    with pytest.raises(Transient):
+        engine.call(in_seconds(HANG_S, {}, stream=True))
+
+
 def test_an_error_event_about_a_callers_own_key_concerns_that_caller(raw_upstream, engine_for):
     script = sse_of(b'event: error\ndata: {"code": 401}\n\n')
     engine = engine_for(raw_upstream(script).url, streaming=True, pass_headers=["authorization"])

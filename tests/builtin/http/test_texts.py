@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from om_plugins.builtin.http.texts import is_text_stream, read_texts
+from om_plugins.builtin.http.texts import is_text_stream, read_charset, read_texts
 from om_plugins.errors import Transient
 
 
@@ -60,7 +62,9 @@ def test_endless_white_space_is_not_collected():
     [
         ("error", True), ("ERROR", True), ("stream_error", True), ("response.error", True),
         ("response.failed", True), ("exception", True), ("failure", True),
-        ("thread.run.failed", True), ("server-error", True),
+        ("thread.run.failed", True), ("server-error", True), ("internal_error", True),
+        ("errors", True), ("fatal", True), ("Fatal-Error", True), ("aborted", True), ("err", True),
+        ("model.error", True), ("job_aborted", False), ("errand", False), ("fatality", False),
         ("payment.failed", False), ("job_failed", False), ("no error", False),
         ("terror", False), ("errors_fixed", False), ("message", False), ("delta", False),
     ],
@@ -74,7 +78,57 @@ def test_an_event_that_reports_an_error_ends_the_stream(name, reports):
         assert read(pieces) == [("message", "a"), (name, "boom")]
 
 
-@pytest.mark.parametrize("name", ["ping", "Ping", "pong", "heartbeat", "keepalive", "keep-alive"])
+@pytest.mark.parametrize("name", ["ping", "Ping", "pong", "heartbeat", "keepalive", "keep-alive",
+                                  "noop", "no-op"])  # fmt: skip
 def test_events_that_only_keep_the_connection_open_are_left_out(name):
     pieces = [b"data: a\n\nevent: " + name.encode() + b"\ndata: {}\n\ndata: b\n\n"]
     assert read(pieces) == [("message", "a"), ("message", "b")]
+
+
+@pytest.mark.parametrize(
+    "data", [b"data: [DONE]\n\n", b"data:[DONE] ", b"data: \n\ndata: [DONE]\n\ndata: [DONE]\n\n"]
+)
+def test_the_end_of_a_stream_is_no_word_of_it(data):
+    with pytest.raises(Transient, match="streamed no word"):
+        read([data])
+    assert read([b"data: a\n\n", data])[0] == ("message", "a")
+    assert read([b"[DONE]"], "text/plain") == [(None, "[DONE]")]
+
+
+def test_a_stream_that_may_be_empty_ends():
+    for pieces in ([], [b" "], [b": x\n\n"], [b"event: ping\ndata: x\n\n"]):
+        texts = read_texts(pieces, "text/event-stream", {}, Transient, may_be_empty=True)
+        assert list(texts) == []
+    failed = read_texts([b"event: error\n\n"], "text/event-stream", {}, lambda *args: Transient(),
+                        may_be_empty=True)  # fmt: skip
+    with pytest.raises(Transient):
+        list(failed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        ("text/plain", "é".encode(), "é"),
+        ("text/plain", b"\xef\xbb\xbf\xc3\xa9", "é"),
+        ("text/plain; charset=UTF-8", "é".encode(), "é"),
+        ("text/plain; charset=us-ascii", "é".encode(), "é"),
+        ("text/plain;charset=iso-8859-1", b"\xe9", "é"),
+        ("text/csv; header=present; charset=ISO-8859-15", b"\xa4", "€"),
+        ('text/plain; charset="windows-1252"; x=y', b"\x80", "€"),
+        ("text/markdown; CHARSET=latin1", b"\xe9", "é"),
+        ("text/plain; charset=utf-16", "é가".encode("utf-16"), "é가"),
+        ("text/plain; charset=utf-16le", "é".encode("utf-16-le"), "é"),
+        ("text/plain; charset=euc-kr", "디스크".encode("euc-kr"), "디스크"),
+        ("text/plain; charset=Shift_JIS", "日本".encode("shift-jis"), "日本"),
+        ("text/plain; charset=gb18030", "汉字".encode("gb18030"), "汉字"),
+        ("text/plain; charset=cp999", "é".encode(), "é"),
+        ("text/plain; charset=utf-16x", "é".encode(), "é"),
+        ("text/plain; charset=unicode_escape", b"\\x41", "\\x41"),
+        ("text/plain; charset=hex", b"41", "41"),
+        ("text/html; charset=latin1, text/plain; charset=koi8-r", "я".encode("koi8-r"), "я"),
+    ],
+)
+def test_a_text_is_read_in_the_encoding_that_its_type_says(kind, body, text):
+    charset = read_charset(SimpleNamespace(headers={"content-type": kind}))
+    pieces = [body[start : start + 1] for start in range(len(body))]
+    assert "".join(read_texts(pieces, "text/plain", {}, Transient, charset=charset)) == text
