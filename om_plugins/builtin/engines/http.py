@@ -25,7 +25,6 @@ from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import (
-    EVENT_STREAM,
     StreamedPieces,
     has_no_content,
     is_text_stream,
@@ -300,8 +299,7 @@ class HttpEngine:
     ) -> Answer:
         """The answer of a 2xx as it comes, or ``None`` as its payload where it has no body and its
         status says what was done."""
-        # Not streamed, 201, 202 and a length of 0 mean "done", too.
-        done = exchange.status in _DONE or (exchange.length == 0 and kind != EVENT_STREAM)
+        done = exchange.status in _DONE
         texts = read_texts(
             exchange.chunks(silence_s=self._idle_timeout),
             kind,

@@ -880,7 +880,6 @@ def test_a_number_in_an_error_event_is_judged_as_a_status(
     [
         (201, "text/plain", b""), (202, "text/event-stream", b""), (202, "text/plain", b" \n"),
         (201, "text/event-stream", b": queued\n\n"), (202, "text/markdown", b""),
-        (200, "text/plain", b""), (206, "text/csv; charset=utf-8", b""),
     ],
 )  # fmt: skip
 def test_a_stream_that_says_done_with_an_empty_hand_is_an_answer(
@@ -894,6 +893,14 @@ def test_a_stream_that_says_done_with_an_empty_hand_is_an_answer(
     assert (answer.tier, answer.payload, answer.status) == (1, None, status)
     assert answer.metadata["location"] == "/jobs/1"
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/event-stream", "text/csv"])
+def test_an_empty_stream_of_a_200_is_no_answer(upstream, engine_for, kind):
+    upstream.answers(200, b"", Content_Type=kind)
+    answer = engine_for(upstream.url, streaming=True).call(in_seconds(HANG_S, {}, stream=True))
+    with pytest.raises(Transient, match="streamed no word"):
+        list(answer.chunks)
 
 
 def test_a_stream_of_a_created_thing_passes_as_any_other(upstream, engine_for):
