@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
+from types import CoroutineType, GeneratorType, MethodType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,18 +19,47 @@ T = TypeVar("T")
 logger = logging.getLogger("om_plugins")
 
 
-def explain_arguments(called: Callable[..., Any], count: int) -> str:
-    """Explain why a function cannot be called with so many arguments; "" when it can."""
-    try:
-        signature = inspect.signature(called)
-    except (ValueError, TypeError):  # some built-in functions have no signature
-        return ""
+def read_signature(called: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the arguments that a function itself takes; ``None`` when it does not tell.
+
+    What a decorator has wrapped says nothing: the decorator may give it other arguments.
+    ``functools.lru_cache`` and other wrappers without a signature of their own pass on what they
+    get.
+    """
+    for follow_wrapped in (False, True):
+        try:
+            return inspect.signature(called, follow_wrapped=follow_wrapped)
+        except (ValueError, TypeError):  # some built-in functions have no signature
+            pass
+    return None
+
+
+def takes_arguments(signature: inspect.Signature, count: int) -> bool:
+    """Return whether a function with this signature can be called with so many arguments."""
     try:
         signature.bind(*[None] * count)
     except TypeError:
-        counted = "no argument" if not count else f"{count} argument{'s' * (count > 1)}"
-        return f"must take {counted}; it takes {signature}"
-    return ""
+        return False
+    return True
+
+
+def explain_arguments(called: Callable[..., Any], count: int) -> str:
+    """Explain why a function cannot be called with so many arguments; "" when it can."""
+    signature = read_signature(called)
+    if signature is None:
+        return explain_partial(called)
+    if takes_arguments(signature, count):
+        return ""
+    counted = "no argument" if not count else f"{count} argument{'s' * (count > 1)}"
+    return f"must take {counted}; it takes {signature}"
+
+
+def explain_partial(called: object) -> str:
+    """Explain why a partial without a signature can never be called; "" for anything else."""
+    if not isinstance(called, functools.partial):
+        return ""
+    whole = read_signature(called.func)
+    return "" if whole is None else f"is a partial with other arguments than {whole}"
 
 
 def explain_kind(value: object, *, may_yield: bool = False) -> str:
@@ -40,11 +70,32 @@ def explain_kind(value: object, *, may_yield: bool = False) -> str:
         may_yield: whoever calls it reads what it yields.
     """
     called = find_called(value)
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+    if has_kind(inspect.iscoroutinefunction, called) or has_kind(
+        inspect.isasyncgenfunction, called
+    ):
         return "an async function is never awaited here: write it with a plain def"
-    if inspect.isgeneratorfunction(called) and not may_yield:
+    if has_kind(inspect.isgeneratorfunction, called) and not may_yield:
         return "a generator function does nothing when it is called: write return, not yield"
+    return explain_cached(called)
+
+
+def explain_cached(called: object) -> str:
+    """Explain why ``functools.lru_cache`` cannot keep what a function returns; "" when it can.
+
+    Args:
+        called: what :func:`find_called` returned.
+    """
+    if type(called) is _CACHED and explain_kind(called.__wrapped__):
+        return "lru_cache keeps a coroutine or a generator, which can be used once: take it off"
     return ""
+
+
+def has_kind(test: Callable[[Any], bool], value: object) -> bool:
+    """Ask a test of :mod:`inspect`, which raises for a mock of a function."""
+    try:
+        return test(value)
+    except TypeError:
+        return False
 
 
 def explain_callback(value: object, arguments: int, *, may_yield: bool = False) -> str:
@@ -74,12 +125,12 @@ def find_called(value: object) -> object:
     for _ in range(_DEEPEST):
         if isinstance(value, functools.partial | functools.partialmethod):
             value = value.func
-        elif isinstance(value, staticmethod | classmethod):
+        elif isinstance(value, staticmethod | classmethod | MethodType):
             value = value.__func__
         elif (
             isinstance(value, type)
             or inspect.isroutine(value)
-            or inspect.iscoroutinefunction(value)  # marked as one, as mocks are
+            or has_kind(inspect.iscoroutinefunction, value)  # marked as one, as mocks are
         ):
             break
         else:
@@ -92,19 +143,22 @@ def find_called(value: object) -> object:
 
 _DEEPEST = 20
 _SLOT = type(object.__init__)
+_CACHED = type(functools.lru_cache(lambda: None))
 
 
-def explain_unfinished(result: object) -> str:
+def explain_unfinished(result: Any) -> str:
     """Explain why a result is none, since the function that returned it has not run; "" if it has.
 
-    Coroutines and generators are closed.
+    Coroutines and generators are closed. The object is not asked, only its class: a mock or a proxy
+    may say anything of itself.
     """
-    if inspect.isawaitable(result) or inspect.isasyncgen(result):
-        if inspect.iscoroutine(result):
-            result.close()  # else Python warns that nobody awaited it
+    cls: Any = type(result)
+    if hasattr(cls, "__await__") or hasattr(cls, "__anext__"):
+        if cls is CoroutineType:
+            cls.close(result)  # else Python warns that nobody awaited it
         return f"returned {name_type(result)}, which nobody awaits; return the value itself"
-    if inspect.isgenerator(result):
-        result.close()
+    if cls is GeneratorType:
+        cls.close(result)
         return "returned a generator, of which nothing has run; write return, not yield"
     return ""
 
@@ -163,6 +217,6 @@ def explain_no_success(result: object) -> str:
 def name_type(value: object) -> str:
     """Return the name of a value's class with its article."""
     name = type(value).__name__
-    if value is None or isinstance(value, bool):
+    if value is None or value is True or value is False:
         return repr(value)
     return f"{'an' if name[:1] in 'aeiouAEIOU' else 'a'} {name}"

@@ -9,8 +9,11 @@ from unittest.mock import Mock
 import flask
 import pytest
 from werkzeug.exceptions import Forbidden
+from werkzeug.test import create_environ
 from werkzeug.wrappers import Response
 
+from om_plugins.core.problem import Refusal
+from om_plugins.policies.access import ask_auth
 from om_plugins.types import Caller
 from tests.gateway.conftest import AChain, Client
 
@@ -150,6 +153,22 @@ def test_true_and_a_caller_are_let_in():
     for said in (True, Caller("ann"), Caller(7)):
         client = Client(AChain(), options={"auth": lambda request, said=said: said})
         assert client.ask().status == 200
+
+
+class Customer(Caller):
+    pass
+
+
+def test_a_class_of_callers_is_a_caller():
+    said = Customer("ann")
+    assert ask_auth(create_environ(), b"", lambda request: said, None) is said
+
+
+def test_a_mock_of_a_response_is_no_response(caplog):
+    with pytest.raises(Refusal) as refused:
+        ask_auth(create_environ(), b"", lambda request: Mock(spec=Response), None)
+    assert refused.value.status == 401
+    assert "returned a Mock" in caplog.text
 
 
 def test_the_value_of_a_wrong_answer_is_not_logged(caplog):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, create_autospec
 
+import click
 import pytest
 
 from om_plugins.settings.callbacks import (
@@ -110,6 +111,83 @@ def test_what_cannot_is_explained(wrong, why):
     assert re.search(why, explain_callback(wrong, 1))
 
 
+def give_database(function):
+    @functools.wraps(function)
+    def call(request):
+        return function("database", request)
+
+    return call
+
+
+def give_more(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function("database", *args, **kwargs)
+
+    return call
+
+
+def give_nothing(function):
+    @functools.wraps(function)
+    def call(request):
+        return function()
+
+    return call
+
+
+class Dispatching:
+    @functools.singledispatchmethod
+    def check(self, request):
+        return True
+
+    @functools.lru_cache  # noqa: B019 - of the one object that the test makes
+    def cached(self, request):
+        return True
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        give_database(lambda database, request: True),
+        give_more(lambda database, request: True),
+        give_more(give_more(lambda one, two, request: True)),
+        give_nothing(lambda: True),
+        click.pass_context(lambda context, request: True),
+        functools.singledispatch(lambda request: True),
+        Dispatching().check,
+        Dispatching().cached,
+        functools.lru_cache(lambda request: True),
+        functools.partial(give_database(lambda database, request: True)),
+        Mock(spec=give_database, return_value=True),
+        create_autospec(give_database),
+    ],
+)
+def test_of_a_decorated_function_the_decorators_own_arguments_count(sound):
+    assert explain_callback(sound, 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (
+            functools.partial(lambda request: True, 1, 2),
+            r"a partial with other arguments .*request",
+        ),
+        (functools.partial(lambda request: True, other=1), "a partial with other arguments"),
+        (functools.partial(functools.partial(coroutine, 1), 2), "async"),
+        (functools.partial(Auth(), 1, 2, 3), "a partial with other arguments"),
+        (functools.update_wrapper(lambda: True, Auth().method), "must take 1 argument"),
+        (functools.lru_cache(lambda: True), "must take 1 argument"),
+        (functools.lru_cache(lambda user, password: True), "must take 1 argument"),
+        (functools.lru_cache(coroutine), "lru_cache keeps a coroutine"),
+        (functools.cache(generator), "lru_cache keeps"),
+        (functools.partial(functools.cache(yielding)), "lru_cache keeps"),
+    ],
+)
+def test_partials_and_cached_functions_that_cannot_be_called_are_explained(wrong, why):
+    assert re.search(why, explain_callback(wrong, 1))
+
+
 def test_who_reads_what_is_yielded_may_say_so():
     assert explain_callback(yielding, 1, may_yield=True) == ""
     assert "async" in explain_callback(generator, 1, may_yield=True)
@@ -172,3 +250,27 @@ def test_none_and_true_are_a_success():
 def test_the_count_stands_in_the_text():
     assert "no argument" in explain_arguments(lambda one: 1, 0)
     assert "2 arguments" in explain_arguments(lambda one: 1, 2)
+
+
+class SaysItIsBool:
+    """A proxy or a mock says what it likes of its class."""
+
+    @property
+    def __class__(self):
+        return bool
+
+    def __repr__(self):
+        return "the secret"
+
+
+class HasNoClass:
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of the request")
+
+
+@pytest.mark.parametrize("kind", [SaysItIsBool, HasNoClass])
+def test_an_answer_is_not_asked_what_it_is(kind, caplog):
+    assert not is_permitted(kind(), "OM_X")
+    assert f"returned a {kind.__name__}" in caplog.text
+    assert "secret" not in caplog.text

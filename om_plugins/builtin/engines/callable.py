@@ -11,7 +11,14 @@ from typing import Any, Unpack
 from ...core.engine import EngineTraitKeywords
 from ...errors import AttemptTimeout, CallerDeadline, Cancelled
 from ...settings.arguments import check_arguments, flag, whole
-from ...settings.callbacks import find_called
+from ...settings.callbacks import (
+    explain_cached,
+    explain_partial,
+    find_called,
+    has_kind,
+    read_signature,
+    takes_arguments,
+)
 from ...types import Call, EngineTraits
 from .pool import AttemptTimer, BoundedPool
 
@@ -65,13 +72,16 @@ class CallableEngine:
         if not callable(function):
             raise TypeError(f"engine {name!r}: {function!r} is not a function")
         kind = find_called(function)
-        if inspect.isasyncgenfunction(kind):
+        problem = explain_cached(kind)
+        if problem:
+            raise TypeError(f"engine {name!r}: {problem}")
+        if has_kind(inspect.isasyncgenfunction, kind):
             raise TypeError(
                 f"engine {name!r}: an async generator cannot stream through a chain, which is "
                 "not async; use a plain generator, or a coroutine that returns the whole answer"
             )
-        traits.setdefault("streaming", inspect.isgeneratorfunction(kind))
-        asynchronous = inspect.iscoroutinefunction(kind)
+        traits.setdefault("streaming", has_kind(inspect.isgeneratorfunction, kind))
+        asynchronous = has_kind(inspect.iscoroutinefunction, kind)
         traits.setdefault("cancellable", asynchronous or max_threads is not None or interrupt)
         self.name = name
         self.traits = EngineTraits(**traits)
@@ -81,7 +91,7 @@ class CallableEngine:
             ask = _add_interrupt(name, ask)
         self.pool: BoundedPool | None = None
         if max_threads is not None:
-            if inspect.isgeneratorfunction(kind):
+            if has_kind(inspect.isgeneratorfunction, kind):
                 raise TypeError(
                     f"engine {name!r}: a generator cannot run in a pool, for it is read in the "
                     "caller's thread; return the whole answer"
@@ -107,20 +117,26 @@ class CallableEngine:
 
 
 def _takes_call(name: str, function: Function) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some built-in functions have no signature
+    """Return whether a function takes the call; if not, it takes no argument.
+
+    A wrapper that takes anything is asked what it wraps, since it may pass on what it gets.
+    """
+    signature = read_signature(function)
+    if signature is None:
+        problem = explain_partial(function)
+        if problem:
+            raise TypeError(f"engine {name!r}: the function {problem}")
         return True
-    for arguments in ((None,), ()):
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        return bool(arguments)
-    raise TypeError(
-        f"engine {name!r}: the function must take one argument, the call, or none; "
-        f"it takes {signature}"
-    )
+    with_call, without = takes_arguments(signature, 1), takes_arguments(signature, 0)
+    if not (with_call or without):
+        raise TypeError(
+            f"engine {name!r}: the function must take one argument, the call, or none; "
+            f"it takes {signature}"
+        )
+    if with_call and without and hasattr(function, "__wrapped__"):
+        wrapped = inspect.signature(function)
+        return takes_arguments(wrapped, 1) or not takes_arguments(wrapped, 0)
+    return with_call
 
 
 def _ignore_call(function: Function) -> Function:

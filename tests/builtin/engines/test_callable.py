@@ -7,7 +7,7 @@ import contextvars
 import functools
 import threading
 import time
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 
@@ -57,6 +57,65 @@ class AsyncThing:
 )
 def test_methods_objects_and_partials_will_do(function, answer):
     assert CallableEngine("f", function).call(Call("q")) == answer
+
+
+async def answer_later(call):
+    return "fine"
+
+
+def passing_on(function):
+    @functools.wraps(function)
+    def ask(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return ask
+
+
+def giving_more(function):
+    @functools.wraps(function)
+    def ask(*args):
+        return function("database", *args)
+
+    return ask
+
+
+def giving_nothing(function):
+    @functools.wraps(function)
+    def ask(call):
+        return function()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        passing_on(lambda: "fine"),
+        passing_on(passing_on(lambda call: "fine")),
+        passing_on(lambda call=None: "fine" if call else None),
+        giving_more(lambda database, call: "fine"),
+        giving_nothing(lambda: "fine"),
+        functools.lru_cache(lambda: "fine"),
+        functools.wraps(lambda call: None)(lambda: "fine"),
+        create_autospec(lambda call: None, return_value="fine"),
+        Mock(spec=lambda call: None, return_value="fine"),
+    ],
+)
+def test_a_decorated_function_gets_what_its_decorator_takes(function):
+    assert CallableEngine("e", function).call(Call("q")) == "fine"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        functools.partial(lambda call: "fine", 1, 2),
+        functools.partial(lambda call: "fine", other=1),
+        functools.lru_cache(answer_later),
+    ],
+)
+def test_a_function_that_can_never_answer_is_refused(function):
+    with pytest.raises(TypeError, match=r"partial with other|lru_cache keeps"):
+        CallableEngine("e", function)
 
 
 def test_a_function_of_two_arguments_is_refused():
