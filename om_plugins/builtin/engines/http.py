@@ -344,7 +344,7 @@ class HttpEngine:
         if not body.strip():
             return None
         try:
-            return read_json(body)
+            return read_json(body, charset=read_charset(exchange))
         except ValueError as error:
             raise self._make_error(exchange, f"answered broken JSON: {error}"[:200]) from None
 

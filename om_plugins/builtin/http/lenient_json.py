@@ -33,7 +33,7 @@ _UTF_BY_ZEROS = {
 text begins with two ASCII characters."""
 
 
-def read_json(data: bytes | str, *, halves: bool = False) -> object:
+def read_json(data: bytes | str, *, halves: bool = False, charset: str = "") -> object:
     """Return the value of a JSON text.
 
     Args:
@@ -41,6 +41,7 @@ def read_json(data: bytes | str, *, halves: bool = False) -> object:
             Bytes that are no characters become U+FFFD.
         halves: leave surrogates without their other half in strings, because the next piece of a
             stream may bring it; see :class:`SurrogateJoiner`. By default they become U+FFFD.
+        charset: as for :func:`decode_json`.
 
     Raises:
         ValueError: it is no JSON, or it is nested too deep.
@@ -48,7 +49,7 @@ def read_json(data: bytes | str, *, halves: bool = False) -> object:
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        text = data if isinstance(data, str) else decode_json(data)
+        text = data if isinstance(data, str) else decode_json(data, charset)
     try:
         value = json.loads(text.removeprefix("\ufeff"), strict=False)
         return value if halves or "\\" not in text else join_all_surrogates(value)
@@ -102,10 +103,20 @@ class SurrogateJoiner:
         return join_surrogates(half)
 
 
-def decode_json(data: bytes) -> str:
-    """Return the text of JSON in UTF-8, UTF-16 or UTF-32, without a byte order mark."""
+def decode_json(data: bytes, charset: str = "") -> str:
+    """Return the text of JSON in UTF-8, UTF-16 or UTF-32, without a byte order mark.
+
+    Args:
+        data: the text.
+        charset: the encoding that its media type names, for a text that is in none of the three.
+            RFC 8259 knows no such parameter, but services of its time before send it.
+    """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
     zeros = "".join("0x"[byte != 0] for byte in data[:4])
-    return data.decode(_UTF_BY_ZEROS.get(zeros, "utf-8"), "replace")
+    encoding = _UTF_BY_ZEROS.get(zeros, "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode(charset or encoding, "replace")

@@ -30,7 +30,7 @@ _FIELD_SIZE = 16
 
 
 def read_answer_events(
-    pieces: Iterable[bytes], kind: str, max_bytes: int, where: str
+    pieces: Iterable[bytes], kind: str, max_bytes: int, where: str, charset: str = ""
 ) -> Iterator[ServerEvent]:
     """Yield the events of a stream; of any other answer, its whole text as one event ``whole``.
 
@@ -42,6 +42,7 @@ def read_answer_events(
         kind: its media type.
         max_bytes: the most bytes of a whole answer.
         where: the engine and its URL, for messages.
+        charset: the encoding of a whole answer in none of JSON's own.
 
     Raises:
         Transient: the answer is neither, or too large.
@@ -64,7 +65,7 @@ def read_answer_events(
                 break
         if size > max_bytes:
             raise Transient(f"{where}: the answer is larger than {max_bytes} bytes", sent="yes")
-        yield ServerEvent("whole", decode_json(b"".join(parts)))
+        yield ServerEvent("whole", decode_json(b"".join(parts), charset))
         return
     yield from read_events(chain((first,), pieces))
 

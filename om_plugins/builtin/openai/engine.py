@@ -21,7 +21,7 @@ from ..engines.http import ConnectionOptions, HttpEngine
 from ..engines.payloads import encode_json
 from ..http.lenient_json import decode_json, read_json
 from ..http.sse import ServerEvent
-from ..http.texts import EVENT_STREAM, StreamedPieces, read_content_type, resume
+from ..http.texts import EVENT_STREAM, StreamedPieces, read_charset, read_content_type, resume
 from .completion import CompletionReader, Piece, read_answer_events
 from .refusals import find_error, judge
 from .request import LIMITS, ChatRequests, Request
@@ -184,7 +184,8 @@ class OpenAIEngine(HttpEngine):
                 model=str(request["model"]),
                 max_size=self._max_answer,
             )
-            events = read_answer_events(body, kind, self._max_answer, where)
+            charset = read_charset(exchange)
+            events = read_answer_events(body, kind, self._max_answer, where, charset)
             pieces = self._read_pieces(reader, events)
             first = next(pieces)  # without any word, this raises
             if call.stream and isinstance(first, str) and not reader.whole:

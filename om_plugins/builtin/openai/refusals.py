@@ -86,6 +86,8 @@ def _unfold(error: object, around: Fields) -> Fields:
         return {**{k: v for k, v in around.items() if k not in ("error", "choices")}, **error}
     if error and isinstance(error, str):
         return {**around, "message": error, "error": error}  # a text, or one of the names
+    if isinstance(error, list):
+        return {**around, "message": error}
     return around
 
 
@@ -146,7 +148,7 @@ _BY_PART: Final[tuple[tuple[str, int | type[EngineError]], ...]] = (
         "overdue|arrear|(?<!load)balance|billing|insufficientcredit|budget|insufficientfund",
         Misconfigured,
     ),
-    ("throttl|ratelimit|toomanyrequest|quota|concurren", 429),
+    ("throttl|ratelimit|requestlimit|toomanyrequest|quota|concurren", 429),
     ("timeout|timedout", 408),
     ("accessdenied|permission|forbidden|apikey|authenti|unauthori|credential", Misconfigured),
     ("notfound|notexist|notopen|invalidmodel|unknownmodel", Misconfigured),
@@ -194,20 +196,24 @@ def _list_names(fields: Fields) -> list[str]:
 # --- its words ------------------------------------------------------------------------------------
 
 _MAX_TEXT = 2000
-_NO_WORDS = {*_NAMES_AND_NUMBERS, "param", "object", "id", "input"}
+_NO_WORDS = frozenset((*_NAMES_AND_NUMBERS, "param", "object", "id", "input"))
 """Fields that explain nothing. Pydantic repeats in ``input`` what the caller sent."""
+_NO_WORDS_INSIDE = _NO_WORDS - {"error"}
+"""Within a message, a field ``error`` is the text of another service's error."""
 
 
-def _collect_texts(value: object, depth: int = 5) -> Iterator[str]:
+def _collect_texts(
+    value: object, depth: int = 5, no_words: frozenset[str] = _NO_WORDS
+) -> Iterator[str]:
     if isinstance(value, str):
         yield value[:_MAX_TEXT]
     elif depth and isinstance(value, dict):
         for key, one in value.items():
-            if key not in _NO_WORDS:
-                yield from _collect_texts(one, depth - 1)
+            if key not in no_words:
+                yield from _collect_texts(one, depth - 1, _NO_WORDS_INSIDE)
     elif depth and isinstance(value, list):
         for one in value[:20]:
-            yield from _collect_texts(one, depth - 1)
+            yield from _collect_texts(one, depth - 1, no_words)
 
 
 def _read_text(fields: Fields) -> str:

@@ -895,6 +895,12 @@ def test_a_stream_that_says_done_with_an_empty_hand_is_an_answer(
     assert len(upstream.requests) == 1
 
 
+def test_json_in_the_encoding_of_its_type_is_read(upstream, engine_for):
+    body = '{"who": "Zoë"}'.encode("cp1252")
+    upstream.answers(200, body, Content_Type="application/json;charset=windows-1252")
+    assert engine_for(upstream.url).call(in_seconds(HANG_S, {})).payload == {"who": "Zoë"}
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "text/event-stream", "text/csv"])
 def test_an_empty_stream_of_a_200_is_no_answer(upstream, engine_for, kind):
     upstream.answers(200, b"", Content_Type=kind)

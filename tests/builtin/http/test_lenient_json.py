@@ -39,6 +39,25 @@ def test_what_other_readers_accept_is_read(text, value):
     assert read_json(text) == value
 
 
+@pytest.mark.parametrize(
+    ("charset", "data", "value"),
+    [
+        ("latin-1", b'["caf\xe9"]', ["café"]),
+        ("cp1252", b'["\x80"]', ["€"]),
+        ("euc-kr", '["디스크"]'.encode("euc-kr"), ["디스크"]),
+        ("shift_jis", '["日本"]'.encode("shift_jis"), ["日本"]),
+        ("gb18030", '{"错误": NaN, "x": "汉字"}'.encode("gb18030"), None),
+        ("latin-1", '["é"]'.encode(), ["é"]),
+        ("latin-1", '["é\n"]'.encode(), ["é\n"]),
+        ("latin-1", '["é"]'.encode("utf-16"), ["é"]),
+        ("utf-8-sig", b'["caf\xe9"]', ["caf\ufffd"]),
+    ],
+)
+def test_the_encoding_of_the_type_is_asked_for_what_is_no_unicode(charset, data, value):
+    found = read_json(data, charset=charset)
+    assert found["x"] == "汉字" if value is None else found == value
+
+
 def test_nan_is_a_number():
     assert math.isnan(read_json(b"[NaN]")[0])
 

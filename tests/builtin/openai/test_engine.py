@@ -603,6 +603,14 @@ def test_limits_that_cannot_hold_are_refused(engine_for, options, match):
         engine_for("http://x", **options)
 
 
+def test_an_answer_in_the_encoding_of_its_type_is_read(upstream, engine_for):
+    body = completion().replace(b"Fine.", "Très bien.".encode("latin-1"))
+    upstream.answers(200, body, Content_Type="application/json; charset=ISO-8859-1")
+    for stream in (False, True):
+        answer = engine_for(upstream.url).call(call_for(stream=stream))
+        assert answer.payload["answer"] == "Très bien."
+
+
 def test_the_words_of_a_stream_under_another_type_are_streamed(upstream, engine_for):
     upstream.answers(200, STREAM, Content_Type="text/plain; charset=utf-8")
     answer = engine_for(upstream.url).call(call_for(stream=True))

@@ -63,6 +63,8 @@ def test_a_code_is_found_wherever_it_is(wrap, status):
     [
         (400, {"code": "unsupported_value", "param": "temperature"}, Unsupported),
         (400, {"code": "data_inspection_failed"}, Unsupported),
+        (400, {"message": {"error": "Violated guardrail policy", "by": "x"}}, Unsupported),
+        (400, {"message": {"x": [{"error": "prompt is too long: 9 tokens > 8"}]}}, TooLong),
         (400, {"code": "DataInspectionFailed"}, Unsupported),
         (400, {"code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}},
          Unsupported),
@@ -106,7 +108,8 @@ def test_a_status_that_says_it_all_is_the_same_inside_a_200(status):
         ("RateLimitReached", RateLimited), ("rate_limited", RateLimited),
         ("Throttling.AllocationQuota", RateLimited), ("ThrottlingException", RateLimited),
         ("429 Too Many Requests", RateLimited), ("HTTP_429", RateLimited), ("429", RateLimited),
-        ("quota_exceeded", RateLimited), ("ModelTimeoutException", AttemptTimeout),
+        ("quota_exceeded", RateLimited), ("REQUEST_LIMIT_EXCEEDED", RateLimited),
+        ("ModelTimeoutException", AttemptTimeout),
         ("APITimeoutError", AttemptTimeout), ("AccessDeniedException", Misconfigured),
         ("ResourceNotFoundException", Misconfigured), ("ModelNotOpen", Misconfigured),
         ("AccountOverdueError", Misconfigured), ("invalid_model", Misconfigured),
@@ -124,6 +127,12 @@ def test_a_part_of_a_code_counts_where_nothing_else_says_more(code, expected):
 @pytest.mark.parametrize("text", ["quota", "rate_limit_tool", "throttle_valve:timeout"])
 def test_a_text_in_the_place_of_an_error_is_no_code(text):
     assert type(judged({"error": text})) is Transient
+
+
+def test_a_list_of_errors_is_read():
+    for error in (["prompt is too long: 9 > 8"], [{"message": "prompt is too long: 9 tokens > 8"}]):
+        assert type(judged({"error": error}, 400)) is TooLong
+        assert type(judged({"error": error})) is TooLong
 
 
 @pytest.mark.parametrize(
