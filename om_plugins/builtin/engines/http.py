@@ -25,11 +25,13 @@ from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
 from ..http.texts import (
+    DONE,
     StreamedPieces,
     has_no_content,
     is_text_stream,
     read_charset,
     read_content_type,
+    read_receipt,
     read_texts,
     resume,
 )
@@ -48,7 +50,6 @@ DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
 _NO_CONTENT = (204, 205)  # RFC 9110 sections 15.3.5 and 15.3.6
-_DONE = (201, 202)  # sections 15.3.2 and 15.3.3: the status itself says what was done
 _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -196,15 +197,15 @@ class HttpEngine:
         encoding = "identity" if stream else "gzip"
         target, body = encode_payload(self._method, self._target, call.payload, self._describe())
         exchange = self._open(call, target, body, accept, encoding)
-        metadata = _read_metadata(exchange)
-        kind = read_content_type(exchange) if stream else ""
+        metadata = read_metadata(exchange.headers)
+        kind = read_content_type(exchange.headers) if stream else ""
         if is_text_stream(kind) and exchange.status not in _NO_CONTENT:
             return self._stream(call, exchange, kind, metadata)
         try:
             payload = self._read_json(exchange)
         except Transient as error:
             # most often a page to sign in: the upstream answers others
-            page = read_content_type(exchange) in _PAGES
+            page = read_content_type(exchange.headers) in _PAGES
             error.concerns_caller = page and identifies_caller(self._list_passed(call))
             raise
         return Answer(payload, status=exchange.status, metadata=metadata or None)
@@ -299,13 +300,13 @@ class HttpEngine:
     ) -> Answer:
         """The answer of a 2xx as it comes, or ``None`` as its payload where it has no body and its
         status says what was done."""
-        done = exchange.status in _DONE
+        done = exchange.status in DONE
         texts = read_texts(
             exchange.chunks(silence_s=self._idle_timeout),
             kind,
             metadata,
             partial(self._judge_event, exchange, self._list_passed(call)),
-            charset=read_charset(exchange),
+            charset=read_charset(exchange.headers),
             may_be_empty=done,
         )
         chunks = StreamedPieces(texts, exchange)
@@ -332,11 +333,11 @@ class HttpEngine:
         if exchange.status in _NO_CONTENT and exchange.length != 0:
             exchange.close()
             return None
-        kind = read_content_type(exchange)
+        kind = read_content_type(exchange.headers)
         if not _JSON.fullmatch(kind):
-            if exchange.status in _DONE and kind == "text/plain":
-                text = exchange.read(self._max_answer).decode(read_charset(exchange), "replace")
-                return text.strip() or None
+            if exchange.status in DONE and kind == "text/plain":
+                body = exchange.read(self._max_answer)
+                return read_receipt(exchange.status, exchange.headers, body)
             if has_no_content(exchange):
                 return None
             raise self._make_error(exchange, f"answered {kind[:60]!r}, not JSON")
@@ -344,7 +345,7 @@ class HttpEngine:
         if not body.strip():
             return None
         try:
-            return read_json(body, charset=read_charset(exchange))
+            return read_json(body, charset=read_charset(exchange.headers))
         except ValueError as error:
             raise self._make_error(exchange, f"answered broken JSON: {error}"[:200]) from None
 
@@ -357,8 +358,9 @@ class HttpEngine:
         return f"{self.name!r} {self._method} {scheme}://{host}:{port}{path}"
 
 
-def _read_metadata(exchange: HttpExchange) -> dict[str, object]:
-    location = exchange.headers.get("location")
+def read_metadata(headers: Mapping[str, str]) -> dict[str, object]:
+    """What the headers of a 2xx tell beside its body."""
+    location = headers.get("location")
     return {} if location is None else {"location": location}
 
 

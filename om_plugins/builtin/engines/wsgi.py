@@ -29,7 +29,8 @@ from ..http.forwarding import (
 )
 from ..http.lenient_json import read_json
 from ..http.status import map_status
-from .http import PASSED_HEADERS
+from ..http.texts import read_charset, read_receipt
+from .http import PASSED_HEADERS, read_metadata
 from .payloads import encode_payload
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class WsgiEngine:
         """Ask the app.
 
         Returns:
-            Its JSON; ``None`` when it answered 2xx without a body.
+            Its JSON; ``None`` when it answered 2xx without a body; the text of a 201 or 202 in
+            ``text/plain``. ``metadata["location"]`` has the ``Location`` of a 2xx.
 
         Raises:
             EngineError: its status is a failure (:mod:`om_plugins.builtin.http.status` maps
@@ -132,14 +134,19 @@ class WsgiEngine:
         if self._method in ("POST", "PATCH"):
             headers.append(("Idempotency-Key", call.idempotency_key))
         run = self._run(HttpRequest(self._method, target, headers, body or b""), call)
+        answered = join_headers(run.headers)
         if not 200 <= run.status < 300:
             run.close()
-            raise map_status(run.status, join_headers(run.headers), self._describe())
+            raise map_status(run.status, answered, self._describe())
         content = run.read(self._max_answer)
+        metadata = read_metadata(answered) or None
         if not content.strip():  # done, as in HttpEngine
-            return Answer(None, status=run.status)
+            return Answer(None, status=run.status, metadata=metadata)
+        if text := read_receipt(run.status, answered, content):
+            return Answer(text, status=run.status, metadata=metadata)
         try:
-            return Answer(read_json(content), status=run.status)
+            payload = read_json(content, charset=read_charset(answered))
+            return Answer(payload, status=run.status, metadata=metadata)
         except ValueError:
             raise Transient(
                 f"{self._describe()}: answered what is not JSON", sent="yes", status=run.status

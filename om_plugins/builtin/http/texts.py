@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from ...errors import EngineError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
+DONE = (201, 202)
+"""The statuses that say themselves what was done (RFC 9110 sections 15.3.2 and 15.3.3)."""
 UTF_8 = "utf-8-sig"
 """With or without a byte order mark."""
 TEXTS = frozenset({"text/plain", "text/markdown", "text/csv"})
@@ -153,21 +155,29 @@ def resume(first: T, rest: Iterator[T]) -> Iterator[T]:
     yield from rest
 
 
-def read_content_type(exchange: HttpExchange) -> str:
+def read_content_type(headers: Mapping[str, str]) -> str:
     """The media type of an answer, without parameters, in lower case; the last one where the
     header came twice, as in browsers."""
-    kinds = exchange.headers.get("content-type") or ""
+    kinds = headers.get("content-type") or ""
     return kinds.rpartition(",")[2].partition(";")[0].strip().lower()
 
 
-def read_charset(exchange: HttpExchange) -> str:
+def read_charset(headers: Mapping[str, str]) -> str:
     """Return the encoding of a text as Python calls it: what its type says, else UTF-8. An encoding
     that no web page has is taken for UTF-8."""
-    found = _CHARSET.search((exchange.headers.get("content-type") or "").rpartition(",")[2])
+    found = _CHARSET.search((headers.get("content-type") or "").rpartition(",")[2])
     try:
         return UTF_8 if found is None else codecs.lookup(found[1]).name
     except LookupError:  # cp999
         return UTF_8
+
+
+def read_receipt(status: int, headers: Mapping[str, str], body: bytes) -> str | None:
+    """Return the text of an answer that says "done" in words for people: 201 and 202 say it
+    themselves (RFC 9110 sections 15.3.2 and 15.3.3). ``None`` for any other answer, or no text."""
+    if status not in DONE or read_content_type(headers) != "text/plain":
+        return None
+    return body.decode(read_charset(headers), "replace").strip() or None
 
 
 def has_no_content(exchange: HttpExchange) -> bool:

@@ -174,7 +174,7 @@ class OpenAIEngine(HttpEngine):
         accept, encoding = (_STREAM, "identity") if call.stream else ("application/json", "gzip")
         exchange = self._open(call, self._target, encode_json(request, where), accept, encoding)
         try:
-            kind = read_content_type(exchange)
+            kind = read_content_type(exchange.headers)
             # JSON comes at once, whatever was asked for: then the time of the attempt is its limit.
             streams = call.stream and not kind.endswith("json")
             body = exchange.chunks(silence_s=self._idle_timeout if streams else None)
@@ -184,7 +184,7 @@ class OpenAIEngine(HttpEngine):
                 model=str(request["model"]),
                 max_size=self._max_answer,
             )
-            charset = read_charset(exchange)
+            charset = read_charset(exchange.headers)
             events = read_answer_events(body, kind, self._max_answer, where, charset)
             pieces = self._read_pieces(reader, events)
             first = next(pieces)  # without any word, this raises

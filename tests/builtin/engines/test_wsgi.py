@@ -251,6 +251,36 @@ def test_done_without_a_body_is_an_answer(status, body):
     assert (answer.payload, answer.status) == (None, status)
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "payload"),
+    [
+        (201, "text/plain", b"created\n", "created"),
+        (202, "text/plain; charset=latin1", b"angenommen f\xfcr Sie", "angenommen für Sie"),
+        (202, "text/plain", b"7", "7"),
+        (201, "application/json", b'{"id": 7}', {"id": 7}),
+        (200, "application/json; charset=latin1", b'["\xe9"]', ["é"]),
+    ],
+)
+def test_what_was_done_is_an_answer_with_its_address(status, kind, body, payload):
+    def app(environ, start_response):
+        start_response(f"{status} Done", [("Content-Type", kind), ("Location", "/jobs/7")])
+        return [body]
+
+    answer = WsgiEngine("a", app).call(Call({}))
+    assert (answer.payload, answer.status) == (payload, status)
+    assert answer.metadata == {"location": "/jobs/7"}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, "text/plain"), (201, "text/html"), (202, "")])
+def test_other_texts_are_no_answer(status, kind):
+    def app(environ, start_response):
+        start_response(f"{status} Done", [("Content-Type", kind)])
+        return [b"<p>done"]
+
+    with pytest.raises(Transient, match="not JSON"):
+        WsgiEngine("a", app).call(Call({}))
+
+
 def test_head_and_204_have_no_body():
     for method, status in (("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Same")):
         answer = whole(WsgiEngine("a", app_of([b"body"], status)), method, stream=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from om_plugins.builtin.http.texts import is_text_stream, read_charset, read_texts
@@ -129,6 +127,6 @@ def test_a_stream_that_may_be_empty_ends():
     ],
 )
 def test_a_text_is_read_in_the_encoding_that_its_type_says(kind, body, text):
-    charset = read_charset(SimpleNamespace(headers={"content-type": kind}))
+    charset = read_charset({"content-type": kind})
     pieces = [body[start : start + 1] for start in range(len(body))]
     assert "".join(read_texts(pieces, "text/plain", {}, Transient, charset=charset)) == text
