@@ -50,8 +50,8 @@ def find_http_status(error: BaseException) -> int | None:
     """Return the HTTP status of the answer that an error of another package is about.
 
     ``requests``, ``httpx`` and most clients of services have it as ``response.status_code``, others
-    as ``status_code``, ``aiohttp`` as ``status``, werkzeug as ``code``, ``botocore`` deep in a
-    dict.
+    as ``status_code``, ``aiohttp`` as ``status``, werkzeug as ``code``, ``xmlrpc`` as ``errcode``,
+    ``botocore`` deep in a dict.
 
     Returns:
         300 to 599; ``None`` for none.
@@ -62,7 +62,7 @@ def find_http_status(error: BaseException) -> int | None:
         found = [about.get("HTTPStatusCode")] if isinstance(about, Mapping) else []
     else:
         found = [_read(response, name) for name in ("status_code", "status")]
-        found += [_read(error, name) for name in ("status_code", "status", "code")]
+        found += [_read(error, name) for name in ("status_code", "status", "code", "errcode")]
     for status in found:
         if isinstance(status, int) and not isinstance(status, bool) and 300 <= status <= 599:
             return int(status)

@@ -99,14 +99,16 @@ def parse_proxy(key: str, url: str) -> OutboundProxy:
     """
     try:
         parts = urlsplit(url.strip())
-        host, port = parts.hostname, parts.port or 80
+        host, port = parts.hostname, 80 if parts.port is None else parts.port
     except ValueError:
         raise ConfigError(key, _hide(url), _EXAMPLE) from None
     if parts.scheme != "http":
         raise ConfigError(
             key, _hide(url), f"{parts.scheme!r} proxies are not supported; it {_EXAMPLE}"
         )
-    if not host or parts.path not in ("", "/") or parts.query or not _is_plain(host):
+    if not host or not port or parts.path not in ("", "/") or not _is_plain(host):
+        raise ConfigError(key, _hide(url), _EXAMPLE)
+    if "?" in url or "#" in url:  # most often those of a password, which must be %3F and %23
         raise ConfigError(key, _hide(url), _EXAMPLE)
     if parts.username is None and parts.password is None:
         return OutboundProxy(host, port)
@@ -122,7 +124,7 @@ def is_excluded(no_proxy: str, host: str, port: int) -> bool:
     (``10.0.0.0/8``) its addresses. A port after an entry narrows it to that port. Nothing is looked
     up in the DNS.
     """
-    name = host.lower().rstrip(".")
+    name = _to_ascii(host.lower().rstrip("."))
     address = _to_address(name)
     for entry in re.split(r"[\s,]+", no_proxy.lower()):
         if entry == "*":
@@ -134,7 +136,7 @@ def is_excluded(no_proxy: str, host: str, port: int) -> bool:
             if _covers(pattern, address):
                 return True
             continue
-        domain = pattern.removeprefix("*").removeprefix(".").rstrip(".")
+        domain = _to_ascii(pattern.removeprefix("*").removeprefix(".").rstrip("."))
         if domain and (name == domain or name.endswith(f".{domain}")):
             return True
     return False
@@ -170,6 +172,11 @@ def _to_address(host: str) -> _Address | None:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return None
+    return _unmap(address)
+
+
+def _unmap(address: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one stands for."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
@@ -179,11 +186,24 @@ def _covers(pattern: str, address: _Address) -> bool:
         network = ipaddress.ip_network(pattern, strict=False)
     except ValueError:
         return False
+    if network.num_addresses == 1:
+        return _unmap(network.network_address) == address
     return address.version == network.version and address in network
 
 
+def _to_ascii(name: str) -> str:
+    """A name as engines ask the DNS for it (IDNA)."""
+    if name.isascii():
+        return name
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name
+
+
 def _is_plain(host: str) -> bool:
-    return host.isascii() and host.isprintable() and " " not in host
+    is_name = host.isascii() and host.isprintable() and " " not in host
+    return is_name and ("%" not in host or ":" in host)  # the zone of an IPv6 address
 
 
 def _hide(url: str) -> str:

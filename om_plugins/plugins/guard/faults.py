@@ -71,9 +71,10 @@ _OF_FILES = (
 )  # fmt: skip
 
 _SAYS_AWAY = re.compile(
-    r"Connect(?!or)|Disconnect|Time(d)?_?[oO]ut|Deadline|Network|Unreachable|Unavailable|Gateway"
+    r"Connect(?!or)|Disconnect|Time(d)?_?out|Deadline|Network|Unreachable|Unavailable|Gateway"
     r"|NoBrokersAvailable|RateLimit|TooManyRequests|Throttl|LimitExceeded|SlowDown|RetryAfter"
-    r"|Overloaded|DNS|ServerDown"
+    r"|Overloaded|(?-i:DNS)|(Server|Cluster|Master)_?Down",
+    re.IGNORECASE,
 )
 """What a class is called that means a network or a service, in most libraries."""
 
@@ -82,28 +83,31 @@ _AWAY: Mapping[str, frozenset[str]] = {
     "amqp": frozenset({"RecoverableConnectionError", "ConnectionError"}),
     "anyio": frozenset({"BrokenResourceError", "EndOfStream"}),
     "asyncio": frozenset({"IncompleteReadError"}),
+    "azure": frozenset({"IncompleteReadError", "ServiceRequestError", "ServiceResponseError"}),
     "botocore": frozenset({"HTTPClientError"}),
     "dns": frozenset({"DNSException"}),
     "ftplib": frozenset({"Error"}),
+    "google": frozenset({"TransportError"}),
     "grpc": frozenset({"RpcError"}),
     "http": frozenset({"IncompleteRead", "BadStatusLine", "LineTooLong"}),
     "httpcore": frozenset({"RemoteProtocolError", "ProxyError"}),
     "httpx": frozenset({"TransportError"}),
     "imaplib": frozenset({"IMAP4.abort"}),
-    "kombu": frozenset({"OperationalError"}),
+    "ldap": frozenset({"BUSY"}),
     "ldap3": frozenset({"LDAPCommunicationError"}),
-    "MySQLdb": frozenset({"OperationalError"}),
-    "oracledb": frozenset({"OperationalError"}),
+    "mysql": frozenset({"InterfaceError"}),
+    "nats": frozenset({"NoRespondersError", "NoServersError"}),
     "paramiko": frozenset({"SSHException"}),
+    "pika": frozenset({"AMQPChannelError"}),
     "poplib": frozenset({"error_proto"}),
-    "psycopg": frozenset({"OperationalError"}),
-    "psycopg2": frozenset({"OperationalError"}),
     "pycurl": frozenset({"error"}),
-    "pymysql": frozenset({"OperationalError"}),
-    "sqlalchemy": frozenset({"OperationalError"}),
+    "redis": frozenset({"ReadOnlyError", "TryAgainError"}),
+    "telegram": frozenset({"TelegramError"}),
+    "thrift": frozenset({"TTransportException"}),
     "urllib3": frozenset({"HTTPError"}),
     "websocket": frozenset({"WebSocketException"}),
     "websockets": frozenset({"InvalidHandshake"}),
+    "zmq": frozenset({"Again"}),
 }
 """By package, the classes of libraries whose names do not say it."""
 
@@ -117,6 +121,12 @@ _REFUSED: Mapping[str, frozenset[str]] = {
     "telegram": frozenset({"BadRequest"}),
 }
 """Answers that refuse a message with a status of their own."""
+
+_DATABASE = "OperationalError"
+"""What databases raise when they are away (PEP 249), and libraries built on them."""
+
+_SQLITE_AWAY = frozenset((5, 6, 7, 10, 13, 14))
+"""BUSY, LOCKED, NOMEM, IOERR, FULL and CANTOPEN: SQLite calls errors of the statement so, too."""
 
 _DEEPEST = 10
 _LONGEST_WAIT_S = 7 * 86_400.0
@@ -214,18 +224,29 @@ def _is_throttled(error: Exception) -> bool:
 def _judge_mail(error: Exception) -> Fault | None:
     """A reply of a mail server: 4yz is temporary, 5yz is not (RFC 5321 section 4.2.1)."""
     names = _list_names(error)
-    if ("smtplib", "SMTPException") not in names:
+    if not {("smtplib", "SMTPException"), ("aiosmtplib", "SMTPException")} & set(names):
         return None
     recipients = _read(error, "recipients")
     if isinstance(recipients, Mapping):
         codes = [reply[0] for reply in recipients.values() if isinstance(reply, tuple) and reply]
     else:
-        codes = [_read(error, "smtp_code")]
+        codes = [_read(error, name) for name in ("smtp_code", "code") if _read(error, name)]
     login = {"SMTPAuthenticationError", "SMTPConnectError", "SMTPHeloError"}
     if login & {name for _, name in names}:
         return Fault.AWAY
     final = [isinstance(code, int) and code >= 500 for code in codes]
     return Fault.REFUSED if final and all(final) else Fault.AWAY
+
+
+def _judge_database(error: Exception) -> Fault | None:
+    names = _list_names(error)
+    if _DATABASE not in {name for _, name in names}:
+        return None
+    if "sqlite3" not in {package for package, _ in names}:
+        return Fault.AWAY
+    code = _read(error, "sqlite_errorcode")
+    away = isinstance(code, int) and code & 0xFF in _SQLITE_AWAY  # the rest of it tells more
+    return Fault.AWAY if away else Fault.OWN
 
 
 def _judge_system(error: Exception) -> Fault | None:
@@ -242,6 +263,8 @@ def _judge_system(error: Exception) -> Fault | None:
 
 
 def _judge_name(error: Exception) -> Fault | None:
+    if _read(error, "retriable") is True:  # of Kafka
+        return Fault.AWAY
     names = _list_names(error)
     for package, name in names:
         if name in _NOT_AWAY.get(package, ()):
@@ -259,6 +282,7 @@ _WHAT_IT_SAYS: tuple[Callable[[Exception], Fault | None], ...] = (
     _judge_mail,
     _judge_status,
     _judge_system,
+    _judge_database,
     _judge_name,
 )
 

@@ -9,9 +9,11 @@ import io
 import json
 import smtplib
 import socket
+import sqlite3
 import ssl
 import subprocess
 import urllib.error
+import xmlrpc.client
 from datetime import timedelta
 from email.message import Message
 from types import SimpleNamespace
@@ -62,6 +64,12 @@ def http_error(status, **headers):
     for name, value in headers.items():
         message[name.replace("_", "-")] = value
     return urllib.error.HTTPError("http://x", status, "no", message, io.BytesIO())
+
+
+def failing_at(code):
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    return error
 
 
 AWAY = [
@@ -128,6 +136,32 @@ AWAY = [
     of_library("dns.resolver", "NXDOMAIN", base=type("DNSException", (Exception,), {
         "__module__": "dns.exception"})),
     of_library("telegram.error", "TelegramError", "RetryAfter"),
+    of_library("telegram.error", "TelegramError", "Forbidden"),
+    of_library("mysql.connector.errors", "DatabaseError", "OperationalError"),
+    of_library("mysql.connector.errors", "Error", "InterfaceError"),
+    of_library("pyodbc", "Error", "OperationalError"),
+    of_library("cx_Oracle", "DatabaseError", "OperationalError"),
+    of_library("django.db.utils", "DatabaseError", "OperationalError"),
+    failing_at(sqlite3.SQLITE_BUSY),
+    failing_at(sqlite3.SQLITE_LOCKED),
+    failing_at(266),  # SQLITE_IOERR_READ
+    of_library("azure.core.exceptions", "AzureError", "ServiceRequestError"),
+    of_library("azure.core.exceptions", "AzureError", "ServiceResponseError"),
+    of_library("google.auth.exceptions", "GoogleAuthError", "TransportError"),
+    of_library("nats.errors", "Error", "NoServersError"),
+    of_library("zmq.error", "ZMQError", "Again", errno=errno.EAGAIN),
+    of_library("ldap", "LDAPError", "SERVER_DOWN"),
+    of_library("ldap", "LDAPError", "TIMEOUT"),
+    of_library("ldap", "LDAPError", "BUSY"),
+    of_library("thrift.transport.TTransport", "TException", "TTransportException"),
+    of_library("redis.exceptions", "ResponseError", "ClusterDownError"),
+    of_library("redis.exceptions", "ResponseError", "MasterDownError"),
+    of_library("redis.exceptions", "ResponseError", "TryAgainError"),
+    of_library("redis.exceptions", "ResponseError", "ReadOnlyError"),
+    of_library("kafka.errors", "KafkaError", "NodeNotReadyError", retriable=True),
+    of_library("pika.exceptions", "AMQPChannelError", "ChannelClosedByBroker"),
+    of_library("aiosmtplib.errors", "SMTPException", "SMTPResponseException", code=421),
+    xmlrpc.client.ProtocolError("x/rpc", 503, "no", {}),
     of_library("acme_sms", "GatewayUnavailable"),
     raised_from(RuntimeError("not sent"), ConnectionError()),
     raised_while(RuntimeError("not sent"), TimeoutError()),
@@ -157,6 +191,13 @@ OWN = [
     io.UnsupportedOperation("not writable"),
     ConfigError("url", "x", "is wrong"),
     NoAnswer("None"),
+    failing_at(sqlite3.SQLITE_ERROR),
+    sqlite3.OperationalError("no such table: notes"),
+    sqlite3.IntegrityError("not unique"),
+    of_library("django.db.utils", "DatabaseError", "ProgrammingError"),
+    of_library("kafka.errors", "KafkaError", "MessageSizeTooLargeError", retriable=False),
+    of_library("ldap", "LDAPError", "FILTER_ERROR"),
+    of_library("azure.core.exceptions", "AzureError", "SerializationError"),
     SystemExit(1),
     of_library("requests.exceptions", "InvalidURL", base=type("E", (OSError, ValueError), {})),
     of_library("httpx", "TransportError", "UnsupportedProtocol"),
@@ -170,6 +211,7 @@ REFUSED = [
     http_error(400),
     http_error(413),
     smtplib.SMTPDataError(554, b"spam"),
+    of_library("aiosmtplib.errors", "SMTPException", "SMTPResponseException", code=550),
     smtplib.SMTPRecipientsRefused({"a@x": (550, b"no such user")}),
     InvalidRequest("wrong"),
     TooLong("long"),
