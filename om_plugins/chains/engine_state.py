@@ -13,7 +13,7 @@ from typing import cast
 
 from ..builtin.engines.faults import Chaos, ChaosOptions
 from ..errors import AttemptTimeout, EngineUnavailable, NoAnswer
-from ..plugins.checks import explain_answer
+from ..plugins.checks import explain_answer, refuse_chunk
 from ..policies.breaker import Breaker, Forced
 from ..policies.bulkhead import Bulkhead
 from ..policies.cooldown import Cooldown
@@ -397,8 +397,8 @@ class EngineState:
         if chunks is None and self.streaming and is_stream(result):
             chunks = cast(Iterator[object], result)
         if chunks is not None:
-            next(iter(chunks), None)
-        elif not isinstance(result, Answer) and explain_answer(result):
+            refuse_chunk(next(iter(chunks), None))
+        elif explain_answer(result):
             raise self.no_answer(result)
 
     def no_answer(self, result: object) -> NoAnswer:

@@ -119,6 +119,8 @@ def execute(snapshot: ChainSnapshot, call: Call, started: float, reserved_s: flo
                     answer = result
                     if answer.chunks is not None:
                         answer = begin(answer, call, deadline - started, monotonic)
+                    elif type(answer.payload) not in _PLAIN and explain_answer(answer):
+                        raise engine.no_answer(answer)
                 elif (call.stream or engine.streaming) and is_stream(result):
                     answer = begin(result, call, deadline - started, monotonic)
                 elif type(result) in _PLAIN or not explain_answer(result):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from ..plugins.checks import refuse_chunk
 from ..types import Answer, Call
 
 logger = logging.getLogger("om_plugins")
@@ -46,7 +47,7 @@ class ChunkStream:
         """Wait for the first chunk. Raises what the engine raises, after closing everything."""
         try:
             for chunk in self.chunks:
-                self._first.append(chunk)
+                self._first.append(refuse_chunk(chunk))
                 break
         except BaseException:
             self._end("failed", None)
@@ -156,4 +157,4 @@ def _whole(chunks: Iterator[object], call: Call) -> object:
     if len(texts) == len(parts):
         return "".join(texts)
     data = [part for part in parts if isinstance(part, bytes)]
-    return b"".join(data) if len(data) == len(parts) else parts
+    return b"".join(data) if len(data) == len(parts) else [refuse_chunk(part) for part in parts]

@@ -15,7 +15,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from .. import hookspecs
-from ..errors import ConfigError, suggest
+from ..errors import ConfigError, NoAnswer, suggest
 from ..protocols import Engine
 from ..settings.arguments import amount, check_value
 from ..settings.callbacks import (
@@ -25,7 +25,7 @@ from ..settings.callbacks import (
     explain_unfinished,
     name_type,
 )
-from ..types import EngineSpec, EngineTraits
+from ..types import Answer, EngineSpec, EngineTraits
 
 HOOKS: dict[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(value).parameters)
@@ -357,9 +357,12 @@ def explain_answer(result: Any) -> str:
 
     Args:
         result: what ``call`` returned, unless a chain reads it in chunks: when nobody asked for
-            them, of an engine with the trait ``streaming`` alone.
+            them, of an engine with the trait ``streaming`` alone. Of an ``Answer`` without chunks,
+            the payload counts, which may be ``None``.
     """
-    if result is None:
+    if isinstance(result, Answer):
+        result = result.payload
+    elif result is None:
         return (
             "returned None: its function may lack a return; an engine whose answer is None returns "
             "Answer(None)"
@@ -371,6 +374,17 @@ def explain_answer(result: Any) -> str:
         result.close()
         return f"returned a generator, and {_NEEDS_TRAIT}"
     return explain_unfinished(result)
+
+
+def refuse_chunk(chunk: object) -> object:
+    """Return a chunk of an answer, unless the function that made it has not run.
+
+    Raises:
+        NoAnswer: it is a coroutine, a generator or the like.
+    """
+    if _is_unfinished(type(chunk)):
+        raise NoAnswer(f"a chunk is none: its function {explain_unfinished(chunk)}", sent="yes")
+    return chunk
 
 
 @functools.lru_cache(maxsize=256)  # each answer that is an object of a class asks this

@@ -164,11 +164,9 @@ class EngineContract:
 def _to_answer(engine: Engine, call: Call) -> Answer:
     """The answer that a chain makes of what an engine returns for a call."""
     result = engine.call(call)
-    if isinstance(result, Answer):
-        if result.chunks is None:
-            return result
-    elif not ((call.stream or engine.traits.streaming) and is_stream(result)):
-        problem = explain_answer(result)
-        assert not problem, f"call {problem}"
-        return Answer(result)
-    return begin(result, call, call.remaining(), time.monotonic)
+    chunked = isinstance(result, Answer) and result.chunks is not None
+    if chunked or ((call.stream or engine.traits.streaming) and is_stream(result)):
+        return begin(result, call, call.remaining(), time.monotonic)
+    problem = explain_answer(result)
+    assert not problem, f"call {problem}"
+    return result if isinstance(result, Answer) else Answer(result)

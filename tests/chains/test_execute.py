@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,7 +32,7 @@ from om_plugins.errors import (
     Unsupported,
 )
 from om_plugins.policies.registry import BreakerRegistry
-from om_plugins.types import Answer, Call, EngineSpec, EngineTraits
+from om_plugins.types import Answer, Call, EngineSpec, EngineTraits, HttpResponse
 from tests.patience import HANG_S, PATIENCE_S, cut_off, join, wait_until
 
 
@@ -582,6 +585,54 @@ def test_other_empty_values_are_answers(chain_of, engine, payload):
 def test_none_on_purpose_is_an_answer(chain_of, engine, made):
     answer = chain_of(engine("a", made), engine("b")).call()
     assert (answer.engine, answer.payload, answer.degraded) == ("a", None, False)
+
+
+async def later(call=None):
+    return "later"
+
+
+def pieces(call=None):
+    yield "a piece"
+
+
+def yields(make):
+    def answer(call):
+        yield make()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda call: Answer(later()),
+        lambda call: Answer(pieces(), metadata={"by": "hand"}),
+        lambda call: Answer(piece for piece in "ab"),
+        lambda call: Answer(aiter(piecewise())),
+        lambda call: Answer(chunks=iter([later()])),
+        lambda call: Answer(chunks=[pieces(), "b"]),
+        yields(later),
+        yields(pieces),
+        yields(lambda: asyncio.Future(loop=Mock())),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_has_not_run_inside_an_answer_is_no_answer(chain_of, engine, made, stream):
+    answer = chain_of(CallableEngine("a", made), engine("b")).call(stream=stream)
+    assert answer.engine == "b"
+    (attempt,) = answer.history
+    assert isinstance(attempt.error, NoAnswer)
+    assert re.search("nobody awaits|may answer in chunks|has run", str(attempt.error))
+
+
+async def piecewise():
+    yield "a piece"
+
+
+@pytest.mark.parametrize("payload", [None, "text", object(), HttpResponse(), ["a"], iter("ab")])
+def test_other_payloads_of_an_answer_are_left_alone(chain_of, engine, payload):
+    answer = chain_of(engine("a", lambda call: Answer(payload)), engine("b")).call()
+    assert (answer.engine, answer.payload) == ("a", payload)
 
 
 def test_an_engine_that_goes_on_returning_none_opens_its_breaker(chain_of, engine):

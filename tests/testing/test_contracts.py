@@ -162,6 +162,8 @@ class _OnlyOne:
         ("it_answers_again_and_again", Broken(lambda call: None)),
         ("it_answers_again_and_again", Broken(lambda call: _asynchronous(call))),
         ("it_answers_again_and_again", Broken(lambda call: (one for one in "ab"))),
+        ("it_answers_again_and_again", Broken(lambda call: Answer(_asynchronous(call)))),
+        ("it_answers_again_and_again", Broken(lambda call: Answer(one for one in "ab"))),
         ("its_call_is_a_plain_function", Broken(call=_AsyncObject())),
         ("its_call_is_a_plain_function", Broken(call=_nobody_asked)),
         ("a_chain_accepts_it", Broken(call=_nobody_asked)),
