@@ -382,7 +382,8 @@ def refuse_chunk(chunk: object) -> object:
     Raises:
         NoAnswer: it is a coroutine, a generator or the like.
     """
-    if _is_unfinished(type(chunk)):
+    cls: Any = type(chunk)
+    if _is_unfinished(cls):
         raise NoAnswer(f"a chunk is none: its function {explain_unfinished(chunk)}", sent="yes")
     return chunk
 

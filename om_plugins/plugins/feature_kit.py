@@ -88,9 +88,12 @@ class FeatureKit(Kit):
             PluginError: a third party's feature is broken and ``OM_STRICT`` is on.
         """
         for name, feature in self._features.items():
-            if name not in self._parts and self.ask(
-                name, "is_needed", self, self.settings.of(feature.keys)
-            ):
+            if name in self._parts:
+                continue
+            needed = self.ask(name, "is_needed", self, self.settings.of(feature.keys))
+            if needed is None and name in self._plugins:
+                self._parts[name] = None  # it failed, so the feature is left out
+            elif needed:
                 self.part_of(name)
 
     def _build_all(self) -> None:
@@ -114,7 +117,7 @@ class FeatureKit(Kit):
             return function(*args)
         try:
             answer = _refuse_coroutine(function(*args))
-            if method == "is_needed" and not isinstance(answer, bool):
+            if method == "is_needed" and answer is not True and answer is not False:
                 raise TypeError(f"it returned {name_type(answer)}: return True or False")
             return answer
         except ConfigError:
@@ -234,9 +237,15 @@ class FeatureKit(Kit):
             if part is not None:
                 yield feature, part
 
-    def _all_ours_first(self) -> list[tuple[Feature[Any, Any], Any]]:
-        """All that are on, the third parties' last: they never take a name that is shipped."""
-        self._build_all()
+    def _all_ours_first(self, *, late: bool = True) -> list[tuple[Feature[Any, Any], Any]]:
+        """All that are on, the third parties' last: they never take a name that is shipped.
+
+        Args:
+            late: somebody asks for what the application did not need at its start.
+        """
+        for name in self._features:
+            if late or name not in self._plugins:
+                self.part_of(name)
         return sorted(self.built(), key=lambda one: one[0].name in self._plugins)
 
     def endpoints(self) -> dict[str, WSGIApplication]:
@@ -245,7 +254,7 @@ class FeatureKit(Kit):
     def _collect_endpoints(self, *, running: bool) -> dict[str, WSGIApplication]:
         found: dict[str, WSGIApplication] = {}
         taken = {"/health"}  # a load balancer asks it: see console.prefix
-        for feature, part in self._all_ours_first():
+        for feature, part in self._all_ours_first(late=running):
             name = feature.name
             brought = self.ask(name, "endpoints", self, part, running=running)
             if name in self._plugins and brought is not None:

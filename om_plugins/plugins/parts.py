@@ -5,6 +5,7 @@ Each hook is called once, under guard.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -20,9 +21,58 @@ from ..protocols import (
     Notifier,
     RecoveryStep,
 )
+from ..settings.callbacks import explain_callback, explain_unfinished, name_type
 from .host import PluginHost
 
 T = TypeVar("T")
+
+_HUB = {
+    "publish": 2,
+    "read": 4,
+    "last_id": 1,
+    "put": 3,
+    "get": 1,
+    "scan": 1,
+    "increment": 3,
+    "lease": 2,
+    "close": 0,
+}
+_STORE = {"get": 1, "set": 3, "delete": 1}
+"""The methods of a part, with the number of arguments that they get."""
+_STORE_MAY_HAVE = {"compare_and_set": 4, "close": 0}
+
+
+def explain_hub(hub: object) -> str:
+    """Explain why what a factory returned is no hub; "" when it can be asked."""
+    return _explain(hub, _HUB, {})
+
+
+def explain_store(store: object) -> str:
+    """Explain why what a factory returned is no cache store; "" when it can be asked."""
+    return _explain(store, _STORE, _STORE_MAY_HAVE)
+
+
+def _explain(part: object, must_have: Mapping[str, int], may_have: Mapping[str, int]) -> str:
+    unfinished = explain_unfinished(part)
+    if unfinished:
+        return f"its factory {unfinished}"
+    missing = [name for name in must_have if getattr(part, name, None) is None]
+    if missing:
+        forgotten = ": a return may be missing" if part is None else ""
+        return f"its factory returned {name_type(part)}, without {', '.join(missing)}{forgotten}"
+    for name, arguments in {**must_have, **may_have}.items():
+        method = getattr(part, name, None)
+        problem = "" if method is None else explain_callback(method, arguments)
+        if problem:
+            return f"{name} of {name_type(part)} cannot be called: {problem}"
+    return ""
+
+
+def _check(kind: str, url: str, part: T, explain: Callable[[object], str]) -> T:
+    problem = explain(part)
+    if problem:
+        raise TypeError(f"the {kind} of {url.partition(':')[0]!r} cannot be used: {problem}")
+    return part
 
 
 class PluginParts:
@@ -46,12 +96,20 @@ class PluginParts:
         return self._collect_factories("om_caches")
 
     def open_hub(self, url: str, clock: Clock) -> Hub:
-        """Open the hub of a URL whose scheme is known."""
-        return self.hubs[url.partition(":")[0]](url, clock)
+        """Open the hub of a URL whose scheme is known.
+
+        Raises:
+            TypeError: its factory returned what is no hub.
+        """
+        return _check("hub", url, self.hubs[url.partition(":")[0]](url, clock), explain_hub)
 
     def open_store(self, url: str) -> CacheStore:
-        """Open the cache store of a URL whose scheme is known."""
-        return self.stores[url.partition(":")[0]](url)
+        """Open the cache store of a URL whose scheme is known.
+
+        Raises:
+            TypeError: its factory returned what is no store.
+        """
+        return _check("store", url, self.stores[url.partition(":")[0]](url), explain_store)
 
     @CachedProperty
     def notifiers(self) -> list[tuple[str, Notifier]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ..plugins.parts import explain_store
 from ..protocols import CacheStore
 from .fakes import run_in_threads
 
@@ -25,6 +26,10 @@ class CacheStoreContract:
     def store(self) -> CacheStore:
         """The store under test, empty."""
         raise NotImplementedError("make your store in a fixture named 'store'")
+
+    def test_it_can_be_called(self, store: CacheStore) -> None:
+        problem = explain_store(store)
+        assert not problem, problem
 
     def test_a_missing_key_is_none(self, store: CacheStore) -> None:
         assert store.get("missing") is None

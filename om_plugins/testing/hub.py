@@ -30,6 +30,7 @@ from itertools import chain
 
 import pytest
 
+from ..plugins.parts import explain_hub
 from ..protocols import Hub
 from ..workers.hub import explain_lease
 from .fakes import run_in_threads
@@ -58,6 +59,10 @@ class HubContract:
     def advance(self, seconds: float) -> None:
         """Let time pass for the hub; override it for a hub with a fake clock."""
         time.sleep(seconds)
+
+    def test_it_can_be_called(self, hub: Hub) -> None:
+        problem = explain_hub(hub)
+        assert not problem, problem
 
     # --- the stream
 

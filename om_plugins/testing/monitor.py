@@ -1,11 +1,16 @@
 """The contract of a monitor, as pytest tests."""
 
+# ruff: noqa: S101 - these are tests
+
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
 from ..plugins.checks import check_result
 from ..protocols import Monitor
+from ..settings.callbacks import explain_unfinished
 from ..types import Sample
 
 __all__ = ["MonitorContract"]
@@ -37,7 +42,9 @@ class MonitorContract:
         check_result("om_monitors", [monitor])
 
     def test_it_takes_samples(self, monitor: Monitor) -> None:
-        monitor.record(self.make_samples())
+        record: Callable[..., object] = monitor.record
+        problem = explain_unfinished(record(self.make_samples()))
+        assert not problem, f"record {problem}"
 
     def test_it_takes_no_samples_and_many(self, monitor: Monitor) -> None:
         monitor.record([])

@@ -15,11 +15,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..policies.outage import Outage
 from ..protocols import Clock, Hub, Lease
-from ..settings.callbacks import explain_unfinished, is_permitted, name_type
+from ..settings.callbacks import explain_unfinished, is_permitted, name_type, refuse_unfinished
 from ..types import HubMessage
 
 _T = TypeVar("_T")
@@ -92,12 +92,15 @@ class SharedHub:
         return self._get_process().outage.down
 
     def publish(self, topic: str, data: object) -> str:
+        def ask(hub: Hub) -> str:
+            return _expect("publish", hub.publish(topic, data), str, "the id of the message")
+
         def ask_local(hub: Hub) -> str:
             local_id = hub.publish(topic, data) + _LOCAL
             self._get_process().pending.append(_PendingMessage(topic, data, local_id))
             return local_id
 
-        return self._call(lambda hub: hub.publish(topic, data), "", ask_local)
+        return self._call(ask, "", ask_local)
 
     def read(
         self, topic: str, after: str = "", wait: float = 0.0, limit: int = 100
@@ -107,7 +110,9 @@ class SharedHub:
         def ask_backend(hub: Hub) -> list[HubMessage]:
             local = after.endswith(_LOCAL)
             since = state.lost_at.get(topic, after.removesuffix(_LOCAL)) if local else after
-            while found := hub.read(topic, since, wait, limit):
+            while found := _expect(
+                "read", hub.read(topic, since, wait, limit), list, "a list of messages"
+            ):
                 since = found[-1].id
                 state.cursors[topic] = max(since, state.cursors.get(topic, ""))
                 if local:  # the reader got what this process published without the backend
@@ -130,24 +135,32 @@ class SharedHub:
             newest = hub.last_id(topic)
             return newest + _LOCAL if newest else self._get_process().cursors.get(topic, "")
 
-        return self._call(lambda hub: hub.last_id(topic), "", ask_local)
+        def ask(hub: Hub) -> str:
+            return _expect("last_id", hub.last_id(topic), str, "an id, '' for none")
+
+        return self._call(ask, "", ask_local)
 
     def put(self, key: str, value: object, ttl: float) -> None:
-        self._call(lambda hub: hub.put(key, value, ttl), None)
+        def ask(hub: Any) -> None:
+            refuse_unfinished(hub.put(key, value, ttl))
+
+        self._call(ask, None)
 
     def get(self, key: str) -> object:
-        return self._call(lambda hub: hub.get(key), None)
+        return self._call(lambda hub: refuse_unfinished(hub.get(key)), None)
 
     def scan(self, prefix: str) -> dict[str, object]:
-        return self._call(lambda hub: hub.scan(prefix), {})
+        def ask(hub: Hub) -> dict[str, object]:
+            return _expect("scan", hub.scan(prefix), dict, "a dict, {} for nothing")
+
+        return self._call(ask, {})
 
     def increment(self, key: str, amount: int = 1, ttl: float = 60.0) -> int:
         def ask(hub: Hub) -> int:
             count = hub.increment(key, amount, ttl)
-            if type(count) is not int:
-                said = explain_unfinished(count) or f"returned {name_type(count)}"
-                raise TypeError(f"increment {said}; return the counter, a whole number")
-            return count
+            if type(count) is int:
+                return count
+            raise TypeError(_explain_wrong("increment", count, "the counter, a whole number"))
 
         return self._call(ask, amount)
 
@@ -314,6 +327,23 @@ class SharedLease:
         if self._shared._is_current(self._hub):
             with contextlib.suppress(Exception):  # it expires by itself
                 self._lease.release()
+
+
+def _expect(method: str, found: Any, kind: type[_T], wanted: str) -> _T:
+    """Return what a hub returned.
+
+    Raises:
+        TypeError: it is of another kind. The hub is then out of reach: nobody could tell an answer
+            that is missing from one that says no.
+    """
+    if isinstance(found, kind):
+        return found
+    raise TypeError(_explain_wrong(method, found, wanted))
+
+
+def _explain_wrong(method: str, found: object, wanted: str) -> str:
+    said = explain_unfinished(found) or f"returned {name_type(found)}"
+    return f"{method} {said}; return {wanted}"
 
 
 def explain_lease(found: object) -> str:

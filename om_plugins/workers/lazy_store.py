@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..protocols import CacheStore
-from ..settings.callbacks import is_permitted
+from ..settings.callbacks import (
+    explain_unfinished,
+    is_permitted,
+    name_type,
+    refuse_unfinished,
+)
 
 
 def compare_and_set(
@@ -28,6 +34,7 @@ def compare_and_set(
     return None if written is None else is_permitted(written, _ASKED)
 
 
+_VALUE = (bytes, bytearray, memoryview, type(None))
 _ASKED = "compare_and_set of the cache store"
 
 
@@ -50,13 +57,24 @@ class LazyStore:
         return self._store
 
     def get(self, key: str) -> bytes | None:
-        return self._open().get(self._prefix + key)
+        """Return the value of a key; ``None`` when there is none.
+
+        Raises:
+            TypeError: the store returned anything else, which would be a miss for ever.
+        """
+        found = self._open().get(self._prefix + key)
+        if not issubclass(type(found), _VALUE):
+            said = explain_unfinished(found) or f"returned {name_type(found)}"
+            raise TypeError(f"get() {said}; return the bytes that were set, or None")
+        return found
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._open().set(self._prefix + key, value, ttl)
+        store: Any = self._open()
+        refuse_unfinished(store.set(self._prefix + key, value, ttl))
 
     def delete(self, key: str) -> None:
-        self._open().delete(self._prefix + key)
+        store: Any = self._open()
+        refuse_unfinished(store.delete(self._prefix + key))
 
     def compare_and_set(
         self, key: str, before: bytes | None, value: bytes, ttl: float

@@ -692,6 +692,49 @@ def test_whether_a_feature_is_needed_is_true_or_false(said):
     refuse(feature, "is_needed raised TypeError: it returned .*: return True or False").close()
 
 
+class SaysItIsBool:
+    @property
+    def __class__(self):
+        return bool
+
+
+@pytest.mark.parametrize("said", [None, 1, "yes", object, SaysItIsBool, ZeroDivisionError])
+def test_a_feature_that_does_not_say_whether_it_is_needed_is_left_out(said):
+    def is_needed(self, kit, keys):
+        if said is ZeroDivisionError:
+            raise said
+        return said() if isinstance(said, type) else said
+
+    built = []
+    feature = feature_of(
+        is_needed=is_needed,
+        build=lambda self, kit, keys: built.append(1) or "part",
+        layer=lambda self, kit, part, app: built.append(2) or app,
+    )
+    runtime = make_runtime(feature, strict=False)
+    compose(answer, runtime)
+    assert runtime.part_of("guest") is None
+    assert built == []
+    runtime.close()
+
+
+def test_a_third_partys_feature_that_is_not_needed_has_no_layer_and_is_built_when_asked_for():
+    built = []
+    feature = feature_of(
+        is_needed=lambda self, kit, keys: False,
+        build=lambda self, kit, keys: built.append("part") or "part",
+        layer=lambda self, kit, part, app: built.append("layer"),
+        endpoints=lambda self, kit, part: {"/guest": answer},
+    )
+    runtime = make_runtime(feature)
+    compose(answer, runtime)
+    assert built == []
+    assert "/guest" in runtime.kit.endpoints()
+    assert runtime.part_of("guest") == "part"
+    assert built == ["part"]
+    runtime.close()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_is_none_is_refused(method):
     with pytest.raises(TypeError, match=rf"Guest\.{method} is 5: it must be a method"):

@@ -311,6 +311,18 @@ def test_a_notifier_that_says_no_is_found_out() -> None:
             contract.test_it_says_whether_it_wants_a_notification(notifier)
 
 
+class _Forwarding:
+    async def _send(self, samples: object) -> None: ...
+
+    def record(self, samples: object) -> Any:
+        return self._send(samples)
+
+
+def test_a_monitor_that_records_nothing_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="record returned a coroutine"):
+        MonitorContract().test_it_takes_samples(_Forwarding())
+
+
 @pytest.mark.parametrize("done", [False, 1, ["looked"], object()])
 def test_a_step_that_does_not_say_what_it_did_is_found_out(done: object) -> None:
     step = SoundStep()

@@ -524,6 +524,36 @@ def test_a_lease_is_renewed_by_true_alone(clock, said, caplog):
     assert other.lease("job", 60).renew(60) is True
 
 
+@pytest.mark.parametrize(
+    ("method", "ask", "alone"),
+    [
+        ("publish", lambda one: bool(one.publish("news", 1)), True),
+        ("read", lambda one: one.read("news"), []),
+        ("last_id", lambda one: one.last_id("news"), ""),
+        ("scan", lambda one: one.scan(""), {}),
+    ],
+)
+@pytest.mark.parametrize("said", [None, True, 7, later, lambda: (one for one in "ab"), Mock()])
+def test_a_method_that_does_not_answer_is_a_hub_out_of_reach(
+    clock, said, method, ask, alone, caplog
+):
+    one = shared(lambda: Odd(clock, **{method: said}), clock)
+    assert ask(one) == alone
+    assert one.alone
+    assert f"TypeError: {method} returned" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["put", "get"])
+def test_a_value_that_is_not_written_or_read_is_a_hub_out_of_reach(clock, method, caplog):
+    one = shared(lambda: Odd(clock, **{method: later}), clock)
+    one.put("k", 1, 60)
+    assert one.get("k") in (1, None)
+    assert one.alone
+    assert "nobody awaits" in caplog.text
+    one.put("k", 2, 60)
+    assert one.get("k") == 2
+
+
 @pytest.mark.parametrize("said", [None, True, "1", 1.0, later, Mock()])
 def test_a_counter_that_does_not_count_is_a_hub_out_of_reach(clock, said, caplog):
     one = shared(lambda: Odd(clock, increment=said), clock)

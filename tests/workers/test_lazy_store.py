@@ -52,6 +52,38 @@ def test_a_store_is_opened_once_and_on_first_use():
     store.close()  # this store cannot be closed
 
 
+async def later():
+    return b"v"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: "v", lambda: 1, lambda: [b"v"], Mock, later, lambda: (b for b in "v"), object]
+)
+def test_what_is_no_value_is_an_error_and_no_miss(make):
+    dict_store = DictStore()
+    dict_store.get = lambda key: make()
+    with pytest.raises(TypeError, match=r"get\(\) returned .*; return the bytes that were set"):
+        LazyStore(lambda: dict_store, "shop").get("k")
+
+
+@pytest.mark.parametrize("found", [b"", b"v", bytearray(b"v"), memoryview(b"v"), None])
+def test_bytes_of_every_kind_and_none_pass(found):
+    dict_store = DictStore()
+    dict_store.get = lambda key: found
+    assert LazyStore(lambda: dict_store, "shop").get("k") is found
+
+
+def test_a_write_that_has_not_run_is_an_error():
+    dict_store = DictStore()
+    dict_store.set = lambda key, value, ttl: later()
+    dict_store.delete = lambda key: later()
+    store = LazyStore(lambda: dict_store, "shop")
+    with pytest.raises(TypeError, match="nobody awaits"):
+        store.set("k", b"v", 1.0)
+    with pytest.raises(TypeError, match="nobody awaits"):
+        store.delete("k")
+
+
 def test_a_fenced_store_refuses_a_late_write_and_others_always_write():
     fenced = FencedStore()
     store = LazyStore(lambda: fenced, "shop")
