@@ -284,7 +284,8 @@ class CompletionReader:
         if part != "delta" and (whole or (finish and not self._texts)):
             self.whole = True
         again = part == "message"  # some end with the whole message, or send all of it each time
-        if refusal := _read_text(message.get("refusal")):
+        content = message.get("content")
+        if refusal := _read_text(message.get("refusal"), "refusal") or _read_refusal(content):
             if again:
                 refusal = refusal.removeprefix("".join(self._refusal))
             self._count_size(len(refusal))
@@ -295,7 +296,7 @@ class CompletionReader:
             self._count_size(self._calls.add(message))
             if len(self._calls) > _MOST_CALLS:
                 raise self._fail(f"asked for more than {_MOST_CALLS} tools")
-        text = _read_text(message.get("content"))
+        text = _read_text(content)
         if again and self._texts:
             text = text.removeprefix("".join(self._texts))
         if not text:
@@ -361,7 +362,7 @@ def _find_message(choice: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, 
     return delta, "delta"
 
 
-def _read_text(content: object) -> str:
+def _read_text(content: object, field: str = "text") -> str:
     """The text of a message, which may consist of parts. Thoughts are no part of the answer."""
     if isinstance(content, str):
         return content
@@ -370,8 +371,20 @@ def _read_text(content: object) -> str:
     if not isinstance(content, list):
         return ""
     parts = [
-        (part.get("text") or part.get("refusal")) if isinstance(part, dict) else part
+        (part.get(field) or part.get("text")) if isinstance(part, dict) else part
         for part in content
-        if not isinstance(part, dict) or part.get("type") not in ("thinking", "reasoning")
+        if not isinstance(part, dict) or part.get("type") not in _NO_TEXT[field]
     ]
     return "".join(part for part in parts if isinstance(part, str))
+
+
+def _read_refusal(content: object) -> str:
+    """The refusal within the parts of a message."""
+    if not isinstance(content, list):
+        return ""
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "refusal"]
+    return _read_text(parts, "refusal")
+
+
+_NO_TEXT: Final = {"text": ("thinking", "reasoning", "refusal"), "refusal": ("thinking",)}
+"""The types of the parts that do not belong to a text, and to a refusal."""

@@ -51,19 +51,22 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
         return next((one for one in found if one), {"message": document} if expected else None)
     if not isinstance(document, dict):
         return {"message": document} if expected else None
-    if _says_something(error := document.get("error")):
-        return _unfold(error, document)
     choices = document.get("choices")
+    if (error := document.get("error")) and _says_something(error, bool(choices)):
+        return _unfold(error, document)
     for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and _says_something(error := choice.get("error")):
+        error = choice.get("error") if isinstance(choice, dict) else None
+        if error and _says_something(error, True):
             return _unfold(error, {})
     response = document.get("base_resp")  # of MiniMax; 0 is success
     if isinstance(response, dict) and response.get("status_code") not in (0, None):
         return response
     kinds = (document.get("object"), document.get("type"), document.get("status"))
+    if expected and isinstance(response := document.get("response"), dict):
+        return find_error(response, expected=True)  # of the events of another protocol of OpenAI
     if expected or "error" in kinds or document.get("success") is False:
         return _unfold(document.get("detail"), document)
-    if not isinstance(choices, list):
+    if not isinstance(choices, list) and document.get("code") not in _SUCCESS:
         for name in _SAYS_WHY:
             value = document.get(name)
             # Ollama's own protocol has an answer's message here, which is a dict
@@ -72,9 +75,22 @@ def find_error(document: object, *, expected: bool = False) -> Fields | None:
     return None
 
 
-def _says_something(error: object) -> bool:
-    """Some services send the fields of an error with each answer, all of them empty."""
-    return any(error.values()) if isinstance(error, dict) else bool(error)
+_SUCCESS: Final = (0, "0", 200, "200")
+_NOTHING: Final = frozenset({"", "null", "none", "nil", "false", "no", "ok", "success"})
+
+
+def _says_something(error: object, answered: bool) -> bool:
+    """Some services send an error with each answer, and say in it that there is none: its fields
+    are empty, its code is 0, or it is a word such as ``none``.
+
+    Args:
+        error: it, not empty.
+        answered: the document has an answer as well.
+    """
+    if isinstance(error, dict):
+        code = error.get("code")
+        return any(error.values()) and not (answered and code is not None and code in _SUCCESS)
+    return not (isinstance(error, str) and error.strip().lower() in _NOTHING)
 
 
 def _unfold(error: object, around: Fields) -> Fields:
@@ -95,7 +111,7 @@ def _unfold(error: object, around: Fields) -> Fields:
 
 _NAMES_AND_NUMBERS = (
     "code", "type", "status", "status_code", "statusCode", "error_code", "errorCode", "error_type",
-    "errcode", "http_code", "http_status", "reason", "error",
+    "errcode", "http_code", "http_status", "reason", "error", "__type",
 )  # fmt: skip
 
 _BY_NAME: Final[Mapping[type[EngineError], str]] = {
@@ -118,7 +134,9 @@ _BY_NAME: Final[Mapping[type[EngineError], str]] = {
         unsupported_model model_not_supported billing_not_active billing_error
         billing_hard_limit_reached insufficient_quota insufficient_balance insufficient_credits
         account_deactivated account_suspended arrearage access_denied api_key_invalid
-        access_terminated invalid_authentication exceeded_current_quota_error budget_exceeded
+        access_denied_exception unrecognized_client_exception expired_token_exception
+        resource_not_found_exception access_terminated invalid_authentication
+        exceeded_current_quota_error budget_exceeded
         """,
 }
 """Names that mean one thing whatever the status. A quota that is used up comes with a 429, but
@@ -161,6 +179,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
 
 def _squeeze(name: str) -> str:
     """A name as it is compared: services write ``rate_limit_error`` or ``RateLimitError``."""
+    _, _, name = name.rpartition("#")  # AWS: com.amazon.coral.service#ThrottlingException
     return re.sub(r"[^a-z0-9]", "", name[:80].lower())
 
 

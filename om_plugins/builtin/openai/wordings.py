@@ -31,6 +31,7 @@ _CONTEXT = _any_of(
     r"\b(maximum|exceed\w*|longer than)\b.{0,60}\bcontext\b",
     r"\bcontext\b.{0,40}\b(exceed\w*|overflow\w*|too long|full)\b",
     r"request (entity |payload )?too large",
+    r"\blong[ -]context\b.{0,40}\b(not (yet )?available|beta)|\brequired for long[ -]context\b",
 )
 _SHORTEN = re.compile(r"(reduce|shorten) (the |your )?(length|message|prompt|input|size)")
 _TOO_LONG = _any_of(

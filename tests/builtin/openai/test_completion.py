@@ -124,6 +124,12 @@ ALIKE = {
                 [ModelRefusal("I may not.", model="m")]),
     "refusal in a part": ({"content": None, "refusal": [{"type": "refusal", "refusal": "No."}]},
                           "stop", [ModelRefusal("No.", model="m")]),
+    "refusal in a part of the text": (
+        {"content": [{"type": "refusal", "refusal": "No."}]}, "stop",
+        [ModelRefusal("No.", model="m")]),
+    "text and refusal in parts": (
+        {"content": [{"type": "text", "text": "Hm. "}, {"type": "refusal", "refusal": "No."}]},
+        "stop", ["Hm. ", ModelRefusal("No.", model="m")]),
     "tools": ({"content": None, "tool_calls": [CALL]}, "tool_calls", [ASKED]),
     "tools, finished with stop": ({"content": "", "tool_calls": [CALL]}, "stop", [ASKED]),
     "a function": ({"function_call": {"name": "f", "arguments": "{}"}}, "function_call",

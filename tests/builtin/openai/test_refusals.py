@@ -30,6 +30,11 @@ def judged(document, status=None, headers=None):
         {"choices": [{"error": None}]}, {"choices": None, "base_resp": {"status_code": 0}},
         [{"choices": []}], {"error": {"message": "", "type": "", "code": None, "param": ""}},
         {"choices": [{"error": {"message": None}}]}, [[{"error": "x"}]],
+        {"choices": [{"delta": {}}], "error": {"code": 0, "message": "success"}},
+        {"choices": [{"delta": {}}], "error": {"code": "200", "message": "OK"}},
+        {"choices": [{"error": "none"}]}, {"error": "null"}, {"error": " OK "},
+        {"code": 0, "message": "Success", "usage": {}}, {"code": "200", "msg": "ok"},
+        {"error": "success"},
     ],
 )  # fmt: skip
 def test_a_document_without_an_error_has_none(document):
@@ -63,6 +68,12 @@ def test_a_code_is_found_wherever_it_is(wrap, status):
     [
         (400, {"code": "unsupported_value", "param": "temperature"}, Unsupported),
         (400, {"code": "data_inspection_failed"}, Unsupported),
+        (400, {"__type": "ThrottlingException", "message": "Rate exceeded"}, RateLimited),
+        (400, {"__type": "com.amazon.coral.service#ThrottlingException"}, RateLimited),
+        (400, {"__type": "AccessDeniedException"}, Misconfigured),
+        (429, {"message": "Extra usage is required for long context requests."}, TooLong),
+        (429, {"message": "Rate limit for long context requests reached"}, RateLimited),
+        (None, {"message": "boom", "code": 0}, Transient),
         (400, {"message": {"error": "Violated guardrail policy", "by": "x"}}, Unsupported),
         (400, {"message": {"x": [{"error": "prompt is too long: 9 tokens > 8"}]}}, TooLong),
         (400, {"code": "DataInspectionFailed"}, Unsupported),
@@ -110,8 +121,8 @@ def test_a_status_that_says_it_all_is_the_same_inside_a_200(status):
         ("429 Too Many Requests", RateLimited), ("HTTP_429", RateLimited), ("429", RateLimited),
         ("quota_exceeded", RateLimited), ("REQUEST_LIMIT_EXCEEDED", RateLimited),
         ("ModelTimeoutException", AttemptTimeout),
-        ("APITimeoutError", AttemptTimeout), ("AccessDeniedException", Misconfigured),
-        ("ResourceNotFoundException", Misconfigured), ("ModelNotOpen", Misconfigured),
+        ("APITimeoutError", AttemptTimeout), ("access_denied_here", Misconfigured),
+        ("EndpointNotFoundException", Misconfigured), ("ModelNotOpen", Misconfigured),
         ("AccountOverdueError", Misconfigured), ("invalid_model", Misconfigured),
         ("SensitiveContentDetected", Unsupported),
         ("InputTextSensitiveContentDetected", Unsupported), ("prompt_too_long_error", TooLong),
@@ -127,6 +138,13 @@ def test_a_part_of_a_code_counts_where_nothing_else_says_more(code, expected):
 @pytest.mark.parametrize("text", ["quota", "rate_limit_tool", "throttle_valve:timeout"])
 def test_a_text_in_the_place_of_an_error_is_no_code(text):
     assert type(judged({"error": text})) is Transient
+
+
+def test_an_event_of_another_protocol_is_unfolded():
+    failed = {"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded"}}}
+    assert type(judge(find_error(failed, expected=True), None, {}, "up")) is RateLimited
+    bare = find_error({"type": "response.failed", "response": {}}, expected=True)
+    assert type(judge(bare, None, {}, "up")) is Transient
 
 
 def test_a_list_of_errors_is_read():
