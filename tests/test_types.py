@@ -6,6 +6,7 @@ Covers ``om_plugins.core.call`` and ``om_plugins.core.engine``, too.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -78,6 +79,28 @@ def test_cancelling_runs_each_callback_once() -> None:
     one.cancel()
     assert ran == ["a", "b"]
     assert one.cancelled
+
+
+async def cancel_later() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "callback", [cancel_later, lambda: cancel_later(), functools.partial(cancel_later)]
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_a_callback_that_cancels_nothing_is_an_error(
+    callback: Callable[[], None], before: bool
+) -> None:
+    one, ran = Call(), []
+    with pytest.raises(TypeError, match="async, and nobody awaits it"):
+        if before:
+            one.cancel()
+        one.on_cancel(callback)
+        one.on_cancel(lambda: ran.append("next"))
+        one.cancel()
+    assert one.cancelled
+    assert ran == ([] if before else ["next"])
 
 
 def test_a_callback_that_was_taken_back_does_not_run() -> None:

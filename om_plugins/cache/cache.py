@@ -342,8 +342,8 @@ class SmartCache:
                 value like any other, and such an error a failure like any other.
             negative_errors: errors that mean "there is no value", such as ``KeyError``. Only this
                 process remembers them.
-            negative: returns whether another value means "there is no value". The cache stores
-                such a value for ``negative_time``, and returns it unchanged.
+            negative: returns ``True`` when another value means "there is no value". The cache
+                stores such a value for ``negative_time``, and returns it unchanged.
             live: browsers hear when the value changes: True for every open page, else an address
                 such as ``"user:7"``, or several. See :meth:`publish`.
             background: called in this thread when a refresh is due; returns the fetcher to run
@@ -380,6 +380,9 @@ class SmartCache:
                     self._record_entry(entry, fresh=True)
                 return decode(entry.data)
         check_fetcher(fetcher)
+        for name, function, arguments in (("negative", negative, 1), ("background", background, 0)):
+            if function is not None and (problem := explain_callback(function, arguments)):
+                raise TypeError(f"{name}={function!r} cannot be called: {problem}")
         check_options(
             stale_time=stale_time, cache_time=cache_time, negative_time=negative_time,
             retries=retries, retry_delay=retry_delay, dedupe_time=dedupe_time,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .. import signals
 from ..errors import CacheError
 from ..protocols import Clock
+from ..settings.callbacks import is_permitted
 from ..types import ChangeKind
 from .entry import CacheEntry, DependencyTracker, DependencyTracking
 from .keys import Ident, Key, split
@@ -70,7 +71,10 @@ class QueryOptions:
         """Return whether a fetched value means "there is no value"."""
         if self.negative_time is None:
             return False
-        return value is None or (self.negative is not None and self.negative(value))
+        return value is None or (
+            self.negative is not None
+            and is_permitted(self.negative(value), f"negative= of {_shorten(self.key)}")
+        )
 
     def get_times(self, negative: bool) -> tuple[float | None, float | None]:
         """Return the stale time and the cache time of a fetched value."""

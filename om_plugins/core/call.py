@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AttemptTimeout, CallerDeadline, Cancelled
 from .engine import Attempt
@@ -138,11 +139,13 @@ class Call:
     def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Run ``callback`` when the call is cancelled, possibly in another thread.
 
+        It is a plain function. What it raises reaches who cancels the call.
+
         Returns:
             A function that removes the callback. Engines call it when the attempt ends.
         """
         if self._cancelled:
-            callback()
+            _run_one(callback)
             return lambda: None
         if self._callbacks is None:
             self._callbacks = []
@@ -186,9 +189,20 @@ def _run(callbacks: list[Callable[[], None]] | None) -> None:
     except IndexError:  # another thread took the last one
         return
     try:
-        callback()
+        _run_one(callback)
     finally:
         _run(callbacks)
+
+
+def _run_one(callback: Callable[[], object]) -> None:
+    result: Any = callback()
+    if result is not None and hasattr(type(result), "__await__"):
+        if isinstance(result, CoroutineType):
+            result.close()  # else Python warns that nobody awaited it
+        raise TypeError(
+            f"on_cancel: {callback!r} is async, and nobody awaits it here; give a function that "
+            "cancels at once, such as loop.call_soon_threadsafe(task.cancel)"
+        )
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, cast
 
-from ..settings.callbacks import explain_wsgi_app
+from ..settings.callbacks import explain_kind, explain_wsgi_app
 from .kit import Card, Finding, Metric
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def check_commands(found: object, problems: list[str]) -> list[Command]:
             problems.append(f"{one!r} is no click.Command")
         elif not (is_text(one.name) and one.name):
             problems.append(f"a command has the name {one.name!r}: name it with @click.command")
+        elif one.callback is not None and (problem := explain_kind(one.callback)):
+            problems.append(f"the command {one.name!r} would run nothing: {problem}")
         else:
             sound.append(one)
     return sound

@@ -24,7 +24,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..core.fork import PerProcess
 from ..protocols import Clock, Hub, Lease
-from ..settings.callbacks import explain_kind, refuse_unfinished
+from ..settings.callbacks import explain_callback, refuse_unfinished
 from .pool import (
     AlreadyLoggedError,
     Job,
@@ -200,7 +200,7 @@ class BackgroundScheduler:
             TypeError: a call of the function would run nothing.
             ValueError: the name is taken, or ``seconds`` is not above 0.
         """
-        problem = explain_kind(function) if callable(function) else f"{function!r} is no function"
+        problem = explain_callback(function, 0)
         if problem:
             raise TypeError(f"the job {name!r} cannot be called: {problem}")
         if not seconds > 0:

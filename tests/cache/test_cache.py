@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import re
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -652,6 +655,55 @@ def test_an_absence_is_kept_for_its_own_time(world, fetcher):
     assert world.cache.query("k", fetch, negative_time=5) == "there"
     stats = world.cache.stats()
     assert (stats.negative, stats.misses, stats.fresh) == (1, 3, 0)
+
+
+async def later(value=None):
+    return True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [None, 1, "yes", [0], Mock(), later, lambda v: (one for one in v), re.compile("v").match],
+)
+def test_only_true_says_that_a_value_means_there_is_none(world, fetcher, said, caplog):
+    def negative(value):
+        return said("v") if said is not None and inspect.isroutine(said) else said
+
+    fetch = fetcher("value", "value")
+    world.cache.query("k", fetch, negative_time=1, stale_time=60, negative=negative)
+    world.clock.advance(5)
+    world.cache.query("k", fetch, negative_time=1, stale_time=60, negative=negative)
+    assert fetch.calls == 1
+    assert "negative= of" in caplog.text
+    assert "only True is a yes" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_true_and_false_are_taken_at_their_word(world, fetcher, answer, caplog):
+    fetch = fetcher("value", "value")
+    for _ in range(2):
+        world.cache.query("k", fetch, negative_time=1, stale_time=60, negative=lambda v: answer)
+        world.clock.advance(5)
+    assert fetch.calls == (2 if answer else 1)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"negative": later},
+        {"negative": lambda: True},
+        {"negative": True},
+        {"background": later},
+        {"background": lambda key: None},
+    ],
+)
+def test_functions_that_cannot_be_asked_are_refused_before_the_fetch(world, fetcher, wrong):
+    fetch = fetcher("value")
+    (name,) = wrong
+    with pytest.raises(TypeError, match=f"{name}=.* cannot be called"):
+        world.cache.query("k", fetch, negative_time=1, **wrong)
+    assert fetch.calls == 0
 
 
 def test_without_a_time_of_its_own_none_is_a_value(world, fetcher):

@@ -6,6 +6,7 @@ Covers ``om_plugins.plugins.kit``, ``om_plugins.plugins.feature_kit`` and
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -1070,18 +1071,28 @@ def test_a_shipped_feature_is_switched_off_by_its_own_settings():
 # --- commands -------------------------------------------------------------------------------------
 
 
+async def answer_later():
+    pass
+
+
+cached_later = functools.lru_cache(answer_later)
+
+
 def test_commands_that_are_wrong_or_taken_are_reported(caplog):
     def commands(self):
         named = ["", "doctor", "cache", "guest"]
-        return [5, *(Command(name) for name in named)]
+        later = [Command("later", callback=answer_later), Command("cached", callback=cached_later)]
+        return [5, *later, *(Command(name) for name in named)]
 
     runtime = make_runtime(feature_of(commands=commands), strict=False)
     found = runtime.kit.commands(["doctor"])
     assert "guest" in found
-    assert not {"", "doctor"} & set(found)
+    assert not {"", "doctor", "later", "cached"} & set(found)
     for words in (
         "5 is no click.Command",
         "a command has the name ''",
+        "the command 'later' would run nothing: an async function",
+        "the command 'cached' would run nothing: lru_cache keeps",
         "returned 'doctor', which another command is named",
     ):
         assert "plugin bringer: the feature 'guest': commands returned" in caplog.text

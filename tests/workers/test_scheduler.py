@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import gc
 import logging
+import math
 import signal
 import subprocess
 import sys
@@ -245,7 +247,18 @@ def test_a_periodic_job_that_raises_goes_on_and_is_logged_once(make, caplog):
     assert scheduler.stats().failed == 3
 
 
-@pytest.mark.parametrize("job", [an_async_job, a_yielding_job, 5])
+@pytest.mark.parametrize(
+    "job",
+    [
+        an_async_job,
+        a_yielding_job,
+        5,
+        lambda clock: None,
+        functools.partial(lambda: None, 1),
+        functools.lru_cache(an_async_job),
+        math.sqrt,
+    ],
+)
 def test_a_job_that_would_run_nothing_is_refused(make, job):
     with pytest.raises(TypeError, match="the job 'odd' cannot be called: "):
         make().every(60, job, name="odd")

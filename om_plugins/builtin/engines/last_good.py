@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import msgspec
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...settings.arguments import check_arguments
-from ...settings.callbacks import explain_callback
+from ...settings.callbacks import explain_callback, explain_unfinished, name_type
 from ...types import Answer, Call, EngineTraits
 from ..http.caller import brings_credentials
 from .counts import Counts
@@ -42,8 +43,8 @@ class StaleEngine:
 
     Two questions are the same when chain, method and payload are equal in type and value. Only
     answers that are **the same for every caller** may be stored: when they depend on the caller,
-    on a language or on a header, pass ``vary``. Without ``vary``, a call with credentials
-    (``Authorization``, ``Cookie``) is neither learned from nor answered.
+    on a language or on a header, pass ``vary``. Without ``vary``, and where it returns ``None``, a
+    call with credentials (``Authorization``, ``Cookie``) is neither learned from nor answered.
 
     Args:
         name: its name in the chain.
@@ -117,6 +118,7 @@ class StaleEngine:
         self._waiting: deque[tuple[str, str, dict[str, object]]] = deque()
         self._queued_in = 0  # the process whose scheduler has the job that empties the queue
         self._seen: dict[str, float] = {}
+        self._told = False
         self._counts = Counts("learned", "refused", "dropped", "answered", "unknown")
 
     def attach(self, context: PluginContext) -> StaleEngine:
@@ -153,7 +155,9 @@ class StaleEngine:
         except Exception:  # the caller has an answer; a failure here must not replace it
             self._counts.add(refused=1)
             if self._context is not None:
-                self._context.logger.debug("an answer was not learned", exc_info=True)
+                level = logging.DEBUG if self._told else logging.ERROR
+                self._told = True
+                self._context.logger.log(level, "an answer was not learned", exc_info=True)
 
     def stats(self) -> dict[str, int]:
         """Counts of this process: ``learned``, ``refused`` (not plain data, or too large),
@@ -224,16 +228,25 @@ class StaleEngine:
     # --- questions and answers ---
 
     def _hash_question(self, call: Call) -> str | None:
-        if self._vary is None:
-            if brings_credentials(call.headers or ()):
-                return None
-            apart = None
-        else:
-            apart = self._vary(call)
+        apart = None if self._vary is None else self._ask("vary", self._vary, call)
+        if apart is None and brings_credentials(call.headers or ()):
+            return None  # nothing says whose answer it would be
         if self._key is None:
             return hash_question(call, call.payload, apart)
-        asked = self._key(call)
+        asked = self._ask("key", self._key, call)
         return None if asked is None else hash_question(call, asked, apart)
+
+    def _ask(self, option: str, function: Callable[[Call], object], call: Call) -> object:
+        """Return what ``key`` or ``vary`` says of a call.
+
+        Raises:
+            TypeError: it is no plain data: no question would ever be the same as another.
+        """
+        said = function(call)
+        if is_plain(said):
+            return said
+        problem = explain_unfinished(said) or f"returned {name_type(said)}"
+        raise TypeError(f"engine {self.name!r}: {option} {problem}; return plain data, or None")
 
     def _cache_key(self, question: str) -> str:
         return f"om-stale:{self.name}:{question}"

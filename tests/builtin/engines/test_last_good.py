@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -145,6 +146,45 @@ def test_calls_with_credentials_are_kept_out_unless_vary_tells_users_apart(house
     assert it.ask("q", headers=mine).payload == "for me"
     with pytest.raises(Unsupported):
         it.ask("q", headers={"authorization": "Bearer yours"})
+
+
+def test_vary_that_says_nothing_tells_no_users_apart(house):
+    it = house(vary=lambda call: (call.headers or {}).get("accept-language"))
+    it.learn("q", "for me", call=Call("q", "c", {"cookie": "user=me"}))
+    for headers in ({"cookie": "user=you"}, {"cookie": "user=me"}, {"authorization": "Bearer"}):
+        with pytest.raises(Unsupported, match="not kept"):
+            it.ask("q", headers=headers)
+    it.learn("q", "for all")
+    assert it.ask("q").payload == "for all"
+    both = {"cookie": "user=me", "accept-language": "ko"}
+    it.learn("q", "in Korean", call=Call("q", "c", both))
+    assert it.ask("q", headers=both).payload == "in Korean"
+
+
+async def answer_later():
+    return "later"
+
+
+@pytest.mark.parametrize("option", ["key", "vary"])
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (lambda call: answer_later(), "a coroutine, which nobody awaits"),
+        (lambda call: (one for one in "ab"), "a generator"),
+        (Mock(), "a Mock"),
+        (lambda call: {1: 2}, "a dict"),
+        (lambda call: object(), "an object"),
+    ],
+)
+def test_what_is_no_plain_data_is_told_once(house, option, said, why, caplog):
+    it = house(**{option: said})
+    for _ in range(3):
+        it.learn("q", "fine")
+    with pytest.raises(TypeError, match=f"engine 'memory': {option} returned {why}"):
+        it.ask("q")
+    errors = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert [one.getMessage() for one in errors] == ["an answer was not learned"]
+    assert why in str(errors[0].exc_info[1])
 
 
 def test_key_says_what_the_question_is(house):
