@@ -246,6 +246,8 @@ class EngineChain:
             known = ["stream", "timeout", "idempotent", "idempotency_key", "headers", "method"]
             payload = f"call({{{name!r}: …}}), since the payload is one value"
             raise TypeError(explain_keyword("chain.call", name, known, usage=payload))
+        if stream is not False:
+            check_value("chain.call(stream)", stream, _FLAG)
         if idempotent is not None:
             check_value("chain.call(idempotent)", idempotent, _FLAG)
         snapshot = self._snapshot

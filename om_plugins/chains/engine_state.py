@@ -21,7 +21,7 @@ from ..policies.error_table import cooldown_of, cooling_s, is_about_caller, trip
 from ..policies.health import HealthTracker
 from ..policies.registry import BreakerRegistry
 from ..protocols import Clock, Engine
-from ..settings.callbacks import explain_no_success
+from ..settings.callbacks import explain_no_success, refuse_unfinished
 from ..signals import Emit, engine_called, engine_failed
 from ..types import Answer, Call, EngineHealth, EngineSpec
 from .failures.failure_log import FailureLog
@@ -414,7 +414,7 @@ class EngineState:
         close = getattr(self.spec.engine, "close", None)
         if close is not None:
             try:
-                close()
+                refuse_unfinished(close())
             except Exception:
                 logger.exception("engine %r: close failed", self.name)
 

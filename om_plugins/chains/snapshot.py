@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..policies.backoff import BackoffSleeper, reserve_s
 from ..policies.retry_budget import RetryBudget
 from ..protocols import Clock
+from ..settings.callbacks import refuse_unfinished
 from ..signals import Emit
 from ..types import Answer, Attempt, Call
 from .engine_state import EngineState, tier_of
@@ -114,7 +115,7 @@ class ChainSnapshot:
         for name, learn in self.learners:
             if name != answer.engine:
                 try:
-                    learn(call, answer)
+                    refuse_unfinished(learn(call, answer))
                 except Exception:  # the caller has its answer; this must not take it away
                     logger.exception("engine %r: learn failed", name)
 

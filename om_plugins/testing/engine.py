@@ -16,7 +16,7 @@ from ..plugins.checks import check_engine, explain_answer
 from ..plugins.kit import Host
 from ..protocols import Engine
 from ..runtime import Runtime
-from ..settings.callbacks import explain_kind, explain_no_success
+from ..settings.callbacks import explain_kind, explain_no_success, explain_unfinished
 from ..types import Answer, Call, EngineSpec, EngineTraits
 from .fakes import run_in_threads
 
@@ -157,8 +157,8 @@ class EngineContract:
     def test_it_can_be_closed_twice(self, engine: Engine) -> None:
         close = getattr(engine, "close", None)
         if close is not None:
-            close()
-            close()
+            assert not explain_unfinished(close())
+            assert not explain_unfinished(close())
 
 
 def _to_answer(engine: Engine, call: Call) -> Answer:

@@ -21,6 +21,7 @@ from om_plugins.errors import (
     CallerDeadline,
     Cancelled,
     ChainExhausted,
+    ConfigError,
     EngineError,
     EngineUnavailable,
     InvalidRequest,
@@ -458,6 +459,23 @@ def test_an_engine_that_cannot_learn_takes_no_answer_away(engine, chain_of, capl
     learner.learn = lambda call, answer: 1 / 0
     assert chain_of(engine("a", "one"), learner).call("q").payload == "one"
     assert "'learner': learn failed" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["learn", "close"])
+def test_what_an_engine_does_not_run_is_said(engine, chain_of, method, caplog):
+    learner = Learner()
+    setattr(learner, method, lambda *arguments: later())
+    chain = chain_of(engine("a", "one"), learner)
+    assert chain.call("q").payload == "one"
+    chain.close()
+    assert f"'learner': {method} failed" in caplog.text
+    assert "nobody awaits" in caplog.text
+
+
+@pytest.mark.parametrize("stream", ["no", 1, "False", Mock()])
+def test_whether_an_answer_is_streamed_is_true_or_false(engine, chain_of, stream):
+    with pytest.raises(ConfigError, match=r"chain.call\(stream\)"):
+        chain_of(engine("a", "one")).call("q", stream=stream)
 
 
 def test_streams_are_not_learnt(engine, chain_of):
