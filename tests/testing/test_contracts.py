@@ -157,7 +157,6 @@ class _OnlyOne:
         ("it_has_a_name_and_traits", Broken(traits={"streaming": True})),
         ("its_call_is_a_plain_function", Broken(call=_asynchronous)),
         ("it_answers_completely_unless_a_stream_is_asked_for", Broken(_nobody_asked)),
-        ("it_answers_completely_unless_a_stream_is_asked_for", Broken(lambda call: Answer())),
         ("it_leaves_the_payload_alone", Broken(_changes_payload)),
         ("it_answers_again_and_again", Broken(lambda call: None)),
         ("it_answers_again_and_again", Broken(lambda call: _asynchronous(call))),
@@ -309,6 +308,15 @@ def test_a_notifier_that_says_no_is_found_out() -> None:
         notifier.accepts = lambda note, wants=wants: wants  # type: ignore[attr-defined]
         with pytest.raises(AssertionError, match="accepts returns True or False"):
             contract.test_it_says_whether_it_wants_a_notification(notifier)
+
+
+@pytest.mark.parametrize(
+    "test", ["it_answers_completely_unless_a_stream_is_asked_for", "it_answers_again_and_again"]
+)
+def test_none_on_purpose_is_an_answer_as_it_is_for_a_chain(test: str) -> None:
+    getattr(EngineContract(), f"test_{test}")(Broken(lambda call: Answer(None)))
+    with pytest.raises(AssertionError, match="returned None"):
+        getattr(EngineContract(), f"test_{test}")(Broken(lambda call: None))
 
 
 class _Forwarding:
