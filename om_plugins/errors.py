@@ -403,6 +403,8 @@ _SECRETS = (
         ),
         "***",
     ),
+    # the paths of webhooks of Slack, Telegram, and Discord and Microsoft Teams
+    (re.compile(r"(/services/\w+/\w+/|/bot\d+:|/webhooks?/\w+/)[^\s'\"?,;<>)]+"), r"\1***"),
 )
 
 

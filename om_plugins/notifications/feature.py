@@ -74,7 +74,7 @@ class NotificationsFeature(Feature["Notifications", NotificationKeys]):
     def build(self, kit: Kit, keys: NotificationKeys) -> Notifications:
         from .audience import Browsers
         from .changed_keys import ChangedKeys
-        from .delivery.delivery import QueueLimits
+        from .delivery.bounds import QueueLimits
         from .notifications import TOPIC, Notifications
         from .problem_reports import ProblemReports
         from .recent import RecentNotifications

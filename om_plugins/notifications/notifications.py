@@ -25,7 +25,8 @@ from ..types import Action, Kind, Notification
 from ..workers.hub import SharedHub
 from ..workers.outbox import Outbox
 from .audience import OPERATORS, UNKNOWN_BROWSER, Browsers, check_address
-from .delivery.delivery import Delivery, Guarded, QueueLimits
+from .delivery.bounds import QueueLimits
+from .delivery.delivery import Delivery, Guarded
 from .limits import clamp_percent, limit_notification
 
 if TYPE_CHECKING:
@@ -311,7 +312,8 @@ class Notifications:
             for delivery in durable:
                 delivery.look()
 
-        self._scheduler.every(_LOOK_EVERY_S, look, name="deliveries", elected=True)
+        # each worker: one that was elected may be the one whose notifier never returns
+        self._scheduler.every(_LOOK_EVERY_S, look, name="deliveries")
         look()
 
 

@@ -16,6 +16,7 @@ from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from types import ModuleType
 
+from ..errors import without_secrets
 from ..hookspecs import GROUP, HOOK_API
 from ..types import PluginInfo
 from .checks import HookFunction
@@ -227,8 +228,8 @@ def find_plugin_name(plugin: object) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the class and the text of an error, in text that can be encoded."""
-    text = str(error).encode("utf-8", "backslashreplace").decode()
+    """Return the class and the text of an error, without secrets, in text that can be encoded."""
+    text = without_secrets(str(error).encode("utf-8", "backslashreplace").decode())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

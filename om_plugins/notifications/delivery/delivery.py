@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ... import signals
+from ...builtin.logging import escape_controls
 from ...core.fork import PerProcess
+from ...errors import without_secrets
 from ...plugins.checks import explain_sending
 from ...plugins.guard.faults import Fault, find_wait_s, judge
 from ...protocols import Clock, Notifier, Scheduler
-from ...settings.callbacks import is_permitted
+from ...settings.callbacks import is_permitted, refuse_unfinished
 from ...types import Notification
 from ...workers.hub import SharedHub
 from ...workers.outbox import run_later
+from .bounds import QueueLimits, find_excess
 from .breaker import DeliveryBreaker, DropReason
 from .pending import LEASE_S, Pending, PendingStore
 
@@ -35,25 +38,16 @@ ATTEMPTS = 4
 
 _FIRST_LOOK_S = 1.0
 _TRIM_AFTER = 50
-"""How many notifications may come while the breaker is open before the bounds are checked."""
+"""How many notifications may come before the bounds of the queue are checked again."""
+_TRIM_EVERY_S = 5.0
+"""How long a slow service may take what is sent before the bounds are checked again."""
+_LONGEST_SEND_S = 60.0
+"""How long a send may take, against its timeout, before other workers go on without this one."""
+_LONGEST_WAIT = 0.9
+"""The part of the greatest age in the queue after which the service is asked, whatever it says."""
 
 Guarded = Callable[..., tuple[bool, Any]]
 """``guarded(plugin, function, *args) -> (ok, result)``, as the plugin host gives it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLimits:
-    """How much waits for one notifier at most.
-
-    Attributes:
-        count: notifications.
-        size_bytes: bytes of all of them.
-        age_s: seconds that one waits.
-    """
-
-    count: int = 1_000
-    size_bytes: int = 4_000_000
-    age_s: float = 86_400.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -78,6 +72,8 @@ class _DeliveryProcess:
     again: bool = False
     wake: Callable[[], None] | None = None
     wake_at: float = 0.0
+    sends_since: float | None = None
+    hung_since: float | None = None
     open_until: float = 0.0
     untrimmed: int = 0
     refused: int = 0
@@ -94,6 +90,8 @@ class Delivery:
         notifier: gets the notifications. With an attribute ``durable`` that is ``False``, its queue
             is lost with the process: for one that only writes into this process. A method
             ``accepts(notification)`` says which ones it wants; others take no place in the queue.
+            It is asked again before a notification is sent, so when it cannot answer (it raises, or
+            its plugin is in quarantine) the notification waits.
         name: names the notifier; the same in all workers and after a restart.
         hub: where notifications wait.
         scheduler: runs the job.
@@ -126,12 +124,13 @@ class Delivery:
         self._guarded = guarded
         self._emit = emit
         shared = hub if self.durable else None
+        self._asked = f"notifier {name}: accepts()"
         self._store = PendingStore(name, shared, clock, 2 * limits.age_s + 3_600)
         self._processes: PerProcess[_DeliveryProcess] = PerProcess(_DeliveryProcess)
 
     def put(self, note: Notification) -> None:
         """Queue a notification if the notifier wants it, and have it sent soon."""
-        if not self._accepts(note):
+        if self._is_unwanted(note):
             return
         self._store.add(note)
         process = self._processes.get()
@@ -162,16 +161,12 @@ class Delivery:
         """Return how many notifications this process dropped, by reason."""
         return dict(self._processes.get().dropped)
 
-    def _accepts(self, note: Notification) -> bool:
+    def _is_unwanted(self, note: Notification) -> bool:
         accepts = getattr(self._notifier, "accepts", None)
         if accepts is None:
-            return True
-        ok, answer = self._guarded(self.plugin, accepts, note)
-        if not ok:
-            failure = "accepts() raised, or its plugin is not active any more"
-            self._report(note, RuntimeError(failure))
             return False
-        return is_permitted(answer, f"notifier {self.name}: accepts()")
+        ok, answer = self._guarded(self.plugin, accepts, note)
+        return ok and not is_permitted(answer, self._asked)
 
     # --- the job ------------------------------------------------------------------------------
 
@@ -231,16 +226,40 @@ class Delivery:
                 return float(min(_FIRST_LOOK_S * 2 ** (process.refused - 1), LEASE_S))
             process.refused = process.untrimmed = 0
             process.open_until = 0.0
-            stop = self._scheduler.every(LEASE_S / 3, renew, name=f"lease of delivery {self.name}")
+
+            def keep() -> None:
+                if not self._hangs(process):
+                    renew()
+
+            stop = self._scheduler.every(LEASE_S / 3, keep, name=f"lease of delivery {self.name}")
             try:  # meanwhile the lease is renewed, also if the notifier takes too long
                 return self._send_claimed(process, renew)
             finally:
                 stop()
 
+    def _hangs(self, process: _DeliveryProcess) -> bool:
+        """Whether the send that runs takes so long that another worker should go on."""
+        since = process.sends_since
+        if since is None or self._clock.monotonic() - since <= _LONGEST_SEND_S:
+            return False
+        if since != process.hung_since:
+            process.hung_since = since
+            logger.error(
+                "notifier %s: send() has not returned for more than %.0f s, against its timeout of "
+                "%.0f s: this process sends nothing until it does, others go on",
+                self.name, _LONGEST_SEND_S, SEND_TIMEOUT_S,
+            )  # fmt: skip
+        return True
+
     def _send_claimed(self, process: _DeliveryProcess, renew: Callable[[], bool]) -> float | None:
         breaker = self.read_breaker()
         while waiting := self._trim(self._store.list(), breaker):
+            process.untrimmed = 0
+            trim_at = self._clock.monotonic() + _TRIM_EVERY_S
             for number, pending in enumerate(waiting):
+                full = process.untrimmed >= _TRIM_AFTER
+                if number and (full or self._clock.monotonic() >= trim_at):
+                    break
                 left = len(waiting) - number
                 pause_s = breaker.find_pause_s(self._clock.time())
                 if pause_s == 0:
@@ -260,32 +279,19 @@ class Delivery:
 
     def _trim(self, waiting: list[Pending], breaker: DeliveryBreaker) -> list[Pending]:
         """Drop what is beyond the bounds, the oldest first; return the rest."""
-        too_old = self._clock.time() - self._limits.age_s
-        size = sum(one.size for one in waiting)
-        count = len(waiting)
         kept: list[Pending] = []
         drops: Counter[DropReason] = Counter()
-        for pending in waiting:
-            too_many = count > self._limits.count or size > self._limits.size_bytes
-            if pending.at >= too_old and not too_many:
+        for pending, reason in find_excess(waiting, self._limits, self._clock.time()):
+            if reason is None:
                 kept.append(pending)
-                continue
-            reason: DropReason = "too many" if too_many else "too old"
-            drops[reason] += 1
-            self._drop(pending, reason, breaker)
-            size -= pending.size
-            count -= 1
+            else:
+                drops[reason] += 1
+                self._drop(pending, reason, breaker)
         for why, number in drops.items():
-            limit = (
-                f"it waited for more than {self._limits.age_s:.0f} s"
-                if why == "too old"
-                else f"more than {self._limits.count} notifications or "
-                f"{self._limits.size_bytes} bytes wait"
-            )
             logger.warning(
                 "notifier %s: dropped %d %s: %s (%s)",
-                self.name, number, "notification" if number == 1 else "notifications", limit,
-                breaker.error or "they came too fast",
+                self.name, number, "notification" if number == 1 else "notifications",
+                self._limits.describe(why), breaker.error or "they came too fast",
             )  # fmt: skip
         if drops:
             self._write(breaker, len(kept))
@@ -334,8 +340,8 @@ class Delivery:
         asked_s = find_wait_s(error)
         breaker.open(
             self._clock.time(),
-            f"{type(error).__name__}: {error}",
-            None if asked_s is None else min(asked_s, self._limits.age_s),
+            escape_controls(without_secrets(f"{type(error).__name__}: {error}")),
+            None if asked_s is None else min(asked_s, _LONGEST_WAIT * self._limits.age_s),
         )
         return True
 
@@ -347,18 +353,27 @@ class Delivery:
         """
         errors: list[BaseException] = []
         ask: Callable[..., object] = self._notifier.send
+        accepts = getattr(self._notifier, "accepts", None)
+        process = self._processes.get()
         called = False
 
         def send() -> None:
             nonlocal called
             called = True
+            process.sends_since = self._clock.monotonic()
             try:
+                if accepts is not None:
+                    wanted = refuse_unfinished(accepts(note))
+                    if not is_permitted(wanted, self._asked):
+                        return
                 problem = explain_sending(ask(note, SEND_TIMEOUT_S))
                 if problem:
                     raise TypeError(f"send() {problem}")
             except BaseException as error:
                 errors.append(error)
                 raise
+            finally:
+                process.sends_since = None
 
         send.__qualname__ = f"{type(self._notifier).__name__}.send"
         ok, _ = self._guarded(self.plugin, send)

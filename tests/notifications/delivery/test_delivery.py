@@ -18,6 +18,7 @@ import pytest
 from om_plugins import hookimpl, signals
 from om_plugins.errors import InvalidRequest, Misconfigured, RateLimited
 from om_plugins.notifications.delivery.delivery import ATTEMPTS
+from om_plugins.types import Notification
 from tests.patience import PATIENCE_S, wait_until
 
 DAY_S = 86_400
@@ -278,6 +279,26 @@ def test_a_flood_in_an_outage_drops_the_oldest_counts_and_says_it(start, let_pas
     assert "notifications: more than 100 notifications" in caplog.text
 
 
+@pytest.mark.parametrize("at_once", [5, 200])
+def test_the_bounds_hold_while_a_slow_service_takes_what_is_sent(start, clock, let_pass, at_once):
+    def answer_slowly(notification):
+        waits.append(len(runtime.hub.scan("delivery.1.chat%2Fchat:")))
+        clock.advance(5)
+        if len(waits) < 30:
+            for _ in range(at_once):  # another thread puts them meanwhile
+                delivery.put(Notification(kind="info", message="more", to="operators"))
+
+    waits = []
+    chat = Chat(answer_slowly)
+    runtime = start(chat, notify_queue=20)
+    (delivery,) = (one for one in runtime.part_of("notifications").deliveries if one.durable)
+    say(runtime, *map(str, range(20)))
+    let_pass(10, runtime)
+    assert len(waits) >= 30
+    assert max(waits) <= 20
+    assert breaker(runtime).dropped["too many"] >= 29 * (at_once - 1) - 20
+
+
 def test_the_bytes_that_wait_are_bounded(start, let_pass):
     chat = Chat(ConnectionError())
     runtime = start(chat, notify_queue_bytes=20_000)
@@ -407,14 +428,56 @@ def test_a_send_that_did_not_run_or_says_no_is_no_delivery(start, let_pass, kind
     assert "send() returned" in caplog.text
 
 
-def test_a_notification_that_nobody_was_asked_about_is_reported(start):
+def test_what_a_broken_notifier_was_not_asked_about_waits_for_its_repair(start, let_pass, shared):
     chat = Chat()
     chat.accepts = lambda note: note.nothing
-    runtime = start(chat, plugin_failures=1)
+    runtime = start(chat, plugin_failures=1, **shared)
     with failures() as failed:
         say(runtime, "a", "b")  # the first one ends in quarantine
-    assert failed == [("a", "RuntimeError"), ("b", "RuntimeError")]
+    assert failed == [("a", "RuntimeError")]
     assert (chat.got, state(runtime)) == ([], "quarantined")
+    say(runtime, "c", "private")
+    runtime.close()
+    chat.accepts = lambda note: note.message != "private"
+    let_pass(10, start(chat, **shared))
+    assert chat.got == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("directory"), TimeoutError(), OSError(113, "")])
+def test_what_a_notifier_cannot_say_now_whether_it_wants_waits(start, let_pass, error):
+    def ask(note):
+        if away:
+            raise error
+        return note.message != "private"
+
+    away = True
+    chat = Chat()
+    chat.accepts = ask
+    runtime = start(chat, plugin_failures=1)
+    say(runtime, "a", "private", "b")
+    let_pass(120, runtime)
+    assert (chat.got, breaker(runtime).waiting, state(runtime)) == ([], 3, "active")
+    away = False
+    let_pass(120, runtime)
+    assert chat.got == ["a", "b"]
+    assert breaker(runtime).dropped == {}
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "bug"])
+def test_an_accepts_that_says_nothing_sends_nothing(start, let_pass, kind):
+    async def ask_later(note):
+        raise AssertionError
+
+    def ask_slowly(note):
+        yield
+
+    answers = {"coroutine": ask_later, "generator": ask_slowly, "bug": lambda note: note.nothing}
+    chat = Chat()
+    chat.accepts = lambda note: answers[kind](note)
+    runtime = start(chat, plugin_failures=100)
+    say(runtime, "a")
+    let_pass(60, runtime)
+    assert (chat.got, breaker(runtime).dropped) == ([], {"failed": 1})
 
 
 def test_what_a_client_of_a_service_returns_is_no_failure(start):
@@ -494,6 +557,54 @@ def test_a_process_that_starts_anew_sends_what_is_left_without_a_new_notificatio
     second = start(chat, **shared)
     let_pass(5, second)
     assert chat.got == ["a", "b", "c"]
+
+
+def test_a_send_that_never_returns_holds_up_its_own_worker_only(
+    start, clock, shared, let_pass, caplog
+):
+    def hang(notification):
+        for _ in range(50):  # the timer goes on meanwhile
+            clock.advance(2)
+            first.scheduler.run_due()
+            second.scheduler.run_due()
+            second.scheduler.run_pending()
+
+    stuck, well = Chat(hang), Chat()
+    first, second = start(stuck, **shared), start(well, **shared)
+    say(first, "a", "b")
+    assert well.got[:2] == ["a", "b"]
+    assert caplog.text.count("send() has not returned for more than 60 s") == 1
+    say(second, "c")
+    let_pass(60, first, second)
+    assert sorted({*stuck.got, *well.got}) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("asked_s", [DAY_S, 10 * DAY_S, 2**40])
+def test_a_wait_without_end_does_not_outlast_what_waits(start, let_pass, asked_s):
+    chat = Chat(RateLimited("later", retry_after=asked_s))
+    runtime = start(chat, notify_queue_age=1000.0)
+    say(runtime, "a")
+    let_pass(890, runtime, step_s=10)
+    assert len(chat.asked_at) == 1
+    chat.error = None
+    let_pass(60, runtime, step_s=10)
+    assert (chat.got, breaker(runtime).dropped) == (["a"], {})
+
+
+def test_the_reason_of_a_failure_shows_no_secrets(start):
+    chat = Chat(
+        ConnectionError(
+            "HTTPSConnectionPool(host='hooks.slack.com', port=443): Max retries exceeded with url: "
+            "/services/T0AB/B0CD/s3cretpath (token=s3cret1)\x1b[31m\nAuthorization: Bearer s3cret22"
+        )
+    )
+    runtime = start(chat)
+    say(runtime, "a")
+    said = breaker(runtime).error
+    assert "s3cret" not in said
+    assert said.isprintable()
+    (status,) = (one for one in runtime.plugins.get_statuses() if one.name == "chat")
+    assert "s3cret" not in status.reason
 
 
 def test_a_slow_notifier_is_not_overtaken_by_another_worker(start, clock, shared, let_pass):
