@@ -243,6 +243,7 @@ class Notifier(Protocol):
 
     ``accepts(notification) -> bool``
         Whether it wants a notification. Others take no place in its queue. Only ``True`` is yes.
+        It is asked again before the notification is sent.
     ``durable: bool``
         ``False`` when the queue need not outlive the process, as nothing is sent out of it.
     """

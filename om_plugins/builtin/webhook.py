@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
 
 from ..core.fork import hold_forks
-from ..errors import ConfigError, EngineError, Transient
+from ..errors import EngineError, Transient
 from ..hookspecs import hookimpl
 from ..protocols import Notifier, PluginContext
 from ..settings.extras import check_installed
 from ..types import Call, Notification, PluginInfo
+from .address import Origin, check_headers, parse_url
 
 if TYPE_CHECKING:
     from .http.outbound_proxy import OutboundProxy
@@ -44,7 +44,7 @@ class WebhookConfig:
             ``{"text": "{text}"}`` for many chats. Without it, all fields are sent as they are.
 
     Raises:
-        ConfigError: the URL is not an HTTP URL.
+        ConfigError: the URL is not an HTTP URL, or holds credentials; a header cannot be sent.
         MissingExtra: there is a URL, and h11 is not installed.
     """
 
@@ -55,12 +55,8 @@ class WebhookConfig:
 
     def __post_init__(self) -> None:
         if self.url:
-            parts = urlsplit(self.url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                # without the value: the URL of a webhook often is its password
-                raise ConfigError(
-                    "url", "…", "must be an address such as 'https://hooks.example/in'"
-                )
+            parse_url("url", self.url, hidden=True)
+            check_headers("headers", self.headers)
             check_installed("url", "…", "http")
 
 
@@ -94,7 +90,8 @@ class WebhookNotifier:
 
     def __init__(self, config: WebhookConfig, proxy: str | None = None) -> None:
         self._config = config
-        self._proxy = None if proxy is None else _find_proxy(config.url, proxy)
+        self._origin, self._target = parse_url("url", config.url, hidden=True)
+        self._proxy = None if proxy is None else _find_proxy(self._origin, proxy)
         self._transport: Transport | None = None
 
     def accepts(self, notification: Notification) -> bool:
@@ -111,12 +108,12 @@ class WebhookNotifier:
         if not self.accepts(notification):
             return
         if self._transport is None:  # created here, in the process that uses it
-            self._transport = _open_transport(self._config.url, self._proxy)
+            self._transport = _open_transport(self._origin, self._proxy)
         body = json.dumps(self._build_body(notification), ensure_ascii=False, default=str)
         try:
             exchange = self._transport.open(
                 "POST",
-                _build_target(self._config.url),
+                self._target,
                 body=body.encode("utf-8", "replace"),
                 headers={"Content-Type": "application/json", **self._config.headers}.items(),
                 call=Call(None, deadline=time.monotonic() + timeout),
@@ -133,7 +130,7 @@ class WebhookNotifier:
             raise WebhookRefused(self._host(), exchange.status, _read_wait(exchange))
 
     def _host(self) -> str:
-        return urlsplit(self._config.url).hostname or ""
+        return self._origin[1]
 
     def _build_body(self, note: Notification) -> object:
         if not self._config.template:
@@ -144,18 +141,18 @@ class WebhookNotifier:
         return _fill(self._config.template, values)
 
 
-def _find_proxy(url: str, proxy: str) -> OutboundProxy | None:
+def _find_proxy(origin: Origin, proxy: str) -> OutboundProxy | None:
     with hold_forks():
         from .http.outbound_proxy import find_proxy
 
-    return find_proxy("OM_OUTBOUND_PROXY", proxy, *_find_origin(url))
+    return find_proxy("OM_OUTBOUND_PROXY", proxy, *origin)
 
 
-def _open_transport(url: str, proxy: OutboundProxy | None) -> Transport:
+def _open_transport(origin: Origin, proxy: OutboundProxy | None) -> Transport:
     with hold_forks():
         from .http.transport import Transport
 
-    return Transport(*_find_origin(url), connect_timeout_s=_CONNECT_S, proxy=proxy)
+    return Transport(*origin, connect_timeout_s=_CONNECT_S, proxy=proxy)
 
 
 def _read_wait(exchange: HttpExchange) -> float | None:
@@ -164,20 +161,6 @@ def _read_wait(exchange: HttpExchange) -> float | None:
 
     read = read_wait if exchange.status in (429, 503) else read_asked_wait
     return read(exchange.headers, longest_s=_LONGEST_WAIT_S)
-
-
-def _find_origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if not host.isascii():
-        host = host.encode("idna").decode("ascii")
-    return parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _build_target(url: str) -> str:
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return quote(target, safe="!#$%&'()*+,/:;=?@[]~")  # escapes in the URL stay as they are
 
 
 def _fill(template: object, values: Mapping[str, str]) -> object:

@@ -150,7 +150,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time(raw_upstream):
 
 @pytest.mark.parametrize("url", ["hooks.example", "file:///etc/passwd", "ftp://x/", "https://"])
 def test_only_web_addresses_are_taken(url):
-    with pytest.raises(ConfigError, match="must be an address such as") as caught:
+    with pytest.raises(ConfigError, match="must be a URL such as") as caught:
         WebhookConfig(url=url)
     assert str(caught.value).startswith("url '…':")
 

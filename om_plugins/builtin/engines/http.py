@@ -15,11 +15,11 @@ import ssl
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypedDict
-from urllib.parse import urlsplit
 
 from ...errors import ConfigError, EngineError, MissingExtra, Transient
 from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
+from ..address import check_headers, parse_url
 from ..http.caller import identifies_caller
 from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
@@ -51,8 +51,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
 _NO_CONTENT = (204, 205)  # RFC 9110 sections 15.3.5 and 15.3.6
 _ERROR_BODY = 65_536
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,8192}")
 _JSON = re.compile(r"(application|text)/(x-)?json|[a-z]+/[a-z0-9.!#$&^_-]+\+json")
 _PAGES = ("text/html", "application/xhtml+xml")
 _STREAMS = "text/event-stream, application/json;q=0.9, text/plain;q=0.5"
@@ -144,8 +143,8 @@ class HttpEngine:
             max_concurrency=max_concurrency,
         )
         self._method = method
-        self._origin, self._target = _parse_url(f"engine {name!r}: url", url)
-        self._headers = _check_headers(name, headers or {})
+        self._origin, self._target = parse_url(f"engine {name!r}: url", url)
+        self._headers = check_headers(f"engine {name!r}: headers", headers or {})
         self._pass = tuple(header.lower() for header in pass_headers)
         self._timeout = _check_positive(name, "timeout", timeout)
         self._idle_timeout = _check_positive(
@@ -157,7 +156,7 @@ class HttpEngine:
         self._open_pool = partial(_open_transport, name, connect_timeout, ssl_context)
         self._pool_size = pool_size
         self._health_target = (
-            None if health_url is None else _parse_url(f"engine {name!r}: health_url", health_url)
+            None if health_url is None else parse_url(f"engine {name!r}: health_url", health_url)
         )
         self._open_transports(f"engine {name!r}: proxy", proxy)
 
@@ -394,33 +393,6 @@ def _open_transport(
         ssl_context=ssl_context,
         proxy=find_proxy(key, proxy, *origin),
     )
-
-
-def _parse_url(key: str, url: str) -> tuple[tuple[str, str, int], str]:
-    """The origin and the target of a URL."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError as error:
-        raise ConfigError(key, url, f"is not a URL: {error}") from None
-    if parts.username or parts.password:
-        raise ConfigError(key, "…", "must not hold credentials; put them in headers")
-    if not port or not parts.hostname or not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError(key, url, "must be a URL such as 'https://host/path'")
-    target = parts.path or "/"
-    return (parts.scheme, parts.hostname, port), target + (f"?{parts.query}" if parts.query else "")
-
-
-def _check_headers(name: str, headers: Mapping[str, str]) -> dict[str, str]:
-    for header, value in headers.items():
-        if not _HEADER_NAME.fullmatch(header):
-            raise ConfigError(f"engine {name!r}: headers", header, "is not a header name")
-        if not isinstance(value, str) or not re.fullmatch(r"[\x20-\x7e]*", value):
-            # The message does not show the value: it may be a credential.
-            raise ConfigError(
-                f"engine {name!r}: headers", header, "its value must be one line of ASCII text"
-            )
-    return dict(headers)
 
 
 def _check_positive(name: str, key: str, value: float) -> float:

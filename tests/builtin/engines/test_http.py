@@ -137,6 +137,13 @@ def test_only_allowed_headers_of_the_call_are_passed_on(upstream, engine_for):
     assert not {"cookie", "x-evil", "x-request-id"} & set(sent)
 
 
+@pytest.mark.parametrize(("length", "passed"), [(1_025, True), (8_192, True), (8_193, False)])
+def test_a_long_token_of_the_call_is_passed_on(upstream, engine_for, length, passed):
+    engine = engine_for(upstream.url, pass_headers=["authorization"])
+    engine.call(Call({}, headers={"authorization": "x" * length}))
+    assert ("authorization" in upstream.requests[0]["headers"]) is passed
+
+
 def test_connections_are_reused(upstream, engine_for):
     engine = engine_for(upstream.url)
     for _ in range(5):
