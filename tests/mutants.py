@@ -56,8 +56,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "policies/access.py",
-        "if type(answer) is Caller or",
-        "if isinstance(answer, Caller) or",
+        "if issubclass(type(answer), (Caller, Response)):",
+        "if isinstance(answer, (Caller, Response)):",
         "tests/policies/test_access.py",
     ),
     Mutant(
@@ -92,7 +92,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "builtin/http/texts.py",
-        "if BLANK.fullmatch(text) and len(blanks) < _MOST_BLANKS:",
+        "if BLANK.fullmatch(text) or (event and text.strip() == _END_OF_EVENTS):",
         "if False:",
         "tests/builtin/http/test_texts.py",
     ),

@@ -82,12 +82,15 @@ def read_texts(
     """
     texts = _read_data(pieces, fail) if kind == EVENT_STREAM else _decode(pieces, charset)
     blanks: list[tuple[str, str]] | None = []  # white space is no answer: it waits for a word
+    size = 0
     for event, text in texts:
         if blanks is not None:
             blanks.append((event, text))
-            blank = BLANK.fullmatch(text) or (event and text.strip() == _END_OF_EVENTS)
-            if blank and len(blanks) < _MOST_BLANKS:
-                continue
+            size += len(text)
+            if BLANK.fullmatch(text) or (event and text.strip() == _END_OF_EVENTS):
+                if len(blanks) < _MOST_BLANKS and size <= _MOST_BLANK_BYTES:
+                    continue
+                break
             for blank_event, held in blanks[:-1]:
                 _note(blank_event, metadata)
                 yield held

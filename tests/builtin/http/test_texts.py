@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from om_plugins.builtin.http.texts import is_text_stream, read_charset, read_texts
@@ -50,9 +52,20 @@ def test_marks_that_print_nothing_are_no_word():
             read(pieces, kind)
 
 
-def test_endless_white_space_is_not_collected():
-    texts = read_texts(iter([b" "] * 5_000), "text/plain", {}, lambda *args: Transient())
-    assert len(list(texts)) == 5_000
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
+@pytest.mark.parametrize(
+    "piece", [b"data:\n\n", b"data: [DONE]\n\n", b" \n" * 1_000 + b"data:\n\n"]
+)
+def test_endless_white_space_is_no_answer(kind, piece):
+    pieces = itertools.repeat(b"\n" * len(piece) if kind == "text/plain" else piece)
+    with pytest.raises(Transient, match="streamed no word"):
+        read(pieces, kind)
+
+
+def test_after_endless_white_space_the_status_still_says_what_was_done():
+    pieces = itertools.repeat(b" ")
+    texts = read_texts(pieces, "text/plain", {}, lambda *args: Transient(), may_be_empty=True)
+    assert list(texts) == []
 
 
 @pytest.mark.parametrize(
