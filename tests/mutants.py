@@ -488,8 +488,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "notifications/delivery/delivery.py",
-        "stop = self._scheduler.every(LEASE_S / 3, renew,",
-        "stop = self._scheduler.every(LEASE_S * 30, renew,",
+        "stop = self._scheduler.every(LEASE_S / 3, keep,",
+        "stop = self._scheduler.every(LEASE_S * 30, keep,",
         "tests/notifications/delivery/test_delivery.py -k overtaken",
     ),
     Mutant(

@@ -48,7 +48,7 @@ def read_json(data: bytes | str, *, halves: bool = False, charset: str = "") -> 
     """
     try:
         return msgspec.json.decode(data)
-    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+    except (ValueError, RecursionError, msgspec.MsgspecError):  # no ValueError in 0.19
         text = data if isinstance(data, str) else decode_json(data, charset)
     try:
         value = json.loads(text.removeprefix("\ufeff"), strict=False)
