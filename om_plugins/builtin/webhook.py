@@ -22,10 +22,9 @@ from .address import Origin, check_headers, parse_url
 
 if TYPE_CHECKING:
     from .http.outbound_proxy import OutboundProxy
-    from .http.transport import HttpExchange, Transport
+    from .http.transport import Transport
 
 _CONNECT_S = 3.0
-_LONGEST_WAIT_S = 7 * 86_400.0
 _MAX_TEXT = 4_000
 _FIELDS = ("kind", "title", "message", "to", "id", "key")
 
@@ -66,13 +65,13 @@ class WebhookRefused(ConnectionError):
     Args:
         host: of the URL; the rest of it often is a password.
         status: of the answer.
-        retry_after: how many seconds the server asks to wait; ``None`` when it does not ask.
+        headers: of the answer, which may ask to wait.
     """
 
-    def __init__(self, host: str, status: int, retry_after: float | None) -> None:
+    def __init__(self, host: str, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"{host} answered {status}")
         self.status = status
-        self.retry_after = retry_after
+        self.headers = headers
 
 
 class WebhookNotifier:
@@ -127,7 +126,7 @@ class WebhookNotifier:
             raise ConnectionError(f"{self._host()}: {type(error).__name__}") from None
         exchange.close()  # the body is not needed, and it may never end
         if not 200 <= exchange.status < 300:
-            raise WebhookRefused(self._host(), exchange.status, _read_wait(exchange))
+            raise WebhookRefused(self._host(), exchange.status, exchange.headers)
 
     def _host(self) -> str:
         return self._origin[1]
@@ -153,14 +152,6 @@ def _open_transport(origin: Origin, proxy: OutboundProxy | None) -> Transport:
         from .http.transport import Transport
 
     return Transport(*origin, connect_timeout_s=_CONNECT_S, proxy=proxy)
-
-
-def _read_wait(exchange: HttpExchange) -> float | None:
-    with hold_forks():
-        from .http.waits import read_asked_wait, read_wait
-
-    read = read_wait if exchange.status in (429, 503) else read_asked_wait
-    return read(exchange.headers, longest_s=_LONGEST_WAIT_S)
 
 
 def _fill(template: object, values: Mapping[str, str]) -> object:

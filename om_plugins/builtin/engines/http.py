@@ -21,6 +21,7 @@ from ...settings.arguments import check_arguments
 from ...types import Answer, Call, EngineTraits
 from ..address import check_headers, parse_url
 from ..http.caller import identifies_caller
+from ..http.forwarding import IDEMPOTENT_METHODS
 from ..http.lenient_json import decode_json, read_json
 from ..http.outbound_proxy import find_proxy
 from ..http.status import find_status, map_status
@@ -48,7 +49,6 @@ DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 """Envoy's header for an upstream: how many milliseconds the client still waits."""
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_IDEMPOTENT = ("GET", "PUT", "DELETE")  # RFC 9110 section 9.2.2
 _NO_CONTENT = (204, 205)  # RFC 9110 sections 15.3.5 and 15.3.6
 _ERROR_BODY = 65_536
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,8192}")
@@ -134,7 +134,7 @@ class HttpEngine:
         if method not in _METHODS:
             raise ConfigError(f"engine {name!r}: method", method, f"must be one of {_METHODS}")
         self.name = name
-        may_repeat = method in _IDEMPOTENT if idempotent is None else idempotent
+        may_repeat = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
         self.traits = EngineTraits(
             streaming=streaming,
             idempotent=may_repeat,
