@@ -19,6 +19,7 @@ from ..errors import ConfigError, NoAnswer, suggest
 from ..protocols import Engine
 from ..settings.arguments import amount, check_value
 from ..settings.callbacks import (
+    describe_result,
     explain_arguments,
     explain_callback,
     explain_kind,
@@ -208,7 +209,7 @@ def explain_step_result(result: object) -> str:
     """
     if result is None or isinstance(result, str):
         return ""
-    said = explain_unfinished(result) or f"returned {name_type(result)}"
+    said = describe_result(result)
     return (
         f"{said}; return what was done, in one line, or raise an OpenManagerError while the "
         "problem still exists"

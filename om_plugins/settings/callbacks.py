@@ -214,6 +214,11 @@ def explain_no_success(result: object) -> str:
     )
 
 
+def describe_result(result: Any) -> str:
+    """Return what a function returned, for an error about it: ``returned a dict``."""
+    return explain_unfinished(result) or f"returned {name_type(result)}"
+
+
 def name_type(value: object) -> str:
     """Return the name of a value's class with its article."""
     name = type(value).__name__

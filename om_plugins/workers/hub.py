@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from ..policies.outage import Outage
 from ..protocols import Clock, Hub, Lease
-from ..settings.callbacks import explain_unfinished, is_permitted, name_type, refuse_unfinished
+from ..settings.callbacks import describe_result, is_permitted, refuse_unfinished
 from ..types import HubMessage
 
 _T = TypeVar("_T")
@@ -342,7 +342,7 @@ def _expect(method: str, found: Any, kind: type[_T], wanted: str) -> _T:
 
 
 def _explain_wrong(method: str, found: object, wanted: str) -> str:
-    said = explain_unfinished(found) or f"returned {name_type(found)}"
+    said = describe_result(found)
     return f"{method} {said}; return {wanted}"
 
 
@@ -360,7 +360,7 @@ def explain_lease(found: object) -> str:
     )
     if sound:
         return ""
-    said = explain_unfinished(found) or f"returned {name_type(found)}"
+    said = describe_result(found)
     return (
         f"{said}; return a Lease with name, token, renew(ttl) and release(), or None when another "
         "holds it. It counts as None"

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocols import CacheStore
-from ..settings.callbacks import (
-    explain_unfinished,
-    is_permitted,
-    name_type,
-    refuse_unfinished,
-)
+from ..settings.callbacks import describe_result, is_permitted, refuse_unfinished
 
 
 def compare_and_set(
@@ -64,7 +59,7 @@ class LazyStore:
         """
         found = self._open().get(self._prefix + key)
         if not issubclass(type(found), _VALUE):
-            said = explain_unfinished(found) or f"returned {name_type(found)}"
+            said = describe_result(found)
             raise TypeError(f"get() {said}; return the bytes that were set, or None")
         return found
 

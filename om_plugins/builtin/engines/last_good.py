@@ -23,7 +23,7 @@ import msgspec
 from ...errors import ConfigError, Unsupported
 from ...protocols import PluginContext
 from ...settings.arguments import check_arguments
-from ...settings.callbacks import explain_callback, explain_unfinished, name_type
+from ...settings.callbacks import describe_result, explain_callback
 from ...types import Answer, Call, EngineTraits
 from ..http.caller import brings_credentials
 from .counts import Counts
@@ -245,7 +245,7 @@ class StaleEngine:
         said = function(call)
         if is_plain(said):
             return said
-        problem = explain_unfinished(said) or f"returned {name_type(said)}"
+        problem = describe_result(said)
         raise TypeError(f"engine {self.name!r}: {option} {problem}; return plain data, or None")
 
     def _cache_key(self, question: str) -> str:
